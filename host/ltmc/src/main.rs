@@ -1,0 +1,2 @@
+//! ltmc
+fn main() {}
