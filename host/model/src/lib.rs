@@ -1,1 +1,27 @@
-//! ltmc-model
+//! The words of the host: ids, manifests, capabilities, calls across the sandbox, journal entries, runs, workflow documents.
+//!
+//! Invariants: plain values only. Nothing here does I/O, reads a clock or draws a random number; what a text must look
+//! like is decided once, in the `FromStr` or `TryFrom` of its type.
+//!
+//! To add a word: a module here, re-exported below where others are to say it without the module's name.
+
+pub mod agent;
+pub mod caller;
+pub mod capability;
+pub mod effect;
+pub mod failure;
+pub mod ids;
+pub mod journal;
+pub mod limits;
+pub mod manifest;
+pub mod memory;
+pub mod payload;
+pub mod run;
+pub mod tenancy;
+pub mod time;
+pub mod workflow;
+
+pub use capability::Capability;
+pub use ids::{AgentName, Digest, Epoch, KeyId, Revision, RunId, Seq, SessionId, StepPath, TenantId, WorkflowName};
+pub use payload::Payload;
+pub use time::Timestamp;

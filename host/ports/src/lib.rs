@@ -1,1 +1,22 @@
-//! ltmc-ports
+//! What the core needs from the world, as traits: the record, the sandbox, the clock.
+//!
+//! Invariants: a port says what, never how; nothing here names a database, a socket or wasmtime. Ports are small: one for
+//! those who read, one for those who write. Every adapter passes the contract suite of its port (feature `testing`).
+//!
+//! To add a port: a module here, an in-memory adapter and a suite under `testing`.
+
+pub mod catalog;
+pub mod clock;
+pub mod error;
+pub mod journal;
+pub mod memory;
+pub mod runner;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use catalog::{ReadCatalog, WriteCatalog};
+pub use clock::{Clock, Entropy};
+pub use error::{Kind, Retry, StoreError};
+pub use journal::{Append, Durability, ReadJournal, WriteJournal};
+pub use memory::ReadMemory;
+pub use runner::{Components, Gate, Runner};

@@ -1,0 +1,46 @@
+//! Who asks: every use case takes a `&Caller` first.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{KeyId, TenantId};
+
+/// What a key may do. One role in one tenant; the operator stands outside of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Tenants, ceilings, health; never a tenant's data.
+    Operator,
+    /// Agents, grants, keys of its tenant, and all below.
+    Admin,
+    /// Push agents and workflows, run, read.
+    Author,
+    /// Call, and read its own runs.
+    Caller,
+    /// Read.
+    Viewer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+            Self::Author => "author",
+            Self::Caller => "caller",
+            Self::Viewer => "viewer",
+        })
+    }
+}
+
+/// Who asks, once its key is known to be good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The key's tenant; [`TenantId::host`] for the operator.
+    pub tenant: TenantId,
+    /// The key.
+    pub key: KeyId,
+    /// What it may do.
+    pub role: Role,
+}

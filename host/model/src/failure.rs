@@ -1,0 +1,110 @@
+//! How a run or a step ends badly.
+
+use serde::{Deserialize, Serialize};
+
+use crate::StepPath;
+
+/// The stable code of an ending; each has a page in docs/errors.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The agent itself said that it could not: its own code is inside.
+    AgentError,
+    /// The agent broke: a panic, an abort, a breach of the contract.
+    AgentTrapped,
+    /// Out of CPU time.
+    LimitCpu,
+    /// Out of wall time.
+    LimitWall,
+    /// Out of memory or of table space.
+    LimitMemory,
+    /// The result, or what stood on standard output, was too large.
+    LimitOutput,
+    /// Too many handles, or more than the host copies for one guest.
+    LimitResources,
+    /// No room within the queue's deadline.
+    Busy,
+    /// A step's result was judged wrong.
+    ValidationFailed,
+    /// A step's input could not be built, or an agent cannot be used as the document says.
+    BadStep,
+    /// The agent or its component is not there any more.
+    AgentMissing,
+    /// On resume the agent asked for something else than the journal holds.
+    ReplayMismatch,
+    /// Another owner took the run, or the record lost the thread: the run goes on from the record.
+    Fenced,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// A store did not answer; the run can be resumed.
+    Unavailable,
+    /// A fault of the host's own.
+    Internal,
+}
+
+impl Code {
+    /// As clients read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentError => "agent-error",
+            Self::AgentTrapped => "agent-trapped",
+            Self::LimitCpu => "limit-cpu",
+            Self::LimitWall => "limit-wall",
+            Self::LimitMemory => "limit-memory",
+            Self::LimitOutput => "limit-output",
+            Self::LimitResources => "limit-resources",
+            Self::Busy => "busy",
+            Self::ValidationFailed => "validation-failed",
+            Self::BadStep => "bad-step",
+            Self::AgentMissing => "agent-missing",
+            Self::ReplayMismatch => "replay-mismatch",
+            Self::Fenced => "fenced",
+            Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// One bad ending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct Failure {
+    /// What kind.
+    pub code: Code,
+    /// For people: what was wrong, where, and what would be right.
+    pub message: String,
+    /// The agent's own code, with [`Code::AgentError`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_code: Option<String>,
+    /// The step it happened in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepPath>,
+    /// Where in the result, as JSON Pointer, with [`Code::ValidationFailed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Whether the same input may do better later.
+    #[serde(default)]
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// One that the same input would meet again.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), agent_code: None, step: None, at: None, retryable: false }
+    }
+
+    /// One that may pass.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
+    /// The same, in this step.
+    #[must_use]
+    pub fn in_step(mut self, step: &StepPath) -> Self {
+        self.step.get_or_insert_with(|| step.clone());
+        self
+    }
+}

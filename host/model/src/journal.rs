@@ -1,0 +1,248 @@
+//! The journal: what happened, entry by entry. The state of a run is a fold of its entries.
+//!
+//! Invariant: an entry, once written, is read for ever. A new field has a default; a new kind of event is a new variant.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::Agent;
+use crate::effect::{ClockReads, LogLine, Refusal, Reply};
+use crate::failure::Failure;
+use crate::run::{Target, Usage};
+use crate::tenancy::{Ceiling, Key, Tenant};
+use crate::{
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Seq, SessionId, StepPath, TenantId, Timestamp, WorkflowName,
+};
+
+/// One entry: when, and what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// By the host's clock.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Entry {
+    /// As the record keeps it: MessagePack with field names.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("entries are plain values, which MessagePack can write")
+    }
+
+    /// As read from the record.
+    ///
+    /// # Errors
+    /// Where the bytes are no entry that this version knows.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(bytes)
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A run began.
+    RunStarted(Box<RunStarted>),
+    /// A host took the run over from its journal.
+    RunClaimed {
+        /// The new owner's epoch.
+        epoch: Epoch,
+    },
+    /// An attempt of a step began.
+    StepStarted {
+        /// Which step.
+        step: StepPath,
+        /// From 1 on.
+        attempt: u32,
+    },
+    /// A host call of an attempt.
+    Effect(Effect),
+    /// A log line of an attempt.
+    Log {
+        /// Which step.
+        step: StepPath,
+        /// Which attempt.
+        attempt: u32,
+        /// Its number in the attempt, from 1 on: a line is kept once.
+        number: u32,
+        /// The line.
+        line: LogLine,
+    },
+    /// An attempt ended well.
+    StepCompleted {
+        /// Which step.
+        step: StepPath,
+        /// Which attempt.
+        attempt: u32,
+        /// What it gave.
+        output: Payload,
+        /// What it used.
+        usage: Usage,
+    },
+    /// An attempt ended badly.
+    StepFailed {
+        /// Which step.
+        step: StepPath,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        failure: Failure,
+        /// When the next attempt is due; none: there is no other.
+        retry_at: Option<Timestamp>,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The run is done; its result is this step's output.
+    RunCompleted {
+        /// The step whose output is the result.
+        step: StepPath,
+    },
+    /// The run is over, badly.
+    RunFailed {
+        /// How.
+        failure: Failure,
+    },
+    /// Somebody ended the run.
+    RunCancelled {
+        /// Whose key; none: the client went away, or the host.
+        by: Option<KeyId>,
+        /// For people.
+        reason: String,
+    },
+    /// A failed or cancelled run was taken up again by somebody.
+    RunResumed {
+        /// Whose key.
+        by: KeyId,
+    },
+    /// An act on the tenant's own things, in its ledger (run zero).
+    Act(Box<Act>),
+}
+
+/// How a run began: all it needs to be made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// What runs.
+    pub target: Target,
+    /// The digest of every agent in it.
+    pub agents: BTreeMap<AgentName, Digest>,
+    /// The workflow's document as pinned, in JSON; none for a lone call.
+    pub document: Option<String>,
+    /// The document's digest.
+    pub document_digest: Option<Digest>,
+    /// The run's input.
+    pub input: Payload,
+    /// The session it works in.
+    pub session: SessionId,
+    /// Whose key started it.
+    pub by: KeyId,
+    /// What the randomness of its guests, and its back-off, is drawn from.
+    #[serde(with = "serde_bytes")]
+    pub seed: [u8; 32],
+    /// The caller's W3C trace context, passed on.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}
+
+/// A host call of a guest, as it was decided and answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Which step.
+    pub step: StepPath,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Its number in the attempt, from 1 on, in call order.
+    pub number: u32,
+    /// The call's name, such as `memory.put`.
+    pub call: String,
+    /// What it is about, for people.
+    pub about: String,
+    /// Digest of the whole request: a replay must ask the same.
+    pub request: Digest,
+    /// The capability that let it pass, or whose lack refused it.
+    pub capability: Capability,
+    /// What the guest read of the clock since its last effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clock: ClockReads,
+    /// What it was answered.
+    pub reply: Result<Reply, Refusal>,
+}
+
+/// An act on a tenant's own things. Each is its own record: the ledger is the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// Whose key; none: the host itself, at its first start.
+    pub by: Option<KeyId>,
+    /// What was done.
+    pub change: Change,
+}
+
+/// What an act changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// A new tenant.
+    TenantCreated(Tenant),
+    /// A tenant's ceiling, whole.
+    CeilingSet {
+        /// Whose.
+        tenant: TenantId,
+        /// The new one.
+        ceiling: Ceiling,
+    },
+    /// A new key.
+    KeyCreated(Key),
+    /// A key taken back.
+    KeyRevoked {
+        /// Which.
+        key: KeyId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A version of an agent.
+    AgentPushed(Agent),
+    /// An agent with all its versions and grants.
+    AgentDeleted {
+        /// Which.
+        name: AgentName,
+    },
+    /// An agent's grants, whole.
+    GrantsSet {
+        /// Whose.
+        agent: AgentName,
+        /// The new set.
+        grants: Vec<Capability>,
+    },
+    /// A workflow's document.
+    WorkflowPut {
+        /// Its name.
+        name: WorkflowName,
+        /// As it was sent.
+        source: String,
+        /// Of the source.
+        digest: Digest,
+    },
+    /// A workflow removed.
+    WorkflowDeleted {
+        /// Which.
+        name: WorkflowName,
+    },
+    /// A use case that policy refused.
+    Refused {
+        /// What was asked.
+        action: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// An entry in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its number in the run, from 1 on.
+    pub seq: Seq,
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+}

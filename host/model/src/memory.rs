@@ -1,0 +1,175 @@
+//! Memory: keys and values in three scopes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::InvalidId;
+use crate::{AgentName, Revision, SessionId, Timestamp};
+
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 512;
+/// The largest value, in bytes.
+pub const MAX_VALUE: usize = 1 << 20;
+/// The longest page of a list.
+pub const MAX_PAGE: u32 = 1_000;
+
+/// Who shares what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Every agent of the tenant.
+    Global,
+    /// Every agent that works in the same session.
+    Session,
+    /// One agent, in all its calls.
+    Agent,
+}
+
+impl Scope {
+    /// As capabilities and documents write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Session => "session",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        match text {
+            "global" => Ok(Self::Global),
+            "session" => Ok(Self::Session),
+            "agent" => Ok(Self::Agent),
+            _ => Err(InvalidId {
+                given: text.chars().take(80).collect(),
+                what: "a memory scope",
+                rule: "one of global, session, agent",
+            }),
+        }
+    }
+}
+
+/// One drawer of a tenant's memory: a scope with its owner.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drawer {
+    /// The tenant's.
+    Global,
+    /// A session's.
+    Session(SessionId),
+    /// An agent's.
+    Agent(AgentName),
+}
+
+impl Drawer {
+    /// The scope it belongs to.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Global => Scope::Global,
+            Self::Session(_) => Scope::Session,
+            Self::Agent(_) => Scope::Agent,
+        }
+    }
+
+    /// The owner within the scope; empty for the tenant's own.
+    pub fn owner(&self) -> &str {
+        match self {
+            Self::Global => "",
+            Self::Session(id) => id.as_str(),
+            Self::Agent(name) => name.as_str(),
+        }
+    }
+}
+
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The key.
+    pub key: String,
+    /// The value.
+    #[serde(with = "value_bytes")]
+    pub value: Bytes,
+    /// Its version.
+    pub revision: Revision,
+    /// When it ends; none: stays until deleted.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What must be so for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precondition {
+    /// Nothing.
+    Any,
+    /// The key holds nothing.
+    Absent,
+    /// The key holds just this revision.
+    Revision(Revision),
+}
+
+impl Precondition {
+    /// Whether it holds of a key that holds `current`.
+    pub fn holds(self, current: Option<Revision>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => current.is_none(),
+            Self::Revision(wanted) => current == Some(wanted),
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// In the byte order of their keys.
+    pub items: Vec<Item>,
+    /// The key to go on after; none: that was all.
+    pub next: Option<String>,
+}
+
+mod value_bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        use base64::Engine as _;
+        if to.is_human_readable() {
+            base64::engine::general_purpose::STANDARD.encode(bytes).serialize(to)
+        } else {
+            serde_bytes::Bytes::new(bytes).serialize(to)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        use base64::Engine as _;
+        if from.is_human_readable() {
+            let text = String::deserialize(from)?;
+            base64::engine::general_purpose::STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
+        } else {
+            serde_bytes::ByteBuf::deserialize(from).map(|b| b.into_vec().into())
+        }
+    }
+}
+
+/// What was wrong with a key: empty, too long, or with a control character in it.
+pub fn check_key(key: &str) -> Result<(), String> {
+    if key.is_empty() || key.len() > MAX_KEY {
+        return Err(format!("a key is 1 to {MAX_KEY} bytes, this one has {}", key.len()));
+    }
+    match key.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("a key has no control characters, this one has {c:?}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,71 @@
+//! Tenants, their ceilings, and keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::caller::Role;
+use crate::limits::Wishes;
+use crate::{Capability, KeyId, TenantId, Timestamp};
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its name.
+    pub name: TenantId,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a tenant's agents can have at most, whatever they are granted. Set by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ceiling {
+    /// Capabilities a grant can give: `log`, `memory:*:*` and `call:*` unless set otherwise, nothing outside the host.
+    pub capabilities: Vec<Capability>,
+    /// Limits of a call.
+    #[serde(default)]
+    pub limits: Wishes,
+    /// Calls of the tenant that may run at once; the rest wait in the queue.
+    #[serde(default = "Ceiling::default_concurrency")]
+    pub concurrency: u32,
+}
+
+impl Ceiling {
+    fn default_concurrency() -> u32 {
+        64
+    }
+}
+
+impl Default for Ceiling {
+    fn default() -> Self {
+        use crate::capability::Any;
+        Self {
+            capabilities: vec![
+                Capability::Log,
+                Capability::MemoryRead(Any::All),
+                Capability::MemoryWrite(Any::All),
+                Capability::Call(Any::All),
+            ],
+            limits: Wishes::default(),
+            concurrency: Self::default_concurrency(),
+        }
+    }
+}
+
+/// An API key as the record keeps it: of the secret only a hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The public half.
+    pub id: KeyId,
+    /// Whose it is; [`TenantId::host`] for an operator's.
+    pub tenant: TenantId,
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of the secret half, which is 32 random bytes: nothing slower is needed against guessing.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
+}

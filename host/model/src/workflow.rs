@@ -1,0 +1,1 @@
+//! Workflow documents: a name and a tree of patterns.

@@ -1,0 +1,70 @@
+//! The catalog's ports: tenants, keys, agents, grants, workflows. Every write is an act in a ledger: the catalog is what
+//! the ledger's entries add up to, and both are one commit.
+
+use async_trait::async_trait;
+use ltmc_model::agent::Agent;
+use ltmc_model::journal::Act;
+use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
+
+use crate::StoreError;
+
+/// A workflow as the catalog keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWorkflow {
+    /// Its name.
+    pub name: WorkflowName,
+    /// As it was sent.
+    pub source: String,
+    /// Of the source.
+    pub digest: Digest,
+    /// When it was put.
+    pub updated_at: Timestamp,
+}
+
+/// For use cases that change the catalog.
+#[async_trait]
+pub trait WriteCatalog: Send + Sync {
+    /// Records an act in the tenant's ledger and makes it true; durable when it returns.
+    ///
+    /// # Errors
+    /// `Conflict` where what would be created is there already.
+    async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError>;
+}
+
+/// For those who read it. Lists are in the order of names, after `after`, at most `limit`.
+#[async_trait]
+pub trait ReadCatalog: Send + Sync {
+    /// A tenant.
+    async fn tenant(&self, name: &TenantId) -> Result<Option<Tenant>, StoreError>;
+    /// All tenants.
+    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, StoreError>;
+    /// A tenant's ceiling; the default one where none was set.
+    async fn ceiling(&self, tenant: &TenantId) -> Result<Ceiling, StoreError>;
+    /// A key, by its public half.
+    async fn key(&self, id: &KeyId) -> Result<Option<Key>, StoreError>;
+    /// A tenant's keys.
+    async fn keys(&self, tenant: &TenantId, after: Option<&KeyId>, limit: u32) -> Result<Vec<Key>, StoreError>;
+    /// An agent: the version with this digest, or the newest.
+    async fn agent(
+        &self,
+        tenant: &TenantId,
+        name: &AgentName,
+        digest: Option<&Digest>,
+    ) -> Result<Option<Agent>, StoreError>;
+    /// The newest version of each of a tenant's agents.
+    async fn agents(&self, tenant: &TenantId, after: Option<&AgentName>, limit: u32) -> Result<Vec<Agent>, StoreError>;
+    /// What an agent was granted.
+    async fn grants(&self, tenant: &TenantId, agent: &AgentName) -> Result<Vec<Capability>, StoreError>;
+    /// A workflow.
+    async fn workflow(&self, tenant: &TenantId, name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError>;
+    /// A tenant's workflows.
+    async fn workflows(
+        &self,
+        tenant: &TenantId,
+        after: Option<&WorkflowName>,
+        limit: u32,
+    ) -> Result<Vec<StoredWorkflow>, StoreError>;
+    /// Whether any tenant still has an agent with this component.
+    async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError>;
+}

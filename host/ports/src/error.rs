@@ -1,0 +1,80 @@
+//! How a store fails: kind, retryability, operation, source.
+
+use std::fmt;
+
+/// What kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The journal does not end where the writer thinks, or a row is there already.
+    Conflict,
+    /// The run has another owner now.
+    Fenced,
+    /// What was read is not what was written.
+    Corrupt,
+    /// No room left.
+    Full,
+    /// The store does not answer.
+    Unavailable,
+    /// A fault of the adapter's own.
+    Internal,
+}
+
+/// Whether to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It would end the same.
+    Never,
+    /// It may pass.
+    Later,
+}
+
+/// A store's failure. Display names kind and operation; the source has the rest.
+#[derive(Debug)]
+pub struct StoreError {
+    /// What kind.
+    pub kind: Kind,
+    /// Whether to try again.
+    pub retry: Retry,
+    /// Which operation, such as `journal.append`.
+    pub op: &'static str,
+    /// Why.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// A failure of `kind` in `op`, without a source.
+    pub fn new(kind: Kind, op: &'static str) -> Self {
+        let retry = match kind {
+            Kind::Full | Kind::Unavailable => Retry::Later,
+            Kind::Conflict | Kind::Fenced | Kind::Corrupt | Kind::Internal => Retry::Never,
+        };
+        Self { kind, retry, op, source: None }
+    }
+
+    /// The same, with what caused it.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            Kind::Conflict => "somebody else wrote first",
+            Kind::Fenced => "the run has another owner",
+            Kind::Corrupt => "the record is damaged",
+            Kind::Full => "the record has no room left",
+            Kind::Unavailable => "the record does not answer",
+            Kind::Internal => "a fault in the store",
+        };
+        write!(f, "{}: {what}", self.op)
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}

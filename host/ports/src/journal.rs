@@ -1,0 +1,143 @@
+//! The journal's ports: one for the engine that writes, one for those who read.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ltmc_model::journal::{Entry, Placed};
+use ltmc_model::memory::Drawer;
+use ltmc_model::run::{Run, State};
+use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
+
+use crate::StoreError;
+
+/// One run's next entries, with everything that becomes true by them: one commit.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The run's row after these entries; its `epoch` is the writer's, its `seq` the journal's new length.
+    pub run: Run,
+    /// The journal's length before these entries.
+    pub expected: Seq,
+    /// The epoch of the row before: the same, or, in a claim, a lower one. `None`: the run is new.
+    pub previous: Option<Epoch>,
+    /// What happened, in order; their numbers are `expected + 1 …`.
+    pub entries: Vec<Entry>,
+    /// Memory that changes by it.
+    pub memory: Vec<MemoryChange>,
+    /// A key under which a client can ask for this run again; with the run's first entries.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// One change of memory, decided already (preconditions hold, the revision is drawn).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryChange {
+    /// Which drawer.
+    pub drawer: Drawer,
+    /// Which key.
+    pub key: String,
+    /// This change's revision.
+    pub revision: Revision,
+    /// The new value and when it ends; none: deleted.
+    pub value: Option<(Bytes, Option<Timestamp>)>,
+}
+
+/// A client's idempotency key: the same key and request mean the same run, until it expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The client's text, with the key that sent it: clients do not share them.
+    pub key: String,
+    /// Digest of the request.
+    pub request: Digest,
+    /// The run it started.
+    pub run: RunId,
+    /// From when on it is forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// When an append is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// In order, and visible to every reader of this process; on disk with the next barrier, or soon.
+    Lazy,
+    /// On disk, with all before it, also those of others.
+    Barrier,
+}
+
+/// For the engine: appends.
+#[async_trait]
+pub trait WriteJournal: Send + Sync {
+    /// Appends, only if the run's journal still has `expected` entries and its epoch is still `previous`.
+    ///
+    /// # Errors
+    /// `Conflict` where the journal has another length (or a new run exists already), `Fenced` where the epoch is another,
+    /// or where an earlier lazy append of this process was lost: nothing of this append is then recorded, and the run is
+    /// to be taken up again from the record. `Full`, `Unavailable`: the same, and it may pass.
+    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError>;
+
+    /// The next revision for a memory change: higher than any the record has seen.
+    fn next_revision(&self) -> Revision;
+}
+
+/// Which runs a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// In this state.
+    pub state: Option<State>,
+    /// Of this workflow, or of this agent's lone calls.
+    pub target: Option<String>,
+    /// In this session.
+    pub session: Option<SessionId>,
+    /// Started by this key.
+    pub by: Option<ltmc_model::KeyId>,
+    /// Older than this one; the newest first.
+    pub before: Option<RunId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// For those who read the journal. Reads see every append that has returned, lazy ones too.
+#[async_trait]
+pub trait ReadJournal: Send + Sync {
+    /// A run's entries after number `after`, at most `limit`, in order. Empty for a run that is not there.
+    async fn entries(&self, tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, StoreError>;
+
+    /// A run's row.
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError>;
+
+    /// Rows of a tenant's runs, newest first.
+    async fn runs(&self, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Run>, StoreError>;
+
+    /// Rows of every tenant's runs that are not over, oldest first, after `after`: what a starting host takes up again.
+    async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
+
+    /// The run that an idempotency key started, unless it has expired by `now`.
+    async fn idempotent(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<IdempotencyKey>, StoreError>;
+
+    /// Walks the whole chain of every tenant and of the host; the first damage found, or how much was verified.
+    async fn verify(&self) -> Result<Audit, StoreError>;
+}
+
+/// What a walk along the chain found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Audit {
+    /// Entries whose hashes are right, over all tenants.
+    pub verified: u64,
+    /// Where the chain breaks, each tenant's first; empty: whole.
+    pub damage: Vec<Damage>,
+}
+
+/// Where a chain breaks.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Damage {
+    /// Whose chain.
+    pub tenant: TenantId,
+    /// In which run's journal; run zero is the ledger. None: in no place (the end is missing).
+    pub run: Option<RunId>,
+    /// Which entry of it.
+    pub seq: Option<Seq>,
+    /// What is wrong there.
+    pub what: String,
+}
