@@ -128,7 +128,7 @@ pub struct RunStarted {
     /// The digest of every agent in it.
     pub agents: BTreeMap<AgentName, Digest>,
     /// The workflow's document as pinned, in JSON; none for a lone call.
-    pub document: Option<String>,
+    pub document: Option<std::sync::Arc<str>>,
     /// The document's digest.
     pub document_digest: Option<Digest>,
     /// The run's input.

@@ -18,7 +18,8 @@ pub struct Append {
     pub expected: Seq,
     /// The epoch of the row before: the same, or, in a claim, a lower one. `None`: the run is new.
     pub previous: Option<Epoch>,
-    /// What happened, in order; their numbers are `expected + 1 …`.
+    /// What happened, in order; their numbers are `expected + 1 …`. Empty, with [`Durability::Barrier`]: nothing happened,
+    /// and all that did before is to be on disk.
     pub entries: Vec<Entry>,
     /// Memory that changes by it.
     pub memory: Vec<MemoryChange>,

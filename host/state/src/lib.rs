@@ -1,1 +1,10 @@
-//! ltmc-state
+//! What a run is: folded from its journal, and appended to through one handle.
+//!
+//! Invariants: a [`History`] is a fold of entries and of nothing else; a run's entries are written through its [`RunLog`]
+//! and nowhere else. No I/O but through ports.
+
+pub mod fold;
+pub mod runlog;
+
+pub use fold::History;
+pub use runlog::RunLog;

@@ -1,0 +1,293 @@
+//! A run's append handle: shared by the engine and the crossing, the only way to the run's journal.
+//!
+//! Invariants:
+//! - Entries reach the journal in the order they were staged or appended; the history runs ahead of the record by what is
+//!   staged or in flight, never beside it.
+//! - An append whose caller is dropped half-way (a cancelled guest) is finished by the next one: the log never loses count.
+//! - After an append has failed, every later one fails with `Fenced`: the run is to be taken up again from the record.
+//!
+//! Staging: what needs no durability of its own (a step began, a step ended, a log line) waits for the next append and is
+//! one commit with it. A crash loses what was staged, and replay makes it again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ltmc_model::journal::{Entry, Event, RunStarted};
+use ltmc_model::run::Run;
+use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
+use ltmc_ports::journal::{IdempotencyKey, MemoryChange};
+use ltmc_ports::{Append, Clock, Durability, Kind, StoreError, WriteJournal};
+use tokio::sync::watch;
+
+use crate::fold::History;
+
+/// What a log writes with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where entries go.
+    pub journal: Arc<dyn WriteJournal>,
+    /// What stamps them.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One run's log.
+pub struct RunLog {
+    ports: Ports,
+    tenant: TenantId,
+    run: RunId,
+    epoch: Epoch,
+    started: Arc<RunStarted>,
+    ahead: Mutex<Ahead>,
+    tail: tokio::sync::Mutex<Tail>,
+    grown: watch::Sender<Seq>,
+}
+
+/// What is true once the record has caught up.
+struct Ahead {
+    history: History,
+    staged: Vec<Entry>,
+}
+
+/// The journal's end, as far as it is written or in flight.
+struct Tail {
+    row: Run,
+    previous: Option<Epoch>,
+    idempotency: Option<IdempotencyKey>,
+    in_flight: Option<Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>>,
+    durable: bool,
+    lost: bool,
+}
+
+/// How much an open attempt has had of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Effects journaled.
+    pub effects: u32,
+    /// Bytes of their replies.
+    pub bytes: u64,
+}
+
+impl RunLog {
+    /// The log of a new run. `RunStarted` is staged: it is written with the first append.
+    pub fn fresh(
+        ports: Ports,
+        tenant: TenantId,
+        run: RunId,
+        started: RunStarted,
+        idempotency: Option<IdempotencyKey>,
+        grown: watch::Sender<Seq>,
+    ) -> Self {
+        let at = ports.clock.now();
+        let row = Run {
+            tenant,
+            id: run,
+            target: started.target.clone(),
+            state: ltmc_model::run::State::Queued,
+            session: started.session.clone(),
+            by: started.by.clone(),
+            created_at: at,
+            updated_at: at,
+            epoch: Epoch(1),
+            seq: Seq(0),
+        };
+        Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency, grown)
+    }
+
+    /// The log of a run that is taken over from the record as `history` found it; none where its beginning is missing.
+    /// `RunClaimed` is staged; the claim holds once it is flushed.
+    pub fn claim(ports: Ports, mut row: Run, history: History, grown: watch::Sender<Seq>) -> Option<Self> {
+        history.started()?;
+        let previous = row.epoch;
+        row.epoch = previous.next();
+        let claimed = Event::RunClaimed { epoch: row.epoch };
+        Some(Self::with(ports, row, Some(previous), history, claimed, None, grown))
+    }
+
+    fn with(
+        ports: Ports,
+        row: Run,
+        previous: Option<Epoch>,
+        history: History,
+        first: Event,
+        idempotency: Option<IdempotencyKey>,
+        grown: watch::Sender<Seq>,
+    ) -> Self {
+        let mut ahead = Ahead { history, staged: Vec::with_capacity(4) };
+        ahead.stage(ports.clock.now(), first);
+        let started = ahead.history.started().expect("a run's log begins with its start").clone();
+        Self {
+            tenant: row.tenant.clone(),
+            run: row.id,
+            epoch: row.epoch,
+            started,
+            ahead: Mutex::new(ahead),
+            tail: tokio::sync::Mutex::new(Tail {
+                row,
+                previous,
+                idempotency,
+                in_flight: None,
+                durable: true,
+                lost: false,
+            }),
+            grown,
+            ports,
+        }
+    }
+
+    /// Whose run it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Which run.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The epoch this log writes with.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How the run began.
+    pub fn started(&self) -> &Arc<RunStarted> {
+        &self.started
+    }
+
+    /// The host's clock.
+    pub fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    /// The next revision for a memory change.
+    pub fn next_revision(&self) -> Revision {
+        self.ports.journal.next_revision()
+    }
+
+    /// Looks at the history, what is staged included.
+    pub fn read<T>(&self, look: impl FnOnce(&History) -> T) -> T {
+        look(&self.ahead().history)
+    }
+
+    /// Looks at the history and its memos (`tick`, `judge`, `take_replay`).
+    pub fn read_mut<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+        look(&mut self.ahead().history)
+    }
+
+    /// How much the open attempt of a step has had so far; the bounds are [`crate::fold::MAX_EFFECTS`] and
+    /// [`crate::fold::MAX_EFFECT_BYTES`].
+    pub fn load(&self, step: &StepPath) -> Load {
+        self.read(|history| {
+            let last = history.step(step).and_then(|step| step.last());
+            last.map_or_else(Load::default, |last| Load { effects: last.effects, bytes: last.effect_bytes })
+        })
+    }
+
+    /// Adds an entry that goes into the record with the next append.
+    pub fn stage(&self, event: Event) {
+        let at = self.now();
+        self.ahead().stage(at, event);
+    }
+
+    /// Whether anything is staged.
+    pub fn has_staged(&self) -> bool {
+        !self.ahead().staged.is_empty()
+    }
+
+    /// Writes what is staged and then `events`, with the memory that changes by them: one commit.
+    ///
+    /// # Errors
+    /// As the journal's; and `Fenced` after any earlier error.
+    pub async fn append(
+        &self,
+        events: Vec<Event>,
+        memory: Vec<MemoryChange>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let mut tail = self.tail.lock().await;
+        self.settle(&mut tail).await.map_err(|_| lost())?;
+        let entries = {
+            let at = self.now();
+            let mut ahead = self.ahead();
+            for event in events {
+                ahead.stage(at, event);
+            }
+            tail.row.state = ahead.history.state();
+            tail.row.updated_at = ahead.history.updated_at();
+            if tail.row.seq == Seq(0) {
+                tail.row.created_at = ahead.history.created_at();
+            }
+            std::mem::take(&mut ahead.staged)
+        };
+        if entries.is_empty() && memory.is_empty() && (durability == Durability::Lazy || tail.durable) {
+            return Ok(());
+        }
+        let expected = tail.row.seq;
+        tail.row.seq = Seq(expected.0 + entries.len() as u64);
+        let append = Append {
+            run: tail.row.clone(),
+            expected,
+            previous: tail.previous,
+            entries,
+            memory,
+            idempotency: tail.idempotency.take(),
+        };
+        tail.previous = Some(tail.row.epoch);
+        tail.durable = durability == Durability::Barrier;
+        let journal = self.ports.journal.clone();
+        tail.in_flight = Some(Box::pin(async move { journal.append(append, durability).await }));
+        self.settle(&mut tail).await
+    }
+
+    /// Writes what is staged. With [`Durability::Barrier`]: on return everything this log has written is on disk.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn flush(&self, durability: Durability) -> Result<(), StoreError> {
+        self.append(Vec::new(), Vec::new(), durability).await
+    }
+
+    /// Waits for what is in flight. To be dropped half-way does no harm: the next caller waits on.
+    async fn settle(&self, tail: &mut Tail) -> Result<(), StoreError> {
+        if tail.lost {
+            return Err(lost());
+        }
+        let Some(in_flight) = &mut tail.in_flight else { return Ok(()) };
+        let result = in_flight.await;
+        tail.in_flight = None;
+        match result {
+            Ok(()) => {
+                self.grown.send_replace(tail.row.seq);
+                Ok(())
+            }
+            Err(error) => {
+                tail.lost = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Ahead {
+    fn stage(&mut self, at: Timestamp, event: Event) {
+        let entry = Entry { at, event };
+        self.history.advance(self.history.seq().next(), &entry);
+        self.staged.push(entry);
+    }
+}
+
+impl std::fmt::Debug for RunLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunLog").field("tenant", &self.tenant).field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// The run's thread is lost: whatever was staged since is not in the record.
+fn lost() -> StoreError {
+    StoreError::new(Kind::Fenced, "run.append")
+}
