@@ -82,9 +82,9 @@ impl Capability {
         match (self, wanted) {
             (Self::Log, Self::Log) => true,
             (Self::MemoryRead(a), Self::MemoryRead(b)) | (Self::MemoryWrite(a), Self::MemoryWrite(b)) => a.covers(b),
-            (Self::Call(a), Self::Call(b)) | (Self::FsRead(a), Self::FsRead(b)) | (Self::FsWrite(a), Self::FsWrite(b)) => {
-                a.covers(b)
-            }
+            (Self::Call(a), Self::Call(b))
+            | (Self::FsRead(a), Self::FsRead(b))
+            | (Self::FsWrite(a), Self::FsWrite(b)) => a.covers(b),
             (Self::Http { host, port }, Self::Http { host: wanted, port: wanted_port }) => {
                 (host == "*" || host == wanted) && port.covers(wanted_port)
             }
@@ -113,9 +113,9 @@ impl FromStr for Capability {
                 let valid = *host == "*"
                     || (!host.is_empty()
                         && host.len() <= 253
-                        && host.bytes().all(|b| {
-                            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')
-                        }));
+                        && host
+                            .bytes()
+                            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')));
                 if !valid {
                     return Err(wrong(format!("`{host}` is no host name in lower case, nor `*`")));
                 }
@@ -182,8 +182,22 @@ mod tests {
     #[test]
     fn what_the_grammar_does_not_know_is_refused() {
         for text in [
-            "", "*", "log:", "Log", "memory", "memory:read", "memory:*:session", "memory:read:all", "call:", "call:a*",
-            "http:API.example.com:443", "http:a:65536", "http:*.a:1", "fs:read:../x", "fs:exec:x", "memory:read:session:x",
+            "",
+            "*",
+            "log:",
+            "Log",
+            "memory",
+            "memory:read",
+            "memory:*:session",
+            "memory:read:all",
+            "call:",
+            "call:a*",
+            "http:API.example.com:443",
+            "http:a:65536",
+            "http:*.a:1",
+            "fs:read:../x",
+            "fs:exec:x",
+            "memory:read:session:x",
             " log",
         ] {
             assert!(text.parse::<Capability>().is_err(), "{text}");

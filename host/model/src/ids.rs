@@ -19,14 +19,14 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(given: &str, what: &'static str, rule: &'static str) -> Self {
+    pub(crate) fn new(given: &str, what: &'static str, rule: &'static str) -> Self {
         Self { given: given.chars().take(80).collect(), what, rule }
     }
 }
 
-const NAME_RULE: &str = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter, not ending with `-`";
+pub(crate) const NAME_RULE: &str = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter, not ending with `-`";
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())
         && bytes[0].is_ascii_lowercase()
@@ -155,9 +155,9 @@ impl fmt::Display for RunId {
 impl FromStr for RunId {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        Uuid::parse_str(text).map(Self).map_err(|_| {
-            InvalidId::new(text, "a run's id", "a UUID, such as 0192f0c4-7d8a-7c3e-9b1a-3f0e8d5c2b1a")
-        })
+        Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| InvalidId::new(text, "a run's id", "a UUID, such as 0192f0c4-7d8a-7c3e-9b1a-3f0e8d5c2b1a"))
     }
 }
 

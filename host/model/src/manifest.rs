@@ -64,10 +64,17 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         if manifest.manifest != VERSION {
-            return Err(format!("this host reads manifests of version {VERSION}, this one is of {}", manifest.manifest));
+            return Err(format!(
+                "this host reads manifests of version {VERSION}, this one is of {}",
+                manifest.manifest
+            ));
         }
         if manifest.asks.len() > Self::MAX_ASKS {
-            return Err(format!("`asks` has {} capabilities, at most {} are taken", manifest.asks.len(), Self::MAX_ASKS));
+            return Err(format!(
+                "`asks` has {} capabilities, at most {} are taken",
+                manifest.asks.len(),
+                Self::MAX_ASKS
+            ));
         }
         Ok(manifest)
     }

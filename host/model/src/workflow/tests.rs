@@ -1,0 +1,242 @@
+//! What documents are taken, and what is said of those that are not.
+
+use serde_json::json;
+
+use super::*;
+
+const REVIEW: &str = r#"
+name: review
+flow:
+  sequence:
+    - agent: read-diff
+      validate: {json-schema: {type: object, required: [files]}}
+    - agent: scan-secrets@sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
+      id: secrets
+      with:
+        files: $.steps.read-diff.output.files
+        deep: [{first: $.input/a~1b/0, price: $$5}, 7]
+      validate: {agent: check-findings}
+    - sequence:
+        - agent: write-report
+          with: $.steps.secrets.output
+          retry: {attempts: 5, backoff: 250ms, factor: 1.5, max: 1m}
+"#;
+
+fn faults(source: &str) -> Vec<String> {
+    let name = "review".parse().unwrap();
+    let faults = Document::parse(source, Some(&name)).expect_err("it should have been refused");
+    faults.0.iter().map(|f| format!("{}:{} {}", f.place.line, f.place.column, f.message)).collect()
+}
+
+fn told(source: &str, places: &[(&str, &str)]) {
+    let faults = faults(source);
+    for (at, words) in places {
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(&format!("{at} ")) && fault.contains(words)),
+            "no fault at {at} with `{words}` in {faults:#?}"
+        );
+    }
+    assert_eq!(faults.len(), places.len(), "{faults:#?}");
+}
+
+#[test]
+fn a_document_and_its_canonical_form_are_one() {
+    let document = Document::parse(REVIEW, None).unwrap();
+    let json = document.to_json();
+    assert_eq!(Document::from_json(&json).unwrap(), document);
+    assert_eq!(Document::parse(&json, None).unwrap(), document);
+    assert_eq!(Document::from_json(&json).unwrap().to_json(), json);
+    let steps = document.steps();
+    assert_eq!(steps.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["read-diff", "secrets", "write-report"]);
+    assert_eq!((steps[1].place.line, steps[1].place.column), (7, 14));
+    assert_eq!(steps[0].retry, Retry::none());
+    assert_eq!(steps[2].retry.max, Duration::from_secs(60));
+    assert_eq!(document.agents().filter(|(_, _, validator)| *validator).count(), 1);
+}
+
+#[test]
+fn a_lone_agent_is_a_flow() {
+    let document = Document::parse("{name: one, flow: {agent: a, retry: {}}}", None).unwrap();
+    let Node::Agent(step) = document.flow else { panic!("an agent") };
+    assert_eq!(step.retry, Retry::default());
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    told(
+        r#"name: revue
+flwo: 1
+flow:
+  sequence:
+    - agent: Read_Diff
+    - agent: b
+      retry: {attempts: 0, backof: 1s, factor: 99, max: 10ms}
+      wth: 1
+    - agent: b
+    - parallel: {branches: []}
+    - agent: c
+      timeout: 3s
+      with: {x: $.steps.later.output, y: $.steps.c.output, z: $.steps.bb.output, w: $.inputs, v: $nothing}
+      validate: {json-schema: 7}
+    - agent: later
+      validate: {}
+    - {}
+    - 12
+    - agent: d@sha256:12
+    - agent: e
+      agent: f
+    - sequence: []
+    - agent: 5
+"#,
+        &[
+            ("1:7", "called `revue` and is put under `review`"),
+            ("2:1", "did you mean `flow`?"),
+            ("5:14", "`Read_Diff` is not an agent's name"),
+            ("7:25", "whole number from 1 to 100"),
+            ("7:28", "did you mean `backoff`?"),
+            ("7:48", "from 1 to 10"),
+            ("7:57", "at least as long as `backoff`"),
+            ("8:7", "did you mean `with`?"),
+            ("9:14", "taken by the one at line 6, column 14"),
+            ("10:7", "`parallel` is reserved"),
+            ("12:7", "`timeout` is reserved"),
+            ("13:17", "does not come before"),
+            ("13:42", "its own output: a cycle"),
+            ("13:63", "did you mean `b`?"),
+            ("13:85", "follows neither"),
+            ("13:98", "begins with neither"),
+            ("14:31", "this is a number"),
+            ("16:17", "one of `json-schema` and `agent`"),
+            ("17:7", "has `agent` or `sequence`"),
+            ("18:7", "is an object, this is a number"),
+            ("19:14", "not a digest"),
+            ("21:7", "second time"),
+            ("22:7", "`sequence` is empty"),
+            ("23:14", "`agent` is a text, this is a number"),
+        ],
+    );
+}
+
+#[test]
+fn json_has_places_too() {
+    told("{\"name\": \"review\",\n  \"flow\": {\"agnet\": \"x\"}}", &[("2:11", "did you mean `agent`?")]);
+    let emoji = r#"{"name": "x", "flow": {"agent": "a", "with": {"t": "\ud83d\ude00 é"}}}"#;
+    let document = Document::parse(emoji, None).unwrap();
+    assert!(document.to_json().contains("😀 é"));
+}
+
+#[test]
+fn what_is_not_yaml_is_said_once() {
+    for (source, words) in [
+        ("", "empty"),
+        ("a: [1", "not a YAML or JSON document"),
+        ("name: x\n\tflow: y", "not a YAML or JSON document"),
+        ("- 1", "is an object, this is a list"),
+        ("name: x\n---\nname: y", "not a YAML or JSON document"),
+    ] {
+        let faults = faults(source);
+        assert_eq!(faults.len(), 1, "{source:?}: {faults:?}");
+        assert!(faults[0].contains(words), "{faults:?}");
+    }
+    let faults = faults("name: review\nflow: {agent: [}");
+    assert!(faults[0].starts_with("2:"), "{faults:?}");
+}
+
+#[test]
+fn bombs_are_refused_before_they_go_off() {
+    let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for i in 1..20 {
+        laughs += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","));
+    }
+    let started = std::time::Instant::now();
+    for source in [
+        laughs,
+        format!("name: review\nflow: {}", "{sequence: [".repeat(1_000)),
+        "[".repeat(1_000_000),
+        "- ".repeat(500_000),
+        format!("name: review\nflow: {{agent: a, with: {}{}}}", "[".repeat(1_000), "]".repeat(1_000)),
+        format!("name: review\nx: {}", "a".repeat(MAX_LEN)),
+        (0..200_000).map(|_| "- 1\n").collect::<String>(),
+    ] {
+        assert!(!faults(&source).is_empty());
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn depth_and_number_of_steps_are_bounded() {
+    let nested = |depth: usize| {
+        format!("name: review\nflow: {}{{agent: a}}{}", "{sequence: [".repeat(depth), "]}".repeat(depth))
+    };
+    Document::parse(&nested(MAX_DEPTH - 1), None).unwrap();
+    assert!(faults(&nested(MAX_DEPTH))[0].contains("at most 32 deep"));
+
+    let steps = |count: usize| {
+        let steps: String = (0..count).map(|i| format!("    - {{agent: a, id: s{i}}}\n")).collect();
+        format!("name: review\nflow:\n  sequence:\n{steps}")
+    };
+    assert_eq!(Document::parse(&steps(MAX_STEPS), None).unwrap().steps().len(), MAX_STEPS);
+    assert!(faults(&steps(MAX_STEPS + 1))[0].contains("at most 1000 steps"));
+    let many = faults(
+        &"name: review\nflow: {agent: a}\n"
+            .replace("a}", "a, x: }")
+            .replace("x: ", &(0..500).map(|i| format!("x{i}: 1, ")).collect::<String>()),
+    );
+    assert_eq!(many.len(), MAX_FAULTS);
+    assert!(many.iter().any(|fault| fault.contains("and 401 more")), "{many:?}");
+}
+
+#[test]
+fn one_document_uses_one_version_of_an_agent() {
+    let digest = Digest::of(b"x");
+    told(
+        &format!("name: review\nflow:\n  sequence:\n  - agent: a\n  - agent: a@{digest}\n    id: b\n"),
+        &[("5:12", "one version of an agent")],
+    );
+}
+
+#[test]
+fn picks_read_back_and_find() {
+    let value = json!({"files": [{"path": "a"}], "a/b": {"": 1, "c.d": 2}});
+    for (text, canonical, found) in [
+        ("$.input", "$.input", value.clone()),
+        ("$.input.files.0.path", "$.input.files.0.path", json!("a")),
+        ("$.input/files/0/path", "$.input.files.0.path", json!("a")),
+        ("$.steps.x.output/a~1b/c.d", "$.steps.x.output/a~1b/c.d", json!(2)),
+        ("$.steps.x/a~1b/", "$.steps.x.output/a~1b/", json!(1)),
+    ] {
+        let pick: Pick = text.parse().unwrap();
+        assert_eq!(pick.to_string(), canonical);
+        assert_eq!(canonical.parse::<Pick>().unwrap(), pick);
+        assert_eq!(pick.find(&value).unwrap(), &found);
+    }
+    for text in [
+        "$",
+        "$.",
+        "$.input.",
+        "$.input..a",
+        "$.inputx",
+        "$.steps",
+        "$.steps.",
+        "$.steps.x",
+        "$.steps.x.out",
+        "$.steps.X.output",
+        "$.input/~2",
+        "$.input.a/b",
+    ] {
+        assert!(text.parse::<Pick>().is_err(), "{text}");
+    }
+    let error = "$.input.files.1.path".parse::<Pick>().unwrap().find(&value).unwrap_err();
+    assert!(error.contains("`$.input.files` is a list of 1"), "{error}");
+    let error = "$.input.file".parse::<Pick>().unwrap().find(&value).unwrap_err();
+    assert!(error.contains("an object with files, a/b"), "{error}");
+}
+
+#[test]
+fn back_off_grows_to_its_bound_and_no_further() {
+    let retry = Retry::default();
+    let waits: Vec<u128> = (1..=12).map(|n| retry.longest_wait(n).as_millis()).collect();
+    assert_eq!(waits[..4], [200, 400, 800, 1_600]);
+    assert_eq!(waits[11], 30_000);
+    assert_eq!(retry.longest_wait(u32::MAX), retry.max);
+}
