@@ -1,0 +1,166 @@
+//! Compilation, apart: a child process of the same binary, under limits of memory and time, so that a component made to
+//! exhaust the compiler takes only the child with it.
+//!
+//! The child gets three paths (component, artifact, answer) and the limits; it writes the artifact and a JSON answer.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::CompileLimits;
+use crate::engine::code_settings;
+use crate::inspect::{self, Found, Refused};
+
+/// Who compiles.
+#[derive(Debug, Clone)]
+pub enum Compiler {
+    /// A child process: this program with these arguments before the compiler's own. It must call [`compile_worker`].
+    Child {
+        /// The program.
+        exe: PathBuf,
+        /// Such as `compile-worker`.
+        args: Vec<OsString>,
+    },
+    /// This process: for one's own components only (`ltmc run`), where nothing else can be harmed.
+    InProcess,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Compiled(Found),
+    Refused(Refused),
+}
+
+/// How a compilation ended badly.
+pub(crate) enum CompileError {
+    Refused(Refused),
+    /// The host's own trouble.
+    Failed(String),
+}
+
+impl Compiler {
+    /// Compiles `wasm` into `artifact`, both files.
+    pub(crate) async fn compile(
+        &self,
+        wasm: &Path,
+        artifact: &Path,
+        limits: &CompileLimits,
+    ) -> Result<Found, CompileError> {
+        let answer = match self {
+            Self::InProcess => {
+                let (wasm, artifact) = (wasm.to_owned(), artifact.to_owned());
+                tokio::task::spawn_blocking(move || work(&wasm, &artifact))
+                    .await
+                    .map_err(|e| CompileError::Failed(format!("the compiler panicked: {e}")))?
+                    .map_err(|e| CompileError::Failed(e.to_string()))?
+            }
+            Self::Child { exe, args } => in_child(exe, args, wasm, artifact, limits).await?,
+        };
+        match answer {
+            Answer::Compiled(found) => Ok(found),
+            Answer::Refused(refused) => Err(CompileError::Refused(refused)),
+        }
+    }
+}
+
+async fn in_child(
+    exe: &Path,
+    args: &[OsString],
+    wasm: &Path,
+    artifact: &Path,
+    limits: &CompileLimits,
+) -> Result<Answer, CompileError> {
+    let failed = |what: &str, e: &dyn std::fmt::Display| CompileError::Failed(format!("{what}: {e}"));
+    let child = Command::new(exe)
+        .args(args)
+        .args([wasm, artifact])
+        .arg(limits.memory.to_string())
+        .arg(limits.cpu.as_secs().max(1).to_string())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| failed("the compiler did not start", &e))?;
+    let too_costly = |why: &str| {
+        CompileError::Refused(Refused::new(
+            "too-costly",
+            format!("compiling the component {why}; a component this costly to compile is not taken"),
+        ))
+    };
+    let output = match tokio::time::timeout(limits.wall, child.wait_with_output()).await {
+        Err(_) => return Err(too_costly(&format!("took longer than {:?}", limits.wall))),
+        Ok(ended) => ended.map_err(|e| failed("the compiler's end was not seen", &e))?,
+    };
+    if output.status.success() {
+        return serde_json::from_slice(&output.stdout).map_err(|e| failed("the compiler's answer is no JSON", &e));
+    }
+    use std::os::unix::process::ExitStatusExt as _;
+    match output.status.signal() {
+        // Out of memory the allocator aborts; out of CPU time the kernel sends XCPU, then KILL.
+        Some(signal) if signal == Signal::XCPU.as_raw() || signal == Signal::KILL.as_raw() => {
+            Err(too_costly(&format!("took more than {:?} of CPU time, or more memory than there is", limits.cpu)))
+        }
+        Some(signal) if signal == Signal::ABORT.as_raw() || signal == Signal::SEGV.as_raw() => {
+            Err(too_costly(&format!("took more than {} bytes of memory", limits.memory)))
+        }
+        _ => Err(CompileError::Failed(format!("the compiler ended with {}", output.status))),
+    }
+}
+
+/// The child's side: `COMPONENT ARTIFACT MEMORY-BYTES CPU-SECONDS`, the answer on standard output.
+pub fn compile_worker(args: &[OsString]) -> ExitCode {
+    let [wasm, artifact, memory, cpu] = args else { return ExitCode::from(2) };
+    let number = |text: &OsString| text.to_str().and_then(|text| text.parse::<u64>().ok());
+    let (Some(memory), Some(cpu)) = (number(memory), number(cpu)) else { return ExitCode::from(2) };
+    let limit = |resource, soft, hard| {
+        setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) }).map_err(|_| ExitCode::from(3))
+    };
+    let limited = limit(Resource::As, memory, memory)
+        .and_then(|()| limit(Resource::Cpu, cpu, cpu + 1))
+        .and_then(|()| limit(Resource::Core, 0, 0))
+        .and_then(|()| limit(Resource::Fsize, 1 << 30, 1 << 30));
+    if let Err(code) = limited {
+        return code;
+    }
+    #[cfg(target_os = "linux")]
+    if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
+        return ExitCode::from(3);
+    }
+    let Ok(answer) = work(Path::new(wasm), Path::new(artifact)) else { return ExitCode::from(4) };
+    match serde_json::to_writer(std::io::stdout(), &answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(5),
+    }
+}
+
+fn work(wasm: &Path, artifact: &Path) -> std::io::Result<Answer> {
+    let bytes = std::fs::read(wasm)?;
+    let found = match inspect::look(&bytes) {
+        Ok(found) => found,
+        Err(refused) => return Ok(Answer::Refused(refused)),
+    };
+    let engine = wasmtime::Engine::new(&code_settings()).map_err(std::io::Error::other)?;
+    match engine.precompile_component(&bytes) {
+        Ok(compiled) => {
+            std::fs::write(artifact, compiled)?;
+            Ok(Answer::Compiled(found))
+        }
+        Err(e) => {
+            let text = format!("{e:#}");
+            let text = &text[..text.floor_char_boundary(1_000)];
+            Ok(Answer::Refused(Refused::new("malformed", format!("the component is not valid: {text}"))))
+        }
+    }
+}
+
+/// What a compilation may take at most, for those who wait for it.
+pub(crate) fn patience(limits: &CompileLimits) -> Duration {
+    limits.wall.saturating_mul(4)
+}

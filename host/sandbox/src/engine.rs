@@ -1,0 +1,99 @@
+//! wasmtime's settings, measured in docs/performance.md, and the ticker that lets guests be interrupted.
+//!
+//! Invariant: whatever decides how code is compiled is in [`code_settings`], used by the host and by the child that
+//! compiles for it; wasmtime refuses an artifact made with others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::SandboxConfig;
+
+/// How often a running guest is looked at: its CPU time is measured and others get their turn.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// The most elements a table can have.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Settings that decide how code is compiled. Deterministic where wasm is not: NaNs are canonical, relaxed SIMD is exact.
+pub(crate) fn code_settings() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(1 << 20)
+        .memory_init_cow(true);
+    config
+}
+
+fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
+    let slots = config.slots;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(8 * slots)
+        .total_memories(2 * slots)
+        .total_tables(4 * slots)
+        .total_stacks(slots)
+        .max_core_instances_per_component(32)
+        .max_memories_per_component(2)
+        .max_tables_per_component(8)
+        .table_elements(MAX_TABLE_ELEMENTS)
+        .max_memory_size(usize::try_from(config.max_memory).unwrap_or(usize::MAX))
+        .linear_memory_keep_resident(1 << 20)
+        .table_keep_resident(4_096)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(32)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// The engine, with its ticker: a thread that moves the epoch on while the engine lives.
+pub(crate) struct Ticking {
+    engine: Engine,
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticking {
+    pub(crate) fn start(config: &SandboxConfig) -> wasmtime::Result<Self> {
+        let mut settings = code_settings();
+        settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
+        let engine = Engine::new(&settings)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (weak, ended) = (engine.weak(), stop.clone());
+        std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                match weak.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        })?;
+        Ok(Self { engine, stop })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A bare engine with the same settings, for benchmarks to compare with.
+///
+/// # Errors
+/// wasmtime's.
+pub fn bare(config: &SandboxConfig) -> wasmtime::Result<Engine> {
+    let mut settings = code_settings();
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
+    Engine::new(&settings)
+}

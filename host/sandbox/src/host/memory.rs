@@ -1,0 +1,121 @@
+//! `ltmc:agent/memory`.
+
+use ltmc_model::Revision;
+use ltmc_model::effect::{Call, Reply};
+use ltmc_model::memory::{Item, Precondition, Scope};
+use wasmtime::component::Resource;
+
+use super::{unexpected, wit};
+use crate::guest::Guest;
+use wit::memory::{Entry, Page, PutOptions};
+use wit::types::Error;
+
+/// A scope that a guest has opened.
+pub struct Opened(Scope);
+
+impl Guest {
+    fn opened(&self, store: &Resource<Opened>) -> wasmtime::Result<Scope> {
+        Ok(self.table.get(store)?.0)
+    }
+}
+
+impl wit::memory::Host for Guest {}
+
+impl wit::memory::HostStore for Guest {
+    async fn open(&mut self, scope: wit::memory::Scope) -> wasmtime::Result<Result<Resource<Opened>, Error>> {
+        let scope = match scope {
+            wit::memory::Scope::Global => Scope::Global,
+            wit::memory::Scope::Session => Scope::Session,
+            wit::memory::Scope::Agent => Scope::Agent,
+        };
+        match self.cross(Call::MemoryOpen(scope)).await? {
+            Ok(Reply::Done) => Ok(Ok(self.table.push(Opened(scope))?)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn get(&mut self, store: Resource<Opened>, key: String) -> wasmtime::Result<Result<Option<Entry>, Error>> {
+        let scope = self.opened(&store)?;
+        match self.cross(Call::MemoryGet { scope, key }).await? {
+            Ok(Reply::Item(item)) => Ok(Ok(item.map(entry))),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn put(
+        &mut self,
+        store: Resource<Opened>,
+        key: String,
+        value: Vec<u8>,
+        options: PutOptions,
+    ) -> wasmtime::Result<Result<u64, Error>> {
+        let scope = self.opened(&store)?;
+        let call = Call::MemoryPut {
+            scope,
+            key,
+            value: value.into(),
+            precondition: precondition(options.precondition),
+            ttl_ms: options.ttl_ms,
+        };
+        match self.cross(call).await? {
+            Ok(Reply::Revision(revision)) => Ok(Ok(revision.0)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn delete(
+        &mut self,
+        store: Resource<Opened>,
+        key: String,
+        condition: wit::memory::Precondition,
+    ) -> wasmtime::Result<Result<bool, Error>> {
+        let scope = self.opened(&store)?;
+        match self.cross(Call::MemoryDelete { scope, key, precondition: precondition(condition) }).await? {
+            Ok(Reply::Existed(existed)) => Ok(Ok(existed)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn list(
+        &mut self,
+        store: Resource<Opened>,
+        prefix: String,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> wasmtime::Result<Result<Page, Error>> {
+        let scope = self.opened(&store)?;
+        match self.cross(Call::MemoryList { scope, prefix, cursor, limit }).await? {
+            Ok(Reply::Page(page)) => {
+                Ok(Ok(Page { entries: page.items.into_iter().map(entry).collect(), next: page.next }))
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn drop(&mut self, store: Resource<Opened>) -> wasmtime::Result<()> {
+        self.table.delete(store)?;
+        Ok(())
+    }
+}
+
+fn entry(item: Item) -> Entry {
+    Entry {
+        key: item.key,
+        value: item.value.into(),
+        revision: item.revision.0,
+        expires_at_ms: item.expires_at.map(|at| at.millis()),
+    }
+}
+
+fn precondition(condition: wit::memory::Precondition) -> Precondition {
+    match condition {
+        wit::memory::Precondition::Any => Precondition::Any,
+        wit::memory::Precondition::Absent => Precondition::Absent,
+        wit::memory::Precondition::Revision(revision) => Precondition::Revision(Revision(revision)),
+    }
+}

@@ -1,0 +1,53 @@
+//! The host's side of every interface: convert, bound, cross; nothing else. A line here links an interface, and what it
+//! needs and how it replays stands in `ltmc_model::effect::Call`, through which alone it can reach anything.
+
+pub(crate) mod log;
+pub(crate) mod memory;
+
+use ltmc_model::effect::{Call, Refusal, Reply};
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::ltmc::agent as wit;
+use crate::ending::Stopped;
+use crate::guest::Guest;
+
+/// Links everything a component may import: whether it is granted is asked at each call.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wit::types::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::memory::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::log::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    Ok(())
+}
+
+impl wit::types::Host for Guest {}
+
+impl Guest {
+    /// The one way out: every interface's every function ends here.
+    async fn cross(&mut self, call: Call) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
+        self.calls = self.calls.saturating_add(1);
+        match self.gate.clone().cross(call).await {
+            Ok(answer) => Ok(answer.map_err(refusal)),
+            Err(failure) => {
+                self.stopped = Some(failure);
+                Err(Stopped.into())
+            }
+        }
+    }
+}
+
+fn refusal(refusal: Refusal) -> wit::types::Error {
+    use wit::types::{Busy, Error};
+    match refusal {
+        Refusal::Denied(capability) => Error::AccessDenied(capability.to_string()),
+        Refusal::Conflict(current) => Error::Conflict(current.map(|revision| revision.0)),
+        Refusal::Quota(which) => Error::QuotaExceeded(which),
+        Refusal::Invalid(why) => Error::Invalid(why),
+        Refusal::Unavailable { message, retry_after_ms } => Error::Unavailable(Busy { message, retry_after_ms }),
+    }
+}
+
+/// A reply of another kind than the call has: the host's own mistake, and the end of the attempt.
+fn unexpected(reply: &Reply) -> wasmtime::Error {
+    wasmtime::format_err!("the crossing answered with {reply:?}, which is another call's reply")
+}

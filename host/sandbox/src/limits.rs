@@ -1,0 +1,61 @@
+//! Limits of one instance, and the breach that ends it. A breach is an error that travels through wasmtime; `ending.rs`
+//! turns it into the failure that the client reads.
+
+use wasmtime::ResourceLimiter;
+
+use crate::engine::MAX_TABLE_ELEMENTS;
+
+/// Handles one instance can hold on the host's side.
+pub(crate) const MAX_HANDLES: usize = 1_024;
+/// Random bytes one call of WASI can ask for.
+pub(crate) const MAX_RANDOM: u64 = 1 << 20;
+/// Bytes of standard error that are kept as log lines.
+pub(crate) const MAX_STDERR: usize = 64 << 10;
+
+/// What a guest did too much of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Breach {
+    #[error("it used more than its CPU time")]
+    Cpu,
+    #[error("it asked for {wanted} bytes of memory; its limit is {limit}")]
+    Memory { wanted: usize, limit: usize },
+    #[error("it asked for a table of {wanted} elements; the limit is {MAX_TABLE_ELEMENTS}")]
+    Table { wanted: usize },
+    #[error("it wrote more than {limit} bytes to standard output")]
+    Output { limit: usize },
+}
+
+/// Counts the memory of all of an instance's memories together.
+pub(crate) struct Limiter {
+    limit: usize,
+    used: usize,
+}
+
+impl Limiter {
+    pub(crate) fn new(memory: u64) -> Self {
+        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), used: 0 }
+    }
+
+    /// The largest sum so far: linear memory never shrinks.
+    pub(crate) fn peak(&self) -> u64 {
+        self.used as u64
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_add(desired.saturating_sub(current));
+        if wanted > self.limit {
+            return Err(Breach::Memory { wanted, limit: self.limit }.into());
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false); // the component's own bound: it asked for this answer
+        }
+        self.used = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > MAX_TABLE_ELEMENTS { Err(Breach::Table { wanted: desired }.into()) } else { Ok(true) }
+    }
+}
