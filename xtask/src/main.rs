@@ -1,2 +1,61 @@
-//! xtask
-fn main() {}
+//! The repository's own tasks: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+//!
+//! Each sets up what is missing and says what it does. To add a task: a file here and a variant in [`Task`].
+
+mod bench;
+mod demo;
+#[cfg(test)]
+mod house;
+mod process;
+mod steps;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[derive(clap::Parser)]
+#[command(name = "cargo xtask", about = "Tasks of this repository", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Build everything, start a host, review a real diff with the sample agents, show the report
+    Demo(demo::Args),
+    /// Format check, lints, and every test
+    Test(test::Args),
+    /// Measure against references in the same run
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            steps::say(format!("\n{} {error:#}", console::style("error:").red().bold()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.map(Path::to_owned).unwrap_or_default()
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "a task is no host: nothing here is ever replayed")]
+    let set = std::env::var("CARGO_TARGET_DIR");
+    set.map_or_else(|_| root().join("target"), |dir| root().join(dir))
+}

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod caller;
 pub mod capability;
+pub mod chain;
 pub mod effect;
 pub mod failure;
 pub mod ids;

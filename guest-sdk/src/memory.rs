@@ -1,0 +1,219 @@
+//! Keys and values that outlast a call, in three scopes. Reading needs the capability `memory:read:SCOPE`, writing
+//! `memory:write:SCOPE`; a grant taken back makes the next call answer [`Error::AccessDenied`].
+//!
+//! Every write happens exactly once, also when the host dies in the middle. A key is 1 to 512 bytes of UTF-8 without
+//! control characters, a value at most 1 MiB.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, host};
+
+/// Who shares what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Every agent of the tenant.
+    Global,
+    /// Every agent that works in the same session.
+    Session,
+    /// This agent alone, in all its calls.
+    Agent,
+}
+
+/// One key and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: Vec<u8>,
+    /// Grows with every write of the tenant; never used twice for one key.
+    pub revision: u64,
+    /// Milliseconds since the Unix epoch; none: stays until deleted.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Entry {
+    /// The value, read as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: why it is not this JSON, and where.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.value)
+            .map_err(|e| Error::Invalid(format!("the value of `{}` is not the JSON expected: {e}", self.key)))
+    }
+}
+
+/// What must be so for a write to happen; otherwise it answers [`Error::Conflict`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    Any,
+    /// The key holds nothing.
+    Absent,
+    /// The key holds just this revision.
+    Revision(u64),
+}
+
+impl Precondition {
+    /// That the key is as it was read: still this entry, or still nothing.
+    pub fn unchanged(read: Option<&Entry>) -> Self {
+        read.map_or(Self::Absent, |entry| Self::Revision(entry.revision))
+    }
+}
+
+/// How to put. `PutOptions::default()` puts in any case and for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PutOptions {
+    /// What must be so.
+    pub precondition: Precondition,
+    /// Time to live, from now; none: for ever.
+    pub ttl: Option<Duration>,
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Page {
+    /// In the byte order of their keys.
+    pub entries: Vec<Entry>,
+    /// The cursor of the next page; none: that was all.
+    pub next: Option<String>,
+}
+
+/// Opens a scope.
+///
+/// # Errors
+/// [`Error::AccessDenied`] without one of the scope's two capabilities.
+pub fn open(scope: Scope) -> Result<Store, Error> {
+    host::Store::open(scope).map(Store)
+}
+
+/// One scope, opened.
+#[derive(Debug)]
+pub struct Store(host::Store);
+
+impl Store {
+    /// What a key holds.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`] without `memory:read:SCOPE`; [`Error::Invalid`] for a key that is none.
+    pub fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+        self.0.get(key)
+    }
+
+    /// What a key holds, read as JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`Error::Invalid`] for a value that is not this JSON.
+    pub fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        self.get(key)?.map(|entry| entry.json()).transpose()
+    }
+
+    /// Puts in any case and for ever; answers the new revision.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`] without `memory:write:SCOPE`; [`Error::Invalid`] for a key or a value out of bounds.
+    pub fn put(&self, key: &str, value: impl AsRef<[u8]>) -> Result<u64, Error> {
+        self.put_with(key, value, PutOptions::default())
+    }
+
+    /// Puts under a precondition, for a time; answers the new revision.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`Error::Conflict`] where the precondition does not hold.
+    pub fn put_with(&self, key: &str, value: impl AsRef<[u8]>, options: PutOptions) -> Result<u64, Error> {
+        self.0.put(key, value.as_ref(), options)
+    }
+
+    /// Puts a value as JSON; answers the new revision.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`Error::Invalid`] for what JSON cannot express.
+    pub fn put_json<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<u64, Error> {
+        self.put_json_with(key, value, PutOptions::default())
+    }
+
+    /// Puts a value as JSON under a precondition, for a time; answers the new revision.
+    ///
+    /// # Errors
+    /// As [`put_json`](Self::put_json), and [`Error::Conflict`] where the precondition does not hold.
+    pub fn put_json_with<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        options: PutOptions,
+    ) -> Result<u64, Error> {
+        let json = serde_json::to_vec(value)
+            .map_err(|e| Error::Invalid(format!("the value for `{key}` cannot be written as JSON: {e}")))?;
+        self.put_with(key, json, options)
+    }
+
+    /// Deletes in any case; answers whether there was something to delete.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn delete(&self, key: &str) -> Result<bool, Error> {
+        self.delete_if(key, Precondition::Any)
+    }
+
+    /// Deletes under a precondition; answers whether there was something to delete.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`Error::Conflict`] where the precondition does not hold.
+    pub fn delete_if(&self, key: &str, precondition: Precondition) -> Result<bool, Error> {
+        self.0.delete(key, precondition)
+    }
+
+    /// Every entry whose key begins with `prefix`, in the byte order of the keys, fetched a page at a time.
+    pub fn list(&self, prefix: &str) -> List<'_> {
+        List { store: self, prefix: prefix.to_owned(), page: Vec::new().into_iter(), next: Some(None) }
+    }
+
+    /// At most `limit` (1 to 1,000) entries whose keys begin with `prefix`, after `cursor`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`] without `memory:read:SCOPE`; [`Error::Invalid`] for a limit out of bounds or a cursor
+    /// that is none.
+    pub fn page(&self, prefix: &str, cursor: Option<&str>, limit: u32) -> Result<Page, Error> {
+        self.0.list(prefix, cursor, limit)
+    }
+}
+
+/// The entries of [`Store::list`]. Ends after the first error.
+#[derive(Debug)]
+pub struct List<'a> {
+    store: &'a Store,
+    prefix: String,
+    page: std::vec::IntoIter<Entry>,
+    /// The cursor of the page to fetch next; none: that was all.
+    next: Option<Option<String>>,
+}
+
+impl List<'_> {
+    const PAGE: u32 = 100;
+}
+
+impl Iterator for List<'_> {
+    type Item = Result<Entry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.page.next() {
+                return Some(Ok(entry));
+            }
+            let cursor = self.next.take()?;
+            match self.store.page(&self.prefix, cursor.as_deref(), Self::PAGE) {
+                Ok(page) => {
+                    self.next = page.next.map(Some);
+                    self.page = page.entries.into_iter();
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the door is made of, and the router over it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::response::Response;
+use bytes::Bytes;
+use ltmc_coordination::{Access, Agents};
+use ltmc_orchestration::{Runs, Workflows};
+use ltmc_ports::Clock;
+use serde::Serialize;
+
+use crate::body::Budget;
+use crate::limits::HttpLimits;
+use crate::meter::Meters;
+use crate::rest::Watchers;
+use crate::{edge, openapi, rest};
+
+/// The use cases, and what else the routes need.
+#[derive(Clone)]
+pub struct App {
+    /// Tenants, keys, ceilings.
+    pub access: Arc<Access>,
+    /// Agents and their grants.
+    pub agents: Arc<Agents>,
+    /// Calls and runs.
+    pub runs: Arc<Runs>,
+    /// Workflow documents.
+    pub workflows: Arc<Workflows>,
+    /// Whether the host is ready.
+    pub health: Arc<dyn Health>,
+    /// The metrics as Prometheus reads them.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether `/metrics` may be read without the operator's key; its labels name tenants.
+    pub metrics_public: bool,
+    /// For expiries that are given as a duration.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds.
+    pub limits: HttpLimits,
+}
+
+/// Says whether the host is ready to serve.
+#[async_trait]
+pub trait Health: Send + Sync {
+    /// Looks at everything a request needs; quick, for it is asked often.
+    async fn checks(&self) -> Vec<Check>;
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Check {
+    /// What, such as `record`.
+    #[schema(value_type = String, example = "record")]
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// If not: what is wrong, fit for the eyes of everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The routes over these use cases. A metrics recorder is to be installed before.
+pub fn router(app: App) -> Router {
+    let (router, document) = openapi::split();
+    let meters = Arc::new(Meters::new(document.paths.paths.keys().cloned()));
+    let json = serde_json::to_vec(&document).unwrap_or_default();
+    let shared = Shared {
+        bodies: Budget::new(app.limits.bodies),
+        watchers: Watchers::new(app.limits.watchers),
+        document: json.into(),
+        app,
+    };
+    router
+        .method_not_allowed_fallback(rest::wrong_method)
+        .fallback(rest::no_route)
+        .with_state(Api(Arc::new(shared)))
+        .layer(axum::middleware::from_fn_with_state(meters, edge::cross))
+}
+
+/// The state of every handler.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Shared>);
+
+pub(crate) struct Shared {
+    app: App,
+    /// What all bodies under way hold.
+    pub(crate) bodies: Arc<Budget>,
+    /// Room for readers of events.
+    pub(crate) watchers: Arc<Watchers>,
+    /// `/openapi.json`
+    pub(crate) document: Bytes,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = App;
+    fn deref(&self) -> &App {
+        &self.app
+    }
+}
+
+/// What handlers return.
+pub(crate) type Answer = crate::problem::Result<Response>;

@@ -1,0 +1,159 @@
+//! What handlers take from a request: who asks, what for, and with what. Each refusal is a [`Problem`].
+//!
+//! Invariant: [`By`] stands first in every handler, and bodies are taken last: no body is read without a good key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use ltmc_model::caller::Caller;
+use serde::de::DeserializeOwned;
+
+use crate::app::Api;
+use crate::body::{Held, Incoming};
+use crate::problem::{Problem, Result};
+
+/// Who asks: the caller that the bearer's key stands for.
+#[derive(Debug)]
+pub(crate) struct By(pub(crate) Caller);
+
+impl FromRequestParts<Api> for By {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
+        let caller = api.access.authenticate(bearer(&parts.headers)?).await?;
+        tracing::Span::current().record("tenant", caller.tenant.as_str());
+        Ok(Self(caller))
+    }
+}
+
+/// The longest key that is looked at.
+const MAX_KEY: usize = 256;
+
+fn bearer(headers: &HeaderMap) -> Result<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let how = "Every request under /v1 carries `Authorization: Bearer <key>`.";
+    let (Some(value), None) = (given.next(), given.next()) else { return Err(Problem::unauthorized(how)) };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, key)| key.trim())
+        .filter(|key| (1..=MAX_KEY).contains(&key.len()))
+        .ok_or_else(|| Problem::unauthorized(how))
+}
+
+/// What a name or id in the path stands for.
+#[derive(Debug)]
+pub(crate) struct At<T>(pub(crate) T);
+
+impl<T: FromStr<Err: fmt::Display>, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let params = params(parts, state).await?;
+        parse(params.iter().next()).map(Self)
+    }
+}
+
+/// What two of them stand for.
+#[derive(Debug)]
+pub(crate) struct AtBoth<A, B>(pub(crate) A, pub(crate) B);
+
+impl<A: FromStr<Err: fmt::Display>, B: FromStr<Err: fmt::Display>, S: Send + Sync> FromRequestParts<S> for AtBoth<A, B> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let params = params(parts, state).await?;
+        let mut params = params.iter();
+        Ok(Self(parse(params.next())?, parse(params.next())?))
+    }
+}
+
+async fn params<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams> {
+    RawPathParams::from_request_parts(parts, state).await.map_err(|e| Problem::new("bad-path", e.body_text()))
+}
+
+fn parse<T: FromStr<Err: fmt::Display>>(param: Option<(&str, &str)>) -> Result<T> {
+    let (field, text) = param.ok_or_else(|| Problem::internal("a route lacks a parameter its handler takes"))?;
+    text.parse().map_err(|e| Problem::new("bad-path", format!("{e}")).field(field.to_owned()))
+}
+
+/// The query string.
+#[derive(Debug)]
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let Query(query) = Query::try_from_uri(&parts.uri).map_err(|e| {
+            let why = std::error::Error::source(&e).map_or_else(|| e.body_text(), ToString::to_string);
+            Problem::new("bad-query", why)
+        })?;
+        Ok(Self(query))
+    }
+}
+
+/// A document in JSON.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self> {
+        let essence = media_type(request.headers());
+        if !essence.is_some_and(|mime| mime.subtype() == mime::JSON || mime.suffix() == Some(mime::JSON)) {
+            return Err(Problem::new("unsupported-media-type", "This route takes `Content-Type: application/json`."));
+        }
+        let (bytes, _held) = whole(request, api.limits.document, api).await?;
+        let read = &mut serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut *read).map_err(|e| {
+            let field = e.path().to_string();
+            let problem = Problem::new("bad-json", e.into_inner().to_string());
+            if field == "." { problem } else { problem.field(field) }
+        })?;
+        read.end().map_err(|e| Problem::new("bad-json", e.to_string()))?;
+        Ok(Self(value))
+    }
+}
+
+/// A whole body of at most `limit` bytes.
+pub(crate) async fn whole(request: Request, limit: u64, api: &Api) -> Result<(Bytes, Held)> {
+    let (parts, body) = request.into_parts();
+    Incoming::new(&parts.headers, body, limit, &api.limits, &api.bodies)?.whole().await
+}
+
+/// What the body says it is.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<mime::Mime> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_from_one_bearer_header() {
+        let with = |values: &[&'static str]| -> HeaderMap {
+            values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value))).collect()
+        };
+        for good in ["Bearer ltmc_a_b", "bearer ltmc_a_b", "BEARER   ltmc_a_b "] {
+            assert_eq!(bearer(&with(&[good])).unwrap(), "ltmc_a_b");
+        }
+        for bad in ["", "Bearer", "Bearer ", "Basic ltmc_a_b", "ltmc_a_b"] {
+            assert_eq!(bearer(&with(&[bad])).unwrap_err().status(), 401, "{bad}");
+        }
+        assert!(bearer(&HeaderMap::new()).is_err());
+        assert!(bearer(&with(&["Bearer a", "Bearer b"])).is_err());
+        let long = format!("Bearer {}", "a".repeat(MAX_KEY + 1)).parse().unwrap();
+        assert!(bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, long)])).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! Agents: pushed, looked at, deleted.
+
+use axum::extract::{FromRequest as _, Multipart, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse as _;
+use bytes::{Bytes, BytesMut};
+use ltmc_coordination::agents::AgentView;
+use ltmc_model::agent::AgentRef;
+use ltmc_model::manifest::Manifest;
+use ltmc_model::{AgentName, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Answer, Api};
+use crate::body::{self, Held, Incoming, Interrupted};
+use crate::extract::{Asked, At, By, media_type, whole};
+use crate::page::{Page, Paging};
+use crate::problem::{Problem, Result};
+
+const LIST: &str = "agents";
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(list)).routes(routes!(get, push, delete))
+}
+
+/// One version of an agent.
+#[derive(Debug, Serialize, ToSchema)]
+struct Agent {
+    /// Under which it is called.
+    #[schema(value_type = String, example = "read-diff")]
+    name: AgentName,
+    /// The package's version, where its manifest names one.
+    #[schema(required, example = "0.1.0")]
+    version: Option<String>,
+    /// One sentence about it, where its manifest has one.
+    #[schema(required)]
+    description: Option<String>,
+    /// Of the component's bytes; `name@digest` means this version for ever.
+    #[schema(example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    digest: String,
+    /// The component's bytes.
+    size: u64,
+    /// What of its exports the host can run: `agent`, `validator`, `command`.
+    #[schema(value_type = Vec<String>, example = json!(["agent"]))]
+    exports: Vec<ltmc_model::agent::Export>,
+    /// The capabilities it asks for. Asking grants nothing.
+    #[schema(example = json!(["memory:read:session"]))]
+    asks: Vec<String>,
+    /// The capabilities it was granted.
+    #[schema(example = json!([]))]
+    grants: Vec<String>,
+    /// What it asks for and was not granted.
+    #[schema(example = json!(["memory:read:session"]))]
+    missing: Vec<String>,
+    /// When this version was pushed.
+    #[schema(value_type = String, format = DateTime)]
+    pushed_at: Timestamp,
+}
+
+impl From<AgentView> for Agent {
+    fn from(AgentView { agent, grants, missing }: AgentView) -> Self {
+        let text = |capabilities: Vec<_>| capabilities.into_iter().map(String::from).collect();
+        Self {
+            name: agent.name,
+            version: agent.manifest.version,
+            description: agent.manifest.description,
+            digest: agent.digest.to_string(),
+            size: agent.size,
+            exports: agent.exports,
+            asks: text(agent.manifest.asks),
+            grants: text(grants),
+            missing: text(missing),
+            pushed_at: agent.pushed_at,
+        }
+    }
+}
+
+/// List agents
+///
+/// The newest version of each, by name.
+#[utoipa::path(
+    get, path = "/v1/agents", tag = "agents", params(Paging),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, body = Page<Agent>)),
+)]
+async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Paging>) -> Answer {
+    let limit = paging.limit()?;
+    let found = api.agents.list(&caller, paging.after(LIST)?.as_ref(), limit + 1).await?;
+    let page = Page::of(LIST, limit, found, |view| view.agent.name.to_string(), Agent::from);
+    Ok(axum::Json(page).into_response())
+}
+
+/// Show an agent
+#[utoipa::path(
+    get, path = "/v1/agents/{name}", tag = "agents",
+    params(("name" = String, Path, description = "A name, for its newest version, or `name@sha256:…`", example = "read-diff")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, body = Agent)),
+)]
+async fn get(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>) -> Answer {
+    let view = api.agents.get(&caller, &agent).await?;
+    Ok(axum::Json(Agent::from(view)).into_response())
+}
+
+/// Push an agent
+///
+/// The body is a WebAssembly component. A form's part `manifest` wins over the manifest inside the component. The
+/// agent can do nothing until it is granted what it asks for.
+#[utoipa::path(
+    put, path = "/v1/agents/{name}", tag = "agents",
+    params(("name" = String, Path, description = "The name to store it under", example = "read-diff")),
+    request_body(
+        description = "The component, alone or with its manifest",
+        content(
+            (Vec<u8> = "application/wasm"),
+            (Form = "multipart/form-data"),
+        ),
+    ),
+    extensions(("x-ltmc-role" = json!(["admin", "author"]))),
+    responses(
+        (status = 201, description = "A new version", body = Agent),
+        (status = 200, description = "This version was there already", body = Agent),
+    ),
+)]
+async fn push(State(api): State<Api>, By(caller): By, At(name): At<AgentName>, request: Request) -> Answer {
+    let upload = Upload::read(request, &api).await?;
+    let pushed = api.agents.push(&caller, name, upload.component, upload.manifest).await?;
+    let status = if pushed.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut headers = HeaderMap::new();
+    if pushed.created
+        && let Ok(location) = format!("/v1/agents/{}", pushed.view.agent.name).try_into()
+    {
+        headers.insert(header::LOCATION, location);
+    }
+    Ok((status, headers, axum::Json(Agent::from(pushed.view))).into_response())
+}
+
+/// Delete an agent
+///
+/// With all its versions and grants. Runs under way keep what they began with.
+#[utoipa::path(
+    delete, path = "/v1/agents/{name}", tag = "agents",
+    params(("name" = String, Path, description = "Its name", example = "read-diff")),
+    extensions(("x-ltmc-role" = json!(["admin"]))),
+    responses((status = 204, description = "Deleted")),
+)]
+async fn delete(State(api): State<Api>, By(caller): By, At(name): At<AgentName>) -> Answer {
+    api.agents.delete(&caller, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A component with its manifest.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form in the document")]
+struct Form {
+    /// The component.
+    #[schema(content_media_type = "application/wasm")]
+    component: Vec<u8>,
+    /// Its manifest, as JSON.
+    #[schema(value_type = Option<Object>, content_media_type = "application/json")]
+    manifest: Option<String>,
+}
+
+/// What came with a push.
+struct Upload {
+    component: Bytes,
+    manifest: Option<Manifest>,
+    /// The bytes count as long as they are held.
+    _held: Option<Held>,
+}
+
+impl Upload {
+    async fn read(request: Request, api: &Api) -> Result<Self> {
+        match media_type(request.headers()).as_ref().map(mime::Mime::essence_str) {
+            Some("application/wasm") => {
+                let (component, held) = whole(request, api.limits.upload, api).await?;
+                Ok(Self { component, manifest: None, _held: Some(held) })
+            }
+            Some("multipart/form-data") => Self::read_form(request, api).await,
+            _ => Err(Problem::new(
+                "unsupported-media-type",
+                "An agent is pushed as `Content-Type: application/wasm`, or as `multipart/form-data` with the parts \
+                 `component` and `manifest`.",
+            )),
+        }
+    }
+
+    async fn read_form(request: Request, api: &Api) -> Result<Self> {
+        let (mut head, body) = request.into_parts();
+        let mut incoming = Incoming::new(&head.headers, body, api.limits.upload, &api.limits, &api.bodies)?;
+        let held = incoming.held();
+        head.extensions.clear();
+        let mut request = Request::from_parts(head, axum::body::Body::from_stream(incoming));
+        axum::extract::DefaultBodyLimit::disable().apply(&mut request);
+        let mut form = Multipart::from_request(request, &()).await.map_err(|e| bad_form(&e))?;
+        let (mut component, mut manifest) = (None, None);
+        while let Some(mut field) = form.next_field().await.map_err(|e| bad_form(&e))? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let (into, limit) = match name.as_str() {
+                "component" => (&mut component, api.limits.upload),
+                "manifest" => (&mut manifest, Manifest::MAX_LEN as u64),
+                _ => return Err(wrong_form("A form has the parts `component` and `manifest`, and no others.")),
+            };
+            let mut part = BytesMut::new();
+            while let Some(chunk) = field.chunk().await.map_err(|e| bad_form(&e))? {
+                if (part.len() + chunk.len()) as u64 > limit {
+                    return Err(body::too_large(limit).field(name));
+                }
+                part.extend_from_slice(&chunk);
+            }
+            if into.replace(part.freeze()).is_some() {
+                return Err(wrong_form("A part stands in the form twice.").field(name));
+            }
+        }
+        let component = component.ok_or_else(|| wrong_form("The form has no part `component`.").field("component"))?;
+        let manifest = manifest.map(|json| {
+            Manifest::parse(&json).map_err(|why| Problem::new("bad-manifest", why).field("manifest"))
+        });
+        Ok(Self { component, manifest: manifest.transpose()?, _held: held })
+    }
+}
+
+fn wrong_form(why: &'static str) -> Problem {
+    Problem::new("bad-multipart", why)
+}
+
+/// The form's reader wraps what the body said: that comes first.
+fn bad_form(error: &(dyn std::error::Error + 'static)) -> Problem {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(Interrupted(problem)) = error.downcast_ref() {
+            return problem.clone();
+        }
+        source = error.source();
+    }
+    Problem::new("bad-multipart", format!("The form does not parse: {error}."))
+}

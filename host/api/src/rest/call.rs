@@ -1,0 +1,276 @@
+//! What starts something: a call of an agent, a run of a workflow. And how it ended, as an answer.
+//!
+//! Invariants: the payload's bytes are passed on as they came, in and out. A client that goes away while it waits for a
+//! call cancels the call; one that does not wait cancels nothing. What an agent returned is never taken for a page: its
+//! content type is checked, and a browser is told not to guess and not to run it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use ltmc_model::agent::AgentRef;
+use ltmc_model::caller::Caller;
+use ltmc_model::{Digest, Payload, RunId, SessionId, WorkflowName};
+use ltmc_orchestration::{CallRequest, StartRequest, Started};
+use serde::Serialize;
+use sha2::Digest as _;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Answer, Api};
+use crate::body::Held;
+use crate::extract::{At, By, whole};
+use crate::headers::{self, IDEMPOTENT_REPLAYED, LTMC_RUN, PREFERENCE_APPLIED, Prefer};
+use crate::problem::{Problem, Result};
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(call)).routes(routes!(start))
+}
+
+/// Call an agent
+///
+/// Any body with its content type is the payload. The answer is the agent's payload in its own content type; the call
+/// and everything it did is kept as a run, which `Ltmc-Run` names.
+#[utoipa::path(
+    post, path = "/v1/agents/{name}/call", tag = "agents",
+    params(
+        ("name" = String, Path, description = "A name, for its newest version, or `name@sha256:…`", example = "read-diff"),
+        ("Ltmc-Session" = Option<String>, Header, description = "The session to work in; left out: a new one"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run; the same key with another request is refused"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: 202 at once. `wait=30`: 202 if it takes longer, at most 60 seconds", example = "respond-async"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),
+    ),
+    request_body(description = "The payload", content(
+        (Vec<u8> = "*/*"), (Object = "application/json"), (String = "text/plain"),
+    )),
+    extensions(
+        ("x-ltmc-role" = json!(["admin", "author", "caller"])),
+        ("x-ltmc-codes" = json!(["agent-error", "agent-trapped", "limit-cpu", "limit-memory", "busy", "cancelled"])),
+    ),
+    responses(
+        (status = 200, description = "The agent's payload, in its content type", content((Vec<u8> = "*/*")),
+            headers(("Ltmc-Run" = String, description = "The run"), ("Idempotent-Replayed" = String, description = "`true`: the answer is that of an earlier request"))),
+        (status = 202, description = "It runs", body = Accepted, headers(("Location" = String, description = "The run"))),
+    ),
+)]
+async fn call(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>, request: Request) -> Answer {
+    let prefer = Prefer::of(request.headers());
+    let work = Work::read(request, "call", &agent, &api).await?;
+    let started = api
+        .runs
+        .call(
+            &caller,
+            CallRequest {
+                agent,
+                input: work.input,
+                session: work.session,
+                idempotency: work.idempotency,
+                request_digest: work.digest,
+                traceparent: work.traceparent,
+            },
+        )
+        .await?;
+    let wait = if prefer.respond_async { Wait::Not } else { prefer.wait.map_or(Wait::ToTheEnd, Wait::For) };
+    finish(&api, &caller, started, wait, prefer).await
+}
+
+/// Run a workflow
+///
+/// Any body with its content type is the workflow's input. With `Prefer: wait=30` the answer is the result, if it is
+/// there by then.
+#[utoipa::path(
+    post, path = "/v1/workflows/{name}/runs", tag = "workflows",
+    params(
+        ("name" = String, Path, description = "The workflow's name", example = "review"),
+        ("Ltmc-Session" = Option<String>, Header, description = "The session to work in; left out: a new one"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run; the same key with another request is refused"),
+        ("Prefer" = Option<String>, Header, description = "`wait=30`: the result, if it is there within so many seconds, at most 60", example = "wait=30"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),
+    ),
+    request_body(description = "The input", content(
+        (Vec<u8> = "*/*"), (Object = "application/json"), (String = "text/plain"),
+    )),
+    extensions(
+        ("x-ltmc-role" = json!(["admin", "author", "caller"])),
+        ("x-ltmc-codes" = json!(["agent-error", "agent-trapped", "limit-cpu", "limit-memory", "busy", "cancelled"])),
+    ),
+    responses(
+        (status = 200, description = "The result, in its content type", content((Vec<u8> = "*/*")), headers(("Ltmc-Run" = String, description = "The run"))),
+        (status = 202, description = "It runs", body = Accepted, headers(("Location" = String, description = "The run"))),
+    ),
+)]
+async fn start(State(api): State<Api>, By(caller): By, At(workflow): At<WorkflowName>, request: Request) -> Answer {
+    let prefer = Prefer::of(request.headers());
+    let work = Work::read(request, "run", &workflow, &api).await?;
+    let started = api
+        .runs
+        .start(
+            &caller,
+            StartRequest {
+                workflow,
+                input: work.input,
+                session: work.session,
+                idempotency: work.idempotency,
+                request_digest: work.digest,
+                traceparent: work.traceparent,
+            },
+        )
+        .await?;
+    let wait = if prefer.respond_async { Wait::Not } else { prefer.wait.map_or(Wait::Not, Wait::For) };
+    finish(&api, &caller, started, wait, prefer).await
+}
+
+/// What is to be done, from a request's head and body.
+struct Work {
+    input: Payload,
+    session: Option<SessionId>,
+    idempotency: Option<String>,
+    digest: Digest,
+    traceparent: Option<String>,
+    /// The input's bytes count until the run has them.
+    _held: Held,
+}
+
+impl Work {
+    async fn read(request: Request, verb: &str, target: &impl std::fmt::Display, api: &Api) -> Result<Self> {
+        let head = request.headers();
+        let content_type = headers::content_type(head)?;
+        let session = headers::session(head)?;
+        let idempotency = headers::idempotency_key(head)?;
+        let traceparent = headers::traceparent(head).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (bytes, held) = whole(request, api.limits.payload, api).await?;
+        let input = Payload { content_type, bytes };
+        let digest = match &idempotency {
+            Some(_) => digest(verb, target, session.as_ref(), &input),
+            // compared with nothing
+            None => Digest([0; 32]),
+        };
+        Ok(Self { input, session, idempotency, digest, traceparent, _held: held })
+    }
+}
+
+/// What makes two requests the same.
+fn digest(verb: &str, target: &impl std::fmt::Display, session: Option<&SessionId>, input: &Payload) -> Digest {
+    let session = session.map_or("", SessionId::as_str);
+    let mut hash = sha2::Sha256::new();
+    // none of the first four holds a line feed
+    hash.update(format!("{verb}\n{target}\n{session}\n{}\n", input.content_type));
+    hash.update(&input.bytes);
+    Digest(hash.finalize().into())
+}
+
+/// For how long to wait for the end.
+enum Wait {
+    Not,
+    For(Duration),
+    ToTheEnd,
+}
+
+async fn finish(api: &Api, caller: &Caller, started: Started, wait: Wait, prefer: Prefer) -> Answer {
+    let ending = match wait {
+        Wait::Not => None,
+        Wait::For(span) => api.runs.result(caller, started.run, Some(span)).await?,
+        Wait::ToTheEnd => api.runs.result(caller, started.run, None).await?,
+    };
+    let mut response = match ending {
+        None => accepted(started.run)?,
+        Some(Ok(output)) => returned(started.run, output),
+        Some(Err(failure)) => return Err(Problem::ending(started.run, failure)),
+    };
+    let headers = response.headers_mut();
+    if started.attached {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if prefer.respond_async {
+        headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+    } else if let Some(wait) = prefer.wait {
+        let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs()));
+        headers.insert(PREFERENCE_APPLIED, applied.map_err(Problem::internal)?);
+    }
+    Ok(response)
+}
+
+/// A run that goes on without its client.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// The run; `Location` leads to it.
+    #[schema(value_type = String, format = Uuid)]
+    run: RunId,
+}
+
+pub(super) fn accepted(run: RunId) -> Answer {
+    let location = HeaderValue::try_from(format!("/v1/runs/{run}")).map_err(Problem::internal)?;
+    let headers = [(header::LOCATION, location), (LTMC_RUN, run_header(run))];
+    Ok((StatusCode::ACCEPTED, headers, axum::Json(Accepted { run })).into_response())
+}
+
+/// A run's result as it came from the agent.
+pub(super) fn returned(run: RunId, output: Payload) -> Response {
+    let mut response = Response::new(Body::from(output.bytes));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type(&output.content_type));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(LTMC_RUN, run_header(run));
+    response
+}
+
+/// What an agent said its result is, if it can stand in a header.
+fn content_type(said: &str) -> HeaderValue {
+    let bytes = HeaderValue::from_static("application/octet-stream");
+    if said == Payload::JSON {
+        return HeaderValue::from_static(Payload::JSON);
+    }
+    match said.parse::<mime::Mime>() {
+        Ok(_) if said.len() <= Payload::MAX_CONTENT_TYPE => HeaderValue::try_from(said).unwrap_or(bytes),
+        _ => bytes,
+    }
+}
+
+fn run_header(run: RunId) -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    HeaderValue::from_str(run.0.hyphenated().encode_lower(&mut text)).unwrap_or(HeaderValue::from_static("unnamed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_its_result_is_stands_in_the_header_only_if_it_can() {
+        for good in ["application/json", "text/plain; charset=utf-8", "image/svg+xml"] {
+            assert_eq!(content_type(good), good);
+        }
+        for bad in ["", "text", "text/html\r\nSet-Cookie: a=b", "text/ä", &format!("a/{}", "b".repeat(300))] {
+            assert_eq!(content_type(bad), "application/octet-stream", "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_agents_page_is_not_run() {
+        let run = RunId::ledger();
+        let page = Payload { content_type: "text/html".into(), bytes: "<script>".into() };
+        let response = returned(run, page);
+        assert_eq!(response.headers()["content-security-policy"], "default-src 'none'; sandbox");
+        assert_eq!(response.headers()["ltmc-run"], run.to_string());
+    }
+
+    #[test]
+    fn requests_are_the_same_only_if_everything_is() {
+        let agent: AgentRef = "a".parse().unwrap();
+        let session: SessionId = "s".parse().unwrap();
+        let input = Payload::text("x");
+        let all = [
+            digest("call", &agent, None, &input),
+            digest("run", &agent, None, &input),
+            digest("call", &"b", None, &input),
+            digest("call", &agent, Some(&session), &input),
+            digest("call", &agent, None, &Payload::text("y")),
+            digest("call", &agent, None, &Payload { content_type: "text/html".into(), ..input.clone() }),
+        ];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+        assert_eq!(all[0], digest("call", &agent, None, &input));
+    }
+}

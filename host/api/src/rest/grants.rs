@@ -1,0 +1,83 @@
+//! Grants: what an agent may do. The whole set is read and set; one capability is taken back by its name.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use ltmc_model::{AgentName, Capability};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Answer, Api};
+use crate::extract::{At, AtBoth, By, Json};
+use crate::problem::{Problem, Result};
+
+/// The most capabilities one agent is granted.
+const MOST: usize = 256;
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(get, set)).routes(routes!(revoke))
+}
+
+/// Show an agent's grants
+#[utoipa::path(
+    get, path = "/v1/agents/{name}/grants", tag = "agents",
+    params(("name" = String, Path, description = "The agent's name", example = "read-diff")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, description = "Every capability granted", body = Vec<String>, example = json!(["log", "memory:read:session"]))),
+)]
+async fn get(State(api): State<Api>, By(caller): By, At(agent): At<AgentName>) -> Answer {
+    let grants = api.agents.grants(&caller, &agent).await?;
+    Ok(axum::Json(grants).into_response())
+}
+
+/// Set an agent's grants
+///
+/// The whole set: what is not in it is taken back, and the next host call notices. In force is what is granted and
+/// within the tenant's ceiling.
+#[utoipa::path(
+    put, path = "/v1/agents/{name}/grants", tag = "agents",
+    params(("name" = String, Path, description = "The agent's name", example = "read-diff")),
+    request_body(content = Vec<String>, example = json!(["log", "memory:read:session"])),
+    extensions(("x-ltmc-role" = json!(["admin"]))),
+    responses((status = 200, description = "The set as it now is", body = Vec<String>, example = json!(["log", "memory:read:session"]))),
+)]
+async fn set(
+    State(api): State<Api>,
+    By(caller): By,
+    At(agent): At<AgentName>,
+    Json(texts): Json<Vec<String>>,
+) -> Answer {
+    if texts.len() > MOST {
+        return Err(Problem::new("bad-capability", format!("An agent is granted at most {MOST} capabilities.")));
+    }
+    let mut grants = texts.iter().enumerate().map(parse).collect::<Result<Vec<_>>>()?;
+    grants.sort_unstable();
+    grants.dedup();
+    api.agents.set_grants(&caller, &agent, grants.clone()).await?;
+    Ok(axum::Json(grants).into_response())
+}
+
+fn parse((index, text): (usize, &String)) -> Result<Capability> {
+    text.parse().map_err(|e| Problem::new("bad-capability", format!("{e}")).field(format!("[{index}]")))
+}
+
+/// Take one capability back
+///
+/// The next host call that needs it is refused, also in runs under way.
+#[utoipa::path(
+    delete, path = "/v1/agents/{name}/grants/{cap}", tag = "agents",
+    params(
+        ("name" = String, Path, description = "The agent's name", example = "read-diff"),
+        ("cap" = String, Path, description = "The capability as it was granted, percent-encoded", example = "memory:read:session"),
+    ),
+    extensions(("x-ltmc-role" = json!(["admin"]))),
+    responses((status = 204, description = "Taken back")),
+)]
+async fn revoke(
+    State(api): State<Api>,
+    By(caller): By,
+    AtBoth(agent, capability): AtBoth<AgentName, Capability>,
+) -> Answer {
+    api.agents.revoke_grant(&caller, &agent, &capability).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

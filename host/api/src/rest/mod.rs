@@ -1,0 +1,44 @@
+//! The routes, a file for each noun. A handler parses, calls one use case, and writes out what it gave.
+
+mod agents;
+mod call;
+mod ceilings;
+mod events;
+mod grants;
+mod keys;
+mod operations;
+mod runs;
+mod tenants;
+mod workflows;
+
+pub(crate) use events::Watchers;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::Api;
+use crate::problem::Problem;
+
+/// All of them.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    [
+        operations::routes(),
+        agents::routes(),
+        grants::routes(),
+        call::routes(),
+        workflows::routes(),
+        runs::routes(),
+        events::routes(),
+        tenants::routes(),
+        keys::routes(),
+        ceilings::routes(),
+    ]
+    .into_iter()
+    .fold(OpenApiRouter::default(), OpenApiRouter::merge)
+}
+
+pub(crate) async fn no_route() -> Problem {
+    Problem::new("no-route", "There is no such route; `/openapi.json` lists them all.")
+}
+
+pub(crate) async fn wrong_method() -> Problem {
+    Problem::new("method-not-allowed", "This route does not take this method; `Allow` says which it takes.")
+}

@@ -1,0 +1,210 @@
+//! Runs: listed, shown, read entry by entry, cancelled, resumed.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use ltmc_model::agent::AgentRef;
+use ltmc_model::journal::Placed;
+use ltmc_model::run::{self, State as RunState, Target};
+use ltmc_model::{AgentName, KeyId, RunId, Seq, SessionId, Timestamp, WorkflowName};
+use ltmc_ports::journal::RunFilter;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Answer, Api};
+use crate::extract::{Asked, At, By};
+use crate::page::{Page, Paging};
+use crate::problem::{Problem, Result};
+
+const LIST: &str = "runs";
+const JOURNAL: &str = "journal";
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(journal))
+        .routes(routes!(cancel))
+        .routes(routes!(resume))
+}
+
+/// A run, as lists show it.
+#[derive(Serialize, ToSchema)]
+struct Run {
+    /// Which.
+    #[schema(value_type = String, format = Uuid)]
+    id: RunId,
+    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed` or `cancelled`.
+    #[schema(value_type = String, example = "completed")]
+    state: RunState,
+    /// The workflow, if it is a run of one.
+    #[schema(value_type = Option<String>, required, example = "review")]
+    workflow: Option<WorkflowName>,
+    /// The agent, if it is a lone call.
+    #[schema(value_type = Option<String>, required)]
+    agent: Option<AgentRef>,
+    /// The session it works in.
+    #[schema(value_type = String)]
+    session: SessionId,
+    /// The key that started it.
+    #[schema(value_type = String)]
+    by: KeyId,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When its journal last grew.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    /// How many entries its journal has.
+    #[schema(value_type = u64)]
+    entries: Seq,
+}
+
+impl From<run::Run> for Run {
+    fn from(run: run::Run) -> Self {
+        let (agent, workflow) = match run.target {
+            Target::Agent(agent) => (Some(agent), None),
+            Target::Workflow(workflow) => (None, Some(workflow)),
+        };
+        Self {
+            id: run.id,
+            state: run.state,
+            workflow,
+            agent,
+            session: run.session,
+            by: run.by,
+            created_at: run.created_at,
+            updated_at: run.updated_at,
+            entries: run.seq,
+        }
+    }
+}
+
+/// Which runs to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed` or `cancelled`.
+    #[param(value_type = Option<String>)]
+    state: Option<RunState>,
+    /// Of this workflow.
+    #[param(value_type = Option<String>)]
+    workflow: Option<WorkflowName>,
+    /// Lone calls of this agent.
+    #[param(value_type = Option<String>)]
+    agent: Option<AgentName>,
+    /// In this session.
+    #[param(value_type = Option<String>)]
+    session: Option<SessionId>,
+    /// Items of a page, 1 to 500.
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+impl Which {
+    fn filter(self) -> Result<(u32, RunFilter)> {
+        let paging = Paging { limit: self.limit, cursor: self.cursor };
+        let limit = paging.limit()?;
+        if self.workflow.is_some() && self.agent.is_some() {
+            let why = "A run is of a workflow or of an agent: name one of both.";
+            return Err(Problem::new("bad-query", why).field("agent"));
+        }
+        let target = self.workflow.map(String::from).or(self.agent.map(String::from));
+        let before = paging.after(LIST)?;
+        Ok((limit, RunFilter { state: self.state, target, session: self.session, by: None, before, limit: limit + 1 }))
+    }
+}
+
+/// List runs
+///
+/// The newest first. A key of the role `caller` sees its own.
+#[utoipa::path(
+    get, path = "/v1/runs", tag = "runs", params(Which),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, body = Page<Run>)),
+)]
+async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>) -> Answer {
+    let (limit, filter) = which.filter()?;
+    let found = api.runs.list(&caller, filter).await?;
+    let page = Page::of(LIST, limit, found, |run| run.id.to_string(), Run::from);
+    Ok(axum::Json(page).into_response())
+}
+
+/// Show a run
+///
+/// With its tree of steps, and its result or error.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, body = Object)),
+)]
+async fn get(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    let view = api.runs.get(&caller, run).await?;
+    Ok(axum::Json(view).into_response())
+}
+
+/// Read a run's journal
+///
+/// Entry by entry, in order.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/journal", tag = "runs",
+    params(("id" = String, Path, description = "The run"), Paging),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, body = Page<EntryForm>)),
+)]
+async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Asked(paging): Asked<Paging>) -> Answer {
+    let limit = paging.limit()?;
+    let after = Seq(paging.after(JOURNAL)?.unwrap_or_default());
+    let found = api.runs.journal(&caller, run, after, limit + 1).await?;
+    let page: Page<Placed> = Page::of(JOURNAL, limit, found, |placed| placed.seq.to_string(), |placed| placed);
+    Ok(axum::Json(page).into_response())
+}
+
+/// An entry of a run's journal.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Entry)]
+#[expect(dead_code, reason = "describes the model's type in the document")]
+pub(super) struct EntryForm {
+    /// Its number in the run, from 1 on.
+    seq: u64,
+    /// When, by the host's clock.
+    #[schema(format = DateTime)]
+    at: String,
+    /// What happened: an object with one field, whose name is the kind.
+    #[schema(value_type = Object, example = json!({"step-started": {"step": "0/1", "attempt": 1}}))]
+    event: (),
+}
+
+/// Cancel a run
+///
+/// What it did is kept. It can be resumed.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/cancel", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict"]))),
+    responses((status = 204, description = "Cancelled")),
+)]
+async fn cancel(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    api.runs.cancel(&caller, run).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Resume a run
+///
+/// A failed or cancelled run goes on where it stopped: what it did is not done again.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/resume", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
+    responses((status = 202, description = "It runs again", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
+)]
+async fn resume(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    api.runs.resume(&caller, run).await?;
+    super::call::accepted(run)
+}

@@ -1,0 +1,87 @@
+//! `ltmc agent`: the agents of a tenant.
+
+use ltmc_model::AgentName;
+use ltmc_model::agent::AgentRef;
+use serde_json::Value;
+
+use super::{Context, text, texts};
+use crate::client::encode;
+use crate::ui;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the newest version of each
+    List,
+    /// Show one: what it exports, asks for, was granted, and lacks
+    Show {
+        /// Its name, or name@sha256:… for one version exactly
+        agent: AgentRef,
+    },
+    /// Remove one, with all its versions and grants
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Its name
+        agent: AgentName,
+    },
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let client = context.client("default")?;
+    match command {
+        Command::List => {
+            let agents = client.list("/v1/agents", &[], usize::MAX).await?;
+            if context.json {
+                agents.iter().for_each(ui::json);
+                return Ok(());
+            }
+            let mut table = ui::Table::new(&["name", "version", "digest", "exports", "missing"]);
+            for agent in &agents {
+                table.row([
+                    text(agent, "name"),
+                    text(agent, "version"),
+                    &ui::short(text(agent, "digest"), 20),
+                    &texts(agent, "exports"),
+                    &texts(agent, "missing"),
+                ]);
+            }
+            table.print("No agents yet: `ltmc push` uploads one.");
+        }
+        Command::Show { agent } => {
+            let shown = client.get(&format!("/v1/agents/{}", encode(&agent.to_string()))).await?;
+            if context.json {
+                ui::json(&shown);
+            } else {
+                print(&shown);
+            }
+        }
+        Command::Rm { agent } => {
+            client.delete(&format!("/v1/agents/{}", encode(agent.as_str()))).await?;
+            ui::note(format!("Removed {agent}."));
+        }
+    }
+    Ok(())
+}
+
+/// An agent, as `show` and `push` print it.
+pub(crate) fn print(agent: &Value) {
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            ui::line(format!("{name:<12} {}", ui::clean(value)));
+        }
+    };
+    for field in ["name", "version", "description", "digest"] {
+        line(field, text(agent, field));
+    }
+    if let Some(size) = agent.get("size").and_then(Value::as_u64) {
+        line("size", &bytesize::ByteSize(size).to_string());
+    }
+    line("pushed", text(agent, "pushed_at"));
+    for field in ["exports", "asks", "grants", "missing"] {
+        line(field, &texts(agent, field));
+    }
+    if let Some(limits) = agent.get("limits").and_then(Value::as_object) {
+        let limits: Vec<String> =
+            limits.iter().map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
+        line("limits", &limits.join(", "));
+    }
+}

@@ -1,0 +1,127 @@
+//! `ltmc ceiling`: what a tenant's agents can have at most, whatever they are granted. The operator's.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ltmc_model::tenancy::Ceiling;
+use ltmc_model::{Capability, TenantId};
+use serde_json::Value;
+
+use super::{Context, texts};
+use crate::client::encode;
+use crate::ui;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show a tenant's
+    Show {
+        /// Whose [default: the tenant of the key this command comes with]
+        tenant: Option<TenantId>,
+    },
+    /// Change a tenant's: what is not named stays
+    Set(Box<Set>),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Set {
+    /// Whose
+    tenant: TenantId,
+    /// A capability that grants can give; the ones named replace all that were there
+    #[arg(long = "capability", value_name = "CAP")]
+    capabilities: Vec<Capability>,
+    /// No capability at all
+    #[arg(long, conflicts_with = "capabilities")]
+    no_capabilities: bool,
+    /// Linear memory of a call, such as 64MiB
+    #[arg(long)]
+    memory: Option<ByteSize>,
+    /// CPU time of a call, such as 2s
+    #[arg(long, value_parser = humantime::parse_duration)]
+    cpu: Option<Duration>,
+    /// Wall time of a call, such as 30s
+    #[arg(long, value_parser = humantime::parse_duration)]
+    wall: Option<Duration>,
+    /// Bytes of a result, such as 8MiB
+    #[arg(long)]
+    output: Option<ByteSize>,
+    /// Calls that run at once
+    #[arg(long)]
+    concurrency: Option<u32>,
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let shown = match command {
+        Command::Show { tenant } => {
+            let entry = if tenant.is_some() { "operator" } else { "default" };
+            context.client(entry)?.get(&path(tenant.as_ref())).await?
+        }
+        Command::Set(set) => {
+            let client = context.client("operator")?;
+            let path = path(Some(&set.tenant));
+            let mut ceiling: Ceiling = serde_json::from_value(client.get(&path).await?)?;
+            set.apply(&mut ceiling);
+            client.put(&path, &serde_json::to_value(&ceiling)?).await?.json()?
+        }
+    };
+    if context.json {
+        ui::json(&shown);
+    } else {
+        print(&shown);
+    }
+    Ok(())
+}
+
+impl Set {
+    fn apply(&self, ceiling: &mut Ceiling) {
+        if self.no_capabilities || !self.capabilities.is_empty() {
+            ceiling.capabilities.clone_from(&self.capabilities);
+        }
+        let limits = &mut ceiling.limits;
+        limits.memory = self.memory.or(limits.memory);
+        limits.cpu = self.cpu.or(limits.cpu);
+        limits.wall = self.wall.or(limits.wall);
+        limits.output = self.output.or(limits.output);
+        ceiling.concurrency = self.concurrency.unwrap_or(ceiling.concurrency);
+    }
+}
+
+/// A ceiling, as `show` prints it.
+pub(crate) fn print(ceiling: &Value) {
+    ui::line(format!("capabilities {}", texts(ceiling, "capabilities")));
+    for limit in ["memory", "cpu", "wall", "output"] {
+        let value = ceiling.get("limits").and_then(|l| l.get(limit));
+        let value = value.map_or("(the host's default)".into(), |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+        ui::line(format!("{limit:<12} {value}"));
+    }
+    ui::line(format!("concurrency  {}", ceiling.get("concurrency").unwrap_or(&Value::Null)));
+}
+
+/// Where a tenant's ceiling stands; that of the key's own tenant where none is named.
+pub(crate) fn path(tenant: Option<&TenantId>) -> String {
+    tenant.map_or_else(|| "/v1/ceilings".into(), |tenant| format!("/v1/ceilings/{}", encode(tenant.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let mut ceiling = Ceiling::default();
+        let set = Set {
+            tenant: "acme".parse().unwrap(),
+            capabilities: Vec::new(),
+            no_capabilities: false,
+            memory: Some(ByteSize::mib(16)),
+            cpu: None,
+            wall: None,
+            output: None,
+            concurrency: Some(2),
+        };
+        set.apply(&mut ceiling);
+        assert_eq!(ceiling.capabilities, Ceiling::default().capabilities);
+        assert_eq!((ceiling.limits.memory, ceiling.concurrency), (Some(ByteSize::mib(16)), 2));
+        Set { no_capabilities: true, ..set }.apply(&mut ceiling);
+        assert!(ceiling.capabilities.is_empty());
+    }
+}

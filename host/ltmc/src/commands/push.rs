@@ -1,0 +1,119 @@
+//! `ltmc push`: uploads an agent, from its crate's directory (built first) or from a component.
+
+use std::path::PathBuf;
+
+use ltmc_model::{AgentName, Capability};
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+
+use super::{Context, agent, build, grant, text};
+use crate::client::encode;
+use crate::exit::Problem;
+use crate::ui;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// An agent's crate, which is built first, or a component
+    #[arg(default_value = ".", value_name = "DIR|F.wasm")]
+    what: PathBuf,
+    /// The name to call it by [default: the manifest's]
+    #[arg(long)]
+    name: Option<AgentName>,
+    /// What to grant it: `asked` for everything it asks for, or capabilities, one each time
+    #[arg(long, value_name = "asked|CAP")]
+    grant: Vec<Grant>,
+}
+
+/// What is to be granted with a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// All it asks for.
+    Asked,
+    /// This one.
+    One(Capability),
+}
+
+impl std::str::FromStr for Grant {
+    type Err = ltmc_model::capability::InvalidCapability;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "asked" { Ok(Self::Asked) } else { text.parse().map(Self::One) }
+    }
+}
+
+impl Grant {
+    /// What these grant to one that asks for `asks`.
+    pub(crate) fn resolve(grants: &[Self], asks: &[Capability]) -> Vec<Capability> {
+        let mut all: Vec<Capability> = Vec::new();
+        for grant in grants {
+            match grant {
+                Self::Asked => all.extend(asks.iter().cloned()),
+                Self::One(capability) => all.push(capability.clone()),
+            }
+        }
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
+    let component = build::component(&args.what)?;
+    let bytes = std::fs::read(&component)
+        .map_err(|e| Problem::usage(format!("{} cannot be read: {e}", component.display())))?;
+    let name = match args.name {
+        Some(name) => name,
+        None => build::name_of(&component, &bytes)?,
+    };
+    let client = context.client("default")?;
+    let size = bytesize::ByteSize(bytes.len() as u64);
+    let progress = ui::Progress::start(format!("Uploading {name} ({size}); the host compiles it"));
+    let path = format!("/v1/agents/{}", encode(name.as_str()));
+    let request = client.request(Method::PUT, &path).header(CONTENT_TYPE, "application/wasm").body(bytes);
+    let pushed = client.send(request).await;
+    drop(progress);
+    let pushed = pushed?;
+    let new = pushed.status == reqwest::StatusCode::CREATED;
+    let mut shown = pushed.json()?;
+    if !args.grant.is_empty() {
+        let asks: Vec<Capability> = shown.get("asks").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let mut grants: Vec<Capability> = Grant::resolve(&args.grant, &asks);
+        for granted in grant::of(&client, &name).await? {
+            let granted: Capability = granted.parse()?;
+            if !grants.contains(&granted) {
+                grants.push(granted);
+            }
+        }
+        grant::set(&client, &name, &grants).await?;
+        shown = client.get(&path).await?;
+    }
+    if context.json {
+        ui::json(&shown);
+        return Ok(());
+    }
+    agent::print(&shown);
+    ui::note(if new { "Pushed." } else { "The host had this version already." });
+    let missing: Vec<&str> =
+        shown.get("missing").and_then(|m| m.as_array()).into_iter().flatten().filter_map(|c| c.as_str()).collect();
+    if !missing.is_empty() {
+        ui::note(format!(
+            "It asks for what it was not granted. To grant it: ltmc grant add {} {}",
+            text(&shown, "name"),
+            missing.join(" ")
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asked_is_everything_it_asks_for_and_nothing_twice() {
+        let asks: Vec<Capability> = ["log", "memory:read:agent"].map(|c| c.parse().unwrap()).into();
+        let grants: Vec<Grant> = ["asked", "log", "call:b"].map(|g| g.parse().unwrap()).into();
+        let all: Vec<String> = Grant::resolve(&grants, &asks).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["log", "memory:read:agent", "call:b"]);
+        assert!("all".parse::<Grant>().is_err());
+    }
+}

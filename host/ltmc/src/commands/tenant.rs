@@ -1,0 +1,63 @@
+//! `ltmc tenant`: the operator's. Tenants share nothing but the machine.
+
+use ltmc_model::TenantId;
+use serde_json::json;
+
+use super::{Context, text};
+use crate::ui;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make a tenant; `ltmc key create --tenant NAME --role admin` then makes its first key
+    Create {
+        /// Its name
+        name: TenantId,
+    },
+    /// List all
+    List,
+    /// Show one, with its ceiling
+    Show {
+        /// Its name
+        name: TenantId,
+    },
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let client = context.client("operator")?;
+    match command {
+        Command::Create { name } => {
+            let made = client.post("/v1/tenants", Some(&json!({"name": name}))).await?.json()?;
+            if context.json {
+                ui::json(&made);
+            } else {
+                ui::note(format!("Made the tenant {name}. Its first key: ltmc key create --tenant {name} --role admin"));
+            }
+        }
+        Command::List => {
+            let tenants = client.list("/v1/tenants", &[], usize::MAX).await?;
+            if context.json {
+                tenants.iter().for_each(ui::json);
+                return Ok(());
+            }
+            let mut table = ui::Table::new(&["name", "created"]);
+            for tenant in &tenants {
+                table.row([text(tenant, "name"), text(tenant, "created_at")]);
+            }
+            table.print("No tenants.");
+        }
+        Command::Show { name } => {
+            let ceiling = client.get(&super::ceiling::path(Some(&name))).await?;
+            let tenants = client.list("/v1/tenants", &[], usize::MAX).await?;
+            let mut tenant = tenants.into_iter().find(|t| text(t, "name") == name.as_str()).unwrap_or_default();
+            if context.json {
+                tenant["ceiling"] = ceiling;
+                ui::json(&tenant);
+            } else {
+                ui::line(format!("name         {}", text(&tenant, "name")));
+                ui::line(format!("created      {}", text(&tenant, "created_at")));
+                super::ceiling::print(&ceiling);
+            }
+        }
+    }
+    Ok(())
+}

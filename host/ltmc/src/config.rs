@@ -1,0 +1,524 @@
+//! What the host is told: defaults, then `ltmc.toml`, then `LTMC_*`, then flags; the later wins.
+//!
+//! Invariants: every key stands in [`KEYS`] and nothing else is taken, from whichever side; each value remembers where it
+//! came from. Nothing below this crate reads the environment or a configuration file.
+//!
+//! To add a key: a field here with its default, and its line in [`KEYS`]; a test holds the two against each other.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::exit::Problem;
+
+/// Everything the host can be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) metrics_public: bool,
+    pub(crate) shutdown_deadline: Span,
+    pub(crate) log: Log,
+    pub(crate) limits: Limits,
+    pub(crate) sandbox: Sandbox,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) format: Format,
+    pub(crate) level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) upload: ByteSize,
+    pub(crate) body: ByteSize,
+    pub(crate) document: ByteSize,
+    pub(crate) bodies: ByteSize,
+    pub(crate) connections: usize,
+    pub(crate) watchers: usize,
+    pub(crate) head_time: Span,
+    pub(crate) idle: Span,
+    pub(crate) body_stall: Span,
+    pub(crate) write_stall: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sandbox {
+    pub(crate) slots: u32,
+    pub(crate) cache: ByteSize,
+    pub(crate) max_memory: ByteSize,
+    pub(crate) queue_deadline: Span,
+    pub(crate) queue_length: usize,
+    pub(crate) compile_memory: ByteSize,
+    pub(crate) compile_time: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "ltmc-data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7420)),
+            metrics_public: false,
+            shutdown_deadline: Span::seconds(10),
+            log: Log { format: Format::Text, level: "info".into() },
+            limits: Limits {
+                upload: ByteSize::mib(64),
+                body: ByteSize::mib(8),
+                document: ByteSize::mib(1),
+                bodies: ByteSize::mib(256),
+                connections: 1024,
+                watchers: 256,
+                head_time: Span::seconds(10),
+                idle: Span::seconds(75),
+                body_stall: Span::seconds(10),
+                write_stall: Span::seconds(30),
+            },
+            sandbox: Sandbox {
+                slots: 256,
+                cache: ByteSize::mib(256),
+                max_memory: ByteSize::mib(64),
+                queue_deadline: Span::seconds(5),
+                queue_length: 4096,
+                compile_memory: ByteSize::gib(4),
+                compile_time: Span::seconds(120),
+            },
+        }
+    }
+}
+
+/// Every key, with what it means.
+pub(crate) const KEYS: &[(&str, &str)] = &[
+    ("data", "the directory with the record, the components and the credentials"),
+    ("listen", "address and port of the REST interface; port 0 takes a free one"),
+    ("metrics_public", "whether /metrics answers without the operator's key"),
+    ("shutdown_deadline", "how long runs under way may take to end when the host is told to stop"),
+    ("log.format", "text or json"),
+    ("log.level", "off, error, warn, info, debug or trace, or by module: info,ltmc_sandbox=debug"),
+    ("limits.upload", "the largest upload: component and manifest together"),
+    ("limits.body", "the largest payload of a call or a run"),
+    ("limits.document", "the largest document: a workflow, grants, a ceiling"),
+    ("limits.bodies", "bytes of all the bodies under way together"),
+    ("limits.connections", "connections at once; the next ones wait until one ends"),
+    ("limits.watchers", "readers of events at once"),
+    ("limits.head_time", "how long a client may take to send a request's head"),
+    ("limits.idle", "how long a connection may be idle between requests"),
+    ("limits.body_stall", "how long a request's body may stand still"),
+    ("limits.write_stall", "how long a client may leave its answer unread"),
+    ("sandbox.slots", "agents that run at once"),
+    ("sandbox.cache", "bytes of compiled components kept loaded"),
+    ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
+    ("sandbox.queue_deadline", "how long a call waits for a slot before it is answered 429"),
+    ("sandbox.queue_length", "calls that may wait for a slot, over all tenants"),
+    ("sandbox.compile_memory", "memory of the process that compiles an uploaded component"),
+    ("sandbox.compile_time", "time that compiling one component may take"),
+];
+
+/// Variables of the same prefix that are the client's, not the host's.
+pub(crate) const CLIENT_VARIABLES: &[&str] =
+    &["LTMC_URL", "LTMC_KEY", "LTMC_KEY_FILE", "LTMC_AS", "LTMC_CONFIG", "LTMC_SDK"];
+
+/// The prefix of variables that are for this project's own tests and are let through.
+const TEST_PREFIX: &str = "LTMC_TEST_";
+
+/// The file that is read where none is named.
+pub(crate) const FILE: &str = "ltmc.toml";
+
+/// What is in force, and where each value came from.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    figment: Figment,
+}
+
+/// Where to look besides the defaults.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// `--config`: this file, which must be there. Otherwise [`FILE`], if it is there.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment's variables.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Flags: the key, the flag as it was written, its value.
+    pub(crate) flags: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Loaded {
+    /// Puts the layers on each other.
+    ///
+    /// # Errors
+    /// Wrong use: an unknown key (with the nearest known one), a value of the wrong form, a file that cannot be read.
+    pub(crate) fn new(sources: &Sources) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Layer::of("default", &Config::default()));
+        let file = sources.file.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
+        if let Some(path) = file {
+            figment = figment.merge(from_file(&path)?);
+        }
+        for (name, value) in &sources.environment {
+            if let Some(layer) = from_variable(name, value)? {
+                figment = figment.merge(layer);
+            }
+        }
+        for (key, flag, value) in &sources.flags {
+            figment = figment.merge(Layer::single(flag, key, parse_value(value)));
+        }
+        let config: Config = figment.extract().map_err(|e| wrong_value(&figment, &e))?;
+        config.check()?;
+        Ok(Self { config, figment })
+    }
+
+    /// One line a key: its value, and where it came from. Reads as TOML.
+    pub(crate) fn print(&self) -> String {
+        use fmt::Write as _;
+        let mut out = String::new();
+        let mut section = "";
+        for (key, _) in KEYS {
+            let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+            if table != section {
+                section = table;
+                let _ = writeln!(out, "\n[{table}]");
+            }
+            let value = self.figment.find_value(key).map(|v| shown(&v)).unwrap_or_default();
+            let line = format!("{name} = {value}");
+            let _ = writeln!(out, "{line:<40} # {}", self.origin(key));
+        }
+        out
+    }
+
+    /// The same for programs.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        KEYS.iter()
+            .map(|(key, about)| {
+                let value = self.figment.find_value(key).ok().and_then(|v| serde_json::to_value(v).ok());
+                ((*key).to_owned(), serde_json::json!({"value": value, "from": self.origin(key), "about": about}))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    /// Where a key's value came from: `default`, a file's name, a variable, a flag.
+    pub(crate) fn origin(&self, key: &str) -> String {
+        self.figment.find_metadata(key).map_or_else(|| "default".into(), |m| m.name.to_string())
+    }
+}
+
+impl Config {
+    /// What the forms of single values cannot say.
+    fn check(&self) -> anyhow::Result<()> {
+        let wrong = |key: &str, why: &str| Err(Problem::usage(format!("{key}: {why}")).into());
+        if self.sandbox.slots == 0 {
+            return wrong("sandbox.slots", "at least 1 agent must be able to run");
+        }
+        if self.limits.connections == 0 {
+            return wrong("limits.connections", "at least 1");
+        }
+        if self.sandbox.max_memory > ByteSize::gib(4) {
+            return wrong("sandbox.max_memory", "a linear memory has at most 4 GiB");
+        }
+        if let Err(e) = self.log.level.parse::<tracing_subscriber::filter::Targets>() {
+            return wrong("log.level", &format!("`{}` is none: {e}; known are off, error, warn, info, debug, trace", self.log.level));
+        }
+        Ok(())
+    }
+}
+
+/// The process's own environment, as [`Sources`] take it. Only names with the prefix; what is not UTF-8 is no value of ours.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with("LTMC_"))
+        .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
+        .collect()
+}
+
+fn from_file(path: &Path) -> anyhow::Result<Layer> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Problem::usage(format!("the configuration {name} cannot be read: {e}")))?;
+    let table: toml::Table =
+        toml::from_str(&text).map_err(|e| Problem::usage(format!("{name} is not TOML: {}", e.to_string().trim_end())))?;
+    let dict: Dict = Value::serialize(&table).context("a TOML table as values")?.into_dict().unwrap_or_default();
+    for key in leaves(&dict, "") {
+        if !KEYS.iter().any(|(known, _)| *known == key) {
+            let line = line_of(&text, &key).map(|n| format!(":{n}")).unwrap_or_default();
+            return Err(unknown(&format!("{name}{line}"), "key", &key, KEYS.iter().map(|(k, _)| (*k).to_owned())).into());
+        }
+    }
+    Ok(Layer { name, dict })
+}
+
+fn from_variable(name: &str, value: &str) -> anyhow::Result<Option<Layer>> {
+    if CLIENT_VARIABLES.contains(&name) || name.starts_with(TEST_PREFIX) {
+        return Ok(None);
+    }
+    match KEYS.iter().find(|(key, _)| variable(key) == name) {
+        Some((key, _)) => Ok(Some(Layer::single(name, key, parse_value(value)))),
+        None => {
+            let known = KEYS.iter().map(|(key, _)| variable(key)).chain(CLIENT_VARIABLES.iter().map(|v| (*v).to_owned()));
+            Err(unknown("the environment", "variable", name, known).into())
+        }
+    }
+}
+
+/// The variable of a key: `LTMC_SANDBOX_SLOTS`.
+pub(crate) fn variable(key: &str) -> String {
+    format!("LTMC_{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+fn unknown(place: &str, what: &str, given: &str, known: impl Iterator<Item = String>) -> Problem {
+    let known: Vec<String> = known.collect();
+    let nearest = known
+        .iter()
+        .map(|k| (strsim::jaro_winkler(k, given).max(last_part_likeness(k, given)), k))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > 0.75);
+    let problem = Problem::usage(format!("{place}: unknown {what} `{given}`"));
+    match nearest {
+        Some((_, nearest)) => problem.help(format!("did you mean `{nearest}`?")),
+        None => problem.help(format!("known are {}", known.join(", "))),
+    }
+}
+
+/// A right name in the wrong section is near as well.
+fn last_part_likeness(known: &str, given: &str) -> f64 {
+    let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
+    if last(known) == last(given) { 0.9 } else { 0.0 }
+}
+
+fn leaves(dict: &Dict, prefix: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, value) in dict {
+        let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            // a section that is not known is named whole, not by what is in it
+            Value::Dict(_, inner) if KEYS.iter().any(|(k, _)| k.starts_with(&format!("{full}."))) => {
+                keys.extend(leaves(inner, &full));
+            }
+            _ => keys.push(full),
+        }
+    }
+    keys
+}
+
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let last = key.rsplit('.').next()?;
+    text.lines().position(|line| {
+        let line = line.trim_start();
+        line.strip_prefix(last).is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
+            || line.trim_start_matches('[').trim_end().trim_end_matches(']') == key
+    }).map(|n| n + 1)
+}
+
+/// A flag's or a variable's text as the value it looks like: a number, a truth value, or a text.
+fn parse_value(text: &str) -> Value {
+    if let Ok(number) = text.parse::<u64>() {
+        return Value::from(number);
+    }
+    match text {
+        "true" => Value::from(true),
+        "false" => Value::from(false),
+        _ => Value::from(text),
+    }
+}
+
+fn wrong_value(figment: &Figment, error: &figment::Error) -> Problem {
+    let key = error.path.join(".");
+    let origin = figment.find_metadata(&key).map(|m| m.name.to_string()).unwrap_or_default();
+    let about = KEYS.iter().find(|(k, _)| *k == key).map(|(_, about)| *about);
+    let problem = Problem::usage(format!("{origin}: `{key}` has a wrong value: {}", error.kind));
+    match about {
+        Some(about) => problem.help(format!("{key} is {about}")),
+        None => problem,
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => toml::Value::String(text.clone()).to_string(),
+        other => serde_json::to_value(other).map(|v| v.to_string()).unwrap_or_default(),
+    }
+}
+
+/// One source of values, under the name that people are shown.
+struct Layer {
+    name: String,
+    dict: Dict,
+}
+
+impl Layer {
+    fn of(name: &str, values: &impl Serialize) -> Self {
+        let dict = Value::serialize(values).ok().and_then(Value::into_dict).unwrap_or_default();
+        Self { name: name.to_owned(), dict }
+    }
+
+    fn single(name: &str, key: &str, value: Value) -> Self {
+        let dict = figment::util::nest(key, value).into_dict().unwrap_or_default();
+        Self { name: name.to_owned(), dict }
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::from([(Profile::Default, self.dict.clone())]))
+    }
+}
+
+/// A duration as people write it: `200ms`, `2s`, `1m 30s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl Span {
+    const fn seconds(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Given {
+            Text(String),
+            Number(u64),
+        }
+        let text = match Given::deserialize(from)? {
+            Given::Text(text) => text,
+            Given::Number(n) => n.to_string(),
+        };
+        humantime::parse_duration(&text).map(Self).map_err(|_| {
+            serde::de::Error::custom(format!("`{text}` is not a duration, such as `200ms`, `2s` or `1m 30s`"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ltmc.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn message(error: &anyhow::Error) -> String {
+        let problem = error.downcast_ref::<Problem>().expect("a problem");
+        format!("{} {}", problem.message, problem.help.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn every_field_is_a_known_key_and_every_known_key_a_field() {
+        let defaults = Layer::of("default", &Config::default());
+        let mut found = leaves(&defaults.dict, "");
+        let mut known: Vec<String> = KEYS.iter().map(|(k, _)| (*k).to_owned()).collect();
+        found.sort();
+        known.sort();
+        assert_eq!(found, known);
+    }
+
+    #[test]
+    fn later_layers_win_and_are_named() {
+        let (_dir, path) = file("listen = \"127.0.0.1:1\"\n[sandbox]\nslots = 7\ncache = \"1MiB\"\n");
+        let loaded = Loaded::new(&Sources {
+            file: Some(path.clone()),
+            environment: vec![
+                ("LTMC_SANDBOX_SLOTS".into(), "9".into()),
+                ("LTMC_SHUTDOWN_DEADLINE".into(), "1m 30s".into()),
+                ("LTMC_KEY".into(), "not the host's".into()),
+            ],
+            flags: vec![("listen", "--listen", "127.0.0.1:2".into())],
+        })
+        .unwrap();
+        assert_eq!(loaded.config.listen.port(), 2);
+        assert_eq!(loaded.config.sandbox.slots, 9);
+        assert_eq!(loaded.config.sandbox.cache, ByteSize::mib(1));
+        assert_eq!(loaded.config.shutdown_deadline.0, Duration::from_secs(90));
+        assert_eq!(loaded.origin("listen"), "--listen");
+        assert_eq!(loaded.origin("sandbox.slots"), "LTMC_SANDBOX_SLOTS");
+        assert_eq!(loaded.origin("sandbox.cache"), path.display().to_string());
+        assert_eq!(loaded.origin("limits.body"), "default");
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_as_the_same_configuration() {
+        let environment = vec![("LTMC_LOG_LEVEL".to_owned(), "debug".to_owned())];
+        let loaded = Loaded::new(&Sources { environment, ..Sources::default() }).unwrap();
+        let printed = loaded.print();
+        assert!(printed.contains("# LTMC_LOG_LEVEL"), "{printed}");
+        assert_eq!(toml::from_str::<Config>(&printed).unwrap(), loaded.config, "{printed}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        for (text, expected) in [
+            ("[sandbox]\nslot = 1\n", "ltmc.toml:2: unknown key `sandbox.slot` did you mean `sandbox.slots`?"),
+            ("slots = 1\n", "ltmc.toml:1: unknown key `slots` did you mean `sandbox.slots`?"),
+            ("[sandbx]\nslots = 1\n", "ltmc.toml:1: unknown key `sandbx`"),
+            ("quux = 1\n", "known are data, listen"),
+        ] {
+            let (_dir, path) = file(text);
+            let error = Loaded::new(&Sources { file: Some(path), ..Sources::default() }).unwrap_err();
+            assert!(message(&error).contains(expected), "{text}: {}", message(&error));
+        }
+        let environment = vec![("LTMC_LISTN".to_owned(), "x".to_owned())];
+        let error = Loaded::new(&Sources { environment, ..Sources::default() }).unwrap_err();
+        assert!(message(&error).contains("did you mean `LTMC_LISTEN`?"), "{}", message(&error));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_place() {
+        for (name, value, expected) in [
+            ("LTMC_SANDBOX_SLOTS", "many", "LTMC_SANDBOX_SLOTS: `sandbox.slots` has a wrong value"),
+            ("LTMC_SHUTDOWN_DEADLINE", "soon", "`soon` is not a duration"),
+            ("LTMC_SHUTDOWN_DEADLINE", "5", "`5` is not a duration"),
+            ("LTMC_LISTEN", "here", "LTMC_LISTEN: `listen` has a wrong value"),
+            ("LTMC_LOG_FORMAT", "xml", "LTMC_LOG_FORMAT: `log.format`"),
+            ("LTMC_SANDBOX_SLOTS", "0", "at least 1"),
+            ("LTMC_LIMITS_BODY", "8 potatoes", "LTMC_LIMITS_BODY: `limits.body`"),
+        ] {
+            let environment = vec![(name.to_owned(), value.to_owned())];
+            let error = Loaded::new(&Sources { environment, ..Sources::default() }).unwrap_err();
+            assert!(message(&error).contains(expected), "{name}={value}: {}", message(&error));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let sources = Sources { file: Some("no-such/ltmc.toml".into()), ..Sources::default() };
+        assert!(message(&Loaded::new(&sources).unwrap_err()).contains("cannot be read"));
+    }
+}

@@ -1,0 +1,239 @@
+//! Keys on this machine: `<data>/credentials.toml`, and how a command finds the host and the key it is to use.
+//!
+//! Invariants: the file is never readable by others (mode 0600, made so before anything is in it), appears whole or not
+//! at all, and is on disk before the host takes its first request. A key is never printed by [`std::fmt::Debug`].
+
+use std::fmt;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::exit::Problem;
+
+/// The file's name in the data directory.
+pub(crate) const FILE: &str = "credentials.toml";
+/// Where a host that listens says under which URL; gone when it stops.
+pub(crate) const URL_FILE: &str = "url";
+
+/// A key's text.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// `ltmc_<id>_<secret>`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let wrong = || "a key looks like ltmc_<id>_<secret>".to_owned();
+        let (id, secret) = text.strip_prefix("ltmc_").and_then(|rest| rest.split_once('_')).ok_or_else(wrong)?;
+        let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if plain(id) && plain(secret) { Ok(Self(text.to_owned())) } else { Err(wrong()) }
+    }
+
+    /// The text itself, to be sent.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Named keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    entries: Vec<(String, Secret)>,
+}
+
+impl Credentials {
+    /// Reads a data directory's; `None` where there is none.
+    pub(crate) fn read(data: &Path) -> anyhow::Result<Option<Self>> {
+        let path = data.join(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text).with_context(|| path.display().to_string()).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Problem::usage(format!("{} cannot be read: {e}", path.display()))
+                .help("it belongs to the user who started the host: use that user, or LTMC_URL and LTMC_KEY")
+                .into()),
+        }
+    }
+
+    /// From the file's text.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let table: toml::Table = toml::from_str(text).map_err(|e| Problem::usage(format!("not TOML: {e}")))?;
+        let mut entries = Vec::new();
+        for (name, entry) in table {
+            let key = entry.get("key").and_then(toml::Value::as_str);
+            let key = key.ok_or_else(|| Problem::usage(format!("[{name}] has no `key = \"ltmc_…\"`")))?;
+            let key = Secret::parse(key).map_err(|why| Problem::usage(format!("[{name}]: {why}")))?;
+            entries.push((name, key));
+        }
+        Ok(Self { entries })
+    }
+
+    /// The same with one more, or another one under the same name.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, key: Secret) -> Self {
+        self.entries.retain(|(n, _)| n != name);
+        self.entries.push((name.to_owned(), key));
+        self
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
+        self.entries.iter().find(|(n, _)| n == name).map(|(_, key)| key)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(n, _)| n.as_str())
+    }
+
+    fn to_toml(&self) -> String {
+        let mut text = String::from("# Keys of this host. Whoever reads this file can do what they can.\n");
+        for (name, key) in &self.entries {
+            text.push_str(&format!("\n[{name}]\nkey = \"{}\"\n", key.expose()));
+        }
+        text
+    }
+
+    /// Writes the data directory's: a temporary file of mode 0600, synced, renamed, and the rename synced.
+    pub(crate) fn write(&self, data: &Path) -> anyhow::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = data.join(FILE);
+        let temporary = data.join(format!(".{FILE}.new"));
+        let what = || format!("writing {}", path.display());
+        match std::fs::remove_file(&temporary) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(what),
+            _ => {}
+        }
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).with_context(what)?;
+        file.write_all(self.to_toml().as_bytes()).with_context(what)?;
+        file.sync_all().with_context(what)?;
+        std::fs::rename(&temporary, &path).with_context(what)?;
+        File::open(data).and_then(|dir| dir.sync_all()).with_context(what)?;
+        Ok(())
+    }
+}
+
+/// What a command says about where the host is and as whom it comes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// `--url` or `LTMC_URL`.
+    pub(crate) url: Option<String>,
+    /// `--as` or `LTMC_AS`.
+    pub(crate) name: Option<String>,
+    /// `LTMC_KEY`, or the content of `LTMC_KEY_FILE`.
+    pub(crate) key: Option<String>,
+    /// The data directory in force.
+    pub(crate) data: PathBuf,
+    /// The address that the configuration says the host listens on.
+    pub(crate) listen: String,
+}
+
+/// Where the host is, and the key to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) url: String,
+    pub(crate) key: Secret,
+}
+
+impl Wanted {
+    /// The URL: what was said, else what the host of the data directory wrote down, else what the configuration says.
+    pub(crate) fn url(&self) -> String {
+        let url = self.url.clone().or_else(|| {
+            let text = std::fs::read_to_string(self.data.join(URL_FILE)).ok()?;
+            Some(text.trim().to_owned()).filter(|t| !t.is_empty())
+        });
+        url.unwrap_or_else(|| format!("http://{}", self.listen)).trim_end_matches('/').to_owned()
+    }
+
+    /// URL and key; `default` names the entry where nobody chose one.
+    pub(crate) fn find(&self, default: &str) -> anyhow::Result<Found> {
+        let url = self.url();
+        if let (Some(key), None) = (&self.key, &self.name) {
+            let key = Secret::parse(key).map_err(|why| Problem::usage(format!("LTMC_KEY: {why}")))?;
+            return Ok(Found { url, key });
+        }
+        let name = self.name.as_deref().unwrap_or(default);
+        let path = self.data.join(FILE);
+        let Some(credentials) = Credentials::read(&self.data)? else {
+            return Err(Problem::usage(format!("no key: {} is not there, and LTMC_KEY is not set", path.display()))
+                .help("start a host with `ltmc serve`, point --data at its data directory, or set LTMC_URL and LTMC_KEY")
+                .into());
+        };
+        match credentials.get(name) {
+            Some(key) => Ok(Found { url, key: key.clone() }),
+            None => {
+                let known: Vec<&str> = credentials.names().collect();
+                Err(Problem::usage(format!("{} has no entry [{name}]", path.display()))
+                    .help(format!("choose with --as one of: {}", known.join(", ")))
+                    .into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{Exit, exit_of};
+
+    fn two() -> Credentials {
+        Credentials::default()
+            .with("operator", Secret::parse("ltmc_abcdefghijkl_0123").unwrap())
+            .with("default", Secret::parse("ltmc_bbcdefghijkl_4567").unwrap())
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Credentials::read(dir.path()).unwrap(), None);
+        two().write(dir.path()).unwrap();
+        let mode = std::fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(Credentials::read(dir.path()).unwrap(), Some(two()));
+        let third = two().with("acme", Secret::parse("ltmc_cbcdefghijkl_89").unwrap());
+        third.write(dir.path()).unwrap();
+        assert_eq!(Credentials::read(dir.path()).unwrap(), Some(third));
+    }
+
+    #[test]
+    fn a_wrong_file_is_wrong_use_and_says_where() {
+        for text in ["[operator]\n", "[operator]\nkey = \"secret\"\n", "key = \"ltmc_a_b\"\n", "[", "[a]\nkey = 7\n"] {
+            let error = Credentials::parse(text).unwrap_err();
+            assert_eq!(exit_of(&error), Exit::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_chosen_by_name_or_taken_from_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut wanted = Wanted { data: dir.path().into(), listen: "127.0.0.1:7420".into(), ..Wanted::default() };
+        assert_eq!(exit_of(&wanted.find("default").unwrap_err()), Exit::Usage);
+        two().write(dir.path()).unwrap();
+        let found = wanted.find("default").unwrap();
+        assert_eq!((found.url.as_str(), found.key.expose()), ("http://127.0.0.1:7420", "ltmc_bbcdefghijkl_4567"));
+        std::fs::write(dir.path().join(URL_FILE), "http://127.0.0.1:4711\n").unwrap();
+        wanted.name = Some("operator".into());
+        let found = wanted.find("default").unwrap();
+        assert_eq!((found.url.as_str(), found.key.expose()), ("http://127.0.0.1:4711", "ltmc_abcdefghijkl_0123"));
+        wanted.name = Some("acme".into());
+        let error = wanted.find("default").unwrap_err();
+        assert!(crate::exit::problem_in(&error).unwrap().help.as_ref().unwrap().contains("operator, default"));
+        wanted.name = None;
+        wanted.key = Some("ltmc_dbcdefghijkl_ff\n".into());
+        wanted.url = Some("http://elsewhere:1/".into());
+        let found = wanted.find("default").unwrap();
+        assert_eq!((found.url.as_str(), found.key.expose()), ("http://elsewhere:1", "ltmc_dbcdefghijkl_ff"));
+    }
+
+    #[test]
+    fn a_key_is_not_shown_by_debug() {
+        assert!(!format!("{:?}", two()).contains("0123"));
+    }
+}

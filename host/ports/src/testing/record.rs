@@ -1,0 +1,307 @@
+//! The record in memory: every port of a store, for tests.
+//!
+//! Invariant: [`MemoryRecord::crash`] leaves just what a crash may leave: everything up to the last barrier.
+
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use ltmc_model::agent::Agent;
+use ltmc_model::chain::Chain;
+use ltmc_model::journal::{Act, Placed};
+use ltmc_model::memory::{Drawer, Item, Page};
+use ltmc_model::run::{Run, Target};
+use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::{
+    AgentName, Capability, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName,
+};
+
+use super::tables::Tables;
+use crate::catalog::StoredWorkflow;
+use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter};
+use crate::{Append, Durability, ReadCatalog, ReadJournal, ReadMemory, StoreError, WriteCatalog, WriteJournal};
+
+/// A page holds so many bytes of values, or one entry.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// The record in memory.
+#[derive(Debug, Default)]
+pub struct MemoryRecord {
+    inner: Mutex<Inner>,
+    revision: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    tables: Tables,
+    log: Vec<Op>,
+    durable: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append(Box<Append>),
+    Act(TenantId, Timestamp, Box<Act>),
+}
+
+impl MemoryRecord {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// What is left of it if the host dies now: everything up to the last barrier. This one stays as it is.
+    pub fn crash(&self) -> Arc<Self> {
+        let inner = self.lock();
+        self.replay(&inner.log[..inner.durable])
+    }
+
+    /// What is left of it if the host dies now and luck has it that everything had reached the disk.
+    pub fn copy(&self) -> Arc<Self> {
+        self.replay(&self.lock().log)
+    }
+
+    fn replay(&self, log: &[Op]) -> Arc<Self> {
+        let mut tables = Tables::default();
+        for op in log {
+            match op {
+                Op::Append(append) => tables.append(append),
+                Op::Act(tenant, at, act) => tables.act(tenant, *at, act),
+            }
+            .expect("what was appended once can be appended again");
+        }
+        let inner = Inner { tables, log: log.to_vec(), durable: log.len() };
+        let revision = AtomicU64::new(self.revision.load(Ordering::SeqCst));
+        Arc::new(Self { inner: Mutex::new(inner), revision })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl WriteJournal for MemoryRecord {
+    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        inner.tables.append(&append)?;
+        inner.log.push(Op::Append(Box::new(append)));
+        if durability == Durability::Barrier {
+            inner.durable = inner.log.len();
+        }
+        Ok(())
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision(self.revision.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+#[async_trait]
+impl ReadJournal for MemoryRecord {
+    async fn entries(&self, tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, StoreError> {
+        let inner = self.lock();
+        let Some(journal) = inner.tables.journal.get(&(tenant.clone(), run)) else { return Ok(Vec::new()) };
+        let placed = (1..).map(Seq).zip(journal).skip(usize::try_from(after.0).unwrap_or(usize::MAX));
+        Ok(placed.take(limit as usize).map(|(seq, entry)| Placed { seq, entry: entry.clone() }).collect())
+    }
+
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {
+        Ok(self.lock().tables.runs.get(&(tenant.clone(), run)).cloned())
+    }
+
+    async fn runs(&self, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
+        let name = |run: &Run| match &run.target {
+            Target::Agent(agent) => agent.name.to_string(),
+            Target::Workflow(name) => name.to_string(),
+        };
+        let inner = self.lock();
+        let shown = inner.tables.runs.values().rev().filter(|run| {
+            run.tenant == *tenant
+                && filter.state.is_none_or(|state| run.state == state)
+                && filter.target.as_ref().is_none_or(|target| name(run) == *target)
+                && filter.session.as_ref().is_none_or(|session| run.session == *session)
+                && filter.by.as_ref().is_none_or(|by| run.by == *by)
+                && filter.before.is_none_or(|before| run.id < before)
+        });
+        Ok(shown.take(filter.limit as usize).cloned().collect())
+    }
+
+    async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let mut runs: Vec<Run> =
+            self.lock().tables.runs.values().filter(|run| !run.state.is_over()).cloned().collect();
+        runs.sort_by(|a, b| (a.id, &a.tenant).cmp(&(b.id, &b.tenant)));
+        if let Some((tenant, id)) = after {
+            runs.retain(|run| (run.id, &run.tenant) > (id, &tenant));
+        }
+        runs.truncate(limit as usize);
+        Ok(runs)
+    }
+
+    async fn idempotent(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<IdempotencyKey>, StoreError> {
+        let inner = self.lock();
+        let found = inner.tables.idempotency.get(&(tenant.clone(), key.to_owned()));
+        Ok(found.filter(|key| key.expires_at > now).cloned())
+    }
+
+    async fn verify(&self) -> Result<Audit, StoreError> {
+        let inner = self.lock();
+        let mut audit = Audit { verified: 0, damage: Vec::new() };
+        for (tenant, (end, links)) in &inner.tables.links {
+            let mut chain = Chain::default();
+            let broken = links.iter().find(|(run, seq, link)| {
+                let entry = inner.tables.journal.get(&(tenant.clone(), *run)).and_then(|j| j.get(seq.0 as usize - 1));
+                let whole = entry
+                    .is_some_and(|entry| chain.link(tenant, *run, *seq, &Digest::of(&entry.to_bytes())) == *link);
+                audit.verified += u64::from(whole);
+                !whole
+            });
+            let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.into() };
+            match broken {
+                Some((run, seq, _)) => audit.damage.push(damage(Some(*run), Some(*seq), "the entry is not as it was")),
+                None if chain != *end => audit.damage.push(damage(None, None, "the chain's end is missing")),
+                None => {}
+            }
+        }
+        Ok(audit)
+    }
+}
+
+#[async_trait]
+impl ReadMemory for MemoryRecord {
+    async fn get(
+        &self,
+        tenant: &TenantId,
+        drawer: &Drawer,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<Item>, StoreError> {
+        let inner = self.lock();
+        let found = inner.tables.memory.get(&(tenant.clone(), drawer.clone(), key.to_owned()));
+        Ok(found.filter(|item| lives(item, now)).cloned())
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        drawer: &Drawer,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        let place = |key: &str| (tenant.clone(), drawer.clone(), key.to_owned());
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(place(after)),
+            _ => Bound::Included(place(prefix)),
+        };
+        let inner = self.lock();
+        let found = inner.tables.memory.range((from, Bound::Unbounded));
+        let found = found.take_while(|((t, d, key), _)| t == tenant && d == drawer && key.starts_with(prefix));
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for item in found.map(|(_, item)| item).filter(|item| lives(item, now)) {
+            bytes += item.value.len();
+            let full = page.items.len() >= limit.max(1) as usize || bytes > PAGE_BYTES;
+            if full && let Some(last) = page.items.last() {
+                page.next = Some(last.key.clone());
+                break;
+            }
+            page.items.push(item.clone());
+        }
+        Ok(page)
+    }
+}
+
+fn lives(item: &Item, now: Timestamp) -> bool {
+    item.expires_at.is_none_or(|end| end > now)
+}
+
+#[async_trait]
+impl WriteCatalog for MemoryRecord {
+    async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        inner.tables.act(tenant, at, &act)?;
+        inner.log.push(Op::Act(tenant.clone(), at, Box::new(act)));
+        inner.durable = inner.log.len();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ReadCatalog for MemoryRecord {
+    async fn tenant(&self, name: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        Ok(self.lock().tables.tenants.get(name).cloned())
+    }
+
+    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, StoreError> {
+        let inner = self.lock();
+        let tenants = inner.tables.tenants.values().filter(|tenant| after.is_none_or(|after| tenant.name > *after));
+        Ok(tenants.take(limit as usize).cloned().collect())
+    }
+
+    async fn ceiling(&self, tenant: &TenantId) -> Result<Ceiling, StoreError> {
+        Ok(self.lock().tables.ceilings.get(tenant).cloned().unwrap_or_default())
+    }
+
+    async fn key(&self, id: &KeyId) -> Result<Option<Key>, StoreError> {
+        Ok(self.lock().tables.keys.get(id).cloned())
+    }
+
+    async fn keys(&self, tenant: &TenantId, after: Option<&KeyId>, limit: u32) -> Result<Vec<Key>, StoreError> {
+        let inner = self.lock();
+        let keys = inner.tables.keys.values();
+        let keys = keys.filter(|key| key.tenant == *tenant && after.is_none_or(|after| key.id > *after));
+        Ok(keys.take(limit as usize).cloned().collect())
+    }
+
+    async fn agent(
+        &self,
+        tenant: &TenantId,
+        name: &AgentName,
+        digest: Option<&Digest>,
+    ) -> Result<Option<Agent>, StoreError> {
+        let inner = self.lock();
+        let Some(versions) = inner.tables.agents.get(&(tenant.clone(), name.clone())) else { return Ok(None) };
+        let wanted = |agent: &&Agent| digest.is_none_or(|digest| agent.digest == *digest);
+        Ok(versions.iter().rev().find(wanted).cloned())
+    }
+
+    async fn agents(&self, tenant: &TenantId, after: Option<&AgentName>, limit: u32) -> Result<Vec<Agent>, StoreError> {
+        let inner = self.lock();
+        let agents = inner.tables.agents.iter();
+        let agents = agents.filter(|((t, name), _)| t == tenant && after.is_none_or(|after| name > after));
+        Ok(agents.filter_map(|(_, versions)| versions.last()).take(limit as usize).cloned().collect())
+    }
+
+    async fn grants(&self, tenant: &TenantId, agent: &AgentName) -> Result<Vec<Capability>, StoreError> {
+        let inner = self.lock();
+        Ok(inner.tables.grants.get(&(tenant.clone(), agent.clone())).cloned().unwrap_or_default())
+    }
+
+    async fn workflow(&self, tenant: &TenantId, name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError> {
+        Ok(self.lock().tables.workflows.get(&(tenant.clone(), name.clone())).cloned())
+    }
+
+    async fn workflows(
+        &self,
+        tenant: &TenantId,
+        after: Option<&WorkflowName>,
+        limit: u32,
+    ) -> Result<Vec<StoredWorkflow>, StoreError> {
+        let inner = self.lock();
+        let found = inner.tables.workflows.iter();
+        let found = found.filter(|((t, name), _)| t == tenant && after.is_none_or(|after| name > after));
+        Ok(found.map(|(_, workflow)| workflow).take(limit as usize).cloned().collect())
+    }
+
+    async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.lock().tables.components().contains(digest))
+    }
+}

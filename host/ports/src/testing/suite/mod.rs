@@ -1,0 +1,116 @@
+//! One contract suite per port. A case takes a [`Fixture`] and panics where the contract is broken.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::MemoryRecord;
+use crate::{ReadCatalog, ReadJournal, ReadMemory, WriteCatalog, WriteJournal};
+
+pub mod catalog;
+pub mod journal;
+pub mod memory;
+
+/// A store that has all the ports.
+pub trait Store: WriteJournal + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}
+
+impl<S: WriteJournal + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store for S {}
+
+/// How a suite gets a store.
+#[async_trait]
+pub trait Fixture: Send + Sync {
+    /// Which store.
+    type Store: Store;
+
+    /// An empty one.
+    async fn fresh(&self) -> Arc<Self::Store>;
+
+    /// The host dies, and opens what is left again. Nobody else has a reference to `store`.
+    async fn crash(&self, store: Arc<Self::Store>) -> Arc<Self::Store>;
+}
+
+/// The in-memory record.
+#[derive(Debug, Default)]
+pub struct InMemory;
+
+#[async_trait]
+impl Fixture for InMemory {
+    type Store = MemoryRecord;
+
+    async fn fresh(&self) -> Arc<MemoryRecord> {
+        MemoryRecord::new()
+    }
+
+    async fn crash(&self, store: Arc<MemoryRecord>) -> Arc<MemoryRecord> {
+        store.crash()
+    }
+}
+
+/// Makes a test of every case of every suite: `ltmc_ports::contract!(MyFixture::default());`. The crate needs tokio's macros.
+#[macro_export]
+macro_rules! contract {
+    ($fixture:expr) => {
+        $crate::contract! { @port journal, $fixture;
+            entries_come_back_in_order_and_in_pages
+            another_length_is_a_conflict
+            a_new_run_exists_once
+            a_claim_fences_the_owner_before
+            two_owners_at_once_never_both_write
+            a_run_that_the_record_lost_is_fenced
+            lazy_appends_are_seen_at_once
+            a_barrier_is_durable_with_all_before_it
+            an_empty_barrier_makes_durable
+            nothing_of_a_refused_append_is_recorded
+            rows_say_what_was_written
+            lists_of_runs_obey_every_filter
+            unfinished_runs_are_found_again
+            idempotency_keys_expire
+            an_idempotency_key_starts_one_run
+            tenants_with_the_same_names_never_meet
+            large_payloads_come_back
+            many_at_once_are_all_there_and_the_chain_is_whole
+        }
+        $crate::contract! { @port memory, $fixture;
+            what_was_put_is_got_until_deleted
+            the_last_change_of_an_append_counts
+            drawers_and_tenants_never_meet
+            what_has_expired_is_not_there
+            lists_are_by_prefix_in_byte_order
+            lists_are_paged_by_cursor
+            lists_are_bounded_in_bytes
+            lists_see_what_is_not_on_disk_yet
+            revisions_only_grow
+        }
+        $crate::contract! { @port catalog, $fixture;
+            tenants_are_made_once_and_listed
+            ceilings_have_a_default
+            keys_are_made_once_and_revoked_by_their_tenant
+            agents_have_versions_and_a_newest_one
+            deleted_agents_leave_nothing
+            grants_are_set_whole
+            workflows_are_put_and_deleted
+            components_are_in_use_while_any_tenant_has_them
+            catalogs_of_tenants_never_meet
+            every_act_is_in_the_ledger_and_durable
+            a_refused_act_leaves_no_trace
+        }
+    };
+    (@port $port:ident, $fixture:expr; $($case:ident)*) => {
+        mod $port {
+            #[allow(unused_imports, reason = "a fixture may need nothing of the module above")]
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    $crate::testing::suite::$port::$case(&$fixture).await;
+                }
+            )*
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::InMemory;
+    crate::contract!(InMemory);
+}

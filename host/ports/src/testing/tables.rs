@@ -1,0 +1,137 @@
+//! What the in-memory record holds, and how an append or an act changes it.
+//!
+//! Invariant: every change is checked whole before anything of it is made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ltmc_model::agent::Agent;
+use ltmc_model::chain::{Chain, Link};
+use ltmc_model::journal::{Act, Change, Entry, Event};
+use ltmc_model::memory::{Drawer, Item};
+use ltmc_model::run::Run;
+use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
+
+use crate::catalog::StoredWorkflow;
+use crate::journal::{Append, IdempotencyKey};
+use crate::{Kind, StoreError};
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
+    pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
+    pub(super) memory: BTreeMap<(TenantId, Drawer, String), Item>,
+    pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
+    pub(super) links: BTreeMap<TenantId, (Chain, Vec<(RunId, Seq, Link)>)>,
+    pub(super) tenants: BTreeMap<TenantId, Tenant>,
+    pub(super) ceilings: BTreeMap<TenantId, Ceiling>,
+    pub(super) keys: BTreeMap<KeyId, Key>,
+    /// Versions of each agent, the newest last.
+    pub(super) agents: BTreeMap<(TenantId, AgentName), Vec<Agent>>,
+    pub(super) grants: BTreeMap<(TenantId, AgentName), Vec<Capability>>,
+    pub(super) workflows: BTreeMap<(TenantId, WorkflowName), StoredWorkflow>,
+}
+
+impl Tables {
+    pub(super) fn append(&mut self, append: &Append) -> Result<(), StoreError> {
+        let fail = |kind| Err(StoreError::new(kind, "journal.append"));
+        let key = (append.run.tenant.clone(), append.run.id);
+        match (self.runs.get(&key), append.previous) {
+            (None, None) if append.expected == Seq(0) => {}
+            (None, None) | (Some(_), None) => return fail(Kind::Conflict),
+            // The writer knows of a run that the record does not have: its beginning was lost.
+            (None, Some(_)) => return fail(Kind::Fenced),
+            (Some(row), Some(previous)) if row.epoch != previous || append.run.epoch < previous => {
+                return fail(Kind::Fenced);
+            }
+            // The writer knows of entries that the record does not have: they were lost.
+            (Some(row), Some(_)) if row.seq < append.expected => return fail(Kind::Fenced),
+            (Some(row), Some(_)) if row.seq > append.expected => return fail(Kind::Conflict),
+            (Some(_), Some(_)) => {}
+        }
+        if append.run.seq.0 != append.expected.0 + append.entries.len() as u64 {
+            return Err(StoreError::new(Kind::Internal, "journal.append")
+                .because("the row's length is not that of the journal after these entries"));
+        }
+        if let Some(key) = &append.idempotency {
+            let place = (append.run.tenant.clone(), key.key.clone());
+            if self.idempotency.get(&place).is_some_and(|old| old.expires_at > append.run.updated_at) {
+                return fail(Kind::Conflict);
+            }
+            self.idempotency.insert(place, key.clone());
+        }
+        for entry in &append.entries {
+            self.enter(&append.run.tenant, append.run.id, entry.clone());
+        }
+        for change in &append.memory {
+            let place = (append.run.tenant.clone(), change.drawer.clone(), change.key.clone());
+            match &change.value {
+                None => drop(self.memory.remove(&place)),
+                Some((value, expires_at)) => {
+                    let item = Item {
+                        key: change.key.clone(),
+                        value: value.clone(),
+                        revision: change.revision,
+                        expires_at: *expires_at,
+                    };
+                    self.memory.insert(place, item);
+                }
+            }
+        }
+        self.runs.insert(key, append.run.clone());
+        Ok(())
+    }
+
+    pub(super) fn act(&mut self, tenant: &TenantId, at: Timestamp, act: &Act) -> Result<(), StoreError> {
+        let conflict = match &act.change {
+            Change::TenantCreated(new) => self.tenants.contains_key(&new.name),
+            Change::KeyCreated(new) => self.keys.contains_key(&new.id),
+            _ => false,
+        };
+        if conflict {
+            return Err(StoreError::new(Kind::Conflict, "catalog.act"));
+        }
+        match act.change.clone() {
+            Change::TenantCreated(new) => drop(self.tenants.insert(new.name.clone(), new)),
+            Change::CeilingSet { tenant, ceiling } => drop(self.ceilings.insert(tenant, ceiling)),
+            Change::KeyCreated(new) => drop(self.keys.insert(new.id.clone(), new)),
+            Change::KeyRevoked { key, at } => {
+                let may = |key: &&mut Key| key.tenant == *tenant || *tenant == TenantId::host();
+                if let Some(key) = self.keys.get_mut(&key).filter(may) {
+                    key.revoked_at.get_or_insert(at);
+                }
+            }
+            Change::AgentPushed(new) => {
+                let versions = self.agents.entry((tenant.clone(), new.name.clone())).or_default();
+                versions.retain(|old| old.digest != new.digest);
+                versions.push(new);
+            }
+            Change::AgentDeleted { name } => {
+                self.agents.remove(&(tenant.clone(), name.clone()));
+                self.grants.remove(&(tenant.clone(), name));
+            }
+            Change::GrantsSet { agent, grants } => drop(self.grants.insert((tenant.clone(), agent), grants)),
+            Change::WorkflowPut { name, source, digest } => {
+                let stored = StoredWorkflow { name: name.clone(), source, digest, updated_at: at };
+                self.workflows.insert((tenant.clone(), name), stored);
+            }
+            Change::WorkflowDeleted { name } => drop(self.workflows.remove(&(tenant.clone(), name))),
+            Change::Refused { .. } => {}
+        }
+        self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
+        Ok(())
+    }
+
+    fn enter(&mut self, tenant: &TenantId, run: RunId, entry: Entry) {
+        let journal = self.journal.entry((tenant.clone(), run)).or_default();
+        let seq = Seq(journal.len() as u64 + 1);
+        let (chain, links) = self.links.entry(tenant.clone()).or_default();
+        let link = chain.link(tenant, run, seq, &Digest::of(&entry.to_bytes()));
+        links.push((run, seq, link));
+        journal.push(entry);
+    }
+
+    pub(super) fn components(&self) -> BTreeSet<Digest> {
+        self.agents.values().flatten().map(|agent| agent.digest).collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! A client's first hours: push, call, read the run; the same call twice; a standard component.
+
+use anyhow::Result;
+use ltmc_tests::Host;
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn an_agent_is_pushed_called_and_its_run_can_be_read() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let answer = host.call(&host.admin, "echo", &json!({"say": "hello"})).await?.expect(200);
+    assert_eq!(answer.json()["say"], "hello");
+    let run = answer.headers["ltmc-run"].to_str()?.to_owned();
+    let view = host.get(&format!("/v1/runs/{run}")).await?.expect(200).json();
+    assert_eq!(view["state"], "completed", "{view:#}");
+    let journal = host.get(&format!("/v1/runs/{run}/journal")).await?.expect(200).json();
+    let entries = journal["items"].as_array().unwrap();
+    assert_eq!(entries[0]["seq"], 1);
+    assert!(entries.len() >= 3, "{journal:#}");
+    let listed = host.get("/v1/runs?state=completed").await?.expect(200).json();
+    assert_eq!(listed["items"][0]["id"], run.as_str());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_same_bytes_again_are_the_same_version() -> Result<()> {
+    let host = Host::start().await?;
+    let wasm = ltmc_tests::guest_bytes("echo")?;
+    host.push_bytes(&host.admin, "echo", wasm.clone()).await?.expect(201);
+    let again = host.push_bytes(&host.admin, "echo", wasm).await?.expect(200).json();
+    assert!(again["digest"].as_str().unwrap().starts_with("sha256:"), "{again:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idempotency_key_means_the_same_run() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "counter", "counter", &["memory:read:*", "memory:write:*"]).await?;
+    let call = |body: serde_json::Value| {
+        let request = host.request(Method::POST, "/v1/agents/counter/call", &host.admin);
+        host.send(request.header("idempotency-key", "once").json(&body))
+    };
+    let body = json!({"key": "n", "scope": "global", "times": 1});
+    let first = call(body.clone()).await?.expect(200);
+    let second = call(body).await?.expect(200);
+    assert_eq!(first.body, second.body);
+    assert_eq!(first.headers["ltmc-run"], second.headers["ltmc-run"]);
+    let other = call(json!({"key": "n", "scope": "global", "times": 2})).await?.expect(409);
+    assert_eq!(other.code(), "idempotency-key-reused");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_standard_component_runs_unmodified() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "upper", "upper", &[]).await?;
+    let request = host.request(Method::POST, "/v1/agents/upper/call", &host.admin);
+    let answer = host.send(request.header("content-type", "text/plain").body("quiet")).await?.expect(200);
+    assert_eq!(answer.text(), "QUIET");
+    host.push(&host.admin, "exits", "exit3", &[]).await?;
+    let answer = host.call(&host.admin, "exits", &json!({})).await?.expect(422);
+    assert_eq!(answer.code(), "agent-error");
+    assert_eq!(answer.json()["agent"]["code"], "exit-3", "{}", answer.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_grant_a_host_call_is_denied_by_name_and_a_revoked_one_at_once() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "denied", "denied", &[]).await?;
+    let answer = host.call(&host.admin, "denied", &json!({})).await?.expect(200);
+    assert!(answer.text().contains("memory:"), "{}", answer.text());
+
+    let grants = ["memory:read:global", "memory:write:global"];
+    host.push(&host.admin, "slow", "slow-effects", &grants).await?;
+    let running = host.call(&host.admin, "slow", &json!({"n": 40, "sleep_ms": 100, "scope": "global"}));
+    let revoking = async {
+        tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+        let path = "/v1/agents/slow/grants/memory:write:global";
+        host.send(host.request(Method::DELETE, path, &host.admin)).await
+    };
+    let (answer, revoked) = tokio::join!(running, revoking);
+    assert!(revoked?.status.is_success());
+    let answer = answer?;
+    assert_eq!(answer.status.as_u16(), 422, "{}", answer.text());
+    assert!(answer.text().contains("memory:write:global"), "{}", answer.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_stream_and_resume_where_they_stopped() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let answer = host.call(&host.admin, "echo", &json!({})).await?.expect(200);
+    let run = answer.headers["ltmc-run"].to_str()?.to_owned();
+    let all = host.get(&format!("/v1/runs/{run}/events")).await?.expect(200).text();
+    assert!(all.contains("id: 1\n") && all.contains("event: end"), "{all}");
+    let request = host.request(Method::GET, &format!("/v1/runs/{run}/events"), &host.admin);
+    let rest = host.send(request.header("last-event-id", "2")).await?.expect(200).text();
+    assert!(!rest.contains("id: 2\n") && rest.contains("id: 3\n"), "{rest}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_that_is_asked_to_end_ends_well() -> Result<()> {
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    host.call(&host.admin, "echo", &json!({})).await?.expect(200);
+    assert!(host.terminate().await?.success(), "{}", host.log());
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The host is killed at random times under load. Afterwards every acknowledged run completes, no effect has happened
+//! twice, and the chain of the audit is whole. The seed is printed; `LTMC_SEED` gives it again.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ltmc_tests::Host;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use reqwest::Method;
+use serde_json::json;
+
+const KILLS: usize = 4;
+const STEPS: u64 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_and_happens_once() -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "a failing seed can be given again")]
+    let seed = std::env::var("LTMC_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    println!("LTMC_SEED={seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut host = Host::start().await?;
+    let grants = ["memory:read:*", "memory:write:*"];
+    host.push(&host.admin, "slow", "slow-effects", &grants).await?;
+    let document = "name: steps\nflow:\n  sequence:\n    - agent: slow\n    - {agent: slow, id: again, with: {n: 6, sleep_ms: 15, scope: agent}}\n";
+    let request = host.request(Method::PUT, "/v1/workflows/steps", &host.admin);
+    let put = host.send(request.header("content-type", "application/yaml").body(document)).await?;
+    ensure!(put.status.is_success(), "{}", put.text());
+
+    let mut acknowledged = Vec::new();
+    for round in 0..KILLS {
+        let until = tokio::time::Instant::now() + Duration::from_millis(random.random_range(400..2_500));
+        let mut number = 0;
+        while tokio::time::Instant::now() < until {
+            number += 1;
+            let key = format!("{round}-{number}");
+            let request = host.request(Method::POST, "/v1/workflows/steps/runs", &host.admin);
+            let input = json!({"n": STEPS, "sleep_ms": 15, "scope": "agent"});
+            if let Ok(answer) = host.send(request.header("idempotency-key", &key).json(&input)).await {
+                ensure!(answer.status.as_u16() == 202 || answer.status.is_success(), "{}", answer.text());
+                let location = answer.headers["location"].to_str()?.to_owned();
+                acknowledged.push((key, location.rsplit('/').next().unwrap_or_default().to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(random.random_range(5..60))).await;
+        }
+        host.kill_and_restart().await?;
+    }
+    ensure!(!acknowledged.is_empty(), "nothing was acknowledged: {}", host.log());
+    for (key, run) in &acknowledged {
+        let ended = host.ended(&host.admin, run).await?;
+        assert_eq!(ended["state"], "completed", "seed {seed}, {key}: {ended:#}\n{}", host.log());
+    }
+    // A call reads the counter that every run moved by exactly two times STEPS.
+    let answer = host.call(&host.admin, "slow", &json!({"n": 0, "sleep_ms": 0, "scope": "agent"})).await?.expect(200);
+    let runs = host.get("/v1/runs?workflow=steps&limit=1000").await?.expect(200).json();
+    let started = runs["items"].as_array().unwrap().len() as u64;
+    assert_eq!(answer.json()["count"].as_u64(), Some(started * 2 * STEPS), "seed {seed}: {}", answer.text());
+    assert!(started >= acknowledged.len() as u64);
+
+    host.terminate().await?;
+    let verify = std::process::Command::new(ltmc_tests::binary()?)
+        .args(["audit", "verify", "--data"])
+        .arg(host.data())
+        .output()?;
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
+    Ok(())
+}

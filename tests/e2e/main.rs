@@ -1,0 +1,9 @@
+//! End-to-end tests: the real binary, real components, real crashes. One test binary, one file per thing a person relies on.
+
+mod access;
+mod bad_input;
+mod calls;
+mod crash;
+mod flows;
+mod hostile;
+mod isolation;
