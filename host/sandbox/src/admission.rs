@@ -170,7 +170,8 @@ mod tests {
     async fn a_tenants_own_bound_holds_and_a_place_given_up_is_free_again() {
         let admission = Admission::new(4, 2);
         let held = admission.enter(&tenant("a"), 1).await.unwrap();
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(5), admission.enter(&tenant("a"), 1));
+        let name = tenant("a");
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(5), admission.enter(&name, 1));
         assert!(waiting.await.is_err());
         let other = admission.enter(&tenant("b"), 1).await.unwrap();
         drop((held, other));
