@@ -1,1 +1,12 @@
-//! ltmc-policy
+//! Who may do what: what a role may ask for, and what is in force for an agent.
+//!
+//! Invariants: pure functions over plain values, no I/O. Nothing is allowed unless a line here says so. In force for an
+//! agent is what both its grant and its tenant's ceiling cover.
+//!
+//! To add a use case: a variant of [`Action`], and its line in [`Action::roles`].
+
+mod actions;
+mod in_force;
+
+pub use actions::{Action, Denied, authorize};
+pub use in_force::{InForce, Verdict};

@@ -1,0 +1,158 @@
+//! What each role may ask for: one table.
+
+use std::fmt;
+
+use ltmc_model::caller::{Caller, Role};
+
+/// What a use case does, as far as policy tells use cases apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Make a tenant.
+    CreateTenant,
+    /// List tenants.
+    ListTenants,
+    /// Set a tenant's ceiling.
+    SetCeiling,
+    /// See any tenant's ceiling.
+    ReadCeiling,
+    /// See the own tenant's ceiling.
+    ReadOwnCeiling,
+    /// Make, list and revoke keys.
+    ManageKeys,
+    /// Push an agent.
+    PushAgent,
+    /// See agents and their grants.
+    ReadAgents,
+    /// Delete an agent.
+    DeleteAgent,
+    /// Change an agent's grants.
+    SetGrants,
+    /// Put or delete a workflow.
+    PutWorkflow,
+    /// See workflows.
+    ReadWorkflows,
+    /// Call an agent, run a workflow, cancel and resume runs.
+    Run,
+    /// See runs; a caller only those of its own key.
+    ReadRuns,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::CreateTenant,
+        Self::ListTenants,
+        Self::SetCeiling,
+        Self::ReadCeiling,
+        Self::ReadOwnCeiling,
+        Self::ManageKeys,
+        Self::PushAgent,
+        Self::ReadAgents,
+        Self::DeleteAgent,
+        Self::SetGrants,
+        Self::PutWorkflow,
+        Self::ReadWorkflows,
+        Self::Run,
+        Self::ReadRuns,
+    ];
+
+    /// Who may.
+    pub fn roles(self) -> &'static [Role] {
+        use Role::{Admin, Author, Caller, Operator, Viewer};
+        match self {
+            Self::CreateTenant | Self::ListTenants | Self::SetCeiling => &[Operator],
+            Self::ReadCeiling | Self::ManageKeys => &[Operator, Admin],
+            Self::DeleteAgent | Self::SetGrants => &[Admin],
+            Self::PushAgent | Self::PutWorkflow => &[Admin, Author],
+            Self::Run => &[Admin, Author, Caller],
+            Self::ReadOwnCeiling | Self::ReadAgents | Self::ReadWorkflows | Self::ReadRuns => {
+                &[Admin, Author, Caller, Viewer]
+            }
+        }
+    }
+
+    /// For people: "make a tenant".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateTenant => "make a tenant",
+            Self::ListTenants => "list tenants",
+            Self::SetCeiling => "set a ceiling",
+            Self::ReadCeiling | Self::ReadOwnCeiling => "see a ceiling",
+            Self::ManageKeys => "manage keys",
+            Self::PushAgent => "push an agent",
+            Self::ReadAgents => "see agents",
+            Self::DeleteAgent => "delete an agent",
+            Self::SetGrants => "change grants",
+            Self::PutWorkflow => "change a workflow",
+            Self::ReadWorkflows => "see workflows",
+            Self::Run => "run anything",
+            Self::ReadRuns => "see runs",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a caller may not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key of the role `{role}` may not {action}: that takes {wanted}")]
+pub struct Denied {
+    /// What it came as.
+    pub role: Role,
+    /// What it asked for.
+    pub action: Action,
+    wanted: String,
+}
+
+/// Whether a caller may.
+///
+/// # Errors
+/// Why not, and which roles may.
+pub fn authorize(caller: &Caller, action: Action) -> Result<(), Denied> {
+    let roles = action.roles();
+    if roles.contains(&caller.role) {
+        return Ok(());
+    }
+    let wanted = roles.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(" or ");
+    Err(Denied { role: caller.role, action, wanted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: [Role; 5] = [Role::Operator, Role::Admin, Role::Author, Role::Caller, Role::Viewer];
+
+    fn caller(role: Role) -> Caller {
+        Caller { tenant: "acme".parse().unwrap(), key: "abcdefghijkl".parse().unwrap(), role }
+    }
+
+    #[test]
+    fn the_operator_has_no_way_to_a_tenants_data() {
+        let may: Vec<Action> = Action::ALL.into_iter().filter(|a| authorize(&caller(Role::Operator), *a).is_ok()).collect();
+        let wanted =
+            [Action::CreateTenant, Action::ListTenants, Action::SetCeiling, Action::ReadCeiling, Action::ManageKeys];
+        assert_eq!(may, wanted);
+    }
+
+    #[test]
+    fn inside_a_tenant_each_role_may_what_the_smaller_one_may() {
+        for pair in ROLES[1..].windows(2) {
+            for action in Action::ALL {
+                let (larger, smaller) = (caller(pair[0]), caller(pair[1]));
+                assert!(authorize(&smaller, action).is_err() || authorize(&larger, action).is_ok(), "{action:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_takes() {
+        let denied = authorize(&caller(Role::Viewer), Action::PushAgent).unwrap_err();
+        assert_eq!(denied.to_string(), "a key of the role `viewer` may not push an agent: that takes `admin` or `author`");
+    }
+}

@@ -1,0 +1,84 @@
+//! What is in force for an agent: grant ∩ ceiling.
+
+use ltmc_model::Capability;
+
+/// An agent's grants under its tenant's ceiling.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InForce {
+    grants: Vec<Capability>,
+    ceiling: Vec<Capability>,
+}
+
+/// What policy says of one host call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Allowed, by this one of the capabilities it needs.
+    Allowed(Capability),
+    /// Refused for lack of this one.
+    Denied(Capability),
+}
+
+impl InForce {
+    /// What these grants give under this ceiling.
+    pub fn new(grants: Vec<Capability>, ceiling: Vec<Capability>) -> Self {
+        Self { grants, ceiling }
+    }
+
+    /// Whether `wanted` is in force: covered by a grant, and by the ceiling.
+    pub fn allows(&self, wanted: &Capability) -> bool {
+        covered(&self.grants, wanted) && covered(&self.ceiling, wanted)
+    }
+
+    /// What becomes of a call that needs one of these. A call that needs nothing there is cannot be made: none is denied
+    /// the first by name.
+    pub fn decide(&self, needs: &[Capability]) -> Verdict {
+        match needs.iter().find(|wanted| self.allows(wanted)) {
+            Some(allowed) => Verdict::Allowed(allowed.clone()),
+            None => Verdict::Denied(needs.first().cloned().unwrap_or(Capability::Log)),
+        }
+    }
+
+    /// What of `asks` is not in force.
+    pub fn missing(&self, asks: &[Capability]) -> Vec<Capability> {
+        asks.iter().filter(|wanted| !self.allows(wanted)).cloned().collect()
+    }
+}
+
+fn covered(by: &[Capability], wanted: &Capability) -> bool {
+    by.iter().any(|capability| capability.covers(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caps(texts: &[&str]) -> Vec<Capability> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn nothing_is_in_force_by_default() {
+        let log = &caps(&["log"])[0];
+        assert!(!InForce::default().allows(log));
+        assert!(!InForce::new(caps(&["log"]), vec![]).allows(log));
+        assert!(!InForce::new(vec![], caps(&["log"])).allows(log));
+        assert!(InForce::new(caps(&["log"]), caps(&["log"])).allows(log));
+    }
+
+    #[test]
+    fn a_ceiling_cuts_what_a_wider_grant_gives() {
+        let in_force = InForce::new(caps(&["memory:write:*"]), caps(&["memory:write:agent", "memory:read:*"]));
+        let needs = caps(&["memory:write:agent"]);
+        assert_eq!(in_force.decide(&needs), Verdict::Allowed(needs[0].clone()));
+        let needs = caps(&["memory:write:global"]);
+        assert_eq!(in_force.decide(&needs), Verdict::Denied(needs[0].clone()));
+        assert_eq!(in_force.missing(&caps(&["memory:write:agent", "memory:read:agent"])), caps(&["memory:read:agent"]));
+    }
+
+    #[test]
+    fn one_of_several_needs_is_enough() {
+        let in_force = InForce::new(caps(&["memory:write:agent"]), caps(&["memory:write:*"]));
+        let needs = caps(&["memory:read:agent", "memory:write:agent"]);
+        assert_eq!(in_force.decide(&needs), Verdict::Allowed(needs[1].clone()));
+    }
+}
