@@ -9,9 +9,12 @@ pub mod authority;
 pub mod crossing;
 pub mod error;
 pub mod memory;
+pub mod pins;
 
 pub use access::Access;
 pub use agents::Agents;
 pub use authority::Authority;
 pub use crossing::Crossing;
 pub use error::Error;
+pub use memory::Memory;
+pub use pins::Pins;

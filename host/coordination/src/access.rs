@@ -1,0 +1,292 @@
+//! Access: keys, tenants, and tenants' ceilings.
+//!
+//! Invariants: the record keeps of a key's secret only a hash; it is compared in constant time, and a wrong, expired,
+//! revoked or unknown key all get the same answer. A key is shown once.
+
+use std::sync::Arc;
+
+use ltmc_model::caller::{Caller, Role};
+use ltmc_model::journal::Change;
+use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::{Digest, KeyId, TenantId, Timestamp};
+use ltmc_policy::Action;
+use ltmc_ports::{Clock, Entropy, ReadCatalog};
+use moka::sync::Cache;
+use subtle::ConstantTimeEq as _;
+
+use crate::{Authority, Error};
+
+/// The most of a ceiling's numbers.
+const MAX_CONCURRENCY: u32 = 100_000;
+
+/// The use cases.
+pub struct Access {
+    ports: Ports,
+    /// Keys seen lately; a key changes only by being revoked, which is forgotten here at once.
+    keys: Cache<KeyId, Arc<Key>>,
+}
+
+/// What they need.
+pub struct Ports {
+    /// To look things up.
+    pub catalog: Arc<dyn ReadCatalog>,
+    /// To ask, and to change things.
+    pub authority: Arc<Authority>,
+    /// For times.
+    pub clock: Arc<dyn Clock>,
+    /// For keys.
+    pub entropy: Arc<dyn Entropy>,
+    /// The most linear memory that the sandbox can give to a call, in bytes: no ceiling is higher.
+    pub max_memory: u64,
+}
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// For which tenant; none: the caller's own.
+    pub tenant: Option<TenantId>,
+    /// What it may do.
+    pub role: Role,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The keys of a host's first start, as texts.
+#[derive(Debug, Clone)]
+pub struct FirstKeys {
+    /// The operator's.
+    pub operator: String,
+    /// Of the tenant `default`, with the role `admin`.
+    pub default: String,
+}
+
+impl Access {
+    /// Over these ports.
+    pub fn new(ports: Ports) -> Self {
+        Self { ports, keys: Cache::new(100_000) }
+    }
+
+    /// Who comes with this key, `ltmc_<id>_<secret>`.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`], whatever is wrong with it.
+    pub async fn authenticate(&self, text: &str) -> Result<Caller, Error> {
+        let (id, secret) = split(text).ok_or(Error::Unauthorized)?;
+        let known = match self.keys.get(&id) {
+            Some(key) => Some(key),
+            None => match self.ports.catalog.key(&id).await? {
+                Some(key) => {
+                    let key = Arc::new(key);
+                    self.keys.insert(id.clone(), key.clone());
+                    // It may have been revoked since it was read.
+                    match self.ports.catalog.key(&id).await? {
+                        Some(again) if again == *key => Some(key),
+                        other => {
+                            self.keys.invalidate(&id);
+                            other.map(Arc::new)
+                        }
+                    }
+                }
+                None => None,
+            },
+        };
+        let hash = Digest::of(&secret).0;
+        let expected = known.as_ref().map_or([0; 32], |key| key.hash);
+        let same: bool = hash.ct_eq(&expected).into();
+        let now = self.ports.clock.now();
+        match known {
+            Some(key) if same && key.revoked_at.is_none() && key.expires_at.is_none_or(|at| now < at) => {
+                Ok(Caller { tenant: key.tenant.clone(), key: id, role: key.role })
+            }
+            _ => Err(Error::Unauthorized),
+        }
+    }
+
+    /// Makes a tenant.
+    ///
+    /// # Errors
+    /// `Conflict` where it is there already.
+    pub async fn create_tenant(&self, caller: &Caller, name: TenantId) -> Result<Tenant, Error> {
+        self.ports.authority.authorize(caller, Action::CreateTenant).await?;
+        let tenant = Tenant { name, created_at: self.ports.clock.now() };
+        let change = Change::TenantCreated(tenant.clone());
+        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await.map_err(Error::from).map_err(|e| {
+            let message = format!("tenant `{}` is there already", tenant.name);
+            if e.is_conflict() { Error::Conflict { code: "conflict", message } } else { e }
+        })?;
+        Ok(tenant)
+    }
+
+    /// All tenants, by name, after `after`.
+    ///
+    /// # Errors
+    /// For others than the operator; the record's.
+    pub async fn tenants(&self, caller: &Caller, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Error> {
+        self.ports.authority.authorize(caller, Action::ListTenants).await?;
+        Ok(self.ports.catalog.tenants(after, limit).await?)
+    }
+
+    /// Makes a key, and its text, which is nowhere else ever after.
+    ///
+    /// # Errors
+    /// Where the role does not fit the tenant, or the tenant is not there.
+    pub async fn create_key(&self, caller: &Caller, new: NewKey) -> Result<(Key, String), Error> {
+        self.ports.authority.authorize(caller, Action::ManageKeys).await?;
+        let tenant = self.managed(caller, new.tenant.as_ref()).await?;
+        let for_host = tenant == TenantId::host();
+        if for_host != (new.role == Role::Operator) {
+            let message = match (for_host, caller.role) {
+                (true, _) => "a key without a tenant has the role `operator`: name a tenant, or that role",
+                (false, Role::Operator) => "an operator's key belongs to no tenant: leave `tenant` out",
+                (false, _) => "the role is one of admin, author, caller, viewer",
+            };
+            return Err(Error::invalid("bad-json", "role", message));
+        }
+        let now = self.ports.clock.now();
+        if new.expires_at.is_some_and(|at| at <= now) {
+            return Err(Error::invalid("bad-json", "expires", "the key would have expired already: name a later time"));
+        }
+        let (key, text) = self.draw(tenant.clone(), new.role, new.expires_at);
+        self.ports.authority.act(&tenant, Some(&caller.key), Change::KeyCreated(key.clone())).await?;
+        Ok((key, text))
+    }
+
+    /// A tenant's keys, by id, after `after`; the caller's own tenant where none is named.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn keys(
+        &self,
+        caller: &Caller,
+        tenant: Option<&TenantId>,
+        after: Option<&KeyId>,
+        limit: u32,
+    ) -> Result<Vec<Key>, Error> {
+        self.ports.authority.authorize(caller, Action::ManageKeys).await?;
+        let tenant = self.managed(caller, tenant).await?;
+        Ok(self.ports.catalog.keys(&tenant, after, limit).await?)
+    }
+
+    /// Takes a key back: it is refused from now on.
+    ///
+    /// # Errors
+    /// Where it is not there, or not the caller's to take.
+    pub async fn revoke_key(&self, caller: &Caller, id: &KeyId) -> Result<(), Error> {
+        self.ports.authority.authorize(caller, Action::ManageKeys).await?;
+        let missing = || Error::not_found(format!("key `{id}`"));
+        let key = self.ports.catalog.key(id).await?.ok_or_else(missing)?;
+        if caller.role != Role::Operator && key.tenant != caller.tenant {
+            return Err(missing());
+        }
+        if key.revoked_at.is_some() {
+            return Ok(());
+        }
+        let change = Change::KeyRevoked { key: id.clone(), at: self.ports.clock.now() };
+        let revoked = self.ports.authority.act(&key.tenant, Some(&caller.key), change).await;
+        self.keys.invalidate(id);
+        Ok(revoked?)
+    }
+
+    /// A tenant's ceiling; the caller's own where none is named.
+    ///
+    /// # Errors
+    /// Where the tenant is not there, or another's.
+    pub async fn ceiling(&self, caller: &Caller, tenant: Option<&TenantId>) -> Result<Ceiling, Error> {
+        let action = if tenant.is_some() { Action::ReadCeiling } else { Action::ReadOwnCeiling };
+        self.ports.authority.authorize(caller, action).await?;
+        let tenant = match tenant {
+            Some(_) => self.managed(caller, tenant).await?,
+            None => caller.tenant.clone(),
+        };
+        Ok(Ceiling::clone(&*self.ports.authority.ceiling(&tenant).await?))
+    }
+
+    /// Sets a tenant's ceiling, whole.
+    ///
+    /// # Errors
+    /// Where the tenant is not there, or the ceiling is higher than the sandbox.
+    pub async fn set_ceiling(&self, caller: &Caller, tenant: &TenantId, ceiling: Ceiling) -> Result<(), Error> {
+        self.ports.authority.authorize(caller, Action::SetCeiling).await?;
+        let tenant = self.managed(caller, Some(tenant)).await?;
+        if let Some(memory) = ceiling.limits.memory.filter(|memory| memory.as_u64() > self.ports.max_memory) {
+            let most = self.ports.max_memory;
+            let message = format!("{memory} of memory is more than this host's sandbox gives to a call: {most} bytes");
+            return Err(Error::invalid("bad-json", "limits.memory", message));
+        }
+        if !(1..=MAX_CONCURRENCY).contains(&ceiling.concurrency) {
+            let message = format!("`concurrency` is 1 to {MAX_CONCURRENCY}");
+            return Err(Error::invalid("bad-json", "concurrency", message));
+        }
+        let change = Change::CeilingSet { tenant: tenant.clone(), ceiling };
+        Ok(self.ports.authority.act(&tenant, Some(&caller.key), change).await?)
+    }
+
+    /// At a host's first start: makes the operator's key, the tenant `default` and its admin's key. `keep` is given the
+    /// keys before they are recorded: what was recorded can be lost, what nobody kept cannot be found again.
+    ///
+    /// # Errors
+    /// The record's, and those of `keep`.
+    pub async fn bootstrap(
+        &self,
+        keep: impl FnOnce(&FirstKeys) -> Result<(), String> + Send,
+    ) -> Result<bool, Error> {
+        // The tenant is recorded last: where it is, the keys are.
+        if !self.ports.catalog.tenants(None, 1).await?.is_empty() {
+            return Ok(false);
+        }
+        let name: TenantId = "default".parse().map_err(|_| Error::Internal { message: "`default` is a name".into() })?;
+        let (operator, operator_text) = self.draw(TenantId::host(), Role::Operator, None);
+        let (admin, admin_text) = self.draw(name.clone(), Role::Admin, None);
+        keep(&FirstKeys { operator: operator_text, default: admin_text }).map_err(|message| Error::Internal { message })?;
+        let authority = &self.ports.authority;
+        authority.act(&TenantId::host(), None, Change::KeyCreated(operator)).await?;
+        authority.act(&name, None, Change::KeyCreated(admin)).await?;
+        let tenant = Tenant { name, created_at: self.ports.clock.now() };
+        authority.act(&TenantId::host(), None, Change::TenantCreated(tenant)).await?;
+        Ok(true)
+    }
+
+    /// The tenant that a caller may manage under this name.
+    async fn managed(&self, caller: &Caller, tenant: Option<&TenantId>) -> Result<TenantId, Error> {
+        let Some(tenant) = tenant else { return Ok(caller.tenant.clone()) };
+        let missing = || Error::not_found(format!("tenant `{tenant}`"));
+        if caller.role != Role::Operator && *tenant != caller.tenant {
+            return Err(missing());
+        }
+        self.ports.catalog.tenant(tenant).await?.map(|tenant| tenant.name).ok_or_else(missing)
+    }
+
+    fn draw(&self, tenant: TenantId, role: Role, expires_at: Option<Timestamp>) -> (Key, String) {
+        const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+        let mut random = [0_u8; 12];
+        self.ports.entropy.fill(&mut random);
+        let id: String = random.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect();
+        let mut secret = [0_u8; 32];
+        self.ports.entropy.fill(&mut secret);
+        let text = format!("ltmc_{id}_{}", hex::encode(secret));
+        let key = Key {
+            id: id.parse().expect("made of the letters an id is made of"),
+            tenant,
+            role,
+            hash: Digest::of(&secret).0,
+            created_at: self.ports.clock.now(),
+            expires_at,
+            revoked_at: None,
+        };
+        (key, text)
+    }
+}
+
+/// A key's id and secret.
+fn split(text: &str) -> Option<(KeyId, [u8; 32])> {
+    let (id, secret) = text.strip_prefix("ltmc_")?.split_once('_')?;
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(secret, &mut bytes).ok()?;
+    Some((id.parse().ok()?, bytes))
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}

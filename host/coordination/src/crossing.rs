@@ -1,0 +1,385 @@
+//! The crossing: the one place through which every host call of every guest goes. Authorize, replay or perform, journal,
+//! meter.
+//!
+//! Invariants:
+//! - A call that is journaled is answered from the journal as long as its attempt's entries last: not authorized again, not
+//!   performed again. Then it goes on for real.
+//! - A replay that asks for something else than the journal holds ends the attempt; it is never answered with a guess.
+//! - A change and its entry are one append. What only reads is staged: it is in the record before anything that the guest
+//!   does with it, in the same append or an earlier one.
+//! - A call that is refused for lack of a capability is in the journal, like one that is performed.
+//!
+//! To add a host call: a variant in `ltmc_model::effect::Call`. It cannot go round this file: the sandbox has nothing but
+//! [`Gate`] to reach the host by.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use ltmc_model::effect::{Call, Class, ClockReads, Level, LogLine, Refusal, Reply};
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Effect, Event};
+use ltmc_model::memory::Item;
+use ltmc_model::{AgentName, Capability, Digest, StepPath, Timestamp};
+use ltmc_policy::Verdict;
+use ltmc_ports::runner::Gate;
+use ltmc_ports::{Clock, Durability, Kind, StoreError};
+use ltmc_state::RunLog;
+use ltmc_state::fold::{MAX_EFFECT_BYTES, MAX_EFFECTS};
+
+use crate::Authority;
+use crate::memory::{Decided, Memory, Whose};
+
+/// How many bytes of replies may be staged before they are written.
+const MAX_STAGED: u64 = 256 << 10;
+
+/// What all crossings share.
+pub struct Shared {
+    /// What is in force.
+    pub authority: Arc<Authority>,
+    /// What calls on memory come to.
+    pub memory: Arc<Memory>,
+    /// The host's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One attempt's way to the host.
+pub struct Crossing {
+    shared: Arc<Shared>,
+    log: Arc<RunLog>,
+    agent: AgentName,
+    step: StepPath,
+    attempt: u32,
+    /// One call at a time: their order is that of the journal.
+    turn: tokio::sync::Mutex<Turn>,
+    inputs: Mutex<Inputs>,
+}
+
+/// An attempt, as far as its journal goes.
+pub struct Attempt {
+    /// The run's log.
+    pub log: Arc<RunLog>,
+    /// Who runs.
+    pub agent: AgentName,
+    /// The step.
+    pub step: StepPath,
+    /// From 1 on.
+    pub number: u32,
+    /// Its effects so far, to be answered from the journal.
+    pub replay: Vec<Effect>,
+    /// Its log lines so far, to be kept once.
+    pub logged: u32,
+}
+
+struct Turn {
+    replay: VecDeque<Effect>,
+    /// The number of the last effect.
+    number: u32,
+    staged: u64,
+}
+
+/// What a guest reads and writes without a call of its own.
+struct Inputs {
+    /// What is to be read of the clock before the next recorded effect; none: the journal is at its end.
+    recorded: Option<VecDeque<(Timestamp, u32)>>,
+    /// What was read since the last effect.
+    read: ClockReads,
+    /// No guest sees its clock go back.
+    latest: Timestamp,
+    /// Lines so far.
+    lines: u32,
+    /// Lines that are in the journal from before.
+    logged: u32,
+}
+
+impl Crossing {
+    /// The way of one attempt.
+    pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
+        let replay: VecDeque<Effect> = attempt.replay.into();
+        let recorded = replay.front().map(|effect| effect.clock.iter().copied().collect());
+        Self {
+            shared,
+            log: attempt.log,
+            agent: attempt.agent,
+            step: attempt.step,
+            attempt: attempt.number,
+            turn: tokio::sync::Mutex::new(Turn { replay, number: 0, staged: 0 }),
+            inputs: Mutex::new(Inputs {
+                recorded,
+                read: Vec::new(),
+                latest: Timestamp::default(),
+                lines: 0,
+                logged: attempt.logged,
+            }),
+        }
+    }
+
+    /// Answers from the journal.
+    fn replayed(&self, turn: &mut Turn, recorded: Effect, call: &Call, request: Digest) -> Result<Answer, Failure> {
+        turn.number += 1;
+        if recorded.number != turn.number || recorded.call != call.name() || recorded.request != request {
+            let message = format!(
+                "on resume the agent's host call {} was {} ({}), where the journal has {} ({}): it does not do the same \
+                 for the same input, so it cannot be resumed; call it anew",
+                turn.number,
+                call.name(),
+                call.about(),
+                recorded.call,
+                recorded.about
+            );
+            return Err(Failure::new(Code::ReplayMismatch, message));
+        }
+        let mut inputs = self.inputs();
+        inputs.read.clear();
+        inputs.recorded = turn.replay.front().map(|next| next.clock.iter().copied().collect());
+        Ok(recorded.reply)
+    }
+
+    /// Decides and performs, and journals either.
+    async fn performed(&self, turn: &mut Turn, call: Call, request: Digest) -> Result<Answer, Failure> {
+        let load = self.log.load(&self.step);
+        if load.effects >= MAX_EFFECTS || load.bytes >= MAX_EFFECT_BYTES {
+            let message = format!(
+                "it made {} host calls and was answered {} bytes; an attempt may make {MAX_EFFECTS} and be answered \
+                 {MAX_EFFECT_BYTES} bytes",
+                load.effects, load.bytes
+            );
+            return Err(Failure::new(Code::LimitResources, message));
+        }
+        let (name, about) = (call.name(), call.about());
+        let (capability, decided) = match self.verdict(&call).await? {
+            Verdict::Denied(capability) => {
+                let refusal = Refusal::Denied(capability.clone());
+                (capability, Decided::Answer(Err(refusal)))
+            }
+            Verdict::Allowed(capability) => {
+                let started = self.log.started().clone();
+                let whose = Whose { tenant: self.log.tenant(), agent: &self.agent, session: &started.session };
+                let (now, revision) = (self.shared.clock.now(), || self.log.next_revision());
+                let decided = self.shared.memory.decide(whose, call, now, revision).await;
+                (capability, decided.unwrap_or_else(|error| Decided::Answer(Err(unavailable(&error)))))
+            }
+        };
+        turn.number += 1;
+        let effect = |reply| {
+            let clock = std::mem::take(&mut self.inputs().read);
+            Event::Effect(Effect {
+                step: self.step.clone(),
+                attempt: self.attempt,
+                number: turn.number,
+                call: name.to_owned(),
+                about,
+                request,
+                capability,
+                clock,
+                reply,
+            })
+        };
+        match decided {
+            Decided::Answer(answer) => {
+                self.log.stage(effect(answer.clone()));
+                turn.staged += size(&answer);
+                if turn.staged > MAX_STAGED {
+                    turn.staged = 0;
+                    self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))?;
+                }
+                Ok(answer)
+            }
+            Decided::Change { reply, change, lock } => {
+                let event = effect(Ok(reply.clone()));
+                let log = self.log.clone();
+                turn.staged = 0;
+                // In a task of its own: the key stays locked until the record has it, whatever becomes of the guest.
+                let written = tokio::spawn(async move {
+                    let written = log.append(vec![event], vec![change], Durability::Lazy).await;
+                    drop(lock);
+                    written
+                });
+                match written.await {
+                    Ok(Ok(())) => Ok(Ok(reply)),
+                    Ok(Err(error)) => Err(broken(&error)),
+                    Err(_) => Err(Failure::new(Code::Internal, "a write to the record broke off")),
+                }
+            }
+        }
+    }
+
+    async fn verdict(&self, call: &Call) -> Result<Verdict, Failure> {
+        let in_force = self.shared.authority.in_force(self.log.tenant(), &self.agent).await.map_err(|e| broken(&e))?;
+        Ok(in_force.decide(&call.needs()))
+    }
+
+    /// Keeps a line, once, within bounds.
+    fn keep(&self, line: LogLine) {
+        let mut inputs = self.inputs();
+        inputs.lines += 1;
+        let number = inputs.lines;
+        let known = number <= inputs.logged;
+        drop(inputs);
+        let line = match number {
+            _ if known => return,
+            1..LogLine::MAX_LINES => line,
+            LogLine::MAX_LINES => host_line(format!("only {} log lines of an attempt are kept", LogLine::MAX_LINES)),
+            _ => {
+                metrics::counter!("ltmc_log_lines_dropped_total").increment(1);
+                return;
+            }
+        };
+        let text = line.message.as_str();
+        tracing::debug!(
+            target: "ltmc::guest", tenant = %self.log.tenant(), run = %self.log.run(), step = %self.step,
+            agent = %self.agent, level = line.level.as_str(), text,
+        );
+        self.log.stage(Event::Log { step: self.step.clone(), attempt: self.attempt, number, line });
+    }
+
+    /// Log lines replay by being made again, so their refusal is a line too, and the same one each time.
+    async fn log_line(&self, line: LogLine) -> Result<Answer, Failure> {
+        match self.verdict(&Call::Log(line.clone())).await? {
+            Verdict::Allowed(_) => {
+                self.keep(line);
+                Ok(Ok(Reply::Done))
+            }
+            Verdict::Denied(capability) => {
+                self.keep(host_line(format!("a log line was refused: `{capability}` is not granted")));
+                Ok(Err(Refusal::Denied(capability)))
+            }
+        }
+    }
+
+    fn inputs(&self) -> MutexGuard<'_, Inputs> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Answer = Result<Reply, Refusal>;
+
+#[async_trait]
+impl Gate for Crossing {
+    async fn cross(&self, call: Call) -> Result<Answer, Failure> {
+        let (name, begun) = (call.name(), Instant::now());
+        let mut turn = self.turn.lock().await;
+        let answer = match call {
+            Call::Log(line) => self.log_line(line).await,
+            call => {
+                debug_assert_eq!(call.class(), Class::Transactional);
+                let request = digest(&call);
+                match turn.replay.pop_front() {
+                    Some(recorded) => self.replayed(&mut turn, recorded, &call, request),
+                    None => self.performed(&mut turn, call, request).await,
+                }
+            }
+        };
+        drop(turn);
+        let outcome = match &answer {
+            Ok(Ok(_)) => "ok",
+            Ok(Err(Refusal::Denied(capability))) => {
+                metrics::counter!("ltmc_denials_total", "capability" => kind(capability)).increment(1);
+                "denied"
+            }
+            Ok(Err(Refusal::Conflict(_))) => "conflict",
+            Ok(Err(Refusal::Invalid(_))) => "invalid",
+            Ok(Err(Refusal::Quota(_))) => "quota",
+            Ok(Err(Refusal::Unavailable { .. })) => "unavailable",
+            Err(_) => "ended",
+        };
+        metrics::counter!("ltmc_host_calls_total", "call" => name, "outcome" => outcome).increment(1);
+        metrics::histogram!("ltmc_host_call_seconds", "call" => name).record(begun.elapsed());
+        answer
+    }
+
+    fn now(&self) -> Timestamp {
+        let live = self.shared.clock.now();
+        let mut inputs = self.inputs();
+        let recorded = match &mut inputs.recorded {
+            // Of what was read before a recorded effect every reading is there; after the last of them it stands still.
+            Some(reads) => match reads.front_mut() {
+                Some((at, left)) => {
+                    let at = *at;
+                    *left -= 1;
+                    if *left == 0 {
+                        reads.pop_front();
+                    }
+                    Some(at)
+                }
+                None => Some(inputs.latest),
+            },
+            None => None,
+        };
+        let at = recorded.unwrap_or(live).max(inputs.latest);
+        inputs.latest = at;
+        match inputs.read.last_mut() {
+            Some((last, times)) if *last == at => *times = times.saturating_add(1),
+            _ => inputs.read.push((at, 1)),
+        }
+        at
+    }
+
+    fn stderr(&self, text: &str) {
+        let message = text[..text.floor_char_boundary(LogLine::MAX_MESSAGE)].to_owned();
+        self.keep(LogLine { level: Level::Info, message, fields: vec![("stream".into(), "stderr".into())] });
+    }
+}
+
+impl std::fmt::Debug for Crossing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crossing").field("step", &self.step).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+fn host_line(message: String) -> LogLine {
+    LogLine { level: Level::Warn, message, fields: vec![("stream".into(), "host".into())] }
+}
+
+/// What a request is known by on a replay.
+fn digest(call: &Call) -> Digest {
+    Digest::of(&rmp_serde::to_vec(call).expect("calls are plain values, which MessagePack can write"))
+}
+
+fn kind(capability: &Capability) -> &'static str {
+    match capability {
+        Capability::Log => "log",
+        Capability::MemoryRead(_) => "memory:read",
+        Capability::MemoryWrite(_) => "memory:write",
+        Capability::Call(_) => "call",
+        Capability::Http { .. } => "http",
+        Capability::FsRead(_) => "fs:read",
+        Capability::FsWrite(_) => "fs:write",
+    }
+}
+
+fn size(answer: &Answer) -> u64 {
+    let of = |item: &Item| item.key.len() + item.value.len() + 32;
+    let bytes = match answer {
+        Ok(Reply::Item(Some(item))) => of(item),
+        Ok(Reply::Page(page)) => page.items.iter().map(of).sum(),
+        Ok(_) | Err(_) => 0,
+    };
+    bytes as u64 + 256
+}
+
+/// A read that failed is an answer that the guest can live with.
+fn unavailable(error: &StoreError) -> Refusal {
+    tracing::warn!(%error, source = ?error.source, "a guest's read was not answered");
+    Refusal::Unavailable { message: "the record does not answer".into(), retry_after_ms: 1_000 }
+}
+
+/// A write that failed ends the attempt: what the record holds is known only by reading it again.
+pub fn broken(error: &StoreError) -> Failure {
+    match error.kind {
+        Kind::Fenced | Kind::Conflict => Failure::new(Code::Fenced, "the run goes on from the record").retryable(),
+        Kind::Full => Failure::new(Code::Unavailable, "the record has no room left").retryable(),
+        Kind::Unavailable => Failure::new(Code::Unavailable, "the record does not answer").retryable(),
+        Kind::Corrupt | Kind::Internal => {
+            tracing::error!(%error, source = ?error.source, "the record failed");
+            Failure::new(Code::Internal, "the record failed")
+        }
+    }
+}
