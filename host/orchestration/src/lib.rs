@@ -1,1 +1,26 @@
-//! ltmc-orchestration
+//! Runs: workflows and lone calls, from their start to their end, over crashes.
+//!
+//! Invariants: a pattern decides and does nothing; the engine does and decides nothing. What a run does next is a function
+//! of its history alone. A run has one owner at a time; whoever takes it over raises its epoch.
+//!
+//! - [`patterns`]: what is next, a file each
+//! - `plan`: a document, made ready to run
+//! - `input`: what a step's input is made of
+//! - `judge`: whether a step's output is good
+//! - `engine`: does what patterns decide, with retries, and journals it
+//! - [`runs`]: the use cases; `supervise`: a run's life in this process
+//! - [`workflows`]: documents, put and looked at
+//!
+//! To add a pattern: docs/add-a-pattern.md.
+
+mod engine;
+mod input;
+mod judge;
+pub mod patterns;
+mod plan;
+pub mod runs;
+mod supervise;
+pub mod workflows;
+
+pub use runs::{CallRequest, Runs, StartRequest, Started, Watch};
+pub use workflows::{Put, Workflows};

@@ -5,6 +5,8 @@
 
 pub mod fold;
 pub mod runlog;
+pub mod view;
 
 pub use fold::History;
 pub use runlog::RunLog;
+pub use view::RunView;

@@ -1,0 +1,332 @@
+//! The engine: does what patterns decide, and journals it.
+//!
+//! Invariants: everything that is done is in the run's log before the pattern is asked again. Dropping [`Engine::drive`]
+//! anywhere ends its attempts and leaves a log that can be gone on with. An error of the record's ends it: what is true is
+//! then known only by reading the record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use ltmc_coordination::crossing::{Attempt, Crossing, broken};
+use ltmc_model::agent::{Agent, AgentRef, Export};
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::Event;
+use ltmc_model::limits::Limits;
+use ltmc_model::workflow::{Retry, Validate};
+use ltmc_model::{Payload, StepPath, Timestamp};
+use ltmc_ports::runner::{Job, Outcome};
+use ltmc_ports::{Durability, StoreError};
+use ltmc_state::RunLog;
+use ltmc_state::fold::Status;
+use sha2::{Digest as _, Sha256};
+
+use crate::patterns::{Decision, Input, Todo};
+use crate::plan::{Plan, validator_path};
+use crate::runs::Ports;
+use crate::{input, judge};
+
+/// An attempt that takes longer is shown in the record while it runs.
+const SHOW_AFTER: Duration = Duration::from_millis(100);
+/// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
+const TRIES_WHEN_BUSY: u32 = 8;
+
+/// What drives one run.
+pub(crate) struct Engine<'a> {
+    pub(crate) ports: &'a Ports,
+    pub(crate) plan: &'a Plan,
+    pub(crate) log: &'a Arc<RunLog>,
+}
+
+/// Why a thing that was to be done was not.
+enum Stop {
+    /// The record failed: this owner of the run knows nothing any more.
+    Lost(StoreError),
+    /// The run is over.
+    Failed(Failure),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl Engine<'_> {
+    /// Drives the run until it is over, and that is on disk.
+    ///
+    /// # Errors
+    /// The record's.
+    pub(crate) async fn drive(&self) -> Result<(), StoreError> {
+        let mut open = BTreeSet::new();
+        let mut work = FuturesUnordered::new();
+        loop {
+            let decision = self.log.read_mut(|history| {
+                history.tick(self.log.now());
+                self.plan.flow.next(history, &Input::Run)
+            });
+            let todos = match decision {
+                Decision::Do(todos) => todos,
+                Decision::Done(step) => return self.end(Event::RunCompleted { step }).await,
+                Decision::Failed(failure) => return self.end(Event::RunFailed { failure }).await,
+            };
+            for todo in todos {
+                if open.insert(todo.step().clone()) {
+                    work.push(async { (todo.step().clone(), self.carry_out(todo).await) });
+                }
+            }
+            let Some((step, done)) = work.next().await else {
+                let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
+                return self.end(Event::RunFailed { failure }).await;
+            };
+            open.remove(&step);
+            match done {
+                Ok(()) => {}
+                Err(Stop::Lost(error)) => return Err(error),
+                Err(Stop::Failed(failure)) => return self.end(Event::RunFailed { failure: failure.in_step(&step) }).await,
+            }
+        }
+    }
+
+    async fn end(&self, event: Event) -> Result<(), StoreError> {
+        self.log.append(vec![event], Vec::new(), Durability::Barrier).await
+    }
+
+    async fn carry_out(&self, todo: Todo) -> Result<(), Stop> {
+        match todo {
+            Todo::Attempt { step, input } => {
+                let planned = self.plan.step(&step).map_err(Stop::Failed)?;
+                let built = input::build(self.plan, self.log, &input, planned.step.with.as_ref());
+                let retry = planned.step.retry;
+                self.attempt(&step, &planned.step.agent, Work::Agent, built, retry).await
+            }
+            Todo::Judge { step } => self.judge(&step).await,
+            Todo::Wait { step: _, until } => {
+                self.log.flush(Durability::Lazy).await?;
+                let left = until.since(self.log.now()).max(Duration::from_millis(1));
+                tokio::time::sleep(left).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn judge(&self, step: &StepPath) -> Result<(), Stop> {
+        let planned = self.plan.step(step).map_err(Stop::Failed)?;
+        let output = || {
+            let output = self.log.read(|history| history.output(step).cloned());
+            output.ok_or_else(|| Failure::new(Code::Internal, "there is no output to be judged"))
+        };
+        let rejection = match (&planned.step.validate, &planned.schema) {
+            (None, _) => None,
+            (Some(Validate::Schema { .. }), Some(schema)) => {
+                judge::rejection(&judge::by_schema(schema, &output().map_err(Stop::Failed)?))
+            }
+            (Some(Validate::Schema { .. }), None) => {
+                return Err(Stop::Failed(Failure::new(Code::Internal, "the plan has no schema for the step")));
+            }
+            (Some(Validate::Agent { agent, .. }), _) => {
+                let path = validator_path(step);
+                let status = self.log.read(|history| history.step(&path).map(|s| s.status)).unwrap_or_default();
+                if !matches!(status, Status::Completed | Status::Failed) {
+                    self.attempt(&path, agent, Work::Validator, output(), Retry::none()).await?;
+                }
+                let (found, last) = self.log.read(|history| {
+                    let step = history.step(&path);
+                    let last = step.and_then(|s| s.last()).and_then(|a| a.failure.clone());
+                    (step.and_then(|s| s.output.clone()), last)
+                });
+                match (found, last) {
+                    (Some(found), _) => judge::rejection(&judge::of_payload(&found).map_err(Stop::Failed)?),
+                    (None, Some(failure)) => return Err(Stop::Failed(failure.in_step(&path))),
+                    (None, None) => Some(Failure::new(Code::Internal, "the validator said nothing")),
+                }
+            }
+        };
+        match rejection {
+            Some(failure) => Err(Stop::Failed(failure.in_step(step))),
+            None => {
+                self.log.read_mut(|history| history.judge(step));
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a step's next attempt, or goes on with the one that is open. How it ends is in the log.
+    async fn attempt(
+        &self,
+        step: &StepPath,
+        agent: &AgentRef,
+        work: Work,
+        input: Result<Payload, Failure>,
+        retry: Retry,
+    ) -> Result<(), Stop> {
+        let begun = Instant::now();
+        let (attempt, replay, logged, is_open) = self.log.read_mut(|history| {
+            let found = history.step(step);
+            let is_open = found.is_some_and(|found| found.status == Status::Running);
+            let attempt = found.map_or(1, |found| found.attempt());
+            let logged = found.and_then(|found| found.last()).filter(|_| is_open).map_or(0, |last| last.logs);
+            let replay = if is_open { history.take_replay(step) } else { Vec::new() };
+            (attempt, replay, logged, is_open)
+        });
+        if !is_open {
+            self.log.stage(Event::StepStarted { step: step.clone(), attempt });
+        }
+        let mut usage = ltmc_model::run::Usage::default();
+        let ended = match self.prepare(step, attempt, agent, work, input).await {
+            Err(failure) => Err(failure),
+            Ok((job, name)) => {
+                let crossing = Arc::new(Crossing::new(
+                    self.ports.crossing.clone(),
+                    Attempt {
+                        log: self.log.clone(),
+                        agent: name,
+                        step: step.clone(),
+                        number: attempt,
+                        replay,
+                        logged,
+                    },
+                ));
+                let mut run = self.ports.runner.run(job, crossing);
+                let (ended, used) = tokio::select! {
+                    biased;
+                    ended = &mut run => ended,
+                    () = tokio::time::sleep(SHOW_AFTER) => {
+                        self.log.flush(Durability::Lazy).await?;
+                        run.await
+                    }
+                };
+                usage = used;
+                ended
+            }
+        };
+        let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
+        metrics::counter!("ltmc_calls_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("ltmc_call_seconds").record(begun.elapsed());
+        match ended {
+            Ok(Outcome::Output(output)) => self.log.stage(Event::StepCompleted { step, attempt, output, usage }),
+            Ok(Outcome::Violations(found)) => {
+                let output = judge::to_payload(&found);
+                self.log.stage(Event::StepCompleted { step, attempt, output, usage });
+            }
+            Err(failure) => {
+                let failure = failure.in_step(&step);
+                let retry_at = self.retry_at(&step, attempt, &failure, retry);
+                tracing::info!(%step, attempt, code = failure.code.as_str(), message = %failure.message, "an attempt failed");
+                self.log.stage(Event::StepFailed { step, attempt, failure, retry_at, usage });
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        step: &StepPath,
+        attempt: u32,
+        agent: &AgentRef,
+        work: Work,
+        input: Result<Payload, Failure>,
+    ) -> Result<(Job, ltmc_model::AgentName), Failure> {
+        let input = input?;
+        let (tenant, started) = (self.log.tenant(), self.log.started());
+        let agent = self.pinned(agent).await?;
+        let export = work.export(&agent)?;
+        let ceiling = self.ports.authority.ceiling(tenant).await.map_err(|e| broken(&e))?;
+        let job = Job {
+            tenant: tenant.clone(),
+            concurrency: ceiling.concurrency,
+            component: agent.digest,
+            export,
+            limits: Limits::in_force(&agent.manifest.limits, &ceiling.limits),
+            agent: agent.name.clone(),
+            run: self.log.run(),
+            step: step.clone(),
+            attempt,
+            session: started.session.clone(),
+            input,
+            seed: derived(&started.seed, "guest", step, attempt),
+        };
+        Ok((job, agent.name.clone()))
+    }
+
+    /// The version of an agent that the run began with.
+    async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
+        let digest = self.log.started().agents.get(&agent.name).copied();
+        let pinned = AgentRef { name: agent.name.clone(), digest: digest.or(agent.digest) };
+        let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
+        found.ok_or_else(|| Failure::new(Code::AgentMissing, format!("agent `{pinned}` is not there any more")))
+    }
+
+    /// When the next attempt is due; none: there is no other.
+    fn retry_at(&self, step: &StepPath, attempt: u32, failure: &Failure, retry: Retry) -> Option<Timestamp> {
+        let tries = self.log.read(|history| history.step(step).map_or(1, |step| step.tries()));
+        let (attempts, retry) = match failure.code {
+            Code::Busy if self.log.started().document.is_some() => {
+                (retry.attempts.max(TRIES_WHEN_BUSY), Retry { backoff: Duration::from_secs(1), ..retry })
+            }
+            _ => (retry.attempts, retry),
+        };
+        if tries >= attempts || !may_do_better(failure) {
+            return None;
+        }
+        let seed = derived(&self.log.started().seed, "back-off", step, attempt);
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&seed[..8]);
+        // Full jitter: anything from nothing to the longest wait.
+        let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
+        Some(self.log.now().after(retry.longest_wait(tries).mul_f64(share)))
+    }
+}
+
+/// What an agent is to do.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Agent,
+    Validator,
+}
+
+impl Work {
+    /// The export that does it.
+    fn export(self, agent: &Agent) -> Result<Export, Failure> {
+        let (wanted, called): (&[Export], _) = match self {
+            Self::Agent => (&[Export::Agent, Export::Command], "be called"),
+            Self::Validator => (&[Export::Validator], "judge a result"),
+        };
+        wanted.iter().copied().find(|export| agent.exports.contains(export)).ok_or_else(|| {
+            let has: Vec<String> = agent.exports.iter().map(|export| format!("{export:?}").to_lowercase()).collect();
+            Failure::new(Code::BadStep, format!("agent `{}` cannot {called}: it exports {}", agent.name, has.join(", ")))
+        })
+    }
+}
+
+/// Whether another attempt makes sense.
+fn may_do_better(failure: &Failure) -> bool {
+    match failure.code {
+        Code::AgentError => failure.retryable,
+        Code::AgentTrapped
+        | Code::LimitCpu
+        | Code::LimitWall
+        | Code::LimitMemory
+        | Code::LimitOutput
+        | Code::LimitResources
+        | Code::Busy
+        | Code::Unavailable
+        | Code::Internal => true,
+        Code::ValidationFailed
+        | Code::BadStep
+        | Code::AgentMissing
+        | Code::ReplayMismatch
+        | Code::Fenced
+        | Code::Cancelled => false,
+    }
+}
+
+/// 32 bytes that are the same for the same attempt of the same run, and for nothing else.
+fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(seed);
+    hash.update(format!("{purpose}\n{step}\n{attempt}"));
+    hash.finalize().into()
+}

@@ -1,0 +1,71 @@
+//! Judging a step's output: by a JSON Schema here, by an agent in an attempt of its own.
+
+use ltmc_model::Payload;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_ports::runner::Violation;
+use serde::{Deserialize, Serialize};
+
+/// How many of the things that are wrong are told.
+const TOLD: usize = 10;
+
+/// What is wrong with an output, by a schema.
+pub(crate) fn by_schema(schema: &jsonschema::Validator, output: &Payload) -> Vec<Violation> {
+    let value = match output.to_value() {
+        Ok(value) => value,
+        Err(message) => return vec![Violation { at: String::new(), message }],
+    };
+    let errors = schema.iter_errors(&value).take(TOLD);
+    errors.map(|e| Violation { at: e.instance_path().to_string(), message: cut(&e.to_string()) }).collect()
+}
+
+/// The failure that a run ends with over violations; none: there are none.
+pub(crate) fn rejection(found: &[Violation]) -> Option<Failure> {
+    let first = found.first()?;
+    let place = |at: &str| if at.is_empty() { "the whole".to_owned() } else { format!("at {at}") };
+    let told: Vec<String> =
+        found.iter().take(TOLD).map(|v| format!("{}: {}", place(&v.at), cut(&v.message))).collect();
+    let failure = Failure::new(Code::ValidationFailed, told.join("; "));
+    Some(Failure { at: Some(first.at.clone()), ..failure })
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(500).collect()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    at: String,
+    message: String,
+}
+
+/// A validator's findings, as its step's output keeps them.
+pub(crate) fn to_payload(found: &[Violation]) -> Payload {
+    let kept: Vec<Kept> = found.iter().map(|v| Kept { at: v.at.clone(), message: v.message.clone() }).collect();
+    Payload { content_type: Payload::JSON.into(), bytes: serde_json::to_vec(&kept).unwrap_or_default().into() }
+}
+
+/// The same, read back.
+pub(crate) fn of_payload(payload: &Payload) -> Result<Vec<Violation>, Failure> {
+    let kept: Vec<Kept> = serde_json::from_slice(&payload.bytes)
+        .map_err(|e| Failure::new(Code::Internal, format!("the journal's findings do not read back: {e}")))?;
+    Ok(kept.into_iter().map(|k| Violation { at: k.at, message: k.message }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_tells_the_place_of_what_is_wrong() {
+        let schema = jsonschema::validator_for(&json!({"properties": {"n": {"type": "integer"}}, "required": ["m"]})).unwrap();
+        let found = by_schema(&schema, &Payload::json(&json!({"n": "one"})));
+        let failure = rejection(&found).unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(failure.message.contains("at /n"), "{failure}");
+        assert!(by_schema(&schema, &Payload::json(&json!({"n": 1, "m": 2}))).is_empty());
+        assert!(!by_schema(&schema, &Payload { content_type: Payload::JSON.into(), bytes: "{".into() }).is_empty());
+        assert_eq!(rejection(&[]), None);
+    }
+}

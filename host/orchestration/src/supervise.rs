@@ -1,0 +1,271 @@
+//! A run's life in this process: driven, cancelled, parked; taken up again from the record where its thread was lost.
+//!
+//! Invariants: a run is alive here at most once. Whoever waits for it is always answered, also when its task breaks.
+//! What this host could not finish stays in the record as it is, for the next start.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use ltmc_coordination::crossing::broken;
+use ltmc_coordination::pins::Pin;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::Event;
+use ltmc_model::run::State;
+use ltmc_model::{KeyId, Payload, RunId, Seq, TenantId};
+use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
+use ltmc_state::{History, RunLog};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::engine::Engine;
+use crate::plan::{self, Plan};
+use crate::runs::Inner;
+
+/// Entries read at once.
+const PAGE: u32 = 512;
+/// How long between two tries to take a run up again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A run that is alive in this process.
+pub(crate) struct Live {
+    pub(crate) tenant: TenantId,
+    pub(crate) run: RunId,
+    pub(crate) by: KeyId,
+    /// A lone call that somebody waits for, and nobody will come back for: it ends with its client.
+    pub(crate) tied: bool,
+    pub(crate) grown: watch::Sender<Seq>,
+    log: RwLock<Arc<RunLog>>,
+    end: watch::Sender<Option<End>>,
+    stop: CancellationToken,
+    why: Mutex<Option<Why>>,
+    pub(crate) weight: u64,
+}
+
+/// How a run ended, as far as this process goes.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// For those who wait.
+    pub(crate) result: Result<Payload, Failure>,
+    /// Where it stands; none: it goes on later.
+    pub(crate) state: Option<State>,
+}
+
+/// Why a run is to stop.
+#[derive(Debug, Clone)]
+pub(crate) enum Why {
+    /// Somebody ended it.
+    Cancelled { by: Option<KeyId>, reason: String },
+    /// The host stops: the next one goes on with it.
+    Parked,
+}
+
+impl Live {
+    pub(crate) fn new(log: Arc<RunLog>, tied: bool, weight: u64, grown: watch::Sender<Seq>) -> Arc<Self> {
+        Arc::new(Self {
+            tenant: log.tenant().clone(),
+            run: log.run(),
+            by: log.started().by.clone(),
+            tied,
+            grown,
+            log: RwLock::new(log),
+            end: watch::Sender::new(None),
+            stop: CancellationToken::new(),
+            why: Mutex::default(),
+            weight,
+        })
+    }
+
+    /// Its log, as of now: another after it was taken up again.
+    pub(crate) fn log(&self) -> Arc<RunLog> {
+        self.log.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends it; the first who does so is the one that is recorded.
+    pub(crate) fn stop(&self, why: Why) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.stop.cancel();
+    }
+
+    /// Waits until it ended.
+    pub(crate) async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        ended.unwrap_or_else(|| End { result: Err(Failure::new(Code::Internal, "the run's task broke off")), state: None })
+    }
+
+    /// How it ended, if it has.
+
+    pub(crate) fn watch_end(&self) -> watch::Receiver<Option<End>> {
+        self.end.subscribe()
+    }
+}
+
+/// What a run is made of when it is taken up from the record.
+pub(crate) enum Found {
+    /// It can go on.
+    Log(Arc<RunLog>),
+    /// It is over.
+    Over(State, Result<Payload, Failure>),
+    /// It is not there.
+    Nothing,
+}
+
+/// Drives a run until it is over, parked, or beyond help. `pins` keep its components.
+pub(crate) async fn live(inner: Arc<Inner>, live: Arc<Live>, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+    let span = tracing::info_span!("run", tenant = %live.tenant, run = %live.run);
+    let last = Leaving { inner: inner.clone(), live: live.clone() };
+    let end = drive(&inner, &live, plan).instrument(span).await;
+    let state = end.state.map_or("parked", State::as_str);
+    metrics::counter!("ltmc_runs_total", "state" => state).increment(1);
+    live.end.send_replace(Some(end));
+    drop(last);
+    drop(pins);
+}
+
+/// Takes a run off the list of those alive, whatever happens to its task.
+struct Leaving {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let broke_off = || End { result: Err(Failure::new(Code::Internal, "the run's task broke off")), state: None };
+        self.live.end.send_if_modified(|end| {
+            let unsaid = end.is_none();
+            if unsaid {
+                *end = Some(broke_off());
+            }
+            unsaid
+        });
+        self.inner.leave(&self.live);
+    }
+}
+
+async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
+    loop {
+        let log = live.log();
+        let error = match go(inner, live, &log, &mut plan).await {
+            Ok(end) => return end,
+            Err(error) => error,
+        };
+        tracing::warn!(%error, source = ?error.source, "a run lost its thread; it is taken up again from the record");
+        match again(inner, live, &error).await {
+            Ok(log) => *live.log.write().unwrap_or_else(PoisonError::into_inner) = log,
+            Err(end) => return end,
+        }
+    }
+}
+
+/// Goes on with a log until the run is over or is stopped.
+async fn go(
+    inner: &Inner,
+    live: &Live,
+    log: &Arc<RunLog>,
+    plan: &mut Option<plan::Shared>,
+) -> Result<End, StoreError> {
+    let ready = match plan {
+        Some(plan) => Ok(plan.clone()),
+        None => Plan::pinned(log.started()).map(Arc::new),
+    };
+    match ready {
+        Err(failure) => log.append(vec![Event::RunFailed { failure }], Vec::new(), Durability::Barrier).await?,
+        Ok(ready) => {
+            let plan = plan.insert(ready).clone();
+            let engine = Engine { ports: &inner.ports, plan: &plan, log };
+            let stopped = tokio::select! {
+                biased;
+                driven = engine.drive() => { driven?; None }
+                () = live.stop.cancelled() => {
+                    let why = live.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    Some(why.unwrap_or(Why::Parked))
+                }
+            };
+            match stopped {
+                // The last append may have been on its way when the run was stopped: then it is over.
+                Some(_) if log.read(|history| history.state().is_over()) => log.flush(Durability::Barrier).await?,
+                Some(Why::Cancelled { by, reason }) => {
+                    let event = Event::RunCancelled { by, reason };
+                    log.append(vec![event], Vec::new(), Durability::Barrier).await?;
+                }
+                Some(Why::Parked) => {
+                    log.flush(Durability::Barrier).await?;
+                    return Ok(parked("the host stops; the run goes on when it is started again"));
+                }
+                None => {}
+            }
+        }
+    }
+    Ok(log.read(|history| End {
+        result: history.result().unwrap_or_else(|| Err(Failure::new(Code::Internal, "a run that is over has no result"))),
+        state: Some(history.state()),
+    }))
+}
+
+fn parked(why: &str) -> End {
+    End { result: Err(Failure::new(Code::Unavailable, why).retryable()), state: None }
+}
+
+/// Takes the run up again, as soon as the record answers. The error: how it ends instead.
+async fn again(inner: &Inner, live: &Live, lost: &StoreError) -> Result<Arc<RunLog>, End> {
+    loop {
+        match take_over(inner, &live.tenant, live.run, &live.grown, false).await {
+            Ok(Found::Log(log)) => return Ok(log),
+            Ok(Found::Over(state, result)) => return Err(End { result, state: Some(state) }),
+            // Nothing of it was ever recorded, so nothing of it happened.
+            Ok(Found::Nothing) => return Err(End { result: Err(broken(lost)), state: None }),
+            Err(error) if error.kind == Kind::Corrupt => return Err(End { result: Err(broken(&error)), state: None }),
+            Err(error) => {
+                tracing::warn!(%error, "a run cannot be taken up again yet");
+                // Nobody is kept waiting for a record that does not answer.
+                let end = parked("the record does not answer; the run goes on when it does");
+                live.end.send_replace(Some(end.clone()));
+                tokio::select! {
+                    () = tokio::time::sleep(PATIENCE) => {}
+                    () = live.stop.cancelled() => return Err(end),
+                }
+            }
+        }
+    }
+}
+
+/// Takes a run over from the record: reads it, and raises its epoch. `over_too`: also one that is over, to be resumed.
+pub(crate) async fn take_over(
+    inner: &Inner,
+    tenant: &TenantId,
+    run: RunId,
+    grown: &watch::Sender<Seq>,
+    over_too: bool,
+) -> Result<Found, StoreError> {
+    let read = &inner.ports.read;
+    let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
+    let history = fold(read.as_ref(), tenant, run, History::for_replay()).await?;
+    if let (Some(result), false) = (history.result(), over_too) {
+        return Ok(Found::Over(history.state(), result));
+    }
+    let corrupt = || StoreError::new(Kind::Corrupt, "run.take-over").because("the run's journal lacks its beginning");
+    let log = RunLog::claim(inner.log_ports(), row, history, grown.clone()).ok_or_else(corrupt)?;
+    if !over_too {
+        log.flush(Durability::Barrier).await?;
+    }
+    Ok(Found::Log(Arc::new(log)))
+}
+
+/// Folds a run's journal.
+pub(crate) async fn fold(
+    read: &dyn ReadJournal,
+    tenant: &TenantId,
+    run: RunId,
+    mut history: History,
+) -> Result<History, StoreError> {
+    loop {
+        let page = read.entries(tenant, run, history.seq(), PAGE).await?;
+        for placed in &page {
+            history.apply(placed);
+        }
+        if page.len() < PAGE as usize {
+            return Ok(history);
+        }
+    }
+}

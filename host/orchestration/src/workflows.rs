@@ -1,0 +1,159 @@
+//! Workflow documents: put, looked at, deleted.
+//!
+//! Invariant: a document that is stored has been checked whole, and every agent it names was there and could do its part.
+
+use std::sync::Arc;
+
+use ltmc_coordination::error::Detail;
+use ltmc_coordination::{Authority, Error};
+use ltmc_model::agent::Export;
+use ltmc_model::caller::Caller;
+use ltmc_model::journal::{Act, Change};
+use ltmc_model::workflow::{self, Document};
+use ltmc_model::{Digest, WorkflowName};
+use ltmc_policy::Action;
+use ltmc_ports::catalog::StoredWorkflow;
+use ltmc_ports::{Clock, ReadCatalog, WriteCatalog};
+
+use crate::plan::Plan;
+
+/// The use cases.
+pub struct Workflows {
+    ports: Ports,
+}
+
+/// What they need.
+pub struct Ports {
+    /// To look things up.
+    pub read: Arc<dyn ReadCatalog>,
+    /// To change them.
+    pub write: Arc<dyn WriteCatalog>,
+    /// Who may, and which agents there are.
+    pub authority: Arc<Authority>,
+    /// For times.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What came of putting a document.
+#[derive(Debug, Clone)]
+pub struct Put {
+    /// As it is now.
+    pub workflow: StoredWorkflow,
+    /// Whether it is new.
+    pub created: bool,
+}
+
+impl Workflows {
+    /// Over these ports.
+    pub fn new(ports: Ports) -> Self {
+        Self { ports }
+    }
+
+    /// Stores a document under the name it has.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it at once, with line and column; agents that are not there, too.
+    pub async fn put(&self, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
+        self.ports.authority.authorize(caller, Action::PutWorkflow).await?;
+        let document = Document::parse(&source, Some(&name)).map_err(|faults| {
+            let details = faults.0.iter().map(|fault| Detail {
+                line: fault.place.line,
+                column: fault.place.column,
+                message: fault.message.clone(),
+            });
+            wrong(details.collect())
+        })?;
+        let mut details = Vec::new();
+        for (agent, place, judges) in document.agents() {
+            let found = self.ports.authority.agent(&caller.tenant, agent).await?;
+            let message = match found {
+                None => format!("there is no agent `{agent}`: push it first"),
+                Some(found) => {
+                    let can = |export| found.exports.contains(&export);
+                    match judges {
+                        true if !can(Export::Validator) => {
+                            format!("agent `{agent}` cannot judge: it exports no `validator`")
+                        }
+                        false if !can(Export::Agent) && !can(Export::Command) => {
+                            format!("agent `{agent}` cannot be called: it exports neither `agent` nor `wasi:cli/run`")
+                        }
+                        _ => continue,
+                    }
+                }
+            };
+            details.push(Detail { line: place.line, column: place.column, message });
+        }
+        if !details.is_empty() {
+            details.truncate(workflow::MAX_FAULTS);
+            return Err(wrong(details));
+        }
+        Plan::of(&document).map_err(|f| wrong(vec![Detail { line: 0, column: 0, message: f.message }]))?;
+        let digest = Digest::of(source.as_bytes());
+        let before = self.ports.read.workflow(&caller.tenant, &name).await?;
+        let created = before.is_none();
+        if let Some(workflow) = before.filter(|before| before.digest == digest) {
+            return Ok(Put { workflow, created });
+        }
+        let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest };
+        let updated_at = self.act(caller, change).await?;
+        Ok(Put { workflow: StoredWorkflow { name, source, digest, updated_at }, created })
+    }
+
+    /// A document, as it was sent.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn get(&self, caller: &Caller, name: &WorkflowName) -> Result<StoredWorkflow, Error> {
+        self.ports.authority.authorize(caller, Action::ReadWorkflows).await?;
+        let found = self.ports.read.workflow(&caller.tenant, name).await?;
+        found.ok_or_else(|| Error::not_found(format!("workflow `{name}`")))
+    }
+
+    /// The tenant's workflows, by name, after `after`.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        after: Option<&WorkflowName>,
+        limit: u32,
+    ) -> Result<Vec<StoredWorkflow>, Error> {
+        self.ports.authority.authorize(caller, Action::ReadWorkflows).await?;
+        Ok(self.ports.read.workflows(&caller.tenant, after, limit).await?)
+    }
+
+    /// Deletes one. Runs under way keep the document they began with.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn delete(&self, caller: &Caller, name: &WorkflowName) -> Result<(), Error> {
+        self.ports.authority.authorize(caller, Action::PutWorkflow).await?;
+        if self.ports.read.workflow(&caller.tenant, name).await?.is_none() {
+            return Err(Error::not_found(format!("workflow `{name}`")));
+        }
+        self.act(caller, Change::WorkflowDeleted { name: name.clone() }).await?;
+        Ok(())
+    }
+
+    async fn act(&self, caller: &Caller, change: Change) -> Result<ltmc_model::Timestamp, Error> {
+        let now = self.ports.clock.now();
+        self.ports.write.act(&caller.tenant, now, Act { by: Some(caller.key.clone()), change }).await?;
+        Ok(now)
+    }
+}
+
+fn wrong(details: Vec<Detail>) -> Error {
+    let message = match details.as_slice() {
+        [one] if one.line == 0 => one.message.clone(),
+        [one] => format!("line {}, column {}: {}", one.line, one.column, one.message),
+        several => format!("{} things are wrong with the document", several.len()),
+    };
+    Error::Invalid { code: "bad-workflow", message, field: None, details }
+}
+
+impl std::fmt::Debug for Workflows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workflows").finish_non_exhaustive()
+    }
+}
