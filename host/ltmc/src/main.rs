@@ -1,2 +1,58 @@
-//! ltmc
-fn main() {}
+//! The `ltmc` command: the host, and everything people do with one.
+//!
+//! Invariants: the only crate that names adapters, reads the environment and ends the process. A command ends with one of
+//! the codes of [`exit`]; what went wrong is said once, on standard error.
+//!
+//! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
+//! - [`config`]: what the host is told; [`wire`]: how it is put together
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod credentials;
+mod exit;
+mod logs;
+mod metrics;
+mod ui;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    // The host starts this for every component: before anything else, and with nothing else.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "compile-worker") {
+        return ltmc_sandbox::compile_worker(&args.collect::<Vec<_>>());
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => ui::failure(&error, json).into(),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let flags = match &cli.command {
+        Command::Serve(args) => args.listen.iter().map(|listen| ("listen", "--listen", listen.clone())).collect(),
+        _ => Vec::new(),
+    };
+    let context = commands::Context::new(&cli.global, flags, config::environment())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(commands::run_command(cli.command, context));
+    // What still blocks (a compiler's child, a name lookup) does not keep the process.
+    runtime.shutdown_background();
+    done
+}

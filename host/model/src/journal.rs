@@ -120,6 +120,26 @@ pub enum Event {
     Act(Box<Act>),
 }
 
+impl Event {
+    /// Its kind, as it stands in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RunStarted(_) => "run-started",
+            Self::RunClaimed { .. } => "run-claimed",
+            Self::StepStarted { .. } => "step-started",
+            Self::Effect(_) => "effect",
+            Self::Log { .. } => "log",
+            Self::StepCompleted { .. } => "step-completed",
+            Self::StepFailed { .. } => "step-failed",
+            Self::RunCompleted { .. } => "run-completed",
+            Self::RunFailed { .. } => "run-failed",
+            Self::RunCancelled { .. } => "run-cancelled",
+            Self::RunResumed { .. } => "run-resumed",
+            Self::Act(_) => "act",
+        }
+    }
+}
+
 /// How a run began: all it needs to be made again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStarted {

@@ -94,8 +94,7 @@ impl Live {
         ended.unwrap_or_else(|| End { result: Err(Failure::new(Code::Internal, "the run's task broke off")), state: None })
     }
 
-    /// How it ended, if it has.
-
+    /// Says when it ended, and how.
     pub(crate) fn watch_end(&self) -> watch::Receiver<Option<End>> {
         self.end.subscribe()
     }

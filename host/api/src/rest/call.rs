@@ -171,9 +171,10 @@ enum Wait {
 
 async fn finish(api: &Api, caller: &Caller, started: Started, wait: Wait, prefer: Prefer) -> Answer {
     let ending = match wait {
-        Wait::Not => None,
-        Wait::For(span) => api.runs.result(caller, started.run, Some(span)).await?,
-        Wait::ToTheEnd => api.runs.result(caller, started.run, None).await?,
+        // Also one that nobody waits for: what is accepted is on disk.
+        Wait::Not => api.runs.wait(caller, &started, Some(Duration::ZERO)).await?.filter(|_| false),
+        Wait::For(span) => api.runs.wait(caller, &started, Some(span)).await?,
+        Wait::ToTheEnd => api.runs.wait(caller, &started, None).await?,
     };
     let mut response = match ending {
         None => accepted(started.run)?,

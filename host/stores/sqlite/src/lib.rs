@@ -1,1 +1,25 @@
-//! ltmc-sqlite
+//! The record in SQLite: every port of a store on one database file. The only crate that knows SQL.
+//!
+//! Invariants: one writer, which takes whatever is waiting and commits it as one group in one `execute`; readers do not
+//! wait for it. An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs
+//! to one host: a lock on it refuses a second one.
+//!
+//! - [`open`]: the directory, its lock, migrations
+//! - [`writer`]: groups, fences, the chain; [`batch`]: the one statement a group is
+//! - [`frames`]: entries as the journal keeps them
+//! - [`journal`], [`memory`], [`catalog`]: reads, a file per port
+//! - [`verify`]: the walk along the chain
+//!
+//! To change the schema: a new file in `migrations/`; old ones stay as they are.
+
+mod batch;
+mod catalog;
+mod error;
+mod frames;
+mod journal;
+mod memory;
+mod open;
+mod verify;
+mod writer;
+
+pub use open::{OpenError, OpenOptions, Record};

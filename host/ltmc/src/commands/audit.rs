@@ -1,0 +1,44 @@
+//! `ltmc audit`: the chain of everything that was recorded.
+
+use ltmc_ports::ReadJournal as _;
+use serde_json::json;
+
+use super::Context;
+use crate::exit::{Exit, Problem};
+use crate::{ui, wire};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Walk the whole chain of every tenant, and say where it breaks. The host must not be running
+    Verify,
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let Command::Verify = command;
+    let data = &context.loaded.config.data;
+    if !data.join("record.db").exists() {
+        return Err(Problem::usage(format!("{} has no record", data.display()))
+            .help("name the host's data directory with --data")
+            .into());
+    }
+    let record = wire::open_record(data).await?;
+    let progress = ui::Progress::start("Walking the chain");
+    let audit = record.verify().await;
+    drop(progress);
+    record.close().await;
+    let audit = audit?;
+    if context.json {
+        ui::json(&json!({"verified": audit.verified, "damage": audit.damage}));
+    }
+    if audit.damage.is_empty() {
+        ui::note(format!("{} entries verified: the chain is whole.", audit.verified));
+        return Ok(());
+    }
+    let mut problem = Problem::new(Exit::Failed, "damaged", "the record is not as it was written [damaged]");
+    for damage in &audit.damage {
+        let run = damage.run.map(|run| format!(", run {run}")).unwrap_or_default();
+        let entry = damage.seq.map(|seq| format!(", entry {seq}")).unwrap_or_default();
+        problem.details.push(format!("tenant {}{run}{entry}: {}", damage.tenant, damage.what));
+    }
+    Err(problem.help("keep the files as they are, and restore the record from a copy").into())
+}

@@ -1,0 +1,161 @@
+//! `ltmc flow`: workflows, and runs of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ltmc_model::WorkflowName;
+use ltmc_model::workflow::Document;
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use super::call::{Starting, started};
+use super::input::Input;
+use super::{Context, runs, text};
+use crate::client::{Client, encode};
+use crate::exit::{Exit, Problem};
+use crate::ui;
+
+/// How often a run that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Upload a document; everything that is wrong with it is told at once
+    Push {
+        /// The document, YAML or JSON
+        #[arg(value_name = "F.yaml")]
+        file: PathBuf,
+    },
+    /// Run one; waits and shows progress
+    Run(Run),
+    /// List them
+    List,
+    /// Show a document as it was sent
+    Show {
+        /// Its name
+        name: WorkflowName,
+    },
+    /// Remove one
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Its name
+        name: WorkflowName,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Its name
+    name: WorkflowName,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    starting: Starting,
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let client = context.client("default")?;
+    match command {
+        Command::Push { file } => push(&client, &file, context.json).await,
+        Command::Run(args) => start(&client, args, context.json).await,
+        Command::List => {
+            let flows = client.list("/v1/workflows", &[], usize::MAX).await?;
+            if context.json {
+                flows.iter().for_each(ui::json);
+                return Ok(());
+            }
+            let mut table = ui::Table::new(&["name", "digest", "updated"]);
+            for flow in &flows {
+                table.row([text(flow, "name"), &ui::short(text(flow, "digest"), 20), text(flow, "updated_at")]);
+            }
+            table.print("No workflows yet: `ltmc flow push F.yaml` uploads one.");
+            Ok(())
+        }
+        Command::Show { name } => {
+            let answer = client.send(client.request(Method::GET, &path(&name))).await?;
+            ui::content(&answer.body);
+            Ok(())
+        }
+        Command::Rm { name } => {
+            client.delete(&path(&name)).await?;
+            ui::note(format!("Removed {name}."));
+            Ok(())
+        }
+    }
+}
+
+fn path(name: &WorkflowName) -> String {
+    format!("/v1/workflows/{}", encode(name.as_str()))
+}
+
+async fn push(client: &Client, file: &std::path::Path, as_json: bool) -> anyhow::Result<()> {
+    let shown = file.display();
+    let source = std::fs::read_to_string(file).map_err(|e| Problem::usage(format!("{shown} cannot be read: {e}")))?;
+    // The name is in the document, so it is read here as well as on the host.
+    let document = Document::parse(&source, None).map_err(|faults| {
+        let mut problem = Problem::new(Exit::Failed, "bad-workflow", format!("{shown} is not right [bad-workflow]"));
+        let place = |fault: &ltmc_model::workflow::Fault| format!("{shown}:{}:{}", fault.place.line, fault.place.column);
+        problem.details = faults.0.iter().map(|fault| format!("{}: {}", place(fault), fault.message)).collect();
+        problem
+    })?;
+    let request = client.request(Method::PUT, &path(&document.name)).header(CONTENT_TYPE, "application/yaml").body(source);
+    let answer = client.send(request).await?;
+    if as_json {
+        ui::json(&answer.json()?);
+    } else {
+        let how = if answer.status == reqwest::StatusCode::CREATED { "Pushed" } else { "Replaced" };
+        ui::note(format!("{how} {}: {} steps.", document.name, document.steps().len()));
+    }
+    Ok(())
+}
+
+async fn start(client: &Client, args: Run, as_json: bool) -> anyhow::Result<()> {
+    let path = format!("{}/runs", path(&args.name));
+    let answer = client.send(args.starting.request(client, &path, args.input.read()?)).await?;
+    let id = answer.run()?;
+    if args.starting.detach {
+        started(&id, as_json);
+        return Ok(());
+    }
+    let run = wait(client, &id).await?;
+    let (output, error) = (run.get("output").cloned(), run.get("error").cloned());
+    if as_json {
+        ui::json(&json!({"run": id, "state": run["state"], "output": output, "error": error}));
+    }
+    if text(&run, "state") != "completed" {
+        let error = error.unwrap_or_default();
+        let code = text(&error, "code");
+        let step = error.get("step").and_then(Value::as_str).map(|step| format!("step {step}: ")).unwrap_or_default();
+        let message = format!("{step}{} [{code}]", ui::clean(text(&error, "message")));
+        return Err(Problem::new(Exit::Failed, code, message).help(format!("`ltmc runs show {id}` shows what happened")).into());
+    }
+    if !as_json {
+        let payload: ltmc_model::Payload = serde_json::from_value(output.unwrap_or_default())?;
+        ui::content(&payload.bytes);
+    }
+    Ok(())
+}
+
+/// Waits for a run's end, and says what it does meanwhile.
+async fn wait(client: &Client, id: &str) -> anyhow::Result<Value> {
+    let progress = ui::Progress::start(format!("run {id}"));
+    let mut told = std::collections::BTreeSet::new();
+    loop {
+        let run = client.get(&format!("/v1/runs/{id}")).await?;
+        let steps = run["steps"].as_array().cloned().unwrap_or_default();
+        for step in &steps {
+            let done = matches!(text(step, "status"), "completed" | "failed");
+            if done && told.insert(text(step, "path").to_owned()) {
+                progress.above(runs::step_line(step));
+            }
+        }
+        if let Some(now) = steps.iter().find(|step| matches!(text(step, "status"), "running" | "waiting")) {
+            progress.say(format!("{} {}", text(now, "name"), text(now, "status")));
+        }
+        if matches!(text(&run, "state"), "completed" | "failed" | "cancelled") {
+            return Ok(run);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,97 @@
+//! `ltmc run`: one call of a component without a host, the author's inner loop. It is the real host all the same, in a
+//! directory that is gone afterwards: what works here works there.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use ltmc_model::caller::{Caller, Role};
+use ltmc_model::effect::Refusal;
+use ltmc_model::journal::Event;
+use ltmc_model::{Capability, Digest, SessionId};
+use ltmc_orchestration::CallRequest;
+use ltmc_ports::ReadJournal as _;
+use serde_json::json;
+
+use super::input::Input;
+use super::{Context, build};
+use crate::exit::{Exit, Problem};
+use crate::ui;
+use crate::wire::Host;
+
+/// Entries of the journal that are looked at for what the author should know.
+const ENTRIES: u32 = 20_000;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The component, or an agent's crate, which is built first
+    #[arg(value_name = "F.wasm|DIR")]
+    what: PathBuf,
+    #[command(flatten)]
+    input: Input,
+    /// A capability to grant it; can be given several times
+    #[arg(long, value_name = "CAP")]
+    grant: Vec<Capability>,
+    /// The session to work in [default: one of its own]
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
+    let path = build::component(&args.what)?;
+    let bytes = std::fs::read(&path).map_err(|e| Problem::usage(format!("{} cannot be read: {e}", path.display())))?;
+    let name = build::name_of(&path, &bytes)?;
+    let input = args.input.read()?;
+    let dir = tempfile::tempdir().context("making a directory for a moment")?;
+    let mut config = context.loaded.config.clone();
+    config.data = dir.path().to_owned();
+    config.sandbox.slots = config.sandbox.slots.min(4);
+    let host = Host::open(&config, None).await?;
+    let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
+    let refused = |error: ltmc_coordination::Error| Problem::failed(error.to_string());
+    host.app.agents.push(&caller, name.clone(), bytes.into(), None).await.map_err(refused)?;
+    host.app.agents.set_grants(&caller, &name, args.grant).await.map_err(refused)?;
+    let request = CallRequest {
+        agent: name.as_str().parse()?,
+        input,
+        session: args.session,
+        idempotency: None,
+        request_digest: Digest([0; 32]),
+        traceparent: None,
+    };
+    let progress = ui::Progress::start(format!("{name} works"));
+    let started = host.runs.call(&caller, request).await.map_err(refused)?;
+    let result = host.runs.wait(&caller, &started, None).await.map_err(refused)?;
+    drop(progress);
+    let mut usage = None;
+    for placed in host.record.entries(&caller.tenant, started.run, ltmc_model::Seq(0), ENTRIES).await? {
+        match placed.entry.event {
+            Event::Log { line, .. } => ui::note(format!("{:<5} {}", line.level.as_str(), ui::clean(&line.message))),
+            Event::Effect(effect) => {
+                if let Err(Refusal::Denied(missing)) = &effect.reply {
+                    ui::note(format!("denied {}: it takes --grant '{missing}'", effect.call));
+                }
+            }
+            Event::StepCompleted { usage: used, .. } | Event::StepFailed { usage: used, .. } => usage = Some(used),
+            _ => {}
+        }
+    }
+    host.record.close().await;
+    let result = result.context("a call that is waited for has an end")?;
+    if context.json {
+        let (output, error) = match &result {
+            Ok(output) => (Some(output), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        ui::json(&json!({"output": output, "error": error, "usage": usage}));
+    }
+    match result {
+        Ok(output) if !context.json => ui::content(&output.bytes),
+        Ok(_) => {}
+        Err(failure) => {
+            let code = failure.code.as_str();
+            let own = failure.agent_code.map(|own| format!(" ({own})")).unwrap_or_default();
+            return Err(Problem::new(Exit::Failed, code, format!("{}{own} [{code}]", ui::clean(&failure.message))).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! `ltmc runs`: what ran, what runs, and how it went.
+
+use console::style;
+use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
+use serde_json::Value;
+
+use super::{Context, text};
+use crate::client::Client;
+use crate::ui;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List runs, the newest first
+    List(List),
+    /// Show one: its tree of steps with times, attempts and errors
+    Show {
+        /// The run's id
+        run: RunId,
+    },
+    /// End one; what it did is kept
+    Cancel {
+        /// The run's id
+        run: RunId,
+    },
+    /// Take a failed or cancelled one up again where it stopped
+    Resume {
+        /// The run's id
+        run: RunId,
+    },
+    /// Show one's journal, entry by entry
+    Journal {
+        /// The run's id
+        run: RunId,
+    },
+    /// Follow one until it is over
+    Events {
+        /// The run's id
+        run: RunId,
+        /// The number of the entry to go on after
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// In this state: queued, running, waiting, completed, failed, cancelled
+    #[arg(long)]
+    state: Option<String>,
+    /// Of this workflow
+    #[arg(long, conflicts_with = "agent")]
+    workflow: Option<WorkflowName>,
+    /// Lone calls of this agent
+    #[arg(long)]
+    agent: Option<AgentName>,
+    /// In this session
+    #[arg(long)]
+    session: Option<SessionId>,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let client = context.client("default")?;
+    match command {
+        Command::List(args) => list(&client, args, context.json).await,
+        Command::Show { run } => {
+            let shown = client.get(&format!("/v1/runs/{run}")).await?;
+            if context.json {
+                ui::json(&shown);
+            } else {
+                show(&shown);
+            }
+            Ok(())
+        }
+        Command::Cancel { run } => {
+            client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
+            ui::note(format!("Cancelled {run}."));
+            Ok(())
+        }
+        Command::Resume { run } => {
+            client.post(&format!("/v1/runs/{run}/resume"), None).await?;
+            ui::note(format!("{run} goes on."));
+            Ok(())
+        }
+        Command::Journal { run } => {
+            for entry in client.list(&format!("/v1/runs/{run}/journal"), &[], usize::MAX).await? {
+                print_entry(&entry, context.json);
+            }
+            Ok(())
+        }
+        Command::Events { run, mut after } => loop {
+            let mut over = false;
+            let id = run.to_string();
+            client
+                .events(&id, &mut after, |name, data| {
+                    over = name == "end";
+                    if !over {
+                        print_entry(data, context.json);
+                    }
+                    !over
+                })
+                .await?;
+            if over {
+                return Ok(());
+            }
+            // A stream ends after a while by itself; the next one goes on after the last entry.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        },
+    }
+}
+
+async fn list(client: &Client, args: List, as_json: bool) -> anyhow::Result<()> {
+    let mut query = Vec::new();
+    query.extend(args.state.map(|state| ("state", state)));
+    query.extend(args.workflow.map(|workflow| ("workflow", workflow.to_string())));
+    query.extend(args.agent.map(|agent| ("agent", agent.to_string())));
+    query.extend(args.session.map(|session| ("session", session.to_string())));
+    let found = client.list("/v1/runs", &query, args.limit).await?;
+    if as_json {
+        found.iter().for_each(ui::json);
+        return Ok(());
+    }
+    let mut table = ui::Table::new(&["run", "state", "what", "began", "entries"]);
+    for run in &found {
+        let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
+        let entries = run["entries"].to_string();
+        table.row([text(run, "id"), text(run, "state"), what, text(run, "created_at"), entries.as_str()]);
+    }
+    table.print("No runs.");
+    Ok(())
+}
+
+/// One entry of a journal: its number, time, kind, and what is in it.
+fn print_entry(entry: &Value, as_json: bool) {
+    if as_json {
+        return ui::json(entry);
+    }
+    let (kind, inside) = match entry["event"].as_object().and_then(|event| event.iter().next()) {
+        Some((kind, inside)) => (kind.as_str(), inside.to_string()),
+        None => ("", entry["event"].to_string()),
+    };
+    let number = entry["seq"].to_string();
+    ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
+}
+
+fn show(run: &Value) {
+    let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
+    ui::line(format!("{}  {}  {}", style(what).bold(), coloured(text(run, "state")), text(run, "id")));
+    let ended = text(run, "ended_at");
+    ui::line(format!("began {}{}", text(run, "created_at"), if ended.is_empty() { String::new() } else { format!(", ended {ended}") }));
+    ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    for step in run["steps"].as_array().into_iter().flatten() {
+        let depth = text(step, "path").matches('/').count();
+        let indent = "  ".repeat(depth);
+        ui::line(format!("{indent}{}", step_line(step)));
+        let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
+        for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
+            let failure = &attempt["failure"];
+            ui::line(format!(
+                "{indent}    attempt {}: {}: {}",
+                attempt["number"],
+                text(failure, "code"),
+                ui::clean(&ui::short(text(failure, "message"), 300))
+            ));
+        }
+    }
+    if run["error"].is_object() {
+        let error = &run["error"];
+        ui::line(format!("{} {}: {}", style("error").red(), text(error, "code"), ui::clean(text(error, "message"))));
+    }
+}
+
+/// A step in one line: how it stands, its name, its time.
+pub(crate) fn step_line(step: &Value) -> String {
+    let status = text(step, "status");
+    let mark = match status {
+        "completed" => style("✓").green(),
+        "failed" => style("✗").red(),
+        "pending" => style("·").dim(),
+        _ => style("…").yellow(),
+    };
+    let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
+    let wall: u64 = attempts.iter().filter_map(|attempt| attempt["usage"]["wall_us"].as_u64()).sum();
+    let cpu: u64 = attempts.iter().filter_map(|attempt| attempt["usage"]["cpu_us"].as_u64()).sum();
+    let effects: u64 = attempts.iter().filter_map(|attempt| attempt["effects"].as_u64()).sum();
+    let mut line = format!("{mark} {:<24}", text(step, "name"));
+    if !attempts.is_empty() {
+        line.push_str(&format!(" {:>9} (cpu {})", ui::span(wall), ui::span(cpu)));
+    }
+    if attempts.len() > 1 {
+        line.push_str(&format!(", {} attempts", attempts.len()));
+    }
+    if effects > 0 {
+        line.push_str(&format!(", {effects} effects"));
+    }
+    if !matches!(status, "completed" | "failed") {
+        line.push_str(&format!(" {status}"));
+    }
+    line
+}
+
+fn coloured(state: &str) -> console::StyledObject<String> {
+    let state = style(state.to_owned());
+    match state.to_string().as_str() {
+        "completed" => state.green(),
+        "failed" | "cancelled" => state.red(),
+        _ => state.yellow(),
+    }
+}

@@ -1,0 +1,141 @@
+//! `ltmc serve`: the host, from its first log line to its orderly end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use crate::credentials::URL_FILE;
+use crate::exit::Problem;
+use crate::metrics::Metrics;
+use crate::wire::Host;
+use crate::{logs, ui};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address and port to listen on [default: 127.0.0.1:7420]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Show what is in force and where each value came from, and do nothing else
+    #[arg(long)]
+    print_config: bool,
+    /// Stop as soon as standard input is closed: for whoever starts a host and may be killed
+    #[arg(long)]
+    lifeline: bool,
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
+    if args.print_config {
+        match context.json {
+            true => ui::json(&context.loaded.to_json()),
+            false => ui::raw(context.loaded.print().as_bytes()),
+        }
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let config = context.loaded.config.clone();
+    logs::start(&config.log)?;
+    let metrics = Metrics::start()?;
+    tokio::spawn(metrics.clone().upkeep());
+    // Before anything is opened: a signal during a long start ends it as well.
+    let shutdown = CancellationToken::new();
+    tokio::spawn(signals(shutdown.clone())?);
+    if args.lifeline {
+        let shutdown = shutdown.clone();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            shutdown.cancel();
+        });
+    }
+    let listener = listen(config.listen).await?;
+    let host = Host::open(&config, Some(metrics)).await?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let url = UrlFile::write(&config.data, address)?;
+    if host.first_start {
+        let path = config.data.join(crate::credentials::FILE);
+        tracing::info!(path = %path.display(), "first start: keys of the operator and of the tenant `default` are in this file");
+    }
+    tracing::info!(url = %url.url, data = %config.data.display(), ready_after_ms = begun.elapsed().as_millis() as u64, "ready");
+    let recovery = tokio::spawn({
+        let runs = host.runs.clone();
+        async move {
+            match runs.recover().await {
+                Ok(recovered) if recovered.resumed + recovered.left > 0 => {
+                    tracing::info!(resumed = recovered.resumed, left = recovered.left, "runs of before were taken up again");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "runs of before could not be looked up"),
+            }
+        }
+    });
+    let limits = host.app.limits.clone();
+    let serving = ltmc_api::serve(listener, ltmc_api::router(host.app), shutdown.clone(), limits);
+    let stopping = async {
+        shutdown.cancelled().await;
+        tracing::info!("stopping: no new work is taken");
+        host.runs.stop(config.shutdown_deadline.0).await;
+    };
+    let (served, ()) = tokio::join!(serving, stopping);
+    recovery.abort();
+    drop(url);
+    host.record.close().await;
+    drop(host.sandbox);
+    tracing::info!("stopped");
+    served.context("the listener failed")
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Problem::failed(format!("cannot listen on {address}: {e}"))
+            .help("another program has the port: choose another with --listen, port 0 for a free one")
+            .into()
+    })
+}
+
+/// Asks for an orderly end at the first SIGTERM or SIGINT; the second one ends the process at once.
+fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let mut once = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        once().await;
+        shutdown.cancel();
+        once().await;
+        tracing::warn!("told to stop a second time: ending at once; the record is whole, and runs go on at the next start");
+        std::process::exit(1);
+    })
+}
+
+/// Where commands on the same machine find the host; gone when it stops.
+struct UrlFile {
+    path: PathBuf,
+    url: String,
+}
+
+impl UrlFile {
+    fn write(data: &Path, address: SocketAddr) -> anyhow::Result<Self> {
+        let path = data.join(URL_FILE);
+        let url = match address {
+            any if any.ip().is_unspecified() => format!("http://127.0.0.1:{}", any.port()),
+            one => format!("http://{one}"),
+        };
+        std::fs::write(&path, format!("{url}\n")).with_context(|| format!("writing {}", path.display()))?;
+        Ok(Self { path, url })
+    }
+}
+
+impl Drop for UrlFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,224 @@
+//! The host, put together: the only place that names every adapter.
+//!
+//! Order: the record (which takes the data directory for itself), the sandbox, the use cases, the door. What is opened
+//! last is closed first.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use ltmc_api::{App, Check, Health, HttpLimits};
+use ltmc_coordination::access::{self, FirstKeys};
+use ltmc_coordination::{Access, Agents, Authority, Memory, Pins, agents, crossing};
+use ltmc_model::Timestamp;
+use ltmc_orchestration::{Runs, Workflows, runs, workflows};
+use ltmc_ports::{Clock, Entropy};
+use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
+use ltmc_sqlite::{OpenError, OpenOptions, Record};
+
+use crate::config::Config;
+use crate::credentials::{Credentials, Secret};
+use crate::exit::Problem;
+use crate::metrics::Metrics;
+
+/// A host that is ready to serve.
+pub(crate) struct Host {
+    pub(crate) app: App,
+    pub(crate) runs: Runs,
+    pub(crate) record: Arc<Record>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// Whether this is the data directory's first start.
+    pub(crate) first_start: bool,
+}
+
+/// The machine's clock.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The kernel's randomness.
+pub(crate) struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the kernel gives random bytes");
+    }
+}
+
+impl Host {
+    /// Opens everything in the data directory, and makes it where it is not there.
+    pub(crate) async fn open(config: &Config, metrics: Option<Metrics>) -> anyhow::Result<Self> {
+        let data = config.data.clone();
+        make_private(&data)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let record = open_record(&data).await?;
+        let sandbox = Sandbox::new(sandbox_config(config, data.join("sandbox"))?).map_err(|e| {
+            Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
+        })?;
+        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
+        let pins = Pins::new(record.clone(), sandbox.clone());
+        let access = Arc::new(Access::new(access::Ports {
+            catalog: record.clone(),
+            authority: authority.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            max_memory: sandbox.max_memory(),
+        }));
+        let agents = Arc::new(Agents::new(agents::Ports {
+            catalog: record.clone(),
+            authority: authority.clone(),
+            components: sandbox.clone(),
+            pins: pins.clone(),
+            clock: clock.clone(),
+        }));
+        let crossing = Arc::new(crossing::Shared {
+            authority: authority.clone(),
+            memory: Arc::new(Memory::new(record.clone())),
+            clock: clock.clone(),
+        });
+        let runs = Runs::new(runs::Ports {
+            read: record.clone(),
+            write: record.clone(),
+            catalog: record.clone(),
+            authority: authority.clone(),
+            crossing,
+            runner: sandbox.clone(),
+            pins,
+            clock: clock.clone(),
+            entropy,
+        });
+        let workflows = Arc::new(Workflows::new(workflows::Ports {
+            read: record.clone(),
+            write: record.clone(),
+            authority,
+            clock: clock.clone(),
+        }));
+        let first_start = access
+            .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
+            .await
+            .context("making the first keys")?;
+        let app = App {
+            access,
+            agents,
+            runs: Arc::new(runs.clone()),
+            workflows,
+            health: Arc::new(Healthy { record: record.clone() }),
+            metrics: Arc::new({
+                let (sandbox, runs) = (sandbox.clone(), runs.clone());
+                move || {
+                    measure(&sandbox, &runs);
+                    metrics.as_ref().map(Metrics::render).unwrap_or_default()
+                }
+            }),
+            metrics_public: config.metrics_public,
+            clock,
+            limits: http_limits(config),
+        };
+        Ok(Self { app, runs, record, sandbox, first_start })
+    }
+}
+
+/// Opens a data directory's record, and says what to do where it cannot be opened.
+pub(crate) async fn open_record(data: &Path) -> anyhow::Result<Arc<Record>> {
+    Record::open(OpenOptions::new(data)).await.map_err(|error| {
+        let problem = Problem::failed(error.to_string());
+        match &error {
+            OpenError::Locked { .. } => problem.help("stop the other host, or give this one a directory of its own with --data"),
+            OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
+            _ => problem.help("`ltmc doctor` looks at the data directory"),
+        }
+        .into()
+    })
+}
+
+/// The sandbox's settings; its compiler is this same program.
+pub(crate) fn sandbox_config(config: &Config, dir: PathBuf) -> anyhow::Result<SandboxConfig> {
+    let exe = std::env::current_exe().context("finding this program, which compiles components in a child process")?;
+    let mut sandbox = SandboxConfig::new(dir, Compiler::Child { exe, args: vec!["compile-worker".into()] });
+    let wanted = &config.sandbox;
+    sandbox.slots = wanted.slots;
+    sandbox.cache_bytes = wanted.cache.as_u64();
+    sandbox.max_memory = wanted.max_memory.as_u64();
+    sandbox.queue_deadline = wanted.queue_deadline.0;
+    sandbox.queue_length = wanted.queue_length;
+    sandbox.max_component = usize::try_from(config.limits.upload.as_u64()).unwrap_or(usize::MAX);
+    sandbox.compile =
+        CompileLimits { memory: wanted.compile_memory.as_u64(), cpu: wanted.compile_time.0, wall: wanted.compile_time.0 };
+    Ok(sandbox)
+}
+
+fn http_limits(config: &Config) -> HttpLimits {
+    let limits = &config.limits;
+    HttpLimits {
+        connections: limits.connections,
+        head_time: limits.head_time.0,
+        idle: limits.idle.0,
+        body_stall: limits.body_stall.0,
+        write_stall: limits.write_stall.0,
+        payload: limits.body.as_u64(),
+        upload: limits.upload.as_u64(),
+        document: limits.document.as_u64(),
+        bodies: limits.bodies.as_u64(),
+        watchers: limits.watchers,
+        drain: config.shutdown_deadline.0 + Duration::from_secs(5),
+        ..HttpLimits::default()
+    }
+}
+
+fn make_private(data: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|e| {
+        Problem::failed(format!("the data directory {} cannot be made: {e}", data.display()))
+            .help("name another with --data, or make it for this user")
+            .into()
+    })
+}
+
+fn keep(data: &Path, keys: &FirstKeys) -> anyhow::Result<()> {
+    let secret = |text: &str| Secret::parse(text).map_err(anyhow::Error::msg);
+    let credentials =
+        Credentials::default().with("operator", secret(&keys.operator)?).with("default", secret(&keys.default)?);
+    credentials.write(data)
+}
+
+/// Looks at what a request needs.
+struct Healthy {
+    record: Arc<Record>,
+}
+
+#[async_trait]
+impl Health for Healthy {
+    async fn checks(&self) -> Vec<Check> {
+        let record = tokio::time::timeout(Duration::from_secs(2), self.record.check()).await;
+        let detail = match record {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the record is not well");
+                Some("the record fails".to_owned())
+            }
+            Err(_) => Some("the record does not answer".to_owned()),
+        };
+        vec![Check { name: "record", ok: detail.is_none(), detail }]
+    }
+}
+
+/// Figures that are read when somebody looks.
+fn measure(sandbox: &Sandbox, runs: &Runs) {
+    let stats = sandbox.stats();
+    let gauge = |name: &'static str, value: f64| metrics::gauge!(name).set(value);
+    gauge("ltmc_sandbox_running", stats.running as f64);
+    gauge("ltmc_sandbox_queued", stats.queued as f64);
+    gauge("ltmc_sandbox_slots", stats.slots as f64);
+    gauge("ltmc_sandbox_components_loaded", stats.loaded as f64);
+    gauge("ltmc_sandbox_components_loaded_bytes", stats.loaded_bytes as f64);
+    gauge("ltmc_runs_alive", runs.alive() as f64);
+}

@@ -1,0 +1,105 @@
+//! Memory, read.
+
+use async_trait::async_trait;
+use ltmc_model::memory::{Drawer, Item, Page};
+use ltmc_model::{Revision, TenantId, Timestamp};
+use ltmc_ports::{ReadMemory, StoreError};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::Record;
+use crate::batch::{scope, time};
+use crate::error::store;
+use crate::journal::{number, stamp};
+
+/// A page holds so many bytes of values, or one entry.
+const PAGE_BYTES: usize = 4 << 20;
+/// Rows read at once: values may be large.
+const ROWS: u32 = 64;
+
+#[async_trait]
+impl ReadMemory for Record {
+    async fn get(
+        &self,
+        tenant: &TenantId,
+        drawer: &Drawer,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<Item>, StoreError> {
+        const OP: &str = "memory.get";
+        let sql = "select key, value, revision, expires_at from memory \
+                   where tenant = ? and scope = ? and owner = ? and key = ? and (expires_at is null or expires_at > ?)";
+        let row = sqlx::query(sql)
+            .bind(tenant.as_str())
+            .bind(scope(drawer.scope()))
+            .bind(drawer.owner())
+            .bind(key)
+            .bind(time(now))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|e| store(OP, e))?;
+        row.map(|row| item(&row)).transpose().map_err(|e| store(OP, e))
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        drawer: &Drawer,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        const OP: &str = "memory.list";
+        self.writing.sweep(now);
+        let limit = limit.max(1) as usize;
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let mut from = after.filter(|after| *after >= prefix).map(str::to_owned);
+        loop {
+            // Texts compare by their bytes. Whoever begins with the prefix stands in one stretch from the prefix on.
+            let sql = "select key, value, revision, expires_at from memory where tenant = ? and scope = ? and owner = ? \
+                       and key >= ? and (? is null or key > ?5) and (expires_at is null or expires_at > ?) \
+                       order by key limit ?";
+            let rows = sqlx::query(sql)
+                .bind(tenant.as_str())
+                .bind(scope(drawer.scope()))
+                .bind(drawer.owner())
+                .bind(prefix)
+                .bind(from.clone())
+                .bind(time(now))
+                .bind(i64::from(ROWS))
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|e| store(OP, e))?;
+            let count = rows.len();
+            for row in rows {
+                let item = item(&row).map_err(|e| store(OP, e))?;
+                if !item.key.starts_with(prefix) {
+                    return Ok(page);
+                }
+                bytes += item.value.len();
+                if page.items.len() >= limit || bytes > PAGE_BYTES {
+                    if let Some(last) = page.items.last() {
+                        page.next = Some(last.key.clone());
+                        return Ok(page);
+                    }
+                }
+                from = Some(item.key.clone());
+                page.items.push(item);
+            }
+            if count < ROWS as usize {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+fn item(row: &SqliteRow) -> Result<Item, sqlx::Error> {
+    Ok(Item {
+        key: row.try_get(0)?,
+        value: row.try_get::<Vec<u8>, _>(1)?.into(),
+        revision: Revision(number(row.try_get(2)?)),
+        expires_at: row.try_get::<Option<i64>, _>(3)?.map(stamp),
+    })
+}

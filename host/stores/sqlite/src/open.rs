@@ -1,0 +1,259 @@
+//! Opening a data directory: its lock, its database, its migrations.
+
+use std::fs::File;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ltmc_ports::{Kind, StoreError};
+use rustix::fs::{FlockOperation, flock};
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Row as _};
+
+use crate::error;
+use crate::writer::{self, Writing};
+
+/// The database in the data directory.
+const FILE: &str = "record.db";
+/// Whoever has this file locked owns the directory.
+const LOCK: &str = "lock";
+/// Connections for readers. Each has a thread; SQLite answers a point query in microseconds.
+const READERS: u32 = 4;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// Where the record is, and how it is to be kept.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The data directory. It is made, for its owner only, where it is not there.
+    pub dir: PathBuf,
+    /// How many pages of 4 KiB the database may have; none: as many as the disk holds.
+    pub max_pages: Option<u32>,
+}
+
+impl OpenOptions {
+    /// In this directory, with the defaults.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), max_pages: None }
+    }
+}
+
+/// Why a record cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another host has it.
+    #[error("another host is running on {}", dir.display())]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// A newer version of this program wrote it.
+    #[error("{} was written by a newer version: its schema is {found}, this version knows up to {known}", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The schema's version there.
+        found: i64,
+        /// The newest that this version knows.
+        known: i64,
+    },
+    /// It is no record, or a damaged one.
+    #[error("{} is not a record this version can use: {why}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's words.
+        why: String,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The record of one data directory.
+pub struct Record {
+    pub(crate) readers: SqlitePool,
+    pub(crate) writing: Writing,
+    revision: AtomicU64,
+    writer: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    _lock: File,
+}
+
+impl Record {
+    /// Opens it, and makes it where it is not there.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is changed then.
+    pub async fn open(options: OpenOptions) -> Result<Arc<Self>, OpenError> {
+        let dir = &options.dir;
+        let lock = take(dir)?;
+        let path = dir.join(FILE);
+        let mut connection = prepare(&path).await?;
+        if let Some(pages) = options.max_pages {
+            let set = sqlx::query(sqlx::AssertSqlSafe(format!("pragma max_page_count = {pages}")));
+            set.execute(&mut connection).await.map_err(|e| damaged(&path, &e))?;
+        }
+        let highest = sqlx::query("select value from meta where key = 'revision'").fetch_one(&mut connection).await;
+        let highest: i64 = highest.and_then(|row| row.try_get(0)).map_err(|e| damaged(&path, &e))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(5))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(settings(&path).create_if_missing(false).pragma("query_only", "on"))
+            .await
+            .map_err(|e| damaged(&path, &e))?;
+        let reconnect = settings(&path).create_if_missing(false);
+        let (writing, task) = writer::start(connection, reconnect, options.max_pages);
+        Ok(Arc::new(Self {
+            readers,
+            writing,
+            revision: AtomicU64::new(u64::try_from(highest).unwrap_or(0)),
+            writer: tokio::sync::Mutex::new(Some(task)),
+            _lock: lock,
+        }))
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if !self.writing.is_open() {
+            return Err(StoreError::new(Kind::Unavailable, "record.check").because("the writer has ended"));
+        }
+        let read = sqlx::query("select 1").execute(&self.readers).await;
+        read.map(drop).map_err(|e| error::store("record.check", e))
+    }
+
+    /// Brings everything to disk and lets go of the files. Whoever writes after that is refused.
+    pub async fn close(&self) {
+        self.writing.close().await;
+        if let Some(task) = self.writer.lock().await.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the record's writer broke off");
+        }
+        self.readers.close().await;
+    }
+
+    pub(crate) fn draw_revision(&self) -> u64 {
+        self.revision.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// How every connection is set.
+fn settings(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(false)
+        .statement_cache_capacity(128)
+        .pragma("trusted_schema", "off")
+        .pragma("wal_autocheckpoint", "2000")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}
+
+/// Makes the directory and takes it for this process, for as long as the file is open.
+fn take(dir: &Path) -> Result<File, OpenError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
+    let path = dir.join(LOCK);
+    let lock = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let lock = lock.map_err(io(&path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.to_owned() }),
+        Err(e) => Err(io(&path)(e.into())),
+    }
+}
+
+/// The database, at this version's schema.
+async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
+    // Made before SQLite does: nobody else is ever to read it.
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
+        .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let mut connection = settings(path).connect().await.map_err(|e| damaged(path, &e))?;
+    MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(found) => {
+            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+            OpenError::Newer { path: path.to_owned(), found, known }
+        }
+        other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
+    })?;
+    Ok(connection)
+}
+
+fn damaged(path: &Path, error: &sqlx::Error) -> OpenError {
+    OpenError::Damaged { path: path.to_owned(), why: error.to_string() }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+/// A state as the table keeps it.
+pub(crate) fn state_number(state: ltmc_model::run::State) -> i64 {
+    use ltmc_model::run::State;
+    match state {
+        State::Queued => 0,
+        State::Running => 1,
+        State::Waiting => 2,
+        State::Completed => 3,
+        State::Failed => 4,
+        State::Cancelled => 5,
+    }
+}
+
+/// The same, read back.
+pub(crate) fn state_of(number: i64) -> Option<ltmc_model::run::State> {
+    ltmc_model::run::State::ALL.into_iter().find(|state| state_number(*state) == number)
+}
+
+/// A target as the table keeps it: `agent NAME[@DIGEST]` or `workflow NAME`.
+pub(crate) fn target_text(target: &ltmc_model::run::Target) -> (String, String) {
+    use ltmc_model::run::Target;
+    match target {
+        Target::Agent(agent) => (format!("agent {agent}"), agent.name.to_string()),
+        Target::Workflow(workflow) => (format!("workflow {workflow}"), workflow.to_string()),
+    }
+}
+
+/// The same, read back.
+pub(crate) fn target_of(text: &str) -> Option<ltmc_model::run::Target> {
+    use ltmc_model::run::Target;
+    let (kind, name) = text.split_once(' ')?;
+    match kind {
+        "agent" => ltmc_model::agent::AgentRef::from_str(name).ok().map(Target::Agent),
+        "workflow" => name.parse().ok().map(Target::Workflow),
+        _ => None,
+    }
+}

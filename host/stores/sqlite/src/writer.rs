@@ -1,0 +1,523 @@
+//! The one writer: takes whatever is waiting, and commits it as one group.
+//!
+//! Invariants:
+//! - An append is judged (length, epoch) by what the record holds with everything before it in the group, and a group is
+//!   committed whole or not at all. What a failed group would have made true is forgotten with it.
+//! - Where a group breaks a constraint, its parts are tried one by one: one bad append never fails its neighbours.
+//! - A barrier is answered after a synced commit that carries everything before it. Commits without one are not synced;
+//!   a tick syncs them soon.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ltmc_model::chain::{Chain, Link};
+use ltmc_model::journal::{Act, Entry, Event};
+use ltmc_model::run::Run;
+use ltmc_model::{Digest, Epoch, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::{Append, Durability, Kind, StoreError};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::batch::{Batch, JournalRow, blob, int};
+use crate::{error, frames};
+
+/// Parts of a group.
+const GROUP: usize = 256;
+/// Bytes of a group, from which on it takes no more.
+const GROUP_BYTES: usize = 8 << 20;
+/// How many may wait.
+const QUEUE: usize = 4_096;
+/// How long a commit without a barrier may stay unsynced.
+const SOON: Duration = Duration::from_millis(200);
+/// How often what has expired is thrown away, and how much at once.
+const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_ROWS: usize = 1_000;
+/// How many runs' ends are remembered; those of others are looked up.
+const KNOWN: usize = 50_000;
+
+/// The way to the writer.
+#[derive(Clone)]
+pub(crate) struct Writing {
+    to: mpsc::Sender<Order>,
+}
+
+enum Order {
+    Write(Part),
+    /// Throws away what has expired by then.
+    Sweep(Timestamp),
+    Close(oneshot::Sender<()>),
+}
+
+/// One part of a group.
+struct Part {
+    work: Work,
+    /// The entries as bytes, with their digests.
+    entries: Vec<(Vec<u8>, Digest)>,
+    bytes: usize,
+    durability: Durability,
+    reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+enum Work {
+    Append(Box<Append>),
+    Act { tenant: TenantId, at: Timestamp, act: Box<Act> },
+}
+
+impl Writing {
+    pub(crate) fn is_open(&self) -> bool {
+        !self.to.is_closed()
+    }
+
+    pub(crate) async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+        const OP: &str = "journal.append";
+        if append.run.seq.0 != append.expected.0 + append.entries.len() as u64 {
+            let why = "the row's length is not that of the journal after these entries";
+            return Err(StoreError::new(Kind::Internal, OP).because(why));
+        }
+        // Written out and hashed here: the writer never waits for a large entry.
+        let entries = append.entries.iter().map(sealed).collect();
+        let memory: usize =
+            append.memory.iter().filter_map(|change| change.value.as_ref()).map(|(value, _)| value.len()).sum();
+        self.send(OP, Work::Append(Box::new(append)), entries, memory, durability).await
+    }
+
+    pub(crate) async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
+        let act = Box::new(act);
+        let entries = vec![sealed(&Entry { at, event: Event::Act(act.clone()) })];
+        let work = Work::Act { tenant: tenant.clone(), at, act };
+        self.send("catalog.act", work, entries, 0, Durability::Barrier).await
+    }
+
+    async fn send(
+        &self,
+        op: &'static str,
+        work: Work,
+        entries: Vec<(Vec<u8>, Digest)>,
+        besides: usize,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let bytes = besides + entries.iter().map(|(bytes, _)| bytes.len()).sum::<usize>();
+        let (reply, answer) = oneshot::channel();
+        let closed = || StoreError::new(Kind::Unavailable, op).because("the record is closed");
+        let part = Part { work, entries, bytes, durability, reply };
+        self.to.send(Order::Write(part)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Throws away what has expired by `now`, some time soon.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        // Whoever finds the queue full has better things to do.
+        let _ = self.to.try_send(Order::Sweep(now));
+    }
+
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.to.send(Order::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+fn sealed(entry: &Entry) -> (Vec<u8>, Digest) {
+    let bytes = entry.to_bytes();
+    let digest = Digest::of(&bytes);
+    (bytes, digest)
+}
+
+/// Starts the writer on a connection of its own.
+pub(crate) fn start(
+    connection: SqliteConnection,
+    reconnect: SqliteConnectOptions,
+    max_pages: Option<u32>,
+) -> (Writing, tokio::task::JoinHandle<()>) {
+    let (to, from) = mpsc::channel(QUEUE);
+    let writer = Writer {
+        connection: Some(connection),
+        reconnect,
+        max_pages,
+        full: false,
+        unsynced: false,
+        swept: Timestamp::default(),
+        known: Known::default(),
+    };
+    (Writing { to }, tokio::spawn(writer.run(from)))
+}
+
+struct Writer {
+    /// None after it broke, until it is made again.
+    connection: Option<SqliteConnection>,
+    reconnect: SqliteConnectOptions,
+    max_pages: Option<u32>,
+    /// Whether commits are synced at the moment.
+    full: bool,
+    /// Whether there is anything to sync.
+    unsynced: bool,
+    swept: Timestamp,
+    known: Known,
+}
+
+/// Where journals and chains end.
+#[derive(Default)]
+struct Known {
+    runs: HashMap<(TenantId, RunId), End>,
+    chains: HashMap<TenantId, Chain>,
+}
+
+/// Where a run's journal ends; none: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    epoch: Epoch,
+    seq: Seq,
+    over: bool,
+}
+
+/// What a group will have made true.
+#[derive(Default)]
+struct Next {
+    runs: HashMap<(TenantId, RunId), End>,
+    chains: HashMap<TenantId, Chain>,
+}
+
+impl Writer {
+    async fn run(mut self, mut from: mpsc::Receiver<Order>) {
+        let mut tick = tokio::time::interval(SOON);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = from.recv() => order,
+                _ = tick.tick(), if self.unsynced => {
+                    if let Err(error) = self.sync().await {
+                        tracing::warn!(%error, "a commit could not be synced; trying again");
+                    }
+                    continue;
+                }
+            };
+            let mut close = None;
+            let mut group = Vec::new();
+            let mut bytes = 0;
+            let mut next = order;
+            loop {
+                match next {
+                    Some(Order::Write(part)) => {
+                        bytes += part.bytes;
+                        group.push(part);
+                    }
+                    Some(Order::Sweep(now)) => self.sweep(now).await,
+                    Some(Order::Close(done)) => {
+                        close = Some(done);
+                        break;
+                    }
+                    None => break,
+                }
+                if group.len() >= GROUP || bytes >= GROUP_BYTES {
+                    break;
+                }
+                match from.try_recv() {
+                    Ok(order) => next = Some(order),
+                    Err(_) => break,
+                }
+            }
+            let ended = group.is_empty() && from.is_closed() && from.is_empty();
+            if !group.is_empty() {
+                self.group(group).await;
+            }
+            if close.is_some() || ended {
+                from.close();
+                if let Err(error) = self.sync().await {
+                    tracing::error!(%error, "the record could not be synced at its end");
+                }
+                if let Some(connection) = self.connection.take()
+                    && let Err(error) = connection.close().await
+                {
+                    tracing::warn!(%error, "the record's writer did not close well");
+                }
+                drop(close);
+                return;
+            }
+        }
+    }
+
+    /// Commits a group, or, where that breaks a constraint, its parts one by one; answers everybody.
+    async fn group(&mut self, mut parts: Vec<Part>) {
+        let begun = Instant::now();
+        let count = parts.len();
+        metrics::histogram!("ltmc_journal_group_size").record(count as f64);
+        match self.commit(&mut parts).await {
+            Ok(refused) => answer(parts, refused),
+            Err(error) if error.kind == Kind::Conflict && count > 1 => {
+                for part in parts {
+                    let mut alone = vec![part];
+                    match self.commit(&mut alone).await {
+                        Ok(refused) => answer(alone, refused),
+                        Err(error) => fail(alone, &error),
+                    }
+                }
+            }
+            Err(error) => fail(parts, &error),
+        }
+        metrics::histogram!("ltmc_journal_commit_seconds").record(begun.elapsed());
+    }
+
+    /// Commits those that can be; says which were refused. An error: nothing of the group is true.
+    async fn commit(&mut self, parts: &mut [Part]) -> Result<Vec<Option<StoreError>>, StoreError> {
+        let op = "journal.append";
+        self.look_up(parts).await.map_err(|e| error::store(op, e))?;
+        let mut next = Next::default();
+        let mut refused: Vec<Option<StoreError>> = Vec::with_capacity(parts.len());
+        let mut journal: Vec<JournalRow> = Vec::new();
+        let mut rows: HashMap<(TenantId, RunId), &Run> = HashMap::new();
+        let (mut memory, mut keys, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut barrier = false;
+        let single = parts.len() == 1;
+        let mut batch = Batch::default();
+        for part in parts.iter() {
+            let (tenant, run, expected) = match &part.work {
+                Work::Append(append) => match self.judge(&next, append) {
+                    Err(error) => {
+                        refused.push(Some(error));
+                        continue;
+                    }
+                    Ok(()) => (&append.run.tenant, append.run.id, append.expected),
+                },
+                Work::Act { tenant, .. } => {
+                    let end = self.end(&next, tenant, RunId::ledger());
+                    (tenant, RunId::ledger(), end.map_or(Seq(0), |end| end.seq))
+                }
+            };
+            refused.push(None);
+            barrier |= part.durability == Durability::Barrier;
+            let known = next.chains.get(tenant).or_else(|| self.known.chains.get(tenant)).copied();
+            let mut chain = known.unwrap_or_default();
+            let place = chain.length + 1;
+            let mut seq = expected;
+            let mut written = Vec::with_capacity(part.bytes + 36 * part.entries.len());
+            for (bytes, digest) in &part.entries {
+                seq = seq.next();
+                let link: Link = chain.link(tenant, run, seq, digest);
+                frames::push(&mut written, link, bytes);
+            }
+            if !part.entries.is_empty() {
+                next.chains.insert(tenant.clone(), chain);
+                let (first, last) = (expected.0 + 1, seq.0);
+                journal.push(JournalRow { tenant: tenant.clone(), run, first, last, place, frames: written });
+            }
+            let place = (tenant.clone(), run);
+            match &part.work {
+                Work::Append(append) => {
+                    let row = &append.run;
+                    next.runs.insert(place.clone(), End { epoch: row.epoch, seq: row.seq, over: row.state.is_over() });
+                    rows.insert(place, row);
+                    memory.extend(append.memory.iter().map(|change| (tenant, change)));
+                    keys.extend(append.idempotency.iter().map(|key| (tenant, key)));
+                }
+                Work::Act { tenant, at, act } => {
+                    next.runs.insert(place, End { epoch: Epoch(0), seq, over: false });
+                    acts.push((tenant, *at, act));
+                }
+            }
+        }
+        let empty = journal.is_empty() && rows.is_empty() && memory.is_empty();
+        if empty && !(barrier && self.unsynced) {
+            return Ok(refused);
+        }
+        if barrier != self.full {
+            batch.plain(if barrier { "pragma synchronous = full" } else { "pragma synchronous = normal" });
+        }
+        batch.plain("begin immediate");
+        batch.journal(&mut journal);
+        batch.chains(&next.chains.iter().map(|(tenant, chain)| (tenant.clone(), *chain)).collect::<Vec<_>>());
+        batch.runs(&rows.into_values().collect::<Vec<_>>());
+        batch.memory(&memory);
+        if single && let [(tenant, key)] = keys.as_slice() {
+            // Tried alone because the key is there: it may have expired.
+            let now = parts.iter().find_map(|part| match &part.work {
+                Work::Append(append) => Some(append.run.updated_at),
+                Work::Act { .. } => None,
+            });
+            batch.forget_idempotency(tenant, key, now.unwrap_or_default());
+        }
+        batch.idempotency(&keys);
+        for (tenant, at, act) in acts {
+            batch.act(tenant, at, act);
+        }
+        if barrier {
+            // A synced commit needs something to write, also where all there is was written before.
+            batch.plain("update meta set value = value + 1 where key = 'barrier'");
+        }
+        batch.plain("commit");
+        self.full = barrier;
+        self.execute(batch).await.map_err(|e| error::store(op, e))?;
+        self.unsynced = !barrier;
+        self.known.runs.extend(next.runs);
+        self.known.chains.extend(next.chains);
+        if self.known.runs.len() > KNOWN {
+            self.known.runs.retain(|_, end| !end.over);
+        }
+        Ok(refused)
+    }
+
+    /// Whether the record ends where an append thinks it does.
+    fn judge(&self, next: &Next, append: &Append) -> Result<(), StoreError> {
+        let refuse = |kind| Err(StoreError::new(kind, "journal.append"));
+        match (self.end(next, &append.run.tenant, append.run.id), append.previous) {
+            (None, None) if append.expected == Seq(0) => Ok(()),
+            (None | Some(_), None) => refuse(Kind::Conflict),
+            // The writer knows of a run, or of entries, that the record does not have: they were lost.
+            (None, Some(_)) => refuse(Kind::Fenced),
+            (Some(end), Some(previous)) if end.epoch != previous || append.run.epoch < previous => refuse(Kind::Fenced),
+            (Some(end), Some(_)) if end.seq < append.expected => refuse(Kind::Fenced),
+            (Some(end), Some(_)) if end.seq > append.expected => refuse(Kind::Conflict),
+            (Some(_), Some(_)) => Ok(()),
+        }
+    }
+
+    fn end(&self, next: &Next, tenant: &TenantId, run: RunId) -> Option<End> {
+        let place = (tenant.clone(), run);
+        next.runs.get(&place).or_else(|| self.known.runs.get(&place)).copied()
+    }
+
+    /// Reads the ends that a group needs and that are not known: of runs from before, and of tenants' chains.
+    async fn look_up(&mut self, parts: &[Part]) -> Result<(), sqlx::Error> {
+        let mut runs = Vec::new();
+        let mut tenants = Vec::new();
+        for part in parts {
+            let (tenant, run, new) = match &part.work {
+                Work::Append(append) => (&append.run.tenant, append.run.id, append.previous.is_none()),
+                Work::Act { tenant, .. } => (tenant, RunId::ledger(), false),
+            };
+            // A new run is not looked for: where it is there after all, its first entry breaks a constraint.
+            if !new && !self.known.runs.contains_key(&(tenant.clone(), run)) {
+                runs.push((tenant.clone(), run));
+            }
+            if !self.known.chains.contains_key(tenant) {
+                tenants.push(tenant.clone());
+            }
+        }
+        for (tenant, run) in runs {
+            let end = if run == RunId::ledger() {
+                let sql = "select max(last) from journal where tenant = ? and run = ?";
+                let row = sqlx::query(sql).bind(tenant.as_str()).bind(blob(run));
+                let row = row.fetch_one(self.connection().await?).await?;
+                row.try_get::<Option<i64>, _>(0)?.map(|last| End { epoch: Epoch(0), seq: seq(last), over: false })
+            } else {
+                let sql = "select epoch, seq, state from runs where tenant = ? and id = ?";
+                let row = sqlx::query(sql).bind(tenant.as_str()).bind(blob(run));
+                match row.fetch_optional(self.connection().await?).await? {
+                    Some(row) => Some(End {
+                        epoch: Epoch(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0)),
+                        seq: seq(row.try_get(1)?),
+                        over: row.try_get::<i64, _>(2)? >= 3,
+                    }),
+                    None => None,
+                }
+            };
+            if let Some(end) = end {
+                self.known.runs.insert((tenant, run), end);
+            }
+        }
+        for tenant in tenants {
+            let row = sqlx::query("select length, head from chains where tenant = ?").bind(tenant.as_str());
+            let chain = match row.fetch_optional(self.connection().await?).await? {
+                Some(row) => {
+                    let head: Vec<u8> = row.try_get(1)?;
+                    let head = head.try_into().map_err(|_| sqlx::Error::Decode("a chain's end has 32 bytes".into()))?;
+                    Chain { length: u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0), head: Link(head) }
+                }
+                None => Chain::default(),
+            };
+            self.known.chains.insert(tenant, chain);
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, batch: Batch) -> Result<(), sqlx::Error> {
+        let connection = self.connection().await?;
+        let query = sqlx::query_with(AssertSqlSafe(batch.sql), batch.values).persistent(false);
+        let Err(error) = query.execute(&mut *connection).await else { return Ok(()) };
+        // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
+        let rolled_back = sqlx::query("rollback").execute(&mut *connection).await;
+        let outside = rolled_back.is_ok() || sqlx::query("begin immediate; rollback").execute(connection).await.is_ok();
+        self.full = false;
+        if outside {
+            let reset = sqlx::query("pragma synchronous = normal").execute(self.connection().await?).await;
+            if reset.is_ok() {
+                return Err(error);
+            }
+        }
+        tracing::warn!(%error, "the record's connection is made anew");
+        self.connection = None;
+        Err(error)
+    }
+
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        if self.connection.is_none() {
+            let mut connection = self.reconnect.connect().await?;
+            if let Some(pages) = self.max_pages {
+                sqlx::query(AssertSqlSafe(format!("pragma max_page_count = {pages}"))).execute(&mut connection).await?;
+            }
+            self.full = false;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    async fn sync(&mut self) -> Result<(), StoreError> {
+        if !self.unsynced {
+            return Ok(());
+        }
+        self.commit_barrier().await.map_err(|e| error::store("journal.sync", e))
+    }
+
+    async fn commit_barrier(&mut self) -> Result<(), sqlx::Error> {
+        let mut batch = Batch::default();
+        batch.plain("pragma synchronous = full");
+        batch.plain("update meta set value = value + 1 where key = 'barrier'");
+        self.full = true;
+        self.execute(batch).await?;
+        self.unsynced = false;
+        Ok(())
+    }
+
+    async fn sweep(&mut self, now: Timestamp) {
+        if now.since(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        let mut batch = Batch::default();
+        for (table, columns) in [("memory", "tenant, scope, owner, key"), ("idempotency", "tenant, key")] {
+            batch.plain(&format!(
+                "delete from {table} where ({columns}) in \
+                 (select {columns} from {table} where expires_at <= {} limit {SWEEP_ROWS})",
+                int(now.millis())
+            ));
+        }
+        if let Err(error) = self.execute(batch).await {
+            tracing::warn!(%error, "what has expired could not be thrown away; trying again later");
+        }
+    }
+}
+
+fn seq(last: i64) -> Seq {
+    Seq(u64::try_from(last).unwrap_or(0))
+}
+
+fn answer(parts: Vec<Part>, refused: Vec<Option<StoreError>>) {
+    metrics::counter!("ltmc_journal_appends_total").increment(parts.len() as u64);
+    for (part, refused) in parts.into_iter().zip(refused) {
+        // Whoever does not wait any more need not be told.
+        let _ = part.reply.send(refused.map_or(Ok(()), Err));
+    }
+}
+
+fn fail(parts: Vec<Part>, error: &StoreError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    for part in parts {
+        let mut told = StoreError::new(error.kind, error.op);
+        if let Some(cause) = &cause {
+            told = told.because(cause.clone());
+        }
+        let _ = part.reply.send(Err(told));
+    }
+}

@@ -1,0 +1,5 @@
+//! Does not read its input.
+
+fn main() {
+    print!("ok");
+}
