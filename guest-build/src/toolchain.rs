@@ -60,7 +60,7 @@ impl Toolchain {
         if added.is_ok_and(|output| output.status.success()) && has_target() {
             return Ok(Self::Rustup);
         }
-        let debian = || -> anyhow::Result<Self> {
+        let mut debian = || -> anyhow::Result<Self> {
             say(&format!("rustup could not; trying Debian's packages {}", PACKAGES.join(", ")));
             install_packages()?;
             install_libc()?;

@@ -2,34 +2,37 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use crate::process::{cargo, run as run_process};
-use crate::steps::Steps;
+use crate::steps::{Steps, say};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only tests whose name has this in it; format and lints are left out
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
+    /// Leave out the lints, which compile everything a second time
+    #[arg(long)]
+    no_lints: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let whole = args.filter.is_none();
-    let mut steps = Steps::new(if whole { 7 } else { 4 });
+    let lints = whole && !args.no_lints;
+    let mut steps = Steps::new(4 + usize::from(whole) + usize::from(lints));
     if whole {
         steps.check("Format", format);
-        steps.check("Lints", || {
-            run_process(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-        });
     }
-    steps.step("Guests and sample agents, compiled to WebAssembly", || {
-        guests()?;
-        sample_agents()
+    let guests = steps.step("Guests and sample agents, compiled to WebAssembly", || {
+        sample_agents()?;
+        guests()
     })?;
-    steps.step("The host", || run_process(cargo(&["build", "-p", "ltmc"])))?;
-    let environment = environment("debug")?;
+    // Host and tests in one go: the same features, so that nothing is compiled twice.
+    steps.step("The host and its tests", || run_process(cargo(&["build", "--workspace", "--bins", "--tests"])))?;
     steps.check("Tests", || {
-        let mut command = cargo(&["test", "--workspace"]);
-        command.args(&args.filter).envs(environment);
+        let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
+        command.args(&args.filter).env("LTMC_GUESTS", &guests).env("LTMC_BIN", crate::target().join("debug/ltmc"));
         run_process(command)
     });
     steps.check("The sample agents' own tests", || {
@@ -38,6 +41,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         command.env("CARGO_TARGET_DIR", crate::target().join("native-agents"));
         run_process(command)
     });
+    if lints {
+        steps.check("Lints", || {
+            run_process(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        });
+    }
     steps.finish()
 }
 
@@ -49,4 +57,22 @@ fn format() -> anyhow::Result<()> {
         run_process(command)?;
     }
     Ok(())
+}
+
+/// Builds the tests' guests; the directory of their components.
+fn guests() -> anyhow::Result<PathBuf> {
+    let built = build(&crate::root().join("tests/guests"))?;
+    let first = built.first().context("tests/guests built nothing")?;
+    Ok(first.parent().context("a component stands in a directory")?.to_owned())
+}
+
+/// Builds the sample agents; their components.
+pub(crate) fn sample_agents() -> anyhow::Result<Vec<PathBuf>> {
+    build(&crate::root().join("sample-agents"))
+}
+
+fn build(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let built = ltmc_guest_build::build(dir, &mut |line| say(format!("  {line}")))?;
+    say(format!("  {} components", built.len()));
+    Ok(built.into_iter().map(|one| one.wasm).collect())
 }

@@ -221,7 +221,7 @@ impl From<StoreError> for Problem {
 #[schema(as = Problem)]
 pub(crate) struct Body<'a> {
     /// Where the code is explained: an address on this host.
-    #[schema(value_type = String, format = UriReference, example = "/docs/errors#agent-error")]
+    #[schema(value_type = String, example = "/docs/errors#agent-error")]
     r#type: Address,
     /// The code in a few words.
     title: &'a str,
@@ -296,7 +296,7 @@ struct Chain<'a>(&'a (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)?;
+        std::fmt::Display::fmt(self.0, f)?;
         let mut source = self.0.source();
         while let Some(error) = source {
             write!(f, ": {error}")?;

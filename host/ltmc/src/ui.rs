@@ -67,7 +67,7 @@ impl Table {
     /// With these columns.
     pub(crate) fn new(columns: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Disabled);
         table.set_header(columns.iter().map(|c| c.to_uppercase()));
         Self(table)
     }

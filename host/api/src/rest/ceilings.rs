@@ -19,7 +19,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// A tenant's ceiling.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Ceiling)]
-#[expect(dead_code, reason = "describes the model's type in the document")]
 struct CeilingForm {
     /// Capabilities that a grant can give.
     #[schema(example = json!(["log", "memory:read:*", "memory:write:*", "call:*"]))]
@@ -33,7 +32,6 @@ struct CeilingForm {
 
 /// Limits of one call.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "describes the model's type in the document")]
 struct CallLimits {
     /// Linear memory.
     #[schema(example = "64MiB")]

@@ -169,7 +169,6 @@ async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Ask
 /// An entry of a run's journal.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Entry)]
-#[expect(dead_code, reason = "describes the model's type in the document")]
 pub(super) struct EntryForm {
     /// Its number in the run, from 1 on.
     seq: u64,

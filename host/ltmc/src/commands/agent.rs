@@ -64,7 +64,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
 
 /// An agent, as `show` and `push` print it.
 pub(crate) fn print(agent: &Value) {
-    let mut line = |name: &str, value: &str| {
+    let line = |name: &str, value: &str| {
         if !value.is_empty() {
             ui::line(format!("{name:<12} {}", ui::clean(value)));
         }

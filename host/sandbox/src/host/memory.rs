@@ -11,6 +11,7 @@ use wit::memory::{Entry, Page, PutOptions};
 use wit::types::Error;
 
 /// A scope that a guest has opened.
+#[expect(unreachable_pub, reason = "the bindings re-export it")]
 pub struct Opened(Scope);
 
 impl Guest {

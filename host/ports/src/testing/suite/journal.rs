@@ -1,0 +1,307 @@
+//! What every journal does.
+
+use ltmc_model::journal::Event;
+use ltmc_model::run::State;
+use ltmc_model::{Digest, Payload, Revision, RunId, Seq};
+
+use super::Fixture;
+use crate::journal::RunFilter;
+use crate::testing::sample::{Owner, at, completed, put, run_id, tenant};
+use crate::{Durability, Kind, ReadJournal as _, ReadMemory as _, WriteJournal as _};
+use ltmc_model::memory::Drawer;
+
+use Durability::{Barrier, Lazy};
+
+const ALL: u32 = 1_000;
+
+/// Entries come back in order and in pages.
+pub async fn entries_come_back_in_order_and_in_pages<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    let mut written = Vec::new();
+    for count in [1, 3, 2] {
+        let append = owner.append(count);
+        written.extend(append.entries.clone());
+        store.append(append, Lazy).await.unwrap();
+    }
+    let (acme, run) = (tenant("acme"), owner.row.id);
+    let all = store.entries(&acme, run, Seq(0), ALL).await.unwrap();
+    assert_eq!(all.iter().map(|placed| placed.seq.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(all.into_iter().map(|placed| placed.entry).collect::<Vec<_>>(), written);
+    for after in 0..7 {
+        for limit in 1..4 {
+            let page = store.entries(&acme, run, Seq(after), limit).await.unwrap();
+            let wanted: Vec<u64> = (after + 1..=6).take(limit as usize).collect();
+            assert_eq!(page.iter().map(|placed| placed.seq.0).collect::<Vec<_>>(), wanted, "after {after}, {limit}");
+        }
+    }
+    assert!(store.entries(&acme, run_id(9), Seq(0), ALL).await.unwrap().is_empty());
+}
+
+/// Another length is a conflict.
+pub async fn another_length_is_a_conflict<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    let mut behind = owner.clone();
+    store.append(owner.append(1), Lazy).await.unwrap();
+    behind.previous = owner.previous;
+    behind.append(1);
+    store.append(owner.append(1), Lazy).await.unwrap();
+    assert_eq!(store.append(behind.append(1), Lazy).await.unwrap_err().kind, Kind::Conflict);
+    let all = store.entries(&tenant("acme"), owner.row.id, Seq(0), ALL).await.unwrap();
+    assert_eq!(all.len(), 2);
+}
+
+/// A new run exists once.
+pub async fn a_new_run_exists_once<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    store.append(Owner::new("acme", 1).append(1), Lazy).await.unwrap();
+    assert_eq!(store.append(Owner::new("acme", 1).append(2), Lazy).await.unwrap_err().kind, Kind::Conflict);
+    let store = {
+        store.append(Owner::new("acme", 2).append(1), Barrier).await.unwrap();
+        fixture.crash(store).await
+    };
+    assert_eq!(store.append(Owner::new("acme", 1).append(1), Lazy).await.unwrap_err().kind, Kind::Conflict);
+}
+
+/// A claim fences the owner before.
+pub async fn a_claim_fences_the_owner_before<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut old = Owner::new("acme", 1);
+    store.append(old.append(2), Lazy).await.unwrap();
+    let row = store.run(&tenant("acme"), old.row.id).await.unwrap().unwrap();
+    let mut new = Owner::claim(&row);
+    store.append(new.append(1), Barrier).await.unwrap();
+    assert_eq!(store.append(old.append(1), Lazy).await.unwrap_err().kind, Kind::Fenced);
+    store.append(new.append(1), Lazy).await.unwrap();
+    let row = store.run(&tenant("acme"), old.row.id).await.unwrap().unwrap();
+    assert_eq!((row.epoch, row.seq), (new.row.epoch, Seq(4)));
+}
+
+/// Two owners at once never both write.
+pub async fn two_owners_at_once_never_both_write<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for number in 1..20 {
+        let mut first = Owner::new("acme", number);
+        store.append(first.append(1), Lazy).await.unwrap();
+        let (mut a, mut b) = (Owner::claim(&first.row), Owner::claim(&first.row));
+        let (one, two) = tokio::join!(store.append(a.append(1), Lazy), store.append(b.append(1), Lazy));
+        assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+        let all = store.entries(&tenant("acme"), first.row.id, Seq(0), ALL).await.unwrap();
+        assert_eq!(all.len(), 2);
+    }
+}
+
+/// A run that the record lost is fenced.
+pub async fn a_run_that_the_record_lost_is_fenced<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    drop(owner.append(1));
+    assert_eq!(store.append(owner.append(1), Lazy).await.unwrap_err().kind, Kind::Fenced);
+}
+
+/// Lazy appends are seen at once.
+pub async fn lazy_appends_are_seen_at_once<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    for length in 1..30 {
+        store.append(owner.append(1), Lazy).await.unwrap();
+        let all = store.entries(&tenant("acme"), owner.row.id, Seq(0), ALL).await.unwrap();
+        assert_eq!(all.len(), length);
+        assert_eq!(store.run(&tenant("acme"), owner.row.id).await.unwrap(), Some(owner.row.clone()));
+    }
+}
+
+/// A barrier is durable with all before it.
+pub async fn a_barrier_is_durable_with_all_before_it<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (mut lazy, mut sure) = (Owner::new("acme", 1), Owner::new("beta", 2));
+    store.append(lazy.append(3), Lazy).await.unwrap();
+    store.append(sure.append(1), Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    assert_eq!(store.entries(&tenant("acme"), lazy.row.id, Seq(0), ALL).await.unwrap().len(), 3);
+    assert_eq!(store.entries(&tenant("beta"), sure.row.id, Seq(0), ALL).await.unwrap().len(), 1);
+    assert!(store.verify().await.unwrap().damage.is_empty());
+}
+
+/// An empty barrier makes durable.
+pub async fn an_empty_barrier_makes_durable<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    store.append(owner.append(2), Lazy).await.unwrap();
+    store.append(owner.append(0), Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    assert_eq!(store.run(&tenant("acme"), owner.row.id).await.unwrap().map(|row| row.seq), Some(Seq(2)));
+}
+
+/// Nothing of a refused append is recorded.
+pub async fn nothing_of_a_refused_append_is_recorded<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    store.append(owner.append(1), Lazy).await.unwrap();
+    let mut stranger = Owner::new("acme", 1);
+    let mut refused = stranger.remember(vec![put(&Drawer::Global, "k", store.next_revision(), "v")]);
+    refused.idempotency = stranger.under("key", at(1_000)).idempotency;
+    assert!(store.append(refused, Barrier).await.is_err());
+    assert_eq!(store.get(&tenant("acme"), &Drawer::Global, "k", at(0)).await.unwrap(), None);
+    assert_eq!(store.idempotent(&tenant("acme"), "key", at(0)).await.unwrap(), None);
+    assert_eq!(store.entries(&tenant("acme"), owner.row.id, Seq(0), ALL).await.unwrap().len(), 1);
+}
+
+/// Rows say what was written.
+pub async fn rows_say_what_was_written<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    for state in State::ALL {
+        owner.row.state = state;
+        owner.row.updated_at = at(77);
+        store.append(owner.append(1), Lazy).await.unwrap();
+        assert_eq!(store.run(&tenant("acme"), owner.row.id).await.unwrap(), Some(owner.row.clone()));
+    }
+    assert_eq!(store.run(&tenant("acme"), run_id(2)).await.unwrap(), None);
+}
+
+/// Lists of runs obey every filter.
+pub async fn lists_of_runs_obey_every_filter<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for number in 1..=6 {
+        let mut owner = Owner::new("acme", number);
+        if number % 2 == 0 {
+            owner.row.state = State::Completed;
+            owner.row.session = "even".parse().unwrap();
+            owner.row.target = ltmc_model::run::Target::Workflow("review".parse().unwrap());
+            owner.row.by = "bbbbbbbbbbbb".parse().unwrap();
+        }
+        store.append(owner.append(1), Lazy).await.unwrap();
+    }
+    let list = async |filter: RunFilter| -> Vec<u64> {
+        let found = store.runs(&tenant("acme"), &filter).await.unwrap();
+        (1..=6).rev().filter(|number| found.iter().any(|run| run.id == run_id(*number))).collect()
+    };
+    let all = RunFilter { limit: 100, ..RunFilter::default() };
+    assert_eq!(list(all.clone()).await, [6, 5, 4, 3, 2, 1]);
+    let order: Vec<RunId> = store.runs(&tenant("acme"), &all).await.unwrap().iter().map(|run| run.id).collect();
+    assert!(order.is_sorted_by(|a, b| a > b));
+    assert_eq!(list(RunFilter { state: Some(State::Completed), ..all.clone() }).await, [6, 4, 2]);
+    assert_eq!(list(RunFilter { target: Some("echo".into()), ..all.clone() }).await, [5, 3, 1]);
+    assert_eq!(list(RunFilter { target: Some("review".into()), ..all.clone() }).await, [6, 4, 2]);
+    assert_eq!(list(RunFilter { session: Some("even".parse().unwrap()), ..all.clone() }).await, [6, 4, 2]);
+    assert_eq!(list(RunFilter { by: Some("bbbbbbbbbbbb".parse().unwrap()), ..all.clone() }).await, [6, 4, 2]);
+    assert_eq!(list(RunFilter { before: Some(run_id(3)), ..all.clone() }).await, [2, 1]);
+    assert_eq!(list(RunFilter { limit: 2, ..all.clone() }).await, [6, 5]);
+    assert!(store.runs(&tenant("beta"), &all).await.unwrap().is_empty());
+}
+
+/// Unfinished runs are found again.
+pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for (number, of) in [(1, "acme"), (2, "beta"), (3, "acme"), (4, "acme")] {
+        let mut owner = Owner::new(of, number);
+        owner.row.state = if number == 3 { State::Failed } else { State::Waiting };
+        store.append(owner.append(1), Barrier).await.unwrap();
+    }
+    let store = fixture.crash(store).await;
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.unfinished(after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some((last.tenant.clone(), last.id));
+        found.extend(page.into_iter().map(|run| run.id));
+    }
+    assert_eq!(found, [run_id(1), run_id(2), run_id(4)]);
+}
+
+/// Idempotency keys expire.
+pub async fn idempotency_keys_expire<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    store.append(owner.under("key", at(1_000)), Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    let acme = tenant("acme");
+    let found = store.idempotent(&acme, "key", at(999)).await.unwrap().unwrap();
+    assert_eq!((found.run, found.request), (owner.row.id, Digest::of(b"key")));
+    assert_eq!(store.idempotent(&acme, "key", at(1_000)).await.unwrap(), None);
+    assert_eq!(store.idempotent(&acme, "other", at(0)).await.unwrap(), None);
+    let mut next = Owner::new("acme", 2);
+    next.row.updated_at = at(2_000);
+    store.append(next.under("key", at(3_000)), Lazy).await.unwrap();
+    assert_eq!(store.idempotent(&acme, "key", at(2_500)).await.unwrap().unwrap().run, next.row.id);
+}
+
+/// An idempotency key starts one run.
+pub async fn an_idempotency_key_starts_one_run<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owners: Vec<Owner> = (1..=16).map(|number| Owner::new("acme", number)).collect();
+    let appends = owners.iter_mut().map(|owner| owner.under("key", at(1_000_000))).collect::<Vec<_>>();
+    let mut tasks = tokio::task::JoinSet::new();
+    for append in appends {
+        let store = store.clone();
+        tasks.spawn(async move { store.append(append, Lazy).await });
+    }
+    let results = tasks.join_all().await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|error| error.kind == Kind::Conflict));
+    let all = RunFilter { limit: 100, ..RunFilter::default() };
+    assert_eq!(store.runs(&tenant("acme"), &all).await.unwrap().len(), 1);
+}
+
+/// Tenants with the same names never meet.
+pub async fn tenants_with_the_same_names_never_meet<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (mut a, mut b) = (Owner::new("acme", 1), Owner::new("beta", 1));
+    store.append(a.under("key", at(1_000)), Lazy).await.unwrap();
+    assert_eq!(store.run(&tenant("beta"), a.row.id).await.unwrap(), None);
+    assert!(store.entries(&tenant("beta"), a.row.id, Seq(0), ALL).await.unwrap().is_empty());
+    assert_eq!(store.idempotent(&tenant("beta"), "key", at(0)).await.unwrap(), None);
+    store.append(b.append(2), Lazy).await.unwrap();
+    let of = async |name: &str| store.entries(&tenant(name), a.row.id, Seq(0), ALL).await.unwrap();
+    let (acme, beta) = (of("acme").await, of("beta").await);
+    assert_eq!((acme.len(), beta.len()), (1, 2));
+    assert_ne!(acme[0], beta[0]);
+}
+
+/// Large payloads come back.
+pub async fn large_payloads_come_back<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    store.append(owner.append(1), Lazy).await.unwrap();
+    let large = Payload { content_type: "application/octet-stream".into(), bytes: vec![7; 8 << 20].into() };
+    store.append(owner.write(vec![completed(2, large.clone())]), Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    let all = store.entries(&tenant("acme"), owner.row.id, Seq(1), ALL).await.unwrap();
+    assert!(matches!(&all[0].entry.event, Event::StepCompleted { output, .. } if *output == large));
+}
+
+/// Many at once are all there and the chain is whole.
+pub async fn many_at_once_are_all_there_and_the_chain_is_whole<F: Fixture>(fixture: &F) {
+    const RUNS: u64 = 64;
+    let store = fixture.fresh().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 1..=RUNS {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut owner = Owner::new(if number % 2 == 0 { "acme" } else { "beta" }, number);
+            let mut highest = Revision(0);
+            for count in [1, 2, 3] {
+                let revision = store.next_revision();
+                assert!(revision > highest);
+                highest = revision;
+                let mut append = owner.append(count);
+                append.memory = vec![put(&Drawer::Global, &format!("{number}"), revision, format!("{count}"))];
+                let durability = if count == 3 { Barrier } else { Lazy };
+                store.append(append, durability).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let store = fixture.crash(store).await;
+    let audit = store.verify().await.unwrap();
+    assert_eq!((audit.verified, audit.damage), (RUNS * 6, vec![]));
+    for number in 1..=RUNS {
+        let of = tenant(if number % 2 == 0 { "acme" } else { "beta" });
+        assert_eq!(store.entries(&of, run_id(number), Seq(0), ALL).await.unwrap().len(), 6);
+        let kept = store.get(&of, &Drawer::Global, &number.to_string(), at(0)).await.unwrap().unwrap();
+        assert_eq!(kept.value, "3");
+    }
+}
