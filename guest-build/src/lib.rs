@@ -64,7 +64,7 @@ pub fn build(dir: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Vec<Built>
         let manifest = manifest::of_package(package)
             .with_context(|| format!("the manifest of package `{}`", package.name))?;
         for target in package.targets.iter().filter(|target| is_agent(target)) {
-            let file = if target.is_lib() || target.is_cdylib() { target.name.replace('-', "_") } else { target.name.clone() };
+            let file = if target.is_bin() { target.name.clone() } else { target.name.replace('-', "_") };
             let release = target_dir.join("wasm32-wasip2/release");
             let place = if target.is_example() { release.join("examples") } else { release };
             let compiled = place.join(format!("{file}.wasm"));

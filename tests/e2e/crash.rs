@@ -1,5 +1,5 @@
 //! The host is killed at random times under load. Afterwards every acknowledged run completes, no effect has happened
-//! twice, and the chain of the audit is whole. The seed is printed; `LTMC_SEED` gives it again.
+//! twice, and the chain of the audit is whole. The seed is printed; `LTMC_TEST_SEED` gives it again.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const STEPS: u64 = 6;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_and_happens_once() -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "a failing seed can be given again")]
-    let seed = std::env::var("LTMC_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
-    println!("LTMC_SEED={seed}");
+    let seed = std::env::var("LTMC_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    println!("LTMC_TEST_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let mut host = Host::start().await?;
     let grants = ["memory:read:*", "memory:write:*"];

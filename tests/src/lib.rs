@@ -320,13 +320,13 @@ impl Drop for Host {
     }
 }
 
-/// The binary under test: `LTMC_BIN`, or the one beside this test.
+/// The binary under test: `LTMC_TEST_BIN`, or the one beside this test.
 ///
 /// # Errors
 /// Where it is not built.
 pub fn binary() -> Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "the test runner says here where things are")]
-    let path = match std::env::var("LTMC_BIN") {
+    let path = match std::env::var("LTMC_TEST_BIN") {
         Ok(path) => PathBuf::from(path),
         Err(_) => {
             let test = std::env::current_exe()?;
@@ -337,13 +337,13 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A guest's component: `NAME.wasm` under `LTMC_GUESTS`.
+/// A guest's component: `NAME.wasm` under `LTMC_TEST_GUESTS`.
 ///
 /// # Errors
 /// Where it is not built.
 pub fn guest_bytes(name: &str) -> Result<Vec<u8>> {
     #[expect(clippy::disallowed_methods, reason = "the test runner says here where things are")]
-    let dir = std::env::var("LTMC_GUESTS").map_or_else(
+    let dir = std::env::var("LTMC_TEST_GUESTS").map_or_else(
         |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/target/wasm32-wasip2/release"),
         PathBuf::from,
     );

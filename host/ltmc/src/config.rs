@@ -134,7 +134,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
 
 /// Variables of the same prefix that are the client's, not the host's.
 pub(crate) const CLIENT_VARIABLES: &[&str] =
-    &["LTMC_URL", "LTMC_KEY", "LTMC_KEY_FILE", "LTMC_AS", "LTMC_CONFIG", "LTMC_SDK"];
+    &["LTMC_URL", "LTMC_KEY", "LTMC_KEY_FILE", "LTMC_AS", "LTMC_CONFIG", "LTMC_SDK", "LTMC_GUEST_TARGET"];
 
 /// The prefix of variables that are for this project's own tests and are let through.
 const TEST_PREFIX: &str = "LTMC_TEST_";
