@@ -9,7 +9,7 @@ use ltmc_model::{Capability, Digest, KeyId, RunId, Seq, TenantId};
 
 use super::{Fixture, Store};
 use crate::testing::sample::{at, tenant};
-use crate::Kind;
+use crate::{Kind, ReadCatalog as _, ReadJournal as _, WriteCatalog as _};
 
 fn act(change: Change) -> Act {
     Act { by: None, change }
