@@ -7,8 +7,6 @@
 //! - [`manifest`]: from `[package.metadata.ltmc]` to a section of the component
 //! - [`template`]: what `ltmc new` writes
 
-#![expect(clippy::disallowed_methods, reason = "a build tool: where caches and toolchains are stands in the environment")]
-
 pub mod manifest;
 pub mod template;
 pub mod toolchain;
@@ -61,8 +59,8 @@ pub fn build(dir: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Vec<Built>
     std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     let mut built = Vec::new();
     for package in packages {
-        let manifest = manifest::of_package(package)
-            .with_context(|| format!("the manifest of package `{}`", package.name))?;
+        let manifest =
+            manifest::of_package(package).with_context(|| format!("the manifest of package `{}`", package.name))?;
         for target in package.targets.iter().filter(|target| is_agent(target)) {
             let file = if target.is_bin() { target.name.clone() } else { target.name.replace('-', "_") };
             let release = target_dir.join("wasm32-wasip2/release");
@@ -95,12 +93,16 @@ fn metadata(dir: &Path) -> anyhow::Result<Metadata> {
 /// The packages at `dir` that make an agent: the package there, or all of the workspace there.
 fn wanted<'a>(metadata: &'a Metadata, dir: &Path) -> anyhow::Result<Vec<&'a Package>> {
     let here = dir.join("Cargo.toml").canonicalize()?;
-    let is_here = |package: &&Package| package.manifest_path.as_std_path().canonicalize().is_ok_and(|path| path == here);
+    let is_here =
+        |package: &&Package| package.manifest_path.as_std_path().canonicalize().is_ok_and(|path| path == here);
     let one: Vec<&Package> = metadata.workspace_packages().into_iter().filter(is_here).collect();
     let packages = if one.is_empty() { metadata.workspace_packages() } else { one };
     let agents: Vec<&Package> = packages.into_iter().filter(|package| package.targets.iter().any(is_agent)).collect();
     if agents.is_empty() {
-        bail!("{}: neither a library with `crate-type = [\"cdylib\"]` nor a program: nothing that makes a component", here.display());
+        bail!(
+            "{}: neither a library with `crate-type = [\"cdylib\"]` nor a program: nothing that makes a component",
+            here.display()
+        );
     }
     Ok(agents)
 }

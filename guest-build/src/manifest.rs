@@ -22,7 +22,8 @@ pub fn of_package(package: &Package) -> anyhow::Result<Vec<u8>> {
         Some(Value::Object(own)) => own.clone(),
         Some(_) => bail!("[package.metadata.ltmc] is a table"),
     };
-    let mut manifest = json!({ "manifest": 1, "name": package.name.to_string(), "version": package.version.to_string() });
+    let mut manifest =
+        json!({ "manifest": 1, "name": package.name.to_string(), "version": package.version.to_string() });
     if let Some(description) = &package.description {
         manifest["description"] = description.as_str().into();
     }

@@ -23,7 +23,9 @@ pub fn new_crate(name: &str, dir: &Path, sdk: &Sdk) -> anyhow::Result<()> {
         && !name.ends_with('-')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
-        bail!("`{name}` is not an agent's name: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter, not ending with `-`");
+        bail!(
+            "`{name}` is not an agent's name: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter, not ending with `-`"
+        );
     }
     if dir.exists() && std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_some()) {
         bail!("{} is there already, and not an empty directory", dir.display());

@@ -19,11 +19,12 @@ async fn uploads_that_are_no_agents_say_why() -> Result<()> {
     let cases = [
         ("empty", Vec::new(), "empty"),
         ("text", b"hello".to_vec(), "not-wasm"),
-        ("core", wasm::core_module(), "core-module"),
+        ("core", guest_bytes("core-module")?, "core-module"),
         ("cut", echo[..echo.len() / 2].to_vec(), "malformed"),
         ("damaged", malformed, "malformed"),
-        ("nothing", wasm::without_exports(), "no-export"),
-        ("unknown", wasm::with_unknown_import(), "unknown-import"),
+        ("nothing", guest_bytes("no-export")?, "no-export"),
+        ("greedy", guest_bytes("memory-claim")?, "malformed"),
+        ("unknown", guest_bytes("unknown-import")?, "unknown-import"),
     ];
     for (name, bytes, code) in cases {
         let answer = host.push_bytes(&host.admin, name, bytes).await?;
@@ -42,7 +43,11 @@ async fn uploads_that_are_no_agents_say_why() -> Result<()> {
 async fn manifests_names_and_capabilities_that_do_not_parse_are_refused() -> Result<()> {
     let host = Host::start().await?;
     let echo = guest_bytes("echo")?;
-    for manifest in ["{", "[]", r#"{"manifest":2}"#, r#"{"manifest":1,"asks":["fly"]}"#, r#"{"manifest":1,"x":1}"#] {
+    for manifest in ["{", "[]", r#"{"manifest":2}"#, r#"{"manifest":1,"asks":["fly"]}"#, r#"{"manifest":1,"x":1}"#,
+        r#"{"manifest":1,"asks":["log","log"]}"#,
+        r#"{"manifest":1,"limits":{"cpu":"60s","wall":"1s"}}"#,
+        r#"{"manifest":1,"limits":{"memory":"0B"}}"#,
+    ] {
         let form = reqwest::multipart::Form::new()
             .part("component", reqwest::multipart::Part::bytes(echo.clone()))
             .part("manifest", reqwest::multipart::Part::text(manifest.to_owned()));
@@ -106,7 +111,10 @@ async fn http_that_is_malformed_slow_or_half_closed_harms_nobody() -> Result<()>
         host.admin
     )?;
     stream.shutdown(std::net::Shutdown::Write)?;
-    drop(stream);
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut answer = String::new();
+    drop(stream.read_to_string(&mut answer));
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     for path in ["/v1/nothing", "/v1/runs/not-an-id", "/v1/runs?limit=x", "/v1/runs?cursor=%00", "/v1/runs?state=odd"] {
         let answer = host.get(path).await?;
         assert!(answer.status.is_client_error(), "{path}: {}", answer.text());
@@ -115,6 +123,59 @@ async fn http_that_is_malformed_slow_or_half_closed_harms_nobody() -> Result<()>
     let answer = host.send(host.request(Method::DELETE, "/healthz", "")).await?;
     assert_eq!(answer.status, 405);
     host.get("/healthz").await?.expect(200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_given_up() -> Result<()> {
+    let host = Host::start_with("[limits]\nbody_stall = \"1s\"\nhead_time = \"1s\"\n").await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let mut slow = TcpStream::connect(host.address())?;
+    let authorization = format!("Authorization: Bearer {}", host.admin);
+    write!(
+        slow,
+        "POST /v1/agents/echo/call HTTP/1.1\r\nHost: x\r\n{authorization}\r\nContent-Length: 100\r\n\r\nhalf"
+    )?;
+    // Another that never gets to the end of its head.
+    let mut slower = TcpStream::connect(host.address())?;
+    write!(slower, "GET / HTTP/1.1\r\nHost:")?;
+    host.call(&host.admin, "echo", &json!({})).await?.expect(200);
+    for (stream, wanted) in [(&mut slow, "slow-body"), (&mut slower, "")] {
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        let mut answer = String::new();
+        drop(stream.read_to_string(&mut answer));
+        assert!(answer.contains(wanted), "{answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_component_made_to_exhaust_the_compiler_takes_only_the_child_with_it() -> Result<()> {
+    let bomb = wasm::compile_bomb(60_000)?;
+    for limit in ["compile_time = \"1s\"", "compile_memory = \"200MiB\""] {
+        let host = Host::start_with(&format!("[sandbox]\n{limit}\n")).await?;
+        let before = host.resident();
+        let bombing = host.push_bytes(&host.admin, "bomb", bomb.clone());
+        let living = async {
+            for _ in 0..10 {
+                host.get("/v1/agents").await?.expect(200);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            anyhow::Ok(())
+        };
+        let (refused, lives) = tokio::join!(bombing, living);
+        lives?;
+        let refused = refused?;
+        assert_eq!(
+            (refused.status.as_u16(), refused.code().as_str()),
+            (400, "too-costly"),
+            "{limit}: {}",
+            refused.text()
+        );
+        assert_eq!(host.get("/v1/agents/bomb").await?.status, 404, "{limit}: it was kept");
+        let grown = host.resident().saturating_sub(before);
+        assert!(grown < 64 << 20, "{limit}: the host has {grown} bytes more than before");
+    }
     Ok(())
 }
 

@@ -74,7 +74,8 @@ async fn without_a_grant_a_host_call_is_denied_by_name_and_a_revoked_one_at_once
 
     let grants = ["memory:read:global", "memory:write:global"];
     host.push(&host.admin, "slow", "slow-effects", &grants).await?;
-    let running = host.call(&host.admin, "slow", &json!({"n": 40, "sleep_ms": 100, "scope": "global"}));
+    let work = json!({"n": 40, "sleep_ms": 100, "scope": "global"});
+    let running = host.call(&host.admin, "slow", &work);
     let revoking = async {
         tokio::time::sleep(std::time::Duration::from_millis(800)).await;
         let path = "/v1/agents/slow/grants/memory:write:global";

@@ -46,8 +46,7 @@ async fn a_result_that_is_wrong_stops_the_run_and_shows_its_place() -> Result<()
 async fn a_flaky_step_is_tried_again() -> Result<()> {
     let host = Host::start().await?;
     host.push(&host.admin, "flaky", "flaky", &[]).await?;
-    let document =
-        "name: patient\nflow:\n  sequence:\n    - agent: flaky\n      retry: {attempts: 4, backoff: 20ms, factor: 2, max: 1s}\n";
+    let document = "name: patient\nflow:\n  sequence:\n    - agent: flaky\n      retry: {attempts: 4, backoff: 20ms, factor: 2, max: 1s}\n";
     assert!(put(&host, "patient", document).await?.status.is_success());
     let answer = run(&host, "patient", &json!({"until": 3})).await?.expect(200);
     let id = answer.headers["ltmc-run"].to_str()?.to_owned();

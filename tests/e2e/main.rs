@@ -3,7 +3,10 @@
 mod access;
 mod bad_input;
 mod calls;
+mod commands;
 mod crash;
 mod flows;
+mod full_disk;
 mod hostile;
 mod isolation;
+mod operations;

@@ -19,6 +19,7 @@ pub struct Host {
     child: Child,
     port: u16,
     dir: PathBuf,
+    own_disk: bool,
     _temporary: Option<TempDir>,
     client: reqwest::Client,
     /// The operator's key.
@@ -93,9 +94,32 @@ impl Host {
     /// # Errors
     /// Where it does not become ready.
     pub async fn start_in(dir: &Path) -> Result<Self> {
+        Self::launch(dir, Command::new(binary()?), false).await
+    }
+
+    /// Starts a host whose data directory is a disk of its own of this size, such as `48m`: a tmpfs in a mount namespace
+    /// that nobody else sees.
+    ///
+    /// # Errors
+    /// Where this machine lets nobody make namespaces, or the host does not become ready.
+    pub async fn start_on_small_disk(size: &str) -> Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        let dir = temporary.path().to_owned();
+        std::fs::write(dir.join("ltmc.toml"), "")?;
+        std::fs::create_dir(dir.join("data"))?;
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(format!("mount -t tmpfs -o size={size} ltmc-test \"$0\" && exec \"$@\"")).arg(dir.join("data"));
+        command.arg(binary()?);
+        let mut host = Self::launch(&dir, command, true).await?;
+        host._temporary = Some(temporary);
+        Ok(host)
+    }
+
+    async fn launch(dir: &Path, mut command: Command, own_disk: bool) -> Result<Self> {
         let port = free_port()?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("host.log"))?;
-        let child = Command::new(binary()?)
+        let child = command
             .args(["serve", "--config"])
             .arg(dir.join("ltmc.toml"))
             .arg("--data")
@@ -110,13 +134,14 @@ impl Host {
             child,
             port,
             dir: dir.to_owned(),
+            own_disk,
             _temporary: None,
             client,
             operator: String::new(),
             admin: String::new(),
         };
         host.wait_until_ready().await?;
-        let credentials: toml::Table = std::fs::read_to_string(dir.join("data/credentials.toml"))?.parse()?;
+        let credentials: toml::Table = std::fs::read_to_string(host.data().join("credentials.toml"))?.parse()?;
         let key = |name: &str| credentials[name]["key"].as_str().unwrap_or_default().to_owned();
         (host.operator, host.admin) = (key("operator"), key("default"));
         Ok(host)
@@ -145,6 +170,14 @@ impl Host {
     pub async fn kill_and_restart(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        self.restart().await
+    }
+
+    /// Starts another on the directory of one that has ended.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub async fn restart(&mut self) -> Result<()> {
         let mut next = Self::start_in(&self.dir).await?;
         std::mem::swap(&mut self.child, &mut next.child);
         self.port = next.port;
@@ -179,15 +212,23 @@ impl Host {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
     }
 
-    /// Its data directory.
+    /// Its data directory; on a disk of its own it can be seen only by way of the process, and while that lives.
     pub fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        if !self.own_disk {
+            return self.dir.join("data");
+        }
+        let dir = self.dir.strip_prefix("/").unwrap_or(&self.dir);
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(dir).join("data")
+    }
+
+    /// Its log.
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("host.log")).unwrap_or_default()
     }
 
     /// The end of its log.
     pub fn log(&self) -> String {
-        let log = std::fs::read_to_string(self.dir.join("host.log")).unwrap_or_default();
-        log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+        self.whole_log().lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// A path's address.
@@ -276,10 +317,7 @@ impl Host {
     /// Where the host refuses.
     pub async fn tenant(&self, name: &str, role: &str) -> Result<String> {
         let made = self
-            .send(
-                self.request(Method::POST, "/v1/tenants", &self.operator)
-                    .json(&serde_json::json!({"name": name})),
-            )
+            .send(self.request(Method::POST, "/v1/tenants", &self.operator).json(&serde_json::json!({"name": name})))
             .await?;
         ensure!(made.status.is_success() || made.status == StatusCode::CONFLICT, "{}", made.text());
         self.key(name, role).await
@@ -333,15 +371,22 @@ pub fn binary() -> Result<PathBuf> {
             test.ancestors().nth(2).context("no directory of builds")?.join("ltmc")
         }
     };
-    ensure!(path.exists(), "{} is not there: `cargo build -p ltmc` builds it (`cargo xtask test` does)", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not there: `cargo build -p ltmc` builds it (`cargo xtask test` does)",
+        path.display()
+    );
     Ok(path)
 }
 
-/// A guest's component: `NAME.wasm` under `LTMC_TEST_GUESTS`.
+/// A guest's component: `NAME.wasm` under `LTMC_TEST_GUESTS`, or the text `guests/wat/NAME.wat`.
 ///
 /// # Errors
 /// Where it is not built.
 pub fn guest_bytes(name: &str) -> Result<Vec<u8>> {
+    if wasm::is_text(name) {
+        return wasm::from_text(name);
+    }
     #[expect(clippy::disallowed_methods, reason = "the test runner says here where things are")]
     let dir = std::env::var("LTMC_TEST_GUESTS").map_or_else(
         |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/target/wasm32-wasip2/release"),

@@ -1,29 +1,43 @@
-//! Components made byte by byte, for what no compiler would write.
+//! Components in text form, for what no compiler of a language would write: the files of `guests/wat`, and one that is
+//! made to cost its compiler more than it may take.
 
-use wasm_encoder::{Component, ComponentExportKind, ComponentExportSection, ComponentImportSection, ComponentTypeRef};
-use wasm_encoder::{ComponentTypeSection, InstanceType};
+use std::path::{Path, PathBuf};
 
-/// An empty core module.
-pub fn core_module() -> Vec<u8> {
-    wasm_encoder::Module::new().finish()
+use anyhow::{Context as _, Result};
+
+/// The component (or module) of `guests/wat/NAME.wat`.
+///
+/// # Errors
+/// Where there is none, or its text is wrong.
+pub fn from_text(name: &str) -> Result<Vec<u8>> {
+    let path = path(name);
+    wat::parse_file(&path).with_context(|| format!("{} does not parse", path.display()))
 }
 
-/// A component that exports nothing.
-pub fn without_exports() -> Vec<u8> {
-    Component::new().finish()
+/// Whether there is such a text.
+pub fn is_text(name: &str) -> bool {
+    path(name).exists()
 }
 
-/// A component that imports an instance nobody has, and exports it as `wasi:cli/run`.
-pub fn with_unknown_import() -> Vec<u8> {
-    let mut component = Component::new();
-    let mut types = ComponentTypeSection::new();
-    types.instance(&InstanceType::new());
-    component.section(&types);
-    let mut imports = ComponentImportSection::new();
-    imports.import("acme:secret/vault@1.0.0", ComponentTypeRef::Instance(0));
-    component.section(&imports);
-    let mut exports = ComponentExportSection::new();
-    exports.export("wasi:cli/run@0.2.6", ComponentExportKind::Instance, 0, None);
-    component.section(&exports);
-    component.finish()
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("guests/wat/{name}.wat"))
+}
+
+/// A command of one function with `blocks` blocks, each a function of the one before: cheap to write, dear to compile.
+///
+/// # Errors
+/// Where its text is wrong.
+pub fn compile_bomb(blocks: usize) -> Result<Vec<u8>> {
+    let step = "(local.set $a (i64.add (i64.mul (local.get $a) (local.get $b)) (i64.rotl (local.get $b) (local.get $a))))\
+                (if (i64.lt_s (local.get $a) (local.get $b)) (then (local.set $b (i64.xor (local.get $a) (i64.const 7)))))\n";
+    let text = format!(
+        "(component (core module $guest (func (export \"run\") (result i32) (local $a i64) (local $b i64)\n{}\
+         (i32.wrap_i64 (i64.and (local.get $a) (i64.const 0)))))\
+         (core instance $guest (instantiate $guest))\
+         (func $run (result (result)) (canon lift (core func $guest \"run\")))\
+         (instance $exported (export \"run\" (func $run)))\
+         (export \"wasi:cli/run@0.2.6\" (instance $exported)))",
+        step.repeat(blocks)
+    );
+    wat::parse_str(text).context("the bomb's text does not parse")
 }

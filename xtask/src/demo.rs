@@ -107,7 +107,8 @@ fn diff(file: Option<&Path>) -> anyhow::Result<(String, String)> {
         let diff = git(&["diff", &format!("HEAD~{back}"), "HEAD"])?;
         let enough = diff.len() > ENOUGH;
         if !diff.is_empty() && (found.is_none() || !enough) {
-            found = Some((diff, format!("the last {back} commit{} of this repository", if back == 1 { "" } else { "s" })));
+            found =
+                Some((diff, format!("the last {back} commit{} of this repository", if back == 1 { "" } else { "s" })));
         }
         if enough {
             break;

@@ -57,7 +57,8 @@ fn read(folder: &str) -> Crate {
         .unwrap_or_else(|| panic!("{folder}/Cargo.toml declares no [package.metadata.ltmc] layer"));
     let mut needs = Vec::new();
     let targets = manifest.get("target").and_then(toml::Value::as_table);
-    let places = std::iter::once(&manifest).chain(targets.into_iter().flat_map(|t| t.values().filter_map(|v| v.as_table())));
+    let places =
+        std::iter::once(&manifest).chain(targets.into_iter().flat_map(|t| t.values().filter_map(|v| v.as_table())));
     for place in places {
         for (kind, tests_only) in [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)] {
             let names = place.get(kind).and_then(toml::Value::as_table);

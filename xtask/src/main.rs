@@ -1,7 +1,8 @@
-//! The repository's own tasks: `cargo xtask demo` and `cargo xtask test`.
+//! The repository's own tasks: `cargo xtask demo`, `cargo xtask test` and `cargo xtask bench`.
 //!
 //! Each sets up what is missing and says what it does. To add a task: a file here and a variant in [`Task`].
 
+mod bench;
 mod demo;
 #[cfg(test)]
 mod house;
@@ -27,12 +28,15 @@ enum Task {
     Demo(demo::Args),
     /// Format check, lints, and every test
     Test(test::Args),
+    /// Benchmarks against references measured in the same run
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -69,8 +69,13 @@ impl Host {
             command.arg("--lifeline").stdin(Stdio::piped());
         }
         let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
-        let mut host =
-            Self { child: Some(child), url: String::new(), data: data.to_owned(), binary: binary.to_owned(), keep: false };
+        let mut host = Self {
+            child: Some(child),
+            url: String::new(),
+            data: data.to_owned(),
+            binary: binary.to_owned(),
+            keep: false,
+        };
         let begun = Instant::now();
         loop {
             if let Ok(url) = std::fs::read_to_string(data.join("url")) {
@@ -81,7 +86,10 @@ impl Host {
             let ended = host.child.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() || begun.elapsed() > Duration::from_secs(30) {
                 let log = std::fs::read_to_string(&log_path).unwrap_or_default();
-                bail!("the host did not start ({}):\n{log}", ended.map_or("no answer in 30 s".into(), |s| s.to_string()));
+                bail!(
+                    "the host did not start ({}):\n{log}",
+                    ended.map_or("no answer in 30 s".into(), |s| s.to_string())
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }

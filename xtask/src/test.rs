@@ -32,7 +32,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     steps.step("The host and its tests", || run_process(cargo(&["build", "--workspace", "--bins", "--tests"])))?;
     steps.check("Tests", || {
         let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
-        command.args(&args.filter).env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", crate::target().join("debug/ltmc"));
+        command
+            .args(&args.filter)
+            .env("LTMC_TEST_GUESTS", &guests)
+            .env("LTMC_TEST_BIN", crate::target().join("debug/ltmc"));
         run_process(command)
     });
     steps.check("The sample agents' own tests", || {
@@ -42,9 +45,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         run_process(command)
     });
     if lints {
-        steps.check("Lints", || {
-            run_process(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-        });
+        steps
+            .check("Lints", || run_process(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])));
     }
     steps.finish()
 }

@@ -127,8 +127,22 @@ mod tests {
     fn every_ending_of_a_run_has_a_code() {
         use Ending::*;
         for ending in [
-            AgentError, AgentTrapped, LimitCpu, LimitWall, LimitMemory, LimitOutput, LimitResources, Busy,
-            ValidationFailed, BadStep, AgentMissing, ReplayMismatch, Fenced, Cancelled, Unavailable, Internal,
+            AgentError,
+            AgentTrapped,
+            LimitCpu,
+            LimitWall,
+            LimitMemory,
+            LimitOutput,
+            LimitResources,
+            Busy,
+            ValidationFailed,
+            BadStep,
+            AgentMissing,
+            ReplayMismatch,
+            Fenced,
+            Cancelled,
+            Unavailable,
+            Internal,
         ] {
             assert_eq!(of_ending(ending).name, ending.as_str());
         }
@@ -145,7 +159,8 @@ mod tests {
                     files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
                 } else {
                     let source = std::fs::read_to_string(&path).unwrap();
-                    unknown.extend(literals(&source).filter(|name| of(name).is_none()).map(|name| (path.clone(), name)));
+                    unknown
+                        .extend(literals(&source).filter(|name| of(name).is_none()).map(|name| (path.clone(), name)));
                 }
             }
         }

@@ -64,7 +64,9 @@ impl<T: FromStr<Err: fmt::Display>, S: Send + Sync> FromRequestParts<S> for At<T
 #[derive(Debug)]
 pub(crate) struct AtBoth<A, B>(pub(crate) A, pub(crate) B);
 
-impl<A: FromStr<Err: fmt::Display>, B: FromStr<Err: fmt::Display>, S: Send + Sync> FromRequestParts<S> for AtBoth<A, B> {
+impl<A: FromStr<Err: fmt::Display>, B: FromStr<Err: fmt::Display>, S: Send + Sync> FromRequestParts<S>
+    for AtBoth<A, B>
+{
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {

@@ -84,7 +84,9 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
 /// The session to work in, where one is named.
 pub(crate) fn session(headers: &HeaderMap) -> Result<Option<SessionId>> {
     let Some(value) = single(headers, &LTMC_SESSION)? else { return Ok(None) };
-    let text = value.to_str().map_err(|_| Problem::new("bad-header", "`Ltmc-Session` is plain ASCII.").field("Ltmc-Session"))?;
+    let text = value
+        .to_str()
+        .map_err(|_| Problem::new("bad-header", "`Ltmc-Session` is plain ASCII.").field("Ltmc-Session"))?;
     text.parse().map(Some).map_err(|e| Problem::new("bad-header", format!("{e}")).field("Ltmc-Session"))
 }
 
@@ -168,7 +170,12 @@ mod tests {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(traceparent(&with("traceparent", &[good])).unwrap(), good);
         for bad in [
-            "", "00", &good[..54], &good.to_uppercase(), &good.replace("00-0", "ff-0"), &format!("{good}0"),
+            "",
+            "00",
+            &good[..54],
+            &good.to_uppercase(),
+            &good.replace("00-0", "ff-0"),
+            &format!("{good}0"),
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
         ] {
@@ -196,7 +203,10 @@ mod tests {
     #[test]
     fn a_content_type_is_a_media_type() {
         assert_eq!(content_type(&HeaderMap::new()).unwrap(), "application/octet-stream");
-        assert_eq!(content_type(&with("content-type", &["text/x-diff; charset=utf-8"])).unwrap(), "text/x-diff; charset=utf-8");
+        assert_eq!(
+            content_type(&with("content-type", &["text/x-diff; charset=utf-8"])).unwrap(),
+            "text/x-diff; charset=utf-8"
+        );
         for bad in ["", "text", "ä/b", &format!("a/{}", "b".repeat(300))] {
             assert!(content_type(&with("content-type", &[bad])).is_err(), "{bad}");
         }

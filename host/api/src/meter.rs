@@ -45,7 +45,11 @@ impl Meters {
     /// For routes of these templates.
     pub(crate) fn new(templates: impl Iterator<Item = String>) -> Self {
         metrics::describe_counter!(REQUESTS, "HTTP requests answered");
-        metrics::describe_histogram!(SECONDS, metrics::Unit::Seconds, "How long HTTP requests took, answer's body aside");
+        metrics::describe_histogram!(
+            SECONDS,
+            metrics::Unit::Seconds,
+            "How long HTTP requests took, answer's body aside"
+        );
         metrics::describe_gauge!(ACTIVE, "HTTP requests under way");
         let route = |template: String| Route { template: template.leak(), handles: RwLock::default() };
         Self {

@@ -60,7 +60,13 @@ pub(crate) struct Page<T> {
 
 impl<T> Page<T> {
     /// The first `limit` of `found`, which has one more where there is another page. `key` is what that page comes after.
-    pub(crate) fn of<F>(list: &str, limit: u32, mut found: Vec<F>, key: impl Fn(&F) -> String, item: impl Fn(F) -> T) -> Self {
+    pub(crate) fn of<F>(
+        list: &str,
+        limit: u32,
+        mut found: Vec<F>,
+        key: impl Fn(&F) -> String,
+        item: impl Fn(F) -> T,
+    ) -> Self {
         let more = found.len() > limit as usize;
         found.truncate(limit as usize);
         let next = if more { found.last().map(|last| seal(list, &key(last))) } else { None };

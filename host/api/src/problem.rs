@@ -60,7 +60,8 @@ impl Problem {
 
     /// A fault of the host's own: the client learns that, the operator the rest.
     pub(crate) fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::new("internal", "The host met a fault of its own; its log says more under this request's id.").because(cause)
+        Self::new("internal", "The host met a fault of its own; its log says more under this request's id.")
+            .because(cause)
     }
 
     /// Too much at once.
@@ -137,10 +138,9 @@ impl Problem {
     pub(crate) fn render(self, request_id: &str) -> Response {
         let Inner { code, detail, field, details, run, failure, headers, .. } = *self.0;
         let failure = failure.as_ref();
-        let agent = failure.filter(|f| f.code == failure::Code::AgentError).map(|f| AgentProblem {
-            code: f.agent_code.as_deref().map_or("", cut),
-            message: cut(&f.message),
-        });
+        let agent = failure
+            .filter(|f| f.code == failure::Code::AgentError)
+            .map(|f| AgentProblem { code: f.agent_code.as_deref().map_or("", cut), message: cut(&f.message) });
         let body = Body {
             r#type: Address(code.name),
             title: code.title,
@@ -336,7 +336,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_agents_own_error_stands_inside() {
-        let mut failure = Failure::new(failure::Code::AgentError, "no such file").in_step(&ltmc_model::StepPath::root());
+        let mut failure =
+            Failure::new(failure::Code::AgentError, "no such file").in_step(&ltmc_model::StepPath::root());
         failure.agent_code = Some("not-there".into());
         let run = RunId::ledger();
         let (parts, body) = json(Problem::ending(run, failure)).await;

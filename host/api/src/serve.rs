@@ -127,7 +127,8 @@ impl House {
             }
         });
         let builder = self.builder();
-        let mut conversation = pin!(builder.serve_connection(TokioIo::new(Wire::new(stream, self.limits.write_stall)), service));
+        let mut conversation =
+            pin!(builder.serve_connection(TokioIo::new(Wire::new(stream, self.limits.write_stall)), service));
         let mut stopping = false;
         let mut look_at = Instant::now() + self.patience(&activity);
         loop {

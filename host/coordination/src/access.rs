@@ -110,10 +110,12 @@ impl Access {
         self.ports.authority.authorize(caller, Action::CreateTenant).await?;
         let tenant = Tenant { name, created_at: self.ports.clock.now() };
         let change = Change::TenantCreated(tenant.clone());
-        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await.map_err(Error::from).map_err(|e| {
-            let message = format!("tenant `{}` is there already", tenant.name);
-            if e.is_conflict() { Error::Conflict { code: "conflict", message } } else { e }
-        })?;
+        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await.map_err(Error::from).map_err(
+            |e| {
+                let message = format!("tenant `{}` is there already", tenant.name);
+                if e.is_conflict() { Error::Conflict { code: "conflict", message } } else { e }
+            },
+        )?;
         Ok(tenant)
     }
 
@@ -226,18 +228,17 @@ impl Access {
     ///
     /// # Errors
     /// The record's, and those of `keep`.
-    pub async fn bootstrap(
-        &self,
-        keep: impl FnOnce(&FirstKeys) -> Result<(), String> + Send,
-    ) -> Result<bool, Error> {
+    pub async fn bootstrap(&self, keep: impl FnOnce(&FirstKeys) -> Result<(), String> + Send) -> Result<bool, Error> {
         // The tenant is recorded last: where it is, the keys are.
         if !self.ports.catalog.tenants(None, 1).await?.is_empty() {
             return Ok(false);
         }
-        let name: TenantId = "default".parse().map_err(|_| Error::Internal { message: "`default` is a name".into() })?;
+        let name: TenantId =
+            "default".parse().map_err(|_| Error::Internal { message: "`default` is a name".into() })?;
         let (operator, operator_text) = self.draw(TenantId::host(), Role::Operator, None);
         let (admin, admin_text) = self.draw(name.clone(), Role::Admin, None);
-        keep(&FirstKeys { operator: operator_text, default: admin_text }).map_err(|message| Error::Internal { message })?;
+        keep(&FirstKeys { operator: operator_text, default: admin_text })
+            .map_err(|message| Error::Internal { message })?;
         let authority = &self.ports.authority;
         authority.act(&TenantId::host(), None, Change::KeyCreated(operator)).await?;
         authority.act(&name, None, Change::KeyCreated(admin)).await?;

@@ -14,7 +14,7 @@ use ltmc_model::manifest::Manifest;
 use ltmc_model::{AgentName, Capability, Digest, TenantId};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::runner::AdmitError;
-use ltmc_ports::{Clock, Components, ReadCatalog};
+use ltmc_ports::{Clock, Components, Kind, ReadCatalog, StoreError};
 
 use crate::{Authority, Error, Pins};
 
@@ -245,6 +245,7 @@ impl Agents {
 fn refused(error: AdmitError) -> Error {
     match error {
         AdmitError::Refused { code, message } => Error::invalid(code, "component", message),
+        AdmitError::Full => StoreError::new(Kind::Full, "component.admit").into(),
         AdmitError::Failed { message } => Error::Internal { message },
     }
 }

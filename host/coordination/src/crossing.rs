@@ -375,7 +375,7 @@ fn unavailable(error: &StoreError) -> Refusal {
 pub fn broken(error: &StoreError) -> Failure {
     match error.kind {
         Kind::Fenced | Kind::Conflict => Failure::new(Code::Fenced, "the run goes on from the record").retryable(),
-        Kind::Full => Failure::new(Code::Unavailable, "the record has no room left").retryable(),
+        Kind::Full => Failure::new(Code::StorageFull, "the record has no room left").retryable(),
         Kind::Unavailable => Failure::new(Code::Unavailable, "the record does not answer").retryable(),
         Kind::Corrupt | Kind::Internal => {
             tracing::error!(%error, source = ?error.source, "the record failed");

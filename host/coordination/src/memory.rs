@@ -79,7 +79,9 @@ impl Memory {
                     return refuse(format!("a page has 1 to {} entries, not {limit}", memory::MAX_PAGE));
                 }
                 let drawer = whose.drawer(scope);
-                answer(Reply::Page(self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?))
+                answer(Reply::Page(
+                    self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?,
+                ))
             }
             Call::MemoryPut { scope, key, value, precondition, ttl_ms } => {
                 if let Err(why) = memory::check_key(&key) {

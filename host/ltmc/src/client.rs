@@ -49,9 +49,12 @@ impl Client {
     /// For one command.
     pub(crate) fn new(found: Found) -> anyhow::Result<Self> {
         if !found.url.starts_with("http://") {
-            return Err(Problem::usage(format!("`{}` is not a URL this command can reach: it speaks plain http", found.url))
-                .help("run the command on the host's machine, or through a tunnel (ssh -L 7420:127.0.0.1:7420)")
-                .into());
+            return Err(Problem::usage(format!(
+                "`{}` is not a URL this command can reach: it speaks plain http",
+                found.url
+            ))
+            .help("run the command on the host's machine, or through a tunnel (ssh -L 7420:127.0.0.1:7420)")
+            .into());
         }
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -285,7 +288,8 @@ mod tests {
         let problem = refused(StatusCode::FORBIDDEN, None, None, body);
         assert_eq!((problem.exit, problem.code.as_str()), (Exit::Denied, "denied"));
         assert_eq!(refused(StatusCode::UNAUTHORIZED, None, None, b"").exit, Exit::Denied);
-        let trapped = refused(StatusCode::BAD_GATEWAY, None, Some("r1"), br#"{"code":"agent-trapped","detail":"it broke"}"#);
+        let trapped =
+            refused(StatusCode::BAD_GATEWAY, None, Some("r1"), br#"{"code":"agent-trapped","detail":"it broke"}"#);
         assert_eq!(trapped.exit, Exit::Failed);
         assert!(trapped.help.unwrap().contains("ltmc runs show r1"));
         assert_eq!(refused(StatusCode::BAD_GATEWAY, None, None, b"<html>").code, "http-502");

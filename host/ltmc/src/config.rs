@@ -233,7 +233,10 @@ impl Config {
             return wrong("sandbox.max_memory", "a linear memory has at most 4 GiB");
         }
         if let Err(e) = self.log.level.parse::<tracing_subscriber::filter::Targets>() {
-            return wrong("log.level", &format!("`{}` is none: {e}; known are off, error, warn, info, debug, trace", self.log.level));
+            return wrong(
+                "log.level",
+                &format!("`{}` is none: {e}; known are off, error, warn, info, debug, trace", self.log.level),
+            );
         }
         Ok(())
     }
@@ -252,13 +255,15 @@ fn from_file(path: &Path) -> anyhow::Result<Layer> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|e| Problem::usage(format!("the configuration {name} cannot be read: {e}")))?;
-    let table: toml::Table =
-        toml::from_str(&text).map_err(|e| Problem::usage(format!("{name} is not TOML: {}", e.to_string().trim_end())))?;
+    let table: toml::Table = toml::from_str(&text)
+        .map_err(|e| Problem::usage(format!("{name} is not TOML: {}", e.to_string().trim_end())))?;
     let dict: Dict = Value::serialize(&table).context("a TOML table as values")?.into_dict().unwrap_or_default();
     for key in leaves(&dict, "") {
         if !KEYS.iter().any(|(known, _)| *known == key) {
             let line = line_of(&text, &key).map(|n| format!(":{n}")).unwrap_or_default();
-            return Err(unknown(&format!("{name}{line}"), "key", &key, KEYS.iter().map(|(k, _)| (*k).to_owned())).into());
+            return Err(
+                unknown(&format!("{name}{line}"), "key", &key, KEYS.iter().map(|(k, _)| (*k).to_owned())).into()
+            );
         }
     }
     Ok(Layer { name, dict })
@@ -271,7 +276,8 @@ fn from_variable(name: &str, value: &str) -> anyhow::Result<Option<Layer>> {
     match KEYS.iter().find(|(key, _)| variable(key) == name) {
         Some((key, _)) => Ok(Some(Layer::single(name, key, parse_value(value)))),
         None => {
-            let known = KEYS.iter().map(|(key, _)| variable(key)).chain(CLIENT_VARIABLES.iter().map(|v| (*v).to_owned()));
+            let known =
+                KEYS.iter().map(|(key, _)| variable(key)).chain(CLIENT_VARIABLES.iter().map(|v| (*v).to_owned()));
             Err(unknown("the environment", "variable", name, known).into())
         }
     }
@@ -319,11 +325,13 @@ fn leaves(dict: &Dict, prefix: &str) -> Vec<String> {
 
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let last = key.rsplit('.').next()?;
-    text.lines().position(|line| {
-        let line = line.trim_start();
-        line.strip_prefix(last).is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
-            || line.trim_start_matches('[').trim_end().trim_end_matches(']') == key
-    }).map(|n| n + 1)
+    text.lines()
+        .position(|line| {
+            let line = line.trim_start();
+            line.strip_prefix(last).is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
+                || line.trim_start_matches('[').trim_end().trim_end_matches(']') == key
+        })
+        .map(|n| n + 1)
 }
 
 /// A flag's or a variable's text as the value it looks like: a number, a truth value, or a text.
@@ -448,6 +456,23 @@ mod tests {
         found.sort();
         known.sort();
         assert_eq!(found, known);
+    }
+
+    /// The table of docs/run-a-host.md between its two marks.
+    #[test]
+    fn every_key_stands_in_the_page_for_operators() {
+        let loaded = Loaded::new(&Sources::default()).unwrap();
+        let row = |(key, about): &(&str, &str)| {
+            let value = loaded.figment.find_value(key).map(|value| shown(&value)).unwrap_or_default();
+            format!("| `{key}` | `{}` | {about} |\n", value.trim_matches('"'))
+        };
+        let table: String = KEYS.iter().map(row).collect();
+        let wanted = format!(
+            "<!-- keys: begin -->\n| key | default | what it means |\n| --- | --- | --- |\n{table}<!-- keys: end -->"
+        );
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/run-a-host.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        assert!(text.contains(&wanted), "docs/run-a-host.md should have this:\n{wanted}");
     }
 
     #[test]

@@ -27,7 +27,8 @@ impl Secret {
         let text = text.trim();
         let wrong = || "a key looks like ltmc_<id>_<secret>".to_owned();
         let (id, secret) = text.strip_prefix("ltmc_").and_then(|rest| rest.split_once('_')).ok_or_else(wrong)?;
-        let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let plain =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if plain(id) && plain(secret) { Ok(Self(text.to_owned())) } else { Err(wrong()) }
     }
 
@@ -162,7 +163,9 @@ impl Wanted {
         let path = self.data.join(FILE);
         let Some(credentials) = Credentials::read(&self.data)? else {
             return Err(Problem::usage(format!("no key: {} is not there, and LTMC_KEY is not set", path.display()))
-                .help("start a host with `ltmc serve`, point --data at its data directory, or set LTMC_URL and LTMC_KEY")
+                .help(
+                    "start a host with `ltmc serve`, point --data at its data directory, or set LTMC_URL and LTMC_KEY",
+                )
                 .into());
         };
         match credentials.get(name) {

@@ -120,15 +120,17 @@ fn redact(line: &[u8]) -> Option<Vec<u8>> {
     let (mut copied, mut at) = (0, 0);
     while let Some(found) = find(&line[at..], MARK) {
         let id = at + found + MARK.len();
-        let is_key = line.get(id..id + ID).is_some_and(|b| b.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
-            && line.get(id + ID) == Some(&b'_');
+        let is_key =
+            line.get(id..id + ID).is_some_and(|b| b.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
+                && line.get(id + ID) == Some(&b'_');
         at = id;
         if is_key {
             let secret = id + ID + 1;
             let out = clean.get_or_insert_with(Vec::new);
             out.extend_from_slice(&line[copied..secret]);
             out.extend_from_slice("…".as_bytes());
-            let length = line[secret..].iter().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_')).count();
+            let length =
+                line[secret..].iter().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_')).count();
             at = secret + length;
             copied = at;
         }

@@ -19,8 +19,9 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Takes every metric of this process from here on.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let recorder =
-            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("seconds".into()), SECONDS)?.build_recorder();
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("seconds".into()), SECONDS)?
+            .build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("metrics are being recorded already"))?;
         describe();

@@ -67,7 +67,9 @@ impl Table {
     /// With these columns.
     pub(crate) fn new(columns: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+        table
+            .load_style(comfy_table::presets::NOTHING)
+            .set_content_arrangement(comfy_table::ContentArrangement::Disabled);
         table.set_header(columns.iter().map(|c| c.to_uppercase()));
         Self(table)
     }
@@ -125,7 +127,9 @@ impl Drop for Progress {
 /// Text that came from somebody else, fit for a terminal: control characters are shown, not obeyed.
 pub(crate) fn clean(text: &str) -> String {
     text.chars()
-        .flat_map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .flat_map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
+        })
         .collect()
 }
 

@@ -129,15 +129,24 @@ impl Host {
 
 /// Opens a data directory's record, and says what to do where it cannot be opened.
 pub(crate) async fn open_record(data: &Path) -> anyhow::Result<Arc<Record>> {
-    Record::open(OpenOptions::new(data)).await.map_err(|error| {
-        let problem = Problem::failed(error.to_string());
-        match &error {
-            OpenError::Locked { .. } => problem.help("stop the other host, or give this one a directory of its own with --data"),
-            OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
-            _ => problem.help("`ltmc doctor` looks at the data directory"),
+    Record::open(OpenOptions::new(data)).await.map_err(explained)
+}
+
+/// Walks the chains of a data directory's record, which may be in use.
+pub(crate) async fn audit(data: &Path) -> anyhow::Result<ltmc_ports::journal::Audit> {
+    Record::audit(data).await.map_err(explained)
+}
+
+fn explained(error: OpenError) -> anyhow::Error {
+    let problem = Problem::failed(error.to_string());
+    match &error {
+        OpenError::Locked { .. } => {
+            problem.help("stop the other host, or give this one a directory of its own with --data")
         }
-        .into()
-    })
+        OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
+        _ => problem.help("`ltmc doctor` looks at the data directory"),
+    }
+    .into()
 }
 
 /// The sandbox's settings; its compiler is this same program.
@@ -151,8 +160,11 @@ pub(crate) fn sandbox_config(config: &Config, dir: PathBuf) -> anyhow::Result<Sa
     sandbox.queue_deadline = wanted.queue_deadline.0;
     sandbox.queue_length = wanted.queue_length;
     sandbox.max_component = usize::try_from(config.limits.upload.as_u64()).unwrap_or(usize::MAX);
-    sandbox.compile =
-        CompileLimits { memory: wanted.compile_memory.as_u64(), cpu: wanted.compile_time.0, wall: wanted.compile_time.0 };
+    sandbox.compile = CompileLimits {
+        memory: wanted.compile_memory.as_u64(),
+        cpu: wanted.compile_time.0,
+        wall: wanted.compile_time.0,
+    };
     Ok(sandbox)
 }
 

@@ -71,7 +71,8 @@ mod tests {
             chain.link(&tenant("a"), run, Seq(1), &bytes);
             chain
         };
-        let after = |mut chain: Chain, name: &str, run, seq, digest: &Digest| chain.link(&tenant(name), run, seq, digest);
+        let after =
+            |mut chain: Chain, name: &str, run, seq, digest: &Digest| chain.link(&tenant(name), run, seq, digest);
         let right = after(before, "a", run, Seq(2), &bytes);
         assert_eq!(right, after(before, "a", run, Seq(2), &bytes));
         for wrong in [

@@ -38,6 +38,8 @@ pub enum Code {
     Cancelled,
     /// A store did not answer; the run can be resumed.
     Unavailable,
+    /// The record has no room left.
+    StorageFull,
     /// A fault of the host's own.
     Internal,
 }
@@ -61,6 +63,7 @@ impl Code {
             Self::Fenced => "fenced",
             Self::Cancelled => "cancelled",
             Self::Unavailable => "unavailable",
+            Self::StorageFull => "storage-full",
             Self::Internal => "internal",
         }
     }

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_operator_has_no_way_to_a_tenants_data() {
-        let may: Vec<Action> = Action::ALL.into_iter().filter(|a| authorize(&caller(Role::Operator), *a).is_ok()).collect();
+        let may: Vec<Action> =
+            Action::ALL.into_iter().filter(|a| authorize(&caller(Role::Operator), *a).is_ok()).collect();
         let wanted =
             [Action::CreateTenant, Action::ListTenants, Action::SetCeiling, Action::ReadCeiling, Action::ManageKeys];
         assert_eq!(may, wanted);
@@ -153,6 +154,9 @@ mod tests {
     #[test]
     fn a_refusal_says_what_it_takes() {
         let denied = authorize(&caller(Role::Viewer), Action::PushAgent).unwrap_err();
-        assert_eq!(denied.to_string(), "a key of the role `viewer` may not push an agent: that takes `admin` or `author`");
+        assert_eq!(
+            denied.to_string(),
+            "a key of the role `viewer` may not push an agent: that takes `admin` or `author`"
+        );
     }
 }

@@ -112,7 +112,10 @@ pub enum AdmitError {
         /// For people.
         message: String,
     },
-    /// The host could not: no room on disk, the compiler did not start.
+    /// There is no room for it on disk.
+    #[error("there is no room on disk for the component")]
+    Full,
+    /// The host could not: the compiler did not start.
     #[error("{message}")]
     Failed {
         /// For the operator.

@@ -30,6 +30,14 @@ pub enum Compiler {
     InProcess,
 }
 
+/// How the child says that there is no room for the artifact.
+const NO_ROOM: i32 = 6;
+
+/// Whether a file could not be written for lack of room.
+pub(crate) fn is_full(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 #[derive(Serialize, Deserialize)]
 enum Answer {
     Compiled(Found),
@@ -39,6 +47,8 @@ enum Answer {
 /// How a compilation ended badly.
 pub(crate) enum CompileError {
     Refused(Refused),
+    /// There is no room for the artifact.
+    Full,
     /// The host's own trouble.
     Failed(String),
 }
@@ -57,7 +67,7 @@ impl Compiler {
                 tokio::task::spawn_blocking(move || work(&wasm, &artifact))
                     .await
                     .map_err(|e| CompileError::Failed(format!("the compiler panicked: {e}")))?
-                    .map_err(|e| CompileError::Failed(e.to_string()))?
+                    .map_err(|e| if is_full(&e) { CompileError::Full } else { CompileError::Failed(e.to_string()) })?
             }
             Self::Child { exe, args } => in_child(exe, args, wasm, artifact, limits).await?,
         };
@@ -101,12 +111,19 @@ async fn in_child(
     if output.status.success() {
         return serde_json::from_slice(&output.stdout).map_err(|e| failed("the compiler's answer is no JSON", &e));
     }
+    match output.status.code() {
+        Some(NO_ROOM) => return Err(CompileError::Full),
+        // A panic: of the compiler itself, or because it got no memory for a thread.
+        Some(101) => return Err(too_costly("broke the compiler")),
+        _ => {}
+    }
     use std::os::unix::process::ExitStatusExt as _;
     match output.status.signal() {
         // Out of memory the allocator aborts; out of CPU time the kernel sends XCPU, then KILL.
         Some(signal) if signal == Signal::XCPU.as_raw() || signal == Signal::KILL.as_raw() => {
             Err(too_costly(&format!("took more than {:?} of CPU time, or more memory than there is", limits.cpu)))
         }
+        Some(signal) if signal == Signal::XFSZ.as_raw() => Err(too_costly("gave more than 1 GiB of code")),
         Some(signal) if signal == Signal::ABORT.as_raw() || signal == Signal::SEGV.as_raw() => {
             Err(too_costly(&format!("took more than {} bytes of memory", limits.memory)))
         }
@@ -133,7 +150,11 @@ pub fn compile_worker(args: &[OsString]) -> ExitCode {
     if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
         return ExitCode::from(3);
     }
-    let Ok(answer) = work(Path::new(wasm), Path::new(artifact)) else { return ExitCode::from(4) };
+    let answer = match work(Path::new(wasm), Path::new(artifact)) {
+        Ok(answer) => answer,
+        Err(e) if is_full(&e) => return ExitCode::from(NO_ROOM as u8),
+        Err(_) => return ExitCode::from(4),
+    };
     match serde_json::to_writer(std::io::stdout(), &answer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(5),

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use crate::compile::{CompileError, Compiler, patience};
+use crate::compile::{CompileError, Compiler, is_full, patience};
 use crate::guest::Guest;
 use crate::inspect::{self, Found, Refused};
 use crate::{CompileLimits, SandboxConfig, StartError, host};
@@ -88,8 +88,7 @@ impl Shelf {
                 .map_err(|source| StartError::Directory { path: path.clone(), source })?;
         }
         let mut linker = Linker::new(&engine);
-        host::link(&mut linker)
-            .map_err(|e| StartError::Engine { slots: config.slots, reason: format!("{e:#}") })?;
+        host::link(&mut linker).map_err(|e| StartError::Engine { slots: config.slots, reason: format!("{e:#}") })?;
         let entries = NonZeroUsize::new(65_536).unwrap_or(NonZeroUsize::MIN);
         let cache = Cache { loaded: lru::LruCache::new(entries), bytes: 0, bound: config.cache_bytes };
         Ok(Self {
@@ -126,6 +125,7 @@ impl Shelf {
             // Another wasmtime wrote the artifact, or somebody removed it: it is made again.
             self.compile(&wasm, &artifact).await.map_err(|e| match e {
                 AdmitError::Refused { message, .. } | AdmitError::Failed { message } => LoadError::Failed(message),
+                AdmitError::Full => LoadError::Failed(e.to_string()),
             })?;
         }
         let loaded = self.deserialize(&artifact).map_err(|e| LoadError::Failed(e.message))?;
@@ -181,6 +181,7 @@ impl Shelf {
                 drop(tokio::fs::remove_file(&aside).await);
                 Err(match e {
                     CompileError::Refused(why) => refused(why),
+                    CompileError::Full => AdmitError::Full,
                     CompileError::Failed(message) => AdmitError::Failed { message },
                 })
             }
@@ -273,12 +274,7 @@ impl Cache {
 }
 
 fn inspection(digest: Digest, found: Found) -> Inspection {
-    Inspection {
-        digest,
-        exports: found.exports,
-        imports: found.imports,
-        manifest: found.manifest.map(Bytes::from),
-    }
+    Inspection { digest, exports: found.exports, imports: found.imports, manifest: found.manifest.map(Bytes::from) }
 }
 
 fn refused(why: Refused) -> AdmitError {
@@ -298,6 +294,9 @@ fn refused(why: Refused) -> AdmitError {
 }
 
 fn failed(what: &str, e: &std::io::Error) -> AdmitError {
+    if is_full(e) {
+        return AdmitError::Full;
+    }
     AdmitError::Failed { message: format!("{what}: {e}") }
 }
 

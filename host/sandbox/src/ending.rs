@@ -16,7 +16,12 @@ use crate::limits::{Breach, MAX_HANDLES, MAX_RANDOM};
 pub(crate) struct Stopped;
 
 /// A call that did not return.
-pub(crate) fn of(error: &wasmtime::Error, guest: Option<&Guest>, limits: &ltmc_model::limits::Limits, stderr: &[u8]) -> Failure {
+pub(crate) fn of(
+    error: &wasmtime::Error,
+    guest: Option<&Guest>,
+    limits: &ltmc_model::limits::Limits,
+    stderr: &[u8],
+) -> Failure {
     if let Some(failure) = guest.and_then(|guest| guest.stopped.clone()) {
         return failure;
     }
@@ -36,7 +41,10 @@ pub(crate) fn of(error: &wasmtime::Error, guest: Option<&Guest>, limits: &ltmc_m
     let text = format!("{error:#}");
     if text.contains("too much data is being copied") {
         let limit = limits.output;
-        return Failure::new(Code::LimitOutput, format!("it passed more in one piece than its output limit, {limit} bytes"));
+        return Failure::new(
+            Code::LimitOutput,
+            format!("it passed more in one piece than its output limit, {limit} bytes"),
+        );
     }
     if text.contains("exceeds limit") {
         return Failure::new(Code::LimitResources, format!("it asked for more than {MAX_RANDOM} random bytes at once"));

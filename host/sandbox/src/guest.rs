@@ -231,4 +231,3 @@ impl AsyncWrite for Output {
         Poll::Ready(Ok(()))
     }
 }
-

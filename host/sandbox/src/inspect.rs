@@ -60,7 +60,10 @@ pub(crate) fn preamble(wasm: &[u8]) -> Result<(), Refused> {
 pub(crate) fn look(wasm: &[u8]) -> Result<Found, Refused> {
     preamble(wasm)?;
     let malformed = |e: wasmparser::BinaryReaderError| {
-        Refused::new("malformed", format!("the component is damaged or cut off at byte {}: {}", e.offset(), e.message()))
+        Refused::new(
+            "malformed",
+            format!("the component is damaged or cut off at byte {}: {}", e.offset(), e.message()),
+        )
     };
     let mut found = Found { exports: Vec::new(), imports: Vec::new(), manifest: None };
     let mut depth = 0_u32;

@@ -88,11 +88,7 @@ impl SandboxConfig {
             queue_deadline: Duration::from_secs(5),
             queue_length: 4_096,
             max_component: 64 << 20,
-            compile: CompileLimits {
-                memory: 4 << 30,
-                cpu: Duration::from_secs(120),
-                wall: Duration::from_secs(120),
-            },
+            compile: CompileLimits { memory: 4 << 30, cpu: Duration::from_secs(120), wall: Duration::from_secs(120) },
         }
     }
 }

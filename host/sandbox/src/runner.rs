@@ -103,10 +103,9 @@ async fn call(
         Ok(Called::Output(payload)) => bounded(payload, job.limits.output).map(Outcome::Output),
         Ok(Called::Refused(failure)) => Err(agents_own(failure)),
         Ok(Called::Violations(found)) => Ok(Outcome::Violations(found)),
-        Ok(Called::Exited(0)) => Ok(Outcome::Output(Payload {
-            content_type: command_content_type(job).to_owned(),
-            bytes: stdout.finish(),
-        })),
+        Ok(Called::Exited(0)) => {
+            Ok(Outcome::Output(Payload { content_type: command_content_type(job).to_owned(), bytes: stdout.finish() }))
+        }
         Ok(Called::Exited(status)) => {
             let said = String::from_utf8_lossy(&said);
             let message = format!("exit status {status}: {}", said.trim());
@@ -135,8 +134,7 @@ async fn execute(
     function: &wasmtime::component::ComponentExportIndex,
     job: &Job,
 ) -> wasmtime::Result<Called> {
-    let execute =
-        instance.get_typed_func::<(WitTask,), (Result<WitPayload, WitFailure>,)>(&mut *store, function)?;
+    let execute = instance.get_typed_func::<(WitTask,), (Result<WitPayload, WitFailure>,)>(&mut *store, function)?;
     let (result,) = execute.call_async(store, (WitTask::of(job),)).await?;
     Ok(match result {
         Ok(payload) => Called::Output(payload),

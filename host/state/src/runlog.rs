@@ -49,12 +49,15 @@ struct Ahead {
     staged: Vec<Entry>,
 }
 
+/// An append on its way.
+type InFlight = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
 /// The journal's end, as far as it is written or in flight.
 struct Tail {
     row: Run,
     previous: Option<Epoch>,
     idempotency: Option<IdempotencyKey>,
-    in_flight: Option<Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>>,
+    in_flight: Option<InFlight>,
     durable: bool,
     lost: bool,
 }

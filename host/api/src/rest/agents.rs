@@ -215,9 +215,8 @@ impl Upload {
             }
         }
         let component = component.ok_or_else(|| wrong_form("The form has no part `component`.").field("component"))?;
-        let manifest = manifest.map(|json| {
-            Manifest::parse(&json).map_err(|why| Problem::new("bad-manifest", why).field("manifest"))
-        });
+        let manifest = manifest
+            .map(|json| Manifest::parse(&json).map_err(|why| Problem::new("bad-manifest", why).field("manifest")));
         Ok(Self { component, manifest: manifest.transpose()?, _held: held })
     }
 }

@@ -79,12 +79,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(tenant): At<TenantId>) -
     extensions(("x-ltmc-role" = json!(["operator"]))),
     responses((status = 200, description = "The ceiling as it now is", body = CeilingForm)),
 )]
-async fn set(
-    State(api): State<Api>,
-    By(caller): By,
-    At(tenant): At<TenantId>,
-    Json(ceiling): Json<Ceiling>,
-) -> Answer {
+async fn set(State(api): State<Api>, By(caller): By, At(tenant): At<TenantId>, Json(ceiling): Json<Ceiling>) -> Answer {
     api.access.set_ceiling(&caller, &tenant, ceiling.clone()).await?;
     Ok(axum::Json(ceiling).into_response())
 }

@@ -82,7 +82,8 @@ async fn events(
     let watch = api.runs.watch(&caller, run).await?;
     let seat = api.watchers.sit(&caller.tenant)?;
     let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
-    let reader = Reader { api, caller, run, after: Seq(after), watch, closing, until: Instant::now() + LONGEST, _seat: seat };
+    let reader =
+        Reader { api, caller, run, after: Seq(after), watch, closing, until: Instant::now() + LONGEST, _seat: seat };
     let stream = Sse::new(reader.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here"));
     Ok(stream.into_response())
 }

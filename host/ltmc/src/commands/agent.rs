@@ -80,8 +80,10 @@ pub(crate) fn print(agent: &Value) {
         line(field, &texts(agent, field));
     }
     if let Some(limits) = agent.get("limits").and_then(Value::as_object) {
-        let limits: Vec<String> =
-            limits.iter().map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
+        let limits: Vec<String> = limits
+            .iter()
+            .map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+            .collect();
         line("limits", &limits.join(", "));
     }
 }

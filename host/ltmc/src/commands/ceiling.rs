@@ -90,7 +90,8 @@ pub(crate) fn print(ceiling: &Value) {
     ui::line(format!("capabilities {}", texts(ceiling, "capabilities")));
     for limit in ["memory", "cpu", "wall", "output"] {
         let value = ceiling.get("limits").and_then(|l| l.get(limit));
-        let value = value.map_or("(the host's default)".into(), |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+        let value =
+            value.map_or("(the host's default)".into(), |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
         ui::line(format!("{limit:<12} {value}"));
     }
     ui::line(format!("concurrency  {}", ceiling.get("concurrency").unwrap_or(&Value::Null)));

@@ -28,9 +28,9 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let mut config = context.loaded.config.clone();
     config.sandbox.slots = 1;
     let sandbox = Sandbox::new(wire::sandbox_config(&config, dir.path().into())?)?;
-    let found = sandbox.admit(bytes.into()).await.map_err(|error| match error {
-        AdmitError::Refused { code, message } => Problem::new(Exit::Failed, code, format!("{message} [{code}]")),
-        AdmitError::Failed { message } => Problem::failed(message),
+    let found = sandbox.admit(bytes.into()).await.map_err(|error| match &error {
+        AdmitError::Refused { code, message } => Problem::new(Exit::Failed, *code, format!("{message} [{code}]")),
+        AdmitError::Full | AdmitError::Failed { .. } => Problem::failed(error.to_string()),
     })?;
     let manifest = match &found.manifest {
         Some(json) => Manifest::parse(json).map_err(|why| {

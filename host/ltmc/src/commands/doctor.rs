@@ -56,7 +56,10 @@ pub(crate) async fn run(_args: Args, context: Context) -> anyhow::Result<()> {
     }
     match wrong {
         0 => Ok(()),
-        n => Err(Problem::new(Exit::Failed, "unwell", format!("{n} of {} things are wrong [unwell]", findings.len())).into()),
+        n => {
+            Err(Problem::new(Exit::Failed, "unwell", format!("{n} of {} things are wrong [unwell]", findings.len()))
+                .into())
+        }
     }
 }
 
@@ -67,7 +70,9 @@ fn bad(found: impl Into<String>, help: impl Into<String>) -> Result<String, (Str
 fn directory(data: &Path) -> Finding {
     let shown = data.display();
     let how = match std::fs::metadata(data) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(format!("{shown} is not there yet; `ltmc serve` makes it")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(format!("{shown} is not there yet; `ltmc serve` makes it"))
+        }
         Err(e) => bad(format!("{shown}: {e}"), "use the user who owns it, or name another with --data"),
         Ok(found) if !found.is_dir() => bad(format!("{shown} is a file"), "name a directory with --data"),
         Ok(found) if found.permissions().mode() & 0o077 != 0 => {
@@ -98,13 +103,18 @@ async fn record(data: &Path) -> Finding {
 fn credentials(data: &Path) -> Finding {
     let path = data.join(credentials::FILE);
     let how = match (std::fs::metadata(&path), credentials::Credentials::read(data)) {
-        (Err(e), _) if e.kind() == std::io::ErrorKind::NotFound => Ok("none yet; the first start of a host writes them".into()),
+        (Err(e), _) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok("none yet; the first start of a host writes them".into())
+        }
         (Err(e), _) => bad(format!("{}: {e}", path.display()), "use the user who started the host"),
         (Ok(_), Err(e)) => bad(format!("{e:#}"), "mend the file, or make a new key with `ltmc key create`"),
-        (Ok(found), _) if found.permissions().mode() & 0o077 != 0 => {
-            bad(format!("{} can be read by others", path.display()), format!("chmod 600 {}, and revoke its keys", path.display()))
+        (Ok(found), _) if found.permissions().mode() & 0o077 != 0 => bad(
+            format!("{} can be read by others", path.display()),
+            format!("chmod 600 {}, and revoke its keys", path.display()),
+        ),
+        (Ok(_), Ok(found)) => {
+            Ok(format!("keys of {}", found.iter().flat_map(|c| c.names()).collect::<Vec<_>>().join(", ")))
         }
-        (Ok(_), Ok(found)) => Ok(format!("keys of {}", found.iter().flat_map(|c| c.names()).collect::<Vec<_>>().join(", "))),
     };
     Finding { what: "credentials", how }
 }
@@ -118,7 +128,10 @@ async fn host(config: &Config, context: &Context, running: bool) -> Finding {
     let how = match ready.await {
         Some(answer) if answer.status().is_success() => Ok(format!("{url} is ready")),
         Some(answer) => bad(format!("{url} answers {}", answer.status()), "its log says why"),
-        None if running => bad(format!("a host has the data directory, and {url} does not answer"), "look at its log, or for another --listen"),
+        None if running => bad(
+            format!("a host has the data directory, and {url} does not answer"),
+            "look at its log, or for another --listen",
+        ),
         None => match TcpListener::bind(config.listen) {
             Ok(_) => Ok(format!("none is running; {} is free", config.listen)),
             Err(e) => bad(format!("{}: {e}", config.listen), "choose another port with --listen"),
@@ -135,7 +148,11 @@ fn space(data: &Path) -> Finding {
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let shown = bytesize::ByteSize(free);
-            if free < LOW { bad(format!("{shown} free"), "make room: the record grows with every run") } else { Ok(format!("{shown} free")) }
+            if free < LOW {
+                bad(format!("{shown} free"), "make room: the record grows with every run")
+            } else {
+                Ok(format!("{shown} free"))
+            }
         }
     };
     Finding { what: "disk", how }
@@ -145,7 +162,10 @@ fn files(config: &Config) -> Finding {
     let wanted = config.limits.connections as u64 + 256;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let how = if limit < wanted {
-        bad(format!("{limit} open files are allowed, {} connections take {wanted}", config.limits.connections), format!("ulimit -n {wanted}, or a lower limits.connections"))
+        bad(
+            format!("{limit} open files are allowed, {} connections take {wanted}", config.limits.connections),
+            format!("ulimit -n {wanted}, or a lower limits.connections"),
+        )
     } else {
         Ok(format!("{limit} open files are allowed"))
     };
@@ -155,7 +175,10 @@ fn files(config: &Config) -> Finding {
 fn toolchain() -> Finding {
     let how = match Toolchain::find() {
         Some(found) => Ok(format!("guests are compiled by {}", found.describe())),
-        None => bad("guests cannot be compiled here (a host needs none)", "rustup target add wasm32-wasip2; `ltmc build` tries the rest"),
+        None => bad(
+            "guests cannot be compiled here (a host needs none)",
+            "rustup target add wasm32-wasip2; `ltmc build` tries the rest",
+        ),
     };
     Finding { what: "toolchain", how }
 }

@@ -95,11 +95,13 @@ async fn push(client: &Client, file: &std::path::Path, as_json: bool) -> anyhow:
     // The name is in the document, so it is read here as well as on the host.
     let document = Document::parse(&source, None).map_err(|faults| {
         let mut problem = Problem::new(Exit::Failed, "bad-workflow", format!("{shown} is not right [bad-workflow]"));
-        let place = |fault: &ltmc_model::workflow::Fault| format!("{shown}:{}:{}", fault.place.line, fault.place.column);
+        let place =
+            |fault: &ltmc_model::workflow::Fault| format!("{shown}:{}:{}", fault.place.line, fault.place.column);
         problem.details = faults.0.iter().map(|fault| format!("{}: {}", place(fault), fault.message)).collect();
         problem
     })?;
-    let request = client.request(Method::PUT, &path(&document.name)).header(CONTENT_TYPE, "application/yaml").body(source);
+    let request =
+        client.request(Method::PUT, &path(&document.name)).header(CONTENT_TYPE, "application/yaml").body(source);
     let answer = client.send(request).await?;
     if as_json {
         ui::json(&answer.json()?);
@@ -128,7 +130,9 @@ async fn start(client: &Client, args: Run, as_json: bool) -> anyhow::Result<()> 
         let code = text(&error, "code");
         let step = error.get("step").and_then(Value::as_str).map(|step| format!("step {step}: ")).unwrap_or_default();
         let message = format!("{step}{} [{code}]", ui::clean(text(&error, "message")));
-        return Err(Problem::new(Exit::Failed, code, message).help(format!("`ltmc runs show {id}` shows what happened")).into());
+        return Err(Problem::new(Exit::Failed, code, message)
+            .help(format!("`ltmc runs show {id}` shows what happened"))
+            .into());
     }
     if !as_json {
         let payload: ltmc_model::Payload = serde_json::from_value(output.unwrap_or_default())?;

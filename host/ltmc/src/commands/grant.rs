@@ -48,7 +48,9 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         Command::Set { agent, capabilities } => set(&client, &agent, &capabilities).await?,
         Command::Add { agent, capabilities } => {
             let mut grants = of(&client, &agent).await?;
-            grants.extend(capabilities.iter().map(ToString::to_string).filter(|c| !grants.contains(c)).collect::<Vec<_>>());
+            grants.extend(
+                capabilities.iter().map(ToString::to_string).filter(|c| !grants.contains(c)).collect::<Vec<_>>(),
+            );
             let grants = grants.iter().map(|g| g.parse()).collect::<Result<Vec<Capability>, _>>()?;
             set(&client, &agent, &grants).await?
         }

@@ -120,7 +120,10 @@ fn keep(context: &Context, name: &str, key: &str) -> anyhow::Result<()> {
     let credentials = Credentials::read(data)?.unwrap_or_default().with(name, key);
     std::fs::create_dir_all(data)?;
     credentials.write(data)?;
-    ui::note(format!("Kept in {} as [{name}]: choose it with --as {name}.", data.join(crate::credentials::FILE).display()));
+    ui::note(format!(
+        "Kept in {} as [{name}]: choose it with --as {name}.",
+        data.join(crate::credentials::FILE).display()
+    ));
     Ok(())
 }
 

@@ -39,7 +39,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         format!("cd {dir}"),
         "cargo test                 # natively".into(),
         "ltmc build                 # to a component".into(),
-        format!("echo Ada | ltmc run target/ltmc/{}.wasm --grant 'memory:read:agent' --grant 'memory:write:agent'", args.name),
+        format!(
+            "echo Ada | ltmc run target/ltmc/{}.wasm --grant 'memory:read:agent' --grant 'memory:write:agent'",
+            args.name
+        ),
     ] {
         ui::note(format!("  {line}"));
     }

@@ -75,7 +75,8 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let new = pushed.status == reqwest::StatusCode::CREATED;
     let mut shown = pushed.json()?;
     if !args.grant.is_empty() {
-        let asks: Vec<Capability> = shown.get("asks").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let asks: Vec<Capability> =
+            shown.get("asks").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
         let mut grants: Vec<Capability> = Grant::resolve(&args.grant, &asks);
         for granted in grant::of(&client, &name).await? {
             let granted: Capability = granted.parse()?;

@@ -90,7 +90,9 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         Err(failure) => {
             let code = failure.code.as_str();
             let own = failure.agent_code.map(|own| format!(" ({own})")).unwrap_or_default();
-            return Err(Problem::new(Exit::Failed, code, format!("{}{own} [{code}]", ui::clean(&failure.message))).into());
+            return Err(
+                Problem::new(Exit::Failed, code, format!("{}{own} [{code}]", ui::clean(&failure.message))).into()
+            );
         }
     }
     Ok(())

@@ -149,7 +149,11 @@ fn show(run: &Value) {
     let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
     ui::line(format!("{}  {}  {}", style(what).bold(), coloured(text(run, "state")), text(run, "id")));
     let ended = text(run, "ended_at");
-    ui::line(format!("began {}{}", text(run, "created_at"), if ended.is_empty() { String::new() } else { format!(", ended {ended}") }));
+    ui::line(format!(
+        "began {}{}",
+        text(run, "created_at"),
+        if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
+    ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
     for step in run["steps"].as_array().into_iter().flatten() {
         let depth = text(step, "path").matches('/').count();

@@ -66,7 +66,11 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         async move {
             match runs.recover().await {
                 Ok(recovered) if recovered.resumed + recovered.left > 0 => {
-                    tracing::info!(resumed = recovered.resumed, left = recovered.left, "runs of before were taken up again");
+                    tracing::info!(
+                        resumed = recovered.resumed,
+                        left = recovered.left,
+                        "runs of before were taken up again"
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, "runs of before could not be looked up"),
@@ -111,7 +115,9 @@ fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = (
         once().await;
         shutdown.cancel();
         once().await;
-        tracing::warn!("told to stop a second time: ending at once; the record is whole, and runs go on at the next start");
+        tracing::warn!(
+            "told to stop a second time: ending at once; the record is whole, and runs go on at the next start"
+        );
         std::process::exit(1);
     })
 }

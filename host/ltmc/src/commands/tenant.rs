@@ -30,7 +30,9 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             if context.json {
                 ui::json(&made);
             } else {
-                ui::note(format!("Made the tenant {name}. Its first key: ltmc key create --tenant {name} --role admin"));
+                ui::note(format!(
+                    "Made the tenant {name}. Its first key: ltmc key create --tenant {name} --role admin"
+                ));
             }
         }
         Command::List => {

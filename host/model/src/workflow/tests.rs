@@ -160,7 +160,12 @@ fn bombs_are_refused_before_they_go_off() {
     ] {
         let t = std::time::Instant::now();
         let f = faults(&source);
-        eprintln!("{:?} {} {:?}", t.elapsed(), &source[..20], f.first().map(|f| f.chars().take(150).collect::<String>()));
+        eprintln!(
+            "{:?} {} {:?}",
+            t.elapsed(),
+            &source[..20],
+            f.first().map(|f| f.chars().take(150).collect::<String>())
+        );
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }

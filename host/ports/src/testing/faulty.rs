@@ -39,12 +39,7 @@ pub struct Faulty<J> {
 impl<J> Faulty<J> {
     /// With these faults, by the number of the append.
     pub fn new(inner: J, faults: impl IntoIterator<Item = (u64, Fault)>) -> Self {
-        Self {
-            inner,
-            faults: faults.into_iter().collect(),
-            appends: AtomicU64::new(0),
-            dead: AtomicBool::new(false),
-        }
+        Self { inner, faults: faults.into_iter().collect(), appends: AtomicU64::new(0), dead: AtomicBool::new(false) }
     }
 
     /// How many appends were asked for so far, failed ones included.

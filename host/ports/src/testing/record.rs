@@ -13,9 +13,7 @@ use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{
-    AgentName, Capability, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName,
-};
+use ltmc_model::{AgentName, Capability, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
@@ -62,7 +60,19 @@ impl MemoryRecord {
         self.replay(&self.lock().log)
     }
 
+    /// Loses here and now what a crash would, and lives on: lazy appends that never reached the disk.
+    pub fn lose(&self) {
+        let mut inner = self.lock();
+        let Inner { log, durable, .. } = &*inner;
+        *inner = Self::made_of(&log[..*durable]);
+    }
+
     fn replay(&self, log: &[Op]) -> Arc<Self> {
+        let revision = AtomicU64::new(self.revision.load(Ordering::SeqCst));
+        Arc::new(Self { inner: Mutex::new(Self::made_of(log)), revision })
+    }
+
+    fn made_of(log: &[Op]) -> Inner {
         let mut tables = Tables::default();
         for op in log {
             match op {
@@ -71,9 +81,7 @@ impl MemoryRecord {
             }
             .expect("what was appended once can be appended again");
         }
-        let inner = Inner { tables, log: log.to_vec(), durable: log.len() };
-        let revision = AtomicU64::new(self.revision.load(Ordering::SeqCst));
-        Arc::new(Self { inner: Mutex::new(inner), revision })
+        Inner { tables, log: log.to_vec(), durable: log.len() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -129,8 +137,7 @@ impl ReadJournal for MemoryRecord {
     }
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
-        let mut runs: Vec<Run> =
-            self.lock().tables.runs.values().filter(|run| !run.state.is_over()).cloned().collect();
+        let mut runs: Vec<Run> = self.lock().tables.runs.values().filter(|run| !run.state.is_over()).cloned().collect();
         runs.sort_by(|a, b| (a.id, &a.tenant).cmp(&(b.id, &b.tenant)));
         if let Some((tenant, id)) = after {
             runs.retain(|run| (run.id, &run.tenant) > (id, &tenant));
@@ -157,8 +164,8 @@ impl ReadJournal for MemoryRecord {
             let mut chain = Chain::default();
             let broken = links.iter().find(|(run, seq, link)| {
                 let entry = inner.tables.journal.get(&(tenant.clone(), *run)).and_then(|j| j.get(seq.0 as usize - 1));
-                let whole = entry
-                    .is_some_and(|entry| chain.link(tenant, *run, *seq, &Digest::of(&entry.to_bytes())) == *link);
+                let whole =
+                    entry.is_some_and(|entry| chain.link(tenant, *run, *seq, &Digest::of(&entry.to_bytes())) == *link);
                 audit.verified += u64::from(whole);
                 !whole
             });

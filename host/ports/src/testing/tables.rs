@@ -16,13 +16,16 @@ use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
 use crate::{Kind, StoreError};
 
+/// An entry's hash, and whose it is.
+type PlacedLink = (RunId, Seq, Link);
+
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
     pub(super) memory: BTreeMap<(TenantId, Drawer, String), Item>,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
-    pub(super) links: BTreeMap<TenantId, (Chain, Vec<(RunId, Seq, Link)>)>,
+    pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
     pub(super) ceilings: BTreeMap<TenantId, Ceiling>,
     pub(super) keys: BTreeMap<KeyId, Key>,

@@ -75,15 +75,7 @@ impl Batch {
         self.sql.push(';');
         for row in &mut taken {
             let frames = std::mem::take(&mut row.frames);
-            bind!(
-                self,
-                row.tenant.to_string(),
-                blob(row.run),
-                int(row.first),
-                int(row.last),
-                int(row.place),
-                frames
-            );
+            bind!(self, row.tenant.to_string(), blob(row.run), int(row.first), int(row.last), int(row.place), frames);
         }
     }
 
@@ -95,7 +87,8 @@ impl Batch {
     }
 
     pub(crate) fn runs(&mut self, runs: &[&Run]) {
-        let head = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq)";
+        let head =
+            "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq)";
         let tail = "on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
                     epoch = excluded.epoch, seq = excluded.seq";
         self.rows(head, 11, tail, runs, |batch, run| {
@@ -159,7 +152,14 @@ impl Batch {
     pub(crate) fn idempotency(&mut self, keys: &[(&TenantId, &IdempotencyKey)]) {
         let head = "insert into idempotency (tenant, key, request, run, expires_at)";
         self.rows(head, 5, "", keys, |batch, (tenant, key)| {
-            bind!(batch, tenant.to_string(), key.key.clone(), key.request.0.to_vec(), blob(key.run), time(key.expires_at));
+            bind!(
+                batch,
+                tenant.to_string(),
+                key.key.clone(),
+                key.request.0.to_vec(),
+                blob(key.run),
+                time(key.expires_at)
+            );
         });
     }
 

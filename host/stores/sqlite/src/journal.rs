@@ -115,9 +115,8 @@ impl ReadJournal for Record {
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
         const OP: &str = "journal.unfinished";
-        let sql = format!(
-            "select {COLUMNS} from runs where state < 3 and (id, tenant) > (?, ?) order by id, tenant limit ?"
-        );
+        let sql =
+            format!("select {COLUMNS} from runs where state < 3 and (id, tenant) > (?, ?) order by id, tenant limit ?");
         let (id, tenant) = match &after {
             Some((tenant, run)) => (blob(*run), tenant.to_string()),
             None => (Vec::new(), String::new()),
@@ -134,7 +133,6 @@ impl ReadJournal for Record {
         now: Timestamp,
     ) -> Result<Option<IdempotencyKey>, StoreError> {
         const OP: &str = "journal.idempotent";
-        self.writing.sweep(now);
         let sql = "select request, run, expires_at from idempotency where tenant = ? and key = ? and expires_at > ?";
         let row = sqlx::query(sql).bind(tenant.as_str()).bind(key.to_owned()).bind(time(now));
         let Some(row) = row.fetch_optional(&self.readers).await.map_err(|e| store(OP, e))? else { return Ok(None) };
@@ -148,7 +146,9 @@ impl ReadJournal for Record {
     }
 
     async fn verify(&self) -> Result<Audit, StoreError> {
-        verify::walk(&self.readers).await.map_err(|e| store("journal.verify", e))
+        const OP: &str = "journal.verify";
+        let connection = self.aside().await.map_err(|e| store(OP, e))?;
+        verify::walk(connection).await.map_err(|e| store(OP, e))
     }
 }
 

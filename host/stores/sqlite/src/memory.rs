@@ -51,7 +51,6 @@ impl ReadMemory for Record {
         now: Timestamp,
     ) -> Result<Page, StoreError> {
         const OP: &str = "memory.list";
-        self.writing.sweep(now);
         let limit = limit.max(1) as usize;
         let mut page = Page::default();
         let mut bytes = 0;
@@ -79,11 +78,11 @@ impl ReadMemory for Record {
                     return Ok(page);
                 }
                 bytes += item.value.len();
-                if page.items.len() >= limit || bytes > PAGE_BYTES {
-                    if let Some(last) = page.items.last() {
-                        page.next = Some(last.key.clone());
-                        return Ok(page);
-                    }
+                if (page.items.len() >= limit || bytes > PAGE_BYTES)
+                    && let Some(last) = page.items.last()
+                {
+                    page.next = Some(last.key.clone());
+                    return Ok(page);
                 }
                 from = Some(item.key.clone());
                 page.items.push(item);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ltmc_ports::journal::Audit;
 use ltmc_ports::{Kind, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::MigrateError;
@@ -17,6 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _};
 
 use crate::error;
+use crate::verify;
 use crate::writer::{self, Writing};
 
 /// The database in the data directory.
@@ -83,6 +85,7 @@ pub enum OpenError {
 
 /// The record of one data directory.
 pub struct Record {
+    path: PathBuf,
     pub(crate) readers: SqlitePool,
     pub(crate) writing: Writing,
     revision: AtomicU64,
@@ -113,18 +116,35 @@ impl Record {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(settings(&path).create_if_missing(false).pragma("query_only", "on"))
+            .connect_with(reading(&path))
             .await
             .map_err(|e| damaged(&path, &e))?;
         let reconnect = settings(&path).create_if_missing(false);
         let (writing, task) = writer::start(connection, reconnect, options.max_pages);
         Ok(Arc::new(Self {
+            path,
             readers,
             writing,
             revision: AtomicU64::new(u64::try_from(highest).unwrap_or(0)),
             writer: tokio::sync::Mutex::new(Some(task)),
             _lock: lock,
         }))
+    }
+
+    /// Walks the chains of the record in `dir` without owning it: it changes nothing, and a host may run on it meanwhile.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn audit(dir: &Path) -> Result<Audit, OpenError> {
+        let path = dir.join(FILE);
+        let mut connection = reading(&path).connect().await.map_err(|e| damaged(&path, &e))?;
+        let sql = "select max(version) from _sqlx_migrations";
+        let found: Option<i64> =
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.map_err(|e| damaged(&path, &e))?;
+        if let Some(found) = found.filter(|found| *found > known_schema()) {
+            return Err(OpenError::Newer { path, found, known: known_schema() });
+        }
+        verify::walk(connection).await.map_err(|e| damaged(&path, &e))
     }
 
     /// Whether it answers.
@@ -150,6 +170,11 @@ impl Record {
         self.readers.close().await;
     }
 
+    /// A connection for somebody who reads for long, beside the readers' own.
+    pub(crate) async fn aside(&self) -> Result<SqliteConnection, sqlx::Error> {
+        reading(&self.path).connect().await
+    }
+
     pub(crate) fn draw_revision(&self) -> u64 {
         self.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -168,6 +193,11 @@ fn settings(path: &Path) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", "2000")
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging()
+}
+
+/// The same, for those who only read.
+fn reading(path: &Path) -> SqliteConnectOptions {
+    settings(path).create_if_missing(false).pragma("query_only", "on")
 }
 
 /// Makes the directory and takes it for this process, for as long as the file is open.
@@ -201,13 +231,15 @@ async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
         .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let mut connection = settings(path).connect().await.map_err(|e| damaged(path, &e))?;
     MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) => {
-            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-            OpenError::Newer { path: path.to_owned(), found, known }
-        }
+        MigrateError::VersionMissing(found) => OpenError::Newer { path: path.to_owned(), found, known: known_schema() },
         other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
     })?;
     Ok(connection)
+}
+
+/// The newest schema that this version knows.
+fn known_schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 fn damaged(path: &Path, error: &sqlx::Error) -> OpenError {

@@ -1,11 +1,12 @@
 //! The walk along every tenant's chain: each entry's bytes are hashed anew and held against the hash that stands with
-//! them, and the last one against the chain's end.
+//! them, and the last one against the chain's end. It sees the record as it was when the walk began, so that a host may go
+//! on writing beside it.
 
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::{Digest, Seq, TenantId};
 use ltmc_ports::journal::{Audit, Damage};
-use sqlx::Row as _;
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Row as _};
 
 use crate::batch::int;
 use crate::frames;
@@ -14,30 +15,35 @@ use crate::journal::{fixed, number, tenant, uuid};
 /// Rows read at once.
 const ROWS: u32 = 256;
 
-pub(crate) async fn walk(readers: &SqlitePool) -> Result<Audit, sqlx::Error> {
+/// On a connection of its own, which is not used for anything else: it is left in the middle of its transaction.
+pub(crate) async fn walk(mut snapshot: SqliteConnection) -> Result<Audit, sqlx::Error> {
+    // One transaction of reads is one snapshot.
+    sqlx::query("begin").execute(&mut snapshot).await?;
     let mut audit = Audit { verified: 0, damage: Vec::new() };
     // Also tenants whose end is gone while their entries are there, and the other way round.
     let sql = "select tenant from chains union select distinct tenant from journal order by 1";
-    for row in sqlx::query(sql).fetch_all(readers).await? {
+    for row in sqlx::query(sql).fetch_all(&mut snapshot).await? {
         let name: String = row.try_get(0)?;
         match tenant(name.clone()) {
-            Ok(tenant) => chain(readers, &tenant, &mut audit).await?,
+            Ok(tenant) => chain(&mut snapshot, &tenant, &mut audit).await?,
             Err(_) => {
                 let what = format!("`{}` is no tenant's name", name.chars().take(80).collect::<String>());
                 audit.damage.push(Damage { tenant: TenantId::host(), run: None, seq: None, what });
             }
         }
     }
+    snapshot.close().await?;
     Ok(audit)
 }
 
-async fn chain(readers: &SqlitePool, tenant: &TenantId, audit: &mut Audit) -> Result<(), sqlx::Error> {
+async fn chain(snapshot: &mut SqliteConnection, tenant: &TenantId, audit: &mut Audit) -> Result<(), sqlx::Error> {
     let mut chain = Chain::default();
     let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.to_owned() };
     loop {
-        let sql = "select run, first, last, place, frames from journal where tenant = ? and place > ? order by place limit ?";
+        let sql =
+            "select run, first, last, place, frames from journal where tenant = ? and place > ? order by place limit ?";
         let query = sqlx::query(sql).bind(tenant.as_str()).bind(int(chain.length)).bind(i64::from(ROWS));
-        let rows = query.fetch_all(readers).await?;
+        let rows = query.fetch_all(&mut *snapshot).await?;
         let count = rows.len();
         for row in rows {
             let run = match uuid(row.try_get(0)?) {
@@ -47,8 +53,7 @@ async fn chain(readers: &SqlitePool, tenant: &TenantId, audit: &mut Audit) -> Re
                     return Ok(());
                 }
             };
-            let (first, last, place) =
-                (number(row.try_get(1)?), number(row.try_get(2)?), number(row.try_get(3)?));
+            let (first, last, place) = (number(row.try_get(1)?), number(row.try_get(2)?), number(row.try_get(3)?));
             let mut seq = Seq(first);
             if place != chain.length + 1 {
                 audit.damage.push(damage(Some(run), Some(seq), "entries before this one are missing"));
@@ -77,7 +82,7 @@ async fn chain(readers: &SqlitePool, tenant: &TenantId, audit: &mut Audit) -> Re
         }
     }
     let row = sqlx::query("select length, head from chains where tenant = ?").bind(tenant.as_str());
-    let end = match row.fetch_optional(readers).await? {
+    let end = match row.fetch_optional(snapshot).await? {
         Some(row) => Some(Chain { length: number(row.try_get(0)?), head: Link(fixed(row.try_get(1)?)?) }),
         None => None,
     };

@@ -44,8 +44,6 @@ pub(crate) struct Writing {
 
 enum Order {
     Write(Part),
-    /// Throws away what has expired by then.
-    Sweep(Timestamp),
     Close(oneshot::Sender<()>),
 }
 
@@ -57,6 +55,16 @@ struct Part {
     bytes: usize,
     durability: Durability,
     reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Part {
+    /// When it was made.
+    fn at(&self) -> Timestamp {
+        match &self.work {
+            Work::Append(append) => append.run.updated_at,
+            Work::Act { at, .. } => *at,
+        }
+    }
 }
 
 enum Work {
@@ -103,12 +111,6 @@ impl Writing {
         let part = Part { work, entries, bytes, durability, reply };
         self.to.send(Order::Write(part)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
-    }
-
-    /// Throws away what has expired by `now`, some time soon.
-    pub(crate) fn sweep(&self, now: Timestamp) {
-        // Whoever finds the queue full has better things to do.
-        let _ = self.to.try_send(Order::Sweep(now));
     }
 
     pub(crate) async fn close(&self) {
@@ -204,7 +206,6 @@ impl Writer {
                         bytes += part.bytes;
                         group.push(part);
                     }
-                    Some(Order::Sweep(now)) => self.sweep(now).await,
                     Some(Order::Close(done)) => {
                         close = Some(done);
                         break;
@@ -243,6 +244,7 @@ impl Writer {
     async fn group(&mut self, mut parts: Vec<Part>) {
         let begun = Instant::now();
         let count = parts.len();
+        let now = parts.iter().map(Part::at).max().unwrap_or_default();
         metrics::histogram!("ltmc_journal_group_size").record(count as f64);
         match self.commit(&mut parts).await {
             Ok(refused) => answer(parts, refused),
@@ -258,6 +260,7 @@ impl Writer {
             Err(error) => fail(parts, &error),
         }
         metrics::histogram!("ltmc_journal_commit_seconds").record(begun.elapsed());
+        self.sweep(now).await;
     }
 
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
@@ -332,11 +335,7 @@ impl Writer {
         batch.memory(&memory);
         if single && let [(tenant, key)] = keys.as_slice() {
             // Tried alone because the key is there: it may have expired.
-            let now = parts.iter().find_map(|part| match &part.work {
-                Work::Append(append) => Some(append.run.updated_at),
-                Work::Act { .. } => None,
-            });
-            batch.forget_idempotency(tenant, key, now.unwrap_or_default());
+            batch.forget_idempotency(tenant, key, parts[0].at());
         }
         batch.idempotency(&keys);
         for (tenant, at, act) in acts {
@@ -480,6 +479,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Throws away what has expired by `now`: now and then, and not all at once.
     async fn sweep(&mut self, now: Timestamp) {
         if now.since(self.swept) < SWEEP {
             return;

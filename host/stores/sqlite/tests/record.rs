@@ -51,7 +51,8 @@ async fn a_newer_versions_record_is_left_alone() {
 #[tokio::test]
 async fn what_is_no_record_is_said_to_be_none() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("record.db"), "this is no database, whatever its name says, and long enough").unwrap();
+    std::fs::write(dir.path().join("record.db"), "this is no database, whatever its name says, and long enough")
+        .unwrap();
     let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
@@ -75,7 +76,11 @@ async fn one_changed_byte_is_found_and_its_place_is_told() {
         let mut connection = raw(dir.path()).await;
         let id = run_id(2).0.as_bytes().to_vec();
         let (first, before): (i64, Vec<u8>) =
-            sqlx::query_as("select first, frames from journal where run = ? and first = 4").bind(id.clone()).fetch_one(&mut connection).await.unwrap();
+            sqlx::query_as("select first, frames from journal where run = ? and first = 4")
+                .bind(id.clone())
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
         let mut changed = before.clone();
         changed[offset] ^= 1;
         let update = "update journal set frames = ? where run = ? and first = ?";
@@ -102,7 +107,10 @@ async fn a_missing_end_is_found() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 2).await;
     let mut connection = raw(dir.path()).await;
-    sqlx::query("delete from journal where place = (select max(place) from journal)").execute(&mut connection).await.unwrap();
+    sqlx::query("delete from journal where place = (select max(place) from journal)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
     let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
     let audit = record.verify().await.unwrap();
@@ -162,7 +170,9 @@ async fn a_group_with_a_bad_part_takes_the_good_ones() {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 1..=40 {
         let record = record.clone();
-        tasks.spawn(async move { (number, record.append(Owner::new("acme", number).append(1), Durability::Lazy).await) });
+        tasks.spawn(
+            async move { (number, record.append(Owner::new("acme", number).append(1), Durability::Lazy).await) },
+        );
     }
     for (number, result) in tasks.join_all().await {
         assert_eq!(result.is_ok(), number != 1, "{number}: {result:?}");

@@ -1,0 +1,192 @@
+//! `call`: one call of an agent in this process, through the sandbox and with the crossing as its gate, each in a fresh
+//! instance; against bare wasmtime.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use ltmc_coordination::crossing::{Attempt, Crossing, Shared};
+use ltmc_coordination::{Authority, Memory};
+use ltmc_model::agent::Export;
+use ltmc_model::journal::RunStarted;
+use ltmc_model::limits::Limits;
+use ltmc_model::run::Target;
+use ltmc_model::{Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp};
+use ltmc_ports::runner::{Job, Outcome};
+use ltmc_ports::{Clock, Components as _, Runner as _};
+use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
+use ltmc_sqlite::{OpenOptions, Record};
+use ltmc_state::{RunLog, runlog};
+use serde_json::json;
+
+use crate::Plan;
+use crate::reference::{self, Bare, Task};
+use crate::report::{Goal, Line, Series, round};
+use crate::rig;
+
+/// Calls of one side before the other has its turn.
+const TURN: usize = 50;
+
+pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
+    let runtime = rig::runtime()?;
+    let scratch = rig::scratch("call")?;
+    let bare = Bare::echo()?;
+    let host = runtime.block_on(InProcess::start(scratch.path()))?;
+    let (mut typical, mut mean) = <(Both, Both)>::default();
+    // Round 0 warms both up.
+    for number in 0..=plan.rounds {
+        let (mut measured, mut reference) = (Times::default(), Times::default());
+        runtime.block_on(async {
+            for _ in 0..plan.calls.div_ceil(TURN) {
+                for _ in 0..TURN {
+                    measured.time(host.call()).await?;
+                }
+                for _ in 0..TURN {
+                    reference.time(bare.call(host.task())).await?;
+                }
+            }
+            Ok::<(), anyhow::Error>(())
+        })?;
+        if let Some(number) = number.checked_sub(1) {
+            typical.add(measured.median(), reference.median());
+            mean.add(measured.mean(), reference.mean());
+            round(number, plan.rounds, &[("host", measured.median(), "us"), ("wasmtime", reference.median(), "us")]);
+        }
+    }
+    runtime.block_on(host.record.close());
+    let line = |case: &str, both: Both| Line {
+        bench: "call",
+        case: case.to_owned(),
+        unit: "us",
+        measured: both.measured,
+        reference: Some(("bare wasmtime", both.reference)),
+        goal: Goal::AtMostTimes(1.25),
+    };
+    Ok(vec![line("echo, median", typical), line("echo, mean", mean)])
+}
+
+#[derive(Default)]
+struct Both {
+    measured: Series,
+    reference: Series,
+}
+
+impl Both {
+    fn add(&mut self, measured: f64, reference: f64) {
+        self.measured.add(measured);
+        self.reference.add(reference);
+    }
+}
+
+/// Times of single calls.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    async fn time<T>(&mut self, call: impl Future<Output = Result<T>>) -> Result<()> {
+        let begun = Instant::now();
+        call.await?;
+        self.0.push(begun.elapsed());
+        Ok(())
+    }
+
+    fn median(&mut self) -> f64 {
+        self.0.sort_unstable();
+        self.0.get(self.0.len() / 2).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    }
+
+    fn mean(&self) -> f64 {
+        self.0.iter().sum::<Duration>().as_secs_f64() * 1e6 / self.0.len() as f64
+    }
+}
+
+/// The host's inside, as far as a call without effects needs it.
+struct InProcess {
+    sandbox: Arc<Sandbox>,
+    record: Arc<Record>,
+    shared: Arc<Shared>,
+    log: Arc<RunLog>,
+    job: Job,
+}
+
+impl InProcess {
+    async fn start(dir: &std::path::Path) -> Result<Self> {
+        let record = Record::open(OpenOptions::new(dir.join("record"))).await?;
+        let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
+        let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
+        let memory = Arc::new(Memory::new(record.clone()));
+        let shared = Arc::new(Shared { authority, memory, clock: clock.clone() });
+        let tenant: TenantId = "default".parse()?;
+        let run = RunId::new(clock.now(), [7; 10]);
+        let input = Payload::json(&json!({"say": "hello", "to": ["one", "two", "three"], "times": 12}));
+        let started = started(component, input.clone(), run)?;
+        let job = Job {
+            tenant: tenant.clone(),
+            concurrency: 64,
+            component,
+            export: Export::Agent,
+            limits: Limits::default(),
+            agent: "echo".parse()?,
+            run,
+            step: StepPath::root(),
+            attempt: 1,
+            session: started.session.clone(),
+            input,
+            seed: started.seed,
+        };
+        let ports = runlog::Ports { journal: record.clone(), clock };
+        let grown = tokio::sync::watch::Sender::new(Seq(0));
+        let log = Arc::new(RunLog::fresh(ports, tenant, run, started, None, grown));
+        Ok(Self { sandbox, record, shared, log, job })
+    }
+
+    /// As the engine makes an attempt.
+    async fn call(&self) -> Result<Outcome> {
+        let attempt = Attempt {
+            log: self.log.clone(),
+            agent: self.job.agent.clone(),
+            step: self.job.step.clone(),
+            number: 1,
+            replay: Vec::new(),
+            logged: 0,
+        };
+        let crossing = Arc::new(Crossing::new(self.shared.clone(), attempt));
+        let (ended, _usage) = self.sandbox.run(self.job.clone(), crossing).await;
+        let outcome = ended.map_err(|failure| anyhow!("{}", failure.message)).context("the call failed")?;
+        ensure!(matches!(&outcome, Outcome::Output(output) if *output == self.job.input), "that is no echo");
+        Ok(outcome)
+    }
+
+    /// The same call for the reference.
+    fn task(&self) -> Task {
+        let input = &self.job.input;
+        Task::echo(reference::Payload { content_type: input.content_type.clone(), bytes: input.bytes.to_vec() })
+    }
+}
+
+fn started(component: Digest, input: Payload, run: RunId) -> Result<RunStarted> {
+    Ok(RunStarted {
+        target: Target::Agent("echo".parse()?),
+        agents: BTreeMap::from([("echo".parse()?, component)]),
+        document: None,
+        document_digest: None,
+        input,
+        session: run.to_string().parse()?,
+        by: "benchmark".parse()?,
+        seed: [7; 32],
+        traceparent: None,
+    })
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the same clock as the host's")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}

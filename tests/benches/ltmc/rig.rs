@@ -1,0 +1,60 @@
+//! What benchmarks start: directories, hosts, agents.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use ltmc_tests::Host;
+use reqwest::Method;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::report::say;
+
+/// Where results are kept: `target/bench`.
+pub(crate) fn dir() -> Result<PathBuf> {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let dir = target.parent().context("the target directory has no name")?.join("bench");
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// A directory on the target's disk, gone when it is dropped.
+pub(crate) fn scratch(name: &str) -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(dir()?)?)
+}
+
+/// One thread for everything that this program does while it measures others: it shares the cores with them.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A host with the defaults, in a directory.
+pub(crate) async fn host(dir: &TempDir) -> Result<Host> {
+    std::fs::write(dir.path().join("ltmc.toml"), "")?;
+    Host::start_in(dir.path()).await
+}
+
+/// The agent `echo`, and under other names as many more as make `count`.
+pub(crate) async fn register(host: &Host, count: usize) -> Result<()> {
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    say(format!("  {count} agents"));
+    let wasm = ltmc_tests::guest_bytes("echo")?;
+    let pushes = futures::stream::iter(1..count).map(|number| {
+        let push = (format!("echo-{number}"), wasm.clone());
+        async move {
+            let answer = host.push_bytes(&host.admin, &push.0, push.1).await?;
+            ensure!(answer.status.is_success(), "{}: {}", push.0, answer.text());
+            Ok(())
+        }
+    });
+    pushes.buffer_unordered(16).try_collect().await
+}
+
+/// A workflow.
+pub(crate) async fn workflow(host: &Host, name: &str, document: &str) -> Result<()> {
+    let request = host.request(Method::PUT, &format!("/v1/workflows/{name}"), &host.admin);
+    let answer = host.send(request.header("content-type", "application/yaml").body(document.to_owned())).await?;
+    ensure!(answer.status.is_success(), "{name}: {}", answer.text());
+    Ok(())
+}

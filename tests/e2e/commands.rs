@@ -1,0 +1,143 @@
+//! The command as people use it: an author's first agent, an operator's first tenants, and the exit codes programs see.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::Result;
+use ltmc_tests::Host;
+use serde_json::Value;
+
+/// The command, speaking to this host.
+fn ltmc(host: &Host, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(ltmc_tests::binary()?);
+    command.args(arguments).arg("--data").arg(host.data()).env_remove("LTMC_URL").env_remove("LTMC_KEY");
+    Ok(command)
+}
+
+fn done(mut command: Command) -> Result<Output> {
+    let output = command.output()?;
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))
+}
+
+/// With standard input from a file of this content.
+fn fed(mut command: Command, dir: &Path, input: &str) -> Result<Command> {
+    let path = dir.join("input");
+    std::fs::write(&path, input)?;
+    command.stdin(std::fs::File::open(path)?);
+    Ok(command)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_author_makes_tests_runs_pushes_and_calls_an_agent() -> Result<()> {
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    let (krate, binary) = (dir.path().join("hello"), ltmc_tests::binary()?);
+    let here = |arguments: &[&str]| {
+        let mut command = Command::new(&binary);
+        command.args(arguments).current_dir(dir.path());
+        command
+    };
+    done(here(&["new", "hello"]))?;
+    assert_eq!(here(&["new", "hello"]).output()?.status.code(), Some(2), "an existing crate is not overwritten");
+    assert_eq!(here(&["new", "Not-A-Name"]).output()?.status.code(), Some(2));
+
+    let mut native = Command::new("cargo");
+    native.args(["test", "--quiet"]).current_dir(&krate).env("CARGO_TARGET_DIR", dir.path().join("native"));
+    done(native)?;
+    let built = json(&done(here(&["build", "hello", "--json"]))?);
+    let wasm = built["wasm"].as_str().unwrap_or_default().to_owned();
+    let checked = text(&done(here(&["check", &wasm]))?);
+    assert!(checked.contains("memory:write:agent"), "{checked}");
+
+    let refused = fed(here(&["run", &wasm]), dir.path(), "Ada")?.output()?;
+    assert_eq!(refused.status.code(), Some(1), "without its grants it cannot greet");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("memory:"), "{said}");
+    let granted = ["run", &wasm, "--grant", "memory:read:agent", "--grant", "memory:write:agent"];
+    let ran = done(fed(here(&granted), dir.path(), "Ada")?)?;
+    assert!(text(&ran).contains("Hello, Ada! (1)"), "{}", text(&ran));
+
+    done(ltmc(&host, &["push", &wasm, "--grant", "asked"])?)?;
+    for times in 1..=2 {
+        let called = done(fed(ltmc(&host, &["call", "hello"])?, dir.path(), "Ada")?)?;
+        assert!(text(&called).contains(&format!("Hello, Ada! ({times})")), "{}", text(&called));
+    }
+    let listed = text(&done(ltmc(&host, &["runs", "list"])?)?);
+    assert!(listed.contains("completed") && listed.contains("hello"), "{listed}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_makes_tenants_keys_and_ceilings() -> Result<()> {
+    let host = Host::start().await?;
+    let operator = |arguments: &[&str]| {
+        let mut all = vec!["--as", "operator"];
+        all.extend(arguments);
+        ltmc(&host, &all)
+    };
+    for tenant in ["acme", "globex"] {
+        done(operator(&["tenant", "create", tenant])?)?;
+    }
+    let listed = text(&done(operator(&["tenant", "list"])?)?);
+    assert!(listed.contains("acme") && listed.contains("globex") && listed.contains("default"), "{listed}");
+    let key = json(&done(operator(&["key", "create", "--tenant", "acme", "--role", "admin", "--json"])?)?);
+    let key = key["key"].as_str().unwrap_or_default().to_owned();
+    assert!(key.starts_with("ltmc_"), "{key}");
+    done(operator(&["ceiling", "set", "acme", "--capability", "log", "--memory", "16MiB", "--cpu", "1s"])?)?;
+    let ceiling = text(&done(operator(&["ceiling", "show", "acme"])?)?);
+    assert!(ceiling.contains("log") && ceiling.contains("16"), "{ceiling}");
+
+    // The ceiling cuts what a tenant's own admin grants.
+    let denied = ltmc_tests::guest_bytes("denied")?;
+    let dir = tempfile::tempdir()?;
+    let wasm = dir.path().join("denied.wasm");
+    std::fs::write(&wasm, denied)?;
+    let admin = |arguments: &[&str]| {
+        let mut command = ltmc(&host, arguments)?;
+        command.env("LTMC_KEY", &key);
+        anyhow::Ok(command)
+    };
+    let wasm = wasm.to_string_lossy().into_owned();
+    done(admin(&["push", &wasm, "--name", "denied", "--grant", "log", "--grant", "memory:read:agent"])?)?;
+    let told = text(&done(fed(admin(&["call", "denied"])?, dir.path(), "x")?)?);
+    assert!(told.contains("memory:") && !told.contains("`log`"), "{told}");
+
+    let bomb = dir.path().join("memory-bomb.wasm");
+    std::fs::write(&bomb, ltmc_tests::guest_bytes("memory-bomb")?)?;
+    done(admin(&["push", &bomb.to_string_lossy(), "--name", "bomb"])?)?;
+    let ended = fed(admin(&["call", "bomb"])?, dir.path(), "x")?.output()?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("limit-memory") && said.contains("16777216"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_tell_by_the_exit_code_how_it_went() -> Result<()> {
+    let mut host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    let code = |command: Command| -> Result<Option<i32>> { Ok(fed(command, dir.path(), "x")?.output()?.status.code()) };
+    host.push(&host.admin, "panics", "panics", &[]).await?;
+    assert_eq!(code(ltmc(&host, &["runs", "list"])?)?, Some(0));
+    assert_eq!(code(ltmc(&host, &["call", "panics"])?)?, Some(1));
+    assert_eq!(code(ltmc(&host, &["call", "Not A Name"])?)?, Some(2));
+    assert_eq!(code(ltmc(&host, &["no-such-command"])?)?, Some(2));
+    let viewer = host.key("default", "viewer").await?;
+    let mut denied = ltmc(&host, &["call", "panics"])?;
+    denied.env("LTMC_KEY", viewer);
+    assert_eq!(code(denied)?, Some(4));
+    host.terminate().await?;
+    assert_eq!(code(ltmc(&host, &["runs", "list"])?)?, Some(3));
+    // Without a host these look at the directory itself.
+    assert_eq!(code(ltmc(&host, &["audit", "verify"])?)?, Some(0));
+    assert_eq!(code(ltmc(&host, &["doctor"])?)?, Some(0));
+    Ok(())
+}

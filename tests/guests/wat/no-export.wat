@@ -1,0 +1,2 @@
+;; Exports nothing that can be run.
+(component)

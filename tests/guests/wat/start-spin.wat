@@ -1,0 +1,10 @@
+;; Never gets to its export: its start function does not end.
+(component
+  (core module $guest
+    (func $start (loop $again (br $again)))
+    (start $start)
+    (func (export "run") (result i32) (i32.const 0)))
+  (core instance $guest (instantiate $guest))
+  (func $run (result (result)) (canon lift (core func $guest "run")))
+  (instance $exported (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.6" (instance $exported)))

@@ -1,0 +1,49 @@
+//! `cargo xtask bench`: benchmarks against references measured in the same run; see docs/performance.md.
+
+use anyhow::Context as _;
+
+use crate::process::{cargo, run as run_process};
+use crate::steps::{Steps, say};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which
+    #[arg(default_value = "all", value_parser = ["call", "rest", "flow", "memory", "start", "all"])]
+    name: String,
+    /// How often measured and reference take turns
+    #[arg(long, value_name = "N")]
+    rounds: Option<u16>,
+    /// A smoke test: it runs through everything, and its figures say nothing
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut steps = Steps::new(4);
+    let guests = steps.step("Guests, compiled to WebAssembly", || {
+        let dir = crate::root().join("tests/guests");
+        let built = ltmc_guest_build::build(&dir, &mut |line| say(format!("  {line}")))?;
+        let first = built.first().and_then(|one| one.wasm.parent().map(ToOwned::to_owned));
+        first.context("tests/guests built nothing")
+    })?;
+    steps.step("The host, in release", || run_process(cargo(&["build", "--release", "-p", "ltmc"])))?;
+    let bench = |rest: &[&str]| {
+        let mut command = cargo(&["bench", "-p", "ltmc-tests", "--bench", "ltmc"]);
+        command.args(rest).env("LTMC_TEST_GUESTS", &guests);
+        command.env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
+        command
+    };
+    steps.step("The benchmarks, in release", || run_process(bench(&["--no-run"])))?;
+    steps.step("Measuring", || {
+        let mut command = bench(&["--", &args.name]);
+        if let Some(rounds) = args.rounds {
+            command.args(["--rounds", &rounds.to_string()]);
+        }
+        if args.quick {
+            command.arg("--quick");
+        }
+        run_process(command)
+    })?;
+    say(format!("\n  for programs: {}/NAME.jsonl", crate::target().join("bench").display()));
+    steps.finish()
+}
