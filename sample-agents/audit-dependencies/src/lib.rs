@@ -1,97 +1,142 @@
-//! Finds what a change does to dependencies: added, removed, raised by a major version, not pinned, from git or a path.
+//! Finds what a change does to dependencies: added, removed, raised by a major version, not pinned, from git, from a
+//! path outside of the repository, over plain http.
 //!
-//! Manifests are read by their changed lines, each format by its own rules, because a diff has no whole file to parse.
-//! Lock files are summed up in one note: what matters in them follows from a manifest.
+//! Manifests and lock files are read by their changed lines, each format by its own rules, because a diff has no whole
+//! file to parse. What comes and goes is one note for a file; what a reviewer should look at has a finding of its own.
+//!
+//! To add a format: a variant of [`manifests::Format`] or an arm of [`locks::steps`], and a test.
 
-mod formats;
+mod locks;
+mod manifests;
+mod python;
 mod versions;
-
-use std::collections::BTreeMap;
 
 use findings::{Change, File, Finding, Severity};
 use ltmc::{Agent, Failure, Json, Task};
 
-use formats::{Declared, Format};
+use locks::{Package, Place, Steps};
+use manifests::{Declared, Format};
 
-const AGENT: &str = "audit-dependencies";
+/// Names that a note lists.
+const LISTED: usize = 12;
 
 /// Adds to a change what it does to dependencies.
 pub fn audit(change: &mut Change) {
-    let found: Vec<Finding> = change.files.iter().flat_map(of_file).collect();
-    change.findings.extend(found);
+    let mut found = Vec::new();
+    for file in change.files.iter().filter(|file| !file.binary && !is_fixture(file)) {
+        if let Some(format) = Format::of(file.name()) {
+            manifest(file, format, &mut found);
+        } else if let Some(steps) = locks::steps(file) {
+            lock(file, &steps, &mut found);
+        }
+    }
+    change.add(found);
 }
 
-fn of_file(file: &File) -> Vec<Finding> {
-    if formats::is_lock(file.name()) {
-        let (added, removed) = (file.added_lines().count(), file.removed_lines().count());
-        let message = format!("the lock file changes: {added} lines added, {removed} removed");
-        return vec![finding(file, "lock-file", Severity::Note, message, None, None)];
-    }
-    let Some(format) = Format::of(file.name()) else { return Vec::new() };
-    let read = |added: bool| -> BTreeMap<String, Declared> {
-        let mut all = BTreeMap::new();
-        for declared in formats::declared(file, format, added) {
-            all.insert(declared.name.clone(), declared);
-        }
-        all
-    };
-    let (before, after) = (read(false), read(true));
-    let mut found = Vec::new();
+/// What tests read, rather than what builds them.
+fn is_fixture(file: &File) -> bool {
+    file.path.split('/').any(|part| matches!(part, "fixtures" | "testdata" | "__fixtures__"))
+}
+
+fn manifest(file: &File, format: Format, found: &mut Vec<Finding>) {
+    let (before, after) = manifests::declared(file, format);
+    let mut added = Vec::new();
     for (name, new) in &after {
-        let line = Some(new.line);
         match before.get(name) {
-            None => {
-                let version = if new.version.is_empty() { String::new() } else { format!(" {}", new.version) };
-                found.push(finding(file, "added", Severity::Note, format!("dependency `{name}`{version} is added"), line, None));
-            }
-            Some(old) => {
-                if let Some((from, to)) = versions::major_step(&old.version, &new.version) {
-                    let message = format!("dependency `{name}` goes from {from} to {to}: a major version may break callers");
-                    let help = "Read its changelog for what breaks, and say in the commit what was checked.";
-                    found.push(finding(file, "major-bump", Severity::Warning, message, line, Some(help)));
+            // What Go replaces it has required before.
+            None if format == Format::Go && new.version.is_empty() => {}
+            None => added.push(new),
+            Some(old) if old.source.is_none() && new.source.is_none() => {
+                if versions::is_major_step(&old.version, &new.version, format.zero_is_unstable()) {
+                    let message = format!("`{name}` goes from `{}` to `{}`", old.version, new.version);
+                    let help = "A major version may break callers: read its changelog, and say in the commit what was checked.";
+                    found.push(warning(file, "major-bump", new.line, message).help(help));
                 }
             }
+            Some(_) => {}
         }
-        if let Some(source) = &new.source {
-            let message = format!("dependency `{name}` comes from {source}, not from a registry");
-            let help = "Pin it to a revision, or publish it: what stands there can change under you.";
-            found.push(finding(file, "unusual-source", Severity::Warning, message, line, Some(help)));
-        } else if versions::is_unpinned(&new.version) {
-            let shown = if new.version.is_empty() { "no version" } else { &new.version };
-            let message = format!("dependency `{name}` is not pinned: {shown}");
-            let help = "Name the version it was tested with.";
-            found.push(finding(file, "unpinned", Severity::Warning, message, line, Some(help)));
-        }
-        if new.plain_http {
-            let message = format!("dependency `{name}` is fetched over plain http");
-            let help = "Use https: anybody on the way can change what is fetched.";
-            found.push(finding(file, "plain-http", Severity::Error, message, line, Some(help)));
-        }
+        judge(file, format, new, found);
     }
-    for name in before.keys().filter(|name| !after.contains_key(*name)) {
-        found.push(finding(file, "removed", Severity::Note, format!("dependency `{name}` is removed"), None, None));
+    if let Some(first) = added.iter().map(|new| new.line).min() {
+        let names = added.iter().map(|new| format!("`{}`", format!("{} {}", new.name, new.version).trim_end()));
+        found.push(note(file, "added", Some(first), format!("adds {}", list(names))));
     }
-    found
+    let removed: Vec<_> = before.keys().filter(|name| !after.contains_key(*name)).collect();
+    if !removed.is_empty() {
+        let message = format!("removes {}", list(removed.iter().map(|name| format!("`{name}`"))));
+        found.push(note(file, "removed", None, message));
+    }
 }
 
-fn finding(
-    file: &File,
-    rule: &str,
-    severity: Severity,
-    message: String,
-    line: Option<u32>,
-    help: Option<&str>,
-) -> Finding {
-    Finding {
-        rule: format!("dependencies/{rule}"),
-        severity,
-        message,
-        path: file.path.clone(),
-        line,
-        end_line: None,
-        agent: AGENT.into(),
-        help: help.map(str::to_owned),
+/// What is wrong with one dependency by itself.
+fn judge(file: &File, format: Format, new: &Declared, found: &mut Vec<Finding>) {
+    let name = &new.name;
+    if let Some(source) = &new.source {
+        found.push(from_elsewhere(file, name, source, new.line));
+    } else if !new.any_version && versions::is_unpinned(&new.version, format == Format::Pyproject) {
+        let shown = if new.version.is_empty() { "no version".to_owned() } else { format!("`{}`", new.version) };
+        let message = format!("`{name}` is not pinned: {shown}");
+        found.push(warning(file, "unpinned", new.line, message).help("Name the version it was tested with."));
     }
+    if new.plain_http {
+        found.push(plain_http(file, name, new.line));
+    }
+}
+
+fn lock(file: &File, steps: &Steps, found: &mut Vec<Finding>) {
+    let changed = steps.changed.iter().map(|(_, package, place)| (package, place));
+    for ((name, _), place) in steps.added.iter().map(|(package, place)| (package, place)).chain(changed) {
+        if place.source.starts_with("http:") {
+            found.push(plain_http(file, name, place.line));
+        } else if place.source.starts_with("git+") {
+            found.push(from_elsewhere(file, name, &format!("`{}`", place.source), place.line));
+        }
+    }
+    let is_major = |(old, (_, new), _): &&(String, Package, Place)| versions::is_major_step(old, new, true);
+    let (major, minor): (Vec<_>, Vec<_>) = steps.changed.iter().partition(is_major);
+    let name = |(name, version): &Package| format!("`{name} {version}`");
+    let step = |(old, new, _): &&(String, Package, Place)| format!("{} after `{old}`", name(new));
+    let mut parts = Vec::new();
+    let mut part = |what: &str, names: Vec<String>| match names.len() {
+        0 => {}
+        // Of dozens nobody reads the names.
+        count if count > LISTED => parts.push(format!("{count} {what}")),
+        count => parts.push(format!("{count} {what} ({})", names.join(", "))),
+    };
+    part("of a higher major version", major.iter().map(step).collect());
+    part("added", steps.added.iter().map(|(package, _)| name(package)).collect());
+    part("removed", steps.removed.iter().map(name).collect());
+    part("of another version", minor.iter().map(step).collect());
+    if !parts.is_empty() {
+        found.push(note(file, "lock-file", None, format!("locked packages: {}", parts.join("; "))));
+    }
+}
+
+/// The first names, and how many more there are.
+fn list(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let first = names.take(LISTED).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
+}
+
+fn warning(file: &File, rule: &str, line: u32, message: String) -> Finding {
+    Finding::new(format!("dependencies/{rule}"), Severity::Warning, file, Some(line), message)
+}
+
+fn note(file: &File, rule: &str, line: Option<u32>, message: String) -> Finding {
+    Finding::new(format!("dependencies/{rule}"), Severity::Note, file, line, message)
+}
+
+fn from_elsewhere(file: &File, name: &str, source: &str, line: u32) -> Finding {
+    let help = "Pin it to a revision, or publish it: what stands outside of a registry can change under you.";
+    let message = format!("`{name}` comes from {source}, not from a registry");
+    warning(file, "unusual-source", line, message).help(help)
+}
+
+fn plain_http(file: &File, name: &str, line: u32) -> Finding {
+    let message = format!("`{name}` is fetched over plain http");
+    let help = "Use https: anybody on the way can change what is fetched.";
+    Finding::new("dependencies/plain-http", Severity::Error, file, Some(line), message).help(help)
 }
 
 /// Takes a [`Change`], gives it with what it does to dependencies.
@@ -104,7 +149,9 @@ impl Agent for AuditDependencies {
     type Output = Json<Change>;
 
     fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Change>, Failure> {
+        let before = change.findings.len();
         audit(&mut change);
+        ltmc::info!(found = change.findings.len() - before; "looked at {} files", change.files.len());
         Ok(Json(change))
     }
 }

@@ -1,8 +1,17 @@
 //! What the agents of a review hand each other: a change, and what they found in it.
 //!
 //! Each agent takes a [`Change`], adds its findings, and passes the rest on as it was.
+//!
+//! Invariants: what an agent adds is bounded, in number and in length, so that a hostile diff cannot make a review that
+//! is larger than the diff itself; the lines of a hunk stay one text, so that a change is hardly larger than its diff.
+
+mod finding;
+mod hunk;
 
 use serde::{Deserialize, Serialize};
+
+pub use finding::{Finding, Severity};
+pub use hunk::{Hunk, Kind, Line};
 
 /// A change: its files, and what was found so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +21,9 @@ pub struct Change {
     /// In the order they were found.
     #[serde(default)]
     pub findings: Vec<Finding>,
+    /// How many more there were, beyond what one agent tells.
+    #[serde(default)]
+    pub omitted: usize,
 }
 
 /// One file of a change.
@@ -47,100 +59,36 @@ pub enum Status {
     Copied,
 }
 
-/// A stretch of lines that changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hunk {
-    /// Its first line before.
-    pub old_start: u32,
-    /// How many lines it had.
-    pub old_lines: u32,
-    /// Its first line after.
-    pub new_start: u32,
-    /// How many lines it has.
-    pub new_lines: u32,
-    /// What the diff says it is in, such as a function's head; often empty.
-    #[serde(default)]
-    pub section: String,
-    /// The lines.
-    pub lines: Vec<Line>,
-}
+impl Change {
+    /// Findings that one agent tells: nobody reads more.
+    pub const MOST: usize = 500;
 
-/// One line of a hunk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// What happened to it.
-    pub kind: Kind,
-    /// Its text, without its end; a carriage return before the end stays.
-    pub text: String,
-    /// Its number before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old: Option<u32>,
-    /// Its number after.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new: Option<u32>,
-    /// Whether it is the last one and the file does not end with a line's end.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_newline: bool,
-}
-
-/// What happened to a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Kind {
-    Context,
-    Added,
-    Removed,
-}
-
-/// How much a finding matters; the first matters most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Severity {
-    Error,
-    Warning,
-    Note,
-}
-
-/// One thing a developer should look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Which rule, such as `secrets/aws-access-key`.
-    pub rule: String,
-    /// How much it matters.
-    pub severity: Severity,
-    /// What is wrong, in a sentence.
-    pub message: String,
-    /// In which file.
-    pub path: String,
-    /// In which line of the file as it is now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<u32>,
-    /// Up to which line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_line: Option<u32>,
-    /// Who found it.
-    pub agent: String,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    /// Adds what an agent found; the worst of it where it is too much.
+    pub fn add(&mut self, mut found: Vec<Finding>) {
+        found.sort_by_key(|finding| finding.severity);
+        self.omitted += found.len().saturating_sub(Self::MOST);
+        found.truncate(Self::MOST);
+        self.findings.extend(found);
+    }
 }
 
 impl File {
-    /// Its added lines: their numbers in the file as it is now, and their texts without a carriage return at the end.
-    pub fn added_lines(&self) -> impl Iterator<Item = (u32, &str)> {
-        let lines = self.hunks.iter().flat_map(|hunk| &hunk.lines);
-        lines.filter(|line| line.kind == Kind::Added).filter_map(|line| {
-            Some((line.new?, line.text.strip_suffix('\r').unwrap_or(&line.text)))
-        })
+    /// The lines of all its hunks.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.hunks.iter().flat_map(Hunk::lines)
     }
 
-    /// Its removed lines: their numbers in the file as it was, and their texts.
-    pub fn removed_lines(&self) -> impl Iterator<Item = (u32, &str)> {
-        let lines = self.hunks.iter().flat_map(|hunk| &hunk.lines);
-        lines.filter(|line| line.kind == Kind::Removed).filter_map(|line| {
-            Some((line.old?, line.text.strip_suffix('\r').unwrap_or(&line.text)))
+    /// Its added lines: their numbers in the file as it is now, and their texts without a carriage return at the end.
+    pub fn added_lines(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.lines().filter(|line| line.kind == Kind::Added).filter_map(|line| Some((line.new?, line.content())))
+    }
+
+    /// How many lines it gains and how many it loses.
+    pub fn counts(&self) -> (usize, usize) {
+        self.lines().fold((0, 0), |(added, removed), line| match line.kind {
+            Kind::Added => (added + 1, removed),
+            Kind::Removed => (added, removed + 1),
+            Kind::Context => (added, removed),
         })
     }
 
@@ -152,5 +100,63 @@ impl File {
     /// What comes after the last dot of its name, in lower case; empty where there is none.
     pub fn extension(&self) -> String {
         self.name().rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
+    }
+
+    /// Whether it is a test, or lies where tests and examples do.
+    pub fn is_test(&self) -> bool {
+        const FOLDERS: [&str; 14] = [
+            "test",
+            "tests",
+            "testdata",
+            "fixture",
+            "fixtures",
+            "example",
+            "examples",
+            "spec",
+            "mock",
+            "mocks",
+            "__tests__",
+            "__mocks__",
+            "bench",
+            "benches",
+        ];
+        let path = self.path.to_ascii_lowercase();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        path.split('/').any(|part| FOLDERS.contains(&part))
+            || ["_test.", ".test.", "_spec.", ".spec."].iter().any(|mark| name.contains(mark))
+            || name.starts_with("test_")
+            || name == "tests.rs"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> File {
+        let (status, hunks) = (Status::Modified, Vec::new());
+        File { old_path: None, path: path.into(), status, binary: false, modes: None, hunks }
+    }
+
+    #[test]
+    fn the_worst_is_kept() {
+        let file = file("x");
+        let note = Finding::new("a/b", Severity::Note, &file, None, "note");
+        let mut found = vec![note; Change::MOST + 4];
+        found.push(Finding::new("a/b", Severity::Error, &file, None, "error"));
+        let mut change = Change::default();
+        change.add(found);
+        assert_eq!((change.findings.len(), change.omitted), (Change::MOST, 5));
+        assert_eq!(change.findings[0].message, "error");
+    }
+
+    #[test]
+    fn tests_are_told_by_their_path() {
+        for path in ["tests/a.rs", "src/a/tests.rs", "a/b_test.go", "a.spec.ts", "pkg/testdata/x", "test_a.py"] {
+            assert!(file(path).is_test(), "{path}");
+        }
+        for path in ["src/testing.rs", "src/attest.rs", "latest/a.rs"] {
+            assert!(!file(path).is_test(), "{path}");
+        }
     }
 }

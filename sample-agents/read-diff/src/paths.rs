@@ -1,40 +1,56 @@
 //! Paths as git writes them: as they are, or quoted like a C string where they hold unusual bytes.
 
-/// The path in `text`, which is the rest of a line, without git's `a/` or `b/`; none: `/dev/null`.
-pub(crate) fn of_side(text: &str) -> Option<String> {
+/// The longest path, in bytes.
+const LONGEST: usize = 1_024;
+
+/// The path of a `---` or `+++` line, without git's `a/` or `b/`; none: `/dev/null`.
+pub(crate) fn of_side(text: &str) -> Result<Option<String>, String> {
     // A tab ends a path that is not quoted: `diff -u` puts a time after it.
-    let path = if text.starts_with('"') { unquote(text).0 } else { text.split('\t').next().unwrap_or(text).to_owned() };
-    let path = path.trim_end_matches('\r');
+    let text = if text.starts_with('"') { text } else { text.split('\t').next().unwrap_or(text) };
+    let path = alone(text)?;
     if path == "/dev/null" {
-        return None;
+        return Ok(None);
     }
-    Some(path.strip_prefix("a/").or_else(|| path.strip_prefix("b/")).unwrap_or(path).to_owned())
+    Ok(Some(path.strip_prefix("a/").or_else(|| path.strip_prefix("b/")).unwrap_or(&path).to_owned()))
 }
 
 /// A path that stands alone, as after `rename from`.
-pub(crate) fn alone(text: &str) -> String {
+pub(crate) fn alone(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('\r');
-    if text.starts_with('"') { unquote(text).0 } else { text.to_owned() }
+    let path = if text.starts_with('"') { unquote(text).0 } else { text.to_owned() };
+    if path.len() > LONGEST {
+        return Err(format!("a path of {} bytes: at most {LONGEST} are read", path.len()));
+    }
+    Ok(path)
 }
 
-/// The two paths of a `diff --git` line, without their prefixes. Where neither is quoted the line does not say where one
-/// ends: then both are the same, or it is not known.
-pub(crate) fn of_head(text: &str) -> Option<(String, String)> {
+/// The path of a `diff --git` line, without its prefix; empty where both sides differ, which later lines tell apart. A
+/// line whose paths are not quoted does not say where the first one ends, unless both are the same.
+pub(crate) fn of_head(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('\r');
-    let strip = |path: String, prefix: &str| path.strip_prefix(prefix).map(str::to_owned).unwrap_or(path);
-    if text.starts_with('"') {
+    let (old, new) = if text.starts_with('"') {
         let (old, rest) = unquote(text);
-        let new = alone(rest.trim_start());
-        return Some((strip(old, "a/"), strip(new, "b/")));
-    }
-    if let Some((old, new)) = text.split_once(" \"") {
-        let new = unquote(&format!("\"{new}")).0;
-        return Some((strip(old.to_owned(), "a/"), strip(new, "b/")));
-    }
-    let middle = text.len() / 2;
-    let (old, new) = (text.get(..middle)?, text.get(middle..)?.strip_prefix(' ')?);
-    let (old, new) = (strip(old.to_owned(), "a/"), strip(new.to_owned(), "b/"));
-    (old == new).then_some((old, new))
+        (old, alone(rest.trim_start())?)
+    } else if let Some(quote) = text.find(" \"") {
+        (text[..quote].to_owned(), alone(&text[quote + 1..])?)
+    } else {
+        let middle = text.len() / 2;
+        let halves = text.get(..middle).zip(text.get(middle..).and_then(|half| half.strip_prefix(' ')));
+        let Some((old, new)) = halves else { return Ok(String::new()) };
+        (old.to_owned(), alone(new)?)
+    };
+    let same: &str = match (prefixed(&old), prefixed(&new)) {
+        (Some(old), Some(new)) if old == new => new,
+        _ if old == new => &new,
+        _ => "",
+    };
+    Ok(same.to_owned())
+}
+
+/// What comes after a prefix of git's: `a/` and `b/`, or by what is compared (commit, index, object, work tree).
+fn prefixed(path: &str) -> Option<&str> {
+    let (prefix, rest) = path.split_once('/')?;
+    matches!(prefix, "a" | "b" | "c" | "i" | "o" | "w").then_some(rest)
 }
 
 /// What stands between the quotes `text` begins with, and what comes after them.
@@ -74,15 +90,30 @@ mod tests {
 
     #[test]
     fn quoted_paths_are_read_byte_by_byte() {
-        assert_eq!(of_side(r#""b/\303\244 \"x\".txt""#).as_deref(), Some("ä \"x\".txt"));
-        assert_eq!(of_side("/dev/null"), None);
-        assert_eq!(of_side("old.c\t2026-01-01 00:00:00").as_deref(), Some("old.c"));
+        assert_eq!(of_side(r#""b/\303\244 \"x\".txt""#), Ok(Some("ä \"x\".txt".into())));
+        assert_eq!(of_side("/dev/null"), Ok(None));
+        assert_eq!(of_side("old.c\t2026-01-01 00:00:00"), Ok(Some("old.c".into())));
     }
 
     #[test]
-    fn a_head_says_its_paths_where_it_can() {
-        assert_eq!(of_head("a/x y.rs b/x y.rs"), Some(("x y.rs".into(), "x y.rs".into())));
-        assert_eq!(of_head(r#""a/\t" b/z"#), Some(("\t".into(), "z".into())));
-        assert_eq!(of_head("a/x b/y"), None);
+    fn a_head_says_its_path_where_it_can() {
+        for (head, path) in [
+            ("a/x y.rs b/x y.rs", "x y.rs"),
+            (r#""a/t\303\274r" "b/t\303\274r""#, "tür"),
+            ("i/src/x.c w/src/x.c", "src/x.c"),
+            ("src/x.c src/x.c", "src/x.c"),
+            (r#""a/\t" b/z"#, ""),
+            ("a/x b/y", ""),
+            ("", ""),
+            ("ä", ""),
+        ] {
+            assert_eq!(of_head(head).as_deref(), Ok(path), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_path_has_a_longest() {
+        assert!(of_side(&"x".repeat(2_000)).is_err());
+        assert!(of_head(&format!("a/{0} b/{0}", "x".repeat(2_000))).is_err());
     }
 }

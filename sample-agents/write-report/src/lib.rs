@@ -16,10 +16,11 @@ pub struct Report {
     pub sarif: serde_json::Value,
 }
 
-/// The report of a change.
-pub fn report(change: &Change) -> Report {
-    let mut change = change.clone();
-    change.findings.sort_by(|a, b| (a.severity, &a.path, a.line, &a.rule).cmp(&(b.severity, &b.path, b.line, &b.rule)));
+/// The report of a change: the worst first, then by file and line.
+pub fn report(mut change: Change) -> Report {
+    change.findings.sort_by(|a, b| {
+        (a.severity, &a.rule, &a.path, a.line, &a.message).cmp(&(b.severity, &b.rule, &b.path, b.line, &b.message))
+    });
     Report { markdown: markdown::write(&change), sarif: sarif::write(&change) }
 }
 
@@ -33,7 +34,8 @@ impl Agent for WriteReport {
     type Output = Json<Report>;
 
     fn execute(&self, Json(change): Json<Change>, _task: &Task) -> Result<Json<Report>, Failure> {
-        Ok(Json(report(&change)))
+        ltmc::info!(findings = change.findings.len(); "a report about {} files", change.files.len());
+        Ok(Json(report(change)))
     }
 }
 

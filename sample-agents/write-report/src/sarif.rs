@@ -16,7 +16,8 @@ pub(crate) fn write(change: &Change) -> Value {
     }
     let place: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(index, rule)| (*rule, index)).collect();
     let descriptors: Vec<Value> = rules.iter().map(|(rule, example)| rule_of(rule, example)).collect();
-    let results: Vec<Value> = change.findings.iter().map(|finding| result(finding, place[finding.rule.as_str()])).collect();
+    let results: Vec<Value> =
+        change.findings.iter().map(|finding| result(finding, place[finding.rule.as_str()])).collect();
     json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
@@ -33,10 +34,11 @@ pub(crate) fn write(change: &Change) -> Value {
 }
 
 fn rule_of(rule: &str, example: &Finding) -> Value {
+    let (agent, name) = rule.split_once('/').unwrap_or(("", rule));
     let mut descriptor = json!({
         "id": rule,
-        "shortDescription": {"text": rule.rsplit('/').next().unwrap_or(rule).replace('-', " ")},
-        "properties": {"tags": [example.agent]},
+        "shortDescription": {"text": name.replace('-', " ")},
+        "properties": {"tags": [agent]},
     });
     if let Some(help) = &example.help {
         descriptor["help"] = json!({ "text": help });
@@ -50,9 +52,9 @@ fn result(finding: &Finding, index: usize) -> Value {
         Severity::Warning => "warning",
         Severity::Note => "note",
     };
-    let mut location = json!({
-        "artifactLocation": {"uri": utf8_percent_encode(&finding.path, KEPT).to_string(), "uriBaseId": "%SRCROOT%"},
-    });
+    // A reference that is relative to the repository's root has no slash to begin with.
+    let uri = utf8_percent_encode(finding.path.trim_start_matches('/'), KEPT).to_string();
+    let mut location = json!({ "artifactLocation": {"uri": uri, "uriBaseId": "%SRCROOT%"} });
     if let Some(line) = finding.line.filter(|line| *line > 0) {
         location["region"] = json!({ "startLine": line, "endLine": finding.end_line.unwrap_or(line).max(line) });
     }
