@@ -43,7 +43,12 @@ async fn uploads_that_are_no_agents_say_why() -> Result<()> {
 async fn manifests_names_and_capabilities_that_do_not_parse_are_refused() -> Result<()> {
     let host = Host::start().await?;
     let echo = guest_bytes("echo")?;
-    for manifest in ["{", "[]", r#"{"manifest":2}"#, r#"{"manifest":1,"asks":["fly"]}"#, r#"{"manifest":1,"x":1}"#,
+    for manifest in [
+        "{",
+        "[]",
+        r#"{"manifest":2}"#,
+        r#"{"manifest":1,"asks":["fly"]}"#,
+        r#"{"manifest":1,"x":1}"#,
         r#"{"manifest":1,"asks":["log","log"]}"#,
         r#"{"manifest":1,"limits":{"cpu":"60s","wall":"1s"}}"#,
         r#"{"manifest":1,"limits":{"memory":"0B"}}"#,

@@ -24,7 +24,7 @@ async fn a_sequence_hands_each_output_on_and_with_picks() -> Result<()> {
     let document = "name: chain\nflow:\n  sequence:\n    - agent: first\n    - agent: second\n      with: {from: $.steps.first.output.say, all: $.input, constant: 7}\n";
     assert!(put(&host, "chain", document).await?.status.is_success());
     let answer = run(&host, "chain", &json!({"say": "hello"})).await?.expect(200);
-    assert_eq!(answer.json(), json!({"from": "hello", "all": {"say": "hello"}, "constant": 7}));
+    assert_eq!(answer.json(), json!({"say": "hello", "from": "hello", "all": {"say": "hello"}, "constant": 7}));
     Ok(())
 }
 
@@ -34,7 +34,7 @@ async fn a_result_that_is_wrong_stops_the_run_and_shows_its_place() -> Result<()
     host.push(&host.admin, "echo", "echo", &[]).await?;
     host.push(&host.admin, "after", "echo", &[]).await?;
     let document = "name: strict\nflow:\n  sequence:\n    - agent: echo\n      validate: {json-schema: {type: object, properties: {n: {type: integer}}, required: [n]}}\n    - agent: after\n";
-    assert!(put(&host, "strict", document).await?.status.is_success());
+    put(&host, "strict", document).await?.expect(201);
     run(&host, "strict", &json!({"n": 1})).await?.expect(200);
     let answer = run(&host, "strict", &json!({"n": "one"})).await?.expect(422);
     assert_eq!(answer.code(), "validation-failed");

@@ -46,9 +46,9 @@ async fn log_lines_say_whose_run_and_step_and_never_a_key() -> Result<()> {
     let run = answer.headers["ltmc-run"].to_str()?.to_owned();
     let log = host.whole_log();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let about = lines.iter().find(|line| line["run"] == run.as_str() && line["step"] == "0");
+    let about = lines.iter().find(|line| line["run"] == run.as_str() && line["code"] == "agent-trapped");
     let about = about.unwrap_or_else(|| panic!("no line is about run {run}:\n{log}"));
-    assert_eq!((&about["tenant"], &about["code"]), (&json!("default"), &json!("agent-trapped")));
+    assert_eq!((&about["tenant"], &about["step"]), (&json!("default"), &json!("0")));
     for key in [&host.admin, &host.operator] {
         let secret = key.rsplit('_').next().unwrap_or_default();
         assert!(!log.contains(secret), "a secret stands in the log");
@@ -89,7 +89,8 @@ async fn one_changed_byte_is_found_with_its_place_also_while_the_host_runs() -> 
     assert!(ltmc(&host, &["audit", "verify"])?.status.success());
     let mut record = record(&host).await?;
     let id = hex(&run.replace('-', ""));
-    let rows = sqlx::query("update journal set frames = cast(replace(frames, 'original', 'Original') as blob) where run = ?");
+    let rows =
+        sqlx::query("update journal set frames = cast(replace(frames, 'original', 'Original') as blob) where run = ?");
     assert_eq!(rows.bind(id).execute(&mut record).await?.rows_affected(), 1);
     record.close().await?;
     let verified = ltmc(&host, &["audit", "verify"])?;

@@ -28,7 +28,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     steps.step("The host, in release", || run_process(cargo(&["build", "--release", "-p", "ltmc"])))?;
     let bench = |rest: &[&str]| {
-        let mut command = cargo(&["bench", "-p", "ltmc-tests", "--bench", "ltmc"]);
+        // With the host's package as well, for its features: so that what both need is compiled once.
+        let mut command = cargo(&["bench", "-p", "ltmc", "-p", "ltmc-tests", "--bench", "ltmc"]);
         command.args(rest).env("LTMC_TEST_GUESTS", &guests);
         command.env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
         command

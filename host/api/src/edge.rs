@@ -7,8 +7,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
@@ -27,6 +28,7 @@ pub(crate) async fn cross(State(meters): State<Arc<Meters>>, request: Request, n
     let id = headers::request_id(request.headers());
     let traceparent = headers::traceparent(request.headers()).cloned();
     let crossing = Crossing::begin(meters, &request);
+    let may_have_body = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
     let id_text = id.to_str().unwrap_or_default().to_owned();
     let span = tracing::info_span!(
         "request",
@@ -41,10 +43,15 @@ pub(crate) async fn cross(State(meters): State<Arc<Meters>>, request: Request, n
         match problem_of(&mut response) {
             Some(problem) => {
                 problem.log();
+                let about_run = problem.is_about_run();
                 let kept = std::mem::take(response.headers_mut());
                 let mut written = problem.render(&id_text);
                 if let Some(allow) = kept.get(header::ALLOW) {
                     written.headers_mut().insert(header::ALLOW, allow.clone());
+                }
+                if may_have_body && !about_run {
+                    // A refusal may come before the body was read: no other request is to be sent after it.
+                    written.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 written
             }

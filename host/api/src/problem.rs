@@ -118,6 +118,11 @@ impl Problem {
         Self(Box::new(Inner { failure: Some(failure), ..*problem.0 }))
     }
 
+    /// Whether it is how a run ended: then the request was read whole.
+    pub(crate) fn is_about_run(&self) -> bool {
+        self.0.failure.is_some()
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.0.code.status
     }

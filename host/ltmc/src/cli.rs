@@ -35,7 +35,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The entry of credentials.toml to come as: operator, default, or another
-    #[arg(long = "as", global = true, value_name = "NAME")]
+    #[arg(id = "as", long = "as", global = true, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// The configuration file [default: ./ltmc.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]

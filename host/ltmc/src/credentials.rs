@@ -3,6 +3,7 @@
 //! Invariants: the file is never readable by others (mode 0600, made so before anything is in it), appears whole or not
 //! at all, and is on disk before the host takes its first request. A key is never printed by [`std::fmt::Debug`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
@@ -47,7 +48,7 @@ impl fmt::Debug for Secret {
 /// Named keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    entries: Vec<(String, Secret)>,
+    entries: BTreeMap<String, Secret>,
 }
 
 impl Credentials {
@@ -66,12 +67,12 @@ impl Credentials {
     /// From the file's text.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let table: toml::Table = toml::from_str(text).map_err(|e| Problem::usage(format!("not TOML: {e}")))?;
-        let mut entries = Vec::new();
+        let mut entries = BTreeMap::new();
         for (name, entry) in table {
             let key = entry.get("key").and_then(toml::Value::as_str);
             let key = key.ok_or_else(|| Problem::usage(format!("[{name}] has no `key = \"ltmc_…\"`")))?;
             let key = Secret::parse(key).map_err(|why| Problem::usage(format!("[{name}]: {why}")))?;
-            entries.push((name, key));
+            entries.insert(name, key);
         }
         Ok(Self { entries })
     }
@@ -79,17 +80,16 @@ impl Credentials {
     /// The same with one more, or another one under the same name.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, key: Secret) -> Self {
-        self.entries.retain(|(n, _)| n != name);
-        self.entries.push((name.to_owned(), key));
+        self.entries.insert(name.to_owned(), key);
         self
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
-        self.entries.iter().find(|(n, _)| n == name).map(|(_, key)| key)
+        self.entries.get(name)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(n, _)| n.as_str())
+        self.entries.keys().map(String::as_str)
     }
 
     fn to_toml(&self) -> String {
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!((found.url.as_str(), found.key.expose()), ("http://127.0.0.1:4711", "ltmc_abcdefghijkl_0123"));
         wanted.name = Some("acme".into());
         let error = wanted.find("default").unwrap_err();
-        assert!(crate::exit::problem_in(&error).unwrap().help.as_ref().unwrap().contains("operator, default"));
+        assert!(crate::exit::problem_in(&error).unwrap().help.as_ref().unwrap().contains("default, operator"));
         wanted.name = None;
         wanted.key = Some("ltmc_dbcdefghijkl_ff\n".into());
         wanted.url = Some("http://elsewhere:1/".into());

@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::patterns::{Decision, Input, Todo};
 use crate::plan::{Plan, validator_path};
+use crate::resumed::Resumed;
 use crate::runs::Ports;
 use crate::{input, judge};
 
@@ -85,7 +86,9 @@ impl Engine<'_> {
             match done {
                 Ok(()) => {}
                 Err(Stop::Lost(error)) => return Err(error),
-                Err(Stop::Failed(failure)) => return self.end(Event::RunFailed { failure: failure.in_step(&step) }).await,
+                Err(Stop::Failed(failure)) => {
+                    return self.end(Event::RunFailed { failure: failure.in_step(&step) }).await;
+                }
             }
         }
     }
@@ -103,12 +106,7 @@ impl Engine<'_> {
                 self.attempt(&step, &planned.step.agent, Work::Agent, built, retry).await
             }
             Todo::Judge { step } => self.judge(&step).await,
-            Todo::Wait { step: _, until } => {
-                self.log.flush(Durability::Lazy).await?;
-                let left = until.since(self.log.now()).max(Duration::from_millis(1));
-                tokio::time::sleep(left).await;
-                Ok(())
-            }
+            Todo::Wait { step: _, until } => self.wait(until).await,
         }
     }
 
@@ -127,21 +125,8 @@ impl Engine<'_> {
                 return Err(Stop::Failed(Failure::new(Code::Internal, "the plan has no schema for the step")));
             }
             (Some(Validate::Agent { agent, .. }), _) => {
-                let path = validator_path(step);
-                let status = self.log.read(|history| history.step(&path).map(|s| s.status)).unwrap_or_default();
-                if !matches!(status, Status::Completed | Status::Failed) {
-                    self.attempt(&path, agent, Work::Validator, output(), Retry::none()).await?;
-                }
-                let (found, last) = self.log.read(|history| {
-                    let step = history.step(&path);
-                    let last = step.and_then(|s| s.last()).and_then(|a| a.failure.clone());
-                    (step.and_then(|s| s.output.clone()), last)
-                });
-                match (found, last) {
-                    (Some(found), _) => judge::rejection(&judge::of_payload(&found).map_err(Stop::Failed)?),
-                    (None, Some(failure)) => return Err(Stop::Failed(failure.in_step(&path))),
-                    (None, None) => Some(Failure::new(Code::Internal, "the validator said nothing")),
-                }
+                let found = self.ask(&validator_path(step), agent, output).await?;
+                judge::rejection(&judge::of_payload(&found).map_err(Stop::Failed)?)
             }
         };
         match rejection {
@@ -151,6 +136,38 @@ impl Engine<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Asks a validator until it has said what it found: it, too, may find the host busy.
+    async fn ask(
+        &self,
+        path: &StepPath,
+        agent: &AgentRef,
+        judged: impl Fn() -> Result<Payload, Failure>,
+    ) -> Result<Payload, Stop> {
+        let silent = || Failure::new(Code::Internal, "the validator said nothing").in_step(path);
+        loop {
+            let (status, found, failure) = self.log.read(|history| {
+                let Some(step) = history.step(path) else { return (Status::Pending, None, None) };
+                let failure = step.last().and_then(|last| last.failure.clone());
+                (step.status, step.output.clone(), failure)
+            });
+            match status {
+                Status::Completed => return found.ok_or_else(|| Stop::Failed(silent())),
+                Status::Failed => return Err(Stop::Failed(failure.unwrap_or_else(silent).in_step(path))),
+                Status::Waiting(until) if until > self.log.now() => self.wait(until).await?,
+                Status::Pending | Status::Running | Status::Waiting(_) => {
+                    self.attempt(path, agent, Work::Validator, judged(), Retry::none()).await?;
+                }
+            }
+        }
+    }
+
+    async fn wait(&self, until: Timestamp) -> Result<(), Stop> {
+        self.log.flush(Durability::Lazy).await?;
+        let left = until.since(self.log.now()).max(Duration::from_millis(1));
+        tokio::time::sleep(left).await;
+        Ok(())
     }
 
     /// Makes a step's next attempt, or goes on with the one that is open. How it ends is in the log.
@@ -168,7 +185,7 @@ impl Engine<'_> {
             let is_open = found.is_some_and(|found| found.status == Status::Running);
             let attempt = found.map_or(1, |found| found.attempt());
             let logged = found.and_then(|found| found.last()).filter(|_| is_open).map_or(0, |last| last.logs);
-            let replay = if is_open { history.take_replay(step) } else { Vec::new() };
+            let replay = history.take_replay(step);
             (attempt, replay, logged, is_open)
         });
         if !is_open {
@@ -178,18 +195,13 @@ impl Engine<'_> {
         let ended = match self.prepare(step, attempt, agent, work, input).await {
             Err(failure) => Err(failure),
             Ok((job, name)) => {
-                let crossing = Arc::new(Crossing::new(
+                let left = replay.len();
+                let crossing = Crossing::new(
                     self.ports.crossing.clone(),
-                    Attempt {
-                        log: self.log.clone(),
-                        agent: name,
-                        step: step.clone(),
-                        number: attempt,
-                        replay,
-                        logged,
-                    },
-                ));
-                let mut run = self.ports.runner.run(job, crossing);
+                    Attempt { log: self.log.clone(), agent: name, step: step.clone(), number: attempt, replay, logged },
+                );
+                let gate = Arc::new(Resumed::new(crossing, left));
+                let mut run = self.ports.runner.run(job, gate.clone());
                 let (ended, used) = tokio::select! {
                     biased;
                     ended = &mut run => ended,
@@ -199,7 +211,7 @@ impl Engine<'_> {
                     }
                 };
                 usage = used;
-                ended
+                gate.check(ended)
             }
         };
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
@@ -296,7 +308,10 @@ impl Work {
         };
         wanted.iter().copied().find(|export| agent.exports.contains(export)).ok_or_else(|| {
             let has: Vec<String> = agent.exports.iter().map(|export| format!("{export:?}").to_lowercase()).collect();
-            Failure::new(Code::BadStep, format!("agent `{}` cannot {called}: it exports {}", agent.name, has.join(", ")))
+            Failure::new(
+                Code::BadStep,
+                format!("agent `{}` cannot {called}: it exports {}", agent.name, has.join(", ")),
+            )
         })
     }
 }
@@ -313,6 +328,7 @@ fn may_do_better(failure: &Failure) -> bool {
         | Code::LimitResources
         | Code::Busy
         | Code::Unavailable
+        | Code::StorageFull
         | Code::Internal => true,
         Code::ValidationFailed
         | Code::BadStep

@@ -58,7 +58,8 @@ fn filled(plan: &Plan, log: &RunLog, template: &Template) -> Result<Value, Failu
 
 fn picked(plan: &Plan, log: &RunLog, pick: &Pick) -> Result<Value, Failure> {
     let wrong = |message: String| Failure::new(Code::BadStep, message);
-    let value = payload(plan, log, pick)?.to_value().map_err(|why| wrong(format!("`{pick}` picks from what is {why}")))?;
+    let value =
+        payload(plan, log, pick)?.to_value().map_err(|why| wrong(format!("`{pick}` picks from what is {why}")))?;
     pick.find(&value).cloned().map_err(wrong)
 }
 

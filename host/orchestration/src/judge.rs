@@ -22,8 +22,7 @@ pub(crate) fn by_schema(schema: &jsonschema::Validator, output: &Payload) -> Vec
 pub(crate) fn rejection(found: &[Violation]) -> Option<Failure> {
     let first = found.first()?;
     let place = |at: &str| if at.is_empty() { "the whole".to_owned() } else { format!("at {at}") };
-    let told: Vec<String> =
-        found.iter().take(TOLD).map(|v| format!("{}: {}", place(&v.at), cut(&v.message))).collect();
+    let told: Vec<String> = found.iter().take(TOLD).map(|v| format!("{}: {}", place(&v.at), cut(&v.message))).collect();
     let failure = Failure::new(Code::ValidationFailed, told.join("; "));
     Some(Failure { at: Some(first.at.clone()), ..failure })
 }
@@ -59,7 +58,8 @@ mod tests {
 
     #[test]
     fn a_schema_tells_the_place_of_what_is_wrong() {
-        let schema = jsonschema::validator_for(&json!({"properties": {"n": {"type": "integer"}}, "required": ["m"]})).unwrap();
+        let schema =
+            jsonschema::validator_for(&json!({"properties": {"n": {"type": "integer"}}, "required": ["m"]})).unwrap();
         let found = by_schema(&schema, &Payload::json(&json!({"n": "one"})));
         let failure = rejection(&found).unwrap();
         assert_eq!(found.len(), 2);

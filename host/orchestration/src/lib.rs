@@ -7,7 +7,7 @@
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of
 //! - `judge`: whether a step's output is good
-//! - `engine`: does what patterns decide, with retries, and journals it
+//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `supervise`: a run's life in this process
 //! - [`workflows`]: documents, put and looked at
 //!
@@ -18,6 +18,7 @@ mod input;
 mod judge;
 pub mod patterns;
 mod plan;
+mod resumed;
 pub mod runs;
 mod supervise;
 pub mod workflows;

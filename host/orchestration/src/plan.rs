@@ -53,11 +53,8 @@ impl Plan {
     }
 
     fn of_node(node: &Node) -> Result<Self, Failure> {
-        let mut plan = Self {
-            flow: patterns::of(node, StepPath::root()),
-            steps: BTreeMap::new(),
-            names: BTreeMap::new(),
-        };
+        let mut plan =
+            Self { flow: patterns::of(node, StepPath::root()), steps: BTreeMap::new(), names: BTreeMap::new() };
         plan.collect(node, StepPath::root())?;
         Ok(plan)
     }

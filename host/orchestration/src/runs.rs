@@ -5,8 +5,8 @@
 //! the client that waits for its end, who is told the end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::plan::{self, Plan};
-use crate::supervise::{self, Found, Live, Why};
+use crate::supervise::{self, Found, Live, Whose, Why};
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -256,7 +256,10 @@ impl Runs {
         inner.enter(&live)?;
         if let Some((key, request)) = &idempotency {
             // Recorded before anything is done, so that of two requests with the same key one only does it.
-            if let Err(error) = log.flush(Durability::Lazy).await {
+            // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
+            if let Err(error) = log.flush(Durability::Lazy).await
+                && error.kind != Kind::Unavailable
+            {
                 inner.leave(&live);
                 let found = match error.kind {
                     Kind::Conflict => inner.ports.read.idempotent(&caller.tenant, key, now).await?,
@@ -360,9 +363,7 @@ impl Runs {
         self.settle(&caller.tenant, run).await?;
         let row = self.row(caller, run).await?;
         Ok(match live {
-            Some(live) => {
-                Watch { grown: Some(live.grown.subscribe()), end: Some(live.watch_end()), state: row.state }
-            }
+            Some(live) => Watch { grown: Some(live.grown.subscribe()), end: Some(live.watch_end()), state: row.state },
             None => Watch { grown: None, end: None, state: row.state },
         })
     }
@@ -401,13 +402,14 @@ impl Runs {
         inner.ports.authority.authorize(caller, Action::Run).await?;
         let row = self.row(caller, run).await?;
         if !matches!(row.state, State::Failed | State::Cancelled) {
-            let message = format!("run {run} is {}: only one that failed or was cancelled is resumed", row.state.as_str());
+            let message =
+                format!("run {run} is {}: only one that failed or was cancelled is resumed", row.state.as_str());
             return Err(Error::Conflict { code: "conflict", message });
         }
         let grown = watch::Sender::new(row.seq);
-        let log = match supervise::take_over(inner, &caller.tenant, run, &grown, true).await? {
+        let log = match supervise::take_over(inner, &caller.tenant, run, &grown, Whose::Nobodys).await? {
             Found::Log(log) => log,
-            Found::Over(..) | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
+            Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
         let resumed = Event::RunResumed { by: caller.key.clone() };
         // Whoever resumes it at the same moment is fenced off here.
@@ -441,9 +443,9 @@ impl Runs {
                     continue;
                 }
                 let grown = watch::Sender::new(row.seq);
-                let taken = match supervise::take_over(inner, &tenant, run, &grown, false).await {
+                let taken = match supervise::take_over(inner, &tenant, run, &grown, Whose::Anyones).await {
                     Ok(Found::Log(log)) => self.go_on(log, grown).await.map_err(|e| e.to_string()),
-                    Ok(Found::Over(..) | Found::Nothing) => continue,
+                    Ok(Found::Over(..) | Found::Taken | Found::Nothing) => continue,
                     Err(error) => Err(error.to_string()),
                 };
                 match taken {

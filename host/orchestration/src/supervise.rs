@@ -11,7 +11,7 @@ use ltmc_coordination::pins::Pin;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
-use ltmc_model::{KeyId, Payload, RunId, Seq, TenantId};
+use ltmc_model::{Epoch, KeyId, Payload, RunId, Seq, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
 use ltmc_state::{History, RunLog};
 use tokio::sync::watch;
@@ -91,7 +91,10 @@ impl Live {
     pub(crate) async fn ended(&self) -> End {
         let mut end = self.end.subscribe();
         let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
-        ended.unwrap_or_else(|| End { result: Err(Failure::new(Code::Internal, "the run's task broke off")), state: None })
+        ended.unwrap_or_else(|| End {
+            result: Err(Failure::new(Code::Internal, "the run's task broke off")),
+            state: None,
+        })
     }
 
     /// Says when it ended, and how.
@@ -106,8 +109,22 @@ pub(crate) enum Found {
     Log(Arc<RunLog>),
     /// It is over.
     Over(State, Result<Payload, Failure>),
+    /// Another host has it.
+    Taken,
     /// It is not there.
     Nothing,
+}
+
+/// Which run may be taken over.
+#[derive(Debug)]
+pub(crate) enum Whose<'a> {
+    /// One that is not over, whoever has it: at a host's start.
+    Anyones,
+    /// One that this host has, to go on with it. The highest epoch that is this host's own: of a claim that was not
+    /// answered it is not known whether it is in the record, and it counts.
+    Own(&'a mut Epoch),
+    /// One that is over, to be resumed. What is written next claims it.
+    Nobodys,
 }
 
 /// Drives a run until it is over, parked, or beyond help. `pins` keep its components.
@@ -150,20 +167,20 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
             Err(error) => error,
         };
         tracing::warn!(%error, source = ?error.source, "a run lost its thread; it is taken up again from the record");
-        match again(inner, live, &error).await {
-            Ok(log) => *live.log.write().unwrap_or_else(PoisonError::into_inner) = log,
+        match again(inner, live, log.epoch(), &error).await {
+            Ok(log) => {
+                *live.log.write().unwrap_or_else(PoisonError::into_inner) = log;
+                // Whoever waited was told to ask again; who asks now waits for the real end.
+                live.end.send_if_modified(|end| end.take().is_some());
+            }
             Err(end) => return end,
         }
     }
 }
 
 /// Goes on with a log until the run is over or is stopped.
-async fn go(
-    inner: &Inner,
-    live: &Live,
-    log: &Arc<RunLog>,
-    plan: &mut Option<plan::Shared>,
-) -> Result<End, StoreError> {
+async fn go(inner: &Inner, live: &Live, log: &Arc<RunLog>, plan: &mut Option<plan::Shared>) -> Result<End, StoreError> {
+    log.check().await?;
     let ready = match plan {
         Some(plan) => Ok(plan.clone()),
         None => Plan::pinned(log.started()).map(Arc::new),
@@ -197,7 +214,9 @@ async fn go(
         }
     }
     Ok(log.read(|history| End {
-        result: history.result().unwrap_or_else(|| Err(Failure::new(Code::Internal, "a run that is over has no result"))),
+        result: history
+            .result()
+            .unwrap_or_else(|| Err(Failure::new(Code::Internal, "a run that is over has no result"))),
         state: Some(history.state()),
     }))
 }
@@ -206,11 +225,17 @@ fn parked(why: &str) -> End {
     End { result: Err(Failure::new(Code::Unavailable, why).retryable()), state: None }
 }
 
-/// Takes the run up again, as soon as the record answers. The error: how it ends instead.
-async fn again(inner: &Inner, live: &Live, lost: &StoreError) -> Result<Arc<RunLog>, End> {
+/// Takes the run up again, as soon as the record answers, unless another host has it by now. The error: how it ends
+/// instead. `own`: the epoch under which this host had it.
+async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) -> Result<Arc<RunLog>, End> {
     loop {
-        match take_over(inner, &live.tenant, live.run, &live.grown, false).await {
+        match take_over(inner, &live.tenant, live.run, &live.grown, Whose::Own(&mut own)).await {
             Ok(Found::Log(log)) => return Ok(log),
+            // Two hosts that took a run from each other again and again would never get on with it.
+            Ok(Found::Taken) => {
+                tracing::info!("another host has taken the run");
+                return Err(End { result: Err(broken(&StoreError::new(Kind::Fenced, "run.take-over"))), state: None });
+            }
             Ok(Found::Over(state, result)) => return Err(End { result, state: Some(state) }),
             // Nothing of it was ever recorded, so nothing of it happened.
             Ok(Found::Nothing) => return Err(End { result: Err(broken(lost)), state: None }),
@@ -218,7 +243,10 @@ async fn again(inner: &Inner, live: &Live, lost: &StoreError) -> Result<Arc<RunL
             Err(error) => {
                 tracing::warn!(%error, "a run cannot be taken up again yet");
                 // Nobody is kept waiting for a record that does not answer.
-                let end = parked("the record does not answer; the run goes on when it does");
+                let end = match error.kind {
+                    Kind::Full => End { result: Err(broken(&error)), state: None },
+                    _ => parked("the record does not answer; the run goes on when it does"),
+                };
                 live.end.send_replace(Some(end.clone()));
                 tokio::select! {
                     () = tokio::time::sleep(PATIENCE) => {}
@@ -229,23 +257,30 @@ async fn again(inner: &Inner, live: &Live, lost: &StoreError) -> Result<Arc<RunL
     }
 }
 
-/// Takes a run over from the record: reads it, and raises its epoch. `over_too`: also one that is over, to be resumed.
+/// Takes a run over from the record: reads it, and raises its epoch.
 pub(crate) async fn take_over(
     inner: &Inner,
     tenant: &TenantId,
     run: RunId,
     grown: &watch::Sender<Seq>,
-    over_too: bool,
+    whose: Whose<'_>,
 ) -> Result<Found, StoreError> {
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
     let history = fold(read.as_ref(), tenant, run, History::for_replay()).await?;
-    if let (Some(result), false) = (history.result(), over_too) {
+    let to_be_resumed = matches!(whose, Whose::Nobodys);
+    if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));
+    }
+    if let Whose::Own(own) = whose {
+        if row.epoch > *own {
+            return Ok(Found::Taken);
+        }
+        *own = (*own).max(row.epoch.next());
     }
     let corrupt = || StoreError::new(Kind::Corrupt, "run.take-over").because("the run's journal lacks its beginning");
     let log = RunLog::claim(inner.log_ports(), row, history, grown.clone()).ok_or_else(corrupt)?;
-    if !over_too {
+    if !to_be_resumed {
         log.flush(Durability::Barrier).await?;
     }
     Ok(Found::Log(Arc::new(log)))

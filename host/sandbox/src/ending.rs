@@ -49,8 +49,9 @@ pub(crate) fn of(
     if text.contains("exceeds limit") {
         return Failure::new(Code::LimitResources, format!("it asked for more than {MAX_RANDOM} random bytes at once"));
     }
-    let first = text.lines().next().unwrap_or_default();
-    Failure::new(Code::AgentTrapped, format!("it broke the contract: {}", &first[..first.floor_char_boundary(500)]))
+    // What comes before the cause is a backtrace of the guest.
+    let cause = error.root_cause().to_string();
+    Failure::new(Code::AgentTrapped, format!("it broke the contract: {}", &cause[..cause.floor_char_boundary(500)]))
 }
 
 fn breached(breach: &Breach, limits: &ltmc_model::limits::Limits) -> Failure {

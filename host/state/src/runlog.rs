@@ -4,7 +4,7 @@
 //! - Entries reach the journal in the order they were staged or appended; the history runs ahead of the record by what is
 //!   staged or in flight, never beside it.
 //! - An append whose caller is dropped half-way (a cancelled guest) is finished by the next one: the log never loses count.
-//! - After an append has failed, every later one fails with `Fenced`: the run is to be taken up again from the record.
+//! - After an append has failed, every later one fails with the same kind: the run is to be taken up again from the record.
 //!
 //! Staging: what needs no durability of its own (a step began, a step ended, a log line) waits for the next append and is
 //! one commit with it. A crash loses what was staged, and replay makes it again.
@@ -59,7 +59,8 @@ struct Tail {
     idempotency: Option<IdempotencyKey>,
     in_flight: Option<InFlight>,
     durable: bool,
-    lost: bool,
+    /// How an append failed.
+    lost: Option<Kind>,
 }
 
 /// How much an open attempt has had of the host.
@@ -131,7 +132,7 @@ impl RunLog {
                 idempotency,
                 in_flight: None,
                 durable: true,
-                lost: false,
+                lost: None,
             }),
             grown,
             ports,
@@ -201,7 +202,7 @@ impl RunLog {
     /// Writes what is staged and then `events`, with the memory that changes by them: one commit.
     ///
     /// # Errors
-    /// As the journal's; and `Fenced` after any earlier error.
+    /// As the journal's; and after an error once more, with the same kind.
     pub async fn append(
         &self,
         events: Vec<Event>,
@@ -209,7 +210,7 @@ impl RunLog {
         durability: Durability,
     ) -> Result<(), StoreError> {
         let mut tail = self.tail.lock().await;
-        self.settle(&mut tail).await.map_err(|_| lost())?;
+        self.settle(&mut tail).await?;
         let entries = {
             let at = self.now();
             let mut ahead = self.ahead();
@@ -251,10 +252,19 @@ impl RunLog {
         self.append(Vec::new(), Vec::new(), durability).await
     }
 
+    /// Whether the log still has its thread; nothing is written.
+    ///
+    /// # Errors
+    /// After an error once more, with the same kind.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let mut tail = self.tail.lock().await;
+        self.settle(&mut tail).await
+    }
+
     /// Waits for what is in flight. To be dropped half-way does no harm: the next caller waits on.
     async fn settle(&self, tail: &mut Tail) -> Result<(), StoreError> {
-        if tail.lost {
-            return Err(lost());
+        if let Some(kind) = tail.lost {
+            return Err(lost(kind));
         }
         let Some(in_flight) = &mut tail.in_flight else { return Ok(()) };
         let result = in_flight.await;
@@ -265,7 +275,7 @@ impl RunLog {
                 Ok(())
             }
             Err(error) => {
-                tail.lost = true;
+                tail.lost = Some(error.kind);
                 Err(error)
             }
         }
@@ -291,6 +301,6 @@ impl std::fmt::Debug for RunLog {
 }
 
 /// The run's thread is lost: whatever was staged since is not in the record.
-fn lost() -> StoreError {
-    StoreError::new(Kind::Fenced, "run.append")
+fn lost(kind: Kind) -> StoreError {
+    StoreError::new(kind, "run.append").because("an earlier append of this run failed")
 }

@@ -175,7 +175,7 @@ fn started(component: Digest, input: Payload, run: RunId) -> Result<RunStarted> 
         document_digest: None,
         input,
         session: run.to_string().parse()?,
-        by: "benchmark".parse()?,
+        by: "benchmarking".parse()?,
         seed: [7; 32],
         traceparent: None,
     })

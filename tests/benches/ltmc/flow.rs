@@ -19,12 +19,9 @@ const MANY: usize = 128;
 const DOCUMENT: &str = "name: three
 flow:
   sequence:
-    - agent: counter
-      with: {scope: session, key: a}
-    - agent: counter
-      with: {scope: session, key: b}
-    - agent: counter
-      with: {scope: session, key: c}
+    - {id: first, agent: counter, with: {scope: session, key: a}}
+    - {id: second, agent: counter, with: {scope: session, key: b}}
+    - {id: third, agent: counter, with: {scope: session, key: c}}
 ";
 
 pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {

@@ -1,5 +1,6 @@
 //! Counts to `n`, one effect at a time with a sleep between: something to be killed in the middle of.
 
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use ltmc::memory::{self, Precondition, PutOptions, Scope};
@@ -30,6 +31,7 @@ impl Agent for SlowEffects {
         let store = memory::open(if input.scope == "global" { Scope::Global } else { Scope::Agent })?;
         let mut count = store.get_json::<u64>("count")?.unwrap_or(0);
         for _ in 0..input.n {
+            let mut conflicts = 0;
             // Others count as well: whoever comes second looks again.
             loop {
                 let found = store.get("count")?;
@@ -37,7 +39,11 @@ impl Agent for SlowEffects {
                 let options = PutOptions { precondition: Precondition::unchanged(found.as_ref()), ..PutOptions::default() };
                 match store.put_json_with("count", &count, options) {
                     Ok(_) => break,
-                    Err(Error::Conflict { .. }) => {}
+                    Err(Error::Conflict { .. }) => {
+                        // Not all at once again: each waits for another while.
+                        conflicts += 1;
+                        std::thread::sleep(Duration::from_millis(random() % (10 * conflicts)));
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -45,4 +51,9 @@ impl Agent for SlowEffects {
         }
         Ok(Json(Output { count }))
     }
+}
+
+/// What the standard library seeds its hash maps with.
+fn random() -> u64 {
+    std::collections::hash_map::RandomState::new().hash_one(0)
 }

@@ -48,7 +48,7 @@ async fn set(
     Json(texts): Json<Vec<String>>,
 ) -> Answer {
     if texts.len() > MOST {
-        return Err(Problem::new("bad-capability", format!("An agent is granted at most {MOST} capabilities.")));
+        return Err(Problem::new("bad-json", format!("An agent is granted at most {MOST} capabilities.")));
     }
     let mut grants = texts.iter().enumerate().map(parse).collect::<Result<Vec<_>>>()?;
     grants.sort_unstable();
@@ -58,7 +58,7 @@ async fn set(
 }
 
 fn parse((index, text): (usize, &String)) -> Result<Capability> {
-    text.parse().map_err(|e| Problem::new("bad-capability", format!("{e}")).field(format!("[{index}]")))
+    text.parse().map_err(|e| Problem::new("bad-json", format!("{e}")).field(format!("[{index}]")))
 }
 
 /// Take one capability back

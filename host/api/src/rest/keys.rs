@@ -149,11 +149,11 @@ fn expiry(text: &str, clock: &dyn Clock) -> Result<Timestamp> {
         Ok(span) => now.after(span),
         Err(_) => serde_json::from_value(text.into()).map_err(|_| {
             let why = format!("`{text}` is neither a time (2027-01-31T12:00:00Z) nor a duration (30d, 12h).");
-            Problem::new("bad-expiry", why).field("expires")
+            Problem::new("bad-json", why).field("expires")
         })?,
     };
     if at <= now {
-        return Err(Problem::new("bad-expiry", format!("`{text}` is not in the future.")).field("expires"));
+        return Err(Problem::new("bad-json", format!("`{text}` is not in the future.")).field("expires"));
     }
     Ok(at)
 }

@@ -97,7 +97,9 @@ pub(super) mod tests {
         let wait = Decision::Do(vec![Todo::Wait { step: path.clone(), until: due }]);
         assert_eq!(agent.next(&waiting, &Input::Run), wait);
         waiting.tick(due);
-        assert!(matches!(agent.next(&waiting, &Input::Run), Decision::Do(todo) if matches!(todo[0], Todo::Attempt { .. })));
+        assert!(
+            matches!(agent.next(&waiting, &Input::Run), Decision::Do(todo) if matches!(todo[0], Todo::Attempt { .. }))
+        );
         let over = history([started(&path, 1), failed(&path, 1, None)]);
         assert!(matches!(agent.next(&over, &Input::Run), Decision::Failed(f) if f.step == Some(path)));
     }

@@ -50,7 +50,13 @@ mod tests {
         let mut so_far = Vec::new();
         for (step, input) in steps {
             let mut history = history(so_far.clone());
-            [&a, &b, &c].into_iter().filter(|s| history.step(s).is_some()).cloned().collect::<Vec<_>>().iter().for_each(|s| history.judge(s));
+            [&a, &b, &c]
+                .into_iter()
+                .filter(|s| history.step(s).is_some())
+                .cloned()
+                .collect::<Vec<_>>()
+                .iter()
+                .for_each(|s| history.judge(s));
             let wanted = Decision::Do(vec![Todo::Attempt { step: step.clone(), input }]);
             assert_eq!(sequence.next(&history, &Input::Run), wanted);
             so_far.extend([started(step, 1), completed(step, 1)]);

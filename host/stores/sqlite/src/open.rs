@@ -230,7 +230,7 @@ async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
         .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
         .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let mut connection = settings(path).connect().await.map_err(|e| damaged(path, &e))?;
-    MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+    MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) => OpenError::Newer { path: path.to_owned(), found, known: known_schema() },
         other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
     })?;

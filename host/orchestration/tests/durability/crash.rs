@@ -1,0 +1,331 @@
+//! A host dies at every append, the next one takes the run up, and everything is as if nothing had happened.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use ltmc_model::Payload;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::Placed;
+use ltmc_ports::testing::{Fault, MemoryRecord};
+use ltmc_ports::{ReadJournal as _, WriteJournal as _};
+use serde_json::json;
+
+use crate::guest::{Guest, Script, agent, may_pass, text, validator};
+use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, tenant};
+use crate::story::Story;
+
+/// Some work to be done.
+pub(crate) struct Case {
+    pub(crate) request: Request,
+    pub(crate) document: Option<&'static str>,
+    pub(crate) scripts: Vec<Script>,
+}
+
+/// How a host dies.
+#[derive(Debug, Clone, Copy)]
+struct Crash {
+    /// At this append.
+    at: u64,
+    /// Just before it is in the record, or just after.
+    how: Fault,
+    left: Left,
+}
+
+/// What a crash leaves of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// What was on disk for sure.
+    Synced,
+    /// As luck has it, all of it.
+    All,
+}
+
+/// What was seen of one play.
+struct Played {
+    answer: Answer,
+    memory: Contents,
+    story: Story,
+    /// Whether every crash came.
+    crashed: bool,
+}
+
+/// Runs a case undisturbed; then again and again, each time with the host killed at another append, right before or right
+/// after it takes effect, with and without what was not on disk yet. Then a new host on what is left takes the run up, and
+/// a client asks again with the same idempotency key. All of it must come out as in the undisturbed run: outcome, memory,
+/// attempts, effects and log lines, each once. What anybody was told before the crash is still there after it, the dead
+/// host's late writes are refused, and the chain is whole.
+///
+/// The same once more with somebody who looks at the journal after every host call: then every entry is an append of its
+/// own, and what was looked at counts as told.
+pub(crate) fn crash_at_every_step(case: &Case) {
+    for watched in [false, true] {
+        let undisturbed = in_paused_time(play(case, watched, &[]));
+        let mut appends = 0;
+        for at in 1.. {
+            let mut crashed = false;
+            for (how, left) in every_way() {
+                let crash = Crash { at, how, left };
+                let played = in_paused_time(play(case, watched, &[crash]));
+                crashed |= played.crashed;
+                compare(&played, &undisturbed, &format!("watched: {watched}, {crash:?}"));
+            }
+            if !crashed {
+                break;
+            }
+            appends = at;
+        }
+        assert!(appends >= 2, "a run is at least two appends, here {appends}");
+    }
+}
+
+/// The same with two hosts that die, one after the other, each at any of its appends.
+pub(crate) fn crash_twice_at_every_step(case: &Case) {
+    let undisturbed = in_paused_time(play(case, false, &[]));
+    for first in 1.. {
+        let mut crashed = false;
+        for second in 1.. {
+            let mut both = false;
+            for (how, left) in every_way() {
+                let crashes = [first, second].map(|at| Crash { at, how, left });
+                let played = in_paused_time(play(case, false, &crashes));
+                both |= played.crashed;
+                compare(&played, &undisturbed, &format!("{crashes:?}"));
+            }
+            crashed |= both;
+            if !both {
+                break;
+            }
+        }
+        if !crashed {
+            return;
+        }
+    }
+}
+
+fn every_way() -> impl Iterator<Item = (Fault, Left)> {
+    let hows = [Fault::CrashBefore, Fault::CrashAfter];
+    hows.into_iter().flat_map(|how| [Left::Synced, Left::All].map(|left| (how, left)))
+}
+
+fn compare(played: &Played, undisturbed: &Played, how: &str) {
+    assert_eq!(played.answer, undisturbed.answer, "the outcome; {how}");
+    assert_eq!(played.memory, undisturbed.memory, "the memory; {how}");
+    assert_eq!(played.story, undisturbed.story, "the journal; {how}");
+}
+
+/// Plays a case on one host after the other, each of which dies as is told, and the last of which lives.
+async fn play(case: &Case, watched: bool, crashes: &[Crash]) -> Played {
+    let world = World::new(case.scripts.clone());
+    let mut record = world.record(case.document).await;
+    let mut dead: Vec<Host> = Vec::new();
+    let mut crashed = true;
+    for crash in crashes {
+        let host = world.host(&record, [(crash.at, crash.how)]);
+        let told = watch(&host, watched);
+        host.runs.recover().await.unwrap();
+        let answer = host.ask(&case.request).await;
+        let end_was_told = matches!(answer, Some(Ok(_)));
+        crashed &= host.line.is_dead();
+        record = match crash.left {
+            Left::Synced => host.record.crash(),
+            Left::All => host.record.copy(),
+        };
+        nothing_told_is_lost(&record, &told.lock().unwrap(), end_was_told).await;
+        dead.push(host);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+
+    let host = world.host(&record, []);
+    let told = watch(&host, watched);
+    host.runs.recover().await.unwrap();
+    let answer = host.ask(&case.request).await.expect("a host that lives tells the end");
+    nothing_told_is_lost(&host.record.crash(), &told.lock().unwrap(), true).await;
+
+    let run = host.run().await.expect("the run is there");
+    let journal = host.journal(run).await;
+    for late in dead.iter().flat_map(|host| host.line.undelivered()) {
+        let written = record.append(late, ltmc_ports::Durability::Lazy).await;
+        written.expect_err("a dead host's write came late and was taken");
+    }
+    assert_eq!(host.journal(run).await, journal, "a dead host's write came late and left something");
+    let audit = record.verify().await.unwrap();
+    assert!(audit.damage.is_empty(), "{audit:?}");
+
+    let again = world.host(&record.crash(), []);
+    assert_eq!(again.runs.recover().await.unwrap().resumed, 0, "a run that is over is left alone");
+    assert_eq!(again.ask(&case.request).await.as_ref(), Some(&answer), "who asks again is told the same");
+    assert!(again.sandbox.ran().is_empty(), "what is told again is not done again");
+    Played { answer, memory: world.memory(&record).await, story: Story::of(&journal), crashed }
+}
+
+/// Looks at a run's journal after each of its host calls, and keeps what was told.
+fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Placed>>> {
+    let told = Arc::<Mutex<Vec<Placed>>>::default();
+    if watched {
+        let (runs, line, kept) = (host.runs.clone(), host.line.clone(), told.clone());
+        host.sandbox.after_call(move |run| {
+            let (runs, line, kept) = (runs.clone(), line.clone(), kept.clone());
+            let look = async move {
+                let found = runs.journal(&caller(), run, ltmc_model::Seq(0), 100_000).await;
+                // A dead host tells nothing.
+                if let (Ok(found), false) = (found, line.is_dead()) {
+                    *kept.lock().unwrap() = found;
+                }
+            };
+            look.boxed()
+        });
+    }
+    told
+}
+
+async fn nothing_told_is_lost(record: &MemoryRecord, told: &[Placed], end_was_told: bool) {
+    let filter = ltmc_ports::journal::RunFilter { limit: 10, ..Default::default() };
+    let runs = record.runs(&tenant(), &filter).await.unwrap();
+    let journal = match runs.first() {
+        Some(run) => record.entries(&tenant(), run.id, ltmc_model::Seq(0), 100_000).await.unwrap(),
+        None => Vec::new(),
+    };
+    assert!(journal.starts_with(told), "{} entries were told, and not all of them are left", told.len());
+    assert!(
+        !end_was_told || runs.iter().all(|run| run.state.is_over()) && !runs.is_empty(),
+        "an end was told and is lost"
+    );
+}
+
+/// Some of everything a guest can do; what it gives depends on what it was answered.
+pub(crate) async fn work(guest: Guest) -> Result<Payload, Failure> {
+    let step = guest.job.step.to_string().replace('/', "-");
+    let begun = guest.now();
+    guest.log(format!("step {step} begins")).await?;
+    guest.compute(3).await;
+    let count = guest.count("count").await?;
+    guest.put(format!("clock/{step}"), begun.millis()).await?;
+    guest.compute(2).await;
+    guest.put(format!("draft/{step}"), "x").await?;
+    let middle = guest.now();
+    let kept = guest.get(format!("clock/{step}")).await?.map(|item| text(&item.value).to_owned());
+    if kept != Some(begun.millis().to_string()) || middle < begun {
+        return Err(Failure::new(
+            Code::AgentError,
+            format!("its clock showed {begun}, then {middle}; it kept {kept:?}"),
+        ));
+    }
+    let keys = guest.list().await?;
+    let existed = guest.delete(format!("draft/{step}")).await?;
+    guest.log(format!("step {step} counted {count}")).await?;
+    let before = guest.job.input.to_value().map_err(|why| Failure::new(Code::AgentError, why))?;
+    Ok(Payload::json(&json!({ "count": count, "keys": keys, "existed": existed, "before": before })))
+}
+
+/// Finds nothing wrong with what it judges, and remembers that it looked.
+fn approve() -> Script {
+    validator("approve", |guest| async move {
+        guest.count("judged").await?;
+        guest.log("looked at").await?;
+        guest.count("judged").await?;
+        Ok(Vec::new())
+    })
+}
+
+fn three_steps() -> Case {
+    Case {
+        request: Request::workflow("three"),
+        document: Some("name: three\nflow: {sequence: [{agent: one}, {agent: two}, {agent: three}]}"),
+        scripts: ["one", "two", "three"].map(|name| agent(name, work)).to_vec(),
+    }
+}
+
+#[test]
+fn crash_at_every_step_of_a_lone_call() {
+    let scripts = vec![agent("one", work)];
+    crash_at_every_step(&Case { request: Request::call("one"), document: None, scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_lone_call_without_effects() {
+    let scripts = vec![agent("pure", |guest| async move { Ok(guest.job.input.clone()) })];
+    crash_at_every_step(&Case { request: Request::call("pure"), document: None, scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_sequence_of_three() {
+    crash_at_every_step(&three_steps());
+}
+
+#[test]
+fn crash_at_every_step_of_a_nested_sequence() {
+    let document = "name: nested\nflow:\n  sequence:\n  - sequence:\n    - agent: one\n    - sequence: [{agent: two}]\n  \
+                    - sequence: [{agent: three, with: $.steps.one.output}]";
+    let scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
+    crash_at_every_step(&Case { request: Request::workflow("nested"), document: Some(document), scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_sequence_that_is_validated() {
+    let document = "name: validated\nflow:\n  sequence:\n  - agent: one\n    validate: {json-schema: {type: object, \
+                    required: [count]}}\n  - agent: two\n    validate: {agent: approve}\n  - agent: three";
+    let mut scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
+    scripts.push(approve());
+    crash_at_every_step(&Case { request: Request::workflow("validated"), document: Some(document), scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_run_that_is_rejected() {
+    let document = "name: rejected\nflow:\n  sequence:\n  - agent: one\n  - agent: two\n    validate: {json-schema: {type: \
+                    string}}\n  - agent: three";
+    let scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
+    crash_at_every_step(&Case { request: Request::workflow("rejected"), document: Some(document), scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_retry() {
+    let document =
+        "name: retried\nflow:\n  sequence:\n  - agent: flaky\n    retry: {attempts: 4, backoff: 1s}\n  - agent: one";
+    let flaky = agent("flaky", |guest| async move {
+        let tries = guest.count("tries").await?;
+        guest.log(format!("try {tries}")).await?;
+        if tries < 3 { Err(may_pass("not yet")) } else { work(guest).await }
+    });
+    let scripts = vec![flaky, agent("one", work)];
+    crash_at_every_step(&Case { request: Request::workflow("retried"), document: Some(document), scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_run_whose_retries_run_out() {
+    let document = "name: hopeless\nflow:\n  sequence:\n  - agent: one\n  - agent: hopeless\n    retry: {attempts: 3, backoff: 1s}";
+    let hopeless = agent("hopeless", |guest| async move {
+        let tries = guest.count("tries").await?;
+        Err(may_pass(&format!("not at try {tries}")))
+    });
+    let scripts = vec![agent("one", work), hopeless];
+    crash_at_every_step(&Case { request: Request::workflow("hopeless"), document: Some(document), scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_a_run_longer_than_a_page_of_the_journal() {
+    // More effects than the host reads of a journal at once; one append in a hundred effects.
+    let long = agent("long", |guest| async move {
+        for round in 0..7 {
+            for _ in 0..99 {
+                guest.get("nothing").await?;
+            }
+            guest.put("round", round).await?;
+        }
+        let count = guest.count("count").await?;
+        Ok(Payload::json(&json!(count)))
+    });
+    let case = Case { request: Request::call("long"), document: None, scripts: vec![long] };
+    let undisturbed = in_paused_time(play(&case, false, &[]));
+    for at in 1..=9 {
+        for (how, left) in every_way() {
+            let crash = Crash { at, how, left };
+            compare(&in_paused_time(play(&case, false, &[crash])), &undisturbed, &format!("{crash:?}"));
+        }
+    }
+}
+
+#[test]
+fn crash_at_every_step_and_again_while_the_run_is_taken_up() {
+    crash_twice_at_every_step(&three_steps());
+}

@@ -1,0 +1,296 @@
+//! Hosts over an in-memory record, and a client.
+//!
+//! A [`World`] is what outlives a host: its agents, its clock. A [`Host`] reaches its record over a [`Line`], which fails
+//! when it is told to, and keeps what it could not deliver.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ltmc_coordination::{Authority, Error, Memory, Pins, crossing};
+use ltmc_model::agent::Agent;
+use ltmc_model::caller::{Caller, Role};
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Act, Change, Placed};
+use ltmc_model::manifest::Manifest;
+use ltmc_model::memory::Drawer;
+use ltmc_model::workflow::Document;
+use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
+use ltmc_orchestration::runs::Ports;
+use ltmc_orchestration::{CallRequest, Runs, StartRequest, Started};
+use ltmc_ports::journal::RunFilter;
+use ltmc_ports::runner::{AdmitError, Components, Inspection};
+use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
+use ltmc_ports::{
+    Append, Clock, Durability, ReadJournal as _, ReadMemory as _, StoreError, WriteCatalog as _, WriteJournal,
+};
+
+use crate::guest::{Sandbox, Script, text};
+
+/// Runs a test whose time passes only where it waits.
+pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(test)
+}
+
+/// What outlives a host.
+pub(crate) struct World {
+    scripts: Vec<Script>,
+    clock: Arc<PassingClock>,
+    hosts: Mutex<u64>,
+}
+
+/// Goes with tokio's time.
+struct PassingClock(tokio::time::Instant);
+
+impl Clock for PassingClock {
+    fn now(&self) -> Timestamp {
+        sample::at(0).after(self.0.elapsed())
+    }
+}
+
+impl World {
+    pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
+        let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
+        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0) }
+    }
+
+    /// A record that knows the agents, each granted everything there is, and this workflow.
+    pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
+        let record = MemoryRecord::new();
+        let act = async |change| record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
+        for script in &self.scripts {
+            let pushed = Agent {
+                name: script.name.clone(),
+                digest: script.component(),
+                manifest: Manifest::default(),
+                exports: vec![script.export],
+                size: 1,
+                pushed_at: self.clock.now(),
+            };
+            act(Change::AgentPushed(pushed)).await;
+            let grants = ["log", "memory:read:*", "memory:write:*"].map(|grant| grant.parse().unwrap()).to_vec();
+            act(Change::GrantsSet { agent: script.name.clone(), grants }).await;
+        }
+        if let Some(source) = document {
+            let name = Document::parse(source, None).unwrap().name;
+            let digest = Digest::of(source.as_bytes());
+            act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
+        }
+        record
+    }
+
+    /// A new host on a record, whose appends meet these faults.
+    pub(crate) fn host(&self, record: &Arc<MemoryRecord>, faults: impl IntoIterator<Item = (u64, Fault)>) -> Host {
+        self.host_over(Line::new(record, faults, None))
+    }
+
+    /// A new host over a line.
+    pub(crate) fn host_over(&self, line: Line) -> Host {
+        let seed = {
+            let mut hosts = self.hosts.lock().unwrap();
+            *hosts += 1;
+            *hosts
+        };
+        let (record, line) = (line.record.clone(), Arc::new(line));
+        let sandbox = Sandbox::new(&self.scripts);
+        let authority = Arc::new(Authority::new(record.clone(), record.clone(), self.clock.clone()));
+        let memory = Arc::new(Memory::new(record.clone()));
+        let runs = Runs::new(Ports {
+            read: record.clone(),
+            write: line.clone(),
+            catalog: record.clone(),
+            authority: authority.clone(),
+            crossing: Arc::new(crossing::Shared { authority, memory, clock: self.clock.clone() }),
+            runner: sandbox.clone(),
+            pins: Pins::new(record.clone(), Arc::new(Shelf)),
+            clock: self.clock.clone(),
+            entropy: Arc::new(SeededEntropy::new(seed)),
+        });
+        Host { record, line, sandbox, runs }
+    }
+
+    /// Everything in memory that the scripts can reach, but what they keep under `clock/`.
+    pub(crate) async fn memory(&self, record: &MemoryRecord) -> Contents {
+        let agents = self.scripts.iter().map(|script| Drawer::Agent(script.name.clone()));
+        let mut found = BTreeMap::new();
+        for drawer in agents.chain([Drawer::Global, Drawer::Session(session())]) {
+            let page = record.list(&tenant(), &drawer, "", None, 10_000, self.clock.now()).await.unwrap();
+            for item in page.items.into_iter().filter(|item| !item.key.starts_with("clock/")) {
+                found.insert((drawer.clone(), item.key), text(&item.value).to_owned());
+            }
+        }
+        found
+    }
+}
+
+/// What memory holds, by drawer and key.
+pub(crate) type Contents = BTreeMap<(Drawer, String), String>;
+
+/// One host.
+pub(crate) struct Host {
+    pub(crate) record: Arc<MemoryRecord>,
+    pub(crate) line: Arc<Line>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) runs: Runs,
+}
+
+impl Host {
+    /// The only run there is, if there is one.
+    pub(crate) async fn run(&self) -> Option<RunId> {
+        let filter = RunFilter { limit: 10, ..RunFilter::default() };
+        let runs = self.record.runs(&tenant(), &filter).await.unwrap();
+        assert!(runs.len() <= 1, "one request started {} runs", runs.len());
+        runs.first().map(|run| run.id)
+    }
+
+    /// A run's journal as the record has it.
+    pub(crate) async fn journal(&self, run: RunId) -> Vec<Placed> {
+        self.record.entries(&tenant(), run, Seq(0), 100_000).await.unwrap()
+    }
+
+    /// Starts what is asked for, or finds it by its key.
+    pub(crate) async fn start(&self, request: &Request) -> Result<Started, Error> {
+        let (session, idempotency) = (Some(session()), request.key.clone());
+        let (input, request_digest) = (request.input.clone(), Digest::of(&request.input.bytes));
+        if let Some(workflow) = request.workflow {
+            let workflow = workflow.parse().unwrap();
+            let start = StartRequest { workflow, input, session, idempotency, request_digest, traceparent: None };
+            self.runs.start(&caller(), start).await
+        } else {
+            let agent = request.agent.parse().unwrap();
+            let call = CallRequest { agent, input, session, idempotency, request_digest, traceparent: None };
+            self.runs.call(&caller(), call).await
+        }
+    }
+
+    /// Asks, and waits to the end; none: no end was told.
+    pub(crate) async fn ask(&self, request: &Request) -> Option<Answer> {
+        let started = self.start(request).await.ok()?;
+        self.runs.wait(&caller(), &started, None).await.ok()?
+    }
+
+    /// Asks again each second until an end is told that is not "ask again"; gives up after a while.
+    pub(crate) async fn ask_until_told(&self, request: &Request) -> Answer {
+        for _ in 0..60 {
+            match self.ask(request).await {
+                Some(Err(failure)) if is_ask_again(&failure) => {}
+                Some(answer) => return answer,
+                None => {}
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("no end was told within a minute");
+    }
+}
+
+/// How a run ended, as a client is told.
+pub(crate) type Answer = Result<Payload, Failure>;
+
+/// Whether a client is to ask again: the run goes on from the record.
+pub(crate) fn is_ask_again(failure: &Failure) -> bool {
+    failure.retryable && matches!(failure.code, Code::Unavailable | Code::Fenced | Code::StorageFull)
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) workflow: Option<&'static str>,
+    pub(crate) agent: &'static str,
+    pub(crate) input: Payload,
+    pub(crate) key: Option<String>,
+}
+
+impl Request {
+    /// A lone call of an agent, with an idempotency key.
+    pub(crate) fn call(agent: &'static str) -> Self {
+        Self { workflow: None, agent, input: Payload::text("in"), key: Some("once".into()) }
+    }
+
+    /// A run of a workflow, with an idempotency key.
+    pub(crate) fn workflow(name: &'static str) -> Self {
+        Self { workflow: Some(name), ..Self::call("") }
+    }
+}
+
+/// A host's line to the record: fails when it is told to, and keeps what it could not deliver.
+pub(crate) struct Line {
+    record: Arc<MemoryRecord>,
+    faulty: Faulty<Arc<MemoryRecord>>,
+    loses_at: Option<u64>,
+    undelivered: Mutex<Vec<Append>>,
+}
+
+impl Line {
+    /// With these faults. `loses_at`: just before this append the record loses what is not on disk, and the host lives on.
+    pub(crate) fn new(
+        record: &Arc<MemoryRecord>,
+        faults: impl IntoIterator<Item = (u64, Fault)>,
+        loses_at: Option<u64>,
+    ) -> Self {
+        let faulty = Faulty::new(record.clone(), faults);
+        Self { record: record.clone(), faulty, loses_at, undelivered: Mutex::default() }
+    }
+
+    /// How many appends were asked for so far.
+    pub(crate) fn appends(&self) -> u64 {
+        self.faulty.appends()
+    }
+
+    /// Whether the host is dead.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.faulty.is_dead()
+    }
+
+    /// Every append whose caller got an error, some of them recorded.
+    pub(crate) fn undelivered(&self) -> Vec<Append> {
+        self.undelivered.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl WriteJournal for Line {
+    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+        if self.loses_at == Some(self.appends() + 1) {
+            self.record.lose();
+        }
+        let copy = append.clone();
+        let done = self.faulty.append(append, durability).await;
+        if done.is_err() {
+            self.undelivered.lock().unwrap().push(copy);
+        }
+        done
+    }
+
+    fn next_revision(&self) -> Revision {
+        self.faulty.next_revision()
+    }
+}
+
+/// A shelf on which every component stands.
+struct Shelf;
+
+#[async_trait]
+impl Components for Shelf {
+    async fn admit(&self, _: Bytes) -> Result<Inspection, AdmitError> {
+        Err(AdmitError::Failed { message: "nothing is pushed here".into() })
+    }
+
+    async fn remove(&self, digest: &Digest) {
+        panic!("{digest} was thrown away");
+    }
+}
+
+pub(crate) fn tenant() -> TenantId {
+    sample::tenant("acme")
+}
+
+pub(crate) fn session() -> SessionId {
+    "s1".parse().unwrap()
+}
+
+pub(crate) fn caller() -> Caller {
+    Caller { tenant: tenant(), key: "abcdefghijkl".parse().unwrap(), role: Role::Author }
+}

@@ -1,0 +1,24 @@
+//! Durability, proved mechanically: hosts die, stores fail, two hosts want the same run; every time the run ends as if
+//! nothing had happened, or stays as it is and can be taken up again.
+//!
+//! Invariants: time is tokio's, paused: it passes only where something waits, so every test comes out the same each time.
+//! A guest here is a function of its input and of what the host answers, as a real one is. Nothing reaches into a host but
+//! through its public use cases; what is true is read from the record.
+//!
+//! - `guest`: agents as scripts, and the sandbox that runs them
+//! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
+//! - `story`: what a journal tells, without times, epochs and revisions
+//! - `crash`: a host dies at every append. To add a workflow: a case there
+//! - `faults`: the record fails, and the host lives on
+//! - `owners`: two hosts, one run
+//! - `replay`: what a resumed guest sees, and what ends it
+//! - `ends`: cancelled, resumed, tried again
+
+mod crash;
+mod ends;
+mod faults;
+mod guest;
+mod host;
+mod owners;
+mod replay;
+mod story;

@@ -1,0 +1,77 @@
+//! What a journal tells, without times, epochs and revisions: two runs of the same work tell the same story, however often
+//! their hosts died.
+
+use std::collections::BTreeSet;
+
+use ltmc_model::failure::Code;
+use ltmc_model::journal::{Event, Placed};
+use ltmc_model::{Epoch, StepPath, Timestamp};
+
+/// A run's story.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Story {
+    /// Attempts as they began.
+    pub(crate) begun: Vec<(StepPath, u32)>,
+    /// Attempts as they ended, with the code of their failure.
+    pub(crate) ended: Vec<(StepPath, u32, Option<Code>)>,
+    /// Effects: step, attempt, number, call, what it was about.
+    pub(crate) effects: Vec<(StepPath, u32, u32, String, String)>,
+    /// Log lines: step, attempt, number, message.
+    pub(crate) logs: Vec<(StepPath, u32, u32, String)>,
+    /// How the run ended, each time.
+    pub(crate) ends: Vec<&'static str>,
+}
+
+impl Story {
+    /// Reads it; panics where a journal cannot be like this at all.
+    pub(crate) fn of(journal: &[Placed]) -> Self {
+        let mut story = Self::default();
+        let (mut latest, mut epoch) = (Timestamp::default(), Epoch(1));
+        for (number, placed) in (1..).zip(journal) {
+            assert_eq!(placed.seq.0, number);
+            assert_eq!(number == 1, matches!(placed.entry.event, Event::RunStarted(_)), "a run starts once");
+            assert!(placed.entry.at >= latest, "entry {number} is older than the one before");
+            latest = placed.entry.at;
+            story.tell(&placed.entry.event, &mut epoch);
+        }
+        story.each_once();
+        story
+    }
+
+    fn tell(&mut self, event: &Event, epoch: &mut Epoch) {
+        match event.clone() {
+            Event::RunStarted(_) | Event::RunResumed { .. } | Event::Act(_) => {}
+            Event::RunClaimed { epoch: claimed } => {
+                assert!(claimed > *epoch, "a claim raises the epoch");
+                *epoch = claimed;
+            }
+            Event::StepStarted { step, attempt } => self.begun.push((step, attempt)),
+            Event::Effect(effect) => {
+                self.effects.push((effect.step, effect.attempt, effect.number, effect.call, effect.about));
+            }
+            Event::Log { step, attempt, number, line } => self.logs.push((step, attempt, number, line.message)),
+            Event::StepCompleted { step, attempt, .. } => self.ended.push((step, attempt, None)),
+            Event::StepFailed { step, attempt, failure, .. } => self.ended.push((step, attempt, Some(failure.code))),
+            end @ (Event::RunCompleted { .. } | Event::RunFailed { .. } | Event::RunCancelled { .. }) => {
+                self.ends.push(end.kind());
+            }
+        }
+    }
+
+    fn each_once(&self) {
+        let attempts: BTreeSet<_> = self.begun.iter().collect();
+        assert_eq!(attempts.len(), self.begun.len(), "an attempt begins once: {:?}", self.begun);
+        let ended: BTreeSet<_> = self.ended.iter().map(|(step, attempt, _)| (step, attempt)).collect();
+        assert_eq!(ended.len(), self.ended.len(), "an attempt ends once: {:?}", self.ended);
+        let effects: BTreeSet<_> =
+            self.effects.iter().map(|(step, attempt, number, ..)| (step, attempt, number)).collect();
+        assert_eq!(effects.len(), self.effects.len(), "an effect is journaled once: {:?}", self.effects);
+        let lines: BTreeSet<_> = self.logs.iter().map(|(step, attempt, number, _)| (step, attempt, number)).collect();
+        assert_eq!(lines.len(), self.logs.len(), "a line is kept once: {:?}", self.logs);
+    }
+}
+
+/// How often a run was taken over.
+pub(crate) fn claims(journal: &[Placed]) -> usize {
+    journal.iter().filter(|placed| matches!(placed.entry.event, Event::RunClaimed { .. })).count()
+}
