@@ -46,8 +46,7 @@ impl Gate for Resumed {
         let is_journaled = call.class() == Class::Transactional;
         let answer = self.crossing.cross(call).await?;
         if is_journaled {
-            let less = |left: usize| left.checked_sub(1);
-            drop(self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less));
+            let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         }
         Ok(answer)
     }

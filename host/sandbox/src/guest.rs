@@ -144,14 +144,10 @@ impl Output {
                 all.extend_from_slice(bytes);
             }
             Kept::Tail { tail, logged, line, gate } => {
-                for &byte in bytes {
-                    if tail.len() == TAIL {
-                        tail.pop_front();
-                    }
-                    tail.push_back(byte);
-                    if *logged >= limit {
-                        continue;
-                    }
+                let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
+                tail.drain(..(tail.len() + kept.len()).saturating_sub(TAIL));
+                tail.extend(kept);
+                for &byte in &bytes[..bytes.len().min(limit - *logged)] {
                     *logged += 1;
                     if byte != b'\n' {
                         line.push(byte);

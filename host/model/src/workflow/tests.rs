@@ -247,3 +247,11 @@ fn back_off_grows_to_its_bound_and_no_further() {
     assert_eq!(waits[11], 30_000);
     assert_eq!(retry.longest_wait(u32::MAX), retry.max);
 }
+
+#[test]
+fn words_that_old_yaml_took_for_truth_are_texts() {
+    let source = "name: review\nflow: {agent: a, validate: {json-schema: {required: [n, no, off, yes], const: true}}}";
+    let document = Document::parse(source, None).unwrap();
+    let Some(Validate::Schema { schema, .. }) = &document.steps()[0].validate else { panic!("a schema") };
+    assert_eq!(schema, &json!({"required": ["n", "no", "off", "yes"], "const": true}));
+}

@@ -84,6 +84,8 @@ fn deserialize(source: &str) -> Result<Tree, Fault> {
             max_replay_stack_depth: 16,
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
+        // YAML 1.2: `n`, `no` and `off` are texts.
+        strict_booleans: true,
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options::<Tree>(source, options).map_err(|error| {

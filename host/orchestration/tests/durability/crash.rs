@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Placed;
+use ltmc_model::{Payload, Seq};
+use ltmc_ports::journal::RunFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord};
-use ltmc_ports::{ReadJournal as _, WriteJournal as _};
+use ltmc_ports::{Durability, ReadJournal as _, WriteJournal as _};
 use serde_json::json;
 
 use crate::guest::{Guest, Script, agent, may_pass, text, validator};
 use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, tenant};
-use crate::story::Story;
+use crate::story::{Story, claims};
 
 /// Some work to be done.
 pub(crate) struct Case {
@@ -58,7 +59,7 @@ struct Played {
 ///
 /// The same once more with somebody who looks at the journal after every host call: then every entry is an append of its
 /// own, and what was looked at counts as told.
-pub(crate) fn crash_at_every_step(case: &Case) {
+fn crash_at_every_step(case: &Case) {
     for watched in [false, true] {
         let undisturbed = in_paused_time(play(case, watched, &[]));
         let mut appends = 0;
@@ -79,15 +80,16 @@ pub(crate) fn crash_at_every_step(case: &Case) {
     }
 }
 
-/// The same with two hosts that die, one after the other, each at any of its appends.
-pub(crate) fn crash_twice_at_every_step(case: &Case) {
+/// The same with two hosts that die, one after the other, each at any of its appends, in the same way
+/// and in the most unlike one.
+fn crash_twice_at_every_step(case: &Case) {
     let undisturbed = in_paused_time(play(case, false, &[]));
     for first in 1.. {
         let mut crashed = false;
         for second in 1.. {
             let mut both = false;
-            for (how, left) in every_way() {
-                let crashes = [first, second].map(|at| Crash { at, how, left });
+            for (one, two) in every_way().zip(every_way()).chain(every_way().zip(opposite())) {
+                let crashes = [(first, one), (second, two)].map(|(at, (how, left))| Crash { at, how, left });
                 let played = in_paused_time(play(case, false, &crashes));
                 both |= played.crashed;
                 compare(&played, &undisturbed, &format!("{crashes:?}"));
@@ -98,9 +100,15 @@ pub(crate) fn crash_twice_at_every_step(case: &Case) {
             }
         }
         if !crashed {
+            assert!(first > 3, "a run is at least two appends and here it is more");
             return;
         }
     }
+}
+
+/// Every way, from the last to the first: the most unlike to each.
+fn opposite() -> impl Iterator<Item = (Fault, Left)> {
+    every_way().collect::<Vec<_>>().into_iter().rev()
 }
 
 fn every_way() -> impl Iterator<Item = (Fault, Left)> {
@@ -131,7 +139,7 @@ async fn play(case: &Case, watched: bool, crashes: &[Crash]) -> Played {
             Left::Synced => host.record.crash(),
             Left::All => host.record.copy(),
         };
-        nothing_told_is_lost(&record, &told.lock().unwrap(), end_was_told).await;
+        nothing_told_is_lost(&record, &taken(&told), end_was_told).await;
         dead.push(host);
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
@@ -140,12 +148,15 @@ async fn play(case: &Case, watched: bool, crashes: &[Crash]) -> Played {
     let told = watch(&host, watched);
     host.runs.recover().await.unwrap();
     let answer = host.ask(&case.request).await.expect("a host that lives tells the end");
-    nothing_told_is_lost(&host.record.crash(), &told.lock().unwrap(), true).await;
+    let told = taken(&told);
+    nothing_told_is_lost(&host.record.crash(), &told, true).await;
 
     let run = host.run().await.expect("the run is there");
     let journal = host.journal(run).await;
+    let row = record.run(&tenant(), run).await.unwrap().unwrap();
+    assert_eq!(row.epoch.0, 1 + claims(&journal) as u64, "each owner has an epoch of its own");
     for late in dead.iter().flat_map(|host| host.line.undelivered()) {
-        let written = record.append(late, ltmc_ports::Durability::Lazy).await;
+        let written = record.append(late, Durability::Lazy).await;
         written.expect_err("a dead host's write came late and was taken");
     }
     assert_eq!(host.journal(run).await, journal, "a dead host's write came late and left something");
@@ -156,7 +167,9 @@ async fn play(case: &Case, watched: bool, crashes: &[Crash]) -> Played {
     assert_eq!(again.runs.recover().await.unwrap().resumed, 0, "a run that is over is left alone");
     assert_eq!(again.ask(&case.request).await.as_ref(), Some(&answer), "who asks again is told the same");
     assert!(again.sandbox.ran().is_empty(), "what is told again is not done again");
-    Played { answer, memory: world.memory(&record).await, story: Story::of(&journal), crashed }
+    let story = Story::of(&journal);
+    assert!(!watched || !crashes.is_empty() || told.is_empty() == story.effects.is_empty(), "somebody did look");
+    Played { answer, memory: world.memory(&record).await, story, crashed }
 }
 
 /// Looks at a run's journal after each of its host calls, and keeps what was told.
@@ -167,7 +180,7 @@ fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Placed>>> {
         host.sandbox.after_call(move |run| {
             let (runs, line, kept) = (runs.clone(), line.clone(), kept.clone());
             let look = async move {
-                let found = runs.journal(&caller(), run, ltmc_model::Seq(0), 100_000).await;
+                let found = runs.journal(&caller(), run, Seq(0), 100_000).await;
                 // A dead host tells nothing.
                 if let (Ok(found), false) = (found, line.is_dead()) {
                     *kept.lock().unwrap() = found;
@@ -179,11 +192,15 @@ fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Placed>>> {
     told
 }
 
+fn taken(told: &Mutex<Vec<Placed>>) -> Vec<Placed> {
+    std::mem::take(&mut told.lock().unwrap())
+}
+
 async fn nothing_told_is_lost(record: &MemoryRecord, told: &[Placed], end_was_told: bool) {
-    let filter = ltmc_ports::journal::RunFilter { limit: 10, ..Default::default() };
+    let filter = RunFilter { limit: 10, ..RunFilter::default() };
     let runs = record.runs(&tenant(), &filter).await.unwrap();
     let journal = match runs.first() {
-        Some(run) => record.entries(&tenant(), run.id, ltmc_model::Seq(0), 100_000).await.unwrap(),
+        Some(run) => record.entries(&tenant(), run.id, Seq(0), 100_000).await.unwrap(),
         None => Vec::new(),
     };
     assert!(journal.starts_with(told), "{} entries were told, and not all of them are left", told.len());
@@ -327,5 +344,61 @@ fn crash_at_every_step_of_a_run_longer_than_a_page_of_the_journal() {
 
 #[test]
 fn crash_at_every_step_and_again_while_the_run_is_taken_up() {
-    crash_twice_at_every_step(&three_steps());
+    async fn little(guest: Guest) -> Result<Payload, Failure> {
+        let begun = guest.now();
+        guest.compute(3).await;
+        let count = guest.count("count").await?;
+        guest.log(format!("counted {count}")).await?;
+        guest.put("clock/begun", begun.millis()).await?;
+        Ok(Payload::json(&json!(count)))
+    }
+    let document = "name: little\nflow: {sequence: [{agent: one}, {agent: two, validate: {json-schema: {const: 2}}}]}";
+    let scripts = ["one", "two"].map(|name| agent(name, little)).to_vec();
+    crash_twice_at_every_step(&Case { request: Request::workflow("little"), document: Some(document), scripts });
+}
+
+#[test]
+fn crash_at_every_step_of_runs_that_share_a_counter() {
+    const RUNS: usize = 12;
+    let scripts = vec![agent("one", |guest| async move {
+        loop {
+            let before = guest.get("shared").await?;
+            // Others are at it, too: most find that somebody was faster.
+            guest.compute(1).await;
+            if let Ok(number) = guest.count_over("shared", before).await? {
+                return Ok(Payload::text(number.to_string()));
+            }
+        }
+    })];
+    let request = |number: usize| Request { key: Some(format!("key-{number}")), ..Request::call("one") };
+    for at in 1.. {
+        let mut crashed = false;
+        for (how, left) in every_way() {
+            crashed |= in_paused_time(async {
+                let world = World::new(scripts.clone());
+                let host = world.host(&world.record(None).await, [(at, how)]);
+                let requests: Vec<Request> = (0..RUNS).map(request).collect();
+                let told = futures::future::join_all(requests.iter().map(|request| host.ask(request))).await;
+                let record = if left == Left::Synced { host.record.crash() } else { host.record.copy() };
+                let next = world.host(&record, []);
+                next.runs.recover().await.unwrap();
+                let answers = futures::future::join_all(requests.iter().map(|request| next.ask(request))).await;
+                let mut numbers: Vec<usize> = Vec::new();
+                for (before, after) in told.into_iter().zip(answers) {
+                    let after = after.unwrap().unwrap();
+                    assert!(!matches!(&before, Some(Ok(output)) if *output != after), "{before:?}, then {after:?}");
+                    numbers.push(text(&after.bytes).parse().unwrap());
+                }
+                numbers.sort_unstable();
+                assert_eq!(numbers, (1..=RUNS).collect::<Vec<_>>(), "each counted once; {how:?}, {left:?} at {at}");
+                let memory: Vec<String> = world.memory(&record).await.into_values().collect();
+                assert_eq!(memory, [RUNS.to_string()], "{how:?}, {left:?} at {at}");
+                host.line.is_dead()
+            });
+        }
+        if !crashed {
+            assert!(at > 2 * RUNS as u64, "there were only {at} appends");
+            return;
+        }
+    }
 }

@@ -163,17 +163,24 @@ impl Guest {
         }
     }
 
-    /// Adds one to a number, only over the value that was read.
+    /// Adds one to a number, only over the value that was read, until nobody was faster.
     pub(crate) async fn count(&self, key: &str) -> Result<u64, Failure> {
         loop {
             let before = self.get(key).await?;
-            let number = before.as_ref().map_or(0, |item| text(&item.value).parse::<u64>().unwrap()) + 1;
-            let precondition = before.map_or(Precondition::Absent, |item| Precondition::Revision(item.revision));
-            match self.put_if(key, number, precondition).await? {
-                Ok(()) => return Ok(number),
-                Err(Refusal::Conflict(_)) => {}
-                Err(refusal) => panic!("{refusal:?}"),
+            if let Ok(number) = self.count_over(key, before).await? {
+                return Ok(number);
             }
+        }
+    }
+
+    /// Adds one to a number that was read; the refusal: somebody was faster.
+    pub(crate) async fn count_over(&self, key: &str, before: Option<Item>) -> Result<Result<u64, Refusal>, Failure> {
+        let number = before.as_ref().map_or(0, |item| text(&item.value).parse::<u64>().unwrap()) + 1;
+        let precondition = before.map_or(Precondition::Absent, |item| Precondition::Revision(item.revision));
+        match self.put_if(key, number, precondition).await? {
+            Ok(()) => Ok(Ok(number)),
+            Err(refusal @ Refusal::Conflict(_)) => Ok(Err(refusal)),
+            Err(refusal) => panic!("{refusal:?}"),
         }
     }
 }

@@ -35,7 +35,7 @@ impl ReadJournal for Record {
         let mut after = after.0;
         // A row holds at least one entry, so `limit` rows are enough; mostly one does.
         while placed.len() < limit as usize {
-            let sql = "select first, last, frames from journal where tenant = ? and run = ? and first <= \
+            let sql = "select first, last, frames from journal where tenant = ?1 and run = ?2 and first <= \
                        (select min(first) from journal where tenant = ?1 and run = ?2 and last > ?3) + ?4 and last > ?3 \
                        order by first limit 64";
             let rows = sqlx::query(sql)

@@ -57,9 +57,9 @@ impl ReadMemory for Record {
         let mut from = after.filter(|after| *after >= prefix).map(str::to_owned);
         loop {
             // Texts compare by their bytes. Whoever begins with the prefix stands in one stretch from the prefix on.
-            let sql = "select key, value, revision, expires_at from memory where tenant = ? and scope = ? and owner = ? \
-                       and key >= ? and (? is null or key > ?5) and (expires_at is null or expires_at > ?) \
-                       order by key limit ?";
+            let sql = "select key, value, revision, expires_at from memory where tenant = ?1 and scope = ?2 and owner = ?3 \
+                       and key >= ?4 and (?5 is null or key > ?5) and (expires_at is null or expires_at > ?6) \
+                       order by key limit ?7";
             let rows = sqlx::query(sql)
                 .bind(tenant.as_str())
                 .bind(scope(drawer.scope()))
