@@ -1,5 +1,7 @@
 //! End-to-end tests: the real binary, real components, real crashes. One test binary, one file per thing a person relies on.
 
+#![expect(clippy::print_stdout, reason = "seeds and figures, for whoever reads a failed test")]
+
 mod access;
 mod bad_input;
 mod calls;

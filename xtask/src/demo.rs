@@ -11,8 +11,10 @@ use crate::steps::{Steps, out, say};
 
 /// The agents of the workflow, in its order.
 const AGENTS: &[&str] = &["read-diff", "scan-secrets", "measure-complexity", "audit-dependencies", "write-report"];
-/// The most of a diff that a step takes in comfort; more commits are not taken once it is reached.
-const ENOUGH: usize = 200 << 10;
+/// The most of a diff, in bytes, that makes a good demonstration: so many of the last commits are taken as fit in it.
+const ENOUGH: usize = 1 << 20;
+/// The most commits.
+const COMMITS: usize = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -103,7 +105,7 @@ fn diff(file: Option<&Path>) -> anyhow::Result<(String, String)> {
         return Ok((diff, "the only commit of this repository".into()));
     }
     let mut found = None;
-    for back in 1..commits.min(11) {
+    for back in 1..commits.min(COMMITS + 1) {
         let diff = git(&["diff", &format!("HEAD~{back}"), "HEAD"])?;
         let enough = diff.len() > ENOUGH;
         if !diff.is_empty() && (found.is_none() || !enough) {

@@ -102,6 +102,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Asks for an orderly end at the first SIGTERM or SIGINT; the second one ends the process at once.
+#[expect(clippy::disallowed_methods, reason = "whoever asks twice wants the process to end here and now")]
 fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
