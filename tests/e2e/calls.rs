@@ -112,3 +112,63 @@ async fn a_host_that_is_asked_to_end_ends_well() -> Result<()> {
     assert!(host.terminate().await?.success(), "{}", host.log());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_run_is_cancelled_and_taken_up_again_where_it_was() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
+    let request = host.request(Method::POST, "/v1/agents/slow/call", &host.admin).header("prefer", "respond-async");
+    let started = host.send(request.json(&json!({"n": 20, "sleep_ms": 50, "scope": "agent"}))).await?.expect(202);
+    let path = started.headers["location"].to_str()?.to_owned();
+    let run = path.rsplit('/').next().unwrap_or_default().to_owned();
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    host.send(host.request(Method::POST, &format!("{path}/resume"), &host.admin)).await?.expect(409);
+    host.send(host.request(Method::POST, &format!("{path}/cancel"), &host.admin)).await?.expect(204);
+    assert_eq!(host.ended(&host.admin, &run).await?["state"], "cancelled");
+    host.send(host.request(Method::POST, &format!("{path}/cancel"), &host.admin)).await?.expect(409);
+    host.send(host.request(Method::POST, &format!("{path}/resume"), &host.admin)).await?.expect(202);
+    let ended = host.ended(&host.admin, &run).await?;
+    assert_eq!(ended["state"], "completed", "{ended:#}");
+    assert_eq!(ended["output"]["json"]["count"], 20, "what it had done was not done again: {ended:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_house_says_when_to_come_back() -> Result<()> {
+    let config = "[sandbox]\nslots = 1\nqueue_deadline = \"300ms\"\nqueue_length = 1\n";
+    let host = Host::start_with(config).await?;
+    host.push(&host.admin, "sleeper", "sleeper", &[]).await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let request = host.request(Method::POST, "/v1/agents/sleeper/call", &host.admin).header("prefer", "respond-async");
+    host.send(request.json(&json!({}))).await?.expect(202);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    // One waits for its turn in vain, the other finds the queue full.
+    let input = json!({});
+    let (first, second) = tokio::join!(host.call(&host.admin, "echo", &input), host.call(&host.admin, "echo", &input));
+    for answer in [first?, second?] {
+        let answer = answer.expect(429);
+        assert_eq!(answer.code(), "busy");
+        assert!(answer.headers["retry-after"].to_str()?.parse::<u32>()? >= 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_come_in_pages() -> Result<()> {
+    let host = Host::start().await?;
+    for name in ["a", "b", "c"] {
+        host.push(&host.admin, name, "echo", &[]).await?;
+    }
+    let (mut names, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = host.get(&format!("/v1/agents?limit=2{cursor}")).await?.expect(200).json();
+        names.extend(page["items"].as_array().unwrap().iter().map(|agent| agent["name"].as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(host.get("/v1/runs?limit=2&cursor=nonsense").await?.expect(400).code(), "bad-cursor");
+    Ok(())
+}

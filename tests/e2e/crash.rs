@@ -66,3 +66,22 @@ async fn what_was_acknowledged_survives_and_happens_once() -> Result<()> {
     assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
     Ok(())
 }
+
+/// What a guest read of the clock before an effect it reads again: its keys, made of the time, are the same.
+#[tokio::test]
+async fn a_guest_that_is_resumed_sees_the_same_time_again() -> Result<()> {
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "clock-keys", "clock-keys", &["memory:read:agent", "memory:write:agent"]).await?;
+    let request =
+        host.request(Method::POST, "/v1/agents/clock-keys/call", &host.admin).header("prefer", "respond-async");
+    let started = host.send(request.header("content-type", "text/plain").body("x")).await?.expect(202).json();
+    let run = started["run"].as_str().unwrap_or_default().to_owned();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        host.kill_and_restart().await?;
+    }
+    let ended = host.ended(&host.admin, &run).await?;
+    assert_eq!(ended["state"], "completed", "{ended:#}");
+    assert_eq!(ended["output"]["text"], "40 keys", "{ended:#}");
+    Ok(())
+}

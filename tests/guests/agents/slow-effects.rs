@@ -36,7 +36,8 @@ impl Agent for SlowEffects {
             loop {
                 let found = store.get("count")?;
                 count = found.as_ref().map(|entry| entry.json::<u64>()).transpose()?.unwrap_or(0) + 1;
-                let options = PutOptions { precondition: Precondition::unchanged(found.as_ref()), ..PutOptions::default() };
+                let options =
+                    PutOptions { precondition: Precondition::unchanged(found.as_ref()), ..PutOptions::default() };
                 match store.put_json_with("count", &count, options) {
                     Ok(_) => break,
                     Err(Error::Conflict { .. }) => {
