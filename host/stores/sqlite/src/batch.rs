@@ -1,6 +1,8 @@
 //! A group as one statement: `begin immediate; …; commit;` with all its values.
 //!
-//! What costs is the hop to the driver's thread, about 0.1 ms each: so a group makes one, whatever is in it.
+//! What costs is the hop to the driver's thread, about 0.1 ms each: so a group makes one, whatever is in it. And what costs
+//! next is to parse SQL: so the text for a table is the same however many rows there are. They come as one JSON array
+//! (`json_each`), their bytes as one blob that each row cuts its own from; the driver keeps the statements prepared.
 
 use std::collections::HashMap;
 
@@ -10,6 +12,7 @@ use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::run::Run;
 use ltmc_model::{RunId, TenantId, Timestamp};
 use ltmc_ports::journal::{IdempotencyKey, MemoryChange};
+use serde::Serialize;
 use sqlx::Arguments as _;
 use sqlx::sqlite::SqliteArguments;
 
@@ -39,6 +42,19 @@ macro_rules! bind {
     }};
 }
 
+/// The bytes of many rows, one after the other.
+#[derive(Default)]
+struct Blob(Vec<u8>);
+
+impl Blob {
+    /// Adds some: where they begin, from 1 on, and how many they are, as `substr` wants it.
+    fn push(&mut self, bytes: &[u8]) -> (usize, usize) {
+        let from = self.0.len() + 1;
+        self.0.extend_from_slice(bytes);
+        (from, bytes.len())
+    }
+}
+
 impl Batch {
     /// A statement without values.
     pub(crate) fn plain(&mut self, sql: &str) {
@@ -46,68 +62,56 @@ impl Batch {
         self.sql.push(';');
     }
 
-    /// `HEAD values (?,…),(?,…) TAIL;`
-    fn rows<T>(&mut self, head: &str, columns: usize, tail: &str, rows: &[T], mut bind: impl FnMut(&mut Self, &T)) {
-        if rows.is_empty() {
-            return;
-        }
-        let one = format!("({})", vec!["?"; columns].join(","));
-        self.sql.push_str(head);
-        for index in 0..rows.len() {
-            self.sql.push_str(if index == 0 { " values " } else { "," });
-            self.sql.push_str(&one);
-        }
-        self.sql.push(' ');
-        self.sql.push_str(tail);
-        self.sql.push(';');
-        rows.iter().for_each(|row| bind(self, row));
-    }
-
-    pub(crate) fn journal(&mut self, rows: &mut [JournalRow]) {
-        let mut taken: Vec<&mut JournalRow> = rows.iter_mut().collect();
-        let count = taken.len();
-        if count == 0 {
-            return;
-        }
-        let one = "(?,?,?,?,?,?)";
-        self.sql.push_str("insert into journal (tenant, run, first, last, place, frames) values ");
-        self.sql.push_str(&vec![one; count].join(","));
-        self.sql.push(';');
-        for row in &mut taken {
-            let frames = std::mem::take(&mut row.frames);
-            bind!(self, row.tenant.to_string(), blob(row.run), int(row.first), int(row.last), int(row.place), frames);
+    /// A statement over `json_each(?)`: each row is an array.
+    fn each<T: Serialize>(&mut self, sql: &str, rows: &[T]) {
+        if !rows.is_empty() {
+            self.plain(sql);
+            bind!(self, json(&rows));
         }
     }
 
-    pub(crate) fn chains(&mut self, chains: &[(TenantId, Chain)]) {
-        let tail = "on conflict (tenant) do update set length = excluded.length, head = excluded.head";
-        self.rows("insert into chains (tenant, length, head)", 3, tail, chains, |batch, (tenant, chain)| {
-            bind!(batch, tenant.to_string(), int(chain.length), chain.head.0.to_vec());
-        });
+    /// The same, with `substr(?, …)` before it for the rows' bytes.
+    fn each_with<T: Serialize>(&mut self, sql: &str, blob: Blob, rows: &[T]) {
+        if !rows.is_empty() {
+            self.plain(sql);
+            bind!(self, blob.0, json(&rows));
+        }
     }
 
-    pub(crate) fn runs(&mut self, runs: &[&Run]) {
-        let head =
-            "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq)";
-        let tail = "on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
-                    epoch = excluded.epoch, seq = excluded.seq";
-        self.rows(head, 11, tail, runs, |batch, run| {
+    pub(crate) fn journal(&mut self, rows: &[JournalRow]) {
+        let sql = "insert into journal (tenant, run, first, last, place, frames) \
+                   select value->>0, unhex(value->>1), value->>2, value->>3, value->>4, substr(?, value->>5, value->>6) \
+                   from json_each(?)";
+        let mut blob = Blob::default();
+        let row = |row: &JournalRow| {
+            let (from, length) = blob.push(&row.frames);
+            (row.tenant.clone(), hex(row.run), int(row.first), int(row.last), int(row.place), from, length)
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        self.each_with(sql, blob, &rows);
+    }
+
+    pub(crate) fn chains(&mut self, chains: &HashMap<TenantId, Chain>) {
+        let sql = "insert into chains (tenant, length, head) select value->>0, value->>1, unhex(value->>2) \
+                   from json_each(?) where true \
+                   on conflict (tenant) do update set length = excluded.length, head = excluded.head";
+        let row = |(tenant, chain): (&TenantId, &Chain)| (tenant.clone(), int(chain.length), hex::encode(chain.head.0));
+        self.each(sql, &chains.iter().map(row).collect::<Vec<_>>());
+    }
+
+    pub(crate) fn runs<'a>(&mut self, runs: impl Iterator<Item = &'a Run>) {
+        let sql = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq) \
+                   select value->>0, unhex(value->>1), value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
+                   value->>8, value->>9, value->>10 from json_each(?) where true \
+                   on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
+                   epoch = excluded.epoch, seq = excluded.seq";
+        let row = |run: &'a Run| {
             let (target, name) = target_text(&run.target);
-            bind!(
-                batch,
-                run.tenant.to_string(),
-                blob(run.id),
-                target,
-                name,
-                state_number(run.state),
-                run.session.to_string(),
-                run.by.to_string(),
-                time(run.created_at),
-                time(run.updated_at),
-                int(run.epoch.0),
-                int(run.seq.0),
-            );
-        });
+            let (created, updated) = (time(run.created_at), time(run.updated_at));
+            let (state, epoch, seq) = (state_number(run.state), int(run.epoch.0), int(run.seq.0));
+            (&run.tenant, hex(run.id), target, name, state, &run.session, &run.by, created, updated, epoch, seq)
+        };
+        self.each(sql, &runs.map(row).collect::<Vec<_>>());
     }
 
     /// The last change of each key counts.
@@ -116,33 +120,27 @@ impl Batch {
         for (tenant, change) in changes {
             last.insert((tenant, &change.drawer, &change.key), change);
         }
-        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
-        for ((tenant, _, _), change) in last {
+        let (mut blob, mut puts, mut deletes) = (Blob::default(), Vec::new(), Vec::new());
+        for ((tenant, drawer, key), change) in last {
+            let (scope, owner) = (scope(drawer.scope()), drawer.owner());
             match &change.value {
-                Some((value, expires_at)) => puts.push((tenant, change, value, *expires_at)),
-                None => deletes.push((tenant, change)),
+                Some((value, expires_at)) => {
+                    let (from, length) = blob.push(value);
+                    let revision = int(change.revision.0);
+                    puts.push((tenant, scope, owner, key, revision, expires_at.map(time), from, length));
+                }
+                None => deletes.push((tenant, scope, owner, key)),
             }
         }
-        let head = "insert into memory (tenant, scope, owner, key, revision, expires_at, value)";
-        let tail = "on conflict (tenant, scope, owner, key) do update set revision = excluded.revision, \
-                    expires_at = excluded.expires_at, value = excluded.value";
-        self.rows(head, 7, tail, &puts, |batch, (tenant, change, value, expires_at)| {
-            bind!(
-                batch,
-                tenant.to_string(),
-                scope(change.drawer.scope()),
-                change.drawer.owner().to_owned(),
-                change.key.clone(),
-                int(change.revision.0),
-                expires_at.map(time),
-                value.to_vec(),
-            );
-        });
-        let head = "delete from memory where (tenant, scope, owner, key) in (";
-        self.rows(head, 4, ")", &deletes, |batch, (tenant, change)| {
-            let owner = change.drawer.owner().to_owned();
-            bind!(batch, tenant.to_string(), scope(change.drawer.scope()), owner, change.key.clone());
-        });
+        let sql = "insert into memory (tenant, scope, owner, key, revision, expires_at, value) \
+                   select value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, \
+                   substr(?, value->>6, value->>7) from json_each(?) where true \
+                   on conflict (tenant, scope, owner, key) do update set revision = excluded.revision, \
+                   expires_at = excluded.expires_at, value = excluded.value";
+        self.each_with(sql, blob, &puts);
+        let sql = "delete from memory where (tenant, scope, owner, key) in \
+                   (select value->>0, value->>1, value->>2, value->>3 from json_each(?))";
+        self.each(sql, &deletes);
         if let Some(highest) = changes.iter().map(|(_, change)| change.revision.0).max() {
             self.plain("update meta set value = max(value, ?) where key = 'revision'");
             bind!(self, int(highest));
@@ -150,17 +148,12 @@ impl Batch {
     }
 
     pub(crate) fn idempotency(&mut self, keys: &[(&TenantId, &IdempotencyKey)]) {
-        let head = "insert into idempotency (tenant, key, request, run, expires_at)";
-        self.rows(head, 5, "", keys, |batch, (tenant, key)| {
-            bind!(
-                batch,
-                tenant.to_string(),
-                key.key.clone(),
-                key.request.0.to_vec(),
-                blob(key.run),
-                time(key.expires_at)
-            );
-        });
+        let sql = "insert into idempotency (tenant, key, request, run, expires_at) \
+                   select value->>0, value->>1, unhex(value->>2), unhex(value->>3), value->>4 from json_each(?)";
+        let row = |(tenant, key): &(&TenantId, &IdempotencyKey)| {
+            (TenantId::clone(tenant), key.key.clone(), key.request.hex(), hex(key.run), time(key.expires_at))
+        };
+        self.each(sql, &keys.iter().map(row).collect::<Vec<_>>());
     }
 
     /// Makes room for a key that has expired.
@@ -266,6 +259,10 @@ pub(crate) fn time(at: Timestamp) -> i64 {
 
 pub(crate) fn blob(run: RunId) -> Vec<u8> {
     run.0.as_bytes().to_vec()
+}
+
+fn hex(run: RunId) -> String {
+    run.0.simple().to_string()
 }
 
 pub(crate) fn scope(scope: Scope) -> i64 {

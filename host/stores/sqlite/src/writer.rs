@@ -329,9 +329,9 @@ impl Writer {
             batch.plain(if barrier { "pragma synchronous = full" } else { "pragma synchronous = normal" });
         }
         batch.plain("begin immediate");
-        batch.journal(&mut journal);
-        batch.chains(&next.chains.iter().map(|(tenant, chain)| (tenant.clone(), *chain)).collect::<Vec<_>>());
-        batch.runs(&rows.into_values().collect::<Vec<_>>());
+        batch.journal(&journal);
+        batch.chains(&next.chains);
+        batch.runs(rows.into_values());
         batch.memory(&memory);
         if single && let [(tenant, key)] = keys.as_slice() {
             // Tried alone because the key is there: it may have expired.
@@ -341,7 +341,7 @@ impl Writer {
         for (tenant, at, act) in acts {
             batch.act(tenant, at, act);
         }
-        if barrier {
+        if empty {
             // A synced commit needs something to write, also where all there is was written before.
             batch.plain("update meta set value = value + 1 where key = 'barrier'");
         }
@@ -433,7 +433,7 @@ impl Writer {
 
     async fn execute(&mut self, batch: Batch) -> Result<(), sqlx::Error> {
         let connection = self.connection().await?;
-        let query = sqlx::query_with(AssertSqlSafe(batch.sql), batch.values).persistent(false);
+        let query = sqlx::query_with(AssertSqlSafe(batch.sql), batch.values);
         let Err(error) = query.execute(&mut *connection).await else { return Ok(()) };
         // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
         let rolled_back = sqlx::query("rollback").execute(&mut *connection).await;
