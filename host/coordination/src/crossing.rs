@@ -5,8 +5,8 @@
 //! - A call that is journaled is answered from the journal as long as its attempt's entries last: not authorized again, not
 //!   performed again. Then it goes on for real.
 //! - A replay that asks for something else than the journal holds ends the attempt; it is never answered with a guess.
-//! - A change and its entry are one append. What only reads is staged: it is in the record before anything that the guest
-//!   does with it, in the same append or an earlier one.
+//! - A change and its entry are one append. Both are staged for a moment, as what only reads is: they are in the record
+//!   before anybody else can see what the guest does with them, in the same append or an earlier one.
 //! - A call that is refused for lack of a capability is in the journal, like one that is performed.
 //!
 //! To add a host call: a variant in `ltmc_model::effect::Call`. It cannot go round this file: the sandbox has nothing but
@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ltmc_model::effect::{Call, Class, ClockReads, Level, LogLine, Refusal, Reply};
@@ -31,7 +31,7 @@ use ltmc_state::fold::{MAX_EFFECT_BYTES, MAX_EFFECTS};
 use crate::Authority;
 use crate::memory::{Decided, Memory, Whose};
 
-/// How many bytes of replies may be staged before they are written.
+/// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED: u64 = 256 << 10;
 
 /// What all crossings share.
@@ -42,7 +42,13 @@ pub struct Shared {
     pub memory: Arc<Memory>,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
+    /// For how long an attempt's changes of memory may wait for an append that has to be made anyway. From then on each is
+    /// written at once. Less than [`MOST_STAGED`], after which the engine writes what is left.
+    pub staged_for: Duration,
 }
+
+/// After this the engine writes what an attempt has staged.
+pub const MOST_STAGED: Duration = Duration::from_millis(100);
 
 /// One attempt's way to the host.
 pub struct Crossing {
@@ -51,6 +57,7 @@ pub struct Crossing {
     agent: AgentName,
     step: StepPath,
     attempt: u32,
+    begun: Instant,
     /// One call at a time: their order is that of the journal.
     turn: tokio::sync::Mutex<Turn>,
     inputs: Mutex<Inputs>,
@@ -77,6 +84,8 @@ struct Turn {
     /// The number of the last effect.
     number: u32,
     staged: u64,
+    /// Whether a change of memory is among what is staged.
+    changed: bool,
 }
 
 /// What a guest reads and writes without a call of its own.
@@ -104,7 +113,8 @@ impl Crossing {
             agent: attempt.agent,
             step: attempt.step,
             attempt: attempt.number,
-            turn: tokio::sync::Mutex::new(Turn { replay, number: 0, staged: 0 }),
+            begun: Instant::now(),
+            turn: tokio::sync::Mutex::new(Turn { replay, number: 0, staged: 0, changed: false }),
             inputs: Mutex::new(Inputs {
                 recorded,
                 read: Vec::new(),
@@ -154,8 +164,7 @@ impl Crossing {
                 (capability, Decided::Answer(Err(refusal)))
             }
             Verdict::Allowed(capability) => {
-                let started = self.log.started().clone();
-                let whose = Whose { tenant: self.log.tenant(), agent: &self.agent, session: &started.session };
+                let whose = Whose { log: &self.log, agent: &self.agent };
                 let (now, revision) = (self.shared.clock.now(), || self.log.next_revision());
                 let decided = self.shared.memory.decide(whose, call, now, revision).await;
                 (capability, decided.unwrap_or_else(|error| Decided::Answer(Err(unavailable(&error)))))
@@ -176,33 +185,24 @@ impl Crossing {
                 reply,
             })
         };
-        match decided {
+        let answer = match decided {
             Decided::Answer(answer) => {
-                self.log.stage(effect(answer.clone()));
                 turn.staged += size(&answer);
-                if turn.staged > MAX_STAGED {
-                    turn.staged = 0;
-                    self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))?;
-                }
-                Ok(answer)
+                self.log.stage(effect(answer.clone()));
+                answer
             }
             Decided::Change { reply, change, lock } => {
-                let event = effect(Ok(reply.clone()));
-                let log = self.log.clone();
-                turn.staged = 0;
-                // In a task of its own: the key stays locked until the record has it, whatever becomes of the guest.
-                let written = tokio::spawn(async move {
-                    let written = log.append(vec![event], vec![change], Durability::Lazy).await;
-                    drop(lock);
-                    written
-                });
-                match written.await {
-                    Ok(Ok(())) => Ok(Ok(reply)),
-                    Ok(Err(error)) => Err(broken(&error)),
-                    Err(_) => Err(Failure::new(Code::Internal, "a write to the record broke off")),
-                }
+                turn.staged += 256 + change.value.as_ref().map_or(0, |(value, _)| value.len() as u64);
+                turn.changed = true;
+                self.log.stage_change(effect(Ok(reply.clone())), change, lock.place, lock.hold);
+                Ok(reply)
             }
+        };
+        if turn.staged > MAX_STAGED || turn.changed && self.begun.elapsed() >= self.shared.staged_for {
+            (turn.staged, turn.changed) = (0, false);
+            self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))?;
         }
+        Ok(answer)
     }
 
     async fn verdict(&self, call: &Call) -> Result<Verdict, Failure> {

@@ -84,6 +84,7 @@ impl Host {
             authority: authority.clone(),
             memory: Arc::new(Memory::new(record.clone())),
             clock: clock.clone(),
+            staged_for: crossing::MOST_STAGED / 2,
         });
         let runs = Runs::new(runs::Ports {
             read: record.clone(),

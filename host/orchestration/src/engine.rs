@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use ltmc_coordination::crossing::{Attempt, Crossing, broken};
+use ltmc_coordination::crossing::{Attempt, Crossing, MOST_STAGED, broken};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
@@ -29,8 +29,6 @@ use crate::resumed::Resumed;
 use crate::runs::Ports;
 use crate::{input, judge};
 
-/// An attempt that takes longer is shown in the record while it runs.
-const SHOW_AFTER: Duration = Duration::from_millis(100);
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
 
@@ -94,7 +92,7 @@ impl Engine<'_> {
     }
 
     async fn end(&self, event: Event) -> Result<(), StoreError> {
-        self.log.append(vec![event], Vec::new(), Durability::Barrier).await
+        self.log.append(vec![event], Durability::Barrier).await
     }
 
     async fn carry_out(&self, todo: Todo) -> Result<(), Stop> {
@@ -180,6 +178,9 @@ impl Engine<'_> {
         retry: Retry,
     ) -> Result<(), Stop> {
         let begun = Instant::now();
+        if self.log.staged_for() > MOST_STAGED {
+            self.log.flush(Durability::Lazy).await?;
+        }
         let (attempt, replay, logged, is_open) = self.log.read_mut(|history| {
             let found = history.step(step);
             let is_open = found.is_some_and(|found| found.status == Status::Running);
@@ -202,11 +203,16 @@ impl Engine<'_> {
                 );
                 let gate = Arc::new(Resumed::new(crossing, left));
                 let mut run = self.ports.runner.run(job, gate.clone());
+                let show = async {
+                    tokio::time::sleep(MOST_STAGED).await;
+                    self.log.flush(Durability::Lazy).await
+                };
+                // Side by side to the end: the guest may be in the middle of an append that this one waits for.
                 let (ended, used) = tokio::select! {
                     biased;
                     ended = &mut run => ended,
-                    () = tokio::time::sleep(SHOW_AFTER) => {
-                        self.log.flush(Durability::Lazy).await?;
+                    shown = show => {
+                        shown?;
                         run.await
                     }
                 };

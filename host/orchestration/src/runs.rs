@@ -413,7 +413,7 @@ impl Runs {
         };
         let resumed = Event::RunResumed { by: caller.key.clone() };
         // Whoever resumes it at the same moment is fenced off here.
-        log.append(vec![resumed], Vec::new(), Durability::Barrier).await.map_err(|error| match error.kind {
+        log.append(vec![resumed], Durability::Barrier).await.map_err(|error| match error.kind {
             Kind::Fenced | Kind::Conflict => {
                 Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
             }

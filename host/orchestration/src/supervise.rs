@@ -186,7 +186,7 @@ async fn go(inner: &Inner, live: &Live, log: &Arc<RunLog>, plan: &mut Option<pla
         None => Plan::pinned(log.started()).map(Arc::new),
     };
     match ready {
-        Err(failure) => log.append(vec![Event::RunFailed { failure }], Vec::new(), Durability::Barrier).await?,
+        Err(failure) => log.append(vec![Event::RunFailed { failure }], Durability::Barrier).await?,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
             let engine = Engine { ports: &inner.ports, plan: &plan, log };
@@ -203,7 +203,7 @@ async fn go(inner: &Inner, live: &Live, log: &Arc<RunLog>, plan: &mut Option<pla
                 Some(_) if log.read(|history| history.state().is_over()) => log.flush(Durability::Barrier).await?,
                 Some(Why::Cancelled { by, reason }) => {
                     let event = Event::RunCancelled { by, reason };
-                    log.append(vec![event], Vec::new(), Durability::Barrier).await?;
+                    log.append(vec![event], Durability::Barrier).await?;
                 }
                 Some(Why::Parked) => {
                     log.flush(Durability::Barrier).await?;

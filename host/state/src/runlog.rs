@@ -6,14 +6,18 @@
 //! - An append whose caller is dropped half-way (a cancelled guest) is finished by the next one: the log never loses count.
 //! - After an append has failed, every later one fails with the same kind: the run is to be taken up again from the record.
 //!
-//! Staging: what needs no durability of its own (a step began, a step ended, a log line) waits for the next append and is
-//! one commit with it. A crash loses what was staged, and replay makes it again.
+//! Staging: what needs no durability of its own (a step began, a step ended, a log line, a change of memory) waits for the
+//! next append and is one commit with it. A crash loses what was staged, and replay makes it again. Changes of memory that
+//! are not in the record yet are seen by this run alone ([`RunLog::pending`]), and keep their keys locked ([`Hold`]).
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use ltmc_model::journal::{Entry, Event, RunStarted};
+use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::run::Run;
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::{IdempotencyKey, MemoryChange};
@@ -47,6 +51,21 @@ pub struct RunLog {
 struct Ahead {
     history: History,
     staged: Vec<Entry>,
+    /// Changes of memory that go with what is staged.
+    changes: Vec<Held>,
+    /// Changes that are on their way.
+    flying: Vec<Held>,
+}
+
+/// What stays taken until a change is in the record: the lock of its key.
+pub type Hold = Arc<dyn Any + Send + Sync>;
+
+/// A change of memory that is not in the record yet.
+struct Held {
+    change: MemoryChange,
+    /// The lock's number.
+    place: usize,
+    hold: Hold,
 }
 
 /// An append on its way.
@@ -117,7 +136,7 @@ impl RunLog {
         idempotency: Option<IdempotencyKey>,
         grown: watch::Sender<Seq>,
     ) -> Self {
-        let mut ahead = Ahead { history, staged: Vec::with_capacity(4) };
+        let mut ahead = Ahead { history, staged: Vec::with_capacity(4), changes: Vec::new(), flying: Vec::new() };
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
         Self {
@@ -194,24 +213,55 @@ impl RunLog {
         self.ahead().stage(at, event);
     }
 
-    /// Whether anything is staged.
-    pub fn has_staged(&self) -> bool {
-        !self.ahead().staged.is_empty()
+    /// The same, with a change of memory that becomes true with it. Its lock, number `place`, is kept until then.
+    pub fn stage_change(&self, event: Event, change: MemoryChange, place: usize, hold: Hold) {
+        let at = self.now();
+        let mut ahead = self.ahead();
+        ahead.stage(at, event);
+        ahead.changes.push(Held { change, place, hold });
     }
 
-    /// Writes what is staged and then `events`, with the memory that changes by them: one commit.
+    /// For how long the oldest of what is staged has been so.
+    pub fn staged_for(&self) -> Duration {
+        let now = self.now();
+        self.ahead().staged.first().map_or(Duration::ZERO, |oldest| now.since(oldest.at))
+    }
+
+    /// What this run made of a key and is not in the record yet: what stands there, or nothing; none: it did not touch it.
+    pub fn pending(&self, drawer: &Drawer, key: &str) -> Option<Option<Item>> {
+        let ahead = self.ahead();
+        let mut newest_first = ahead.changes.iter().rev().chain(ahead.flying.iter().rev());
+        let found = newest_first.find(|held| held.change.key == key && held.change.drawer == *drawer)?;
+        let MemoryChange { key, revision, value, .. } = &found.change;
+        Some(value.as_ref().map(|(value, expires_at)| Item {
+            key: key.clone(),
+            value: value.clone(),
+            revision: *revision,
+            expires_at: *expires_at,
+        }))
+    }
+
+    /// Whether any change of memory is not in the record yet.
+    pub fn has_pending(&self) -> bool {
+        let ahead = self.ahead();
+        !ahead.changes.is_empty() || !ahead.flying.is_empty()
+    }
+
+    /// The lock number `place`, if this run keeps it.
+    pub fn hold(&self, place: usize) -> Option<Hold> {
+        let ahead = self.ahead();
+        let mut held = ahead.changes.iter().chain(&ahead.flying);
+        held.find(|held| held.place == place).map(|held| held.hold.clone())
+    }
+
+    /// Writes what is staged and then `events`, with the memory that changes by it: one commit.
     ///
     /// # Errors
     /// As the journal's; and after an error once more, with the same kind.
-    pub async fn append(
-        &self,
-        events: Vec<Event>,
-        memory: Vec<MemoryChange>,
-        durability: Durability,
-    ) -> Result<(), StoreError> {
+    pub async fn append(&self, events: Vec<Event>, durability: Durability) -> Result<(), StoreError> {
         let mut tail = self.tail.lock().await;
         self.settle(&mut tail).await?;
-        let entries = {
+        let (entries, memory) = {
             let at = self.now();
             let mut ahead = self.ahead();
             for event in events {
@@ -222,7 +272,9 @@ impl RunLog {
             if tail.row.seq == Seq(0) {
                 tail.row.created_at = ahead.history.created_at();
             }
-            std::mem::take(&mut ahead.staged)
+            ahead.flying = std::mem::take(&mut ahead.changes);
+            let memory: Vec<MemoryChange> = ahead.flying.iter().map(|held| held.change.clone()).collect();
+            (std::mem::take(&mut ahead.staged), memory)
         };
         if entries.is_empty() && memory.is_empty() && (durability == Durability::Lazy || tail.durable) {
             return Ok(());
@@ -249,7 +301,7 @@ impl RunLog {
     /// # Errors
     /// As [`Self::append`].
     pub async fn flush(&self, durability: Durability) -> Result<(), StoreError> {
-        self.append(Vec::new(), Vec::new(), durability).await
+        self.append(Vec::new(), durability).await
     }
 
     /// Whether the log still has its thread; nothing is written.
@@ -269,6 +321,7 @@ impl RunLog {
         let Some(in_flight) = &mut tail.in_flight else { return Ok(()) };
         let result = in_flight.await;
         tail.in_flight = None;
+        self.ahead().flying.clear();
         match result {
             Ok(()) => {
                 self.grown.send_replace(tail.row.seq);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ltmc_coordination::crossing::{Attempt, Crossing, Shared};
+use ltmc_coordination::crossing::{Attempt, Crossing, MOST_STAGED, Shared};
 use ltmc_coordination::{Authority, Memory};
 use ltmc_model::agent::Export;
 use ltmc_model::journal::RunStarted;
@@ -118,7 +118,7 @@ impl InProcess {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
         let memory = Arc::new(Memory::new(record.clone()));
-        let shared = Arc::new(Shared { authority, memory, clock: clock.clone() });
+        let shared = Arc::new(Shared { authority, memory, clock: clock.clone(), staged_for: MOST_STAGED / 2 });
         let tenant: TenantId = "default".parse()?;
         let run = RunId::new(clock.now(), [7; 10]);
         let input = Payload::json(&json!({"say": "hello", "to": ["one", "two", "three"], "times": 12}));

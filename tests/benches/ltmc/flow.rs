@@ -19,9 +19,9 @@ const MANY: usize = 128;
 const DOCUMENT: &str = "name: three
 flow:
   sequence:
-    - {id: first, agent: counter, with: {scope: session, key: a}}
-    - {id: second, agent: counter, with: {scope: session, key: b}}
-    - {id: third, agent: counter, with: {scope: session, key: c}}
+    - {id: first, agent: note, with: {key: a}}
+    - {id: second, agent: note, with: {key: b}}
+    - {id: third, agent: note, with: {key: c}}
 ";
 
 pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
@@ -29,7 +29,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
     let scratch = rig::scratch("flow")?;
     runtime.block_on(async {
         let host = rig::host(&scratch).await?;
-        host.push(&host.admin, "counter", "counter", &["memory:read:session", "memory:write:session"]).await?;
+        host.push(&host.admin, "note", "note", &["memory:write:session"]).await?;
         rig::workflow(&host, "three", DOCUMENT).await?;
         let start = Request::post("/v1/workflows/three/runs", &host.admin, "prefer: wait=30\r\n", "{}");
         let mut commits = Commits::open(&scratch.path().join("reference.db")).await?;

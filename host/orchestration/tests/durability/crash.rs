@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use ltmc_coordination::crossing::MOST_STAGED;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Placed;
 use ltmc_model::{Payload, Seq};
@@ -42,6 +43,23 @@ enum Left {
     All,
 }
 
+/// How a case is played.
+#[derive(Debug, Clone, Copy)]
+struct Mode {
+    /// Somebody looks at the journal after every host call, which has it written.
+    watched: bool,
+    /// Changes of memory wait for an append that has to be made anyway, as on a real host; otherwise each is one.
+    staged: bool,
+}
+
+const PLAIN: Mode = Mode { watched: false, staged: false };
+const MODES: [Mode; 4] = [
+    PLAIN,
+    Mode { watched: true, staged: false },
+    Mode { watched: false, staged: true },
+    Mode { watched: true, staged: true },
+];
+
 /// What was seen of one play.
 struct Played {
     answer: Answer,
@@ -57,19 +75,19 @@ struct Played {
 /// attempts, effects and log lines, each once. What anybody was told before the crash is still there after it, the dead
 /// host's late writes are refused, and the chain is whole.
 ///
-/// The same once more with somebody who looks at the journal after every host call: then every entry is an append of its
-/// own, and what was looked at counts as told.
+/// The same with somebody who looks at the journal after every host call: then every entry is an append of its own, and
+/// what was looked at counts as told. And with and without changes of memory that wait for each other.
 fn crash_at_every_step(case: &Case) {
-    for watched in [false, true] {
-        let undisturbed = in_paused_time(play(case, watched, &[]));
+    for mode in MODES {
+        let undisturbed = in_paused_time(play(case, mode, &[]));
         let mut appends = 0;
         for at in 1.. {
             let mut crashed = false;
             for (how, left) in every_way() {
                 let crash = Crash { at, how, left };
-                let played = in_paused_time(play(case, watched, &[crash]));
+                let played = in_paused_time(play(case, mode, &[crash]));
                 crashed |= played.crashed;
-                compare(&played, &undisturbed, &format!("watched: {watched}, {crash:?}"));
+                compare(&played, &undisturbed, &format!("{mode:?}, {crash:?}"));
             }
             if !crashed {
                 break;
@@ -83,14 +101,14 @@ fn crash_at_every_step(case: &Case) {
 /// The same with two hosts that die, one after the other, each at any of its appends, in the same way
 /// and in the most unlike one.
 fn crash_twice_at_every_step(case: &Case) {
-    let undisturbed = in_paused_time(play(case, false, &[]));
+    let undisturbed = in_paused_time(play(case, PLAIN, &[]));
     for first in 1.. {
         let mut crashed = false;
         for second in 1.. {
             let mut both = false;
             for (one, two) in every_way().zip(every_way()).chain(every_way().zip(opposite())) {
                 let crashes = [(first, one), (second, two)].map(|(at, (how, left))| Crash { at, how, left });
-                let played = in_paused_time(play(case, false, &crashes));
+                let played = in_paused_time(play(case, PLAIN, &crashes));
                 both |= played.crashed;
                 compare(&played, &undisturbed, &format!("{crashes:?}"));
             }
@@ -123,8 +141,10 @@ fn compare(played: &Played, undisturbed: &Played, how: &str) {
 }
 
 /// Plays a case on one host after the other, each of which dies as is told, and the last of which lives.
-async fn play(case: &Case, watched: bool, crashes: &[Crash]) -> Played {
-    let world = World::new(case.scripts.clone());
+async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
+    let Mode { watched, staged } = mode;
+    let staged_for = if staged { MOST_STAGED / 2 } else { Duration::ZERO };
+    let world = World::new(case.scripts.clone()).staging(staged_for);
     let mut record = world.record(case.document).await;
     let mut dead: Vec<Host> = Vec::new();
     let mut crashed = true;
@@ -333,11 +353,11 @@ fn crash_at_every_step_of_a_run_longer_than_a_page_of_the_journal() {
         Ok(Payload::json(&json!(count)))
     });
     let case = Case { request: Request::call("long"), document: None, scripts: vec![long] };
-    let undisturbed = in_paused_time(play(&case, false, &[]));
+    let undisturbed = in_paused_time(play(&case, PLAIN, &[]));
     for at in 1..=9 {
         for (how, left) in every_way() {
             let crash = Crash { at, how, left };
-            compare(&in_paused_time(play(&case, false, &[crash])), &undisturbed, &format!("{crash:?}"));
+            compare(&in_paused_time(play(&case, PLAIN, &[crash])), &undisturbed, &format!("{crash:?}"));
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct World {
     scripts: Vec<Script>,
     clock: Arc<PassingClock>,
     hosts: Mutex<u64>,
+    staged_for: Duration,
 }
 
 /// Goes with tokio's time.
@@ -54,7 +55,12 @@ impl Clock for PassingClock {
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
         let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
-        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0) }
+        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), staged_for: Duration::ZERO }
+    }
+
+    /// Changes of memory wait so long for an append that has to be made anyway; otherwise each is one of its own.
+    pub(crate) fn staging(self, staged_for: Duration) -> Self {
+        Self { staged_for, ..self }
     }
 
     /// A record that knows the agents, each granted everything there is, and this workflow.
@@ -103,7 +109,12 @@ impl World {
             write: line.clone(),
             catalog: record.clone(),
             authority: authority.clone(),
-            crossing: Arc::new(crossing::Shared { authority, memory, clock: self.clock.clone() }),
+            crossing: Arc::new(crossing::Shared {
+                authority,
+                memory,
+                clock: self.clock.clone(),
+                staged_for: self.staged_for,
+            }),
             runner: sandbox.clone(),
             pins: Pins::new(record.clone(), Arc::new(Shelf)),
             clock: self.clock.clone(),
