@@ -12,8 +12,9 @@ use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::tenancy::Ceiling;
-use ltmc_model::{AgentName, KeyId, TenantId};
+use ltmc_model::{AgentName, KeyId, TenantId, WorkflowName};
 use ltmc_policy::{Action, InForce};
+use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Clock, ReadCatalog, StoreError, WriteCatalog};
 use moka::sync::Cache;
 
@@ -21,6 +22,9 @@ use crate::Error;
 
 /// How many things are remembered of each kind.
 const REMEMBERED: u64 = 100_000;
+
+/// How many bytes of workflows' documents are remembered.
+const MAX_DOCUMENTS: u64 = 16 << 20;
 
 /// What holds now.
 pub struct Authority {
@@ -32,6 +36,7 @@ pub struct Authority {
     ceilings: Cache<TenantId, At<Ceiling>>,
     in_force: Cache<(TenantId, AgentName), At<InForce>>,
     agents: Cache<(TenantId, AgentRef), At<Agent>>,
+    workflows: Cache<(TenantId, WorkflowName), At<StoredWorkflow>>,
     /// Refusals recorded a moment ago: a client that asks again and again does not fill the ledger.
     refused: Cache<(KeyId, Action), ()>,
 }
@@ -59,6 +64,11 @@ impl Authority {
             ceilings: Cache::new(REMEMBERED),
             in_force: Cache::new(REMEMBERED),
             agents: Cache::new(REMEMBERED),
+            // A document has up to 1 MiB: their bytes are what is counted.
+            workflows: Cache::builder()
+                .max_capacity(MAX_DOCUMENTS)
+                .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
+                .build(),
             refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(1)).build(),
         }
     }
@@ -82,7 +92,10 @@ impl Authority {
     }
 
     /// Records an act, makes it true, and forgets what it may have changed.
-    pub(crate) async fn act(&self, tenant: &TenantId, by: Option<&KeyId>, change: Change) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn act(&self, tenant: &TenantId, by: Option<&KeyId>, change: Change) -> Result<(), StoreError> {
         let about = match &change {
             Change::CeilingSet { tenant, .. } => tenant.clone(),
             _ => tenant.clone(),
@@ -138,6 +151,26 @@ impl Authority {
         let Some(found) = self.read.agent(tenant, &agent.name, agent.digest.as_ref()).await? else { return Ok(None) };
         let value = Arc::new(found);
         self.agents.insert(place, At { generation, value: value.clone() });
+        Ok(Some(value))
+    }
+
+    /// A workflow.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn workflow(
+        &self,
+        tenant: &TenantId,
+        name: &WorkflowName,
+    ) -> Result<Option<Arc<StoredWorkflow>>, StoreError> {
+        let generation = self.generation(tenant);
+        let place = (tenant.clone(), name.clone());
+        if let Some(found) = self.workflows.get(&place).filter(|found| found.generation == generation) {
+            return Ok(Some(found.value));
+        }
+        let Some(found) = self.read.workflow(tenant, name).await? else { return Ok(None) };
+        let value = Arc::new(found);
+        self.workflows.insert(place, At { generation, value: value.clone() });
         Ok(Some(value))
     }
 

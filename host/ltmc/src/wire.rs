@@ -89,7 +89,6 @@ impl Host {
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: record.clone(),
-            catalog: record.clone(),
             authority: authority.clone(),
             crossing,
             runner: sandbox.clone(),
@@ -97,12 +96,7 @@ impl Host {
             clock: clock.clone(),
             entropy,
         });
-        let workflows = Arc::new(Workflows::new(workflows::Ports {
-            read: record.clone(),
-            write: record.clone(),
-            authority,
-            clock: clock.clone(),
-        }));
+        let workflows = Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await

@@ -22,8 +22,9 @@ use ltmc_model::run::{Run, State, Target};
 use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
 use ltmc_policy::Action;
+use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
-use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadCatalog, ReadJournal, Runner, StoreError, WriteJournal};
+use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreError, WriteJournal};
 use ltmc_state::{History, RunLog, RunView, runlog};
 use moka::sync::Cache;
 use tokio::sync::watch;
@@ -48,9 +49,7 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
-    /// For workflows.
-    pub catalog: Arc<dyn ReadCatalog>,
-    /// Who may, and what holds.
+    /// Who may, which agents and workflows there are, and what holds.
     pub authority: Arc<Authority>,
     /// The guests' way to the host.
     pub crossing: Arc<crossing::Shared>,
@@ -118,7 +117,8 @@ pub(crate) struct Inner {
     live: DashMap<(TenantId, RunId), Arc<Live>>,
     of_tenant: DashMap<TenantId, usize>,
     bytes: AtomicU64,
-    plans: Cache<Digest, plan::Shared>,
+    /// Documents made ready to run, by the digest of their source.
+    ready: Cache<Digest, Arc<Ready>>,
     tasks: TaskTracker,
     stopping: AtomicBool,
     park: CancellationToken,
@@ -132,7 +132,7 @@ impl Runs {
             live: DashMap::new(),
             of_tenant: DashMap::new(),
             bytes: AtomicU64::new(0),
-            plans: Cache::new(1_000),
+            ready: Cache::new(1_000),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             park: CancellationToken::new(),
@@ -173,31 +173,32 @@ impl Runs {
         let inner = &self.inner;
         inner.ports.authority.authorize(caller, Action::Run).await?;
         let missing = || Error::not_found(format!("workflow `{}`", request.workflow));
-        let stored = inner.ports.catalog.workflow(&caller.tenant, &request.workflow).await?.ok_or_else(missing)?;
-        let unreadable = |why: String| Error::Internal { message: format!("workflow `{}`: {why}", request.workflow) };
-        let document =
-            Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| unreadable(faults.to_string()))?;
+        let stored = inner.ports.authority.workflow(&caller.tenant, &request.workflow).await?.ok_or_else(missing)?;
+        let ready = match inner.ready.get(&stored.digest) {
+            Some(ready) => ready,
+            None => {
+                let of = stored.clone();
+                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
+                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
+                let ready =
+                    Arc::new(made.map_err(|why| Error::Internal {
+                        message: format!("workflow `{}`: {why}", request.workflow),
+                    })?);
+                inner.ready.insert(stored.digest, ready.clone());
+                ready
+            }
+        };
         let mut agents = BTreeMap::new();
-        for (agent, _, _) in document.agents() {
+        for agent in &ready.agents {
             let found = inner.ports.authority.agent(&caller.tenant, agent).await?;
             let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
             agents.insert(found.name.clone(), found.digest);
         }
-        let json = document.to_json();
-        let digest = Digest::of(json.as_bytes());
-        let plan = match inner.plans.get(&digest) {
-            Some(plan) => plan,
-            None => {
-                let plan = Arc::new(Plan::of(&document).map_err(|f| unreadable(f.message))?);
-                inner.plans.insert(digest, plan.clone());
-                plan
-            }
-        };
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
-            document: Some((json.into(), digest)),
-            plan,
+            document: Some((ready.json.clone(), ready.digest)),
+            plan: ready.plan.clone(),
             input: request.input,
             session: request.session,
             tied: false,
@@ -571,6 +572,29 @@ impl Inner {
             live.stop(Why::Parked);
         }
         self.tasks.spawn(supervise::live(self.clone(), live, plan, pins));
+    }
+}
+
+/// A workflow's document, made ready to run.
+struct Ready {
+    /// Its one form, which runs are pinned to.
+    json: Arc<str>,
+    /// Of that.
+    digest: Digest,
+    agents: Vec<AgentRef>,
+    plan: plan::Shared,
+}
+
+impl Ready {
+    fn of(stored: &StoredWorkflow) -> Result<Self, String> {
+        let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
+        let json = document.to_json();
+        Ok(Self {
+            digest: Digest::of(json.as_bytes()),
+            json: json.into(),
+            agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
+            plan: Arc::new(Plan::of(&document).map_err(|failure| failure.message)?),
+        })
     }
 }
 

@@ -8,12 +8,12 @@ use ltmc_coordination::error::Detail;
 use ltmc_coordination::{Authority, Error};
 use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
-use ltmc_model::journal::{Act, Change};
+use ltmc_model::journal::Change;
 use ltmc_model::workflow::{self, Document};
 use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
+use ltmc_ports::ReadCatalog;
 use ltmc_ports::catalog::StoredWorkflow;
-use ltmc_ports::{Clock, ReadCatalog, WriteCatalog};
 
 use crate::plan::Plan;
 
@@ -26,12 +26,8 @@ pub struct Workflows {
 pub struct Ports {
     /// To look things up.
     pub read: Arc<dyn ReadCatalog>,
-    /// To change them.
-    pub write: Arc<dyn WriteCatalog>,
-    /// Who may, and which agents there are.
+    /// Who may, which agents there are, and to change things.
     pub authority: Arc<Authority>,
-    /// For times.
-    pub clock: Arc<dyn Clock>,
 }
 
 /// What came of putting a document.
@@ -55,7 +51,11 @@ impl Workflows {
     /// Everything that is wrong with it at once, with line and column; agents that are not there, too.
     pub async fn put(&self, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
         self.ports.authority.authorize(caller, Action::PutWorkflow).await?;
-        let document = Document::parse(&source, Some(&name)).map_err(|faults| {
+        let (text, of) = (source.clone(), name.clone());
+        // Not on a thread that others wait for: it may take its time.
+        let parsed = tokio::task::spawn_blocking(move || Document::parse(&text, Some(&of))).await;
+        let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
+        let document = parsed.map_err(|faults| {
             let details = faults.0.iter().map(|fault| Detail {
                 line: fault.place.line,
                 column: fault.place.column,
@@ -95,8 +95,10 @@ impl Workflows {
             return Ok(Put { workflow, created });
         }
         let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest };
-        let updated_at = self.act(caller, change).await?;
-        Ok(Put { workflow: StoredWorkflow { name, source, digest, updated_at }, created })
+        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?;
+        let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
+        let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
+        Ok(Put { workflow, created })
     }
 
     /// A document, as it was sent.
@@ -132,14 +134,8 @@ impl Workflows {
         if self.ports.read.workflow(&caller.tenant, name).await?.is_none() {
             return Err(Error::not_found(format!("workflow `{name}`")));
         }
-        self.act(caller, Change::WorkflowDeleted { name: name.clone() }).await?;
-        Ok(())
-    }
-
-    async fn act(&self, caller: &Caller, change: Change) -> Result<ltmc_model::Timestamp, Error> {
-        let now = self.ports.clock.now();
-        self.ports.write.act(&caller.tenant, now, Act { by: Some(caller.key.clone()), change }).await?;
-        Ok(now)
+        let change = Change::WorkflowDeleted { name: name.clone() };
+        Ok(self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?)
     }
 }
 

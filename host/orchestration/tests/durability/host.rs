@@ -107,7 +107,6 @@ impl World {
         let runs = Runs::new(Ports {
             read: record.clone(),
             write: line.clone(),
-            catalog: record.clone(),
             authority: authority.clone(),
             crossing: Arc::new(crossing::Shared {
                 authority,
