@@ -119,3 +119,27 @@ async fn a_record_of_a_newer_version_is_left_alone() -> Result<()> {
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).filter_map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()).collect()
 }
+
+#[tokio::test]
+async fn what_is_loaded_stays_within_its_bound_and_everything_can_be_called() -> Result<()> {
+    let host = Host::start_with("[sandbox]\ncache = \"600KiB\"\n").await?;
+    let agents = ["echo", "counter", "flaky", "logger", "slow-effects", "snoop-tenant"];
+    for agent in agents {
+        host.push(&host.admin, agent, agent, &[]).await?;
+    }
+    for agent in agents.iter().chain(&agents) {
+        // Whether it can do its work without a grant does not matter: it was loaded and it ran.
+        let answer =
+            host.call(&host.admin, agent, &json!({"until": 0, "n": 0, "sleep_ms": 0, "scope": "agent"})).await?;
+        assert!(matches!(answer.status.as_u16(), 200 | 422), "{agent}: {}", answer.text());
+    }
+    let metrics = host.send(host.request(Method::GET, "/metrics", &host.operator)).await?.expect(200).text();
+    let figure = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default();
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(-1.0)
+    };
+    let (loaded, bytes) = (figure("ltmc_sandbox_components_loaded"), figure("ltmc_sandbox_components_loaded_bytes"));
+    assert!(loaded >= 1.0 && loaded < agents.len() as f64, "{loaded} are loaded");
+    assert!(bytes <= f64::from(600 << 10) || loaded == 1.0, "{loaded} are loaded, of {bytes} bytes");
+    Ok(())
+}

@@ -42,6 +42,7 @@ pub(crate) fn split() -> (Router<Api>, OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             complete(path, operation);
+            describe(operation);
         }
     }
     (router, document)
@@ -120,6 +121,18 @@ fn complete(path: &str, operation: &mut Operation) {
     }
 }
 
+/// OpenAPI wants every answer described: those that say nothing of themselves are what their status is.
+fn describe(operation: &mut Operation) {
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && answer.description.is_empty()
+        {
+            let status = status.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok());
+            answer.description = status.and_then(|status| status.canonical_reason()).unwrap_or("An answer").to_owned();
+        }
+    }
+}
+
 /// The roles whose keys may use an operation; none: it needs no key.
 fn roles(operation: &Operation) -> Vec<&str> {
     extension(operation, ROLE)
@@ -161,4 +174,25 @@ fn problems(codes: &[&Code]) -> Response {
         .description(format!("A problem: {}", names.join(", ")))
         .content("application/problem+json", content)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_is_described() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let mut seen = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    let described = answer["description"].is_string() || answer["$ref"].is_string();
+                    assert!(described, "{method} {path} {status}: {answer}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 100, "only {seen} answers");
+    }
 }
