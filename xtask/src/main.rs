@@ -7,6 +7,7 @@ mod demo;
 #[cfg(test)]
 mod house;
 mod process;
+mod setup;
 mod steps;
 mod test;
 
@@ -47,10 +48,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The repository's root.
+/// The repository's root: that of the checkout in which `cargo xtask` was typed, also where two share a target directory.
 fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    root.map(Path::to_owned).unwrap_or_default()
+    #[expect(clippy::disallowed_methods, reason = "a task is no host: nothing here is ever replayed")]
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&manifest).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Where cargo puts what it builds.

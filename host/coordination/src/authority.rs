@@ -10,6 +10,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::caller::Caller;
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::tenancy::Ceiling;
 use ltmc_model::{AgentName, KeyId, TenantId, WorkflowName};
@@ -96,14 +97,31 @@ impl Authority {
     /// # Errors
     /// The record's.
     pub async fn act(&self, tenant: &TenantId, by: Option<&KeyId>, change: Change) -> Result<(), StoreError> {
+        self.act_with(tenant, by, change, Vec::new()).await
+    }
+
+    /// The same, with what of the tenant's shared context changes by it.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn act_with(
+        &self,
+        tenant: &TenantId,
+        by: Option<&KeyId>,
+        change: Change,
+        deltas: Vec<Delta>,
+    ) -> Result<(), StoreError> {
         let about = match &change {
             Change::CeilingSet { tenant, .. } => tenant.clone(),
             _ => tenant.clone(),
         };
+        let catalog = !matches!(change, Change::Context { .. });
         let act = Act { by: by.cloned(), change };
-        let done = self.write.act(tenant, self.clock.now(), act).await;
+        let done = self.write.act_with(tenant, self.clock.now(), act, deltas).await;
         // After the change is true and before anybody learns of it; also when it failed, for it may have happened.
-        *self.generations.entry(about).or_default() += 1;
+        if catalog {
+            *self.generations.entry(about).or_default() += 1;
+        }
         done
     }
 

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use ltmc_model::effect::{Call, Class, ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Effect, Event};
-use ltmc_model::memory::Item;
+use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Capability, Digest, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::runner::Gate;
@@ -29,7 +29,7 @@ use ltmc_state::RunLog;
 use ltmc_state::fold::{MAX_EFFECT_BYTES, MAX_EFFECTS};
 
 use crate::Authority;
-use crate::memory::{Decided, Memory, Whose};
+use crate::context::{Asking, Context, Decided, Whose};
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED: u64 = 256 << 10;
@@ -38,8 +38,8 @@ const MAX_STAGED: u64 = 256 << 10;
 pub struct Shared {
     /// What is in force.
     pub authority: Arc<Authority>,
-    /// What calls on memory come to.
-    pub memory: Arc<Memory>,
+    /// What calls on shared context come to.
+    pub context: Arc<Context>,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
     /// For how long an attempt's changes of memory may wait for an append that has to be made anyway. From then on each is
@@ -164,9 +164,16 @@ impl Crossing {
                 (capability, Decided::Answer(Err(refusal)))
             }
             Verdict::Allowed(capability) => {
-                let whose = Whose { log: &self.log, agent: &self.agent };
+                let attempt = Taker { run: self.log.run(), step: self.step.clone(), attempt: self.attempt };
+                let whose = Whose {
+                    tenant: self.log.tenant(),
+                    session: Some(&self.log.started().session),
+                    agent: Some(&self.agent),
+                    run: Some(Asking { log: &self.log, attempt: &attempt }),
+                    client: None,
+                };
                 let (now, revision) = (self.shared.clock.now(), || self.log.next_revision());
-                let decided = self.shared.memory.decide(whose, call, now, revision).await;
+                let decided = self.shared.context.decide(whose, call, now, &revision).await;
                 (capability, decided.unwrap_or_else(|error| Decided::Answer(Err(unavailable(&error)))))
             }
         };
@@ -185,20 +192,22 @@ impl Crossing {
                 reply,
             })
         };
+        let mut at_once = false;
         let answer = match decided {
             Decided::Answer(answer) => {
-                turn.staged += size(&answer);
+                turn.staged += 256 + answer.as_ref().map_or(0, Reply::size);
                 self.log.stage(effect(answer.clone()));
                 answer
             }
-            Decided::Change { reply, change, lock } => {
-                turn.staged += 256 + change.value.as_ref().map_or(0, |(value, _)| value.len() as u64);
-                turn.changed = true;
-                self.log.stage_change(effect(Ok(reply.clone())), change, lock.place, lock.hold);
+            Decided::Change { reply, deltas, lock, at_once: now } => {
+                turn.staged += deltas.iter().map(|delta| delta.size() as u64).sum::<u64>();
+                (turn.changed, at_once) = (true, now);
+                self.log.stage_deltas(effect(Ok(reply.clone())), deltas, lock);
                 Ok(reply)
             }
         };
-        if turn.staged > MAX_STAGED || turn.changed && self.begun.elapsed() >= self.shared.staged_for {
+        let waited = turn.changed && self.begun.elapsed() >= self.shared.staged_for;
+        if turn.staged > MAX_STAGED || at_once || waited {
             (turn.staged, turn.changed) = (0, false);
             self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))?;
         }
@@ -281,6 +290,8 @@ impl Gate for Crossing {
             Ok(Err(Refusal::Conflict(_))) => "conflict",
             Ok(Err(Refusal::Invalid(_))) => "invalid",
             Ok(Err(Refusal::Quota(_))) => "quota",
+            Ok(Err(Refusal::NotFound)) => "not-found",
+            Ok(Err(Refusal::Resync(_))) => "resync",
             Ok(Err(Refusal::Unavailable { .. })) => "unavailable",
             Err(_) => "ended",
         };
@@ -339,7 +350,7 @@ fn host_line(message: String) -> LogLine {
 }
 
 /// What a request is known by on a replay.
-fn digest(call: &Call) -> Digest {
+pub(crate) fn digest(call: &Call) -> Digest {
     Digest::of(&rmp_serde::to_vec(call).expect("calls are plain values, which MessagePack can write"))
 }
 
@@ -348,21 +359,19 @@ fn kind(capability: &Capability) -> &'static str {
         Capability::Log => "log",
         Capability::MemoryRead(_) => "memory:read",
         Capability::MemoryWrite(_) => "memory:write",
+        Capability::GraphRead => "graph:read",
+        Capability::GraphWrite => "graph:write",
+        Capability::RecallRead => "recall:read",
+        Capability::RecallWrite => "recall:write",
+        Capability::MessageSend(_) => "message:send",
+        Capability::MessageReceive => "message:receive",
+        Capability::MessagePublish(_) => "message:publish",
+        Capability::MessageSubscribe(_) => "message:subscribe",
         Capability::Call(_) => "call",
         Capability::Http { .. } => "http",
         Capability::FsRead(_) => "fs:read",
         Capability::FsWrite(_) => "fs:write",
     }
-}
-
-fn size(answer: &Answer) -> u64 {
-    let of = |item: &Item| item.key.len() + item.value.len() + 32;
-    let bytes = match answer {
-        Ok(Reply::Item(Some(item))) => of(item),
-        Ok(Reply::Page(page)) => page.items.iter().map(of).sum(),
-        Ok(_) | Err(_) => 0,
-    };
-    bytes as u64 + 256
 }
 
 /// A read that failed is an answer that the guest can live with.

@@ -1,20 +1,41 @@
 //! The use cases over a tenant's own things, and the crossing.
 //!
+//! - [`crossing`]: a guest's way to the host; [`context`]: what its calls on shared context come to, with a file for each
+//!   part: [`memory`], [`graph`], [`recall`], [`messages`]; [`clients`]: the same for clients
+//! - [`following`]: leads databases after the record; [`feed`]: shows changes to those who watch
+//! - [`access`], [`agents`], [`authority`], [`pins`]: tenants and keys, agents, who may, components in use
+//!
 //! Invariants: a use case takes `&Caller` first and asks `policy` before anything else; every host call of a guest goes
 //! through [`crossing::Crossing`]. To add a use case: a method on the noun it is about.
 
 pub mod access;
 pub mod agents;
 pub mod authority;
+pub mod clients;
+pub mod context;
 pub mod crossing;
 pub mod error;
+pub mod feed;
+pub mod following;
+pub mod graph;
+pub mod locks;
 pub mod memory;
+pub mod messages;
 pub mod pins;
+pub mod recall;
 
 pub use access::Access;
 pub use agents::Agents;
 pub use authority::Authority;
+pub use clients::Clients;
+pub use context::Context;
 pub use crossing::Crossing;
 pub use error::Error;
+pub use feed::Feeds;
+pub use following::Follower;
+pub use graph::Graph;
+pub use locks::Locks;
 pub use memory::Memory;
+pub use messages::Messages;
 pub use pins::Pins;
+pub use recall::Recall;

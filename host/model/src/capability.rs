@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::AgentName;
 use crate::memory::Scope;
+use crate::message::Topic;
 
 /// One thing an agent may do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,6 +22,22 @@ pub enum Capability {
     MemoryRead(Any<Scope>),
     /// `memory:write:SCOPE`
     MemoryWrite(Any<Scope>),
+    /// `graph:read`
+    GraphRead,
+    /// `graph:write`
+    GraphWrite,
+    /// `recall:read`
+    RecallRead,
+    /// `recall:write`
+    RecallWrite,
+    /// `message:send:AGENT`: put messages into an agent's mailbox.
+    MessageSend(Any<AgentName>),
+    /// `message:receive`: take messages from its own mailbox.
+    MessageReceive,
+    /// `message:publish:TOPIC`
+    MessagePublish(Any<Topic>),
+    /// `message:subscribe:TOPIC`
+    MessageSubscribe(Any<Topic>),
     /// `call:AGENT`, AGENT a name or `*`.
     Call(Any<AgentName>),
     /// `http:HOST:PORT`, HOST a name, `*.example.com` never: `*` stands alone or as the port.
@@ -70,8 +87,9 @@ pub struct InvalidCapability {
     pub why: String,
 }
 
-const KNOWN: &str = "known are log, memory:read:SCOPE, memory:write:SCOPE, call:AGENT, http:HOST:PORT, fs:read:DIRECTORY, \
-                     fs:write:DIRECTORY";
+const KNOWN: &str = "known are log, memory:read:SCOPE, memory:write:SCOPE, graph:read, graph:write, recall:read, \
+                     recall:write, message:send:AGENT, message:receive, message:publish:TOPIC, message:subscribe:TOPIC, \
+                     call:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
 
 impl Capability {
     /// The longest text of one, in bytes.
@@ -80,9 +98,18 @@ impl Capability {
     /// Whether a grant of `self` allows what `wanted` needs.
     pub fn covers(&self, wanted: &Self) -> bool {
         match (self, wanted) {
-            (Self::Log, Self::Log) => true,
+            (Self::Log, Self::Log)
+            | (Self::GraphRead, Self::GraphRead)
+            | (Self::GraphWrite, Self::GraphWrite)
+            | (Self::RecallRead, Self::RecallRead)
+            | (Self::RecallWrite, Self::RecallWrite)
+            | (Self::MessageReceive, Self::MessageReceive) => true,
+            (Self::MessagePublish(a), Self::MessagePublish(b)) | (Self::MessageSubscribe(a), Self::MessageSubscribe(b)) => {
+                a.covers(b)
+            }
             (Self::MemoryRead(a), Self::MemoryRead(b)) | (Self::MemoryWrite(a), Self::MemoryWrite(b)) => a.covers(b),
             (Self::Call(a), Self::Call(b))
+            | (Self::MessageSend(a), Self::MessageSend(b))
             | (Self::FsRead(a), Self::FsRead(b))
             | (Self::FsWrite(a), Self::FsWrite(b)) => a.covers(b),
             (Self::Http { host, port }, Self::Http { host: wanted, port: wanted_port }) => {
@@ -106,6 +133,14 @@ impl FromStr for Capability {
             ["log"] => Ok(Self::Log),
             ["memory", "read", scope] => any(scope).map(Self::MemoryRead).map_err(wrong),
             ["memory", "write", scope] => any(scope).map(Self::MemoryWrite).map_err(wrong),
+            ["graph", "read"] => Ok(Self::GraphRead),
+            ["graph", "write"] => Ok(Self::GraphWrite),
+            ["recall", "read"] => Ok(Self::RecallRead),
+            ["recall", "write"] => Ok(Self::RecallWrite),
+            ["message", "send", agent] => any(agent).map(Self::MessageSend).map_err(wrong),
+            ["message", "receive"] => Ok(Self::MessageReceive),
+            ["message", "publish", topic] => any(topic).map(Self::MessagePublish).map_err(wrong),
+            ["message", "subscribe", topic] => any(topic).map(Self::MessageSubscribe).map_err(wrong),
             ["call", agent] => any(agent).map(Self::Call).map_err(wrong),
             ["fs", "read", directory] => any(directory).map(Self::FsRead).map_err(wrong),
             ["fs", "write", directory] => any(directory).map(Self::FsWrite).map_err(wrong),
@@ -137,6 +172,14 @@ impl fmt::Display for Capability {
             Self::Log => f.write_str("log"),
             Self::MemoryRead(scope) => write!(f, "memory:read:{scope}"),
             Self::MemoryWrite(scope) => write!(f, "memory:write:{scope}"),
+            Self::GraphRead => f.write_str("graph:read"),
+            Self::GraphWrite => f.write_str("graph:write"),
+            Self::RecallRead => f.write_str("recall:read"),
+            Self::RecallWrite => f.write_str("recall:write"),
+            Self::MessageSend(agent) => write!(f, "message:send:{agent}"),
+            Self::MessageReceive => f.write_str("message:receive"),
+            Self::MessagePublish(topic) => write!(f, "message:publish:{topic}"),
+            Self::MessageSubscribe(topic) => write!(f, "message:subscribe:{topic}"),
             Self::Call(agent) => write!(f, "call:{agent}"),
             Self::Http { host, port } => write!(f, "http:{host}:{port}"),
             Self::FsRead(directory) => write!(f, "fs:read:{directory}"),

@@ -11,8 +11,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{Any, Capability};
-use crate::memory::{Item, Page, Precondition, Scope};
-use crate::{Revision, Timestamp};
+use crate::graph::{Entity, Fact, FactFilter, FactPage, Order, Path, Reached, Relation, Walk};
+use crate::memory::{Feed, Item, Page, Precondition, Scope};
+use crate::merge::Merge;
+use crate::message::{Delivery, Events, Topic};
+use crate::recall::{Hits, Metadata};
+use crate::{AgentName, Payload, Position, Revision, Timestamp};
 
 /// One host call, converted and bounded, not yet authorized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,148 @@ pub enum Call {
         /// Entries of a page, 1 to [`crate::memory::MAX_PAGE`].
         limit: u32,
     },
+    /// `memory.update`
+    MemoryUpdate {
+        /// Where.
+        scope: Scope,
+        /// What.
+        key: String,
+        /// How the new value is made of the one before.
+        merge: Merge,
+        /// Milliseconds until it ends; none: as before.
+        ttl_ms: Option<u64>,
+    },
+    /// `memory.changes`
+    MemoryChanges {
+        /// Where.
+        scope: Scope,
+        /// What the keys begin with.
+        prefix: String,
+        /// After which change; none: from now on.
+        after: Option<Position>,
+        /// At most so many, 1 to [`crate::memory::MAX_PAGE`].
+        limit: u32,
+        /// How long to wait for the first.
+        wait_ms: u64,
+    },
+    /// `graph.relate`
+    GraphRelate {
+        /// Of what.
+        subject: Entity,
+        /// How.
+        relation: Relation,
+        /// To what.
+        object: Entity,
+        /// A JSON object; empty: none.
+        properties: String,
+        /// From when on it holds; none: from now on.
+        valid_from: Option<Timestamp>,
+    },
+    /// `graph.unrelate`
+    GraphUnrelate {
+        /// Of what.
+        subject: Entity,
+        /// How.
+        relation: Relation,
+        /// To what.
+        object: Entity,
+        /// Until when it held; none: until now.
+        valid_to: Option<Timestamp>,
+    },
+    /// `graph.facts`
+    GraphFacts(FactFilter),
+    /// `graph.path`
+    GraphPath {
+        /// From where, and which way.
+        walk: Walk,
+        /// Where to.
+        to: Entity,
+    },
+    /// `graph.reach`: what depends on a thing, or on what it depends.
+    GraphReach(Walk),
+    /// `graph.order`
+    GraphOrder(Walk),
+    /// `recall.remember`
+    RecallRemember {
+        /// The note's id.
+        id: String,
+        /// Its text.
+        text: String,
+        /// What else is known of it.
+        metadata: Metadata,
+    },
+    /// `recall.forget`
+    RecallForget {
+        /// Which note.
+        id: String,
+    },
+    /// `recall.search`
+    RecallSearch {
+        /// What is asked.
+        query: String,
+        /// Only notes that have all of these.
+        filter: Metadata,
+        /// At most so many, 1 to [`crate::recall::MAX_HITS`].
+        limit: u32,
+    },
+    /// `messages.send`
+    MessageSend {
+        /// To whom.
+        to: AgentName,
+        /// The event.
+        event: Draft,
+    },
+    /// `messages.publish`
+    MessagePublish {
+        /// Where.
+        topic: Topic,
+        /// The event.
+        event: Draft,
+    },
+    /// `messages.receive`
+    MessageReceive {
+        /// At most so many, 1 to [`crate::message::MAX_TAKEN`].
+        limit: u32,
+        /// How long to wait for the first.
+        wait_ms: u64,
+    },
+    /// `messages.ack`
+    MessageAck {
+        /// A message that this attempt was handed.
+        id: Revision,
+    },
+    /// `messages.reject`
+    MessageReject {
+        /// A message that this attempt was handed.
+        id: Revision,
+        /// Why it cannot be processed.
+        reason: String,
+    },
+    /// `messages.read`
+    MessageRead {
+        /// Which topic.
+        topic: Topic,
+        /// After which event; none: from now on.
+        after: Option<Position>,
+        /// At most so many, 1 to [`crate::message::MAX_TAKEN`].
+        limit: u32,
+        /// How long to wait for the first.
+        wait_ms: u64,
+    },
+}
+
+/// The longest that a call waits for something to come.
+pub const MAX_WAIT_MS: u64 = 30_000;
+
+/// An event as its sender writes it: the host adds who it is from, and, where they are missing, id and time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    /// What happened.
+    pub kind: String,
+    /// What it is about, if anything.
+    pub subject: Option<String>,
+    /// The content.
+    pub data: Payload,
 }
 
 /// How a call replays when its step is resumed; durability.md has the table.
@@ -84,6 +230,23 @@ impl Call {
             Self::MemoryPut { .. } => "memory.put",
             Self::MemoryDelete { .. } => "memory.delete",
             Self::MemoryList { .. } => "memory.list",
+            Self::MemoryUpdate { .. } => "memory.update",
+            Self::MemoryChanges { .. } => "memory.changes",
+            Self::GraphRelate { .. } => "graph.relate",
+            Self::GraphUnrelate { .. } => "graph.unrelate",
+            Self::GraphFacts(_) => "graph.facts",
+            Self::GraphPath { .. } => "graph.path",
+            Self::GraphReach(_) => "graph.reach",
+            Self::GraphOrder(_) => "graph.order",
+            Self::RecallRemember { .. } => "recall.remember",
+            Self::RecallForget { .. } => "recall.forget",
+            Self::RecallSearch { .. } => "recall.search",
+            Self::MessageSend { .. } => "messages.send",
+            Self::MessagePublish { .. } => "messages.publish",
+            Self::MessageReceive { .. } => "messages.receive",
+            Self::MessageAck { .. } => "messages.ack",
+            Self::MessageReject { .. } => "messages.reject",
+            Self::MessageRead { .. } => "messages.read",
         }
     }
 
@@ -91,11 +254,7 @@ impl Call {
     pub fn class(&self) -> Class {
         match self {
             Self::Log(_) => Class::Pure,
-            Self::MemoryOpen(_)
-            | Self::MemoryGet { .. }
-            | Self::MemoryPut { .. }
-            | Self::MemoryDelete { .. }
-            | Self::MemoryList { .. } => Class::Transactional,
+            _ => Class::Transactional,
         }
     }
 
@@ -106,8 +265,24 @@ impl Call {
         match self {
             Self::Log(_) => vec![Capability::Log],
             Self::MemoryOpen(scope) => vec![read(scope), write(scope)],
-            Self::MemoryGet { scope, .. } | Self::MemoryList { scope, .. } => vec![read(scope)],
-            Self::MemoryPut { scope, .. } | Self::MemoryDelete { scope, .. } => vec![write(scope)],
+            Self::MemoryGet { scope, .. } | Self::MemoryList { scope, .. } | Self::MemoryChanges { scope, .. } => {
+                vec![read(scope)]
+            }
+            Self::MemoryPut { scope, .. } | Self::MemoryDelete { scope, .. } | Self::MemoryUpdate { scope, .. } => {
+                vec![write(scope)]
+            }
+            Self::GraphRelate { .. } | Self::GraphUnrelate { .. } => vec![Capability::GraphWrite],
+            Self::GraphFacts(_) | Self::GraphPath { .. } | Self::GraphReach(_) | Self::GraphOrder(_) => {
+                vec![Capability::GraphRead]
+            }
+            Self::RecallRemember { .. } | Self::RecallForget { .. } => vec![Capability::RecallWrite],
+            Self::RecallSearch { .. } => vec![Capability::RecallRead],
+            Self::MessageSend { to, .. } => vec![Capability::MessageSend(Any::One(to.clone()))],
+            Self::MessagePublish { topic, .. } => vec![Capability::MessagePublish(Any::One(topic.clone()))],
+            Self::MessageRead { topic, .. } => vec![Capability::MessageSubscribe(Any::One(topic.clone()))],
+            Self::MessageReceive { .. } | Self::MessageAck { .. } | Self::MessageReject { .. } => {
+                vec![Capability::MessageReceive]
+            }
         }
     }
 
@@ -118,14 +293,30 @@ impl Call {
             Self::MemoryOpen(scope) => scope.as_str().into(),
             Self::MemoryGet { scope, key } | Self::MemoryDelete { scope, key, .. } => format!("{scope}/{key}").into(),
             Self::MemoryPut { scope, key, value, .. } => format!("{scope}/{key} ({} bytes)", value.len()).into(),
-            Self::MemoryList { scope, prefix, .. } => format!("{scope}/{prefix}*").into(),
+            Self::MemoryList { scope, prefix, .. } | Self::MemoryChanges { scope, prefix, .. } => {
+                format!("{scope}/{prefix}*").into()
+            }
+            Self::MemoryUpdate { scope, key, merge, .. } => format!("{scope}/{key} ({})", merge.as_str()).into(),
+            Self::GraphRelate { subject, relation, object, .. }
+            | Self::GraphUnrelate { subject, relation, object, .. } => format!("{subject} {relation} {object}").into(),
+            Self::GraphFacts(filter) => filter.entity.as_ref().map_or("*", Entity::as_str).into(),
+            Self::GraphPath { walk, to } => format!("{} to {to}", walk.from).into(),
+            Self::GraphReach(walk) | Self::GraphOrder(walk) => walk.from.as_str().into(),
+            Self::RecallRemember { id, text, .. } => format!("{id} ({} bytes)", text.len()).into(),
+            Self::RecallForget { id } => id.into(),
+            Self::RecallSearch { query, .. } => query.into(),
+            Self::MessageSend { to, event } => format!("{} to {to}", event.kind).into(),
+            Self::MessagePublish { topic, event } => format!("{} on {topic}", event.kind).into(),
+            Self::MessageReceive { limit, .. } => format!("at most {limit}").into(),
+            Self::MessageAck { id } | Self::MessageReject { id, .. } => id.to_string().into(),
+            Self::MessageRead { topic, .. } => topic.as_str().into(),
         };
         text.chars().take(200).collect()
     }
 }
 
 /// What a performed call gives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// Nothing to say.
@@ -138,6 +329,49 @@ pub enum Reply {
     Existed(bool),
     /// A page of entries.
     Page(Page),
+    /// Part of a change feed.
+    Feed(Feed),
+    /// A page of facts.
+    Facts(FactPage),
+    /// A way: the facts along it; none: there is none.
+    Path(Path),
+    /// What a walk found.
+    Reached(Reached),
+    /// An order.
+    Order(Order),
+    /// What a search found.
+    Hits(Hits),
+    /// Messages handed out.
+    Deliveries(Vec<Delivery>),
+    /// Part of a topic.
+    Events(Events),
+}
+
+impl Reply {
+    /// About how many bytes it holds.
+    pub fn size(&self) -> u64 {
+        let item = |item: &Item| item.key.len() + item.value.len();
+        let event = |event: &crate::message::Event| event.data.bytes.len() + 256;
+        let facts = |facts: &[Fact]| facts.iter().map(|fact| fact.properties.len() + 256).sum::<usize>();
+        let bytes: usize = match self {
+            Self::Done | Self::Revision(_) | Self::Existed(_) | Self::Item(None) => 0,
+            Self::Item(Some(found)) => item(found),
+            Self::Page(page) => page.items.iter().map(item).sum(),
+            Self::Feed(feed) => {
+                feed.changes.iter().map(|c| c.key.len() + c.value.as_ref().map_or(0, bytes::Bytes::len) + 32).sum()
+            }
+            Self::Facts(page) => facts(&page.facts),
+            Self::Path(path) => path.facts.as_deref().map_or(0, facts),
+            Self::Reached(reached) => facts(&reached.facts),
+            Self::Order(order) => {
+                order.entities.iter().chain(order.cycles.iter().flatten()).map(|entity| entity.as_str().len() + 8).sum()
+            }
+            Self::Hits(found) => found.hits.iter().map(|hit| hit.id.len() + hit.text.len() + 64).sum(),
+            Self::Deliveries(deliveries) => deliveries.iter().map(|delivery| event(&delivery.event)).sum(),
+            Self::Events(found) => found.events.iter().map(|published| event(&published.event)).sum(),
+        };
+        bytes as u64
+    }
 }
 
 /// Why a call was not performed, as a value that the guest sees.
@@ -148,6 +382,10 @@ pub enum Refusal {
     Denied(Capability),
     /// A precondition did not hold; what is there now.
     Conflict(Option<Revision>),
+    /// There is no such thing.
+    NotFound,
+    /// A cursor is older than what is kept: read what is there now, and go on from this place.
+    Resync(Position),
     /// Which quota, and its bound.
     Quota(String),
     /// What was wrong with the arguments.

@@ -34,10 +34,11 @@ pub(crate) fn is_name(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-macro_rules! text_id {
+/// A text of a certain form: parsed where it comes in, and a type of its own ever after.
+macro_rules! text_name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:expr, $valid:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(std::sync::Arc<str>);
 
@@ -48,17 +49,17 @@ macro_rules! text_id {
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidId;
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
+        impl std::str::FromStr for $name {
+            type Err = $crate::ids::InvalidId;
+            fn from_str(text: &str) -> Result<Self, $crate::ids::InvalidId> {
                 let valid: fn(&str) -> bool = $valid;
-                if valid(text) { Ok(Self(text.into())) } else { Err(InvalidId::new(text, $what, $rule)) }
+                if valid(text) { Ok(Self(text.into())) } else { Err($crate::ids::InvalidId::new(text, $what, $rule)) }
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
+            type Error = $crate::ids::InvalidId;
+            fn try_from(text: String) -> Result<Self, $crate::ids::InvalidId> {
                 text.parse()
             }
         }
@@ -69,27 +70,27 @@ macro_rules! text_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
 
-text_id!(
+text_name!(
     /// A tenant: leads every key of the record.
     TenantId, "a tenant's name", NAME_RULE, is_name
 );
-text_id!(
+text_name!(
     /// An agent's name within its tenant.
     AgentName, "an agent's name", NAME_RULE, is_name
 );
-text_id!(
+text_name!(
     /// A workflow's name within its tenant.
     WorkflowName, "a workflow's name", NAME_RULE, is_name
 );
-text_id!(
+text_name!(
     /// A session within its tenant: what the memory scope `session` is shared by.
     SessionId,
     "a session's id",
@@ -97,12 +98,12 @@ text_id!(
     |text| (1..=128).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
 );
-text_id!(
+text_name!(
     /// The public half of an API key.
     KeyId, "a key's id", "12 of a-z and 0-9",
     |text| text.len() == 12 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 );
-text_id!(
+text_name!(
     /// A step's place in the tree of patterns, such as `0/2/1`.
     StepPath, "a step's path", "numbers joined by `/`, at most 128 characters",
     |text| text.len() <= 128 && text.split('/').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
@@ -255,6 +256,10 @@ number!(
 number!(
     /// A memory entry's version: grows with every write of the record, and is never used twice.
     Revision
+);
+number!(
+    /// A place in the record's log of changes, in the order in which they became true; the first is 1.
+    Position
 );
 
 #[cfg(test)]

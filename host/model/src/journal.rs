@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// One entry: when, and what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// By the host's clock.
     pub at: Timestamp,
@@ -40,7 +40,7 @@ impl Entry {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A run began.
@@ -56,6 +56,9 @@ pub enum Event {
         step: StepPath,
         /// From 1 on.
         attempt: u32,
+        /// Who does it; not in journals of before it was kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentName>,
     },
     /// A host call of an attempt.
     Effect(Effect),
@@ -166,7 +169,7 @@ pub struct RunStarted {
 }
 
 /// A host call of a guest, as it was decided and answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// Which step.
     pub step: StepPath,
@@ -248,6 +251,15 @@ pub enum Change {
         /// Which.
         name: WorkflowName,
     },
+    /// A change of shared context by a client: what was asked, as a guest's call would be.
+    Context {
+        /// The call's name, such as `memory.put`.
+        call: String,
+        /// What it is about, for people.
+        about: String,
+        /// Digest of the whole request.
+        request: Digest,
+    },
     /// A use case that policy refused.
     Refused {
         /// What was asked.
@@ -258,7 +270,7 @@ pub enum Change {
 }
 
 /// An entry in its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     /// Its number in the run, from 1 on.
     pub seq: Seq,

@@ -5,24 +5,31 @@
 //!
 //! To add a word: a module here, re-exported below where others are to say it without the module's name.
 
+#[macro_use]
+pub mod ids;
+
 pub mod agent;
 pub mod caller;
 pub mod capability;
 pub mod chain;
+pub mod delta;
 pub mod effect;
 pub mod failure;
-pub mod ids;
+pub mod graph;
 pub mod journal;
 pub mod limits;
 pub mod manifest;
 pub mod memory;
+pub mod merge;
+pub mod message;
 pub mod payload;
+pub mod recall;
 pub mod run;
 pub mod tenancy;
 pub mod time;
 pub mod workflow;
 
 pub use capability::Capability;
-pub use ids::{AgentName, Digest, Epoch, KeyId, Revision, RunId, Seq, SessionId, StepPath, TenantId, WorkflowName};
+pub use ids::{AgentName, Digest, Epoch, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, WorkflowName};
 pub use payload::Payload;
 pub use time::Timestamp;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::InvalidId;
-use crate::{AgentName, Revision, SessionId, Timestamp};
+use crate::{AgentName, Position, Revision, SessionId, Timestamp};
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 512;
@@ -130,6 +130,31 @@ impl Precondition {
     }
 }
 
+/// One change of a key, as whoever watches it sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Where it stands among the tenant's changes: go on after it.
+    pub position: Position,
+    /// The key.
+    pub key: String,
+    /// This change's version.
+    pub revision: Revision,
+    /// What the key was given; none: it was deleted, or had come to its end.
+    #[serde(with = "maybe_bytes")]
+    pub value: Option<Bytes>,
+    /// When that ends; none: stays until deleted.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Part of a change feed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Feed {
+    /// In the order in which they happened.
+    pub changes: Vec<Changed>,
+    /// Go on after this one, also where nothing was found.
+    pub next: Position,
+}
+
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Page {
@@ -139,11 +164,27 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-mod value_bytes {
+mod maybe_bytes {
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize, Deserialize)]
+    struct Value(#[serde(with = "super::value_bytes")] Bytes);
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Bytes>, to: S) -> Result<S::Ok, S::Error> {
+        value.clone().map(Value).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
+        Ok(Option::<Value>::deserialize(from)?.map(|value| value.0))
+    }
+}
+
+pub(crate) mod value_bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
         use base64::Engine as _;
         if to.is_human_readable() {
             base64::engine::general_purpose::STANDARD.encode(bytes).serialize(to)
@@ -152,7 +193,7 @@ mod value_bytes {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
         use base64::Engine as _;
         if from.is_human_readable() {
             let text = String::deserialize(from)?;

@@ -19,7 +19,7 @@ pub struct Tenant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
-    /// Capabilities a grant can give: `log`, `memory:*:*` and `call:*` unless set otherwise, nothing outside the host.
+    /// Capabilities a grant can give: `log`, `call:*`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
     pub capabilities: Vec<Capability>,
     /// Limits of a call.
     #[serde(default)]
@@ -43,6 +43,14 @@ impl Default for Ceiling {
                 Capability::Log,
                 Capability::MemoryRead(Any::All),
                 Capability::MemoryWrite(Any::All),
+                Capability::GraphRead,
+                Capability::GraphWrite,
+                Capability::RecallRead,
+                Capability::RecallWrite,
+                Capability::MessageSend(Any::All),
+                Capability::MessageReceive,
+                Capability::MessagePublish(Any::All),
+                Capability::MessageSubscribe(Any::All),
                 Capability::Call(Any::All),
             ],
             limits: Wishes::default(),

@@ -190,7 +190,8 @@ impl Engine<'_> {
             (attempt, replay, logged, is_open)
         });
         if !is_open {
-            self.log.stage(Event::StepStarted { step: step.clone(), attempt });
+            let agent = Some(agent.name.clone());
+            self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent });
         }
         let mut usage = ltmc_model::run::Usage::default();
         let ended = match self.prepare(step, attempt, agent, work, input).await {

@@ -36,11 +36,15 @@ pub enum Action {
     Run,
     /// See runs; a caller only those of its own key.
     ReadRuns,
+    /// See shared context: memory, graph, recall, messages.
+    ReadContext,
+    /// Change shared context.
+    WriteContext,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::CreateTenant,
         Self::ListTenants,
         Self::SetCeiling,
@@ -55,6 +59,8 @@ impl Action {
         Self::ReadWorkflows,
         Self::Run,
         Self::ReadRuns,
+        Self::ReadContext,
+        Self::WriteContext,
     ];
 
     /// Who may.
@@ -64,7 +70,9 @@ impl Action {
             Self::CreateTenant | Self::ListTenants | Self::SetCeiling => &[Operator],
             Self::ReadCeiling | Self::ManageKeys => &[Operator, Admin],
             Self::DeleteAgent | Self::SetGrants => &[Admin],
-            Self::PushAgent | Self::PutWorkflow => &[Admin, Author],
+            Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
+            // A caller has its own runs, and nothing of what others share.
+            Self::ReadContext => &[Admin, Author, Viewer],
             Self::Run => &[Admin, Author, Caller],
             Self::ReadOwnCeiling | Self::ReadAgents | Self::ReadWorkflows | Self::ReadRuns => {
                 &[Admin, Author, Caller, Viewer]
@@ -88,6 +96,8 @@ impl Action {
             Self::ReadWorkflows => "see workflows",
             Self::Run => "run anything",
             Self::ReadRuns => "see runs",
+            Self::ReadContext => "see shared context",
+            Self::WriteContext => "change shared context",
         }
     }
 }
@@ -144,7 +154,7 @@ mod tests {
     #[test]
     fn inside_a_tenant_each_role_may_what_the_smaller_one_may() {
         for pair in ROLES[1..].windows(2) {
-            for action in Action::ALL {
+            for action in Action::ALL.into_iter().filter(|action| *action != Action::ReadContext) {
                 let (larger, smaller) = (caller(pair[0]), caller(pair[1]));
                 assert!(authorize(&smaller, action).is_err() || authorize(&larger, action).is_ok(), "{action:?}");
             }

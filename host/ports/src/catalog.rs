@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::Act;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
@@ -29,7 +30,21 @@ pub trait WriteCatalog: Send + Sync {
     ///
     /// # Errors
     /// `Conflict` where what would be created is there already.
-    async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError>;
+    async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
+        self.act_with(tenant, at, act, Vec::new()).await
+    }
+
+    /// The same, with what of the tenant's shared context changes by it.
+    ///
+    /// # Errors
+    /// `Conflict` where what would be created is there already.
+    async fn act_with(
+        &self,
+        tenant: &TenantId,
+        at: Timestamp,
+        act: Act,
+        deltas: Vec<Delta>,
+    ) -> Result<(), StoreError>;
 }
 
 /// For those who read it. Lists are in the order of names, after `after`, at most `limit`.

@@ -1,9 +1,8 @@
 //! The journal's ports: one for the engine that writes, one for those who read.
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Entry, Placed};
-use ltmc_model::memory::Drawer;
 use ltmc_model::run::{Run, State};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 
@@ -21,23 +20,10 @@ pub struct Append {
     /// What happened, in order; their numbers are `expected + 1 …`. Empty, with [`Durability::Barrier`]: nothing happened,
     /// and all that did before is to be on disk.
     pub entries: Vec<Entry>,
-    /// Memory that changes by it.
-    pub memory: Vec<MemoryChange>,
+    /// What of the tenant's shared context changes by it, in order.
+    pub deltas: Vec<Delta>,
     /// A key under which a client can ask for this run again; with the run's first entries.
     pub idempotency: Option<IdempotencyKey>,
-}
-
-/// One change of memory, decided already (preconditions hold, the revision is drawn).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryChange {
-    /// Which drawer.
-    pub drawer: Drawer,
-    /// Which key.
-    pub key: String,
-    /// This change's revision.
-    pub revision: Revision,
-    /// The new value and when it ends; none: deleted.
-    pub value: Option<(Bytes, Option<Timestamp>)>,
 }
 
 /// A client's idempotency key: the same key and request mean the same run, until it expires.
@@ -73,7 +59,7 @@ pub trait WriteJournal: Send + Sync {
     /// to be taken up again from the record. `Full`, `Unavailable`: the same, and it may pass.
     async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError>;
 
-    /// The next revision for a memory change: higher than any the record has seen.
+    /// The next revision for a delta: higher than any the record has seen.
     fn next_revision(&self) -> Revision;
 }
 

@@ -8,8 +8,13 @@
 pub mod catalog;
 pub mod clock;
 pub mod error;
+pub mod graph;
 pub mod journal;
+pub mod log;
+pub mod mail;
 pub mod memory;
+pub mod projection;
+pub mod recall;
 pub mod runner;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -17,6 +22,11 @@ pub mod testing;
 pub use catalog::{ReadCatalog, WriteCatalog};
 pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};
+pub use graph::{ReadFacts, ReadGraph};
 pub use journal::{Append, Durability, ReadJournal, WriteJournal};
+pub use log::{ReadContext, ReadLog};
+pub use mail::{Bus, ReadMail};
 pub use memory::ReadMemory;
+pub use projection::Projection;
+pub use recall::{Embedder, ReadNotes, Vectors, WriteVectors};
 pub use runner::{Components, Gate, Runner};

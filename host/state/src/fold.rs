@@ -115,6 +115,8 @@ pub struct Attempt {
     pub effect_bytes: u64,
     /// Its log lines so far.
     pub logs: u32,
+    /// Whether it was handed messages.
+    pub took: bool,
 }
 
 impl History {
@@ -145,7 +147,7 @@ impl History {
                 self.created_at = at;
             }
             Event::RunClaimed { .. } | Event::Act(_) => {}
-            Event::StepStarted { step, attempt } => {
+            Event::StepStarted { step, attempt, .. } => {
                 self.phase = Phase::Running;
                 self.step_mut(step).begin(*attempt, at);
             }
@@ -268,6 +270,23 @@ impl History {
         self.steps.get_mut(path).map(|step| std::mem::take(&mut step.replay)).unwrap_or_default()
     }
 
+    /// Attempts that were handed messages and that this event ends: what they have in their hands is to be let go.
+    pub fn let_go(&self, event: &Event) -> Vec<(StepPath, u32)> {
+        let taking = |path: &StepPath, step: &Step| {
+            step.last().filter(|last| last.took).map(|last| (path.clone(), last.number))
+        };
+        match event {
+            Event::StepCompleted { step, .. } | Event::StepFailed { step, .. } => {
+                self.step(step).and_then(|found| taking(step, found)).into_iter().collect()
+            }
+            Event::RunFailed { .. } | Event::RunCancelled { .. } => {
+                let open = self.steps.iter().filter(|(_, step)| step.status == Status::Running);
+                open.filter_map(|(path, step)| taking(path, step)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn step_mut(&mut self, path: &StepPath) -> &mut Step {
         if !self.steps.contains_key(path) {
             self.steps.insert(path.clone(), Step::default());
@@ -329,6 +348,7 @@ impl Step {
             effects: 0,
             effect_bytes: 0,
             logs: 0,
+            took: false,
         });
     }
 
@@ -339,7 +359,8 @@ impl Step {
     fn effect(&mut self, effect: &Effect, keep: bool) {
         let Some(attempt) = self.attempt_mut(effect.attempt) else { return };
         attempt.effects += 1;
-        attempt.effect_bytes += effect.reply.as_ref().map_or(0, reply_bytes);
+        attempt.effect_bytes += effect.reply.as_ref().map_or(0, Reply::size);
+        attempt.took |= matches!(&effect.reply, Ok(Reply::Deliveries(taken)) if !taken.is_empty());
         if keep {
             self.replay.push(effect.clone());
         }
@@ -357,13 +378,4 @@ impl Step {
 
 fn is_within(path: &StepPath, of: &StepPath) -> bool {
     path.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn reply_bytes(reply: &Reply) -> u64 {
-    let bytes = match reply {
-        Reply::Done | Reply::Revision(_) | Reply::Existed(_) | Reply::Item(None) => 0,
-        Reply::Item(Some(item)) => item.key.len() + item.value.len(),
-        Reply::Page(page) => page.items.iter().map(|item| item.key.len() + item.value.len()).sum(),
-    };
-    bytes as u64
 }

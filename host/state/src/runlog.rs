@@ -16,11 +16,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use ltmc_model::delta::{Delta, MemoryChange};
 use ltmc_model::journal::{Entry, Event, RunStarted};
 use ltmc_model::memory::{Drawer, Item};
+use ltmc_model::message::Taker;
 use ltmc_model::run::Run;
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
-use ltmc_ports::journal::{IdempotencyKey, MemoryChange};
+use ltmc_ports::journal::IdempotencyKey;
 use ltmc_ports::{Append, Clock, Durability, Kind, StoreError, WriteJournal};
 use tokio::sync::watch;
 
@@ -49,9 +51,10 @@ pub struct RunLog {
 
 /// What is true once the record has caught up.
 struct Ahead {
+    run: RunId,
     history: History,
     staged: Vec<Entry>,
-    /// Changes of memory that go with what is staged.
+    /// Deltas that go with what is staged.
     changes: Vec<Held>,
     /// Changes that are on their way.
     flying: Vec<Held>,
@@ -60,12 +63,19 @@ struct Ahead {
 /// What stays taken until a change is in the record: the lock of its key.
 pub type Hold = Arc<dyn Any + Send + Sync>;
 
-/// A change of memory that is not in the record yet.
+/// A delta that is not in the record yet.
 struct Held {
-    change: MemoryChange,
-    /// The lock's number.
-    place: usize,
-    hold: Hold,
+    delta: Delta,
+    lock: Option<Lock>,
+}
+
+/// A lock that stays taken until a change is in the record: its number, and what keeps it.
+#[derive(Clone)]
+pub struct Lock {
+    /// Its number.
+    pub place: usize,
+    /// What keeps it.
+    pub hold: Hold,
 }
 
 /// An append on its way.
@@ -136,7 +146,7 @@ impl RunLog {
         idempotency: Option<IdempotencyKey>,
         grown: watch::Sender<Seq>,
     ) -> Self {
-        let mut ahead = Ahead { history, staged: Vec::with_capacity(4), changes: Vec::new(), flying: Vec::new() };
+        let mut ahead = Ahead { run: row.id, history, staged: Vec::with_capacity(4), changes: Vec::new(), flying: Vec::new() };
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
         Self {
@@ -213,12 +223,12 @@ impl RunLog {
         self.ahead().stage(at, event);
     }
 
-    /// The same, with a change of memory that becomes true with it. Its lock, number `place`, is kept until then.
-    pub fn stage_change(&self, event: Event, change: MemoryChange, place: usize, hold: Hold) {
+    /// The same, with deltas that become true with it. Their lock is kept until then.
+    pub fn stage_deltas(&self, event: Event, deltas: Vec<Delta>, lock: Option<Lock>) {
         let at = self.now();
         let mut ahead = self.ahead();
         ahead.stage(at, event);
-        ahead.changes.push(Held { change, place, hold });
+        ahead.changes.extend(deltas.into_iter().map(|delta| Held { delta, lock: lock.clone() }));
     }
 
     /// For how long the oldest of what is staged has been so.
@@ -231,17 +241,19 @@ impl RunLog {
     pub fn pending(&self, drawer: &Drawer, key: &str) -> Option<Option<Item>> {
         let ahead = self.ahead();
         let mut newest_first = ahead.changes.iter().rev().chain(ahead.flying.iter().rev());
-        let found = newest_first.find(|held| held.change.key == key && held.change.drawer == *drawer)?;
-        let MemoryChange { key, revision, value, .. } = &found.change;
-        Some(value.as_ref().map(|(value, expires_at)| Item {
+        let MemoryChange { key, revision, value, .. } = newest_first.find_map(|held| match &held.delta {
+            Delta::Memory(change) if change.key == key && change.drawer == *drawer => Some(change),
+            _ => None,
+        })?;
+        Some(value.as_ref().map(|value| Item {
             key: key.clone(),
-            value: value.clone(),
+            value: value.bytes.clone(),
             revision: *revision,
-            expires_at: *expires_at,
+            expires_at: value.expires_at,
         }))
     }
 
-    /// Whether any change of memory is not in the record yet.
+    /// Whether any delta is not in the record yet.
     pub fn has_pending(&self) -> bool {
         let ahead = self.ahead();
         !ahead.changes.is_empty() || !ahead.flying.is_empty()
@@ -251,17 +263,17 @@ impl RunLog {
     pub fn hold(&self, place: usize) -> Option<Hold> {
         let ahead = self.ahead();
         let mut held = ahead.changes.iter().chain(&ahead.flying);
-        held.find(|held| held.place == place).map(|held| held.hold.clone())
+        held.find_map(|held| held.lock.as_ref().filter(|lock| lock.place == place)).map(|lock| lock.hold.clone())
     }
 
-    /// Writes what is staged and then `events`, with the memory that changes by it: one commit.
+    /// Writes what is staged and then `events`, with the deltas that belong to them: one commit.
     ///
     /// # Errors
     /// As the journal's; and after an error once more, with the same kind.
     pub async fn append(&self, events: Vec<Event>, durability: Durability) -> Result<(), StoreError> {
         let mut tail = self.tail.lock().await;
         self.settle(&mut tail).await?;
-        let (entries, memory) = {
+        let (entries, deltas) = {
             let at = self.now();
             let mut ahead = self.ahead();
             for event in events {
@@ -273,10 +285,10 @@ impl RunLog {
                 tail.row.created_at = ahead.history.created_at();
             }
             ahead.flying = std::mem::take(&mut ahead.changes);
-            let memory: Vec<MemoryChange> = ahead.flying.iter().map(|held| held.change.clone()).collect();
-            (std::mem::take(&mut ahead.staged), memory)
+            let deltas: Vec<Delta> = ahead.flying.iter().map(|held| held.delta.clone()).collect();
+            (std::mem::take(&mut ahead.staged), deltas)
         };
-        if entries.is_empty() && memory.is_empty() && (durability == Durability::Lazy || tail.durable) {
+        if entries.is_empty() && deltas.is_empty() && (durability == Durability::Lazy || tail.durable) {
             return Ok(());
         }
         let expected = tail.row.seq;
@@ -286,7 +298,7 @@ impl RunLog {
             expected,
             previous: tail.previous,
             entries,
-            memory,
+            deltas,
             idempotency: tail.idempotency.take(),
         };
         tail.previous = Some(tail.row.epoch);
@@ -341,6 +353,10 @@ impl RunLog {
 
 impl Ahead {
     fn stage(&mut self, at: Timestamp, event: Event) {
+        for (step, attempt) in self.history.let_go(&event) {
+            let by = Taker { run: self.run, step, attempt };
+            self.changes.push(Held { delta: Delta::Released { by, at }, lock: None });
+        }
         let entry = Entry { at, event };
         self.history.advance(self.history.seq().next(), &entry);
         self.staged.push(entry);

@@ -45,7 +45,7 @@ impl Story {
                 assert!(claimed > *epoch, "a claim raises the epoch");
                 *epoch = claimed;
             }
-            Event::StepStarted { step, attempt } => self.begun.push((step, attempt)),
+            Event::StepStarted { step, attempt, .. } => self.begun.push((step, attempt)),
             Event::Effect(effect) => {
                 self.effects.push((effect.step, effect.attempt, effect.number, effect.call, effect.about));
             }

@@ -6,12 +6,15 @@
 //! To add a case: a function in its port's file under `suite/`, and its name in [`crate::contract`].
 
 mod clock;
+pub mod context;
 mod faulty;
 mod record;
 pub mod sample;
 pub mod suite;
 mod tables;
+mod vectors;
 
 pub use clock::{ManualClock, SeededEntropy};
 pub use faulty::{Fault, Faulty};
 pub use record::MemoryRecord;
+pub use vectors::MemoryVectors;

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use tokio::sync::{broadcast, watch};
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::Chain;
+use ltmc_model::delta::{Delta, Logged};
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
@@ -16,6 +18,7 @@ use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::tables::Tables;
+use crate::log::Ends;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter};
 use crate::{Append, Durability, ReadCatalog, ReadJournal, ReadMemory, StoreError, WriteCatalog, WriteJournal};
@@ -24,10 +27,12 @@ use crate::{Append, Durability, ReadCatalog, ReadJournal, ReadMemory, StoreError
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The record in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryRecord {
     inner: Mutex<Inner>,
     revision: AtomicU64,
+    ends: watch::Sender<Ends>,
+    news: broadcast::Sender<Arc<[Logged]>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,13 +45,13 @@ struct Inner {
 #[derive(Debug, Clone)]
 enum Op {
     Append(Box<Append>),
-    Act(TenantId, Timestamp, Box<Act>),
+    Act(TenantId, Timestamp, Box<Act>, Vec<Delta>),
 }
 
 impl MemoryRecord {
     /// An empty one.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+        Arc::new(Self::with(Inner::default(), 0))
     }
 
     /// What is left of it if the host dies now: everything up to the last barrier. This one stays as it is.
@@ -68,8 +73,31 @@ impl MemoryRecord {
     }
 
     fn replay(&self, log: &[Op]) -> Arc<Self> {
-        let revision = AtomicU64::new(self.revision.load(Ordering::SeqCst));
-        Arc::new(Self { inner: Mutex::new(Self::made_of(log)), revision })
+        Arc::new(Self::with(Self::made_of(log), self.revision.load(Ordering::SeqCst)))
+    }
+
+    fn with(inner: Inner, revision: u64) -> Self {
+        let end = inner.tables.context.end();
+        Self {
+            inner: Mutex::new(inner),
+            revision: AtomicU64::new(revision),
+            ends: watch::Sender::new(Ends { visible: end, durable: end }),
+            news: broadcast::Sender::new(1_024),
+        }
+    }
+
+    /// Tells those who follow the log.
+    fn tell(&self, inner: &Inner, before: usize, durable: bool) {
+        let context = &inner.tables.context;
+        self.ends.send_modify(|ends| {
+            ends.visible = context.end();
+            if durable {
+                ends.durable = ends.visible;
+            }
+        });
+        if before < context.log.len() {
+            let _ = self.news.send(context.log[before..].into());
+        }
     }
 
     fn made_of(log: &[Op]) -> Inner {
@@ -77,11 +105,24 @@ impl MemoryRecord {
         for op in log {
             match op {
                 Op::Append(append) => tables.append(append),
-                Op::Act(tenant, at, act) => tables.act(tenant, *at, act),
+                Op::Act(tenant, at, act, deltas) => tables.act(tenant, *at, act, deltas),
             }
             .expect("what was appended once can be appended again");
         }
         Inner { tables, log: log.to_vec(), durable: log.len() }
+    }
+
+    /// Looks at the shared context.
+    pub fn context<T>(&self, look: impl FnOnce(&super::context::Context) -> T) -> T {
+        look(&self.lock().tables.context)
+    }
+
+    pub(super) fn subscribe_ends(&self) -> watch::Receiver<Ends> {
+        self.ends.subscribe()
+    }
+
+    pub(super) fn subscribe_news(&self) -> broadcast::Receiver<Arc<[Logged]>> {
+        self.news.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -93,11 +134,13 @@ impl MemoryRecord {
 impl WriteJournal for MemoryRecord {
     async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
         let mut inner = self.lock();
+        let before = inner.tables.context.log.len();
         inner.tables.append(&append)?;
         inner.log.push(Op::Append(Box::new(append)));
         if durability == Durability::Barrier {
             inner.durable = inner.log.len();
         }
+        self.tell(&inner, before, durability == Durability::Barrier);
         Ok(())
     }
 
@@ -190,7 +233,7 @@ impl ReadMemory for MemoryRecord {
         now: Timestamp,
     ) -> Result<Option<Item>, StoreError> {
         let inner = self.lock();
-        let found = inner.tables.memory.get(&(tenant.clone(), drawer.clone(), key.to_owned()));
+        let found = inner.tables.context.memory.get(&(tenant.clone(), drawer.clone(), key.to_owned()));
         Ok(found.filter(|item| lives(item, now)).cloned())
     }
 
@@ -209,7 +252,7 @@ impl ReadMemory for MemoryRecord {
             _ => Bound::Included(place(prefix)),
         };
         let inner = self.lock();
-        let found = inner.tables.memory.range((from, Bound::Unbounded));
+        let found = inner.tables.context.memory.range((from, Bound::Unbounded));
         let found = found.take_while(|((t, d, key), _)| t == tenant && d == drawer && key.starts_with(prefix));
         let mut page = Page::default();
         let mut bytes = 0;
@@ -232,11 +275,19 @@ fn lives(item: &Item, now: Timestamp) -> bool {
 
 #[async_trait]
 impl WriteCatalog for MemoryRecord {
-    async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
+    async fn act_with(
+        &self,
+        tenant: &TenantId,
+        at: Timestamp,
+        act: Act,
+        deltas: Vec<Delta>,
+    ) -> Result<(), StoreError> {
         let mut inner = self.lock();
-        inner.tables.act(tenant, at, &act)?;
-        inner.log.push(Op::Act(tenant.clone(), at, Box::new(act)));
+        let before = inner.tables.context.log.len();
+        inner.tables.act(tenant, at, &act, &deltas)?;
+        inner.log.push(Op::Act(tenant.clone(), at, Box::new(act), deltas));
         inner.durable = inner.log.len();
+        self.tell(&inner, before, true);
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::{Digest, Epoch, Payload, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 
-use crate::journal::{Append, IdempotencyKey, MemoryChange};
+use crate::journal::{Append, IdempotencyKey};
+use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 
 /// The start of the tests' time, in November 2026.
 pub const START: u64 = 1_795_000_000_000;
@@ -76,12 +77,17 @@ impl Owner {
         let expected = self.row.seq;
         self.row.seq = Seq(expected.0 + entries.len() as u64);
         let previous = self.previous.replace(self.row.epoch);
-        Append { run: self.row.clone(), expected, previous, entries, memory: Vec::new(), idempotency: None }
+        Append { run: self.row.clone(), expected, previous, entries, deltas: Vec::new(), idempotency: None }
     }
 
     /// The next append: one entry with these changes of memory.
-    pub fn remember(&mut self, memory: Vec<MemoryChange>) -> Append {
-        Append { memory, ..self.append(1) }
+    pub fn remember(&mut self, changes: Vec<MemoryChange>) -> Append {
+        self.change(changes.into_iter().map(Delta::Memory).collect())
+    }
+
+    /// The next append: one entry with these deltas.
+    pub fn change(&mut self, deltas: Vec<Delta>) -> Append {
+        Append { deltas, ..self.append(1) }
     }
 
     /// The next append: one entry under this key, with which the run can be asked for again.
@@ -128,7 +134,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
 
 /// A change of memory: the new value, until deleted.
 pub fn put(drawer: &Drawer, key: &str, revision: Revision, value: impl Into<Bytes>) -> MemoryChange {
-    MemoryChange { drawer: drawer.clone(), key: key.into(), revision, value: Some((value.into(), None)) }
+    MemoryChange { drawer: drawer.clone(), key: key.into(), revision, value: Some(MemoryValue { bytes: value.into(), expires_at: None }) }
 }
 
 /// A change of memory: nothing there any more.

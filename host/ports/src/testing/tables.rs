@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Act, Change, Entry, Event};
-use ltmc_model::memory::{Drawer, Item};
+use ltmc_model::delta::Delta;
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
+use super::context::Context;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
 use crate::{Kind, StoreError};
@@ -23,7 +24,7 @@ type PlacedLink = (RunId, Seq, Link);
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
-    pub(super) memory: BTreeMap<(TenantId, Drawer, String), Item>,
+    pub(super) context: Context,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -66,26 +67,20 @@ impl Tables {
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
-        for change in &append.memory {
-            let place = (append.run.tenant.clone(), change.drawer.clone(), change.key.clone());
-            match &change.value {
-                None => drop(self.memory.remove(&place)),
-                Some((value, expires_at)) => {
-                    let item = Item {
-                        key: change.key.clone(),
-                        value: value.clone(),
-                        revision: change.revision,
-                        expires_at: *expires_at,
-                    };
-                    self.memory.insert(place, item);
-                }
-            }
+        for delta in &append.deltas {
+            self.context.apply(&append.run.tenant, delta);
         }
         self.runs.insert(key, append.run.clone());
         Ok(())
     }
 
-    pub(super) fn act(&mut self, tenant: &TenantId, at: Timestamp, act: &Act) -> Result<(), StoreError> {
+    pub(super) fn act(
+        &mut self,
+        tenant: &TenantId,
+        at: Timestamp,
+        act: &Act,
+        deltas: &[Delta],
+    ) -> Result<(), StoreError> {
         let conflict = match &act.change {
             Change::TenantCreated(new) => self.tenants.contains_key(&new.name),
             Change::KeyCreated(new) => self.keys.contains_key(&new.id),
@@ -119,7 +114,10 @@ impl Tables {
                 self.workflows.insert((tenant.clone(), name), stored);
             }
             Change::WorkflowDeleted { name } => drop(self.workflows.remove(&(tenant.clone(), name))),
-            Change::Refused { .. } => {}
+            Change::Context { .. } | Change::Refused { .. } => {}
+        }
+        for delta in deltas {
+            self.context.apply(tenant, delta);
         }
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())

@@ -1,13 +1,14 @@
 //! `ltmc:agent/memory`.
 
-use ltmc_model::Revision;
+use ltmc_model::{Position, Revision};
 use ltmc_model::effect::{Call, Reply};
-use ltmc_model::memory::{Item, Precondition, Scope};
+use ltmc_model::memory::{Changed, Item, Precondition, Scope};
+use ltmc_model::merge::Merge;
 use wasmtime::component::Resource;
 
 use super::{unexpected, wit};
 use crate::guest::Guest;
-use wit::memory::{Entry, Page, PutOptions};
+use wit::memory::{Change, Changes, Entry, Page, PutOptions};
 use wit::types::Error;
 
 /// A scope that a guest has opened.
@@ -98,6 +99,46 @@ impl wit::memory::HostStore for Guest {
         }
     }
 
+    async fn update(
+        &mut self,
+        store: Resource<Opened>,
+        key: String,
+        rule: wit::memory::Merge,
+        ttl_ms: Option<u64>,
+    ) -> wasmtime::Result<Result<Entry, Error>> {
+        let scope = self.opened(&store)?;
+        match self.cross(Call::MemoryUpdate { scope, key, merge: merge(rule), ttl_ms }).await? {
+            Ok(Reply::Item(Some(item))) => Ok(Ok(entry(item))),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn changes(
+        &mut self,
+        store: Resource<Opened>,
+        prefix: String,
+        after: Option<u64>,
+        limit: u32,
+        wait_ms: u64,
+    ) -> wasmtime::Result<Result<Changes, Error>> {
+        let scope = self.opened(&store)?;
+        match self.cross(Call::MemoryChanges { scope, prefix, after: after.map(Position), limit, wait_ms }).await? {
+            Ok(Reply::Feed(feed)) => {
+                let change = |one: Changed| Change {
+                    position: one.position.0,
+                    key: one.key,
+                    revision: one.revision.0,
+                    value: one.value.map(Vec::from),
+                    expires_at_ms: one.expires_at.map(|at| at.millis()),
+                };
+                Ok(Ok(Changes { changes: feed.changes.into_iter().map(change).collect(), next: feed.next.0 }))
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
     async fn drop(&mut self, store: Resource<Opened>) -> wasmtime::Result<()> {
         self.table.delete(store)?;
         Ok(())
@@ -110,6 +151,16 @@ fn entry(item: Item) -> Entry {
         value: item.value.into(),
         revision: item.revision.0,
         expires_at_ms: item.expires_at.map(|at| at.millis()),
+    }
+}
+
+fn merge(rule: wit::memory::Merge) -> Merge {
+    match rule {
+        wit::memory::Merge::Set(value) => Merge::Set(value.into()),
+        wit::memory::Merge::Increment(by) => Merge::Increment(by),
+        wit::memory::Merge::Append(value) => Merge::Append(value),
+        wit::memory::Merge::Union(values) => Merge::Union(values),
+        wit::memory::Merge::MergePatch(patch) => Merge::MergePatch(patch),
     }
 }
 

@@ -1,8 +1,11 @@
 //! The host's side of every interface: convert, bound, cross; nothing else. A line here links an interface, and what it
 //! needs and how it replays stands in `ltmc_model::effect::Call`, through which alone it can reach anything.
 
+mod graph;
 pub(crate) mod log;
 pub(crate) mod memory;
+mod messages;
+mod recall;
 
 use ltmc_model::effect::{Call, Refusal, Reply};
 use wasmtime::component::{HasSelf, Linker};
@@ -16,13 +19,27 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wit::types::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::memory::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::graph::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::recall::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::messages::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::log::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     Ok(())
 }
 
 impl wit::types::Host for Guest {}
 
+/// What a function answers: the outer error ends the attempt, the inner one is the guest's to live with.
+type Answered<T> = wasmtime::Result<Result<T, wit::types::Error>>;
+
 impl Guest {
+    /// The same as [`Self::cross`], for a call whose arguments may be none: nothing is asked of the gate then.
+    async fn cross_checked(&mut self, call: Result<Call, String>) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
+        match call {
+            Ok(call) => self.cross(call).await,
+            Err(why) => Ok(Err(wit::types::Error::Invalid(why))),
+        }
+    }
+
     /// The one way out: every interface's every function ends here.
     async fn cross(&mut self, call: Call) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
         self.calls = self.calls.saturating_add(1);
@@ -41,6 +58,8 @@ fn refusal(refusal: Refusal) -> wit::types::Error {
     match refusal {
         Refusal::Denied(capability) => Error::AccessDenied(capability.to_string()),
         Refusal::Conflict(current) => Error::Conflict(current.map(|revision| revision.0)),
+        Refusal::NotFound => Error::NotFound,
+        Refusal::Resync(at) => Error::Resync(at.0),
         Refusal::Quota(which) => Error::QuotaExceeded(which),
         Refusal::Invalid(why) => Error::Invalid(why),
         Refusal::Unavailable { message, retry_after_ms } => Error::Unavailable(Busy { message, retry_after_ms }),

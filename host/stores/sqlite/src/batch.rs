@@ -8,10 +8,10 @@ use std::collections::HashMap;
 
 use ltmc_model::chain::Chain;
 use ltmc_model::journal::{Act, Change};
-use ltmc_model::memory::{Drawer, Scope};
+use ltmc_model::memory::Scope;
 use ltmc_model::run::Run;
 use ltmc_model::{RunId, TenantId, Timestamp};
-use ltmc_ports::journal::{IdempotencyKey, MemoryChange};
+use ltmc_ports::journal::IdempotencyKey;
 use serde::Serialize;
 use sqlx::Arguments as _;
 use sqlx::sqlite::SqliteArguments;
@@ -44,11 +44,11 @@ macro_rules! bind {
 
 /// The bytes of many rows, one after the other.
 #[derive(Default)]
-struct Blob(Vec<u8>);
+pub(crate) struct Blob(Vec<u8>);
 
 impl Blob {
     /// Adds some: where they begin, from 1 on, and how many they are, as `substr` wants it.
-    fn push(&mut self, bytes: &[u8]) -> (usize, usize) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> (usize, usize) {
         let from = self.0.len() + 1;
         self.0.extend_from_slice(bytes);
         (from, bytes.len())
@@ -63,7 +63,7 @@ impl Batch {
     }
 
     /// A statement over `json_each(?)`: each row is an array.
-    fn each<T: Serialize>(&mut self, sql: &str, rows: &[T]) {
+    pub(crate) fn each<T: Serialize>(&mut self, sql: &str, rows: &[T]) {
         if !rows.is_empty() {
             self.plain(sql);
             bind!(self, json(&rows));
@@ -71,7 +71,7 @@ impl Batch {
     }
 
     /// The same, with `substr(?, …)` before it for the rows' bytes.
-    fn each_with<T: Serialize>(&mut self, sql: &str, blob: Blob, rows: &[T]) {
+    pub(crate) fn each_with<T: Serialize>(&mut self, sql: &str, blob: Blob, rows: &[T]) {
         if !rows.is_empty() {
             self.plain(sql);
             bind!(self, blob.0, json(&rows));
@@ -114,37 +114,23 @@ impl Batch {
         self.each(sql, &runs.map(row).collect::<Vec<_>>());
     }
 
-    /// The last change of each key counts.
-    pub(crate) fn memory(&mut self, changes: &[(&TenantId, &MemoryChange)]) {
-        let mut last: HashMap<(&TenantId, &Drawer, &str), &MemoryChange> = HashMap::new();
-        for (tenant, change) in changes {
-            last.insert((tenant, &change.drawer, &change.key), change);
+    /// A statement with texts.
+    pub(crate) fn with_texts(&mut self, sql: &str, texts: Vec<String>) {
+        self.with_maybes(sql, texts.into_iter().map(Some).collect());
+    }
+
+    /// A statement with texts, some of which may be null.
+    pub(crate) fn with_maybes(&mut self, sql: &str, texts: Vec<Option<String>>) {
+        self.plain(sql);
+        for text in texts {
+            bind!(self, text);
         }
-        let (mut blob, mut puts, mut deletes) = (Blob::default(), Vec::new(), Vec::new());
-        for ((tenant, drawer, key), change) in last {
-            let (scope, owner) = (scope(drawer.scope()), drawer.owner());
-            match &change.value {
-                Some((value, expires_at)) => {
-                    let (from, length) = blob.push(value);
-                    let revision = int(change.revision.0);
-                    puts.push((tenant, scope, owner, key, revision, expires_at.map(time), from, length));
-                }
-                None => deletes.push((tenant, scope, owner, key)),
-            }
-        }
-        let sql = "insert into memory (tenant, scope, owner, key, revision, expires_at, value) \
-                   select value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, \
-                   substr(?, value->>6, value->>7) from json_each(?) where true \
-                   on conflict (tenant, scope, owner, key) do update set revision = excluded.revision, \
-                   expires_at = excluded.expires_at, value = excluded.value";
-        self.each_with(sql, blob, &puts);
-        let sql = "delete from memory where (tenant, scope, owner, key) in \
-                   (select value->>0, value->>1, value->>2, value->>3 from json_each(?))";
-        self.each(sql, &deletes);
-        if let Some(highest) = changes.iter().map(|(_, change)| change.revision.0).max() {
-            self.plain("update meta set value = max(value, ?) where key = 'revision'");
-            bind!(self, int(highest));
-        }
+    }
+
+    /// A statement with one number.
+    pub(crate) fn with_number(&mut self, sql: &str, number: i64) {
+        self.plain(sql);
+        bind!(self, number);
     }
 
     pub(crate) fn idempotency(&mut self, keys: &[(&TenantId, &IdempotencyKey)]) {
@@ -244,7 +230,7 @@ impl Batch {
                 self.plain("delete from workflows where tenant = ? and name = ?");
                 bind!(self, tenant.to_string(), name.to_string());
             }
-            Change::Refused { .. } => {}
+            Change::Context { .. } | Change::Refused { .. } => {}
         }
     }
 }

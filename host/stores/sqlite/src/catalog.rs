@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
 use ltmc_model::caller::Role;
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::Act;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
@@ -21,8 +22,14 @@ const WORKFLOW: &str = "name, source, digest, updated_at";
 
 #[async_trait]
 impl WriteCatalog for Record {
-    async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
-        self.writing.act(tenant, at, act).await
+    async fn act_with(
+        &self,
+        tenant: &TenantId,
+        at: Timestamp,
+        act: Act,
+        deltas: Vec<Delta>,
+    ) -> Result<(), StoreError> {
+        self.writing.act(tenant, at, act, deltas).await
     }
 }
 

@@ -7,17 +7,24 @@
 //! - [`open`]: the directory, its lock, migrations
 //! - [`writer`]: groups, fences, the chain; [`batch`]: the one statement a group is
 //! - [`frames`]: entries as the journal keeps them
-//! - [`journal`], [`memory`], [`catalog`]: reads, a file per port
+//! - [`deltas`]: what becomes of shared context, and the log; [`marks`]: how far runs came, for databases that follow
+//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
 //! - [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`; old ones stay as they are.
 
 mod batch;
 mod catalog;
+mod deltas;
 mod error;
 mod frames;
+mod graph;
 mod journal;
+mod log;
+mod mail;
+mod marks;
 mod memory;
+mod notes;
 mod open;
 mod verify;
 mod writer;

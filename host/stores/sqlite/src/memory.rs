@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::Record;
 use crate::batch::{scope, time};
 use crate::error::store;
-use crate::journal::{number, stamp};
+use crate::journal::{number, parsed, stamp, wrong};
 
 /// A page holds so many bytes of values, or one entry.
 const PAGE_BYTES: usize = 4 << 20;
@@ -91,6 +91,16 @@ impl ReadMemory for Record {
                 return Ok(page);
             }
         }
+    }
+}
+
+/// A drawer, as the table keeps it.
+pub(crate) fn drawer(scope: i64, owner: String) -> Result<Drawer, sqlx::Error> {
+    match scope {
+        0 => Ok(Drawer::Global),
+        1 => parsed(owner).map(Drawer::Session),
+        2 => parsed(owner).map(Drawer::Agent),
+        _ => Err(wrong("a memory scope")),
     }
 }
 

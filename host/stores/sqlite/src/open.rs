@@ -5,10 +5,12 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use ltmc_model::Position;
 use ltmc_ports::journal::Audit;
+use ltmc_ports::log::Ends;
 use ltmc_ports::{Kind, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::MigrateError;
@@ -16,10 +18,12 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Row as _};
+use tokio::sync::{broadcast, watch};
 
 use crate::error;
+use crate::journal::number;
 use crate::verify;
-use crate::writer::{self, Writing};
+use crate::writer::{self, Tail, Writing};
 
 /// The database in the data directory.
 const FILE: &str = "record.db";
@@ -27,6 +31,8 @@ const FILE: &str = "record.db";
 const LOCK: &str = "lock";
 /// Connections for readers. Each has a thread; SQLite answers a point query in microseconds.
 const READERS: u32 = 4;
+/// Groups of deltas that somebody who follows the log may be behind before it reads on from the record.
+const FOLLOWERS_BEHIND: usize = 1_024;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -37,12 +43,14 @@ pub struct OpenOptions {
     pub dir: PathBuf,
     /// How many pages of 4 KiB the database may have; none: as many as the disk holds.
     pub max_pages: Option<u32>,
+    /// Whether the log tells how far runs came: for databases that follow them.
+    pub marks_runs: bool,
 }
 
 impl OpenOptions {
     /// In this directory, with the defaults.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), max_pages: None }
+        Self { dir: dir.into(), max_pages: None, marks_runs: false }
     }
 }
 
@@ -88,7 +96,11 @@ pub struct Record {
     path: PathBuf,
     pub(crate) readers: SqlitePool,
     pub(crate) writing: Writing,
-    revision: AtomicU64,
+    pub(crate) tail: Tail,
+    /// What was thrown away of the log.
+    pub(crate) trimmed: AtomicU64,
+    /// The number of the last passage.
+    pub(crate) passage: AtomicI64,
     writer: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     _lock: File,
 }
@@ -107,8 +119,17 @@ impl Record {
             let set = sqlx::query(sqlx::AssertSqlSafe(format!("pragma max_page_count = {pages}")));
             set.execute(&mut connection).await.map_err(|e| damaged(&path, &e))?;
         }
-        let highest = sqlx::query("select value from meta where key = 'revision'").fetch_one(&mut connection).await;
-        let highest: i64 = highest.and_then(|row| row.try_get(0)).map_err(|e| damaged(&path, &e))?;
+        let sql = "select (select value from meta where key = 'revision'), (select value from meta where key = 'trimmed'), \
+                   coalesce((select max(position) from log), 0), coalesce((select max(id) from passages), 0)";
+        let found = sqlx::query(sql).fetch_one(&mut connection).await;
+        let numbers = found.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
+        let (highest, trimmed, end, passage): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, &e))?;
+        let at = Position(number(end.max(trimmed)));
+        let tail = Tail {
+            ends: watch::Sender::new(Ends { visible: at, durable: at }),
+            news: broadcast::Sender::new(FOLLOWERS_BEHIND),
+            revision: Arc::new(AtomicU64::new(number(highest))),
+        };
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(1)
@@ -120,12 +141,14 @@ impl Record {
             .await
             .map_err(|e| damaged(&path, &e))?;
         let reconnect = settings(&path).create_if_missing(false);
-        let (writing, task) = writer::start(connection, reconnect, options.max_pages);
+        let (writing, task) = writer::start(connection, reconnect, options.max_pages, options.marks_runs, tail.clone());
         Ok(Arc::new(Self {
             path,
             readers,
             writing,
-            revision: AtomicU64::new(u64::try_from(highest).unwrap_or(0)),
+            tail,
+            trimmed: AtomicU64::new(number(trimmed)),
+            passage: AtomicI64::new(passage),
             writer: tokio::sync::Mutex::new(Some(task)),
             _lock: lock,
         }))
@@ -176,7 +199,7 @@ impl Record {
     }
 
     pub(crate) fn draw_revision(&self) -> u64 {
-        self.revision.fetch_add(1, Ordering::Relaxed) + 1
+        self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

@@ -8,19 +8,26 @@
 //!   a tick syncs them soon.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ltmc_model::chain::{Chain, Link};
+use ltmc_model::delta::{Delta, Logged, MemoryChange};
 use ltmc_model::journal::{Act, Entry, Event};
 use ltmc_model::run::Run;
-use ltmc_model::{Digest, Epoch, RunId, Seq, TenantId, Timestamp};
+use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::log::Ends;
 use ltmc_ports::{Append, Durability, Kind, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::batch::{Batch, JournalRow, blob, int};
-use crate::{error, frames};
+use crate::deltas::Row;
+use crate::journal::tenant;
+use crate::memory::drawer;
+use crate::{error, frames, marks};
 
 /// Parts of a group.
 const GROUP: usize = 256;
@@ -40,10 +47,13 @@ const KNOWN: usize = 50_000;
 #[derive(Clone)]
 pub(crate) struct Writing {
     to: mpsc::Sender<Order>,
+    marks_runs: bool,
 }
 
 enum Order {
     Write(Part),
+    /// Statements that belong to no journal: what is made again at any time.
+    Side(Batch, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -52,6 +62,8 @@ struct Part {
     work: Work,
     /// The entries as bytes, with their digests.
     entries: Vec<(Vec<u8>, Digest)>,
+    /// The deltas as bytes.
+    deltas: Vec<Vec<u8>>,
     bytes: usize,
     durability: Durability,
     reply: oneshot::Sender<Result<(), StoreError>>,
@@ -69,7 +81,16 @@ impl Part {
 
 enum Work {
     Append(Box<Append>),
-    Act { tenant: TenantId, at: Timestamp, act: Box<Act> },
+    Act { tenant: TenantId, at: Timestamp, act: Box<Act>, deltas: Vec<Delta> },
+}
+
+impl Work {
+    fn deltas(&self) -> &[Delta] {
+        match self {
+            Self::Append(append) => &append.deltas,
+            Self::Act { deltas, .. } => deltas,
+        }
+    }
 }
 
 impl Writing {
@@ -85,16 +106,24 @@ impl Writing {
         }
         // Written out and hashed here: the writer never waits for a large entry.
         let entries = append.entries.iter().map(sealed).collect();
-        let memory: usize =
-            append.memory.iter().filter_map(|change| change.value.as_ref()).map(|(value, _)| value.len()).sum();
-        self.send(OP, Work::Append(Box::new(append)), entries, memory, durability).await
+        let mut append = append;
+        if self.marks_runs {
+            append.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
+        }
+        self.send(OP, Work::Append(Box::new(append)), entries, durability).await
     }
 
-    pub(crate) async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
+    pub(crate) async fn act(
+        &self,
+        tenant: &TenantId,
+        at: Timestamp,
+        act: Act,
+        deltas: Vec<Delta>,
+    ) -> Result<(), StoreError> {
         let act = Box::new(act);
         let entries = vec![sealed(&Entry { at, event: Event::Act(act.clone()) })];
-        let work = Work::Act { tenant: tenant.clone(), at, act };
-        self.send("catalog.act", work, entries, 0, Durability::Barrier).await
+        let work = Work::Act { tenant: tenant.clone(), at, act, deltas };
+        self.send("catalog.act", work, entries, Durability::Barrier).await
     }
 
     async fn send(
@@ -102,14 +131,24 @@ impl Writing {
         op: &'static str,
         work: Work,
         entries: Vec<(Vec<u8>, Digest)>,
-        besides: usize,
         durability: Durability,
     ) -> Result<(), StoreError> {
+        let deltas: Vec<Vec<u8>> = work.deltas().iter().map(Delta::to_bytes).collect();
+        // A delta is written twice: to the log, and as what it makes.
+        let besides: usize = deltas.iter().map(|bytes| 2 * bytes.len()).sum();
         let bytes = besides + entries.iter().map(|(bytes, _)| bytes.len()).sum::<usize>();
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::new(Kind::Unavailable, op).because("the record is closed");
-        let part = Part { work, entries, bytes, durability, reply };
+        let part = Part { work, entries, deltas, bytes, durability, reply };
         self.to.send(Order::Write(part)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Statements in a transaction of their own, between groups.
+    pub(crate) async fn side(&self, op: &'static str, batch: Batch) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let closed = || StoreError::new(Kind::Unavailable, op).because("the record is closed");
+        self.to.send(Order::Side(batch, reply)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -132,8 +171,11 @@ pub(crate) fn start(
     connection: SqliteConnection,
     reconnect: SqliteConnectOptions,
     max_pages: Option<u32>,
+    marks_runs: bool,
+    tail: Tail,
 ) -> (Writing, tokio::task::JoinHandle<()>) {
     let (to, from) = mpsc::channel(QUEUE);
+    let position = tail.ends.borrow().visible;
     let writer = Writer {
         connection: Some(connection),
         reconnect,
@@ -141,9 +183,18 @@ pub(crate) fn start(
         full: false,
         unsynced: false,
         swept: Timestamp::default(),
-        known: Known::default(),
+        known: Known { position, ..Known::default() },
+        tail,
     };
-    (Writing { to }, tokio::spawn(writer.run(from)))
+    (Writing { to, marks_runs }, tokio::spawn(writer.run(from)))
+}
+
+/// The log's end, and who follows it.
+#[derive(Clone)]
+pub(crate) struct Tail {
+    pub(crate) ends: watch::Sender<Ends>,
+    pub(crate) news: broadcast::Sender<Arc<[Logged]>>,
+    pub(crate) revision: Arc<AtomicU64>,
 }
 
 struct Writer {
@@ -157,13 +208,15 @@ struct Writer {
     unsynced: bool,
     swept: Timestamp,
     known: Known,
+    tail: Tail,
 }
 
-/// Where journals and chains end.
+/// Where journals, chains and the log end.
 #[derive(Default)]
 struct Known {
     runs: HashMap<(TenantId, RunId), End>,
     chains: HashMap<TenantId, Chain>,
+    position: Position,
 }
 
 /// Where a run's journal ends; none: there is none.
@@ -205,6 +258,9 @@ impl Writer {
                     Some(Order::Write(part)) => {
                         bytes += part.bytes;
                         group.push(part);
+                    }
+                    Some(Order::Side(batch, reply)) => {
+                        let _ = reply.send(self.side(batch).await);
                     }
                     Some(Order::Close(done)) => {
                         close = Some(done);
@@ -271,7 +327,8 @@ impl Writer {
         let mut refused: Vec<Option<StoreError>> = Vec::with_capacity(parts.len());
         let mut journal: Vec<JournalRow> = Vec::new();
         let mut rows: HashMap<(TenantId, RunId), &Run> = HashMap::new();
-        let (mut memory, mut keys, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut deltas, mut keys, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut position = self.known.position;
         let mut barrier = false;
         let single = parts.len() == 1;
         let mut batch = Batch::default();
@@ -312,16 +369,20 @@ impl Writer {
                     let row = &append.run;
                     next.runs.insert(place.clone(), End { epoch: row.epoch, seq: row.seq, over: row.state.is_over() });
                     rows.insert(place, row);
-                    memory.extend(append.memory.iter().map(|change| (tenant, change)));
                     keys.extend(append.idempotency.iter().map(|key| (tenant, key)));
                 }
-                Work::Act { tenant, at, act } => {
+                Work::Act { tenant, at, act, .. } => {
                     next.runs.insert(place, End { epoch: Epoch(0), seq, over: false });
                     acts.push((tenant, *at, act));
                 }
             }
+            let at = part.at();
+            for (delta, bytes) in part.work.deltas().iter().zip(&part.deltas) {
+                position = position.next();
+                deltas.push(Row { position, tenant, at, delta, bytes });
+            }
         }
-        let empty = journal.is_empty() && rows.is_empty() && memory.is_empty();
+        let empty = journal.is_empty() && rows.is_empty() && deltas.is_empty();
         if empty && !(barrier && self.unsynced) {
             return Ok(refused);
         }
@@ -332,7 +393,7 @@ impl Writer {
         batch.journal(&journal);
         batch.chains(&next.chains);
         batch.runs(rows.into_values());
-        batch.memory(&memory);
+        batch.deltas(&deltas);
         if single && let [(tenant, key)] = keys.as_slice() {
             // Tried alone because the key is there: it may have expired.
             batch.forget_idempotency(tenant, key, parts[0].at());
@@ -349,12 +410,41 @@ impl Writer {
         self.full = barrier;
         self.execute(batch).await.map_err(|e| error::store(op, e))?;
         self.unsynced = !barrier;
+        let news: Vec<Logged> = match self.tail.news.receiver_count() {
+            0 => Vec::new(),
+            _ => deltas.iter().map(Row::logged).collect(),
+        };
+        self.known.position = position;
+        if !news.is_empty() {
+            let _ = self.tail.news.send(news.into());
+        }
+        self.grown(barrier);
         self.known.runs.extend(next.runs);
         self.known.chains.extend(next.chains);
         if self.known.runs.len() > KNOWN {
             self.known.runs.retain(|_, end| !end.over);
         }
         Ok(refused)
+    }
+
+    /// Says how far the log goes now.
+    fn grown(&self, durable: bool) {
+        let position = self.known.position;
+        self.tail.ends.send_if_modified(|ends| {
+            let before = *ends;
+            ends.visible = position;
+            if durable {
+                ends.durable = position;
+            }
+            *ends != before
+        });
+    }
+
+    async fn side(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let mut batch = batch;
+        batch.sql.insert_str(0, "begin immediate;");
+        batch.plain("commit");
+        self.execute(batch).await.map_err(|e| error::store("record.side", e))
     }
 
     /// Whether the record ends where an append thinks it does.
@@ -476,6 +566,7 @@ impl Writer {
         self.full = true;
         self.execute(batch).await?;
         self.unsynced = false;
+        self.grown(true);
         Ok(())
     }
 
@@ -486,16 +577,55 @@ impl Writer {
         }
         self.swept = now;
         let mut batch = Batch::default();
-        for (table, columns) in [("memory", "tenant, scope, owner, key"), ("idempotency", "tenant, key")] {
-            batch.plain(&format!(
-                "delete from {table} where ({columns}) in \
-                 (select {columns} from {table} where expires_at <= {} limit {SWEEP_ROWS})",
-                int(now.millis())
-            ));
-        }
-        if let Err(error) = self.execute(batch).await {
+        batch.plain(&format!(
+            "delete from idempotency where (tenant, key) in \
+             (select tenant, key from idempotency where expires_at <= {} limit {SWEEP_ROWS})",
+            int(now.millis())
+        ));
+        let swept = match self.execute(batch).await {
+            Ok(()) => self.end_memory(now).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swept {
             tracing::warn!(%error, "what has expired could not be thrown away; trying again later");
         }
+    }
+
+    /// Deletes keys that have come to their end, like anybody else would: whoever watches sees it.
+    async fn end_memory(&mut self, now: Timestamp) -> Result<(), sqlx::Error> {
+        let sql = "select tenant, scope, owner, key from memory where expires_at <= ? limit ?";
+        let query = sqlx::query(sql).bind(int(now.millis())).bind(SWEEP_ROWS as i64);
+        let found = query.fetch_all(self.connection().await?).await?;
+        let mut deltas = Vec::with_capacity(found.len());
+        for row in &found {
+            let drawer = drawer(row.try_get(1)?, row.try_get(2)?)?;
+            let revision = Revision(self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1);
+            let change = MemoryChange { drawer, key: row.try_get(3)?, revision, value: None };
+            let delta = Delta::Memory(change);
+            let bytes = delta.to_bytes();
+            deltas.push((tenant(row.try_get(0)?)?, delta, bytes));
+        }
+        if deltas.is_empty() {
+            return Ok(());
+        }
+        let place = |number: usize| Position(self.known.position.0 + 1 + number as u64);
+        let rows: Vec<Row<'_>> = deltas
+            .iter()
+            .enumerate()
+            .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
+            .collect();
+        let mut batch = Batch::default();
+        batch.plain("begin immediate");
+        batch.deltas(&rows);
+        batch.plain("commit");
+        let news: Vec<Logged> = rows.iter().map(Row::logged).collect();
+        let last = rows.last().map_or(self.known.position, |row| row.position);
+        self.execute(batch).await?;
+        self.unsynced = true;
+        self.known.position = last;
+        let _ = self.tail.news.send(news.into());
+        self.grown(false);
+        Ok(())
     }
 }
 

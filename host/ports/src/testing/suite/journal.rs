@@ -8,6 +8,7 @@ use super::Fixture;
 use crate::journal::RunFilter;
 use crate::testing::sample::{Owner, at, completed, put, run_id, tenant};
 use crate::{Durability, Kind, ReadJournal as _, ReadMemory as _, WriteJournal as _};
+use ltmc_model::delta::Delta;
 use ltmc_model::memory::Drawer;
 
 use Durability::{Barrier, Lazy};
@@ -288,7 +289,8 @@ pub async fn many_at_once_are_all_there_and_the_chain_is_whole<F: Fixture>(fixtu
                 assert!(revision > highest);
                 highest = revision;
                 let mut append = owner.append(count);
-                append.memory = vec![put(&Drawer::Global, &format!("{number}"), revision, format!("{count}"))];
+                let change = put(&Drawer::Global, &format!("{number}"), revision, format!("{count}"));
+                append.deltas = vec![Delta::Memory(change)];
                 let durability = if count == 3 { Barrier } else { Lazy };
                 store.append(append, durability).await.unwrap();
             }

@@ -4,7 +4,7 @@ use ltmc_model::Revision;
 use ltmc_model::memory::Drawer;
 
 use super::Fixture;
-use crate::journal::MemoryChange;
+use ltmc_model::delta::{MemoryChange, MemoryValue};
 use crate::testing::sample::{Owner, at, delete, put, tenant};
 use crate::{Durability, ReadMemory as _, WriteJournal as _};
 
@@ -73,7 +73,7 @@ pub async fn what_has_expired_is_not_there<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
     // Later than any append of these tests: what has expired may be thrown away.
-    let value = Some(("v".into(), Some(at(1_000_000_000))));
+    let value = Some(MemoryValue { bytes: "v".into(), expires_at: Some(at(1_000_000_000)) });
     let change = MemoryChange { drawer: drawer.clone(), key: "k".into(), revision: store.next_revision(), value };
     store.append(owner.remember(vec![change]), Lazy).await.unwrap();
     let there = async |millis| store.get(&acme, &drawer, "k", at(millis)).await.unwrap().is_some();

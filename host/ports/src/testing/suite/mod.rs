@@ -7,9 +7,12 @@ use async_trait::async_trait;
 use super::MemoryRecord;
 use crate::{ReadCatalog, ReadJournal, ReadMemory, WriteCatalog, WriteJournal};
 
+pub mod bus;
 pub mod catalog;
+pub mod embedder;
 pub mod journal;
 pub mod memory;
+pub mod vectors;
 
 /// A store that has all the ports.
 pub trait Store: WriteJournal + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}

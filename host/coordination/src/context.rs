@@ -1,0 +1,174 @@
+//! Shared context: memory, graph, recall and messages, behind one question: what does this call come to?
+//!
+//! Invariants: nothing here writes. A call comes to an answer, or to an answer that becomes true with deltas; whoever asked
+//! (the crossing for a guest, a use case for a client) journals both in one append. Who may ask was decided before.
+//!
+//! To add a part: a file here with its `decide`, and its calls in [`Context::decide`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ltmc_model::delta::Delta;
+use ltmc_model::effect::{Call, MAX_WAIT_MS, Refusal, Reply};
+use ltmc_model::memory::{Drawer, Scope};
+use ltmc_model::message::Taker;
+use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
+use ltmc_ports::{Durability, StoreError};
+use ltmc_state::RunLog;
+use ltmc_state::runlog::Lock;
+
+use crate::graph::Graph;
+use crate::memory::Memory;
+use crate::messages::Messages;
+use crate::recall::Recall;
+
+/// The shared context of all tenants.
+#[derive(Debug)]
+pub struct Context {
+    /// Keys and values.
+    pub memory: Memory,
+    /// Entities and facts.
+    pub graph: Graph,
+    /// Texts found by what they mean.
+    pub recall: Recall,
+    /// Mailboxes and topics.
+    pub messages: Messages,
+}
+
+/// Who asks, and whose context it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whose<'a> {
+    /// The tenant.
+    pub(crate) tenant: &'a TenantId,
+    /// Whose the scope `session` is; none: nobody's.
+    pub(crate) session: Option<&'a SessionId>,
+    /// Whose the scope `agent` is, and which mailbox is its own; none: nobody's.
+    pub(crate) agent: Option<&'a AgentName>,
+    /// The attempt that asks; none: a client does.
+    pub(crate) run: Option<Asking<'a>>,
+    /// The client that asks, where no run does.
+    pub(crate) client: Option<&'a KeyId>,
+}
+
+/// An attempt that asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// Its run's log.
+    pub(crate) log: &'a Arc<RunLog>,
+    /// The attempt.
+    pub(crate) attempt: &'a Taker,
+}
+
+/// What a call comes to.
+pub(crate) enum Decided {
+    /// An answer; nothing changes.
+    Answer(Result<Reply, Refusal>),
+    /// An answer that becomes true with these deltas.
+    Change {
+        /// The answer.
+        reply: Reply,
+        /// In order.
+        deltas: Vec<Delta>,
+        /// Kept until they are in the record.
+        lock: Option<Lock>,
+        /// Whether somebody may be waiting for them: they are then written at once.
+        at_once: bool,
+    },
+}
+
+impl Decided {
+    /// An answer that becomes true with one delta.
+    pub(crate) fn change(reply: Reply, delta: Delta, lock: Lock) -> Self {
+        Self::Change { reply, deltas: vec![delta], lock: Some(lock), at_once: false }
+    }
+
+    pub(crate) fn refuse(why: impl Into<String>) -> Self {
+        Self::Answer(Err(Refusal::Invalid(why.into())))
+    }
+
+    /// A call that came to the wrong part: the host's own mistake, which a guest lives with.
+    pub(crate) fn not_mine(call: &Call) -> Self {
+        tracing::error!(call = call.name(), "a call came to a part of the context that does not know it");
+        Self::refuse(format!("`{}` is not known here", call.name()))
+    }
+}
+
+impl Whose<'_> {
+    pub(crate) fn drawer(&self, scope: Scope) -> Drawer {
+        match (scope, self.session, self.agent) {
+            (Scope::Session, Some(session), _) => Drawer::Session(session.clone()),
+            (Scope::Agent, _, Some(agent)) => Drawer::Agent(agent.clone()),
+            _ => Drawer::Global,
+        }
+    }
+
+    /// Who sends: an agent or a client; it cannot say otherwise.
+    pub(crate) fn source(&self) -> String {
+        match (self.agent, self.client) {
+            (_, Some(key)) => format!("/keys/{key}"),
+            (Some(agent), None) => format!("/agents/{agent}"),
+            (None, None) => "/host".to_owned(),
+        }
+    }
+
+    /// Writes what the run has staged, so that reads of the record see it.
+    pub(crate) async fn settle(&self) -> Result<(), StoreError> {
+        match self.run {
+            Some(run) if run.log.has_pending() => run.log.flush(Durability::Lazy).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, and everything before it to disk: for whoever reads what follows the disk.
+    pub(crate) async fn barrier(&self) -> Result<(), StoreError> {
+        match self.run {
+            Some(run) => run.log.flush(Durability::Barrier).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Context {
+    /// What a call comes to at `now`. `revision` draws the next one, as often as is needed.
+    pub(crate) async fn decide(
+        &self,
+        whose: Whose<'_>,
+        call: Call,
+        now: Timestamp,
+        revision: &(dyn Fn() -> Revision + Send + Sync),
+    ) -> Result<Decided, StoreError> {
+        match call {
+            Call::Log(_) => Ok(Decided::Answer(Ok(Reply::Done))),
+            Call::MemoryOpen(_)
+            | Call::MemoryGet { .. }
+            | Call::MemoryPut { .. }
+            | Call::MemoryDelete { .. }
+            | Call::MemoryList { .. }
+            | Call::MemoryUpdate { .. }
+            | Call::MemoryChanges { .. } => self.memory.decide(whose, call, now, revision).await,
+            Call::GraphRelate { .. }
+            | Call::GraphUnrelate { .. }
+            | Call::GraphFacts(_)
+            | Call::GraphPath { .. }
+            | Call::GraphReach(_)
+            | Call::GraphOrder(_) => self.graph.decide(whose, call, now, revision).await,
+            Call::RecallRemember { .. } | Call::RecallForget { .. } | Call::RecallSearch { .. } => {
+                self.recall.decide(whose, call, now, revision).await
+            }
+            Call::MessageSend { .. }
+            | Call::MessagePublish { .. }
+            | Call::MessageReceive { .. }
+            | Call::MessageAck { .. }
+            | Call::MessageReject { .. }
+            | Call::MessageRead { .. } => self.messages.decide(whose, call, now, revision).await,
+        }
+    }
+}
+
+/// How long a call may wait, as it asked.
+pub(crate) fn patience(wait_ms: u64) -> Result<Duration, String> {
+    if wait_ms > MAX_WAIT_MS {
+        return Err(format!("a call waits at most {MAX_WAIT_MS} milliseconds, not {wait_ms}"));
+    }
+    Ok(Duration::from_millis(wait_ms))
+}

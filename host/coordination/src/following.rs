@@ -1,0 +1,401 @@
+//! Following: leads a database after the record, row by row of its log, and puts it right where it is not.
+//!
+//! Invariants:
+//! - A row is shown to a database only once it is on disk here; each tenant's in order. How far a database has been told is
+//!   what it says itself: after any failure it is asked again, so that what was applied and not acknowledged is neither lost
+//!   nor doubled.
+//! - A tenant of which a database knows nothing, or too little, is compared with the record and mended, like in a repair.
+//! - A database that is down delays itself alone: it is tried again after ever longer waits, and nobody waits for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ltmc_model::delta::{Logged, Topic};
+use ltmc_model::{Position, TenantId};
+use ltmc_ports::log::Item;
+use ltmc_ports::{Kind, Projection, ReadContext, ReadLog, StoreError};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Rows applied at once.
+const BATCH: u32 = 1_000;
+/// Items compared at once.
+const PAGE: u32 = 500;
+/// The first wait after a failure, and the longest.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// How long a read waits for what its asker wrote.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Rows are gathered for so long where they come one by one.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Leads one database.
+pub struct Follower {
+    database: Arc<dyn Projection>,
+    log: Arc<dyn ReadLog>,
+    context: Arc<dyn ReadContext>,
+    /// Every row up to here has been applied.
+    told: watch::Sender<Position>,
+    state: Mutex<State>,
+}
+
+/// How a database follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The database.
+    pub name: &'static str,
+    /// Whether it answers and is being told.
+    pub up: bool,
+    /// What it is being built of, if it is: so many items of this tenant so far.
+    pub building: Option<(TenantId, u64)>,
+    /// How many places of the log it is behind.
+    pub backlog: u64,
+    /// For how long it has been behind, in milliseconds.
+    pub lag_ms: u64,
+    /// What went wrong last, in words for an operator.
+    pub problem: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    up: bool,
+    building: Option<(TenantId, u64)>,
+    behind_since: Option<Instant>,
+    problem: Option<String>,
+}
+
+/// Where a database differed from the record.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Difference {
+    /// Items compared.
+    pub compared: u64,
+    /// Keys that are missing there.
+    pub missing: Vec<String>,
+    /// Keys of another version than in the record.
+    pub different: Vec<String>,
+    /// Keys that the record does not have.
+    pub extra: Vec<String>,
+}
+
+impl Difference {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.missing.is_empty() && self.different.is_empty() && self.extra.is_empty()
+    }
+}
+
+impl Follower {
+    /// Leads `database` after this record.
+    pub fn new(database: Arc<dyn Projection>, log: Arc<dyn ReadLog>, context: Arc<dyn ReadContext>) -> Arc<Self> {
+        let told = watch::Sender::new(Position(0));
+        Arc::new(Self { database, log, context, told, state: Mutex::default() })
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &'static str {
+        self.database.name()
+    }
+
+    /// Follows until told to stop.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut wait = BACK_OFF.0;
+        while !stop.is_cancelled() {
+            let Some(ended) = stop.run_until_cancelled(self.follow()).await else { return };
+            let Err(error) = ended else { continue };
+            let why = reason(&error);
+            {
+                let mut state = self.state();
+                if state.up || state.problem.as_ref() != Some(&why) {
+                    tracing::warn!(database = self.name(), problem = %why, "a database does not follow; trying again");
+                }
+                if state.up {
+                    wait = BACK_OFF.0;
+                }
+                state.up = false;
+                state.building = None;
+                state.problem = Some(why);
+                state.behind_since.get_or_insert_with(Instant::now);
+            }
+            metrics::counter!("ltmc_projection_failures_total", "database" => self.name()).increment(1);
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+            wait = (wait * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// Follows until something fails.
+    async fn follow(&self) -> Result<(), StoreError> {
+        self.database.check().await?;
+        let mut ends = self.log.ends();
+        let durable = ends.borrow_and_update().durable;
+        let mut at = durable;
+        let mut known: HashMap<TenantId, Position> = HashMap::new();
+        for tenant in self.log.tenants_with_context().await? {
+            let applied = self.begin(&tenant).await?;
+            at = at.min(applied);
+            known.insert(tenant, applied);
+        }
+        {
+            let mut state = self.state();
+            if !state.up {
+                tracing::info!(database = self.name(), at = at.0, of = durable.0, "a database follows");
+            }
+            (state.up, state.problem, state.building) = (true, None, None);
+        }
+        loop {
+            let durable = ends.borrow_and_update().durable;
+            while at < durable {
+                let rows = self.log.log(None, self.database.topics(), at, durable, BATCH).await?;
+                let Some(last) = rows.last().map(|row| row.position) else {
+                    at = durable;
+                    break;
+                };
+                let count = rows.len() as u64;
+                for (tenant, rows) in by_tenant(rows) {
+                    let applied = match known.get(&tenant) {
+                        Some(applied) => *applied,
+                        None => self.begin(&tenant).await?,
+                    };
+                    let to = rows.last().map_or(applied, |row| row.position);
+                    if to > applied {
+                        self.database.apply(&tenant, &rows, to).await?;
+                    }
+                    known.insert(tenant, applied.max(to));
+                }
+                metrics::counter!("ltmc_projection_rows_total", "database" => self.name()).increment(count);
+                at = last;
+                self.told.send_replace(at);
+            }
+            self.told.send_replace(at);
+            self.state().behind_since = None;
+            if ends.changed().await.is_err() {
+                return Ok(());
+            }
+            self.state().behind_since.get_or_insert_with(Instant::now);
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// Up to where the database has been told of a tenant; where it knows nothing, or too little, it is built.
+    async fn begin(&self, tenant: &TenantId) -> Result<Position, StoreError> {
+        let durable = self.log.ends().borrow().durable;
+        match self.database.applied(tenant).await? {
+            Some(applied) if applied >= self.log.trimmed().await? && applied <= durable => Ok(applied),
+            _ => self.build(tenant).await,
+        }
+    }
+
+    /// Builds what a database holds of a tenant from the record.
+    async fn build(&self, tenant: &TenantId) -> Result<Position, StoreError> {
+        tracing::info!(database = self.name(), %tenant, "a database is built from the record");
+        let begun = Instant::now();
+        // What is read below may be newer; the rows after this place then change nothing.
+        let from = self.log.ends().borrow().durable;
+        self.state().building = Some((tenant.clone(), 0));
+        let mut items = 0;
+        for topic in self.database.topics() {
+            let mut progress = |count| self.state().building = Some((tenant.clone(), items + count));
+            let found = self.compare(tenant, *topic, true, &mut progress).await?;
+            items += found.compared;
+        }
+        self.database.set_applied(tenant, from).await?;
+        self.state().building = None;
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(database = self.name(), %tenant, items, took_ms, "a database was built");
+        Ok(from)
+    }
+
+    /// Compares what the database holds of a tenant and topic with the record; with `mend`, puts it right.
+    ///
+    /// # Errors
+    /// The database's and the record's.
+    pub async fn compare(
+        &self,
+        tenant: &TenantId,
+        topic: Topic,
+        mend: bool,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Difference, StoreError> {
+        let mut difference = Difference::default();
+        let mut ours = Pages::new();
+        let mut theirs = Pages::new();
+        loop {
+            if ours.is_hungry() {
+                let page = self.context.context(tenant, topic, ours.last.as_deref(), PAGE).await?;
+                ours.feed(page, |item: &Item| item.key.clone());
+                let database = &self.database;
+                ours.waiting.retain(|item| database.holds(topic, item));
+                if ours.is_hungry() {
+                    continue;
+                }
+            }
+            if theirs.is_hungry() {
+                let page = self.database.inventory(tenant, topic, theirs.last.as_deref(), PAGE).await?;
+                theirs.feed(page, |(key, _): &(String, u64)| key.clone());
+            }
+            // Both pages begin with the least key that was not compared yet.
+            let (mut put, mut discard) = (Vec::new(), Vec::new());
+            loop {
+                if ours.is_hungry() || theirs.is_hungry() {
+                    break;
+                }
+                match (ours.waiting.front(), theirs.waiting.front()) {
+                    (Some(item), Some((key, version))) if item.key == *key => {
+                        if item.version != *version {
+                            difference.different.push(key.clone());
+                            put.extend(ours.waiting.pop_front());
+                        } else {
+                            ours.waiting.pop_front();
+                        }
+                        theirs.waiting.pop_front();
+                        difference.compared += 1;
+                    }
+                    (Some(item), other) if other.is_none_or(|(key, _)| item.key < *key) => {
+                        difference.missing.push(item.key.clone());
+                        put.extend(ours.waiting.pop_front());
+                        difference.compared += 1;
+                    }
+                    (_, Some(_)) => {
+                        let extra = theirs.waiting.pop_front().map(|(key, _)| key).unwrap_or_default();
+                        difference.extra.push(extra.clone());
+                        discard.push(extra);
+                    }
+                    (_, None) => break,
+                }
+            }
+            if mend && !put.is_empty() {
+                self.database.put(tenant, &put).await?;
+            }
+            if mend && !discard.is_empty() {
+                self.database.discard(tenant, topic, &discard).await?;
+            }
+            progress(difference.compared);
+            if ours.is_done() && theirs.is_done() {
+                return Ok(difference);
+            }
+        }
+    }
+
+    /// Every topic of every tenant compared; with `mend`, put right.
+    ///
+    /// # Errors
+    /// The database's and the record's.
+    pub async fn repair(
+        &self,
+        mend: bool,
+        progress: &mut (dyn FnMut(&TenantId, Topic, &Difference) + Send),
+    ) -> Result<(), StoreError> {
+        self.database.check().await?;
+        for tenant in self.log.tenants_with_context().await? {
+            let from = self.log.ends().borrow().durable;
+            let known = self.database.applied(&tenant).await?;
+            for topic in self.database.topics() {
+                let difference = self.compare(&tenant, *topic, mend, &mut |_| {}).await?;
+                progress(&tenant, *topic, &difference);
+            }
+            if mend && known.is_none_or(|known| known < from) {
+                self.database.set_applied(&tenant, from).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the database has everything that is on disk now; waits a little for it.
+    pub async fn caught_up(&self, tenant: &TenantId, topic: Topic) -> bool {
+        self.caught_up_within(tenant, topic, PATIENCE).await
+    }
+
+    /// The same, waiting so long.
+    pub async fn caught_up_within(&self, _: &TenantId, _: Topic, patience: Duration) -> bool {
+        let wanted = self.log.ends().borrow().durable;
+        let mut told = self.told.subscribe();
+        if *told.borrow() >= wanted {
+            return self.state().up;
+        }
+        if !self.state().up {
+            return false;
+        }
+        tokio::time::timeout(patience, told.wait_for(|told| *told >= wanted)).await.is_ok_and(|found| found.is_ok())
+    }
+
+    /// How it follows.
+    pub fn status(&self) -> Status {
+        let backlog = self.log.ends().borrow().durable.0.saturating_sub(self.told.borrow().0);
+        let state = self.state();
+        let lag = state.behind_since.map_or(Duration::ZERO, |since| since.elapsed());
+        Status {
+            name: self.name(),
+            up: state.up,
+            building: state.building.clone(),
+            backlog,
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            problem: state.problem.clone(),
+        }
+    }
+
+    /// Up to where it has been told of everything: what is before may be thrown away.
+    pub fn told(&self) -> Position {
+        *self.told.borrow()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pages that are read one after another.
+struct Pages<T> {
+    waiting: std::collections::VecDeque<T>,
+    last: Option<String>,
+    ended: bool,
+}
+
+impl<T> Pages<T> {
+    fn new() -> Self {
+        Self { waiting: std::collections::VecDeque::new(), last: None, ended: false }
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.waiting.is_empty() && !self.ended
+    }
+
+    fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.ended
+    }
+
+    fn feed(&mut self, page: Vec<T>, key: impl Fn(&T) -> String) {
+        match page.last() {
+            Some(last) => self.last = Some(key(last)),
+            None => self.ended = true,
+        }
+        self.waiting.extend(page);
+    }
+}
+
+fn by_tenant(rows: Vec<Logged>) -> Vec<(TenantId, Vec<Logged>)> {
+    let mut of: Vec<(TenantId, Vec<Logged>)> = Vec::new();
+    for row in rows {
+        match of.iter_mut().find(|(tenant, _)| *tenant == row.tenant) {
+            Some((_, rows)) => rows.push(row),
+            None => of.push((row.tenant.clone(), vec![row])),
+        }
+    }
+    of
+}
+
+/// Why, in words for an operator.
+fn reason(error: &StoreError) -> String {
+    match (&error.source, error.kind) {
+        (Some(source), _) => source.to_string(),
+        (None, Kind::Conflict) => "it does not hold what it was told before".to_owned(),
+        (None, _) => error.to_string(),
+    }
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follower").field("status", &self.status()).finish()
+    }
+}

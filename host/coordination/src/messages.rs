@@ -1,0 +1,192 @@
+//! Messages: what a call on a mailbox or a topic means.
+//!
+//! Invariants: a message is in one attempt's hands at a time, and leaves them with that attempt; it is gone in the same
+//! append that holds what its processing changed. Of one sender, a later message is never handed out while an earlier one
+//! is in somebody's hands. Who sent an event is said by the host, not by the sender.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ltmc_model::agent::AgentRef;
+use ltmc_model::delta::Delta;
+use ltmc_model::effect::{Call, Draft, Refusal, Reply};
+use ltmc_model::message::{self, Channel, Event, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
+use ltmc_model::{AgentName, Position, Revision, Timestamp};
+use ltmc_ports::{Bus, ReadLog, ReadMail, StoreError};
+
+use crate::Authority;
+use crate::context::{Decided, Whose, patience};
+use crate::locks::Locks;
+
+/// The longest reason of a rejection, in bytes.
+const MAX_REASON: usize = 1 << 10;
+
+/// The mailboxes and topics of all tenants.
+pub struct Messages {
+    mail: Arc<dyn ReadMail>,
+    bus: Arc<dyn Bus>,
+    log: Arc<dyn ReadLog>,
+    authority: Arc<Authority>,
+    locks: Arc<Locks>,
+}
+
+impl Messages {
+    /// Decided by the record, with news and topics from a bus.
+    pub fn new(
+        mail: Arc<dyn ReadMail>,
+        bus: Arc<dyn Bus>,
+        log: Arc<dyn ReadLog>,
+        authority: Arc<Authority>,
+        locks: Arc<Locks>,
+    ) -> Self {
+        Self { mail, bus, log, authority, locks }
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        whose: Whose<'_>,
+        call: Call,
+        now: Timestamp,
+        revision: &(dyn Fn() -> Revision + Send + Sync),
+    ) -> Result<Decided, StoreError> {
+        match call {
+            Call::MessageSend { to, event } => self.send(whose, to, event, now, revision).await,
+            Call::MessagePublish { topic, event } => match event_of(whose, event, now, revision()) {
+                Err(why) => Ok(Decided::refuse(why)),
+                Ok((id, event)) => Ok(sent(id, Channel::Topic(topic), event)),
+            },
+            Call::MessageReceive { limit, wait_ms } => self.receive(whose, limit, wait_ms).await,
+            Call::MessageAck { id } => {
+                let Some(agent) = self.holder(whose, id).await? else { return Ok(not_in_hands()) };
+                let delta = Delta::Processed { agent: agent.clone(), message: id };
+                Ok(Decided::Change { reply: Reply::Done, deltas: vec![delta], lock: None, at_once: false })
+            }
+            Call::MessageReject { id, reason } => {
+                if reason.len() > MAX_REASON || reason.chars().any(|c| c.is_control() && c != '\n') {
+                    let why = format!("a reason has at most {MAX_REASON} bytes, and no control characters");
+                    return Ok(Decided::refuse(why));
+                }
+                let Some(agent) = self.holder(whose, id).await? else { return Ok(not_in_hands()) };
+                let delta = Delta::Buried { agent: agent.clone(), message: id, reason, at: now };
+                Ok(Decided::Change { reply: Reply::Done, deltas: vec![delta], lock: None, at_once: false })
+            }
+            Call::MessageRead { topic, after, limit, wait_ms } => self.read(whose, topic, after, limit, wait_ms).await,
+            other => Ok(Decided::not_mine(&other)),
+        }
+    }
+
+    async fn send(
+        &self,
+        whose: Whose<'_>,
+        to: AgentName,
+        event: Draft,
+        now: Timestamp,
+        revision: &(dyn Fn() -> Revision + Send + Sync),
+    ) -> Result<Decided, StoreError> {
+        let known = AgentRef { name: to.clone(), digest: None };
+        if self.authority.agent(whose.tenant, &known).await?.is_none() {
+            return Ok(Decided::Answer(Err(Refusal::NotFound)));
+        }
+        let (id, event) = match event_of(whose, event, now, revision()) {
+            Ok(event) => event,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        whose.settle().await?;
+        if self.mail.waiting(whose.tenant, &to, MAX_MAILBOX).await? >= MAX_MAILBOX {
+            let full = format!("the mailbox of `{to}` holds {MAX_MAILBOX} messages, which is its bound");
+            return Ok(Decided::Answer(Err(Refusal::Quota(full))));
+        }
+        Ok(sent(id, Channel::Mailbox(to), event))
+    }
+
+    async fn receive(&self, whose: Whose<'_>, limit: u32, wait_ms: u64) -> Result<Decided, StoreError> {
+        let wait = match patience(wait_ms) {
+            Ok(wait) if (1..=MAX_TAKEN).contains(&limit) => wait,
+            Ok(_) => return Ok(Decided::refuse(format!("1 to {MAX_TAKEN} messages are taken at once, not {limit}"))),
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        let (Some(agent), Some(run)) = (whose.agent, whose.run) else {
+            return Ok(Decided::refuse("a mailbox is an agent's: only an attempt of it takes messages"));
+        };
+        let (begun, channel) = (Instant::now(), Channel::Mailbox(agent.clone()));
+        loop {
+            whose.settle().await?;
+            let seen = self.log.ends().borrow().visible;
+            let lock = self.locks.take(whose, &("mailbox", agent)).await;
+            let ready = self.mail.ready(whose.tenant, agent, limit).await?;
+            if !ready.is_empty() {
+                let messages = ready.iter().map(|delivery| delivery.id).collect();
+                let delta = Delta::Taken { agent: agent.clone(), messages, by: run.attempt.clone() };
+                let (reply, lock) = (Reply::Deliveries(ready), Some(lock));
+                return Ok(Decided::Change { reply, deltas: vec![delta], lock, at_once: true });
+            }
+            drop(lock);
+            let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
+                return Ok(Decided::Answer(Ok(Reply::Deliveries(Vec::new()))));
+            };
+            self.bus.news(whose.tenant, &channel, seen, left).await;
+        }
+    }
+
+    async fn read(
+        &self,
+        whose: Whose<'_>,
+        topic: Topic,
+        after: Option<Position>,
+        limit: u32,
+        wait_ms: u64,
+    ) -> Result<Decided, StoreError> {
+        let wait = match patience(wait_ms) {
+            Ok(wait) if (1..=MAX_TAKEN).contains(&limit) => wait,
+            Ok(_) => return Ok(Decided::refuse(format!("1 to {MAX_TAKEN} events are read at once, not {limit}"))),
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        whose.settle().await?;
+        let ends = self.log.ends();
+        let after = after.unwrap_or_else(|| ends.borrow().visible);
+        if after < self.log.trimmed().await? {
+            return Ok(Decided::Answer(Err(Refusal::Resync(ends.borrow().visible))));
+        }
+        let (begun, channel) = (Instant::now(), Channel::Topic(topic.clone()));
+        loop {
+            let seen = ends.borrow().visible.max(after);
+            let found = self.bus.events(whose.tenant, &topic, after, limit).await?;
+            let left = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
+            match left {
+                Some(left) if found.events.is_empty() => {
+                    self.bus.news(whose.tenant, &channel, seen, left).await;
+                }
+                _ => return Ok(Decided::Answer(Ok(Reply::Events(found)))),
+            }
+        }
+    }
+
+    /// The agent in whose mailbox a message is that this attempt has in its hands.
+    async fn holder<'a>(&self, whose: Whose<'a>, id: Revision) -> Result<Option<&'a AgentName>, StoreError> {
+        let (Some(agent), Some(run)) = (whose.agent, whose.run) else { return Ok(None) };
+        whose.settle().await?;
+        Ok(self.mail.is_taken(whose.tenant, agent, id, run.attempt).await?.then_some(agent))
+    }
+}
+
+fn not_in_hands() -> Decided {
+    Decided::Answer(Err(Refusal::NotFound))
+}
+
+/// Somebody may be waiting for it: it is written at once.
+fn sent(id: Revision, channel: Channel, event: Event) -> Decided {
+    let delta = Delta::Sent(Message { id, channel, event });
+    Decided::Change { reply: Reply::Revision(id), deltas: vec![delta], lock: None, at_once: true }
+}
+
+fn event_of(whose: Whose<'_>, draft: Draft, now: Timestamp, id: Revision) -> Result<(Revision, Event), String> {
+    message::check(&draft.kind, draft.subject.as_deref(), &draft.data)?;
+    let Draft { kind, subject, data } = draft;
+    Ok((id, Event { id: id.to_string(), source: whose.source(), kind, subject, time: now, data }))
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+//! What becomes true of a tenant's shared context by one effect: of its memory, graph, notes and messages.
+//!
+//! Invariant: decided. Preconditions hold, numbers are drawn, so that a store that applies deltas in the order of the
+//! record's log comes to what the record holds, whichever store it is, and however often it is told.
+//!
+//! To add one: a variant here, its table in the record, and what each destination makes of it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Entity, Fact, Relation};
+use crate::memory::Drawer;
+use crate::message::{Message, Taker};
+use crate::recall::Note;
+use crate::run::{State, Target};
+use crate::{AgentName, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, Timestamp};
+
+/// One change of shared context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delta {
+    /// Of a key in memory.
+    Memory(MemoryChange),
+    /// A fact holds.
+    FactBegan(Fact),
+    /// A fact holds no more.
+    FactEnded(FactEnd),
+    /// A note is kept; what was there under its id is replaced.
+    NoteKept(Note),
+    /// A note is forgotten.
+    NoteForgotten {
+        /// Which.
+        id: String,
+        /// This change's version.
+        revision: Revision,
+    },
+    /// A message was sent.
+    Sent(Message),
+    /// Messages of a mailbox were handed out.
+    Taken {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which messages.
+        messages: Vec<Revision>,
+        /// To whom.
+        by: Taker,
+    },
+    /// A message was processed: it is gone.
+    Processed {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which message.
+        message: Revision,
+    },
+    /// A message went to the dead letters.
+    Buried {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which message.
+        message: Revision,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A dead letter was sent again, to the end of its mailbox.
+    Revived {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which message it was.
+        message: Revision,
+    },
+    /// An attempt is over: what it had taken and not processed goes back, or to the dead letters where that was the last time.
+    Released {
+        /// Whose.
+        by: Taker,
+        /// When.
+        at: Timestamp,
+    },
+    /// A run came further. Only in the log, and only where a destination wants it: the record has the journal itself.
+    Run(Box<RunMark>),
+}
+
+/// How far a run came with one append.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMark {
+    /// Which run.
+    pub run: RunId,
+    /// What runs.
+    pub target: Target,
+    /// In which session.
+    pub session: SessionId,
+    /// Whose key started it.
+    pub by: KeyId,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it came this far.
+    pub updated_at: Timestamp,
+    /// Where it stands now.
+    pub state: State,
+    /// The length of its journal by now: grows with each mark.
+    pub seq: Seq,
+    /// Steps that began or ended, in order.
+    pub steps: Vec<StepMark>,
+}
+
+/// A step of a run that began or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepMark {
+    /// Which step.
+    pub step: StepPath,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// Who does it; known where it begins.
+    pub agent: Option<AgentName>,
+    /// `Running`, `Waiting` for its next attempt, `Completed` or `Failed`.
+    pub state: State,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// One change of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryChange {
+    /// Which drawer.
+    pub drawer: Drawer,
+    /// Which key.
+    pub key: String,
+    /// This change's revision.
+    pub revision: Revision,
+    /// The new value and when it ends; none: deleted.
+    pub value: Option<MemoryValue>,
+}
+
+/// What a key is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryValue {
+    /// The value.
+    #[serde(with = "crate::memory::value_bytes")]
+    pub bytes: Bytes,
+    /// When it ends; none: stays until deleted.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The end of a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactEnd {
+    /// Which fact.
+    pub id: Revision,
+    /// Its subject.
+    pub subject: Entity,
+    /// Its relation.
+    pub relation: Relation,
+    /// Its object.
+    pub object: Entity,
+    /// Until when it held, exclusive.
+    pub valid_to: Timestamp,
+    /// When that was recorded.
+    pub ended_at: Timestamp,
+}
+
+/// What a delta is about: which destinations are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Topic {
+    /// Keys and values.
+    Memory,
+    /// Facts.
+    Graph,
+    /// Notes.
+    Recall,
+    /// Messages and events.
+    Messages,
+    /// Runs and their steps.
+    Runs,
+}
+
+impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Memory, Self::Graph, Self::Recall, Self::Messages, Self::Runs];
+
+    /// In lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Graph => "graph",
+            Self::Recall => "recall",
+            Self::Messages => "messages",
+            Self::Runs => "runs",
+        }
+    }
+}
+
+impl Delta {
+    /// What it is about.
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::Memory(_) => Topic::Memory,
+            Self::FactBegan(_) | Self::FactEnded(_) => Topic::Graph,
+            Self::NoteKept(_) | Self::NoteForgotten { .. } => Topic::Recall,
+            Self::Sent(_)
+            | Self::Taken { .. }
+            | Self::Processed { .. }
+            | Self::Buried { .. }
+            | Self::Revived { .. }
+            | Self::Released { .. } => Topic::Messages,
+            Self::Run(_) => Topic::Runs,
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        256 + match self {
+            Self::Memory(change) => change.key.len() + change.value.as_ref().map_or(0, |value| value.bytes.len()),
+            Self::FactBegan(fact) => fact.properties.len() + 512,
+            Self::NoteKept(note) => note.text.len() + 512,
+            Self::Sent(message) => message.event.data.bytes.len() + 512,
+            Self::Taken { messages, .. } => messages.len() * 8,
+            _ => 512,
+        }
+    }
+
+    /// As the record keeps it: MessagePack with field names.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("deltas are plain values, which MessagePack can write")
+    }
+
+    /// As read from the record.
+    ///
+    /// # Errors
+    /// Where the bytes are no delta that this version knows.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(bytes)
+    }
+}
+
+/// A delta in its place in the record's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// Its place.
+    pub position: Position,
+    /// Whose.
+    pub tenant: TenantId,
+    /// What changed.
+    pub delta: Delta,
+}

@@ -1,0 +1,143 @@
+//! Messages: events (CloudEvents 1.0) to one agent's mailbox, or to a topic that anybody may read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentName, Payload, Position, Revision, RunId, StepPath, Timestamp};
+
+/// The longest attribute of an event, in bytes.
+pub const MAX_ATTRIBUTE: usize = 256;
+/// The largest content of an event, in bytes.
+pub const MAX_DATA: usize = 256 << 10;
+/// How many messages a mailbox holds before it pushes back.
+pub const MAX_MAILBOX: u32 = 10_000;
+/// How many messages are taken at once.
+pub const MAX_TAKEN: u32 = 100;
+/// How often a message is handed out before it goes to the dead letters.
+pub const MAX_DELIVERIES: u32 = 5;
+
+text_name!(
+    /// A topic: words of a-z, 0-9 and `-`, with `.` and `/` between them.
+    Topic,
+    "a topic",
+    "1 to 128 of a-z, 0-9, `-`, `.` and `/`, beginning with a letter",
+    |text| {
+        let bytes = text.as_bytes();
+        (1..=128).contains(&bytes.len())
+            && bytes[0].is_ascii_lowercase()
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'/'))
+    }
+);
+
+/// An event, in the terms of CloudEvents 1.0; `specversion` is always `1.0`. `datacontenttype` and `data` are the payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// With `source` it names the event: one that comes twice is the same.
+    pub id: String,
+    /// Where it happened: a URI reference. The host sets it, so that nobody speaks for another: `/agents/NAME`, or `/keys/ID`.
+    pub source: String,
+    /// What happened, such as `review.finished`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it is about, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When.
+    pub time: Timestamp,
+    /// The content.
+    pub data: Payload,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    /// One agent's mailbox: each message is processed once.
+    Mailbox(AgentName),
+    /// A topic: every reader sees every event.
+    Topic(Topic),
+}
+
+/// A message as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Unique in the tenant, and growing.
+    pub id: Revision,
+    /// Where to.
+    pub channel: Channel,
+    /// The event.
+    pub event: Event,
+}
+
+/// Who has taken messages: one attempt of a step. It has them until it is over.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Taker {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepPath,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+/// A message handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The message's id: say it to acknowledge.
+    pub id: Revision,
+    /// How often it has been handed out, this time included.
+    pub deliveries: u32,
+    /// The event.
+    pub event: Event,
+}
+
+/// A message that nobody could process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The message.
+    pub message: Message,
+    /// How often it was handed out.
+    pub deliveries: u32,
+    /// Why it is here.
+    pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// An event of a topic, in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Go on after it.
+    pub position: Position,
+    /// The event.
+    pub event: Event,
+}
+
+/// Part of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Events {
+    /// In the order in which they were published.
+    pub events: Vec<Published>,
+    /// Go on after this one, also where nothing was found.
+    pub next: Position,
+}
+
+/// What was wrong with an event's attributes or content.
+pub fn check(kind: &str, subject: Option<&str>, data: &Payload) -> Result<(), String> {
+    let bad = |text: &str| text.is_empty() || text.len() > MAX_ATTRIBUTE || text.chars().any(char::is_control);
+    if bad(kind) {
+        return Err(format!("an event's type is 1 to {MAX_ATTRIBUTE} bytes without control characters"));
+    }
+    if subject.is_some_and(bad) {
+        return Err(format!("an event's subject, where it has one, is 1 to {MAX_ATTRIBUTE} bytes without control characters"));
+    }
+    if data.bytes.len() > MAX_DATA {
+        return Err(format!("an event's data has at most {MAX_DATA} bytes, not {}", data.bytes.len()));
+    }
+    if data.content_type.len() > Payload::MAX_CONTENT_TYPE || data.content_type.chars().any(char::is_control) {
+        return Err(format!(
+            "an event's content type is a media type of at most {} bytes without control characters",
+            Payload::MAX_CONTENT_TYPE
+        ));
+    }
+    Ok(())
+}

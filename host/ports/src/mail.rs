@@ -1,0 +1,52 @@
+//! Mailboxes and topics: written only with the journal, read here.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ltmc_model::message::{DeadLetter, Delivery, Events, Taker, Topic};
+use ltmc_model::{AgentName, Position, Revision, TenantId};
+
+use crate::StoreError;
+
+/// For those who decide what becomes of messages: the record's own word.
+#[async_trait]
+pub trait ReadMail: Send + Sync {
+    /// Messages of a mailbox that can be handed out, oldest first, at most `limit` and 4 MiB, each with its next number of
+    /// deliveries: none is in anybody's hands, and of its sender no earlier one is.
+    async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Whether a message is in these hands.
+    async fn is_taken(&self, tenant: &TenantId, agent: &AgentName, message: Revision, by: &Taker)
+    -> Result<bool, StoreError>;
+
+    /// Whether anything is in these hands.
+    async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError>;
+
+    /// How many messages wait in a mailbox, dead letters aside; no further than `most` is counted.
+    async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError>;
+
+    /// Dead letters of a mailbox, or of every one, after `after`, oldest first.
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        agent: Option<&AgentName>,
+        after: Option<Revision>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// One dead letter.
+    async fn dead_letter(&self, tenant: &TenantId, id: Revision) -> Result<Option<DeadLetter>, StoreError>;
+}
+
+/// Brings news of messages and serves topics: the record itself, or a database that follows it.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Events of a topic after `after`, in order, at most `limit` and 4 MiB.
+    ///
+    /// # Errors
+    /// `Trimmed` is no error here: where events after `after` are gone, what is left is answered.
+    async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError>;
+
+    /// Waits until something may have come for the mailbox, or to the topic, since `since`; at most for `patience`.
+    async fn news(&self, tenant: &TenantId, of: &ltmc_model::message::Channel, since: Position, patience: Duration);
+}

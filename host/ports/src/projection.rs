@@ -1,0 +1,59 @@
+//! A database that follows the record: it is told every delta of the topics it wants, in order, and holds what the record
+//! holds.
+//!
+//! Invariants: the record is right. Told the same rows twice, also after a crash between applying and acknowledging, it
+//! holds the same: how far it has been told is kept in the database itself, in the same transaction as what it was told.
+
+use async_trait::async_trait;
+use ltmc_model::delta::{Logged, Topic};
+use ltmc_model::{Position, TenantId};
+
+use crate::StoreError;
+
+/// One destination of the outbox.
+#[async_trait]
+pub trait Projection: Send + Sync {
+    /// Its name in metrics, in `/readyz` and to operators: `neo4j`, `redis`.
+    fn name(&self) -> &'static str;
+
+    /// What it is told of.
+    fn topics(&self) -> &'static [Topic];
+
+    /// Whether it keeps an item of the record's: some keep only what is of use to them.
+    fn holds(&self, topic: Topic, item: &crate::log::Item) -> bool {
+        let _ = (topic, item);
+        true
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// Why not, in words for an operator: a wrong password, a wrong version, read-only, out of memory.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Up to which place of the log it has been told of a tenant; none: it knows nothing of it, and is to be built.
+    async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError>;
+
+    /// Applies rows of one tenant, in order, and remembers `to`. Rows that are not after what was applied are passed over.
+    async fn apply(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError>;
+
+    /// What it holds of a tenant and topic, after the key `after`, at most `limit`, in the order of the keys' bytes: keys
+    /// and versions as [`crate::log::Item`] has them.
+    async fn inventory(
+        &self,
+        tenant: &TenantId,
+        topic: Topic,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, u64)>, StoreError>;
+
+    /// Puts these items of a tenant right, whatever stands there: for a rebuild and for repair. It does not touch what was
+    /// applied.
+    async fn put(&self, tenant: &TenantId, items: &[crate::log::Item]) -> Result<(), StoreError>;
+
+    /// Removes items that should not be there.
+    async fn discard(&self, tenant: &TenantId, topic: Topic, keys: &[String]) -> Result<(), StoreError>;
+
+    /// Sets how far it has been told of a tenant: after a rebuild.
+    async fn set_applied(&self, tenant: &TenantId, to: Position) -> Result<(), StoreError>;
+}

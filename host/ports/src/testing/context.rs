@@ -1,0 +1,444 @@
+//! Shared context in memory: what a store makes of the log's deltas, in the plainest form. Also the oracle that the suites
+//! hold other stores against.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use async_trait::async_trait;
+use ltmc_model::delta::{Delta, FactEnd, Logged, Topic};
+use ltmc_model::graph::{Direction, Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
+use ltmc_model::memory::{Drawer, Feed, Item};
+use ltmc_model::message::{
+    self, Channel, DeadLetter, Delivery, Event, Events, MAX_DELIVERIES, Message, Published, Taker,
+};
+use ltmc_model::recall::Note;
+use ltmc_model::{AgentName, Position, Revision, TenantId, Timestamp};
+use tokio::sync::{broadcast, watch};
+
+use super::MemoryRecord;
+use crate::log::{self, Ends};
+use crate::{ReadFacts, ReadGraph, ReadLog, ReadMail, StoreError};
+
+/// Everything of every tenant.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Keys and values.
+    pub memory: BTreeMap<(TenantId, Drawer, String), Item>,
+    /// Facts, those that are over too.
+    pub facts: BTreeMap<(TenantId, Revision), Fact>,
+    /// Notes.
+    pub notes: BTreeMap<(TenantId, String), Note>,
+    /// Messages in mailboxes, by their place.
+    pub mail: BTreeMap<(TenantId, AgentName, Position), Kept>,
+    /// Events of topics, by their place.
+    pub topics: BTreeMap<(TenantId, message::Topic, Position), Event>,
+    /// Every delta so far.
+    pub log: Vec<Logged>,
+}
+
+/// A message in a mailbox.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The message.
+    pub message: Message,
+    /// How often it was handed out.
+    pub deliveries: u32,
+    /// In whose hands it is.
+    pub taken: Option<Taker>,
+    /// Why it is a dead letter, and since when.
+    pub dead: Option<(String, Timestamp)>,
+}
+
+impl Context {
+    /// The log's end.
+    pub fn end(&self) -> Position {
+        Position(self.log.len() as u64)
+    }
+
+    /// Makes a delta true.
+    pub fn apply(&mut self, tenant: &TenantId, delta: &Delta) {
+        let position = self.end().next();
+        self.log.push(Logged { position, tenant: tenant.clone(), delta: delta.clone() });
+        match delta {
+            Delta::Memory(change) => {
+                let place = (tenant.clone(), change.drawer.clone(), change.key.clone());
+                match &change.value {
+                    None => drop(self.memory.remove(&place)),
+                    Some(value) => {
+                        let item = Item {
+                            key: change.key.clone(),
+                            value: value.bytes.clone(),
+                            revision: change.revision,
+                            expires_at: value.expires_at,
+                        };
+                        self.memory.insert(place, item);
+                    }
+                }
+            }
+            Delta::FactBegan(fact) => drop(self.facts.insert((tenant.clone(), fact.id), fact.clone())),
+            Delta::FactEnded(FactEnd { id, valid_to, ended_at, .. }) => {
+                if let Some(fact) = self.facts.get_mut(&(tenant.clone(), *id)) {
+                    (fact.valid_to, fact.ended_at) = (Some(*valid_to), Some(*ended_at));
+                }
+            }
+            Delta::NoteKept(note) => drop(self.notes.insert((tenant.clone(), note.id.clone()), note.clone())),
+            Delta::NoteForgotten { id, .. } => drop(self.notes.remove(&(tenant.clone(), id.clone()))),
+            Delta::Sent(message) => match &message.channel {
+                Channel::Mailbox(agent) => {
+                    let kept = Kept { message: message.clone(), deliveries: 0, taken: None, dead: None };
+                    self.mail.insert((tenant.clone(), agent.clone(), position), kept);
+                }
+                Channel::Topic(topic) => {
+                    self.topics.insert((tenant.clone(), topic.clone(), position), message.event.clone());
+                }
+            },
+            Delta::Taken { agent, messages, by } => {
+                for kept in self.of(tenant, agent).filter(|kept| messages.contains(&kept.message.id)) {
+                    kept.taken = Some(by.clone());
+                    kept.deliveries += 1;
+                }
+            }
+            Delta::Processed { agent, message } => {
+                self.mail.retain(|(t, a, _), kept| !(t == tenant && a == agent && kept.message.id == *message));
+            }
+            Delta::Buried { agent, message, reason, at } => {
+                for kept in self.of(tenant, agent).filter(|kept| kept.message.id == *message) {
+                    kept.taken = None;
+                    kept.dead = Some((reason.clone(), *at));
+                }
+            }
+            Delta::Revived { agent, message } => {
+                let found = self.mail.iter().find(|((t, a, _), kept)| t == tenant && a == agent && kept.message.id == *message);
+                if let Some(place) = found.map(|(place, _)| place.clone())
+                    && let Some(kept) = self.mail.remove(&place)
+                {
+                    let kept = Kept { deliveries: 0, taken: None, dead: None, ..kept };
+                    self.mail.insert((tenant.clone(), agent.clone(), position), kept);
+                }
+            }
+            Delta::Released { by, at } => {
+                for ((t, _, _), kept) in &mut self.mail {
+                    if t == tenant && kept.taken.as_ref() == Some(by) {
+                        kept.taken = None;
+                        if kept.deliveries >= MAX_DELIVERIES {
+                            kept.dead = Some((format!("handed out {} times and never processed", kept.deliveries), *at));
+                        }
+                    }
+                }
+            }
+            Delta::Run(_) => {}
+        }
+    }
+
+    fn of<'a>(&'a mut self, tenant: &'a TenantId, agent: &'a AgentName) -> impl Iterator<Item = &'a mut Kept> {
+        self.mail.iter_mut().filter(move |((t, a, _), _)| t == tenant && a == agent).map(|(_, kept)| kept)
+    }
+
+    /// What is seen of the facts next to an entity.
+    fn next_to(&self, tenant: &TenantId, walk: &Walk, entity: &Entity) -> Vec<Fact> {
+        let wanted = |fact: &&Fact| {
+            let along = match walk.direction {
+                Direction::Out => fact.subject == *entity,
+                Direction::In => fact.object == *entity,
+                Direction::Both => fact.subject == *entity || fact.object == *entity,
+            };
+            along && fact.seen(walk.as_of) && walk.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+        };
+        self.facts_of(tenant).filter(wanted).cloned().collect()
+    }
+
+    fn facts_of(&self, tenant: &TenantId) -> impl Iterator<Item = &Fact> {
+        let from = (tenant.clone(), Revision(0));
+        self.facts.range(from..).take_while(move |((t, _), _)| t == tenant).map(|(_, fact)| fact)
+    }
+
+    /// See [`ReadGraph::facts`].
+    pub fn facts(&self, tenant: &TenantId, filter: &FactFilter) -> FactPage {
+        let limit = filter.limit.max(1) as usize;
+        let wanted = |fact: &&Fact| {
+            let of = filter.entity.as_ref().is_none_or(|entity| match filter.direction {
+                Direction::Out => fact.subject == *entity,
+                Direction::In => fact.object == *entity,
+                Direction::Both => fact.subject == *entity || fact.object == *entity,
+            });
+            of && (filter.history || fact.seen(filter.as_of))
+                && filter.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+                && filter.after.is_none_or(|after| fact.id > after)
+        };
+        let mut facts: Vec<Fact> = self.facts_of(tenant).filter(wanted).take(limit + 1).cloned().collect();
+        let more = facts.len() > limit;
+        facts.truncate(limit);
+        let next = facts.last().filter(|_| more).map(|last| last.id);
+        FactPage { facts, next, degraded: false }
+    }
+
+    /// See [`ReadGraph::path`].
+    pub fn path(&self, tenant: &TenantId, walk: &Walk, to: &Entity) -> Option<Vec<Fact>> {
+        let mut came: BTreeMap<Entity, Option<(Entity, Fact)>> = BTreeMap::from([(walk.from.clone(), None)]);
+        let mut front = vec![walk.from.clone()];
+        for _ in 0..walk.depth {
+            if came.contains_key(to) {
+                break;
+            }
+            let mut next = Vec::new();
+            for entity in front {
+                for fact in self.next_to(tenant, walk, &entity) {
+                    let other = if fact.subject == entity { fact.object.clone() } else { fact.subject.clone() };
+                    if !came.contains_key(&other) {
+                        came.insert(other.clone(), Some((entity.clone(), fact)));
+                        next.push(other);
+                    }
+                }
+            }
+            front = next;
+        }
+        let mut way = VecDeque::new();
+        let mut at = to.clone();
+        while let Some((before, fact)) = came.get(&at)?.clone() {
+            way.push_front(fact);
+            at = before;
+        }
+        Some(way.into())
+    }
+
+    /// See [`ReadGraph::reach`].
+    pub fn reach(&self, tenant: &TenantId, walk: &Walk) -> Reached {
+        let mut seen = BTreeSet::from([walk.from.clone()]);
+        let mut known = BTreeSet::new();
+        let mut reached = Reached::default();
+        let mut front = vec![walk.from.clone()];
+        for _ in 0..walk.depth {
+            let mut ring: BTreeMap<Revision, Fact> = BTreeMap::new();
+            for entity in &front {
+                ring.extend(self.next_to(tenant, walk, entity).into_iter().map(|fact| (fact.id, fact)));
+            }
+            front.clear();
+            for fact in ring.into_values().filter(|fact| known.insert(fact.id)) {
+                if reached.facts.len() >= MAX_VISITED as usize {
+                    reached.cut = true;
+                    return reached;
+                }
+                front.extend([&fact.subject, &fact.object].into_iter().filter(|e| seen.insert((*e).clone())).cloned());
+                reached.facts.push(fact);
+            }
+        }
+        reached
+    }
+}
+
+#[async_trait]
+impl ReadGraph for MemoryRecord {
+    async fn facts(&self, tenant: &TenantId, filter: &FactFilter) -> Result<FactPage, StoreError> {
+        Ok(self.context(|context| context.facts(tenant, filter)))
+    }
+
+    async fn path(&self, tenant: &TenantId, walk: &Walk, to: &Entity) -> Result<Option<Vec<Fact>>, StoreError> {
+        Ok(self.context(|context| context.path(tenant, walk, to)))
+    }
+
+    async fn reach(&self, tenant: &TenantId, walk: &Walk) -> Result<Reached, StoreError> {
+        Ok(self.context(|context| context.reach(tenant, walk)))
+    }
+}
+
+#[async_trait]
+impl ReadFacts for MemoryRecord {
+    async fn holding(
+        &self,
+        tenant: &TenantId,
+        subject: &Entity,
+        relation: &Relation,
+        object: &Entity,
+    ) -> Result<Option<Fact>, StoreError> {
+        Ok(self.context(|context| {
+            let same = |fact: &&Fact| {
+                fact.subject == *subject && fact.relation == *relation && fact.object == *object && fact.valid_to.is_none()
+            };
+            context.facts_of(tenant).find(same).cloned()
+        }))
+    }
+}
+
+#[async_trait]
+impl ReadMail for MemoryRecord {
+    async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        Ok(self.context(|context| {
+            let mut held: BTreeSet<&str> = BTreeSet::new();
+            let mut ready = Vec::new();
+            for ((t, a, _), kept) in &context.mail {
+                if t != tenant || a != agent || kept.dead.is_some() {
+                    continue;
+                }
+                let sender = kept.message.event.source.as_str();
+                if kept.taken.is_some() {
+                    held.insert(sender);
+                } else if !held.contains(sender) && ready.len() < limit as usize {
+                    ready.push(Delivery {
+                        id: kept.message.id,
+                        deliveries: kept.deliveries + 1,
+                        event: kept.message.event.clone(),
+                    });
+                }
+            }
+            ready
+        }))
+    }
+
+    async fn is_taken(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        message: Revision,
+        by: &Taker,
+    ) -> Result<bool, StoreError> {
+        Ok(self.context(|context| {
+            context.mail.iter().any(|((t, a, _), kept)| {
+                t == tenant && a == agent && kept.message.id == message && kept.taken.as_ref() == Some(by)
+            })
+        }))
+    }
+
+    async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError> {
+        Ok(self.context(|c| c.mail.iter().any(|((t, _, _), kept)| t == tenant && kept.taken.as_ref() == Some(by))))
+    }
+
+    async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
+        Ok(self.context(|context| {
+            let waiting = context.mail.iter().filter(|((t, a, _), kept)| t == tenant && a == agent && kept.dead.is_none());
+            u32::try_from(waiting.take(most as usize).count()).unwrap_or(most)
+        }))
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        agent: Option<&AgentName>,
+        after: Option<Revision>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.context(|context| {
+            let mut dead: Vec<DeadLetter> = context
+                .mail
+                .iter()
+                .filter(|((t, a, _), _)| t == tenant && agent.is_none_or(|agent| a == agent))
+                .filter_map(|(_, kept)| letter(kept))
+                .filter(|letter| after.is_none_or(|after| letter.message.id > after))
+                .collect();
+            dead.sort_by_key(|letter| letter.message.id);
+            dead.truncate(limit as usize);
+            dead
+        }))
+    }
+
+    async fn dead_letter(&self, tenant: &TenantId, id: Revision) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self.context(|context| {
+            let mut of_tenant = context.mail.iter().filter(|((t, _, _), _)| t == tenant);
+            of_tenant.find(|(_, kept)| kept.message.id == id).and_then(|(_, kept)| letter(kept))
+        }))
+    }
+}
+
+fn letter(kept: &Kept) -> Option<DeadLetter> {
+    let (reason, at) = kept.dead.clone()?;
+    Some(DeadLetter { message: kept.message.clone(), deliveries: kept.deliveries, reason, at })
+}
+
+#[async_trait]
+impl crate::Bus for MemoryRecord {
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        topic: &message::Topic,
+        after: Position,
+        limit: u32,
+    ) -> Result<Events, StoreError> {
+        Ok(self.context(|context| {
+            let from = (tenant.clone(), topic.clone(), after.next());
+            let found = context.topics.range(from..).take_while(|((t, name, _), _)| t == tenant && name == topic);
+            let found = found.take(limit as usize).map(|((_, _, at), event)| Published { position: *at, event: event.clone() });
+            let events: Vec<Published> = found.collect();
+            let next = events.last().map_or(after, |last| last.position);
+            Events { events, next }
+        }))
+    }
+
+    async fn news(&self, tenant: &TenantId, of: &Channel, since: Position, patience: std::time::Duration) {
+        let mut news = self.follow();
+        let is_news = |logged: &Logged| logged.tenant == *tenant && log::concerns(&logged.delta, of);
+        if self.context(|context| context.log.iter().any(|logged| logged.position > since && is_news(logged))) {
+            return;
+        }
+        let wait = async { while !matches!(news.recv().await, Ok(group) if group.iter().any(is_news)) {} };
+        let _ = tokio::time::timeout(patience, wait).await;
+    }
+}
+
+#[async_trait]
+impl ReadLog for MemoryRecord {
+    async fn log(
+        &self,
+        tenant: Option<&TenantId>,
+        topics: &[Topic],
+        after: Position,
+        to: Position,
+        limit: u32,
+    ) -> Result<Vec<Logged>, StoreError> {
+        Ok(self.context(|context| {
+            let wanted = |logged: &&Logged| {
+                logged.position > after
+                    && logged.position <= to
+                    && topics.contains(&logged.delta.topic())
+                    && tenant.is_none_or(|tenant| logged.tenant == *tenant)
+            };
+            context.log.iter().filter(wanted).take(limit as usize).cloned().collect()
+        }))
+    }
+
+    async fn memory_changes(
+        &self,
+        tenant: &TenantId,
+        drawer: &Drawer,
+        prefix: &str,
+        after: Position,
+        to: Position,
+        limit: u32,
+    ) -> Result<Feed, StoreError> {
+        Ok(self.context(|context| {
+            let mut feed = Feed { changes: Vec::new(), next: after };
+            for logged in context.log.iter().filter(|logged| logged.position > after && logged.position <= to) {
+                if feed.changes.len() >= limit as usize {
+                    return feed;
+                }
+                feed.next = logged.position;
+                if logged.tenant == *tenant
+                    && let Some(changed) = log::changed(logged, drawer, prefix)
+                {
+                    feed.changes.push(changed);
+                }
+            }
+            feed
+        }))
+    }
+
+    async fn trimmed(&self) -> Result<Position, StoreError> {
+        Ok(Position(0))
+    }
+
+    async fn trim(&self, _: Position, _: u32) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn ends(&self) -> watch::Receiver<Ends> {
+        self.subscribe_ends()
+    }
+
+    fn follow(&self) -> broadcast::Receiver<std::sync::Arc<[Logged]>> {
+        self.subscribe_news()
+    }
+
+    async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError> {
+        Ok(self.context(|context| {
+            let tenants: BTreeSet<TenantId> = context.log.iter().map(|logged| logged.tenant.clone()).collect();
+            tenants.into_iter().collect()
+        }))
+    }
+}

@@ -1,0 +1,340 @@
+//! What every bus does. [`crate::bus_contract`] makes a test of every case.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ltmc_model::delta::Delta;
+use ltmc_model::message::{Channel, Event, Message, Published, Taker};
+use ltmc_model::{Payload, Position, Revision, StepPath, TenantId};
+
+use crate::testing::MemoryRecord;
+use crate::testing::sample::{Owner, at, run_id, tenant};
+use crate::{Bus, Durability, ReadLog, WriteJournal};
+
+/// Longer than any case takes.
+const LONG: Duration = Duration::from_secs(60);
+/// Sooner than this is prompt.
+const PROMPT: Duration = Duration::from_secs(5);
+/// So long is waited for what does not come.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// How the suite gets a bus.
+#[async_trait]
+pub trait BusFixture: Send + Sync {
+    /// A bus, and what tells it.
+    type Told: Told;
+
+    /// One that has been told nothing.
+    async fn fresh(&self) -> Arc<Self::Told>;
+}
+
+/// A bus, and what tells it.
+#[async_trait]
+pub trait Told: Send + Sync + 'static {
+    /// Makes these true, one after another; the place of the last one in the log.
+    async fn apply(&self, tenant: &TenantId, deltas: Vec<Delta>) -> Position;
+
+    /// The bus.
+    fn bus(&self) -> Arc<dyn Bus>;
+}
+
+/// A record that is a bus itself: it is told by appends.
+#[derive(Debug)]
+pub struct Recorded<S> {
+    store: Arc<S>,
+    owners: Mutex<BTreeMap<TenantId, Owner>>,
+}
+
+impl<S> Recorded<S> {
+    /// This record, which has nothing in it.
+    pub fn new(store: Arc<S>) -> Arc<Self> {
+        Arc::new(Self { store, owners: Mutex::default() })
+    }
+}
+
+#[async_trait]
+impl<S: WriteJournal + ReadLog + Bus + 'static> Told for Recorded<S> {
+    async fn apply(&self, tenant: &TenantId, deltas: Vec<Delta>) -> Position {
+        let append = {
+            let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = owners.len() as u64 + 1;
+            owners.entry(tenant.clone()).or_insert_with(|| Owner::new(tenant.as_str(), number)).change(deltas)
+        };
+        self.store.append(append, Durability::Barrier).await.unwrap();
+        self.store.ends().borrow().visible
+    }
+
+    fn bus(&self) -> Arc<dyn Bus> {
+        self.store.clone()
+    }
+}
+
+/// The in-memory record.
+#[derive(Debug, Default)]
+pub struct InMemoryBus;
+
+#[async_trait]
+impl BusFixture for InMemoryBus {
+    type Told = Recorded<MemoryRecord>;
+
+    async fn fresh(&self) -> Arc<Self::Told> {
+        Recorded::new(MemoryRecord::new())
+    }
+}
+
+/// Makes a test of every case: `ltmc_ports::bus_contract!(MyFixture::default());`. The crate needs tokio's macros.
+#[macro_export]
+macro_rules! bus_contract {
+    ($fixture:expr) => {
+        $crate::contract! { @port bus, $fixture;
+            events_come_in_order_and_in_pages
+            events_come_back_as_they_were_sent
+            where_nothing_is_found_one_goes_on_from_there
+            tenants_and_topics_never_meet
+            what_has_come_already_is_news_at_once
+            what_comes_is_news_promptly
+            what_is_let_go_is_news
+            what_comes_to_others_is_no_news
+            many_wait_at_once
+        }
+    };
+}
+
+/// Events come in order and in pages.
+pub async fn events_come_in_order_and_in_pages<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (acme, topic, bus) = (tenant("acme"), "news".parse().unwrap(), told.bus());
+    let sent: Vec<Delta> = (1..=53).map(|id| to_topic("news", id, &format!("{id}"))).collect();
+    let mut end = Position(0);
+    for some in sent.chunks(10) {
+        end = told.apply(&acme, some.to_vec()).await;
+    }
+    let wanted: Vec<Event> = sent.iter().map(event_of).collect();
+    for limit in [1, 7, 52, 53, 54, 1_000] {
+        let (mut found, mut after): (Vec<Published>, _) = (Vec::new(), Position(0));
+        loop {
+            let page = bus.events(&acme, &topic, after, limit).await.unwrap();
+            assert!(page.events.len() <= limit as usize, "{limit} at a time");
+            if page.events.is_empty() {
+                break;
+            }
+            assert_eq!(page.next, page.events.last().unwrap().position);
+            after = page.next;
+            found.extend(page.events);
+        }
+        assert!(found.is_sorted_by(|a, b| a.position < b.position), "{limit} at a time");
+        assert_eq!(found.iter().map(|published| &published.event).collect::<Vec<_>>(), Vec::from_iter(&wanted));
+        assert_eq!(found.last().unwrap().position, end, "a position is the event's place in the log");
+    }
+}
+
+/// Events come back as they were sent.
+pub async fn events_come_back_as_they_were_sent<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (acme, topic, bus) = (tenant("acme"), "news".parse().unwrap(), told.bus());
+    let contents = [
+        Payload {
+            content_type: "application/json".into(),
+            bytes: br#"{ "a":1.0, "a" : 12345678901234567890 }"#[..].into(),
+        },
+        Payload { content_type: "application/octet-stream".into(), bytes: (0..=255).collect::<Vec<u8>>().into() },
+        Payload { content_type: String::new(), bytes: Default::default() },
+        Payload { content_type: "text/plain".into(), bytes: vec![b'x'; 256 << 10].into() },
+    ];
+    let mut events = Vec::new();
+    for (id, data) in (1..).zip(contents) {
+        let Delta::Sent(mut message) = to_topic("news", id, "") else { unreachable!() };
+        message.event.data = data;
+        message.event.subject = (id == 2).then(|| "what \u{1f4ec} it is about".to_owned());
+        events.push(message.event.clone());
+        told.apply(&acme, vec![Delta::Sent(message)]).await;
+    }
+    let page = bus.events(&acme, &topic, Position(0), 100).await.unwrap();
+    assert_eq!(page.events.into_iter().map(|published| published.event).collect::<Vec<_>>(), events);
+}
+
+/// Where nothing is found, one goes on from there.
+pub async fn where_nothing_is_found_one_goes_on_from_there<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (acme, topic, bus) = (tenant("acme"), "news".parse().unwrap(), told.bus());
+    for after in [Position(0), Position(7), Position(u64::from(u32::MAX))] {
+        let page = bus.events(&acme, &topic, after, 10).await.unwrap();
+        assert_eq!((page.events.len(), page.next), (0, after));
+    }
+    let end = told.apply(&acme, vec![to_topic("news", 1, "1")]).await;
+    let page = bus.events(&acme, &topic, end, 10).await.unwrap();
+    assert_eq!((page.events.len(), page.next), (0, end));
+}
+
+/// Tenants and topics never meet.
+pub async fn tenants_and_topics_never_meet<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (tenants, topics, bus) = (["acme", "beta"], ["a", "a/b", "a.b", "ab", "a/00000000000000000001"], told.bus());
+    for of in tenants {
+        for (id, name) in (1..).zip(topics) {
+            told.apply(&tenant(of), vec![to_topic(name, id, &format!("{of} {name}"))]).await;
+        }
+        // A mailbox has the name of a topic.
+        told.apply(&tenant(of), vec![to_mailbox("ab", 9, "for one alone")]).await;
+    }
+    for of in tenants {
+        for name in topics {
+            let page = bus.events(&tenant(of), &name.parse().unwrap(), Position(0), 10).await.unwrap();
+            let found: Vec<_> = page.events.iter().map(|published| published.event.data.clone()).collect();
+            assert_eq!(found, [Payload::text(format!("{of} {name}"))]);
+        }
+    }
+    let nobodys = bus.events(&tenant("gamma"), &"a".parse().unwrap(), Position(0), 10).await.unwrap();
+    assert_eq!(nobodys.events, []);
+}
+
+/// What has come already is news at once.
+pub async fn what_has_come_already_is_news_at_once<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (acme, bus) = (tenant("acme"), told.bus());
+    told.apply(&acme, vec![to_topic("news", 1, "1"), to_mailbox("bob", 2, "2")]).await;
+    let end = told.apply(&acme, vec![to_topic("news", 3, "3"), to_mailbox("bob", 4, "4")]).await;
+    for since in [0, 1, end.0 - 2] {
+        for of in [channel_of_topic("news"), mailbox("bob")] {
+            let begun = Instant::now();
+            bus.news(&acme, &of, Position(since), LONG).await;
+            assert!(begun.elapsed() < PROMPT, "{of:?} since {since}");
+        }
+    }
+}
+
+/// What comes is news promptly.
+pub async fn what_comes_is_news_promptly<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let acme = tenant("acme");
+    let mut since = told.apply(&acme, vec![to_topic("news", 1, "1"), to_mailbox("bob", 2, "2")]).await;
+    for (id, of, delta) in [
+        (3, channel_of_topic("news"), to_topic("news", 3, "3")),
+        (4, mailbox("bob"), to_mailbox("bob", 4, "4")),
+        // Nothing has ever come there.
+        (5, channel_of_topic("more/news"), to_topic("more/news", 5, "5")),
+        (6, mailbox("eve"), to_mailbox("eve", 6, "6")),
+    ] {
+        let waiting = wait(&*told, "acme", &of, since);
+        tokio::time::sleep(SHORT).await;
+        assert!(!waiting.is_finished(), "nothing has come: {id}");
+        since = told.apply(&acme, vec![delta]).await;
+        tokio::time::timeout(PROMPT, waiting).await.expect("it is waited for").unwrap();
+    }
+}
+
+/// What is let go is news: another may have it, or what came after it.
+pub async fn what_is_let_go_is_news<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let acme = tenant("acme");
+    let (agent, by) = ("bob".parse().unwrap(), taker());
+    let sent = (1..=4).map(|id| to_mailbox("bob", id, "x")).collect();
+    told.apply(&acme, sent).await;
+    let messages = (1..=3).map(Revision).collect();
+    let mut since = told.apply(&acme, vec![Delta::Taken { agent, messages, by: by.clone() }]).await;
+    let agent = || "bob".parse().unwrap();
+    for delta in [
+        Delta::Processed { agent: agent(), message: Revision(1) },
+        Delta::Buried { agent: agent(), message: Revision(2), reason: "wrong".into(), at: at(1) },
+        Delta::Revived { agent: agent(), message: Revision(2) },
+        Delta::Released { by: by.clone(), at: at(2) },
+    ] {
+        let waiting = wait(&*told, "acme", &mailbox("bob"), since);
+        tokio::time::sleep(SHORT).await;
+        since = told.apply(&acme, vec![delta.clone()]).await;
+        tokio::time::timeout(PROMPT, waiting).await.unwrap_or_else(|_| panic!("{delta:?}")).unwrap();
+    }
+}
+
+/// What comes to others is no news: patience ends.
+pub async fn what_comes_to_others_is_no_news<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (acme, bus) = (tenant("acme"), told.bus());
+    let since = told.apply(&acme, vec![to_mailbox("bob", 1, "1"), to_topic("bob", 2, "2")]).await;
+    let waiting = [mailbox("bob"), channel_of_topic("bob")].map(|of| {
+        let (bus, acme) = (bus.clone(), acme.clone());
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            bus.news(&acme, &of, since, 3 * SHORT).await;
+            (of, begun.elapsed())
+        })
+    });
+    tokio::time::sleep(SHORT / 3).await;
+    told.apply(&tenant("beta"), vec![to_mailbox("bob", 1, "1"), to_topic("bob", 2, "2")]).await;
+    told.apply(&acme, vec![to_mailbox("bo", 3, "3"), to_topic("bob/2", 4, "4")]).await;
+    for waiting in waiting {
+        let (of, took) = tokio::time::timeout(PROMPT, waiting).await.expect("patience ends").unwrap();
+        assert!(took >= 3 * SHORT, "{of:?} had no news, after {took:?}");
+    }
+    let begun = Instant::now();
+    bus.news(&acme, &mailbox("nobody"), since, Duration::ZERO).await;
+    assert!(begun.elapsed() < PROMPT);
+}
+
+/// Many wait at once, each for its own, and none keeps another from being told.
+pub async fn many_wait_at_once<F: BusFixture>(fixture: &F) {
+    let told = fixture.fresh().await;
+    let (acme, names) = (tenant("acme"), (0..64).map(|n| format!("agent-{n}")).collect::<Vec<_>>());
+    let since = told.apply(&acme, vec![to_topic("news", 1, "1")]).await;
+    let waiting: Vec<_> = names.iter().map(|name| wait(&*told, "acme", &mailbox(name), since)).collect();
+    tokio::time::sleep(SHORT).await;
+    let (bus, topic) = (told.bus(), "news".parse().unwrap());
+    let page = tokio::time::timeout(PROMPT, bus.events(&acme, &topic, Position(0), 10)).await;
+    assert_eq!(page.expect("who waits blocks nobody").unwrap().events.len(), 1);
+    told.apply(&acme, names.iter().zip(2..).map(|(name, id)| to_mailbox(name, id, "x")).collect()).await;
+    let begun = Instant::now();
+    for waiting in waiting {
+        tokio::time::timeout(PROMPT, waiting).await.expect("each has news").unwrap();
+    }
+    assert!(begun.elapsed() < PROMPT);
+}
+
+fn wait(told: &impl Told, of: &str, channel: &Channel, since: Position) -> tokio::task::JoinHandle<()> {
+    let (bus, of, channel) = (told.bus(), tenant(of), channel.clone());
+    tokio::spawn(async move { bus.news(&of, &channel, since, LONG).await })
+}
+
+fn mailbox(of: &str) -> Channel {
+    Channel::Mailbox(of.parse().unwrap())
+}
+
+fn channel_of_topic(name: &str) -> Channel {
+    Channel::Topic(name.parse().unwrap())
+}
+
+fn taker() -> Taker {
+    Taker { run: run_id(1), step: StepPath::root(), attempt: 1 }
+}
+
+fn to_mailbox(of: &str, id: u64, text: &str) -> Delta {
+    sent(mailbox(of), id, text)
+}
+
+fn to_topic(name: &str, id: u64, text: &str) -> Delta {
+    sent(channel_of_topic(name), id, text)
+}
+
+fn sent(channel: Channel, id: u64, text: &str) -> Delta {
+    let event = Event {
+        id: format!("e{id}"),
+        source: "/agents/alice".into(),
+        kind: "sample.sent".into(),
+        subject: None,
+        time: at(id),
+        data: Payload::text(text),
+    };
+    Delta::Sent(Message { id: Revision(id), channel, event })
+}
+
+fn event_of(delta: &Delta) -> Event {
+    let Delta::Sent(message) = delta else { panic!("{delta:?} sends nothing") };
+    message.event.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::InMemoryBus;
+    crate::bus_contract!(InMemoryBus);
+}

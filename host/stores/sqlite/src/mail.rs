@@ -1,0 +1,157 @@
+//! Mailboxes, dead letters and topics, read.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ltmc_model::delta::Logged;
+use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Taker, Topic};
+use ltmc_model::{AgentName, Position, Revision, TenantId};
+use ltmc_ports::log::concerns;
+use ltmc_ports::{Bus, ReadLog as _, ReadMail, StoreError};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::Record;
+use crate::batch::int;
+use crate::deltas::taker;
+use crate::error::store;
+use crate::journal::{number, parsed, stamp, wrong};
+
+/// Bytes of events that are read at once.
+const PAGE_BYTES: usize = 4 << 20;
+
+#[async_trait]
+impl ReadMail for Record {
+    async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        const OP: &str = "mail.ready";
+        // Of a sender whose earlier message is in somebody's hands none is handed out.
+        let sql = "select id, deliveries, event from mail as one where tenant = ?1 and agent = ?2 and taker is null \
+                   and dead_at is null and sender not in (select other.sender from mail as other where other.tenant = ?1 \
+                   and other.taker is not null and other.agent = ?2) order by position limit ?3";
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        let (mut ready, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+        for row in rows {
+            let kept: Vec<u8> = row.try_get(2).map_err(|e| store(OP, e))?;
+            bytes += kept.len();
+            if bytes > PAGE_BYTES && !ready.is_empty() {
+                break;
+            }
+            let read = || {
+                let deliveries = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX).saturating_add(1);
+                Ok(Delivery { id: Revision(number(row.try_get(0)?)), deliveries, event: event(kept)? })
+            };
+            ready.push(read().map_err(|e| store(OP, e))?);
+        }
+        Ok(ready)
+    }
+
+    async fn is_taken(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        message: Revision,
+        by: &Taker,
+    ) -> Result<bool, StoreError> {
+        let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and taker = ?";
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(int(message.0)).bind(agent.as_str()).bind(taker(by));
+        let row = query.fetch_optional(&self.readers).await.map_err(|e| store("mail.is_taken", e))?;
+        Ok(row.is_some())
+    }
+
+    async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError> {
+        let query = sqlx::query("select 1 from mail where tenant = ? and taker = ? limit 1");
+        let row = query.bind(tenant.as_str()).bind(taker(by)).fetch_optional(&self.readers).await;
+        Ok(row.map_err(|e| store("mail.has_taken", e))?.is_some())
+    }
+
+    async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
+        let sql = "select count(*) from (select 1 from mail where tenant = ? and agent = ? and dead_at is null limit ?)";
+        let query = sqlx::query_scalar(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(most));
+        let count: i64 = query.fetch_one(&self.readers).await.map_err(|e| store("mail.waiting", e))?;
+        Ok(u32::try_from(count).unwrap_or(most))
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        agent: Option<&AgentName>,
+        after: Option<Revision>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        const OP: &str = "mail.dead_letters";
+        let sql = "select id, agent, event, deliveries, dead_reason, dead_at from mail where tenant = ? and dead_at is not null \
+                   and (? is null or agent = ?) and id > ? order by id limit ?";
+        let agent = agent.map(AgentName::as_str);
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(agent).bind(agent);
+        let query = query.bind(after.map_or(-1, |after| int(after.0))).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        rows.iter().map(letter).collect::<Result<_, _>>().map_err(|e| store(OP, e))
+    }
+
+    async fn dead_letter(&self, tenant: &TenantId, id: Revision) -> Result<Option<DeadLetter>, StoreError> {
+        const OP: &str = "mail.dead_letter";
+        let sql = "select id, agent, event, deliveries, dead_reason, dead_at from mail where tenant = ? and id = ? \
+                   and dead_at is not null";
+        let row = sqlx::query(sql).bind(tenant.as_str()).bind(int(id.0)).fetch_optional(&self.readers).await;
+        let row = row.map_err(|e| store(OP, e))?;
+        row.as_ref().map(letter).transpose().map_err(|e| store(OP, e))
+    }
+}
+
+#[async_trait]
+impl Bus for Record {
+    async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError> {
+        const OP: &str = "bus.events";
+        let sql = "select position, event from events where tenant = ? and topic = ? and position > ? order by position limit ?";
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(topic.as_str()).bind(int(after.0)).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        let (mut events, mut bytes): (Vec<Published>, usize) = (Vec::with_capacity(rows.len()), 0);
+        for row in rows {
+            let kept: Vec<u8> = row.try_get(1).map_err(|e| store(OP, e))?;
+            bytes += kept.len();
+            if bytes > PAGE_BYTES && !events.is_empty() {
+                break;
+            }
+            let read = || Ok(Published { position: Position(number(row.try_get(0)?)), event: event(kept)? });
+            events.push(read().map_err(|e| store(OP, e))?);
+        }
+        let next = events.last().map_or(after, |last| last.position);
+        Ok(Events { events, next })
+    }
+
+    async fn news(&self, tenant: &TenantId, of: &Channel, since: Position, patience: Duration) {
+        let mut news = self.follow();
+        if self.tail.ends.borrow().visible > since {
+            // Something came in between; whoever waits looks once more.
+            return;
+        }
+        let is_news = |logged: &Logged| logged.tenant == *tenant && concerns(&logged.delta, of);
+        let wait = async {
+            loop {
+                match news.recv().await {
+                    Ok(group) if group.iter().any(is_news) => return,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, wait).await;
+    }
+}
+
+fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
+    let channel = Channel::Mailbox(parsed(row.try_get(1)?)?);
+    let message = Message { id: Revision(number(row.try_get(0)?)), channel, event: event(row.try_get(2)?)? };
+    Ok(DeadLetter {
+        message,
+        deliveries: u32::try_from(row.try_get::<i64, _>(3)?).unwrap_or(u32::MAX),
+        reason: row.try_get::<Option<String>, _>(4)?.unwrap_or_default(),
+        at: stamp(row.try_get(5)?),
+    })
+}
+
+pub(crate) fn event(kept: Vec<u8>) -> Result<Event, sqlx::Error> {
+    rmp_serde::from_slice(&kept).map_err(|_| wrong("an event"))
+}
