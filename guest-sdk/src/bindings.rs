@@ -35,6 +35,9 @@ pub mod agent_world {
         with: {
             "ltmc:agent/types@0.1.0": crate::bindings::host::ltmc::agent::types,
             "ltmc:agent/memory@0.1.0": crate::bindings::host::ltmc::agent::memory,
+            "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
+            "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
+            "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });
@@ -51,6 +54,9 @@ pub mod validator_world {
         with: {
             "ltmc:agent/types@0.1.0": crate::bindings::host::ltmc::agent::types,
             "ltmc:agent/memory@0.1.0": crate::bindings::host::ltmc::agent::memory,
+            "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
+            "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
+            "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });

@@ -13,6 +13,8 @@ pub enum Error {
     AccessDenied(String),
     /// There is no such thing.
     NotFound,
+    /// A position is older than what is kept: read what is there now, and go on from this one.
+    Resync(u64),
     /// The precondition does not hold; the revision that is there now, none where there is nothing.
     Conflict(Option<u64>),
     /// Which quota, and its bound.
@@ -34,6 +36,7 @@ impl Error {
         match self {
             Self::AccessDenied(_) => "access-denied",
             Self::NotFound => "not-found",
+            Self::Resync(_) => "resync",
             Self::Conflict(_) => "conflict",
             Self::QuotaExceeded(_) => "quota-exceeded",
             Self::Invalid(_) => "invalid",
@@ -52,6 +55,12 @@ impl fmt::Display for Error {
         match self {
             Self::AccessDenied(capability) => write!(f, "the capability `{capability}` is not granted"),
             Self::NotFound => f.write_str("there is no such thing"),
+            Self::Resync(position) => {
+                write!(
+                    f,
+                    "what came after that position is kept no more: read what is there, and go on from {position}"
+                )
+            }
             Self::Conflict(Some(revision)) => write!(f, "the key holds revision {revision} now"),
             Self::Conflict(None) => f.write_str("the key holds nothing now"),
             Self::QuotaExceeded(quota) => write!(f, "a quota is used up: {quota}"),
@@ -83,5 +92,8 @@ mod tests {
         assert_eq!((denied.code.as_str(), denied.retryable), ("access-denied", false));
         assert!(denied.message.contains("`log`"));
         assert!(agent(Error::Conflict(Some(3))).unwrap_err().retryable);
+        let behind = agent(Error::Resync(7)).unwrap_err();
+        assert_eq!((behind.code.as_str(), behind.retryable), ("resync", false));
+        assert!(behind.message.contains("from 7"), "{behind}");
     }
 }

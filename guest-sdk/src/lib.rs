@@ -35,8 +35,8 @@
 //! Invariants: nothing here grants anything, the host decides on each call; every host call that fails does so by a
 //! value, [`Error`]; bindings and `unsafe` are compiled for wasm32 only, [`testing`] for every other target only.
 //!
-//! To add an interface `x` of `wit/`: `x.rs` with the types an author sees, its functions in `guest.rs` (over the
-//! bindings) and in `testing.rs` (in memory), both under the same names.
+//! To add an interface `x` of `wit/`: `x.rs` with the types an author sees, its functions in `guest/x.rs` (over the
+//! bindings) and in `testing/x.rs` (in memory), both under the same names.
 
 // The generated exports name the SDK by this path, inside the SDK and in the author's crate alike.
 #[cfg(target_arch = "wasm32")]
@@ -45,9 +45,12 @@ extern crate self as ltmc;
 mod agent;
 mod error;
 mod failure;
+pub mod graph;
 pub mod log;
 pub mod memory;
+pub mod messages;
 mod payload;
+pub mod recall;
 mod task;
 mod validator;
 
@@ -65,6 +68,9 @@ pub mod testing;
 use guest as host;
 #[cfg(not(target_arch = "wasm32"))]
 use testing as host;
+
+/// The longest that one call of the host waits for something to come.
+const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub use agent::{Agent, Description};
 pub use error::Error;

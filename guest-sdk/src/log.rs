@@ -24,7 +24,7 @@ pub enum Level {
 /// [`Error::AccessDenied`] without the capability `log`.
 pub fn write(level: Level, message: &str, fields: &[(&str, &dyn Display)]) -> Result<(), Error> {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
-    host::log(level, message, fields)
+    host::log::write(level, message, fields)
 }
 
 /// Writes one line at [`Level::Trace`].

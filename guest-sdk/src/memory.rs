@@ -3,11 +3,33 @@
 //!
 //! Every write happens exactly once, also when the host dies in the middle. A key is 1 to 512 bytes of UTF-8 without
 //! control characters, a value at most 1 MiB.
+//!
+//! ```
+//! use ltmc::memory::{self, Append, Increment, Scope};
+//!
+//! let host = ltmc::testing::Host::new().grant("memory:read:session").grant("memory:write:session");
+//! host.within(|| {
+//!     let store = memory::open(Scope::Session)?;
+//!     let mut watch = store.watch("plan/");
+//!     assert_eq!(store.update("count", Increment(1))?.json::<i64>()?, 1);
+//!     store.update("plan/steps", Append("read the diff"))?;
+//!     let change = watch.next().expect("one change below plan/")?;
+//!     assert_eq!(change.json::<Vec<String>>()?, Some(vec!["read the diff".to_owned()]));
+//!     Ok::<_, ltmc::Error>(())
+//! })
+//! # .unwrap();
+//! ```
+
+mod merge;
+mod watch;
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use merge::{Append, Increment, IntoMerge, Merge, MergePatch, Set, Union};
+pub use watch::Watch;
 
 use crate::{Error, host};
 
@@ -42,9 +64,13 @@ impl Entry {
     /// # Errors
     /// [`Error::Invalid`]: why it is not this JSON, and where.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.value)
-            .map_err(|e| Error::Invalid(format!("the value of `{}` is not the JSON expected: {e}", self.key)))
+        parse(&self.key, &self.value)
     }
+}
+
+fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(value)
+        .map_err(|e| Error::Invalid(format!("the value of `{key}` is not the JSON expected: {e}")))
 }
 
 /// What must be so for a write to happen; otherwise it answers [`Error::Conflict`].
@@ -85,17 +111,53 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// One change of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// Where it stands among the tenant's changes.
+    pub position: u64,
+    /// The key.
+    pub key: String,
+    /// The revision it was given.
+    pub revision: u64,
+    /// What the key was given; none: it was deleted, or had come to its end.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since the Unix epoch; none: stays until deleted.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Change {
+    /// What the key was given, read as JSON; none: it was deleted.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: why it is not this JSON, and where.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        self.value.as_deref().map(|value| parse(&self.key, value)).transpose()
+    }
+}
+
+/// Part of the changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Changes {
+    /// In the order in which they happened; none is missing, none comes twice.
+    pub changes: Vec<Change>,
+    /// The position to go on after, also where nothing was found.
+    pub next: u64,
+}
+
 /// Opens a scope.
 ///
 /// # Errors
 /// [`Error::AccessDenied`] without one of the scope's two capabilities.
 pub fn open(scope: Scope) -> Result<Store, Error> {
-    host::Store::open(scope).map(Store)
+    host::memory::Store::open(scope).map(Store)
 }
 
 /// One scope, opened.
 #[derive(Debug)]
-pub struct Store(host::Store);
+pub struct Store(host::memory::Store);
 
 impl Store {
     /// What a key holds.
@@ -169,6 +231,40 @@ impl Store {
         self.0.delete(key, precondition)
     }
 
+    /// Makes the key's new value of the one before, in one step that nobody can come between; answers the new entry. A
+    /// time to live stays as it was.
+    ///
+    /// ```
+    /// # use ltmc::memory::{self, Append, Increment, MergePatch, Scope, Set, Union};
+    /// # use ltmc::serde_json::json;
+    /// # let host = ltmc::testing::Host::new().grant("memory:write:agent");
+    /// # host.within(|| {
+    /// let store = memory::open(Scope::Agent)?;
+    /// store.update("state", Set("running"))?;
+    /// store.update("count", Increment(-1))?;
+    /// store.update("files", Append("src/lib.rs"))?;
+    /// store.update("tags", Union(["rust", "wasm"]))?;
+    /// let plan = store.update("plan", MergePatch(json!({"owner": "ada", "draft": null})))?;
+    /// assert_eq!(plan.value, br#"{"owner":"ada"}"#);
+    /// # Ok::<_, ltmc::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`] without `memory:write:SCOPE`; [`Error::Invalid`] where the value that is there, or the
+    /// operand, does not fit the rule, and for a key or a new value out of bounds.
+    pub fn update(&self, key: &str, rule: impl IntoMerge) -> Result<Entry, Error> {
+        self.0.update(key, &rule.into_merge()?, None)
+    }
+
+    /// The same, and the new value lives for `ttl` from now on.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update), and [`Error::Invalid`] for a time that is none.
+    pub fn update_with(&self, key: &str, rule: impl IntoMerge, ttl: Duration) -> Result<Entry, Error> {
+        self.0.update(key, &rule.into_merge()?, Some(ttl))
+    }
+
     /// Every entry whose key begins with `prefix`, in the byte order of the keys, fetched a page at a time.
     pub fn list(&self, prefix: &str) -> List<'_> {
         List { store: self, prefix: prefix.to_owned(), page: Vec::new().into_iter(), next: Some(None) }
@@ -181,6 +277,28 @@ impl Store {
     /// that is none.
     pub fn page(&self, prefix: &str, cursor: Option<&str>, limit: u32) -> Result<Page, Error> {
         self.0.list(prefix, cursor, limit)
+    }
+
+    /// Every change from now on of keys that begin with `prefix`, as it happens. So that nothing falls between, begin to
+    /// watch first, and read what is there then.
+    pub fn watch(&self, prefix: &str) -> Watch<'_> {
+        Watch::from_now(self, prefix)
+    }
+
+    /// Every change after `position` of keys that begin with `prefix`: the rest of what [`Watch::position`] had come to,
+    /// in this call or an earlier one. A position that is older than what is kept is answered by [`Error::Resync`].
+    pub fn watch_from(&self, prefix: &str, position: u64) -> Watch<'_> {
+        Watch::after(self, prefix, position)
+    }
+
+    /// Changes of keys that begin with `prefix`, after the position `after` (none: from now on), at most `limit` (1 to
+    /// 1,000). Where there is none it waits up to `wait` (at most 30 s) for one.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`] without `memory:read:SCOPE`; [`Error::Resync`] where `after` is older than what is kept;
+    /// [`Error::Invalid`] for a limit or a wait out of bounds.
+    pub fn changes(&self, prefix: &str, after: Option<u64>, limit: u32, wait: Duration) -> Result<Changes, Error> {
+        self.0.changes(prefix, after, limit, wait)
     }
 }
 

@@ -141,26 +141,40 @@ fn a_misspelt_grant_is_no_grant() {
     let _ = Host::new().grant("memory:session:read");
 }
 
-/// Runs what it is given inside a call, so that the memory is the host's.
-fn inside(host: &Host, run: fn()) {
-    thread_local!(static RUN: std::cell::Cell<Option<fn()>> = const { std::cell::Cell::new(None) });
-    #[derive(Default)]
-    struct Inside;
-    impl Agent for Inside {
-        type Input = ();
-        type Output = ();
-        fn execute(&self, (): (), _task: &Task) -> Result<(), Failure> {
-            RUN.take().unwrap()();
-            Ok(())
-        }
+#[test]
+fn what_can_be_granted_is_what_the_host_knows() {
+    for capability in [
+        "graph:read",
+        "graph:write",
+        "recall:read",
+        "recall:write",
+        "message:receive",
+        "message:send:read-diff",
+        "message:send:*",
+        "message:publish:reviews/done.v1",
+        "message:subscribe:*",
+    ] {
+        let _ = Host::new().grant(capability);
     }
-    RUN.set(Some(run));
-    host.call::<Inside>(()).unwrap();
+    for misspelt in [
+        "graph",
+        "graph:*",
+        "recall:search",
+        "message:send",
+        "message:send:Read-Diff",
+        "message:receive:read-diff",
+        "message:publish:",
+        "message:publish:Reviews",
+        "messages:receive",
+    ] {
+        let granted = std::panic::catch_unwind(|| Host::new().grant(misspelt));
+        assert!(granted.is_err(), "{misspelt}");
+    }
 }
 
 #[test]
 fn preconditions_hold_or_conflict() {
-    inside(&host(), || {
+    host().within(|| {
         let store = memory::open(Scope::Session).unwrap();
         let absent = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
         let first = store.put_with("k", "1", absent).unwrap();
@@ -178,7 +192,7 @@ fn preconditions_hold_or_conflict() {
 
 #[test]
 fn keys_and_values_are_bounded() {
-    inside(&host(), || {
+    host().within(|| {
         let store = memory::open(Scope::Session).unwrap();
         for key in ["", "a\nb", &"k".repeat(513)] {
             assert!(matches!(store.get(key), Err(Error::Invalid(_))), "{key}");
@@ -192,7 +206,7 @@ fn keys_and_values_are_bounded() {
 
 #[test]
 fn a_list_spans_pages_in_order() {
-    inside(&host(), || {
+    host().within(|| {
         let store = memory::open(Scope::Session).unwrap();
         for i in (0..250).rev() {
             store.put(&format!("k/{i:03}"), "").unwrap();
@@ -210,7 +224,7 @@ fn a_list_spans_pages_in_order() {
 #[test]
 fn what_expires_is_gone() {
     let host = host();
-    inside(&host, || {
+    host.within(|| {
         let store = memory::open(Scope::Session).unwrap();
         let ttl = Some(Duration::from_secs(5));
         store.put_with("k", "1", PutOptions { ttl, ..PutOptions::default() }).unwrap();

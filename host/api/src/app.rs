@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
-use ltmc_coordination::{Access, Agents};
+use ltmc_coordination::{Access, Agents, Clients};
 use ltmc_orchestration::{Runs, Workflows};
 use ltmc_ports::Clock;
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub struct App {
     pub runs: Arc<Runs>,
     /// Workflow documents.
     pub workflows: Arc<Workflows>,
+    /// Shared context.
+    pub clients: Arc<Clients>,
     /// Whether the host is ready.
     pub health: Arc<dyn Health>,
     /// The metrics as Prometheus reads them.

@@ -36,6 +36,7 @@ pub(crate) const CODES: &[Code] = &[
     code("bad-request", StatusCode::BAD_REQUEST, "The request is not well formed"),
     code("bad-body", StatusCode::BAD_REQUEST, "The body ended before it was whole"),
     code("bad-json", StatusCode::BAD_REQUEST, "The body is not the JSON this route takes"),
+    code("invalid", StatusCode::BAD_REQUEST, "What is asked of shared context is not within its rules"),
     code("bad-multipart", StatusCode::BAD_REQUEST, "The form does not parse"),
     code("slow-body", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
     code("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -52,6 +53,9 @@ pub(crate) const CODES: &[Code] = &[
     code("bad-workflow", StatusCode::BAD_REQUEST, "The workflow's document is wrong"),
     // what stands in the way
     code("conflict", StatusCode::CONFLICT, "It is there already, or not as the request supposes"),
+    code("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not at the revision the request names"),
+    code("resync", StatusCode::GONE, "What comes after this place is not kept any more"),
+    code("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "A bound of the tenant's shared context is reached"),
     code("idempotency-key-reused", StatusCode::CONFLICT, "The idempotency key was used for another request"),
     code("busy", StatusCode::TOO_MANY_REQUESTS, "Too much at once"),
     code("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The host cannot do this at the moment"),

@@ -81,6 +81,7 @@ fn frame() -> OpenApi {
             tag("agents", "Components, what they may do, and calls to them"),
             tag("workflows", "Documents of agents in patterns"),
             tag("runs", "What runs and ran, entry by entry"),
+            tag("context", "What agents share: memory, graph, recall, messages"),
             tag("tenants", "Tenants, their keys and ceilings"),
             tag("host", "The host itself"),
         ]))
@@ -88,7 +89,7 @@ fn frame() -> OpenApi {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().filter_map(Option::as_mut)
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().filter_map(Option::as_mut)
 }
 
 /// Adds what every operation of its kind needs and can end in, and the problems it names itself.

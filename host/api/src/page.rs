@@ -74,7 +74,7 @@ impl<T> Page<T> {
     }
 }
 
-fn seal(list: &str, key: &str) -> String {
+pub(crate) fn seal(list: &str, key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
 }
 

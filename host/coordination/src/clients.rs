@@ -11,7 +11,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Call, Refusal, Reply};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::{DeadLetter, MAX_MAILBOX};
+use ltmc_model::message::{DeadLetter, Events, MAX_MAILBOX, Topic};
 use ltmc_model::{AgentName, Position, Revision, SessionId, TenantId};
 use ltmc_policy::Action;
 use ltmc_ports::{Clock, ReadMail, WriteJournal};
@@ -109,6 +109,40 @@ impl Clients {
     ) -> Result<Result<Watcher, Position>, Error> {
         self.ports.authority.authorize(caller, Action::ReadContext).await?;
         Ok(self.ports.feeds.watch(&caller.tenant, drawer, prefix, after).await?)
+    }
+
+    /// Events of a topic after `after` (none: from the oldest kept), at most `limit`; waits up to `wait` for the first. What is
+    /// answered is on disk.
+    ///
+    /// # Errors
+    /// Where the caller may not, or the record fails.
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        topic: &Topic,
+        after: Option<Position>,
+        limit: u32,
+        wait: Duration,
+    ) -> Result<Result<Events, Refusal>, Error> {
+        let after = match after {
+            Some(after) => after,
+            None => self.ports.feeds.trimmed().await?,
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let call = Call::MessageRead { topic: topic.clone(), after: Some(after), limit, wait_ms };
+        match self.call(caller, &Owner::default(), call).await? {
+            Ok(Reply::Events(found)) => {
+                self.ports.feeds.on_disk(found.next).await;
+                Ok(Ok(found))
+            }
+            Ok(other) => Err(Error::Internal { message: format!("a read of a topic was answered with {other:?}") }),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Where the log ends now: what comes after is new.
+    pub fn now(&self) -> Position {
+        self.ports.feeds.durable()
     }
 
     /// The feeds that watchers go on with.

@@ -131,6 +131,21 @@ impl Feeds {
         Ok(Ok(Feed { changes, next }))
     }
 
+    /// What was thrown away of the log.
+    pub(crate) async fn trimmed(&self) -> Result<Position, StoreError> {
+        self.log.trimmed().await
+    }
+
+    /// How much of the log is on disk.
+    pub(crate) fn durable(&self) -> Position {
+        self.log.ends().borrow().durable
+    }
+
+    /// Waits until everything up to `position` is on disk, which is soon.
+    pub(crate) async fn on_disk(&self, position: Position) {
+        let _ = self.log.ends().wait_for(|ends| ends.durable >= position).await;
+    }
+
     fn subscribe(&self, tenant: &TenantId, drawer: &Drawer) -> broadcast::Receiver<Arc<Logged>> {
         let place = (tenant.clone(), drawer.clone());
         self.drawers.entry(place).or_insert_with(|| broadcast::Sender::new(BEHIND)).subscribe()

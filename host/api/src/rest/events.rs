@@ -32,9 +32,9 @@ use crate::problem::{Problem, Result};
 use crate::serve::Closing;
 
 /// How often a quiet stream says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After which a stream ends.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Entries read at once.
 const PAGE: u32 = 256;
 
@@ -166,7 +166,7 @@ pub(crate) struct Watchers {
 
 /// One of them; free again when it is dropped.
 #[derive(Debug)]
-struct Seat {
+pub(super) struct Seat {
     watchers: Arc<Watchers>,
     tenant: TenantId,
 }
@@ -177,7 +177,7 @@ impl Watchers {
     }
 
     /// A seat, if there is one left: in all, and for this tenant, which gets at most half.
-    fn sit(self: &Arc<Self>, tenant: &TenantId) -> Result<Seat> {
+    pub(super) fn sit(self: &Arc<Self>, tenant: &TenantId) -> Result<Seat> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(tenant).copied().unwrap_or_default();
         if taken.values().sum::<usize>() >= self.most || own >= self.most.div_ceil(2) {

@@ -3,12 +3,18 @@
 mod agents;
 mod call;
 mod ceilings;
+mod context;
 mod events;
 mod grants;
+mod graph;
 mod keys;
+mod memory;
+mod messages;
 mod operations;
+mod recall;
 mod runs;
 mod tenants;
+mod watch;
 mod workflows;
 
 pub(crate) use events::Watchers;
@@ -27,6 +33,11 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         workflows::routes(),
         runs::routes(),
         events::routes(),
+        memory::routes(),
+        watch::routes(),
+        graph::routes(),
+        recall::routes(),
+        messages::routes(),
         tenants::routes(),
         keys::routes(),
         ceilings::routes(),

@@ -1,0 +1,36 @@
+//! What the routes of shared context have in common: how a refusal is answered.
+
+use std::time::Duration;
+
+use ltmc_model::effect::{Refusal, Reply};
+
+use crate::problem::Problem;
+
+/// A refusal, as a client is told of it.
+pub(super) fn refused(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Denied(capability) => Problem::new("denied", format!("This takes the capability `{capability}`.")),
+        Refusal::Conflict(current) => {
+            let now = current.map_or("nothing is there".to_owned(), |now| format!("it is at revision {now}"));
+            Problem::new("precondition-failed", format!("It is not as the request supposes: {now}."))
+        }
+        Refusal::NotFound => Problem::new("not-found", "There is no such thing."),
+        Refusal::Resync(at) => resync(at.0),
+        Refusal::Quota(which) => Problem::new("quota-exceeded", which).retry_after(Duration::from_secs(1)),
+        Refusal::Invalid(why) => Problem::new("invalid", why),
+        Refusal::Unavailable { message, retry_after_ms } => {
+            Problem::new("unavailable", message).retry_after(Duration::from_millis(retry_after_ms))
+        }
+    }
+}
+
+/// A cursor that is too old.
+pub(super) fn resync(at: u64) -> Problem {
+    let detail = format!("What came after this place is not kept any more: read what is there now, and go on after {at}.");
+    Problem::new("resync", detail).field("after")
+}
+
+/// Another call's reply: a fault of the host's own.
+pub(super) fn unexpected(reply: &Reply) -> Problem {
+    Problem::internal(format!("a use case answered with {reply:?}"))
+}
