@@ -19,6 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    crate::setup::packages(crate::setup::HOST)?;
     let mut steps = Steps::new(4);
     let guests = steps.step("Guests, compiled to WebAssembly", || {
         let dir = crate::root().join("tests/guests");

@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Task {
-    /// Build everything, start a host, review a real diff with the sample agents, show the report
+    /// Build everything, start a host, and have the sample agents do a job: review a diff, or answer a question
     Demo(demo::Args),
     /// Format check, lints, and every test
     Test(test::Args),

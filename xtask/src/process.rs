@@ -50,17 +50,23 @@ pub(crate) struct Host {
     pub(crate) url: String,
     pub(crate) data: PathBuf,
     binary: PathBuf,
+    /// What it was told, in a file.
+    config: Option<PathBuf>,
     keep: bool,
 }
 
 impl Host {
-    /// Starts one on a free port; its log goes to `<data>.log`.
-    pub(crate) fn start(binary: &Path, data: &Path, keep: bool) -> anyhow::Result<Self> {
+    /// Starts one on a free port; its log goes to `<data>.log`, and what it is told besides, as TOML, to `<data>.toml`.
+    pub(crate) fn start(binary: &Path, data: &Path, config: Option<&str>, keep: bool) -> anyhow::Result<Self> {
         let log_path = data.with_extension("log");
         std::fs::create_dir_all(data)?;
         let log = std::fs::File::create(&log_path)?;
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).stdout(Stdio::null()).stderr(log);
+        let config = config.map(|text| write(&data.with_extension("toml"), text)).transpose()?;
+        if let Some(path) = &config {
+            command.arg("--config").arg(path);
+        }
         if keep {
             // a group of its own: Ctrl-C in this terminal is not meant for it
             std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -74,6 +80,7 @@ impl Host {
             url: String::new(),
             data: data.to_owned(),
             binary: binary.to_owned(),
+            config,
             keep: false,
         };
         let begun = Instant::now();
@@ -99,6 +106,9 @@ impl Host {
     pub(crate) fn ltmc(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--data").arg(&self.data);
+        if let Some(path) = &self.config {
+            command.arg("--config").arg(path);
+        }
         command
     }
 
@@ -125,4 +135,13 @@ impl Drop for Host {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+/// Writes a file that nobody else reads: there may be a password in it.
+fn write(path: &Path, text: &str) -> anyhow::Result<PathBuf> {
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o600);
+    let mut file = options.open(path).with_context(|| format!("writing {}", path.display()))?;
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    Ok(path.to_owned())
 }

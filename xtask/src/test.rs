@@ -18,6 +18,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    crate::setup::packages(&[crate::setup::HOST, crate::setup::SERVERS].concat())?;
     let whole = args.filter.is_none();
     let lints = whole && !args.no_lints;
     let mut steps = Steps::new(4 + usize::from(whole) + usize::from(lints));

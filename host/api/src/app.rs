@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
-use ltmc_coordination::{Access, Agents, Clients};
+use ltmc_coordination::{Access, Agents, Clients, Repairs};
 use ltmc_orchestration::{Runs, Workflows};
 use ltmc_ports::Clock;
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub struct App {
     pub workflows: Arc<Workflows>,
     /// Shared context.
     pub clients: Arc<Clients>,
+    /// The databases that follow the record.
+    pub repairs: Arc<Repairs>,
     /// Whether the host is ready.
     pub health: Arc<dyn Health>,
     /// The metrics as Prometheus reads them.

@@ -13,13 +13,16 @@ use ltmc_model::effect::{Call, MAX_WAIT_MS, Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Bus, Durability, ReadFacts, ReadLog, ReadMail, ReadMemory, StoreError};
 use ltmc_state::RunLog;
 use ltmc_state::runlog::Lock;
 
+use crate::Authority;
+use crate::feed::Feeds;
 use crate::graph::Graph;
+use crate::locks::Locks;
 use crate::memory::Memory;
-use crate::messages::Messages;
+use crate::messages::{self, Messages};
 use crate::recall::Recall;
 
 /// The shared context of all tenants.
@@ -29,8 +32,8 @@ pub struct Context {
     pub memory: Memory,
     /// Entities and facts.
     pub graph: Graph,
-    /// Texts found by what they mean.
-    pub recall: Recall,
+    /// Texts found by what they mean; none: there is no index here.
+    pub recall: Option<Recall>,
     /// Mailboxes and topics.
     pub messages: Messages,
 }
@@ -129,6 +132,28 @@ impl Whose<'_> {
 }
 
 impl Context {
+    /// All of it answered by one record, without recall.
+    pub fn of_record<R>(record: &Arc<R>, authority: Arc<Authority>) -> Self
+    where
+        R: ReadMemory + ReadLog + ReadFacts + ReadMail + Bus + 'static,
+    {
+        let locks = Arc::new(Locks::default());
+        let ports = messages::Ports {
+            mail: record.clone(),
+            bus: record.clone(),
+            database: None,
+            log: record.clone(),
+            authority: authority.clone(),
+            locks: locks.clone(),
+        };
+        Self {
+            memory: Memory::new(record.clone(), Feeds::new(record.clone()), locks.clone(), authority),
+            graph: Graph::new(record.clone(), None, locks),
+            recall: None,
+            messages: Messages::new(ports),
+        }
+    }
+
     /// What a call comes to at `now`. `revision` draws the next one, as often as is needed.
     pub(crate) async fn decide(
         &self,
@@ -152,9 +177,13 @@ impl Context {
             | Call::GraphPath { .. }
             | Call::GraphReach(_)
             | Call::GraphOrder(_) => self.graph.decide(whose, call, now, revision).await,
-            Call::RecallRemember { .. } | Call::RecallForget { .. } | Call::RecallSearch { .. } => {
-                self.recall.decide(whose, call, now, revision).await
-            }
+            Call::RecallRemember { .. } | Call::RecallForget { .. } | Call::RecallSearch { .. } => match &self.recall {
+                Some(recall) => recall.decide(whose, call, now, revision).await,
+                None => {
+                    let message = "this host has no index of what texts mean".to_owned();
+                    Ok(Decided::Answer(Err(Refusal::Unavailable { message, retry_after_ms: 60_000 })))
+                }
+            },
             Call::MessageSend { .. }
             | Call::MessagePublish { .. }
             | Call::MessageReceive { .. }

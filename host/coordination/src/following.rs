@@ -16,7 +16,7 @@ use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::{Kind, Projection, ReadContext, ReadLog, StoreError};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Rows applied at once.
@@ -129,7 +129,10 @@ impl Follower {
     async fn follow(&self) -> Result<(), StoreError> {
         self.database.check().await?;
         let mut ends = self.log.ends();
+        let mut news = self.log.follow();
         let durable = ends.borrow_and_update().durable;
+        // Up to here there may be rows for it; what comes after is seen as it comes.
+        let mut due = durable;
         let mut at = durable;
         let mut known: HashMap<TenantId, Position> = HashMap::new();
         for tenant in self.log.tenants_with_context().await? {
@@ -146,7 +149,12 @@ impl Follower {
         }
         loop {
             let durable = ends.borrow_and_update().durable;
+            due = due.max(self.newest(&mut news, durable));
             while at < durable {
+                if at >= due {
+                    at = durable;
+                    break;
+                }
                 let rows = self.log.log(None, self.database.topics(), at, durable, BATCH).await?;
                 let Some(last) = rows.last().map(|row| row.position) else {
                     at = durable;
@@ -175,6 +183,21 @@ impl Follower {
             }
             self.state().behind_since.get_or_insert_with(Instant::now);
             tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// The place of the newest row for this database among those that came since; `end`, where some were missed.
+    fn newest(&self, news: &mut broadcast::Receiver<Arc<[Logged]>>, end: Position) -> Position {
+        let mut newest = Position(0);
+        loop {
+            match news.try_recv() {
+                Ok(group) => {
+                    let mine = group.iter().rev().find(|row| self.database.topics().contains(&row.delta.topic()));
+                    newest = mine.map_or(newest, |row| row.position);
+                }
+                Err(broadcast::error::TryRecvError::Lagged(_)) => newest = newest.max(end),
+                Err(_) => return newest,
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`crossing`]: a guest's way to the host; [`context`]: what its calls on shared context come to, with a file for each
 //!   part: [`memory`], [`graph`], [`recall`], [`messages`]; [`clients`]: the same for clients
-//! - [`following`]: leads databases after the record; [`feed`]: shows changes to those who watch
+//! - [`following`]: leads databases after the record; [`repair`]: puts them right; [`feed`]: shows changes to those who watch
 //! - [`access`], [`agents`], [`authority`], [`pins`]: tenants and keys, agents, who may, components in use
 //!
 //! Invariants: a use case takes `&Caller` first and asks `policy` before anything else; every host call of a guest goes
@@ -23,6 +23,7 @@ pub mod memory;
 pub mod messages;
 pub mod pins;
 pub mod recall;
+pub mod repair;
 
 pub use access::Access;
 pub use agents::Agents;
@@ -39,3 +40,4 @@ pub use memory::Memory;
 pub use messages::Messages;
 pub use pins::Pins;
 pub use recall::Recall;
+pub use repair::Repairs;

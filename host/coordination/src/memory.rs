@@ -6,18 +6,23 @@
 //! whoever waits for the lock has the change written at once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Call, Refusal, Reply};
 use ltmc_model::memory::{self, Drawer, Item, Precondition};
-use ltmc_model::{Revision, Timestamp};
+use ltmc_model::{Revision, TenantId, Timestamp};
 use ltmc_ports::{ReadMemory, StoreError};
 
+use crate::Authority;
 use crate::context::{Decided, Whose, patience};
 use crate::feed::Feeds;
 use crate::locks::Locks;
 
+/// After this a tenant's memory is counted again; and, where it seems full, after this.
+const COUNT_AGAIN: Duration = Duration::from_secs(30);
+const COUNT_WHEN_FULL: Duration = Duration::from_secs(1);
 /// The longest time to live.
 const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
@@ -26,12 +31,52 @@ pub struct Memory {
     read: Arc<dyn ReadMemory>,
     feeds: Arc<Feeds>,
     locks: Arc<Locks>,
+    authority: Arc<Authority>,
+    /// How much each tenant holds, as it was counted, with what was written since.
+    held: DashMap<TenantId, Held>,
+}
+
+/// How much a tenant holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    bytes: u64,
+    counted: Instant,
 }
 
 impl Memory {
     /// Over a store.
-    pub fn new(read: Arc<dyn ReadMemory>, feeds: Arc<Feeds>, locks: Arc<Locks>) -> Self {
-        Self { read, feeds, locks }
+    pub fn new(
+        read: Arc<dyn ReadMemory>,
+        feeds: Arc<Feeds>,
+        locks: Arc<Locks>,
+        authority: Arc<Authority>,
+    ) -> Self {
+        Self { read, feeds, locks, authority, held: DashMap::new() }
+    }
+
+    /// Whether so many bytes more are within the tenant's quota. What was deleted shows when it is counted again.
+    async fn fits(&self, tenant: &TenantId, bytes: usize) -> Result<Result<(), Refusal>, StoreError> {
+        let quota = self.authority.ceiling(tenant).await?.storage.as_u64();
+        let known = self.held.get(tenant).map(|held| *held);
+        let mut held = match known {
+            Some(held) if held.counted.elapsed() < COUNT_AGAIN => held,
+            _ => self.count(tenant).await?,
+        };
+        if held.bytes + bytes as u64 > quota && held.counted.elapsed() > COUNT_WHEN_FULL {
+            held = self.count(tenant).await?;
+        }
+        if held.bytes + bytes as u64 > quota {
+            let which = format!("the tenant's memory holds {} bytes of {quota}", held.bytes);
+            return Ok(Err(Refusal::Quota(which)));
+        }
+        self.held.entry(tenant.clone()).and_modify(|held| held.bytes += bytes as u64);
+        Ok(Ok(()))
+    }
+
+    async fn count(&self, tenant: &TenantId) -> Result<Held, StoreError> {
+        let held = Held { bytes: self.read.usage(tenant).await?, counted: Instant::now() };
+        self.held.insert(tenant.clone(), held);
+        Ok(held)
     }
 
     /// What a call comes to at `now`. `revision` draws the next one.
@@ -83,6 +128,9 @@ impl Memory {
                 {
                     return Ok(Decided::Answer(Err(conflict)));
                 }
+                if let Err(full) = self.fits(whose.tenant, key.len() + value.len()).await? {
+                    return Ok(Decided::Answer(Err(full)));
+                }
                 let revision = revision();
                 let value = Some(MemoryValue { bytes: value, expires_at });
                 let change = MemoryChange { drawer, key, revision, value };
@@ -104,6 +152,12 @@ impl Memory {
                     }
                     Err(why) => return refuse(why),
                 };
+                // What it holds already is paid for.
+                let before = current.as_ref().map_or(0, |item| item.key.len() + item.value.len());
+                let more = (key.len() + bytes.len()).saturating_sub(before);
+                if let Err(full) = self.fits(whose.tenant, more).await? {
+                    return Ok(Decided::Answer(Err(full)));
+                }
                 let expires_at = expires_at.or_else(|| current.and_then(|item| item.expires_at));
                 let revision = revision();
                 let item = Item { key: key.clone(), value: bytes.clone(), revision, expires_at };

@@ -5,17 +5,18 @@
 //! is in somebody's hands. Who sent an event is said by the host, not by the sender.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ltmc_model::agent::AgentRef;
-use ltmc_model::delta::Delta;
+use ltmc_model::delta::{self, Delta};
 use ltmc_model::effect::{Call, Draft, Refusal, Reply};
-use ltmc_model::message::{self, Channel, Event, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
+use ltmc_model::message::{self, Channel, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
 use ltmc_model::{AgentName, Position, Revision, Timestamp};
 use ltmc_ports::{Bus, ReadLog, ReadMail, StoreError};
 
 use crate::Authority;
 use crate::context::{Decided, Whose, patience};
+use crate::following::Follower;
 use crate::locks::Locks;
 
 /// The longest reason of a rejection, in bytes.
@@ -23,23 +24,29 @@ const MAX_REASON: usize = 1 << 10;
 
 /// The mailboxes and topics of all tenants.
 pub struct Messages {
-    mail: Arc<dyn ReadMail>,
-    bus: Arc<dyn Bus>,
-    log: Arc<dyn ReadLog>,
-    authority: Arc<Authority>,
-    locks: Arc<Locks>,
+    ports: Ports,
+}
+
+/// What messages need.
+pub struct Ports {
+    /// Mailboxes, as the record has them.
+    pub mail: Arc<dyn ReadMail>,
+    /// News and topics, as the record has them.
+    pub bus: Arc<dyn Bus>,
+    /// A database that follows the record and serves topics, and who leads it there.
+    pub database: Option<(Arc<dyn Bus>, Arc<Follower>)>,
+    /// How far the record goes.
+    pub log: Arc<dyn ReadLog>,
+    /// Which agents there are.
+    pub authority: Arc<Authority>,
+    /// One decides on a mailbox at a time.
+    pub locks: Arc<Locks>,
 }
 
 impl Messages {
-    /// Decided by the record, with news and topics from a bus.
-    pub fn new(
-        mail: Arc<dyn ReadMail>,
-        bus: Arc<dyn Bus>,
-        log: Arc<dyn ReadLog>,
-        authority: Arc<Authority>,
-        locks: Arc<Locks>,
-    ) -> Self {
-        Self { mail, bus, log, authority, locks }
+    /// Decided by the record.
+    pub fn new(ports: Ports) -> Self {
+        Self { ports }
     }
 
     pub(crate) async fn decide(
@@ -84,7 +91,7 @@ impl Messages {
         revision: &(dyn Fn() -> Revision + Send + Sync),
     ) -> Result<Decided, StoreError> {
         let known = AgentRef { name: to.clone(), digest: None };
-        if self.authority.agent(whose.tenant, &known).await?.is_none() {
+        if self.ports.authority.agent(whose.tenant, &known).await?.is_none() {
             return Ok(Decided::Answer(Err(Refusal::NotFound)));
         }
         let (id, event) = match event_of(whose, event, now, revision()) {
@@ -92,7 +99,7 @@ impl Messages {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         whose.settle().await?;
-        if self.mail.waiting(whose.tenant, &to, MAX_MAILBOX).await? >= MAX_MAILBOX {
+        if self.ports.mail.waiting(whose.tenant, &to, MAX_MAILBOX).await? >= MAX_MAILBOX {
             let full = format!("the mailbox of `{to}` holds {MAX_MAILBOX} messages, which is its bound");
             return Ok(Decided::Answer(Err(Refusal::Quota(full))));
         }
@@ -111,9 +118,9 @@ impl Messages {
         let (begun, channel) = (Instant::now(), Channel::Mailbox(agent.clone()));
         loop {
             whose.settle().await?;
-            let seen = self.log.ends().borrow().visible;
-            let lock = self.locks.take(whose, &("mailbox", agent)).await;
-            let ready = self.mail.ready(whose.tenant, agent, limit).await?;
+            let seen = self.ports.log.ends().borrow().visible;
+            let lock = self.ports.locks.take(whose, &("mailbox", agent)).await;
+            let ready = self.ports.mail.ready(whose.tenant, agent, limit).await?;
             if !ready.is_empty() {
                 let messages = ready.iter().map(|delivery| delivery.id).collect();
                 let delta = Delta::Taken { agent: agent.clone(), messages, by: run.attempt.clone() };
@@ -124,7 +131,7 @@ impl Messages {
             let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Ok(Decided::Answer(Ok(Reply::Deliveries(Vec::new()))));
             };
-            self.bus.news(whose.tenant, &channel, seen, left).await;
+            self.news(whose, &channel, seen, left).await;
         }
     }
 
@@ -141,23 +148,58 @@ impl Messages {
             Ok(_) => return Ok(Decided::refuse(format!("1 to {MAX_TAKEN} events are read at once, not {limit}"))),
             Err(why) => return Ok(Decided::refuse(why)),
         };
-        whose.settle().await?;
-        let ends = self.log.ends();
-        let after = after.unwrap_or_else(|| ends.borrow().visible);
-        if after < self.log.trimmed().await? {
-            return Ok(Decided::Answer(Err(Refusal::Resync(ends.borrow().visible))));
+        match self.ports.database {
+            // What follows the record follows what is on disk.
+            Some(_) => whose.barrier().await?,
+            None => whose.settle().await?,
+        }
+        let ends = self.ports.log.ends();
+        let visible = ends.borrow().visible;
+        let after = after.unwrap_or(visible);
+        if after < self.ports.log.trimmed().await? || after > visible {
+            return Ok(Decided::Answer(Err(Refusal::Resync(visible))));
         }
         let (begun, channel) = (Instant::now(), Channel::Topic(topic.clone()));
         loop {
             let seen = ends.borrow().visible.max(after);
-            let found = self.bus.events(whose.tenant, &topic, after, limit).await?;
+            let found = self.events(whose, &topic, after, limit).await?;
             let left = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
             match left {
                 Some(left) if found.events.is_empty() => {
-                    self.bus.news(whose.tenant, &channel, seen, left).await;
+                    self.news(whose, &channel, seen, left).await;
                 }
                 _ => return Ok(Decided::Answer(Ok(Reply::Events(found)))),
             }
+        }
+    }
+
+    /// Events of a topic, from the database that follows or, in its place, from the record.
+    async fn events(&self, whose: Whose<'_>, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError> {
+        if let Some((database, follower)) = &self.ports.database
+            && follower.caught_up(whose.tenant, delta::Topic::Messages).await
+        {
+            match database.events(whose.tenant, topic, after, limit).await {
+                Ok(found) => return Ok(found),
+                Err(error) => {
+                    metrics::counter!("ltmc_degraded_reads_total", "call" => "messages.read").increment(1);
+                    tracing::warn!(%error, source = ?error.source, "the record answers in the place of the bus");
+                }
+            }
+        }
+        self.ports.bus.events(whose.tenant, topic, after, limit).await
+    }
+
+    /// Waits for whichever tells first: this process, or a database through which others tell too.
+    async fn news(&self, whose: Whose<'_>, channel: &Channel, since: Position, patience: Duration) {
+        let own = self.ports.bus.news(whose.tenant, channel, since, patience);
+        match &self.ports.database {
+            Some((database, follower)) if follower.status().up => {
+                tokio::select! {
+                    () = own => {}
+                    () = database.news(whose.tenant, channel, since, patience) => {}
+                }
+            }
+            _ => own.await,
         }
     }
 
@@ -165,7 +207,7 @@ impl Messages {
     async fn holder<'a>(&self, whose: Whose<'a>, id: Revision) -> Result<Option<&'a AgentName>, StoreError> {
         let (Some(agent), Some(run)) = (whose.agent, whose.run) else { return Ok(None) };
         whose.settle().await?;
-        Ok(self.mail.is_taken(whose.tenant, agent, id, run.attempt).await?.then_some(agent))
+        Ok(self.ports.mail.is_taken(whose.tenant, agent, id, run.attempt).await?.then_some(agent))
     }
 }
 

@@ -92,6 +92,9 @@ impl Recall {
                 Ok(Decided::Change { reply, deltas: vec![delta], lock: None, at_once: false })
             }
             Call::RecallForget { id } => {
+                if id.is_empty() || id.len() > recall::MAX_ID {
+                    return Ok(Decided::refuse(format!("a note's id is 1 to {} bytes", recall::MAX_ID)));
+                }
                 whose.settle().await?;
                 if self.index.notes.note(whose.tenant, &id).await?.is_none() {
                     return Ok(Decided::Answer(Ok(Reply::Existed(false))));
@@ -168,6 +171,9 @@ impl Index {
         let vector = embedder.embed(&asked, Purpose::Query).await?.into_iter().next();
         let vector = vector.ok_or_else(|| StoreError::new(Kind::Internal, "recall.search").because("no vector came"))?;
         let place = Self::place(tenant, embedder.id());
+        if !self.has_notes(tenant).await? {
+            return Ok(Hits { hits: Vec::new(), degraded });
+        }
         self.ready(&place).await?;
         let k = limit * PASSAGES_A_HIT;
         let near = self.vectors.search(&place, &vector, k, among.as_deref()).await?;
@@ -185,6 +191,10 @@ impl Index {
             hits.push(Hit { id: note.id, text, metadata: note.metadata, score: found.score });
         }
         Ok(Hits { hits, degraded })
+    }
+
+    async fn has_notes(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        Ok(!self.notes.notes(tenant, None, 1).await?.is_empty())
     }
 
     /// Sees to it that there is an index, with all that the record has: builds what is missing or damaged.
@@ -220,6 +230,14 @@ impl Index {
     async fn embed(&self, tenant: &TenantId, kept: Vec<Note>, gone: Vec<String>, to: Option<Position>) -> Result<(), StoreError> {
         let embedder = self.embedder();
         let place = Self::place(tenant, embedder.id());
+        if kept.is_empty() && gone.is_empty() {
+            // Nothing for the index: of tenants without notes there is none.
+            self.write.keep_vectors(tenant, embedder.id(), Vec::new(), to).await?;
+            if let (Some(to), Some(_)) = (to, self.vectors.stamp(&place).await?) {
+                self.vectors.change(&place, &[], &[], to).await?;
+            }
+            return Ok(());
+        }
         let mut made: Vec<Embedded> = gone
             .into_iter()
             .map(|note| Embedded { note, revision: Revision(u64::MAX), passages: Vec::new() })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, run, runs, serve, tenant,
+    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, serve, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -82,6 +82,8 @@ pub(crate) enum Command {
     /// The audit trail: verify
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Compare the databases that follow the record with it, and put them right
+    Repair(repair::Args),
     /// Say what is wrong with this installation and how to put it right
     Doctor(doctor::Args),
     /// Compile a component from standard input, for the host that started this process

@@ -5,6 +5,7 @@
 //!
 //! To add a key: a field here with its default, and its line in [`KEYS`]; a test holds the two against each other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,79 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     pub(crate) limits: Limits,
     pub(crate) sandbox: Sandbox,
+    pub(crate) context: Context,
+    pub(crate) graph: Graph,
+    pub(crate) redis: Redis,
+    pub(crate) recall: Recall,
+    /// By the names that capabilities say. The one table whose keys are the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) directories: BTreeMap<String, PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Context {
+    pub(crate) retention: Span,
+    pub(crate) log_rows: u64,
+    pub(crate) backlog: u64,
+}
+
+/// Empty texts mean that nothing is set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Graph {
+    pub(crate) url: String,
+    pub(crate) user: String,
+    pub(crate) password: Hidden,
+    pub(crate) password_file: String,
+    pub(crate) database: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Redis {
+    pub(crate) url: Hidden,
+    pub(crate) user: String,
+    pub(crate) password: Hidden,
+    pub(crate) password_file: String,
+    pub(crate) ca_file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recall {
+    pub(crate) embedder: Embedder,
+    pub(crate) model: String,
+    pub(crate) url: String,
+    pub(crate) api_key: Hidden,
+    pub(crate) api_key_file: String,
+    pub(crate) dimensions: u32,
+    pub(crate) memory: ByteSize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Embedder {
+    Builtin,
+    Minilm,
+    Openai,
+}
+
+/// A text that is not to be seen: it may hold a password.
+#[derive(Clone, PartialEq, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "(hidden)" })
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,6 +175,19 @@ impl Default for Config {
                 compile_memory: ByteSize::gib(4),
                 compile_time: Span::seconds(120),
             },
+            context: Context { retention: Span::seconds(24 * 60 * 60), log_rows: 1_000_000, backlog: 100_000 },
+            graph: Graph { user: "neo4j".into(), ..Graph::default() },
+            redis: Redis::default(),
+            recall: Recall {
+                embedder: Embedder::Builtin,
+                model: String::new(),
+                url: String::new(),
+                api_key: Hidden::default(),
+                api_key_file: String::new(),
+                dimensions: 0,
+                memory: ByteSize::mib(256),
+            },
+            directories: BTreeMap::new(),
         }
     }
 }
@@ -130,7 +217,33 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("sandbox.queue_length", "calls that may wait for a slot, over all tenants"),
     ("sandbox.compile_memory", "memory of the process that compiles an uploaded component"),
     ("sandbox.compile_time", "time that compiling one component may take"),
+    ("context.retention", "how long changes and events can be read again by who watches and follows"),
+    ("context.log_rows", "how many changes and events are kept at most, whatever their age"),
+    ("context.backlog", "how many changes a database may be behind before /readyz says that the host is not ready"),
+    ("graph.url", "bolt:// or neo4j:// address of Neo4j; empty: the graph is in the record"),
+    ("graph.user", "the user for Neo4j"),
+    ("graph.password", "the password for Neo4j"),
+    ("graph.password_file", "a file that holds it"),
+    ("graph.database", "the database in Neo4j; empty: its default one"),
+    ("redis.url", "redis:// or rediss:// address of Redis; empty: messages and hot state are in the record"),
+    ("redis.user", "the ACL user for Redis, where the address names none"),
+    ("redis.password", "the password for Redis, where the address has none"),
+    ("redis.password_file", "a file that holds it"),
+    ("redis.ca_file", "a file with the certificate that a rediss:// server's is signed by; empty: the public ones"),
+    ("recall.embedder", "builtin (words and their parts), minilm (a model in a directory), openai (an endpoint)"),
+    ("recall.model", "minilm: the model's directory; openai: the model's name"),
+    ("recall.url", "openai: the address before /embeddings"),
+    ("recall.api_key", "openai: the key"),
+    ("recall.api_key_file", "openai: a file that holds it"),
+    ("recall.dimensions", "openai: numbers of a vector; 0: as many as the endpoint answers"),
+    ("recall.memory", "bytes of vectors kept loaded"),
 ];
+
+/// The table of directories that can be granted, with its point: its keys are names that the operator gives.
+const DIRECTORIES: &str = "directories.";
+
+/// Keys whose values are not shown.
+const HIDDEN: &[&str] = &["graph.password", "redis.url", "redis.password", "recall.api_key"];
 
 /// Variables of the same prefix that are the client's, not the host's.
 pub(crate) const CLIENT_VARIABLES: &[&str] =
@@ -196,8 +309,16 @@ impl Loaded {
                 let _ = writeln!(out, "\n[{table}]");
             }
             let value = self.figment.find_value(key).map(|v| shown(&v)).unwrap_or_default();
+            let value = if HIDDEN.contains(key) && value != "\"\"" { "\"(hidden)\"".to_owned() } else { value };
             let line = format!("{name} = {value}");
             let _ = writeln!(out, "{line:<40} # {}", self.origin(key));
+        }
+        if !self.config.directories.is_empty() {
+            let _ = writeln!(out, "\n[directories]");
+        }
+        for (name, path) in &self.config.directories {
+            let line = format!("{name} = {:?}", path.display().to_string());
+            let _ = writeln!(out, "{line:<40} # {}", self.origin(&format!("{DIRECTORIES}{name}")));
         }
         out
     }
@@ -207,6 +328,8 @@ impl Loaded {
         KEYS.iter()
             .map(|(key, about)| {
                 let value = self.figment.find_value(key).ok().and_then(|v| serde_json::to_value(v).ok());
+                let hidden = HIDDEN.contains(key) && value.as_ref().is_some_and(|value| value != "");
+                let value = if hidden { Some("(hidden)".into()) } else { value };
                 ((*key).to_owned(), serde_json::json!({"value": value, "from": self.origin(key), "about": about}))
             })
             .collect::<serde_json::Map<_, _>>()
@@ -231,6 +354,21 @@ impl Config {
         }
         if self.sandbox.max_memory > ByteSize::gib(4) {
             return wrong("sandbox.max_memory", "a linear memory has at most 4 GiB");
+        }
+        for (secret, inline, file) in [
+            ("graph.password", &self.graph.password, &self.graph.password_file),
+            ("redis.password", &self.redis.password, &self.redis.password_file),
+            ("recall.api_key", &self.recall.api_key, &self.recall.api_key_file),
+        ] {
+            if !inline.0.is_empty() && !file.is_empty() {
+                return wrong(secret, &format!("set it or {secret}_file, not both"));
+            }
+        }
+        if self.recall.embedder != Embedder::Builtin && self.recall.model.is_empty() {
+            return wrong("recall.model", "minilm wants a model's directory, openai a model's name");
+        }
+        if self.recall.embedder == Embedder::Openai && self.recall.url.is_empty() {
+            return wrong("recall.url", "openai wants an endpoint's address, such as https://api.openai.com/v1");
         }
         if let Err(e) = self.log.level.parse::<tracing_subscriber::filter::Targets>() {
             return wrong(
@@ -259,7 +397,7 @@ fn from_file(path: &Path) -> anyhow::Result<Layer> {
         .map_err(|e| Problem::usage(format!("{name} is not TOML: {}", e.to_string().trim_end())))?;
     let dict: Dict = Value::serialize(&table).context("a TOML table as values")?.into_dict().unwrap_or_default();
     for key in leaves(&dict, "") {
-        if !KEYS.iter().any(|(known, _)| *known == key) {
+        if !KEYS.iter().any(|(known, _)| *known == key) && !is_directory(&key) {
             let line = line_of(&text, &key).map(|n| format!(":{n}")).unwrap_or_default();
             return Err(
                 unknown(&format!("{name}{line}"), "key", &key, KEYS.iter().map(|(k, _)| (*k).to_owned())).into()
@@ -275,12 +413,21 @@ fn from_variable(name: &str, value: &str) -> anyhow::Result<Option<Layer>> {
     }
     match KEYS.iter().find(|(key, _)| variable(key) == name) {
         Some((key, _)) => Ok(Some(Layer::single(name, key, parse_value(value)))),
+        None if name.starts_with("LTMC_DIRECTORIES_") => {
+            let directory = name["LTMC_DIRECTORIES_".len()..].to_ascii_lowercase().replace('_', "-");
+            Ok(Some(Layer::single(name, &format!("{DIRECTORIES}{directory}"), value.into())))
+        }
         None => {
             let known =
                 KEYS.iter().map(|(key, _)| variable(key)).chain(CLIENT_VARIABLES.iter().map(|v| (*v).to_owned()));
             Err(unknown("the environment", "variable", name, known).into())
         }
     }
+}
+
+/// Whether a key names a directory: `directories.NAME`.
+fn is_directory(key: &str) -> bool {
+    key.strip_prefix(DIRECTORIES).is_some_and(|name| !name.is_empty())
 }
 
 /// The variable of a key: `LTMC_SANDBOX_SLOTS`.
@@ -314,7 +461,9 @@ fn leaves(dict: &Dict, prefix: &str) -> Vec<String> {
         let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
             // a section that is not known is named whole, not by what is in it
-            Value::Dict(_, inner) if KEYS.iter().any(|(k, _)| k.starts_with(&format!("{full}."))) => {
+            Value::Dict(_, inner)
+                if KEYS.iter().any(|(k, _)| k.starts_with(&format!("{full}."))) || format!("{full}.") == DIRECTORIES =>
+            {
                 keys.extend(leaves(inner, &full));
             }
             _ => keys.push(full),

@@ -4,12 +4,13 @@
 //! the codes of [`exit`]; what went wrong is said once, on standard error.
 //!
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
-//! - [`config`]: what the host is told; [`wire`]: how it is put together
+//! - [`config`]: what the host is told; [`wire`]: how it is put together, [`context`]: its databases
 
 mod cli;
 mod client;
 mod commands;
 mod config;
+mod context;
 mod credentials;
 mod exit;
 mod logs;

@@ -3,6 +3,7 @@
 //! Order: the record (which takes the data directory for itself), the sandbox, the use cases, the door. What is opened
 //! last is closed first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,15 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use ltmc_api::{App, Check, Health, HttpLimits};
 use ltmc_coordination::access::{self, FirstKeys};
-use ltmc_coordination::{Access, Agents, Authority, Memory, Pins, agents, crossing};
-use ltmc_model::Timestamp;
+use ltmc_coordination::{Access, Agents, Authority, Clients, Pins, Repairs, agents, clients, crossing};
+use ltmc_model::{AgentName, Timestamp};
 use ltmc_orchestration::{Runs, Workflows, runs, workflows};
 use ltmc_ports::{Clock, Entropy};
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
 
 use crate::config::Config;
+use crate::context::{Databases, Shared};
 use crate::credentials::{Credentials, Secret};
 use crate::exit::Problem;
 use crate::metrics::Metrics;
@@ -28,6 +30,7 @@ pub(crate) struct Host {
     pub(crate) app: App,
     pub(crate) runs: Runs,
     pub(crate) record: Arc<Record>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// Whether this is the data directory's first start.
     pub(crate) first_start: bool,
@@ -60,7 +63,9 @@ impl Host {
         make_private(&data)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let record = open_record(&data).await?;
+        // Before anything is opened: what is wrongly configured is said at once.
+        let databases = Databases::open(config)?;
+        let record = open_record(&data, databases.follow_runs()).await?;
         let sandbox = Sandbox::new(sandbox_config(config, data.join("sandbox"))?).map_err(|e| {
             Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
         })?;
@@ -80,9 +85,11 @@ impl Host {
             pins: pins.clone(),
             clock: clock.clone(),
         }));
+        let shared = Shared::open(config, databases, record.clone(), authority.clone(), clock.clone()).await?;
+        let shared = Arc::new(shared);
         let crossing = Arc::new(crossing::Shared {
             authority: authority.clone(),
-            memory: Arc::new(Memory::new(record.clone())),
+            context: shared.context.clone(),
             clock: clock.clone(),
             staged_for: crossing::MOST_STAGED / 2,
         });
@@ -95,7 +102,17 @@ impl Host {
             pins,
             clock: clock.clone(),
             entropy,
+            directories: directories(config)?,
         });
+        let clients = Arc::new(Clients::new(clients::Ports {
+            context: shared.context.clone(),
+            authority: authority.clone(),
+            journal: record.clone(),
+            mail: record.clone(),
+            feeds: shared.feeds.clone(),
+            clock: clock.clone(),
+        }));
+        let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
         let workflows = Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
@@ -106,11 +123,18 @@ impl Host {
             agents,
             runs: Arc::new(runs.clone()),
             workflows,
-            health: Arc::new(Healthy { record: record.clone() }),
+            clients,
+            repairs,
+            health: Arc::new(Healthy {
+                record: record.clone(),
+                shared: shared.clone(),
+                backlog: config.context.backlog,
+            }),
             metrics: Arc::new({
-                let (sandbox, runs) = (sandbox.clone(), runs.clone());
+                let (sandbox, runs, shared) = (sandbox.clone(), runs.clone(), shared.clone());
                 move || {
                     measure(&sandbox, &runs);
+                    measure_databases(&shared);
                     metrics.as_ref().map(Metrics::render).unwrap_or_default()
                 }
             }),
@@ -118,13 +142,28 @@ impl Host {
             clock,
             limits: http_limits(config),
         };
-        Ok(Self { app, runs, record, sandbox, first_start })
+        shared.start();
+        Ok(Self { app, runs, record, shared, sandbox, first_start })
     }
 }
 
+/// Directories that can be granted, each there and named well.
+fn directories(config: &Config) -> anyhow::Result<BTreeMap<AgentName, PathBuf>> {
+    let one = |(name, path): (&String, &PathBuf)| {
+        let key = format!("directories.{name}");
+        let name: AgentName = name.parse().map_err(|e| Problem::usage(format!("{key}: {e}")))?;
+        let path = path.canonicalize().map_err(|e| Problem::usage(format!("{key}: {}: {e}", path.display())))?;
+        if !path.is_dir() {
+            return Err(Problem::usage(format!("{key}: {} is no directory", path.display())).into());
+        }
+        Ok((name, path))
+    };
+    config.directories.iter().map(one).collect()
+}
+
 /// Opens a data directory's record, and says what to do where it cannot be opened.
-pub(crate) async fn open_record(data: &Path) -> anyhow::Result<Arc<Record>> {
-    Record::open(OpenOptions::new(data)).await.map_err(explained)
+pub(crate) async fn open_record(data: &Path, marks_runs: bool) -> anyhow::Result<Arc<Record>> {
+    Record::open(OpenOptions { marks_runs, ..OpenOptions::new(data) }).await.map_err(explained)
 }
 
 /// Walks the chains of a data directory's record, which may be in use.
@@ -200,6 +239,8 @@ fn keep(data: &Path, keys: &FirstKeys) -> anyhow::Result<()> {
 /// Looks at what a request needs.
 struct Healthy {
     record: Arc<Record>,
+    shared: Arc<Shared>,
+    backlog: u64,
 }
 
 #[async_trait]
@@ -214,8 +255,30 @@ impl Health for Healthy {
             }
             Err(_) => Some("the record does not answer".to_owned()),
         };
-        vec![Check { name: "record", ok: detail.is_none(), detail }]
+        let mut checks = vec![Check { name: "record", ok: detail.is_none(), detail }];
+        checks.extend(self.shared.statuses().into_iter().map(|status| {
+            // One that is down delays itself; the host is not ready only where what waits for it grows past its bound.
+            let ok = status.backlog <= self.backlog;
+            let (up, behind) = (status.up, status.backlog);
+            let detail = match (ok, up) {
+                (true, true) => None,
+                (true, false) => Some("degraded: it does not answer; what it is to be told waits in the record".to_owned()),
+                (false, _) => Some(format!("{behind} changes wait for it, which is more than context.backlog")),
+            };
+            Check { name: status.name, ok, detail }
+        }));
+        checks
     }
+}
+
+fn measure_databases(shared: &Shared) {
+    for status in shared.statuses() {
+        let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "database" => status.name).set(value);
+        gauge("ltmc_projection_up", f64::from(u8::from(status.up)));
+        gauge("ltmc_projection_backlog", status.backlog as f64);
+        gauge("ltmc_projection_lag_seconds", status.lag_ms as f64 / 1_000.0);
+    }
+    metrics::gauge!("ltmc_watched_drawers").set(shared.feeds.watched() as f64);
 }
 
 /// Figures that are read when somebody looks.

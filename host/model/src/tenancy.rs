@@ -1,5 +1,6 @@
 //! Tenants, their ceilings, and keys.
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Role;
@@ -27,11 +28,18 @@ pub struct Ceiling {
     /// Calls of the tenant that may run at once; the rest wait in the queue.
     #[serde(default = "Ceiling::default_concurrency")]
     pub concurrency: u32,
+    /// Bytes of keys and values that the tenant's memory holds at most, in all scopes.
+    #[serde(default = "Ceiling::default_storage")]
+    pub storage: ByteSize,
 }
 
 impl Ceiling {
     fn default_concurrency() -> u32 {
         64
+    }
+
+    fn default_storage() -> ByteSize {
+        ByteSize::gib(1)
     }
 }
 
@@ -55,6 +63,7 @@ impl Default for Ceiling {
             ],
             limits: Wishes::default(),
             concurrency: Self::default_concurrency(),
+            storage: Self::default_storage(),
         }
     }
 }

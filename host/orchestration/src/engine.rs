@@ -16,8 +16,9 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::workflow::{Retry, Validate};
-use ltmc_model::{Payload, StepPath, Timestamp};
-use ltmc_ports::runner::{Job, Outcome};
+use ltmc_model::capability::Any;
+use ltmc_model::{AgentName, Capability, Payload, StepPath, Timestamp};
+use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
 use ltmc_state::RunLog;
 use ltmc_state::fold::Status;
@@ -189,7 +190,19 @@ impl Engine<'_> {
             let replay = history.take_replay(step);
             (attempt, replay, logged, is_open)
         });
-        if !is_open {
+        let again = is_open && !self.directories(&agent.name).await.map_err(Stop::Failed)?.is_empty();
+        let (attempt, replay, logged) = match again {
+            false => (attempt, replay, logged),
+            // What it read of a directory is in no journal: it cannot be gone on with.
+            true => {
+                let message = "it read a granted directory when the host stopped: it is made again from its start";
+                let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
+                let (retry_at, usage) = (Some(self.log.now()), ltmc_model::run::Usage::default());
+                self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
+                (attempt + 1, Vec::new(), 0)
+            }
+        };
+        if !is_open || again {
             let agent = Some(agent.name.clone());
             self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent });
         }
@@ -266,8 +279,23 @@ impl Engine<'_> {
             session: started.session.clone(),
             input,
             seed: derived(&started.seed, "guest", step, attempt),
+            directories: self.directories(&agent.name).await?,
         };
         Ok((job, agent.name.clone()))
+    }
+
+    /// The directories that an agent may see.
+    async fn directories(&self, agent: &AgentName) -> Result<Vec<Directory>, Failure> {
+        if self.ports.directories.is_empty() {
+            return Ok(Vec::new());
+        }
+        let in_force = self.ports.authority.in_force(self.log.tenant(), agent).await.map_err(|e| broken(&e))?;
+        let granted = self.ports.directories.iter().filter_map(|(name, path)| {
+            let write = in_force.allows(&Capability::FsWrite(Any::One(name.clone())));
+            let read = write || in_force.allows(&Capability::FsRead(Any::One(name.clone())));
+            read.then(|| Directory { name: name.clone(), path: path.clone(), write })
+        });
+        Ok(granted.collect())
     }
 
     /// The version of an agent that the run began with.

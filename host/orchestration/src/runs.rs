@@ -5,6 +5,7 @@
 //! the client that waits for its end, who is told the end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// For ids and seeds.
     pub entropy: Arc<dyn Entropy>,
+    /// Directories that can be granted, by the names the operator gave them.
+    pub directories: BTreeMap<AgentName, PathBuf>,
 }
 
 /// The use cases. A handle: clones are the same.

@@ -40,11 +40,13 @@ pub enum Action {
     ReadContext,
     /// Change shared context.
     WriteContext,
+    /// Compare the databases with the record, and mend them.
+    Repair,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::CreateTenant,
         Self::ListTenants,
         Self::SetCeiling,
@@ -61,13 +63,14 @@ impl Action {
         Self::ReadRuns,
         Self::ReadContext,
         Self::WriteContext,
+        Self::Repair,
     ];
 
     /// Who may.
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Author, Caller, Operator, Viewer};
         match self {
-            Self::CreateTenant | Self::ListTenants | Self::SetCeiling => &[Operator],
+            Self::CreateTenant | Self::ListTenants | Self::SetCeiling | Self::Repair => &[Operator],
             Self::ReadCeiling | Self::ManageKeys => &[Operator, Admin],
             Self::DeleteAgent | Self::SetGrants => &[Admin],
             Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
@@ -98,6 +101,7 @@ impl Action {
             Self::ReadRuns => "see runs",
             Self::ReadContext => "see shared context",
             Self::WriteContext => "change shared context",
+            Self::Repair => "repair the databases",
         }
     }
 }
@@ -146,8 +150,14 @@ mod tests {
     fn the_operator_has_no_way_to_a_tenants_data() {
         let may: Vec<Action> =
             Action::ALL.into_iter().filter(|a| authorize(&caller(Role::Operator), *a).is_ok()).collect();
-        let wanted =
-            [Action::CreateTenant, Action::ListTenants, Action::SetCeiling, Action::ReadCeiling, Action::ManageKeys];
+        let wanted = [
+            Action::CreateTenant,
+            Action::ListTenants,
+            Action::SetCeiling,
+            Action::ReadCeiling,
+            Action::ManageKeys,
+            Action::Repair,
+        ];
         assert_eq!(may, wanted);
     }
 

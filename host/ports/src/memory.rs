@@ -18,6 +18,9 @@ pub trait ReadMemory: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<Item>, StoreError>;
 
+    /// Bytes of the keys and values that a tenant's memory holds, in all scopes; about, for it changes all the time.
+    async fn usage(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+
     /// Entries whose keys begin with `prefix` and come after `after`, in the byte order of their keys, at most `limit`;
     /// and at most 4 MiB of values, but always at least one.
     async fn list(

@@ -35,6 +35,10 @@ pub trait Projection: Send + Sync {
     async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError>;
 
     /// Applies rows of one tenant, in order, and remembers `to`. Rows that are not after what was applied are passed over.
+    ///
+    /// # Errors
+    /// `Conflict` where it knows nothing of the tenant, or less than it did: rows in the middle are not taken for a
+    /// beginning, the log's very first row aside. Ask [`Self::applied`], and build.
     async fn apply(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError>;
 
     /// What it holds of a tenant and topic, after the key `after`, at most `limit`, in the order of the keys' bytes: keys

@@ -1,5 +1,6 @@
 //! The sandbox's ports: it runs attempts, it takes components in, and it reaches the host through one [`Gate`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -38,6 +39,19 @@ pub struct Job {
     pub input: Payload,
     /// What the guest's randomness is drawn from: the same for the same attempt of the same step.
     pub seed: [u8; 32],
+    /// Directories it is granted. What is read there is in no journal: such an attempt cannot be resumed.
+    pub directories: Vec<Directory>,
+}
+
+/// A directory that a guest is granted; it sees it as `/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// As the operator named it.
+    pub name: AgentName,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it may be written to.
+    pub write: bool,
 }
 
 /// How an attempt ended well.

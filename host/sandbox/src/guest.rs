@@ -1,7 +1,8 @@
 //! What belongs to one instance: its gate, its streams, clocks, randomness and limits.
 //!
 //! Invariant: nothing here is shared with another instance, and nothing comes from the machine: time is the gate's,
-//! randomness is drawn from the attempt's seed, there are no files, no environment and no network.
+//! randomness is drawn from the attempt's seed, there are no files but in directories that are
+//! granted, no environment and no network.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +22,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{DirPerms, FilePerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::limits::{Breach, Limiter, MAX_HANDLES, MAX_RANDOM, MAX_STDERR};
 
@@ -50,7 +51,18 @@ impl Guest {
         let mut seed = [0; 16];
         seed.copy_from_slice(&job.seed[..16]);
         let start = gate.now().millis();
-        let wasi = WasiCtxBuilder::new()
+        let mut builder = WasiCtxBuilder::new();
+        for directory in &job.directories {
+            let (dirs, files) = match directory.write {
+                true => (DirPerms::all(), FilePerms::all()),
+                false => (DirPerms::READ, FilePerms::READ),
+            };
+            // One that is not there any more is not seen, like one that is not granted.
+            if let Err(error) = builder.preopened_dir(&directory.path, format!("/{}", directory.name), dirs, files) {
+                tracing::warn!(directory = %directory.name, error = format!("{error:#}"), "a granted directory cannot be opened");
+            }
+        }
+        let wasi = builder
             .stdin(MemoryInputPipe::new(stdin))
             .stdout(stdout.clone())
             .stderr(stderr.clone())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use ltmc_coordination::crossing::{Attempt, Crossing, MOST_STAGED, Shared};
-use ltmc_coordination::{Authority, Memory};
+use ltmc_coordination::{Authority, Context};
 use ltmc_model::agent::Export;
 use ltmc_model::journal::RunStarted;
 use ltmc_model::limits::Limits;
@@ -117,8 +117,8 @@ impl InProcess {
         let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-        let memory = Arc::new(Memory::new(record.clone()));
-        let shared = Arc::new(Shared { authority, memory, clock: clock.clone(), staged_for: MOST_STAGED / 2 });
+        let context = Arc::new(Context::of_record(&record, authority.clone()));
+        let shared = Arc::new(Shared { authority, context, clock: clock.clone(), staged_for: MOST_STAGED / 2 });
         let tenant: TenantId = "default".parse()?;
         let run = RunId::new(clock.now(), [7; 10]);
         let input = Payload::json(&json!({"say": "hello", "to": ["one", "two", "three"], "times": 12}));
@@ -136,6 +136,7 @@ impl InProcess {
             session: started.session.clone(),
             input,
             seed: started.seed,
+            directories: Vec::new(),
         };
         let ports = runlog::Ports { journal: record.clone(), clock };
         let grown = tokio::sync::watch::Sender::new(Seq(0));

@@ -28,6 +28,9 @@ struct CeilingForm {
     /// Calls of the tenant that may run at once; the rest wait.
     #[schema(minimum = 1, default = 64)]
     concurrency: Option<u32>,
+    /// Bytes of keys and values that the tenant's memory holds at most.
+    #[schema(example = "1GiB")]
+    storage: Option<String>,
 }
 
 /// Limits of one call.

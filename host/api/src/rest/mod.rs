@@ -4,6 +4,7 @@ mod agents;
 mod call;
 mod ceilings;
 mod context;
+mod databases;
 mod events;
 mod grants;
 mod graph;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         tenants::routes(),
         keys::routes(),
         ceilings::routes(),
+        databases::routes(),
     ]
     .into_iter()
     .fold(OpenApiRouter::default(), OpenApiRouter::merge)

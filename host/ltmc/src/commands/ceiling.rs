@@ -47,6 +47,9 @@ pub(crate) struct Set {
     /// Calls that run at once
     #[arg(long)]
     concurrency: Option<u32>,
+    /// Bytes that the tenant's memory holds at most, such as 1GiB
+    #[arg(long)]
+    storage: Option<ByteSize>,
 }
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
@@ -82,6 +85,7 @@ impl Set {
         limits.wall = self.wall.or(limits.wall);
         limits.output = self.output.or(limits.output);
         ceiling.concurrency = self.concurrency.unwrap_or(ceiling.concurrency);
+        ceiling.storage = self.storage.unwrap_or(ceiling.storage);
     }
 }
 
@@ -95,6 +99,7 @@ pub(crate) fn print(ceiling: &Value) {
         ui::line(format!("{limit:<12} {value}"));
     }
     ui::line(format!("concurrency  {}", ceiling.get("concurrency").unwrap_or(&Value::Null)));
+    ui::line(format!("storage      {}", ceiling.get("storage").and_then(Value::as_str).unwrap_or_default()));
 }
 
 /// Where a tenant's ceiling stands; that of the key's own tenant where none is named.
@@ -118,6 +123,7 @@ mod tests {
             wall: None,
             output: None,
             concurrency: Some(2),
+            storage: None,
         };
         set.apply(&mut ceiling);
         assert_eq!(ceiling.capabilities, Ceiling::default().capabilities);

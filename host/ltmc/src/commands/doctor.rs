@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::config::Config;
+use crate::context::Databases;
 use crate::exit::{Exit, Problem};
 use crate::{credentials, ui};
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(_args: Args, context: Context) -> anyhow::Result<()> {
         files(config),
         toolchain(),
     ];
+    let findings: Vec<Finding> = findings.into_iter().chain(databases(config).await).collect();
     let wrong = findings.iter().filter(|finding| finding.how.is_err()).count();
     for Finding { what, how } in &findings {
         if context.json {
@@ -138,6 +140,26 @@ async fn host(config: &Config, context: &Context, running: bool) -> Finding {
         },
     };
     Finding { what: "host", how }
+}
+
+/// The databases that are configured: whether they can be reached and used.
+async fn databases(config: &Config) -> Vec<Finding> {
+    let databases = match Databases::open(config) {
+        Ok(databases) => databases,
+        Err(error) => return vec![Finding { what: "databases", how: bad(format!("{error:#}"), "see docs/run-a-host.md") }],
+    };
+    let mut findings = Vec::new();
+    for database in databases.all() {
+        let how = match database.check().await {
+            Ok(()) => Ok("answers, and can be used".to_owned()),
+            Err(error) => {
+                let why = error.source.as_ref().map_or_else(|| error.to_string(), ToString::to_string);
+                bad(why, "what it is to be told waits in the record until it answers")
+            }
+        };
+        findings.push(Finding { what: database.name(), how });
+    }
+    findings
 }
 
 fn space(data: &Path) -> Finding {

@@ -1,5 +1,5 @@
 //! The commands, a file each: its arguments, and what it does. What speaks to a host does so by [`crate::client`] alone;
-//! `serve`, `run`, `audit` and `doctor` open things of this machine.
+//! `serve`, `run`, `audit`, `doctor` and `repair` open things of this machine.
 //!
 //! To add a command: a file here, a line below, and a variant in [`crate::cli::Command`] and in [`run_command`].
 
@@ -16,6 +16,7 @@ pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod new;
 pub(crate) mod push;
+pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod serve;
@@ -94,6 +95,7 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Tenant(command) => tenant::run(command, context).await,
         Command::Ceiling(command) => ceiling::run(command, context).await,
         Command::Audit(command) => audit::run(command, context).await,
+        Command::Repair(args) => repair::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         // answered in `main`, before anything is read or started
         Command::CompileWorker => Ok(()),

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             _ => {}
         }
     }
+    host.shared.stop().await;
     host.record.close().await;
     let result = result.context("a call that is waited for has an end")?;
     if context.json {

@@ -87,6 +87,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
     drop(url);
+    host.shared.stop().await;
     host.record.close().await;
     drop(host.sandbox);
     tracing::info!("stopped");

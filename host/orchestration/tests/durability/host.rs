@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_coordination::{Authority, Error, Memory, Pins, crossing};
+use ltmc_coordination::{Authority, Context, Error, Pins, crossing};
 use ltmc_model::agent::Agent;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
@@ -103,14 +103,14 @@ impl World {
         let (record, line) = (line.record.clone(), Arc::new(line));
         let sandbox = Sandbox::new(&self.scripts);
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), self.clock.clone()));
-        let memory = Arc::new(Memory::new(record.clone()));
+        let context = Arc::new(Context::of_record(&record, authority.clone()));
         let runs = Runs::new(Ports {
             read: record.clone(),
             write: line.clone(),
             authority: authority.clone(),
             crossing: Arc::new(crossing::Shared {
                 authority,
-                memory,
+                context,
                 clock: self.clock.clone(),
                 staged_for: self.staged_for,
             }),
@@ -118,6 +118,7 @@ impl World {
             pins: Pins::new(record.clone(), Arc::new(Shelf)),
             clock: self.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
+            directories: BTreeMap::new(),
         });
         Host { record, line, sandbox, runs }
     }

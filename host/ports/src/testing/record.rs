@@ -237,6 +237,13 @@ impl ReadMemory for MemoryRecord {
         Ok(found.filter(|item| lives(item, now)).cloned())
     }
 
+    async fn usage(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let of_tenant = |((of, _, _), item): (&(TenantId, Drawer, String), &Item)| {
+            if of == tenant { (item.key.len() + item.value.len()) as u64 } else { 0 }
+        };
+        Ok(self.lock().tables.context.memory.iter().map(of_tenant).sum())
+    }
+
     async fn list(
         &self,
         tenant: &TenantId,

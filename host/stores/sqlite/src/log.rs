@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, StepMark, Topic};
 use ltmc_model::memory::{Changed, Drawer, Feed};
-use ltmc_model::message::{Channel, Event, Message};
+use ltmc_model::message::{Channel, Event, Message, Taker};
 use ltmc_model::recall::Note;
 use ltmc_model::run::Run;
-use ltmc_model::{Position, Revision, RunId, Seq, TenantId};
+use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::log::{Ends, Item, changed};
 use ltmc_ports::{ReadContext, ReadJournal as _, ReadLog, StoreError};
 use sqlx::sqlite::SqliteRow;
@@ -152,7 +152,7 @@ impl Record {
     ///
     /// # Errors
     /// SQLite's.
-    pub async fn old_log(&self, before: ltmc_model::Timestamp, most: u64) -> Result<Position, StoreError> {
+    pub async fn old_log(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
         const OP: &str = "log.old";
         let end = self.tail.ends.borrow().durable.0;
         // Rows are written in the order of time, near enough: the first that is young ends the old ones.
@@ -248,9 +248,9 @@ impl Record {
 
     async fn all_messages(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
         let sql = "select * from (select 'mailbox/' || agent || '/' || printf('%020d', id) as place, 0 as kind, agent as name, \
-                   position, id, event, taker, dead_at, dead_reason from mail where tenant = ?1 \
+                   position, id, event, taker, dead_at, dead_reason, deliveries from mail where tenant = ?1 \
                    union all select 'topic/' || topic || '/' || printf('%020d', id), 1, topic, position, id, event, null, null, \
-                   null from events where tenant = ?1) where place > ?2 order by place limit ?3";
+                   null, 0 from events where tenant = ?1) where place > ?2 order by place limit ?3";
         self.items("context.messages", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
             let name: String = row.try_get(2)?;
             let (agent, channel) = match row.try_get::<i64, _>(1)? {
@@ -267,9 +267,17 @@ impl Record {
             if let Some(agent) = agent {
                 let taker = row.try_get::<Option<String>, _>(6)?.as_deref().and_then(taker_of);
                 let dead = row.try_get::<Option<i64>, _>(7)?.map(stamp);
-                if let Some(by) = taker {
+                // As often as it was handed out, so that whoever counts comes to the same number.
+                let nobody = || Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0 };
+                let by = taker.clone().unwrap_or_else(nobody);
+                for _ in 0..number(row.try_get(9)?) {
+                    deltas.push(Delta::Taken { agent: agent.clone(), messages: vec![id], by: by.clone() });
+                }
+                if taker.is_none() && dead.is_none() && deltas.len() > 1 {
+                    deltas.push(Delta::Released { by, at: Timestamp::default() });
+                }
+                if taker.is_some() {
                     version = 2;
-                    deltas.push(Delta::Taken { agent, messages: vec![id], by });
                 } else if let Some(at) = dead {
                     version = 3;
                     let reason = row.try_get::<Option<String>, _>(8)?.unwrap_or_default();

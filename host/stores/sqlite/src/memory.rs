@@ -41,6 +41,13 @@ impl ReadMemory for Record {
         row.map(|row| item(&row)).transpose().map_err(|e| store(OP, e))
     }
 
+    async fn usage(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
+        let query = sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&self.readers);
+        let bytes: i64 = query.await.map_err(|e| store("memory.usage", e))?;
+        Ok(number(bytes))
+    }
+
     async fn list(
         &self,
         tenant: &TenantId,

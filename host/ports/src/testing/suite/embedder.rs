@@ -147,11 +147,11 @@ pub async fn odd_texts_have_vectors<F: EmbedderFixture>(fixture: &F) {
 /// Many at once are as one alone.
 pub async fn many_at_once_are_as_one_alone<F: EmbedderFixture>(fixture: &F) {
     let embedder = fixture.embedder().await;
-    let alone = vectors(&*embedder, &texts()[..12], Passage).await;
-    let tasks: Vec<_> = (0..8)
+    let alone = vectors(&*embedder, &texts()[..8], Passage).await;
+    let tasks: Vec<_> = (0..6)
         .map(|_| {
             let embedder = embedder.clone();
-            tokio::spawn(async move { vectors(&*embedder, &texts()[..12], Passage).await })
+            tokio::spawn(async move { vectors(&*embedder, &texts()[..8], Passage).await })
         })
         .collect();
     for task in tasks {
@@ -175,7 +175,7 @@ pub async fn near_texts_are_nearer<F: EmbedderFixture>(fixture: &F) {
 /// Texts of many lengths, no two the same.
 fn texts() -> Vec<String> {
     let words = ["retries", "are", "bounded", "by", "the", "policy", "of", "a", "step", "and", "journaled"];
-    (0..40)
+    (0..24)
         .map(|n| {
             format!("{n}: {}", words.iter().cycle().skip(n).take(1 + n * n % 53).copied().collect::<Vec<_>>().join(" "))
         })

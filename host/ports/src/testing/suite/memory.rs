@@ -82,6 +82,20 @@ pub async fn what_has_expired_is_not_there<F: Fixture>(fixture: &F) {
     assert_eq!((listed(999_999_999).await, listed(1_000_000_000).await), (1, 0));
 }
 
+/// Usage counts keys and values of the tenant alone.
+pub async fn usage_counts_keys_and_values_of_the_tenant<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (acme, mut owner, mut other) = (tenant("acme"), Owner::new("acme", 1), Owner::new("beta", 2));
+    assert_eq!(store.usage(&acme).await.unwrap(), 0);
+    let next = || store.next_revision();
+    let changes = vec![put(&Drawer::Global, "\u{e4}", next(), "12345"), put(&Drawer::Session("s".parse().unwrap()), "k", next(), "1")];
+    store.append(owner.remember(changes), Lazy).await.unwrap();
+    store.append(other.remember(vec![put(&Drawer::Global, "k", next(), "123")]), Lazy).await.unwrap();
+    assert_eq!(store.usage(&acme).await.unwrap(), 9);
+    store.append(owner.remember(vec![delete(&Drawer::Global, "\u{e4}", next())]), Lazy).await.unwrap();
+    assert_eq!(store.usage(&acme).await.unwrap(), 2);
+}
+
 /// Lists are by prefix in byte order.
 pub async fn lists_are_by_prefix_in_byte_order<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;

@@ -10,8 +10,10 @@ use crate::{ReadCatalog, ReadJournal, ReadMemory, WriteCatalog, WriteJournal};
 pub mod bus;
 pub mod catalog;
 pub mod embedder;
+pub mod graph;
 pub mod journal;
 pub mod memory;
+pub mod projection;
 pub mod vectors;
 
 /// A store that has all the ports.
@@ -83,6 +85,7 @@ macro_rules! contract {
             lists_are_bounded_in_bytes
             lists_see_what_is_not_on_disk_yet
             revisions_only_grow
+            usage_counts_keys_and_values_of_the_tenant
         }
         $crate::contract! { @port catalog, $fixture;
             tenants_are_made_once_and_listed

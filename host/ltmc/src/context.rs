@@ -1,0 +1,251 @@
+//! Shared context, put together: the record, the databases that follow it, and the index of what texts mean.
+//!
+//! Order: what follows is started last and stopped first; it is never waited for at the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ltmc_coordination::following::Status;
+use ltmc_coordination::recall::{Index, Ports as IndexPorts};
+use ltmc_coordination::{Authority, Context, Feeds, Follower, Graph, Locks, Memory, Messages, Recall, messages};
+use ltmc_embedders::{Choice, OpenAiOptions, Secret};
+use ltmc_faiss::FaissVectors;
+use ltmc_neo4j::Neo4j;
+use ltmc_ports::{Bus, Clock, Embedder as _, Projection, ReadGraph, ReadLog as _};
+use ltmc_redis::Redis;
+use ltmc_sqlite::Record;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Embedder};
+use crate::exit::Problem;
+
+/// How often what is old is thrown away, and what has changed of the index saved.
+const UPKEEP: Duration = Duration::from_secs(60);
+/// Rows of the log thrown away at once.
+const TRIM: u32 = 10_000;
+
+/// The parts of shared context.
+pub(crate) struct Shared {
+    pub(crate) context: Arc<Context>,
+    pub(crate) feeds: Arc<Feeds>,
+    pub(crate) followers: Vec<Arc<Follower>>,
+    index: Arc<Index>,
+    redis: Option<Arc<Redis>>,
+    record: Arc<Record>,
+    clock: Arc<dyn Clock>,
+    retention: Duration,
+    log_rows: u64,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The databases that are configured.
+pub(crate) struct Databases {
+    neo4j: Option<Arc<Neo4j>>,
+    redis: Option<Arc<Redis>>,
+}
+
+impl Databases {
+    /// As configured; nothing is connected yet.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        let (graph, redis) = (&config.graph, &config.redis);
+        let neo4j = match graph.url.is_empty() {
+            true => None,
+            false => {
+                let password = secret("graph.password", &graph.password.0, &graph.password_file)?.unwrap_or_default();
+                let mut options = ltmc_neo4j::Options::new(graph.url.clone(), graph.user.clone(), password);
+                options.database = Some(graph.database.clone()).filter(|name| !name.is_empty());
+                Some(Neo4j::open(options).map_err(|e| wrong("graph.url", &e))?)
+            }
+        };
+        let redis = match redis.url.0.is_empty() {
+            true => None,
+            false => {
+                let mut options = ltmc_redis::Options::new(redis.url.0.clone());
+                options.user = Some(redis.user.clone()).filter(|user| !user.is_empty());
+                options.password = secret("redis.password", &redis.password.0, &redis.password_file)?;
+                options.ca = Some(redis.ca_file.clone()).filter(|file| !file.is_empty()).map(Into::into);
+                Some(Redis::open(&options).map_err(|e| wrong("redis.url", &e))?)
+            }
+        };
+        Ok(Self { neo4j, redis })
+    }
+
+    /// Whether any of them follows runs.
+    pub(crate) fn follow_runs(&self) -> bool {
+        self.neo4j.is_some() || self.redis.is_some()
+    }
+
+    /// Each with its name.
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Projection>> {
+        let neo4j = self.neo4j.clone().map(|database| database as Arc<dyn Projection>);
+        let redis = self.redis.clone().map(|database| database as Arc<dyn Projection>);
+        neo4j.into_iter().chain(redis).collect()
+    }
+}
+
+impl Shared {
+    /// Puts everything together; nothing runs before [`Self::start`].
+    pub(crate) async fn open(
+        config: &Config,
+        databases: Databases,
+        record: Arc<Record>,
+        authority: Arc<Authority>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let locks = Arc::new(Locks::default());
+        let feeds = Feeds::new(record.clone());
+        let follow = |database: Arc<dyn Projection>| Follower::new(database, record.clone(), record.clone());
+        let mut followers = Vec::new();
+        let graph = databases.neo4j.map(|database| {
+            let follower = follow(database.clone());
+            followers.push(follower.clone());
+            (database as Arc<dyn ReadGraph>, follower)
+        });
+        let bus = databases.redis.clone().map(|database| {
+            let follower = follow(database.clone());
+            followers.push(follower.clone());
+            (database as Arc<dyn Bus>, follower)
+        });
+        let dir = config.data.join("vectors");
+        let options = ltmc_faiss::Options { dir: dir.clone(), memory: config.recall.memory.as_u64() };
+        let vectors = FaissVectors::open(options).with_context(|| format!("opening the index in {}", dir.display()))?;
+        let index = Index::new(IndexPorts {
+            notes: record.clone(),
+            write: record.clone(),
+            vectors: Arc::new(vectors),
+            embedders: embedders(config).await?,
+            split: ltmc_embedders::split,
+        });
+        let recall = follow(index.clone());
+        followers.push(recall.clone());
+        let context = Context {
+            memory: Memory::new(record.clone(), feeds.clone(), locks.clone(), authority.clone()),
+            graph: Graph::new(record.clone(), graph, locks.clone()),
+            recall: Some(Recall::new(index.clone(), recall)),
+            messages: Messages::new(messages::Ports {
+                mail: record.clone(),
+                bus: record.clone(),
+                database: bus,
+                log: record.clone(),
+                authority,
+                locks,
+            }),
+        };
+        Ok(Self {
+            context: Arc::new(context),
+            feeds,
+            followers,
+            index,
+            redis: databases.redis,
+            record,
+            clock,
+            retention: config.context.retention.0,
+            log_rows: config.context.log_rows,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Starts what follows the record.
+    pub(crate) fn start(self: &Arc<Self>) {
+        self.tasks.spawn(self.feeds.clone().run(self.stop.clone()));
+        for follower in &self.followers {
+            self.tasks.spawn(follower.clone().run(self.stop.clone()));
+        }
+        let shared = self.clone();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            loop {
+                if stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_none() {
+                    return;
+                }
+                if let Err(error) = shared.upkeep().await {
+                    tracing::warn!(error = format!("{error:#}"), "the log could not be trimmed; trying again later");
+                }
+            }
+        });
+    }
+
+    /// Throws away what is old of the log and was told to everybody, and saves the index.
+    async fn upkeep(&self) -> anyhow::Result<()> {
+        self.index.save().await?;
+        let now = self.clock.now().millis();
+        let retention = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
+        let before = ltmc_model::Timestamp::from_millis(now.saturating_sub(retention));
+        let mut to = self.record.old_log(before, self.log_rows).await?;
+        for follower in &self.followers {
+            to = to.min(follower.told());
+        }
+        while !self.stop.is_cancelled() && self.record.trim(to, TRIM).await? == u64::from(TRIM) {}
+        if let Some(redis) = &self.redis {
+            for tenant in self.record.tenants_with_context().await? {
+                redis.trim(&tenant, to).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops what follows; the record is still open.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.is_err() {
+            tracing::warn!("what follows the record did not stop in time; it goes on where it was at the next start");
+        }
+        if let Err(error) = self.index.save().await {
+            tracing::warn!(%error, "the index could not be saved; it is built from the record when it is needed");
+        }
+    }
+
+    /// How each database follows.
+    pub(crate) fn statuses(&self) -> Vec<Status> {
+        self.followers.iter().map(|follower| follower.status()).collect()
+    }
+}
+
+/// The embedder in force, and the built-in one, which can always answer for what it made.
+async fn embedders(config: &Config) -> anyhow::Result<Vec<Arc<dyn ltmc_ports::Embedder>>> {
+    let recall = &config.recall;
+    let choice = match recall.embedder {
+        Embedder::Builtin => Choice::Hashed,
+        Embedder::Minilm => Choice::MiniLm { directory: recall.model.clone().into() },
+        Embedder::Openai => {
+            let mut options = OpenAiOptions::new(recall.url.clone(), recall.model.clone());
+            options.api_key = secret("recall.api_key", &recall.api_key.0, &recall.api_key_file)?.map(Secret::from);
+            options.dimensions = Some(recall.dimensions).filter(|dimensions| *dimensions > 0);
+            Choice::OpenAi(options)
+        }
+    };
+    let first = choice.open().await.map_err(|e| {
+        let mut text = e.to_string();
+        let mut cause = std::error::Error::source(&e);
+        while let Some(why) = cause {
+            text = format!("{text}: {why}");
+            cause = why.source();
+        }
+        Problem::failed(format!("the embedder cannot be used: {text}")).help("see recall.* in docs/run-a-host.md")
+    })?;
+    let builtin = ltmc_embedders::hashed();
+    let same = builtin.id() == first.id();
+    Ok([first].into_iter().chain((!same).then_some(builtin)).collect())
+}
+
+/// A secret that is set, or in a file.
+fn secret(key: &str, inline: &str, file: &str) -> anyhow::Result<Option<String>> {
+    if !inline.is_empty() {
+        return Ok(Some(inline.to_owned()));
+    }
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Problem::usage(format!("{key}_file: {file} cannot be read: {e}")))?;
+    Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+fn wrong(key: &str, error: &impl std::fmt::Display) -> anyhow::Error {
+    Problem::usage(format!("{key}: {error}")).help("see docs/run-a-host.md").into()
+}

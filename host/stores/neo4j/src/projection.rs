@@ -1,0 +1,289 @@
+//! Following the record.
+
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use ltmc_model::delta::{Delta, Logged, Topic};
+use ltmc_model::{Position, TenantId};
+use ltmc_ports::log::Item;
+use ltmc_ports::{Kind, Projection, StoreError};
+use serde::Deserialize;
+
+use crate::error::{self, Trouble};
+use crate::link::Transaction;
+use crate::statement::{Statement, maybe, number, read};
+use crate::{Neo4j, check, facts, mail, runs, schema};
+
+/// A transaction is told of so many rows, or of so many bytes.
+const MAX_ROWS: usize = 1_000;
+const MAX_BYTES: usize = 8 << 20;
+
+/// What this process believes the database to have been told of a tenant. Where it turns out to have less, it was wiped or
+/// went back to an older state, and is not told on as if nothing had happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It has been told up to here.
+    Applied(Position),
+    /// It is being built.
+    Building,
+}
+
+#[async_trait]
+impl Projection for Neo4j {
+    fn name(&self) -> &'static str {
+        "neo4j"
+    }
+
+    fn topics(&self) -> &'static [Topic] {
+        &[Topic::Graph, Topic::Messages, Topic::Runs]
+    }
+
+    /// Facts, runs, and messages from one agent to another.
+    fn holds(&self, topic: Topic, item: &Item) -> bool {
+        match topic {
+            Topic::Graph | Topic::Runs => true,
+            Topic::Messages => {
+                matches!(item.deltas.first(), Some(Delta::Sent(message)) if mail::between(message).is_some())
+            }
+            Topic::Memory | Topic::Recall => false,
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        check::check(&self.link).await
+    }
+
+    /// Where nothing is known of a tenant, a build of it begins here; [`Projection::set_applied`] ends it, unless what was
+    /// put is gone by then.
+    async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError> {
+        const OP: &str = "neo4j.applied";
+        #[derive(Deserialize)]
+        struct Found {
+            position: i64,
+        }
+        let text = "MATCH (a:Applied {tenant: $tenant}) RETURN a.position AS position";
+        let found: Vec<Found> = self.link.ask(OP, Statement::of(tenant, text)).await?;
+        let applied = found.first().map(|found| Position(read(found.position)));
+        if applied.is_none() {
+            let (mut changes, _) = self.change(OP, tenant, None).await?;
+            changes.run(Statement::of(tenant, "MERGE (:Build {tenant: $tenant})")).await?;
+            changes.commit().await?;
+        }
+        self.told().insert(tenant.clone(), applied.map_or(Known::Building, Known::Applied));
+        Ok(applied)
+    }
+
+    async fn apply(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
+        let weight = |row: &Logged| match &row.delta {
+            Delta::Run(mark) => runs::weight(mark),
+            _ => 1,
+        };
+        let mut rest = rows;
+        loop {
+            let chunk;
+            (chunk, rest) = rest.split_at(fitting(rest, weight, |row| row.delta.size()));
+            let to = chunk.last().filter(|_| !rest.is_empty()).map_or(to, |row| row.position);
+            self.apply_some(tenant, chunk, to).await?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn inventory(
+        &self,
+        tenant: &TenantId,
+        topic: Topic,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        const OP: &str = "neo4j.inventory";
+        match topic {
+            Topic::Graph => facts::inventory(&self.link, OP, tenant, after, limit).await,
+            Topic::Runs => runs::inventory(&self.link, OP, tenant, after, limit).await,
+            Topic::Messages => mail::inventory(&self.link, OP, tenant, after, limit).await,
+            Topic::Memory | Topic::Recall => Ok(Vec::new()),
+        }
+    }
+
+    async fn put(&self, tenant: &TenantId, items: &[Item]) -> Result<(), StoreError> {
+        const OP: &str = "neo4j.put";
+        let weight = |item: &Item| match item.deltas.first() {
+            Some(Delta::Run(mark)) => runs::weight(mark),
+            _ => 1,
+        };
+        let size = |item: &Item| item.deltas.iter().map(Delta::size).sum();
+        let mut rest = items;
+        while !rest.is_empty() {
+            let chunk;
+            (chunk, rest) = rest.split_at(fitting(rest, weight, size));
+            let told = Told::of(chunk.iter().flat_map(|item| &item.deltas));
+            let (mut changes, _) = self.change(OP, tenant, None).await?;
+            told.facts.write(tenant, &mut changes).await?;
+            told.runs.put(tenant, &mut changes).await?;
+            told.mail.put(tenant, &mut changes).await?;
+            changes.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn discard(&self, tenant: &TenantId, topic: Topic, keys: &[String]) -> Result<(), StoreError> {
+        const OP: &str = "neo4j.discard";
+        for keys in keys.chunks(MAX_ROWS) {
+            let (mut changes, _) = self.change(OP, tenant, None).await?;
+            match topic {
+                Topic::Graph => facts::discard(tenant, &mut changes, keys).await?,
+                Topic::Runs => runs::discard(tenant, &mut changes, keys).await?,
+                Topic::Messages => mail::discard(tenant, &mut changes, keys).await?,
+                Topic::Memory | Topic::Recall => return Ok(()),
+            }
+            changes.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn set_applied(&self, tenant: &TenantId, to: Position) -> Result<(), StoreError> {
+        const OP: &str = "neo4j.set_applied";
+        #[derive(Deserialize)]
+        struct Found {
+            builds: i64,
+        }
+        let (mut changes, _) = self.change(OP, tenant, None).await?;
+        let text = "OPTIONAL MATCH (b:Build {tenant: $tenant}) WITH count(b) AS builds, collect(b) AS all \
+                    FOREACH (b IN all | DELETE b) MERGE (a:Applied {tenant: $tenant}) SET a.position = $to \
+                    RETURN builds";
+        let found: Vec<Found> = changes.ask(Statement::of(tenant, text).with("to", number(to.0))).await?;
+        let known = self.told().remove(tenant);
+        if known == Some(Known::Building) && found.first().is_none_or(|found| found.builds == 0) {
+            return Err(self.lost(OP, "it was emptied while it was built"));
+        }
+        changes.commit().await?;
+        self.told().insert(tenant.clone(), Known::Applied(to));
+        Ok(())
+    }
+}
+
+/// What rows or items say, sorted by what they say it of. In each the order stays.
+#[derive(Default)]
+struct Told {
+    facts: facts::Told,
+    runs: runs::Told,
+    mail: mail::Told,
+}
+
+impl Told {
+    fn of<'a>(deltas: impl Iterator<Item = &'a Delta>) -> Self {
+        let mut told = Self::default();
+        for delta in deltas {
+            match delta {
+                Delta::FactBegan(fact) => told.facts.begins(fact),
+                Delta::FactEnded(end) => told.facts.ends(end),
+                Delta::Run(mark) => told.runs.came(mark),
+                message => told.mail.hears(message),
+            }
+        }
+        told
+    }
+}
+
+impl Neo4j {
+    async fn apply_some(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
+        const OP: &str = "neo4j.apply";
+        let (mut changes, applied) = self.change(OP, tenant, Some(to)).await?;
+        let known = self.told().get(tenant).copied();
+        let applied = match (applied, known) {
+            (Some(applied), Some(Known::Applied(known))) if applied < known => {
+                return Err(self.forget(OP, tenant, "it has been told less than it was"));
+            }
+            (Some(applied), _) => applied,
+            // The log's very first row has nothing before it.
+            (None, None | Some(Known::Building)) if rows.first().is_some_and(|row| row.position == Position(1)) => {
+                let text = "MERGE (a:Applied {tenant: $tenant}) SET a.position = $to";
+                changes.run(Statement::of(tenant, text).with("to", number(to.0))).await?;
+                Position(0)
+            }
+            (None, _) => return Err(self.forget(OP, tenant, "nothing is known of it there")),
+        };
+        let new = rows.iter().filter(|row| row.position > applied);
+        let told = Told::of(new.map(|row| &row.delta));
+        told.facts.write(tenant, &mut changes).await?;
+        told.runs.write(tenant, &mut changes).await?;
+        told.mail.write(tenant, &mut changes).await?;
+        changes.commit().await?;
+        self.told().insert(tenant.clone(), Known::Applied(to.max(applied)));
+        Ok(())
+    }
+
+    /// Begins changes of a tenant, which nobody else changes meanwhile. With how far it was told before; with them it will
+    /// have been told up to `to`, where it is known at all.
+    async fn change(
+        &self,
+        op: &'static str,
+        tenant: &TenantId,
+        to: Option<Position>,
+    ) -> Result<(Transaction<'_>, Option<Position>), StoreError> {
+        #[derive(Deserialize)]
+        struct Found {
+            schema: Option<i64>,
+            position: Option<i64>,
+        }
+        // Writing to the node takes the lock on it: only then is its position read.
+        let text = "OPTIONAL MATCH (s:LtmcSchema) WITH max(s.version) AS schema \
+                    OPTIONAL MATCH (a:Applied {tenant: $tenant}) SET a.locked = true \
+                    WITH schema, a, a.position AS position \
+                    SET a.position = CASE WHEN $to > position THEN $to ELSE position END \
+                    RETURN schema, position";
+        for _ in 0..2 {
+            let mut changes = self.link.begin(op).await?;
+            let to = maybe(to.map(|to| number(to.0)));
+            let found: Vec<Found> = changes.ask(Statement::of(tenant, text).with("to", to)).await?;
+            let Some(found) = found.first() else { return Err(error::odd(op, "no row where there is always one")) };
+            if found.schema == Some(schema::KNOWN) {
+                return Ok((changes, found.position.map(|position| Position(read(position)))));
+            }
+            // Behind the same address there is another database now, or it was emptied.
+            self.link.unprepare();
+        }
+        Err(StoreError::new(Kind::Unavailable, op).because("the schema is not what it was made a moment ago"))
+    }
+
+    fn forget(&self, op: &'static str, tenant: &TenantId, why: &'static str) -> StoreError {
+        self.told().remove(tenant);
+        self.lost(op, why)
+    }
+
+    fn lost(&self, op: &'static str, why: &'static str) -> StoreError {
+        error::store(op, Trouble::Lost { address: self.link.address().to_owned(), why })
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<TenantId, Known>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many of these, one at least, fit into a transaction.
+fn fitting<T>(all: &[T], weight: impl Fn(&T) -> usize, size: impl Fn(&T) -> usize) -> usize {
+    let (mut rows, mut bytes) = (0, 0);
+    let fits = |one: &&T| {
+        rows += weight(one);
+        bytes += size(one);
+        rows <= MAX_ROWS && bytes <= MAX_BYTES
+    };
+    all.iter().take_while(fits).count().max(1).min(all.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn a_transaction_has_a_bound_and_one_row_at_least() {
+        let rows = |weights: &[usize]| fitting(weights, |weight| *weight, |_| 10);
+        assert_eq!(rows(&[1; 1_500]), 1_000);
+        assert_eq!(rows(&[600, 300, 200]), 2);
+        assert_eq!(rows(&[5_000, 1]), 1);
+        assert_eq!(rows(&[]), 0);
+        assert_eq!(fitting(&[1; 10], |_| 1, |_| 3 << 20), 2);
+    }
+}

@@ -1,0 +1,517 @@
+//! The adapter against a real Neo4j: one server for all that only read and write, and one of its own for who stops it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ltmc_model::delta::{Delta, Logged, Topic};
+use ltmc_model::graph::{AsOf, Direction, Fact, FactFilter, Walk};
+use ltmc_model::{Position, Revision, TenantId, Timestamp};
+use ltmc_neo4j::{Neo4j, Options};
+use ltmc_ports::testing::suite::graph::GraphFixture;
+use ltmc_ports::testing::suite::projection::ProjectionFixture;
+use ltmc_ports::{Kind, Projection, ReadGraph, Retry, StoreError};
+use ltmc_test_servers as servers;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+/// The server that all share. It ends with this process.
+fn server() -> &'static servers::Neo4j {
+    static SERVER: OnceLock<servers::Neo4j> = OnceLock::new();
+    SERVER.get_or_init(|| servers::Neo4j::start(&home()).unwrap())
+}
+
+/// Where its data is. Statics are never dropped: what earlier runs have left is removed here.
+fn home() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if let Some(pid) = name.strip_prefix("neo4j-").filter(|pid| pid.parse::<u32>().is_ok())
+            && !Path::new("/proc").join(pid).exists()
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    dir.join(format!("neo4j-{}", std::process::id()))
+}
+
+fn options(server: &servers::Neo4j) -> Options {
+    Options { timeout: Duration::from_secs(20), ..Options::new(server.url(), server.user(), server.password()) }
+}
+
+fn open() -> Arc<Neo4j> {
+    Neo4j::open(options(server())).unwrap()
+}
+
+/// The driver itself, to look round the adapter.
+async fn bare(server: &servers::Neo4j) -> neo4rs::Graph {
+    neo4rs::Graph::new(server.url(), server.user(), server.password()).await.unwrap()
+}
+
+async fn count(graph: &neo4rs::Graph, text: &str) -> i64 {
+    let mut rows = graph.execute(neo4rs::query(text)).await.unwrap();
+    rows.next().await.unwrap().unwrap().get("n").unwrap()
+}
+
+/// Follows as a projector would.
+#[derive(Default)]
+struct Following {
+    told: AtomicU64,
+}
+
+#[async_trait]
+impl GraphFixture for Following {
+    async fn apply(&self, tenant: &TenantId, deltas: Vec<Delta>) -> Arc<dyn ReadGraph> {
+        let neo4j = open();
+        if neo4j.applied(tenant).await.unwrap().is_none() {
+            neo4j.set_applied(tenant, Position(0)).await.unwrap();
+        }
+        let rows: Vec<Logged> = deltas
+            .into_iter()
+            .map(|delta| {
+                let position = Position(self.told.fetch_add(1, Ordering::Relaxed) + 1);
+                Logged { position, tenant: tenant.clone(), delta }
+            })
+            .collect();
+        neo4j.apply(tenant, &rows, rows.last().unwrap().position).await.unwrap();
+        neo4j
+    }
+}
+
+#[async_trait]
+impl ProjectionFixture for Following {
+    async fn fresh(&self) -> Arc<dyn Projection> {
+        open()
+    }
+}
+
+ltmc_ports::graph_contract!(Following::default());
+ltmc_ports::projection_contract!(Following::default());
+
+fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn fact(id: u64, subject: &str, object: &str) -> Fact {
+    Fact {
+        id: Revision(id),
+        subject: subject.parse().unwrap(),
+        relation: "to".parse().unwrap(),
+        object: object.parse().unwrap(),
+        properties: String::new(),
+        valid_from: at(1),
+        valid_to: None,
+        recorded_at: at(2),
+        ended_at: None,
+    }
+}
+
+fn row(tenant: &TenantId, position: u64, fact: Fact) -> Logged {
+    Logged { position: Position(position), tenant: tenant.clone(), delta: Delta::FactBegan(fact) }
+}
+
+fn facts_of(name: &str) -> FactFilter {
+    FactFilter {
+        entity: Some(name.parse().unwrap()),
+        direction: Direction::Both,
+        relation: None,
+        as_of: AsOf::default(),
+        history: false,
+        after: None,
+        limit: 100,
+    }
+}
+
+/// What an operator reads, down to the last cause.
+fn words(error: &StoreError) -> String {
+    let mut words = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    words
+}
+
+async fn refused(options: Options) -> String {
+    let password = options.password.clone();
+    let error = Neo4j::open(options).unwrap().check().await.unwrap_err();
+    assert_eq!((error.kind, error.retry), (Kind::Unavailable, Retry::Later), "{error:?}");
+    assert!(!format!("{error:?} {}", words(&error)).contains(&password), "{error:?}");
+    words(&error)
+}
+
+#[tokio::test]
+async fn what_keeps_it_from_working_is_said() {
+    let right = options(server());
+    let said = refused(Options { password: "hunter2".into(), ..right.clone() }).await;
+    assert!(said.contains("refuses the user `neo4j` or its password"), "{said}");
+    let said = refused(Options { user: "nobody".into(), password: "hunter2".into(), ..right.clone() }).await;
+    assert!(said.contains("refuses the user `nobody`"), "{said}");
+    let said = refused(Options { database: Some("graph".into()), ..right.clone() }).await;
+    assert!(said.contains("no database `graph`"), "{said}");
+    let said = refused(Options { url: right.url.replace("bolt", "bolt+s"), ..right.clone() }).await;
+    assert!(said.contains("bolt://"), "{said}");
+    let port = servers::free_port().unwrap();
+    let said = refused(Options { url: format!("bolt://127.0.0.1:{port}"), ..right.clone() }).await;
+    assert!(said.contains("nothing answers at 127.0.0.1") && said.contains("is Neo4j running"), "{said}");
+    let said = refused(Options { url: "bolt://no-such-host.invalid".into(), ..right.clone() }).await;
+    assert!(said.contains("nothing answers at no-such-host.invalid:7687"), "{said}");
+    Neo4j::open(Options { url: right.url.replace("bolt", "neo4j"), ..right }).unwrap().check().await.unwrap();
+}
+
+#[tokio::test]
+async fn others_at_its_port_are_told_apart() {
+    /// Somebody who answers whoever comes with this, or says nothing and stays.
+    async fn somebody(answer: Option<&'static [u8]>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("bolt://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                match answer {
+                    Some(answer) => {
+                        let _ = stream.read(&mut [0; 64]).await;
+                        let _ = stream.write_all(answer).await;
+                    }
+                    None => open.push(stream),
+                }
+            }
+        });
+        url
+    }
+    let of = |url: String| Options { timeout: Duration::from_millis(500), ..Options::new(url, "neo4j", "hunter2") };
+    for (answer, expected) in [
+        (Some(&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]), "speaks HTTP"),
+        (Some(&b"-ERR unknown command\r\n"[..]), "does not speak Bolt"),
+        (Some(&b"\0\0\0\0"[..]), "use Neo4j 5"),
+        (Some(&b""[..]), "ended the connection"),
+        (None, "did not answer in time"),
+    ] {
+        let begun = Instant::now();
+        let said = refused(of(somebody(answer).await)).await;
+        assert!(said.contains(expected), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
+async fn the_schema_is_made_once_by_whoever_comes_first() {
+    let all: Vec<_> = (0..4).map(|_| open()).collect();
+    let checks = all.iter().map(|neo4j| neo4j.check());
+    for checked in futures_like(checks).await {
+        checked.unwrap();
+    }
+    open().check().await.unwrap();
+    let graph = bare(server()).await;
+    assert_eq!(
+        count(&graph, "SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH 'ltmc_' RETURN count(*) AS n").await,
+        9
+    );
+    let text =
+        "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'ltmc_' AND state = 'ONLINE' RETURN count(*) AS n";
+    assert_eq!(count(&graph, text).await, 11);
+    assert_eq!(count(&graph, "MATCH (s:LtmcSchema) RETURN count(DISTINCT s.version) AS n").await, 1);
+}
+
+/// All of them at once, each to its end.
+async fn futures_like<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    let mut done = Vec::new();
+    std::future::poll_fn(move |context| {
+        all.retain_mut(|one| match one.as_mut().poll(context) {
+            std::task::Poll::Ready(output) => {
+                done.push(output);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if all.is_empty() { std::task::Poll::Ready(std::mem::take(&mut done)) } else { std::task::Poll::Pending }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_kept_can_be_looked_at() {
+    use ltmc_model::delta::{RunMark, StepMark};
+    use ltmc_model::message::{Channel, Event, Message};
+    use ltmc_model::run::State;
+    let (neo4j, acme) = (open(), tenant("t-look"));
+    let step = |path: &str, agent: Option<&str>, state| StepMark {
+        step: path.parse().unwrap(),
+        attempt: 1,
+        agent: agent.map(|agent| agent.parse().unwrap()),
+        state,
+        at: at(5),
+    };
+    let mark = |seq, steps| {
+        Delta::Run(Box::new(RunMark {
+            run: "0192f0c4-7d8a-7c3e-9b1a-3f0e8d5c2b1a".parse().unwrap(),
+            target: ltmc_model::run::Target::Workflow("review".parse().unwrap()),
+            session: "s1".parse().unwrap(),
+            by: "abcdefghijkl".parse().unwrap(),
+            created_at: at(1),
+            updated_at: at(seq),
+            state: State::Running,
+            seq: ltmc_model::Seq(seq),
+            steps,
+        }))
+    };
+    let running = State::Running;
+    let message = Message {
+        id: Revision(7),
+        channel: Channel::Mailbox("writer".parse().unwrap()),
+        event: Event {
+            id: "1".into(),
+            source: "/agents/reader".into(),
+            kind: "page.read".into(),
+            subject: None,
+            time: at(9),
+            data: ltmc_model::Payload::text("read"),
+        },
+    };
+    let from_outside = Message {
+        id: Revision(8),
+        event: Event { source: "/keys/abc".into(), ..message.event.clone() },
+        ..message.clone()
+    };
+    let deltas = vec![
+        mark(
+            2,
+            vec![step("0", None, running), step("0/0", Some("reader"), running), step("0/1", Some("writer"), running)],
+        ),
+        mark(4, vec![step("0/0", None, State::Completed), step("0/1", None, State::Completed)]),
+        mark(6, vec![step("0/2", Some("writer"), running)]),
+        Delta::Sent(message),
+        Delta::Sent(from_outside),
+        Delta::Processed { agent: "writer".parse().unwrap(), message: Revision(7) },
+    ];
+    let rows: Vec<Logged> =
+        (1..).zip(deltas).map(|(n, delta)| Logged { position: Position(n), tenant: acme.clone(), delta }).collect();
+    neo4j.apply(&acme, &rows, Position(6)).await.unwrap();
+    let graph = bare(server()).await;
+    let n = async |text: &str| count(&graph, &format!("{text} RETURN count(*) AS n")).await;
+    assert_eq!(n("MATCH (:Run {tenant: 't-look'})-[:OF]->(:Workflow {tenant: 't-look', name: 'review'})").await, 1);
+    assert_eq!(n("MATCH (:Run {tenant: 't-look'})-[:HAS_STEP]->(:Step {tenant: 't-look'})").await, 4);
+    assert_eq!(n("MATCH (:Step {tenant: 't-look'})-[:BY]->(:Agent {tenant: 't-look', name: 'writer'})").await, 2);
+    // Two that ran side by side did not follow each other.
+    assert_eq!(n("MATCH (:Step {tenant: 't-look'})-[:AFTER]->(:Step)").await, 1);
+    assert_eq!(n("MATCH (:Step {tenant: 't-look', path: '0/2'})-[:AFTER]->(:Step {path: '0/1'})").await, 1);
+    let sent = "MATCH (:Agent {name: 'reader'})-[m:SENT {tenant: 't-look'}]->(:Agent {name: 'writer'})";
+    assert_eq!(n(&format!("{sent} WHERE m.type = 'page.read' AND m.id = 7")).await, 1, "history stays");
+    assert_eq!(n("MATCH ()-[m:SENT {tenant: 't-look'}]->()").await, 1);
+    assert_eq!(neo4j.inventory(&acme, Topic::Messages, None, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_disturbs_nobody() {
+    let (neo4j, acme) = (open(), tenant("t-cancel"));
+    let rows: Vec<Logged> =
+        (1..=300).map(|n| row(&acme, n, fact(n, &format!("e{}", n % 10), &format!("o{n}")))).collect();
+    neo4j.apply(&acme, &rows, Position(300)).await.unwrap();
+    let mut given_up = 0;
+    for number in 0..300_u64 {
+        let walk = Walk {
+            from: format!("e{}", number % 10).parse().unwrap(),
+            direction: Direction::Both,
+            relation: None,
+            depth: 3,
+            as_of: AsOf::default(),
+        };
+        let patience = Duration::from_micros(number * 20);
+        given_up += u32::from(tokio::time::timeout(patience, neo4j.reach(&acme, &walk)).await.is_err());
+        let name = format!("o{}", number + 1);
+        let page = neo4j.facts(&acme, &facts_of(&name)).await.unwrap();
+        assert_eq!(page.facts.iter().map(|fact| fact.id.0).collect::<Vec<_>>(), [number + 1], "of {name}");
+    }
+    assert!(given_up > 20, "only {given_up} were given up");
+}
+
+/// On this the bound on a query's time rests: the driver cannot tell the server of one.
+#[tokio::test]
+async fn a_connection_that_is_dropped_ends_its_query() {
+    let slow = "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b WITH a, b WHERE a = -b RETURN count(*) AS n";
+    let graph = bare(server()).await;
+    let asked = tokio::time::timeout(Duration::from_secs(1), graph.execute(neo4rs::query(slow))).await;
+    // Whether the stream came or not: its first row never does.
+    if let Ok(Ok(mut rows)) = asked {
+        assert!(tokio::time::timeout(Duration::from_secs(1), rows.next()).await.is_err());
+    }
+    drop(graph);
+    let other = bare(server()).await;
+    let running = "SHOW TRANSACTIONS YIELD currentQuery WHERE currentQuery CONTAINS 'a = -' + 'b' RETURN count(*) AS n";
+    let begun = Instant::now();
+    while count(&other, running).await > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it still runs");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_stopped_killed_and_wiped_and_loses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = servers::Neo4j::start(home.path()).unwrap();
+    let acme = tenant("t-faults");
+    let neo4j = Neo4j::open(Options { timeout: Duration::from_millis(1_500), ..options(&server) }).unwrap();
+    let patient = Neo4j::open(options(&server)).unwrap();
+    patient.check().await.unwrap();
+    let tell = async |neo4j: &Neo4j, n: u64| {
+        neo4j.apply(&acme, &[row(&acme, n, fact(n, "a", &format!("b{n}")))], Position(n)).await
+    };
+    tell(&patient, 1).await.unwrap();
+    tell(&patient, 2).await.unwrap();
+    assert_eq!(neo4j.applied(&acme).await.unwrap(), Some(Position(2)));
+
+    server.pause().unwrap();
+    let begun = Instant::now();
+    for error in [
+        neo4j.facts(&acme, &facts_of("a")).await.unwrap_err(),
+        tell(&neo4j, 3).await.unwrap_err(),
+        neo4j.check().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, Kind::Unavailable);
+        assert!(words(&error).contains("did not answer in time"), "{}", words(&error));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    server.resume().unwrap();
+    patient.check().await.unwrap();
+    tell(&patient, 3).await.unwrap();
+    assert_eq!(patient.facts(&acme, &facts_of("a")).await.unwrap().facts.len(), 3);
+
+    server.stop_now();
+    for error in [neo4j.facts(&acme, &facts_of("a")).await.unwrap_err(), tell(&neo4j, 4).await.unwrap_err()] {
+        assert_eq!(error.kind, Kind::Unavailable, "{error:?}");
+    }
+    let error = neo4j.check().await.unwrap_err();
+    assert!(words(&error).contains("is Neo4j running"), "{}", words(&error));
+    server.launch().unwrap();
+    let error = neo4j.check().await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error:?}");
+    server.wait().unwrap();
+    patient.check().await.unwrap();
+    assert_eq!(patient.applied(&acme).await.unwrap(), Some(Position(3)), "what was acknowledged is there");
+    tell(&patient, 4).await.unwrap();
+
+    server.wipe().unwrap();
+    patient.check().await.unwrap();
+    let error = tell(&patient, 5).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict, "{error:?}");
+    assert!(words(&error).contains("built again"), "{}", words(&error));
+    assert_eq!(patient.applied(&acme).await.unwrap(), None);
+    let item = |n: u64| ltmc_ports::log::Item {
+        key: format!("{n:020}"),
+        version: 1,
+        position: Position(0),
+        deltas: vec![Delta::FactBegan(fact(n, "a", &format!("b{n}")))],
+    };
+    patient.put(&acme, &[item(1), item(2)]).await.unwrap();
+    // Emptied while it is built, by a person this time: nothing tells the connections.
+    let graph = bare(&server).await;
+    graph.run(neo4rs::query("MATCH (n) DETACH DELETE n")).await.unwrap();
+    patient.put(&acme, &[item(3), item(4)]).await.unwrap();
+    let error = patient.set_applied(&acme, Position(4)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict, "{error:?}");
+    assert_eq!(patient.applied(&acme).await.unwrap(), None);
+    patient.put(&acme, &[item(1), item(2), item(3), item(4)]).await.unwrap();
+    patient.set_applied(&acme, Position(4)).await.unwrap();
+    tell(&patient, 5).await.unwrap();
+    assert_eq!(patient.facts(&acme, &facts_of("a")).await.unwrap().facts.len(), 5);
+
+    graph.run(neo4rs::query("MATCH (s:LtmcSchema) SET s.version = 99")).await.unwrap();
+    let error = patient.check().await.unwrap_err();
+    assert!(words(&error).contains("update the host"), "{}", words(&error));
+    assert_eq!(tell(&patient, 6).await.unwrap_err().kind, Kind::Unavailable);
+}
+
+/// Rows a second, against the bare driver. Run it in a release build, alone:
+/// `cargo test --release -p ltmc-neo4j -- --ignored --nocapture rows_a_second`.
+#[tokio::test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "it is there to be read")]
+async fn rows_a_second_against_the_bare_driver() {
+    const BATCHES: u64 = 30;
+    let (neo4j, acme, bares) = (open(), tenant("t-bench"), tenant("t-bench-bare"));
+    neo4j.check().await.unwrap();
+    neo4j.applied(&acme).await.unwrap();
+    neo4j.set_applied(&acme, Position(0)).await.unwrap();
+    let graph = bare(server()).await;
+    let facts_in = |batch: u64| -> Vec<Fact> {
+        (batch * 1_000 + 1..=batch * 1_000 + 1_000)
+            .map(|n| Fact {
+                properties: r#"{"line":1}"#.into(),
+                ..fact(n, &format!("file {}", n / 10), &format!("name {}", n % 5_000))
+            })
+            .collect()
+    };
+    let text = "UNWIND $rows AS row \
+                MERGE (s:Entity {tenant: $tenant, name: row.subject}) MERGE (o:Entity {tenant: $tenant, name: row.object}) \
+                CREATE (s)-[:FACT {tenant: $tenant, id: row.id, relation: row.relation, properties: row.properties, \
+                valid_from: row.valid_from, recorded_at: row.recorded_at}]->(o)";
+    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
+    // Batch by batch in turn, so that both see the same server; the first ones warm it.
+    for batch in 0..BATCHES {
+        let rows: Vec<Logged> = facts_in(batch).into_iter().map(|fact| row(&acme, fact.id.0, fact)).collect();
+        let begun = Instant::now();
+        neo4j.apply(&acme, &rows, rows.last().unwrap().position).await.unwrap();
+        let first = begun.elapsed();
+        let facts = facts_in(batch);
+        let begun = Instant::now();
+        let rows: Vec<neo4rs::BoltType> = facts
+            .iter()
+            .map(|fact| {
+                let mut map = neo4rs::BoltMap::new();
+                let mut put = |key: &str, value: neo4rs::BoltType| map.put(key.into(), value);
+                put("id", (fact.id.0 as i64).into());
+                put("subject", fact.subject.as_str().into());
+                put("relation", fact.relation.as_str().into());
+                put("object", fact.object.as_str().into());
+                put("properties", fact.properties.as_str().into());
+                put("valid_from", (fact.valid_from.millis() as i64).into());
+                put("recorded_at", (fact.recorded_at.millis() as i64).into());
+                neo4rs::BoltType::Map(map)
+            })
+            .collect();
+        graph.run(neo4rs::query(text).param("rows", rows).param("tenant", bares.as_str())).await.unwrap();
+        if batch >= BATCHES / 3 {
+            ours += first;
+            theirs += begun.elapsed();
+        }
+    }
+    let rows = (BATCHES - BATCHES / 3) * 1_000;
+    let rate = |took: Duration| rows as f64 / took.as_secs_f64();
+    println!(
+        "apply: {:.0} rows/s; bare driver: {:.0} rows/s; ratio {:.2}",
+        rate(ours),
+        rate(theirs),
+        rate(ours) / rate(theirs)
+    );
+    let walk = Walk {
+        from: "file 1".parse().unwrap(),
+        direction: Direction::Out,
+        relation: None,
+        depth: 3,
+        as_of: AsOf::default(),
+    };
+    let begun = Instant::now();
+    for _ in 0..100 {
+        neo4j.reach(&acme, &walk).await.unwrap();
+    }
+    println!("reach, 10 facts: {:.2} ms", begun.elapsed().as_secs_f64() * 10.0);
+    let begun = Instant::now();
+    for _ in 0..100 {
+        neo4j.facts(&acme, &facts_of("file 1")).await.unwrap();
+    }
+    println!("facts of a thing, 10: {:.2} ms", begun.elapsed().as_secs_f64() * 10.0);
+    let both = Walk { direction: Direction::Both, depth: 6, ..walk };
+    let begun = Instant::now();
+    for _ in 0..100 {
+        neo4j.path(&acme, &both, &"file 1900".parse().unwrap()).await.unwrap();
+    }
+    println!("a shortest way among {} facts: {:.2} ms", BATCHES * 1_000, begun.elapsed().as_secs_f64() * 10.0);
+}

@@ -1,0 +1,54 @@
+//! The names of keys. All of a tenant's carry its name as a hash tag, so that a cluster keeps them in one slot.
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `ltmc:{T}:applied` | the place in the log up to which the tenant is told |
+//! | `ltmc:{T}:building` | the token of the build under way, and how many calls it has made |
+//! | `ltmc:{T}:mailbox:AGENT` | stream: entry `PLACE-0` with `id`, `event`; its group `agents` shows who has what |
+//! | `ltmc:{T}:places:AGENT` | hash: message id to place, deliveries and state (1 waiting, 2 taken, 3 dead) |
+//! | `ltmc:{T}:hands:RUN/STEP/ATTEMPT` | set: the mailboxes from which an attempt has taken something |
+//! | `ltmc:{T}:dead:AGENT:ID` | hash: a dead letter |
+//! | `ltmc:{T}:topic:TOPIC` | stream: entry `PLACE-0` with `id`, `event` |
+//! | `ltmc:{T}:ids:topic:TOPIC` | sorted set: `ID PLACE`, in the order of ids |
+//! | `ltmc:{T}:mailboxes`, `ltmc:{T}:topics` | sorted sets: which there are |
+//! | `ltmc:{T}:bell:CHANNEL` | stream of one entry: the last place at which something came |
+//! | `ltmc:{T}:changes` | stream: which keys of memory changed, the last 10,000 or a few more |
+//! | `ltmc:{T}:session:OWNER` | hash: a session's keys, each `REVISION EXPIRES v` and its value, or `REVISION EXPIRES -` where that is large |
+//! | `ltmc:{T}:session-keys` | sorted set: `OWNER/KEY` |
+//! | `ltmc:{T}:runs`, `ltmc:{T}:steps:RUN` | hashes: marks of runs that are not over, and of their steps, as JSON |
+//! | `ltmc:{T}:metrics` | hash: counters, exact since the place `since` |
+
+use ltmc_model::TenantId;
+use ltmc_model::message::{Channel, Topic};
+
+/// Names of one tenant's keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    base: String,
+}
+
+impl Keys {
+    pub(crate) fn of(tenant: &TenantId) -> Self {
+        Self { base: format!("ltmc:{{{tenant}}}:") }
+    }
+
+    /// The key that scripts are given; they name the others themselves.
+    pub(crate) fn applied(&self) -> String {
+        self.named("applied")
+    }
+
+    pub(crate) fn named(&self, name: &str) -> String {
+        format!("{}{name}", self.base)
+    }
+
+    pub(crate) fn topic(&self, topic: &Topic) -> String {
+        self.named(&format!("topic:{topic}"))
+    }
+
+    pub(crate) fn bell(&self, channel: &Channel) -> String {
+        match channel {
+            Channel::Mailbox(agent) => self.named(&format!("bell:mailbox:{agent}")),
+            Channel::Topic(topic) => self.named(&format!("bell:topic:{topic}")),
+        }
+    }
+}

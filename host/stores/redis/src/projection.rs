@@ -1,0 +1,224 @@
+//! Following the record.
+
+use async_trait::async_trait;
+use ltmc_model::delta::{Delta, Logged, Topic};
+use ltmc_model::memory::Drawer;
+use ltmc_model::{Position, TenantId};
+use ltmc_ports::log::Item;
+use ltmc_ports::{Kind, Projection, StoreError};
+use redis::Cmd;
+
+use crate::keys::Keys;
+use crate::link::call;
+use crate::told::Known;
+use crate::{Redis, check, inventory, rows, scripts};
+
+/// One call of a script is told of so many rows, or of so many bytes: nobody else is served meanwhile. Lua hands at most
+/// some thousands of words to one command.
+const MAX_ROWS: usize = 1_000;
+const MAX_BYTES: usize = 4 << 20;
+
+#[async_trait]
+impl Projection for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn topics(&self) -> &'static [Topic] {
+        &[Topic::Memory, Topic::Messages, Topic::Runs]
+    }
+
+    /// Session data, messages, and runs that are not over.
+    fn holds(&self, topic: Topic, item: &Item) -> bool {
+        let first = item.deltas.first();
+        match topic {
+            Topic::Memory => {
+                matches!(first, Some(Delta::Memory(change)) if matches!(change.drawer, Drawer::Session(_)))
+            }
+            Topic::Messages => true,
+            Topic::Runs => matches!(first, Some(Delta::Run(mark)) if !mark.state.is_over()),
+            Topic::Graph | Topic::Recall => false,
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        check::check(&self.link).await
+    }
+
+    /// Where nothing is known of a tenant, a build of it begins here: what is put from now on belongs to it, and
+    /// [`Projection::set_applied`] ends it, unless what was put is gone by then.
+    async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError> {
+        let op = "redis.applied";
+        let key = Keys::of(tenant).applied();
+        let found: Option<u64> = self.link.ask(op, redis::cmd("GET").arg(&key)).await?;
+        let (found, token) = match found {
+            Some(found) => (Some(found), String::new()),
+            None => {
+                let (found, token): (String, String) =
+                    self.link.run(op, &scripts::BEGIN, &call(&scripts::BEGIN, &key)).await?;
+                (found.parse().ok(), token)
+            }
+        };
+        let applied = found.map(Position);
+        self.told.set(tenant, applied.map_or(Known::Building(token, 0), Known::Applied));
+        Ok(applied)
+    }
+
+    /// `Conflict` where nothing is known of the tenant, or less than before: rows in the middle are not taken for a
+    /// beginning. The log's very first row is one.
+    async fn apply(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
+        let chunks = chunks(rows, |row| row.delta.size());
+        if chunks.is_empty() {
+            return self.apply_some(tenant, &[], to).await;
+        }
+        let last = chunks.len() - 1;
+        for (number, chunk) in chunks.into_iter().enumerate() {
+            let to = chunk.last().filter(|_| number < last).map_or(to, |row| row.position);
+            self.apply_some(tenant, chunk, to).await?;
+        }
+        Ok(())
+    }
+
+    async fn inventory(
+        &self,
+        tenant: &TenantId,
+        topic: Topic,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        inventory::page(&self.link, &Keys::of(tenant), topic, after, limit).await
+    }
+
+    async fn put(&self, tenant: &TenantId, items: &[Item]) -> Result<(), StoreError> {
+        let size = |item: &Item| item.deltas.iter().map(Delta::size).sum();
+        for chunk in chunks(items, size) {
+            self.build("redis.put", tenant, &scripts::PUT, |cmd| {
+                chunk.iter().try_for_each(|item| rows::item(cmd, item))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn discard(&self, tenant: &TenantId, topic: Topic, keys: &[String]) -> Result<(), StoreError> {
+        for chunk in chunks(keys, String::len) {
+            self.build("redis.discard", tenant, &scripts::DISCARD, |cmd| {
+                chunk.iter().try_for_each(|key| discarded(cmd, topic, key))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn set_applied(&self, tenant: &TenantId, to: Position) -> Result<(), StoreError> {
+        let mut cmd = call(&scripts::SET, &Keys::of(tenant).applied());
+        let was = if matches!(self.told.get(tenant), Some(Known::Applied(_))) { "known" } else { "" };
+        cmd.arg(to.0).arg(self.told.building(tenant)).arg(was);
+        // Whatever comes of it, the server is asked before it is believed again.
+        self.told.forget(tenant);
+        self.link.run::<()>("redis.set_applied", &scripts::SET, &cmd).await?;
+        self.told.set(tenant, Known::Applied(to));
+        Ok(())
+    }
+}
+
+impl Redis {
+    async fn apply_some(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
+        let mut cmd = call(&scripts::APPLY, &Keys::of(tenant).applied());
+        match self.told.get(tenant) {
+            Some(Known::Applied(at)) => cmd.arg(at.0),
+            _ => cmd.arg(""),
+        };
+        cmd.arg(to.0);
+        for row in rows {
+            rows::row(&mut cmd, row)?;
+        }
+        match self.link.run::<()>("redis.apply", &scripts::APPLY, &cmd).await {
+            Ok(()) => {
+                let at = match self.told.get(tenant) {
+                    Some(Known::Applied(at)) => at.max(to),
+                    _ => to,
+                };
+                self.told.set(tenant, Known::Applied(at));
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind == Kind::Conflict {
+                    self.told.forget(tenant);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A call that belongs to the tenant's build, if there is one.
+    async fn build(
+        &self,
+        op: &'static str,
+        tenant: &TenantId,
+        script: &redis::Script,
+        arguments: impl FnOnce(&mut Cmd) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut cmd = call(script, &Keys::of(tenant).applied());
+        cmd.arg(self.told.building(tenant));
+        arguments(&mut cmd)?;
+        self.link.run::<()>(op, script, &cmd).await?;
+        self.told.built(tenant);
+        Ok(())
+    }
+}
+
+fn discarded(cmd: &mut Cmd, topic: Topic, key: &str) -> Result<(), StoreError> {
+    let odd =
+        || StoreError::new(Kind::Internal, "redis.discard").because(format!("`{key}` is no key of {}", topic.as_str()));
+    match topic {
+        Topic::Memory => {
+            let (owner, key) = key.split_once('/').ok_or_else(odd)?;
+            cmd.arg("session").arg(owner).arg(key);
+        }
+        Topic::Messages => {
+            let (channel, id) = key.rsplit_once('/').ok_or_else(odd)?;
+            let number: u64 = id.parse().map_err(|_| odd())?;
+            match channel.split_once('/').ok_or_else(odd)? {
+                ("mailbox", agent) => cmd.arg("mail").arg(agent).arg(number),
+                ("topic", topic) => cmd.arg("topic").arg(topic).arg(id),
+                _ => return Err(odd()),
+            };
+        }
+        Topic::Runs => {
+            cmd.arg("run").arg(key).arg("");
+        }
+        Topic::Graph | Topic::Recall => return Err(odd()),
+    }
+    Ok(())
+}
+
+/// Pieces of at most so many rows and bytes, though of one row at least.
+fn chunks<T>(mut rows: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut chunks = Vec::new();
+    while !rows.is_empty() {
+        let mut bytes = 0;
+        let fits = |row: &&T| {
+            bytes += size(row);
+            bytes <= MAX_BYTES
+        };
+        let count = rows.iter().take(MAX_ROWS).take_while(fits).count().max(1);
+        let (chunk, rest) = rows.split_at(count);
+        chunks.push(chunk);
+        rows = rest;
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_bounded_and_leave_nothing_out() {
+        let sizes: Vec<usize> = (0..2_500).map(|n| if n == 1_200 { 5 << 20 } else { 1 << 10 }).collect();
+        let chunks = chunks(&sizes, |size| *size);
+        assert_eq!(chunks.concat(), sizes);
+        assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [1_000, 200, 1, 1_000, 299]);
+    }
+}

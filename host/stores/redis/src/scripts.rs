@@ -1,0 +1,33 @@
+//! The Lua scripts: each runs whole, or, where Redis is out of memory or read-only, not at all.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+macro_rules! writing {
+    ($head:literal, $file:literal) => {
+        LazyLock::new(|| Script::new(concat!($head, include_str!("scripts/common.lua"), include_str!($file))))
+    };
+}
+
+pub(crate) static APPLY: LazyLock<Script> = writing!("#!lua\n", "scripts/apply.lua");
+pub(crate) static BEGIN: LazyLock<Script> = writing!("#!lua\n", "scripts/begin.lua");
+pub(crate) static PUT: LazyLock<Script> = writing!("#!lua\n", "scripts/put.lua");
+pub(crate) static DISCARD: LazyLock<Script> = writing!("#!lua\n", "scripts/discard.lua");
+pub(crate) static SET: LazyLock<Script> = writing!("#!lua\n", "scripts/set.lua");
+/// What makes room runs also where there is none.
+pub(crate) static TRIM: LazyLock<Script> = writing!("#!lua flags=allow-oom\n", "scripts/trim.lua");
+pub(crate) static EVENTS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/events.lua")));
+pub(crate) static SESSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/sessions.lua")));
+/// Refused wherever a script that writes would be, and writes nothing.
+pub(crate) const WRITES: &str = "#!lua\nreturn 1";
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::message::MAX_DELIVERIES;
+
+    #[test]
+    fn the_script_buries_when_the_record_does() {
+        assert!(include_str!("scripts/apply.lua").contains(&format!("local MOST_DELIVERIES = {MAX_DELIVERIES}\n")));
+    }
+}

@@ -1,0 +1,227 @@
+//! Real Neo4j and Redis behind the real host: what follows them is killed, stopped and wiped at random times under load.
+//! Afterwards counters are exact, no message is lost or processed twice, and every database equals the record. The seed is
+//! printed; `LTMC_TEST_SEED` gives it again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ltmc_test_servers::{Neo4j, Redis};
+use ltmc_tests::Host;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Both servers, and a host's configuration that names them.
+struct Servers {
+    neo4j: Neo4j,
+    redis: Redis,
+    _dir: tempfile::TempDir,
+}
+
+impl Servers {
+    fn start() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let redis = Redis::start(&dir.path().join("redis"))?;
+        let neo4j = Neo4j::start(&dir.path().join("neo4j"))?;
+        Ok(Self { neo4j, redis, _dir: dir })
+    }
+
+    fn config(&self) -> String {
+        format!(
+            "[graph]\nurl = \"{}\"\npassword = \"{}\"\n[redis]\nurl = \"{}\"\n",
+            self.neo4j.url(),
+            self.neo4j.password(),
+            self.redis.url()
+        )
+    }
+}
+
+async fn databases(host: &Host) -> Result<Vec<Value>> {
+    let answer = host.send(host.request(Method::GET, "/v1/databases", &host.operator)).await?.expect(200);
+    Ok(answer.json().as_array().context("a list of databases")?.clone())
+}
+
+/// Waits until every database follows and has been told everything.
+async fn settled(host: &Host) -> Result<()> {
+    for _ in 0..300 {
+        let found = databases(host).await?;
+        if found.iter().all(|one| one["up"] == true && one["backlog"] == 0 && one["building"].is_null()) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    anyhow::bail!("the databases did not catch up in a minute: {:#?}\n{}", databases(host).await?, host.log())
+}
+
+async fn compare(host: &Host, check: bool) -> Result<Value> {
+    let request = host.request(Method::POST, "/v1/databases/repair", &host.operator).json(&json!({"check": check}));
+    Ok(host.send(request).await?.expect(200).json())
+}
+
+fn differences(outcome: &Value) -> u64 {
+    let count = |report: &Value| ["missing", "different", "extra"].iter().filter_map(|f| report[*f].as_u64()).sum::<u64>();
+    outcome["reports"].as_array().into_iter().flatten().map(count).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_holds() -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "a failing seed can be given again")]
+    let seed = std::env::var("LTMC_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    println!("LTMC_TEST_SEED={seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut servers = tokio::task::spawn_blocking(Servers::start).await??;
+    // What is there before the databases are is projected into them.
+    let mut host = Host::start().await?;
+    let grants = ["memory:read:*", "memory:write:*", "graph:read", "graph:write"];
+    host.push(&host.admin, "m", "memory-script", &grants).await?;
+    host.push(&host.admin, "g", "graph-script", &grants).await?;
+    let messages = ["message:send:*", "message:receive", "message:publish:*", "message:subscribe:*", "memory:read:agent", "memory:write:agent"];
+    host.push(&host.admin, "alice", "message-script", &messages).await?;
+    host.push(&host.admin, "bob", "message-script", &messages).await?;
+    let before = json!([{"do": "relate", "subject": "before", "relation": "comes", "object": "after"}]);
+    host.call(&host.admin, "g", &before).await?.expect(200);
+    host.terminate().await?;
+    let config = host.data().parent().context("the host's directory")?.join("ltmc.toml");
+    let text = std::fs::read_to_string(&config).unwrap_or_default();
+    std::fs::write(&config, format!("{text}\n{}", servers.config()))?;
+    host.restart().await?;
+    settled(&host).await?;
+    let way = host.get("/v1/graph/path?from=before&to=after").await?.expect(200);
+    assert_eq!(way.json()["facts"].as_array().map(Vec::len), Some(1), "{}", way.text());
+    assert!(!way.headers.contains_key("ltmc-degraded"), "the graph's database answers");
+
+    let (mut increments, mut sent, mut told) = (0_u64, 0_u64, 0_u64);
+    for round in 0..4 {
+        let until = tokio::time::Instant::now() + Duration::from_millis(random.random_range(1_500..3_000));
+        let mut hurt = false;
+        while tokio::time::Instant::now() < until {
+            let n = increments;
+            let steps = json!([{"do": "update", "scope": "session", "key": "n", "rule": {"increment": 1}}]);
+            let request = host.request(Method::POST, "/v1/agents/m/call", &host.admin);
+            let key = format!("m-{n}");
+            host.send(request.header("idempotency-key", key).header("ltmc-session", "load").json(&steps)).await?.expect(200);
+            increments += 1;
+            let steps = json!([{"do": "relate", "subject": format!("e{}", n % 7), "relation": "next", "object": format!("e{}", (n + 1) % 7),
+                "properties": {"n": n}}]);
+            host.call(&host.admin, "g", &steps).await?.expect(200);
+            told += 1;
+            let steps = json!([{"do": "send", "to": "bob", "event": {"kind": "tick", "data": n}},
+                {"do": "publish", "topic": "ticks", "event": {"kind": "tick", "data": n}}]);
+            host.call(&host.admin, "alice", &steps).await?.expect(200);
+            sent += 1;
+            if n % 3 == 2 {
+                let steps = json!([{"do": "receive", "limit": 10, "then": "ack", "count": "seen"}]);
+                host.call(&host.admin, "bob", &steps).await?.expect(200);
+            }
+            if !hurt && random.random_range(0..10) == 0 {
+                hurt = true;
+                let what = (round + random.random_range(0..2)) % 4;
+                println!("round {round}: {}", ["redis killed", "neo4j killed", "redis stopped and flushed", "neo4j stopped"][what]);
+                match what {
+                    0 => servers.redis.stop_now(),
+                    1 => servers.neo4j.stop_now(),
+                    2 => {
+                        servers.redis.flush_all()?;
+                        servers.redis.pause()?;
+                    }
+                    _ => servers.neo4j.pause()?,
+                }
+            }
+        }
+        if round == 2 {
+            host.kill_and_restart().await?;
+        }
+        servers = tokio::task::spawn_blocking(move || {
+            let _ = servers.redis.resume();
+            let _ = servers.neo4j.resume();
+            if servers.redis.pid().is_none() {
+                servers.redis.restart()?;
+            }
+            if servers.neo4j.pid().is_none() {
+                servers.neo4j.restart()?;
+            }
+            anyhow::Ok(servers)
+        })
+        .await??;
+    }
+    // Everything left is processed, and each message once.
+    loop {
+        let steps = json!([{"do": "receive", "limit": 50, "then": "ack", "count": "seen"}]);
+        let received = host.call(&host.admin, "bob", &steps).await?.expect(200).json();
+        if received[0]["ok"].as_array().is_none_or(Vec::is_empty) {
+            break;
+        }
+    }
+    settled(&host).await?;
+    let count = host.get("/v1/memory/session/n?owner=load").await?.expect(200).text();
+    assert_eq!(count, increments.to_string(), "seed {seed}");
+    let seen = host.get("/v1/memory/agent/seen?owner=bob").await?.expect(200).text();
+    assert_eq!(seen, sent.to_string(), "seed {seed}: every message once");
+    let outcome = compare(&host, true).await?;
+    assert_eq!(outcome["failed"], json!([]), "{outcome:#}");
+    assert_eq!(differences(&outcome), 0, "seed {seed}: {outcome:#}");
+    println!("{increments} increments, {sent} messages, {told} facts, all there");
+
+    // A database that is wiped is built whole again, and one that is meddled with is put right.
+    let mut neo4j = servers.neo4j;
+    let redis = servers.redis;
+    neo4j = tokio::task::spawn_blocking(move || neo4j.wipe().map(|()| neo4j)).await??;
+    redis.flush_all()?;
+    host.call(&host.admin, "g", &before).await?.expect(200);
+    let outcome = compare(&host, false).await?;
+    assert_eq!(outcome["failed"], json!([]), "{outcome:#}");
+    settled(&host).await?;
+    let outcome = compare(&host, true).await?;
+    assert_eq!((differences(&outcome), &outcome["failed"]), (0, &json!([])), "{outcome:#}");
+    let ready = host.get("/readyz").await?.expect(200).json();
+    ensure!(ready["checks"].as_array().is_some_and(|checks| checks.len() >= 4), "{ready}");
+    drop(neo4j);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let degraded = host.get("/v1/graph/path?from=before&to=after").await?.expect(200);
+    assert_eq!(degraded.headers.get("ltmc-degraded").and_then(|v| v.to_str().ok()), Some("true"), "{}", degraded.text());
+    assert_eq!(degraded.json()["facts"].as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+/// What is wrongly configured is said at once, by name, and no secret with it.
+#[tokio::test]
+async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following() -> Result<()> {
+    let run = |config: &str| {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("ltmc.toml"), format!("listen = \"127.0.0.1:0\"\n{config}"))?;
+        let output = std::process::Command::new(ltmc_tests::binary()?).arg("serve").current_dir(dir.path()).output()?;
+        anyhow::Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    for (config, name) in [
+        ("[graph]\nurl = \"blt://localhost\"\npassword = \"swordfish\"\n", "graph.url"),
+        ("[redis]\nurl = \"reddis://u:swordfish@localhost\"\n", "redis.url"),
+        ("[recall]\nembedder = \"minilm\"\n", "recall.model"),
+        ("[recall]\nembedder = \"minilm\"\nmodel = \"no-such-directory\"\n", "config.json"),
+        ("[graph]\nurl = \"bolt://localhost\"\npassword = \"a\"\npassword_file = \"b\"\n", "graph.password"),
+    ] {
+        let (code, text) = run(config)?;
+        ensure!(code != Some(0) && text.contains(name), "{config}: {code:?} {text}");
+        ensure!(!text.contains("swordfish"), "{text}");
+    }
+    let dir = tempfile::tempdir()?;
+    let redis = Redis::start_with(dir.path(), ltmc_test_servers::redis::RedisOptions {
+        password: Some("swordfish".to_owned()),
+        ..Default::default()
+    })?;
+    let address = format!("redis://127.0.0.1:{}", redis.port());
+    let host = Host::start_with(&format!("[redis]\nurl = \"{address}\"\npassword = \"minnow\"\n")).await?;
+    let mut problem = String::new();
+    for _ in 0..50 {
+        let found = databases(&host).await?;
+        problem = found.iter().find(|one| one["name"] == "redis").map(|one| one["problem"].to_string()).unwrap_or_default();
+        if problem.len() > 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ensure!(problem.to_lowercase().contains("password"), "{problem}");
+    ensure!(!problem.contains("minnow") && !host.whole_log().contains("minnow"), "{problem}");
+    host.get("/readyz").await?.expect(200);
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! `cargo xtask demo`: everything from an empty machine to a job that is done.
+//!
+//! To add a job: a file here beside [`review`] and [`ask_docs`], and a variant in [`Job`].
+
+mod ask_docs;
+mod databases;
+mod review;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::process::{Host, cargo, output, run as run_process};
+use crate::setup::{HOST, SERVERS};
+use crate::steps::{Steps, say};
+use databases::Databases;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What is done
+    #[arg(value_enum, default_value_t = Job::Review)]
+    job: Job,
+    /// ask-docs: what is asked [default: how do I add a store?]
+    #[arg(value_name = "QUESTION")]
+    question: Option<String>,
+    /// review: this unified diff rather than the last commits of this repository
+    #[arg(long, value_name = "FILE")]
+    diff: Option<PathBuf>,
+    /// Both jobs, with real Neo4j and Redis behind the host
+    #[arg(long)]
+    full: bool,
+    /// Leave the host running, to look around
+    #[arg(long, conflicts_with = "full")]
+    keep: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Job {
+    /// Agents review a diff
+    Review,
+    /// Agents answer a question from this repository's documents
+    AskDocs,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let jobs = args.jobs()?;
+    let review = jobs.contains(&Job::Review);
+    crate::setup::packages(&if args.full { [HOST, SERVERS].concat() } else { HOST.to_vec() })?;
+    let of = |job: &Job| if *job == Job::Review { review::STEPS } else { ask_docs::STEPS };
+    let mut steps = Steps::new(3 + jobs.iter().map(of).sum::<usize>() + if args.full { databases::STEPS } else { 0 });
+    let components = steps.step("Sample agents, compiled to WebAssembly", crate::test::sample_agents)?;
+    // The build that the tests use: optimised where it counts, and half the time of a release build from nothing.
+    steps.step("The host", || run_process(cargo(&["build", "--workspace", "--bin", "ltmc"])))?;
+
+    let folder = crate::target().join("demo");
+    std::fs::create_dir_all(&folder)?;
+    let diff = review.then(|| review::diff(&mut steps, args.diff.as_deref(), &folder)).transpose()?;
+    let data = folder.join(format!("data-{}", std::process::id()));
+    let databases = args
+        .full
+        .then(|| steps.step("Neo4j and Redis", || Databases::start(&data.with_extension("databases"))))
+        .transpose()?;
+    let host = steps.step("A host, with the agents", || {
+        let mut config = databases.as_ref().map(Databases::config).unwrap_or_default();
+        if jobs.contains(&Job::AskDocs) {
+            config += &ask_docs::config()?;
+        }
+        let config = Some(config.as_str()).filter(|config| !config.is_empty());
+        let host = Host::start(&crate::target().join("debug/ltmc"), &data, config, args.keep)?;
+        say(format!("  listens on {}", host.url));
+        for job in &jobs {
+            match job {
+                Job::Review => deploy(&host, &components, review::AGENTS, "review")?,
+                Job::AskDocs => {
+                    ask_docs::allow(&host)?;
+                    deploy(&host, &components, ask_docs::AGENTS, "ask-docs")?;
+                }
+            }
+        }
+        Ok(host)
+    })?;
+    let mut runs = Vec::new();
+    if let Some(diff) = &diff {
+        runs.push(review::run(&mut steps, &host, diff, &folder)?);
+    }
+    if jobs.contains(&Job::AskDocs) {
+        runs.push(ask_docs::run(&mut steps, &host, args.question.as_deref(), &folder)?);
+    }
+    if let Some(databases) = &databases {
+        databases.show(&mut steps, &host)?;
+    }
+    look_around(&host, &runs, args);
+    drop(host);
+    if !args.keep {
+        let _ = std::fs::remove_dir_all(&data);
+        for ending in ["log", "toml"] {
+            let _ = std::fs::remove_file(data.with_extension(ending));
+        }
+    }
+    drop(databases);
+    steps.finish()
+}
+
+impl Args {
+    fn jobs(&self) -> anyhow::Result<Vec<Job>> {
+        if self.full {
+            return Ok(vec![Job::Review, Job::AskDocs]);
+        }
+        if self.job == Job::Review && self.question.is_some() {
+            bail!("a review is asked nothing: `cargo xtask demo ask-docs \"…\"` is");
+        }
+        if self.job == Job::AskDocs && self.diff.is_some() {
+            bail!("--diff is for a review: `cargo xtask demo review --diff F`");
+        }
+        Ok(vec![self.job])
+    }
+}
+
+/// Uploads a workflow and its agents.
+fn deploy(host: &Host, components: &[PathBuf], agents: &[&str], flow: &str) -> anyhow::Result<()> {
+    for name in agents {
+        let component = component(components, name)?;
+        let component = component.to_string_lossy();
+        let pushed = host.ltmc(&["push", &component, "--name", name, "--grant", "asked", "--json"]);
+        let agent: Value = serde_json::from_slice(&output(pushed)?)?;
+        say(format!("  pushed {name:<20} granted: {}", texts(&agent["grants"])));
+    }
+    let flow = crate::root().join("sample-agents").join(format!("{flow}.yaml"));
+    run_process(host.ltmc(&["flow", "push", &flow.to_string_lossy()]))
+}
+
+/// Runs a workflow; what `--json` says of the run.
+fn run_flow(host: &Host, flow: &str, input: &Path) -> anyhow::Result<Value> {
+    let run = host.ltmc(&["flow", "run", flow, "--input", &input.to_string_lossy(), "--json"]);
+    serde_json::from_slice::<Value>(&output(run)?).context("`ltmc flow run --json` printed something else")
+}
+
+fn look_around(host: &Host, runs: &[String], args: &Args) {
+    if args.full {
+        say("\nThe host stops now, and its databases with it.");
+        return;
+    }
+    say("\nLook around:");
+    let data = shown(&host.data);
+    let ltmc = shown(&crate::target().join("debug/ltmc"));
+    for id in runs {
+        for what in ["show", "journal", "events"] {
+            say(format!("  {ltmc} runs {what} {id} --data {data}"));
+        }
+        say(format!("  {}/v1/runs/{id}   (key: [default] in {data}/credentials.toml)", host.url));
+    }
+    if args.keep {
+        say(format!("\nThe host goes on (process {}); `kill {}` ends it.", host.id(), host.id()));
+    } else {
+        say("\nThe host stops now; `cargo xtask demo --keep` leaves it running for that.");
+    }
+}
+
+fn component<'a>(components: &'a [PathBuf], name: &str) -> anyhow::Result<&'a Path> {
+    let is = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem.to_string_lossy().replace('_', "-") == name);
+    match components.iter().find(is) {
+        Some(path) => Ok(path),
+        None => bail!("sample-agents built no component `{name}`, but {components:?}"),
+    }
+}
+
+fn texts(list: &Value) -> String {
+    let texts: Vec<&str> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if texts.is_empty() { "nothing".into() } else { texts.join(" ") }
+}
+
+/// A path as people type it from the root.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(crate::root()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Demo {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_review_is_what_nobody_names_and_full_is_everything() {
+        let jobs = |words: &[&str]| {
+            let demo = Demo::try_parse_from(["demo"].iter().chain(words)).map_err(|e| e.to_string())?;
+            demo.args.jobs().map_err(|e| e.to_string())
+        };
+        for words in [&[][..], &["--keep"], &["review"], &["--diff", "F"], &["review", "--diff", "F", "--keep"]] {
+            assert_eq!(jobs(words), Ok(vec![Job::Review]), "{words:?}");
+        }
+        for words in [&["ask-docs"][..], &["ask-docs", "why?"], &["ask-docs", "why?", "--keep"]] {
+            assert_eq!(jobs(words), Ok(vec![Job::AskDocs]), "{words:?}");
+        }
+        for words in [&["--full"][..], &["ask-docs", "why?", "--full"], &["--full", "--diff", "F"]] {
+            assert_eq!(jobs(words), Ok(vec![Job::Review, Job::AskDocs]), "{words:?}");
+        }
+        for words in [&["why?"][..], &["review", "why?"], &["ask-docs", "why?", "--diff", "F"], &["--full", "--keep"]] {
+            assert!(jobs(words).is_err(), "{words:?}");
+        }
+    }
+}
