@@ -205,8 +205,9 @@ fn install_libc() -> anyhow::Result<()> {
     let line = text.lines().next().context("apt knows no archive of Debian 12 (bookworm)")?;
     let (uri, signed_by) = line.split_once(' ').unwrap_or((line, ""));
     let signed_by = match signed_by.trim() {
-        "" => "/usr/share/keyrings/debian-archive-keyring.gpg",
-        key => key,
+        key if key.starts_with('/') => key,
+        // Not said; or this apt does not know the word, and gives it back as it was.
+        _ => "/usr/share/keyrings/debian-archive-keyring.gpg",
     };
     let sources = work.join("backports.list");
     std::fs::write(&sources, format!("deb [signed-by={signed_by}] {uri} bookworm-backports main\n"))?;

@@ -10,8 +10,14 @@ use serde_json::{Value, json};
 const MEMORY: &[&str] = &["memory:read:*", "memory:write:*"];
 const GRAPH: &[&str] = &["graph:read", "graph:write"];
 const RECALL: &[&str] = &["recall:read", "recall:write"];
-const MESSAGES: &[&str] =
-    &["message:send:*", "message:receive", "message:publish:*", "message:subscribe:*", "memory:write:agent", "memory:read:agent"];
+const MESSAGES: &[&str] = &[
+    "message:send:*",
+    "message:receive",
+    "message:publish:*",
+    "message:subscribe:*",
+    "memory:write:agent",
+    "memory:read:agent",
+];
 
 /// What a script answered, step by step.
 async fn play(host: &Host, key: &str, agent: &str, steps: Value) -> Result<Vec<Value>> {
@@ -66,13 +72,20 @@ async fn a_key_is_updated_in_one_step_by_every_rule() -> Result<()> {
     let stale = host.send(put(tag.to_str()?, "11")).await?.expect(412);
     assert_eq!(stale.code(), "precondition-failed");
     assert_ne!(first.headers["etag"], tag);
-    let patched = rest(&host, Method::PATCH, "/v1/memory/global/count", Some(json!({"increment": 1}))).await?.expect(200);
+    let patched =
+        rest(&host, Method::PATCH, "/v1/memory/global/count", Some(json!({"increment": 1}))).await?.expect(200);
     assert_eq!(patched.json()["json"], 11);
-    let absent = host.request(Method::PUT, "/v1/memory/global/count", &host.admin).header("if-none-match", "*").body("0");
+    let absent =
+        host.request(Method::PUT, "/v1/memory/global/count", &host.admin).header("if-none-match", "*").body("0");
     host.send(absent).await?.expect(412);
     let wrong = rest(&host, Method::PATCH, "/v1/memory/global/count", Some(json!({"decrement": 1}))).await?.expect(400);
     assert_eq!(wrong.code(), "bad-json");
-    for path in ["/v1/memory/galaxy/x", "/v1/memory/session/x", "/v1/memory/global/x?owner=y", "/v1/memory/session/x?owner=a%20b"] {
+    for path in [
+        "/v1/memory/galaxy/x",
+        "/v1/memory/session/x",
+        "/v1/memory/global/x?owner=y",
+        "/v1/memory/session/x?owner=a%20b",
+    ] {
         rest(&host, Method::GET, path, None).await?.expect(400);
     }
     rest(&host, Method::DELETE, "/v1/memory/global/count", None).await?.expect(204);
@@ -80,7 +93,8 @@ async fn a_key_is_updated_in_one_step_by_every_rule() -> Result<()> {
     let listed = rest(&host, Method::GET, "/v1/memory/global?limit=1", None).await?.expect(200).json();
     assert_eq!(listed["items"][0]["key"], "list");
     let next = listed["next"].as_str().context("there is another page")?;
-    let rest_of = rest(&host, Method::GET, &format!("/v1/memory/global?limit=5&cursor={next}"), None).await?.expect(200).json();
+    let rest_of =
+        rest(&host, Method::GET, &format!("/v1/memory/global?limit=5&cursor={next}"), None).await?.expect(200).json();
     assert_eq!(rest_of["items"][0]["json"], json!({"a": {"c": 2}}));
     assert_eq!(rest_of["next"], json!(null));
     Ok(())
@@ -118,7 +132,8 @@ async fn follow(host: &Host, path: &str, after: Option<u64>, until: impl Fn(&[Va
             text.push_str(&String::from_utf8_lossy(&stream.next().await.context("the stream ended")??));
             while let Some(end) = text.find("\n\n") {
                 let event: String = text.drain(..end + 2).collect();
-                for line in event.lines().filter_map(|line| line.strip_prefix("data: ").or(line.strip_prefix("data:"))) {
+                for line in event.lines().filter_map(|line| line.strip_prefix("data: ").or(line.strip_prefix("data:")))
+                {
                     found.push(serde_json::from_str(line)?);
                 }
             }
@@ -157,7 +172,9 @@ async fn whoever_watches_sees_every_change_once_also_over_a_restart() -> Result<
     let waiting = {
         let steps = json!([{"do": "changes", "scope": "global", "prefix": "signal", "limit": 10, "wait_ms": 15_000}]);
         let (url, key) = (host.url("/v1/agents/writer/call"), host.admin.clone());
-        tokio::spawn(async move { reqwest::Client::new().post(url).bearer_auth(key).json(&steps).send().await?.json::<Value>().await })
+        tokio::spawn(async move {
+            reqwest::Client::new().post(url).bearer_auth(key).json(&steps).send().await?.json::<Value>().await
+        })
     };
     tokio::time::sleep(Duration::from_millis(700)).await;
     let put = host.request(Method::PUT, "/v1/memory/global/signal?ttl=300ms", &host.admin).body("now");
@@ -213,7 +230,8 @@ async fn the_graph_keeps_what_held_and_finds_ways_and_orders() -> Result<()> {
     assert_eq!(way.len(), 2, "{way:?}");
     assert_eq!(ok(&played[10])["entities"], json!(["model", "ports", "sqlite"]));
     assert_eq!(ok(&played[11])["cycles"], json!([["api", "ring"]]));
-    let mut dependents: Vec<&str> = ok(&played[12])["entities"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let mut dependents: Vec<&str> =
+        ok(&played[12])["entities"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     dependents.sort_unstable();
     assert_eq!(dependents, ["api", "ltmc", "ports", "ring", "sqlite"]);
     let owned = ok(&played[13]).as_array().unwrap();
@@ -327,14 +345,21 @@ async fn a_message_is_processed_once_and_what_nobody_can_process_is_kept() -> Re
     for name in ["alice", "bob"] {
         host.push(&host.admin, name, "message-script", MESSAGES).await?;
     }
-    let send = |n: u32| json!({"do": "send", "to": "bob", "event": {"kind": "note.added", "data": {"n": n}, "subject": "notes"}});
+    let send = |n: u32| json!({"do": "send", "to": "bob", "kind": "note.added", "data": {"n": n}, "subject": "notes"});
     let sent = play(&host, &host.admin, "alice", json!([send(1), send(2), send(3)])).await?;
-    let received = play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 10, "then": "ack", "count": "seen"}])).await?;
+    let received =
+        play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 10, "then": "ack", "count": "seen"}]))
+            .await?;
     let events = ok(&received[0]).as_array().unwrap();
-    assert_eq!(events.iter().map(|d| d["event"]["data"]["n"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+    assert_eq!(
+        events.iter().map(|d| d["event"]["data"]["n"].as_u64()).collect::<Vec<_>>(),
+        [Some(1), Some(2), Some(3)]
+    );
     assert_eq!(events[0]["event"]["source"], "/agents/alice");
     assert_eq!((&events[0]["event"]["kind"], &events[0]["event"]["subject"]), (&json!("note.added"), &json!("notes")));
-    let again = play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 10}, {"do": "ack", "id": ok(&sent[0])}])).await?;
+    let again =
+        play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 10}, {"do": "ack", "id": ok(&sent[0])}]))
+            .await?;
     assert_eq!(ok(&again[0]), &json!([]));
     assert_eq!(again[1]["error"], "not-found");
 
@@ -342,7 +367,9 @@ async fn a_message_is_processed_once_and_what_nobody_can_process_is_kept() -> Re
     let waiting = {
         let steps = json!([{"do": "receive", "limit": 1, "wait_ms": 10_000, "then": "ack"}]);
         let (url, key) = (host.url("/v1/agents/bob/call"), host.admin.clone());
-        tokio::spawn(async move { reqwest::Client::new().post(url).bearer_auth(key).json(&steps).send().await?.json::<Value>().await })
+        tokio::spawn(async move {
+            reqwest::Client::new().post(url).bearer_auth(key).json(&steps).send().await?.json::<Value>().await
+        })
     };
     tokio::time::sleep(Duration::from_millis(500)).await;
     let message = json!({"to": "bob", "type": "note.added", "data": {"n": 4}});
@@ -361,7 +388,8 @@ async fn a_message_is_processed_once_and_what_nobody_can_process_is_kept() -> Re
     let nothing = play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 1}])).await?;
     assert_eq!(ok(&nothing[0]), &json!([]));
     play(&host, &host.admin, "alice", json!([send(6)])).await?;
-    play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 1, "then": "reject", "reason": "no such note"}])).await?;
+    play(&host, &host.admin, "bob", json!([{"do": "receive", "limit": 1, "then": "reject", "reason": "no such note"}]))
+        .await?;
     let dead = rest(&host, Method::GET, "/v1/dead-letters?agent=bob", None).await?.expect(200).json();
     let letters = dead["items"].as_array().unwrap();
     assert_eq!(letters.iter().map(|l| l["deliveries"].as_u64()).collect::<Vec<_>>(), [Some(5), Some(1)], "{dead}");
@@ -374,7 +402,7 @@ async fn a_message_is_processed_once_and_what_nobody_can_process_is_kept() -> Re
     assert_eq!(rest(&host, Method::GET, "/v1/dead-letters", None).await?.expect(200).json()["items"], json!([]));
 
     // Topics: every reader sees every event, from where it was.
-    let publish = |n: u32| json!({"do": "publish", "topic": "reviews", "event": {"kind": "review.finished", "data": n}});
+    let publish = |n: u32| json!({"do": "publish", "topic": "reviews", "kind": "review.finished", "data": n});
     play(&host, &host.admin, "alice", json!([publish(1), publish(2)])).await?;
     let read = json!([{"do": "read", "topic": "reviews", "after": 0, "limit": 10}]);
     for name in ["alice", "bob"] {
@@ -390,10 +418,16 @@ async fn a_message_is_processed_once_and_what_nobody_can_process_is_kept() -> Re
     let followed = follow(&host, &path, None, |found| found.len() >= 2).await?;
     assert_eq!([&followed[0]["data"], &followed[1]["data"]], [&json!(2), &json!(3)]);
 
-    let unknown = play(&host, &host.admin, "alice", json!([
-        {"do": "send", "to": "nobody", "event": {"kind": "x"}}, {"do": "publish", "topic": "No Topic", "event": {"kind": "x"}},
-        {"do": "publish", "topic": "t", "event": {"kind": ""}}, {"do": "receive", "limit": 101},
-    ])).await?;
+    let unknown = play(
+        &host,
+        &host.admin,
+        "alice",
+        json!([
+            {"do": "send", "to": "nobody", "kind": "x"}, {"do": "publish", "topic": "No Topic", "kind": "x"},
+            {"do": "publish", "topic": "t", "kind": ""}, {"do": "receive", "limit": 101},
+        ]),
+    )
+    .await?;
     let errors: Vec<&str> = unknown.iter().filter_map(|step| step["error"].as_str()).collect();
     assert_eq!(errors, ["not-found", "invalid", "invalid", "invalid"]);
     Ok(())
@@ -403,10 +437,17 @@ async fn a_message_is_processed_once_and_what_nobody_can_process_is_kept() -> Re
 #[tokio::test]
 async fn without_a_grant_every_verb_is_denied_by_name() -> Result<()> {
     let host = Host::start().await?;
-    let event = json!({"kind": "x"});
     for (guest, step, capability) in [
-        ("memory-script", json!({"do": "update", "scope": "global", "key": "k", "rule": {"increment": 1}}), "memory:write:global"),
-        ("memory-script", json!({"do": "changes", "scope": "agent", "prefix": "", "limit": 1, "wait_ms": 0}), "memory:read:agent"),
+        (
+            "memory-script",
+            json!({"do": "update", "scope": "global", "key": "k", "rule": {"increment": 1}}),
+            "memory:write:global",
+        ),
+        (
+            "memory-script",
+            json!({"do": "changes", "scope": "agent", "prefix": "", "limit": 1, "wait_ms": 0}),
+            "memory:read:agent",
+        ),
         ("graph-script", json!({"do": "relate", "subject": "a", "relation": "r", "object": "b"}), "graph:write"),
         ("graph-script", json!({"do": "unrelate", "subject": "a", "relation": "r", "object": "b"}), "graph:write"),
         ("graph-script", json!({"do": "page", "entity": "a"}), "graph:read"),
@@ -416,11 +457,11 @@ async fn without_a_grant_every_verb_is_denied_by_name() -> Result<()> {
         ("recall-script", json!({"do": "remember", "id": "a", "text": "b"}), "recall:write"),
         ("recall-script", json!({"do": "forget", "id": "a"}), "recall:write"),
         ("recall-script", json!({"do": "search", "question": "a", "limit": 1}), "recall:read"),
-        ("message-script", json!({"do": "send", "to": "bob", "event": event}), "message:send:bob"),
+        ("message-script", json!({"do": "send", "to": "bob", "kind": "x"}), "message:send:bob"),
         ("message-script", json!({"do": "receive", "limit": 1}), "message:receive"),
         ("message-script", json!({"do": "ack", "id": 1}), "message:receive"),
         ("message-script", json!({"do": "reject", "id": 1, "reason": "x"}), "message:receive"),
-        ("message-script", json!({"do": "publish", "topic": "t", "event": event}), "message:publish:t"),
+        ("message-script", json!({"do": "publish", "topic": "t", "kind": "x"}), "message:publish:t"),
         ("message-script", json!({"do": "read", "topic": "t", "limit": 1}), "message:subscribe:t"),
     ] {
         // The memory guest opens its scope first, which takes one of the two.
@@ -451,31 +492,58 @@ async fn tenants_with_the_same_names_share_nothing() -> Result<()> {
         play(&host, key, "m", json!([{"do": "put", "scope": "global", "key": "k", "value": own}])).await?;
         play(&host, key, "g", json!([{"do": "relate", "subject": "a", "relation": "r", "object": own}])).await?;
         play(&host, key, "r", json!([{"do": "remember", "id": "note", "text": format!("a secret of {own}")}])).await?;
-        play(&host, key, "q", json!([
-            {"do": "send", "to": "q", "event": {"kind": "k", "data": own}},
-            {"do": "publish", "topic": "t", "event": {"kind": "k", "data": own}},
-        ])).await?;
+        play(
+            &host,
+            key,
+            "q",
+            json!([
+                {"do": "send", "to": "q", "kind": "k", "data": own},
+                {"do": "publish", "topic": "t", "kind": "k", "data": own},
+            ]),
+        )
+        .await?;
     }
     for (n, key) in keys.iter().enumerate() {
         let (own, others) = (format!("tenant number {n}"), format!("tenant number {}", 1 - n));
         let seen = json!([
-            play(&host, key, "m", json!([
-                {"do": "list", "scope": "global", "prefix": ""},
-                {"do": "changes", "scope": "global", "prefix": "", "after": 0, "limit": 100, "wait_ms": 0},
-            ])).await?,
-            play(&host, key, "g", json!([{"do": "facts"}, {"do": "reach", "from": "a"}, {"do": "path", "from": "a", "to": others}])).await?,
+            play(
+                &host,
+                key,
+                "m",
+                json!([
+                    {"do": "list", "scope": "global", "prefix": ""},
+                    {"do": "changes", "scope": "global", "prefix": "", "after": 0, "limit": 100, "wait_ms": 0},
+                ])
+            )
+            .await?,
+            play(
+                &host,
+                key,
+                "g",
+                json!([{"do": "facts"}, {"do": "reach", "from": "a"}, {"do": "path", "from": "a", "to": others}])
+            )
+            .await?,
             play(&host, key, "r", json!([{"do": "search", "question": "a secret of a tenant", "limit": 10}])).await?,
-            play(&host, key, "q", json!([{"do": "receive", "limit": 10}, {"do": "read", "topic": "t", "after": 0, "limit": 10}])).await?,
+            play(
+                &host,
+                key,
+                "q",
+                json!([{"do": "receive", "limit": 10}, {"do": "read", "topic": "t", "after": 0, "limit": 10}])
+            )
+            .await?,
         ]);
         let text = seen.to_string();
         assert!(text.contains(&own), "{n}: {text}");
         assert!(!text.contains(&others), "{n} sees the other's: {text}");
-        for path in ["/v1/memory/global", "/v1/graph/facts", "/v1/graph/reach?from=a", "/v1/events?topic=t", "/v1/dead-letters"] {
+        for path in
+            ["/v1/memory/global", "/v1/graph/facts", "/v1/graph/reach?from=a", "/v1/events?topic=t", "/v1/dead-letters"]
+        {
             let answer = host.send(host.request(Method::GET, path, key)).await?.expect(200);
             assert!(!answer.text().contains(&others), "{path}: {}", answer.text());
         }
         let asked = json!({"query": "a secret of a tenant", "limit": 10});
-        let found = host.send(host.request(Method::POST, "/v1/recall/search", key).json(&asked)).await?.expect(200).text();
+        let found =
+            host.send(host.request(Method::POST, "/v1/recall/search", key).json(&asked)).await?.expect(200).text();
         assert!(found.contains(&own) && !found.contains(&others), "{found}");
     }
     Ok(())

@@ -60,7 +60,8 @@ async fn compare(host: &Host, check: bool) -> Result<Value> {
 }
 
 fn differences(outcome: &Value) -> u64 {
-    let count = |report: &Value| ["missing", "different", "extra"].iter().filter_map(|f| report[*f].as_u64()).sum::<u64>();
+    let count =
+        |report: &Value| ["missing", "different", "extra"].iter().filter_map(|f| report[*f].as_u64()).sum::<u64>();
     outcome["reports"].as_array().into_iter().flatten().map(count).sum()
 }
 
@@ -76,7 +77,14 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
     let grants = ["memory:read:*", "memory:write:*", "graph:read", "graph:write"];
     host.push(&host.admin, "m", "memory-script", &grants).await?;
     host.push(&host.admin, "g", "graph-script", &grants).await?;
-    let messages = ["message:send:*", "message:receive", "message:publish:*", "message:subscribe:*", "memory:read:agent", "memory:write:agent"];
+    let messages = [
+        "message:send:*",
+        "message:receive",
+        "message:publish:*",
+        "message:subscribe:*",
+        "memory:read:agent",
+        "memory:write:agent",
+    ];
     host.push(&host.admin, "alice", "message-script", &messages).await?;
     host.push(&host.admin, "bob", "message-script", &messages).await?;
     let before = json!([{"do": "relate", "subject": "before", "relation": "comes", "object": "after"}]);
@@ -100,14 +108,16 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
             let steps = json!([{"do": "update", "scope": "session", "key": "n", "rule": {"increment": 1}}]);
             let request = host.request(Method::POST, "/v1/agents/m/call", &host.admin);
             let key = format!("m-{n}");
-            host.send(request.header("idempotency-key", key).header("ltmc-session", "load").json(&steps)).await?.expect(200);
+            host.send(request.header("idempotency-key", key).header("ltmc-session", "load").json(&steps))
+                .await?
+                .expect(200);
             increments += 1;
             let steps = json!([{"do": "relate", "subject": format!("e{}", n % 7), "relation": "next", "object": format!("e{}", (n + 1) % 7),
                 "properties": {"n": n}}]);
             host.call(&host.admin, "g", &steps).await?.expect(200);
             told += 1;
-            let steps = json!([{"do": "send", "to": "bob", "event": {"kind": "tick", "data": n}},
-                {"do": "publish", "topic": "ticks", "event": {"kind": "tick", "data": n}}]);
+            let steps = json!([{"do": "send", "to": "bob", "kind": "tick", "data": n},
+                {"do": "publish", "topic": "ticks", "kind": "tick", "data": n}]);
             host.call(&host.admin, "alice", &steps).await?.expect(200);
             sent += 1;
             if n % 3 == 2 {
@@ -117,7 +127,10 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
             if !hurt && random.random_range(0..10) == 0 {
                 hurt = true;
                 let what = (round + random.random_range(0..2)) % 4;
-                println!("round {round}: {}", ["redis killed", "neo4j killed", "redis stopped and flushed", "neo4j stopped"][what]);
+                println!(
+                    "round {round}: {}",
+                    ["redis killed", "neo4j killed", "redis stopped and flushed", "neo4j stopped"][what]
+                );
                 match what {
                     0 => servers.redis.stop_now(),
                     1 => servers.neo4j.stop_now(),
@@ -179,7 +192,12 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
     drop(neo4j);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let degraded = host.get("/v1/graph/path?from=before&to=after").await?.expect(200);
-    assert_eq!(degraded.headers.get("ltmc-degraded").and_then(|v| v.to_str().ok()), Some("true"), "{}", degraded.text());
+    assert_eq!(
+        degraded.headers.get("ltmc-degraded").and_then(|v| v.to_str().ok()),
+        Some("true"),
+        "{}",
+        degraded.text()
+    );
     assert_eq!(degraded.json()["facts"].as_array().map(Vec::len), Some(1));
     Ok(())
 }
@@ -205,16 +223,17 @@ async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following
         ensure!(!text.contains("swordfish"), "{text}");
     }
     let dir = tempfile::tempdir()?;
-    let redis = Redis::start_with(dir.path(), ltmc_test_servers::redis::RedisOptions {
-        password: Some("swordfish".to_owned()),
-        ..Default::default()
-    })?;
+    let redis = Redis::start_with(
+        dir.path(),
+        ltmc_test_servers::redis::RedisOptions { password: Some("swordfish".to_owned()), ..Default::default() },
+    )?;
     let address = format!("redis://127.0.0.1:{}", redis.port());
     let host = Host::start_with(&format!("[redis]\nurl = \"{address}\"\npassword = \"minnow\"\n")).await?;
     let mut problem = String::new();
     for _ in 0..50 {
         let found = databases(&host).await?;
-        problem = found.iter().find(|one| one["name"] == "redis").map(|one| one["problem"].to_string()).unwrap_or_default();
+        problem =
+            found.iter().find(|one| one["name"] == "redis").map(|one| one["problem"].to_string()).unwrap_or_default();
         if problem.len() > 4 {
             break;
         }

@@ -75,7 +75,8 @@ impl Clients {
             Decided::Change { reply, deltas, lock, .. } => {
                 let change = Change::Context { call: name.to_owned(), about, request };
                 // Finished also where the client goes away: the lock is kept until it is known what became of it.
-                let (authority, tenant, key) = (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
+                let (authority, tenant, key) =
+                    (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
                 let work = tokio::spawn(async move {
                     let done = authority.act_with(&tenant, Some(&key), change, deltas).await;
                     drop(lock);
@@ -201,7 +202,14 @@ impl Clients {
         }
     }
 
-    async fn act(&self, tenant: &TenantId, caller: &Caller, call: &str, id: Revision, delta: Delta) -> Result<(), Error> {
+    async fn act(
+        &self,
+        tenant: &TenantId,
+        caller: &Caller,
+        call: &str,
+        id: Revision,
+        delta: Delta,
+    ) -> Result<(), Error> {
         let about = id.to_string();
         let request = ltmc_model::Digest::of(about.as_bytes());
         let change = Change::Context { call: call.to_owned(), about, request };

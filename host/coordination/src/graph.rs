@@ -68,7 +68,10 @@ impl Graph {
                     return answer(Reply::Existed(false));
                 };
                 if valid_to < fact.valid_from {
-                    return Ok(Decided::refuse(format!("the fact holds since {}: it cannot end before", fact.valid_from)));
+                    return Ok(Decided::refuse(format!(
+                        "the fact holds since {}: it cannot end before",
+                        fact.valid_from
+                    )));
                 }
                 Ok(Decided::change(Reply::Existed(true), ended(&fact, valid_to, now), lock))
             }

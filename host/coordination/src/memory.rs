@@ -45,12 +45,7 @@ struct Held {
 
 impl Memory {
     /// Over a store.
-    pub fn new(
-        read: Arc<dyn ReadMemory>,
-        feeds: Arc<Feeds>,
-        locks: Arc<Locks>,
-        authority: Arc<Authority>,
-    ) -> Self {
+    pub fn new(read: Arc<dyn ReadMemory>, feeds: Arc<Feeds>, locks: Arc<Locks>, authority: Arc<Authority>) -> Self {
         Self { read, feeds, locks, authority, held: DashMap::new() }
     }
 
@@ -106,7 +101,9 @@ impl Memory {
                 }
                 whose.settle().await?;
                 let drawer = whose.drawer(scope);
-                answer(Reply::Page(self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?))
+                answer(Reply::Page(
+                    self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?,
+                ))
             }
             Call::MemoryPut { scope, key, value, precondition, ttl_ms } => {
                 if let Err(why) = memory::check_key(&key) {
@@ -148,7 +145,10 @@ impl Memory {
                     Ok(bytes) if bytes.len() <= memory::MAX_VALUE => bytes,
                     Ok(bytes) => {
                         let most = memory::MAX_VALUE;
-                        return refuse(format!("the value would have {} bytes; a value has at most {most}", bytes.len()));
+                        return refuse(format!(
+                            "the value would have {} bytes; a value has at most {most}",
+                            bytes.len()
+                        ));
                     }
                     Err(why) => return refuse(why),
                 };

@@ -149,13 +149,7 @@ impl Index {
         Ok((self.embedder().clone(), true))
     }
 
-    async fn search(
-        &self,
-        tenant: &TenantId,
-        query: &str,
-        filter: &Metadata,
-        limit: u32,
-    ) -> Result<Hits, StoreError> {
+    async fn search(&self, tenant: &TenantId, query: &str, filter: &Metadata, limit: u32) -> Result<Hits, StoreError> {
         let (embedder, degraded) = self.whole(tenant).await?;
         let among = match filter.is_empty() {
             true => None,
@@ -169,7 +163,8 @@ impl Index {
         };
         let asked = [query.to_owned()];
         let vector = embedder.embed(&asked, Purpose::Query).await?.into_iter().next();
-        let vector = vector.ok_or_else(|| StoreError::new(Kind::Internal, "recall.search").because("no vector came"))?;
+        let vector =
+            vector.ok_or_else(|| StoreError::new(Kind::Internal, "recall.search").because("no vector came"))?;
         let place = Self::place(tenant, embedder.id());
         if !self.has_notes(tenant).await? {
             return Ok(Hits { hits: Vec::new(), degraded });
@@ -179,7 +174,8 @@ impl Index {
         let near = self.vectors.search(&place, &vector, k, among.as_deref()).await?;
         let ids: Vec<VectorId> = near.iter().map(|near| near.id).collect();
         let passages = self.notes.passages(tenant, embedder.id(), &ids).await?;
-        let mut by_id: BTreeMap<VectorId, _> = passages.into_iter().map(|(passage, note)| (passage.id, (passage, note))).collect();
+        let mut by_id: BTreeMap<VectorId, _> =
+            passages.into_iter().map(|(passage, note)| (passage.id, (passage, note))).collect();
         let mut hits: Vec<Hit> = Vec::new();
         for found in near {
             let Some((passage, note)) = by_id.remove(&found.id) else { continue };
@@ -199,9 +195,7 @@ impl Index {
 
     /// Sees to it that there is an index, with all that the record has: builds what is missing or damaged.
     async fn ready(&self, place: &IndexId) -> Result<(), StoreError> {
-        if self.vectors.stamp(place).await?.is_some() {
-            return Ok(());
-        }
+        // Held while one builds: an index that is half built is not searched.
         let lock = self.building.entry(place.clone()).or_default().clone();
         let _one = lock.lock().await;
         if self.vectors.stamp(place).await?.is_some() {
@@ -227,7 +221,13 @@ impl Index {
     }
 
     /// Embeds notes, keeps what was made in the record, and tells the index.
-    async fn embed(&self, tenant: &TenantId, kept: Vec<Note>, gone: Vec<String>, to: Option<Position>) -> Result<(), StoreError> {
+    async fn embed(
+        &self,
+        tenant: &TenantId,
+        kept: Vec<Note>,
+        gone: Vec<String>,
+        to: Option<Position>,
+    ) -> Result<(), StoreError> {
         let embedder = self.embedder();
         let place = Self::place(tenant, embedder.id());
         if kept.is_empty() && gone.is_empty() {

@@ -54,7 +54,8 @@ pub struct Outcome {
 impl Outcome {
     /// Whether every database answered and held what the record holds.
     pub fn is_equal(&self) -> bool {
-        self.failed.is_empty() && self.reports.iter().all(|report| report.missing + report.different + report.extra == 0)
+        self.failed.is_empty()
+            && self.reports.iter().all(|report| report.missing + report.different + report.extra == 0)
     }
 }
 
@@ -75,11 +76,7 @@ impl Report {
 }
 
 /// Compares every database with the record; with `mend`, puts it right.
-pub async fn repair(
-    followers: &[Arc<Follower>],
-    mend: bool,
-    progress: &mut (dyn FnMut(&Report) + Send),
-) -> Outcome {
+pub async fn repair(followers: &[Arc<Follower>], mend: bool, progress: &mut (dyn FnMut(&Report) + Send)) -> Outcome {
     let mut outcome = Outcome::default();
     for follower in followers {
         let mut reports = Vec::new();

@@ -462,7 +462,8 @@ fn leaves(dict: &Dict, prefix: &str) -> Vec<String> {
         match value {
             // a section that is not known is named whole, not by what is in it
             Value::Dict(_, inner)
-                if KEYS.iter().any(|(k, _)| k.starts_with(&format!("{full}."))) || format!("{full}.") == DIRECTORIES =>
+                if KEYS.iter().any(|(k, _)| k.starts_with(&format!("{full}.")))
+                    || format!("{full}.") == DIRECTORIES =>
             {
                 keys.extend(leaves(inner, &full));
             }

@@ -12,7 +12,7 @@ use ltmc_coordination::{Authority, Context, Feeds, Follower, Graph, Locks, Memor
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
 use ltmc_neo4j::Neo4j;
-use ltmc_ports::{Bus, Clock, Embedder as _, Projection, ReadGraph, ReadLog as _};
+use ltmc_ports::{Bus, Clock, Projection, ReadGraph, ReadLog as _};
 use ltmc_redis::Redis;
 use ltmc_sqlite::Record;
 use tokio_util::sync::CancellationToken;
@@ -241,8 +241,8 @@ fn secret(key: &str, inline: &str, file: &str) -> anyhow::Result<Option<String>>
     if file.is_empty() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Problem::usage(format!("{key}_file: {file} cannot be read: {e}")))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|e| Problem::usage(format!("{key}_file: {file} cannot be read: {e}")))?;
     Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 

@@ -262,7 +262,9 @@ impl Health for Healthy {
             let (up, behind) = (status.up, status.backlog);
             let detail = match (ok, up) {
                 (true, true) => None,
-                (true, false) => Some("degraded: it does not answer; what it is to be told waits in the record".to_owned()),
+                (true, false) => {
+                    Some("degraded: it does not answer; what it is to be told waits in the record".to_owned())
+                }
                 (false, _) => Some(format!("{behind} changes wait for it, which is more than context.backlog")),
             };
             Check { name: status.name, ok, detail }

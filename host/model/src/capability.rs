@@ -104,9 +104,8 @@ impl Capability {
             | (Self::RecallRead, Self::RecallRead)
             | (Self::RecallWrite, Self::RecallWrite)
             | (Self::MessageReceive, Self::MessageReceive) => true,
-            (Self::MessagePublish(a), Self::MessagePublish(b)) | (Self::MessageSubscribe(a), Self::MessageSubscribe(b)) => {
-                a.covers(b)
-            }
+            (Self::MessagePublish(a), Self::MessagePublish(b))
+            | (Self::MessageSubscribe(a), Self::MessageSubscribe(b)) => a.covers(b),
             (Self::MemoryRead(a), Self::MemoryRead(b)) | (Self::MemoryWrite(a), Self::MemoryWrite(b)) => a.covers(b),
             (Self::Call(a), Self::Call(b))
             | (Self::MessageSend(a), Self::MessageSend(b))

@@ -209,9 +209,8 @@ mod tests {
     #[test]
     fn a_fact_is_seen_while_it_holds_and_as_it_was_known() {
         let ended = Fact { valid_to: Some(at(30)), ended_at: Some(at(40)), ..fact("a", "b") };
-        let seen = |valid: Option<u64>, known: Option<u64>| {
-            ended.seen(AsOf { valid: valid.map(at), known: known.map(at) })
-        };
+        let seen =
+            |valid: Option<u64>, known: Option<u64>| ended.seen(AsOf { valid: valid.map(at), known: known.map(at) });
         assert!(!seen(None, None), "it is over");
         assert!(seen(Some(29), None) && !seen(Some(30), None) && !seen(Some(9), None));
         assert!(seen(Some(35), Some(39)), "before its end was recorded it was thought to hold");

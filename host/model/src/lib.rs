@@ -30,6 +30,8 @@ pub mod time;
 pub mod workflow;
 
 pub use capability::Capability;
-pub use ids::{AgentName, Digest, Epoch, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, WorkflowName};
+pub use ids::{
+    AgentName, Digest, Epoch, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, WorkflowName,
+};
 pub use payload::Payload;
 pub use time::Timestamp;

@@ -58,7 +58,9 @@ impl Merge {
                 let number = match there()? {
                     None => Number::from(0),
                     Some(Value::Number(number)) => number,
-                    Some(other) => return Err(format!("`increment` wants a JSON number where there is {}", kind(&other))),
+                    Some(other) => {
+                        return Err(format!("`increment` wants a JSON number where there is {}", kind(&other)));
+                    }
                 };
                 Value::Number(sum(&number, *by)?)
             }
@@ -104,10 +106,16 @@ fn depth(value: &Value) -> usize {
 
 fn sum(number: &Number, by: i64) -> Result<Number, String> {
     if let Some(whole) = number.as_i64() {
-        return whole.checked_add(by).map(Number::from).ok_or_else(|| format!("{whole} and {by} are more than 64 bits hold"));
+        return whole
+            .checked_add(by)
+            .map(Number::from)
+            .ok_or_else(|| format!("{whole} and {by} are more than 64 bits hold"));
     }
     if let Some(whole) = number.as_u64() {
-        return whole.checked_add_signed(by).map(Number::from).ok_or_else(|| format!("{whole} and {by} are more than 64 bits hold"));
+        return whole
+            .checked_add_signed(by)
+            .map(Number::from)
+            .ok_or_else(|| format!("{whole} and {by} are more than 64 bits hold"));
     }
     let float = number.as_f64().unwrap_or(f64::NAN) + by as f64;
     Number::from_f64(float).ok_or_else(|| "the sum is no number that JSON can write".into())
@@ -130,7 +138,8 @@ fn canonical(value: &Value) -> String {
         Value::Object(map) => {
             let mut members: Vec<_> = map.iter().collect();
             members.sort_by(|a, b| a.0.cmp(b.0));
-            let members: Vec<String> = members.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v))).collect();
+            let members: Vec<String> =
+                members.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v))).collect();
             format!("{{{}}}", members.join(","))
         }
         Value::Array(list) => format!("[{}]", list.iter().map(canonical).collect::<Vec<_>>().join(",")),
@@ -177,7 +186,11 @@ mod tests {
             (Merge::Append(text("2")), Some("[1]"), "[1,2]"),
             (Merge::Union(text("[1,2,2]")), None, "[1,2]"),
             (Merge::Union(text("[{\"b\":2,\"a\":1},3]")), Some("[{\"a\":1,\"b\":2}]"), "[{\"a\":1,\"b\":2},3]"),
-            (Merge::MergePatch(text("{\"a\":null,\"c\":{\"d\":1}}")), Some("{\"a\":1,\"b\":2}"), "{\"b\":2,\"c\":{\"d\":1}}"),
+            (
+                Merge::MergePatch(text("{\"a\":null,\"c\":{\"d\":1}}")),
+                Some("{\"a\":1,\"b\":2}"),
+                "{\"b\":2,\"c\":{\"d\":1}}",
+            ),
         ] {
             assert_eq!(applied(&rule, current).as_deref(), Ok(wanted), "{rule:?} on {current:?}");
         }

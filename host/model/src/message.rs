@@ -128,7 +128,9 @@ pub fn check(kind: &str, subject: Option<&str>, data: &Payload) -> Result<(), St
         return Err(format!("an event's type is 1 to {MAX_ATTRIBUTE} bytes without control characters"));
     }
     if subject.is_some_and(bad) {
-        return Err(format!("an event's subject, where it has one, is 1 to {MAX_ATTRIBUTE} bytes without control characters"));
+        return Err(format!(
+            "an event's subject, where it has one, is 1 to {MAX_ATTRIBUTE} bytes without control characters"
+        ));
     }
     if data.bytes.len() > MAX_DATA {
         return Err(format!("an event's data has at most {MAX_DATA} bytes, not {}", data.bytes.len()));

@@ -38,13 +38,7 @@ pub trait WriteCatalog: Send + Sync {
     ///
     /// # Errors
     /// `Conflict` where what would be created is there already.
-    async fn act_with(
-        &self,
-        tenant: &TenantId,
-        at: Timestamp,
-        act: Act,
-        deltas: Vec<Delta>,
-    ) -> Result<(), StoreError>;
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError>;
 }
 
 /// For those who read it. Lists are in the order of names, after `after`, at most `limit`.

@@ -113,9 +113,10 @@ pub fn concerns(delta: &Delta, channel: &Channel) -> bool {
     match (delta, channel) {
         (Delta::Sent(message), _) => message.channel == *channel,
         // What is let go can be taken by another.
-        (Delta::Processed { agent, .. } | Delta::Buried { agent, .. } | Delta::Revived { agent, .. }, Channel::Mailbox(of)) => {
-            agent == of
-        }
+        (
+            Delta::Processed { agent, .. } | Delta::Buried { agent, .. } | Delta::Revived { agent, .. },
+            Channel::Mailbox(of),
+        ) => agent == of,
         (Delta::Released { .. }, Channel::Mailbox(_)) => true,
         _ => false,
     }

@@ -16,8 +16,13 @@ pub trait ReadMail: Send + Sync {
     async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError>;
 
     /// Whether a message is in these hands.
-    async fn is_taken(&self, tenant: &TenantId, agent: &AgentName, message: Revision, by: &Taker)
-    -> Result<bool, StoreError>;
+    async fn is_taken(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        message: Revision,
+        by: &Taker,
+    ) -> Result<bool, StoreError>;
 
     /// Whether anything is in these hands.
     async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError>;
@@ -45,7 +50,8 @@ pub trait Bus: Send + Sync {
     ///
     /// # Errors
     /// `Trimmed` is no error here: where events after `after` are gone, what is left is answered.
-    async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError>;
+    async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32)
+    -> Result<Events, StoreError>;
 
     /// Waits until something may have come for the mailbox, or to the topic, since `since`; at most for `patience`.
     async fn news(&self, tenant: &TenantId, of: &ltmc_model::message::Channel, since: Position, patience: Duration);

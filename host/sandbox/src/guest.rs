@@ -22,7 +22,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
-use wasmtime_wasi::{DirPerms, FilePerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::limits::{Breach, Limiter, MAX_HANDLES, MAX_RANDOM, MAX_STDERR};
 
@@ -53,12 +53,9 @@ impl Guest {
         let start = gate.now().millis();
         let mut builder = WasiCtxBuilder::new();
         for directory in &job.directories {
-            let (dirs, files) = match directory.write {
-                true => (DirPerms::all(), FilePerms::all()),
-                false => (DirPerms::READ, FilePerms::READ),
-            };
+            let perms = if directory.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             // One that is not there any more is not seen, like one that is not granted.
-            if let Err(error) = builder.preopened_dir(&directory.path, format!("/{}", directory.name), dirs, files) {
+            if let Err(error) = builder.preopened_dir(&directory.path, format!("/{}", directory.name), perms) {
                 tracing::warn!(directory = %directory.name, error = format!("{error:#}"), "a granted directory cannot be opened");
             }
         }

@@ -272,9 +272,8 @@ impl History {
 
     /// Attempts that were handed messages and that this event ends: what they have in their hands is to be let go.
     pub fn let_go(&self, event: &Event) -> Vec<(StepPath, u32)> {
-        let taking = |path: &StepPath, step: &Step| {
-            step.last().filter(|last| last.took).map(|last| (path.clone(), last.number))
-        };
+        let taking =
+            |path: &StepPath, step: &Step| step.last().filter(|last| last.took).map(|last| (path.clone(), last.number));
         match event {
             Event::StepCompleted { step, .. } | Event::StepFailed { step, .. } => {
                 self.step(step).and_then(|found| taking(step, found)).into_iter().collect()

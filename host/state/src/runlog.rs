@@ -146,7 +146,8 @@ impl RunLog {
         idempotency: Option<IdempotencyKey>,
         grown: watch::Sender<Seq>,
     ) -> Self {
-        let mut ahead = Ahead { run: row.id, history, staged: Vec::with_capacity(4), changes: Vec::new(), flying: Vec::new() };
+        let mut ahead =
+            Ahead { run: row.id, history, staged: Vec::with_capacity(4), changes: Vec::new(), flying: Vec::new() };
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
         Self {

@@ -26,7 +26,8 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
 
 /// A cursor that is too old.
 pub(super) fn resync(at: u64) -> Problem {
-    let detail = format!("What came after this place is not kept any more: read what is there now, and go on after {at}.");
+    let detail =
+        format!("What came after this place is not kept any more: read what is there now, and go on after {at}.");
     Problem::new("resync", detail).field("after")
 }
 

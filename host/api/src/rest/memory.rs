@@ -321,8 +321,9 @@ pub(super) fn drawer(scope: Scope, of: Option<String>) -> Result<Drawer> {
 
 fn ttl(text: Option<&str>) -> Result<Option<u64>> {
     let Some(text) = text else { return Ok(None) };
-    let ttl: Duration = humantime::parse_duration(text)
-        .map_err(|_| Problem::new("bad-query", format!("`{text}` is not a duration, such as `30s` or `2h`.")).field("ttl"))?;
+    let ttl: Duration = humantime::parse_duration(text).map_err(|_| {
+        Problem::new("bad-query", format!("`{text}` is not a duration, such as `30s` or `2h`.")).field("ttl")
+    })?;
     Ok(Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
 }
 
@@ -335,7 +336,8 @@ fn written<T: Serialize>(revision: Revision, body: &T) -> Response {
 }
 
 fn precondition(headers: &HeaderMap) -> Result<Precondition> {
-    let one = |name: &header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim().to_owned());
+    let one =
+        |name: &header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim().to_owned());
     match (one(&header::IF_MATCH), one(&header::IF_NONE_MATCH)) {
         (None, None) => Ok(Precondition::Any),
         (None, Some(any)) if any == "*" => Ok(Precondition::Absent),
@@ -343,7 +345,8 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition> {
         (Some(tag), None) => {
             let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
             revision.map(|revision| Precondition::Revision(Revision(revision))).ok_or_else(|| {
-                Problem::new("bad-header", "`If-Match` is an entity tag as it was answered, such as `\"17\"`.").field("If-Match")
+                Problem::new("bad-header", "`If-Match` is an entity tag as it was answered, such as `\"17\"`.")
+                    .field("If-Match")
             })
         }
         (Some(_), Some(_)) => {

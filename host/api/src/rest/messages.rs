@@ -66,7 +66,9 @@ impl NewEvent {
             (Some(_), Some(_)) => {
                 return Err(Problem::new("bad-json", "One of `data` and `data_base64`, not both.").field("data"));
             }
-            (Some(serde_json::Value::String(text)), None) if kind.as_deref().is_some_and(|kind| !kind.contains("json")) => {
+            (Some(serde_json::Value::String(text)), None)
+                if kind.as_deref().is_some_and(|kind| !kind.contains("json")) =>
+            {
                 Payload { content_type: kind.unwrap_or_default(), bytes: text.into() }
             }
             (data, None) => {
@@ -75,7 +77,8 @@ impl NewEvent {
             }
             (None, Some(text)) => {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-                let bytes = bytes.map_err(|e| Problem::new("bad-json", format!("not base64: {e}")).field("data_base64"))?;
+                let bytes =
+                    bytes.map_err(|e| Problem::new("bad-json", format!("not base64: {e}")).field("data_base64"))?;
                 let content_type = kind.unwrap_or_else(|| "application/octet-stream".to_owned());
                 Payload { content_type, bytes: bytes.into() }
             }

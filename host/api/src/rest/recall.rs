@@ -128,7 +128,12 @@ async fn search(State(api): State<Api>, By(caller): By, Json(question): Json<Que
     let call = Call::RecallSearch { query, filter, limit };
     match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
         Reply::Hits(found) => {
-            let hit = |hit: ltmc_model::recall::Hit| Hit { id: hit.id, text: hit.text, metadata: hit.metadata, score: hit.score };
+            let hit = |hit: ltmc_model::recall::Hit| Hit {
+                id: hit.id,
+                text: hit.text,
+                metadata: hit.metadata,
+                score: hit.score,
+            };
             Ok(marked(found.degraded, &Found { hits: found.hits.into_iter().map(hit).collect() }))
         }
         other => Err(unexpected(&other)),

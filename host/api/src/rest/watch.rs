@@ -243,7 +243,8 @@ fn after(headers: &HeaderMap, asked: Option<u64>) -> Result<Option<Position>> {
     match headers.get(LAST_EVENT_ID) {
         Some(value) => {
             let place = value.to_str().ok().and_then(|text| text.parse().ok());
-            let wrong = || Problem::new("bad-header", "`Last-Event-ID` is the place of an event.").field("Last-Event-ID");
+            let wrong =
+                || Problem::new("bad-header", "`Last-Event-ID` is the place of an event.").field("Last-Event-ID");
             place.map(|place| Some(Position(place))).ok_or_else(wrong)
         }
         None => Ok(asked.map(Position)),

@@ -146,7 +146,9 @@ async fn host(config: &Config, context: &Context, running: bool) -> Finding {
 async fn databases(config: &Config) -> Vec<Finding> {
     let databases = match Databases::open(config) {
         Ok(databases) => databases,
-        Err(error) => return vec![Finding { what: "databases", how: bad(format!("{error:#}"), "see docs/run-a-host.md") }],
+        Err(error) => {
+            return vec![Finding { what: "databases", how: bad(format!("{error:#}"), "see docs/run-a-host.md") }];
+        }
     };
     let mut findings = Vec::new();
     for database in databases.all() {

@@ -1,7 +1,7 @@
 //! `ltmc repair`: the databases that follow the record, compared with it and put right.
 
-use ltmc_coordination::repair::{self, Outcome};
 use ltmc_coordination::Follower;
+use ltmc_coordination::repair::{self, Outcome};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -78,7 +78,8 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     }
     let failed = list("failed");
     if !failed.is_empty() {
-        let mut problem = Problem::new(Exit::Failed, "unavailable", "not every database could be compared [unavailable]");
+        let mut problem =
+            Problem::new(Exit::Failed, "unavailable", "not every database could be compared [unavailable]");
         for one in &failed {
             let text = |index: usize| one[index].as_str().unwrap_or_default().to_owned();
             problem.details.push(format!("{}: {}", text(0), text(1)));

@@ -107,7 +107,8 @@ impl Context {
                 }
             }
             Delta::Revived { agent, message } => {
-                let found = self.mail.iter().find(|((t, a, _), kept)| t == tenant && a == agent && kept.message.id == *message);
+                let found =
+                    self.mail.iter().find(|((t, a, _), kept)| t == tenant && a == agent && kept.message.id == *message);
                 if let Some(place) = found.map(|(place, _)| place.clone())
                     && let Some(kept) = self.mail.remove(&place)
                 {
@@ -120,7 +121,8 @@ impl Context {
                     if t == tenant && kept.taken.as_ref() == Some(by) {
                         kept.taken = None;
                         if kept.deliveries >= MAX_DELIVERIES {
-                            kept.dead = Some((format!("handed out {} times and never processed", kept.deliveries), *at));
+                            kept.dead =
+                                Some((format!("handed out {} times and never processed", kept.deliveries), *at));
                         }
                     }
                 }
@@ -251,7 +253,10 @@ impl ReadFacts for MemoryRecord {
     ) -> Result<Option<Fact>, StoreError> {
         Ok(self.context(|context| {
             let same = |fact: &&Fact| {
-                fact.subject == *subject && fact.relation == *relation && fact.object == *object && fact.valid_to.is_none()
+                fact.subject == *subject
+                    && fact.relation == *relation
+                    && fact.object == *object
+                    && fact.valid_to.is_none()
             };
             context.facts_of(tenant).find(same).cloned()
         }))
@@ -303,7 +308,8 @@ impl ReadMail for MemoryRecord {
 
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
         Ok(self.context(|context| {
-            let waiting = context.mail.iter().filter(|((t, a, _), kept)| t == tenant && a == agent && kept.dead.is_none());
+            let waiting =
+                context.mail.iter().filter(|((t, a, _), kept)| t == tenant && a == agent && kept.dead.is_none());
             u32::try_from(waiting.take(most as usize).count()).unwrap_or(most)
         }))
     }
@@ -354,7 +360,8 @@ impl crate::Bus for MemoryRecord {
         Ok(self.context(|context| {
             let from = (tenant.clone(), topic.clone(), after.next());
             let found = context.topics.range(from..).take_while(|((t, name, _), _)| t == tenant && name == topic);
-            let found = found.take(limit as usize).map(|((_, _, at), event)| Published { position: *at, event: event.clone() });
+            let found =
+                found.take(limit as usize).map(|((_, _, at), event)| Published { position: *at, event: event.clone() });
             let events: Vec<Published> = found.collect();
             let next = events.last().map_or(after, |last| last.position);
             Events { events, next }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use tokio::sync::{broadcast, watch};
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::Chain;
 use ltmc_model::delta::{Delta, Logged};
@@ -16,11 +15,12 @@ use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
+use tokio::sync::{broadcast, watch};
 
 use super::tables::Tables;
-use crate::log::Ends;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter};
+use crate::log::Ends;
 use crate::{Append, Durability, ReadCatalog, ReadJournal, ReadMemory, StoreError, WriteCatalog, WriteJournal};
 
 /// A page holds so many bytes of values, or one entry.
@@ -282,13 +282,7 @@ fn lives(item: &Item, now: Timestamp) -> bool {
 
 #[async_trait]
 impl WriteCatalog for MemoryRecord {
-    async fn act_with(
-        &self,
-        tenant: &TenantId,
-        at: Timestamp,
-        act: Act,
-        deltas: Vec<Delta>,
-    ) -> Result<(), StoreError> {
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let before = inner.tables.context.log.len();
         inner.tables.act(tenant, at, &act, &deltas)?;

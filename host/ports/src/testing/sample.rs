@@ -134,7 +134,12 @@ pub fn started(tenant: &TenantId) -> RunStarted {
 
 /// A change of memory: the new value, until deleted.
 pub fn put(drawer: &Drawer, key: &str, revision: Revision, value: impl Into<Bytes>) -> MemoryChange {
-    MemoryChange { drawer: drawer.clone(), key: key.into(), revision, value: Some(MemoryValue { bytes: value.into(), expires_at: None }) }
+    MemoryChange {
+        drawer: drawer.clone(),
+        key: key.into(),
+        revision,
+        value: Some(MemoryValue { bytes: value.into(), expires_at: None }),
+    }
 }
 
 /// A change of memory: nothing there any more.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::delta::Delta;
+use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};

@@ -1,9 +1,9 @@
 //! `ltmc:agent/memory`.
 
-use ltmc_model::{Position, Revision};
 use ltmc_model::effect::{Call, Reply};
 use ltmc_model::memory::{Changed, Item, Precondition, Scope};
 use ltmc_model::merge::Merge;
+use ltmc_model::{Position, Revision};
 use wasmtime::component::Resource;
 
 use super::{unexpected, wit};

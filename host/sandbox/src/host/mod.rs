@@ -33,7 +33,10 @@ type Answered<T> = wasmtime::Result<Result<T, wit::types::Error>>;
 
 impl Guest {
     /// The same as [`Self::cross`], for a call whose arguments may be none: nothing is asked of the gate then.
-    async fn cross_checked(&mut self, call: Result<Call, String>) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
+    async fn cross_checked(
+        &mut self,
+        call: Result<Call, String>,
+    ) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
         match call {
             Ok(call) => self.cross(call).await,
             Err(why) => Ok(Err(wit::types::Error::Invalid(why))),

@@ -69,6 +69,10 @@ fn rebuild(shared: &Weak<Shared>, slot: &Arc<Slot>, kind: Kind) -> Result<bool> 
     let (number, ids) = {
         let mut held = slot.held.blocking_write();
         let Held::Ready(ready) = &mut *held else { return Ok(false) };
+        // It may have been made empty, and begun again, since this was wanted.
+        if ready.index.wants() != Some(kind) {
+            return Ok(false);
+        }
         ready.touched = Some(HashSet::new());
         (ready.number, ready.index.ids().collect::<Vec<_>>())
     };

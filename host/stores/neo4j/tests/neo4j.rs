@@ -205,7 +205,7 @@ async fn others_at_its_port_are_told_apart() {
 async fn the_schema_is_made_once_by_whoever_comes_first() {
     let all: Vec<_> = (0..4).map(|_| open()).collect();
     let checks = all.iter().map(|neo4j| neo4j.check());
-    for checked in futures_like(checks).await {
+    for checked in together(checks).await {
         checked.unwrap();
     }
     open().check().await.unwrap();
@@ -221,7 +221,7 @@ async fn the_schema_is_made_once_by_whoever_comes_first() {
 }
 
 /// All of them at once, each to its end.
-async fn futures_like<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<_> = all.map(Box::pin).collect();
     let mut done = Vec::new();
     std::future::poll_fn(move |context| {

@@ -42,9 +42,14 @@ macro_rules! bind {
     }};
 }
 
-/// The bytes of many rows, one after the other.
-#[derive(Default)]
+/// The bytes of many rows, one after the other. A byte of nobody's stands first: to SQLite a part of an empty blob is null.
 pub(crate) struct Blob(Vec<u8>);
+
+impl Default for Blob {
+    fn default() -> Self {
+        Self(vec![0])
+    }
+}
 
 impl Blob {
     /// Adds some: where they begin, from 1 on, and how many they are, as `substr` wants it.

@@ -22,13 +22,7 @@ const WORKFLOW: &str = "name, source, digest, updated_at";
 
 #[async_trait]
 impl WriteCatalog for Record {
-    async fn act_with(
-        &self,
-        tenant: &TenantId,
-        at: Timestamp,
-        act: Act,
-        deltas: Vec<Delta>,
-    ) -> Result<(), StoreError> {
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError> {
         self.writing.act(tenant, at, act, deltas).await
     }
 }

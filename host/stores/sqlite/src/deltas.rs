@@ -105,10 +105,17 @@ impl Batch {
                 Delta::FactBegan(fact) => {
                     let (from, length) = blob.push(fact.properties.as_bytes());
                     let of = (row.tenant, int(fact.id.0), &fact.subject, &fact.relation, &fact.object, from, length);
-                    let times = (time(fact.valid_from), fact.valid_to.map(time), time(fact.recorded_at), fact.ended_at.map(time));
+                    let times = (
+                        time(fact.valid_from),
+                        fact.valid_to.map(time),
+                        time(fact.recorded_at),
+                        fact.ended_at.map(time),
+                    );
                     began.push((of, times));
                 }
-                Delta::FactEnded(end) => ended.push((row.tenant, int(end.id.0), time(end.valid_to), time(end.ended_at))),
+                Delta::FactEnded(end) => {
+                    ended.push((row.tenant, int(end.id.0), time(end.valid_to), time(end.ended_at)))
+                }
                 _ => {}
             }
         }
@@ -193,7 +200,8 @@ impl Batch {
                    substr(?, value->>4, value->>5) from json_each(?)";
         self.each_with(sql, events.0, &events.1);
         let of = "from json_each(?) as j where mail.tenant = j.value->>0 and mail.id = j.value->>1";
-        let sql = "update mail set position = j.value->>2, deliveries = 0, taker = null, dead_at = null, dead_reason = null";
+        let sql =
+            "update mail set position = j.value->>2, deliveries = 0, taker = null, dead_at = null, dead_reason = null";
         self.each(&format!("{sql} {of}"), &revived);
         self.each(&format!("update mail set taker = j.value->>2, deliveries = deliveries + 1 {of}"), &taken);
         self.each("delete from mail where (tenant, id) in (select value->>0, value->>1 from json_each(?))", &processed);

@@ -14,8 +14,7 @@ use crate::batch::{int, time};
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};
 
-const COLUMNS: &str =
-    "tenant, id, subject, relation, object, properties, valid_from, valid_to, recorded_at, ended_at";
+const COLUMNS: &str = "tenant, id, subject, relation, object, properties, valid_from, valid_to, recorded_at, ended_at";
 
 #[async_trait]
 impl ReadGraph for Record {

@@ -89,7 +89,8 @@ impl ReadLog for Record {
                    and position <= ? and substr(about, 1, length(?)) = ? order by position limit ?";
         let (mut changes, mut bytes): (Vec<Changed>, usize) = (Vec::new(), 0);
         let rows = limit.min(ROWS);
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(int(after.0)).bind(int(to.0)).bind(&wanted).bind(&wanted);
+        let query =
+            sqlx::query(sql).bind(tenant.as_str()).bind(int(after.0)).bind(int(to.0)).bind(&wanted).bind(&wanted);
         let page = query.bind(i64::from(rows)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         let whole = page.len() < rows as usize;
         for row in page {
@@ -203,7 +204,12 @@ impl Record {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| store(op, e))
     }
 
-    async fn session_memory(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+    async fn session_memory(
+        &self,
+        tenant: &TenantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Item>, StoreError> {
         // A key is OWNER/KEY; a session's id has no `/`, and `/` is less than whatever may stand in one but `-` and `.`.
         let sql = "select owner || '/' || key as place, owner, key, revision, expires_at, value from memory \
                    where tenant = ? and scope = 1 and owner || '/' || key > ? order by place limit ?";
@@ -237,7 +243,8 @@ impl Record {
     }
 
     async fn all_notes(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let sql = "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
+        let sql =
+            "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
         self.items("context.recall", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
             let note: Note = crate::notes::note(row)?;
             let (key, version) = (note.id.clone(), note.revision.0);

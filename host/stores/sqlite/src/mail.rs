@@ -69,7 +69,8 @@ impl ReadMail for Record {
     }
 
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
-        let sql = "select count(*) from (select 1 from mail where tenant = ? and agent = ? and dead_at is null limit ?)";
+        let sql =
+            "select count(*) from (select 1 from mail where tenant = ? and agent = ? and dead_at is null limit ?)";
         let query = sqlx::query_scalar(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(most));
         let count: i64 = query.fetch_one(&self.readers).await.map_err(|e| store("mail.waiting", e))?;
         Ok(u32::try_from(count).unwrap_or(most))
@@ -104,10 +105,17 @@ impl ReadMail for Record {
 
 #[async_trait]
 impl Bus for Record {
-    async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError> {
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        topic: &Topic,
+        after: Position,
+        limit: u32,
+    ) -> Result<Events, StoreError> {
         const OP: &str = "bus.events";
         let sql = "select position, event from events where tenant = ? and topic = ? and position > ? order by position limit ?";
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(topic.as_str()).bind(int(after.0)).bind(i64::from(limit));
+        let query =
+            sqlx::query(sql).bind(tenant.as_str()).bind(topic.as_str()).bind(int(after.0)).bind(i64::from(limit));
         let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         let (mut events, mut bytes): (Vec<Published>, usize) = (Vec::with_capacity(rows.len()), 0);
         for row in rows {

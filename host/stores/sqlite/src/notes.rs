@@ -30,7 +30,8 @@ impl ReadNotes for Record {
 
     async fn notes(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Note>, StoreError> {
         const OP: &str = "notes.notes";
-        let sql = "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
+        let sql =
+            "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
         let query = sqlx::query(sql).bind(tenant.as_str()).bind(after.unwrap_or_default()).bind(i64::from(limit));
         let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         let mut notes: Vec<Note> = rows.iter().map(note).collect::<Result<_, _>>().map_err(|e| store(OP, e))?;
@@ -123,7 +124,8 @@ impl ReadNotes for Record {
 
     async fn embedded(&self, tenant: &TenantId, embedder: &EmbedderId) -> Result<Option<Position>, StoreError> {
         let sql = "select position from embedded where tenant = ? and embedder = ? and dimensions = ?";
-        let query = sqlx::query_scalar(sql).bind(tenant.as_str()).bind(&embedder.name).bind(i64::from(embedder.dimensions));
+        let query =
+            sqlx::query_scalar(sql).bind(tenant.as_str()).bind(&embedder.name).bind(i64::from(embedder.dimensions));
         let found: Option<Option<i64>> =
             query.fetch_optional(&self.readers).await.map_err(|e| store("notes.embedded", e))?;
         Ok(found.flatten().map(|position| Position(number(position))))
@@ -166,14 +168,15 @@ impl WriteVectors for Record {
         const OP: &str = "notes.keep_vectors";
         let names: Vec<&str> = notes.iter().map(|note| note.note.as_str()).collect();
         let names = serde_json::to_string(&names).unwrap_or_default();
-        let sql = "select id from json_each(?) as wanted cross join passages on passages.tenant = ? and passages.embedder = ? \
+        let sql = "select passages.id from json_each(?) as wanted cross join passages on passages.tenant = ? and passages.embedder = ? \
                    and passages.note = wanted.value";
         let query = sqlx::query_scalar(sql).bind(&names).bind(tenant.as_str()).bind(&embedder.name);
         let gone: Vec<VectorId> = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         let mut batch = Batch::default();
         let texts = |of: &[&str]| of.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         if !names.is_empty() {
-            let sql = "delete from passages where tenant = ? and embedder = ? and note in (select value from json_each(?))";
+            let sql =
+                "delete from passages where tenant = ? and embedder = ? and note in (select value from json_each(?))";
             batch.with_texts(sql, texts(&[tenant.as_str(), &embedder.name, &names]));
         }
         let (mut added, mut blob, mut rows) = (Vec::new(), Blob::default(), Vec::new());
@@ -182,7 +185,16 @@ impl WriteVectors for Record {
                 let id = self.passage.fetch_add(1, Ordering::Relaxed) + 1;
                 let (from, length) = blob.push(&bytes(&vector));
                 let place = (part, span.0, span.1);
-                rows.push((id, tenant.as_str(), &embedder.name, note.note.clone(), int(note.revision.0), place, from, length));
+                rows.push((
+                    id,
+                    tenant.as_str(),
+                    &embedder.name,
+                    note.note.clone(),
+                    int(note.revision.0),
+                    place,
+                    from,
+                    length,
+                ));
                 added.push(StoredPassage { id, note: note.note.clone(), part, span, vector });
             }
         }

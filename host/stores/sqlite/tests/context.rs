@@ -94,7 +94,11 @@ async fn mailboxes_come_to_the_same_as_in_memory() {
                 let both = (record.ready(&acme, &of, 100).await.unwrap(), oracle.ready(&acme, &of, 100).await.unwrap());
                 assert_eq!(both.0, both.1, "seed {seed}, after {id}");
                 let dead = record.dead_letters(&acme, Some(&of), None, 100).await.unwrap();
-                assert_eq!(dead, oracle.dead_letters(&acme, Some(&of), None, 100).await.unwrap(), "seed {seed}, after {id}");
+                assert_eq!(
+                    dead,
+                    oracle.dead_letters(&acme, Some(&of), None, 100).await.unwrap(),
+                    "seed {seed}, after {id}"
+                );
                 let waiting = record.waiting(&acme, &of, 1_000).await.unwrap();
                 assert_eq!(waiting, oracle.waiting(&acme, &of, 1_000).await.unwrap());
             }
@@ -152,7 +156,10 @@ async fn the_log_tells_every_delta_in_order_and_forgets_what_is_trimmed() {
     let own = record.log(Some(&beta), &[Topic::Memory], Position(10), Position(40), 1_000).await.unwrap();
     assert!(own.iter().all(|row| row.tenant == beta) && own.len() == 15, "{}", own.len());
     let feed = record.memory_changes(&beta, &Drawer::Global, "k1%_/", Position(0), Position(50), 5).await.unwrap();
-    assert_eq!(feed.changes.iter().map(|c| c.key.as_str()).collect::<Vec<_>>(), ["k1%_/1", "k1%_/5", "k1%_/7", "k1%_/11", "k1%_/13"]);
+    assert_eq!(
+        feed.changes.iter().map(|c| c.key.as_str()).collect::<Vec<_>>(),
+        ["k1%_/1", "k1%_/5", "k1%_/7", "k1%_/11", "k1%_/13"]
+    );
     assert_eq!(feed.next, feed.changes[4].position);
     let rest = record.memory_changes(&beta, &Drawer::Global, "k1%_/", feed.next, Position(50), 500).await.unwrap();
     assert_eq!(rest.next, Position(50));
@@ -182,11 +189,16 @@ async fn what_has_come_to_its_end_is_deleted_and_said() {
     late.run.updated_at = at(60_000);
     record.append(late, Durability::Barrier).await.unwrap();
     let mut ends = record.ends();
-    let found = tokio::time::timeout(std::time::Duration::from_secs(10), ends.wait_for(|ends| ends.durable >= Position(2)));
+    let found =
+        tokio::time::timeout(std::time::Duration::from_secs(10), ends.wait_for(|ends| ends.durable >= Position(2)));
     found.await.expect("the sweep is soon").unwrap();
     let feed = record.memory_changes(&acme, &Drawer::Global, "", Position(0), Position(9), 10).await.unwrap();
     assert_eq!(feed.changes.iter().map(|change| change.value.is_some()).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(record.get(&acme, &Drawer::Global, "k", at(0)).await.unwrap(), None, "also for whoever asks in the past");
+    assert_eq!(
+        record.get(&acme, &Drawer::Global, "k", at(0)).await.unwrap(),
+        None,
+        "also for whoever asks in the past"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,7 +237,8 @@ async fn vectors_go_with_their_notes_and_come_back_as_they_were() {
     let found = record.passages(&acme, &embedder, &ids).await.unwrap();
     assert!(found.iter().all(|(_, note)| note.id != "a"), "{found:?}");
     let forgotten = Embedded { note: "b".into(), revision: Revision(u64::MAX), passages: Vec::new() };
-    let (added, gone) = record.keep_vectors(&acme, &embedder, vec![made(&note("a", "z.md", 9)), forgotten], None).await.unwrap();
+    let (added, gone) =
+        record.keep_vectors(&acme, &embedder, vec![made(&note("a", "z.md", 9)), forgotten], None).await.unwrap();
     assert_eq!((added.len(), gone.len()), (2, 4));
     assert_eq!(record.embedded(&acme, &embedder).await.unwrap(), Some(Position(3)), "it stays where nothing is said");
     let notes = record.embedded_notes(&acme, &embedder, None, 10).await.unwrap();

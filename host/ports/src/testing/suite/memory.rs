@@ -4,9 +4,9 @@ use ltmc_model::Revision;
 use ltmc_model::memory::Drawer;
 
 use super::Fixture;
-use ltmc_model::delta::{MemoryChange, MemoryValue};
 use crate::testing::sample::{Owner, at, delete, put, tenant};
 use crate::{Durability, ReadMemory as _, WriteJournal as _};
+use ltmc_model::delta::{MemoryChange, MemoryValue};
 
 use Durability::{Barrier, Lazy};
 
@@ -22,6 +22,15 @@ pub async fn what_was_put_is_got_until_deleted<F: Fixture>(fixture: &F) {
     assert_eq!((item.key.as_str(), &item.value[..], item.revision), ("k", &b"\0v\xff"[..], revision));
     store.append(owner.remember(vec![delete(&drawer, "k", store.next_revision())]), Lazy).await.unwrap();
     assert_eq!(store.get(&acme, &drawer, "k", at(0)).await.unwrap(), None);
+}
+
+/// A value may be empty.
+pub async fn a_value_may_be_empty<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
+    store.append(owner.remember(vec![put(&drawer, "k", store.next_revision(), "")]), Barrier).await.unwrap();
+    let item = store.get(&acme, &drawer, "k", at(0)).await.unwrap().unwrap();
+    assert!(item.value.is_empty());
 }
 
 /// The last change of an append counts.
@@ -88,7 +97,10 @@ pub async fn usage_counts_keys_and_values_of_the_tenant<F: Fixture>(fixture: &F)
     let (acme, mut owner, mut other) = (tenant("acme"), Owner::new("acme", 1), Owner::new("beta", 2));
     assert_eq!(store.usage(&acme).await.unwrap(), 0);
     let next = || store.next_revision();
-    let changes = vec![put(&Drawer::Global, "\u{e4}", next(), "12345"), put(&Drawer::Session("s".parse().unwrap()), "k", next(), "1")];
+    let changes = vec![
+        put(&Drawer::Global, "\u{e4}", next(), "12345"),
+        put(&Drawer::Session("s".parse().unwrap()), "k", next(), "1"),
+    ];
     store.append(owner.remember(changes), Lazy).await.unwrap();
     store.append(other.remember(vec![put(&Drawer::Global, "k", next(), "123")]), Lazy).await.unwrap();
     assert_eq!(store.usage(&acme).await.unwrap(), 9);

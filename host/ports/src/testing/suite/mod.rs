@@ -77,6 +77,7 @@ macro_rules! contract {
         }
         $crate::contract! { @port memory, $fixture;
             what_was_put_is_got_until_deleted
+            a_value_may_be_empty
             the_last_change_of_an_append_counts
             drawers_and_tenants_never_meet
             what_has_expired_is_not_there
