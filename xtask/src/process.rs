@@ -1,5 +1,6 @@
 //! Child processes: run to their end, or kept under a guard that ends them whatever happens.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +60,8 @@ impl Host {
     /// Starts one on a free port; its log goes to `<data>.log`, and what it is told besides, as TOML, to `<data>.toml`.
     pub(crate) fn start(binary: &Path, data: &Path, config: Option<&str>, keep: bool) -> anyhow::Result<Self> {
         let log_path = data.with_extension("log");
-        std::fs::create_dir_all(data)?;
+        // For its owner alone, as the host itself would make it.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
         let log = std::fs::File::create(&log_path)?;
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).stdout(Stdio::null()).stderr(log);
