@@ -1,6 +1,6 @@
 //! What agents share: memory that others see change, the graph, recall and messages, through guests and through REST.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use ltmc_tests::{Answer, Host};
@@ -152,7 +152,7 @@ async fn whoever_watches_sees_every_change_once_also_over_a_restart() -> Result<
     play(&host, &host.admin, "writer", write("plan/0")).await?;
     let watching = tokio::spawn({
         let (url, key) = (host.url("/v1/changes?scope=global&prefix=plan/&after=0"), host.admin.clone());
-        async move { reqwest::Client::new().get(url).bearer_auth(key).send().await?.status().as_u16().pipe_ok() }
+        async move { reqwest::Client::new().get(url).bearer_auth(key).send().await.map(|answer| answer.status().as_u16()) }
     });
     assert_eq!(watching.await??, 200);
     for n in 1..=5 {
@@ -195,15 +195,6 @@ async fn whoever_watches_sees_every_change_once_also_over_a_restart() -> Result<
     Ok(())
 }
 
-/// A value, as the result of something that did not fail.
-trait Pipe: Sized {
-    fn pipe_ok(self) -> Result<Self, reqwest::Error> {
-        Ok(self)
-    }
-}
-
-impl Pipe for u16 {}
-
 #[tokio::test]
 async fn the_graph_keeps_what_held_and_finds_ways_and_orders() -> Result<()> {
     let host = Host::start().await?;
@@ -244,7 +235,7 @@ async fn the_graph_keeps_what_held_and_finds_ways_and_orders() -> Result<()> {
     }
 
     let when = owned[0]["valid_from_ms"].as_u64().unwrap();
-    let at = humantime_like(when);
+    let at = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(when));
     let path = format!("/v1/graph/facts?entity=api&relation=owned-by&direction=out&valid={at}");
     let then = rest(&host, Method::GET, &path, None).await?.expect(200).json();
     assert_eq!(then["items"][0]["properties"]["since"], 2025, "{then}");
@@ -259,22 +250,6 @@ async fn the_graph_keeps_what_held_and_finds_ways_and_orders() -> Result<()> {
     rest(&host, Method::DELETE, gone, None).await?.expect(204);
     rest(&host, Method::DELETE, gone, None).await?.expect(404);
     Ok(())
-}
-
-/// Milliseconds since the Unix epoch as RFC 3339, by way of the host's own writing of times.
-fn humantime_like(millis: u64) -> String {
-    let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
-    // Howard Hinnant's algorithm for civil dates.
-    let z = days as i64 + 719_468;
-    let era = z / 146_097;
-    let doe = z - era * 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let y = yoe + era * 400 + i64::from(m <= 2);
-    let (h, min, s, ms) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
-    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{ms:03}Z")
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// RFC 7240.
 pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// From which server-sent event on.
-pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The request's id: the client's where it is 1 to 64 of letters, digits, `-`, `_` and `.`, otherwise a new one.
 pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
@@ -79,6 +79,14 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
         return Err(Problem::new("bad-header", rule).field("Idempotency-Key"));
     }
     Ok(value.to_str().ok().map(str::to_owned))
+}
+
+/// The event to go on after, where one is named; `what` says what its number is.
+pub(crate) fn last_event_id(headers: &HeaderMap, what: &str) -> Result<Option<u64>> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    let wrong = || Problem::new("bad-header", format!("`Last-Event-ID` is {what}.")).field("Last-Event-ID");
+    number.map(Some).ok_or_else(wrong)
 }
 
 /// The session to work in, where one is named.

@@ -326,12 +326,12 @@ impl Follower {
     }
 
     /// Whether the database has everything that is on disk now; waits a little for it.
-    pub async fn caught_up(&self, tenant: &TenantId, topic: Topic) -> bool {
-        self.caught_up_within(tenant, topic, PATIENCE).await
+    pub async fn caught_up(&self) -> bool {
+        self.caught_up_within(PATIENCE).await
     }
 
     /// The same, waiting so long.
-    pub async fn caught_up_within(&self, _: &TenantId, _: Topic, patience: Duration) -> bool {
+    pub async fn caught_up_within(&self, patience: Duration) -> bool {
         let wanted = self.log.ends().borrow().durable;
         let mut told = self.told.subscribe();
         if *told.borrow() >= wanted {
@@ -411,9 +411,8 @@ fn by_tenant(rows: Vec<Logged>) -> Vec<(TenantId, Vec<Logged>)> {
 /// Why, in words for an operator.
 fn reason(error: &StoreError) -> String {
     match (&error.source, error.kind) {
-        (Some(source), _) => source.to_string(),
         (None, Kind::Conflict) => "it does not hold what it was told before".to_owned(),
-        (None, _) => error.to_string(),
+        _ => error.reason(),
     }
 }
 

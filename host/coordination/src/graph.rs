@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ltmc_model::delta::{Delta, FactEnd, Topic};
+use ltmc_model::delta::{Delta, FactEnd};
 use ltmc_model::effect::{Call, Reply};
 use ltmc_model::graph::{self, Entity, Fact, FactFilter, Order, Path, Reached, Relation, Walk};
 use ltmc_model::{Revision, Timestamp};
@@ -186,7 +186,7 @@ impl Graph {
         };
         // What follows the record follows what is on disk.
         whose.barrier().await?;
-        Ok(follower.caught_up(whose.tenant, Topic::Graph).await.then_some(database))
+        Ok(follower.caught_up().await.then_some(database))
     }
 }
 

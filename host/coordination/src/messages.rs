@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ltmc_model::agent::AgentRef;
-use ltmc_model::delta::{self, Delta};
+use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Call, Draft, Refusal, Reply};
 use ltmc_model::message::{self, Channel, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
 use ltmc_model::{AgentName, Position, Revision, Timestamp};
@@ -176,7 +176,7 @@ impl Messages {
     /// Events of a topic, from the database that follows or, in its place, from the record.
     async fn events(&self, whose: Whose<'_>, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError> {
         if let Some((database, follower)) = &self.ports.database
-            && follower.caught_up(whose.tenant, delta::Topic::Messages).await
+            && follower.caught_up().await
         {
             match database.events(whose.tenant, topic, after, limit).await {
                 Ok(found) => return Ok(found),

@@ -114,7 +114,7 @@ impl Recall {
                     return Ok(Decided::refuse(why));
                 }
                 whose.barrier().await?;
-                let fresh = self.follower.caught_up_within(whose.tenant, Topic::Recall, PATIENCE).await;
+                let fresh = self.follower.caught_up_within(PATIENCE).await;
                 let mut hits = self.index.search(whose.tenant, &query, &filter, limit).await?;
                 hits.degraded |= !fresh;
                 Ok(Decided::Answer(Ok(Reply::Hits(hits))))
@@ -166,7 +166,8 @@ impl Index {
         let vector =
             vector.ok_or_else(|| StoreError::new(Kind::Internal, "recall.search").because("no vector came"))?;
         let place = Self::place(tenant, embedder.id());
-        if !self.has_notes(tenant).await? {
+        // Where nothing was embedded there is nothing to load, or to build.
+        if self.notes.embedded_notes(tenant, embedder.id(), None, 1).await?.is_empty() {
             return Ok(Hits { hits: Vec::new(), degraded });
         }
         self.ready(&place).await?;
@@ -187,10 +188,6 @@ impl Index {
             hits.push(Hit { id: note.id, text, metadata: note.metadata, score: found.score });
         }
         Ok(Hits { hits, degraded })
-    }
-
-    async fn has_notes(&self, tenant: &TenantId) -> Result<bool, StoreError> {
-        Ok(!self.notes.notes(tenant, None, 1).await?.is_empty())
     }
 
     /// Sees to it that there is an index, with all that the record has: builds what is missing or damaged.

@@ -88,8 +88,7 @@ pub async fn repair(followers: &[Arc<Follower>], mend: bool, progress: &mut (dyn
         let done = follower.repair(mend, &mut note).await;
         outcome.reports.extend(reports);
         if let Err(error) = done {
-            let why = error.source.as_ref().map_or_else(|| error.to_string(), ToString::to_string);
-            outcome.failed.push((follower.name().to_owned(), why));
+            outcome.failed.push((follower.name().to_owned(), error.reason()));
         }
     }
     outcome

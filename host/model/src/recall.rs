@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Position, Revision, Timestamp};
+use crate::{Revision, Timestamp};
 
 /// The longest id of a note, in bytes.
 pub const MAX_ID: usize = 512;
@@ -67,26 +67,6 @@ pub struct EmbedderId {
     pub name: String,
     /// Numbers of a vector.
     pub dimensions: u32,
-}
-
-/// A note's passage with its vector, as the record keeps it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Passage {
-    /// The note.
-    pub note: String,
-    /// The note's version.
-    pub revision: Revision,
-    /// Which passage of the note, from 0 on.
-    pub part: u32,
-    /// Of length 1, as many numbers as its embedder says.
-    pub vector: Vec<f32>,
-}
-
-/// What the vectors of a tenant have been made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Progress {
-    /// Every change up to here is in.
-    pub applied: Position,
 }
 
 /// What was wrong with a note's id, text or metadata.

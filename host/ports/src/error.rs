@@ -51,6 +51,11 @@ impl StoreError {
         Self { kind, retry, op, source: None }
     }
 
+    /// Why, in words for an operator: the cause where there is one.
+    pub fn reason(&self) -> String {
+        self.source.as_ref().map_or_else(|| self.to_string(), ToString::to_string)
+    }
+
     /// The same, with what caused it.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -1,8 +1,11 @@
-//! What the routes of shared context have in common: how a refusal is answered.
+//! What the routes of shared context have in common: how a refusal is answered, and how a database's absence is said.
 
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse as _, Response};
 use ltmc_model::effect::{Refusal, Reply};
+use serde::Serialize;
 
 use crate::problem::Problem;
 
@@ -34,4 +37,13 @@ pub(super) fn resync(at: u64) -> Problem {
 /// Another call's reply: a fault of the host's own.
 pub(super) fn unexpected(reply: &Reply) -> Problem {
     Problem::internal(format!("a use case answered with {reply:?}"))
+}
+
+/// An answer that says where the record stood in for a database.
+pub(super) fn marked<T: Serialize>(degraded: bool, body: &T) -> Response {
+    let mut response = axum::Json(body).into_response();
+    if degraded {
+        response.headers_mut().insert("ltmc-degraded", HeaderValue::from_static("true"));
+    }
+    response
 }

@@ -27,7 +27,7 @@ use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By};
-use crate::headers::LAST_EVENT_ID;
+use crate::headers::last_event_id;
 use crate::problem::{Problem, Result};
 use crate::serve::Closing;
 
@@ -73,12 +73,7 @@ async fn events(
     closing: Option<Extension<Closing>>,
     headers: HeaderMap,
 ) -> Answer {
-    let after = match headers.get(LAST_EVENT_ID) {
-        Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            Problem::new("bad-header", "`Last-Event-ID` is the number of an entry.").field("Last-Event-ID")
-        })?,
-        None => from.after.unwrap_or_default(),
-    };
+    let after = last_event_id(&headers, "the number of an entry")?.or(from.after).unwrap_or_default();
     let watch = api.runs.watch(&caller, run).await?;
     let seat = api.watchers.sit(&caller.tenant)?;
     let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();

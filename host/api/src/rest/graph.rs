@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{refused, unexpected};
+use super::context::{marked, refused, unexpected};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By, Json};
 use crate::page::{Page, Paging};
@@ -325,13 +325,4 @@ async fn order(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along
         }
         other => Err(unexpected(&other)),
     }
-}
-
-/// An answer that says where the record stood in for a database.
-pub(super) fn marked<T: Serialize>(degraded: bool, body: &T) -> axum::response::Response {
-    let mut response = axum::Json(body).into_response();
-    if degraded {
-        response.headers_mut().insert("ltmc-degraded", axum::http::HeaderValue::from_static("true"));
-    }
-    response
 }

@@ -11,8 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{refused, unexpected};
-use super::graph::marked;
+use super::context::{marked, refused, unexpected};
 use crate::app::{Answer, Api};
 use crate::extract::{At, By, Json};
 use crate::problem::Problem;

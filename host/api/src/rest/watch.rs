@@ -10,9 +10,8 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::IntoResponse as _;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::Stream;
+use axum::response::{IntoResponse as _, Response};
 use ltmc_coordination::feed::{WatchError, Watcher};
 use ltmc_model::Position;
 use ltmc_model::caller::Caller;
@@ -28,7 +27,7 @@ use super::context::{refused, resync};
 use super::events::{HEARTBEAT, LONGEST, Seat};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By};
-use crate::headers::LAST_EVENT_ID;
+use crate::headers::last_event_id;
 use crate::problem::{Problem, Result};
 use crate::serve::Closing;
 
@@ -95,12 +94,7 @@ async fn changes(
     let watcher = api.clients.watch(&caller, &drawer, &prefix, after).await?.map_err(|at| resync(at.0))?;
     let seat = api.watchers.sit(&caller.tenant)?;
     let reader = Changes { api, watcher, ends: Ends::new(closing), _seat: seat };
-    let steps = futures::stream::unfold(Some(reader), async |reader| {
-        let mut reader = reader?;
-        let events = reader.next().await?;
-        Some((events, Some(reader)))
-    });
-    Ok(streamed(steps))
+    Ok(reader.streamed())
 }
 
 /// When a stream ends.
@@ -130,7 +124,7 @@ struct Changes {
     _seat: Seat,
 }
 
-impl Changes {
+impl Reader for Changes {
     async fn next(&mut self) -> Option<Vec<Event>> {
         let found = tokio::select! {
             found = self.watcher.next(self.api.clients.feeds()) => found,
@@ -193,12 +187,7 @@ async fn topic(
     api.clients.events(&caller, &read.topic, Some(from), 1, Duration::ZERO).await?.map_err(refused)?;
     let seat = api.watchers.sit(&caller.tenant)?;
     let reader = Topics { api, caller, topic: read.topic, after: from, ends: Ends::new(closing), _seat: seat };
-    let steps = futures::stream::unfold(Some(reader), async |reader| {
-        let mut reader = reader?;
-        let events = reader.next().await?;
-        Some((events, Some(reader)))
-    });
-    Ok(streamed(steps))
+    Ok(reader.streamed())
 }
 
 struct Topics {
@@ -210,7 +199,7 @@ struct Topics {
     _seat: Seat,
 }
 
-impl Topics {
+impl Reader for Topics {
     async fn next(&mut self) -> Option<Vec<Event>> {
         let found = tokio::select! {
             found = self.api.clients.events(&self.caller, &self.topic, Some(self.after), MAX_TAKEN, LOOK) => found,
@@ -240,20 +229,19 @@ fn written<T: Serialize>(position: u64, kind: &str, data: &T) -> Event {
 }
 
 fn after(headers: &HeaderMap, asked: Option<u64>) -> Result<Option<Position>> {
-    match headers.get(LAST_EVENT_ID) {
-        Some(value) => {
-            let place = value.to_str().ok().and_then(|text| text.parse().ok());
-            let wrong =
-                || Problem::new("bad-header", "`Last-Event-ID` is the place of an event.").field("Last-Event-ID");
-            place.map(|place| Some(Position(place))).ok_or_else(wrong)
-        }
-        None => Ok(asked.map(Position)),
-    }
+    Ok(last_event_id(headers, "the place of an event")?.or(asked).map(Position))
 }
 
-fn streamed(steps: impl Stream<Item = Vec<Event>> + Send + 'static) -> axum::response::Response {
-    let events = futures::StreamExt::flat_map(steps, |events| {
-        futures::stream::iter(events.into_iter().map(Ok::<_, Infallible>))
-    });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here")).into_response()
+/// One who reads a stream of events.
+trait Reader: Send + Sized + 'static {
+    /// What comes next; none: the stream stops here, and may be taken up again.
+    fn next(&mut self) -> impl Future<Output = Option<Vec<Event>>> + Send;
+
+    fn streamed(self) -> Response {
+        let steps = futures::stream::unfold(self, async |mut reader| Some((reader.next().await?, reader)));
+        let events = futures::StreamExt::flat_map(steps, |events| {
+            futures::stream::iter(events.into_iter().map(Ok::<_, Infallible>))
+        });
+        Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here")).into_response()
+    }
 }

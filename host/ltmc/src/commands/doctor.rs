@@ -154,10 +154,7 @@ async fn databases(config: &Config) -> Vec<Finding> {
     for database in databases.all() {
         let how = match database.check().await {
             Ok(()) => Ok("answers, and can be used".to_owned()),
-            Err(error) => {
-                let why = error.source.as_ref().map_or_else(|| error.to_string(), ToString::to_string);
-                bad(why, "what it is to be told waits in the record until it answers")
-            }
+            Err(error) => bad(error.reason(), "what it is to be told waits in the record until it answers"),
         };
         findings.push(Finding { what: database.name(), how });
     }

@@ -10,8 +10,8 @@ use ltmc_model::{AgentName, Revision, TenantId};
 use ltmc_ports::StoreError;
 use serde::Deserialize;
 
-use crate::link::{Link, Transaction};
-use crate::statement::{Statement, maybe, number, read, texts, time};
+use crate::link::Transaction;
+use crate::statement::{Statement, maybe, number, texts, time};
 
 /// What is over: no item any more.
 const PROCESSED: u64 = 0;
@@ -220,26 +220,9 @@ fn fold(kept: &mut BTreeMap<String, Kept>, delta: &Delta) {
     }
 }
 
-/// Keys and versions after `after`.
-pub(crate) async fn inventory(
-    link: &Link,
-    op: &'static str,
-    tenant: &TenantId,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Vec<(String, u64)>, StoreError> {
-    #[derive(Deserialize)]
-    struct Found {
-        key: String,
-        state: i64,
-    }
-    let text = "MATCH ()-[m:SENT]->() WHERE m.tenant = $tenant AND m.open > $after \
-                RETURN m.open AS key, m.state AS state ORDER BY m.tenant, m.open LIMIT $limit";
-    let statement =
-        Statement::of(tenant, text).with("after", after.unwrap_or_default()).with("limit", i64::from(limit));
-    let found: Vec<Found> = link.ask(op, statement).await?;
-    Ok(found.into_iter().map(|found| (found.key, read(found.state))).collect())
-}
+/// Keys and versions after `$after`.
+pub(crate) const INVENTORY: &str = "MATCH ()-[m:SENT]->() WHERE m.tenant = $tenant AND m.open > $after \
+                                    RETURN m.open AS key, m.state AS version ORDER BY m.tenant, m.open LIMIT $limit";
 
 /// Takes messages out of the inventory. That they were sent once stays true.
 pub(crate) async fn discard(

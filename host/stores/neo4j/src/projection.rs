@@ -101,8 +101,8 @@ impl Projection for Neo4j {
         const OP: &str = "neo4j.inventory";
         match topic {
             Topic::Graph => facts::inventory(&self.link, OP, tenant, after, limit).await,
-            Topic::Runs => runs::inventory(&self.link, OP, tenant, after, limit).await,
-            Topic::Messages => mail::inventory(&self.link, OP, tenant, after, limit).await,
+            Topic::Runs => self.keys(OP, runs::INVENTORY, tenant, after, limit).await,
+            Topic::Messages => self.keys(OP, mail::INVENTORY, tenant, after, limit).await,
             Topic::Memory | Topic::Recall => Ok(Vec::new()),
         }
     }
@@ -188,6 +188,26 @@ impl Told {
 }
 
 impl Neo4j {
+    /// Keys and versions that a statement finds after `after`.
+    async fn keys(
+        &self,
+        op: &'static str,
+        text: &'static str,
+        tenant: &TenantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Found {
+            key: String,
+            version: i64,
+        }
+        let statement =
+            Statement::of(tenant, text).with("after", after.unwrap_or_default()).with("limit", i64::from(limit));
+        let found: Vec<Found> = self.link.ask(op, statement).await?;
+        Ok(found.into_iter().map(|found| (found.key, read(found.version))).collect())
+    }
+
     async fn apply_some(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
         const OP: &str = "neo4j.apply";
         let (mut changes, applied) = self.change(OP, tenant, Some(to)).await?;

@@ -8,7 +8,7 @@ use ltmc_model::{AgentName, RunId, StepPath, TenantId, Timestamp};
 use ltmc_ports::StoreError;
 use serde::Deserialize;
 
-use crate::link::{Link, Transaction};
+use crate::link::Transaction;
 use crate::statement::{Statement, maybe, number, read, texts, time};
 
 /// What rows say of runs.
@@ -222,26 +222,9 @@ fn target(target: &Target) -> String {
     }
 }
 
-/// Keys and versions after `after`.
-pub(crate) async fn inventory(
-    link: &Link,
-    op: &'static str,
-    tenant: &TenantId,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Vec<(String, u64)>, StoreError> {
-    #[derive(Deserialize)]
-    struct Found {
-        id: String,
-        seq: i64,
-    }
-    let text = "MATCH (r:Run) WHERE r.tenant = $tenant AND r.id > $after \
-                RETURN r.id AS id, r.seq AS seq ORDER BY r.tenant, r.id LIMIT $limit";
-    let statement =
-        Statement::of(tenant, text).with("after", after.unwrap_or_default()).with("limit", i64::from(limit));
-    let found: Vec<Found> = link.ask(op, statement).await?;
-    Ok(found.into_iter().map(|found| (found.id, read(found.seq))).collect())
-}
+/// Keys and versions after `$after`.
+pub(crate) const INVENTORY: &str = "MATCH (r:Run) WHERE r.tenant = $tenant AND r.id > $after \
+                                    RETURN r.id AS key, r.seq AS version ORDER BY r.tenant, r.id LIMIT $limit";
 
 /// Removes runs and their steps, and agents and workflows with whom nothing else has to do.
 pub(crate) async fn discard(

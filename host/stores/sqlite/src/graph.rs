@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use async_trait::async_trait;
-use ltmc_model::graph::{AsOf, Direction, Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
+use ltmc_model::graph::{Direction, Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
 use ltmc_model::{Revision, TenantId};
 use ltmc_ports::{ReadFacts, ReadGraph, StoreError};
 use sqlx::sqlite::SqliteRow;
@@ -14,7 +14,8 @@ use crate::batch::{int, time};
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};
 
-const COLUMNS: &str = "tenant, id, subject, relation, object, properties, valid_from, valid_to, recorded_at, ended_at";
+pub(crate) const COLUMNS: &str =
+    "tenant, id, subject, relation, object, properties, valid_from, valid_to, recorded_at, ended_at";
 
 #[async_trait]
 impl ReadGraph for Record {
@@ -193,7 +194,6 @@ impl Record {
 
 /// What [`Fact::seen`] says, of the columns of `table` (with its point): `?6` is the time for which, `?7` that at which.
 fn seen(table: &str) -> String {
-    let AsOf { valid: _, known: _ } = AsOf::default();
     let t = table;
     let valid_to = format!("(case when ?7 is not null and {t}ended_at > ?7 then null else {t}valid_to end)");
     format!(

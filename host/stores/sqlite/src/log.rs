@@ -191,12 +191,12 @@ impl Record {
     async fn items(
         &self,
         op: &'static str,
-        sql: &'static str,
+        sql: impl Into<String> + Send,
         values: &[&str],
         limit: u32,
         read: impl Fn(&SqliteRow) -> Result<Item, sqlx::Error>,
     ) -> Result<Vec<Item>, StoreError> {
-        let mut query = sqlx::query(sql);
+        let mut query = sqlx::query(AssertSqlSafe(sql.into()));
         for value in values {
             query = query.bind((*value).to_owned());
         }
@@ -231,8 +231,9 @@ impl Record {
     }
 
     async fn all_facts(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let sql = "select tenant, id, subject, relation, object, properties, valid_from, valid_to, recorded_at, ended_at \
-                   from facts where tenant = ? and id > cast(? as integer) order by id limit ?";
+        let columns = crate::graph::COLUMNS;
+        let sql =
+            format!("select {columns} from facts where tenant = ? and id > cast(? as integer) order by id limit ?");
         self.items("context.graph", sql, &[tenant.as_str(), after.unwrap_or("-1")], limit, |row| {
             let fact = crate::graph::fact(row)?;
             let version = if fact.valid_to.is_some() { 2 } else { 1 };
@@ -243,8 +244,7 @@ impl Record {
     }
 
     async fn all_notes(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let sql =
-            "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
+        let sql = crate::notes::PAGE;
         self.items("context.recall", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
             let note: Note = crate::notes::note(row)?;
             let (key, version) = (note.id.clone(), note.revision.0);

@@ -17,6 +17,9 @@ use crate::journal::{number, stamp, wrong};
 
 /// Bytes of texts that are read at once.
 const PAGE_BYTES: usize = 4 << 20;
+/// A tenant's notes after one of them, at most so many; each as [`note`] reads it.
+pub(crate) const PAGE: &str =
+    "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
 
 #[async_trait]
 impl ReadNotes for Record {
@@ -30,9 +33,7 @@ impl ReadNotes for Record {
 
     async fn notes(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Note>, StoreError> {
         const OP: &str = "notes.notes";
-        let sql =
-            "select id, text, metadata, revision, kept_at from notes where tenant = ? and id > ? order by id limit ?";
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(after.unwrap_or_default()).bind(i64::from(limit));
+        let query = sqlx::query(PAGE).bind(tenant.as_str()).bind(after.unwrap_or_default()).bind(i64::from(limit));
         let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         let mut notes: Vec<Note> = rows.iter().map(note).collect::<Result<_, _>>().map_err(|e| store(OP, e))?;
         let mut bytes = 0;
