@@ -42,7 +42,8 @@ pub struct Hit {
 pub struct Hits {
     /// The nearest first; of each note its nearest passage.
     pub hits: Vec<Hit>,
-    /// Whether what was remembered last may be missing: its vectors were not made in time.
+    /// Whether something may be missing: what was remembered last, where its vectors were not made in time, or what is beyond
+    /// the first 100,000 passages that the filter leaves.
     pub degraded: bool,
 }
 

@@ -302,6 +302,53 @@ async fn what_was_remembered_is_found_by_what_it_says() -> Result<()> {
     Ok(())
 }
 
+/// The embedder that needs nothing, then a real sentence model: what the one before made answers until the new one is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_embedder_embeds_anew_while_the_one_before_answers() -> Result<()> {
+    let model = tokio::task::spawn_blocking(ltmc_test_servers::minilm::directory).await??;
+    let mut host = Host::start().await?;
+    let note = |text: &str| Some(json!({"text": text}));
+    rest(&host, Method::PUT, "/v1/recall/retries", note("Retries are bounded: after five the message is dead."))
+        .await?
+        .expect(200);
+    rest(&host, Method::PUT, "/v1/recall/pets", note("Our dog sleeps on the sofa all day.")).await?.expect(200);
+    // Enough of them that a model takes a while.
+    for n in 0..100 {
+        let text =
+            format!("Note {n}: the {n}th parcel was weighed, sealed and put on shelf {} of the warehouse.", n * 7);
+        rest(&host, Method::PUT, &format!("/v1/recall/parcel-{n}"), note(&text)).await?.expect(200);
+    }
+    let ask = async |host: &Host, query: &str| {
+        let asked = json!({"query": query, "limit": 1});
+        let answer = rest(host, Method::POST, "/v1/recall/search", Some(asked)).await?.expect(200);
+        let degraded = answer.headers.get("ltmc-degraded").is_some_and(|value| value == "true");
+        Ok::<_, anyhow::Error>((answer.json()["hits"][0]["id"].clone(), degraded))
+    };
+    assert_eq!(ask(&host, "how are retries bounded?").await?, (json!("retries"), false));
+
+    host.terminate().await?;
+    let config = host.data().parent().context("the host's directory")?.join("ltmc.toml");
+    std::fs::write(&config, format!("[recall]\nembedder = \"minilm\"\nmodel = {:?}\n", model.display().to_string()))?;
+    host.restart().await?;
+    assert_eq!(ask(&host, "how are retries bounded?").await?, (json!("retries"), true), "the one before answers");
+    let (mut building, until) = (false, tokio::time::Instant::now() + Duration::from_secs(180));
+    loop {
+        let databases = host.send(host.request(Method::GET, "/v1/databases", &host.operator)).await?.expect(200).json();
+        building |= databases.as_array().into_iter().flatten().any(|one| !one["building"].is_null());
+        if !ask(&host, "how are retries bounded?").await?.1 {
+            break;
+        }
+        ensure!(tokio::time::Instant::now() < until, "it is not done: {databases:#}\n{}", host.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(building, "its progress can be seen while it goes on");
+    // No word in common: only a model knows.
+    assert_eq!(ask(&host, "a puppy takes a nap on the couch").await?, (json!("pets"), false));
+    let indexes = walk(&host.data().join("vectors"))?;
+    assert!(indexes.iter().all(|file| !file.display().to_string().contains("hashed")), "{indexes:?}");
+    Ok(())
+}
+
 fn walk(dir: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {

@@ -5,36 +5,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ltmc_test_servers::{Neo4j, Redis};
+use ltmc_test_servers::{Databases, Redis};
 use ltmc_tests::Host;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Both servers, and a host's configuration that names them.
-struct Servers {
-    neo4j: Neo4j,
-    redis: Redis,
-    _dir: tempfile::TempDir,
-}
-
-impl Servers {
-    fn start() -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let redis = Redis::start(&dir.path().join("redis"))?;
-        let neo4j = Neo4j::start(&dir.path().join("neo4j"))?;
-        Ok(Self { neo4j, redis, _dir: dir })
-    }
-
-    fn config(&self) -> String {
-        format!(
-            "[graph]\nurl = \"{}\"\npassword = \"{}\"\n[redis]\nurl = \"{}\"\n",
-            self.neo4j.url(),
-            self.neo4j.password(),
-            self.redis.url()
-        )
-    }
+/// Both servers, and the directory of their data.
+async fn servers() -> Result<(Databases, tempfile::TempDir)> {
+    let dir = tempfile::tempdir()?;
+    let at = dir.path().to_owned();
+    Ok((tokio::task::spawn_blocking(move || Databases::start(&at)).await??, dir))
 }
 
 async fn databases(host: &Host) -> Result<Vec<Value>> {
@@ -71,7 +53,7 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
     let seed = std::env::var("LTMC_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("LTMC_TEST_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let mut servers = tokio::task::spawn_blocking(Servers::start).await??;
+    let (mut servers, _dir) = servers().await?;
     // What is there before the databases are is projected into them.
     let mut host = Host::start().await?;
     let grants = ["memory:read:*", "memory:write:*", "graph:read", "graph:write"];

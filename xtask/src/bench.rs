@@ -5,10 +5,13 @@ use anyhow::Context as _;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
+const NAMES: [&str; 12] =
+    ["all", "call", "rest", "flow", "memory", "start", "ops", "message", "watch", "recall", "project", "databases"];
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which
-    #[arg(default_value = "all", value_parser = ["call", "rest", "flow", "memory", "start", "all"])]
+    #[arg(default_value = "all", value_parser = NAMES)]
     name: String,
     /// How often measured and reference take turns
     #[arg(long, value_name = "N")]
@@ -19,25 +22,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    crate::setup::packages(crate::setup::HOST)?;
-    let mut steps = Steps::new(4);
+    crate::setup::packages(&[crate::setup::HOST, crate::setup::SERVERS].concat())?;
+    let mut steps = Steps::new(3);
     let guests = steps.step("Guests, compiled to WebAssembly", || {
         let dir = crate::root().join("tests/guests");
         let built = ltmc_guest_build::build(&dir, &mut |line| say(format!("  {line}")))?;
         let first = built.first().and_then(|one| one.wasm.parent().map(ToOwned::to_owned));
         first.context("tests/guests built nothing")
     })?;
-    steps.step("The host, in release", || run_process(cargo(&["build", "--release", "-p", "ltmc"])))?;
-    let bench = |rest: &[&str]| {
-        // With the host's package as well, for its features: so that what both need is compiled once.
-        let mut command = cargo(&["bench", "-p", "ltmc", "-p", "ltmc-tests", "--bench", "ltmc"]);
-        command.args(rest).env("LTMC_TEST_GUESTS", &guests);
-        command.env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
-        command
-    };
-    steps.step("The benchmarks, in release", || run_process(bench(&["--no-run"])))?;
+    // Both at once, for the features of either: so that what both need is compiled once.
+    let both = ["build", "--release", "--workspace", "--bin", "ltmc", "--bench", "ltmc"];
+    steps.step("The host and the benchmarks, in release", || run_process(cargo(&both)))?;
     steps.step("Measuring", || {
-        let mut command = bench(&["--", &args.name]);
+        let mut command = cargo(&["bench", "--workspace", "--bench", "ltmc", "--", &args.name]);
+        command.env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
         if let Some(rounds) = args.rounds {
             command.args(["--rounds", &rounds.to_string()]);
         }

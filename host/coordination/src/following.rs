@@ -49,6 +49,8 @@ pub struct Status {
     pub up: bool,
     /// What it is being built of, if it is: so many items of this tenant so far.
     pub building: Option<(TenantId, u64)>,
+    /// What a repair compares now, if one is under way: so many items of this tenant and topic so far.
+    pub comparing: Option<(TenantId, Topic, u64)>,
     /// How many places of the log it is behind.
     pub backlog: u64,
     /// For how long it has been behind, in milliseconds.
@@ -61,6 +63,7 @@ pub struct Status {
 struct State {
     up: bool,
     building: Option<(TenantId, u64)>,
+    comparing: Option<(TenantId, Topic, u64)>,
     behind_since: Option<Instant>,
     problem: Option<String>,
 }
@@ -315,7 +318,11 @@ impl Follower {
             let from = self.log.ends().borrow().durable;
             let known = self.database.applied(&tenant).await?;
             for topic in self.database.topics() {
-                let difference = self.compare(&tenant, *topic, mend, &mut |_| {}).await?;
+                let mut so_far = |count| self.state().comparing = Some((tenant.clone(), *topic, count));
+                so_far(0);
+                let compared = self.compare(&tenant, *topic, mend, &mut so_far).await;
+                self.state().comparing = None;
+                let difference = compared?;
                 progress(&tenant, *topic, &difference);
             }
             if mend && known.is_none_or(|known| known < from) {
@@ -352,6 +359,7 @@ impl Follower {
             name: self.name(),
             up: state.up,
             building: state.building.clone(),
+            comparing: state.comparing.clone(),
             backlog,
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
             problem: state.problem.clone(),

@@ -134,6 +134,7 @@ impl Graph {
         Ok(Decided::Change { reply, deltas, lock: Some(lock), at_once: false })
     }
 
+    /// The fact that holds between two things, with what the run that asks has told of them so far.
     async fn holding(
         &self,
         whose: Whose<'_>,
@@ -141,8 +142,23 @@ impl Graph {
         relation: &Relation,
         object: &Entity,
     ) -> Result<Option<Fact>, StoreError> {
-        whose.settle().await?;
-        self.record.holding(whose.tenant, subject, relation, object).await
+        let told = whose.run.and_then(|run| {
+            run.log.newest_pending(|delta| match delta {
+                Delta::FactBegan(fact) => {
+                    let same = fact.subject == *subject && fact.relation == *relation && fact.object == *object;
+                    same.then(|| Some(fact.clone()))
+                }
+                Delta::FactEnded(end) => {
+                    let same = end.subject == *subject && end.relation == *relation && end.object == *object;
+                    same.then_some(None)
+                }
+                _ => None,
+            })
+        });
+        match told {
+            Some(told) => Ok(told),
+            None => self.record.holding(whose.tenant, subject, relation, object).await,
+        }
     }
 
     async fn facts(&self, whose: Whose<'_>, filter: &FactFilter) -> Result<graph::FactPage, StoreError> {

@@ -26,7 +26,7 @@ use crate::following::Follower;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Passages asked for, for each hit wanted: several may be of one note.
 const PASSAGES_A_HIT: u32 = 4;
-/// The most passages that a filter may leave to be compared one by one.
+/// The most passages that a filter may leave to be compared one by one; of more the first are, and the answer says so.
 const MOST_FILTERED: u32 = 100_000;
 /// Vectors read from the record at once.
 const PAGE: u32 = 2_000;
@@ -150,11 +150,12 @@ impl Index {
     }
 
     async fn search(&self, tenant: &TenantId, query: &str, filter: &Metadata, limit: u32) -> Result<Hits, StoreError> {
-        let (embedder, degraded) = self.whole(tenant).await?;
+        let (embedder, mut degraded) = self.whole(tenant).await?;
         let among = match filter.is_empty() {
             true => None,
             false => {
-                let (ids, _) = self.notes.passages_with(tenant, embedder.id(), filter, MOST_FILTERED).await?;
+                let (ids, more) = self.notes.passages_with(tenant, embedder.id(), filter, MOST_FILTERED).await?;
+                degraded |= more;
                 if ids.is_empty() {
                     return Ok(Hits { hits: Vec::new(), degraded });
                 }

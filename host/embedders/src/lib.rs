@@ -5,19 +5,22 @@
 //! and a model's a bounded number of times at once. No key is in an error, a log or a `Debug`.
 //!
 //! - [`hashed()`]: words and parts of words; needs no download
-//! - [`minilm()`]: a directory with a MiniLM-type model, run here
+//! - `minilm()`: a directory with a MiniLM-type model, run here; with the feature of that name
 //! - [`openai()`]: an endpoint that speaks OpenAI's `/embeddings`
 //! - [`split()`]: long texts into passages
 //!
 //! To add one: a file that implements the port and passes `ltmc_ports::embedder_contract!`, a variant of [`Choice`], and a
 //! function here.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "minilm")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ltmc_ports::{Embedder, StoreError};
 
 mod hashed;
+#[cfg(feature = "minilm")]
 mod minilm;
 mod openai;
 mod split;
@@ -47,7 +50,10 @@ impl Choice {
     pub async fn open(self) -> Result<Arc<dyn Embedder>, Error> {
         match self {
             Self::Hashed => Ok(hashed()),
+            #[cfg(feature = "minilm")]
             Self::MiniLm { directory } => minilm(&directory).await,
+            #[cfg(not(feature = "minilm"))]
+            Self::MiniLm { .. } => Err(Error::NotBuilt),
             Self::OpenAi(options) => openai(options).await,
         }
     }
@@ -63,6 +69,7 @@ pub fn hashed() -> Arc<dyn Embedder> {
 ///
 /// # Errors
 /// Where a file is missing or damaged, or holds a model of another kind.
+#[cfg(feature = "minilm")]
 pub async fn minilm(directory: &Path) -> Result<Arc<dyn Embedder>, Error> {
     Ok(Arc::new(minilm::MiniLm::open(directory).await?))
 }
@@ -78,6 +85,11 @@ pub async fn openai(options: OpenAiOptions) -> Result<Arc<dyn Embedder>, Error> 
 /// Why there is no embedder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Sentence models were left out of this build.
+    #[error(
+        "this host was built without sentence models: build it with the feature `minilm`, which is on unless told otherwise"
+    )]
+    NotBuilt,
     /// A model's directory lacks a file.
     #[error("`{}` has no {file}: a model's directory holds config.json, tokenizer.json and model.safetensors", directory.display())]
     Missing {

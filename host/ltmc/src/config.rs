@@ -48,7 +48,7 @@ pub(crate) struct Context {
 }
 
 /// Empty texts mean that nothing is set.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Graph {
     pub(crate) url: String,
@@ -56,6 +56,7 @@ pub(crate) struct Graph {
     pub(crate) password: Hidden,
     pub(crate) password_file: String,
     pub(crate) database: String,
+    pub(crate) history: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -176,7 +177,14 @@ impl Default for Config {
                 compile_time: Span::seconds(120),
             },
             context: Context { retention: Span::seconds(24 * 60 * 60), log_rows: 1_000_000, backlog: 100_000 },
-            graph: Graph { user: "neo4j".into(), ..Graph::default() },
+            graph: Graph {
+                url: String::new(),
+                user: "neo4j".into(),
+                password: Hidden::default(),
+                password_file: String::new(),
+                database: String::new(),
+                history: Span::seconds(30 * 24 * 60 * 60),
+            },
             redis: Redis::default(),
             recall: Recall {
                 embedder: Embedder::Builtin,
@@ -225,6 +233,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("graph.password", "the password for Neo4j"),
     ("graph.password_file", "a file that holds it"),
     ("graph.database", "the database in Neo4j; empty: its default one"),
+    ("graph.history", "how long Neo4j keeps messages that were processed"),
     ("redis.url", "redis:// or rediss:// address of Redis; empty: messages and hot state are in the record"),
     ("redis.user", "the ACL user for Redis, where the address names none"),
     ("redis.password", "the password for Redis, where the address has none"),

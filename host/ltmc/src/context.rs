@@ -32,11 +32,13 @@ pub(crate) struct Shared {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) followers: Vec<Arc<Follower>>,
     index: Arc<Index>,
+    neo4j: Option<Arc<Neo4j>>,
     redis: Option<Arc<Redis>>,
     record: Arc<Record>,
     clock: Arc<dyn Clock>,
     retention: Duration,
     log_rows: u64,
+    history: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -99,7 +101,7 @@ impl Shared {
         let feeds = Feeds::new(record.clone());
         let follow = |database: Arc<dyn Projection>| Follower::new(database, record.clone(), record.clone());
         let mut followers = Vec::new();
-        let graph = databases.neo4j.map(|database| {
+        let graph = databases.neo4j.clone().map(|database| {
             let follower = follow(database.clone());
             followers.push(follower.clone());
             (database as Arc<dyn ReadGraph>, follower)
@@ -139,11 +141,13 @@ impl Shared {
             feeds,
             followers,
             index,
+            neo4j: databases.neo4j,
             redis: databases.redis,
             record,
             clock,
             retention: config.context.retention.0,
             log_rows: config.context.log_rows,
+            history: config.graph.history.0,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -163,7 +167,10 @@ impl Shared {
                     return;
                 }
                 if let Err(error) = shared.upkeep().await {
-                    tracing::warn!(error = format!("{error:#}"), "the log could not be trimmed; trying again later");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "what is old could not all be thrown away; trying again later"
+                    );
                 }
             }
         });
@@ -173,16 +180,24 @@ impl Shared {
     async fn upkeep(&self) -> anyhow::Result<()> {
         self.index.save().await?;
         let now = self.clock.now().millis();
-        let retention = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
-        let before = ltmc_model::Timestamp::from_millis(now.saturating_sub(retention));
-        let mut to = self.record.old_log(before, self.log_rows).await?;
+        let ago = |span: Duration| {
+            let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            ltmc_model::Timestamp::from_millis(now.saturating_sub(span))
+        };
+        let mut to = self.record.old_log(ago(self.retention), self.log_rows).await?;
         for follower in &self.followers {
             to = to.min(follower.told());
         }
         while !self.stop.is_cancelled() && self.record.trim(to, TRIM).await? == u64::from(TRIM) {}
-        if let Some(redis) = &self.redis {
-            for tenant in self.record.tenants_with_context().await? {
+        if self.redis.is_none() && self.neo4j.is_none() {
+            return Ok(());
+        }
+        for tenant in self.record.tenants_with_context().await? {
+            if let Some(redis) = &self.redis {
                 redis.trim(&tenant, to).await?;
+            }
+            if let Some(neo4j) = &self.neo4j {
+                neo4j.trim(&tenant, ago(self.history)).await?;
             }
         }
         Ok(())

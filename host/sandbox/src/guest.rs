@@ -25,14 +25,14 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::limits::{Breach, Limiter, MAX_HANDLES, MAX_RANDOM, MAX_STDERR};
+use crate::meter::Meter;
 
 /// A store's data.
 pub(crate) struct Guest {
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
-    /// Host calls through the gate.
-    pub(crate) calls: u32,
+    pub(crate) meter: Arc<Meter>,
     /// Why the gate ended the attempt, if it did.
     pub(crate) stopped: Option<Failure>,
     wasi: WasiCtx,
@@ -40,7 +40,14 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest for a job; `stdin` and `stdout` are a command's payload and result.
-    pub(crate) fn new(job: &Job, gate: Arc<dyn Gate>, stdin: Bytes, stdout: &Output, stderr: &Output) -> Self {
+    pub(crate) fn new(
+        job: &Job,
+        gate: Arc<dyn Gate>,
+        meter: Arc<Meter>,
+        stdin: Bytes,
+        stdout: &Output,
+        stderr: &Output,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let random = |stream: u64| {
@@ -73,7 +80,7 @@ impl Guest {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .build();
-        Self { gate, table, limiter: Limiter::new(job.limits.memory), calls: 0, stopped: None, wasi }
+        Self { gate, table, limiter: Limiter::new(job.limits.memory, meter.clone()), meter, stopped: None, wasi }
     }
 }
 

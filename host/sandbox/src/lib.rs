@@ -12,18 +12,19 @@
 //! - [`admission`]: who may run now, fair between tenants
 //! - [`runner`]: one attempt, from its instance to its ending
 //! - [`guest`]: what belongs to one instance: its streams, clocks, randomness, limits
+//! - [`meter`]: what one call uses
 
 mod admission;
 mod bindings;
 mod compile;
 mod components;
-mod cpu;
 mod ending;
 mod engine;
 mod guest;
 mod host;
 mod inspect;
 mod limits;
+mod meter;
 mod runner;
 
 use std::path::PathBuf;

@@ -1,9 +1,12 @@
 //! Limits of one instance, and the breach that ends it. A breach is an error that travels through wasmtime; `ending.rs`
 //! turns it into the failure that the client reads.
 
+use std::sync::Arc;
+
 use wasmtime::ResourceLimiter;
 
 use crate::engine::MAX_TABLE_ELEMENTS;
+use crate::meter::Meter;
 
 /// Handles one instance can hold on the host's side.
 pub(crate) const MAX_HANDLES: usize = 1_024;
@@ -29,16 +32,12 @@ pub(crate) enum Breach {
 pub(crate) struct Limiter {
     limit: usize,
     used: usize,
+    meter: Arc<Meter>,
 }
 
 impl Limiter {
-    pub(crate) fn new(memory: u64) -> Self {
-        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), used: 0 }
-    }
-
-    /// The largest sum so far: linear memory never shrinks.
-    pub(crate) fn peak(&self) -> u64 {
-        self.used as u64
+    pub(crate) fn new(memory: u64, meter: Arc<Meter>) -> Self {
+        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), used: 0, meter }
     }
 }
 
@@ -52,6 +51,7 @@ impl ResourceLimiter for Limiter {
             return Ok(false); // the component's own bound: it asked for this answer
         }
         self.used = wanted;
+        self.meter.grown(wanted);
         Ok(true)
     }
 

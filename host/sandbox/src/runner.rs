@@ -1,7 +1,7 @@
 //! One attempt: admitted, instantiated, called, and judged by how it ended. Dropping it anywhere frees all it had.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ltmc_model::Payload;
@@ -13,51 +13,47 @@ use wasmtime::component::{ComponentType, Instance, Lift, Lower};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::components::{LoadError, Loaded};
-use crate::cpu::Meter;
 use crate::guest::{Guest, Output};
 use crate::limits::Breach;
+use crate::meter::Meter;
 use crate::{Sandbox, ending};
 
 pub(crate) async fn run(sandbox: &Sandbox, job: Job, gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
-    let mut usage = Usage::default();
     let entering = sandbox.admission.enter(&job.tenant, job.concurrency);
     let _permit = match tokio::time::timeout(sandbox.config.queue_deadline, entering).await {
         Ok(Ok(permit)) => permit,
-        Ok(Err(_)) => return (Err(busy("the queue is full")), usage),
+        Ok(Err(_)) => return (Err(busy("the queue is full")), Usage::default()),
         Err(_) => {
             let waited = format!("no turn came within {:?}", sandbox.config.queue_deadline);
-            return (Err(busy(&waited)), usage);
+            return (Err(busy(&waited)), Usage::default());
         }
     };
     let loaded = match sandbox.components.load(&job.component).await {
         Ok(loaded) => loaded,
         Err(LoadError::Missing) => {
             let message = format!("the component {} is not there any more", job.component);
-            return (Err(Failure::new(Code::AgentMissing, message)), usage);
+            return (Err(Failure::new(Code::AgentMissing, message)), Usage::default());
         }
         Err(LoadError::Failed(why)) => {
             tracing::error!(component = %job.component, error = %why, "a component could not be loaded");
-            return (Err(Failure::new(Code::Internal, "the component could not be loaded").retryable()), usage);
+            return (
+                Err(Failure::new(Code::Internal, "the component could not be loaded").retryable()),
+                Usage::default(),
+            );
         }
     };
     let began = Instant::now();
     let meter = Arc::new(Meter::default());
-    let call = meter.around(call(sandbox, &loaded, &job, gate, &meter, &mut usage));
-    let ended = match tokio::time::timeout(job.limits.wall, call).await {
+    let call = std::pin::pin!(call(sandbox, &loaded, &job, gate, &meter));
+    let ended = match tokio::time::timeout(job.limits.wall, meter.around(call)).await {
         Ok(ended) => ended,
         Err(_) => Err(ending::wall(job.limits.wall)),
     };
-    usage.cpu_us = micros(meter.used());
-    usage.wall_us = micros(began.elapsed());
-    (ended, usage)
+    (ended, meter.usage(began))
 }
 
 fn busy(why: &str) -> Failure {
     Failure::new(Code::Busy, format!("the host is busy: {why}")).retryable()
-}
-
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn call(
@@ -66,7 +62,6 @@ async fn call(
     job: &Job,
     gate: Arc<dyn Gate>,
     meter: &Arc<Meter>,
-    usage: &mut Usage,
 ) -> Result<Outcome, Failure> {
     let Some(function) = loaded.function(job.export) else {
         return Err(Failure::new(Code::BadStep, format!("`{}` does not export {:?}", job.agent, job.export)));
@@ -76,7 +71,7 @@ async fn call(
     // What an agent that is no command prints is for its author, like standard error.
     let stdout = if is_command { Output::all(job.limits.output) } else { stderr.clone() };
     let stdin = if is_command { job.input.bytes.clone() } else { Bytes::new() };
-    let guest = Guest::new(job, gate, stdin, &stdout, &stderr);
+    let guest = Guest::new(job, gate, meter.clone(), stdin, &stdout, &stderr);
     let mut store = Store::new(sandbox.engine.engine(), guest);
     store.limiter(|guest| &mut guest.limiter);
     let passing = usize::try_from(job.limits.output).unwrap_or(usize::MAX).saturating_add(64 << 10);
@@ -96,8 +91,6 @@ async fn call(
         }
     }
     .await;
-    usage.memory = store.data().limiter.peak();
-    usage.calls = store.data().calls;
     let said = stderr.finish();
     match called {
         Ok(Called::Output(payload)) => bounded(payload, job.limits.output).map(Outcome::Output),

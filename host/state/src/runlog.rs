@@ -240,18 +240,25 @@ impl RunLog {
 
     /// What this run made of a key and is not in the record yet: what stands there, or nothing; none: it did not touch it.
     pub fn pending(&self, drawer: &Drawer, key: &str) -> Option<Option<Item>> {
+        self.newest_pending(|delta| match delta {
+            Delta::Memory(change) if change.key == key && change.drawer == *drawer => {
+                let MemoryChange { key, revision, value, .. } = change;
+                Some(value.as_ref().map(|value| Item {
+                    key: key.clone(),
+                    value: value.bytes.clone(),
+                    revision: *revision,
+                    expires_at: value.expires_at,
+                }))
+            }
+            _ => None,
+        })
+    }
+
+    /// What is found in the newest delta that is not in the record yet and in which there is anything to be found.
+    pub fn newest_pending<T>(&self, mut find: impl FnMut(&Delta) -> Option<T>) -> Option<T> {
         let ahead = self.ahead();
         let mut newest_first = ahead.changes.iter().rev().chain(ahead.flying.iter().rev());
-        let MemoryChange { key, revision, value, .. } = newest_first.find_map(|held| match &held.delta {
-            Delta::Memory(change) if change.key == key && change.drawer == *drawer => Some(change),
-            _ => None,
-        })?;
-        Some(value.as_ref().map(|value| Item {
-            key: key.clone(),
-            value: value.bytes.clone(),
-            revision: *revision,
-            expires_at: value.expires_at,
-        }))
+        newest_first.find_map(|held| find(&held.delta))
     }
 
     /// Whether any delta is not in the record yet.

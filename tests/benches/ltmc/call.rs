@@ -1,26 +1,24 @@
 //! `call`: one call of an agent in this process, through the sandbox and with the crossing as its gate, each in a fresh
 //! instance; against bare wasmtime.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use ltmc_coordination::Context;
 use ltmc_coordination::crossing::{Attempt, Crossing, MOST_STAGED, Shared};
-use ltmc_coordination::{Authority, Context};
 use ltmc_model::agent::Export;
-use ltmc_model::journal::RunStarted;
 use ltmc_model::limits::Limits;
-use ltmc_model::run::Target;
-use ltmc_model::{Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp};
+use ltmc_model::{Payload, RunId, Seq, StepPath, TenantId};
 use ltmc_ports::runner::{Job, Outcome};
-use ltmc_ports::{Clock, Components as _, Runner as _};
+use ltmc_ports::{Components as _, Runner as _};
 use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
-use ltmc_sqlite::{OpenOptions, Record};
+use ltmc_sqlite::Record;
 use ltmc_state::{RunLog, runlog};
 use serde_json::json;
 
 use crate::Plan;
+use crate::inside::{Inside, started};
 use crate::reference::{self, Bare, Task};
 use crate::report::{Goal, Line, Series, round};
 use crate::rig;
@@ -112,11 +110,9 @@ struct InProcess {
 
 impl InProcess {
     async fn start(dir: &std::path::Path) -> Result<Self> {
-        let record = Record::open(OpenOptions::new(dir.join("record"))).await?;
+        let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
         let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
         let context = Arc::new(Context::of_record(&record, authority.clone()));
         let shared = Arc::new(Shared { authority, context, clock: clock.clone(), staged_for: MOST_STAGED / 2 });
         let tenant: TenantId = "default".parse()?;
@@ -165,29 +161,5 @@ impl InProcess {
     fn task(&self) -> Task {
         let input = &self.job.input;
         Task::echo(reference::Payload { content_type: input.content_type.clone(), bytes: input.bytes.to_vec() })
-    }
-}
-
-fn started(component: Digest, input: Payload, run: RunId) -> Result<RunStarted> {
-    Ok(RunStarted {
-        target: Target::Agent("echo".parse()?),
-        agents: BTreeMap::from([("echo".parse()?, component)]),
-        document: None,
-        document_digest: None,
-        input,
-        session: run.to_string().parse()?,
-        by: "benchmarking".parse()?,
-        seed: [7; 32],
-        traceparent: None,
-    })
-}
-
-struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the same clock as the host's")]
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }

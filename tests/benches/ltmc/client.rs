@@ -16,9 +16,17 @@ pub(crate) struct Request(Arc<[u8]>);
 
 impl Request {
     pub(crate) fn post(path: &str, key: &str, headers: &str, body: &str) -> Self {
+        Self::with_body("POST", path, key, headers, body)
+    }
+
+    pub(crate) fn put(path: &str, key: &str, body: &str) -> Self {
+        Self::with_body("PUT", path, key, "", body)
+    }
+
+    fn with_body(method: &str, path: &str, key: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
         Self(format!("{head}{body}").into_bytes().into())
@@ -57,7 +65,8 @@ impl Connection {
         status.context("the answer has no status")
     }
 
-    fn text(&self) -> String {
+    /// The last answer, whole.
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.answer).into_owned()
     }
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use ltmc_tests::Host;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::Plan;
 use crate::client::{Load, Request};
 use crate::report::{Goal, Line, Series, round};
-use crate::rig;
+use crate::{reference, rig};
 
-const MANY: usize = 128;
+/// Clients where there are many.
+pub(crate) const MANY: usize = 128;
 
 /// Each run has a session of its own, so that no two of them want the same key.
 const DOCUMENT: &str = "name: three
@@ -24,14 +25,19 @@ flow:
     - {id: third, agent: note, with: {key: c}}
 ";
 
+/// The workflow, and the request that starts it and waits for its end.
+pub(crate) async fn prepare(host: &Host) -> Result<Request> {
+    host.push(&host.admin, "note", "note", &["memory:write:session"]).await?;
+    rig::workflow(host, "three", DOCUMENT).await?;
+    Ok(Request::post("/v1/workflows/three/runs", &host.admin, "prefer: wait=30\r\n", "{}"))
+}
+
 pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
     let runtime = rig::runtime()?;
     let scratch = rig::scratch("flow")?;
     runtime.block_on(async {
         let host = rig::host(&scratch).await?;
-        host.push(&host.admin, "note", "note", &["memory:write:session"]).await?;
-        rig::workflow(&host, "three", DOCUMENT).await?;
-        let start = Request::post("/v1/workflows/three/runs", &host.admin, "prefer: wait=30\r\n", "{}");
+        let start = prepare(&host).await?;
         let mut commits = Commits::open(&scratch.path().join("reference.db")).await?;
         let [mut reference, mut alone, mut crowd] = <[Series; 3]>::default();
         // Round 0 warms everything up.
@@ -62,22 +68,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
 struct Commits(SqliteConnection);
 
 impl Commits {
-    /// Set as the record is (`host/stores/sqlite/src/open.rs`), with every commit synced.
     async fn open(path: &Path) -> Result<Self> {
-        let mut connection = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            .foreign_keys(false)
-            .statement_cache_capacity(128)
-            .pragma("trusted_schema", "off")
-            .pragma("wal_autocheckpoint", "2000")
-            .pragma("journal_size_limit", "67108864")
-            .disable_statement_logging()
-            .connect()
-            .await?;
+        let mut connection = reference::database(path).await?;
         let table = "create table rows (id integer primary key, state integer not null, value blob not null) strict";
         sqlx::query(table).execute(&mut connection).await?;
         Ok(Self(connection))

@@ -8,13 +8,20 @@
 
 mod call;
 mod client;
+mod databases;
 mod flow;
+mod inside;
 mod memory;
+mod message;
+mod ops;
+mod project;
+mod recall;
 mod reference;
 mod report;
 mod rest;
 mod rig;
 mod start;
+mod watch;
 
 use std::time::Duration;
 
@@ -25,8 +32,19 @@ use crate::report::Line;
 
 type Bench = fn(&Plan) -> Result<Vec<Line>>;
 
-const BENCHES: &[(&str, Bench)] =
-    &[("call", call::run), ("rest", rest::run), ("flow", flow::run), ("memory", memory::run), ("start", start::run)];
+const BENCHES: &[(&str, Bench)] = &[
+    ("call", call::run),
+    ("rest", rest::run),
+    ("flow", flow::run),
+    ("memory", memory::run),
+    ("start", start::run),
+    ("ops", ops::run),
+    ("message", message::run),
+    ("watch", watch::run),
+    ("recall", recall::run),
+    ("project", project::run),
+    ("databases", databases::run),
+];
 
 #[derive(clap::Parser)]
 #[command(about = "Benchmarks against references measured in the same run")]
@@ -58,16 +76,18 @@ pub(crate) struct Plan {
     /// Agents registered, and runs that are over, where these matter.
     pub(crate) agents: usize,
     pub(crate) past_runs: u64,
+    /// Vectors, where these matter.
+    pub(crate) vectors: usize,
 }
 
 impl Plan {
     fn new(cli: &Cli) -> Self {
         if cli.quick {
             let window = Duration::from_millis(300);
-            return Self { rounds: 2, window, calls: 500, agents: 20, past_runs: 100 };
+            return Self { rounds: 2, window, calls: 500, agents: 20, past_runs: 100, vectors: 6_000 };
         }
         let window = Duration::from_secs(3);
-        Self { rounds: cli.rounds.into(), window, calls: 10_000, agents: 1_000, past_runs: 10_000 }
+        Self { rounds: cli.rounds.into(), window, calls: 10_000, agents: 1_000, past_runs: 10_000, vectors: 100_000 }
     }
 }
 

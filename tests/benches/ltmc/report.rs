@@ -42,6 +42,8 @@ pub(crate) enum Goal {
     AtLeastTimes(f64),
     /// Less than so much.
     Under(f64),
+    /// So much, or more.
+    AtLeast(f64),
 }
 
 /// One figure with its reference and its goal.
@@ -65,6 +67,7 @@ impl Line {
             Goal::AtMostTimes(most) => ratio <= most,
             Goal::AtLeastTimes(least) => ratio >= least,
             Goal::Under(bound) => self.measured.median() < bound,
+            Goal::AtLeast(bound) => self.measured.median() >= bound,
         }
     }
 
@@ -73,6 +76,7 @@ impl Line {
             Goal::AtMostTimes(most) => format!("at most {most:.2} x"),
             Goal::AtLeastTimes(least) => format!("at least {least:.2} x"),
             Goal::Under(bound) => format!("under {bound} {}", self.unit),
+            Goal::AtLeast(bound) => format!("at least {bound}"),
         }
     }
 

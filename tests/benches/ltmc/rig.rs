@@ -1,6 +1,6 @@
 //! What benchmarks start: directories, hosts, agents.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -29,10 +29,21 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
+/// Threads as a host has them, for what is measured in this process.
+pub(crate) fn threads() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
 /// A host with the defaults, in a directory.
 pub(crate) async fn host(dir: &TempDir) -> Result<Host> {
-    std::fs::write(dir.path().join("ltmc.toml"), "")?;
-    Host::start_in(dir.path()).await
+    host_with(dir.path(), "").await
+}
+
+/// A host with this configuration, in a directory.
+pub(crate) async fn host_with(dir: &Path, config: &str) -> Result<Host> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join("ltmc.toml"), config)?;
+    Host::start_in(dir).await
 }
 
 /// The agent `echo`, and under other names as many more as make `count`.

@@ -7,11 +7,13 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
+pub mod databases;
 pub mod minilm;
 pub mod neo4j;
 pub mod process;
 pub mod redis;
 
+pub use databases::Databases;
 pub use neo4j::Neo4j;
 pub use process::Guard;
 pub use redis::Redis;

@@ -19,8 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Both servers. They end with this, and with this process.
 pub(super) struct Databases {
     // First, so that the servers are gone before their directory is.
-    neo4j: Neo4j,
-    redis: Redis,
+    servers: ltmc_test_servers::Databases,
     _dir: Directory,
 }
 
@@ -42,17 +41,12 @@ impl Databases {
         say(format!("  Neo4j {} starts; the first time on a machine it is fetched", ltmc_test_servers::neo4j::VERSION));
         let neo4j = Neo4j::start(&dir.join("neo4j"))?;
         say(format!("  Neo4j answers on {}", neo4j.url()));
-        Ok(Self { neo4j, redis, _dir: guard })
+        Ok(Self { servers: ltmc_test_servers::Databases { neo4j, redis }, _dir: guard })
     }
 
     /// The lines that have a host use them.
     pub(super) fn config(&self) -> String {
-        format!(
-            "[graph]\nurl = \"{}\"\npassword = \"{}\"\n[redis]\nurl = \"{}\"\n",
-            self.neo4j.url(),
-            self.neo4j.password(),
-            self.redis.url()
-        )
+        self.servers.config()
     }
 
     /// Shows that they hold what the record holds.

@@ -1,13 +1,21 @@
 //! `ltmc repair`: the databases that follow the record, compared with it and put right.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use ltmc_coordination::Follower;
 use ltmc_coordination::repair::{self, Outcome};
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::client::Client;
 use crate::context::Databases;
 use crate::exit::{Exit, Problem};
 use crate::{ui, wire};
+
+/// How often what the host does is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+const COMPARING: &str = "Comparing the databases with the record";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,8 +29,13 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let client = context.client("operator");
     let found = match client {
         Ok(client) => {
-            let asked = client.post("/v1/databases/repair", Some(&json!({"check": args.check}))).await;
-            asked.and_then(|answer| answer.json())
+            let body = json!({"check": args.check});
+            let asked = async { client.post("/v1/databases/repair", Some(&body)).await?.json() };
+            tokio::select! {
+                biased;
+                outcome = asked => outcome,
+                never = show(&client) => match never {},
+            }
         }
         Err(error) => Err(error),
     };
@@ -42,8 +55,12 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                 .into_iter()
                 .map(|database| Follower::new(database, record.clone(), record.clone()))
                 .collect();
-            let progress = ui::Progress::start("Comparing the databases with the record");
-            let outcome: Outcome = repair::repair(&followers, !args.check, &mut |_| {}).await;
+            let progress = ui::Progress::start(COMPARING);
+            let mut say = |report: &repair::Report| {
+                let repair::Report { database, tenant, topic, compared, .. } = report;
+                progress.say(format!("{COMPARING}: {database}, tenant {tenant}, {}: {compared} items", topic.as_str()));
+            };
+            let outcome: Outcome = repair::repair(&followers, !args.check, &mut say).await;
             drop(progress);
             record.close().await;
             serde_json::to_value(&outcome)?
@@ -98,6 +115,24 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         (_, true) => {
             let message = format!("{differing} of {compared} items are not as the record has them [different]");
             Err(Problem::new(Exit::Failed, "different", message).help("`ltmc repair` puts them right").into())
+        }
+    }
+}
+
+/// Shows what the host compares, for as long as it is polled.
+async fn show(client: &Client) -> Infallible {
+    let progress = ui::Progress::start(COMPARING);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(found) = client.get("/v1/databases").await else { continue };
+        let mut databases = found.as_array().into_iter().flatten();
+        let text = databases.find_map(|database| {
+            let [tenant, topic, count] = database["comparing"].as_array()?.as_slice() else { return None };
+            let (name, tenant, topic) = (database["name"].as_str()?, tenant.as_str()?, topic.as_str()?);
+            Some(format!("Comparing {name} with the record: tenant {tenant}, {topic}, {count} items so far"))
+        });
+        if let Some(text) = text {
+            progress.say(text);
         }
     }
 }

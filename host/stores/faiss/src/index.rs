@@ -30,11 +30,11 @@ use crate::native::Native;
 pub const CROSSOVER: usize = 5_000;
 
 /// Neighbours of a vector in a graph, in its upper layers; twice as many in the lowest.
-const NEIGHBOURS: usize = 32;
+pub const NEIGHBOURS: usize = 32;
 /// Candidates looked at when a vector is added to a graph.
-const EF_CONSTRUCTION: u32 = 80;
+pub const EF_CONSTRUCTION: u32 = 80;
 /// Candidates looked at by a search, at least.
-const EF_SEARCH: u32 = 128;
+pub const EF_SEARCH: u32 = 256;
 /// A graph is built anew when more than one in so many of its places is dead.
 const DEAD: usize = 5;
 /// Vectors copied at once to be compared.

@@ -20,5 +20,5 @@ mod native;
 mod rebuild;
 mod store;
 
-pub use index::{CROSSOVER, Kind};
+pub use index::{CROSSOVER, EF_CONSTRUCTION, EF_SEARCH, Kind, NEIGHBOURS};
 pub use store::{FaissVectors, Options};

@@ -6,13 +6,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::Clusters;
 use faiss::index::autotune::ParameterSpace;
 use faiss::{Index as _, MetricType, index_factory};
-use ltmc_model::Position;
-use ltmc_ports::Vectors as _;
-use ltmc_ports::testing::suite::vectors::place;
-
-use common::{Clusters, Place};
 
 const DIMENSIONS: u32 = 384;
 
@@ -52,9 +48,10 @@ fn part_found(found: &[Vec<i64>], wanted: &[Vec<i64>]) -> f64 {
 
 /// The graph as this crate makes it.
 fn graph() -> faiss::index::IndexImpl {
-    let graph = index_factory(DIMENSIONS, "HNSW32,Flat", MetricType::InnerProduct).unwrap();
-    tune(&graph, "efConstruction", 80);
-    tune(&graph, "efSearch", 128);
+    let kind = format!("HNSW{},Flat", ltmc_faiss::NEIGHBOURS);
+    let graph = index_factory(DIMENSIONS, kind, MetricType::InnerProduct).unwrap();
+    tune(&graph, "efConstruction", ltmc_faiss::EF_CONSTRUCTION);
+    tune(&graph, "efSearch", ltmc_faiss::EF_SEARCH);
     graph
 }
 
@@ -116,119 +113,4 @@ fn parameters() {
             }
         }
     }
-}
-
-/// 100,000 vectors through the port, against FAISS itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and says nothing but figures"]
-async fn port() {
-    let data = Data::new(100_000, 1_000, 0.5);
-    let (at, index) = (Place::default(), place("acme", "m", DIMENSIONS));
-    let vectors: Vec<(i64, Vec<f32>)> = (0..).zip(data.rows.chunks(DIMENSIONS as usize).map(<[f32]>::to_vec)).collect();
-    let store = at.open(u64::MAX);
-    let resident = resident();
-    store.reset(&index).await.unwrap();
-    let begun = Instant::now();
-    for (number, some) in vectors.chunks(2_000).enumerate() {
-        store.change(&index, some, &[], Position(number as u64)).await.unwrap();
-    }
-    eprintln!("added in {:.1?}", begun.elapsed());
-    store.settle().await;
-    let each = |bytes: u64| bytes as f64 / vectors.len() as f64;
-    eprintln!(
-        "with a graph after {:.1?}; bytes a vector: {:.0} counted, {:.0} resident",
-        begun.elapsed(),
-        each(store.memory()),
-        each(self::resident() - resident)
-    );
-    let begun = Instant::now();
-    store.save().await.unwrap();
-    let file = std::fs::metadata(&at.files()[0]).unwrap().len();
-    eprintln!("saved in {:.1?}; bytes a vector: {:.0}", begun.elapsed(), each(file));
-    drop(store);
-    let store = at.open(u64::MAX);
-    let begun = Instant::now();
-    store.stamp(&index).await.unwrap();
-    eprintln!("loaded in {:.1?}", begun.elapsed());
-
-    let mut direct = graph();
-    for some in data.rows.chunks(64 * DIMENSIONS as usize) {
-        direct.add(some).unwrap();
-    }
-    let mut flat = index_factory(DIMENSIONS, "Flat", MetricType::InnerProduct).unwrap();
-    flat.add(&data.rows).unwrap();
-    for k in [10, 40, 100] {
-        let (wanted, _) = ask(&mut flat, &data.asked, k);
-        for _ in 0..3 {
-            let (found, bare) = ask(&mut direct, &data.asked, k);
-            let begun = Instant::now();
-            let mut through = Vec::new();
-            for asked in data.asked.chunks(DIMENSIONS as usize) {
-                let near = store.search(&index, asked, k as u32, None).await.unwrap();
-                through.push(near.into_iter().map(|near| near.id).collect());
-            }
-            let took = begun.elapsed() / through.len() as u32;
-            eprintln!(
-                "k {k}: FAISS {bare:.1?}, recall {:.3}; through the port {took:.1?} ({:.2}), recall {:.3}",
-                part_found(&found, &wanted),
-                took.as_secs_f64() / bare.as_secs_f64(),
-                part_found(&through, &wanted)
-            );
-        }
-    }
-    for count in [100, 1_000, 10_000, 100_000] {
-        let among: Vec<i64> = (0..100_000).step_by(100_000 / count).collect();
-        let begun = Instant::now();
-        for asked in data.asked.chunks(DIMENSIONS as usize).take(10) {
-            store.search(&index, asked, 10, Some(&among)).await.unwrap();
-        }
-        eprintln!("among {count}: {:.1?}", begun.elapsed() / 10);
-    }
-}
-
-/// What the port adds to one search, in turns with FAISS itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "says nothing but figures"]
-async fn overhead() {
-    tokio::spawn(async {
-        let data = Data::new(8_000, 1_000, 0.5);
-        let (at, index) = (Place::default(), place("acme", "m", DIMENSIONS));
-        let vectors: Vec<(i64, Vec<f32>)> =
-            (0..).zip(data.rows.chunks(DIMENSIONS as usize).map(<[f32]>::to_vec)).collect();
-        let store = at.open(u64::MAX);
-        store.reset(&index).await.unwrap();
-        store.change(&index, &vectors, &[], Position(1)).await.unwrap();
-        store.settle().await;
-        let mut direct = graph();
-        for some in data.rows.chunks(64 * DIMENSIONS as usize) {
-            direct.add(some).unwrap();
-        }
-        let mut took: [Vec<Duration>; 4] = Default::default();
-        for asked in data.asked.chunks(DIMENSIONS as usize).cycle().take(2_000) {
-            let begun = Instant::now();
-            direct.search(asked, 10).unwrap();
-            took[0].push(begun.elapsed());
-            let begun = Instant::now();
-            store.search(&index, asked, 10, None).await.unwrap();
-            took[1].push(begun.elapsed());
-            let begun = Instant::now();
-            tokio::task::spawn_blocking(|| ()).await.unwrap();
-            took[2].push(begun.elapsed());
-            let begun = Instant::now();
-            tokio::task::block_in_place(|| ());
-            took[3].push(begun.elapsed());
-        }
-        for (what, took) in ["FAISS", "the port", "spawn_blocking", "block_in_place"].iter().zip(&mut took) {
-            took.sort();
-            eprintln!("{what}: median {:.1?}, of ten the ninth {:.1?}", took[1_000], took[1_800]);
-        }
-    })
-    .await
-    .unwrap();
-}
-
-/// Bytes of this process in memory.
-fn resident() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }

@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | facts | `(:Entity {tenant, name})-[:FACT {tenant, id, relation, properties, valid_from, valid_to, recorded_at, ended_at}]->(:Entity)` |
 //! | runs | `(:Run {tenant, id, …})-[:OF]->(:Agent or :Workflow {tenant, name})`, `(:Run)-[:HAS_STEP]->(:Step {tenant, run, path, …})-[:BY]->(:Agent)`, and `(:Step)-[:AFTER]->(:Step)` where one of two neighbours was over before the other began |
-//! | messages | `(:Agent)-[:SENT {tenant, key, id, type, at, state, …}]->(:Agent)`; those that are processed stay, as history |
+//! | messages | `(:Agent)-[:SENT {tenant, key, id, type, at, state, …}]->(:Agent)`; those that are processed stay for a while, as history ([`Neo4j::trim`]) |
 //! | how far it was told | `(:Applied {tenant, position})`; while a tenant is built for the first time, `(:Build {tenant})` |
 //!
 //! To keep something else: a file beside [`facts`], its lines in [`projection`], a migration in [`schema`].

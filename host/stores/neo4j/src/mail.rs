@@ -1,4 +1,5 @@
-//! Messages from one agent to another. What is processed stays, as history of who told whom: the inventory is of what is not.
+//! Messages from one agent to another. What is processed stays for a while, as history of who told whom: the inventory is of
+//! what is not.
 //!
 //! Rows are folded here, as the record folds them, over what the database has; what came of it is written at once.
 
@@ -6,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::delta::Delta;
 use ltmc_model::message::{Channel, MAX_DELIVERIES, Message, Taker};
-use ltmc_model::{AgentName, Revision, TenantId};
+use ltmc_model::{AgentName, Revision, TenantId, Timestamp};
 use ltmc_ports::StoreError;
 use serde::Deserialize;
 
 use crate::link::Transaction;
-use crate::statement::{Statement, maybe, number, texts, time};
+use crate::statement::{Statement, maybe, number, read, texts, time};
 
 /// What is over: no item any more.
 const PROCESSED: u64 = 0;
@@ -218,6 +219,24 @@ fn fold(kept: &mut BTreeMap<String, Kept>, delta: &Delta) {
         }
         _ => {}
     }
+}
+
+/// Removes messages that are processed and were sent before `before`, at most `limit`; how many it was.
+pub(crate) async fn forget(
+    tenant: &TenantId,
+    changes: &mut Transaction<'_>,
+    before: Timestamp,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    #[derive(Deserialize)]
+    struct Found {
+        gone: i64,
+    }
+    let text = "MATCH ()-[m:SENT]->() WHERE m.tenant = $tenant AND m.at < $before AND m.state = 0 \
+                WITH m LIMIT $limit DELETE m RETURN count(*) AS gone";
+    let statement = Statement::of(tenant, text).with("before", time(before)).with("limit", number(limit));
+    let found: Vec<Found> = changes.ask(statement).await?;
+    Ok(found.first().map_or(0, |found| read(found.gone)))
 }
 
 /// Keys and versions after `$after`.

@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
-use ltmc_model::{Position, TenantId};
+use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::log::Item;
 use ltmc_ports::{Kind, Projection, StoreError};
 use serde::Deserialize;
@@ -188,6 +188,25 @@ impl Told {
 }
 
 impl Neo4j {
+    /// Removes a tenant's messages that were processed, and sent before `before`; how many it was.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn trim(&self, tenant: &TenantId, before: Timestamp) -> Result<u64, StoreError> {
+        const OP: &str = "neo4j.trim";
+        const LIMIT: u64 = 10_000;
+        let mut removed = 0;
+        loop {
+            let (mut changes, _) = self.change(OP, tenant, None).await?;
+            let some = mail::forget(tenant, &mut changes, before, LIMIT).await?;
+            changes.commit().await?;
+            removed += some;
+            if some < LIMIT {
+                return Ok(removed);
+            }
+        }
+    }
+
     /// Keys and versions that a statement finds after `after`.
     async fn keys(
         &self,

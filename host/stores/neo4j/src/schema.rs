@@ -16,20 +16,24 @@ use crate::statement::Statement;
 /// An index over what another host has left may take a while.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-const MIGRATIONS: &[&[&str]] = &[&[
-    "CREATE CONSTRAINT ltmc_applied IF NOT EXISTS FOR (a:Applied) REQUIRE a.tenant IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_build IF NOT EXISTS FOR (b:Build) REQUIRE b.tenant IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_entity IF NOT EXISTS FOR (e:Entity) REQUIRE (e.tenant, e.name) IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_fact IF NOT EXISTS FOR ()-[f:FACT]-() REQUIRE (f.tenant, f.id) IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_agent IF NOT EXISTS FOR (a:Agent) REQUIRE (a.tenant, a.name) IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_workflow IF NOT EXISTS FOR (w:Workflow) REQUIRE (w.tenant, w.name) IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_run IF NOT EXISTS FOR (r:Run) REQUIRE (r.tenant, r.id) IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_step IF NOT EXISTS FOR (s:Step) REQUIRE (s.tenant, s.run, s.path) IS UNIQUE",
-    "CREATE CONSTRAINT ltmc_sent IF NOT EXISTS FOR ()-[m:SENT]-() REQUIRE (m.tenant, m.key) IS UNIQUE",
-    // Only what is not processed has these two: history makes them no longer.
-    "CREATE INDEX ltmc_sent_open IF NOT EXISTS FOR ()-[m:SENT]-() ON (m.tenant, m.open)",
-    "CREATE INDEX ltmc_sent_taker IF NOT EXISTS FOR ()-[m:SENT]-() ON (m.tenant, m.taker)",
-]];
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "CREATE CONSTRAINT ltmc_applied IF NOT EXISTS FOR (a:Applied) REQUIRE a.tenant IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_build IF NOT EXISTS FOR (b:Build) REQUIRE b.tenant IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_entity IF NOT EXISTS FOR (e:Entity) REQUIRE (e.tenant, e.name) IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_fact IF NOT EXISTS FOR ()-[f:FACT]-() REQUIRE (f.tenant, f.id) IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_agent IF NOT EXISTS FOR (a:Agent) REQUIRE (a.tenant, a.name) IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_workflow IF NOT EXISTS FOR (w:Workflow) REQUIRE (w.tenant, w.name) IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_run IF NOT EXISTS FOR (r:Run) REQUIRE (r.tenant, r.id) IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_step IF NOT EXISTS FOR (s:Step) REQUIRE (s.tenant, s.run, s.path) IS UNIQUE",
+        "CREATE CONSTRAINT ltmc_sent IF NOT EXISTS FOR ()-[m:SENT]-() REQUIRE (m.tenant, m.key) IS UNIQUE",
+        // Only what is not processed has these two: history makes them no longer.
+        "CREATE INDEX ltmc_sent_open IF NOT EXISTS FOR ()-[m:SENT]-() ON (m.tenant, m.open)",
+        "CREATE INDEX ltmc_sent_taker IF NOT EXISTS FOR ()-[m:SENT]-() ON (m.tenant, m.taker)",
+    ],
+    // By which old history is found.
+    &["CREATE INDEX ltmc_sent_at IF NOT EXISTS FOR ()-[m:SENT]-() ON (m.tenant, m.at)"],
+];
 
 /// The newest version.
 pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;

@@ -276,6 +276,7 @@ async fn what_is_kept_can_be_looked_at() {
             data: ltmc_model::Payload::text("read"),
         },
     };
+    let waiting = Message { id: Revision(9), ..message.clone() };
     let from_outside = Message {
         id: Revision(8),
         event: Event { source: "/keys/abc".into(), ..message.event.clone() },
@@ -291,10 +292,11 @@ async fn what_is_kept_can_be_looked_at() {
         Delta::Sent(message),
         Delta::Sent(from_outside),
         Delta::Processed { agent: "writer".parse().unwrap(), message: Revision(7) },
+        Delta::Sent(waiting),
     ];
     let rows: Vec<Logged> =
         (1..).zip(deltas).map(|(n, delta)| Logged { position: Position(n), tenant: acme.clone(), delta }).collect();
-    neo4j.apply(&acme, &rows, Position(6)).await.unwrap();
+    neo4j.apply(&acme, &rows, Position(7)).await.unwrap();
     let graph = bare(server()).await;
     let n = async |text: &str| count(&graph, &format!("{text} RETURN count(*) AS n")).await;
     assert_eq!(n("MATCH (:Run {tenant: 't-look'})-[:OF]->(:Workflow {tenant: 't-look', name: 'review'})").await, 1);
@@ -305,8 +307,14 @@ async fn what_is_kept_can_be_looked_at() {
     assert_eq!(n("MATCH (:Step {tenant: 't-look', path: '0/2'})-[:AFTER]->(:Step {path: '0/1'})").await, 1);
     let sent = "MATCH (:Agent {name: 'reader'})-[m:SENT {tenant: 't-look'}]->(:Agent {name: 'writer'})";
     assert_eq!(n(&format!("{sent} WHERE m.type = 'page.read' AND m.id = 7")).await, 1, "history stays");
+    assert_eq!(n("MATCH ()-[m:SENT {tenant: 't-look'}]->()").await, 2);
+    let open = vec![(format!("mailbox/writer/{:020}", 9), 1)];
+    assert_eq!(neo4j.inventory(&acme, Topic::Messages, None, 10).await.unwrap(), open);
+    // History ends some time; what is not processed does not.
+    assert_eq!(neo4j.trim(&acme, at(9)).await.unwrap(), 0);
+    assert_eq!(neo4j.trim(&acme, at(10)).await.unwrap(), 1);
     assert_eq!(n("MATCH ()-[m:SENT {tenant: 't-look'}]->()").await, 1);
-    assert_eq!(neo4j.inventory(&acme, Topic::Messages, None, 10).await.unwrap(), []);
+    assert_eq!(neo4j.inventory(&acme, Topic::Messages, None, 10).await.unwrap(), open);
 }
 
 #[tokio::test]
@@ -427,91 +435,4 @@ async fn it_is_stopped_killed_and_wiped_and_loses_nothing() {
     let error = patient.check().await.unwrap_err();
     assert!(words(&error).contains("update the host"), "{}", words(&error));
     assert_eq!(tell(&patient, 6).await.unwrap_err().kind, Kind::Unavailable);
-}
-
-/// Rows a second, against the bare driver. Run it in a release build, alone:
-/// `cargo test --release -p ltmc-neo4j -- --ignored --nocapture rows_a_second`.
-#[tokio::test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "it is there to be read")]
-async fn rows_a_second_against_the_bare_driver() {
-    const BATCHES: u64 = 30;
-    let (neo4j, acme, bares) = (open(), tenant("t-bench"), tenant("t-bench-bare"));
-    neo4j.check().await.unwrap();
-    neo4j.applied(&acme).await.unwrap();
-    neo4j.set_applied(&acme, Position(0)).await.unwrap();
-    let graph = bare(server()).await;
-    let facts_in = |batch: u64| -> Vec<Fact> {
-        (batch * 1_000 + 1..=batch * 1_000 + 1_000)
-            .map(|n| Fact {
-                properties: r#"{"line":1}"#.into(),
-                ..fact(n, &format!("file {}", n / 10), &format!("name {}", n % 5_000))
-            })
-            .collect()
-    };
-    let text = "UNWIND $rows AS row \
-                MERGE (s:Entity {tenant: $tenant, name: row.subject}) MERGE (o:Entity {tenant: $tenant, name: row.object}) \
-                CREATE (s)-[:FACT {tenant: $tenant, id: row.id, relation: row.relation, properties: row.properties, \
-                valid_from: row.valid_from, recorded_at: row.recorded_at}]->(o)";
-    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
-    // Batch by batch in turn, so that both see the same server; the first ones warm it.
-    for batch in 0..BATCHES {
-        let rows: Vec<Logged> = facts_in(batch).into_iter().map(|fact| row(&acme, fact.id.0, fact)).collect();
-        let begun = Instant::now();
-        neo4j.apply(&acme, &rows, rows.last().unwrap().position).await.unwrap();
-        let first = begun.elapsed();
-        let facts = facts_in(batch);
-        let begun = Instant::now();
-        let rows: Vec<neo4rs::BoltType> = facts
-            .iter()
-            .map(|fact| {
-                let mut map = neo4rs::BoltMap::new();
-                let mut put = |key: &str, value: neo4rs::BoltType| map.put(key.into(), value);
-                put("id", (fact.id.0 as i64).into());
-                put("subject", fact.subject.as_str().into());
-                put("relation", fact.relation.as_str().into());
-                put("object", fact.object.as_str().into());
-                put("properties", fact.properties.as_str().into());
-                put("valid_from", (fact.valid_from.millis() as i64).into());
-                put("recorded_at", (fact.recorded_at.millis() as i64).into());
-                neo4rs::BoltType::Map(map)
-            })
-            .collect();
-        graph.run(neo4rs::query(text).param("rows", rows).param("tenant", bares.as_str())).await.unwrap();
-        if batch >= BATCHES / 3 {
-            ours += first;
-            theirs += begun.elapsed();
-        }
-    }
-    let rows = (BATCHES - BATCHES / 3) * 1_000;
-    let rate = |took: Duration| rows as f64 / took.as_secs_f64();
-    println!(
-        "apply: {:.0} rows/s; bare driver: {:.0} rows/s; ratio {:.2}",
-        rate(ours),
-        rate(theirs),
-        rate(ours) / rate(theirs)
-    );
-    let walk = Walk {
-        from: "file 1".parse().unwrap(),
-        direction: Direction::Out,
-        relation: None,
-        depth: 3,
-        as_of: AsOf::default(),
-    };
-    let begun = Instant::now();
-    for _ in 0..100 {
-        neo4j.reach(&acme, &walk).await.unwrap();
-    }
-    println!("reach, 10 facts: {:.2} ms", begun.elapsed().as_secs_f64() * 10.0);
-    let begun = Instant::now();
-    for _ in 0..100 {
-        neo4j.facts(&acme, &facts_of("file 1")).await.unwrap();
-    }
-    println!("facts of a thing, 10: {:.2} ms", begun.elapsed().as_secs_f64() * 10.0);
-    let both = Walk { direction: Direction::Both, depth: 6, ..walk };
-    let begun = Instant::now();
-    for _ in 0..100 {
-        neo4j.path(&acme, &both, &"file 1900".parse().unwrap()).await.unwrap();
-    }
-    println!("a shortest way among {} facts: {:.2} ms", BATCHES * 1_000, begun.elapsed().as_secs_f64() * 10.0);
 }

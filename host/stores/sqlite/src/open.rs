@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use ltmc_model::Position;
@@ -13,11 +13,11 @@ use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
 use ltmc_ports::{Kind, StoreError};
 use rustix::fs::{FlockOperation, flock};
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{broadcast, watch};
 
 use crate::error;
@@ -34,7 +34,17 @@ const READERS: u32 = 4;
 /// Groups of deltas that somebody who follows the log may be behind before it reads on from the record.
 const FOLLOWERS_BEHIND: usize = 1_024;
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+/// Written down here rather than found by sqlx's macro, which would have cargo compile sqlx and SQLite twice.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let files = [
+        (1, "record", include_str!("../migrations/0001_record.sql")),
+        (2, "context", include_str!("../migrations/0002_context.sql")),
+    ];
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(files.map(migration).into())
+});
 
 /// Where the record is, and how it is to be kept.
 #[derive(Debug, Clone)]

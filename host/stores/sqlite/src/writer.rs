@@ -35,6 +35,9 @@ const GROUP: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 /// How many may wait.
 const QUEUE: usize = 4_096;
+/// How often others have their turn before a group is committed: those who are about to append are then in it, and a commit
+/// of many costs little more than one of a few.
+const TURNS: u32 = 4;
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
@@ -189,6 +192,17 @@ pub(crate) fn start(
     (Writing { to, marks_runs }, tokio::spawn(writer.run(from)))
 }
 
+/// What waits, or comes while others have their turn.
+async fn waiting(from: &mut mpsc::Receiver<Order>, turns: &mut u32) -> Option<Order> {
+    loop {
+        if let Ok(order) = from.try_recv() {
+            return Some(order);
+        }
+        *turns = turns.checked_sub(1)?;
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The log's end, and who follows it.
 #[derive(Clone)]
 pub(crate) struct Tail {
@@ -251,7 +265,7 @@ impl Writer {
             };
             let mut close = None;
             let mut group = Vec::new();
-            let mut bytes = 0;
+            let (mut bytes, mut turns) = (0, TURNS);
             let mut next = order;
             loop {
                 match next {
@@ -271,9 +285,9 @@ impl Writer {
                 if group.len() >= GROUP || bytes >= GROUP_BYTES {
                     break;
                 }
-                match from.try_recv() {
-                    Ok(order) => next = Some(order),
-                    Err(_) => break,
+                match waiting(&mut from, &mut turns).await {
+                    Some(order) => next = Some(order),
+                    None => break,
                 }
             }
             let ended = group.is_empty() && from.is_closed() && from.is_empty();

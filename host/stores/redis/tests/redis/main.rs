@@ -5,4 +5,3 @@ mod follow;
 mod keys;
 mod rig;
 mod servers;
-mod speed;
