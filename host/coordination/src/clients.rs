@@ -172,7 +172,7 @@ impl Clients {
     /// Where there is no such dead letter, or the mailbox is full.
     pub async fn revive(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
         let (agent, delta) = self.letter(caller, id, |agent, message| Delta::Revived { agent, message }).await?;
-        if self.ports.mail.waiting(&caller.tenant, &agent, MAX_MAILBOX).await? >= MAX_MAILBOX {
+        if !self.ports.context.messages.has_room(&caller.tenant, &agent).await? {
             let message = format!("the mailbox of `{agent}` holds {MAX_MAILBOX} messages, which is its bound");
             return Err(Error::Conflict { code: "quota-exceeded", message });
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::{Position, TenantId};
-use ltmc_ports::log::Item;
+use ltmc_ports::log::{Ends, Item};
 use ltmc_ports::{Kind, Projection, ReadContext, ReadLog, StoreError};
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
@@ -27,6 +27,10 @@ const PAGE: u32 = 500;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a read waits for what its asker wrote.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// While there is more to come and nobody waits, a database is left alone for so many times as long as it took, at most for
+/// so long: on a machine that it shares with the host, calls come first. One that is so many rows behind is not.
+const GIVE_WAY: (u32, Duration) = (3, Duration::from_secs(1));
+const FAR_BEHIND: u64 = 10_000;
 /// Rows are gathered for so long where they come one by one.
 const GATHER: Duration = Duration::from_millis(2);
 
@@ -37,6 +41,8 @@ pub struct Follower {
     context: Arc<dyn ReadContext>,
     /// Every row up to here has been applied.
     told: watch::Sender<Position>,
+    /// How many wait for what they wrote.
+    waiting: watch::Sender<usize>,
     state: Mutex<State>,
 }
 
@@ -92,7 +98,7 @@ impl Follower {
     /// Leads `database` after this record.
     pub fn new(database: Arc<dyn Projection>, log: Arc<dyn ReadLog>, context: Arc<dyn ReadContext>) -> Arc<Self> {
         let told = watch::Sender::new(Position(0));
-        Arc::new(Self { database, log, context, told, state: Mutex::default() })
+        Arc::new(Self { database, log, context, told, waiting: watch::Sender::new(0), state: Mutex::default() })
     }
 
     /// The database's name.
@@ -164,6 +170,7 @@ impl Follower {
                     break;
                 };
                 let count = rows.len() as u64;
+                let begun = Instant::now();
                 for (tenant, rows) in by_tenant(rows) {
                     let applied = match known.get(&tenant) {
                         Some(applied) => *applied,
@@ -178,6 +185,7 @@ impl Follower {
                 metrics::counter!("ltmc_projection_rows_total", "database" => self.name()).increment(count);
                 at = last;
                 self.told.send_replace(at);
+                self.give_way(begun.elapsed(), &ends, at).await;
             }
             self.told.send_replace(at);
             self.state().behind_since = None;
@@ -187,6 +195,17 @@ impl Follower {
             self.state().behind_since.get_or_insert_with(Instant::now);
             tokio::time::sleep(GATHER).await;
         }
+    }
+
+    /// Leaves the processors to those who write, where somebody does: see [`GIVE_WAY`].
+    async fn give_way(&self, took: Duration, ends: &watch::Receiver<Ends>, at: Position) {
+        let behind = ends.borrow().durable.0.saturating_sub(at.0);
+        if behind > FAR_BEHIND || !ends.has_changed().unwrap_or(false) {
+            return;
+        }
+        let mut waiting = self.waiting.subscribe();
+        let somebody = waiting.wait_for(|count| *count > 0);
+        let _ = tokio::time::timeout((took * GIVE_WAY.0).min(GIVE_WAY.1), somebody).await;
     }
 
     /// The place of the newest row for this database among those that came since; `end`, where some were missed.
@@ -347,6 +366,7 @@ impl Follower {
         if !self.state().up {
             return false;
         }
+        let _counted = Waiting::begin(&self.waiting);
         tokio::time::timeout(patience, told.wait_for(|told| *told >= wanted)).await.is_ok_and(|found| found.is_ok())
     }
 
@@ -373,6 +393,22 @@ impl Follower {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one who waits, for as long as it does.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

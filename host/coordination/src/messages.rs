@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Call, Draft, Refusal, Reply};
 use ltmc_model::message::{self, Channel, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
-use ltmc_model::{AgentName, Position, Revision, Timestamp};
+use ltmc_model::{AgentName, Position, Revision, TenantId, Timestamp};
 use ltmc_ports::{Bus, ReadLog, ReadMail, StoreError};
 
 use crate::Authority;
@@ -25,6 +26,8 @@ const MAX_REASON: usize = 1 << 10;
 /// The mailboxes and topics of all tenants.
 pub struct Messages {
     ports: Ports,
+    /// How many messages a mailbox has at most, by what was counted and what was sent since.
+    most: DashMap<(TenantId, AgentName), u32>,
 }
 
 /// What messages need.
@@ -46,7 +49,22 @@ pub struct Ports {
 impl Messages {
     /// Decided by the record.
     pub fn new(ports: Ports) -> Self {
-        Self { ports }
+        Self { ports, most: DashMap::new() }
+    }
+
+    /// Whether a mailbox has room for one more, which counts as being there from now on. It is counted anew only where it
+    /// may be full.
+    pub(crate) async fn has_room(&self, tenant: &TenantId, agent: &AgentName) -> Result<bool, StoreError> {
+        let place = (tenant.clone(), agent.clone());
+        if let Some(mut most) = self.most.get_mut(&place)
+            && *most < MAX_MAILBOX
+        {
+            *most += 1;
+            return Ok(true);
+        }
+        let count = self.ports.mail.waiting(tenant, agent, MAX_MAILBOX).await?;
+        self.most.insert(place, count.saturating_add(1));
+        Ok(count < MAX_MAILBOX)
     }
 
     pub(crate) async fn decide(
@@ -98,8 +116,7 @@ impl Messages {
             Ok(event) => event,
             Err(why) => return Ok(Decided::refuse(why)),
         };
-        whose.settle().await?;
-        if self.ports.mail.waiting(whose.tenant, &to, MAX_MAILBOX).await? >= MAX_MAILBOX {
+        if !self.has_room(whose.tenant, &to).await? {
             let full = format!("the mailbox of `{to}` holds {MAX_MAILBOX} messages, which is its bound");
             return Ok(Decided::Answer(Err(Refusal::Quota(full))));
         }
@@ -206,6 +223,10 @@ impl Messages {
     /// The agent in whose mailbox a message is that this attempt has in its hands.
     async fn holder<'a>(&self, whose: Whose<'a>, id: Revision) -> Result<Option<&'a AgentName>, StoreError> {
         let (Some(agent), Some(run)) = (whose.agent, whose.run) else { return Ok(None) };
+        if run.log.has_in_hands(run.attempt, id) {
+            return Ok(Some(agent));
+        }
+        // Of an attempt that was taken up from its journal the record knows.
         whose.settle().await?;
         Ok(self.ports.mail.is_taken(whose.tenant, agent, id, run.attempt).await?.then_some(agent))
     }

@@ -24,9 +24,6 @@ pub trait ReadMail: Send + Sync {
         by: &Taker,
     ) -> Result<bool, StoreError>;
 
-    /// Whether anything is in these hands.
-    async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError>;
-
     /// How many messages wait in a mailbox, dead letters aside; no further than `most` is counted.
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError>;
 

@@ -58,6 +58,8 @@ struct Ahead {
     changes: Vec<Held>,
     /// Changes that are on their way.
     flying: Vec<Held>,
+    /// Messages that this process gave into the hands of an attempt, and that are still there.
+    hands: Vec<(Taker, Revision)>,
 }
 
 /// What stays taken until a change is in the record: the lock of its key.
@@ -146,8 +148,14 @@ impl RunLog {
         idempotency: Option<IdempotencyKey>,
         grown: watch::Sender<Seq>,
     ) -> Self {
-        let mut ahead =
-            Ahead { run: row.id, history, staged: Vec::with_capacity(4), changes: Vec::new(), flying: Vec::new() };
+        let mut ahead = Ahead {
+            run: row.id,
+            history,
+            staged: Vec::with_capacity(4),
+            changes: Vec::new(),
+            flying: Vec::new(),
+            hands: Vec::new(),
+        };
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
         Self {
@@ -229,6 +237,7 @@ impl RunLog {
         let at = self.now();
         let mut ahead = self.ahead();
         ahead.stage(at, event);
+        deltas.iter().for_each(|delta| ahead.hand(delta));
         ahead.changes.extend(deltas.into_iter().map(|delta| Held { delta, lock: lock.clone() }));
     }
 
@@ -259,6 +268,12 @@ impl RunLog {
         let ahead = self.ahead();
         let mut newest_first = ahead.changes.iter().rev().chain(ahead.flying.iter().rev());
         newest_first.find_map(|held| find(&held.delta))
+    }
+
+    /// Whether this process gave an attempt a message that is still in its hands. Of what was given before the run was taken
+    /// up it knows nothing.
+    pub fn has_in_hands(&self, attempt: &Taker, message: Revision) -> bool {
+        self.ahead().hands.iter().any(|(by, id)| *id == message && by == attempt)
     }
 
     /// Whether any delta is not in the record yet.
@@ -360,9 +375,20 @@ impl RunLog {
 }
 
 impl Ahead {
+    fn hand(&mut self, delta: &Delta) {
+        match delta {
+            Delta::Taken { messages, by, .. } => self.hands.extend(messages.iter().map(|id| (by.clone(), *id))),
+            Delta::Processed { message, .. } | Delta::Buried { message, .. } => {
+                self.hands.retain(|(_, id)| id != message)
+            }
+            _ => {}
+        }
+    }
+
     fn stage(&mut self, at: Timestamp, event: Event) {
         for (step, attempt) in self.history.let_go(&event) {
             let by = Taker { run: self.run, step, attempt };
+            self.hands.retain(|(holder, _)| *holder != by);
             self.changes.push(Held { delta: Delta::Released { by, at }, lock: None });
         }
         let entry = Entry { at, event };

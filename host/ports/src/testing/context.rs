@@ -302,10 +302,6 @@ impl ReadMail for MemoryRecord {
         }))
     }
 
-    async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError> {
-        Ok(self.context(|c| c.mail.iter().any(|((t, _, _), kept)| t == tenant && kept.taken.as_ref() == Some(by))))
-    }
-
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
         Ok(self.context(|context| {
             let waiting =

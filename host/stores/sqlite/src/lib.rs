@@ -4,14 +4,14 @@
 //! wait for it. An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs
 //! to one host: a lock on it refuses a second one.
 //!
-//! - [`open`]: the directory, its lock, migrations
+//! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read
 //! - [`writer`]: groups, fences, the chain; [`batch`]: the one statement a group is
 //! - [`frames`]: entries as the journal keeps them
 //! - [`deltas`]: what becomes of shared context, and the log; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
 //! - [`verify`]: the walk along the chain
 //!
-//! To change the schema: a new file in `migrations/`; old ones stay as they are.
+//! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
 
 mod batch;
 mod catalog;
@@ -26,6 +26,7 @@ mod marks;
 mod memory;
 mod notes;
 mod open;
+mod readers;
 mod verify;
 mod writer;
 

@@ -62,12 +62,6 @@ impl ReadMail for Record {
         Ok(row.is_some())
     }
 
-    async fn has_taken(&self, tenant: &TenantId, by: &Taker) -> Result<bool, StoreError> {
-        let query = sqlx::query("select 1 from mail where tenant = ? and taker = ? limit 1");
-        let row = query.bind(tenant.as_str()).bind(taker(by)).fetch_optional(&self.readers).await;
-        Ok(row.map_err(|e| store("mail.has_taken", e))?.is_some())
-    }
-
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
         let sql =
             "select count(*) from (select 1 from mail where tenant = ? and agent = ? and dead_at is null limit ?)";

@@ -14,14 +14,13 @@ use ltmc_ports::log::Ends;
 use ltmc_ports::{Kind, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{broadcast, watch};
 
 use crate::error;
 use crate::journal::number;
+use crate::readers::Readers;
 use crate::verify;
 use crate::writer::{self, Tail, Writing};
 
@@ -30,7 +29,7 @@ const FILE: &str = "record.db";
 /// Whoever has this file locked owns the directory.
 const LOCK: &str = "lock";
 /// Connections for readers. Each has a thread; SQLite answers a point query in microseconds.
-const READERS: u32 = 4;
+const READERS: usize = 4;
 /// Groups of deltas that somebody who follows the log may be behind before it reads on from the record.
 const FOLLOWERS_BEHIND: usize = 1_024;
 
@@ -104,7 +103,7 @@ pub enum OpenError {
 /// The record of one data directory.
 pub struct Record {
     path: PathBuf,
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Readers,
     pub(crate) writing: Writing,
     pub(crate) tail: Tail,
     /// What was thrown away of the log.
@@ -140,16 +139,7 @@ impl Record {
             news: broadcast::Sender::new(FOLLOWERS_BEHIND),
             revision: Arc::new(AtomicU64::new(number(highest))),
         };
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(1)
-            .acquire_timeout(Duration::from_secs(5))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(reading(&path))
-            .await
-            .map_err(|e| damaged(&path, &e))?;
+        let readers = Readers::open(reading(&path), READERS).await.map_err(|e| damaged(&path, &e))?;
         let reconnect = settings(&path).create_if_missing(false);
         let (writing, task) = writer::start(connection, reconnect, options.max_pages, options.marks_runs, tail.clone());
         Ok(Arc::new(Self {
