@@ -16,7 +16,7 @@ use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::{Ends, Item};
 use ltmc_ports::{Kind, Projection, ReadContext, ReadLog, StoreError};
 use serde::Serialize;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Rows applied at once.
@@ -138,7 +138,6 @@ impl Follower {
     async fn follow(&self) -> Result<(), StoreError> {
         self.database.check().await?;
         let mut ends = self.log.ends();
-        let mut news = self.log.follow();
         let durable = ends.borrow_and_update().durable;
         // Up to here there may be rows for it; what comes after is seen as it comes.
         let mut due = durable;
@@ -158,7 +157,7 @@ impl Follower {
         }
         loop {
             let durable = ends.borrow_and_update().durable;
-            due = due.max(self.newest(&mut news, durable));
+            due = due.max(self.log.newest(self.database.topics()));
             while at < durable {
                 if at >= due {
                     at = durable;
@@ -206,21 +205,6 @@ impl Follower {
         let mut waiting = self.waiting.subscribe();
         let somebody = waiting.wait_for(|count| *count > 0);
         let _ = tokio::time::timeout((took * GIVE_WAY.0).min(GIVE_WAY.1), somebody).await;
-    }
-
-    /// The place of the newest row for this database among those that came since; `end`, where some were missed.
-    fn newest(&self, news: &mut broadcast::Receiver<Arc<[Logged]>>, end: Position) -> Position {
-        let mut newest = Position(0);
-        loop {
-            match news.try_recv() {
-                Ok(group) => {
-                    let mine = group.iter().rev().find(|row| self.database.topics().contains(&row.delta.topic()));
-                    newest = mine.map_or(newest, |row| row.position);
-                }
-                Err(broadcast::error::TryRecvError::Lagged(_)) => newest = newest.max(end),
-                Err(_) => return newest,
-            }
-        }
     }
 
     /// Up to where the database has been told of a tenant; where it knows nothing, or too little, it is built.

@@ -141,8 +141,8 @@ impl Messages {
             if !ready.is_empty() {
                 let messages = ready.iter().map(|delivery| delivery.id).collect();
                 let delta = Delta::Taken { agent: agent.clone(), messages, by: run.attempt.clone() };
-                let (reply, lock) = (Reply::Deliveries(ready), Some(lock));
-                return Ok(Decided::Change { reply, deltas: vec![delta], lock, at_once: true });
+                // Nobody else takes of this mailbox until it is in the record, often with what its processing changed.
+                return Ok(Decided::change(Reply::Deliveries(ready), delta, lock));
             }
             drop(lock);
             let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {

@@ -59,6 +59,9 @@ pub trait ReadLog: Send + Sync {
     /// Every group of deltas as it becomes visible. Whoever is too slow is told, and reads on with [`Self::log`].
     fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>>;
 
+    /// The place of the newest row of these topics that became visible since the log was opened; 0: none did.
+    fn newest(&self, topics: &[Topic]) -> Position;
+
     /// Every tenant that the log, or what stands in the record, tells anything of.
     async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError>;
 }

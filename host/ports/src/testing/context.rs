@@ -438,6 +438,13 @@ impl ReadLog for MemoryRecord {
         self.subscribe_news()
     }
 
+    fn newest(&self, topics: &[Topic]) -> Position {
+        self.context(|context| {
+            let newest = context.log.iter().rev().find(|logged| topics.contains(&logged.delta.topic()));
+            newest.map_or(Position(0), |logged| logged.position)
+        })
+    }
+
     async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError> {
         Ok(self.context(|context| {
             let tenants: BTreeSet<TenantId> = context.log.iter().map(|logged| logged.tenant.clone()).collect();

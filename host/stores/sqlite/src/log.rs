@@ -138,6 +138,10 @@ impl ReadLog for Record {
         self.tail.news.subscribe()
     }
 
+    fn newest(&self, topics: &[Topic]) -> Position {
+        self.tail.newest.of(topics)
+    }
+
     async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError> {
         const OP: &str = "log.tenants";
         let rows = sqlx::query("select name from tenants order by name").fetch_all(&self.readers).await;

@@ -137,6 +137,7 @@ impl Record {
         let tail = Tail {
             ends: watch::Sender::new(Ends { visible: at, durable: at }),
             news: broadcast::Sender::new(FOLLOWERS_BEHIND),
+            newest: Arc::default(),
             revision: Arc::new(AtomicU64::new(number(highest))),
         };
         let readers = Readers::open(reading(&path), READERS).await.map_err(|e| damaged(&path, &e))?;

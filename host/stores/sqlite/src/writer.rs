@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::delta::{Delta, Logged, MemoryChange};
+use ltmc_model::delta::{Delta, Logged, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
@@ -208,7 +208,25 @@ async fn waiting(from: &mut mpsc::Receiver<Order>, turns: &mut u32) -> Option<Or
 pub(crate) struct Tail {
     pub(crate) ends: watch::Sender<Ends>,
     pub(crate) news: broadcast::Sender<Arc<[Logged]>>,
+    pub(crate) newest: Arc<Newest>,
     pub(crate) revision: Arc<AtomicU64>,
+}
+
+/// The newest place of each topic: who follows some of them sees at once whether there is anything for it.
+#[derive(Debug, Default)]
+pub(crate) struct Newest([AtomicU64; Topic::ALL.len()]);
+
+impl Newest {
+    fn saw(&self, rows: &[Row<'_>]) {
+        for row in rows {
+            self.0[row.delta.topic() as usize].fetch_max(row.position.0, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn of(&self, topics: &[Topic]) -> Position {
+        let newest = topics.iter().map(|topic| self.0[*topic as usize].load(Ordering::Acquire)).max();
+        Position(newest.unwrap_or(0))
+    }
 }
 
 struct Writer {
@@ -429,6 +447,7 @@ impl Writer {
             _ => deltas.iter().map(Row::logged).collect(),
         };
         self.known.position = position;
+        self.tail.newest.saw(&deltas);
         if !news.is_empty() {
             let _ = self.tail.news.send(news.into());
         }
@@ -635,6 +654,7 @@ impl Writer {
         let news: Vec<Logged> = rows.iter().map(Row::logged).collect();
         let last = rows.last().map_or(self.known.position, |row| row.position);
         self.execute(batch).await?;
+        self.tail.newest.saw(&rows);
         self.unsynced = true;
         self.known.position = last;
         let _ = self.tail.news.send(news.into());
