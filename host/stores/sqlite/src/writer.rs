@@ -37,7 +37,7 @@ const GROUP_BYTES: usize = 8 << 20;
 const QUEUE: usize = 4_096;
 /// How often others have their turn before a group is committed: those who are about to append are then in it, and a commit
 /// of many costs little more than one of a few.
-const TURNS: u32 = 4;
+const TURNS: u32 = 1;
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
