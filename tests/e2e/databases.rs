@@ -19,22 +19,8 @@ async fn servers() -> Result<(Databases, tempfile::TempDir)> {
     Ok((tokio::task::spawn_blocking(move || Databases::start(&at)).await??, dir))
 }
 
-async fn databases(host: &Host) -> Result<Vec<Value>> {
-    let answer = host.send(host.request(Method::GET, "/v1/databases", &host.operator)).await?.expect(200);
-    Ok(answer.json().as_array().context("a list of databases")?.clone())
-}
-
-/// Waits until every database follows and has been told everything.
-async fn settled(host: &Host) -> Result<()> {
-    for _ in 0..300 {
-        let found = databases(host).await?;
-        if found.iter().all(|one| one["up"] == true && one["backlog"] == 0 && one["building"].is_null()) {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    anyhow::bail!("the databases did not catch up in a minute: {:#?}\n{}", databases(host).await?, host.log())
-}
+/// How long the databases may take to be told everything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn compare(host: &Host, check: bool) -> Result<Value> {
     let request = host.request(Method::POST, "/v1/databases/repair", &host.operator).json(&json!({"check": check}));
@@ -76,7 +62,7 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
     let text = std::fs::read_to_string(&config).unwrap_or_default();
     std::fs::write(&config, format!("{text}\n{}", servers.config()))?;
     host.restart().await?;
-    settled(&host).await?;
+    host.settled(PATIENCE).await?;
     let way = host.get("/v1/graph/path?from=before&to=after").await?.expect(200);
     assert_eq!(way.json()["facts"].as_array().map(Vec::len), Some(1), "{}", way.text());
     assert!(!way.headers.contains_key("ltmc-degraded"), "the graph's database answers");
@@ -148,7 +134,7 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
             break;
         }
     }
-    settled(&host).await?;
+    host.settled(PATIENCE).await?;
     let count = host.get("/v1/memory/session/n?owner=load").await?.expect(200).text();
     assert_eq!(count, increments.to_string(), "seed {seed}");
     let seen = host.get("/v1/memory/agent/seen?owner=bob").await?.expect(200).text();
@@ -166,7 +152,7 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
     host.call(&host.admin, "g", &before).await?.expect(200);
     let outcome = compare(&host, false).await?;
     assert_eq!(outcome["failed"], json!([]), "{outcome:#}");
-    settled(&host).await?;
+    host.settled(PATIENCE).await?;
     let outcome = compare(&host, true).await?;
     assert_eq!((differences(&outcome), &outcome["failed"]), (0, &json!([])), "{outcome:#}");
     let ready = host.get("/readyz").await?.expect(200).json();
@@ -213,7 +199,7 @@ async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following
     let host = Host::start_with(&format!("[redis]\nurl = \"{address}\"\npassword = \"minnow\"\n")).await?;
     let mut problem = String::new();
     for _ in 0..50 {
-        let found = databases(&host).await?;
+        let found = host.databases().await?;
         problem =
             found.iter().find(|one| one["name"] == "redis").map(|one| one["problem"].to_string()).unwrap_or_default();
         if problem.len() > 4 {

@@ -334,6 +334,31 @@ impl Host {
         Ok(made.json()["key"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// How each database follows, as the operator sees it.
+    ///
+    /// # Errors
+    /// Where the host does not say.
+    pub async fn databases(&self) -> Result<Vec<Value>> {
+        let answer = self.send(self.request(Method::GET, "/v1/databases", &self.operator)).await?.expect(200);
+        Ok(answer.json().as_array().context("a list of databases")?.clone())
+    }
+
+    /// Waits until every database follows and has been told everything.
+    ///
+    /// # Errors
+    /// Where that takes longer than `patience`.
+    pub async fn settled(&self, patience: Duration) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let found = self.databases().await?;
+            if found.iter().all(|one| one["up"] == true && one["backlog"] == 0 && one["building"].is_null()) {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < patience, "the databases did not catch up: {found:#?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until a run is over, and gives it.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::{Ends, Item};
 use ltmc_ports::{Kind, Projection, ReadContext, ReadLog, StoreError};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Rows applied at once.
@@ -41,8 +41,8 @@ pub struct Follower {
     context: Arc<dyn ReadContext>,
     /// Every row up to here has been applied.
     told: watch::Sender<Position>,
-    /// How many wait for what they wrote.
-    waiting: watch::Sender<usize>,
+    /// Told when somebody begins to wait for what it wrote.
+    hurry: Notify,
     state: Mutex<State>,
 }
 
@@ -98,7 +98,7 @@ impl Follower {
     /// Leads `database` after this record.
     pub fn new(database: Arc<dyn Projection>, log: Arc<dyn ReadLog>, context: Arc<dyn ReadContext>) -> Arc<Self> {
         let told = watch::Sender::new(Position(0));
-        Arc::new(Self { database, log, context, told, waiting: watch::Sender::new(0), state: Mutex::default() })
+        Arc::new(Self { database, log, context, told, hurry: Notify::new(), state: Mutex::default() })
     }
 
     /// The database's name.
@@ -202,9 +202,12 @@ impl Follower {
         if behind > FAR_BEHIND || !ends.has_changed().unwrap_or(false) {
             return;
         }
-        let mut waiting = self.waiting.subscribe();
-        let somebody = waiting.wait_for(|count| *count > 0);
-        let _ = tokio::time::timeout((took * GIVE_WAY.0).min(GIVE_WAY.1), somebody).await;
+        let mut hurried = std::pin::pin!(self.hurry.notified());
+        // From here on no call is missed; whoever called before still watches what was told.
+        hurried.as_mut().enable();
+        if self.told.receiver_count() == 0 {
+            let _ = tokio::time::timeout((took * GIVE_WAY.0).min(GIVE_WAY.1), hurried).await;
+        }
     }
 
     /// Up to where the database has been told of a tenant; where it knows nothing, or too little, it is built.
@@ -317,15 +320,14 @@ impl Follower {
         progress: &mut (dyn FnMut(&TenantId, Topic, &Difference) + Send),
     ) -> Result<(), StoreError> {
         self.database.check().await?;
+        let _shown = Shown(self);
         for tenant in self.log.tenants_with_context().await? {
             let from = self.log.ends().borrow().durable;
             let known = self.database.applied(&tenant).await?;
             for topic in self.database.topics() {
                 let mut so_far = |count| self.state().comparing = Some((tenant.clone(), *topic, count));
                 so_far(0);
-                let compared = self.compare(&tenant, *topic, mend, &mut so_far).await;
-                self.state().comparing = None;
-                let difference = compared?;
+                let difference = self.compare(&tenant, *topic, mend, &mut so_far).await?;
                 progress(&tenant, *topic, &difference);
             }
             if mend && known.is_none_or(|known| known < from) {
@@ -350,7 +352,7 @@ impl Follower {
         if !self.state().up {
             return false;
         }
-        let _counted = Waiting::begin(&self.waiting);
+        self.hurry.notify_waiters();
         tokio::time::timeout(patience, told.wait_for(|told| *told >= wanted)).await.is_ok_and(|found| found.is_ok())
     }
 
@@ -380,19 +382,12 @@ impl Follower {
     }
 }
 
-/// Counts one who waits, for as long as it does.
-struct Waiting<'a>(&'a watch::Sender<usize>);
+/// A comparison that is shown while it goes on, and not after it was broken off.
+struct Shown<'a>(&'a Follower);
 
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.state().comparing = None;
     }
 }
 

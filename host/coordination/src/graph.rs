@@ -142,16 +142,11 @@ impl Graph {
         relation: &Relation,
         object: &Entity,
     ) -> Result<Option<Fact>, StoreError> {
+        let same = |s: &Entity, r: &Relation, o: &Entity| s == subject && r == relation && o == object;
         let told = whose.run.and_then(|run| {
             run.log.newest_pending(|delta| match delta {
-                Delta::FactBegan(fact) => {
-                    let same = fact.subject == *subject && fact.relation == *relation && fact.object == *object;
-                    same.then(|| Some(fact.clone()))
-                }
-                Delta::FactEnded(end) => {
-                    let same = end.subject == *subject && end.relation == *relation && end.object == *object;
-                    same.then_some(None)
-                }
+                Delta::FactBegan(fact) => same(&fact.subject, &fact.relation, &fact.object).then(|| Some(fact.clone())),
+                Delta::FactEnded(end) => same(&end.subject, &end.relation, &end.object).then_some(None),
                 _ => None,
             })
         });

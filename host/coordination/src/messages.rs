@@ -5,21 +5,24 @@
 //! is in somebody's hands. Who sent an event is said by the host, not by the sender.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Call, Draft, Refusal, Reply};
 use ltmc_model::message::{self, Channel, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId, Timestamp};
 use ltmc_ports::{Bus, ReadLog, ReadMail, StoreError};
+use moka::sync::Cache;
 
 use crate::Authority;
 use crate::context::{Decided, Whose, patience};
 use crate::following::Follower;
 use crate::locks::Locks;
 
+/// Of so many mailboxes it is remembered how many messages they have at most.
+const COUNTED: u64 = 10_000;
 /// The longest reason of a rejection, in bytes.
 const MAX_REASON: usize = 1 << 10;
 
@@ -27,7 +30,7 @@ const MAX_REASON: usize = 1 << 10;
 pub struct Messages {
     ports: Ports,
     /// How many messages a mailbox has at most, by what was counted and what was sent since.
-    most: DashMap<(TenantId, AgentName), u32>,
+    most: Cache<(TenantId, AgentName), Arc<AtomicU32>>,
 }
 
 /// What messages need.
@@ -49,21 +52,21 @@ pub struct Ports {
 impl Messages {
     /// Decided by the record.
     pub fn new(ports: Ports) -> Self {
-        Self { ports, most: DashMap::new() }
+        Self { ports, most: Cache::new(COUNTED) }
     }
 
     /// Whether a mailbox has room for one more, which counts as being there from now on. It is counted anew only where it
     /// may be full.
     pub(crate) async fn has_room(&self, tenant: &TenantId, agent: &AgentName) -> Result<bool, StoreError> {
         let place = (tenant.clone(), agent.clone());
-        if let Some(mut most) = self.most.get_mut(&place)
-            && *most < MAX_MAILBOX
+        let one_more = |most: u32| (most < MAX_MAILBOX).then_some(most + 1);
+        if let Some(most) = self.most.get(&place)
+            && most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
         {
-            *most += 1;
             return Ok(true);
         }
         let count = self.ports.mail.waiting(tenant, agent, MAX_MAILBOX).await?;
-        self.most.insert(place, count.saturating_add(1));
+        self.most.insert(place, Arc::new(AtomicU32::new(count.saturating_add(1))));
         Ok(count < MAX_MAILBOX)
     }
 

@@ -23,6 +23,8 @@ use crate::exit::Problem;
 
 /// How often what is old is thrown away, and what has changed of the index saved.
 const UPKEEP: Duration = Duration::from_secs(60);
+/// After so many times of it Neo4j's history ends where it is too old: that is a transaction for each tenant.
+const HISTORY: u64 = 60;
 /// Rows of the log thrown away at once.
 const TRIM: u32 = 10_000;
 
@@ -162,11 +164,11 @@ impl Shared {
         let shared = self.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            loop {
+            for round in 1_u64.. {
                 if stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_none() {
                     return;
                 }
-                if let Err(error) = shared.upkeep().await {
+                if let Err(error) = shared.upkeep(round.is_multiple_of(HISTORY)).await {
                     tracing::warn!(
                         error = format!("{error:#}"),
                         "what is old could not all be thrown away; trying again later"
@@ -177,7 +179,7 @@ impl Shared {
     }
 
     /// Throws away what is old of the log and was told to everybody, and saves the index.
-    async fn upkeep(&self) -> anyhow::Result<()> {
+    async fn upkeep(&self, history: bool) -> anyhow::Result<()> {
         self.index.save().await?;
         let now = self.clock.now().millis();
         let ago = |span: Duration| {
@@ -189,14 +191,15 @@ impl Shared {
             to = to.min(follower.told());
         }
         while !self.stop.is_cancelled() && self.record.trim(to, TRIM).await? == u64::from(TRIM) {}
-        if self.redis.is_none() && self.neo4j.is_none() {
+        let neo4j = self.neo4j.as_ref().filter(|_| history);
+        if self.redis.is_none() && neo4j.is_none() {
             return Ok(());
         }
         for tenant in self.record.tenants_with_context().await? {
             if let Some(redis) = &self.redis {
                 redis.trim(&tenant, to).await?;
             }
-            if let Some(neo4j) = &self.neo4j {
+            if let Some(neo4j) = neo4j {
                 neo4j.trim(&tenant, ago(self.history)).await?;
             }
         }

@@ -31,26 +31,24 @@ pub(crate) enum Breach {
 /// Counts the memory of all of an instance's memories together.
 pub(crate) struct Limiter {
     limit: usize,
-    used: usize,
     meter: Arc<Meter>,
 }
 
 impl Limiter {
     pub(crate) fn new(memory: u64, meter: Arc<Meter>) -> Self {
-        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), used: 0, meter }
+        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), meter }
     }
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.used.saturating_add(desired.saturating_sub(current));
+        let wanted = self.meter.memory().saturating_add(desired.saturating_sub(current));
         if wanted > self.limit {
             return Err(Breach::Memory { wanted, limit: self.limit }.into());
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false); // the component's own bound: it asked for this answer
         }
-        self.used = wanted;
         self.meter.grown(wanted);
         Ok(true)
     }

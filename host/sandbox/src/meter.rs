@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(crate) struct Meter {
     /// Whether the present poll is measured by the thread's CPU clock.
     exact: AtomicBool,
     /// The largest linear memory, in bytes.
-    memory: AtomicU64,
+    memory: AtomicUsize,
     /// Host calls through the gate.
     calls: AtomicU32,
 }
@@ -62,7 +62,12 @@ impl Meter {
 
     /// Linear memory is so large now; it never shrinks.
     pub(crate) fn grown(&self, memory: usize) {
-        self.memory.store(memory as u64, Ordering::Relaxed);
+        self.memory.store(memory, Ordering::Relaxed);
+    }
+
+    /// How large it is.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// One more host call.
@@ -76,7 +81,7 @@ impl Meter {
         Usage {
             cpu_us: micros(self.used()),
             wall_us: micros(began.elapsed()),
-            memory: self.memory.load(Ordering::Relaxed),
+            memory: self.memory() as u64,
             calls: self.calls.load(Ordering::Relaxed),
         }
     }

@@ -9,8 +9,7 @@ use ltmc_test_servers::Databases;
 use ltmc_tests::Host;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::client::{Connection, Load, Request};
@@ -41,7 +40,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
                 let without = load.rate(&embedded.host.address(), embedded.request(which)).await?;
                 let with = load.rate(&followed.host.address(), followed.request(which)).await?;
                 let begun = Instant::now();
-                settled(&followed.host).await?;
+                followed.host.settled(PATIENCE).await?;
                 let waited = begun.elapsed().as_secs_f64();
                 if let Some(number) = number.checked_sub(1) {
                     measured[which].with.add(with);
@@ -94,20 +93,6 @@ impl Loaded {
     }
 }
 
-/// Waits until every database has been told everything.
-async fn settled(host: &Host) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let answer = host.send(host.request(Method::GET, "/v1/databases", &host.operator)).await?;
-        let databases: Vec<Value> = serde_json::from_slice(&answer.body)?;
-        if databases.iter().all(|one| one["up"] == true && one["backlog"] == 0 && one["building"].is_null()) {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < PATIENCE, "the databases are not told everything: {databases:#?}\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 /// The host's resident memory with so many notes, the vectors' own bytes taken off.
 async fn memory(plan: &Plan, host: &Host) -> Result<Line> {
     say(format!("  {} notes are kept and embedded", plan.vectors));
@@ -141,7 +126,7 @@ async fn memory(plan: &Plan, host: &Host) -> Result<Line> {
     while let Some(client) = clients.join_next().await {
         client??;
     }
-    settled(host).await?;
+    host.settled(PATIENCE).await?;
     // The graph is built in the background, on one thread: it is there when the processor is left alone.
     let quiet = async {
         let mut before = processor(host)?;

@@ -23,20 +23,21 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
     runtime.block_on(async {
         let host = rig::host(&scratch).await?;
         host.push(&host.admin, "loop", "memory-loop", &["memory:read:global", "memory:write:global"]).await?;
-        let call = |body: String| Request::post("/v1/agents/loop/call", &host.admin, "", &body);
-        let nothing = call("{}".into());
-        let (puts, gets) = (call(format!(r#"{{"puts":{OPERATIONS}}}"#)), call(format!(r#"{{"gets":{OPERATIONS}}}"#)));
+        let asking = |body: String| Request::post("/v1/agents/loop/call", &host.admin, "", &body);
+        let nothing = asking("{}".into());
+        let puts = asking(format!(r#"{{"puts":{OPERATIONS}}}"#));
+        let gets = asking(format!(r#"{{"gets":{OPERATIONS}}}"#));
         let mut connection = Connection::open(&host.address()).await?;
         let mut bare = Bare::open(&scratch.path().join("reference.db")).await?;
         let [mut get, mut bare_get, mut put, mut bare_put] = <[Series; 4]>::default();
         // Round 0 warms both up.
         for number in 0..=plan.rounds {
             // What a call costs that does nothing is no part of an operation.
-            let empty = least(plan, &mut connection, &nothing).await?;
+            let empty = call(plan, &mut connection, &nothing).await?;
             let each = |took: f64| (took - empty) / f64::from(OPERATIONS);
-            let wrote = each(least(plan, &mut connection, &puts).await?);
+            let wrote = each(call(plan, &mut connection, &puts).await?);
             let bare_wrote = bare.puts(plan).await?;
-            let read = each(least(plan, &mut connection, &gets).await?);
+            let read = each(call(plan, &mut connection, &gets).await?);
             let bare_read = bare.gets(plan).await?;
             if let Some(number) = number.checked_sub(1) {
                 get.add(read);
@@ -59,16 +60,25 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
     })
 }
 
-/// Of several calls the shortest, in microseconds: what disturbs a call only makes it longer.
-async fn least(plan: &Plan, connection: &mut Connection, request: &Request) -> Result<f64> {
+/// Of several times the shortest, in microseconds: what disturbs one only makes it longer.
+async fn least(plan: &Plan, mut once: impl AsyncFnMut() -> Result<()>) -> Result<f64> {
     let (begun, mut least) = (Instant::now(), Duration::MAX);
     while begun.elapsed() < plan.window / 4 || least == Duration::MAX {
         let sent = Instant::now();
-        let status = connection.send(request).await?;
+        once().await?;
         least = least.min(sent.elapsed());
-        ensure!(status == 200, "status {status}: {}", connection.text());
     }
     Ok(least.as_secs_f64() * 1e6)
+}
+
+/// The same for a call of the guest.
+async fn call(plan: &Plan, connection: &mut Connection, request: &Request) -> Result<f64> {
+    let once = async || {
+        let status = connection.send(request).await?;
+        ensure!(status == 200, "status {status}: {}", connection.text());
+        Ok(())
+    };
+    least(plan, once).await
 }
 
 /// The same rows with nothing around them.
@@ -83,34 +93,31 @@ impl Bare {
         Ok(Self(connection))
     }
 
+    /// Microseconds a row.
     async fn puts(&mut self, plan: &Plan) -> Result<f64> {
-        let (begun, mut least) = (Instant::now(), Duration::MAX);
-        while begun.elapsed() < plan.window / 4 || least == Duration::MAX {
-            let sent = Instant::now();
+        let once = async || {
             let mut transaction = self.0.begin().await?;
             for n in 0..OPERATIONS {
                 let put = sqlx::query("insert or replace into memory (tenant, key, value) values (?, ?, ?)");
                 let put = put.bind("default").bind(format!("key/{}", n % KEYS)).bind(vec![b'x'; 100]);
                 put.execute(&mut *transaction).await?;
             }
-            transaction.commit().await?;
-            least = least.min(sent.elapsed());
-        }
-        Ok(least.as_secs_f64() * 1e6 / f64::from(OPERATIONS))
+            Ok(transaction.commit().await?)
+        };
+        Ok(least(plan, once).await? / f64::from(OPERATIONS))
     }
 
+    /// Microseconds a row.
     async fn gets(&mut self, plan: &Plan) -> Result<f64> {
-        let (begun, mut least) = (Instant::now(), Duration::MAX);
-        while begun.elapsed() < plan.window / 4 || least == Duration::MAX {
-            let sent = Instant::now();
+        let once = async || {
             for n in 0..OPERATIONS {
                 let get = sqlx::query_scalar("select value from memory where tenant = ? and key = ?");
                 let value: Vec<u8> =
                     get.bind("default").bind(format!("key/{}", n % KEYS)).fetch_one(&mut self.0).await?;
                 ensure!(value.len() == 100, "another value");
             }
-            least = least.min(sent.elapsed());
-        }
-        Ok(least.as_secs_f64() * 1e6 / f64::from(OPERATIONS))
+            Ok(())
+        };
+        Ok(least(plan, once).await? / f64::from(OPERATIONS))
     }
 }

@@ -5,7 +5,6 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use axum::body::Bytes;
@@ -15,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use ltmc_sandbox::{Compiler, SandboxConfig, bare_for_benchmarks};
 use sqlx::ConnectOptions as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::SqliteConnection;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable,
 };
@@ -165,19 +164,7 @@ impl Drop for Served {
     }
 }
 
-/// A database set as the record is (`host/stores/sqlite/src/open.rs`), with every commit synced.
+/// A database set as the record is, with every commit synced.
 pub(crate) async fn database(path: &Path) -> Result<SqliteConnection> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
-        .foreign_keys(false)
-        .statement_cache_capacity(128)
-        .pragma("trusted_schema", "off")
-        .pragma("wal_autocheckpoint", "2000")
-        .pragma("journal_size_limit", "67108864")
-        .disable_statement_logging();
-    Ok(options.connect().await?)
+    Ok(ltmc_sqlite::bare_for_benchmarks(path).connect().await?)
 }

@@ -30,4 +30,4 @@ mod readers;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record};
+pub use open::{OpenError, OpenOptions, Record, bare_for_benchmarks};

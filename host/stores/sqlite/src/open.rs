@@ -224,6 +224,11 @@ fn reading(path: &Path) -> SqliteConnectOptions {
     settings(path).create_if_missing(false).pragma("query_only", "on")
 }
 
+/// A database set as the record is, with every commit synced, for benchmarks to compare the record with.
+pub fn bare_for_benchmarks(path: &Path) -> SqliteConnectOptions {
+    settings(path).create_if_missing(true).synchronous(SqliteSynchronous::Full)
+}
+
 /// Makes the directory and takes it for this process, for as long as the file is open.
 fn take(dir: &Path) -> Result<File, OpenError> {
     use std::os::unix::fs::DirBuilderExt as _;
