@@ -27,12 +27,12 @@ const PAGE: u32 = 500;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a read waits for what its asker wrote.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// While there is more to come and nobody waits, a database is left alone for so many times as long as it took, at most for
-/// so long: on a machine that it shares with the host, calls come first. One that is so many rows behind is not.
-const GIVE_WAY: (u32, Duration) = (3, Duration::from_secs(1));
-const FAR_BEHIND: u64 = 10_000;
-/// Rows are gathered for so long where they come one by one.
-const GATHER: Duration = Duration::from_millis(2);
+/// While more comes and nobody waits, a database is left alone for so many times as long as it took, at most for so long: on
+/// a machine that it shares with the host, calls come first. One that is so many rows behind is not.
+const GIVE_WAY: (u32, Duration) = (15, Duration::from_secs(5));
+const FAR_BEHIND: u64 = 20_000;
+/// Where nobody waits, rows are gathered for so long: a batch costs a database much, and a row more in it little.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Leads one database.
 pub struct Follower {
@@ -184,7 +184,7 @@ impl Follower {
                 metrics::counter!("ltmc_projection_rows_total", "database" => self.name()).increment(count);
                 at = last;
                 self.told.send_replace(at);
-                self.give_way(begun.elapsed(), &ends, at).await;
+                self.give_way(begun.elapsed(), ends.clone(), at).await;
             }
             self.told.send_replace(at);
             self.state().behind_since = None;
@@ -192,22 +192,26 @@ impl Follower {
                 return Ok(());
             }
             self.state().behind_since.get_or_insert_with(Instant::now);
-            tokio::time::sleep(GATHER).await;
+            self.pause(GATHER).await;
         }
     }
 
-    /// Leaves the processors to those who write, where somebody does: see [`GIVE_WAY`].
-    async fn give_way(&self, took: Duration, ends: &watch::Receiver<Ends>, at: Position) {
-        let behind = ends.borrow().durable.0.saturating_sub(at.0);
-        if behind > FAR_BEHIND || !ends.has_changed().unwrap_or(false) {
-            return;
-        }
+    /// Leaves the processors to those who write, for as long as somebody does: see [`GIVE_WAY`].
+    async fn give_way(&self, took: Duration, mut ends: watch::Receiver<Ends>, at: Position) {
+        let until = Instant::now() + (took * GIVE_WAY.0).min(GIVE_WAY.1);
+        while ends.has_changed().unwrap_or(false)
+            && ends.borrow_and_update().durable.0.saturating_sub(at.0) <= FAR_BEHIND
+            && Instant::now() < until
+            && self.pause(GATHER).await
+        {}
+    }
+
+    /// Waits so long; false: somebody waits for what it wrote.
+    async fn pause(&self, longest: Duration) -> bool {
         let mut hurried = std::pin::pin!(self.hurry.notified());
         // From here on no call is missed; whoever called before still watches what was told.
         hurried.as_mut().enable();
-        if self.told.receiver_count() == 0 {
-            let _ = tokio::time::timeout((took * GIVE_WAY.0).min(GIVE_WAY.1), hurried).await;
-        }
+        self.told.receiver_count() == 0 && tokio::time::timeout(longest, hurried).await.is_err()
     }
 
     /// Up to where the database has been told of a tenant; where it knows nothing, or too little, it is built.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::delta::Delta;
@@ -142,8 +142,9 @@ impl Messages {
             let lock = self.ports.locks.take(whose, &("mailbox", agent)).await;
             let ready = self.ports.mail.ready(whose.tenant, agent, limit).await?;
             if !ready.is_empty() {
+                let (places, ready): (Vec<_>, Vec<_>) = ready.into_iter().unzip();
                 let messages = ready.iter().map(|delivery| delivery.id).collect();
-                let delta = Delta::Taken { agent: agent.clone(), messages, by: run.attempt.clone() };
+                let delta = Delta::Taken { agent: agent.clone(), messages, places, by: run.attempt.clone() };
                 // Nobody else takes of this mailbox until it is in the record, often with what its processing changed.
                 return Ok(Decided::change(Reply::Deliveries(ready), delta, lock));
             }
@@ -151,7 +152,8 @@ impl Messages {
             let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Ok(Decided::Answer(Ok(Reply::Deliveries(Vec::new()))));
             };
-            self.news(whose, &channel, seen, left).await;
+            // Nothing reaches the record but through this host, so that nobody has to be asked for news besides it.
+            self.ports.bus.news(whose.tenant, &channel, seen, left).await;
         }
     }
 
@@ -186,7 +188,7 @@ impl Messages {
             let left = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
             match left {
                 Some(left) if found.events.is_empty() => {
-                    self.news(whose, &channel, seen, left).await;
+                    self.ports.bus.news(whose.tenant, &channel, seen, left).await;
                 }
                 _ => return Ok(Decided::Answer(Ok(Reply::Events(found)))),
             }
@@ -207,20 +209,6 @@ impl Messages {
             }
         }
         self.ports.bus.events(whose.tenant, topic, after, limit).await
-    }
-
-    /// Waits for whichever tells first: this process, or a database through which others tell too.
-    async fn news(&self, whose: Whose<'_>, channel: &Channel, since: Position, patience: Duration) {
-        let own = self.ports.bus.news(whose.tenant, channel, since, patience);
-        match &self.ports.database {
-            Some((database, follower)) if follower.status().up => {
-                tokio::select! {
-                    () = own => {}
-                    () = database.news(whose.tenant, channel, since, patience) => {}
-                }
-            }
-            _ => own.await,
-        }
     }
 
     /// The agent in whose mailbox a message is that this attempt has in its hands.

@@ -42,17 +42,19 @@ pub enum Delta {
         agent: AgentName,
         /// Which messages.
         messages: Vec<Revision>,
+        /// Where in the log each of them stood: where it was sent, or sent again.
+        places: Vec<Position>,
         /// To whom.
         by: Taker,
     },
-    /// A message was processed: it is gone.
+    /// A message that somebody had in hand was processed: it is gone.
     Processed {
         /// Whose mailbox.
         agent: AgentName,
         /// Which message.
         message: Revision,
     },
-    /// A message went to the dead letters.
+    /// A message that somebody had in hand went to the dead letters.
     Buried {
         /// Whose mailbox.
         agent: AgentName,

@@ -72,7 +72,7 @@ pub trait ReadLog: Send + Sync {
 /// | --- | --- | --- | --- |
 /// | memory | `OWNER/KEY`, of sessions alone | the revision | the change that put it |
 /// | graph | the fact's id, 20 digits | 1 where it holds, 2 where it is over | the fact as it is now, as `FactBegan` |
-/// | messages | `mailbox/AGENT/ID`, `topic/TOPIC/ID` (20 digits) | 1 waiting, 2 taken, 3 dead | `Sent`, then `Taken` as often as it was handed out, then `Released` or `Buried` |
+/// | messages | `mailbox/AGENT/ID`, `topic/TOPIC/PLACE` (20 digits) | 1 waiting, 2 taken, 3 dead | `Sent`, then `Taken` as often as it was handed out, then `Released` or `Buried` |
 /// | runs | the run's id | its journal's length | one mark with all its steps |
 #[async_trait]
 pub trait ReadContext: Send + Sync {

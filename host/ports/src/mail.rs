@@ -11,9 +11,14 @@ use crate::StoreError;
 /// For those who decide what becomes of messages: the record's own word.
 #[async_trait]
 pub trait ReadMail: Send + Sync {
-    /// Messages of a mailbox that can be handed out, oldest first, at most `limit` and 4 MiB, each with its next number of
-    /// deliveries: none is in anybody's hands, and of its sender no earlier one is.
-    async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+    /// Messages of a mailbox that can be handed out, oldest first, at most `limit` and 4 MiB, each with its place and its
+    /// next number of deliveries: none is in anybody's hands, and of its sender no earlier one is.
+    async fn ready(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        limit: u32,
+    ) -> Result<Vec<(Position, Delivery)>, StoreError>;
 
     /// Whether a message is in these hands.
     async fn is_taken(

@@ -35,11 +35,12 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
             database.applied(&acme).await?;
             database.set_applied(&acme, Position(0)).await?;
         }
-        let [mut facts, mut bare_facts, mut topic, mut mailboxes, mut bare_events] = <[Series; 5]>::default();
+        let [mut facts, mut bare_facts, mut topic, mut bare_topic, mut mailboxes, mut bare_mailboxes] =
+            <[Series; 6]>::default();
         let mut next = 1;
         // Round 0 warms both servers up, which for Neo4j takes many batches.
         for number in 0..=plan.rounds {
-            let [mut ours, mut bare, mut to_topic, mut to_mailboxes, mut added] = [Duration::ZERO; 5];
+            let [mut ours, mut bare, mut to_topic, mut to_mailboxes, mut to_one, mut to_ten] = [Duration::ZERO; 6];
             let (begun, mut rows) = (Instant::now(), 0);
             while begun.elapsed() < 2 * plan.window {
                 let ids = next..next + BATCH;
@@ -49,11 +50,12 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
                 bare += unwind(&graph, ids.clone()).await?;
                 let news = |id| Ok(Channel::Topic("news".parse()?)).and_then(|to| sent(to, id));
                 to_topic += apply(&*redis, &acme, ids.clone().map(news)).await?;
-                added += pipeline(&mut connection, ids).await?;
+                to_one += pipeline(&mut connection, ids, 1).await?;
                 let ids = next..next + BATCH;
                 next += BATCH;
                 let mail = |id| Ok(Channel::Mailbox(format!("agent-{}", id % 10).parse()?)).and_then(|to| sent(to, id));
-                to_mailboxes += apply(&*redis, &acme, ids.map(mail)).await?;
+                to_mailboxes += apply(&*redis, &acme, ids.clone().map(mail)).await?;
+                to_ten += pipeline(&mut connection, ids, 10).await?;
             }
             if let Some(number) = number.checked_sub(1) {
                 let rate = |took: Duration| rows as f64 / took.as_secs_f64();
@@ -61,8 +63,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
                     ("Neo4j", rate(ours), &mut facts),
                     ("bare", rate(bare), &mut bare_facts),
                     ("Redis, topic", rate(to_topic), &mut topic),
+                    ("bare", rate(to_one), &mut bare_topic),
                     ("mailboxes", rate(to_mailboxes), &mut mailboxes),
-                    ("bare", rate(added), &mut bare_events),
+                    ("bare", rate(to_ten), &mut bare_mailboxes),
                 ];
                 let figures = figures.map(|(name, figure, series)| {
                     series.add(figure);
@@ -81,8 +84,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
         };
         Ok(vec![
             line("facts into Neo4j", facts, "UNWIND", &bare_facts),
-            line("events of a topic into Redis", topic, "XADD", &bare_events),
-            line("messages to 10 mailboxes into Redis", mailboxes, "XADD", &bare_events),
+            line("events of a topic into Redis", topic, "XADD", &bare_topic),
+            line("messages to 10 mailboxes into Redis", mailboxes, "XADD", &bare_mailboxes),
         ])
     })
 }
@@ -163,13 +166,17 @@ async fn unwind(graph: &neo4rs::Graph, ids: std::ops::Range<u64>) -> Result<Dura
     Ok(begun.elapsed())
 }
 
-/// The same events by the bare driver.
-async fn pipeline(connection: &mut redis::aio::MultiplexedConnection, ids: std::ops::Range<u64>) -> Result<Duration> {
+/// The same events by the bare driver, into so many streams.
+async fn pipeline(
+    connection: &mut redis::aio::MultiplexedConnection,
+    ids: std::ops::Range<u64>,
+    streams: u64,
+) -> Result<Duration> {
     let events: Vec<(u64, Event)> = ids.map(|id| (id, event(id))).collect();
     let begun = Instant::now();
     let mut pipe = redis::pipe();
     for (id, event) in &events {
-        pipe.cmd("XADD").arg("bare").arg(format!("{id}-0")).arg("id").arg(*id);
+        pipe.cmd("XADD").arg(format!("bare-{streams}-{}", id % streams)).arg(format!("{id}-0"));
         pipe.arg("event").arg(rmp_serde::to_vec_named(event)?).ignore();
     }
     pipe.query_async::<()>(connection).await?;

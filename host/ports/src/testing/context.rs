@@ -91,7 +91,7 @@ impl Context {
                     self.topics.insert((tenant.clone(), topic.clone(), position), message.event.clone());
                 }
             },
-            Delta::Taken { agent, messages, by } => {
+            Delta::Taken { agent, messages, by, .. } => {
                 for kept in self.of(tenant, agent).filter(|kept| messages.contains(&kept.message.id)) {
                     kept.taken = Some(by.clone());
                     kept.deliveries += 1;
@@ -151,6 +151,17 @@ impl Context {
     fn facts_of(&self, tenant: &TenantId) -> impl Iterator<Item = &Fact> {
         let from = (tenant.clone(), Revision(0));
         self.facts.range(from..).take_while(move |((t, _), _)| t == tenant).map(|(_, fact)| fact)
+    }
+
+    /// That these messages are handed out, from where they stand now.
+    pub fn taken(&self, tenant: &TenantId, agent: &AgentName, messages: Vec<Revision>, by: Taker) -> Delta {
+        let place = |id: &Revision| {
+            let mut all = self.mail.iter();
+            let found = all.find(|((t, a, _), kept)| t == tenant && a == agent && kept.message.id == *id);
+            found.map_or(Position(0), |((_, _, position), _)| *position)
+        };
+        let places = messages.iter().map(place).collect();
+        Delta::Taken { agent: agent.clone(), messages, places, by }
     }
 
     /// See [`ReadGraph::facts`].
@@ -265,11 +276,16 @@ impl ReadFacts for MemoryRecord {
 
 #[async_trait]
 impl ReadMail for MemoryRecord {
-    async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+    async fn ready(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        limit: u32,
+    ) -> Result<Vec<(Position, Delivery)>, StoreError> {
         Ok(self.context(|context| {
             let mut held: BTreeSet<&str> = BTreeSet::new();
             let mut ready = Vec::new();
-            for ((t, a, _), kept) in &context.mail {
+            for ((t, a, position), kept) in &context.mail {
                 if t != tenant || a != agent || kept.dead.is_some() {
                     continue;
                 }
@@ -277,11 +293,8 @@ impl ReadMail for MemoryRecord {
                 if kept.taken.is_some() {
                     held.insert(sender);
                 } else if !held.contains(sender) && ready.len() < limit as usize {
-                    ready.push(Delivery {
-                        id: kept.message.id,
-                        deliveries: kept.deliveries + 1,
-                        event: kept.message.event.clone(),
-                    });
+                    let (id, event) = (kept.message.id, kept.message.event.clone());
+                    ready.push((*position, Delivery { id, deliveries: kept.deliveries + 1, event }));
                 }
             }
             ready

@@ -193,7 +193,7 @@ fn fold(kept: &mut BTreeMap<String, Kept>, delta: &Delta) {
                 kept.insert(key.clone(), Kept { key, state: WAITING, deliveries: 0, taker: None, changed: true });
             }
         }
-        Delta::Taken { agent, messages, by } => {
+        Delta::Taken { agent, messages, by, .. } => {
             for id in messages {
                 set(&key(agent, *id), &|kept| {
                     (kept.state, kept.deliveries, kept.taker) = (TAKEN, kept.deliveries + 1, Some(taker(by)));

@@ -1,15 +1,16 @@
 //! Runs and their steps: what ran, who did it, and what came after what.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ltmc_model::delta::{RunMark, StepMark};
 use ltmc_model::run::{State, Target};
 use ltmc_model::{AgentName, RunId, StepPath, TenantId, Timestamp};
 use ltmc_ports::StoreError;
+use neo4rs::BoltType;
 use serde::Deserialize;
 
 use crate::link::Transaction;
-use crate::statement::{Statement, maybe, number, read, texts, time};
+use crate::statement::{Statement, list, maybe, number, read, texts, time};
 
 /// What rows say of runs.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ struct Run<'a> {
     new: bool,
     steps: BTreeMap<&'a StepPath, Step<'a>>,
 }
+
+type Runs<'a> = BTreeMap<RunId, Run<'a>>;
 
 /// A step after all marks of it. Beginning and end are counted along the run's journal, so that they can be compared.
 struct Step<'a> {
@@ -45,7 +48,7 @@ impl Told {
             return Ok(());
         }
         let known = known(tenant, changes, &self.marks).await?;
-        let mut runs: BTreeMap<RunId, Run<'_>> = BTreeMap::new();
+        let mut runs = Runs::new();
         for mark in &self.marks {
             let before = known.get(&mark.run.to_string());
             if before.is_some_and(|seq| mark.seq.0 <= *seq) {
@@ -63,8 +66,10 @@ impl Told {
                 run.step(step, (mark.seq.0 << 16) + (number as u64).min(0xffff));
             }
         }
-        write_runs(tenant, changes, &runs).await?;
-        write_steps(tenant, changes, &runs).await
+        let (new, begun): (Runs<'_>, Runs<'_>) = runs.into_iter().partition(|(_, run)| run.new);
+        create(tenant, changes, &new).await?;
+        merge(tenant, changes, &begun).await?;
+        order(tenant, changes, new.iter().chain(&begun)).await
     }
 
     /// The same, whatever is there.
@@ -116,82 +121,74 @@ async fn known(
     Ok(found.into_iter().map(|found| (found.id, read(found.seq))).collect())
 }
 
-async fn write_runs(
-    tenant: &TenantId,
-    changes: &mut Transaction<'_>,
-    runs: &BTreeMap<RunId, Run<'_>>,
-) -> Result<(), StoreError> {
-    if runs.is_empty() {
-        return Ok(());
+/// Runs of which nothing is there. Most are: a run is often over before anybody is told of it. To make one whole costs a
+/// third of what it costs to look for each part first.
+async fn create(tenant: &TenantId, changes: &mut Transaction<'_>, runs: &Runs<'_>) -> Result<(), StoreError> {
+    let mut agents: BTreeSet<&str> = BTreeSet::new();
+    let mut of_agents: BTreeMap<&str, Vec<BoltType>> = BTreeMap::new();
+    let mut of_workflows: BTreeMap<&str, Vec<BoltType>> = BTreeMap::new();
+    for (id, run) in runs {
+        let steps = run.steps.iter().map(|(path, step)| {
+            let agent = maybe(step.agent.map(|agent| agent.as_str().into()));
+            list(columns(path, step).into_iter().chain([agent]))
+        });
+        let whole = list(properties(*id, run).into_iter().chain([list(steps)]));
+        agents.extend(run.steps.values().filter_map(|step| step.agent.map(AgentName::as_str)));
+        match &run.last.target {
+            Target::Agent(agent) => {
+                agents.insert(agent.name.as_str());
+                of_agents.entry(agent.name.as_str()).or_default().push(whole);
+            }
+            Target::Workflow(name) => of_workflows.entry(name.as_str()).or_default().push(whole),
+        }
     }
-    let text = "UNWIND $rows AS row MERGE (r:Run {tenant: $tenant, id: row[0]}) \
-                SET r.seq = row[1], r.state = row[2], r.updated_at = row[3], r.target = row[4], r.session = row[5], \
-                r.by = row[6], r.created_at = row[7]";
-    let rows = runs.iter().map(|(id, run)| {
-        let mark = run.last;
-        [
-            id.to_string().into(),
-            number(mark.seq.0),
-            mark.state.as_str().into(),
-            time(mark.updated_at),
-            target(&mark.target).into(),
-            mark.session.as_str().into(),
-            mark.by.as_str().into(),
-            time(mark.created_at),
-        ]
-    });
-    changes.run(Statement::of(tenant, text).rows(rows)).await?;
-    let agent = "UNWIND $rows AS row MATCH (r:Run {tenant: $tenant, id: row[0]}) \
-                 MERGE (a:Agent {tenant: $tenant, name: row[1]}) MERGE (r)-[:OF]->(a)";
-    let workflow = "UNWIND $rows AS row MATCH (r:Run {tenant: $tenant, id: row[0]}) \
-                    MERGE (w:Workflow {tenant: $tenant, name: row[1]}) MERGE (r)-[:OF]->(w)";
-    for (text, agents) in [(agent, true), (workflow, false)] {
-        let of = |(id, run): (&RunId, &Run<'_>)| match &run.last.target {
-            Target::Agent(agent) if agents => Some([id.to_string().into(), agent.name.as_str().into()]),
-            Target::Workflow(name) if !agents => Some([id.to_string().into(), name.as_str().into()]),
-            _ => None,
-        };
-        let rows: Vec<_> = runs.iter().filter(|(_, run)| run.new).filter_map(of).collect();
-        if !rows.is_empty() {
-            changes.run(Statement::of(tenant, text).rows(rows)).await?;
+    if !agents.is_empty() {
+        let text = "UNWIND $names AS name MERGE (:Agent {tenant: $tenant, name: name})";
+        changes.run(Statement::of(tenant, text).with("names", texts(agents))).await?;
+    }
+    let of_agent = "UNWIND $rows AS row MATCH (of:Agent {tenant: $tenant, name: row[0]})";
+    let of_workflow = "UNWIND $rows AS row MERGE (of:Workflow {tenant: $tenant, name: row[0]})";
+    let whole = "WITH of, row UNWIND row[1] AS run \
+                 CREATE (r:Run {tenant: $tenant, id: run[0], seq: run[1], state: run[2], updated_at: run[3], \
+                 target: run[4], session: run[5], by: run[6], created_at: run[7]})-[:OF]->(of) \
+                 WITH r, run UNWIND run[8] AS step \
+                 CREATE (r)-[:HAS_STEP]->(s:Step {tenant: $tenant, run: run[0], path: step[0], attempt: step[1], \
+                 state: step[2], at: step[3], began: step[4], over: step[5]}) \
+                 WITH s, step WHERE step[6] IS NOT NULL MATCH (by:Agent {tenant: $tenant, name: step[6]}) \
+                 CREATE (s)-[:BY]->(by)";
+    for (of, runs) in [(of_agent, of_agents), (of_workflow, of_workflows)] {
+        if !runs.is_empty() {
+            let rows = runs.into_iter().map(|(name, runs)| [name.into(), list(runs)]);
+            changes.run(Statement::of(tenant, of).then(whole).rows(rows)).await?;
         }
     }
     Ok(())
 }
 
-async fn write_steps(
-    tenant: &TenantId,
-    changes: &mut Transaction<'_>,
-    runs: &BTreeMap<RunId, Run<'_>>,
-) -> Result<(), StoreError> {
-    let (mut steps, mut by, mut after) = (Vec::new(), Vec::new(), Vec::new());
+/// Runs of which something is there. What they are of does not change.
+async fn merge(tenant: &TenantId, changes: &mut Transaction<'_>, runs: &Runs<'_>) -> Result<(), StoreError> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let text = "UNWIND $rows AS row MATCH (r:Run {tenant: $tenant, id: row[0]}) \
+                SET r.seq = row[1], r.state = row[2], r.updated_at = row[3], r.target = row[4], r.session = row[5], \
+                r.by = row[6], r.created_at = row[7]";
+    changes.run(Statement::of(tenant, text).rows(runs.iter().map(|(id, run)| properties(*id, run)))).await?;
+    let (mut steps, mut by) = (Vec::new(), Vec::new());
     for (id, run) in runs {
         let id = id.to_string();
         for (path, step) in &run.steps {
-            steps.push([
-                id.as_str().into(),
-                path.as_str().into(),
-                i64::from(step.attempt).into(),
-                step.state.as_str().into(),
-                time(step.at),
-                maybe(step.began.map(number)),
-                maybe(step.over.map(number)),
-            ]);
+            steps.push([id.as_str().into(), list(columns(path, step))]);
             if let Some(agent) = step.agent {
                 by.push([id.as_str().into(), path.as_str().into(), agent.as_str().into()]);
-            }
-            if step.began.is_some()
-                && let Some(before) = neighbour(path)
-            {
-                after.push([id.as_str().into(), path.as_str().into(), before.into()]);
             }
         }
     }
     if !steps.is_empty() {
-        let text = "UNWIND $rows AS row MATCH (r:Run {tenant: $tenant, id: row[0]}) \
-                    MERGE (s:Step {tenant: $tenant, run: row[0], path: row[1]}) \
-                    SET s.attempt = row[2], s.state = row[3], s.at = row[4], s.began = coalesce(s.began, row[5]), \
-                    s.over = row[6] MERGE (r)-[:HAS_STEP]->(s)";
+        let text = "UNWIND $rows AS row WITH row[0] AS run, row[1] AS step MATCH (r:Run {tenant: $tenant, id: run}) \
+                    MERGE (s:Step {tenant: $tenant, run: run, path: step[0]}) \
+                    SET s.attempt = step[1], s.state = step[2], s.at = step[3], s.began = coalesce(s.began, step[4]), \
+                    s.over = step[5] MERGE (r)-[:HAS_STEP]->(s)";
         changes.run(Statement::of(tenant, text).rows(steps)).await?;
     }
     if !by.is_empty() {
@@ -199,13 +196,57 @@ async fn write_steps(
                     MERGE (a:Agent {tenant: $tenant, name: row[2]}) MERGE (s)-[:BY]->(a)";
         changes.run(Statement::of(tenant, text).rows(by)).await?;
     }
-    if !after.is_empty() {
-        let text = "UNWIND $rows AS row MATCH (s:Step {tenant: $tenant, run: row[0], path: row[1]}) \
-                    MATCH (before:Step {tenant: $tenant, run: row[0], path: row[2]}) WHERE before.over < s.began \
-                    MERGE (s)-[:AFTER]->(before)";
-        changes.run(Statement::of(tenant, text).rows(after)).await?;
-    }
     Ok(())
+}
+
+/// Which step came after which.
+async fn order<'a>(
+    tenant: &TenantId,
+    changes: &mut Transaction<'_>,
+    runs: impl Iterator<Item = (&'a RunId, &'a Run<'a>)>,
+) -> Result<(), StoreError> {
+    let mut rows: Vec<[BoltType; 3]> = Vec::new();
+    for (id, run) in runs {
+        for (path, _) in run.steps.iter().filter(|(_, step)| step.began.is_some()) {
+            if let Some(before) = neighbour(path) {
+                rows.push([id.to_string().into(), path.as_str().into(), before.into()]);
+            }
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let text = "UNWIND $rows AS row MATCH (s:Step {tenant: $tenant, run: row[0], path: row[1]}) \
+                MATCH (before:Step {tenant: $tenant, run: row[0], path: row[2]}) WHERE before.over < s.began \
+                MERGE (s)-[:AFTER]->(before)";
+    changes.run(Statement::of(tenant, text).rows(rows)).await
+}
+
+/// What a run's node has: id, seq, state, updated_at, target, session, by, created_at.
+fn properties(id: RunId, run: &Run<'_>) -> [BoltType; 8] {
+    let mark = run.last;
+    [
+        id.to_string().into(),
+        number(mark.seq.0),
+        mark.state.as_str().into(),
+        time(mark.updated_at),
+        target(&mark.target).into(),
+        mark.session.as_str().into(),
+        mark.by.as_str().into(),
+        time(mark.created_at),
+    ]
+}
+
+/// What a step's node has: path, attempt, state, at, began, over.
+fn columns(path: &StepPath, step: &Step<'_>) -> [BoltType; 6] {
+    [
+        path.as_str().into(),
+        i64::from(step.attempt).into(),
+        step.state.as_str().into(),
+        time(step.at),
+        maybe(step.began.map(number)),
+        maybe(step.over.map(number)),
+    ]
 }
 
 /// The step before this one under the same parent.

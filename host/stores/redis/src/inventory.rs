@@ -91,14 +91,15 @@ impl Kind for Mailboxes {
     const NAMES: &'static str = "mailboxes";
 
     fn ask(pipe: &mut redis::Pipeline, keys: &Keys, name: &str, _: &str, _: usize) {
-        pipe.cmd("HGETALL").arg(keys.named(&format!("places:{name}")));
+        let (stream, places) = (keys.named(&format!("mailbox:{name}")), keys.named(&format!("places:{name}")));
+        pipe.cmd("EVAL").arg(scripts::MAILBOX).arg(2).arg(stream).arg(places);
     }
 
     fn read(words: Vec<String>) -> Result<Vec<(String, u64)>, StoreError> {
         let read = |pair: &[String]| {
             let id: u64 = pair[0].parse().map_err(|_| corrupt(OP, "a message's id is no number"))?;
-            let state = pair[1].rsplit(' ').next().and_then(|state| state.parse().ok());
-            Ok((format!("{id:020}"), state.ok_or_else(|| corrupt(OP, "a message's state is no number"))?))
+            let state = pair[1].parse().map_err(|_| corrupt(OP, "a message's state is no number"))?;
+            Ok((format!("{id:020}"), state))
         };
         words.chunks_exact(2).map(read).collect()
     }
@@ -111,17 +112,24 @@ impl Kind for Topics {
     const NAMES: &'static str = "topics";
 
     fn ask(pipe: &mut redis::Pipeline, keys: &Keys, name: &str, rest: &str, limit: usize) {
-        // Members are `ID PLACE`: `!` comes right after the space, and nothing in a key comes before it.
-        let is_id = rest.len() == 20 && rest.bytes().all(|b| b.is_ascii_digit());
-        let from = if is_id { format!("[{rest}!") } else { format!("[{rest}") };
-        pipe.cmd("ZRANGEBYLEX").arg(keys.named(&format!("ids:topic:{name}"))).arg(from).arg("+");
-        pipe.arg("LIMIT").arg(0).arg(limit);
+        let key = keys.named(&format!("topic:{name}"));
+        pipe.cmd("EVAL").arg(scripts::PLACES).arg(1).arg(key).arg(first_after(rest)).arg(limit);
     }
 
     fn read(words: Vec<String>) -> Result<Vec<(String, u64)>, StoreError> {
-        let id = |member: &String| member.split(' ').next().map(|id| (id.to_owned(), 1));
-        Ok(words.iter().filter_map(id).collect())
+        Ok(words.into_iter().map(|place| (format!("{place:0>20}"), 1)).collect())
     }
+}
+
+/// The first place that, as 20 digits, comes after `rest`, which may be any text.
+fn first_after(rest: &str) -> u64 {
+    const DIGITS: usize = 20;
+    let digits = rest.bytes().take(DIGITS).take_while(u8::is_ascii_digit).count();
+    let number = format!("{:0<DIGITS$}", &rest[..digits]).parse().unwrap_or(u128::MAX);
+    // Something that comes after all digits stands where the next digit would.
+    let beyond = digits == DIGITS || rest.as_bytes().get(digits).is_some_and(|byte| *byte > b'9');
+    let first = if beyond { number.saturating_add(10_u128.pow((DIGITS - digits) as u32)) } else { number };
+    u64::try_from(first).unwrap_or(u64::MAX)
 }
 
 /// A page of all channels of a kind. A topic's name may hold what looks like the beginning of another's messages, so that
@@ -154,4 +162,22 @@ async fn channels<K: Kind>(
         }
     }
     Ok(found.into_iter().take(limit).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_after;
+
+    #[test]
+    fn the_first_place_after_any_text() {
+        let digits = |place: u64| format!("{place:020}");
+        for rest in
+            ["", "0", "00000000000000000007", "00000000000000000007/x/1", "0000000000000000000", "a", "-", "05-x"]
+        {
+            let first = first_after(rest);
+            assert!(digits(first).as_str() > rest || first == u64::MAX, "{rest}: {first}");
+            assert!(first == 0 || digits(first - 1).as_str() <= rest, "{rest}: {first}");
+        }
+        assert_eq!(first_after("9z"), u64::MAX);
+    }
 }

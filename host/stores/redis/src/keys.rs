@@ -4,12 +4,11 @@
 //! | --- | --- |
 //! | `ltmc:{T}:applied` | the place in the log up to which the tenant is told |
 //! | `ltmc:{T}:building` | the token of the build under way, and how many calls it has made |
-//! | `ltmc:{T}:mailbox:AGENT` | stream: entry `PLACE-0` with `id`, `event`; its group `agents` shows who has what |
-//! | `ltmc:{T}:places:AGENT` | hash: message id to place, deliveries and state (1 waiting, 2 taken, 3 dead) |
+//! | `ltmc:{T}:mailbox:AGENT` | stream: entry `PLACE-ID` with `event`; its group `agents` shows who has what |
+//! | `ltmc:{T}:places:AGENT` | hash, of messages that somebody has had: id to place, deliveries and state (1 waiting, 2 taken, 3 dead) |
 //! | `ltmc:{T}:hands:RUN/STEP/ATTEMPT` | set: the mailboxes from which an attempt has taken something |
 //! | `ltmc:{T}:dead:AGENT:ID` | hash: a dead letter |
-//! | `ltmc:{T}:topic:TOPIC` | stream: entry `PLACE-0` with `id`, `event` |
-//! | `ltmc:{T}:ids:topic:TOPIC` | sorted set: `ID PLACE`, in the order of ids |
+//! | `ltmc:{T}:topic:TOPIC` | stream: entry `PLACE-0` with `event` |
 //! | `ltmc:{T}:mailboxes`, `ltmc:{T}:topics` | sorted sets: which there are |
 //! | `ltmc:{T}:bell:CHANNEL` | stream of one entry: the last place at which something came |
 //! | `ltmc:{T}:changes` | stream: which keys of memory changed, the last 10,000 or a few more |

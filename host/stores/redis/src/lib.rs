@@ -65,20 +65,24 @@ impl Redis {
     /// # Errors
     /// The server's.
     pub async fn trim(&self, tenant: &TenantId, to: Position) -> Result<u64, StoreError> {
+        const OP: &str = "redis.trim";
         let keys = keys::Keys::of(tenant);
         let all = redis::cmd("ZRANGE").arg(keys.named("topics")).arg(0).arg(-1).to_owned();
-        let topics: Vec<String> = self.link.ask("redis.trim", &all).await?;
-        let mut removed = 0;
+        let topics: Vec<String> = self.link.ask(OP, &all).await?;
+        let (first, mut removed) = (to.0.saturating_add(1), 0);
         for topic in topics.iter().filter_map(|name| name.trim_end_matches('/').parse::<Topic>().ok()) {
+            let trim =
+                |how: &str| redis::cmd("XTRIM").arg(keys.topic(&topic)).arg("MINID").arg(how).arg(first).to_owned();
+            // Whole blocks, some at a time, and then what is left of the last.
+            let blocks = trim("~").arg("LIMIT").arg(TRIMMED_AT_ONCE).to_owned();
             loop {
-                let mut cmd = link::call(&scripts::TRIM, &keys.applied());
-                cmd.arg(topic.as_str()).arg(to.0).arg(TRIMMED_AT_ONCE);
-                let some: u64 = self.link.run("redis.trim", &scripts::TRIM, &cmd).await?;
+                let some: u64 = self.link.ask(OP, &blocks).await?;
                 removed += some;
-                if some < TRIMMED_AT_ONCE {
+                if some == 0 {
                     break;
                 }
             }
+            removed += self.link.ask::<u64>(OP, &trim("=")).await?;
         }
         Ok(removed)
     }

@@ -129,10 +129,8 @@ impl Redis {
             Some(Known::Applied(at)) => cmd.arg(at.0),
             _ => cmd.arg(""),
         };
-        cmd.arg(to.0);
-        for row in rows {
-            rows::row(&mut cmd, row)?;
-        }
+        cmd.arg(to.0).arg(rows.first().map_or(0, |row| row.position.0));
+        rows::all(&mut cmd, rows)?;
         match self.link.run::<()>("redis.apply", &scripts::APPLY, &cmd).await {
             Ok(()) => {
                 let at = match self.told.get(tenant) {
@@ -177,11 +175,11 @@ fn discarded(cmd: &mut Cmd, topic: Topic, key: &str) -> Result<(), StoreError> {
             cmd.arg("session").arg(owner).arg(key);
         }
         Topic::Messages => {
-            let (channel, id) = key.rsplit_once('/').ok_or_else(odd)?;
-            let number: u64 = id.parse().map_err(|_| odd())?;
+            let (channel, number) = key.rsplit_once('/').ok_or_else(odd)?;
+            let number: u64 = number.parse().map_err(|_| odd())?;
             match channel.split_once('/').ok_or_else(odd)? {
                 ("mailbox", agent) => cmd.arg("mail").arg(agent).arg(number),
-                ("topic", topic) => cmd.arg("topic").arg(topic).arg(id),
+                ("topic", topic) => cmd.arg("topic").arg(topic).arg(number),
                 _ => return Err(odd()),
             };
         }

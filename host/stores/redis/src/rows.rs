@@ -1,5 +1,7 @@
 //! What scripts are told: rows of the log and items of the record, as arguments.
 
+use std::collections::BTreeMap;
+
 use ltmc_model::delta::{Delta, Logged, MemoryValue, RunMark};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Event, Message, Taker};
@@ -11,8 +13,47 @@ use redis::Cmd;
 /// Larger values of sessions are not held, their revision alone.
 pub(crate) const MAX_HELD: usize = 64 << 10;
 
+/// The arguments of rows. What is sent is told channel by channel: it is most of what there is, and in what order different
+/// channels hear of it makes no difference.
+pub(crate) fn all(cmd: &mut Cmd, rows: &[Logged]) -> Result<(), StoreError> {
+    let sends = |row: &Logged| matches!(row.delta, Delta::Sent(_));
+    for some in rows.chunk_by(|one, next| sends(one) == sends(next)) {
+        if !sends(&some[0]) {
+            some.iter().try_for_each(|one| row(cmd, one))?;
+            continue;
+        }
+        let mut channels: BTreeMap<&Channel, Vec<(Position, &Message)>> = BTreeMap::new();
+        for row in some {
+            if let Delta::Sent(message) = &row.delta {
+                channels.entry(&message.channel).or_default().push((row.position, message));
+            }
+        }
+        for (channel, messages) in channels {
+            sent(cmd, channel, &messages)?;
+        }
+    }
+    Ok(())
+}
+
+/// The arguments of what is sent to a channel, in order.
+fn sent(cmd: &mut Cmd, channel: &Channel, messages: &[(Position, &Message)]) -> Result<(), StoreError> {
+    let last = messages.last().map_or(0, |(position, _)| position.0);
+    match channel {
+        Channel::Mailbox(agent) => cmd.arg(last).arg("mail").arg(1 + 3 * messages.len()).arg(agent.as_str()),
+        Channel::Topic(topic) => cmd.arg(last).arg("topic").arg(1 + 2 * messages.len()).arg(topic.as_str()),
+    };
+    for (position, message) in messages {
+        cmd.arg(position.0);
+        if let Channel::Mailbox(_) = channel {
+            cmd.arg(message.id.0);
+        }
+        cmd.arg(event_bytes(&message.event)?);
+    }
+    Ok(())
+}
+
 /// One row's arguments. What is not held leaves no trace.
-pub(crate) fn row(cmd: &mut Cmd, logged: &Logged) -> Result<(), StoreError> {
+fn row(cmd: &mut Cmd, logged: &Logged) -> Result<(), StoreError> {
     let mut add = |kind: &str, arguments: usize| {
         cmd.arg(logged.position.0).arg(kind).arg(arguments);
     };
@@ -27,19 +68,12 @@ pub(crate) fn row(cmd: &mut Cmd, logged: &Logged) -> Result<(), StoreError> {
                 _ => cmd.arg(""),
             };
         }
-        Delta::Sent(Message { id, channel: Channel::Mailbox(agent), event }) => {
-            add("mail", 3);
-            cmd.arg(agent.as_str()).arg(id.0).arg(event_bytes(event)?);
-        }
-        Delta::Sent(Message { id, channel: Channel::Topic(topic), event }) => {
-            add("topic", 3);
-            cmd.arg(topic.as_str()).arg(padded(*id)).arg(event_bytes(event)?);
-        }
-        Delta::Taken { agent, messages, by } => {
-            add("taken", messages.len() + 3);
-            cmd.arg(agent.as_str()).arg(taker(by)).arg(messages.len());
-            for id in messages {
-                cmd.arg(id.0);
+        Delta::Sent(message) => sent(cmd, &message.channel, &[(logged.position, message)])?,
+        Delta::Taken { agent, messages, places, by } => {
+            add("taken", 2 + 2 * messages.len());
+            cmd.arg(agent.as_str()).arg(taker(by));
+            for (id, place) in messages.iter().zip(places) {
+                cmd.arg(id.0).arg(place.0);
             }
         }
         Delta::Processed { agent, message } => {
@@ -88,7 +122,7 @@ pub(crate) fn item(cmd: &mut Cmd, item: &Item) -> Result<(), StoreError> {
             }
             match &message.channel {
                 Channel::Topic(topic) => {
-                    cmd.arg("topic").arg(4).arg(topic.as_str()).arg(padded(message.id)).arg(item.position.0);
+                    cmd.arg("topic").arg(3).arg(topic.as_str()).arg(item.position.0);
                     cmd.arg(event_bytes(&message.event)?);
                 }
                 Channel::Mailbox(agent) => mail(cmd, agent, message, item)?,
@@ -143,11 +177,6 @@ fn run(cmd: &mut Cmd, mark: &RunMark, steps: &[ltmc_model::delta::StepMark]) -> 
 /// An attempt, as consumers of a mailbox's group are named.
 pub(crate) fn taker(by: &Taker) -> String {
     format!("{}/{}/{}", by.run, by.step, by.attempt)
-}
-
-/// Ids of events in the order of bytes.
-pub(crate) fn padded(id: Revision) -> String {
-    format!("{:020}", id.0)
 }
 
 /// How a session's value is held: its revision, when it ends, and the value unless it is large.

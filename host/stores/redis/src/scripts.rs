@@ -15,10 +15,11 @@ pub(crate) static BEGIN: LazyLock<Script> = writing!("#!lua\n", "scripts/begin.l
 pub(crate) static PUT: LazyLock<Script> = writing!("#!lua\n", "scripts/put.lua");
 pub(crate) static DISCARD: LazyLock<Script> = writing!("#!lua\n", "scripts/discard.lua");
 pub(crate) static SET: LazyLock<Script> = writing!("#!lua\n", "scripts/set.lua");
-/// What makes room runs also where there is none.
-pub(crate) static TRIM: LazyLock<Script> = writing!("#!lua flags=allow-oom\n", "scripts/trim.lua");
 pub(crate) static EVENTS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/events.lua")));
 pub(crate) static SESSIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/sessions.lua")));
+/// Asked of many streams in one pipeline, so that they are sent whole.
+pub(crate) const MAILBOX: &str = include_str!("scripts/mailbox.lua");
+pub(crate) const PLACES: &str = include_str!("scripts/places.lua");
 /// Refused wherever a script that writes would be, and writes nothing.
 pub(crate) const WRITES: &str = "#!lua\nreturn 1";
 

@@ -260,7 +260,7 @@ impl Record {
     async fn all_messages(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
         let sql = "select * from (select 'mailbox/' || agent || '/' || printf('%020d', id) as place, 0 as kind, agent as name, \
                    position, id, event, taker, dead_at, dead_reason, deliveries from mail where tenant = ?1 \
-                   union all select 'topic/' || topic || '/' || printf('%020d', id), 1, topic, position, id, event, null, null, \
+                   union all select 'topic/' || topic || '/' || printf('%020d', position), 1, topic, position, id, event, null, null, \
                    null, 0 from events where tenant = ?1) where place > ?2 order by place limit ?3";
         self.items("context.messages", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
             let name: String = row.try_get(2)?;
@@ -273,6 +273,7 @@ impl Record {
             };
             let id = Revision(number(row.try_get(4)?));
             let event: Event = crate::mail::event(row.try_get(5)?)?;
+            let position = Position(number(row.try_get(3)?));
             let mut deltas = vec![Delta::Sent(Message { id, channel, event })];
             let mut version = 1;
             if let Some(agent) = agent {
@@ -282,7 +283,8 @@ impl Record {
                 let nobody = || Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0 };
                 let by = taker.clone().unwrap_or_else(nobody);
                 for _ in 0..number(row.try_get(9)?) {
-                    deltas.push(Delta::Taken { agent: agent.clone(), messages: vec![id], by: by.clone() });
+                    let (messages, places) = (vec![id], vec![position]);
+                    deltas.push(Delta::Taken { agent: agent.clone(), messages, places, by: by.clone() });
                 }
                 if taker.is_none() && dead.is_none() && deltas.len() > 1 {
                     deltas.push(Delta::Released { by, at: Timestamp::default() });
@@ -295,7 +297,7 @@ impl Record {
                     deltas.push(Delta::Buried { agent, message: id, reason, at });
                 }
             }
-            Ok(Item { key: row.try_get(0)?, version, position: Position(number(row.try_get(3)?)), deltas })
+            Ok(Item { key: row.try_get(0)?, version, position, deltas })
         })
         .await
     }

@@ -25,10 +25,15 @@ const LOOK: u32 = 256;
 
 #[async_trait]
 impl ReadMail for Record {
-    async fn ready(&self, tenant: &TenantId, agent: &AgentName, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+    async fn ready(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        limit: u32,
+    ) -> Result<Vec<(Position, Delivery)>, StoreError> {
         const OP: &str = "mail.ready";
         // Of a sender whose earlier message is in somebody's hands none is handed out.
-        let sql = "select id, deliveries, event from mail as one where tenant = ?1 and agent = ?2 and taker is null \
+        let sql = "select id, deliveries, event, position from mail as one where tenant = ?1 and agent = ?2 and taker is null \
                    and dead_at is null and sender not in (select other.sender from mail as other where other.tenant = ?1 \
                    and other.taker is not null and other.agent = ?2) order by position limit ?3";
         let query = sqlx::query(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(limit));
@@ -42,7 +47,8 @@ impl ReadMail for Record {
             }
             let read = || {
                 let deliveries = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX).saturating_add(1);
-                Ok(Delivery { id: Revision(number(row.try_get(0)?)), deliveries, event: event(kept)? })
+                let delivery = Delivery { id: Revision(number(row.try_get(0)?)), deliveries, event: event(kept)? };
+                Ok((Position(number(row.try_get(3)?)), delivery))
             };
             ready.push(read().map_err(|e| store(OP, e))?);
         }

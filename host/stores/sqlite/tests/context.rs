@@ -63,8 +63,8 @@ async fn next(dice: &mut Dice, oracle: &MemoryRecord, acme: &TenantId, id: u64) 
     let dead = oracle.dead_letters(acme, Some(&of), None, 1).await.unwrap();
     match dice.roll(8) {
         0 | 1 if !waiting.is_empty() => {
-            let messages = waiting.iter().map(|delivery| delivery.id).collect();
-            Delta::Taken { agent: of, messages, by: taker(dice.roll(4)) }
+            let (places, messages) = waiting.iter().map(|(place, delivery)| (*place, delivery.id)).unzip();
+            Delta::Taken { agent: of, messages, places, by: taker(dice.roll(4)) }
         }
         2 if !taken.is_empty() => Delta::Processed { agent: of, message: taken[0].0 },
         3 if !taken.is_empty() => Delta::Buried { agent: of, message: taken[0].0, reason: "why".into(), at: at(id) },

@@ -231,9 +231,9 @@ pub async fn what_is_let_go_is_news<F: BusFixture>(fixture: &F) {
     let acme = tenant("acme");
     let (agent, by) = ("bob".parse().unwrap(), taker());
     let sent = (1..=4).map(|id| to_mailbox("bob", id, "x")).collect();
-    told.apply(&acme, sent).await;
-    let messages = (1..=3).map(Revision).collect();
-    let mut since = told.apply(&acme, vec![Delta::Taken { agent, messages, by: by.clone() }]).await;
+    let last = told.apply(&acme, sent).await;
+    let (messages, places) = (1..=3).map(|id| (Revision(id), Position(last.0 - 4 + id))).unzip();
+    let mut since = told.apply(&acme, vec![Delta::Taken { agent, messages, places, by: by.clone() }]).await;
     let agent = || "bob".parse().unwrap();
     for delta in [
         Delta::Processed { agent: agent(), message: Revision(1) },

@@ -64,6 +64,11 @@ impl History {
         self.rows.extend(self.context.log.last().cloned());
     }
 
+    fn take(&mut self, agent: &AgentName, messages: Vec<Revision>, by: Taker) {
+        let taken = self.context.taken(&self.tenant, agent, messages, by);
+        self.tell(taken);
+    }
+
     fn end(&self) -> Position {
         self.context.end()
     }
@@ -118,7 +123,7 @@ impl History {
         }
         let (reader, by) = (agent("reader"), taker(round));
         let first = (0..4).map(id).collect();
-        self.tell(Delta::Taken { agent: reader.clone(), messages: first, by: by.clone() });
+        self.take(&reader, first, by.clone());
         self.tell(Delta::Processed { agent: reader.clone(), message: id(0) });
         self.tell(Delta::Buried { agent: reader.clone(), message: id(1), reason: "too hard".into(), at: at(9) });
         self.tell(Delta::Buried { agent: reader.clone(), message: id(2), reason: "odd".into(), at: at(9) });
@@ -126,11 +131,12 @@ impl History {
         self.tell(Delta::Released { by: by.clone(), at: at(10) });
         // Handed out until it is enough.
         for _ in 0..4 {
-            self.tell(Delta::Taken { agent: reader.clone(), messages: vec![id(3)], by: by.clone() });
+            self.take(&reader, vec![id(3)], by.clone());
             self.tell(Delta::Released { by: by.clone(), at: at(11) });
         }
         let other = Taker { attempt: 2, ..by };
-        self.tell(Delta::Taken { agent: reader, messages: vec![id(4), id(5)], by: other });
+        self.take(&reader, vec![id(4), id(5)], other.clone());
+        self.take(&agent("reader-2"), vec![id(7)], other);
         self.tell(Delta::Processed { agent: agent("reader-2"), message: id(7) });
     }
 
@@ -262,7 +268,8 @@ fn mail_items(context: &Context, tenant: &TenantId) -> Vec<Item> {
         let mut version = 1;
         if let Some(by) = &kept.taken {
             version = 2;
-            deltas.push(Delta::Taken { agent: agent.clone(), messages: vec![id], by: by.clone() });
+            let (messages, places) = (vec![id], vec![*position]);
+            deltas.push(Delta::Taken { agent: agent.clone(), messages, places, by: by.clone() });
         } else if let Some((reason, at)) = &kept.dead {
             version = 3;
             deltas.push(Delta::Buried { agent: agent.clone(), message: id, reason: reason.clone(), at: *at });
@@ -454,7 +461,7 @@ pub async fn what_was_put_is_as_if_it_had_been_told<F: ProjectionFixture>(fixtur
     history.tell(Delta::Processed { agent: reader.clone(), message: id(4) });
     history.tell(Delta::Released { by: Taker { attempt: 2, ..taker(1) }, at: at(20) });
     history.tell(Delta::Revived { agent: reader.clone(), message: id(1) });
-    history.tell(Delta::Taken { agent: reader, messages: vec![id(1), id(6)], by: taker(9) });
+    history.take(&reader, vec![id(1), id(6)], taker(9));
     history.tell(ended(&fact(1_202, "a", "b2")));
     history.tell(run(10, 8, State::Failed, &[("0/1", 2, State::Failed), ("0", 1, State::Failed)]));
     history.round(2);

@@ -1,7 +1,10 @@
 -- Applies rows of the log. ARGV: up to where the caller believes this tenant is told, or nothing; up to where it is told by
--- this; then row by row its place, what it is, how many arguments follow, and these.
+-- this; the first row's place; then row by row its place, what it is, how many arguments follow, and these. Rows that send to
+-- a channel are told as one, at the place of the last.
 
 local MOST_DELIVERIES = 5
+-- There are thousands of them, and a global costs a look-up each time.
+local ARGV, tonumber = ARGV, tonumber
 
 local applied = call('GET', KEYS[1])
 if not applied and ARGV[3] ~= '1' then
@@ -15,26 +18,6 @@ end
 local counts = {}
 local function count(what)
   counts[what] = (counts[what] or 0) + 1
-end
-
--- What many rows write under one key is written at once: before it is read, or at the end.
-local waiting = {}
-
-local function later(verb, key, one, other)
-  local words = waiting[key]
-  if not words then
-    words = { verb, key }
-    waiting[key] = words
-  end
-  words[#words + 1] = one
-  words[#words + 1] = other
-end
-
-local function settle()
-  for key, words in pairs(waiting) do
-    call(unpack(words))
-    waiting[key] = nil
-  end
 end
 
 local rows = {}
@@ -54,40 +37,34 @@ function rows.memory(position, a)
   count('memory-changes')
 end
 
--- Most rows send something: the names of what they write are made once. What waits goes into one command.
-local channels = { mail = {}, topic = {} }
-
-local function channel(kind, name)
-  local found = channels[kind][name]
-  if not found then
-    if kind == 'mail' then
-      found = { stream = mailbox(name), bell = 'mailbox:' .. name, index = base .. 'places:' .. name }
-    else
-      found = { stream = open_topic(name), bell = 'topic:' .. name, index = base .. 'ids:topic:' .. name }
+-- agent, then message by message its place, id and event
+function rows.mail(_, a, n)
+  local agent = ARGV[a]
+  local stream, last = mailbox(agent), nil
+  for i = a + 1, a + n - 1, 3 do
+    local position, id = ARGV[i], ARGV[i + 1]
+    if tonumber(position) > applied then
+      append(stream, entry_of(position, id), 'event', ARGV[i + 2])
+      last = position
+      count('messages-sent')
     end
-    channels[kind][name] = found
   end
-  return found
+  ring('mailbox:' .. agent, last)
 end
 
--- agent, id, event
-function rows.mail(position, a)
-  local to, id = channel('mail', ARGV[a]), ARGV[a + 1]
-  if append(to.stream, position .. '-0', 'id', id, 'event', ARGV[a + 2]) then
-    later('HSET', to.index, id, position .. ' 0 1')
+-- topic, then event by event its place and the event
+function rows.topic(_, a, n)
+  local topic = ARGV[a]
+  local stream, last = open_topic(topic), nil
+  for i = a + 1, a + n - 1, 2 do
+    local position = ARGV[i]
+    if tonumber(position) > applied then
+      append(stream, position .. '-0', 'event', ARGV[i + 1])
+      last = position
+      count('events-published')
+    end
   end
-  rung[to.bell] = position
-  count('messages-sent')
-end
-
--- topic, id of 20 digits, event
-function rows.topic(position, a)
-  local to, id = channel('topic', ARGV[a]), ARGV[a + 1]
-  if append(to.stream, position .. '-0', 'id', id, 'event', ARGV[a + 2]) then
-    later('ZADD', to.index, '0', id .. ' ' .. position)
-  end
-  rung[to.bell] = position
-  count('events-published')
+  ring('topic:' .. topic, last)
 end
 
 -- Whether a row is older than the place where its message stands: a build had seen what came after it.
@@ -96,20 +73,22 @@ local function is_stale(agent, id, position)
   return stands and tonumber(stands) > tonumber(position)
 end
 
--- agent, taker, how many, ids
-function rows.taken(position_of_row, a)
-  settle()
+-- agent, taker, then message by message its id and the place where it stood
+function rows.taken(position_of_row, a, n)
   local agent, taker = ARGV[a], ARGV[a + 1]
-  for i = a + 3, a + 2 + tonumber(ARGV[a + 2]) do
+  for i = a + 2, a + n - 1, 2 do
     local id = ARGV[i]
     local position, deliveries, state = place(agent, id)
-    if position and state ~= '3' and tonumber(position) < tonumber(position_of_row) then
-      local entry = position .. '-0'
+    if not position then
+      position, deliveries, state = ARGV[i + 1], 0, '1'
+    end
+    if state ~= '3' and tonumber(position) < tonumber(position_of_row) then
+      local entry = entry_of(position, id)
       local pending = state == '2' and call('XPENDING', mailbox(agent), 'agents', entry, entry, 1)[1]
       -- In these hands already: a row that a rebuild had seen.
       if not (pending and pending[2] == taker) then
         if pending then
-          let_go(agent, position)
+          let_go(agent, entry)
         end
         hand_out(agent, id, position, deliveries + 1, taker)
       end
@@ -120,7 +99,6 @@ end
 
 -- agent, id
 function rows.processed(position, a)
-  settle()
   remove(ARGV[a], ARGV[a + 1])
   ring('mailbox:' .. ARGV[a], position)
   count('messages-processed')
@@ -128,7 +106,6 @@ end
 
 -- agent, id, reason, at
 function rows.buried(position, a)
-  settle()
   if not is_stale(ARGV[a], ARGV[a + 1], position) then
     bury(ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
   end
@@ -138,14 +115,13 @@ end
 
 -- agent, id
 function rows.revived(position, a)
-  settle()
   local agent, id = ARGV[a], ARGV[a + 1]
   local before, _, state = place(agent, id)
   if before and tonumber(before) < tonumber(position) then
     local event = event_of(agent, id, before, state)
     remove(agent, id)
     if event then
-      append(mailbox(agent), position .. '-0', 'id', id, 'event', event)
+      append(mailbox(agent), entry_of(position, id), 'event', event)
       set_place(agent, id, position, 0, '1')
     end
   end
@@ -155,21 +131,19 @@ end
 
 -- taker, at
 function rows.released(position, a)
-  settle()
   local taker, at = ARGV[a], ARGV[a + 1]
   local hands = base .. 'hands:' .. taker
   for _, agent in ipairs(call('SMEMBERS', hands)) do
     local key = mailbox(agent)
     for _, pending in ipairs(call('XPENDING', key, 'agents', '-', '+', 1000000, taker)) do
-      local entry = call('XRANGE', key, pending[1], pending[1])[1]
-      local id = entry and entry[2][2]
-      if not id then
+      local position, id = string.match(pending[1], '^(%d+)%-(%d+)$')
+      if not place(agent, id) then
         call('XACK', key, 'agents', pending[1])
       elseif pending[4] >= MOST_DELIVERIES then
         bury(agent, id, string.format('handed out %d times and never processed', pending[4]), at)
         count('messages-buried')
       else
-        set_place(agent, id, string.match(pending[1], '^%d+'), pending[4], '1')
+        set_place(agent, id, position, pending[4], '1')
       end
     end
     call('XGROUP', 'DELCONSUMER', key, 'agents', taker)
@@ -202,7 +176,7 @@ function rows.run(_, a, n)
   end
 end
 
-local at = 3
+local at = 4
 while ARGV[at] do
   local position, n = ARGV[at], tonumber(ARGV[at + 2])
   if tonumber(position) > applied then
@@ -211,7 +185,6 @@ while ARGV[at] do
   at = at + 3 + n
 end
 
-settle()
 ring_out()
 for what, n in pairs(counts) do
   call('HINCRBY', base .. 'metrics', what, n)

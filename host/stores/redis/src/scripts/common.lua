@@ -37,8 +37,8 @@ local function ring_out()
   end
 end
 
--- Mailboxes: `places:AGENT` has of each message its place in the stream, how often it was handed out, and its state:
--- 1 waiting, 2 taken, 3 dead.
+-- Mailboxes: a message's entry is `PLACE-ID`. Of messages that somebody has had, `places:AGENT` has the place, how often they
+-- were handed out, and their state: 1 waiting, 2 taken, 3 dead.
 local known = {}
 
 local function mailbox(agent)
@@ -62,6 +62,10 @@ local function place(agent, id)
   return position, tonumber(deliveries), state
 end
 
+local function entry_of(position, id)
+  return position .. '-' .. id
+end
+
 local function set_place(agent, id, position, deliveries, state)
   call('HSET', base .. 'places:' .. agent, id, string.format('%s %d %s', position, deliveries, state))
 end
@@ -71,8 +75,8 @@ local function letter(agent, id)
 end
 
 -- Takes an entry out of its taker's hands.
-local function let_go(agent, position)
-  local key, entry = mailbox(agent), position .. '-0'
+local function let_go(agent, entry)
+  local key = mailbox(agent)
   local pending = call('XPENDING', key, 'agents', entry, entry, 1)[1]
   if not pending then
     return
@@ -85,25 +89,29 @@ local function let_go(agent, position)
   end
 end
 
+-- Puts a message into its taker's hands, if it is there.
 local function hand_out(agent, id, position, deliveries, taker)
-  call('XCLAIM', mailbox(agent), 'agents', taker, 0, position .. '-0', 'RETRYCOUNT', deliveries, 'FORCE', 'JUSTID')
+  local claimed = call('XCLAIM', mailbox(agent), 'agents', taker, 0, entry_of(position, id), 'RETRYCOUNT', deliveries, 'FORCE', 'JUSTID')
+  if #claimed == 0 then
+    return
+  end
   call('SADD', base .. 'hands:' .. taker, agent)
   set_place(agent, id, position, deliveries, '2')
 end
 
--- Removes a message, wherever it stands.
+-- Removes a message that somebody has had, wherever it stands.
 local function remove(agent, id)
   local position, _, state = place(agent, id)
   if not position then
     return
   end
   if state == '2' then
-    let_go(agent, position)
+    let_go(agent, entry_of(position, id))
   end
   if state == '3' then
     call('DEL', letter(agent, id))
   else
-    call('XDEL', mailbox(agent), position .. '-0')
+    call('XDEL', mailbox(agent), entry_of(position, id))
   end
   call('HDEL', base .. 'places:' .. agent, id)
 end
@@ -117,8 +125,8 @@ local function event_of(agent, id, position, state)
   if state == '3' then
     return call('HGET', letter(agent, id), 'event')
   end
-  local entry = call('XRANGE', mailbox(agent), position .. '-0', position .. '-0')[1]
-  return entry and entry[2][4]
+  local entry = call('XRANGE', mailbox(agent), entry_of(position, id), entry_of(position, id))[1]
+  return entry and entry[2][2]
 end
 
 -- Makes a dead letter of a message.
@@ -134,7 +142,7 @@ local function bury(agent, id, reason, at)
   end
 end
 
--- Topics: `ids:topic:TOPIC` has `ID PLACE` of each event, in the order of ids.
+-- Topics: an event's entry is `PLACE-0`.
 local function open_topic(topic)
   local key = base .. 'topic:' .. topic
   if not known[key] then
@@ -144,18 +152,8 @@ local function open_topic(topic)
   return key
 end
 
-local function published(topic, id)
-  local ids = base .. 'ids:topic:' .. topic
-  local found = call('ZRANGEBYLEX', ids, '[' .. id .. ' ', '(' .. id .. '!', 'LIMIT', 0, 1)[1]
-  return found and string.match(found, ' (%d+)$'), found, ids
-end
-
-local function withdraw(topic, id)
-  local position, member, ids = published(topic, id)
-  if position then
-    call('XDEL', base .. 'topic:' .. topic, position .. '-0')
-    call('ZREM', ids, member)
-  end
+local function withdraw(topic, position)
+  call('XDEL', base .. 'topic:' .. topic, position .. '-0')
 end
 
 -- Session data.

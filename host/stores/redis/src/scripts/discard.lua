@@ -5,7 +5,25 @@ if refused then
   return refused
 end
 
-local items = { mail = remove, topic = withdraw, session = forget, run = end_run }
+-- What nobody has had is looked for from the beginning: there is little to discard.
+local function discard(agent, id)
+  if place(agent, id) then
+    return remove(agent, id)
+  end
+  local key, from = mailbox(agent), '-'
+  repeat
+    local page = call('XRANGE', key, from, '+', 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      if string.match(entry[1], '%d+$') == id then
+        call('XDEL', key, entry[1])
+        return
+      end
+      from = '(' .. entry[1]
+    end
+  until #page == 0
+end
+
+local items = { mail = discard, topic = withdraw, session = forget, run = end_run }
 for at = 2, #ARGV, 3 do
   items[ARGV[at]](ARGV[at + 1], ARGV[at + 2])
 end

@@ -8,12 +8,12 @@ local from = '(' .. ARGV[1] .. '-0'
 while #found / 2 < most do
   local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', math.min(16, most - #found / 2))
   for _, entry in ipairs(page) do
-    bytes = bytes + #entry[2][4]
+    bytes = bytes + #entry[2][2]
     if #found > 0 and bytes > bound then
       return found
     end
     table.insert(found, string.match(entry[1], '^%d+'))
-    table.insert(found, entry[2][4])
+    table.insert(found, entry[2][2])
     from = '(' .. entry[1]
   end
   if #page == 0 then

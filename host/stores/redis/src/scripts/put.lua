@@ -11,8 +11,9 @@ local missing = {}
 -- Which messages are in somebody's hands, once they are there.
 local claims = {}
 
-local function is_there(key, position)
-  return call('XRANGE', key, position .. '-0', position .. '-0')[1]
+-- The entry at a place, whatever message's it is.
+local function stands_at(key, position)
+  return call('XRANGE', key, position, position)[1]
 end
 
 local function add(key, grouped, position, id, event)
@@ -26,7 +27,7 @@ local function fill(key, entries)
     return tonumber(a.position) < tonumber(b.position)
   end)
   local function write(to, entry)
-    call('XADD', to, entry.position .. '-0', 'id', entry.id, 'event', entry.event)
+    call('XADD', to, entry_of(entry.position, entry.id), 'event', entry.event)
   end
   local last = 0
   if call('EXISTS', key) == 1 then
@@ -79,28 +80,29 @@ function items.mail(a, n)
   local agent, id, position, event, deliveries, taker, reason, at = unpack(ARGV, a, a + n - 1)
   local key = mailbox(agent)
   local before, _, state = place(agent, id)
-  local stands = is_there(key, position)
+  local stands = stands_at(key, position)
   -- Somebody else's place, or another content.
-  if stands and stands[2][2] ~= id then
-    if place(agent, stands[2][2]) == position then
-      remove(agent, stands[2][2])
+  local other = stands and string.match(stands[1], '%d+$')
+  if other and other ~= id then
+    if place(agent, other) == position then
+      remove(agent, other)
     else
-      call('XDEL', key, position .. '-0')
+      call('XDEL', key, stands[1])
     end
     stands = nil
-  elseif stands and stands[2][4] ~= event then
-    call('XDEL', key, position .. '-0')
+  elseif stands and stands[2][2] ~= event then
+    call('XDEL', key, stands[1])
     stands = nil
   end
   if before and (before ~= position or state == '3' or reason) then
     remove(agent, id)
-    stands = is_there(key, position)
+    stands = stands_at(key, position)
   elseif state == '2' then
-    let_go(agent, position)
+    let_go(agent, entry_of(position, id))
   end
   if reason then
     if stands then
-      call('XDEL', key, position .. '-0')
+      call('XDEL', key, stands[1])
     end
     write_letter(agent, id, position, deliveries, event, reason, at)
     return
@@ -108,31 +110,29 @@ function items.mail(a, n)
   if not stands then
     add(key, true, position, id, event)
   end
-  set_place(agent, id, position, deliveries, '1')
+  if taker ~= '' or deliveries ~= '0' then
+    set_place(agent, id, position, deliveries, '1')
+  elseif before then
+    call('HDEL', base .. 'places:' .. agent, id)
+  end
   if taker ~= '' then
     table.insert(claims, { agent, id, position, deliveries, taker })
   end
   ring('mailbox:' .. agent, position)
 end
 
--- topic, id of 20 digits, place, event
+-- topic, place, event
 function items.topic(a)
-  local topic, id, position, event = unpack(ARGV, a, a + 3)
+  local topic, position, event = unpack(ARGV, a, a + 2)
   local key = open_topic(topic)
-  local before = published(topic, id)
-  local stands = is_there(key, position)
-  if before and before ~= position then
-    withdraw(topic, id)
-  end
-  if stands and (stands[2][2] ~= id or stands[2][4] ~= event) then
-    withdraw(topic, stands[2][2])
-    call('XDEL', key, position .. '-0')
+  local stands = stands_at(key, position)
+  if stands and stands[2][2] ~= event then
+    withdraw(topic, position)
     stands = nil
   end
   if not stands then
-    add(key, false, position, id, event)
+    add(key, false, position, '0', event)
   end
-  call('ZADD', base .. 'ids:topic:' .. topic, 0, id .. ' ' .. position)
   ring('topic:' .. topic, position)
 end
 

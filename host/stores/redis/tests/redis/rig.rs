@@ -105,7 +105,8 @@ impl Record {
                     self.context.mail.iter().filter(|((t, _, _), _)| t == of).map(|((_, agent, position), kept)| {
                         let (id, agent) = (kept.message.id, agent.clone());
                         let by = kept.taken.clone().unwrap_or_else(|| taker(0));
-                        let taken = Delta::Taken { agent: agent.clone(), messages: vec![id], by: by.clone() };
+                        let (messages, places) = (vec![id], vec![*position]);
+                        let taken = Delta::Taken { agent: agent.clone(), messages, places, by: by.clone() };
                         let mut deltas = vec![Delta::Sent(kept.message.clone())];
                         deltas.extend((0..kept.deliveries).map(|_| taken.clone()));
                         let version = match (&kept.taken, &kept.dead) {
@@ -129,7 +130,7 @@ impl Record {
                 let events = self.context.log.iter().filter(|logged| logged.tenant == *of).filter_map(|logged| {
                     let Delta::Sent(message) = &logged.delta else { return None };
                     let Channel::Topic(topic) = &message.channel else { return None };
-                    let key = format!("topic/{topic}/{:020}", message.id.0);
+                    let key = format!("topic/{topic}/{:020}", logged.position.0);
                     Some(Item { key, version: 1, position: logged.position, deltas: vec![logged.delta.clone()] })
                 });
                 mail.chain(events).collect()
@@ -191,13 +192,13 @@ impl Record {
                     return self.anything(of);
                 }
                 self.attempts += 1;
-                Delta::Taken { agent: to(), messages: ready, by: taker(self.attempts) }
+                self.context.taken(&tenant(of), &to(), ready, taker(self.attempts))
             }
             6 => match pick(self, &|(_, taken, ..)| *taken) {
                 Some((id, ..)) => Delta::Processed { agent: to(), message: id },
                 None => return self.anything(of),
             },
-            7 => match pick(self, &|(_, _, dead, _)| !dead) {
+            7 => match pick(self, &|(_, taken, ..)| *taken) {
                 Some((id, ..)) => Delta::Buried { agent: to(), message: id, reason: "it is \"odd\"".into(), at: at(1) },
                 None => return self.anything(of),
             },
@@ -317,17 +318,15 @@ pub(crate) async fn assert_mail(server: &Server, record: &Record, of: &str) {
             assert!(!mine.iter().any(|((_, a, _), _)| a.as_str() == agent));
             continue;
         }
-        type Entry = (String, (String, u64, String, Vec<u8>));
+        type Entry = (String, (String, Vec<u8>));
         let entries: Vec<Entry> =
             redis::cmd("XRANGE").arg(&key).arg("-").arg("+").query_async(&mut connection).await.unwrap();
-        let found: Vec<(String, u64, Event)> = entries
-            .into_iter()
-            .map(|(place, (_, id, _, event))| (place, id, rmp_serde::from_slice(&event).unwrap()))
-            .collect();
+        let found: Vec<(String, Event)> =
+            entries.into_iter().map(|(place, (_, event))| (place, rmp_serde::from_slice(&event).unwrap())).collect();
         let of_agent: Vec<_> = mine.iter().filter(|((_, a, _), _)| a.as_str() == agent).collect();
         let alive = of_agent.iter().filter(|(_, kept)| kept.dead.is_none());
-        let wanted: Vec<(String, u64, Event)> =
-            alive.map(|((_, _, p), k)| (format!("{p}-0"), k.message.id.0, k.message.event.clone())).collect();
+        let wanted: Vec<(String, Event)> =
+            alive.map(|((_, _, p), k)| (format!("{p}-{}", k.message.id), k.message.event.clone())).collect();
         assert_eq!(found, wanted, "{of} {agent}");
 
         let pending: Vec<(String, String, u64, u32)> = redis::cmd("XPENDING")
@@ -337,9 +336,11 @@ pub(crate) async fn assert_mail(server: &Server, record: &Record, of: &str) {
             .await
             .unwrap();
         let pending: Vec<_> = pending.into_iter().map(|(place, by, _, deliveries)| (place, by, deliveries)).collect();
-        let taken = of_agent.iter().filter_map(|((_, _, p), k)| k.taken.as_ref().map(|by| (p, by, k.deliveries)));
+        let taken = of_agent.iter().filter_map(|((_, _, p), k)| {
+            k.taken.as_ref().map(|by| (format!("{p}-{}", k.message.id), by, k.deliveries))
+        });
         let name = |by: &Taker| format!("{}/{}/{}", by.run, by.step, by.attempt);
-        let wanted: Vec<_> = taken.map(|(p, by, deliveries)| (format!("{p}-0"), name(by), deliveries)).collect();
+        let wanted: Vec<_> = taken.map(|(entry, by, deliveries)| (entry, name(by), deliveries)).collect();
         assert_eq!(pending, wanted, "{of} {agent}");
 
         let consumers: Vec<BTreeMap<String, redis::Value>> =
