@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ltmc_test_servers::{Databases, Redis};
+use ltmc_test_servers::{Databases, Neo4j, Redis};
 use ltmc_tests::Host;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -197,18 +197,44 @@ async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following
     )?;
     let address = format!("redis://127.0.0.1:{}", redis.port());
     let host = Host::start_with(&format!("[redis]\nurl = \"{address}\"\npassword = \"minnow\"\n")).await?;
-    let mut problem = String::new();
-    for _ in 0..50 {
-        let found = host.databases().await?;
-        problem =
-            found.iter().find(|one| one["name"] == "redis").map(|one| one["problem"].to_string()).unwrap_or_default();
-        if problem.len() > 4 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let problem = problem_of(&host, "redis").await?;
     ensure!(problem.to_lowercase().contains("password"), "{problem}");
     ensure!(!problem.contains("minnow") && !host.whole_log().contains("minnow"), "{problem}");
     host.get("/readyz").await?.expect(200);
     Ok(())
+}
+
+/// A Neo4j that speaks TLS is used where its authority is trusted, and named where it is not.
+#[tokio::test]
+async fn neo4j_over_tls_is_trusted_by_its_authority() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let at = dir.path().to_owned();
+    let server = tokio::task::spawn_blocking(move || Neo4j::start_with_tls(&at)).await??;
+    let config = format!("[graph]\nurl = \"{}\"\npassword = \"{}\"\n", server.url(), server.password());
+    let host = Host::start_trusting(&server.ca(), &config).await?;
+    let fact = json!({"subject": "a", "relation": "depends-on", "object": "b"});
+    host.post_json("/v1/graph/facts", &fact).await?.expect(200);
+    let found = host.get("/v1/graph/path?from=a&to=b").await?.expect(200);
+    ensure!(found.headers.get("ltmc-degraded").is_none(), "{}", found.text());
+    ensure!(found.json()["facts"].as_array().is_some_and(|facts| facts.len() == 1), "{}", found.text());
+    host.settled(PATIENCE).await?;
+
+    let host = Host::start_with(&config).await?;
+    let problem = problem_of(&host, "neo4j").await?;
+    ensure!(problem.contains("certificate"), "{problem}");
+    ensure!(!problem.contains(server.password()), "{problem}");
+    Ok(())
+}
+
+/// What is wrong with a database, once that is known.
+async fn problem_of(host: &Host, name: &str) -> Result<String> {
+    for _ in 0..100 {
+        let found = host.databases().await?;
+        let problem = found.iter().find(|one| one["name"] == name).and_then(|one| one["problem"].as_str());
+        if let Some(problem) = problem {
+            return Ok(problem.to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("nothing is wrong with {name}")
 }

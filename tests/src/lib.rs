@@ -89,6 +89,21 @@ impl Host {
         Ok(host)
     }
 
+    /// The same, trusting this authority's certificate rather than the system's.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub async fn start_trusting(ca: &Path, config: &str) -> Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        let dir = temporary.path().to_owned();
+        std::fs::write(dir.join("ltmc.toml"), config)?;
+        let mut command = Command::new(binary()?);
+        command.env("SSL_CERT_FILE", ca);
+        let mut host = Self::launch(&dir, command, false).await?;
+        host._temporary = Some(temporary);
+        Ok(host)
+    }
+
     /// Starts a host on what stands in `dir` (`ltmc.toml`, `data/`).
     ///
     /// # Errors

@@ -19,10 +19,15 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Rows applied at once.
+/// Rows applied at once, at most.
 const BATCH: u32 = 1_000;
+/// While calls come a batch is so small that it takes about so long, though of so many rows.
+const SHORT: Duration = Duration::from_millis(200);
+const SMALL_BATCH: u32 = 100;
 /// Items compared at once.
 const PAGE: u32 = 500;
+/// Keys that a difference names; the rest is counted.
+const NAMED: usize = 20;
 /// The first wait after a failure, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a read waits for what its asker wrote.
@@ -77,20 +82,28 @@ struct State {
 /// Where a database differed from the record.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Difference {
-    /// Items compared.
+    /// Items of the record that were looked at.
     pub compared: u64,
-    /// Keys that are missing there.
-    pub missing: Vec<String>,
-    /// Keys of another version than in the record.
-    pub different: Vec<String>,
-    /// Keys that the record does not have.
-    pub extra: Vec<String>,
+    /// How many are missing there.
+    pub missing: u64,
+    /// How many are of another version than in the record.
+    pub different: u64,
+    /// How many the record does not have.
+    pub extra: u64,
+    /// The first of their keys.
+    pub some: Vec<String>,
 }
 
 impl Difference {
-    /// Whether there is none.
-    pub fn is_none(&self) -> bool {
-        self.missing.is_empty() && self.different.is_empty() && self.extra.is_empty()
+    /// How many items it is.
+    pub fn count(&self) -> u64 {
+        self.missing + self.different + self.extra
+    }
+
+    fn name(&mut self, key: &str) {
+        if self.some.len() < NAMED {
+            self.some.push(key.to_owned());
+        }
     }
 }
 
@@ -155,6 +168,7 @@ impl Follower {
             }
             (state.up, state.problem, state.building) = (true, None, None);
         }
+        let (mut calls_come, mut small) = (false, SMALL_BATCH);
         loop {
             let durable = ends.borrow_and_update().durable;
             due = due.max(self.log.newest(self.database.topics()));
@@ -163,7 +177,8 @@ impl Follower {
                     at = durable;
                     break;
                 }
-                let rows = self.log.log(None, self.database.topics(), at, durable, BATCH).await?;
+                let most = if calls_come { small } else { BATCH };
+                let rows = self.log.log(None, self.database.topics(), at, durable, most).await?;
                 let Some(last) = rows.last().map(|row| row.position) else {
                     at = durable;
                     break;
@@ -184,7 +199,10 @@ impl Follower {
                 metrics::counter!("ltmc_projection_rows_total", "database" => self.name()).increment(count);
                 at = last;
                 self.told.send_replace(at);
-                self.give_way(begun.elapsed(), ends.clone(), at).await;
+                if calls_come {
+                    small = smaller_or_larger(small, begun.elapsed());
+                }
+                calls_come = self.give_way(begun.elapsed(), ends.clone(), at).await;
             }
             self.told.send_replace(at);
             self.state().behind_since = None;
@@ -192,18 +210,25 @@ impl Follower {
                 return Ok(());
             }
             self.state().behind_since.get_or_insert_with(Instant::now);
-            self.pause(GATHER).await;
+            calls_come = self.pause(GATHER).await && ends.has_changed().unwrap_or(false);
         }
     }
 
-    /// Leaves the processors to those who write, for as long as somebody does: see [`GIVE_WAY`].
-    async fn give_way(&self, took: Duration, mut ends: watch::Receiver<Ends>, at: Position) {
+    /// Leaves the processors to those who write, for as long as somebody does: see [`GIVE_WAY`]. Whether somebody still does.
+    async fn give_way(&self, took: Duration, mut ends: watch::Receiver<Ends>, at: Position) -> bool {
         let until = Instant::now() + (took * GIVE_WAY.0).min(GIVE_WAY.1);
         while ends.has_changed().unwrap_or(false)
             && ends.borrow_and_update().durable.0.saturating_sub(at.0) <= FAR_BEHIND
-            && Instant::now() < until
-            && self.pause(GATHER).await
-        {}
+        {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            if !self.pause(GATHER.min(left)).await {
+                break;
+            }
+        }
+        false
     }
 
     /// Waits so long; false: somebody waits for what it wrote.
@@ -280,7 +305,8 @@ impl Follower {
                 match (ours.waiting.front(), theirs.waiting.front()) {
                     (Some(item), Some((key, version))) if item.key == *key => {
                         if item.version != *version {
-                            difference.different.push(key.clone());
+                            difference.different += 1;
+                            difference.name(key);
                             put.extend(ours.waiting.pop_front());
                         } else {
                             ours.waiting.pop_front();
@@ -289,13 +315,15 @@ impl Follower {
                         difference.compared += 1;
                     }
                     (Some(item), other) if other.is_none_or(|(key, _)| item.key < *key) => {
-                        difference.missing.push(item.key.clone());
+                        difference.missing += 1;
+                        difference.name(&item.key);
                         put.extend(ours.waiting.pop_front());
                         difference.compared += 1;
                     }
                     (_, Some(_)) => {
                         let extra = theirs.waiting.pop_front().map(|(key, _)| key).unwrap_or_default();
-                        difference.extra.push(extra.clone());
+                        difference.extra += 1;
+                        difference.name(&extra);
                         discard.push(extra);
                     }
                     (_, None) => break,
@@ -421,6 +449,17 @@ impl<T> Pages<T> {
             None => self.ended = true,
         }
         self.waiting.extend(page);
+    }
+}
+
+/// How large the next batch is to be while calls come, where one of so many rows took so long.
+fn smaller_or_larger(rows: u32, took: Duration) -> u32 {
+    if took > SHORT {
+        (rows / 2).max(SMALL_BATCH)
+    } else if took < SHORT / 4 {
+        (rows * 2).min(BATCH)
+    } else {
+        rows
     }
 }
 

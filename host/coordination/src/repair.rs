@@ -11,9 +11,6 @@ use serde::Serialize;
 use crate::following::{Difference, Status};
 use crate::{Authority, Error, Follower};
 
-/// Keys that a report names; the rest is counted.
-const NAMED: usize = 20;
-
 /// The use case.
 #[derive(Debug)]
 pub struct Repairs {
@@ -30,16 +27,9 @@ pub struct Report {
     pub tenant: TenantId,
     /// What was compared.
     pub topic: Topic,
-    /// Items of the record that were looked at.
-    pub compared: u64,
-    /// How many were missing in the database.
-    pub missing: usize,
-    /// How many were of another version.
-    pub different: usize,
-    /// How many the record does not have.
-    pub extra: usize,
-    /// Some of their keys.
-    pub some: Vec<String>,
+    /// What differed.
+    #[serde(flatten)]
+    pub found: Difference,
 }
 
 /// What became of a repair.
@@ -54,24 +44,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether every database answered and held what the record holds.
     pub fn is_equal(&self) -> bool {
-        self.failed.is_empty()
-            && self.reports.iter().all(|report| report.missing + report.different + report.extra == 0)
-    }
-}
-
-impl Report {
-    fn of(database: &str, tenant: &TenantId, topic: Topic, found: &Difference) -> Self {
-        let keys = found.missing.iter().chain(&found.different).chain(&found.extra);
-        Self {
-            database: database.to_owned(),
-            tenant: tenant.clone(),
-            topic,
-            compared: found.compared,
-            missing: found.missing.len(),
-            different: found.different.len(),
-            extra: found.extra.len(),
-            some: keys.take(NAMED).cloned().collect(),
-        }
+        self.failed.is_empty() && self.reports.iter().all(|report| report.found.count() == 0)
     }
 }
 
@@ -81,7 +54,8 @@ pub async fn repair(followers: &[Arc<Follower>], mend: bool, progress: &mut (dyn
     for follower in followers {
         let mut reports = Vec::new();
         let mut note = |tenant: &TenantId, topic: Topic, found: &Difference| {
-            let report = Report::of(follower.name(), tenant, topic, found);
+            let (database, tenant, found) = (follower.name().to_owned(), tenant.clone(), found.clone());
+            let report = Report { database, tenant, topic, found };
             progress(&report);
             reports.push(report);
         };

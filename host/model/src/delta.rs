@@ -43,6 +43,7 @@ pub enum Delta {
         /// Which messages.
         messages: Vec<Revision>,
         /// Where in the log each of them stood: where it was sent, or sent again.
+        #[serde(default)]
         places: Vec<Position>,
         /// To whom.
         by: Taker,

@@ -128,17 +128,17 @@ async fn memory(plan: &Plan, host: &Host) -> Result<Line> {
         client??;
     }
     host.settled(PATIENCE).await?;
-    // The graph is built in the background, on one thread: it is there when the processor is left alone.
+    // The graph is built in the background, on one thread: it is there when the processor is left alone. What is freed then
+    // is given back within 10 s.
     let quiet = async {
-        let mut before = processor(host)?;
-        loop {
+        let (mut before, mut quiet) = (processor(host)?, 0);
+        while quiet < 5 {
             tokio::time::sleep(Duration::from_secs(3)).await;
             let now = processor(host)?;
-            if now - before < 0.1 {
-                return anyhow::Ok(());
-            }
+            quiet = if now - before < 0.1 { quiet + 1 } else { 0 };
             before = now;
         }
+        anyhow::Ok(())
     };
     tokio::time::timeout(PATIENCE, quiet).await.context("the host does not come to rest")??;
     let answer = host.post_json("/v1/recall/search", &json!({"query": vocabulary[0], "limit": 5})).await?;

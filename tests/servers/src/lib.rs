@@ -7,6 +7,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
+mod certificate;
 pub mod databases;
 pub mod minilm;
 pub mod neo4j;

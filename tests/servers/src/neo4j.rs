@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::certificate;
 use crate::process::{Guard, command};
 
 /// Which Neo4j: the version that stands in the `pom.xml` too.
@@ -30,6 +31,7 @@ pub struct Neo4j {
     home: PathBuf,
     lib: PathBuf,
     port: u16,
+    tls: bool,
     guard: Option<Guard>,
 }
 
@@ -47,9 +49,24 @@ impl Neo4j {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_on(home: &Path, port: u16) -> anyhow::Result<Self> {
+        Self::begin(home, port, false)
+    }
+
+    /// The same, speaking TLS alone, with a certificate made for this server.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and where `openssl` is missing.
+    pub fn start_with_tls(home: &Path) -> anyhow::Result<Self> {
+        Self::begin(home, crate::free_port()?, true)
+    }
+
+    fn begin(home: &Path, port: u16, tls: bool) -> anyhow::Result<Self> {
         let lib = install()?;
         fs::create_dir_all(home)?;
-        let mut server = Self { home: fs::canonicalize(home)?, lib, port, guard: None };
+        let mut server = Self { home: fs::canonicalize(home)?, lib, port, tls, guard: None };
+        if tls {
+            certificate::make(&server.home)?;
+        }
         server.launch()?;
         server.wait()?;
         Ok(server)
@@ -57,7 +74,12 @@ impl Neo4j {
 
     /// Where it answers.
     pub fn url(&self) -> String {
-        format!("bolt://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.tls { "bolt+s" } else { "bolt" }, self.port)
+    }
+
+    /// The certificate of the authority that signed its own.
+    pub fn ca(&self) -> PathBuf {
+        self.home.join(certificate::CA)
     }
 
     /// The port of Bolt.
@@ -130,7 +152,7 @@ impl Neo4j {
     pub fn launch(&mut self) -> anyhow::Result<()> {
         self.stop_now();
         let conf = self.home.join("neo4j.conf");
-        fs::write(&conf, configuration(self.port))?;
+        fs::write(&conf, self.configuration())?;
         let log = File::create(self.log())?;
         let mut java = command("java");
         java.args(["-Xmx384m", "-XX:+UseSerialGC", "-cp"])
@@ -177,16 +199,30 @@ impl Neo4j {
     fn log(&self) -> PathBuf {
         self.home.join("server.log")
     }
-}
 
-fn configuration(port: u16) -> String {
-    format!(
-        "server.bolt.enabled=true\n\
-         server.bolt.listen_address=127.0.0.1:{port}\n\
-         dbms.security.auth_enabled=true\n\
-         server.memory.pagecache.size=64m\n\
-         dbms.usage_report.enabled=false\n"
-    )
+    fn configuration(&self) -> String {
+        let mut lines = vec![
+            "server.bolt.enabled=true".to_owned(),
+            format!("server.bolt.listen_address=127.0.0.1:{}", self.port),
+            "dbms.security.auth_enabled=true".to_owned(),
+            "server.memory.pagecache.size=64m".to_owned(),
+            "dbms.usage_report.enabled=false".to_owned(),
+        ];
+        if self.tls {
+            lines.extend([
+                "server.bolt.tls_level=REQUIRED".to_owned(),
+                "dbms.ssl.policy.bolt.enabled=true".to_owned(),
+                "dbms.ssl.policy.bolt.client_auth=NONE".to_owned(),
+                format!("dbms.ssl.policy.bolt.base_directory={}", self.home.display()),
+                format!(
+                    "dbms.ssl.policy.bolt.public_certificate={}",
+                    self.home.join(certificate::CERTIFICATE).display()
+                ),
+                format!("dbms.ssl.policy.bolt.private_key={}", self.home.join(certificate::KEY).display()),
+            ]);
+        }
+        lines.join("\n") + "\n"
+    }
 }
 
 /// Where the database's libraries are: fetched once a machine, whoever else wants them meanwhile.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::certificate;
 use crate::process::{Guard, command};
 
 /// A start takes about 0.1 s.
@@ -67,7 +68,7 @@ impl Redis {
         fs::create_dir_all(dir)?;
         let mut server = Self { dir: fs::canonicalize(dir)?, port, options, guard: None };
         if server.options.tls {
-            certify(&server.dir)?;
+            certificate::make(&server.dir)?;
         }
         server.restart()?;
         Ok(server)
@@ -85,7 +86,7 @@ impl Redis {
 
     /// The certificate of the authority that signed its own.
     pub fn ca(&self) -> PathBuf {
-        self.dir.join("ca.pem")
+        self.dir.join(certificate::CA)
     }
 
     /// Its process; none: it is stopped.
@@ -209,8 +210,8 @@ impl Redis {
             lines.extend([
                 "port 0".to_owned(),
                 format!("tls-port {}", self.port),
-                format!("tls-cert-file {}", quoted(self.dir.join("server.pem"))),
-                format!("tls-key-file {}", quoted(self.dir.join("server.key"))),
+                format!("tls-cert-file {}", quoted(self.dir.join(certificate::CERTIFICATE))),
+                format!("tls-key-file {}", quoted(self.dir.join(certificate::KEY))),
                 format!("tls-ca-cert-file {}", quoted(self.ca())),
                 "tls-auth-clients no".to_owned(),
             ]);
@@ -251,26 +252,6 @@ fn program() -> anyhow::Result<&'static str> {
         bail!("there is no `redis-server`: to start Redis, install it, version 7 or later (on Debian: redis-server)");
     }
     Ok("redis-server")
-}
-
-/// An authority, and a certificate for loopback that it signed.
-fn certify(dir: &Path) -> anyhow::Result<()> {
-    let openssl = |arguments: &[&str]| -> anyhow::Result<()> {
-        let output = Command::new("openssl").args(arguments).current_dir(dir).output();
-        let output = output.context("there is no `openssl`: to make a certificate, install it")?;
-        if !output.status.success() {
-            bail!("openssl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
-    };
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let ca = ["req", "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"];
-    openssl(&[&ca[..], &key[..]].concat())?;
-    let server = ["req", "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr"];
-    openssl(&[&server[..], &key[..]].concat())?;
-    fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")?;
-    let sign = ["x509", "-req", "-days", "2", "-in", "server.csr", "-out", "server.pem", "-extfile", "names"];
-    openssl(&[&sign[..], &["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]].concat())
 }
 
 #[cfg(test)]

@@ -57,8 +57,9 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                 .collect();
             let progress = ui::Progress::start(COMPARING);
             let mut say = |report: &repair::Report| {
-                let repair::Report { database, tenant, topic, compared, .. } = report;
-                progress.say(format!("{COMPARING}: {database}, tenant {tenant}, {}: {compared} items", topic.as_str()));
+                let repair::Report { database, tenant, topic, found } = report;
+                let (topic, compared) = (topic.as_str(), found.compared);
+                progress.say(format!("{COMPARING}: {database}, tenant {tenant}, {topic}: {compared} items"));
             };
             let outcome: Outcome = repair::repair(&followers, !args.check, &mut say).await;
             drop(progress);

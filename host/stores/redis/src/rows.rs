@@ -70,9 +70,10 @@ fn row(cmd: &mut Cmd, logged: &Logged) -> Result<(), StoreError> {
         }
         Delta::Sent(message) => sent(cmd, &message.channel, &[(logged.position, message)])?,
         Delta::Taken { agent, messages, places, by } => {
-            add("taken", 2 + 2 * messages.len());
+            let placed = messages.iter().zip(places);
+            add("taken", 2 + 2 * placed.len());
             cmd.arg(agent.as_str()).arg(taker(by));
-            for (id, place) in messages.iter().zip(places) {
+            for (id, place) in placed {
                 cmd.arg(id.0).arg(place.0);
             }
         }
