@@ -212,12 +212,12 @@ async fn neo4j_over_tls_is_trusted_by_its_authority() -> Result<()> {
     let server = tokio::task::spawn_blocking(move || Neo4j::start_with_tls(&at)).await??;
     let config = format!("[graph]\nurl = \"{}\"\npassword = \"{}\"\n", server.url(), server.password());
     let host = Host::start_trusting(&server.ca(), &config).await?;
+    host.settled(PATIENCE).await?;
     let fact = json!({"subject": "a", "relation": "depends-on", "object": "b"});
     host.post_json("/v1/graph/facts", &fact).await?.expect(200);
     let found = host.get("/v1/graph/path?from=a&to=b").await?.expect(200);
     ensure!(found.headers.get("ltmc-degraded").is_none(), "{}", found.text());
     ensure!(found.json()["facts"].as_array().is_some_and(|facts| facts.len() == 1), "{}", found.text());
-    host.settled(PATIENCE).await?;
 
     let host = Host::start_with(&config).await?;
     let problem = problem_of(&host, "neo4j").await?;
