@@ -81,12 +81,7 @@ impl Host {
     /// # Errors
     /// Where it does not become ready.
     pub async fn start_with(config: &str) -> Result<Self> {
-        let temporary = tempfile::tempdir()?;
-        let dir = temporary.path().to_owned();
-        std::fs::write(dir.join("ltmc.toml"), config)?;
-        let mut host = Self::start_in(&dir).await?;
-        host._temporary = Some(temporary);
-        Ok(host)
+        Self::start_anew(Command::new(binary()?), config).await
     }
 
     /// The same, trusting this authority's certificate rather than the system's.
@@ -94,12 +89,15 @@ impl Host {
     /// # Errors
     /// Where it does not become ready.
     pub async fn start_trusting(ca: &Path, config: &str) -> Result<Self> {
-        let temporary = tempfile::tempdir()?;
-        let dir = temporary.path().to_owned();
-        std::fs::write(dir.join("ltmc.toml"), config)?;
         let mut command = Command::new(binary()?);
         command.env("SSL_CERT_FILE", ca);
-        let mut host = Self::launch(&dir, command, false).await?;
+        Self::start_anew(command, config).await
+    }
+
+    async fn start_anew(command: Command, config: &str) -> Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        std::fs::write(temporary.path().join("ltmc.toml"), config)?;
+        let mut host = Self::launch(temporary.path(), command, false).await?;
         host._temporary = Some(temporary);
         Ok(host)
     }

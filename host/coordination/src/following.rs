@@ -199,10 +199,11 @@ impl Follower {
                 metrics::counter!("ltmc_projection_rows_total", "database" => self.name()).increment(count);
                 at = last;
                 self.told.send_replace(at);
+                let took = begun.elapsed();
                 if calls_come {
-                    small = smaller_or_larger(small, begun.elapsed());
+                    small = smaller_or_larger(small, took);
                 }
-                calls_come = self.give_way(begun.elapsed(), ends.clone(), at).await;
+                calls_come = self.give_way(took, ends.clone(), at).await;
             }
             self.told.send_replace(at);
             self.state().behind_since = None;

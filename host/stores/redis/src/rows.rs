@@ -16,16 +16,13 @@ pub(crate) const MAX_HELD: usize = 64 << 10;
 /// The arguments of rows. What is sent is told channel by channel: it is most of what there is, and in what order different
 /// channels hear of it makes no difference.
 pub(crate) fn all(cmd: &mut Cmd, rows: &[Logged]) -> Result<(), StoreError> {
-    let sends = |row: &Logged| matches!(row.delta, Delta::Sent(_));
+    let sends = |logged: &Logged| matches!(logged.delta, Delta::Sent(_));
     for some in rows.chunk_by(|one, next| sends(one) == sends(next)) {
-        if !sends(&some[0]) {
-            some.iter().try_for_each(|one| row(cmd, one))?;
-            continue;
-        }
         let mut channels: BTreeMap<&Channel, Vec<(Position, &Message)>> = BTreeMap::new();
-        for row in some {
-            if let Delta::Sent(message) = &row.delta {
-                channels.entry(&message.channel).or_default().push((row.position, message));
+        for logged in some {
+            match &logged.delta {
+                Delta::Sent(message) => channels.entry(&message.channel).or_default().push((logged.position, message)),
+                _ => row(cmd, logged)?,
             }
         }
         for (channel, messages) in channels {
@@ -68,7 +65,6 @@ fn row(cmd: &mut Cmd, logged: &Logged) -> Result<(), StoreError> {
                 _ => cmd.arg(""),
             };
         }
-        Delta::Sent(message) => sent(cmd, &message.channel, &[(logged.position, message)])?,
         Delta::Taken { agent, messages, places, by } => {
             let placed = messages.iter().zip(places);
             add("taken", 2 + 2 * placed.len());
@@ -100,6 +96,8 @@ fn row(cmd: &mut Cmd, logged: &Logged) -> Result<(), StoreError> {
             cmd.arg(mark.run.to_string()).arg(over);
             run(cmd, mark, steps)?;
         }
+        // Told channel by channel.
+        Delta::Sent(_) => {}
         Delta::FactBegan(_) | Delta::FactEnded(_) | Delta::NoteKept(_) | Delta::NoteForgotten { .. } => {}
     }
     Ok(())

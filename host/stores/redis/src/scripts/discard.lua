@@ -10,17 +10,13 @@ local function discard(agent, id)
   if place(agent, id) then
     return remove(agent, id)
   end
-  local key, from = mailbox(agent), '-'
-  repeat
-    local page = call('XRANGE', key, from, '+', 'COUNT', 16)
-    for _, entry in ipairs(page) do
-      if string.match(entry[1], '%d+$') == id then
-        call('XDEL', key, entry[1])
-        return
-      end
-      from = '(' .. entry[1]
+  local key = mailbox(agent)
+  each_entry(key, '-', math.huge, function(entry)
+    if string.match(entry[1], '%d+$') == id then
+      call('XDEL', key, entry[1])
+      return true
     end
-  until #page == 0
+  end)
 end
 
 local items = { mail = discard, topic = withdraw, session = forget, run = end_run }

@@ -1,4 +1,3 @@
-#!lua flags=no-writes
 -- Ids and states of all messages of a mailbox. KEYS: its stream, and the places of those that somebody has had.
 
 local found, had = {}, {}
@@ -8,16 +7,11 @@ for i = 1, #places, 2 do
   table.insert(found, places[i])
   table.insert(found, string.match(places[i + 1], '%d$'))
 end
-local from = '-'
-repeat
-  local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 16)
-  for _, entry in ipairs(page) do
-    local id = string.match(entry[1], '%d+$')
-    if not had[id] then
-      table.insert(found, id)
-      table.insert(found, '1')
-    end
-    from = '(' .. entry[1]
+each_entry(KEYS[1], '-', math.huge, function(entry)
+  local id = string.match(entry[1], '%d+$')
+  if not had[id] then
+    table.insert(found, id)
+    table.insert(found, '1')
   end
-until #page == 0
+end)
 return found

@@ -51,18 +51,14 @@ local function fill(key, entries)
     pending = call('XPENDING', key, 'agents', '-', '+', 1000000)
     call('XGROUP', 'CREATE', new, 'agents', '0', 'MKSTREAM')
   end
-  local next, from = 1, '-'
-  repeat
-    local page = call('XRANGE', key, from, '+', 'COUNT', 128)
-    for _, entry in ipairs(page) do
-      while entries[next] and tonumber(entries[next].position) < number_of(entry[1]) do
-        write(new, entries[next])
-        next = next + 1
-      end
-      call('XADD', new, entry[1], unpack(entry[2]))
-      from = '(' .. entry[1]
+  local next = 1
+  each_entry(key, '-', math.huge, function(entry)
+    while entries[next] and tonumber(entries[next].position) < number_of(entry[1]) do
+      write(new, entries[next])
+      next = next + 1
     end
-  until #page == 0
+    call('XADD', new, entry[1], unpack(entry[2]))
+  end)
   while entries[next] do
     write(new, entries[next])
     next = next + 1
