@@ -195,6 +195,41 @@ async fn whoever_watches_sees_every_change_once_also_over_a_restart() -> Result<
     Ok(())
 }
 
+/// A cursor from before what is kept is answered with the place to go on from: never with a gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_too_old_is_told_to_begin_anew() -> Result<()> {
+    let host = Host::start_with("[context]\nlog_rows = 1000\n").await?;
+    host.push(&host.admin, "writer", "memory-script", MEMORY).await?;
+    let put = json!({"do": "put", "scope": "global", "key": "k", "value": "1"});
+    let puts = json!(vec![put; 100]);
+    for _ in 0..15 {
+        play(&host, &host.admin, "writer", puts.clone()).await?;
+    }
+    // What is old is thrown away every minute.
+    let begun = std::time::Instant::now();
+    let told = loop {
+        let request = host.request(Method::GET, "/v1/changes?scope=global&after=1", &host.admin);
+        let answer = request.send().await?;
+        if answer.status() == 410 {
+            break answer.json::<Value>().await?;
+        }
+        ensure!(answer.status() == 200 && begun.elapsed() < Duration::from_secs(150), "{}", answer.status());
+        drop(answer);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    assert_eq!(told["code"], "resync", "{told}");
+    let guest = json!([{"do": "changes", "scope": "global", "prefix": "", "after": 1, "limit": 10, "wait_ms": 0}]);
+    let guest = play(&host, &host.admin, "writer", guest).await?;
+    assert_eq!(guest[0]["error"], "resync", "{guest:?}");
+    // From the place that was said, nothing is missed.
+    let from = told["position"].as_u64().with_context(|| format!("no place to go on from: {told}"))?;
+    play(&host, &host.admin, "writer", json!([{"do": "put", "scope": "global", "key": "next", "value": "2"}])).await?;
+    let path = format!("/v1/changes?scope=global&after={from}");
+    let seen = follow(&host, &path, None, |found| !found.is_empty()).await?;
+    assert_eq!(seen[0]["key"], "next", "{seen:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_graph_keeps_what_held_and_finds_ways_and_orders() -> Result<()> {
     let host = Host::start().await?;

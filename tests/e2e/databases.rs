@@ -170,6 +170,48 @@ async fn databases_that_die_stop_and_are_wiped_come_to_hold_what_the_record_hold
     Ok(())
 }
 
+/// What waits for a database that is down is counted, and the host says that it is not ready long before a disk fills.
+#[tokio::test]
+async fn a_backlog_past_its_bound_makes_the_host_unready_until_it_is_told() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut redis = Redis::start(dir.path())?;
+    let config = format!("[context]\nbacklog = 5\n[redis]\nurl = \"{}\"\n", redis.url());
+    let host = Host::start_with(&config).await?;
+    host.settled(PATIENCE).await?;
+    redis.stop_now();
+    for n in 0..12 {
+        let event = json!({"topic": "ticks", "type": "tick", "data": n});
+        host.post_json("/v1/events", &event).await?.expect(200);
+    }
+    let begun = std::time::Instant::now();
+    let ready = loop {
+        let ready = host.get("/readyz").await?;
+        if ready.status == 503 {
+            break ready.json();
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{}", ready.text());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let of_redis = ready["checks"].as_array().and_then(|checks| checks.iter().find(|check| check["name"] == "redis"));
+    ensure!(
+        of_redis.is_some_and(|check| check["detail"].as_str().is_some_and(|detail| detail.contains("context.backlog"))),
+        "{ready}"
+    );
+    // It is not ready, and yet it serves.
+    host.get("/v1/events?topic=ticks&after=0").await?.expect(200);
+    let metrics = host.send(host.request(Method::GET, "/metrics", &host.operator)).await?.expect(200).text();
+    let line = metrics.lines().find(|line| line.starts_with("ltmc_projection_backlog{") && line.contains("redis"));
+    let behind = line.and_then(|line| line.rsplit(' ').next()).and_then(|n| n.parse::<f64>().ok());
+    ensure!(behind.is_some_and(|behind| behind >= 12.0), "{line:?}");
+
+    redis.restart()?;
+    host.settled(PATIENCE).await?;
+    host.get("/readyz").await?.expect(200);
+    let outcome = compare(&host, true).await?;
+    assert_eq!((differences(&outcome), &outcome["failed"]), (0, &json!([])), "{outcome:#}");
+    Ok(())
+}
+
 /// What is wrongly configured is said at once, by name, and no secret with it.
 #[tokio::test]
 async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following() -> Result<()> {

@@ -34,6 +34,7 @@ struct Inner {
     detail: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
     details: Vec<Detail>,
+    position: Option<u64>,
     run: Option<RunId>,
     failure: Option<Failure>,
     headers: HeaderMap,
@@ -51,6 +52,7 @@ impl Problem {
             detail: detail.into(),
             field: None,
             details: Vec::new(),
+            position: None,
             run: None,
             failure: None,
             headers: HeaderMap::new(),
@@ -77,6 +79,12 @@ impl Problem {
     /// The field, parameter or header to blame.
     pub(crate) fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.0.field = Some(field.into());
+        self
+    }
+
+    /// The place in the log to go on after.
+    pub(crate) fn position(mut self, position: u64) -> Self {
+        self.0.position = Some(position);
         self
     }
 
@@ -141,7 +149,7 @@ impl Problem {
 
     /// The whole answer.
     pub(crate) fn render(self, request_id: &str) -> Response {
-        let Inner { code, detail, field, details, run, failure, headers, .. } = *self.0;
+        let Inner { code, detail, field, details, position, run, failure, headers, .. } = *self.0;
         let failure = failure.as_ref();
         let agent = failure
             .filter(|f| f.code == failure::Code::AgentError)
@@ -155,6 +163,7 @@ impl Problem {
             request_id,
             field: field.as_deref().map(cut),
             details: &details[..details.len().min(MAX_DETAILS)],
+            position,
             agent,
             run,
             step: failure.and_then(|f| f.step.as_ref()).map(|step| step.as_str()),
@@ -247,6 +256,9 @@ pub(crate) struct Body<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<DetailForm>, required = false)]
     details: &'a [Detail],
+    /// With the code `resync`: the place to go on after, once what is there now has been read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
     /// With the code `agent-error`: what the agent said.
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentProblem<'a>>,

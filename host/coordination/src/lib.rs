@@ -1,7 +1,7 @@
 //! The use cases over a tenant's own things, and the crossing.
 //!
 //! - [`crossing`]: a guest's way to the host; [`context`]: what its calls on shared context come to, with a file for each
-//!   part: [`memory`], [`graph`], [`recall`], [`messages`]; [`clients`]: the same for clients
+//!   part: [`memory`], [`graph`], [`recall`], [`messages`] with their [`news`]; [`clients`]: the same for clients
 //! - [`following`]: leads databases after the record; [`repair`]: puts them right; [`feed`]: shows changes to those who watch
 //! - [`access`], [`agents`], [`authority`], [`pins`]: tenants and keys, agents, who may, components in use
 //!
@@ -21,6 +21,7 @@ pub mod graph;
 pub mod locks;
 pub mod memory;
 pub mod messages;
+mod news;
 pub mod pins;
 pub mod recall;
 pub mod repair;

@@ -20,6 +20,7 @@ use crate::Authority;
 use crate::context::{Decided, Whose, patience};
 use crate::following::Follower;
 use crate::locks::Locks;
+use crate::news;
 
 /// Of so many mailboxes it is remembered how many messages they have at most.
 const COUNTED: u64 = 10_000;
@@ -37,7 +38,7 @@ pub struct Messages {
 pub struct Ports {
     /// Mailboxes, as the record has them.
     pub mail: Arc<dyn ReadMail>,
-    /// News and topics, as the record has them.
+    /// Topics, as the record has them.
     pub bus: Arc<dyn Bus>,
     /// A database that follows the record and serves topics, and who leads it there.
     pub database: Option<(Arc<dyn Bus>, Arc<Follower>)>,
@@ -152,8 +153,7 @@ impl Messages {
             let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Ok(Decided::Answer(Ok(Reply::Deliveries(Vec::new()))));
             };
-            // Nothing reaches the record but through this host, so that nobody has to be asked for news besides it.
-            self.ports.bus.news(whose.tenant, &channel, seen, left).await;
+            news::wait(&*self.ports.log, whose.tenant, &channel, seen, left).await;
         }
     }
 
@@ -188,7 +188,7 @@ impl Messages {
             let left = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
             match left {
                 Some(left) if found.events.is_empty() => {
-                    self.ports.bus.news(whose.tenant, &channel, seen, left).await;
+                    news::wait(&*self.ports.log, whose.tenant, &channel, seen, left).await;
                 }
                 _ => return Ok(Decided::Answer(Ok(Reply::Events(found)))),
             }

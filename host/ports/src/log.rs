@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::memory::{Changed, Drawer, Feed};
-use ltmc_model::message::Channel;
 use ltmc_model::{Position, TenantId};
 use tokio::sync::{broadcast, watch};
 
@@ -109,18 +108,4 @@ pub fn changed(logged: &Logged, drawer: &Drawer, prefix: &str) -> Option<Changed
         value: change.value.as_ref().map(|value| value.bytes.clone()),
         expires_at: change.value.as_ref().and_then(|value| value.expires_at),
     })
-}
-
-/// Whether whoever waits for news of a channel may have something to do after this delta.
-pub fn concerns(delta: &Delta, channel: &Channel) -> bool {
-    match (delta, channel) {
-        (Delta::Sent(message), _) => message.channel == *channel,
-        // What is let go can be taken by another.
-        (
-            Delta::Processed { agent, .. } | Delta::Buried { agent, .. } | Delta::Revived { agent, .. },
-            Channel::Mailbox(of),
-        ) => agent == of,
-        (Delta::Released { .. }, Channel::Mailbox(_)) => true,
-        _ => false,
-    }
 }

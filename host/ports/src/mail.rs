@@ -1,7 +1,5 @@
 //! Mailboxes and topics: written only with the journal, read here.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use ltmc_model::message::{DeadLetter, Delivery, Events, Taker, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
@@ -45,7 +43,7 @@ pub trait ReadMail: Send + Sync {
     async fn dead_letter(&self, tenant: &TenantId, id: Revision) -> Result<Option<DeadLetter>, StoreError>;
 }
 
-/// Brings news of messages and serves topics: the record itself, or a database that follows it.
+/// Serves topics: the record itself, or a database that follows it.
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Events of a topic after `after`, in order, at most `limit` and 4 MiB.
@@ -54,7 +52,4 @@ pub trait Bus: Send + Sync {
     /// `Trimmed` is no error here: where events after `after` are gone, what is left is answered.
     async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32)
     -> Result<Events, StoreError>;
-
-    /// Waits until something may have come for the mailbox, or to the topic, since `since`; at most for `patience`.
-    async fn news(&self, tenant: &TenantId, of: &ltmc_model::message::Channel, since: Position, patience: Duration);
 }

@@ -31,7 +31,7 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
 pub(super) fn resync(at: u64) -> Problem {
     let detail =
         format!("What came after this place is not kept any more: read what is there now, and go on after {at}.");
-    Problem::new("resync", detail).field("after")
+    Problem::new("resync", detail).field("after").position(at)
 }
 
 /// Another call's reply: a fault of the host's own.

@@ -376,16 +376,6 @@ impl crate::Bus for MemoryRecord {
             Events { events, next }
         }))
     }
-
-    async fn news(&self, tenant: &TenantId, of: &Channel, since: Position, patience: std::time::Duration) {
-        let mut news = self.follow();
-        let is_news = |logged: &Logged| logged.tenant == *tenant && log::concerns(&logged.delta, of);
-        if self.context(|context| context.log.iter().any(|logged| logged.position > since && is_news(logged))) {
-            return;
-        }
-        let wait = async { while !matches!(news.recv().await, Ok(group) if group.iter().any(is_news)) {} };
-        let _ = tokio::time::timeout(patience, wait).await;
-    }
 }
 
 #[async_trait]

@@ -27,7 +27,7 @@ pub(crate) async fn check(link: &Link) -> Result<(), StoreError> {
 /// Looks through a connection of its own: the shared one may be from before the server was replaced.
 async fn look(link: &Link) -> Result<Option<Trouble>, RedisError> {
     let address = link.address().to_owned();
-    let mut connection = link.apart(Some(link.timeout())).await?;
+    let mut connection = link.apart().await?;
     let info: InfoDict = redis::cmd("INFO").query_async(&mut connection).await?;
     let said = |key: &str| info.get::<String>(key).unwrap_or_default();
     let version = said("redis_version");

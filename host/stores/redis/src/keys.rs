@@ -10,7 +10,6 @@
 //! | `ltmc:{T}:dead:AGENT:ID` | hash: a dead letter |
 //! | `ltmc:{T}:topic:TOPIC` | stream: entry `PLACE-0` with `event` |
 //! | `ltmc:{T}:mailboxes`, `ltmc:{T}:topics` | sorted sets: which there are |
-//! | `ltmc:{T}:bell:CHANNEL` | stream of one entry: the last place at which something came |
 //! | `ltmc:{T}:changes` | stream: which keys of memory changed, the last 10,000 or a few more |
 //! | `ltmc:{T}:session:OWNER` | hash: a session's keys, each `REVISION EXPIRES v` and its value, or `REVISION EXPIRES -` where that is large |
 //! | `ltmc:{T}:session-keys` | sorted set: `OWNER/KEY` |
@@ -18,7 +17,7 @@
 //! | `ltmc:{T}:metrics` | hash: counters, exact since the place `since` |
 
 use ltmc_model::TenantId;
-use ltmc_model::message::{Channel, Topic};
+use ltmc_model::message::Topic;
 
 /// Names of one tenant's keys.
 #[derive(Debug, Clone)]
@@ -42,12 +41,5 @@ impl Keys {
 
     pub(crate) fn topic(&self, topic: &Topic) -> String {
         self.named(&format!("topic:{topic}"))
-    }
-
-    pub(crate) fn bell(&self, channel: &Channel) -> String {
-        match channel {
-            Channel::Mailbox(agent) => self.named(&format!("bell:mailbox:{agent}")),
-            Channel::Topic(topic) => self.named(&format!("bell:topic:{topic}")),
-        }
     }
 }

@@ -1,8 +1,7 @@
-//! Connections: one that is shared, made when it is first wanted, and a few for those who wait.
+//! The connection: one that is shared, made when it is first wanted.
 //!
-//! Invariant: every command may be sent twice. Nothing waits in the shared connection: whoever blocks has one of his own.
+//! Invariant: every command may be sent twice, and none of them blocks.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use ltmc_ports::StoreError;
@@ -11,13 +10,11 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, Pipeline, RedisError, Script,
     ServerErrorKind, Value,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::error;
 
-/// So many wait for news in a connection of their own; the others look every now and then.
-const WAITERS: usize = 16;
 /// After a connection failed, no other is tried for so long: those who ask are told the same.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -25,9 +22,7 @@ pub(crate) struct Link {
     client: Client,
     address: String,
     timeout: Duration,
-    shared: tokio::sync::Mutex<Shared>,
-    waiters: Semaphore,
-    idle: Mutex<Vec<MultiplexedConnection>>,
+    shared: Mutex<Shared>,
 }
 
 #[derive(Default)]
@@ -43,16 +38,9 @@ enum Words<'a> {
     Script(&'a Script, &'a Cmd),
 }
 
-/// A connection to wait in. Dropped in the middle of a wait, it is closed.
-pub(crate) struct Waiter<'a> {
-    pub(crate) connection: MultiplexedConnection,
-    _permit: SemaphorePermit<'a>,
-}
-
 impl Link {
     pub(crate) fn new(client: Client, address: String, timeout: Duration) -> Self {
-        let (waiters, idle) = (Semaphore::new(WAITERS), Mutex::default());
-        Self { client, address, timeout, shared: tokio::sync::Mutex::default(), waiters, idle }
+        Self { client, address, timeout, shared: Mutex::default() }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -62,10 +50,6 @@ impl Link {
     /// Whether it speaks TLS.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
-    }
-
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
     }
 
     /// Sends a command.
@@ -138,33 +122,11 @@ impl Link {
     }
 
     /// A new connection, shared with nobody.
-    pub(crate) async fn apart(&self, answer_within: Option<Duration>) -> Result<MultiplexedConnection, RedisError> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(answer_within);
+    pub(crate) async fn apart(&self) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
         self.client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    /// A connection to wait in; none: all of them are taken.
-    pub(crate) async fn waiter(&self) -> Option<Result<Waiter<'_>, RedisError>> {
-        let permit = self.waiters.try_acquire().ok()?;
-        let idle = self.idle().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => match self.apart(None).await {
-                Ok(connection) => connection,
-                Err(error) => return Some(Err(error)),
-            },
-        };
-        Some(Ok(Waiter { connection, _permit: permit }))
-    }
-
-    /// Gives it back, to be used again.
-    pub(crate) fn give_back(&self, waiter: Waiter<'_>) {
-        self.idle().push(waiter.connection);
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -1,16 +1,11 @@
 //! Mailboxes, dead letters and topics, read.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use ltmc_model::delta::{self, Logged};
 use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Taker, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
-use ltmc_ports::log::concerns;
-use ltmc_ports::{Bus, ReadLog as _, ReadMail, StoreError};
+use ltmc_ports::{Bus, ReadMail, StoreError};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::Record;
 use crate::batch::int;
@@ -20,8 +15,6 @@ use crate::journal::{number, parsed, stamp, wrong};
 
 /// Bytes of events that are read at once.
 const PAGE_BYTES: usize = 4 << 20;
-/// Rows of the log that somebody who waits for news looks at.
-const LOOK: u32 = 256;
 
 #[async_trait]
 impl ReadMail for Record {
@@ -129,29 +122,6 @@ impl Bus for Record {
         }
         let next = events.last().map_or(after, |last| last.position);
         Ok(Events { events, next })
-    }
-
-    async fn news(&self, tenant: &TenantId, of: &Channel, since: Position, patience: Duration) {
-        let mut news = self.follow();
-        let is_news = |logged: &Logged| logged.tenant == *tenant && concerns(&logged.delta, of);
-        // What came in between; where that is too much to look at, whoever waits looks for itself.
-        let visible = self.tail.ends.borrow().visible;
-        if visible > since {
-            match self.log(Some(tenant), &[delta::Topic::Messages], since, visible, LOOK).await {
-                Ok(rows) if rows.len() < LOOK as usize && !rows.iter().any(is_news) => {}
-                _ => return,
-            }
-        }
-        let wait = async {
-            loop {
-                match news.recv().await {
-                    Ok(group) if group.iter().any(is_news) => return,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => return,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(patience, wait).await;
     }
 }
 

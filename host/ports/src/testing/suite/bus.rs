@@ -2,23 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ltmc_model::delta::Delta;
-use ltmc_model::message::{Channel, Event, Message, Published, Taker};
-use ltmc_model::{Payload, Position, Revision, StepPath, TenantId};
+use ltmc_model::message::{Channel, Event, Message, Published};
+use ltmc_model::{Payload, Position, Revision, TenantId};
 
 use crate::testing::MemoryRecord;
-use crate::testing::sample::{Owner, at, run_id, tenant};
+use crate::testing::sample::{Owner, at, tenant};
 use crate::{Bus, Durability, ReadLog, WriteJournal};
-
-/// Longer than any case takes.
-const LONG: Duration = Duration::from_secs(60);
-/// Sooner than this is prompt.
-const PROMPT: Duration = Duration::from_secs(5);
-/// So long is waited for what does not come.
-const SHORT: Duration = Duration::from_millis(300);
 
 /// How the suite gets a bus.
 #[async_trait]
@@ -93,11 +85,6 @@ macro_rules! bus_contract {
             events_come_back_as_they_were_sent
             where_nothing_is_found_one_goes_on_from_there
             tenants_and_topics_never_meet
-            what_has_come_already_is_news_at_once
-            what_comes_is_news_promptly
-            what_is_let_go_is_news
-            what_comes_to_others_is_no_news
-            many_wait_at_once
         }
     };
 }
@@ -190,122 +177,12 @@ pub async fn tenants_and_topics_never_meet<F: BusFixture>(fixture: &F) {
     assert_eq!(nobodys.events, []);
 }
 
-/// What has come already is news at once.
-pub async fn what_has_come_already_is_news_at_once<F: BusFixture>(fixture: &F) {
-    let told = fixture.fresh().await;
-    let (acme, bus) = (tenant("acme"), told.bus());
-    told.apply(&acme, vec![to_topic("news", 1, "1"), to_mailbox("bob", 2, "2")]).await;
-    let end = told.apply(&acme, vec![to_topic("news", 3, "3"), to_mailbox("bob", 4, "4")]).await;
-    for since in [0, 1, end.0 - 2] {
-        for of in [channel_of_topic("news"), mailbox("bob")] {
-            let begun = Instant::now();
-            bus.news(&acme, &of, Position(since), LONG).await;
-            assert!(begun.elapsed() < PROMPT, "{of:?} since {since}");
-        }
-    }
-}
-
-/// What comes is news promptly.
-pub async fn what_comes_is_news_promptly<F: BusFixture>(fixture: &F) {
-    let told = fixture.fresh().await;
-    let acme = tenant("acme");
-    let mut since = told.apply(&acme, vec![to_topic("news", 1, "1"), to_mailbox("bob", 2, "2")]).await;
-    for (id, of, delta) in [
-        (3, channel_of_topic("news"), to_topic("news", 3, "3")),
-        (4, mailbox("bob"), to_mailbox("bob", 4, "4")),
-        // Nothing has ever come there.
-        (5, channel_of_topic("more/news"), to_topic("more/news", 5, "5")),
-        (6, mailbox("eve"), to_mailbox("eve", 6, "6")),
-    ] {
-        let waiting = wait(&*told, "acme", &of, since);
-        tokio::time::sleep(SHORT).await;
-        assert!(!waiting.is_finished(), "nothing has come: {id}");
-        since = told.apply(&acme, vec![delta]).await;
-        tokio::time::timeout(PROMPT, waiting).await.expect("it is waited for").unwrap();
-    }
-}
-
-/// What is let go is news: another may have it, or what came after it.
-pub async fn what_is_let_go_is_news<F: BusFixture>(fixture: &F) {
-    let told = fixture.fresh().await;
-    let acme = tenant("acme");
-    let (agent, by) = ("bob".parse().unwrap(), taker());
-    let sent = (1..=4).map(|id| to_mailbox("bob", id, "x")).collect();
-    let last = told.apply(&acme, sent).await;
-    let (messages, places) = (1..=3).map(|id| (Revision(id), Position(last.0 - 4 + id))).unzip();
-    let mut since = told.apply(&acme, vec![Delta::Taken { agent, messages, places, by: by.clone() }]).await;
-    let agent = || "bob".parse().unwrap();
-    for delta in [
-        Delta::Processed { agent: agent(), message: Revision(1) },
-        Delta::Buried { agent: agent(), message: Revision(2), reason: "wrong".into(), at: at(1) },
-        Delta::Revived { agent: agent(), message: Revision(2) },
-        Delta::Released { by: by.clone(), at: at(2) },
-    ] {
-        let waiting = wait(&*told, "acme", &mailbox("bob"), since);
-        tokio::time::sleep(SHORT).await;
-        since = told.apply(&acme, vec![delta.clone()]).await;
-        tokio::time::timeout(PROMPT, waiting).await.unwrap_or_else(|_| panic!("{delta:?}")).unwrap();
-    }
-}
-
-/// What comes to others is no news: patience ends.
-pub async fn what_comes_to_others_is_no_news<F: BusFixture>(fixture: &F) {
-    let told = fixture.fresh().await;
-    let (acme, bus) = (tenant("acme"), told.bus());
-    let since = told.apply(&acme, vec![to_mailbox("bob", 1, "1"), to_topic("bob", 2, "2")]).await;
-    let waiting = [mailbox("bob"), channel_of_topic("bob")].map(|of| {
-        let (bus, acme) = (bus.clone(), acme.clone());
-        tokio::spawn(async move {
-            let begun = Instant::now();
-            bus.news(&acme, &of, since, 3 * SHORT).await;
-            (of, begun.elapsed())
-        })
-    });
-    tokio::time::sleep(SHORT / 3).await;
-    told.apply(&tenant("beta"), vec![to_mailbox("bob", 1, "1"), to_topic("bob", 2, "2")]).await;
-    told.apply(&acme, vec![to_mailbox("bo", 3, "3"), to_topic("bob/2", 4, "4")]).await;
-    for waiting in waiting {
-        let (of, took) = tokio::time::timeout(PROMPT, waiting).await.expect("patience ends").unwrap();
-        assert!(took >= 3 * SHORT, "{of:?} had no news, after {took:?}");
-    }
-    let begun = Instant::now();
-    bus.news(&acme, &mailbox("nobody"), since, Duration::ZERO).await;
-    assert!(begun.elapsed() < PROMPT);
-}
-
-/// Many wait at once, each for its own, and none keeps another from being told.
-pub async fn many_wait_at_once<F: BusFixture>(fixture: &F) {
-    let told = fixture.fresh().await;
-    let (acme, names) = (tenant("acme"), (0..64).map(|n| format!("agent-{n}")).collect::<Vec<_>>());
-    let since = told.apply(&acme, vec![to_topic("news", 1, "1")]).await;
-    let waiting: Vec<_> = names.iter().map(|name| wait(&*told, "acme", &mailbox(name), since)).collect();
-    tokio::time::sleep(SHORT).await;
-    let (bus, topic) = (told.bus(), "news".parse().unwrap());
-    let page = tokio::time::timeout(PROMPT, bus.events(&acme, &topic, Position(0), 10)).await;
-    assert_eq!(page.expect("who waits blocks nobody").unwrap().events.len(), 1);
-    told.apply(&acme, names.iter().zip(2..).map(|(name, id)| to_mailbox(name, id, "x")).collect()).await;
-    let begun = Instant::now();
-    for waiting in waiting {
-        tokio::time::timeout(PROMPT, waiting).await.expect("each has news").unwrap();
-    }
-    assert!(begun.elapsed() < PROMPT);
-}
-
-fn wait(told: &impl Told, of: &str, channel: &Channel, since: Position) -> tokio::task::JoinHandle<()> {
-    let (bus, of, channel) = (told.bus(), tenant(of), channel.clone());
-    tokio::spawn(async move { bus.news(&of, &channel, since, LONG).await })
-}
-
 fn mailbox(of: &str) -> Channel {
     Channel::Mailbox(of.parse().unwrap())
 }
 
 fn channel_of_topic(name: &str) -> Channel {
     Channel::Topic(name.parse().unwrap())
-}
-
-fn taker() -> Taker {
-    Taker { run: run_id(1), step: StepPath::root(), attempt: 1 }
 }
 
 fn to_mailbox(of: &str, id: u64, text: &str) -> Delta {

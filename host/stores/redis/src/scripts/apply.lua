@@ -40,31 +40,27 @@ end
 -- agent, then message by message its place, id and event
 function rows.mail(_, a, n)
   local agent = ARGV[a]
-  local stream, last = mailbox(agent), nil
+  local stream = mailbox(agent)
   for i = a + 1, a + n - 1, 3 do
     local position, id = ARGV[i], ARGV[i + 1]
     if tonumber(position) > applied then
       append(stream, entry_of(position, id), 'event', ARGV[i + 2])
-      last = position
       count('messages-sent')
     end
   end
-  ring('mailbox:' .. agent, last)
 end
 
 -- topic, then event by event its place and the event
 function rows.topic(_, a, n)
   local topic = ARGV[a]
-  local stream, last = open_topic(topic), nil
+  local stream = open_topic(topic)
   for i = a + 1, a + n - 1, 2 do
     local position = ARGV[i]
     if tonumber(position) > applied then
       append(stream, position .. '-0', 'event', ARGV[i + 1])
-      last = position
       count('events-published')
     end
   end
-  ring('topic:' .. topic, last)
 end
 
 -- Whether a row is older than the place where its message stands: a build had seen what came after it.
@@ -100,7 +96,6 @@ end
 -- agent, id
 function rows.processed(position, a)
   remove(ARGV[a], ARGV[a + 1])
-  ring('mailbox:' .. ARGV[a], position)
   count('messages-processed')
 end
 
@@ -109,7 +104,6 @@ function rows.buried(position, a)
   if not is_stale(ARGV[a], ARGV[a + 1], position) then
     bury(ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
   end
-  ring('mailbox:' .. ARGV[a], position)
   count('messages-buried')
 end
 
@@ -125,7 +119,6 @@ function rows.revived(position, a)
       set_place(agent, id, position, 0, '1')
     end
   end
-  ring('mailbox:' .. agent, position)
   count('messages-revived')
 end
 
@@ -147,7 +140,6 @@ function rows.released(position, a)
       end
     end
     call('XGROUP', 'DELCONSUMER', key, 'agents', taker)
-    ring('mailbox:' .. agent, position)
   end
   call('DEL', hands)
 end
@@ -185,7 +177,6 @@ while ARGV[at] do
   at = at + 3 + n
 end
 
-ring_out()
 for what, n in pairs(counts) do
   call('HINCRBY', base .. 'metrics', what, n)
 end

@@ -20,23 +20,6 @@ local function append(key, ...)
   return false
 end
 
--- Bells: a stream of one entry a channel, whose id is the last place at which something came for it.
-local rung = {}
-
-local function ring(channel, position)
-  local before = rung[channel]
-  if not before or tonumber(before) < tonumber(position) then
-    rung[channel] = position
-  end
-end
-
-local function ring_out()
-  for channel, position in pairs(rung) do
-    local bell = base .. 'bell:' .. channel
-    append(bell, 'MAXLEN', '=', 1, position .. '-0', 'at', position)
-  end
-end
-
 -- Mailboxes: a message's entry is `PLACE-ID`. Of messages that somebody has had, `places:AGENT` has the place, how often they
 -- were handed out, and their state: 1 waiting, 2 taken, 3 dead.
 local known = {}

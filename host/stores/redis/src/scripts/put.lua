@@ -114,7 +114,6 @@ function items.mail(a, n)
   if taker ~= '' then
     table.insert(claims, { agent, id, position, deliveries, taker })
   end
-  ring('mailbox:' .. agent, position)
 end
 
 -- topic, place, event
@@ -129,7 +128,6 @@ function items.topic(a)
   if not stands then
     add(key, false, position, '0', event)
   end
-  ring('topic:' .. topic, position)
 end
 
 -- owner, key, what a session keeps or nothing
@@ -164,5 +162,4 @@ end
 for _, claim in ipairs(claims) do
   hand_out(unpack(claim))
 end
-ring_out()
 return redis.status_reply('OK')

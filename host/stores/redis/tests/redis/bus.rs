@@ -77,21 +77,3 @@ async fn a_page_is_bounded_in_bytes() {
     let last = told.redis.events(&acme, &topic, Position(u64::MAX), 1_000).await.unwrap();
     assert_eq!(last.events.len(), 0);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_survives_a_restart() {
-    let server = Server::start();
-    let redis = server.open();
-    let (acme, mut server) = (tenant("acme"), server);
-    redis.set_applied(&acme, Position(0)).await.unwrap();
-    let waiting = tokio::spawn({
-        let (redis, acme) = (redis.clone(), acme.clone());
-        async move { redis.news(&acme, &topic("news"), Position(0), std::time::Duration::from_secs(60)).await }
-    });
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    server.server.restart().unwrap();
-    assert!(!waiting.is_finished());
-    let row = Logged { position: Position(1), tenant: acme.clone(), delta: sent(topic("news"), 1, "1") };
-    redis.apply(&acme, &[row], Position(1)).await.unwrap();
-    tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.unwrap().unwrap();
-}

@@ -95,7 +95,6 @@ async fn a_user_of_the_acl_needs_no_more_than_is_said() {
     redis.apply(&acme, &rows, record.end()).await.unwrap();
     crate::rig::assert_same(&redis, &record, "acme", 100).await;
     redis.trim(&acme, Position(10)).await.unwrap();
-    ltmc_ports::Bus::news(&*redis, &acme, &mailbox("bob"), Position(0), Duration::from_secs(9)).await;
     server.say("ACL SETUSER weak on >hunter2 ~other:* +@all");
     let said = trouble(login("weak")).await;
     assert!(said.contains("forbids its user something"), "{said}");
@@ -115,7 +114,6 @@ async fn tls_is_checked() {
     let redis = Redis::open(&Options { ca: ca.clone(), ..at(&url) }).unwrap();
     redis.check().await.unwrap();
     redis.applied(&tenant("acme")).await.unwrap();
-    ltmc_ports::Bus::news(&*redis, &tenant("acme"), &mailbox("bob"), Position(0), Duration::from_millis(50)).await;
     // Another authority's is not trusted.
     let other = Server::with(RedisOptions { tls: true, ..RedisOptions::default() });
     let said = trouble(Options { ca, ..at(other.server.url()) }).await;
