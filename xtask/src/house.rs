@@ -127,6 +127,7 @@ fn heavy_dependencies_have_one_home() {
         ("wasmtime", &["host/sandbox", "tests"][..]),
         ("wasmtime-wasi", &["host/sandbox", "tests"]),
         ("sqlx", &["host/stores/sqlite", "tests"]),
+        ("rusqlite", &["host/stores/sqlite"]),
         ("axum", &["host/api", "tests"]),
         ("clap", &["host/ltmc", "xtask", "tests"]),
         ("figment", &["host/ltmc"]),

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields, MakeWriter};
@@ -23,7 +23,7 @@ use crate::config::{Format, Log};
 /// # Errors
 /// Where the level does not parse, or something logs already.
 pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
-    let filter: Targets = log.level.parse()?;
+    let filter = filter(&log.level)?;
     let registry = tracing_subscriber::registry();
     match log.format {
         Format::Text => registry
@@ -46,6 +46,17 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
             .try_init()?,
     }
     Ok(())
+}
+
+/// What is logged. A driver that tells of every connection it makes is heard from warnings on, unless it is named.
+fn filter(level: &str) -> anyhow::Result<Targets> {
+    const TALKATIVE: &str = "neo4rs";
+    let filter: Targets = level.parse()?;
+    let least = filter.default_level().map(|level| level.min(LevelFilter::WARN));
+    Ok(match least {
+        Some(least) if !level.contains(TALKATIVE) => filter.with_target(TALKATIVE, least),
+        _ => filter,
+    })
 }
 
 /// One JSON object a line: `time`, `level`, `target`, `message`, and the fields of the event and of its spans beside them.

@@ -1,9 +1,9 @@
-//! A group as one statement: `begin immediate; …; commit;` with all its values.
+//! A group as statements: what changes each table, with all its values.
 //!
-//! What costs is the hop to the driver's thread, about 0.1 ms each: so a group makes one, whatever is in it. And what costs
-//! next is to parse SQL: so the text for a table is the same however many rows there are. They come as one JSON array
-//! (`json_each`), their bytes as one blob that each row cuts its own from; the driver keeps the statements prepared.
+//! What costs is to parse SQL: so the text for a table is the same however many rows there are, and the connection keeps the
+//! statements prepared. Rows come as one JSON array (`json_each`), their bytes as one blob that each row cuts its own from.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ltmc_model::chain::Chain;
@@ -12,17 +12,21 @@ use ltmc_model::memory::Scope;
 use ltmc_model::run::Run;
 use ltmc_model::{RunId, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
-use sqlx::Arguments as _;
-use sqlx::sqlite::SqliteArguments;
 
 use crate::open::{state_number, target_text};
 
-/// SQL and its values, in order.
+/// Statements, in order.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) sql: String,
-    pub(crate) values: SqliteArguments,
+    statements: Vec<Statement>,
+}
+
+struct Statement {
+    sql: Cow<'static, str>,
+    values: Vec<Value>,
 }
 
 /// A row of the journal.
@@ -37,8 +41,9 @@ pub(crate) struct JournalRow {
 
 macro_rules! bind {
     ($batch:expr, $($value:expr),+ $(,)?) => {{
-        // Encoding a number, a text or a blob of ours does not fail.
-        $( let _ = $batch.values.add($value); )+
+        if let Some(statement) = $batch.statements.last_mut() {
+            $( statement.values.push(Value::from($value)); )+
+        }
     }};
 }
 
@@ -61,14 +66,26 @@ impl Blob {
 }
 
 impl Batch {
+    /// Executes them one after the other, up to the first that fails.
+    pub(crate) fn execute(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+        for Statement { sql, values } in &self.statements {
+            connection.prepare_cached(sql)?.execute(params_from_iter(values))?;
+        }
+        Ok(())
+    }
+
+    /// Those of another after these.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.statements.extend(other.statements);
+    }
+
     /// A statement without values.
-    pub(crate) fn plain(&mut self, sql: &str) {
-        self.sql.push_str(sql);
-        self.sql.push(';');
+    pub(crate) fn plain(&mut self, sql: impl Into<Cow<'static, str>>) {
+        self.statements.push(Statement { sql: sql.into(), values: Vec::new() });
     }
 
     /// A statement over `json_each(?)`: each row is an array.
-    pub(crate) fn each<T: Serialize>(&mut self, sql: &str, rows: &[T]) {
+    pub(crate) fn each<T: Serialize>(&mut self, sql: impl Into<Cow<'static, str>>, rows: &[T]) {
         if !rows.is_empty() {
             self.plain(sql);
             bind!(self, json(&rows));
@@ -76,7 +93,7 @@ impl Batch {
     }
 
     /// The same, with `substr(?, …)` before it for the rows' bytes.
-    pub(crate) fn each_with<T: Serialize>(&mut self, sql: &str, blob: Blob, rows: &[T]) {
+    pub(crate) fn each_with<T: Serialize>(&mut self, sql: impl Into<Cow<'static, str>>, blob: Blob, rows: &[T]) {
         if !rows.is_empty() {
             self.plain(sql);
             bind!(self, blob.0, json(&rows));
@@ -120,12 +137,12 @@ impl Batch {
     }
 
     /// A statement with texts.
-    pub(crate) fn with_texts(&mut self, sql: &str, texts: Vec<String>) {
+    pub(crate) fn with_texts(&mut self, sql: impl Into<Cow<'static, str>>, texts: Vec<String>) {
         self.with_maybes(sql, texts.into_iter().map(Some).collect());
     }
 
     /// A statement with texts, some of which may be null.
-    pub(crate) fn with_maybes(&mut self, sql: &str, texts: Vec<Option<String>>) {
+    pub(crate) fn with_maybes(&mut self, sql: impl Into<Cow<'static, str>>, texts: Vec<Option<String>>) {
         self.plain(sql);
         for text in texts {
             bind!(self, text);
@@ -133,7 +150,7 @@ impl Batch {
     }
 
     /// A statement with one number.
-    pub(crate) fn with_number(&mut self, sql: &str, number: i64) {
+    pub(crate) fn with_number(&mut self, sql: impl Into<Cow<'static, str>>, number: i64) {
         self.plain(sql);
         bind!(self, number);
     }

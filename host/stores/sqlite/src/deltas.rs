@@ -152,8 +152,8 @@ impl Batch {
         }
         let all: Vec<_> = last.keys().collect();
         let which = "(select value->>0, value->>1 from json_each(?))";
-        self.each(&format!("delete from note_metadata where (tenant, note) in {which}"), &all);
-        self.each(&format!("delete from notes where (tenant, id) in {which}"), &all);
+        self.each(format!("delete from note_metadata where (tenant, note) in {which}"), &all);
+        self.each(format!("delete from notes where (tenant, id) in {which}"), &all);
         let sql = "insert into notes (tenant, id, revision, kept_at, metadata, text) select value->>0, value->>1, value->>2, \
                    value->>3, value->>4, substr(?, value->>5, value->>6) from json_each(?)";
         self.each_with(sql, blob, &kept);
@@ -202,11 +202,11 @@ impl Batch {
         let of = "from json_each(?) as j where mail.tenant = j.value->>0 and mail.id = j.value->>1";
         let sql =
             "update mail set position = j.value->>2, deliveries = 0, taker = null, dead_at = null, dead_reason = null";
-        self.each(&format!("{sql} {of}"), &revived);
-        self.each(&format!("update mail set taker = j.value->>2, deliveries = deliveries + 1 {of}"), &taken);
+        self.each(format!("{sql} {of}"), &revived);
+        self.each(format!("update mail set taker = j.value->>2, deliveries = deliveries + 1 {of}"), &taken);
         self.each("delete from mail where (tenant, id) in (select value->>0, value->>1 from json_each(?))", &processed);
         let sql = "update mail set taker = null, dead_reason = j.value->>2, dead_at = j.value->>3";
-        self.each(&format!("{sql} {of}"), &buried);
+        self.each(format!("{sql} {of}"), &buried);
         let sql = format!(
             "update mail set taker = null, \
              dead_at = case when deliveries >= {MAX_DELIVERIES} then j.value->>2 end, \
@@ -214,7 +214,7 @@ impl Batch {
              then 'handed out ' || deliveries || ' times and never processed' end \
              from json_each(?) as j where mail.tenant = j.value->>0 and mail.taker = j.value->>1"
         );
-        self.each(&sql, &released);
+        self.each(sql, &released);
     }
 }
 

@@ -1,11 +1,11 @@
 //! The record in SQLite: every port of a store on one database file. The only crate that knows SQL.
 //!
-//! Invariants: one writer, which takes whatever is waiting and commits it as one group in one `execute`; readers do not
-//! wait for it. An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs
-//! to one host: a lock on it refuses a second one.
+//! Invariants: one writer, a thread that takes whatever is waiting and commits it as one group; readers do not wait for it.
+//! An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs to one host: a
+//! lock on it refuses a second one.
 //!
 //! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read
-//! - [`writer`]: groups, fences, the chain; [`batch`]: the one statement a group is
+//! - [`writer`]: groups, fences, the chain; [`batch`]: the statements of a group
 //! - [`frames`]: entries as the journal keeps them
 //! - [`deltas`]: what becomes of shared context, and the log; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port

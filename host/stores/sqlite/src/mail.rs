@@ -38,7 +38,7 @@ impl ReadMail for Record {
             if bytes > PAGE_BYTES && !ready.is_empty() {
                 break;
             }
-            let read = || {
+            let read = || -> Result<_, sqlx::Error> {
                 let deliveries = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX).saturating_add(1);
                 let delivery = Delivery { id: Revision(number(row.try_get(0)?)), deliveries, event: event(kept)? };
                 Ok((Position(number(row.try_get(3)?)), delivery))
@@ -117,8 +117,9 @@ impl Bus for Record {
             if bytes > PAGE_BYTES && !events.is_empty() {
                 break;
             }
-            let read = || Ok(Published { position: Position(number(row.try_get(0)?)), event: event(kept)? });
-            events.push(read().map_err(|e| store(OP, e))?);
+            let position = row.try_get(0).map_err(|e| store(OP, e))?;
+            let event = event(kept).map_err(|e| store(OP, e))?;
+            events.push(Published { position: Position(number(position)), event });
         }
         let next = events.last().map_or(after, |last| last.position);
         Ok(Events { events, next })

@@ -1,28 +1,29 @@
-//! Opening a data directory: its lock, its database, its migrations.
+//! Opening a data directory: its lock, its database, its migrations; and how every connection is set.
 
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use ltmc_model::Position;
 use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
 use ltmc_ports::{Kind, StoreError};
+use rusqlite::OpenFlags;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{broadcast, watch};
 
 use crate::error;
 use crate::journal::number;
 use crate::readers::Readers;
 use crate::verify;
-use crate::writer::{self, Tail, Writing};
+use crate::writer::{self, Tail, WriterOptions, Writing};
 
 /// The database in the data directory.
 const FILE: &str = "record.db";
@@ -110,7 +111,7 @@ pub struct Record {
     pub(crate) trimmed: AtomicU64,
     /// The number of the last passage.
     pub(crate) passage: AtomicI64,
-    writer: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -124,10 +125,6 @@ impl Record {
         let lock = take(dir)?;
         let path = dir.join(FILE);
         let mut connection = prepare(&path).await?;
-        if let Some(pages) = options.max_pages {
-            let set = sqlx::query(sqlx::AssertSqlSafe(format!("pragma max_page_count = {pages}")));
-            set.execute(&mut connection).await.map_err(|e| damaged(&path, &e))?;
-        }
         let sql = "select (select value from meta where key = 'revision'), (select value from meta where key = 'trimmed'), \
                    coalesce((select max(position) from log), 0), coalesce((select max(id) from passages), 0)";
         let found = sqlx::query(sql).fetch_one(&mut connection).await;
@@ -141,8 +138,10 @@ impl Record {
             revision: Arc::new(AtomicU64::new(number(highest))),
         };
         let readers = Readers::open(reading(&path), READERS).await.map_err(|e| damaged(&path, &e))?;
-        let reconnect = settings(&path).create_if_missing(false);
-        let (writing, task) = writer::start(connection, reconnect, options.max_pages, options.marks_runs, tail.clone());
+        connection.close().await.map_err(|e| damaged(&path, &e))?;
+        let (max_pages, marks_runs) = (options.max_pages, options.marks_runs);
+        let started = writer::start(WriterOptions { path: path.clone(), max_pages }, marks_runs, tail.clone());
+        let (writing, thread) = started.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         Ok(Arc::new(Self {
             path,
             readers,
@@ -150,7 +149,7 @@ impl Record {
             tail,
             trimmed: AtomicU64::new(number(trimmed)),
             passage: AtomicI64::new(passage),
-            writer: tokio::sync::Mutex::new(Some(task)),
+            writer: Mutex::new(Some(thread)),
             _lock: lock,
         }))
     }
@@ -186,10 +185,10 @@ impl Record {
     /// Brings everything to disk and lets go of the files. Whoever writes after that is refused.
     pub async fn close(&self) {
         self.writing.close().await;
-        if let Some(task) = self.writer.lock().await.take()
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the record's writer broke off");
+        // It has answered, or broken off: either way it is at its end.
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the record's writer broke off");
         }
         self.readers.close().await;
     }
@@ -205,18 +204,38 @@ impl Record {
 }
 
 /// How every connection is set.
+const PRAGMAS: [(&str, &str); 6] = [
+    ("journal_mode", "wal"),
+    ("synchronous", "normal"),
+    ("foreign_keys", "off"),
+    ("trusted_schema", "off"),
+    ("wal_autocheckpoint", "2000"),
+    ("journal_size_limit", "67108864"),
+];
+/// How long one waits for another.
+const BUSY: Duration = Duration::from_secs(5);
+/// Statements that it keeps prepared.
+const PREPARED: usize = 128;
+
 fn settings(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
+    let options = SqliteConnectOptions::new()
         .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(Duration::from_secs(5))
-        .foreign_keys(false)
-        .statement_cache_capacity(128)
-        .pragma("trusted_schema", "off")
-        .pragma("wal_autocheckpoint", "2000")
-        .pragma("journal_size_limit", "67108864")
-        .disable_statement_logging()
+        .busy_timeout(BUSY)
+        .statement_cache_capacity(PREPARED)
+        .disable_statement_logging();
+    PRAGMAS.into_iter().fold(options, |options, (name, value)| options.pragma(name, value))
+}
+
+/// The same, for the writer.
+pub(crate) fn for_writing(path: &Path) -> Result<rusqlite::Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    for (name, value) in PRAGMAS {
+        connection.execute_batch(&format!("pragma {name} = {value}"))?;
+    }
+    Ok(connection)
 }
 
 /// The same, for those who only read.

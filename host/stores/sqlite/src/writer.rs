@@ -1,13 +1,14 @@
-//! The one writer: takes whatever is waiting, and commits it as one group.
+//! The one writer: takes whatever is waiting, and commits it as one group, on a thread of its own.
 //!
 //! Invariants:
 //! - An append is judged (length, epoch) by what the record holds with everything before it in the group, and a group is
 //!   committed whole or not at all. What a failed group would have made true is forgotten with it.
 //! - Where a group breaks a constraint, its parts are tried one by one: one bad append never fails its neighbours.
 //! - A barrier is answered after a synced commit that carries everything before it. Commits without one are not synced;
-//!   a tick syncs them soon.
+//!   they are synced soon.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,14 +20,15 @@ use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::log::Ends;
 use ltmc_ports::{Append, Durability, Kind, StoreError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::batch::{Batch, JournalRow, blob, int};
 use crate::deltas::Row;
-use crate::journal::tenant;
+use crate::journal::{number, tenant};
 use crate::memory::drawer;
+use crate::open::for_writing;
 use crate::{error, frames, marks};
 
 /// Parts of a group.
@@ -35,9 +37,6 @@ const GROUP: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 /// How many may wait.
 const QUEUE: usize = 4_096;
-/// How often others have their turn before a group is committed: those who are about to append are then in it, and a commit
-/// of many costs little more than one of a few.
-const TURNS: u32 = 1;
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
@@ -57,6 +56,8 @@ enum Order {
     Write(Part),
     /// Statements that belong to no journal: what is made again at any time.
     Side(Batch, oneshot::Sender<Result<(), StoreError>>),
+    /// What was committed without a barrier has been unsynced for long enough.
+    Sync,
     Close(oneshot::Sender<()>),
 }
 
@@ -169,37 +170,55 @@ fn sealed(entry: &Entry) -> (Vec<u8>, Digest) {
     (bytes, digest)
 }
 
-/// Starts the writer on a connection of its own.
+/// What the writer's connection is made with.
+pub(crate) struct WriterOptions {
+    /// The database.
+    pub(crate) path: PathBuf,
+    /// How many pages it may have.
+    pub(crate) max_pages: Option<u32>,
+}
+
+/// Starts the writer's thread, from within a runtime. It ends when it is closed, or nobody can write any more.
 pub(crate) fn start(
-    connection: SqliteConnection,
-    reconnect: SqliteConnectOptions,
-    max_pages: Option<u32>,
+    options: WriterOptions,
     marks_runs: bool,
     tail: Tail,
-) -> (Writing, tokio::task::JoinHandle<()>) {
+) -> std::io::Result<(Writing, std::thread::JoinHandle<()>)> {
     let (to, from) = mpsc::channel(QUEUE);
     let position = tail.ends.borrow().visible;
     let writer = Writer {
-        connection: Some(connection),
-        reconnect,
-        max_pages,
+        options,
+        connection: None,
         full: false,
         unsynced: false,
+        soon: Soon { to: to.downgrade(), runtime: Handle::current(), asked: false },
         swept: Timestamp::default(),
         known: Known { position, ..Known::default() },
         tail,
     };
-    (Writing { to, marks_runs }, tokio::spawn(writer.run(from)))
+    let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || writer.run(from))?;
+    Ok((Writing { to, marks_runs }, thread))
 }
 
-/// What waits, or comes while others have their turn.
-async fn waiting(from: &mut mpsc::Receiver<Order>, turns: &mut u32) -> Option<Order> {
-    loop {
-        if let Ok(order) = from.try_recv() {
-            return Some(order);
+/// Asks for a sync after a while.
+struct Soon {
+    to: mpsc::WeakSender<Order>,
+    runtime: Handle,
+    asked: bool,
+}
+
+impl Soon {
+    fn ask(&mut self) {
+        if std::mem::replace(&mut self.asked, true) {
+            return;
         }
-        *turns = turns.checked_sub(1)?;
-        tokio::task::yield_now().await;
+        let to = self.to.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(SOON).await;
+            if let Some(to) = to.upgrade() {
+                let _ = to.send(Order::Sync).await;
+            }
+        });
     }
 }
 
@@ -230,14 +249,14 @@ impl Newest {
 }
 
 struct Writer {
-    /// None after it broke, until it is made again.
-    connection: Option<SqliteConnection>,
-    reconnect: SqliteConnectOptions,
-    max_pages: Option<u32>,
+    options: WriterOptions,
+    /// None before it is needed, and after it broke.
+    connection: Option<Connection>,
     /// Whether commits are synced at the moment.
     full: bool,
     /// Whether there is anything to sync.
     unsynced: bool,
+    soon: Soon,
     swept: Timestamp,
     known: Known,
     tail: Tail,
@@ -267,79 +286,59 @@ struct Next {
 }
 
 impl Writer {
-    async fn run(mut self, mut from: mpsc::Receiver<Order>) {
-        let mut tick = tokio::time::interval(SOON);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let order = tokio::select! {
-                biased;
-                order = from.recv() => order,
-                _ = tick.tick(), if self.unsynced => {
-                    if let Err(error) = self.sync().await {
-                        tracing::warn!(%error, "a commit could not be synced; trying again");
-                    }
-                    continue;
-                }
-            };
-            let mut close = None;
-            let mut group = Vec::new();
-            let (mut bytes, mut turns) = (0, TURNS);
-            let mut next = order;
-            loop {
-                match next {
-                    Some(Order::Write(part)) => {
+    fn run(mut self, mut from: mpsc::Receiver<Order>) {
+        let mut closing = None;
+        while closing.is_none()
+            && let Some(order) = from.blocking_recv()
+        {
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            let mut next = Some(order);
+            while let Some(order) = next {
+                match order {
+                    Order::Write(part) => {
                         bytes += part.bytes;
                         group.push(part);
                     }
-                    Some(Order::Side(batch, reply)) => {
-                        let _ = reply.send(self.side(batch).await);
+                    Order::Side(batch, reply) => {
+                        let _ = reply.send(self.side(batch));
                     }
-                    Some(Order::Close(done)) => {
-                        close = Some(done);
+                    Order::Sync => self.sync_late(),
+                    Order::Close(done) => {
+                        closing = Some(done);
                         break;
                     }
-                    None => break,
                 }
-                if group.len() >= GROUP || bytes >= GROUP_BYTES {
-                    break;
-                }
-                match waiting(&mut from, &mut turns).await {
-                    Some(order) => next = Some(order),
-                    None => break,
-                }
+                let full = group.len() >= GROUP || bytes >= GROUP_BYTES;
+                next = if full { None } else { from.try_recv().ok() };
             }
-            let ended = group.is_empty() && from.is_closed() && from.is_empty();
             if !group.is_empty() {
-                self.group(group).await;
-            }
-            if close.is_some() || ended {
-                from.close();
-                if let Err(error) = self.sync().await {
-                    tracing::error!(%error, "the record could not be synced at its end");
-                }
-                if let Some(connection) = self.connection.take()
-                    && let Err(error) = connection.close().await
-                {
-                    tracing::warn!(%error, "the record's writer did not close well");
-                }
-                drop(close);
-                return;
+                self.group(group);
             }
         }
+        from.close();
+        if let Err(error) = self.sync() {
+            tracing::error!(%error, "the record could not be synced at its end");
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err((_, error)) = connection.close()
+        {
+            tracing::warn!(%error, "the record's writer did not close well");
+        }
+        drop(closing);
     }
 
     /// Commits a group, or, where that breaks a constraint, its parts one by one; answers everybody.
-    async fn group(&mut self, mut parts: Vec<Part>) {
+    fn group(&mut self, mut parts: Vec<Part>) {
         let begun = Instant::now();
         let count = parts.len();
         let now = parts.iter().map(Part::at).max().unwrap_or_default();
         metrics::histogram!("ltmc_journal_group_size").record(count as f64);
-        match self.commit(&mut parts).await {
+        match self.commit(&mut parts) {
             Ok(refused) => answer(parts, refused),
             Err(error) if error.kind == Kind::Conflict && count > 1 => {
                 for part in parts {
                     let mut alone = vec![part];
-                    match self.commit(&mut alone).await {
+                    match self.commit(&mut alone) {
                         Ok(refused) => answer(alone, refused),
                         Err(error) => fail(alone, &error),
                     }
@@ -348,13 +347,13 @@ impl Writer {
             Err(error) => fail(parts, &error),
         }
         metrics::histogram!("ltmc_journal_commit_seconds").record(begun.elapsed());
-        self.sweep(now).await;
+        self.sweep(now);
     }
 
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
-    async fn commit(&mut self, parts: &mut [Part]) -> Result<Vec<Option<StoreError>>, StoreError> {
+    fn commit(&mut self, parts: &mut [Part]) -> Result<Vec<Option<StoreError>>, StoreError> {
         let op = "journal.append";
-        self.look_up(parts).await.map_err(|e| error::store(op, e))?;
+        self.look_up(parts).map_err(|e| error::store(op, e))?;
         let mut next = Next::default();
         let mut refused: Vec<Option<StoreError>> = Vec::with_capacity(parts.len());
         let mut journal: Vec<JournalRow> = Vec::new();
@@ -440,8 +439,11 @@ impl Writer {
         }
         batch.plain("commit");
         self.full = barrier;
-        self.execute(batch).await.map_err(|e| error::store(op, e))?;
+        self.execute(&batch).map_err(|e| error::store(op, e))?;
         self.unsynced = !barrier;
+        if !barrier {
+            self.soon.ask();
+        }
         let news: Vec<Logged> = match self.tail.news.receiver_count() {
             0 => Vec::new(),
             _ => deltas.iter().map(Row::logged).collect(),
@@ -473,11 +475,12 @@ impl Writer {
         });
     }
 
-    async fn side(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let mut batch = batch;
-        batch.sql.insert_str(0, "begin immediate;");
-        batch.plain("commit");
-        self.execute(batch).await.map_err(|e| error::store("record.side", e))
+    fn side(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let mut whole = Batch::default();
+        whole.plain("begin immediate");
+        whole.extend(batch);
+        whole.plain("commit");
+        self.execute(&whole).map_err(|e| error::store("record.side", e))
     }
 
     /// Whether the record ends where an append thinks it does.
@@ -501,7 +504,7 @@ impl Writer {
     }
 
     /// Reads the ends that a group needs and that are not known: of runs from before, and of tenants' chains.
-    async fn look_up(&mut self, parts: &[Part]) -> Result<(), sqlx::Error> {
+    fn look_up(&mut self, parts: &[Part]) -> Result<(), rusqlite::Error> {
         let mut runs = Vec::new();
         let mut tenants = Vec::new();
         for part in parts {
@@ -518,125 +521,115 @@ impl Writer {
             }
         }
         for (tenant, run) in runs {
+            let of = params![tenant.as_str(), blob(run)];
             let end = if run == RunId::ledger() {
                 let sql = "select max(last) from journal where tenant = ? and run = ?";
-                let row = sqlx::query(sql).bind(tenant.as_str()).bind(blob(run));
-                let row = row.fetch_one(self.connection().await?).await?;
-                row.try_get::<Option<i64>, _>(0)?.map(|last| End { epoch: Epoch(0), seq: seq(last), over: false })
+                let last = self.connection()?.prepare_cached(sql)?.query_row(of, |row| row.get::<_, Option<i64>>(0))?;
+                last.map(|last| End { epoch: Epoch(0), seq: seq(last), over: false })
             } else {
                 let sql = "select epoch, seq, state from runs where tenant = ? and id = ?";
-                let row = sqlx::query(sql).bind(tenant.as_str()).bind(blob(run));
-                match row.fetch_optional(self.connection().await?).await? {
-                    Some(row) => Some(End {
-                        epoch: Epoch(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0)),
-                        seq: seq(row.try_get(1)?),
-                        over: row.try_get::<i64, _>(2)? >= 3,
-                    }),
-                    None => None,
-                }
+                let end = |row: &rusqlite::Row<'_>| {
+                    let epoch = Epoch(number(row.get(0)?));
+                    Ok(End { epoch, seq: seq(row.get(1)?), over: row.get::<_, i64>(2)? >= 3 })
+                };
+                self.connection()?.prepare_cached(sql)?.query_row(of, end).optional()?
             };
             if let Some(end) = end {
                 self.known.runs.insert((tenant, run), end);
             }
         }
         for tenant in tenants {
-            let row = sqlx::query("select length, head from chains where tenant = ?").bind(tenant.as_str());
-            let chain = match row.fetch_optional(self.connection().await?).await? {
-                Some(row) => {
-                    let head: Vec<u8> = row.try_get(1)?;
-                    let head = head.try_into().map_err(|_| sqlx::Error::Decode("a chain's end has 32 bytes".into()))?;
-                    Chain { length: u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0), head: Link(head) }
-                }
-                None => Chain::default(),
-            };
-            self.known.chains.insert(tenant, chain);
+            let sql = "select length, head from chains where tenant = ?";
+            let chain = |row: &rusqlite::Row<'_>| Ok(Chain { length: number(row.get(0)?), head: Link(row.get(1)?) });
+            let chain = self.connection()?.prepare_cached(sql)?.query_row([tenant.as_str()], chain).optional()?;
+            self.known.chains.insert(tenant, chain.unwrap_or_default());
         }
         Ok(())
     }
 
-    async fn execute(&mut self, batch: Batch) -> Result<(), sqlx::Error> {
-        let connection = self.connection().await?;
-        let query = sqlx::query_with(AssertSqlSafe(batch.sql), batch.values);
-        let Err(error) = query.execute(&mut *connection).await else { return Ok(()) };
+    fn execute(&mut self, batch: &Batch) -> Result<(), rusqlite::Error> {
+        let connection = self.connection()?;
+        let Err(error) = batch.execute(connection) else { return Ok(()) };
         // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
-        let rolled_back = sqlx::query("rollback").execute(&mut *connection).await;
-        let outside = rolled_back.is_ok() || sqlx::query("begin immediate; rollback").execute(connection).await.is_ok();
+        let outside = connection.is_autocommit() || connection.execute_batch("rollback").is_ok();
+        let reset = outside && connection.execute_batch("pragma synchronous = normal").is_ok();
         self.full = false;
-        if outside {
-            let reset = sqlx::query("pragma synchronous = normal").execute(self.connection().await?).await;
-            if reset.is_ok() {
-                return Err(error);
-            }
+        if !reset {
+            tracing::warn!(%error, "the record's connection is made anew");
+            self.connection = None;
         }
-        tracing::warn!(%error, "the record's connection is made anew");
-        self.connection = None;
         Err(error)
     }
 
-    async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
-        if self.connection.is_none() {
-            let mut connection = self.reconnect.connect().await?;
-            if let Some(pages) = self.max_pages {
-                sqlx::query(AssertSqlSafe(format!("pragma max_page_count = {pages}"))).execute(&mut connection).await?;
+    fn connection(&mut self) -> Result<&mut Connection, rusqlite::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let connection = for_writing(&self.options.path)?;
+                if let Some(pages) = self.options.max_pages {
+                    connection.execute_batch(&format!("pragma max_page_count = {pages}"))?;
+                }
+                self.full = false;
+                connection
             }
-            self.full = false;
-            self.connection = Some(connection);
-        }
-        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+        };
+        Ok(self.connection.insert(connection))
     }
 
-    async fn sync(&mut self) -> Result<(), StoreError> {
+    /// Syncs what has not been for a while.
+    fn sync_late(&mut self) {
+        self.soon.asked = false;
+        if let Err(error) = self.sync() {
+            tracing::warn!(%error, "a commit could not be synced; trying again");
+            self.soon.ask();
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
         if !self.unsynced {
             return Ok(());
         }
-        self.commit_barrier().await.map_err(|e| error::store("journal.sync", e))
-    }
-
-    async fn commit_barrier(&mut self) -> Result<(), sqlx::Error> {
         let mut batch = Batch::default();
         batch.plain("pragma synchronous = full");
         batch.plain("update meta set value = value + 1 where key = 'barrier'");
         self.full = true;
-        self.execute(batch).await?;
+        self.execute(&batch).map_err(|e| error::store("journal.sync", e))?;
         self.unsynced = false;
         self.grown(true);
         Ok(())
     }
 
     /// Throws away what has expired by `now`: now and then, and not all at once.
-    async fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self, now: Timestamp) {
         if now.since(self.swept) < SWEEP {
             return;
         }
         self.swept = now;
         let mut batch = Batch::default();
-        batch.plain(&format!(
+        batch.plain(format!(
             "delete from idempotency where (tenant, key) in \
              (select tenant, key from idempotency where expires_at <= {} limit {SWEEP_ROWS})",
             int(now.millis())
         ));
-        let swept = match self.execute(batch).await {
-            Ok(()) => self.end_memory(now).await,
-            Err(error) => Err(error),
-        };
+        let swept =
+            self.execute(&batch).map_err(|e| error::store("record.sweep", e)).and_then(|()| self.end_memory(now));
         if let Err(error) = swept {
             tracing::warn!(%error, "what has expired could not be thrown away; trying again later");
         }
     }
 
     /// Deletes keys that have come to their end, like anybody else would: whoever watches sees it.
-    async fn end_memory(&mut self, now: Timestamp) -> Result<(), sqlx::Error> {
-        let sql = "select tenant, scope, owner, key from memory where expires_at <= ? limit ?";
-        let query = sqlx::query(sql).bind(int(now.millis())).bind(SWEEP_ROWS as i64);
-        let found = query.fetch_all(self.connection().await?).await?;
-        let mut deltas = Vec::with_capacity(found.len());
-        for row in &found {
-            let drawer = drawer(row.try_get(1)?, row.try_get(2)?)?;
+    fn end_memory(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        const OP: &str = "record.end_memory";
+        let failed = |e: rusqlite::Error| error::store(OP, e);
+        let read = |e: sqlx::Error| error::store(OP, e);
+        let mut deltas = Vec::new();
+        for (of, scope, owner, key) in self.ended(now).map_err(failed)? {
+            let drawer = drawer(scope, owner).map_err(read)?;
             let revision = Revision(self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1);
-            let change = MemoryChange { drawer, key: row.try_get(3)?, revision, value: None };
-            let delta = Delta::Memory(change);
+            let delta = Delta::Memory(MemoryChange { drawer, key, revision, value: None });
             let bytes = delta.to_bytes();
-            deltas.push((tenant(row.try_get(0)?)?, delta, bytes));
+            deltas.push((tenant(of).map_err(read)?, delta, bytes));
         }
         if deltas.is_empty() {
             return Ok(());
@@ -653,18 +646,27 @@ impl Writer {
         batch.plain("commit");
         let news: Vec<Logged> = rows.iter().map(Row::logged).collect();
         let last = rows.last().map_or(self.known.position, |row| row.position);
-        self.execute(batch).await?;
+        self.execute(&batch).map_err(failed)?;
         self.tail.newest.saw(&rows);
         self.unsynced = true;
+        self.soon.ask();
         self.known.position = last;
         let _ = self.tail.news.send(news.into());
         self.grown(false);
         Ok(())
     }
+
+    /// Keys that have come to their end: tenant, scope, owner, key; not all at once.
+    fn ended(&mut self, now: Timestamp) -> Result<Vec<(String, i64, String, String)>, rusqlite::Error> {
+        let sql = "select tenant, scope, owner, key from memory where expires_at <= ? limit ?";
+        let mut statement = self.connection()?.prepare_cached(sql)?;
+        let of = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        statement.query_map(params![int(now.millis()), SWEEP_ROWS as i64], of)?.collect()
+    }
 }
 
 fn seq(last: i64) -> Seq {
-    Seq(u64::try_from(last).unwrap_or(0))
+    Seq(number(last))
 }
 
 fn answer(parts: Vec<Part>, refused: Vec<Option<StoreError>>) {
