@@ -6,7 +6,7 @@ use std::time::Duration;
 use ltmc_model::memory::Drawer;
 use ltmc_model::{RunId, Seq};
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
-use ltmc_ports::{Durability, Kind, ReadJournal as _, ReadMemory as _, WriteJournal as _};
+use ltmc_ports::{Durability, Kind, ReadJournal as _, ReadLog as _, ReadMemory as _, WriteJournal as _};
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -150,6 +150,22 @@ async fn a_full_disk_leaves_nothing_half_written() {
     let mut owner = Owner::new("acme", 100 + written);
     record.append(owner.append(1), Durability::Barrier).await.unwrap();
     assert_eq!(record.verify().await.unwrap().damage, []);
+}
+
+/// What was committed without a barrier is on disk a little later, by itself, however often; only then may it be shown outside.
+#[tokio::test]
+async fn what_is_lazy_is_durable_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
+    let mut ends = record.ends();
+    let mut owner = Owner::new("acme", 1);
+    for round in 0..3 {
+        let change = put(&Drawer::Global, "k", record.next_revision(), vec![round]);
+        record.append(owner.remember(vec![change]), Durability::Lazy).await.unwrap();
+        let visible = ends.borrow_and_update().visible;
+        let soon = ends.wait_for(|ends| ends.durable >= visible);
+        tokio::time::timeout(Duration::from_secs(5), soon).await.expect("nobody has to ask for it").unwrap();
+    }
 }
 
 #[tokio::test]
