@@ -634,6 +634,22 @@ mod tests {
         assert!(text.contains(&wanted), "docs/run-a-host.md should have this:\n{wanted}");
     }
 
+    /// What the image and compose.yaml set is taken: the host would refuse to start otherwise.
+    #[test]
+    fn every_variable_of_the_container_is_a_key() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut environment = Vec::new();
+        for file in ["Dockerfile", "compose.yaml"] {
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            let in_lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+            let in_words = text.split_whitespace().filter_map(|word| word.split_once('='));
+            let ours = in_lines.chain(in_words).filter(|(name, _)| name.starts_with("LTMC_"));
+            environment.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        assert_eq!(environment.len(), 6, "{environment:?}");
+        Loaded::new(&Sources { environment, ..Sources::default() }).unwrap();
+    }
+
     #[test]
     fn later_layers_win_and_are_named() {
         let (_dir, path) = file("listen = \"127.0.0.1:1\"\n[sandbox]\nslots = 7\ncache = \"1MiB\"\n");
