@@ -71,7 +71,7 @@ impl fmt::Display for StoreError {
             Kind::Fenced => "the run has another owner",
             Kind::Corrupt => "the record is damaged",
             Kind::Full => "the record has no room left",
-            Kind::Unavailable => "the record does not answer",
+            Kind::Unavailable => "the store does not answer",
             Kind::Internal => "a fault in the store",
         };
         write!(f, "{}: {what}", self.op)
