@@ -55,7 +55,8 @@ pub trait ReadLog: Send + Sync {
     /// How far the log goes, now and as it grows.
     fn ends(&self) -> watch::Receiver<Ends>;
 
-    /// Every group of deltas as it becomes visible. Whoever is too slow is told, and reads on with [`Self::log`].
+    /// Every group of deltas, after [`Self::ends`] shows it: whoever follows first and then looks there misses nothing. Whoever
+    /// is too slow is told, and reads on with [`Self::log`].
     fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>>;
 
     /// The place of the newest row of these topics that became visible since the log was opened; 0: none did.

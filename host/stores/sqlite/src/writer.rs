@@ -444,22 +444,24 @@ impl Writer {
         if !barrier {
             self.soon.ask();
         }
-        let news: Vec<Logged> = match self.tail.news.receiver_count() {
-            0 => Vec::new(),
-            _ => deltas.iter().map(Row::logged).collect(),
-        };
         self.known.position = position;
-        self.tail.newest.saw(&deltas);
-        if !news.is_empty() {
-            let _ = self.tail.news.send(news.into());
-        }
-        self.grown(barrier);
+        self.tell(&deltas, barrier);
         self.known.runs.extend(next.runs);
         self.known.chains.extend(next.chains);
         if self.known.runs.len() > KNOWN {
             self.known.runs.retain(|_, end| !end.over);
         }
         Ok(refused)
+    }
+
+    /// Says what is new, and how far the log goes with it. Its end comes first: whoever follows, and then looks at the end,
+    /// either sees these rows there or is sent them.
+    fn tell(&self, rows: &[Row<'_>], durable: bool) {
+        self.tail.newest.saw(rows);
+        self.grown(durable);
+        if !rows.is_empty() && self.tail.news.receiver_count() > 0 {
+            let _ = self.tail.news.send(rows.iter().map(Row::logged).collect());
+        }
     }
 
     /// Says how far the log goes now.
@@ -644,15 +646,12 @@ impl Writer {
         batch.plain("begin immediate");
         batch.deltas(&rows);
         batch.plain("commit");
-        let news: Vec<Logged> = rows.iter().map(Row::logged).collect();
         let last = rows.last().map_or(self.known.position, |row| row.position);
         self.execute(&batch).map_err(failed)?;
-        self.tail.newest.saw(&rows);
         self.unsynced = true;
         self.soon.ask();
         self.known.position = last;
-        let _ = self.tail.news.send(news.into());
-        self.grown(false);
+        self.tell(&rows, false);
         Ok(())
     }
 

@@ -123,6 +123,40 @@ async fn mailboxes_come_to_the_same_as_in_memory() {
     }
 }
 
+/// Whoever follows first, and then looks how far the log goes, has each change from one or from the other: nobody waits for
+/// what has come already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_and_then_looks_misses_nothing() {
+    let (record, _dir) = record().await;
+    // To wake others takes a while, between the one and the other.
+    for _ in 0..32 {
+        let mut news = record.follow();
+        tokio::spawn(async move { while news.recv().await.is_ok() {} });
+    }
+    let (mut owner, ends, mut seen) = (Owner::new("acme", 1), record.ends(), Position(0));
+    for n in 0..3_000_u64 {
+        let value = Some(MemoryValue { bytes: "x".into(), expires_at: None });
+        let revision = record.next_revision();
+        let change = MemoryChange { drawer: Drawer::Global, key: n.to_string(), revision, value };
+        let (writer, append) = (record.clone(), owner.change(vec![Delta::Memory(change)]));
+        let writing = tokio::spawn(async move { writer.append(append, Durability::Lazy).await.unwrap() });
+        // At another moment of the commit each time.
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_micros(n % 200) {
+            std::hint::spin_loop();
+        }
+        let mut news = record.follow();
+        let visible = ends.borrow().visible;
+        seen = if visible > seen {
+            visible
+        } else {
+            let came = tokio::time::timeout(std::time::Duration::from_secs(5), news.recv()).await;
+            came.unwrap_or_else(|_| panic!("what came after {seen:?} was told to nobody")).unwrap()[0].position
+        };
+        writing.await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_tells_every_delta_in_order_and_forgets_what_is_trimmed() {
     let (record, dir) = record().await;
