@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ltmc_test_servers::{Databases, Neo4j, Redis};
-use ltmc_tests::Host;
+use ltmc_tests::{Answer, Host};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reqwest::Method;
@@ -25,6 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn compare(host: &Host, check: bool) -> Result<Value> {
     let request = host.request(Method::POST, "/v1/databases/repair", &host.operator).json(&json!({"check": check}));
     Ok(host.send(request).await?.expect(200).json())
+}
+
+/// Asks until the answer is as it is to be.
+async fn until(host: &Host, path: &str, wanted: impl Fn(&Answer) -> bool) -> Result<Answer> {
+    let begun = std::time::Instant::now();
+    loop {
+        let answer = host.get(path).await?;
+        if wanted(&answer) {
+            return Ok(answer);
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{}\n{}", answer.text(), host.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn differences(outcome: &Value) -> u64 {
@@ -183,15 +196,7 @@ async fn a_backlog_past_its_bound_makes_the_host_unready_until_it_is_told() -> R
         let event = json!({"topic": "ticks", "type": "tick", "data": n});
         host.post_json("/v1/events", &event).await?.expect(200);
     }
-    let begun = std::time::Instant::now();
-    let ready = loop {
-        let ready = host.get("/readyz").await?;
-        if ready.status == 503 {
-            break ready.json();
-        }
-        ensure!(begun.elapsed() < PATIENCE, "{}", ready.text());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    let ready = until(&host, "/readyz", |answer| answer.status == 503).await?.json();
     let of_redis = ready["checks"].as_array().and_then(|checks| checks.iter().find(|check| check["name"] == "redis"));
     ensure!(
         of_redis.is_some_and(|check| check["detail"].as_str().is_some_and(|detail| detail.contains("context.backlog"))),
@@ -258,15 +263,8 @@ async fn neo4j_over_tls_is_trusted_by_its_authority() -> Result<()> {
     let fact = json!({"subject": "a", "relation": "depends-on", "object": "b"});
     host.post_json("/v1/graph/facts", &fact).await?.expect(200);
     // The record answers while Neo4j, which has just started, takes longer than a read waits.
-    let begun = std::time::Instant::now();
-    let found = loop {
-        let found = host.get("/v1/graph/path?from=a&to=b").await?.expect(200);
-        if found.headers.get("ltmc-degraded").is_none() {
-            break found;
-        }
-        ensure!(begun.elapsed() < PATIENCE, "{}", host.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    let whole = |answer: &Answer| answer.headers.get("ltmc-degraded").is_none();
+    let found = until(&host, "/v1/graph/path?from=a&to=b", whole).await?.expect(200);
     ensure!(found.json()["facts"].as_array().is_some_and(|facts| facts.len() == 1), "{}", found.text());
 
     let host = Host::start_with(&config).await?;

@@ -8,7 +8,6 @@ use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::message::Channel;
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::ReadLog;
-use tokio::sync::broadcast::error::RecvError;
 
 /// Rows of the log that somebody who waits looks at; where there are more he looks at the channel itself.
 const LOOK: u32 = 256;
@@ -24,15 +23,8 @@ pub(crate) async fn wait(log: &dyn ReadLog, tenant: &TenantId, of: &Channel, sin
             _ => return,
         }
     }
-    let comes = async {
-        loop {
-            match news.recv().await {
-                Ok(group) if group.iter().any(is_news) => return,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_) | RecvError::Closed) => return,
-            }
-        }
-    };
+    // Whoever is too slow to be told looks for himself.
+    let comes = async { while news.recv().await.is_ok_and(|group| !group.iter().any(is_news)) {} };
     let _ = tokio::time::timeout(patience, comes).await;
 }
 
@@ -54,10 +46,10 @@ fn concerns(delta: &Delta, channel: &Channel) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use ltmc_model::message::{Event, Message, Taker};
-    use ltmc_model::{Payload, Revision, StepPath};
+    use ltmc_model::message::Taker;
+    use ltmc_model::{Revision, StepPath};
     use ltmc_ports::testing::MemoryRecord;
-    use ltmc_ports::testing::sample::{Owner, at, run_id, tenant};
+    use ltmc_ports::testing::sample::{self, Owner, at, mailbox, run_id, tenant, topic};
     use ltmc_ports::{Durability, WriteJournal as _};
     use tokio::task::JoinHandle;
     use tokio::time::{Instant, timeout};
@@ -99,24 +91,8 @@ mod tests {
         }
     }
 
-    fn mailbox(of: &str) -> Channel {
-        Channel::Mailbox(of.parse().unwrap())
-    }
-
-    fn topic(name: &str) -> Channel {
-        Channel::Topic(name.parse().unwrap())
-    }
-
     fn sent(channel: &Channel, id: u64) -> Delta {
-        let event = Event {
-            id: format!("e{id}"),
-            source: "/agents/alice".into(),
-            kind: "sample.sent".into(),
-            subject: None,
-            time: at(id),
-            data: Payload::text("x"),
-        };
-        Delta::Sent(Message { id: Revision(id), channel: channel.clone(), event })
+        sample::sent(channel.clone(), id, "x")
     }
 
     #[tokio::test]

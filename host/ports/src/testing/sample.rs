@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ltmc_model::journal::{Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
+use ltmc_model::message::{self, Channel, Message};
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::{Digest, Epoch, Payload, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 
@@ -145,4 +146,27 @@ pub fn put(drawer: &Drawer, key: &str, revision: Revision, value: impl Into<Byte
 /// A change of memory: nothing there any more.
 pub fn delete(drawer: &Drawer, key: &str, revision: Revision) -> MemoryChange {
     MemoryChange { drawer: drawer.clone(), key: key.into(), revision, value: None }
+}
+
+/// An agent's mailbox.
+pub fn mailbox(of: &str) -> Channel {
+    Channel::Mailbox(of.parse().expect("an agent's name"))
+}
+
+/// A topic.
+pub fn topic(name: &str) -> Channel {
+    Channel::Topic(name.parse().expect("a topic's name"))
+}
+
+/// A text that alice sent to this channel.
+pub fn sent(channel: Channel, id: u64, text: &str) -> Delta {
+    let event = message::Event {
+        id: format!("e{id}"),
+        source: "/agents/alice".into(),
+        kind: "sample.sent".into(),
+        subject: None,
+        time: at(id),
+        data: Payload::text(text),
+    };
+    Delta::Sent(Message { id: Revision(id), channel, event })
 }

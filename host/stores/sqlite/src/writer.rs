@@ -300,7 +300,7 @@ impl Writer {
                         group.push(part);
                     }
                     Order::Side(batch, reply) => {
-                        let _ = reply.send(self.side(batch));
+                        let _ = reply.send(self.transaction("record.side", batch));
                     }
                     Order::Sync => self.sync_late(),
                     Order::Close(done) => {
@@ -440,12 +440,7 @@ impl Writer {
         batch.plain("commit");
         self.full = barrier;
         self.execute(&batch).map_err(|e| error::store(op, e))?;
-        self.unsynced = !barrier;
-        if !barrier {
-            self.soon.ask();
-        }
-        self.known.position = position;
-        self.tell(&deltas, barrier);
+        self.committed(&deltas, barrier);
         self.known.runs.extend(next.runs);
         self.known.chains.extend(next.chains);
         if self.known.runs.len() > KNOWN {
@@ -454,9 +449,16 @@ impl Writer {
         Ok(refused)
     }
 
-    /// Says what is new, and how far the log goes with it. Its end comes first: whoever follows, and then looks at the end,
-    /// either sees these rows there or is sent them.
-    fn tell(&self, rows: &[Row<'_>], durable: bool) {
+    /// What was committed is known, synced soon where it is not yet, and told. The log's end comes first: whoever follows, and
+    /// then looks at the end, either sees these rows there or is sent them.
+    fn committed(&mut self, rows: &[Row<'_>], durable: bool) {
+        self.unsynced = !durable;
+        if !durable {
+            self.soon.ask();
+        }
+        if let Some(last) = rows.last() {
+            self.known.position = last.position;
+        }
         self.tail.newest.saw(rows);
         self.grown(durable);
         if !rows.is_empty() && self.tail.news.receiver_count() > 0 {
@@ -477,12 +479,13 @@ impl Writer {
         });
     }
 
-    fn side(&mut self, batch: Batch) -> Result<(), StoreError> {
+    /// Statements in a transaction of their own.
+    fn transaction(&mut self, op: &'static str, batch: Batch) -> Result<(), StoreError> {
         let mut whole = Batch::default();
         whole.plain("begin immediate");
         whole.extend(batch);
         whole.plain("commit");
-        self.execute(&whole).map_err(|e| error::store("record.side", e))
+        self.execute(&whole).map_err(|e| error::store(op, e))
     }
 
     /// Whether the record ends where an append thinks it does.
@@ -527,12 +530,12 @@ impl Writer {
             let end = if run == RunId::ledger() {
                 let sql = "select max(last) from journal where tenant = ? and run = ?";
                 let last = self.connection()?.prepare_cached(sql)?.query_row(of, |row| row.get::<_, Option<i64>>(0))?;
-                last.map(|last| End { epoch: Epoch(0), seq: seq(last), over: false })
+                last.map(|last| End { epoch: Epoch(0), seq: Seq(number(last)), over: false })
             } else {
                 let sql = "select epoch, seq, state from runs where tenant = ? and id = ?";
                 let end = |row: &rusqlite::Row<'_>| {
                     let epoch = Epoch(number(row.get(0)?));
-                    Ok(End { epoch, seq: seq(row.get(1)?), over: row.get::<_, i64>(2)? >= 3 })
+                    Ok(End { epoch, seq: Seq(number(row.get(1)?)), over: row.get::<_, i64>(2)? >= 3 })
                 };
                 self.connection()?.prepare_cached(sql)?.query_row(of, end).optional()?
             };
@@ -623,10 +626,9 @@ impl Writer {
     /// Deletes keys that have come to their end, like anybody else would: whoever watches sees it.
     fn end_memory(&mut self, now: Timestamp) -> Result<(), StoreError> {
         const OP: &str = "record.end_memory";
-        let failed = |e: rusqlite::Error| error::store(OP, e);
         let read = |e: sqlx::Error| error::store(OP, e);
         let mut deltas = Vec::new();
-        for (of, scope, owner, key) in self.ended(now).map_err(failed)? {
+        for (of, scope, owner, key) in self.ended(now).map_err(|e| error::store(OP, e))? {
             let drawer = drawer(scope, owner).map_err(read)?;
             let revision = Revision(self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1);
             let delta = Delta::Memory(MemoryChange { drawer, key, revision, value: None });
@@ -643,15 +645,9 @@ impl Writer {
             .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
             .collect();
         let mut batch = Batch::default();
-        batch.plain("begin immediate");
         batch.deltas(&rows);
-        batch.plain("commit");
-        let last = rows.last().map_or(self.known.position, |row| row.position);
-        self.execute(&batch).map_err(failed)?;
-        self.unsynced = true;
-        self.soon.ask();
-        self.known.position = last;
-        self.tell(&rows, false);
+        self.transaction(OP, batch)?;
+        self.committed(&rows, false);
         Ok(())
     }
 
@@ -662,10 +658,6 @@ impl Writer {
         let of = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
         statement.query_map(params![int(now.millis()), SWEEP_ROWS as i64], of)?.collect()
     }
-}
-
-fn seq(last: i64) -> Seq {
-    Seq(number(last))
 }
 
 fn answer(parts: Vec<Part>, refused: Vec<Option<StoreError>>) {

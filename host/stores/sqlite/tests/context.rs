@@ -10,7 +10,7 @@ use ltmc_model::recall::{EmbedderId, Metadata, Note};
 use ltmc_model::{AgentName, Payload, Position, Revision, StepPath, TenantId};
 use ltmc_ports::recall::Embedded;
 use ltmc_ports::testing::MemoryRecord;
-use ltmc_ports::testing::sample::{Owner, at, run_id, tenant};
+use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
 use ltmc_ports::{
     Bus as _, Durability, ReadContext as _, ReadLog as _, ReadMail, ReadMemory as _, ReadNotes as _, WriteJournal,
     WriteVectors as _,
@@ -135,10 +135,8 @@ async fn who_follows_and_then_looks_misses_nothing() {
     }
     let (mut owner, ends, mut seen) = (Owner::new("acme", 1), record.ends(), Position(0));
     for n in 0..3_000_u64 {
-        let value = Some(MemoryValue { bytes: "x".into(), expires_at: None });
-        let revision = record.next_revision();
-        let change = MemoryChange { drawer: Drawer::Global, key: n.to_string(), revision, value };
-        let (writer, append) = (record.clone(), owner.change(vec![Delta::Memory(change)]));
+        let change = put(&Drawer::Global, &n.to_string(), record.next_revision(), "x");
+        let (writer, append) = (record.clone(), owner.remember(vec![change]));
         let writing = tokio::spawn(async move { writer.append(append, Durability::Lazy).await.unwrap() });
         // At another moment of the commit each time.
         let begun = std::time::Instant::now();

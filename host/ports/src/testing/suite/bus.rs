@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ltmc_model::delta::Delta;
-use ltmc_model::message::{Channel, Event, Message, Published};
-use ltmc_model::{Payload, Position, Revision, TenantId};
+use ltmc_model::message::{Event, Published};
+use ltmc_model::{Payload, Position, TenantId};
 
 use crate::testing::MemoryRecord;
-use crate::testing::sample::{Owner, at, tenant};
+use crate::testing::sample::{self, Owner, tenant};
 use crate::{Bus, Durability, ReadLog, WriteJournal};
 
 /// How the suite gets a bus.
@@ -93,7 +93,7 @@ macro_rules! bus_contract {
 pub async fn events_come_in_order_and_in_pages<F: BusFixture>(fixture: &F) {
     let told = fixture.fresh().await;
     let (acme, topic, bus) = (tenant("acme"), "news".parse().unwrap(), told.bus());
-    let sent: Vec<Delta> = (1..=53).map(|id| to_topic("news", id, &format!("{id}"))).collect();
+    let sent: Vec<Delta> = (1..=53).map(|id| sample::sent(sample::topic("news"), id, &format!("{id}"))).collect();
     let mut end = Position(0);
     for some in sent.chunks(10) {
         end = told.apply(&acme, some.to_vec()).await;
@@ -132,7 +132,7 @@ pub async fn events_come_back_as_they_were_sent<F: BusFixture>(fixture: &F) {
     ];
     let mut events = Vec::new();
     for (id, data) in (1..).zip(contents) {
-        let Delta::Sent(mut message) = to_topic("news", id, "") else { unreachable!() };
+        let Delta::Sent(mut message) = sample::sent(sample::topic("news"), id, "") else { unreachable!() };
         message.event.data = data;
         message.event.subject = (id == 2).then(|| "what \u{1f4ec} it is about".to_owned());
         events.push(message.event.clone());
@@ -150,7 +150,7 @@ pub async fn where_nothing_is_found_one_goes_on_from_there<F: BusFixture>(fixtur
         let page = bus.events(&acme, &topic, after, 10).await.unwrap();
         assert_eq!((page.events.len(), page.next), (0, after));
     }
-    let end = told.apply(&acme, vec![to_topic("news", 1, "1")]).await;
+    let end = told.apply(&acme, vec![sample::sent(sample::topic("news"), 1, "1")]).await;
     let page = bus.events(&acme, &topic, end, 10).await.unwrap();
     assert_eq!((page.events.len(), page.next), (0, end));
 }
@@ -161,10 +161,10 @@ pub async fn tenants_and_topics_never_meet<F: BusFixture>(fixture: &F) {
     let (tenants, topics, bus) = (["acme", "beta"], ["a", "a/b", "a.b", "ab", "a/00000000000000000001"], told.bus());
     for of in tenants {
         for (id, name) in (1..).zip(topics) {
-            told.apply(&tenant(of), vec![to_topic(name, id, &format!("{of} {name}"))]).await;
+            told.apply(&tenant(of), vec![sample::sent(sample::topic(name), id, &format!("{of} {name}"))]).await;
         }
         // A mailbox has the name of a topic.
-        told.apply(&tenant(of), vec![to_mailbox("ab", 9, "for one alone")]).await;
+        told.apply(&tenant(of), vec![sample::sent(sample::mailbox("ab"), 9, "for one alone")]).await;
     }
     for of in tenants {
         for name in topics {
@@ -175,34 +175,6 @@ pub async fn tenants_and_topics_never_meet<F: BusFixture>(fixture: &F) {
     }
     let nobodys = bus.events(&tenant("gamma"), &"a".parse().unwrap(), Position(0), 10).await.unwrap();
     assert_eq!(nobodys.events, []);
-}
-
-fn mailbox(of: &str) -> Channel {
-    Channel::Mailbox(of.parse().unwrap())
-}
-
-fn channel_of_topic(name: &str) -> Channel {
-    Channel::Topic(name.parse().unwrap())
-}
-
-fn to_mailbox(of: &str, id: u64, text: &str) -> Delta {
-    sent(mailbox(of), id, text)
-}
-
-fn to_topic(name: &str, id: u64, text: &str) -> Delta {
-    sent(channel_of_topic(name), id, text)
-}
-
-fn sent(channel: Channel, id: u64, text: &str) -> Delta {
-    let event = Event {
-        id: format!("e{id}"),
-        source: "/agents/alice".into(),
-        kind: "sample.sent".into(),
-        subject: None,
-        time: at(id),
-        data: Payload::text(text),
-    };
-    Delta::Sent(Message { id: Revision(id), channel, event })
 }
 
 fn event_of(delta: &Delta) -> Event {

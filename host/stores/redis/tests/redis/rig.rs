@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, RunMark, StepMark, Topic};
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::{Channel, Event, Message, Taker};
+use ltmc_model::message::{Channel, Event, Taker};
 use ltmc_model::run::{State, Target};
-use ltmc_model::{Payload, Position, Revision, RunId, Seq, StepPath, TenantId};
+use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId};
 use ltmc_ports::Projection as _;
 use ltmc_ports::log::Item;
 use ltmc_ports::testing::context::Context;
 use ltmc_ports::testing::sample::{at, run_id, tenant};
+pub(crate) use ltmc_ports::testing::sample::{mailbox, sent, topic};
 use ltmc_redis::{Options, Redis};
 use ltmc_test_servers::redis::RedisOptions;
 use tempfile::TempDir;
@@ -235,26 +236,6 @@ impl Record {
         };
         self.add(of, delta)
     }
-}
-
-pub(crate) fn sent(channel: Channel, id: u64, text: &str) -> Delta {
-    let event = Event {
-        id: format!("e{id}"),
-        source: "/agents/alice".into(),
-        kind: "sample.sent".into(),
-        subject: None,
-        time: at(id),
-        data: Payload::text(text),
-    };
-    Delta::Sent(Message { id: Revision(id), channel, event })
-}
-
-pub(crate) fn mailbox(of: &str) -> Channel {
-    Channel::Mailbox(of.parse().unwrap())
-}
-
-pub(crate) fn topic(name: &str) -> Channel {
-    Channel::Topic(name.parse().unwrap())
 }
 
 pub(crate) fn taker(attempt: u32) -> Taker {
