@@ -1,10 +1,12 @@
-//! Locks over everything that is decided by what stands there: keys of memory, facts, mailboxes.
+//! Locks over what is decided by what stands there: keys of memory, facts, mailboxes.
 //!
-//! Invariant: whoever waits for a lock has its holder write what keeps it, so that nobody waits for what is only staged.
+//! They are advice. The record checks in its transaction what a change was decided on; a lock keeps those who would contradict
+//! each other from working side by side in vain. So nobody waits long for one: who waits in a ring goes on without it.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ltmc_ports::Durability;
 use ltmc_state::RunLog;
@@ -15,8 +17,10 @@ use crate::context::Whose;
 
 /// Two things share a lock now and then, which costs a wait and nothing else.
 const LOCKS: usize = 1_024;
-/// After which whoever waits for a lock has its holder write once more: it may have been deciding the first time.
+/// After which whoever waits for a lock has its holder write what it has staged, and again.
 const AGAIN: Duration = Duration::from_millis(5);
+/// After which whoever waits goes on without.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The locks of all tenants.
 #[derive(Debug)]
@@ -29,6 +33,15 @@ struct Place {
     holder: std::sync::Mutex<Weak<RunLog>>,
 }
 
+/// When a lock is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LetGo {
+    /// When the change is handed to the record: whoever comes next sees what was handed over.
+    Early,
+    /// When the change is in the record.
+    Late,
+}
+
 impl Default for Locks {
     fn default() -> Self {
         Self((0..LOCKS).map(|_| Place::default()).collect())
@@ -36,30 +49,35 @@ impl Default for Locks {
 }
 
 impl Locks {
-    /// Takes the lock of a thing of the tenant's.
-    pub(crate) async fn take(&self, whose: Whose<'_>, thing: &(impl Hash + Sync)) -> Lock {
+    /// Takes the lock of a thing of the tenant's; none: it could not be had soon.
+    pub(crate) async fn take(&self, whose: Whose<'_>, thing: &(impl Hash + Sync), let_go: LetGo) -> Option<Lock> {
         let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one((whose.tenant, thing));
         let number = usize::try_from(hash % LOCKS as u64).unwrap_or(0);
-        // An attempt makes one call at a time, and the attempts of a run follow one another: its own lock is free to it.
-        if let Some(hold) = whose.run.and_then(|run| run.log.hold(number)) {
-            return Lock { place: number, hold };
+        let early = let_go == LetGo::Early;
+        // What an attempt has locked is free to it, and what an earlier step of its run has too.
+        if let Some(lock) = whose.lock(number) {
+            return Some(Lock { early: early && lock.early, ..lock });
         }
         let place = &self.0[number];
+        let begun = Instant::now();
+        // One place in the queue, kept over all of the waiting.
+        let mut turn = pin!(place.lock.clone().lock_owned());
         let guard = loop {
-            if let Ok(guard) = place.lock.clone().try_lock_owned() {
+            if let Ok(guard) = tokio::time::timeout(AGAIN, &mut turn).await {
                 break guard;
             }
-            let other = place.holder().upgrade();
-            if let Some(other) = other {
+            if begun.elapsed() >= PATIENCE {
+                metrics::counter!("ltmc_locks_not_had_total").increment(1);
+                return None;
+            }
+            let holder = place.holder().upgrade();
+            if let Some(holder) = holder.filter(|holder| holder.lock(number).is_some()) {
                 // Its own appends tell it what came of this.
-                drop(other.flush(Durability::Lazy).await);
-            }
-            if let Ok(guard) = tokio::time::timeout(AGAIN, place.lock.clone().lock_owned()).await {
-                break guard;
+                drop(holder.flush(Durability::Lazy).await);
             }
         };
         *place.holder() = whose.run.map_or_else(Weak::new, |run| Arc::downgrade(run.log));
-        Lock { place: number, hold: Arc::new(guard) }
+        Some(Lock { place: number, hold: Arc::new(guard), early })
     }
 }
 

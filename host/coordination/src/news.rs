@@ -130,7 +130,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_let_go_is_news_for_another_may_have_it() {
         let mut told = Told::new();
-        let (bob, by) = (|| "bob".parse().unwrap(), Taker { run: run_id(1), step: StepPath::root(), attempt: 1 });
+        let (bob, by) =
+            (|| "bob".parse().unwrap(), Taker { run: run_id(1), step: StepPath::root(), attempt: 1, part: 0 });
         let last = told.apply("acme", (1..=4).map(|id| sent(&mailbox("bob"), id)).collect()).await;
         let (messages, places) = (1..=3).map(|id| (Revision(id), Position(last.0 - 4 + id))).unzip();
         let mut since = told.apply("acme", vec![Delta::Taken { agent: bob(), messages, places, by: by.clone() }]).await;

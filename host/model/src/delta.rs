@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Entity, Fact, Relation};
-use crate::memory::Drawer;
+use crate::memory::{Drawer, Item};
 use crate::message::{Message, Taker};
 use crate::recall::Note;
 use crate::run::{State, Target};
@@ -73,7 +73,8 @@ pub enum Delta {
         /// Which message it was.
         message: Revision,
     },
-    /// An attempt is over: what it had taken and not processed goes back, or to the dead letters where that was the last time.
+    /// An attempt, or what it did since its last checkpoint, is over: what it had taken and not processed goes back, or to the
+    /// dead letters where that was the last time.
     Released {
         /// Whose.
         by: Taker,
@@ -133,6 +134,18 @@ pub struct MemoryChange {
     pub revision: Revision,
     /// The new value and when it ends; none: deleted.
     pub value: Option<MemoryValue>,
+}
+
+impl MemoryChange {
+    /// What the key holds after it.
+    pub fn item(&self) -> Option<Item> {
+        self.value.as_ref().map(|value| Item {
+            key: self.key.clone(),
+            value: value.bytes.clone(),
+            revision: self.revision,
+            expires_at: value.expires_at,
+        })
+    }
 }
 
 /// What a key is given.

@@ -34,6 +34,8 @@ pub enum Code {
     ReplayMismatch,
     /// Another owner took the run, or the record lost the thread: the run goes on from the record.
     Fenced,
+    /// What it had decided on was changed by others before it could be made true, again and again.
+    Conflict,
     /// Somebody cancelled it.
     Cancelled,
     /// A store did not answer; the run can be resumed.
@@ -61,6 +63,7 @@ impl Code {
             Self::AgentMissing => "agent-missing",
             Self::ReplayMismatch => "replay-mismatch",
             Self::Fenced => "fenced",
+            Self::Conflict => "conflict",
             Self::Cancelled => "cancelled",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",

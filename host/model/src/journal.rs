@@ -62,6 +62,16 @@ pub enum Event {
     },
     /// A host call of an attempt.
     Effect(Effect),
+    /// What an attempt did so far became true, with this entry. Who goes on with the step, an attempt after this one
+    /// included, begins here.
+    Checkpoint {
+        /// Which step.
+        step: StepPath,
+        /// Which attempt.
+        attempt: u32,
+        /// How many effects there are up to here, counted from where the attempt's journal began.
+        effects: u32,
+    },
     /// A log line of an attempt.
     Log {
         /// Which step.
@@ -131,6 +141,7 @@ impl Event {
             Self::RunClaimed { .. } => "run-claimed",
             Self::StepStarted { .. } => "step-started",
             Self::Effect(_) => "effect",
+            Self::Checkpoint { .. } => "checkpoint",
             Self::Log { .. } => "log",
             Self::StepCompleted { .. } => "step-completed",
             Self::StepFailed { .. } => "step-failed",

@@ -68,15 +68,41 @@ pub struct Message {
     pub event: Event,
 }
 
-/// Who has taken messages: one attempt of a step. It has them until it is over.
+/// Who has taken messages: one attempt of a step, between two of its checkpoints. What it has taken since the last of them
+/// goes back where the attempt fails; what it took before stays with those who go on from there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Taker {
     /// The run.
     pub run: RunId,
     /// The step.
     pub step: StepPath,
-    /// The attempt.
+    /// The attempt under which its journal began.
     pub attempt: u32,
+    /// How many checkpoints it had behind it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub part: u32,
+}
+
+impl Taker {
+    /// Which hold of its step it is, as databases name it: `ATTEMPT`, or `ATTEMPT.PART` after a checkpoint.
+    pub fn hold(&self) -> String {
+        match self.part {
+            0 => self.attempt.to_string(),
+            part => format!("{}.{part}", self.attempt),
+        }
+    }
+
+    /// Attempt and part, as [`Self::hold`] writes them.
+    pub fn parse_hold(text: &str) -> Option<(u32, u32)> {
+        match text.split_once('.') {
+            None => Some((text.parse().ok()?, 0)),
+            Some((attempt, part)) => Some((attempt.parse().ok()?, part.parse().ok()?)),
+        }
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A message handed out.

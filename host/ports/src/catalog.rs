@@ -3,12 +3,11 @@
 
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
-use ltmc_model::delta::Delta;
 use ltmc_model::journal::Act;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
 
-use crate::StoreError;
+use crate::{Changes, StoreError};
 
 /// A workflow as the catalog keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +30,14 @@ pub trait WriteCatalog: Send + Sync {
     /// # Errors
     /// `Conflict` where what would be created is there already.
     async fn act(&self, tenant: &TenantId, at: Timestamp, act: Act) -> Result<(), StoreError> {
-        self.act_with(tenant, at, act, Vec::new()).await
+        self.act_with(tenant, at, act, Changes::default()).await
     }
 
-    /// The same, with what of the tenant's shared context changes by it.
+    /// The same, with what of the tenant's shared context changes by it, and what the act was decided on.
     ///
     /// # Errors
-    /// `Conflict` where what would be created is there already.
-    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError>;
+    /// `Conflict` where what would be created is there already, `Stale` where an expectation does not hold.
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, changes: Changes) -> Result<(), StoreError>;
 }
 
 /// For those who read it. Lists are in the order of names, after `after`, at most `limit`.

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Kind {
     /// The journal does not end where the writer thinks, or a row is there already.
     Conflict,
+    /// What a change was decided on is not so any more: decide anew from what the record holds now.
+    Stale,
     /// The run has another owner now.
     Fenced,
     /// What was read is not what was written.
@@ -46,7 +48,7 @@ impl StoreError {
     pub fn new(kind: Kind, op: &'static str) -> Self {
         let retry = match kind {
             Kind::Full | Kind::Unavailable => Retry::Later,
-            Kind::Conflict | Kind::Fenced | Kind::Corrupt | Kind::Internal => Retry::Never,
+            Kind::Conflict | Kind::Stale | Kind::Fenced | Kind::Corrupt | Kind::Internal => Retry::Never,
         };
         Self { kind, retry, op, source: None }
     }
@@ -68,6 +70,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             Kind::Conflict => "somebody else wrote first",
+            Kind::Stale => "what it was decided on has changed",
             Kind::Fenced => "the run has another owner",
             Kind::Corrupt => "the record is damaged",
             Kind::Full => "the record has no room left",

@@ -1,12 +1,13 @@
 //! The journal's ports: one for the engine that writes, one for those who read.
 
+use std::pin::Pin;
+
 use async_trait::async_trait;
-use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 
-use crate::StoreError;
+use crate::{Changes, StoreError};
 
 /// One run's next entries, with everything that becomes true by them: one commit.
 #[derive(Debug, Clone)]
@@ -20,8 +21,8 @@ pub struct Append {
     /// What happened, in order; their numbers are `expected + 1 …`. Empty, with [`Durability::Barrier`]: nothing happened,
     /// and all that did before is to be on disk.
     pub entries: Vec<Entry>,
-    /// What of the tenant's shared context changes by it, in order.
-    pub deltas: Vec<Delta>,
+    /// What of the tenant's shared context changes by it, and what that was decided on.
+    pub changes: Changes,
     /// A key under which a client can ask for this run again; with the run's first entries.
     pub idempotency: Option<IdempotencyKey>,
 }
@@ -39,6 +40,9 @@ pub struct IdempotencyKey {
     pub expires_at: Timestamp,
 }
 
+/// What becomes of an append that was handed over. To be dropped changes nothing of it.
+pub type Receipt = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
 /// When an append is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -51,13 +55,24 @@ pub enum Durability {
 /// For the engine: appends.
 #[async_trait]
 pub trait WriteJournal: Send + Sync {
-    /// Appends, only if the run's journal still has `expected` entries and its epoch is still `previous`.
+    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. It is
+    /// recorded only if the run's journal still has `expected` entries, its epoch is still `previous`, and everything that its
+    /// changes expect is so.
     ///
     /// # Errors
-    /// `Conflict` where the journal has another length (or a new run exists already), `Fenced` where the epoch is another,
-    /// or where an earlier lazy append of this process was lost: nothing of this append is then recorded, and the run is
-    /// to be taken up again from the record. `Full`, `Unavailable`: the same, and it may pass.
-    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError>;
+    /// By the receipt: `Conflict` where the journal has another length (or a new run exists already), `Fenced` where the epoch
+    /// is another, or where an earlier lazy append of this process was lost, `Stale` where an expectation does not hold:
+    /// nothing of this append is then recorded, and the run is to be taken up again from the record. `Full`,
+    /// `Unavailable`: the same, and it may pass.
+    async fn hand_over(&self, append: Append, durability: Durability) -> Receipt;
+
+    /// Hands over, and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// As [`Self::hand_over`] says.
+    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+        self.hand_over(append, durability).await.await
+    }
 
     /// The next revision for a delta: higher than any the record has seen.
     fn next_revision(&self) -> Revision;

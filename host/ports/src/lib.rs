@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod clock;
 pub mod error;
+pub mod expect;
 pub mod graph;
 pub mod journal;
 pub mod log;
@@ -22,8 +23,9 @@ pub mod testing;
 pub use catalog::{ReadCatalog, WriteCatalog};
 pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};
+pub use expect::{Changes, Expect};
 pub use graph::{ReadFacts, ReadGraph};
-pub use journal::{Append, Durability, ReadJournal, WriteJournal};
+pub use journal::{Append, Durability, ReadJournal, Receipt, WriteJournal};
 pub use log::{ReadContext, ReadLog};
 pub use mail::{Bus, ReadMail};
 pub use memory::ReadMemory;

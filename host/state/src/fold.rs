@@ -1,9 +1,11 @@
 //! The fold: a run's journal, entry by entry, into where the run stands.
 //!
 //! Invariants: total (any journal folds, a damaged one too) and deterministic: the same entries give the same history.
-//! Bounded: of effects only those of attempts still open are kept, and only where they are to be replayed.
+//! Bounded: of effects only those of attempts still open, or up to a checkpoint from which another may go on, are kept, and
+//! only where they are to be replayed. What an attempt did after its last checkpoint is forgotten where the attempt fails, and
+//! where the run is taken over: it had not become true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ltmc_model::effect::Reply;
@@ -38,6 +40,7 @@ pub struct History {
     updated_at: Timestamp,
     ended_at: Option<Timestamp>,
     now: Timestamp,
+    progress: u64,
     steps: BTreeMap<StepPath, Step>,
 }
 
@@ -75,9 +78,30 @@ pub struct Step {
     pub output: Option<Payload>,
     /// Whether its output has been found good; a memo of this process, not in the journal.
     pub judged: bool,
+    /// From where its next attempt, or the open one where that is taken up, goes on.
+    pub checkpoint: Checkpoint,
+    /// How many effects there were at each checkpoint, the last one included.
+    pub checkpoints: Vec<u32>,
     /// Attempts made before the run was last resumed: they do not count against its retries.
     forgiven: u32,
+    /// The parts of its work in which it was handed messages that may be in its hands still.
+    took: BTreeSet<u32>,
     replay: Vec<Effect>,
+}
+
+/// The last point up to which what a step did is true: the beginning, or a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checkpoint {
+    /// The attempt under which the journal of effects begins, from 1 on; 0: no attempt was made.
+    pub origin: u32,
+    /// How many checkpoints there are.
+    pub part: u32,
+    /// How many effects there are up to here.
+    pub effects: u32,
+    /// Bytes of their replies.
+    pub bytes: u64,
+    /// How many log lines there are up to here.
+    pub logs: u32,
 }
 
 /// Where a step stands.
@@ -109,14 +133,12 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     /// What it used.
     pub usage: Option<Usage>,
-    /// Its effects so far.
+    /// Its effects so far, those included up to the checkpoint from which it went on.
     pub effects: u32,
     /// Bytes of their replies.
     pub effect_bytes: u64,
     /// Its log lines so far.
     pub logs: u32,
-    /// Whether it was handed messages.
-    pub took: bool,
 }
 
 impl History {
@@ -146,7 +168,8 @@ impl History {
                 self.started = Some(Arc::new(RunStarted::clone(started)));
                 self.created_at = at;
             }
-            Event::RunClaimed { .. } | Event::Act(_) => {}
+            Event::RunClaimed { .. } => self.steps.values_mut().for_each(Step::go_back),
+            Event::Act(_) => {}
             Event::StepStarted { step, attempt, .. } => {
                 self.phase = Phase::Running;
                 self.step_mut(step).begin(*attempt, at);
@@ -155,14 +178,20 @@ impl History {
                 let keep = self.effects == Effects::Keep;
                 self.step_mut(&effect.step).effect(effect, keep);
             }
+            Event::Checkpoint { step, attempt, .. } => {
+                self.progress += 1;
+                self.step_mut(step).keep(*attempt);
+            }
             Event::Log { step, attempt, number, .. } => {
                 if let Some(open) = self.step_mut(step).attempt_mut(*attempt) {
                     open.logs = open.logs.max(*number);
                 }
             }
             Event::StepCompleted { step, attempt, output, usage } => {
+                self.progress += 1;
                 let step = self.step_mut(step);
                 step.end(*attempt, at, None, *usage);
+                step.replay = Vec::new();
                 step.status = Status::Completed;
                 step.output = Some(output.clone());
                 step.judged = false;
@@ -221,6 +250,11 @@ impl History {
         self.seq
     }
 
+    /// How often anything that a step did became true: grows whenever the run comes further.
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
     /// When the run began.
     pub fn created_at(&self) -> Timestamp {
         self.created_at
@@ -270,17 +304,29 @@ impl History {
         self.steps.get_mut(path).map(|step| std::mem::take(&mut step.replay)).unwrap_or_default()
     }
 
-    /// Attempts that were handed messages and that this event ends: what they have in their hands is to be let go.
-    pub fn let_go(&self, event: &Event) -> Vec<(StepPath, u32)> {
-        let taking =
-            |path: &StepPath, step: &Step| step.last().filter(|last| last.took).map(|last| (path.clone(), last.number));
+    /// Who has messages in hand that are to be let go with this event. An attempt that another goes on from lets go of what was
+    /// taken since its checkpoint; a step that is over lets go of everything.
+    pub fn let_go(&self, event: &Event) -> Vec<(StepPath, Checkpoint)> {
+        let since = |path: &StepPath, step: &Step| {
+            let here = step.took.contains(&step.checkpoint.part);
+            here.then(|| (path.clone(), step.checkpoint)).into_iter().collect::<Vec<_>>()
+        };
+        let all = |path: &StepPath, step: &Step| {
+            let parts = step.took.iter();
+            parts.map(|part| (path.clone(), Checkpoint { part: *part, ..step.checkpoint })).collect::<Vec<_>>()
+        };
+        let of = |path: &StepPath| self.steps.get_key_value(path);
         match event {
-            Event::StepCompleted { step, .. } | Event::StepFailed { step, .. } => {
-                self.step(step).and_then(|found| taking(step, found)).into_iter().collect()
+            Event::StepCompleted { step, .. } | Event::StepFailed { step, retry_at: None, .. } => {
+                of(step).map(|(path, step)| all(path, step)).unwrap_or_default()
             }
+            Event::StepFailed { step, .. } => of(step).map(|(path, step)| since(path, step)).unwrap_or_default(),
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
+                self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
+            }
+            Event::RunClaimed { .. } => {
                 let open = self.steps.iter().filter(|(_, step)| step.status == Status::Running);
-                open.filter_map(|(path, step)| taking(path, step)).collect()
+                open.flat_map(|(path, step)| since(path, step)).collect()
             }
             _ => Vec::new(),
         }
@@ -313,6 +359,11 @@ impl History {
                 step.output = None;
                 step.judged = false;
             }
+            if within_rejected {
+                // What it did stays done, and its next attempt begins at the beginning.
+                step.checkpoint = Checkpoint::default();
+                step.checkpoints.clear();
+            }
             step.forgiven = u32::try_from(step.attempts.len()).unwrap_or(u32::MAX);
         }
     }
@@ -337,7 +388,10 @@ impl Step {
 
     fn begin(&mut self, number: u32, at: Timestamp) {
         self.status = Status::Running;
-        self.replay.clear();
+        if self.checkpoint.part == 0 {
+            self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
+            self.took.clear();
+        }
         self.attempts.push(Attempt {
             number,
             started_at: at,
@@ -347,8 +401,34 @@ impl Step {
             effects: 0,
             effect_bytes: 0,
             logs: 0,
-            took: false,
         });
+        self.go_back();
+    }
+
+    /// What is open begins again at the checkpoint: what came after it was not true yet, and is made anew.
+    fn go_back(&mut self) {
+        if self.status != Status::Running {
+            return;
+        }
+        let checkpoint = self.checkpoint;
+        self.forget_after_checkpoint();
+        if let Some(open) = self.attempts.last_mut() {
+            (open.effects, open.effect_bytes, open.logs) = (checkpoint.effects, checkpoint.bytes, checkpoint.logs);
+        }
+    }
+
+    fn forget_after_checkpoint(&mut self) {
+        self.replay.truncate(self.checkpoint.effects as usize);
+        self.took.remove(&self.checkpoint.part);
+    }
+
+    /// What the open attempt did so far is true.
+    fn keep(&mut self, number: u32) {
+        let Some(open) = self.attempt_mut(number) else { return };
+        let (effects, bytes, logs) = (open.effects, open.effect_bytes, open.logs);
+        let Checkpoint { origin, part, .. } = self.checkpoint;
+        self.checkpoint = Checkpoint { origin, part: part + 1, effects, bytes, logs };
+        self.checkpoints.push(effects);
     }
 
     fn attempt_mut(&mut self, number: u32) -> Option<&mut Attempt> {
@@ -359,14 +439,20 @@ impl Step {
         let Some(attempt) = self.attempt_mut(effect.attempt) else { return };
         attempt.effects += 1;
         attempt.effect_bytes += effect.reply.as_ref().map_or(0, Reply::size);
-        attempt.took |= matches!(&effect.reply, Ok(Reply::Deliveries(taken)) if !taken.is_empty());
+        if matches!(&effect.reply, Ok(Reply::Deliveries(taken)) if !taken.is_empty()) {
+            self.took.insert(self.checkpoint.part);
+        }
         if keep {
             self.replay.push(effect.clone());
         }
     }
 
     fn end(&mut self, number: u32, at: Timestamp, failure: Option<&Failure>, usage: Usage) {
-        self.replay = Vec::new();
+        if failure.is_some() {
+            self.forget_after_checkpoint();
+        } else {
+            self.took.clear();
+        }
         if let Some(attempt) = self.attempt_mut(number) {
             attempt.ended_at = Some(at);
             attempt.failure = failure.cloned();

@@ -6,9 +6,10 @@
 //! - An append whose caller is dropped half-way (a cancelled guest) is finished by the next one: the log never loses count.
 //! - After an append has failed, every later one fails with the same kind: the run is to be taken up again from the record.
 //!
-//! Staging: what needs no durability of its own (a step began, a step ended, a log line, a change of memory) waits for the
-//! next append and is one commit with it. A crash loses what was staged, and replay makes it again. Changes of memory that
-//! are not in the record yet are seen by this run alone ([`RunLog::pending`]), and keep their keys locked ([`Hold`]).
+//! Staging: what needs no durability of its own (a step began, a step ended, a log line) waits for the
+//! next append and is one commit with it. A crash loses what was staged, and it is made again. What a step that is over has
+//! changed and is not in the record yet is seen by this run alone ([`RunLog::newest_pending`]), and stays guarded by its
+//! [`Lock`]s.
 
 use std::any::Any;
 use std::future::Future;
@@ -16,17 +17,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ltmc_model::delta::{Delta, MemoryChange};
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Entry, Event, RunStarted};
-use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::Taker;
 use ltmc_model::run::Run;
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
-use ltmc_ports::{Append, Clock, Durability, Kind, StoreError, WriteJournal};
+use ltmc_ports::{Append, Changes, Clock, Durability, Kind, StoreError, WriteJournal};
 use tokio::sync::watch;
 
-use crate::fold::History;
+use crate::fold::{Checkpoint, History};
 
 /// What a log writes with.
 #[derive(Clone)]
@@ -46,6 +46,8 @@ pub struct RunLog {
     started: Arc<RunStarted>,
     ahead: Mutex<Ahead>,
     tail: tokio::sync::Mutex<Tail>,
+    /// As it was given to a new run, for [`RunLog::anew`].
+    idempotency: Option<IdempotencyKey>,
     grown: watch::Sender<Seq>,
 }
 
@@ -54,30 +56,33 @@ struct Ahead {
     run: RunId,
     history: History,
     staged: Vec<Entry>,
-    /// Deltas that go with what is staged.
-    changes: Vec<Held>,
-    /// Changes that are on their way.
-    flying: Vec<Held>,
-    /// Messages that this process gave into the hands of an attempt, and that are still there.
-    hands: Vec<(Taker, Revision)>,
+    /// What goes with what is staged.
+    commit: Commit,
+    /// Deltas that are on their way.
+    flying: Vec<Delta>,
+    /// Locks of what is on its way, which are let go when it is in the record.
+    flying_locks: Vec<Lock>,
 }
 
-/// What stays taken until a change is in the record: the lock of its key.
-pub type Hold = Arc<dyn Any + Send + Sync>;
-
-/// A delta that is not in the record yet.
-struct Held {
-    delta: Delta,
-    lock: Option<Lock>,
-}
-
-/// A lock that stays taken until a change is in the record: its number, and what keeps it.
+/// A lock: its number, and what keeps it taken.
 #[derive(Clone)]
 pub struct Lock {
     /// Its number.
     pub place: usize,
-    /// What keeps it.
-    pub hold: Hold,
+    /// What keeps it taken.
+    pub hold: Arc<dyn Any + Send + Sync>,
+    /// Whether it is let go when the change that it guards is handed to the record, rather than when that is in it: whoever
+    /// comes next can see what was handed over.
+    pub early: bool,
+}
+
+/// What becomes true together with an entry.
+#[derive(Default)]
+pub struct Commit {
+    /// What changes, and what that was decided on.
+    pub changes: Changes,
+    /// What guards it.
+    pub locks: Vec<Lock>,
 }
 
 /// An append on its way.
@@ -152,9 +157,9 @@ impl RunLog {
             run: row.id,
             history,
             staged: Vec::with_capacity(4),
-            changes: Vec::new(),
+            commit: Commit::default(),
             flying: Vec::new(),
-            hands: Vec::new(),
+            flying_locks: Vec::new(),
         };
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
@@ -167,14 +172,22 @@ impl RunLog {
             tail: tokio::sync::Mutex::new(Tail {
                 row,
                 previous,
-                idempotency,
+                idempotency: idempotency.clone(),
                 in_flight: None,
                 durable: true,
                 lost: None,
             }),
+            idempotency,
             grown,
             ports,
         }
+    }
+
+    /// The log of the same run, begun again: nothing of it is in the record, for its first append was refused.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let (ports, started) = (self.ports.clone(), RunStarted::clone(&self.started));
+        Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone(), self.grown.clone())
     }
 
     /// Whose run it is.
@@ -232,13 +245,23 @@ impl RunLog {
         self.ahead().stage(at, event);
     }
 
-    /// The same, with deltas that become true with it. Their lock is kept until then.
-    pub fn stage_deltas(&self, event: Event, deltas: Vec<Delta>, lock: Option<Lock>) {
-        let at = self.now();
-        let mut ahead = self.ahead();
-        ahead.stage(at, event);
-        deltas.iter().for_each(|delta| ahead.hand(delta));
-        ahead.changes.extend(deltas.into_iter().map(|delta| Held { delta, lock: lock.clone() }));
+    /// The same, with what becomes true with it. Where something staged here before contradicts what it was decided on, that
+    /// is written first, so that the record finds the contradiction.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn stage_with(&self, event: Event, commit: Commit) -> Result<(), StoreError> {
+        loop {
+            let at = self.now();
+            {
+                let mut ahead = self.ahead();
+                if !ahead.contradicts(&commit) {
+                    ahead.stage_with(at, event, commit);
+                    return Ok(());
+                }
+            }
+            self.flush(Durability::Lazy).await?;
+        }
     }
 
     /// For how long the oldest of what is staged has been so.
@@ -247,56 +270,34 @@ impl RunLog {
         self.ahead().staged.first().map_or(Duration::ZERO, |oldest| now.since(oldest.at))
     }
 
-    /// What this run made of a key and is not in the record yet: what stands there, or nothing; none: it did not touch it.
-    pub fn pending(&self, drawer: &Drawer, key: &str) -> Option<Option<Item>> {
-        self.newest_pending(|delta| match delta {
-            Delta::Memory(change) if change.key == key && change.drawer == *drawer => {
-                let MemoryChange { key, revision, value, .. } = change;
-                Some(value.as_ref().map(|value| Item {
-                    key: key.clone(),
-                    value: value.bytes.clone(),
-                    revision: *revision,
-                    expires_at: value.expires_at,
-                }))
-            }
-            _ => None,
-        })
-    }
-
     /// What is found in the newest delta that is not in the record yet and in which there is anything to be found.
     pub fn newest_pending<T>(&self, mut find: impl FnMut(&Delta) -> Option<T>) -> Option<T> {
         let ahead = self.ahead();
-        let mut newest_first = ahead.changes.iter().rev().chain(ahead.flying.iter().rev());
-        newest_first.find_map(|held| find(&held.delta))
-    }
-
-    /// Whether this process gave an attempt a message that is still in its hands. Of what was given before the run was taken
-    /// up it knows nothing.
-    pub fn has_in_hands(&self, attempt: &Taker, message: Revision) -> bool {
-        self.ahead().hands.iter().any(|(by, id)| *id == message && by == attempt)
+        let mut newest_first = ahead.commit.changes.deltas.iter().rev().chain(ahead.flying.iter().rev());
+        newest_first.find_map(&mut find)
     }
 
     /// Whether any delta is not in the record yet.
     pub fn has_pending(&self) -> bool {
         let ahead = self.ahead();
-        !ahead.changes.is_empty() || !ahead.flying.is_empty()
+        !ahead.commit.changes.deltas.is_empty() || !ahead.flying.is_empty()
     }
 
     /// The lock number `place`, if this run keeps it.
-    pub fn hold(&self, place: usize) -> Option<Hold> {
+    pub fn lock(&self, place: usize) -> Option<Lock> {
         let ahead = self.ahead();
-        let mut held = ahead.changes.iter().chain(&ahead.flying);
-        held.find_map(|held| held.lock.as_ref().filter(|lock| lock.place == place)).map(|lock| lock.hold.clone())
+        let mut kept = ahead.commit.locks.iter().chain(&ahead.flying_locks);
+        kept.find(|lock| lock.place == place).cloned()
     }
 
-    /// Writes what is staged and then `events`, with the deltas that belong to them: one commit.
+    /// Writes what is staged and then `events`, with what becomes true with them: one commit.
     ///
     /// # Errors
     /// As the journal's; and after an error once more, with the same kind.
     pub async fn append(&self, events: Vec<Event>, durability: Durability) -> Result<(), StoreError> {
         let mut tail = self.tail.lock().await;
         self.settle(&mut tail).await?;
-        let (entries, deltas) = {
+        let (entries, changes, early) = {
             let at = self.now();
             let mut ahead = self.ahead();
             for event in events {
@@ -307,11 +308,13 @@ impl RunLog {
             if tail.row.seq == Seq(0) {
                 tail.row.created_at = ahead.history.created_at();
             }
-            ahead.flying = std::mem::take(&mut ahead.changes);
-            let deltas: Vec<Delta> = ahead.flying.iter().map(|held| held.delta.clone()).collect();
-            (std::mem::take(&mut ahead.staged), deltas)
+            let Commit { changes, locks } = std::mem::take(&mut ahead.commit);
+            let (early, late): (Vec<Lock>, Vec<Lock>) = locks.into_iter().partition(|lock| lock.early);
+            ahead.flying.clone_from(&changes.deltas);
+            ahead.flying_locks = late;
+            (std::mem::take(&mut ahead.staged), changes, early)
         };
-        if entries.is_empty() && deltas.is_empty() && (durability == Durability::Lazy || tail.durable) {
+        if entries.is_empty() && changes.deltas.is_empty() && (durability == Durability::Lazy || tail.durable) {
             return Ok(());
         }
         let expected = tail.row.seq;
@@ -321,13 +324,17 @@ impl RunLog {
             expected,
             previous: tail.previous,
             entries,
-            deltas,
+            changes,
             idempotency: tail.idempotency.take(),
         };
         tail.previous = Some(tail.row.epoch);
         tail.durable = durability == Durability::Barrier;
         let journal = self.ports.journal.clone();
-        tail.in_flight = Some(Box::pin(async move { journal.append(append, durability).await }));
+        tail.in_flight = Some(Box::pin(async move {
+            let receipt = journal.hand_over(append, durability).await;
+            drop(early);
+            receipt.await
+        }));
         self.settle(&mut tail).await
     }
 
@@ -356,7 +363,12 @@ impl RunLog {
         let Some(in_flight) = &mut tail.in_flight else { return Ok(()) };
         let result = in_flight.await;
         tail.in_flight = None;
-        self.ahead().flying.clear();
+        let landed = {
+            let mut ahead = self.ahead();
+            ahead.flying.clear();
+            std::mem::take(&mut ahead.flying_locks)
+        };
+        drop(landed);
         match result {
             Ok(()) => {
                 self.grown.send_replace(tail.row.seq);
@@ -375,22 +387,29 @@ impl RunLog {
 }
 
 impl Ahead {
-    fn hand(&mut self, delta: &Delta) {
-        match delta {
-            Delta::Taken { messages, by, .. } => self.hands.extend(messages.iter().map(|id| (by.clone(), *id))),
-            Delta::Processed { message, .. } | Delta::Buried { message, .. } => {
-                self.hands.retain(|(_, id)| id != message)
-            }
-            _ => {}
-        }
+    /// Whether what is staged makes anything of what `commit` expects untrue.
+    fn contradicts(&self, commit: &Commit) -> bool {
+        let staged = &self.commit.changes.deltas;
+        !staged.is_empty() && commit.changes.expects.iter().any(|expect| expect.after(staged) == Some(false))
     }
 
     fn stage(&mut self, at: Timestamp, event: Event) {
-        for (step, attempt) in self.history.let_go(&event) {
-            let by = Taker { run: self.run, step, attempt };
-            self.hands.retain(|(holder, _)| *holder != by);
-            self.changes.push(Held { delta: Delta::Released { by, at }, lock: None });
+        self.stage_with(at, event, Commit::default());
+    }
+
+    fn stage_with(&mut self, at: Timestamp, event: Event, commit: Commit) {
+        let staged = &mut self.commit.changes;
+        // What is staged makes true need not be asked of the record, which looks at all that an append expects before it
+        // writes anything of it.
+        let known = commit.changes.expects.into_iter().filter(|expect| expect.after(&staged.deltas).is_none());
+        staged.expects.extend(known);
+        staged.deltas.extend(commit.changes.deltas);
+        // What was processed is gone; what is left is let go after it.
+        for (step, Checkpoint { origin, part, .. }) in self.history.let_go(&event) {
+            let by = Taker { run: self.run, step, attempt: origin, part };
+            staged.deltas.push(Delta::Released { by, at });
         }
+        self.commit.locks.extend(commit.locks);
         let entry = Entry { at, event };
         self.history.advance(self.history.seq().next(), &entry);
         self.staged.push(entry);

@@ -8,7 +8,7 @@ use ltmc_model::delta::{Delta, FactEnd, Logged, Topic};
 use ltmc_model::graph::{Direction, Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
 use ltmc_model::memory::{Drawer, Feed, Item};
 use ltmc_model::message::{
-    self, Channel, DeadLetter, Delivery, Event, Events, MAX_DELIVERIES, Message, Published, Taker,
+    self, Channel, DeadLetter, Delivery, Event, Events, MAX_DELIVERIES, MAX_MAILBOX, Message, Published, Taker,
 };
 use ltmc_model::recall::Note;
 use ltmc_model::{AgentName, Position, Revision, TenantId, Timestamp};
@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::MemoryRecord;
 use crate::log::{self, Ends};
-use crate::{ReadFacts, ReadGraph, ReadLog, ReadMail, StoreError};
+use crate::{Expect, ReadFacts, ReadGraph, ReadLog, ReadMail, StoreError};
 
 /// Everything of every tenant.
 #[derive(Debug, Default)]
@@ -128,6 +128,67 @@ impl Context {
                 }
             }
             Delta::Run(_) => {}
+        }
+    }
+
+    /// See [`ReadFacts::holding`].
+    pub fn holding(&self, tenant: &TenantId, subject: &Entity, relation: &Relation, object: &Entity) -> Option<&Fact> {
+        let same = |fact: &&Fact| {
+            fact.subject == *subject && fact.relation == *relation && fact.object == *object && fact.valid_to.is_none()
+        };
+        self.facts_of(tenant).find(same)
+    }
+
+    /// Whether this is so at `at`.
+    pub fn holds(&self, tenant: &TenantId, at: Timestamp, expect: &Expect) -> bool {
+        let mailbox = |agent: &AgentName| {
+            let agent = agent.clone();
+            self.mail.iter().filter(move |((t, a, _), _)| t == tenant && *a == agent).map(|(_, kept)| kept)
+        };
+        let message = |agent: &AgentName, id: &Revision| mailbox(agent).find(|kept| kept.message.id == *id);
+        match expect {
+            Expect::Key { drawer, key, revision } => {
+                let found = self.memory.get(&(tenant.clone(), drawer.clone(), key.clone()));
+                let lives = found.filter(|item| item.expires_at.is_none_or(|end| end > at));
+                lives.map(|item| item.revision) == *revision
+            }
+            Expect::Fact { subject, relation, object, id } => {
+                self.holding(tenant, subject, relation, object).map(|fact| fact.id) == *id
+            }
+            Expect::Note { id, revision } => {
+                self.notes.get(&(tenant.clone(), id.clone())).map(|note| note.revision) == *revision
+            }
+            Expect::Waiting { agent, messages } => messages
+                .iter()
+                .all(|id| message(agent, id).is_some_and(|kept| kept.taken.is_none() && kept.dead.is_none())),
+            Expect::InHands { agent, message: id, by } => {
+                message(agent, id).is_some_and(|kept| kept.taken.as_ref() == Some(by))
+            }
+            Expect::DeadLetter { agent, message: id } => message(agent, id).is_some_and(|kept| kept.dead.is_some()),
+            Expect::Room { agent, more } => {
+                mailbox(agent).filter(|kept| kept.dead.is_none()).count() + *more as usize <= MAX_MAILBOX as usize
+            }
+            Expect::Storage { more, quota } => {
+                let of_tenant = self.memory.iter().filter(|((t, _, _), _)| t == tenant);
+                let held: usize = of_tenant.map(|(_, item)| item.key.len() + item.value.len()).sum();
+                held as u64 + more <= *quota
+            }
+            // What was granted is in the catalog.
+            Expect::Grants { .. } => false,
+        }
+    }
+
+    /// Whether what a delta replaces is older than it: revisions of a key or a note only grow.
+    pub fn is_newer(&self, tenant: &TenantId, delta: &Delta) -> bool {
+        match delta {
+            Delta::Memory(change) => {
+                let found = self.memory.get(&(tenant.clone(), change.drawer.clone(), change.key.clone()));
+                found.is_none_or(|item| item.revision < change.revision)
+            }
+            Delta::NoteKept(note) => {
+                self.notes.get(&(tenant.clone(), note.id.clone())).is_none_or(|found| found.revision < note.revision)
+            }
+            _ => true,
         }
     }
 
@@ -262,15 +323,7 @@ impl ReadFacts for MemoryRecord {
         relation: &Relation,
         object: &Entity,
     ) -> Result<Option<Fact>, StoreError> {
-        Ok(self.context(|context| {
-            let same = |fact: &&Fact| {
-                fact.subject == *subject
-                    && fact.relation == *relation
-                    && fact.object == *object
-                    && fact.valid_to.is_none()
-            };
-            context.facts_of(tenant).find(same).cloned()
-        }))
+        Ok(self.context(|context| context.holding(tenant, subject, relation, object).cloned()))
     }
 }
 

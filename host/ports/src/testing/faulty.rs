@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ltmc_model::Revision;
 
-use crate::{Append, Durability, Kind, StoreError, WriteJournal};
+use crate::{Append, Durability, Kind, Receipt, StoreError, WriteJournal};
 
 /// What happens to one append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +58,8 @@ impl<J> Faulty<J> {
     }
 }
 
-fn silent() -> StoreError {
-    StoreError::new(Kind::Unavailable, "journal.append").because("a fault that the test asked for")
-}
-
-#[async_trait]
-impl<S: WriteJournal + ?Sized> WriteJournal for Faulty<std::sync::Arc<S>> {
-    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+impl<S: WriteJournal + ?Sized> Faulty<std::sync::Arc<S>> {
+    async fn record(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
         let number = self.appends.fetch_add(1, Ordering::SeqCst) + 1;
         if self.is_dead() {
             return Err(silent());
@@ -92,6 +87,17 @@ impl<S: WriteJournal + ?Sized> WriteJournal for Faulty<std::sync::Arc<S>> {
                 self.inner.append(append, durability).await
             }
         }
+    }
+}
+
+fn silent() -> StoreError {
+    StoreError::new(Kind::Unavailable, "journal.append").because("a fault that the test asked for")
+}
+
+#[async_trait]
+impl<S: WriteJournal + ?Sized> WriteJournal for Faulty<std::sync::Arc<S>> {
+    async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
+        Box::pin(std::future::ready(self.record(append, durability).await))
     }
 
     fn next_revision(&self) -> Revision {

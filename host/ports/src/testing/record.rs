@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::Chain;
-use ltmc_model::delta::{Delta, Logged};
+use ltmc_model::delta::Logged;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
@@ -21,7 +21,9 @@ use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter};
 use crate::log::Ends;
-use crate::{Append, Durability, ReadCatalog, ReadJournal, ReadMemory, StoreError, WriteCatalog, WriteJournal};
+use crate::{
+    Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, WriteCatalog, WriteJournal,
+};
 
 /// A page holds so many bytes of values, or one entry.
 const PAGE_BYTES: usize = 4 << 20;
@@ -45,7 +47,7 @@ struct Inner {
 #[derive(Debug, Clone)]
 enum Op {
     Append(Box<Append>),
-    Act(TenantId, Timestamp, Box<Act>, Vec<Delta>),
+    Act(TenantId, Timestamp, Box<Act>, Changes),
 }
 
 impl MemoryRecord {
@@ -86,6 +88,18 @@ impl MemoryRecord {
         }
     }
 
+    fn record(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        let before = inner.tables.context.log.len();
+        inner.tables.append(&append)?;
+        inner.log.push(Op::Append(Box::new(append)));
+        if durability == Durability::Barrier {
+            inner.durable = inner.log.len();
+        }
+        self.tell(&inner, before, durability == Durability::Barrier);
+        Ok(())
+    }
+
     /// Tells those who follow the log.
     fn tell(&self, inner: &Inner, before: usize, durable: bool) {
         let context = &inner.tables.context;
@@ -105,7 +119,7 @@ impl MemoryRecord {
         for op in log {
             match op {
                 Op::Append(append) => tables.append(append),
-                Op::Act(tenant, at, act, deltas) => tables.act(tenant, *at, act, deltas),
+                Op::Act(tenant, at, act, changes) => tables.act(tenant, *at, act, changes),
             }
             .expect("what was appended once can be appended again");
         }
@@ -132,16 +146,8 @@ impl MemoryRecord {
 
 #[async_trait]
 impl WriteJournal for MemoryRecord {
-    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        let before = inner.tables.context.log.len();
-        inner.tables.append(&append)?;
-        inner.log.push(Op::Append(Box::new(append)));
-        if durability == Durability::Barrier {
-            inner.durable = inner.log.len();
-        }
-        self.tell(&inner, before, durability == Durability::Barrier);
-        Ok(())
+    async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
+        Box::pin(std::future::ready(self.record(append, durability)))
     }
 
     fn next_revision(&self) -> Revision {
@@ -282,11 +288,11 @@ fn lives(item: &Item, now: Timestamp) -> bool {
 
 #[async_trait]
 impl WriteCatalog for MemoryRecord {
-    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError> {
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, changes: Changes) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let before = inner.tables.context.log.len();
-        inner.tables.act(tenant, at, &act, &deltas)?;
-        inner.log.push(Op::Act(tenant.clone(), at, Box::new(act), deltas));
+        inner.tables.act(tenant, at, &act, &changes)?;
+        inner.log.push(Op::Act(tenant.clone(), at, Box::new(act), changes));
         inner.durable = inner.log.len();
         self.tell(&inner, before, true);
         Ok(())

@@ -9,6 +9,7 @@ use ltmc_model::message::{self, Channel, Message};
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::{Digest, Epoch, Payload, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 
+use crate::expect::{Changes, Expect};
 use crate::journal::{Append, IdempotencyKey};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 
@@ -78,7 +79,7 @@ impl Owner {
         let expected = self.row.seq;
         self.row.seq = Seq(expected.0 + entries.len() as u64);
         let previous = self.previous.replace(self.row.epoch);
-        Append { run: self.row.clone(), expected, previous, entries, deltas: Vec::new(), idempotency: None }
+        Append { run: self.row.clone(), expected, previous, entries, changes: Changes::default(), idempotency: None }
     }
 
     /// The next append: one entry with these changes of memory.
@@ -86,9 +87,14 @@ impl Owner {
         self.change(changes.into_iter().map(Delta::Memory).collect())
     }
 
-    /// The next append: one entry with these deltas.
+    /// The next append: one entry with these deltas, whatever the record holds.
     pub fn change(&mut self, deltas: Vec<Delta>) -> Append {
-        Append { deltas, ..self.append(1) }
+        self.expecting(Vec::new(), deltas)
+    }
+
+    /// The next append: one entry with these deltas, where this is so.
+    pub fn expecting(&mut self, expects: Vec<Expect>, deltas: Vec<Delta>) -> Append {
+        Append { changes: Changes { deltas, expects }, ..self.append(1) }
     }
 
     /// The next append: one entry under this key, with which the run can be asked for again.

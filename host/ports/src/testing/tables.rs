@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
@@ -15,7 +14,7 @@ use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId, Tim
 use super::context::Context;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
-use crate::{Kind, StoreError};
+use crate::{Changes, Expect, Kind, StoreError};
 
 /// An entry's hash, and whose it is.
 type PlacedLink = (RunId, Seq, Link);
@@ -57,6 +56,9 @@ impl Tables {
             return Err(StoreError::new(Kind::Internal, "journal.append")
                 .because("the row's length is not that of the journal after these entries"));
         }
+        if !self.hold(&append.run.tenant, append.run.updated_at, &append.changes) {
+            return fail(Kind::Stale);
+        }
         if let Some(key) = &append.idempotency {
             let place = (append.run.tenant.clone(), key.key.clone());
             if self.idempotency.get(&place).is_some_and(|old| old.expires_at > append.run.updated_at) {
@@ -67,7 +69,7 @@ impl Tables {
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
-        for delta in &append.deltas {
+        for delta in &append.changes.deltas {
             self.context.apply(&append.run.tenant, delta);
         }
         self.runs.insert(key, append.run.clone());
@@ -79,7 +81,7 @@ impl Tables {
         tenant: &TenantId,
         at: Timestamp,
         act: &Act,
-        deltas: &[Delta],
+        changes: &Changes,
     ) -> Result<(), StoreError> {
         let conflict = match &act.change {
             Change::TenantCreated(new) => self.tenants.contains_key(&new.name),
@@ -88,6 +90,9 @@ impl Tables {
         };
         if conflict {
             return Err(StoreError::new(Kind::Conflict, "catalog.act"));
+        }
+        if !self.hold(tenant, at, changes) {
+            return Err(StoreError::new(Kind::Stale, "catalog.act"));
         }
         match act.change.clone() {
             Change::TenantCreated(new) => drop(self.tenants.insert(new.name.clone(), new)),
@@ -116,11 +121,24 @@ impl Tables {
             Change::WorkflowDeleted { name } => drop(self.workflows.remove(&(tenant.clone(), name))),
             Change::Context { .. } | Change::Refused { .. } => {}
         }
-        for delta in deltas {
+        for delta in &changes.deltas {
             self.context.apply(tenant, delta);
         }
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
+    }
+
+    /// Whether everything that changes were decided on is so.
+    fn hold(&self, tenant: &TenantId, at: Timestamp, changes: &Changes) -> bool {
+        let expected = changes.expects.iter().all(|expect| match expect {
+            Expect::Grants { agent, grants } => {
+                let granted = self.grants.get(&(tenant.clone(), agent.clone()));
+                let granted: BTreeSet<_> = granted.into_iter().flatten().collect();
+                granted == grants.iter().collect()
+            }
+            expect => self.context.holds(tenant, at, expect),
+        });
+        expected && changes.deltas.iter().all(|delta| self.context.is_newer(tenant, delta))
     }
 
     fn enter(&mut self, tenant: &TenantId, run: RunId, entry: Entry) {

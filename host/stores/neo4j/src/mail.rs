@@ -46,7 +46,7 @@ fn key(agent: &AgentName, id: Revision) -> String {
 }
 
 fn taker(by: &Taker) -> String {
-    format!("{}/{}/{}", by.run, by.step, by.attempt)
+    format!("{}/{}/{}", by.run, by.step, by.hold())
 }
 
 /// The agents between whom a message went; none: it is not kept.

@@ -175,7 +175,7 @@ fn run(cmd: &mut Cmd, mark: &RunMark, steps: &[ltmc_model::delta::StepMark]) -> 
 
 /// An attempt, as consumers of a mailbox's group are named.
 pub(crate) fn taker(by: &Taker) -> String {
-    format!("{}/{}/{}", by.run, by.step, by.attempt)
+    format!("{}/{}/{}", by.run, by.step, by.hold())
 }
 
 /// How a session's value is held: its revision, when it ends, and the value unless it is large.

@@ -3,12 +3,11 @@
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
 use ltmc_model::caller::Role;
-use ltmc_model::delta::Delta;
 use ltmc_model::journal::Act;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::catalog::StoredWorkflow;
-use ltmc_ports::{ReadCatalog, StoreError, WriteCatalog};
+use ltmc_ports::{Changes, ReadCatalog, StoreError, WriteCatalog};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -22,8 +21,8 @@ const WORKFLOW: &str = "name, source, digest, updated_at";
 
 #[async_trait]
 impl WriteCatalog for Record {
-    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError> {
-        self.writing.act(tenant, at, act, deltas).await
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, changes: Changes) -> Result<(), StoreError> {
+        self.writing.act(tenant, at, act, changes).await
     }
 }
 

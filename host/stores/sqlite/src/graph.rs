@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::Record;
-use crate::batch::{int, time};
+use crate::bind::{int, time};
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};
 

@@ -5,11 +5,11 @@ use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter};
-use ltmc_ports::{Append, Durability, ReadJournal, StoreError, WriteJournal};
+use ltmc_ports::{Append, Durability, ReadJournal, Receipt, StoreError, WriteJournal};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::batch::{blob, int, time};
+use crate::bind::{blob, int, time};
 use crate::error::{corrupt, store};
 use crate::open::{state_number, state_of, target_of};
 use crate::{Record, frames, verify};
@@ -18,8 +18,8 @@ const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, u
 
 #[async_trait]
 impl WriteJournal for Record {
-    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
-        self.writing.append(append, durability).await
+    async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
+        self.writing.hand_over(append, durability).await
     }
 
     fn next_revision(&self) -> Revision {

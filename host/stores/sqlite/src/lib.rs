@@ -5,18 +5,20 @@
 //! lock on it refuses a second one.
 //!
 //! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read
-//! - [`writer`]: groups, fences, the chain; [`batch`]: the statements of a group
-//! - [`frames`]: entries as the journal keeps them
-//! - [`deltas`]: what becomes of shared context, and the log; [`marks`]: how far runs came, for databases that follow
+//! - [`writer`]: groups, fences, the chain; [`expects`]: whether what a change was decided on is so
+//! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
+//! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
 //! - [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
 
-mod batch;
+mod acts;
+mod bind;
 mod catalog;
 mod deltas;
 mod error;
+mod expects;
 mod frames;
 mod graph;
 mod journal;
@@ -27,6 +29,7 @@ mod memory;
 mod notes;
 mod open;
 mod readers;
+mod statements;
 mod verify;
 mod writer;
 

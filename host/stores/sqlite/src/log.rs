@@ -11,11 +11,12 @@ use ltmc_model::run::Run;
 use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::log::{Ends, Item, changed};
 use ltmc_ports::{ReadContext, ReadJournal as _, ReadLog, StoreError};
+use rusqlite::Connection;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::{broadcast, watch};
 
-use crate::batch::{Batch, blob, int};
+use crate::bind::{blob, execute, int, time};
 use crate::deltas::{about, taker_of, topic};
 use crate::error::{corrupt, store};
 use crate::journal::{number, parsed, stamp, tenant as tenant_of, uuid};
@@ -122,11 +123,12 @@ impl ReadLog for Record {
         let Some(last) = row.try_get::<Option<i64>, _>(1).map_err(|e| store(OP, e))? else { return Ok(0) };
         // Readers are told before it is gone: whoever asks from before it then knows that it lost something.
         self.trimmed.fetch_max(number(last), std::sync::atomic::Ordering::AcqRel);
-        let mut batch = Batch::default();
-        batch.with_number("update meta set value = max(value, ?) where key = 'trimmed'", last);
-        batch.with_number("delete from log where position <= ?", last);
-        batch.with_number("delete from events where position <= ?", last);
-        self.writing.side(OP, batch).await?;
+        let forget = move |db: &Connection| {
+            execute(db, "update meta set value = max(value, ?) where key = 'trimmed'", [last])?;
+            execute(db, "delete from log where position <= ?", [last])?;
+            execute(db, "delete from events where position <= ?", [last])
+        };
+        self.writing.side(OP, forget).await?;
         Ok(number(count))
     }
 
@@ -163,7 +165,7 @@ impl Record {
         // Rows are written in the order of time, near enough: the first that is young ends the old ones.
         let sql = "select coalesce((select min(position) from log where at >= ?) - 1, ?)";
         let old: i64 = sqlx::query_scalar(sql)
-            .bind(crate::batch::time(before))
+            .bind(time(before))
             .bind(int(end))
             .fetch_one(&self.readers)
             .await
@@ -280,7 +282,7 @@ impl Record {
                 let taker = row.try_get::<Option<String>, _>(6)?.as_deref().and_then(taker_of);
                 let dead = row.try_get::<Option<i64>, _>(7)?.map(stamp);
                 // As often as it was handed out, so that whoever counts comes to the same number.
-                let nobody = || Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0 };
+                let nobody = || Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0, part: 0 };
                 let by = taker.clone().unwrap_or_else(nobody);
                 for _ in 0..number(row.try_get(9)?) {
                     let (messages, places) = (vec![id], vec![position]);

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::Record;
-use crate::batch::int;
+use crate::bind::int;
 use crate::deltas::taker;
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};

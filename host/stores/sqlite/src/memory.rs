@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::Record;
-use crate::batch::{scope, time};
+use crate::bind::{scope, time};
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};
 

@@ -7,11 +7,12 @@ use ltmc_model::recall::{EmbedderId, Metadata, Note};
 use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::recall::{Embedded, StoredPassage, VectorId};
 use ltmc_ports::{ReadNotes, StoreError, WriteVectors};
+use rusqlite::{Connection, params};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::Record;
-use crate::batch::{Batch, Blob, int};
+use crate::bind::{execute, int};
 use crate::error::store;
 use crate::journal::{number, stamp, wrong};
 
@@ -173,52 +174,40 @@ impl WriteVectors for Record {
                    and passages.note = wanted.value";
         let query = sqlx::query_scalar(sql).bind(&names).bind(tenant.as_str()).bind(&embedder.name);
         let gone: Vec<VectorId> = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let mut batch = Batch::default();
-        let texts = |of: &[&str]| of.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        if !names.is_empty() {
-            let sql =
-                "delete from passages where tenant = ? and embedder = ? and note in (select value from json_each(?))";
-            batch.with_texts(sql, texts(&[tenant.as_str(), &embedder.name, &names]));
-        }
-        let (mut added, mut blob, mut rows) = (Vec::new(), Blob::default(), Vec::new());
+        let (mut added, mut rows) = (Vec::new(), Vec::new());
         for note in notes {
             for (part, (span, vector)) in (0_u32..).zip(note.passages) {
                 let id = self.passage.fetch_add(1, Ordering::Relaxed) + 1;
-                let (from, length) = blob.push(&bytes(&vector));
-                let place = (part, span.0, span.1);
-                rows.push((
-                    id,
-                    tenant.as_str(),
-                    &embedder.name,
-                    note.note.clone(),
-                    int(note.revision.0),
-                    place,
-                    from,
-                    length,
-                ));
+                rows.push((id, note.note.clone(), int(note.revision.0), part, span, bytes(&vector)));
                 added.push(StoredPassage { id, note: note.note.clone(), part, span, vector });
             }
         }
-        let sql = "insert into passages (id, tenant, embedder, note, revision, part, begins, ends, vector) \
-                   select value->>0, value->>1, value->>2, value->>3, value->>4, value->>'$[5][0]', value->>'$[5][1]', \
-                   value->>'$[5][2]', substr(?, value->>6, value->>7) from json_each(?)";
-        batch.each_with(sql, blob, &rows);
-        let sql = "insert into embedded (tenant, embedder, dimensions, position) values (?, ?, cast(? as integer), cast(? as integer)) \
-                   on conflict (tenant, embedder) do update set dimensions = excluded.dimensions, \
-                   position = coalesce(excluded.position, embedded.position)";
-        let dimensions = embedder.dimensions.to_string();
-        let position = to.map(|to| to.0.to_string());
-        batch.with_maybes(sql, vec![Some(tenant.to_string()), Some(embedder.name.clone()), Some(dimensions), position]);
-        self.writing.side(OP, batch).await?;
+        let (of, name, dimensions) = (tenant.to_string(), embedder.name.clone(), embedder.dimensions);
+        let keep = move |db: &Connection| {
+            let sql =
+                "delete from passages where tenant = ? and embedder = ? and note in (select value from json_each(?))";
+            execute(db, sql, params![of, name, names])?;
+            let sql = "insert into passages (id, tenant, embedder, note, revision, part, begins, ends, vector) \
+                       values (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            for (id, note, revision, part, (begins, ends), vector) in rows {
+                execute(db, sql, params![id, of, name, note, revision, part, begins, ends, vector])?;
+            }
+            let sql = "insert into embedded (tenant, embedder, dimensions, position) values (?, ?, ?, ?) \
+                       on conflict (tenant, embedder) do update set dimensions = excluded.dimensions, \
+                       position = coalesce(excluded.position, embedded.position)";
+            execute(db, sql, params![of, name, dimensions, to.map(|to| int(to.0))])
+        };
+        self.writing.side(OP, keep).await?;
         Ok((added, gone))
     }
 
     async fn forget_embedder(&self, tenant: &TenantId, embedder: &EmbedderId) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
-        let of = || vec![tenant.to_string(), embedder.name.clone()];
-        batch.with_texts("delete from passages where tenant = ? and embedder = ?", of());
-        batch.with_texts("delete from embedded where tenant = ? and embedder = ?", of());
-        self.writing.side("notes.forget_embedder", batch).await
+        let (of, name) = (tenant.to_string(), embedder.name.clone());
+        let forget = move |db: &Connection| {
+            execute(db, "delete from passages where tenant = ? and embedder = ?", params![of, name])?;
+            execute(db, "delete from embedded where tenant = ? and embedder = ?", params![of, name])
+        };
+        self.writing.side("notes.forget_embedder", forget).await
     }
 }
 

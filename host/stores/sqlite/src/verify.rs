@@ -8,7 +8,7 @@ use ltmc_ports::journal::{Audit, Damage};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 
-use crate::batch::int;
+use crate::bind::int;
 use crate::frames;
 use crate::journal::{fixed, number, tenant, uuid};
 

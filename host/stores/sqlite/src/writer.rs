@@ -1,8 +1,9 @@
 //! The one writer: takes whatever is waiting, and commits it as one group, on a thread of its own.
 //!
 //! Invariants:
-//! - An append is judged (length, epoch) by what the record holds with everything before it in the group, and a group is
-//!   committed whole or not at all. What a failed group would have made true is forgotten with it.
+//! - An append is judged (length, epoch, what it was decided on) by what the record holds with everything before it in the
+//!   group, and before anything of it is written. A group is committed whole or not at all; what a failed group would have made
+//!   true is forgotten with it.
 //! - Where a group breaks a constraint, its parts are tried one by one: one bad append never fails its neighbours.
 //! - A barrier is answered after a synced commit that carries everything before it. Commits without one are not synced;
 //!   they are synced soon.
@@ -16,20 +17,20 @@ use std::time::{Duration, Instant};
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::delta::{Delta, Logged, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Entry, Event};
-use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::log::Ends;
-use ltmc_ports::{Append, Durability, Kind, StoreError};
+use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::batch::{Batch, JournalRow, blob, int};
+use crate::bind::{blob, execute, int};
 use crate::deltas::Row;
+use crate::expects::Bounds;
 use crate::journal::{number, tenant};
 use crate::memory::drawer;
 use crate::open::for_writing;
-use crate::{error, frames, marks};
+use crate::{acts, deltas, error, expects, frames, marks, statements};
 
 /// Parts of a group.
 const GROUP: usize = 256;
@@ -55,11 +56,14 @@ pub(crate) struct Writing {
 enum Order {
     Write(Part),
     /// Statements that belong to no journal: what is made again at any time.
-    Side(Batch, oneshot::Sender<Result<(), StoreError>>),
+    Side(Side, oneshot::Sender<Result<(), StoreError>>),
     /// What was committed without a barrier has been unsynced for long enough.
     Sync,
     Close(oneshot::Sender<()>),
 }
+
+/// Statements of somebody beside the journal.
+type Side = Box<dyn FnOnce(&Connection) -> Result<(), rusqlite::Error> + Send>;
 
 /// One part of a group.
 struct Part {
@@ -85,14 +89,21 @@ impl Part {
 
 enum Work {
     Append(Box<Append>),
-    Act { tenant: TenantId, at: Timestamp, act: Box<Act>, deltas: Vec<Delta> },
+    Act { tenant: TenantId, at: Timestamp, act: Box<Act>, changes: Changes },
 }
 
 impl Work {
-    fn deltas(&self) -> &[Delta] {
+    fn tenant(&self) -> &TenantId {
         match self {
-            Self::Append(append) => &append.deltas,
-            Self::Act { deltas, .. } => deltas,
+            Self::Append(append) => &append.run.tenant,
+            Self::Act { tenant, .. } => tenant,
+        }
+    }
+
+    fn changes(&self) -> &Changes {
+        match self {
+            Self::Append(append) => &append.changes,
+            Self::Act { changes, .. } => changes,
         }
     }
 }
@@ -102,17 +113,18 @@ impl Writing {
         !self.to.is_closed()
     }
 
-    pub(crate) async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+    /// Puts an append behind what was handed over before; what becomes of it.
+    pub(crate) async fn hand_over(&self, mut append: Append, durability: Durability) -> Receipt {
         const OP: &str = "journal.append";
         if append.run.seq.0 != append.expected.0 + append.entries.len() as u64 {
             let why = "the row's length is not that of the journal after these entries";
-            return Err(StoreError::new(Kind::Internal, OP).because(why));
+            let error = StoreError::new(Kind::Internal, OP).because(why);
+            return Box::pin(std::future::ready(Err(error)));
         }
         // Written out and hashed here: the writer never waits for a large entry.
         let entries = append.entries.iter().map(sealed).collect();
-        let mut append = append;
         if self.marks_runs {
-            append.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
+            append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
         }
         self.send(OP, Work::Append(Box::new(append)), entries, durability).await
     }
@@ -122,12 +134,12 @@ impl Writing {
         tenant: &TenantId,
         at: Timestamp,
         act: Act,
-        deltas: Vec<Delta>,
+        changes: Changes,
     ) -> Result<(), StoreError> {
         let act = Box::new(act);
         let entries = vec![sealed(&Entry { at, event: Event::Act(act.clone()) })];
-        let work = Work::Act { tenant: tenant.clone(), at, act, deltas };
-        self.send("catalog.act", work, entries, Durability::Barrier).await
+        let work = Work::Act { tenant: tenant.clone(), at, act, changes };
+        self.send("catalog.act", work, entries, Durability::Barrier).await.await
     }
 
     async fn send(
@@ -136,24 +148,27 @@ impl Writing {
         work: Work,
         entries: Vec<(Vec<u8>, Digest)>,
         durability: Durability,
-    ) -> Result<(), StoreError> {
-        let deltas: Vec<Vec<u8>> = work.deltas().iter().map(Delta::to_bytes).collect();
+    ) -> Receipt {
+        let deltas: Vec<Vec<u8>> = work.changes().deltas.iter().map(Delta::to_bytes).collect();
         // A delta is written twice: to the log, and as what it makes.
         let besides: usize = deltas.iter().map(|bytes| 2 * bytes.len()).sum();
         let bytes = besides + entries.iter().map(|(bytes, _)| bytes.len()).sum::<usize>();
         let (reply, answer) = oneshot::channel();
-        let closed = || StoreError::new(Kind::Unavailable, op).because("the record is closed");
         let part = Part { work, entries, deltas, bytes, durability, reply };
-        self.to.send(Order::Write(part)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        // Where it is closed the part is dropped, and its reply with it.
+        let _ = self.to.send(Order::Write(part)).await;
+        Box::pin(async move { answer.await.map_err(|_| closed(op))? })
     }
 
     /// Statements in a transaction of their own, between groups.
-    pub(crate) async fn side(&self, op: &'static str, batch: Batch) -> Result<(), StoreError> {
+    pub(crate) async fn side(
+        &self,
+        op: &'static str,
+        work: impl FnOnce(&Connection) -> Result<(), rusqlite::Error> + Send + 'static,
+    ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let closed = || StoreError::new(Kind::Unavailable, op).because("the record is closed");
-        self.to.send(Order::Side(batch, reply)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        let _ = self.to.send(Order::Side(Box::new(work), reply)).await;
+        answer.await.map_err(|_| closed(op))?
     }
 
     pub(crate) async fn close(&self) {
@@ -162,6 +177,10 @@ impl Writing {
             let _ = closed.await;
         }
     }
+}
+
+fn closed(op: &'static str) -> StoreError {
+    StoreError::new(Kind::Unavailable, op).because("the record is closed")
 }
 
 fn sealed(entry: &Entry) -> (Vec<u8>, Digest) {
@@ -194,6 +213,7 @@ pub(crate) fn start(
         soon: Soon { to: to.downgrade(), runtime: Handle::current(), asked: false },
         swept: Timestamp::default(),
         known: Known { position, ..Known::default() },
+        bounds: Bounds::default(),
         tail,
     };
     let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || writer.run(from))?;
@@ -259,6 +279,7 @@ struct Writer {
     soon: Soon,
     swept: Timestamp,
     known: Known,
+    bounds: Bounds,
     tail: Tail,
 }
 
@@ -283,6 +304,21 @@ struct End {
 struct Next {
     runs: HashMap<(TenantId, RunId), End>,
     chains: HashMap<TenantId, Chain>,
+    position: Position,
+}
+
+impl Next {
+    /// Writes what stands once a group.
+    fn finish(&self, db: &Connection, rows: &[Row<'_>]) -> Result<(), rusqlite::Error> {
+        for (tenant, chain) in &self.chains {
+            statements::chain(db, tenant, chain)?;
+        }
+        if self.runs.is_empty() {
+            // A synced commit needs something to write, also where all there is was written before.
+            statements::touch(db)?;
+        }
+        statements::revision(db, rows)
+    }
 }
 
 impl Writer {
@@ -299,8 +335,9 @@ impl Writer {
                         bytes += part.bytes;
                         group.push(part);
                     }
-                    Order::Side(batch, reply) => {
-                        let _ = reply.send(self.transaction("record.side", batch));
+                    Order::Side(work, reply) => {
+                        let done = self.transaction(false, |_, db| work(db));
+                        let _ = reply.send(done.map_err(|e| error::store("record.side", e)));
                     }
                     Order::Sync => self.sync_late(),
                     Order::Close(done) => {
@@ -352,101 +389,115 @@ impl Writer {
 
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
     fn commit(&mut self, parts: &mut [Part]) -> Result<Vec<Option<StoreError>>, StoreError> {
-        let op = "journal.append";
-        self.look_up(parts).map_err(|e| error::store(op, e))?;
-        let mut next = Next::default();
-        let mut refused: Vec<Option<StoreError>> = Vec::with_capacity(parts.len());
-        let mut journal: Vec<JournalRow> = Vec::new();
-        let mut rows: HashMap<(TenantId, RunId), &Run> = HashMap::new();
-        let (mut deltas, mut keys, mut acts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut position = self.known.position;
-        let mut barrier = false;
-        let single = parts.len() == 1;
-        let mut batch = Batch::default();
-        for part in parts.iter() {
-            let (tenant, run, expected) = match &part.work {
-                Work::Append(append) => match self.judge(&next, append) {
-                    Err(error) => {
-                        refused.push(Some(error));
-                        continue;
-                    }
-                    Ok(()) => (&append.run.tenant, append.run.id, append.expected),
-                },
-                Work::Act { tenant, .. } => {
-                    let end = self.end(&next, tenant, RunId::ledger());
-                    (tenant, RunId::ledger(), end.map_or(Seq(0), |end| end.seq))
-                }
-            };
-            refused.push(None);
-            barrier |= part.durability == Durability::Barrier;
-            let known = next.chains.get(tenant).or_else(|| self.known.chains.get(tenant)).copied();
-            let mut chain = known.unwrap_or_default();
-            let place = chain.length + 1;
-            let mut seq = expected;
-            let mut written = Vec::with_capacity(part.bytes + 36 * part.entries.len());
-            for (bytes, digest) in &part.entries {
-                seq = seq.next();
-                let link: Link = chain.link(tenant, run, seq, digest);
-                frames::push(&mut written, link, bytes);
+        const OP: &str = "journal.append";
+        let failed = |e| error::store(OP, e);
+        self.look_up(parts).map_err(failed)?;
+        let barrier = parts.iter().any(|part| part.durability == Durability::Barrier);
+        let bare = |part: &Part| part.entries.is_empty() && part.deltas.is_empty();
+        if parts.iter().all(bare) && !(barrier && self.unsynced) {
+            return Ok(parts.iter().map(|part| self.judge(&Next::default(), part).err()).collect());
+        }
+        let mut next = Next { position: self.known.position, ..Next::default() };
+        let mut rows = Vec::new();
+        let mut refused = Vec::with_capacity(parts.len());
+        let done = self.transaction(barrier, |writer, db| {
+            for part in parts.iter() {
+                refused.push(writer.write(db, &mut next, &mut rows, part)?);
             }
-            if !part.entries.is_empty() {
-                next.chains.insert(tenant.clone(), chain);
-                let (first, last) = (expected.0 + 1, seq.0);
-                journal.push(JournalRow { tenant: tenant.clone(), run, first, last, place, frames: written });
-            }
-            let place = (tenant.clone(), run);
-            match &part.work {
-                Work::Append(append) => {
-                    let row = &append.run;
-                    next.runs.insert(place.clone(), End { epoch: row.epoch, seq: row.seq, over: row.state.is_over() });
-                    rows.insert(place, row);
-                    keys.extend(append.idempotency.iter().map(|key| (tenant, key)));
-                }
-                Work::Act { tenant, at, act, .. } => {
-                    next.runs.insert(place, End { epoch: Epoch(0), seq, over: false });
-                    acts.push((tenant, *at, act));
-                }
-            }
-            let at = part.at();
-            for (delta, bytes) in part.work.deltas().iter().zip(&part.deltas) {
-                position = position.next();
-                deltas.push(Row { position, tenant, at, delta, bytes });
-            }
-        }
-        let empty = journal.is_empty() && rows.is_empty() && deltas.is_empty();
-        if empty && !(barrier && self.unsynced) {
-            return Ok(refused);
-        }
-        if barrier != self.full {
-            batch.plain(if barrier { "pragma synchronous = full" } else { "pragma synchronous = normal" });
-        }
-        batch.plain("begin immediate");
-        batch.journal(&journal);
-        batch.chains(&next.chains);
-        batch.runs(rows.into_values());
-        batch.deltas(&deltas);
-        if single && let [(tenant, key)] = keys.as_slice() {
-            // Tried alone because the key is there: it may have expired.
-            batch.forget_idempotency(tenant, key, parts[0].at());
-        }
-        batch.idempotency(&keys);
-        for (tenant, at, act) in acts {
-            batch.act(tenant, at, act);
-        }
-        if empty {
-            // A synced commit needs something to write, also where all there is was written before.
-            batch.plain("update meta set value = value + 1 where key = 'barrier'");
-        }
-        batch.plain("commit");
-        self.full = barrier;
-        self.execute(&batch).map_err(|e| error::store(op, e))?;
-        self.committed(&deltas, barrier);
-        self.known.runs.extend(next.runs);
-        self.known.chains.extend(next.chains);
+            next.finish(db, &rows)
+        });
+        done.map_err(failed)?;
+        let Next { runs, chains, .. } = next;
+        self.known.runs.extend(runs);
+        self.known.chains.extend(chains);
+        self.committed(&rows, barrier);
         if self.known.runs.len() > KNOWN {
             self.known.runs.retain(|_, end| !end.over);
         }
         Ok(refused)
+    }
+
+    /// Writes one part, within the transaction that is open. Some: why it is refused; nothing of it is then written.
+    fn write<'a>(
+        &mut self,
+        db: &Connection,
+        next: &mut Next,
+        rows: &mut Vec<Row<'a>>,
+        part: &'a Part,
+    ) -> Result<Option<StoreError>, rusqlite::Error> {
+        if let Err(error) = self.judge(next, part) {
+            return Ok(Some(error));
+        }
+        let (tenant, at) = (part.work.tenant(), part.at());
+        let Changes { deltas, expects } = part.work.changes();
+        for expect in expects {
+            if !expects::holds(db, &mut self.bounds, tenant, at, expect)? {
+                return Ok(Some(StoreError::new(Kind::Stale, "journal.append")));
+            }
+        }
+        for delta in deltas {
+            if !deltas::is_newer(db, tenant, delta)? {
+                return Ok(Some(StoreError::new(Kind::Stale, "journal.append")));
+            }
+        }
+        let (run, expected) = match &part.work {
+            Work::Append(append) => (append.run.id, append.expected),
+            Work::Act { .. } => {
+                let end = self.end(next, tenant, RunId::ledger());
+                (RunId::ledger(), end.map_or(Seq(0), |end| end.seq))
+            }
+        };
+        let seq = self.journal(db, next, part, run, expected)?;
+        let end = match &part.work {
+            Work::Append(append) => {
+                let row = &append.run;
+                statements::run(db, row)?;
+                if let Some(key) = &append.idempotency {
+                    statements::idempotency(db, tenant, key, at)?;
+                }
+                End { epoch: row.epoch, seq, over: row.state.is_over() }
+            }
+            Work::Act { act, .. } => {
+                acts::perform(db, tenant, at, act)?;
+                End { epoch: Epoch(0), seq, over: false }
+            }
+        };
+        next.runs.insert((tenant.clone(), run), end);
+        for (delta, bytes) in deltas.iter().zip(&part.deltas) {
+            next.position = next.position.next();
+            let row = Row { position: next.position, tenant, at, delta, bytes };
+            row.perform(db)?;
+            rows.push(row);
+        }
+        Ok(None)
+    }
+
+    /// Writes a part's entries into the journal and the tenant's chain; how long the journal is then.
+    fn journal(
+        &self,
+        db: &Connection,
+        next: &mut Next,
+        part: &Part,
+        run: RunId,
+        expected: Seq,
+    ) -> Result<Seq, rusqlite::Error> {
+        if part.entries.is_empty() {
+            return Ok(expected);
+        }
+        let tenant = part.work.tenant();
+        let known = next.chains.get(tenant).or_else(|| self.known.chains.get(tenant)).copied();
+        let mut chain = known.unwrap_or_default();
+        let place = chain.length + 1;
+        let mut seq = expected;
+        let mut written = Vec::with_capacity(part.bytes + 36 * part.entries.len());
+        for (bytes, digest) in &part.entries {
+            seq = seq.next();
+            let link: Link = chain.link(tenant, run, seq, digest);
+            frames::push(&mut written, link, bytes);
+        }
+        statements::journal(db, tenant, run, (expected.next(), seq), place, &written)?;
+        next.chains.insert(tenant.clone(), chain);
+        Ok(seq)
     }
 
     /// What was committed is known, synced soon where it is not yet, and told. The log's end comes first: whoever follows, and
@@ -479,17 +530,9 @@ impl Writer {
         });
     }
 
-    /// Statements in a transaction of their own.
-    fn transaction(&mut self, op: &'static str, batch: Batch) -> Result<(), StoreError> {
-        let mut whole = Batch::default();
-        whole.plain("begin immediate");
-        whole.extend(batch);
-        whole.plain("commit");
-        self.execute(&whole).map_err(|e| error::store(op, e))
-    }
-
-    /// Whether the record ends where an append thinks it does.
-    fn judge(&self, next: &Next, append: &Append) -> Result<(), StoreError> {
+    /// Whether the record ends where a part thinks it does.
+    fn judge(&self, next: &Next, part: &Part) -> Result<(), StoreError> {
+        let Work::Append(append) = &part.work else { return Ok(()) };
         let refuse = |kind| Err(StoreError::new(kind, "journal.append"));
         match (self.end(next, &append.run.tenant, append.run.id), append.previous) {
             (None, None) if append.expected == Seq(0) => Ok(()),
@@ -552,18 +595,43 @@ impl Writer {
         Ok(())
     }
 
-    fn execute(&mut self, batch: &Batch) -> Result<(), rusqlite::Error> {
-        let connection = self.connection()?;
-        let Err(error) = batch.execute(connection) else { return Ok(()) };
+    /// What `work` writes, in one transaction; `barrier`: on disk when it is done.
+    fn transaction<T>(
+        &mut self,
+        barrier: bool,
+        work: impl FnOnce(&mut Self, &Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, rusqlite::Error> {
+        self.connection()?;
+        // Taken out for as long as it works: `work` needs the writer too.
+        let Some(db) = self.connection.take() else { return Err(rusqlite::Error::InvalidQuery) };
+        let done = self.synchronous(&db, barrier).and_then(|()| {
+            execute(&db, "begin immediate", [])?;
+            let done = work(self, &db)?;
+            execute(&db, "commit", [])?;
+            Ok(done)
+        });
+        let Err(error) = &done else {
+            self.connection = Some(db);
+            return done;
+        };
         // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
-        let outside = connection.is_autocommit() || connection.execute_batch("rollback").is_ok();
-        let reset = outside && connection.execute_batch("pragma synchronous = normal").is_ok();
         self.full = false;
-        if !reset {
+        self.bounds = Bounds::default();
+        let outside = db.is_autocommit() || db.execute_batch("rollback").is_ok();
+        if outside && db.execute_batch("pragma synchronous = normal").is_ok() {
+            self.connection = Some(db);
+        } else {
             tracing::warn!(%error, "the record's connection is made anew");
-            self.connection = None;
         }
-        Err(error)
+        done
+    }
+
+    fn synchronous(&mut self, db: &Connection, full: bool) -> Result<(), rusqlite::Error> {
+        if full != self.full {
+            execute(db, if full { "pragma synchronous = full" } else { "pragma synchronous = normal" }, [])?;
+            self.full = full;
+        }
+        Ok(())
     }
 
     fn connection(&mut self) -> Result<&mut Connection, rusqlite::Error> {
@@ -594,11 +662,8 @@ impl Writer {
         if !self.unsynced {
             return Ok(());
         }
-        let mut batch = Batch::default();
-        batch.plain("pragma synchronous = full");
-        batch.plain("update meta set value = value + 1 where key = 'barrier'");
-        self.full = true;
-        self.execute(&batch).map_err(|e| error::store("journal.sync", e))?;
+        let done = self.transaction(true, |_, db| statements::touch(db));
+        done.map_err(|e| error::store("journal.sync", e))?;
         self.unsynced = false;
         self.grown(true);
         Ok(())
@@ -610,14 +675,8 @@ impl Writer {
             return;
         }
         self.swept = now;
-        let mut batch = Batch::default();
-        batch.plain(format!(
-            "delete from idempotency where (tenant, key) in \
-             (select tenant, key from idempotency where expires_at <= {} limit {SWEEP_ROWS})",
-            int(now.millis())
-        ));
-        let swept =
-            self.execute(&batch).map_err(|e| error::store("record.sweep", e)).and_then(|()| self.end_memory(now));
+        let swept = self.transaction(false, |_, db| statements::forget_idempotency(db, now, SWEEP_ROWS));
+        let swept = swept.map_err(|e| error::store("record.sweep", e)).and_then(|()| self.end_memory(now));
         if let Err(error) = swept {
             tracing::warn!(%error, "what has expired could not be thrown away; trying again later");
         }
@@ -644,9 +703,11 @@ impl Writer {
             .enumerate()
             .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
             .collect();
-        let mut batch = Batch::default();
-        batch.deltas(&rows);
-        self.transaction(OP, batch)?;
+        let done = self.transaction(false, |_, db| {
+            rows.iter().try_for_each(|row| row.perform(db))?;
+            statements::revision(db, &rows)
+        });
+        done.map_err(|e| error::store(OP, e))?;
         self.committed(&rows, false);
         Ok(())
     }

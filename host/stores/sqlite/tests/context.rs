@@ -37,7 +37,7 @@ fn agent(n: u64) -> AgentName {
 }
 
 fn taker(n: u64) -> Taker {
-    Taker { run: run_id(n), step: StepPath::root(), attempt: 1 }
+    Taker { run: run_id(n), step: StepPath::root(), attempt: 1, part: 0 }
 }
 
 fn message(id: u64, channel: Channel, source: u64) -> Delta {

@@ -290,7 +290,7 @@ pub async fn many_at_once_are_all_there_and_the_chain_is_whole<F: Fixture>(fixtu
                 highest = revision;
                 let mut append = owner.append(count);
                 let change = put(&Drawer::Global, &format!("{number}"), revision, format!("{count}"));
-                append.deltas = vec![Delta::Memory(change)];
+                append.changes.deltas = vec![Delta::Memory(change)];
                 let durability = if count == 3 { Barrier } else { Lazy };
                 store.append(append, durability).await.unwrap();
             }

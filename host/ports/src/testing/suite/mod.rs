@@ -10,6 +10,7 @@ use crate::{ReadCatalog, ReadJournal, ReadMemory, WriteCatalog, WriteJournal};
 pub mod bus;
 pub mod catalog;
 pub mod embedder;
+pub mod expect;
 pub mod graph;
 pub mod journal;
 pub mod memory;
@@ -74,6 +75,16 @@ macro_rules! contract {
             tenants_with_the_same_names_never_meet
             large_payloads_come_back
             many_at_once_are_all_there_and_the_chain_is_whole
+        }
+        $crate::contract! { @port expect, $fixture;
+            a_key_stands_where_it_is_expected
+            what_has_expired_is_not_expected
+            revisions_of_a_key_and_of_a_note_only_grow
+            facts_and_notes_stand_where_they_are_expected
+            messages_are_where_they_are_expected
+            what_is_bounded_stays_within_its_bound
+            an_act_is_refused_where_its_ground_is_gone
+            sixteen_who_decide_on_what_they_read_lose_nothing
         }
         $crate::contract! { @port memory, $fixture;
             what_was_put_is_got_until_deleted

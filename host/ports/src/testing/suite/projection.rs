@@ -159,7 +159,7 @@ fn agent(name: &str) -> AgentName {
 }
 
 fn taker(number: u64) -> Taker {
-    Taker { run: run_id(number), step: "0".parse().expect("a path"), attempt: 1 }
+    Taker { run: run_id(number), step: "0".parse().expect("a path"), attempt: 1, part: 0 }
 }
 
 fn fact(id: u64, subject: &str, object: &str) -> Fact {

@@ -239,7 +239,7 @@ impl Record {
 }
 
 pub(crate) fn taker(attempt: u32) -> Taker {
-    Taker { run: run_id(1), step: StepPath::root(), attempt }
+    Taker { run: run_id(1), step: StepPath::root(), attempt, part: 0 }
 }
 
 /// A run's mark; of its steps the first begins, others end.

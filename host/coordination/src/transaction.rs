@@ -1,0 +1,172 @@
+//! An attempt's transaction: what it did and is not true yet.
+//!
+//! Invariants:
+//! - What is here is seen by the attempt alone. It becomes true whole, in the commit that holds the attempt's end or a
+//!   checkpoint of it, or not at all: a transaction that is dropped leaves nothing.
+//! - Of each thing that is changed it is remembered what was decided on when it was first touched; the record checks that in the
+//!   commit. What the attempt decided on its own changes needs no check.
+//! - Bounded: [`MAX_BYTES`] between two checkpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use ltmc_model::delta::{Delta, MemoryChange};
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::memory::{Drawer, Item};
+use ltmc_model::message::Taker;
+use ltmc_model::{AgentName, Revision};
+use ltmc_ports::{Changes, Expect};
+use ltmc_state::runlog::{Commit, Lock};
+
+/// Bytes that an attempt may change between two checkpoints.
+pub const MAX_BYTES: usize = 64 << 20;
+
+/// What one attempt did since its last checkpoint.
+pub(crate) struct Transaction {
+    /// Who takes messages by it.
+    taker: Taker,
+    changes: Changes,
+    locks: Vec<Lock>,
+    bytes: usize,
+    /// Keys that were read, with what stood there: who changes one decided on it.
+    read: Mutex<HashMap<(Drawer, String), Option<Revision>>>,
+    /// Messages in its hands, and by which part of it they were taken.
+    hands: Vec<(Revision, Taker)>,
+}
+
+impl Transaction {
+    /// An empty one.
+    pub(crate) fn new(taker: Taker) -> Self {
+        let (changes, read) = (Changes::default(), Mutex::default());
+        Self { taker, changes, locks: Vec::new(), bytes: 0, read, hands: Vec::new() }
+    }
+
+    /// Who takes messages by it.
+    pub(crate) fn taker(&self) -> &Taker {
+        &self.taker
+    }
+
+    /// Whether nothing was changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.deltas.is_empty()
+    }
+
+    /// What was changed, in order.
+    pub(crate) fn deltas(&self) -> &[Delta] {
+        &self.changes.deltas
+    }
+
+    /// The lock number `place`, if it keeps it.
+    pub(crate) fn lock(&self, place: usize) -> Option<&Lock> {
+        self.locks.iter().find(|lock| lock.place == place)
+    }
+
+    /// Remembers that a key was read, and what stood there.
+    pub(crate) fn saw(&self, drawer: Drawer, key: String, revision: Option<Revision>) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).entry((drawer, key)).or_insert(revision);
+    }
+
+    fn seen(&self, change: &MemoryChange) -> Option<Option<Revision>> {
+        let place = (change.drawer.clone(), change.key.clone());
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied()
+    }
+
+    /// Adds what was decided.
+    ///
+    /// # Errors
+    /// Where it is more than an attempt may change between two checkpoints.
+    pub(crate) fn add(&mut self, commit: Commit) -> Result<(), Failure> {
+        let Commit { changes, locks } = commit;
+        self.bytes += changes.deltas.iter().map(Delta::size).sum::<usize>();
+        if self.bytes > MAX_BYTES {
+            let message = format!(
+                "it changed more than {MAX_BYTES} bytes since its last checkpoint; a checkpoint makes what is so far true"
+            );
+            return Err(Failure::new(Code::LimitResources, message));
+        }
+        for expect in changes.expects {
+            self.expect(expect);
+        }
+        for delta in &changes.deltas {
+            match delta {
+                Delta::Memory(change) => {
+                    if let Some(revision) = self.seen(change) {
+                        let (drawer, key) = (change.drawer.clone(), change.key.clone());
+                        self.expect(Expect::Key { drawer, key, revision });
+                    }
+                }
+                Delta::Processed { message, .. } | Delta::Buried { message, .. } => self.let_go(*message),
+                _ => {}
+            }
+        }
+        self.changes.deltas.extend(changes.deltas);
+        self.locks.extend(locks);
+        Ok(())
+    }
+
+    /// What was decided on its own changes is so; of everything else the first word counts.
+    fn expect(&mut self, expect: Expect) {
+        let known = |other: &Expect| match (other, &expect) {
+            (Expect::Key { drawer: d, key: k, .. }, Expect::Key { drawer, key, .. }) => d == drawer && k == key,
+            (one, other) => one == other && !matches!(one, Expect::Room { .. } | Expect::Storage { .. }),
+        };
+        if expect.after(&self.changes.deltas).is_none() && !self.changes.expects.iter().any(known) {
+            self.changes.expects.push(expect);
+        }
+    }
+
+    /// Puts messages into its hands, taken by these.
+    pub(crate) fn hand(&mut self, messages: impl IntoIterator<Item = Revision>, by: &Taker) {
+        self.hands.extend(messages.into_iter().map(|message| (message, by.clone())));
+    }
+
+    /// Takes a message out of its hands.
+    pub(crate) fn let_go(&mut self, message: Revision) {
+        self.hands.retain(|(held, _)| *held != message);
+    }
+
+    /// By whom a message was taken that is in its hands.
+    pub(crate) fn in_hands(&self, message: Revision) -> Option<&Taker> {
+        self.hands.iter().find(|(held, _)| *held == message).map(|(_, by)| by)
+    }
+
+    /// What is to become true now. What is in its hands stays there, and what it takes from here on is another part of it.
+    pub(crate) fn take(&mut self) -> Commit {
+        self.taker.part += 1;
+        self.bytes = 0;
+        self.read = Mutex::default();
+        let Changes { deltas, expects } = std::mem::take(&mut self.changes);
+        Commit { changes: Changes { deltas, expects: summed(expects) }, locks: std::mem::take(&mut self.locks) }
+    }
+}
+
+/// What is asked of a bound several times, asked once.
+fn summed(expects: Vec<Expect>) -> Vec<Expect> {
+    let mut rooms: BTreeMap<AgentName, u32> = BTreeMap::new();
+    let mut storage: Option<(u64, u64)> = None;
+    let mut rest = Vec::with_capacity(expects.len());
+    for expect in expects {
+        match expect {
+            Expect::Room { agent, more } => *rooms.entry(agent).or_default() += more,
+            Expect::Storage { more, quota } => {
+                let (so_far, bound) = storage.unwrap_or((0, quota));
+                storage = Some((so_far + more, bound.min(quota)));
+            }
+            other => rest.push(other),
+        }
+    }
+    rest.extend(rooms.into_iter().map(|(agent, more)| Expect::Room { agent, more }));
+    rest.extend(storage.map(|(more, quota)| Expect::Storage { more, quota }));
+    rest
+}
+
+/// What a key holds after these deltas; none: they do not touch it.
+pub(crate) fn item_after(deltas: &[Delta], drawer: &Drawer, key: &str) -> Option<Option<Item>> {
+    deltas.iter().rev().find_map(|delta| item_of(delta, drawer, key))
+}
+
+/// What a delta makes of a key; none: it does not touch it.
+pub(crate) fn item_of(delta: &Delta, drawer: &Drawer, key: &str) -> Option<Option<Item>> {
+    let Delta::Memory(change) = delta else { return None };
+    (change.key == key && change.drawer == *drawer).then(|| change.item())
+}

@@ -1,0 +1,133 @@
+//! Expectations: what a change was decided on. The record looks at them in the transaction that makes the change true, so that
+//! whoever decided beside it, in this process or in another, cannot have been overlooked.
+//!
+//! To add one: a variant here, what it means to the in-memory record (`testing/context.rs`) and to each record on disk, and its
+//! case in `testing/suite/expect.rs`.
+
+use ltmc_model::delta::Delta;
+use ltmc_model::graph::{Entity, Relation};
+use ltmc_model::memory::Drawer;
+use ltmc_model::message::Taker;
+use ltmc_model::{AgentName, Capability, Revision};
+
+/// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// A key of memory stands at this revision; none: nothing stands there.
+    Key {
+        /// Which drawer.
+        drawer: Drawer,
+        /// Which key.
+        key: String,
+        /// At which revision.
+        revision: Option<Revision>,
+    },
+    /// This fact holds between two entities by a relation; none: no fact does.
+    Fact {
+        /// Of what.
+        subject: Entity,
+        /// How.
+        relation: Relation,
+        /// To what.
+        object: Entity,
+        /// The fact's id.
+        id: Option<Revision>,
+    },
+    /// A note stands at this revision; none: there is none.
+    Note {
+        /// Which note.
+        id: String,
+        /// At which revision.
+        revision: Option<Revision>,
+    },
+    /// These messages wait in a mailbox and are in nobody's hands.
+    Waiting {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which messages.
+        messages: Vec<Revision>,
+    },
+    /// A message is in these hands.
+    InHands {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which message.
+        message: Revision,
+        /// Whose hands.
+        by: Taker,
+    },
+    /// A message is among the dead letters.
+    DeadLetter {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// Which message.
+        message: Revision,
+    },
+    /// A mailbox has room for so many messages more: with them it has at most [`ltmc_model::message::MAX_MAILBOX`].
+    Room {
+        /// Whose mailbox.
+        agent: AgentName,
+        /// How many come.
+        more: u32,
+    },
+    /// The tenant's keys and values, with so many bytes more, are at most this many.
+    Storage {
+        /// Bytes that come.
+        more: u64,
+        /// The quota, in bytes.
+        quota: u64,
+    },
+    /// An agent was granted just these, in any order.
+    Grants {
+        /// Whose.
+        agent: AgentName,
+        /// The whole set.
+        grants: Vec<Capability>,
+    },
+}
+
+impl Expect {
+    /// Whether it is so once these deltas are true; none: they have nothing to do with it.
+    pub fn after(&self, deltas: &[Delta]) -> Option<bool> {
+        deltas.iter().rev().find_map(|delta| match (delta, self) {
+            (Delta::Memory(change), Self::Key { drawer, key, revision }) => {
+                let same = change.key == *key && change.drawer == *drawer;
+                same.then(|| change.value.as_ref().map(|_| change.revision) == *revision)
+            }
+            (Delta::FactBegan(fact), Self::Fact { subject, relation, object, id }) => {
+                let same = fact.subject == *subject && fact.relation == *relation && fact.object == *object;
+                same.then_some(*id == Some(fact.id))
+            }
+            (Delta::FactEnded(end), Self::Fact { subject, relation, object, id }) => {
+                let same = end.subject == *subject && end.relation == *relation && end.object == *object;
+                same.then_some(id.is_none())
+            }
+            (Delta::NoteKept(note), Self::Note { id, revision }) => {
+                (note.id == *id).then(|| *revision == Some(note.revision))
+            }
+            (Delta::NoteForgotten { id: gone, .. }, Self::Note { id, revision }) => {
+                (gone == id).then_some(revision.is_none())
+            }
+            (Delta::Taken { messages, by: taker, .. }, Self::InHands { message, by, .. }) => {
+                messages.contains(message).then_some(taker == by)
+            }
+            _ => None,
+        })
+    }
+}
+
+/// What becomes true together, and what it was decided on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What of the tenant's shared context changes, in order.
+    pub deltas: Vec<Delta>,
+    /// What must be so before all of them.
+    pub expects: Vec<Expect>,
+}
+
+impl Changes {
+    /// These, whatever the record holds.
+    pub fn blind(deltas: Vec<Delta>) -> Self {
+        Self { deltas, expects: Vec::new() }
+    }
+}

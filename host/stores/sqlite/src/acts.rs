@@ -1,0 +1,68 @@
+//! What an act makes true of the catalog, besides its entry in the ledger.
+
+use ltmc_model::journal::{Act, Change};
+use ltmc_model::{TenantId, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::bind::{execute, int, json, time};
+
+/// Makes it true, within the transaction that is open.
+pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &Act) -> Result<(), rusqlite::Error> {
+    let tenant = tenant.as_str();
+    match &act.change {
+        Change::TenantCreated(new) => {
+            let sql = "insert into tenants (name, created_at) values (?, ?)";
+            execute(db, sql, params![new.name.as_str(), time(new.created_at)])?;
+        }
+        Change::CeilingSet { tenant, ceiling } => {
+            let sql = "insert into ceilings (tenant, ceiling) values (?, ?) \
+                       on conflict (tenant) do update set ceiling = excluded.ceiling";
+            execute(db, sql, params![tenant.as_str(), json(ceiling)])?;
+        }
+        Change::KeyCreated(key) => {
+            let sql = "insert into keys (id, tenant, role, hash, created_at, expires_at, revoked_at) \
+                       values (?, ?, ?, ?, ?, ?, ?)";
+            let (created, expires, revoked) =
+                (time(key.created_at), key.expires_at.map(time), key.revoked_at.map(time));
+            let (id, of, role) = (key.id.as_str(), key.tenant.as_str(), key.role.to_string());
+            execute(db, sql, params![id, of, role, &key.hash[..], created, expires, revoked])?;
+        }
+        Change::KeyRevoked { key, at } => {
+            let sql =
+                "update keys set revoked_at = coalesce(revoked_at, ?1) where id = ?2 and (tenant = ?3 or ?3 = '_host')";
+            execute(db, sql, params![time(*at), key.as_str(), tenant])?;
+        }
+        Change::AgentPushed(agent) => {
+            let sql = "insert into agents (tenant, name, digest, pushed, manifest, exports, size, pushed_at) \
+                       values (?1, ?2, ?3, 1 + coalesce((select max(pushed) from agents where tenant = ?1 and name = ?2), 0), \
+                       ?4, ?5, ?6, ?7) \
+                       on conflict (tenant, name, digest) do update set pushed = excluded.pushed, \
+                       manifest = excluded.manifest, exports = excluded.exports, size = excluded.size, \
+                       pushed_at = excluded.pushed_at";
+            let (manifest, exports) = (json(&agent.manifest), json(&agent.exports));
+            let (size, pushed) = (int(agent.size), time(agent.pushed_at));
+            let values = params![tenant, agent.name.as_str(), &agent.digest.0[..], manifest, exports, size, pushed];
+            execute(db, sql, values)?;
+        }
+        Change::AgentDeleted { name } => {
+            execute(db, "delete from agents where tenant = ? and name = ?", params![tenant, name.as_str()])?;
+            execute(db, "delete from grants where tenant = ? and agent = ?", params![tenant, name.as_str()])?;
+        }
+        Change::GrantsSet { agent, grants } => {
+            let sql = "insert into grants (tenant, agent, grants) values (?, ?, ?) \
+                       on conflict (tenant, agent) do update set grants = excluded.grants";
+            execute(db, sql, params![tenant, agent.as_str(), json(grants)])?;
+        }
+        Change::WorkflowPut { name, source, digest } => {
+            let sql = "insert into workflows (tenant, name, source, digest, updated_at) values (?, ?, ?, ?, ?) \
+                       on conflict (tenant, name) do update set source = excluded.source, digest = excluded.digest, \
+                       updated_at = excluded.updated_at";
+            execute(db, sql, params![tenant, name.as_str(), source, &digest.0[..], time(at)])?;
+        }
+        Change::WorkflowDeleted { name } => {
+            execute(db, "delete from workflows where tenant = ? and name = ?", params![tenant, name.as_str()])?;
+        }
+        Change::Context { .. } | Change::Refused { .. } => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Whether what a change was decided on is so: looked up in the transaction that makes the change true, after everything
+//! before it.
+//!
+//! Two bounds are counted rather than looked up, for what they count may be long: how full a mailbox and a tenant's memory are.
+//! [`Bounds`] remembers for each a number that is never too low, and counts anew only where that reaches the bound.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use ltmc_model::message::MAX_MAILBOX;
+use ltmc_model::{AgentName, Capability, TenantId, Timestamp};
+use ltmc_ports::Expect;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::bind::{found, int, scope, time};
+use crate::deltas::taker;
+use crate::journal::number;
+
+/// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
+const REMEMBERED: usize = 10_000;
+
+/// How full mailboxes and memories are at most.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    mailboxes: HashMap<(TenantId, AgentName), u64>,
+    memories: HashMap<TenantId, u64>,
+}
+
+/// Whether this is so, for a change that is made at `at`.
+pub(crate) fn holds(
+    db: &Connection,
+    bounds: &mut Bounds,
+    tenant: &TenantId,
+    at: Timestamp,
+    expect: &Expect,
+) -> Result<bool, rusqlite::Error> {
+    let of = tenant.as_str();
+    match expect {
+        Expect::Key { drawer, key, revision } => {
+            let sql = "select revision from memory where tenant = ? and scope = ? and owner = ? and key = ? \
+                       and (expires_at is null or expires_at > ?)";
+            let values = params![of, scope(drawer.scope()), drawer.owner(), key, time(at)];
+            Ok(found(db, sql, values)? == revision.map(|revision| int(revision.0)))
+        }
+        Expect::Fact { subject, relation, object, id } => {
+            let sql = "select id from facts where tenant = ? and subject = ? and relation = ? and object = ? \
+                       and valid_to is null";
+            let values = params![of, subject.as_str(), relation.as_str(), object.as_str()];
+            Ok(found(db, sql, values)? == id.map(|id| int(id.0)))
+        }
+        Expect::Note { id, revision } => {
+            let there = found(db, "select revision from notes where tenant = ? and id = ?", params![of, id])?;
+            Ok(there == revision.map(|revision| int(revision.0)))
+        }
+        Expect::Waiting { agent, messages } => {
+            let sql =
+                "select 1 from mail where tenant = ? and id = ? and agent = ? and taker is null and dead_at is null";
+            for message in messages {
+                if found(db, sql, params![of, int(message.0), agent.as_str()])?.is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        Expect::InHands { agent, message, by } => {
+            let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and taker = ?";
+            Ok(found(db, sql, params![of, int(message.0), agent.as_str(), taker(by)])?.is_some())
+        }
+        Expect::DeadLetter { agent, message } => {
+            let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and dead_at is not null";
+            Ok(found(db, sql, params![of, int(message.0), agent.as_str()])?.is_some())
+        }
+        Expect::Room { agent, more } => {
+            let sql = "select count(*) from mail where tenant = ? and agent = ? and dead_at is null";
+            let count = || Ok(number(found(db, sql, params![of, agent.as_str()])?.unwrap_or(0)));
+            let place = (tenant.clone(), agent.clone());
+            fits(&mut bounds.mailboxes, place, u64::from(*more), u64::from(MAX_MAILBOX), count)
+        }
+        Expect::Storage { more, quota } => {
+            let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
+            let count = || Ok(number(found(db, sql, params![of])?.unwrap_or(0)));
+            fits(&mut bounds.memories, tenant.clone(), *more, *quota, count)
+        }
+        Expect::Grants { agent, grants } => {
+            let sql = "select grants from grants where tenant = ? and agent = ?";
+            let there: Option<String> =
+                db.prepare_cached(sql)?.query_row(params![of, agent.as_str()], |row| row.get(0)).optional()?;
+            let mut there: Vec<Capability> = match there {
+                None => Vec::new(),
+                Some(text) => match serde_json::from_str(&text) {
+                    Ok(there) => there,
+                    // It is not what anybody decided on.
+                    Err(_) => return Ok(false),
+                },
+            };
+            let mut wanted = grants.clone();
+            there.sort();
+            wanted.sort();
+            Ok(there == wanted)
+        }
+    }
+}
+
+/// Whether `more` fit below `most`; they count as being there from now on.
+fn fits<K: std::hash::Hash + Eq>(
+    known: &mut HashMap<K, u64>,
+    place: K,
+    more: u64,
+    most: u64,
+    count: impl Fn() -> Result<u64, rusqlite::Error>,
+) -> Result<bool, rusqlite::Error> {
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+    let held = match known.entry(place) {
+        Entry::Occupied(held) => held.into_mut(),
+        Entry::Vacant(place) => place.insert(count()?),
+    };
+    if held.saturating_add(more) > most {
+        *held = count()?;
+    }
+    let fits = held.saturating_add(more) <= most;
+    if fits {
+        *held += more;
+    }
+    Ok(fits)
+}

@@ -1,0 +1,76 @@
+//! The rows of the journal, of runs, chains and idempotency keys.
+
+use ltmc_model::chain::Chain;
+use ltmc_model::run::Run;
+use ltmc_model::{RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::journal::IdempotencyKey;
+use rusqlite::{Connection, Error, params};
+
+use crate::bind::{blob, execute, int, time};
+use crate::deltas::{self, Row};
+use crate::open::{state_number, target_text};
+
+/// A run's entries `from` the first to the last, as frames; `place` is where the first stands in the tenant's chain.
+pub(crate) fn journal(
+    db: &Connection,
+    tenant: &TenantId,
+    run: RunId,
+    (first, last): (Seq, Seq),
+    place: u64,
+    frames: &[u8],
+) -> Result<(), Error> {
+    let sql = "insert into journal (tenant, run, first, last, place, frames) values (?, ?, ?, ?, ?, ?)";
+    execute(db, sql, params![tenant.as_str(), blob(run), int(first.0), int(last.0), int(place), frames])
+}
+
+/// The end of a tenant's chain.
+pub(crate) fn chain(db: &Connection, tenant: &TenantId, chain: &Chain) -> Result<(), Error> {
+    let sql = "insert into chains (tenant, length, head) values (?, ?, ?) \
+               on conflict (tenant) do update set length = excluded.length, head = excluded.head";
+    execute(db, sql, params![tenant.as_str(), int(chain.length), &chain.head.0[..]])
+}
+
+/// A run's row.
+pub(crate) fn run(db: &Connection, run: &Run) -> Result<(), Error> {
+    let sql = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq) \
+               values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+               on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
+               epoch = excluded.epoch, seq = excluded.seq";
+    let (target, name) = target_text(&run.target);
+    let (created, updated) = (time(run.created_at), time(run.updated_at));
+    let (state, epoch, seq) = (state_number(run.state), int(run.epoch.0), int(run.seq.0));
+    let (tenant, id, session, by) = (run.tenant.as_str(), blob(run.id), run.session.as_str(), run.by.as_str());
+    execute(db, sql, params![tenant, id, target, name, state, session, by, created, updated, epoch, seq])
+}
+
+/// An idempotency key; one that has expired makes room.
+pub(crate) fn idempotency(
+    db: &Connection,
+    tenant: &TenantId,
+    key: &IdempotencyKey,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let sql = "delete from idempotency where tenant = ? and key = ? and expires_at <= ?";
+    execute(db, sql, params![tenant.as_str(), key.key, time(now)])?;
+    let sql = "insert into idempotency (tenant, key, request, run, expires_at) values (?, ?, ?, ?, ?)";
+    let (request, run, expires) = (&key.request.0[..], blob(key.run), time(key.expires_at));
+    execute(db, sql, params![tenant.as_str(), key.key, request, run, expires])
+}
+
+/// Throws away idempotency keys that have expired by `now`; at most so many.
+pub(crate) fn forget_idempotency(db: &Connection, now: Timestamp, most: usize) -> Result<(), Error> {
+    let sql = "delete from idempotency where (tenant, key) in \
+               (select tenant, key from idempotency where expires_at <= ? limit ?)";
+    execute(db, sql, params![time(now), int(most as u64)])
+}
+
+/// The highest revision that these rows were drawn.
+pub(crate) fn revision(db: &Connection, rows: &[Row<'_>]) -> Result<(), Error> {
+    let Some(highest) = rows.iter().filter_map(|row| deltas::revision(row.delta)).max() else { return Ok(()) };
+    execute(db, "update meta set value = max(value, ?) where key = 'revision'", params![int(highest)])
+}
+
+/// Something to write, for a commit that has nothing else and is to be synced.
+pub(crate) fn touch(db: &Connection) -> Result<(), Error> {
+    execute(db, "update meta set value = value + 1 where key = 'barrier'", [])
+}
