@@ -42,6 +42,20 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// The bytes that were read, which count until the last who has them lets them go.
+    pub(crate) fn around(self, bytes: Bytes) -> Bytes {
+        struct Counted {
+            bytes: Bytes,
+            _held: Held,
+        }
+        impl AsRef<[u8]> for Counted {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        Bytes::from_owner(Counted { bytes, _held: self })
+    }
+
     fn grow(&mut self, by: u64) -> Result<()> {
         let before = self.budget.held.fetch_add(by, Ordering::Relaxed);
         self.bytes += by;

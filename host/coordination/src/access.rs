@@ -1,7 +1,7 @@
 //! Access: keys, tenants, and tenants' ceilings.
 //!
 //! Invariants: the record keeps of a key's secret only a hash; it is compared in constant time, and a wrong, expired,
-//! revoked or unknown key all get the same answer. A key is shown once.
+//! revoked or unknown key all get the same answer. A key is shown once. What changes anything does so on a task of the host's.
 
 use std::sync::Arc;
 
@@ -11,7 +11,6 @@ use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{Digest, KeyId, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::{Clock, Entropy, ReadCatalog};
-use moka::sync::Cache;
 use subtle::ConstantTimeEq as _;
 
 use crate::{Authority, Error};
@@ -22,8 +21,6 @@ const MAX_CONCURRENCY: u32 = 100_000;
 /// The use cases.
 pub struct Access {
     ports: Ports,
-    /// Keys seen lately; a key changes only by being revoked, which is forgotten here at once.
-    keys: Cache<KeyId, Arc<Key>>,
 }
 
 /// What they need.
@@ -63,7 +60,7 @@ pub struct FirstKeys {
 impl Access {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        Self { ports, keys: Cache::new(100_000) }
+        Self { ports }
     }
 
     /// Who comes with this key, `ltmc_<id>_<secret>`.
@@ -72,24 +69,7 @@ impl Access {
     /// [`Error::Unauthorized`], whatever is wrong with it.
     pub async fn authenticate(&self, text: &str) -> Result<Caller, Error> {
         let (id, secret) = split(text).ok_or(Error::Unauthorized)?;
-        let known = match self.keys.get(&id) {
-            Some(key) => Some(key),
-            None => match self.ports.catalog.key(&id).await? {
-                Some(key) => {
-                    let key = Arc::new(key);
-                    self.keys.insert(id.clone(), key.clone());
-                    // It may have been revoked since it was read.
-                    match self.ports.catalog.key(&id).await? {
-                        Some(again) if again == *key => Some(key),
-                        other => {
-                            self.keys.invalidate(&id);
-                            other.map(Arc::new)
-                        }
-                    }
-                }
-                None => None,
-            },
-        };
+        let known = self.ports.authority.key(&id).await?;
         let hash = Digest::of(&secret).0;
         let expected = known.as_ref().map_or([0; 32], |key| key.hash);
         let same: bool = hash.ct_eq(&expected).into();
@@ -106,17 +86,19 @@ impl Access {
     ///
     /// # Errors
     /// `Conflict` where it is there already.
-    pub async fn create_tenant(&self, caller: &Caller, name: TenantId) -> Result<Tenant, Error> {
-        self.ports.authority.authorize(caller, Action::CreateTenant).await?;
-        let tenant = Tenant { name, created_at: self.ports.clock.now() };
-        let change = Change::TenantCreated(tenant.clone());
-        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await.map_err(Error::from).map_err(
-            |e| {
+    pub async fn create_tenant(self: &Arc<Self>, caller: &Caller, name: TenantId) -> Result<Tenant, Error> {
+        let (access, by) = (self.clone(), caller.clone());
+        let work = async move {
+            let tenant = Tenant { name, created_at: access.ports.clock.now() };
+            let change = Change::TenantCreated(tenant.clone());
+            let created = access.ports.authority.act(&by.tenant, Some(&by.key), change).await;
+            created.map_err(Error::from).map_err(|e| {
                 let message = format!("tenant `{}` is there already", tenant.name);
                 if e.is_conflict() { Error::Conflict { code: "conflict", message } } else { e }
-            },
-        )?;
-        Ok(tenant)
+            })?;
+            Ok(tenant)
+        };
+        self.ports.authority.perform(caller, Action::CreateTenant, work).await
     }
 
     /// All tenants, by name, after `after`.
@@ -132,8 +114,13 @@ impl Access {
     ///
     /// # Errors
     /// Where the role does not fit the tenant, or the tenant is not there.
-    pub async fn create_key(&self, caller: &Caller, new: NewKey) -> Result<(Key, String), Error> {
-        self.ports.authority.authorize(caller, Action::ManageKeys).await?;
+    pub async fn create_key(self: &Arc<Self>, caller: &Caller, new: NewKey) -> Result<(Key, String), Error> {
+        let (access, by) = (self.clone(), caller.clone());
+        let work = async move { access.make_key(&by, new).await };
+        self.ports.authority.perform(caller, Action::ManageKeys, work).await
+    }
+
+    async fn make_key(&self, caller: &Caller, new: NewKey) -> Result<(Key, String), Error> {
         let tenant = self.managed(caller, new.tenant.as_ref()).await?;
         let for_host = tenant == TenantId::host();
         if for_host != (new.role == Role::Operator) {
@@ -173,20 +160,21 @@ impl Access {
     ///
     /// # Errors
     /// Where it is not there, or not the caller's to take.
-    pub async fn revoke_key(&self, caller: &Caller, id: &KeyId) -> Result<(), Error> {
-        self.ports.authority.authorize(caller, Action::ManageKeys).await?;
-        let missing = || Error::not_found(format!("key `{id}`"));
-        let key = self.ports.catalog.key(id).await?.ok_or_else(missing)?;
-        if caller.role != Role::Operator && key.tenant != caller.tenant {
-            return Err(missing());
-        }
-        if key.revoked_at.is_some() {
-            return Ok(());
-        }
-        let change = Change::KeyRevoked { key: id.clone(), at: self.ports.clock.now() };
-        let revoked = self.ports.authority.act(&key.tenant, Some(&caller.key), change).await;
-        self.keys.invalidate(id);
-        Ok(revoked?)
+    pub async fn revoke_key(self: &Arc<Self>, caller: &Caller, id: &KeyId) -> Result<(), Error> {
+        let (access, by, id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move {
+            let missing = || Error::not_found(format!("key `{id}`"));
+            let key = access.ports.catalog.key(&id).await?.ok_or_else(missing)?;
+            if by.role != Role::Operator && key.tenant != by.tenant {
+                return Err(missing());
+            }
+            if key.revoked_at.is_some() {
+                return Ok(());
+            }
+            let change = Change::KeyRevoked { key: id, at: access.ports.clock.now() };
+            Ok(access.ports.authority.act(&key.tenant, Some(&by.key), change).await?)
+        };
+        self.ports.authority.perform(caller, Action::ManageKeys, work).await
     }
 
     /// A tenant's ceiling; the caller's own where none is named.
@@ -207,8 +195,13 @@ impl Access {
     ///
     /// # Errors
     /// Where the tenant is not there, or the ceiling is higher than the sandbox.
-    pub async fn set_ceiling(&self, caller: &Caller, tenant: &TenantId, ceiling: Ceiling) -> Result<(), Error> {
-        self.ports.authority.authorize(caller, Action::SetCeiling).await?;
+    pub async fn set_ceiling(self: &Arc<Self>, caller: &Caller, tenant: &TenantId, to: Ceiling) -> Result<(), Error> {
+        let (access, by, tenant) = (self.clone(), caller.clone(), tenant.clone());
+        let work = async move { access.change_ceiling(&by, &tenant, to).await };
+        self.ports.authority.perform(caller, Action::SetCeiling, work).await
+    }
+
+    async fn change_ceiling(&self, caller: &Caller, tenant: &TenantId, ceiling: Ceiling) -> Result<(), Error> {
         let tenant = self.managed(caller, Some(tenant)).await?;
         if let Some(memory) = ceiling.limits.memory.filter(|memory| memory.as_u64() > self.ports.max_memory) {
             let most = self.ports.max_memory;

@@ -1,7 +1,7 @@
 //! Agents: pushed, granted, looked at, deleted.
 //!
 //! Invariants: a component is on the shelf before the catalog names it, and stays while the catalog or a run does. An
-//! agent's grants are its name's, not a version's. Asking grants nothing.
+//! agent's grants are its name's, not a version's. Asking grants nothing. What changes anything does so on a task of the host's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,13 +72,24 @@ impl Agents {
     /// # Errors
     /// What is wrong with the component or its manifest.
     pub async fn push(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: AgentName,
+        component: Bytes,
+        manifest: Option<Manifest>,
+    ) -> Result<Pushed, Error> {
+        let (agents, by) = (self.clone(), caller.clone());
+        let work = async move { agents.take_in(&by, name, component, manifest).await };
+        self.ports.authority.perform(caller, Action::PushAgent, work).await
+    }
+
+    async fn take_in(
         &self,
         caller: &Caller,
         name: AgentName,
         component: Bytes,
         manifest: Option<Manifest>,
     ) -> Result<Pushed, Error> {
-        self.ports.authority.authorize(caller, Action::PushAgent).await?;
         let size = component.len() as u64;
         let digest = {
             let bytes = component.clone();
@@ -162,16 +173,18 @@ impl Agents {
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn delete(&self, caller: &Caller, name: &AgentName) -> Result<(), Error> {
-        self.ports.authority.authorize(caller, Action::DeleteAgent).await?;
-        let newest = self.existing(&caller.tenant, name).await?;
-        let change = Change::AgentDeleted { name: name.clone() };
-        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?;
-        // Older versions stay as files: they are a bounded cost, and a run that is resumed may need one.
-        if let Err(error) = self.ports.pins.sweep(&newest.digest).await {
-            tracing::warn!(digest = %newest.digest, %error, "a component that nobody has could not be removed");
-        }
-        Ok(())
+    pub async fn delete(self: &Arc<Self>, caller: &Caller, name: &AgentName) -> Result<(), Error> {
+        let (agents, by, name) = (self.clone(), caller.clone(), name.clone());
+        let work = async move {
+            let newest = agents.existing(&by.tenant, &name).await?;
+            agents.ports.authority.act(&by.tenant, Some(&by.key), Change::AgentDeleted { name }).await?;
+            // Older versions stay as files: they are a bounded cost, and a run that is resumed may need one.
+            if let Err(error) = agents.ports.pins.sweep(&newest.digest).await {
+                tracing::warn!(digest = %newest.digest, %error, "a component that nobody has could not be removed");
+            }
+            Ok(())
+        };
+        self.ports.authority.perform(caller, Action::DeleteAgent, work).await
     }
 
     /// What an agent was granted.
@@ -188,35 +201,51 @@ impl Agents {
     ///
     /// # Errors
     /// Where it is not there, or there are too many.
-    pub async fn set_grants(&self, caller: &Caller, agent: &AgentName, grants: Vec<Capability>) -> Result<(), Error> {
-        self.ports.authority.authorize(caller, Action::SetGrants).await?;
-        self.existing(&caller.tenant, agent).await?;
-        let grants: BTreeSet<Capability> = grants.into_iter().collect();
-        if grants.len() > MAX_GRANTS {
-            let message = format!("{} capabilities are more than the {MAX_GRANTS} an agent can have", grants.len());
-            return Err(Error::invalid("bad-json", None, message));
-        }
-        self.change_grants(caller, agent, grants.into_iter().collect()).await
+    pub async fn set_grants(
+        self: &Arc<Self>,
+        caller: &Caller,
+        agent: &AgentName,
+        grants: Vec<Capability>,
+    ) -> Result<(), Error> {
+        let (agents, by, agent) = (self.clone(), caller.clone(), agent.clone());
+        let work = async move {
+            agents.existing(&by.tenant, &agent).await?;
+            let grants: BTreeSet<Capability> = grants.into_iter().collect();
+            if grants.len() > MAX_GRANTS {
+                let message = format!("{} capabilities are more than the {MAX_GRANTS} an agent can have", grants.len());
+                return Err(Error::invalid("bad-json", None, message));
+            }
+            agents.change_grants(&by, agent, grants.into_iter().collect()).await
+        };
+        self.ports.authority.perform(caller, Action::SetGrants, work).await
     }
 
     /// Takes one capability back. The agent's next host call notices.
     ///
     /// # Errors
     /// Where the agent is not there, or was not granted just this.
-    pub async fn revoke_grant(&self, caller: &Caller, agent: &AgentName, grant: &Capability) -> Result<(), Error> {
-        self.ports.authority.authorize(caller, Action::SetGrants).await?;
-        self.existing(&caller.tenant, agent).await?;
-        let mut grants = self.ports.catalog.grants(&caller.tenant, agent).await?;
-        let before = grants.len();
-        grants.retain(|held| held != grant);
-        if grants.len() == before {
-            return Err(Error::not_found(format!("grant of `{grant}` to agent `{agent}`")));
-        }
-        self.change_grants(caller, agent, grants).await
+    pub async fn revoke_grant(
+        self: &Arc<Self>,
+        caller: &Caller,
+        agent: &AgentName,
+        grant: &Capability,
+    ) -> Result<(), Error> {
+        let (agents, by, agent, grant) = (self.clone(), caller.clone(), agent.clone(), grant.clone());
+        let work = async move {
+            agents.existing(&by.tenant, &agent).await?;
+            let mut grants = agents.ports.catalog.grants(&by.tenant, &agent).await?;
+            let before = grants.len();
+            grants.retain(|held| *held != grant);
+            if grants.len() == before {
+                return Err(Error::not_found(format!("grant of `{grant}` to agent `{agent}`")));
+            }
+            agents.change_grants(&by, agent, grants).await
+        };
+        self.ports.authority.perform(caller, Action::SetGrants, work).await
     }
 
-    async fn change_grants(&self, caller: &Caller, agent: &AgentName, grants: Vec<Capability>) -> Result<(), Error> {
-        let change = Change::GrantsSet { agent: agent.clone(), grants };
+    async fn change_grants(&self, caller: &Caller, agent: AgentName, grants: Vec<Capability>) -> Result<(), Error> {
+        let change = Change::GrantsSet { agent, grants };
         Ok(self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?)
     }
 

@@ -1,25 +1,27 @@
 //! What holds now: who may, what an agent is granted, what its tenant's ceiling is.
 //!
-//! Invariants: every use case asks [`Authority::authorize`] first; a refusal is in the ledger. What is remembered of the
-//! catalog is forgotten for a tenant as soon as anything of it changes, before the change is acknowledged: a grant that is
-//! taken back is not there at the very next host call.
+//! Invariants: every use case asks [`Authority::authorize`] first; a refusal is in the ledger. One that changes anything goes
+//! through [`Authority::perform`], which asks and then has it done on a task of the host's: a client that goes away drops only
+//! its answer. What is remembered of the catalog is forgotten for a tenant as soon as anything of it changes, before the
+//! change is acknowledged: a key or a grant that is taken back is not there at the very next call.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change};
-use ltmc_model::tenancy::Ceiling;
+use ltmc_model::tenancy::{Ceiling, Key};
 use ltmc_model::{AgentName, KeyId, TenantId, WorkflowName};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Clock, ReadCatalog, StoreError, WriteCatalog};
 use moka::sync::Cache;
 
-use crate::Error;
+use crate::generations::Generations;
+use crate::{Error, Tasks};
 
 /// How many things are remembered of each kind.
 const REMEMBERED: u64 = 100_000;
@@ -32,8 +34,9 @@ pub struct Authority {
     read: Arc<dyn ReadCatalog>,
     write: Arc<dyn WriteCatalog>,
     clock: Arc<dyn Clock>,
-    /// Counts the changes of each tenant's catalog.
-    generations: DashMap<TenantId, u64>,
+    tasks: Tasks,
+    generations: Arc<Generations>,
+    keys: Cache<KeyId, At<Key>>,
     ceilings: Cache<TenantId, At<Ceiling>>,
     in_force: Cache<(TenantId, AgentName), At<InForce>>,
     agents: Cache<(TenantId, AgentRef), At<Agent>>,
@@ -42,7 +45,7 @@ pub struct Authority {
     refused: Cache<(KeyId, Action), ()>,
 }
 
-/// What was found, and when.
+/// What was found, and in which generation of its tenant's catalog.
 struct At<T> {
     generation: u64,
     value: Arc<T>,
@@ -61,7 +64,9 @@ impl Authority {
             read,
             write,
             clock,
-            generations: DashMap::new(),
+            tasks: Tasks::default(),
+            generations: Arc::default(),
+            keys: Cache::new(REMEMBERED),
             ceilings: Cache::new(REMEMBERED),
             in_force: Cache::new(REMEMBERED),
             agents: Cache::new(REMEMBERED),
@@ -74,22 +79,43 @@ impl Authority {
         }
     }
 
-    /// Whether a caller may; a refusal is recorded.
+    /// Whether a caller may; a refusal is recorded, also where who was refused goes away.
     ///
     /// # Errors
     /// [`Error::Denied`], saying which roles may.
-    pub async fn authorize(&self, caller: &Caller, action: Action) -> Result<(), Error> {
+    pub async fn authorize(self: &Arc<Self>, caller: &Caller, action: Action) -> Result<(), Error> {
         let Err(denied) = ltmc_policy::authorize(caller, action) else { return Ok(()) };
         metrics::counter!("ltmc_refusals_total").increment(1);
         let place = (caller.key.clone(), action);
         if self.refused.get(&place).is_none() {
             self.refused.insert(place, ());
             let change = Change::Refused { action: action.to_string(), why: denied.to_string() };
-            if let Err(error) = self.act(&caller.tenant, Some(&caller.key), change).await {
+            let (authority, by) = (self.clone(), caller.clone());
+            let record = async move { Ok(authority.act(&by.tenant, Some(&by.key), change).await?) };
+            if let Err(error) = self.tasks.own(&caller.tenant, record).await {
                 tracing::warn!(tenant = %caller.tenant, %error, "a refusal could not be recorded");
             }
         }
         Err(Error::Denied { why: denied.to_string() })
+    }
+
+    /// What every use case goes through that changes anything: asks whether the caller may, and then does `work` to its end on
+    /// a task of the host's.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`] and [`Tasks::own`].
+    pub async fn perform<T, W>(self: &Arc<Self>, caller: &Caller, action: Action, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.authorize(caller, action).await?;
+        self.tasks.own(&caller.tenant, work).await
+    }
+
+    /// The tasks of what is performed.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Records an act, makes it true, and forgets what it may have changed.
@@ -111,18 +137,29 @@ impl Authority {
         change: Change,
         deltas: Vec<Delta>,
     ) -> Result<(), StoreError> {
-        let about = match &change {
-            Change::CeilingSet { tenant, .. } => tenant.clone(),
-            _ => tenant.clone(),
+        // Until it is known what became of it, nothing of the catalog is believed but what the record says.
+        let _changing = match change {
+            Change::Context { .. } | Change::Refused { .. } => None,
+            _ => Some(self.generations.change(tenant)),
         };
-        let catalog = !matches!(change, Change::Context { .. });
-        let act = Act { by: by.cloned(), change };
-        let done = self.write.act_with(tenant, self.clock.now(), act, deltas).await;
-        // After the change is true and before anybody learns of it; also when it failed, for it may have happened.
-        if catalog {
-            *self.generations.entry(about).or_default() += 1;
+        self.write.act_with(tenant, self.clock.now(), Act { by: by.cloned(), change }, deltas).await
+    }
+
+    /// A key, by its public half.
+    ///
+    /// # Errors
+    /// The record's.
+    pub(crate) async fn key(&self, id: &KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        if let Some(found) = self.keys.get(id)
+            && self.generations.now(&found.value.tenant) == Some(found.generation)
+        {
+            return Ok(Some(found.value));
         }
-        done
+        let Some(key) = self.read.key(id).await? else { return Ok(None) };
+        // Only now it is known whose it is: it is read again, in a generation of that tenant's.
+        let Some(generation) = self.generations.now(&key.tenant) else { return Ok(Some(Arc::new(key))) };
+        let Some(key) = self.read.key(id).await? else { return Ok(None) };
+        Ok(Some(remember(&self.keys, id.clone(), Some(generation), key)))
     }
 
     /// A tenant's ceiling.
@@ -130,13 +167,12 @@ impl Authority {
     /// # Errors
     /// The record's.
     pub async fn ceiling(&self, tenant: &TenantId) -> Result<Arc<Ceiling>, StoreError> {
-        let generation = self.generation(tenant);
-        if let Some(found) = self.ceilings.get(tenant).filter(|found| found.generation == generation) {
-            return Ok(found.value);
+        let generation = self.generations.now(tenant);
+        if let Some(found) = remembered(&self.ceilings, tenant, generation) {
+            return Ok(found);
         }
-        let value = Arc::new(self.read.ceiling(tenant).await?);
-        self.ceilings.insert(tenant.clone(), At { generation, value: value.clone() });
-        Ok(value)
+        let ceiling = self.read.ceiling(tenant).await?;
+        Ok(remember(&self.ceilings, tenant.clone(), generation, ceiling))
     }
 
     /// What is in force for an agent.
@@ -144,16 +180,14 @@ impl Authority {
     /// # Errors
     /// The record's.
     pub async fn in_force(&self, tenant: &TenantId, agent: &AgentName) -> Result<Arc<InForce>, StoreError> {
-        let generation = self.generation(tenant);
+        let generation = self.generations.now(tenant);
         let place = (tenant.clone(), agent.clone());
-        if let Some(found) = self.in_force.get(&place).filter(|found| found.generation == generation) {
-            return Ok(found.value);
+        if let Some(found) = remembered(&self.in_force, &place, generation) {
+            return Ok(found);
         }
         let ceiling = self.ceiling(tenant).await?;
         let grants = self.read.grants(tenant, agent).await?;
-        let value = Arc::new(InForce::new(grants, ceiling.capabilities.clone()));
-        self.in_force.insert(place, At { generation, value: value.clone() });
-        Ok(value)
+        Ok(remember(&self.in_force, place, generation, InForce::new(grants, ceiling.capabilities.clone())))
     }
 
     /// A version of an agent.
@@ -161,15 +195,13 @@ impl Authority {
     /// # Errors
     /// The record's.
     pub async fn agent(&self, tenant: &TenantId, agent: &AgentRef) -> Result<Option<Arc<Agent>>, StoreError> {
-        let generation = self.generation(tenant);
+        let generation = self.generations.now(tenant);
         let place = (tenant.clone(), agent.clone());
-        if let Some(found) = self.agents.get(&place).filter(|found| found.generation == generation) {
-            return Ok(Some(found.value));
+        if let Some(found) = remembered(&self.agents, &place, generation) {
+            return Ok(Some(found));
         }
-        let Some(found) = self.read.agent(tenant, &agent.name, agent.digest.as_ref()).await? else { return Ok(None) };
-        let value = Arc::new(found);
-        self.agents.insert(place, At { generation, value: value.clone() });
-        Ok(Some(value))
+        let found = self.read.agent(tenant, &agent.name, agent.digest.as_ref()).await?;
+        Ok(found.map(|found| remember(&self.agents, place, generation, found)))
     }
 
     /// A workflow.
@@ -181,20 +213,37 @@ impl Authority {
         tenant: &TenantId,
         name: &WorkflowName,
     ) -> Result<Option<Arc<StoredWorkflow>>, StoreError> {
-        let generation = self.generation(tenant);
+        let generation = self.generations.now(tenant);
         let place = (tenant.clone(), name.clone());
-        if let Some(found) = self.workflows.get(&place).filter(|found| found.generation == generation) {
-            return Ok(Some(found.value));
+        if let Some(found) = remembered(&self.workflows, &place, generation) {
+            return Ok(Some(found));
         }
-        let Some(found) = self.read.workflow(tenant, name).await? else { return Ok(None) };
-        let value = Arc::new(found);
-        self.workflows.insert(place, At { generation, value: value.clone() });
-        Ok(Some(value))
+        let found = self.read.workflow(tenant, name).await?;
+        Ok(found.map(|found| remember(&self.workflows, place, generation, found)))
     }
+}
 
-    fn generation(&self, tenant: &TenantId) -> u64 {
-        self.generations.get(tenant).map_or(0, |generation| *generation)
+/// What was found in this very generation.
+fn remembered<K, T>(cache: &Cache<K, At<T>>, place: &K, generation: Option<u64>) -> Option<Arc<T>>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    let generation = generation?;
+    cache.get(place).filter(|found| found.generation == generation).map(|found| found.value)
+}
+
+/// Keeps what was found in a generation.
+fn remember<K, T>(cache: &Cache<K, At<T>>, place: K, generation: Option<u64>, value: T) -> Arc<T>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    let value = Arc::new(value);
+    if let Some(generation) = generation {
+        cache.insert(place, At { generation, value: value.clone() });
     }
+    value
 }
 
 impl std::fmt::Debug for Authority {

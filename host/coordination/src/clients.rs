@@ -77,14 +77,12 @@ impl Clients {
                 // Finished also where the client goes away: the lock is kept until it is known what became of it.
                 let (authority, tenant, key) =
                     (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
-                let work = tokio::spawn(async move {
-                    let done = authority.act_with(&tenant, Some(&key), change, deltas).await;
-                    drop(lock);
-                    done
+                let work = self.ports.authority.tasks().own(&caller.tenant, async move {
+                    let _lock = lock;
+                    Ok(authority.act_with(&tenant, Some(&key), change, deltas).await?)
                 });
                 match tokio::time::timeout(PATIENCE, work).await {
-                    Ok(Ok(done)) => done?,
-                    Ok(Err(broken)) => return Err(Error::Internal { message: broken.to_string() }),
+                    Ok(done) => done?,
                     Err(_) => {
                         let message = "the record does not answer".to_owned();
                         return Err(Error::Busy { message, retry_after: Duration::from_secs(5) });
@@ -213,7 +211,9 @@ impl Clients {
         let about = id.to_string();
         let request = ltmc_model::Digest::of(about.as_bytes());
         let change = Change::Context { call: call.to_owned(), about, request };
-        Ok(self.ports.authority.act_with(tenant, Some(&caller.key), change, vec![delta]).await?)
+        let (authority, tenant, key) = (self.ports.authority.clone(), tenant.clone(), caller.key.clone());
+        let work = async move { Ok(authority.act_with(&tenant, Some(&key), change, vec![delta]).await?) };
+        self.ports.authority.tasks().own(&caller.tenant, work).await
     }
 }
 

@@ -4,9 +4,11 @@
 //!   part: [`memory`], [`graph`], [`recall`], [`messages`] with their [`news`]; [`clients`]: the same for clients
 //! - [`following`]: leads databases after the record; [`repair`]: puts them right; [`feed`]: shows changes to those who watch
 //! - [`access`], [`agents`], [`authority`], [`pins`]: tenants and keys, agents, who may, components in use
+//! - [`tasks`]: what clients asked for is done to its end; `generations`: until when what was read of a catalog is good
 //!
 //! Invariants: a use case takes `&Caller` first and asks `policy` before anything else; every host call of a guest goes
-//! through [`crossing::Crossing`]. To add a use case: a method on the noun it is about.
+//! through [`crossing::Crossing`]. To add a use case: a method on the noun it is about; one that changes anything does so in
+//! [`Authority::perform`], whichever door it is reached by.
 
 pub mod access;
 pub mod agents;
@@ -17,6 +19,7 @@ pub mod crossing;
 pub mod error;
 pub mod feed;
 pub mod following;
+mod generations;
 pub mod graph;
 pub mod locks;
 pub mod memory;
@@ -25,6 +28,7 @@ mod news;
 pub mod pins;
 pub mod recall;
 pub mod repair;
+pub mod tasks;
 
 pub use access::Access;
 pub use agents::Agents;
@@ -42,3 +46,4 @@ pub use messages::Messages;
 pub use pins::Pins;
 pub use recall::Recall;
 pub use repair::Repairs;
+pub use tasks::Tasks;

@@ -79,8 +79,11 @@ impl Repairs {
     /// # Errors
     /// Where the caller may not.
     pub async fn repair(&self, caller: &Caller, mend: bool) -> Result<Outcome, Error> {
-        self.authority.authorize(caller, Action::Repair).await?;
-        Ok(repair(&self.followers, mend, &mut |report| tracing::info!(?report, mend, "compared")).await)
+        let followers = self.followers.clone();
+        let work = async move {
+            Ok(repair(&followers, mend, &mut |report| tracing::info!(?report, mend, "compared")).await)
+        };
+        self.authority.perform(caller, Action::Repair, work).await
     }
 
     /// How each database follows.

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use ltmc_api::{App, Check, Health, HttpLimits};
 use ltmc_coordination::access::{self, FirstKeys};
-use ltmc_coordination::{Access, Agents, Authority, Clients, Pins, Repairs, agents, clients, crossing};
+use ltmc_coordination::{Access, Agents, Authority, Clients, Pins, Repairs, Tasks, agents, clients, crossing};
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_orchestration::{Runs, Workflows, runs, workflows};
 use ltmc_ports::{Clock, Entropy};
@@ -29,6 +29,8 @@ use crate::metrics::Metrics;
 pub(crate) struct Host {
     pub(crate) app: App,
     pub(crate) runs: Runs,
+    /// What clients asked for and may not wait for any more.
+    pub(crate) tasks: Tasks,
     pub(crate) record: Arc<Record>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
@@ -70,6 +72,7 @@ impl Host {
             Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
         })?;
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
+        let tasks = authority.tasks().clone();
         let pins = Pins::new(record.clone(), sandbox.clone());
         let access = Arc::new(Access::new(access::Ports {
             catalog: record.clone(),
@@ -143,7 +146,7 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, record, shared, sandbox, first_start })
+        Ok(Self { app, runs, tasks, record, shared, sandbox, first_start })
     }
 }
 

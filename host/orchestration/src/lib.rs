@@ -8,7 +8,7 @@
 //! - `input`: what a step's input is made of
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
-//! - [`runs`]: the use cases; `supervise`: a run's life in this process
+//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
@@ -18,6 +18,7 @@ mod input;
 mod judge;
 pub mod patterns;
 mod plan;
+mod registry;
 mod resumed;
 pub mod runs;
 mod supervise;

@@ -2,22 +2,21 @@
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
-//! the client that waits for its end, who is told the end.
+//! the client that waits for its end, who is told the end. A run has its place among those alive before anything of it is
+//! written, and from then on is on a task of the host's: its client may go away at any moment. One whose client asked for
+//! that ends with it ([`CallRequest::cancel_on_disconnect`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use ltmc_coordination::crossing;
 use ltmc_coordination::pins::Pin;
 use ltmc_coordination::{Authority, Error, Pins};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
-use ltmc_model::failure::Failure;
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, Placed, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::workflow::Document;
@@ -29,18 +28,16 @@ use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreErr
 use ltmc_state::{History, RunLog, RunView, runlog};
 use moka::sync::Cache;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 
 use crate::plan::{self, Plan};
+use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Runs alive at once, of all tenants; one tenant has at most half.
-const MAX_LIVE: usize = 20_000;
-/// Bytes of the inputs of all runs alive at once.
-const MAX_LIVE_BYTES: u64 = 1 << 30;
+/// How long between two looks at a run that is not alive here, or at runs for which there was no room.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long somebody who cancels a run waits for its end.
 const CANCEL: Duration = Duration::from_secs(10);
 
@@ -87,6 +84,9 @@ pub struct CallRequest {
     pub request_digest: Digest,
     /// The client's W3C trace context.
     pub traceparent: Option<String>,
+    /// Whether the call ends with its client: it is cancelled where what [`Runs::call`] gives is dropped before it ended. With
+    /// an idempotency key it never is: somebody else may be waiting for it.
+    pub cancel_on_disconnect: bool,
 }
 
 /// A workflow to be run.
@@ -113,33 +113,20 @@ pub struct Started {
     /// Whether an earlier request with the same key started it.
     pub attached: bool,
     live: Option<Arc<Live>>,
+    _leash: Option<Leash>,
 }
 
 pub(crate) struct Inner {
     pub(crate) ports: Ports,
-    live: DashMap<(TenantId, RunId), Arc<Live>>,
-    of_tenant: DashMap<TenantId, usize>,
-    bytes: AtomicU64,
+    registry: Arc<Registry>,
     /// Documents made ready to run, by the digest of their source.
     ready: Cache<Digest, Arc<Ready>>,
-    tasks: TaskTracker,
-    stopping: AtomicBool,
-    park: CancellationToken,
 }
 
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        let inner = Inner {
-            ports,
-            live: DashMap::new(),
-            of_tenant: DashMap::new(),
-            bytes: AtomicU64::new(0),
-            ready: Cache::new(1_000),
-            tasks: TaskTracker::new(),
-            stopping: AtomicBool::new(false),
-            park: CancellationToken::new(),
-        };
+        let inner = Inner { ports, registry: Arc::default(), ready: Cache::new(1_000) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -160,7 +147,7 @@ impl Runs {
             plan: Arc::new(plan),
             input: request.input,
             session: request.session,
-            tied: request.idempotency.is_none(),
+            tied: request.cancel_on_disconnect && request.idempotency.is_none(),
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
         };
@@ -213,7 +200,7 @@ impl Runs {
 
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
         let inner = &self.inner;
-        if inner.stopping.load(Ordering::SeqCst) {
+        if inner.registry.is_stopping() {
             return Err(Error::Busy { message: "the host is stopping".into(), retry_after: Duration::from_secs(5) });
         }
         let now = inner.ports.clock.now();
@@ -256,27 +243,36 @@ impl Runs {
         let grown = watch::Sender::new(Seq(0));
         let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept, grown.clone());
         let log = Arc::new(log);
-        let live = Live::new(log.clone(), begin.tied, weight, grown);
-        inner.enter(&live)?;
-        if let Some((key, request)) = &idempotency {
+        let live = Live::new(log.clone(), weight, grown);
+        let place = inner.registry.enter(live.clone())?;
+        let Some((key, request)) = idempotency else {
+            // Nothing is to be written first: the run's own task is the one that survives its client.
+            let leash = begin.tied.then(|| Leash(live.clone()));
+            inner.spawn(place, Some(begin.plan), pins);
+            return Ok(Started { run, attached: false, live: Some(live), _leash: leash });
+        };
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move {
+            let inner = &runs.inner;
             // Recorded before anything is done, so that of two requests with the same key one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
             if let Err(error) = log.flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
-                inner.leave(&live);
+                drop(place);
                 let found = match error.kind {
-                    Kind::Conflict => inner.ports.read.idempotent(&caller.tenant, key, now).await?,
+                    Kind::Conflict => inner.ports.read.idempotent(&by.tenant, &key, now).await?,
                     _ => None,
                 };
                 return match found {
-                    Some(found) => self.attach(caller, found, request),
+                    Some(found) => runs.attach(&by, found, &request),
                     None => Err(error.into()),
                 };
             }
-        }
-        inner.spawn(live.clone(), Some(begin.plan), pins);
-        Ok(Started { run, attached: false, live: Some(live) })
+            inner.spawn(place, Some(begin.plan), pins);
+            Ok(Started { run, attached: false, live: Some(live), _leash: None })
+        };
+        inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
 
     fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
@@ -287,13 +283,14 @@ impl Runs {
             );
             return Err(Error::Conflict { code: "idempotency-key-reused", message });
         }
-        let live = self.inner.live.get(&(caller.tenant.clone(), found.run)).map(|live| live.clone());
-        Ok(Started { run: found.run, attached: true, live })
+        let live = self.live(&caller.tenant, found.run);
+        Ok(Started { run: found.run, attached: true, live, _leash: None })
     }
 
     /// Waits for a run's end: for ever, or for so long. None: it is not over yet; what is so far is then on disk.
     ///
-    /// A client that waits for ever for a call which nobody can ask for again, and goes away, cancels it.
+    /// One that is not alive here and not over either is about to be taken up again, or is another host's: its end is waited
+    /// for all the same. Only where it is known that it waits for the next start that is said instead.
     ///
     /// # Errors
     /// The record's.
@@ -303,23 +300,43 @@ impl Runs {
         started: &Started,
         patience: Option<Duration>,
     ) -> Result<Option<Result<Payload, Failure>>, Error> {
-        let Some(live) = &started.live else {
-            let history = self.history(&caller.tenant, started.run).await?;
-            return Ok(history.result());
-        };
-        let Some(patience) = patience else {
-            let leash = Leash(live.tied.then_some(live));
-            let end = live.ended().await;
-            std::mem::forget(leash);
-            return Ok(Some(end.result));
-        };
-        match tokio::time::timeout(patience, live.ended()).await {
-            Ok(end) => Ok(Some(end.result)),
-            Err(_) => {
-                live.log().flush(Durability::Barrier).await?;
-                Ok(None)
+        let (registry, tenant, run, begun) = (&self.inner.registry, &caller.tenant, started.run, Instant::now());
+        loop {
+            let patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+            let entered = registry.entered();
+            if let Some(live) = started.live.clone().or_else(|| registry.get(tenant, run)) {
+                let Some(end) = within(patience, live.ended()).await else {
+                    live.log().flush(Durability::Barrier).await?;
+                    return Ok(None);
+                };
+                return Ok(Some(end.result));
+            }
+            let is_left = registry.is_left_behind(tenant, run);
+            if let Some(result) = self.result(tenant, run).await? {
+                return Ok(Some(result));
+            }
+            if is_left {
+                let message = "the run is not over, and goes on when the host is started again";
+                return Ok(Some(Err(Failure::new(Code::Unavailable, message).retryable())));
+            }
+            let news = async {
+                tokio::select! {
+                    () = entered => {}
+                    () = registry.stopping() => {}
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
+            };
+            if within(patience, news).await.is_none() {
+                return Ok(None);
             }
         }
+    }
+
+    /// How a run ended, if it is over.
+    async fn result(&self, tenant: &TenantId, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
+        let row = self.inner.ports.read.run(tenant, run).await?;
+        let row = row.ok_or_else(|| Error::not_found(format!("run `{run}`")))?;
+        Ok(if row.state.is_over() { self.history(tenant, run).await?.result() } else { None })
     }
 
     /// A tenant's runs, newest first; of a key of the role `caller` its own.
@@ -400,10 +417,14 @@ impl Runs {
     /// Takes a failed or cancelled run up again: what it did is not done again.
     ///
     /// # Errors
-    /// Where it is not there, or neither failed nor cancelled.
+    /// Where it is not there, or neither failed nor cancelled; where there is no room for it, and nothing is then written.
     pub async fn resume(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let inner = &self.inner;
-        inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move { runs.take_up_again(&by, run).await };
+        self.inner.ports.authority.perform(caller, Action::Run, work).await
+    }
+
+    async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let row = self.row(caller, run).await?;
         if !matches!(row.state, State::Failed | State::Cancelled) {
             let message =
@@ -411,90 +432,108 @@ impl Runs {
             return Err(Error::Conflict { code: "conflict", message });
         }
         let grown = watch::Sender::new(row.seq);
-        let log = match supervise::take_over(inner, &caller.tenant, run, &grown, Whose::Nobodys).await? {
+        let log = match supervise::take_over(&self.inner, &caller.tenant, run, &grown, Whose::Nobodys).await? {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
         let resumed = Event::RunResumed { by: caller.key.clone() };
         // Whoever resumes it at the same moment is fenced off here.
-        log.append(vec![resumed], Durability::Barrier).await.map_err(|error| match error.kind {
-            Kind::Fenced | Kind::Conflict => {
+        self.go_on(log, grown, vec![resumed]).await.map_err(|error| match error {
+            Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
                 Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
             }
-            _ => error.into(),
-        })?;
-        self.go_on(log, grown).await
+            error => error,
+        })
     }
 
-    /// Takes up every run that was under way when the host ended; those that cannot be are left as they are.
+    /// Takes up every run that was under way when the host ended; those that cannot be are left as they are. One for which there
+    /// is no room waits until there is.
     ///
     /// # Errors
     /// Where the record does not say which these are.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
+        let (mut recovered, mut left) = (Recovered::default(), HashSet::new());
+        while self.recover_those_with_room(&mut recovered, &mut left).await? {
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(recovered)
+    }
+
+    /// The same, once over all of them but those `left`; whether there are any for which there was no room.
+    async fn recover_those_with_room(
+        &self,
+        recovered: &mut Recovered,
+        left: &mut HashSet<(TenantId, RunId)>,
+    ) -> Result<bool, StoreError> {
         let inner = &self.inner;
-        let mut recovered = Recovered::default();
-        let mut after = None;
+        let (mut after, mut is_full) = (None, false);
         loop {
             let page = inner.ports.read.unfinished(after.clone(), 100).await?;
-            let Some(last) = page.last() else { return Ok(recovered) };
+            let Some(last) = page.last() else { return Ok(is_full) };
             after = Some((last.tenant.clone(), last.id));
             for row in page {
-                if inner.stopping.load(Ordering::SeqCst) {
-                    return Ok(recovered);
+                if inner.registry.is_stopping() {
+                    return Ok(false);
                 }
                 let (tenant, run) = (row.tenant.clone(), row.id);
-                if inner.live.contains_key(&(tenant.clone(), run)) {
+                if inner.registry.get(&tenant, run).is_some() || left.contains(&(tenant.clone(), run)) {
+                    continue;
+                }
+                if !inner.registry.has_room(&tenant) {
+                    is_full = true;
                     continue;
                 }
                 let grown = watch::Sender::new(row.seq);
                 let taken = match supervise::take_over(inner, &tenant, run, &grown, Whose::Anyones).await {
-                    Ok(Found::Log(log)) => self.go_on(log, grown).await.map_err(|e| e.to_string()),
+                    Ok(Found::Log(log)) => self.go_on(log, grown, Vec::new()).await,
                     Ok(Found::Over(..) | Found::Taken | Found::Nothing) => continue,
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => Err(error.into()),
                 };
                 match taken {
                     Ok(()) => recovered.resumed += 1,
+                    Err(Error::Busy { .. }) => is_full = true,
+                    // Its task is on its way all the same, and takes it up as soon as the record answers.
+                    Err(_) if inner.registry.get(&tenant, run).is_some() => recovered.resumed += 1,
                     Err(error) => {
-                        tracing::error!(%tenant, %run, error, "a run could not be taken up again; it stays as it is");
+                        tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
                         recovered.left += 1;
+                        // Another host that was faster goes on with it.
+                        if !matches!(&error, Error::Store(error) if error.kind == Kind::Fenced) {
+                            inner.registry.leave_behind(&tenant, run);
+                        }
+                        left.insert((tenant, run));
                     }
                 }
             }
         }
     }
 
-    async fn go_on(&self, log: Arc<RunLog>, grown: watch::Sender<Seq>) -> Result<(), Error> {
+    /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
+    async fn go_on(&self, log: Arc<RunLog>, grown: watch::Sender<Seq>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;
-        let live = Live::new(log, false, started.input.bytes.len() as u64, grown);
-        inner.enter(&live)?;
-        inner.spawn(live, None, pins);
-        Ok(())
+        let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64, grown))?;
+        let written = log.append(first, Durability::Barrier).await;
+        // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
+        if written.as_ref().err().is_none_or(|error| error.kind == Kind::Unavailable) {
+            inner.spawn(place, None, pins);
+        }
+        Ok(written?)
     }
 
     /// Takes no new runs, gives those under way `grace` to end, and parks the rest: the next start goes on with them.
     pub async fn stop(&self, grace: Duration) {
-        let inner = &self.inner;
-        inner.stopping.store(true, Ordering::SeqCst);
-        inner.tasks.close();
-        if tokio::time::timeout(grace, inner.tasks.wait()).await.is_err() {
-            tracing::info!(runs = inner.live.len(), "runs are parked; the next start goes on with them");
-            inner.park.cancel();
-            for live in &inner.live {
-                live.stop(Why::Parked);
-            }
-            inner.tasks.wait().await;
-        }
+        self.inner.registry.stop(grace).await;
     }
 
     /// How many runs are alive.
     pub fn alive(&self) -> usize {
-        self.inner.live.len()
+        self.inner.registry.len()
     }
 
     fn live(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
-        self.inner.live.get(&(tenant.clone(), run)).map(|live| live.clone())
+        self.inner.registry.get(tenant, run)
     }
 
     /// Brings what is so far of a live run to disk, so that it can be told.
@@ -532,49 +571,8 @@ impl Inner {
         pins
     }
 
-    /// Puts a run among those alive, if there is room.
-    fn enter(&self, live: &Arc<Live>) -> Result<(), Error> {
-        let busy = |message: &str| Error::Busy { message: message.into(), retry_after: Duration::from_secs(1) };
-        let mut own = self.of_tenant.entry(live.tenant.clone()).or_default();
-        if self.live.len() >= MAX_LIVE || *own >= MAX_LIVE / 2 {
-            return Err(busy("too many runs are under way"));
-        }
-        if self.bytes.load(Ordering::Relaxed) + live.weight > MAX_LIVE_BYTES {
-            return Err(busy("the inputs of the runs under way take all the room there is for them"));
-        }
-        match self.live.entry((live.tenant.clone(), live.run)) {
-            Entry::Occupied(_) => {
-                let message = format!("run {} is under way already", live.run);
-                return Err(Error::Conflict { code: "conflict", message });
-            }
-            Entry::Vacant(place) => drop(place.insert(live.clone())),
-        }
-        *own += 1;
-        self.bytes.fetch_add(live.weight, Ordering::Relaxed);
-        metrics::gauge!("ltmc_runs_alive").increment(1);
-        Ok(())
-    }
-
-    /// Takes it away again.
-    pub(crate) fn leave(&self, live: &Live) {
-        if self.live.remove(&(live.tenant.clone(), live.run)).is_none() {
-            return;
-        }
-        self.bytes.fetch_sub(live.weight, Ordering::Relaxed);
-        metrics::gauge!("ltmc_runs_alive").decrement(1);
-        if let Entry::Occupied(mut own) = self.of_tenant.entry(live.tenant.clone()) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
-    }
-
-    fn spawn(self: &Arc<Self>, live: Arc<Live>, plan: Option<plan::Shared>, pins: Vec<Pin>) {
-        if self.park.is_cancelled() {
-            live.stop(Why::Parked);
-        }
-        self.tasks.spawn(supervise::live(self.clone(), live, plan, pins));
+    fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+        tokio::spawn(supervise::live(self.clone(), place, plan, pins));
     }
 }
 
@@ -609,6 +607,7 @@ struct Begin {
     plan: plan::Shared,
     input: Payload,
     session: Option<SessionId>,
+    /// Whether it ends with its client.
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
@@ -623,13 +622,13 @@ pub struct Recovered {
     pub left: usize,
 }
 
-/// Cancels a call whose client goes away.
-struct Leash<'a>(Option<&'a Arc<Live>>);
+/// Cancels a call whose client goes away before it ended.
+struct Leash(Arc<Live>);
 
-impl Drop for Leash<'_> {
+impl Drop for Leash {
     fn drop(&mut self) {
-        if let Some(live) = self.0 {
-            live.stop(Why::Cancelled { by: None, reason: "the client went away".into() });
+        if !self.0.has_ended() {
+            self.0.stop(Why::Cancelled { by: None, reason: "the client went away".into() });
         }
     }
 }
@@ -666,6 +665,14 @@ impl Watch {
             }
             _ => std::future::pending().await,
         }
+    }
+}
+
+/// What comes, if it comes within `patience`; none: for ever.
+async fn within<T>(patience: Option<Duration>, comes: impl Future<Output = T>) -> Option<T> {
+    match patience {
+        Some(patience) => tokio::time::timeout(patience, comes).await.ok(),
+        None => Some(comes.await),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A run's life in this process: driven, cancelled, parked; taken up again from the record where its thread was lost.
 //!
-//! Invariants: a run is alive here at most once. Whoever waits for it is always answered, also when its task breaks.
-//! What this host could not finish stays in the record as it is, for the next start.
+//! Invariants: whoever waits for a run is always answered, also when its task breaks. What this host could not finish stays in
+//! the record as it is, for the next start.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use crate::engine::Engine;
 use crate::plan::{self, Plan};
+use crate::registry::Place;
 use crate::runs::Inner;
 
 /// Entries read at once.
@@ -32,8 +33,6 @@ pub(crate) struct Live {
     pub(crate) tenant: TenantId,
     pub(crate) run: RunId,
     pub(crate) by: KeyId,
-    /// A lone call that somebody waits for, and nobody will come back for: it ends with its client.
-    pub(crate) tied: bool,
     pub(crate) grown: watch::Sender<Seq>,
     log: RwLock<Arc<RunLog>>,
     end: watch::Sender<Option<End>>,
@@ -49,6 +48,35 @@ pub(crate) struct End {
     pub(crate) result: Result<Payload, Failure>,
     /// Where it stands; none: it goes on later.
     pub(crate) state: Option<State>,
+    /// Whether nobody goes on with it before the next start.
+    pub(crate) is_left: bool,
+}
+
+impl End {
+    /// It is over.
+    fn over(state: State, result: Result<Payload, Failure>) -> Self {
+        Self { result, state: Some(state), is_left: false }
+    }
+
+    /// It is not over, and waits for the next start.
+    fn left(failure: Failure) -> Self {
+        Self { result: Err(failure), state: None, is_left: true }
+    }
+
+    /// It is nothing of this host's: another has it, or nobody ever had it.
+    fn none_of_ours(failure: Failure) -> Self {
+        Self { result: Err(failure), state: None, is_left: false }
+    }
+
+    /// Its task ended without one.
+    pub(crate) fn broke_off() -> Self {
+        Self::left(Failure::new(Code::Internal, "the run's task broke off"))
+    }
+
+    /// Its place was taken, and then it could not be written that it goes on.
+    pub(crate) fn not_begun() -> Self {
+        Self::none_of_ours(Failure::new(Code::Unavailable, "the run could not be begun").retryable())
+    }
 }
 
 /// Why a run is to stop.
@@ -61,12 +89,11 @@ pub(crate) enum Why {
 }
 
 impl Live {
-    pub(crate) fn new(log: Arc<RunLog>, tied: bool, weight: u64, grown: watch::Sender<Seq>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<RunLog>, weight: u64, grown: watch::Sender<Seq>) -> Arc<Self> {
         Arc::new(Self {
             tenant: log.tenant().clone(),
             run: log.run(),
             by: log.started().by.clone(),
-            tied,
             grown,
             log: RwLock::new(log),
             end: watch::Sender::new(None),
@@ -91,10 +118,17 @@ impl Live {
     pub(crate) async fn ended(&self) -> End {
         let mut end = self.end.subscribe();
         let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
-        ended.unwrap_or_else(|| End {
-            result: Err(Failure::new(Code::Internal, "the run's task broke off")),
-            state: None,
-        })
+        ended.unwrap_or_else(End::broke_off)
+    }
+
+    /// Tells those who wait how it ended.
+    pub(crate) fn tell(&self, end: End) {
+        self.end.send_replace(Some(end));
+    }
+
+    /// Whether those who wait were told an end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
     }
 
     /// Says when it ended, and how.
@@ -118,7 +152,7 @@ pub(crate) enum Found {
 /// Which run may be taken over.
 #[derive(Debug)]
 pub(crate) enum Whose<'a> {
-    /// One that is not over, whoever has it: at a host's start.
+    /// One that is not over, whoever has it: at a host's start. What is written next claims it.
     Anyones,
     /// One that this host has, to go on with it. The highest epoch that is this host's own: of a claim that was not
     /// answered it is not known whether it is in the record, and it counts.
@@ -128,35 +162,15 @@ pub(crate) enum Whose<'a> {
 }
 
 /// Drives a run until it is over, parked, or beyond help. `pins` keep its components.
-pub(crate) async fn live(inner: Arc<Inner>, live: Arc<Live>, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+    let place = place.driven();
+    let live = place.live().clone();
     let span = tracing::info_span!("run", tenant = %live.tenant, run = %live.run);
-    let last = Leaving { inner: inner.clone(), live: live.clone() };
     let end = drive(&inner, &live, plan).instrument(span).await;
     let state = end.state.map_or("parked", State::as_str);
     metrics::counter!("ltmc_runs_total", "state" => state).increment(1);
-    live.end.send_replace(Some(end));
-    drop(last);
+    place.end(end);
     drop(pins);
-}
-
-/// Takes a run off the list of those alive, whatever happens to its task.
-struct Leaving {
-    inner: Arc<Inner>,
-    live: Arc<Live>,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let broke_off = || End { result: Err(Failure::new(Code::Internal, "the run's task broke off")), state: None };
-        self.live.end.send_if_modified(|end| {
-            let unsaid = end.is_none();
-            if unsaid {
-                *end = Some(broke_off());
-            }
-            unsaid
-        });
-        self.inner.leave(&self.live);
-    }
 }
 
 async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
@@ -213,16 +227,14 @@ async fn go(inner: &Inner, live: &Live, log: &Arc<RunLog>, plan: &mut Option<pla
             }
         }
     }
-    Ok(log.read(|history| End {
-        result: history
-            .result()
-            .unwrap_or_else(|| Err(Failure::new(Code::Internal, "a run that is over has no result"))),
-        state: Some(history.state()),
+    Ok(log.read(|history| {
+        let none = || Err(Failure::new(Code::Internal, "a run that is over has no result"));
+        End::over(history.state(), history.result().unwrap_or_else(none))
     }))
 }
 
 fn parked(why: &str) -> End {
-    End { result: Err(Failure::new(Code::Unavailable, why).retryable()), state: None }
+    End::left(Failure::new(Code::Unavailable, why).retryable())
 }
 
 /// Takes the run up again, as soon as the record answers, unless another host has it by now. The error: how it ends
@@ -234,20 +246,20 @@ async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) ->
             // Two hosts that took a run from each other again and again would never get on with it.
             Ok(Found::Taken) => {
                 tracing::info!("another host has taken the run");
-                return Err(End { result: Err(broken(&StoreError::new(Kind::Fenced, "run.take-over"))), state: None });
+                return Err(End::none_of_ours(broken(&StoreError::new(Kind::Fenced, "run.take-over"))));
             }
-            Ok(Found::Over(state, result)) => return Err(End { result, state: Some(state) }),
+            Ok(Found::Over(state, result)) => return Err(End::over(state, result)),
             // Nothing of it was ever recorded, so nothing of it happened.
-            Ok(Found::Nothing) => return Err(End { result: Err(broken(lost)), state: None }),
-            Err(error) if error.kind == Kind::Corrupt => return Err(End { result: Err(broken(&error)), state: None }),
+            Ok(Found::Nothing) => return Err(End::none_of_ours(broken(lost))),
+            Err(error) if error.kind == Kind::Corrupt => return Err(End::left(broken(&error))),
             Err(error) => {
                 tracing::warn!(%error, "a run cannot be taken up again yet");
                 // Nobody is kept waiting for a record that does not answer.
                 let end = match error.kind {
-                    Kind::Full => End { result: Err(broken(&error)), state: None },
+                    Kind::Full => End::left(broken(&error)),
                     _ => parked("the record does not answer; the run goes on when it does"),
                 };
-                live.end.send_replace(Some(end.clone()));
+                live.tell(end.clone());
                 tokio::select! {
                     () = tokio::time::sleep(PATIENCE) => {}
                     () = live.stop.cancelled() => return Err(end),
@@ -257,7 +269,8 @@ async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) ->
     }
 }
 
-/// Takes a run over from the record: reads it, and raises its epoch.
+/// Takes a run over from the record: reads it, and stages a higher epoch. One that is this host's own is claimed at once; any
+/// other once its log is written, for which a place is to be taken first.
 pub(crate) async fn take_over(
     inner: &Inner,
     tenant: &TenantId,
@@ -268,7 +281,7 @@ pub(crate) async fn take_over(
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
     let history = fold(read.as_ref(), tenant, run, History::for_replay()).await?;
-    let to_be_resumed = matches!(whose, Whose::Nobodys);
+    let (is_own, to_be_resumed) = (matches!(whose, Whose::Own(_)), matches!(whose, Whose::Nobodys));
     if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));
     }
@@ -280,7 +293,7 @@ pub(crate) async fn take_over(
     }
     let corrupt = || StoreError::new(Kind::Corrupt, "run.take-over").because("the run's journal lacks its beginning");
     let log = RunLog::claim(inner.log_ports(), row, history, grown.clone()).ok_or_else(corrupt)?;
-    if !to_be_resumed {
+    if is_own {
         log.flush(Durability::Barrier).await?;
     }
     Ok(Found::Log(Arc::new(log)))

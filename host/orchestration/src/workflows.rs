@@ -1,6 +1,7 @@
 //! Workflow documents: put, looked at, deleted.
 //!
-//! Invariant: a document that is stored has been checked whole, and every agent it names was there and could do its part.
+//! Invariants: a document that is stored has been checked whole, and every agent it names was there and could do its part.
+//! What changes anything does so on a task of the host's.
 
 use std::sync::Arc;
 
@@ -49,8 +50,13 @@ impl Workflows {
     ///
     /// # Errors
     /// Everything that is wrong with it at once, with line and column; agents that are not there, too.
-    pub async fn put(&self, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
-        self.ports.authority.authorize(caller, Action::PutWorkflow).await?;
+    pub async fn put(self: &Arc<Self>, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
+        let (workflows, by) = (self.clone(), caller.clone());
+        let work = async move { workflows.store(&by, name, source).await };
+        self.ports.authority.perform(caller, Action::PutWorkflow, work).await
+    }
+
+    async fn store(&self, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
         let (text, of) = (source.clone(), name.clone());
         // Not on a thread that others wait for: it may take its time.
         let parsed = tokio::task::spawn_blocking(move || Document::parse(&text, Some(&of))).await;
@@ -129,13 +135,16 @@ impl Workflows {
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn delete(&self, caller: &Caller, name: &WorkflowName) -> Result<(), Error> {
-        self.ports.authority.authorize(caller, Action::PutWorkflow).await?;
-        if self.ports.read.workflow(&caller.tenant, name).await?.is_none() {
-            return Err(Error::not_found(format!("workflow `{name}`")));
-        }
-        let change = Change::WorkflowDeleted { name: name.clone() };
-        Ok(self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?)
+    pub async fn delete(self: &Arc<Self>, caller: &Caller, name: &WorkflowName) -> Result<(), Error> {
+        let (workflows, by, name) = (self.clone(), caller.clone(), name.clone());
+        let work = async move {
+            if workflows.ports.read.workflow(&by.tenant, &name).await?.is_none() {
+                return Err(Error::not_found(format!("workflow `{name}`")));
+            }
+            let change = Change::WorkflowDeleted { name };
+            Ok(workflows.ports.authority.act(&by.tenant, Some(&by.key), change).await?)
+        };
+        self.ports.authority.perform(caller, Action::PutWorkflow, work).await
     }
 }
 

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::body::{self, Held, Incoming, Interrupted};
+use crate::body::{self, Incoming, Interrupted};
 use crate::extract::{Asked, At, By, media_type, whole};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
@@ -165,10 +165,9 @@ struct Form {
 
 /// What came with a push.
 struct Upload {
+    /// The bytes count as long as they are held: the push goes on where its client goes away.
     component: Bytes,
     manifest: Option<Manifest>,
-    /// The bytes count as long as they are held.
-    _held: Option<Held>,
 }
 
 impl Upload {
@@ -176,7 +175,7 @@ impl Upload {
         match media_type(request.headers()).as_ref().map(mime::Mime::essence_str) {
             Some("application/wasm") => {
                 let (component, held) = whole(request, api.limits.upload, api).await?;
-                Ok(Self { component, manifest: None, _held: Some(held) })
+                Ok(Self { component: held.around(component), manifest: None })
             }
             Some("multipart/form-data") => Self::read_form(request, api).await,
             _ => Err(Problem::new(
@@ -217,7 +216,11 @@ impl Upload {
         let component = component.ok_or_else(|| wrong_form("The form has no part `component`.").field("component"))?;
         let manifest = manifest
             .map(|json| Manifest::parse(&json).map_err(|why| Problem::new("bad-manifest", why).field("manifest")));
-        Ok(Self { component, manifest: manifest.transpose()?, _held: held })
+        let component = match held {
+            Some(held) => held.around(component),
+            None => component,
+        };
+        Ok(Self { component, manifest: manifest.transpose()? })
     }
 }
 

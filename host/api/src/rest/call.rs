@@ -1,7 +1,7 @@
 //! What starts something: a call of an agent, a run of a workflow. And how it ended, as an answer.
 //!
 //! Invariants: the payload's bytes are passed on as they came, in and out. A client that goes away while it waits for a
-//! call cancels the call; one that does not wait cancels nothing. What an agent returned is never taken for a page: its
+//! call, without a bound and without a key to ask for it again, cancels the call; any other cancels nothing. What an agent returned is never taken for a page: its
 //! content type is checked, and a browser is told not to guess and not to run it.
 
 use std::time::Duration;
@@ -59,6 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 async fn call(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>, request: Request) -> Answer {
     let prefer = Prefer::of(request.headers());
     let work = Work::read(request, "call", &agent, &api).await?;
+    let wait = if prefer.respond_async { Wait::Not } else { prefer.wait.map_or(Wait::ToTheEnd, Wait::For) };
     let started = api
         .runs
         .call(
@@ -70,10 +71,10 @@ async fn call(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>, r
                 idempotency: work.idempotency,
                 request_digest: work.digest,
                 traceparent: work.traceparent,
+                cancel_on_disconnect: matches!(wait, Wait::ToTheEnd),
             },
         )
         .await?;
-    let wait = if prefer.respond_async { Wait::Not } else { prefer.wait.map_or(Wait::ToTheEnd, Wait::For) };
     finish(&api, &caller, started, wait, prefer).await
 }
 

@@ -57,6 +57,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         idempotency: None,
         request_digest: Digest([0; 32]),
         traceparent: None,
+        cancel_on_disconnect: true,
     };
     let progress = ui::Progress::start(format!("{name} works"));
     let started = host.runs.call(&caller, request).await.map_err(refused)?;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -15,6 +15,9 @@ use crate::exit::Problem;
 use crate::metrics::Metrics;
 use crate::wire::Host;
 use crate::{logs, ui};
+
+/// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
+const LAST_CHANGES: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -64,16 +67,20 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let recovery = tokio::spawn({
         let runs = host.runs.clone();
         async move {
-            match runs.recover().await {
-                Ok(recovered) if recovered.resumed + recovered.left > 0 => {
-                    tracing::info!(
-                        resumed = recovered.resumed,
-                        left = recovered.left,
-                        "runs of before were taken up again"
-                    );
+            loop {
+                match runs.recover().await {
+                    Ok(recovered) if recovered.resumed + recovered.left > 0 => {
+                        tracing::info!(
+                            resumed = recovered.resumed,
+                            left = recovered.left,
+                            "runs of before were taken up again"
+                        );
+                        return;
+                    }
+                    Ok(_) => return,
+                    Err(error) => tracing::error!(%error, "runs of before could not be looked up; trying again"),
                 }
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "runs of before could not be looked up"),
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
     });
@@ -87,6 +94,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
     drop(url);
+    host.tasks.stop(LAST_CHANGES).await;
     host.shared.stop().await;
     host.record.close().await;
     drop(host.sandbox);

@@ -172,7 +172,16 @@ impl Host {
             self.runs.start(&caller(), start).await
         } else {
             let agent = request.agent.parse().unwrap();
-            let call = CallRequest { agent, input, session, idempotency, request_digest, traceparent: None };
+            let cancel_on_disconnect = true;
+            let call = CallRequest {
+                agent,
+                input,
+                session,
+                idempotency,
+                request_digest,
+                traceparent: None,
+                cancel_on_disconnect,
+            };
             self.runs.call(&caller(), call).await
         }
     }

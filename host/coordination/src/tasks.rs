@@ -1,0 +1,165 @@
+//! Tasks that the host owns: what a client asked for is done to its end, also where the client goes away.
+//!
+//! Invariants: dropping what [`Tasks::own`] gives drops the answer and nothing else. A client whose connection is gone does
+//! not count as a connection any more, so tasks have bounds of their own, also for each tenant. A host that stops waits for
+//! them, but not for ever.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use ltmc_model::TenantId;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::Error;
+
+/// Tasks at once, of all tenants.
+const MOST: usize = 8_192;
+/// Tasks at once, of one tenant.
+const MOST_OF_A_TENANT: usize = 1_024;
+
+/// The tasks of a host. A handle: clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    tracker: TaskTracker,
+    of_tenant: DashMap<TenantId, usize>,
+}
+
+impl Tasks {
+    /// Does `work` on a task of the host's, and gives what it gives.
+    ///
+    /// # Errors
+    /// Those of `work`; `Busy` where too much is under way, and nothing of it was then begun; `Internal` where it panicked.
+    pub async fn own<T, W>(&self, tenant: &TenantId, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let counted = self.count(tenant)?;
+        let work = async move {
+            let _counted = counted;
+            work.await
+        };
+        let done = self.0.tracker.spawn(work.in_current_span()).await;
+        done.unwrap_or_else(|broken| Err(Error::Internal { message: said(broken) }))
+    }
+
+    /// How many are under way.
+    pub fn under_way(&self) -> usize {
+        self.0.tracker.len()
+    }
+
+    /// Waits until every task has ended; at most for `patience`.
+    pub async fn stop(&self, patience: Duration) {
+        self.0.tracker.close();
+        if tokio::time::timeout(patience, self.0.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = self.under_way(), "what clients asked for did not end in time and is cut off");
+        }
+    }
+
+    fn count(&self, tenant: &TenantId) -> Result<Counted, Error> {
+        let mut own = self.0.of_tenant.entry(tenant.clone()).or_default();
+        // Counted before it is looked at, so that one that is refused is taken off again as any other.
+        *own += 1;
+        let too_many = *own > MOST_OF_A_TENANT || self.under_way() >= MOST;
+        drop(own);
+        let counted = Counted { tasks: self.clone(), tenant: tenant.clone() };
+        if too_many {
+            let message = "too many changes are under way".to_owned();
+            return Err(Error::Busy { message, retry_after: Duration::from_secs(1) });
+        }
+        Ok(counted)
+    }
+}
+
+/// One task of a tenant's.
+struct Counted {
+    tasks: Tasks,
+    tenant: TenantId,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut own) = self.tasks.0.of_tenant.entry(self.tenant.clone()) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+fn said(broken: tokio::task::JoinError) -> String {
+    let Ok(panic) = broken.try_into_panic() else { return "the host stopped before it was done".to_owned() };
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without words"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn tenant(name: &str) -> TenantId {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dropped_answer_leaves_the_work_to_its_end_and_nothing_counted() {
+        let (tasks, done) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..10 {
+            let done = done.clone();
+            let mut asked = Box::pin(tasks.own(&tenant("acme"), async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                done.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }));
+            assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx))).await.is_pending());
+        }
+        tasks.stop(Duration::from_secs(10)).await;
+        assert_eq!((done.load(Ordering::SeqCst), tasks.under_way(), tasks.0.of_tenant.len()), (10, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_the_hosts() {
+        let tasks = Tasks::default();
+        let broken = tasks.own::<(), _>(&tenant("acme"), async { panic!("on {}", "purpose") }).await;
+        assert!(matches!(&broken, Err(Error::Internal { message }) if message == "panicked: on purpose"), "{broken:?}");
+        assert_eq!((tasks.under_way(), tasks.0.of_tenant.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn one_tenant_has_so_many_and_others_go_on() {
+        let (tasks, gate) = (Tasks::default(), Arc::new(Semaphore::new(0)));
+        let mut asked = Vec::new();
+        for _ in 0..=MOST_OF_A_TENANT {
+            let (tasks, gate) = (tasks.clone(), gate.clone());
+            asked.push(tokio::spawn(async move {
+                let work = async move {
+                    drop(gate.acquire().await);
+                    Ok(())
+                };
+                tasks.own(&tenant("acme"), work).await
+            }));
+        }
+        while tasks.under_way() < MOST_OF_A_TENANT {
+            tokio::task::yield_now().await;
+        }
+        assert!(tasks.own(&tenant("beta"), async { Ok(()) }).await.is_ok());
+        gate.add_permits(1);
+        let mut busy = 0;
+        for one in asked {
+            busy += usize::from(matches!(one.await.unwrap(), Err(Error::Busy { .. })));
+        }
+        assert_eq!((busy, tasks.0.of_tenant.len()), (1, 0));
+    }
+}

@@ -1,0 +1,201 @@
+//! The registry of active runs: which are alive in this process, and whether there is room for another.
+//!
+//! Invariants: a run is alive here at most once, and for just as long as its [`Place`] is held; whoever holds it may be dropped
+//! anywhere. A place is taken before anything is committed that needs it. Whoever waits for a run that is alive is told how it
+//! ended, or that it did not, whatever becomes of its task. A registry that stops gives out no more places, and waits for those
+//! it gave out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::mapref::entry::Entry;
+use dashmap::{DashMap, DashSet};
+use ltmc_coordination::Error;
+use ltmc_model::{RunId, TenantId};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::supervise::{End, Live, Why};
+
+/// Runs alive at once, of all tenants; one tenant has at most half.
+const MAX_LIVE: usize = 20_000;
+/// Bytes of the inputs of all runs alive at once.
+const MAX_LIVE_BYTES: u64 = 1 << 30;
+
+/// The runs alive in this process.
+#[derive(Default)]
+pub(crate) struct Registry {
+    live: DashMap<(TenantId, RunId), Arc<Live>>,
+    of_tenant: DashMap<TenantId, usize>,
+    bytes: AtomicU64,
+    /// Runs that this process could not go on with: they wait for the next start.
+    left: DashSet<(TenantId, RunId)>,
+    entered: Notify,
+    places: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Registry {
+    /// Takes a place for a run, if there is room.
+    ///
+    /// # Errors
+    /// `Busy` where there is none, or the host stops; `Conflict` where the run is alive already.
+    pub(crate) fn enter(self: &Arc<Self>, live: Arc<Live>) -> Result<Place, Error> {
+        // Taken before it is looked whether the host stops: whoever stops it waits for this place, or it is not given out.
+        let token = self.places.token();
+        if self.is_stopping() {
+            return Err(busy("the host is stopping", 5));
+        }
+        let mut own = self.of_tenant.entry(live.tenant.clone()).or_default();
+        // Counted before it is looked at: one that finds no room is taken off again as any other.
+        *own += 1;
+        let (own_are, weight) = (*own, live.weight);
+        let all = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
+        drop(own);
+        let place = Counted { registry: self.clone(), live };
+        if self.live.len() >= MAX_LIVE || own_are > MAX_LIVE / 2 {
+            return Err(busy("too many runs are under way", 1));
+        }
+        if all > MAX_LIVE_BYTES {
+            return Err(busy("the inputs of the runs under way take all the room there is for them", 1));
+        }
+        let key = place.key();
+        match self.live.entry(key.clone()) {
+            Entry::Occupied(_) => {
+                let message = format!("run {} is under way already", place.live.run);
+                return Err(Error::Conflict { code: "conflict", message });
+            }
+            Entry::Vacant(free) => drop(free.insert(place.live.clone())),
+        }
+        metrics::gauge!("ltmc_runs_alive").increment(1);
+        self.left.remove(&key);
+        self.entered.notify_waiters();
+        Ok(Place { counted: place, is_driven: false, end: None, _token: token })
+    }
+
+    /// A run that is alive.
+    pub(crate) fn get(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
+        self.live.get(&(tenant.clone(), run)).map(|live| live.clone())
+    }
+
+    /// How many are alive.
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there may be room for one more of the tenant's.
+    pub(crate) fn has_room(&self, tenant: &TenantId) -> bool {
+        self.live.len() < MAX_LIVE && self.of_tenant.get(tenant).is_none_or(|own| *own < MAX_LIVE / 2)
+    }
+
+    /// Says that this process does not go on with a run.
+    pub(crate) fn leave_behind(&self, tenant: &TenantId, run: RunId) {
+        self.left.insert((tenant.clone(), run));
+    }
+
+    /// Whether this process does not go on with a run that is not over.
+    pub(crate) fn is_left_behind(&self, tenant: &TenantId, run: RunId) -> bool {
+        self.is_stopping() || self.left.contains(&(tenant.clone(), run))
+    }
+
+    /// Comes when a run has taken a place since this was asked for.
+    pub(crate) fn entered(&self) -> Notified<'_> {
+        self.entered.notified()
+    }
+
+    /// Whether no more places are given out.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Comes when no more places are given out.
+    pub(crate) async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// Gives out no more places, gives the runs alive `grace` to end, and parks the rest.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        self.stopping.cancel();
+        self.places.close();
+        if tokio::time::timeout(grace, self.places.wait()).await.is_err() {
+            tracing::info!(runs = self.len(), "runs are parked; the next start goes on with them");
+            for live in &self.live {
+                live.stop(Why::Parked);
+            }
+            self.places.wait().await;
+        }
+    }
+}
+
+/// A run's place among those alive; given back when it is dropped.
+pub(crate) struct Place {
+    counted: Counted,
+    /// Whether the run's task has it.
+    is_driven: bool,
+    end: Option<End>,
+    _token: TaskTrackerToken,
+}
+
+impl Place {
+    /// Whose it is.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.counted.live
+    }
+
+    /// The run's task has it from now on.
+    pub(crate) fn driven(mut self) -> Self {
+        self.is_driven = true;
+        self
+    }
+
+    /// Gives it back, and tells those who wait how the run ended.
+    pub(crate) fn end(mut self, end: End) {
+        self.end = Some(end);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Counted { registry, live } = &self.counted;
+        let end = self.end.take().unwrap_or_else(|| if self.is_driven { End::broke_off() } else { End::not_begun() });
+        if end.is_left {
+            registry.leave_behind(&live.tenant, live.run);
+        }
+        registry.live.remove(&self.counted.key());
+        metrics::gauge!("ltmc_runs_alive").decrement(1);
+        // Whoever is told finds the place free.
+        live.tell(end);
+    }
+}
+
+/// A run that counts among its tenant's.
+struct Counted {
+    registry: Arc<Registry>,
+    live: Arc<Live>,
+}
+
+impl Counted {
+    fn key(&self) -> (TenantId, RunId) {
+        (self.live.tenant.clone(), self.live.run)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.registry.bytes.fetch_sub(self.live.weight, Ordering::Relaxed);
+        if let Entry::Occupied(mut own) = self.registry.of_tenant.entry(self.live.tenant.clone()) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+fn busy(message: &str, seconds: u64) -> Error {
+    Error::Busy { message: message.to_owned(), retry_after: Duration::from_secs(seconds) }
+}

@@ -1,0 +1,182 @@
+//! The record in memory as one that takes its time: every operation waits before and after, and a write that was begun is
+//! made also where who asked for it goes away, as a real store does that has handed it to its writer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ltmc_model::agent::Agent;
+use ltmc_model::delta::{Delta, Logged, Topic};
+use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
+use ltmc_model::journal::{Act, Placed};
+use ltmc_model::memory::{Drawer, Feed, Item, Page};
+use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
+use ltmc_model::run::Run;
+use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::{
+    AgentName, Capability, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName,
+};
+use tokio::sync::{broadcast, watch};
+use tokio::task::yield_now;
+
+use super::MemoryRecord;
+use crate::catalog::StoredWorkflow;
+use crate::journal::{Audit, IdempotencyKey, RunFilter};
+use crate::log::Ends;
+use crate::mail::{Bus, ReadMail};
+use crate::{
+    Append, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, StoreError, WriteCatalog,
+    WriteJournal,
+};
+
+/// A record that takes its time.
+#[derive(Debug, Clone)]
+pub struct Slow(pub Arc<MemoryRecord>);
+
+/// An operation's result, some moments later.
+async fn later<T>(operation: impl Future<Output = T>) -> T {
+    yield_now().await;
+    let done = operation.await;
+    yield_now().await;
+    done
+}
+
+/// A write's result: once it is under way it is made, whoever waits for it.
+async fn written(
+    write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+) -> Result<(), StoreError> {
+    yield_now().await;
+    tokio::spawn(later(write)).await.expect("a write does not panic")
+}
+
+/// Every method of a port, asked of the record in memory.
+macro_rules! slowly {
+    ($port:ident: $($method:ident($($name:ident: $type:ty),*) -> $gives:ty;)*) => {
+        #[async_trait]
+        impl $port for Slow {
+            $(async fn $method(&self, $($name: $type),*) -> Result<$gives, StoreError> {
+                later(self.0.$method($($name),*)).await
+            })*
+        }
+    };
+}
+
+slowly! { ReadCatalog:
+    tenant(name: &TenantId) -> Option<Tenant>;
+    tenants(after: Option<&TenantId>, limit: u32) -> Vec<Tenant>;
+    ceiling(tenant: &TenantId) -> Ceiling;
+    key(id: &KeyId) -> Option<Key>;
+    keys(tenant: &TenantId, after: Option<&KeyId>, limit: u32) -> Vec<Key>;
+    agent(tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Option<Agent>;
+    agents(tenant: &TenantId, after: Option<&AgentName>, limit: u32) -> Vec<Agent>;
+    grants(tenant: &TenantId, agent: &AgentName) -> Vec<Capability>;
+    workflow(tenant: &TenantId, name: &WorkflowName) -> Option<StoredWorkflow>;
+    workflows(tenant: &TenantId, after: Option<&WorkflowName>, limit: u32) -> Vec<StoredWorkflow>;
+    component_in_use(digest: &Digest) -> bool;
+}
+
+slowly! { ReadJournal:
+    entries(tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Vec<Placed>;
+    run(tenant: &TenantId, run: RunId) -> Option<Run>;
+    runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
+    unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
+    idempotent(tenant: &TenantId, key: &str, now: Timestamp) -> Option<IdempotencyKey>;
+    verify() -> Audit;
+}
+
+slowly! { ReadMemory:
+    get(tenant: &TenantId, drawer: &Drawer, key: &str, now: Timestamp) -> Option<Item>;
+    usage(tenant: &TenantId) -> u64;
+    list(tenant: &TenantId, drawer: &Drawer, prefix: &str, after: Option<&str>, limit: u32, now: Timestamp) -> Page;
+}
+
+slowly! { ReadGraph:
+    facts(tenant: &TenantId, filter: &FactFilter) -> FactPage;
+    path(tenant: &TenantId, walk: &Walk, to: &Entity) -> Option<Vec<Fact>>;
+    reach(tenant: &TenantId, walk: &Walk) -> Reached;
+}
+
+slowly! { ReadFacts:
+    holding(tenant: &TenantId, subject: &Entity, relation: &Relation, object: &Entity) -> Option<Fact>;
+}
+
+slowly! { ReadMail:
+    ready(tenant: &TenantId, agent: &AgentName, limit: u32) -> Vec<(Position, Delivery)>;
+    is_taken(tenant: &TenantId, agent: &AgentName, message: Revision, by: &Taker) -> bool;
+    waiting(tenant: &TenantId, agent: &AgentName, most: u32) -> u32;
+    dead_letters(tenant: &TenantId, agent: Option<&AgentName>, after: Option<Revision>, limit: u32) -> Vec<DeadLetter>;
+    dead_letter(tenant: &TenantId, id: Revision) -> Option<DeadLetter>;
+}
+
+slowly! { Bus:
+    events(tenant: &TenantId, topic: &message::Topic, after: Position, limit: u32) -> Events;
+}
+
+#[async_trait]
+impl WriteCatalog for Slow {
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError> {
+        let (record, tenant) = (self.0.clone(), tenant.clone());
+        written(async move { record.act_with(&tenant, at, act, deltas).await }).await
+    }
+}
+
+#[async_trait]
+impl WriteJournal for Slow {
+    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+        let record = self.0.clone();
+        written(async move { record.append(append, durability).await }).await
+    }
+
+    fn next_revision(&self) -> Revision {
+        self.0.next_revision()
+    }
+}
+
+#[async_trait]
+impl ReadLog for Slow {
+    async fn log(
+        &self,
+        tenant: Option<&TenantId>,
+        topics: &[Topic],
+        after: Position,
+        to: Position,
+        limit: u32,
+    ) -> Result<Vec<Logged>, StoreError> {
+        later(self.0.log(tenant, topics, after, to, limit)).await
+    }
+
+    async fn memory_changes(
+        &self,
+        tenant: &TenantId,
+        drawer: &Drawer,
+        prefix: &str,
+        after: Position,
+        to: Position,
+        limit: u32,
+    ) -> Result<Feed, StoreError> {
+        later(self.0.memory_changes(tenant, drawer, prefix, after, to, limit)).await
+    }
+
+    async fn trimmed(&self) -> Result<Position, StoreError> {
+        later(self.0.trimmed()).await
+    }
+
+    async fn trim(&self, to: Position, limit: u32) -> Result<u64, StoreError> {
+        later(self.0.trim(to, limit)).await
+    }
+
+    fn ends(&self) -> watch::Receiver<Ends> {
+        self.0.ends()
+    }
+
+    fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>> {
+        self.0.follow()
+    }
+
+    fn newest(&self, topics: &[Topic]) -> Position {
+        self.0.newest(topics)
+    }
+
+    async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError> {
+        later(self.0.tenants_with_context()).await
+    }
+}
