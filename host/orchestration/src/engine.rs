@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use ltmc_coordination::crossing::{Attempt, Crossing, MOST_STAGED, broken};
+use ltmc_coordination::crossing::{Attempt, BegunAt, Crossing, MOST_STAGED, broken};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::capability::Any;
 use ltmc_model::failure::{Code, Failure};
@@ -20,15 +20,16 @@ use ltmc_model::workflow::{Retry, Validate};
 use ltmc_model::{AgentName, Capability, Payload, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
-use ltmc_state::RunLog;
 use ltmc_state::fold::Status;
+use ltmc_state::runlog::Commit;
+use ltmc_state::{History, RunLog};
 use sha2::{Digest as _, Sha256};
 
 use crate::patterns::{Decision, Input, Todo};
 use crate::plan::{Plan, validator_path};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{input, judge};
+use crate::{input, judge, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -182,40 +183,33 @@ impl Engine<'_> {
         if self.log.staged_for() > MOST_STAGED {
             self.log.flush(Durability::Lazy).await?;
         }
-        let (attempt, replay, logged, is_open) = self.log.read_mut(|history| {
+        let (mut attempt, mut is_open) = self.log.read(|history| {
             let found = history.step(step);
             let is_open = found.is_some_and(|found| found.status == Status::Running);
-            let attempt = found.map_or(1, |found| found.attempt());
-            let logged = found.and_then(|found| found.last()).filter(|_| is_open).map_or(0, |last| last.logs);
-            let replay = history.take_replay(step);
-            (attempt, replay, logged, is_open)
+            (found.map_or(1, |found| found.attempt()), is_open)
         });
-        let again = is_open && !self.directories(&agent.name).await.map_err(Stop::Failed)?.is_empty();
-        let (attempt, replay, logged) = match again {
-            false => (attempt, replay, logged),
-            // What it read of a directory is in no journal: it cannot be gone on with.
-            true => {
-                let message = "it read a granted directory when the host stopped: it is made again from its start";
-                let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
-                let (retry_at, usage) = (Some(self.log.now()), ltmc_model::run::Usage::default());
-                self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
-                (attempt + 1, Vec::new(), 0)
-            }
-        };
-        if !is_open || again {
+        if is_open && !self.directories(&agent.name).await.map_err(Stop::Failed)?.is_empty() {
+            // What it read of a directory is in no journal: it is another attempt that may read something else.
+            let message = "it read a granted directory when the host stopped: it is made again";
+            let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
+            let (retry_at, usage) = (Some(self.log.now()), ltmc_model::run::Usage::default());
+            self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
+            (attempt, is_open) = (attempt + 1, false);
+        }
+        if !is_open {
             let agent = Some(agent.name.clone());
             self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent });
         }
+        let begun_at = self.begun_at(step).await?;
         let mut usage = ltmc_model::run::Usage::default();
-        let ended = match self.prepare(step, attempt, agent, work, input).await {
+        let mut commit = Commit::default();
+        let ended = match self.prepare(step, begun_at.checkpoint.origin, agent, work, input).await {
             Err(failure) => Err(failure),
             Ok((job, name)) => {
-                let left = replay.len();
-                let crossing = Crossing::new(
-                    self.ports.crossing.clone(),
-                    Attempt { log: self.log.clone(), agent: name, step: step.clone(), number: attempt, replay, logged },
-                );
-                let gate = Arc::new(Resumed::new(crossing, left));
+                let left = begun_at.replay.len();
+                let (log, step) = (self.log.clone(), step.clone());
+                let attempt = Attempt { log, agent: name, step, number: attempt, begun_at };
+                let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 let mut run = self.ports.runner.run(job, gate.clone());
                 let show = async {
                     tokio::time::sleep(MOST_STAGED).await;
@@ -231,17 +225,24 @@ impl Engine<'_> {
                     }
                 };
                 usage = used;
-                gate.check(ended)
+                let ended = gate.check(ended);
+                // One that ends badly leaves nothing of what it did.
+                if ended.is_ok() {
+                    commit = gate.commit().await;
+                }
+                ended
             }
         };
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metrics::counter!("ltmc_calls_total", "outcome" => outcome).increment(1);
         metrics::histogram!("ltmc_call_seconds").record(begun.elapsed());
         match ended {
-            Ok(Outcome::Output(output)) => self.log.stage(Event::StepCompleted { step, attempt, output, usage }),
-            Ok(Outcome::Violations(found)) => {
-                let output = judge::to_payload(&found);
-                self.log.stage(Event::StepCompleted { step, attempt, output, usage });
+            Ok(outcome) => {
+                let output = match outcome {
+                    Outcome::Output(output) => output,
+                    Outcome::Violations(found) => judge::to_payload(&found),
+                };
+                self.log.stage_with(Event::StepCompleted { step, attempt, output, usage }, commit).await?;
             }
             Err(failure) => {
                 let failure = failure.in_step(&step);
@@ -251,6 +252,19 @@ impl Engine<'_> {
             }
         }
         Ok(())
+    }
+
+    /// From where the attempt that is open goes on: its beginning, or the last checkpoint of its step, with the effects up to
+    /// there. Those of an attempt of this process's own are read from the record, for nobody kept them.
+    async fn begun_at(&self, step: &StepPath) -> Result<BegunAt, Stop> {
+        let (mut begun_at, log) = (self.log.read_mut(|history| BegunAt::of(history, step)), self.log);
+        if begun_at.replay.len() < begun_at.checkpoint.effects as usize {
+            log.flush(Durability::Lazy).await?;
+            let read = self.ports.read.as_ref();
+            let mut kept = supervise::fold(read, log.tenant(), log.run(), History::for_replay()).await?;
+            begun_at = BegunAt::of(&mut kept, step);
+        }
+        Ok(begun_at)
     }
 
     async fn prepare(
@@ -369,6 +383,7 @@ fn may_do_better(failure: &Failure) -> bool {
         | Code::BadStep
         | Code::AgentMissing
         | Code::ReplayMismatch
+        | Code::Conflict
         | Code::Fenced
         | Code::Cancelled => false,
     }

@@ -25,6 +25,10 @@ use crate::runs::Inner;
 
 /// Entries read at once.
 const PAGE: u32 = 512;
+/// How often a run begins again at its last checkpoint because others were faster, before it fails.
+const MAX_CONFLICTS: u32 = 64;
+/// The longest pause before that, as a power of two of milliseconds.
+const MAX_PAUSE: u32 = 5;
 /// How long between two tries to take a run up again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -155,8 +159,8 @@ pub(crate) enum Whose<'a> {
     /// One that is not over, whoever has it: at a host's start. What is written next claims it.
     Anyones,
     /// One that this host has, to go on with it. The highest epoch that is this host's own: of a claim that was not
-    /// answered it is not known whether it is in the record, and it counts.
-    Own(&'a mut Epoch),
+    /// answered it is not known whether it is in the record, and it counts. And how its thread was lost.
+    Own(&'a mut Epoch, Kind),
     /// One that is over, to be resumed. What is written next claims it.
     Nobodys,
 }
@@ -174,13 +178,24 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
 }
 
 async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
+    let mut contention = Contention::default();
     loop {
         let log = live.log();
-        let error = match go(inner, live, &log, &mut plan).await {
+        let went = match contention.is_too_much() {
+            false => go(inner, live, &log, &mut plan).await,
+            true => give_up(&log).await,
+        };
+        let error = match went {
             Ok(end) => return end,
             Err(error) => error,
         };
-        tracing::warn!(%error, source = ?error.source, "a run lost its thread; it is taken up again from the record");
+        if error.kind == Kind::Stale {
+            metrics::counter!("ltmc_conflicts_total").increment(1);
+            tracing::debug!("what a run decided on was changed by others; it begins again at its last checkpoint");
+            contention.met(&log).await;
+        } else {
+            tracing::warn!(%error, source = ?error.source, "a run lost its thread; it is taken up again from the record");
+        }
         match again(inner, live, log.epoch(), &error).await {
             Ok(log) => {
                 *live.log.write().unwrap_or_else(PoisonError::into_inner) = log;
@@ -190,6 +205,44 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
             Err(end) => return end,
         }
     }
+}
+
+/// How often, one time after the other, what a run had decided on was changed by others before it became true. Of those who
+/// contend at least one comes through each time.
+#[derive(Debug, Default)]
+struct Contention {
+    times: u32,
+    /// How far the run had come then.
+    progress: u64,
+}
+
+impl Contention {
+    /// Remembers one, and waits a little, longer each time, so that not all begin again at once.
+    async fn met(&mut self, log: &RunLog) {
+        let progress = log.read(History::progress);
+        if progress > self.progress {
+            *self = Self { times: 0, progress };
+        }
+        self.times += 1;
+        let bytes = log.run().0.into_bytes();
+        let random = u64::from(bytes[15] ^ bytes[14].rotate_left(self.times)) + 1;
+        let longest = 1_u64 << self.times.min(MAX_PAUSE);
+        tokio::time::sleep(Duration::from_micros(random * longest * 1_000 / 256)).await;
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.times > MAX_CONFLICTS
+    }
+}
+
+async fn give_up(log: &RunLog) -> Result<End, StoreError> {
+    let message = format!(
+        "what it decided on was changed by others {MAX_CONFLICTS} times before it could become true: fewer who change the same \
+         things at once, or checkpoints closer together, would help"
+    );
+    let failure = Failure::new(Code::Conflict, message).retryable();
+    log.append(vec![Event::RunFailed { failure: failure.clone() }], Durability::Barrier).await?;
+    Ok(End::over(State::Failed, Err(failure)))
 }
 
 /// Goes on with a log until the run is over or is stopped.
@@ -241,7 +294,7 @@ fn parked(why: &str) -> End {
 /// instead. `own`: the epoch under which this host had it.
 async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) -> Result<Arc<RunLog>, End> {
     loop {
-        match take_over(inner, &live.tenant, live.run, &live.grown, Whose::Own(&mut own)).await {
+        match take_over(inner, &live.tenant, live.run, &live.grown, Whose::Own(&mut own, lost.kind)).await {
             Ok(Found::Log(log)) => return Ok(log),
             // Two hosts that took a run from each other again and again would never get on with it.
             Ok(Found::Taken) => {
@@ -249,6 +302,7 @@ async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) ->
                 return Err(End::none_of_ours(broken(&StoreError::new(Kind::Fenced, "run.take-over"))));
             }
             Ok(Found::Over(state, result)) => return Err(End::over(state, result)),
+            Ok(Found::Nothing) if lost.kind == Kind::Stale => return Ok(Arc::new(live.log().anew())),
             // Nothing of it was ever recorded, so nothing of it happened.
             Ok(Found::Nothing) => return Err(End::none_of_ours(broken(lost))),
             Err(error) if error.kind == Kind::Corrupt => return Err(End::left(broken(&error))),
@@ -281,19 +335,22 @@ pub(crate) async fn take_over(
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
     let history = fold(read.as_ref(), tenant, run, History::for_replay()).await?;
-    let (is_own, to_be_resumed) = (matches!(whose, Whose::Own(_)), matches!(whose, Whose::Nobodys));
+    let to_be_resumed = matches!(whose, Whose::Nobodys);
     if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));
     }
-    if let Whose::Own(own) = whose {
-        if row.epoch > *own {
-            return Ok(Found::Taken);
+    let claim_now = match whose {
+        Whose::Own(own, _) if row.epoch > *own => return Ok(Found::Taken),
+        Whose::Own(own, lost) => {
+            *own = (*own).max(row.epoch.next());
+            // Nobody else has it, and the record answers: it is claimed with what is written next.
+            lost != Kind::Stale
         }
-        *own = (*own).max(row.epoch.next());
-    }
+        Whose::Anyones | Whose::Nobodys => false,
+    };
     let corrupt = || StoreError::new(Kind::Corrupt, "run.take-over").because("the run's journal lacks its beginning");
     let log = RunLog::claim(inner.log_ports(), row, history, grown.clone()).ok_or_else(corrupt)?;
-    if is_own {
+    if claim_now {
         log.flush(Durability::Barrier).await?;
     }
     Ok(Found::Log(Arc::new(log)))
