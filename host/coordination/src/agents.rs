@@ -14,12 +14,14 @@ use ltmc_model::manifest::Manifest;
 use ltmc_model::{AgentName, Capability, Digest, TenantId};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::runner::AdmitError;
-use ltmc_ports::{Clock, Components, Kind, ReadCatalog, StoreError};
+use ltmc_ports::{Changes, Clock, Components, Expect, Kind, ReadCatalog, StoreError};
 
 use crate::{Authority, Error, Pins};
 
 /// How many capabilities one agent can be granted.
 pub const MAX_GRANTS: usize = 128;
+/// How often grants are looked at anew because others changed them meanwhile.
+const TRIES: u32 = 16;
 
 /// The use cases.
 pub struct Agents {
@@ -215,7 +217,7 @@ impl Agents {
                 let message = format!("{} capabilities are more than the {MAX_GRANTS} an agent can have", grants.len());
                 return Err(Error::invalid("bad-json", None, message));
             }
-            agents.change_grants(&by, agent, grants.into_iter().collect()).await
+            agents.change_grants(&by, agent, grants.into_iter().collect(), Vec::new()).await
         };
         self.ports.authority.perform(caller, Action::SetGrants, work).await
     }
@@ -232,21 +234,36 @@ impl Agents {
     ) -> Result<(), Error> {
         let (agents, by, agent, grant) = (self.clone(), caller.clone(), agent.clone(), grant.clone());
         let work = async move {
-            agents.existing(&by.tenant, &agent).await?;
-            let mut grants = agents.ports.catalog.grants(&by.tenant, &agent).await?;
-            let before = grants.len();
-            grants.retain(|held| *held != grant);
-            if grants.len() == before {
-                return Err(Error::not_found(format!("grant of `{grant}` to agent `{agent}`")));
+            for _ in 0..TRIES {
+                agents.existing(&by.tenant, &agent).await?;
+                let before = agents.ports.catalog.grants(&by.tenant, &agent).await?;
+                let grants: Vec<Capability> = before.iter().filter(|held| **held != grant).cloned().collect();
+                if grants.len() == before.len() {
+                    return Err(Error::not_found(format!("grant of `{grant}` to agent `{agent}`")));
+                }
+                let expects = vec![Expect::Grants { agent: agent.clone(), grants: before }];
+                match agents.change_grants(&by, agent.clone(), grants, expects).await {
+                    // Somebody else set them meanwhile.
+                    Err(Error::Store(error)) if error.kind == Kind::Stale => {}
+                    done => return done,
+                }
             }
-            agents.change_grants(&by, agent, grants).await
+            let message = format!("the grants of agent `{agent}` were changed by others {TRIES} times: ask again");
+            Err(Error::Conflict { code: "conflict", message })
         };
         self.ports.authority.perform(caller, Action::SetGrants, work).await
     }
 
-    async fn change_grants(&self, caller: &Caller, agent: AgentName, grants: Vec<Capability>) -> Result<(), Error> {
+    async fn change_grants(
+        &self,
+        caller: &Caller,
+        agent: AgentName,
+        grants: Vec<Capability>,
+        expects: Vec<Expect>,
+    ) -> Result<(), Error> {
         let change = Change::GrantsSet { agent, grants };
-        Ok(self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?)
+        let changes = Changes { deltas: Vec::new(), expects };
+        Ok(self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, changes).await?)
     }
 
     /// The version of an agent that a reference means now.

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::caller::Caller;
-use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::tenancy::{Ceiling, Key};
 use ltmc_model::{AgentName, KeyId, TenantId, WorkflowName};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::catalog::StoredWorkflow;
-use ltmc_ports::{Clock, ReadCatalog, StoreError, WriteCatalog};
+use ltmc_ports::{Changes, Clock, ReadCatalog, StoreError, WriteCatalog};
 use moka::sync::Cache;
 
 use crate::generations::Generations;
@@ -123,10 +122,10 @@ impl Authority {
     /// # Errors
     /// The record's.
     pub async fn act(&self, tenant: &TenantId, by: Option<&KeyId>, change: Change) -> Result<(), StoreError> {
-        self.act_with(tenant, by, change, Vec::new()).await
+        self.act_with(tenant, by, change, Changes::default()).await
     }
 
-    /// The same, with what of the tenant's shared context changes by it.
+    /// The same, with what of the tenant's shared context changes by it, and what the act was decided on.
     ///
     /// # Errors
     /// The record's.
@@ -135,14 +134,14 @@ impl Authority {
         tenant: &TenantId,
         by: Option<&KeyId>,
         change: Change,
-        deltas: Vec<Delta>,
+        changes: Changes,
     ) -> Result<(), StoreError> {
         // Until it is known what became of it, nothing of the catalog is believed but what the record says.
         let _changing = match change {
             Change::Context { .. } | Change::Refused { .. } => None,
             _ => Some(self.generations.change(tenant)),
         };
-        self.write.act_with(tenant, self.clock.now(), Act { by: by.cloned(), change }, deltas).await
+        self.write.act_with(tenant, self.clock.now(), Act { by: by.cloned(), change }, changes).await
     }
 
     /// A key, by its public half.

@@ -12,15 +12,18 @@ use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Mismatch, Refusal, Reply};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::{DeadLetter, Events, MAX_MAILBOX, Topic};
-use ltmc_model::{AgentName, Position, Revision, SessionId, TenantId};
+use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Topic};
+use ltmc_model::{AgentName, Position, Revision, SessionId};
 use ltmc_policy::Action;
-use ltmc_ports::{Clock, ReadMail, WriteJournal};
+use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
+use ltmc_state::runlog::Commit;
 
 use crate::context::{Asked, Context, Decided, Whose};
 use crate::feed::{Feeds, Watcher};
 use crate::{Authority, Error};
 
+/// How often a change is decided anew because others were faster.
+const TRIES: u32 = 16;
 /// How long a client's change waits for the record.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -81,33 +84,43 @@ impl Clients {
     async fn any_call(&self, caller: &Caller, owner: &Owner, call: Call) -> Result<Result<Reply, Refusal>, Error> {
         let action = if call.changes() { Action::WriteContext } else { Action::ReadContext };
         self.ports.authority.authorize(caller, action).await?;
-        let (name, about, request) = (call.name(), call.about(), call.digest());
+        let change = Change::Context { call: call.name().to_owned(), about: call.about(), request: call.digest() };
+        metrics::counter!("ltmc_client_calls_total", "call" => call.name()).increment(1);
         let whose = whose(caller, owner);
-        let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
-        let decided = self.ports.context.decide(asked, call).await?;
-        let answer = match decided {
-            Decided::Answer(answer) => answer,
-            Decided::Change { reply, deltas, lock, .. } => {
-                let change = Change::Context { call: name.to_owned(), about, request };
-                // Finished also where the client goes away: the lock is kept until it is known what became of it.
-                let (authority, tenant, key) =
-                    (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
-                let work = self.ports.authority.tasks().own(&caller.tenant, async move {
-                    let _lock = lock;
-                    Ok(authority.act_with(&tenant, Some(&key), change, deltas).await?)
-                });
-                match tokio::time::timeout(PATIENCE, work).await {
-                    Ok(done) => done?,
-                    Err(_) => {
-                        let message = "the record does not answer".to_owned();
-                        return Err(Error::Busy { message, retry_after: Duration::from_secs(5) });
-                    }
-                }
-                Ok(reply)
+        for _ in 0..TRIES {
+            let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
+            let (reply, commit) = match self.ports.context.decide(asked, call.clone()).await? {
+                Decided::Answer(answer) => return Ok(answer),
+                Decided::Change(reply, commit) | Decided::Lease(reply, commit) => (reply, commit),
+                // A client did nothing that others are to see first.
+                Decided::Checkpoint => break,
+            };
+            match self.act(caller, change.clone(), commit).await {
+                Ok(()) => return Ok(Ok(reply)),
+                // Somebody else was faster: what it comes to now is decided anew.
+                Err(Error::Store(error)) if error.kind == Kind::Stale => {}
+                Err(error) => return Err(error),
             }
-        };
-        metrics::counter!("ltmc_client_calls_total", "call" => name).increment(1);
-        Ok(answer)
+        }
+        let message = format!("others changed the same thing {TRIES} times before this could: ask again");
+        Err(Error::Conflict { code: "conflict", message })
+    }
+
+    /// Has a change made true, also where the client goes away meanwhile.
+    async fn act(&self, caller: &Caller, change: Change, commit: Commit) -> Result<(), Error> {
+        let (authority, tenant, key) = (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
+        let work = self.ports.authority.tasks().own(&caller.tenant, async move {
+            // Kept until it is known what became of it.
+            let Commit { changes, locks: _locks } = commit;
+            Ok(authority.act_with(&tenant, Some(&key), change, changes).await?)
+        });
+        match tokio::time::timeout(PATIENCE, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                let message = "the record does not answer".to_owned();
+                Err(Error::Busy { message, retry_after: Duration::from_secs(5) })
+            }
+        }
     }
 
     /// Watches a drawer's keys that begin with `prefix`. The inner error: the cursor is too old, go on from this place.
@@ -181,12 +194,13 @@ impl Clients {
     /// # Errors
     /// Where there is no such dead letter, or the mailbox is full.
     pub async fn revive(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
-        let (agent, delta) = self.letter(caller, id, |agent, message| Delta::Revived { agent, message }).await?;
-        if !self.ports.context.messages.has_room(&caller.tenant, &agent).await? {
+        let agent = self.letter(caller, id).await?;
+        let Some(room) = self.ports.context.messages.room(&caller.tenant, &agent).await? else {
             let message = format!("the mailbox of `{agent}` holds {MAX_MAILBOX} messages, which is its bound");
             return Err(Error::Conflict { code: "quota-exceeded", message });
-        }
-        self.act(&caller.tenant, caller, "messages.revive", id, delta).await
+        };
+        let delta = Delta::Revived { agent: agent.clone(), message: id };
+        self.handle(caller, "messages.revive", agent, id, delta, room).await
     }
 
     /// Throws a dead letter away.
@@ -194,39 +208,45 @@ impl Clients {
     /// # Errors
     /// Where there is no such dead letter.
     pub async fn discard(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
-        let (_, delta) = self.letter(caller, id, |agent, message| Delta::Processed { agent, message }).await?;
-        self.act(&caller.tenant, caller, "messages.discard", id, delta).await
+        let agent = self.letter(caller, id).await?;
+        let delta = Delta::Processed { agent: agent.clone(), message: id };
+        self.handle(caller, "messages.discard", agent, id, delta, None).await
     }
 
-    async fn letter(
-        &self,
-        caller: &Caller,
-        id: Revision,
-        delta: impl Fn(AgentName, Revision) -> Delta,
-    ) -> Result<(AgentName, Delta), Error> {
+    /// In whose mailbox a dead letter is.
+    async fn letter(&self, caller: &Caller, id: Revision) -> Result<AgentName, Error> {
         self.ports.authority.authorize(caller, Action::WriteContext).await?;
         let found = self.ports.mail.dead_letter(&caller.tenant, id).await?;
         match found.map(|letter| letter.message.channel) {
-            Some(ltmc_model::message::Channel::Mailbox(agent)) => Ok((agent.clone(), delta(agent, id))),
-            _ => Err(Error::not_found(format!("dead letter `{id}`"))),
+            Some(Channel::Mailbox(agent)) => Ok(agent),
+            _ => Err(no_letter(id)),
         }
     }
 
-    async fn act(
+    /// Does something about a dead letter, if it is one still.
+    async fn handle(
         &self,
-        tenant: &TenantId,
         caller: &Caller,
         call: &str,
+        agent: AgentName,
         id: Revision,
         delta: Delta,
+        room: Option<Expect>,
     ) -> Result<(), Error> {
         let about = id.to_string();
         let request = ltmc_model::Digest::of(about.as_bytes());
         let change = Change::Context { call: call.to_owned(), about, request };
-        let (authority, tenant, key) = (self.ports.authority.clone(), tenant.clone(), caller.key.clone());
-        let work = async move { Ok(authority.act_with(&tenant, Some(&key), change, vec![delta]).await?) };
-        self.ports.authority.tasks().own(&caller.tenant, work).await
+        let expects = [Expect::DeadLetter { agent, message: id }].into_iter().chain(room).collect();
+        let commit = Commit { changes: Changes { deltas: vec![delta], expects }, locks: Vec::new() };
+        match self.act(caller, change, commit).await {
+            Err(Error::Store(error)) if error.kind == Kind::Stale => Err(no_letter(id)),
+            done => done,
+        }
     }
+}
+
+fn no_letter(id: Revision) -> Error {
+    Error::not_found(format!("dead letter `{id}`"))
 }
 
 fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {

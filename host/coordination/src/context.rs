@@ -1,7 +1,8 @@
 //! Shared context: memory, graph, recall and messages, behind one question: what does this call come to?
 //!
-//! Invariants: nothing here writes. A call comes to an answer, or to an answer that becomes true with deltas; whoever asked
-//! (the crossing for a guest, a use case for a client) journals both in one append. Who may ask was decided before.
+//! Invariants: nothing here writes. A call comes to an answer, or to an answer with a change and what that was decided on;
+//! whoever asked (the crossing for a guest, a use case for a client) has the record make it true, where that is still so. Who
+//! may ask was decided before. An attempt sees the record with what it did itself on top.
 //!
 //! To add a part: a file here with its `decide`, and its line in [`Context::decide`]. To add a call: in its part's file, its
 //! [`Decide`] and its line in the part's `decide`.
@@ -13,19 +14,20 @@ use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
-use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
-use ltmc_ports::{Bus, Durability, ReadFacts, ReadLog, ReadMail, ReadMemory, StoreError};
+use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadLog, ReadMail, ReadMemory, StoreError};
 use ltmc_state::RunLog;
-use ltmc_state::runlog::Lock;
+use ltmc_state::runlog::{Commit, Lock};
 
 use crate::Authority;
 use crate::feed::Feeds;
 use crate::graph::Graph;
+use crate::handed::Handed;
 use crate::locks::Locks;
 use crate::memory::Memory;
 use crate::messages::{self, Messages};
 use crate::recall::Recall;
+use crate::transaction::Transaction;
 
 /// The shared context of all tenants.
 #[derive(Debug)]
@@ -60,8 +62,8 @@ pub(crate) struct Whose<'a> {
 pub(crate) struct Asking<'a> {
     /// Its run's log.
     pub(crate) log: &'a Arc<RunLog>,
-    /// The attempt.
-    pub(crate) attempt: &'a Taker,
+    /// What it did that is not true yet.
+    pub(crate) transaction: &'a Transaction,
 }
 
 /// Under which circumstances a call is asked.
@@ -88,23 +90,19 @@ pub(crate) type Decision<R> = Result<Decided<R>, StoreError>;
 pub(crate) enum Decided<R = Reply> {
     /// An answer; nothing changes.
     Answer(Result<R, Refusal>),
-    /// An answer that becomes true with these deltas.
-    Change {
-        /// The answer.
-        reply: R,
-        /// In order.
-        deltas: Vec<Delta>,
-        /// Kept until they are in the record.
-        lock: Option<Lock>,
-        /// Whether somebody may be waiting for them: they are then written at once.
-        at_once: bool,
-    },
+    /// An answer, with what becomes true once what asks succeeds: an attempt with its end or its next checkpoint, a client's
+    /// act at once.
+    Change(R, Commit),
+    /// An answer, with what becomes true at once, whether or not the attempt succeeds: what it is lent, and gives back.
+    Lease(R, Commit),
+    /// It would wait for others, who are to see what the attempt did so far: ask again once that is true.
+    Checkpoint,
 }
 
 impl<R> Decided<R> {
-    /// An answer that becomes true with one delta.
-    pub(crate) fn change(reply: R, delta: Delta, lock: Lock) -> Self {
-        Self::Change { reply, deltas: vec![delta], lock: Some(lock), at_once: false }
+    /// An answer that becomes true with these deltas, which were decided on what is expected.
+    pub(crate) fn change(reply: R, deltas: Vec<Delta>, expects: Vec<Expect>, lock: Option<Lock>) -> Self {
+        Self::Change(reply, Commit { changes: Changes { deltas, expects }, locks: lock.into_iter().collect() })
     }
 
     pub(crate) fn refuse(why: impl Into<String>) -> Self {
@@ -118,9 +116,9 @@ impl<R> Decided<R> {
     {
         match self {
             Self::Answer(answer) => Decided::Answer(answer.map(Into::into)),
-            Self::Change { reply, deltas, lock, at_once } => {
-                Decided::Change { reply: reply.into(), deltas, lock, at_once }
-            }
+            Self::Change(reply, commit) => Decided::Change(reply.into(), commit),
+            Self::Lease(reply, commit) => Decided::Lease(reply.into(), commit),
+            Self::Checkpoint => Decided::Checkpoint,
         }
     }
 }
@@ -130,7 +128,12 @@ pub(crate) async fn decided<C: HostCall>(part: &impl Decide<C>, asked: Asked<'_>
     part.decide(asked, call).await.map(Decided::of_any_call)
 }
 
-impl Whose<'_> {
+impl<'a> Whose<'a> {
+    /// What the attempt that asks did and is not true yet, in order.
+    pub(crate) fn own(&self) -> &'a [Delta] {
+        self.run.map_or(&[], |run| run.transaction.deltas())
+    }
+
     pub(crate) fn drawer(&self, scope: Scope) -> Drawer {
         match (scope, self.session, self.agent) {
             (Scope::Session, Some(session), _) => Drawer::Session(session.clone()),
@@ -148,7 +151,20 @@ impl Whose<'_> {
         }
     }
 
-    /// Writes what the run has staged, so that reads of the record see it.
+    /// What is found in the newest delta of its own, or of an earlier step of its run that is not in the record yet, in which
+    /// there is anything to be found.
+    pub(crate) fn newest<T>(&self, mut find: impl FnMut(&Delta) -> Option<T>) -> Option<T> {
+        let own = self.own().iter().rev().find_map(&mut find);
+        own.or_else(|| self.run.and_then(|run| run.log.newest_pending(find)))
+    }
+
+    /// The lock number `place`, if it has it.
+    pub(crate) fn lock(&self, place: usize) -> Option<Lock> {
+        let run = self.run?;
+        run.transaction.lock(place).cloned().or_else(|| run.log.lock(place))
+    }
+
+    /// Writes what earlier steps of the run have staged, so that reads of the record see it.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
         match self.run {
             Some(run) if run.log.has_pending() => run.log.flush(Durability::Lazy).await,
@@ -166,12 +182,13 @@ impl Whose<'_> {
 }
 
 impl Context {
-    /// All of it answered by one record, without recall.
-    pub fn of_record<R>(record: &Arc<R>, authority: Arc<Authority>) -> Self
+    /// All of it answered by one record, which is written through `handed`; without recall.
+    pub fn of_record<R>(record: &Arc<R>, handed: &Arc<Handed>, authority: Arc<Authority>) -> Self
     where
         R: ReadMemory + ReadLog + ReadFacts + ReadMail + Bus + 'static,
     {
         let locks = Arc::new(Locks::default());
+        let handed = handed.clone();
         let ports = messages::Ports {
             mail: record.clone(),
             bus: record.clone(),
@@ -181,7 +198,7 @@ impl Context {
             locks: locks.clone(),
         };
         Self {
-            memory: Memory::new(record.clone(), Feeds::new(record.clone()), locks.clone(), authority),
+            memory: Memory::new(record.clone(), handed, Feeds::new(record.clone()), locks.clone(), authority),
             graph: Graph::new(record.clone(), None, locks),
             recall: None,
             messages: Messages::new(ports),
@@ -191,6 +208,8 @@ impl Context {
     /// What a call comes to.
     pub(crate) async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
         match call {
+            // What it means is the crossing's business; a client has no attempt.
+            Call::Attempt(_) => Ok(Decided::Answer(Ok(Reply::Done))),
             Call::Log(_) => Ok(Decided::Answer(Ok(Reply::Done))),
             Call::Memory(call) => self.memory.decide_any(asked, call).await,
             Call::Graph(call) => self.graph.decide_any(asked, call).await,

@@ -5,8 +5,9 @@
 //! - A call that is journaled is answered from the journal as long as its attempt's entries last: not authorized again, not
 //!   performed again. Then it goes on for real.
 //! - A replay that asks for something else than the journal holds ends the attempt; it is never answered with a guess.
-//! - A change and its entry are one append. Both are staged for a moment, as what only reads is: they are in the record
-//!   before anybody else can see what the guest does with them, in the same append or an earlier one.
+//! - An attempt is a transaction ([`crate::transaction`]). What it changes is its own until it succeeds or makes a checkpoint;
+//!   its entries are journaled as they come, so that people can follow it, and an attempt that goes on from the last checkpoint
+//!   makes those after it anew.
 //! - A call that is refused for lack of a capability is in the journal, like one that is performed.
 //!
 //! To add a host call: its interface's file in `ltmc_model::call`. It cannot go round this file: the sandbox has nothing but
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ltmc_model::call::attempt::AttemptCall;
+use ltmc_model::call::messages::{Ack, MessageCall, Reject};
 use ltmc_model::call::{Call, Class, form, log};
 use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
@@ -26,11 +29,13 @@ use ltmc_model::{AgentName, Capability, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::runner::Gate;
 use ltmc_ports::{Clock, Durability, Kind, StoreError};
-use ltmc_state::RunLog;
-use ltmc_state::fold::{MAX_EFFECT_BYTES, MAX_EFFECTS};
+use ltmc_state::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
+use ltmc_state::runlog::Commit;
+use ltmc_state::{History, RunLog};
 
 use crate::Authority;
 use crate::context::{Asked, Asking, Context, Decided, Whose};
+use crate::transaction::Transaction;
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED: u64 = 256 << 10;
@@ -43,12 +48,9 @@ pub struct Shared {
     pub context: Arc<Context>,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
-    /// For how long an attempt's changes of memory may wait for an append that has to be made anyway. From then on each is
-    /// written at once. Less than [`MOST_STAGED`], after which the engine writes what is left.
-    pub staged_for: Duration,
 }
 
-/// After this the engine writes what an attempt has staged.
+/// After this what an attempt has staged is written, for those who follow it.
 pub const MOST_STAGED: Duration = Duration::from_millis(100);
 
 /// One attempt's way to the host.
@@ -58,7 +60,6 @@ pub struct Crossing {
     agent: AgentName,
     step: StepPath,
     attempt: u32,
-    begun: Instant,
     /// One call at a time: their order is that of the journal.
     turn: tokio::sync::Mutex<Turn>,
     inputs: Mutex<Inputs>,
@@ -74,19 +75,42 @@ pub struct Attempt {
     pub step: StepPath,
     /// From 1 on.
     pub number: u32,
-    /// Its effects so far, to be answered from the journal.
+    /// From where it goes on.
+    pub begun_at: BegunAt,
+}
+
+/// From where an attempt goes on: its beginning, or its step's last checkpoint.
+pub struct BegunAt {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// How many effects there were at each checkpoint so far.
+    pub checkpoints: Vec<u32>,
+    /// The effects up to the last of them, to be answered from the journal.
     pub replay: Vec<Effect>,
-    /// Its log lines so far, to be kept once.
-    pub logged: u32,
+}
+
+impl BegunAt {
+    /// As a run's history has it of a step whose attempt has begun. The effects are handed out once.
+    pub fn of(history: &mut History, step: &StepPath) -> Self {
+        let replay = history.take_replay(step);
+        let found = history.step(step);
+        Self {
+            checkpoint: found.map(|step| step.checkpoint).unwrap_or_default(),
+            checkpoints: found.map(|step| step.checkpoints.clone()).unwrap_or_default(),
+            replay,
+        }
+    }
 }
 
 struct Turn {
     replay: VecDeque<Effect>,
+    checkpoints: Vec<u32>,
     /// The number of the last effect.
     number: u32,
     staged: u64,
-    /// Whether a change of memory is among what is staged.
-    changed: bool,
+    written: Instant,
+    /// What it did and is not true yet.
+    transaction: Transaction,
 }
 
 /// What a guest reads and writes without a call of its own.
@@ -106,24 +130,48 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let replay: VecDeque<Effect> = attempt.replay.into();
+        let Attempt { log, agent, step, number, begun_at } = attempt;
+        let BegunAt { checkpoint, checkpoints, replay } = begun_at;
+        let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
+        let replay: VecDeque<Effect> = replay.into();
         let recorded = replay.front().map(|effect| effect.clock.iter().copied().collect());
         Self {
             shared,
-            log: attempt.log,
-            agent: attempt.agent,
-            step: attempt.step,
-            attempt: attempt.number,
-            begun: Instant::now(),
-            turn: tokio::sync::Mutex::new(Turn { replay, number: 0, staged: 0, changed: false }),
+            log,
+            agent,
+            step,
+            attempt: number,
+            turn: tokio::sync::Mutex::new(Turn {
+                replay,
+                checkpoints,
+                number: 0,
+                staged: 0,
+                written: Instant::now(),
+                transaction: Transaction::new(taker),
+            }),
             inputs: Mutex::new(Inputs {
                 recorded,
                 read: Vec::new(),
                 latest: Timestamp::default(),
                 lines: 0,
-                logged: attempt.logged,
+                logged: checkpoint.logs,
             }),
         }
+    }
+
+    /// What the attempt did since its last checkpoint, for the commit that says how it ended well.
+    pub async fn finish(&self) -> Commit {
+        self.turn.lock().await.transaction.take()
+    }
+
+    /// Makes what the attempt did so far true.
+    async fn checkpoint(&self, turn: &mut Turn) -> Result<(), Failure> {
+        let (step, attempt, effects) = (self.step.clone(), self.attempt, turn.number);
+        let commit = turn.transaction.take();
+        turn.staged = 0;
+        let event = Event::Checkpoint { step, attempt, effects };
+        self.log.stage_with(event, commit).await.map_err(|e| broken(&e))?;
+        self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))
     }
 
     /// Answers from the journal.
@@ -152,7 +200,26 @@ impl Crossing {
         let mut inputs = self.inputs();
         inputs.read.clear();
         inputs.recorded = turn.replay.front().map(|next| next.clock.iter().copied().collect());
+        drop(inputs);
+        self.in_hands_again(turn, call, &recorded.reply);
         Ok(recorded.reply)
+    }
+
+    /// Messages that were taken before the checkpoint from which the attempt goes on are in its hands still.
+    fn in_hands_again(&self, turn: &mut Turn, call: &Call, reply: &Answer) {
+        match (call, reply) {
+            (Call::Messages(MessageCall::Receive(_)), Ok(Reply::Deliveries(taken))) => {
+                let part = turn.checkpoints.partition_point(|effects| *effects < turn.number);
+                let part = u32::try_from(part).unwrap_or(u32::MAX);
+                let by = Taker { part, ..turn.transaction.taker().clone() };
+                turn.transaction.hand(taken.iter().map(|delivery| delivery.id), &by);
+            }
+            (
+                Call::Messages(MessageCall::Ack(Ack { id }) | MessageCall::Reject(Reject { id, .. })),
+                Ok(Reply::Done),
+            ) => turn.transaction.let_go(*id),
+            _ => {}
+        }
     }
 
     /// Decides and performs, and journals either.
@@ -167,23 +234,12 @@ impl Crossing {
             return Err(Failure::new(Code::LimitResources, message));
         }
         let (name, about, request) = (call.name(), call.about(), call.digest());
+        let is_checkpoint = matches!(call, Call::Attempt(AttemptCall::Checkpoint(_)));
         let (capability, decided) = match self.verdict(&call).await? {
             Verdict::Denied(capability) => {
                 (Some(capability.clone()), Decided::Answer(Err(Refusal::Denied(capability))))
             }
-            Verdict::Allowed(capability) => {
-                let attempt = Taker { run: self.log.run(), step: self.step.clone(), attempt: self.attempt };
-                let whose = Whose {
-                    tenant: self.log.tenant(),
-                    session: Some(&self.log.started().session),
-                    agent: Some(&self.agent),
-                    run: Some(Asking { log: &self.log, attempt: &attempt }),
-                    client: None,
-                };
-                let asked = Asked { whose, now: self.shared.clock.now(), revision: &|| self.log.next_revision() };
-                let decided = self.shared.context.decide(asked, call).await;
-                (capability, decided.unwrap_or_else(|error| Decided::Answer(Err(unavailable(&error)))))
-            }
+            Verdict::Allowed(capability) => (capability, self.decided(turn, call).await?),
         };
         turn.number += 1;
         let effect = |reply| {
@@ -201,26 +257,60 @@ impl Crossing {
                 reply,
             })
         };
-        let mut at_once = false;
+        turn.staged += 256;
         let answer = match decided {
             Decided::Answer(answer) => {
-                turn.staged += 256 + answer.as_ref().map_or(0, Reply::size);
+                turn.staged += answer.as_ref().map_or(0, Reply::size);
                 self.log.stage(effect(answer.clone()));
                 answer
             }
-            Decided::Change { reply, deltas, lock, at_once: now } => {
-                turn.staged += deltas.iter().map(|delta| delta.size() as u64).sum::<u64>();
-                (turn.changed, at_once) = (true, now);
-                self.log.stage_deltas(effect(Ok(reply.clone())), deltas, lock);
+            Decided::Change(reply, commit) => {
+                turn.transaction.add(commit)?;
+                self.log.stage(effect(Ok(reply.clone())));
                 Ok(reply)
             }
+            Decided::Lease(reply, commit) => {
+                turn.staged += reply.size();
+                if let Reply::Deliveries(taken) = &reply {
+                    let by = turn.transaction.taker().clone();
+                    turn.transaction.hand(taken.iter().map(|delivery| delivery.id), &by);
+                }
+                self.log.stage_with(effect(Ok(reply.clone())), commit).await.map_err(|e| broken(&e))?;
+                Ok(reply)
+            }
+            // Decided anew until it is something else.
+            Decided::Checkpoint => Err(Refusal::Invalid("it would wait for what it did itself".into())),
         };
-        let waited = turn.changed && self.begun.elapsed() >= self.shared.staged_for;
-        if turn.staged > MAX_STAGED || at_once || waited {
-            (turn.staged, turn.changed) = (0, false);
+        if is_checkpoint {
+            self.checkpoint(turn).await?;
+        } else if turn.staged > MAX_STAGED || turn.written.elapsed() >= MOST_STAGED {
+            (turn.staged, turn.written) = (0, Instant::now());
             self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))?;
         }
         Ok(answer)
+    }
+
+    /// What a call comes to that is allowed. Where it would wait for others, what the attempt did so far becomes true first.
+    async fn decided(&self, turn: &mut Turn, call: Call) -> Result<Decided, Failure> {
+        loop {
+            let whose = Whose {
+                tenant: self.log.tenant(),
+                session: Some(&self.log.started().session),
+                agent: Some(&self.agent),
+                run: Some(Asking { log: &self.log, transaction: &turn.transaction }),
+                client: None,
+            };
+            let asked = Asked { whose, now: self.shared.clock.now(), revision: &|| self.log.next_revision() };
+            match self.shared.context.decide(asked, call.clone()).await {
+                Ok(Decided::Checkpoint) if !turn.transaction.is_empty() => self.checkpoint(turn).await?,
+                Ok(decided) => return Ok(decided),
+                // The run's own thread is lost: nothing that it is told now would last.
+                Err(error) if matches!(error.kind, Kind::Stale | Kind::Fenced | Kind::Conflict) => {
+                    return Err(broken(&error));
+                }
+                Err(error) => return Ok(Decided::Answer(Err(unavailable(&error)))),
+            }
+        }
     }
 
     async fn verdict(&self, call: &Call) -> Result<Verdict, Failure> {
@@ -386,7 +476,9 @@ fn unavailable(error: &StoreError) -> Refusal {
 /// A write that failed ends the attempt: what the record holds is known only by reading it again.
 pub fn broken(error: &StoreError) -> Failure {
     match error.kind {
-        Kind::Fenced | Kind::Conflict => Failure::new(Code::Fenced, "the run goes on from the record").retryable(),
+        Kind::Fenced | Kind::Conflict | Kind::Stale => {
+            Failure::new(Code::Fenced, "the run goes on from the record").retryable()
+        }
         Kind::Full => Failure::new(Code::StorageFull, "the record has no room left").retryable(),
         Kind::Unavailable => Failure::new(Code::Unavailable, "the record does not answer").retryable(),
         Kind::Corrupt | Kind::Internal => {

@@ -13,12 +13,13 @@ use ltmc_model::delta::{Delta, FactEnd};
 use ltmc_model::effect::Reply;
 use ltmc_model::graph::{self, Entity, Fact, FactFilter, FactPage, Order, Path, Reached, Relation, Walk};
 use ltmc_model::{Revision, Timestamp};
-use ltmc_ports::{ReadFacts, ReadGraph, StoreError};
+use ltmc_ports::{Expect, ReadFacts, ReadGraph, StoreError};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided};
 use crate::following::Follower;
-use crate::locks::Locks;
+use crate::graph_overlay::Own;
+use crate::locks::{LetGo, Locks};
 
 /// The graphs of all tenants.
 pub struct Graph {
@@ -59,12 +60,10 @@ impl Graph {
         object: &Entity,
     ) -> Result<Option<Fact>, StoreError> {
         let same = |s: &Entity, r: &Relation, o: &Entity| s == subject && r == relation && o == object;
-        let told = whose.run.and_then(|run| {
-            run.log.newest_pending(|delta| match delta {
-                Delta::FactBegan(fact) => same(&fact.subject, &fact.relation, &fact.object).then(|| Some(fact.clone())),
-                Delta::FactEnded(end) => same(&end.subject, &end.relation, &end.object).then_some(None),
-                _ => None,
-            })
+        let told = whose.newest(|delta| match delta {
+            Delta::FactBegan(fact) => same(&fact.subject, &fact.relation, &fact.object).then(|| Some(fact.clone())),
+            Delta::FactEnded(end) => same(&end.subject, &end.relation, &end.object).then_some(None),
+            _ => None,
         });
         match told {
             Some(told) => Ok(told),
@@ -73,6 +72,10 @@ impl Graph {
     }
 
     async fn facts(&self, whose: Whose<'_>, filter: &FactFilter) -> Result<FactPage, StoreError> {
+        if let Some(own) = Own::of(whose) {
+            whose.settle().await?;
+            return own.facts(&*self.record, whose.tenant, filter).await;
+        }
         if let Some(database) = self.following(whose).await? {
             match database.facts(whose.tenant, filter).await {
                 Ok(found) => return Ok(found),
@@ -84,6 +87,10 @@ impl Graph {
     }
 
     async fn path(&self, whose: Whose<'_>, walk: &Walk, to: &Entity) -> Result<Path, StoreError> {
+        if let Some(own) = Own::of(whose) {
+            whose.settle().await?;
+            return own.path(&*self.record, whose.tenant, walk, to).await;
+        }
         if let Some(database) = self.following(whose).await? {
             match database.path(whose.tenant, walk, to).await {
                 Ok(facts) => return Ok(Path { facts, degraded: false }),
@@ -95,6 +102,10 @@ impl Graph {
     }
 
     async fn reach(&self, whose: Whose<'_>, walk: &Walk) -> Result<Reached, StoreError> {
+        if let Some(own) = Own::of(whose) {
+            whose.settle().await?;
+            return own.reach(&*self.record, whose.tenant, walk).await;
+        }
         if let Some(database) = self.following(whose).await? {
             match database.reach(whose.tenant, walk).await {
                 Ok(found) => return Ok(found),
@@ -129,9 +140,10 @@ impl Decide<Relate> for Graph {
         if valid_from > now {
             return Ok(Decided::refuse("a fact holds from now on, or since a time in the past"));
         }
-        let lock = self.locks.take(whose, &("graph", &subject, &relation, &object)).await;
+        let lock = self.locks.take(whose, &("graph", &subject, &relation, &object), LetGo::Late).await;
         let before = self.holding(whose, &subject, &relation, &object).await?;
         let mut deltas = Vec::with_capacity(2);
+        let holds = held(&subject, &relation, &object, before.as_ref());
         if let Some(before) = before {
             if before.properties == properties && since.is_none_or(|since| since == before.valid_from) {
                 return Ok(Decided::Answer(Ok(before.id)));
@@ -156,7 +168,7 @@ impl Decide<Relate> for Graph {
             recorded_at: now,
             ended_at: None,
         }));
-        Ok(Decided::Change { reply: id, deltas, lock: Some(lock), at_once: false })
+        Ok(Decided::change(id, deltas, vec![holds], lock))
     }
 }
 
@@ -168,7 +180,7 @@ impl Decide<Unrelate> for Graph {
         if valid_to > now {
             return Ok(Decided::refuse("a fact ends now or in the past"));
         }
-        let lock = self.locks.take(whose, &("graph", &subject, &relation, &object)).await;
+        let lock = self.locks.take(whose, &("graph", &subject, &relation, &object), LetGo::Late).await;
         let Some(fact) = self.holding(whose, &subject, &relation, &object).await? else {
             return Ok(Decided::Answer(Ok(false)));
         };
@@ -176,7 +188,8 @@ impl Decide<Unrelate> for Graph {
             let why = format!("the fact holds since {}: it cannot end before", fact.valid_from);
             return Ok(Decided::refuse(why));
         }
-        Ok(Decided::change(true, ended(&fact, valid_to, now), lock))
+        let holds = held(&subject, &relation, &object, Some(&fact));
+        Ok(Decided::change(true, vec![ended(&fact, valid_to, now)], vec![holds], lock))
     }
 }
 
@@ -220,6 +233,12 @@ impl Decide<DependencyOrder> for Graph {
 fn degraded(what: &'static str, error: &StoreError) {
     metrics::counter!("ltmc_degraded_reads_total", "call" => what).increment(1);
     tracing::warn!(%error, source = ?error.source, "the record answers in the place of the graph's database");
+}
+
+/// That this fact holds between two things, as when a change was decided; none: that none does.
+fn held(subject: &Entity, relation: &Relation, object: &Entity, fact: Option<&Fact>) -> Expect {
+    let (subject, relation, object) = (subject.clone(), relation.clone(), object.clone());
+    Expect::Fact { subject, relation, object, id: fact.map(|fact| fact.id) }
 }
 
 fn ended(fact: &Fact, valid_to: Timestamp, ended_at: Timestamp) -> Delta {

@@ -1,12 +1,12 @@
 //! Memory: what a guest's call on it means, and what becomes of it.
 //!
-//! Invariants: a change is decided (its precondition looked at, its revision drawn) and staged under the key's lock, so
-//! that two changes of one key never see the same "before". The lock goes with the change, and is held until that is in
-//! the record, also when the guest that asked is gone by then. Until then the run that made it sees it, and nobody else;
-//! whoever waits for the lock has the change written at once.
+//! Invariants: a change is decided, and its revision drawn, under the key's lock, so that two changes of one key seldom see the
+//! same "before"; where they did, the record refuses the later one. The lock goes with the change and is let go when that is
+//! handed to the record: whoever changes the key next decides on what was handed over.
 //!
 //! To add a call: its [`Decide`], and its line in [`Memory::decide_any`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,14 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition};
 use ltmc_model::{Revision, TenantId, Timestamp};
-use ltmc_ports::{ReadMemory, StoreError};
+use ltmc_ports::{Expect, ReadMemory, StoreError};
 
 use crate::Authority;
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::feed::Feeds;
-use crate::locks::Locks;
+use crate::handed::Handed;
+use crate::locks::{LetGo, Locks};
+use crate::transaction::{item_after, item_of};
 
 /// After this a tenant's memory is counted again; and, where it seems full, after this.
 const COUNT_AGAIN: Duration = Duration::from_secs(30);
@@ -32,6 +34,7 @@ const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// The memory of all tenants.
 pub struct Memory {
     read: Arc<dyn ReadMemory>,
+    handed: Arc<Handed>,
     feeds: Arc<Feeds>,
     locks: Arc<Locks>,
     authority: Arc<Authority>,
@@ -47,13 +50,20 @@ struct Held {
 }
 
 impl Memory {
-    /// Over a store.
-    pub fn new(read: Arc<dyn ReadMemory>, feeds: Arc<Feeds>, locks: Arc<Locks>, authority: Arc<Authority>) -> Self {
-        Self { read, feeds, locks, authority, held: DashMap::new() }
+    /// Over a store, which is written through `handed`.
+    pub fn new(
+        read: Arc<dyn ReadMemory>,
+        handed: Arc<Handed>,
+        feeds: Arc<Feeds>,
+        locks: Arc<Locks>,
+        authority: Arc<Authority>,
+    ) -> Self {
+        Self { read, handed, feeds, locks, authority, held: DashMap::new() }
     }
 
-    /// Whether so many bytes more are within the tenant's quota. What was deleted shows when it is counted again.
-    async fn fits(&self, tenant: &TenantId, bytes: usize) -> Result<Result<(), Refusal>, StoreError> {
+    /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again. What
+    /// was deleted shows when it is counted again.
+    async fn fits(&self, tenant: &TenantId, bytes: usize) -> Result<Result<Option<Expect>, Refusal>, StoreError> {
         let quota = self.authority.ceiling(tenant).await?.storage.as_u64();
         let known = self.held.get(tenant).map(|held| *held);
         let mut held = match known {
@@ -68,7 +78,8 @@ impl Memory {
             return Ok(Err(Refusal::Quota(which)));
         }
         self.held.entry(tenant.clone()).and_modify(|held| held.bytes += bytes as u64);
-        Ok(Ok(()))
+        let is_near = held.bytes + bytes as u64 > quota / 2;
+        Ok(Ok(is_near.then_some(Expect::Storage { more: bytes as u64, quota })))
     }
 
     async fn count(&self, tenant: &TenantId) -> Result<Held, StoreError> {
@@ -90,7 +101,7 @@ impl Memory {
         }
     }
 
-    /// What a key holds, as this run sees it.
+    /// What a key holds, as who asks sees it.
     async fn item(
         &self,
         whose: Whose<'_>,
@@ -98,24 +109,69 @@ impl Memory {
         key: &str,
         now: Timestamp,
     ) -> Result<Option<Item>, StoreError> {
-        match whose.run.and_then(|run| run.log.pending(drawer, key)) {
-            Some(item) => Ok(item.filter(|item| item.expires_at.is_none_or(|end| now < end))),
-            None => self.read.get(whose.tenant, drawer, key, now).await,
+        if let Some(own) = item_after(whose.own(), drawer, key) {
+            return Ok(own.filter(|item| lives(item, now)));
         }
+        let found = match whose.newest(|delta| item_of(delta, drawer, key)) {
+            Some(earlier) => earlier.filter(|item| lives(item, now)),
+            None => self.read.get(whose.tenant, drawer, key, now).await?,
+        };
+        if let Some(run) = whose.run {
+            run.transaction.saw(drawer.clone(), key.to_owned(), found.as_ref().map(|item| item.revision));
+        }
+        Ok(found)
     }
 
-    async fn look(
+    /// What a key will hold when what is decided now becomes true: the change before it may be on its way still.
+    async fn latest(
         &self,
         whose: Whose<'_>,
         drawer: &Drawer,
         key: &str,
-        precondition: Precondition,
         now: Timestamp,
-    ) -> Result<(Option<Refusal>, Option<Revision>), StoreError> {
-        let current = self.item(whose, drawer, key, now).await?.map(|item| item.revision);
-        let refusal = (!precondition.holds(current)).then_some(Refusal::Conflict(current));
-        Ok((refusal, current))
+    ) -> Result<Option<Item>, StoreError> {
+        let known = whose.newest(|delta| item_of(delta, drawer, key));
+        match known.or_else(|| self.handed.item(whose.tenant, drawer, key)) {
+            Some(item) => Ok(item.filter(|item| lives(item, now))),
+            None => self.read.get(whose.tenant, drawer, key, now).await,
+        }
     }
+}
+
+fn lives(item: &Item, now: Timestamp) -> bool {
+    item.expires_at.is_none_or(|end| now < end)
+}
+
+/// That what stood under a key when a change of it was decided stands there.
+fn expected(change: &MemoryChange, before: Option<Revision>) -> Expect {
+    Expect::Key { drawer: change.drawer.clone(), key: change.key.clone(), revision: before }
+}
+
+/// A page of the record with an attempt's own changes on top of it.
+fn overlaid(mut page: Page, own: &[Delta], drawer: &Drawer, prefix: &str, after: Option<&str>, limit: usize) -> Page {
+    let mut changed: BTreeMap<&str, Option<Item>> = BTreeMap::new();
+    for delta in own {
+        if let Delta::Memory(change) = delta
+            && change.drawer == *drawer
+            && change.key.starts_with(prefix)
+            && after.is_none_or(|after| change.key.as_str() > after)
+        {
+            changed.insert(&change.key, change.item());
+        }
+    }
+    if changed.is_empty() {
+        return page;
+    }
+    page.items.retain(|item| !changed.contains_key(item.key.as_str()));
+    // Of what comes after the page nothing belongs to it.
+    let within = changed.into_iter().filter(|(key, _)| page.next.as_deref().is_none_or(|last| *key <= last));
+    page.items.extend(within.filter_map(|(_, item)| item));
+    page.items.sort_by(|a, b| a.key.cmp(&b.key));
+    if page.items.len() > limit {
+        page.items.truncate(limit);
+        page.next = page.items.last().map(|last| last.key.clone());
+    }
+    page
 }
 
 impl Decide<Open> for Memory {
@@ -146,6 +202,8 @@ impl Decide<List> for Memory {
         whose.settle().await?;
         let drawer = whose.drawer(scope);
         let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
+        let mut page = overlaid(page, whose.own(), &drawer, &prefix, cursor.as_deref(), limit as usize);
+        page.items.retain(|item| lives(item, now));
         Ok(Decided::Answer(Ok(page)))
     }
 }
@@ -166,20 +224,24 @@ impl Decide<Put> for Memory {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key)).await;
-        // Where anything goes there is nothing to look at.
-        if precondition != Precondition::Any
-            && let (Some(conflict), _) = self.look(whose, &drawer, &key, precondition, now).await?
-        {
-            return Ok(Decided::Answer(Err(conflict)));
+        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
+        // Where anything goes there is nothing to look at, and nothing to expect.
+        let before = match precondition {
+            Precondition::Any => None,
+            _ => Some(self.latest(whose, &drawer, &key, now).await?.map(|item| item.revision)),
+        };
+        if let Some(current) = before.filter(|current| !precondition.holds(*current)) {
+            return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }
-        if let Err(full) = self.fits(whose.tenant, key.len() + value.len()).await? {
-            return Ok(Decided::Answer(Err(full)));
-        }
+        let room = match self.fits(whose.tenant, key.len() + value.len()).await? {
+            Ok(room) => room,
+            Err(full) => return Ok(Decided::Answer(Err(full))),
+        };
         let revision = revision();
         let value = Some(MemoryValue { bytes: value, expires_at });
         let change = MemoryChange { drawer, key, revision, value };
-        Ok(Decided::change(revision, Delta::Memory(change), lock))
+        let expects = before.map(|before| expected(&change, before)).into_iter().chain(room).collect();
+        Ok(Decided::change(revision, vec![Delta::Memory(change)], expects, lock))
     }
 }
 
@@ -191,8 +253,8 @@ impl Decide<Update> for Memory {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key)).await;
-        let current = self.item(whose, &drawer, &key, now).await?;
+        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
+        let current = self.latest(whose, &drawer, &key, now).await?;
         let bytes = match merge.apply(current.as_ref().map(|item| &item.value[..])) {
             Ok(bytes) if bytes.len() <= memory::MAX_VALUE => bytes,
             Ok(bytes) => {
@@ -205,15 +267,18 @@ impl Decide<Update> for Memory {
         // What it holds already is paid for.
         let before = current.as_ref().map_or(0, |item| item.key.len() + item.value.len());
         let more = (key.len() + bytes.len()).saturating_sub(before);
-        if let Err(full) = self.fits(whose.tenant, more).await? {
-            return Ok(Decided::Answer(Err(full)));
-        }
+        let room = match self.fits(whose.tenant, more).await? {
+            Ok(room) => room,
+            Err(full) => return Ok(Decided::Answer(Err(full))),
+        };
+        let before = current.as_ref().map(|item| item.revision);
         let expires_at = expires_at.or_else(|| current.and_then(|item| item.expires_at));
         let revision = revision();
         let item = Item { key: key.clone(), value: bytes.clone(), revision, expires_at };
         let value = Some(MemoryValue { bytes, expires_at });
         let change = MemoryChange { drawer, key, revision, value };
-        Ok(Decided::change(item, Delta::Memory(change), lock))
+        let expects = [expected(&change, before)].into_iter().chain(room).collect();
+        Ok(Decided::change(item, vec![Delta::Memory(change)], expects, lock))
     }
 }
 
@@ -230,9 +295,15 @@ impl Decide<Changes> for Memory {
             Ok(wait) => wait,
             Err(why) => return Ok(Decided::refuse(why)),
         };
-        // What it changed itself is on disk, and so in the feed, before it waits.
+        // What earlier steps changed is on disk, and so in the feed.
         whose.barrier().await?;
-        let feed = self.feeds.changes(whose.tenant, &whose.drawer(scope), &prefix, after, limit, wait).await?;
+        let (drawer, is_dirty) = (whose.drawer(scope), !whose.own().is_empty());
+        let patience = if is_dirty { Duration::ZERO } else { wait };
+        let feed = self.feeds.changes(whose.tenant, &drawer, &prefix, after, limit, patience).await?;
+        let is_nothing = feed.as_ref().is_ok_and(|feed| feed.changes.is_empty());
+        if is_nothing && is_dirty && !wait.is_zero() {
+            return Ok(Decided::Checkpoint);
+        }
         Ok(Decided::Answer(feed.map_err(Refusal::Resync)))
     }
 }
@@ -244,17 +315,18 @@ impl Decide<Delete> for Memory {
             return Ok(Decided::refuse(why));
         }
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key)).await;
+        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
         // Whether there was something is part of the answer, so it is looked up in any case.
-        let (conflict, current) = self.look(whose, &drawer, &key, precondition, now).await?;
-        if let Some(conflict) = conflict {
-            return Ok(Decided::Answer(Err(conflict)));
+        let current = self.latest(whose, &drawer, &key, now).await?.map(|item| item.revision);
+        if !precondition.holds(current) {
+            return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }
         if current.is_none() {
             return Ok(Decided::Answer(Ok(false)));
         }
         let change = MemoryChange { drawer, key, revision: revision(), value: None };
-        Ok(Decided::change(true, Delta::Memory(change), lock))
+        let expects = vec![expected(&change, current)];
+        Ok(Decided::change(true, vec![Delta::Memory(change)], expects, lock))
     }
 }
 

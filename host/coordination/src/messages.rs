@@ -1,7 +1,7 @@
 //! Messages: what a call on a mailbox or a topic means.
 //!
 //! Invariants: a message is in one attempt's hands at a time, and leaves them with that attempt; it is gone in the same
-//! append that holds what its processing changed. Of one sender, a later message is never handed out while an earlier one
+//! commit that makes true what its processing changed, or it goes back. What an attempt sends is sent when it succeeds. Of one sender, a later message is never handed out while an earlier one
 //! is in somebody's hands. Who sent an event is said by the host, not by the sender.
 //!
 //! To add a call: its [`Decide`], and its line in [`Messages::decide_any`].
@@ -16,13 +16,14 @@ use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::message::{self, Channel, Delivery, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
-use ltmc_ports::{Bus, ReadLog, ReadMail, StoreError};
+use ltmc_ports::{Bus, Changes, Expect, ReadLog, ReadMail, StoreError};
+use ltmc_state::runlog::Commit;
 use moka::sync::Cache;
 
 use crate::Authority;
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::following::Follower;
-use crate::locks::Locks;
+use crate::locks::{LetGo, Locks};
 use crate::news;
 
 /// Of so many mailboxes it is remembered how many messages they have at most.
@@ -60,18 +61,26 @@ impl Messages {
     }
 
     /// Whether a mailbox has room for one more, which counts as being there from now on. It is counted anew only where it
-    /// may be full.
-    pub(crate) async fn has_room(&self, tenant: &TenantId, agent: &AgentName) -> Result<bool, StoreError> {
+    /// may be full; where it comes near that, the record is to look again. None: it is full.
+    pub(crate) async fn room(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+    ) -> Result<Option<Option<Expect>>, StoreError> {
         let place = (tenant.clone(), agent.clone());
         let one_more = |most: u32| (most < MAX_MAILBOX).then_some(most + 1);
-        if let Some(most) = self.most.get(&place)
-            && most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+        let known = self.most.get(&place);
+        let count = match known.and_then(|most| most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok())
         {
-            return Ok(true);
-        }
-        let count = self.ports.mail.waiting(tenant, agent, MAX_MAILBOX).await?;
-        self.most.insert(place, Arc::new(AtomicU32::new(count.saturating_add(1))));
-        Ok(count < MAX_MAILBOX)
+            Some(most) => most,
+            None => {
+                let count = self.ports.mail.waiting(tenant, agent, MAX_MAILBOX).await?;
+                self.most.insert(place, Arc::new(AtomicU32::new(count.saturating_add(1))));
+                count
+            }
+        };
+        let near = (count >= MAX_MAILBOX / 2).then(|| Expect::Room { agent: agent.clone(), more: 1 });
+        Ok((count < MAX_MAILBOX).then_some(near))
     }
 
     /// What a call comes to.
@@ -101,17 +110,13 @@ impl Messages {
         }
         self.ports.bus.events(whose.tenant, topic, after, limit).await
     }
+}
 
-    /// The agent in whose mailbox a message is that this attempt has in its hands.
-    async fn holder<'a>(&self, whose: Whose<'a>, id: Revision) -> Result<Option<&'a AgentName>, StoreError> {
-        let (Some(agent), Some(run)) = (whose.agent, whose.run) else { return Ok(None) };
-        if run.log.has_in_hands(run.attempt, id) {
-            return Ok(Some(agent));
-        }
-        // Of an attempt that was taken up from its journal the record knows.
-        whose.settle().await?;
-        Ok(self.ports.mail.is_taken(whose.tenant, agent, id, run.attempt).await?.then_some(agent))
-    }
+/// Whose mailbox a message is in that the attempt which asks has in its hands, and that this is so.
+fn holder(whose: Whose<'_>, message: Revision) -> Option<(AgentName, Expect)> {
+    let (agent, run) = (whose.agent?.clone(), whose.run?);
+    let by = run.transaction.in_hands(message)?.clone();
+    Some((agent.clone(), Expect::InHands { agent, message, by }))
 }
 
 impl Decide<call::Send> for Messages {
@@ -125,11 +130,11 @@ impl Decide<call::Send> for Messages {
             Ok(event) => event,
             Err(why) => return Ok(Decided::refuse(why)),
         };
-        if !self.has_room(whose.tenant, &to).await? {
+        let Some(room) = self.room(whose.tenant, &to).await? else {
             let full = format!("the mailbox of `{to}` holds {MAX_MAILBOX} messages, which is its bound");
             return Ok(Decided::Answer(Err(Refusal::Quota(full))));
-        }
-        Ok(sent(id, Channel::Mailbox(to), event))
+        };
+        Ok(sent(id, Channel::Mailbox(to), event, room))
     }
 }
 
@@ -137,7 +142,7 @@ impl Decide<call::Publish> for Messages {
     async fn decide(&self, asked: Asked<'_>, call::Publish { topic, event }: call::Publish) -> Decision<Revision> {
         match event_of(asked, event) {
             Err(why) => Ok(Decided::refuse(why)),
-            Ok((id, event)) => Ok(sent(id, Channel::Topic(topic), event)),
+            Ok((id, event)) => Ok(sent(id, Channel::Topic(topic), event, None)),
         }
     }
 }
@@ -158,32 +163,47 @@ impl Decide<call::Receive> for Messages {
             return Ok(Decided::refuse("a mailbox is an agent's: only an attempt of it takes messages"));
         };
         let (begun, channel) = (Instant::now(), Channel::Mailbox(agent.clone()));
+        let gone = gone(whose.own());
         loop {
             whose.settle().await?;
             let seen = self.ports.log.ends().borrow().visible;
-            let lock = self.ports.locks.take(whose, &("mailbox", agent)).await;
-            let ready = self.ports.mail.ready(whose.tenant, agent, limit).await?;
+            let lock = self.ports.locks.take(whose, &("mailbox", agent), LetGo::Late).await;
+            let ready = self.ports.mail.ready(whose.tenant, agent, limit, &gone).await?;
             if !ready.is_empty() {
                 let (places, ready): (Vec<_>, Vec<_>) = ready.into_iter().unzip();
-                let messages = ready.iter().map(|delivery| delivery.id).collect();
-                let delta = Delta::Taken { agent: agent.clone(), messages, places, by: run.attempt.clone() };
-                // Nobody else takes of this mailbox until it is in the record, often with what its processing changed.
-                return Ok(Decided::change(ready, delta, lock));
+                let messages: Vec<Revision> = ready.iter().map(|delivery| delivery.id).collect();
+                let expects = vec![Expect::Waiting { agent: agent.clone(), messages: messages.clone() }];
+                let by = run.transaction.taker().clone();
+                let deltas = vec![Delta::Taken { agent: agent.clone(), messages, places, by }];
+                let locks = lock.into_iter().collect();
+                return Ok(Decided::Lease(ready, Commit { changes: Changes { deltas, expects }, locks }));
             }
             drop(lock);
             let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 return Ok(Decided::Answer(Ok(Vec::new())));
             };
+            if !whose.own().is_empty() {
+                return Ok(Decided::Checkpoint);
+            }
             news::wait(&*self.ports.log, whose.tenant, &channel, seen, left).await;
         }
     }
 }
 
+/// Messages that leave the mailbox with what an attempt did so far: none waits for them any more.
+fn gone(own: &[Delta]) -> Vec<Revision> {
+    let left = own.iter().filter_map(|delta| match delta {
+        Delta::Processed { message, .. } | Delta::Buried { message, .. } => Some(*message),
+        _ => None,
+    });
+    left.collect()
+}
+
 impl Decide<call::Ack> for Messages {
     async fn decide(&self, asked: Asked<'_>, call::Ack { id }: call::Ack) -> Decision<()> {
-        let Some(agent) = self.holder(asked.whose, id).await? else { return Ok(not_in_hands()) };
-        let delta = Delta::Processed { agent: agent.clone(), message: id };
-        Ok(Decided::Change { reply: (), deltas: vec![delta], lock: None, at_once: false })
+        let Some((agent, in_hands)) = holder(asked.whose, id) else { return Ok(not_in_hands()) };
+        let delta = Delta::Processed { agent, message: id };
+        Ok(Decided::change((), vec![delta], vec![in_hands], None))
     }
 }
 
@@ -193,9 +213,9 @@ impl Decide<call::Reject> for Messages {
             let why = format!("a reason has at most {MAX_REASON} bytes, and no control characters");
             return Ok(Decided::refuse(why));
         }
-        let Some(agent) = self.holder(asked.whose, id).await? else { return Ok(not_in_hands()) };
-        let delta = Delta::Buried { agent: agent.clone(), message: id, reason, at: asked.now };
-        Ok(Decided::Change { reply: (), deltas: vec![delta], lock: None, at_once: false })
+        let Some((agent, in_hands)) = holder(asked.whose, id) else { return Ok(not_in_hands()) };
+        let delta = Delta::Buried { agent, message: id, reason, at: asked.now };
+        Ok(Decided::change((), vec![delta], vec![in_hands], None))
     }
 }
 
@@ -224,6 +244,7 @@ impl Decide<call::Read> for Messages {
             let found = self.events(whose, &topic, after, limit).await?;
             let left = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
             match left {
+                Some(_) if found.events.is_empty() && !whose.own().is_empty() => return Ok(Decided::Checkpoint),
                 Some(left) if found.events.is_empty() => {
                     news::wait(&*self.ports.log, whose.tenant, &channel, seen, left).await;
                 }
@@ -237,10 +258,9 @@ fn not_in_hands() -> Decided<()> {
     Decided::Answer(Err(Refusal::NotFound))
 }
 
-/// Somebody may be waiting for it: it is written at once.
-fn sent(id: Revision, channel: Channel, event: Event) -> Decided<Revision> {
+fn sent(id: Revision, channel: Channel, event: Event, room: Option<Expect>) -> Decided<Revision> {
     let delta = Delta::Sent(Message { id, channel, event });
-    Decided::Change { reply: id, deltas: vec![delta], lock: None, at_once: true }
+    Decided::change(id, vec![delta], room.into_iter().collect(), None)
 }
 
 fn event_of(asked: Asked<'_>, draft: Draft) -> Result<(Revision, Event), String> {

@@ -19,7 +19,7 @@ use ltmc_model::recall::{self, EmbedderId, Hit, Hits, MAX_HITS, Metadata, Note};
 use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::recall::{Embedded, IndexId, Purpose, VectorId};
-use ltmc_ports::{Embedder, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
+use ltmc_ports::{Embedder, Expect, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
 use tokio::sync::Mutex;
 
 use crate::context::{Asked, Decide, Decided, Decision, decided};
@@ -94,7 +94,7 @@ impl Decide<Remember> for Recall {
         }
         let revision = (asked.revision)();
         let delta = Delta::NoteKept(Note { id, text, metadata, revision, kept_at: asked.now });
-        Ok(Decided::Change { reply: revision, deltas: vec![delta], lock: None, at_once: false })
+        Ok(Decided::change(revision, vec![delta], Vec::new(), None))
     }
 }
 
@@ -103,12 +103,20 @@ impl Decide<Forget> for Recall {
         if id.is_empty() || id.len() > recall::MAX_ID {
             return Ok(Decided::refuse(format!("a note's id is 1 to {} bytes", recall::MAX_ID)));
         }
-        whose.settle().await?;
-        if self.index.notes.note(whose.tenant, &id).await?.is_none() {
+        let told = whose.newest(|delta| match delta {
+            Delta::NoteKept(note) if note.id == id => Some(Some(note.revision)),
+            Delta::NoteForgotten { id: gone, .. } if *gone == id => Some(None),
+            _ => None,
+        });
+        let kept = match told {
+            Some(told) => told,
+            None => self.index.notes.note(whose.tenant, &id).await?.map(|note| note.revision),
+        };
+        if kept.is_none() {
             return Ok(Decided::Answer(Ok(false)));
         }
-        let delta = Delta::NoteForgotten { id, revision: revision() };
-        Ok(Decided::Change { reply: true, deltas: vec![delta], lock: None, at_once: false })
+        let expects = vec![Expect::Note { id: id.clone(), revision: kept }];
+        Ok(Decided::change(true, vec![Delta::NoteForgotten { id, revision: revision() }], expects, None))
     }
 }
 
@@ -126,7 +134,7 @@ impl Decide<Search> for Recall {
         }
         whose.barrier().await?;
         let fresh = self.follower.caught_up_within(PATIENCE).await;
-        let mut hits = self.index.search(whose.tenant, &query, &filter, limit).await?;
+        let mut hits = self.index.search(whose.tenant, &query, &filter, limit, &own(whose.own())).await?;
         hits.degraded |= !fresh;
         Ok(Decided::Answer(Ok(hits)))
     }
@@ -157,7 +165,47 @@ impl Index {
         Ok((self.embedder().clone(), true))
     }
 
-    async fn search(&self, tenant: &TenantId, query: &str, filter: &Metadata, limit: u32) -> Result<Hits, StoreError> {
+    /// What is found among the record's notes and those that an attempt keeps, its `own`, which stand in the place of the
+    /// record's; none: it forgot the note.
+    async fn search(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        filter: &Metadata,
+        limit: u32,
+        own: &BTreeMap<&str, Option<&Note>>,
+    ) -> Result<Hits, StoreError> {
+        let mut hits = self.search_record(tenant, query, filter, limit, own).await?;
+        let notes: Vec<&Note> = own.values().flatten().copied().filter(|note| has(note, filter)).collect();
+        if notes.is_empty() {
+            return Ok(hits);
+        }
+        let (embedder, _) = self.whole(tenant).await?;
+        let query = embedder.embed(&[query.to_owned()], Purpose::Query).await?.into_iter().next();
+        let query = query.ok_or_else(no_vector)?;
+        for note in notes {
+            let spans = (self.split)(&note.text, embedder.passage_bytes());
+            let texts: Vec<String> =
+                spans.iter().map(|span| note.text.get(span.clone()).unwrap_or_default().to_owned()).collect();
+            let passages = embedder.embed(&texts, Purpose::Passage).await?;
+            let scored = texts.into_iter().zip(passages.iter().map(|passage| likeness(&query, passage)));
+            if let Some((text, score)) = scored.max_by(|a, b| a.1.total_cmp(&b.1)) {
+                hits.hits.push(Hit { id: note.id.clone(), text, metadata: note.metadata.clone(), score });
+            }
+        }
+        hits.hits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        hits.hits.truncate(limit as usize);
+        Ok(hits)
+    }
+
+    async fn search_record(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        filter: &Metadata,
+        limit: u32,
+        own: &BTreeMap<&str, Option<&Note>>,
+    ) -> Result<Hits, StoreError> {
         let (embedder, mut degraded) = self.whole(tenant).await?;
         let among = match filter.is_empty() {
             true => None,
@@ -172,15 +220,14 @@ impl Index {
         };
         let asked = [query.to_owned()];
         let vector = embedder.embed(&asked, Purpose::Query).await?.into_iter().next();
-        let vector =
-            vector.ok_or_else(|| StoreError::new(Kind::Internal, "recall.search").because("no vector came"))?;
+        let vector = vector.ok_or_else(no_vector)?;
         let place = Self::place(tenant, embedder.id());
         // Where nothing was embedded there is nothing to load, or to build.
         if self.notes.embedded_notes(tenant, embedder.id(), None, 1).await?.is_empty() {
             return Ok(Hits { hits: Vec::new(), degraded });
         }
         self.ready(&place).await?;
-        let k = limit * PASSAGES_A_HIT;
+        let k = (limit + u32::try_from(own.len()).unwrap_or(0).min(MAX_HITS)) * PASSAGES_A_HIT;
         let near = self.vectors.search(&place, &vector, k, among.as_deref()).await?;
         let ids: Vec<VectorId> = near.iter().map(|near| near.id).collect();
         let passages = self.notes.passages(tenant, embedder.id(), &ids).await?;
@@ -189,7 +236,8 @@ impl Index {
         let mut hits: Vec<Hit> = Vec::new();
         for found in near {
             let Some((passage, note)) = by_id.remove(&found.id) else { continue };
-            if hits.len() >= limit as usize || hits.iter().any(|hit| hit.id == note.id) {
+            let is_shown = hits.iter().any(|hit| hit.id == note.id) || own.contains_key(note.id.as_str());
+            if hits.len() >= limit as usize || is_shown {
                 continue;
             }
             let span = passage.span.0 as usize..passage.span.1 as usize;
@@ -289,6 +337,32 @@ impl Index {
     pub async fn save(&self) -> Result<(), StoreError> {
         self.vectors.save().await
     }
+}
+
+fn no_vector() -> StoreError {
+    StoreError::new(Kind::Internal, "recall.search").because("no vector came")
+}
+
+/// The last word of an attempt on each note that it kept or forgot.
+fn own(deltas: &[Delta]) -> BTreeMap<&str, Option<&Note>> {
+    let mut own = BTreeMap::new();
+    for delta in deltas {
+        match delta {
+            Delta::NoteKept(note) => drop(own.insert(note.id.as_str(), Some(note))),
+            Delta::NoteForgotten { id, .. } => drop(own.insert(id.as_str(), None)),
+            _ => {}
+        }
+    }
+    own
+}
+
+fn has(note: &Note, filter: &Metadata) -> bool {
+    filter.iter().all(|(name, value)| note.metadata.get(name) == Some(value))
+}
+
+/// As the index scores: the cosine, of vectors that have length 1.
+fn likeness(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(a, b)| a * b).sum()
 }
 
 fn offset(at: usize) -> u32 {

@@ -28,7 +28,7 @@ pub(crate) struct Transaction {
     changes: Changes,
     locks: Vec<Lock>,
     bytes: usize,
-    /// Keys that were read, with what stood there: who changes one decided on it.
+    /// Keys that were read, with what stood there the last time: who changes one decided on it.
     read: Mutex<HashMap<(Drawer, String), Option<Revision>>>,
     /// Messages in its hands, and by which part of it they were taken.
     hands: Vec<(Revision, Taker)>,
@@ -61,9 +61,9 @@ impl Transaction {
         self.locks.iter().find(|lock| lock.place == place)
     }
 
-    /// Remembers that a key was read, and what stood there.
+    /// Remembers that a key was read, and what stood there the last time.
     pub(crate) fn saw(&self, drawer: Drawer, key: String, revision: Option<Revision>) {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).entry((drawer, key)).or_insert(revision);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert((drawer, key), revision);
     }
 
     fn seen(&self, change: &MemoryChange) -> Option<Option<Revision>> {
@@ -84,9 +84,6 @@ impl Transaction {
             );
             return Err(Failure::new(Code::LimitResources, message));
         }
-        for expect in changes.expects {
-            self.expect(expect);
-        }
         for delta in &changes.deltas {
             match delta {
                 Delta::Memory(change) => {
@@ -98,6 +95,9 @@ impl Transaction {
                 Delta::Processed { message, .. } | Delta::Buried { message, .. } => self.let_go(*message),
                 _ => {}
             }
+        }
+        for expect in changes.expects {
+            self.expect(expect);
         }
         self.changes.deltas.extend(changes.deltas);
         self.locks.extend(locks);
@@ -137,6 +137,12 @@ impl Transaction {
         self.read = Mutex::default();
         let Changes { deltas, expects } = std::mem::take(&mut self.changes);
         Commit { changes: Changes { deltas, expects: summed(expects) }, locks: std::mem::take(&mut self.locks) }
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction").field("taker", &self.taker).field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 

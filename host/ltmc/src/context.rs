@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ltmc_coordination::following::Status;
 use ltmc_coordination::recall::{Index, Ports as IndexPorts};
-use ltmc_coordination::{Authority, Context, Feeds, Follower, Graph, Locks, Memory, Messages, Recall, messages};
+use ltmc_coordination::{
+    Authority, Context, Feeds, Follower, Graph, Handed, Locks, Memory, Messages, Recall, messages,
+};
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
 use ltmc_neo4j::Neo4j;
@@ -96,6 +98,7 @@ impl Shared {
         config: &Config,
         databases: Databases,
         record: Arc<Record>,
+        handed: Arc<Handed>,
         authority: Arc<Authority>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
@@ -126,7 +129,7 @@ impl Shared {
         let recall = follow(index.clone());
         followers.push(recall.clone());
         let context = Context {
-            memory: Memory::new(record.clone(), feeds.clone(), locks.clone(), authority.clone()),
+            memory: Memory::new(record.clone(), handed, feeds.clone(), locks.clone(), authority.clone()),
             graph: Graph::new(record.clone(), graph, locks.clone()),
             recall: Some(Recall::new(index.clone(), recall)),
             messages: Messages::new(messages::Ports {

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use ltmc_api::{App, Check, Health, HttpLimits};
 use ltmc_coordination::access::{self, FirstKeys};
-use ltmc_coordination::{Access, Agents, Authority, Clients, Pins, Repairs, Tasks, agents, clients, crossing};
+use ltmc_coordination::{Access, Agents, Authority, Clients, Handed, Pins, Repairs, Tasks, agents, clients, crossing};
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_orchestration::{Runs, Workflows, runs, workflows};
 use ltmc_ports::{Clock, Entropy};
@@ -88,17 +88,19 @@ impl Host {
             pins: pins.clone(),
             clock: clock.clone(),
         }));
-        let shared = Shared::open(config, databases, record.clone(), authority.clone(), clock.clone()).await?;
+        // Every run's journal is written through it.
+        let handed = Handed::new(record.clone());
+        let opened = Shared::open(config, databases, record.clone(), handed.clone(), authority.clone(), clock.clone());
+        let shared = opened.await?;
         let shared = Arc::new(shared);
         let crossing = Arc::new(crossing::Shared {
             authority: authority.clone(),
             context: shared.context.clone(),
             clock: clock.clone(),
-            staged_for: crossing::MOST_STAGED / 2,
         });
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
-            write: record.clone(),
+            write: handed,
             authority: authority.clone(),
             crossing,
             runner: sandbox.clone(),

@@ -59,6 +59,10 @@ pub enum Event {
         /// Who does it; not in journals of before it was kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentName>,
+        /// Whether what it does becomes true at its end, or at a checkpoint. In journals of before, each effect was true by
+        /// itself.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        transaction: bool,
     },
     /// A host call of an attempt.
     Effect(Effect),

@@ -198,7 +198,7 @@ impl Engine<'_> {
         }
         if !is_open {
             let agent = Some(agent.name.clone());
-            self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent });
+            self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
         }
         let begun_at = self.begun_at(step).await?;
         let mut usage = ltmc_model::run::Usage::default();

@@ -14,6 +14,7 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_ports::Gate;
 use ltmc_ports::runner::Outcome;
+use ltmc_state::runlog::Commit;
 
 pub(crate) struct Resumed {
     crossing: Crossing,
@@ -24,6 +25,11 @@ impl Resumed {
     /// Of an attempt with so many journaled effects; none: it is a new one.
     pub(crate) fn new(crossing: Crossing, left: usize) -> Self {
         Self { crossing, left: AtomicUsize::new(left) }
+    }
+
+    /// What the attempt did, once it has ended well.
+    pub(crate) async fn commit(&self) -> Commit {
+        self.crossing.finish().await
     }
 
     /// How the attempt ended, or that it cannot be resumed.

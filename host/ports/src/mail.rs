@@ -1,7 +1,7 @@
 //! Mailboxes and topics: written only with the journal, read here.
 
 use async_trait::async_trait;
-use ltmc_model::message::{DeadLetter, Delivery, Events, Taker, Topic};
+use ltmc_model::message::{DeadLetter, Delivery, Events, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
 
 use crate::StoreError;
@@ -10,22 +10,15 @@ use crate::StoreError;
 #[async_trait]
 pub trait ReadMail: Send + Sync {
     /// Messages of a mailbox that can be handed out, oldest first, at most `limit` and 4 MiB, each with its place and its
-    /// next number of deliveries: none is in anybody's hands, and of its sender no earlier one is.
+    /// next number of deliveries: none is in anybody's hands, and of its sender no earlier one is, but for those that are as
+    /// good as `gone` to who asks.
     async fn ready(
         &self,
         tenant: &TenantId,
         agent: &AgentName,
         limit: u32,
+        gone: &[Revision],
     ) -> Result<Vec<(Position, Delivery)>, StoreError>;
-
-    /// Whether a message is in these hands.
-    async fn is_taken(
-        &self,
-        tenant: &TenantId,
-        agent: &AgentName,
-        message: Revision,
-        by: &Taker,
-    ) -> Result<bool, StoreError>;
 
     /// How many messages wait in a mailbox, dead letters aside; no further than `most` is counted.
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError>;

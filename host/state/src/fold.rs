@@ -80,6 +80,8 @@ pub struct Step {
     pub judged: bool,
     /// From where its next attempt, or the open one where that is taken up, goes on.
     pub checkpoint: Checkpoint,
+    /// Whether the open attempt is a transaction; where it is not, each of its effects is a checkpoint.
+    transaction: bool,
     /// How many effects there were at each checkpoint, the last one included.
     pub checkpoints: Vec<u32>,
     /// Attempts made before the run was last resumed: they do not count against its retries.
@@ -170,9 +172,9 @@ impl History {
             }
             Event::RunClaimed { .. } => self.steps.values_mut().for_each(Step::go_back),
             Event::Act(_) => {}
-            Event::StepStarted { step, attempt, .. } => {
+            Event::StepStarted { step, attempt, transaction, .. } => {
                 self.phase = Phase::Running;
-                self.step_mut(step).begin(*attempt, at);
+                self.step_mut(step).begin(*attempt, at, *transaction);
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
@@ -325,7 +327,7 @@ impl History {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
             }
             Event::RunClaimed { .. } => {
-                let open = self.steps.iter().filter(|(_, step)| step.status == Status::Running);
+                let open = self.steps.iter().filter(|(_, step)| step.status == Status::Running && step.transaction);
                 open.flat_map(|(path, step)| since(path, step)).collect()
             }
             _ => Vec::new(),
@@ -359,8 +361,10 @@ impl History {
                 step.output = None;
                 step.judged = false;
             }
-            if within_rejected {
-                // What it did stays done, and its next attempt begins at the beginning.
+            let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
+            if within_rejected || step.last().is_some_and(mismatch) {
+                // What it did up to its checkpoint stays done, and somebody has it begin at the beginning all the same: from
+                // the checkpoint it would come to the same end.
                 step.checkpoint = Checkpoint::default();
                 step.checkpoints.clear();
             }
@@ -386,9 +390,10 @@ impl Step {
         u32::try_from(self.attempts.len()).unwrap_or(u32::MAX).saturating_sub(self.forgiven)
     }
 
-    fn begin(&mut self, number: u32, at: Timestamp) {
+    fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
         self.status = Status::Running;
-        if self.checkpoint.part == 0 {
+        self.transaction = transaction;
+        if self.checkpoint.effects == 0 && self.checkpoint.part == 0 {
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
             self.took.clear();
         }
@@ -419,7 +424,9 @@ impl Step {
 
     fn forget_after_checkpoint(&mut self) {
         self.replay.truncate(self.checkpoint.effects as usize);
-        self.took.remove(&self.checkpoint.part);
+        if self.transaction {
+            self.took.remove(&self.checkpoint.part);
+        }
     }
 
     /// What the open attempt did so far is true.
@@ -436,7 +443,8 @@ impl Step {
     }
 
     fn effect(&mut self, effect: &Effect, keep: bool) {
-        let Some(attempt) = self.attempt_mut(effect.attempt) else { return };
+        let open = self.attempts.last_mut().filter(|attempt| attempt.number == effect.attempt);
+        let Some(attempt) = open else { return };
         attempt.effects += 1;
         attempt.effect_bytes += effect.reply.as_ref().map_or(0, Reply::size);
         if matches!(&effect.reply, Ok(Reply::Deliveries(taken)) if !taken.is_empty()) {
@@ -444,6 +452,11 @@ impl Step {
         }
         if keep {
             self.replay.push(effect.clone());
+        }
+        if !self.transaction {
+            self.checkpoint.effects = attempt.effects;
+            self.checkpoint.bytes = attempt.effect_bytes;
+            self.checkpoint.logs = attempt.logs;
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ltmc_coordination::Context;
-use ltmc_coordination::crossing::{Attempt, Crossing, MOST_STAGED, Shared};
+use ltmc_coordination::crossing::{Attempt, BegunAt, Crossing, Shared};
+use ltmc_coordination::{Context, Handed};
 use ltmc_model::agent::Export;
 use ltmc_model::limits::Limits;
 use ltmc_model::{Payload, RunId, Seq, StepPath, TenantId};
@@ -113,8 +113,8 @@ impl InProcess {
         let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
         let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
-        let context = Arc::new(Context::of_record(&record, authority.clone()));
-        let shared = Arc::new(Shared { authority, context, clock: clock.clone(), staged_for: MOST_STAGED / 2 });
+        let context = Arc::new(Context::of_record(&record, &Handed::new(record.clone()), authority.clone()));
+        let shared = Arc::new(Shared { authority, context, clock: clock.clone() });
         let tenant: TenantId = "default".parse()?;
         let run = RunId::new(clock.now(), [7; 10]);
         let input = Payload::json(&json!({"say": "hello", "to": ["one", "two", "three"], "times": 12}));

@@ -12,7 +12,7 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
 use ltmc_model::{Digest, TenantId};
-use ltmc_ports::WriteJournal as _;
+use ltmc_ports::{Changes, WriteJournal as _};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +115,7 @@ impl Watched {
             value: Some(MemoryValue { bytes: Bytes::from_static(b"a short text"), expires_at: None }),
         });
         let change = Change::Context { call: "memory.put".into(), about: "plan/next".into(), request: Digest::of(b"") };
-        self.inside.authority.act_with(&self.tenant, None, change, vec![delta]).await?;
+        self.inside.authority.act_with(&self.tenant, None, change, Changes::blind(vec![delta])).await?;
         self.arrived.wait().await;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
     }

@@ -39,6 +39,7 @@ macro_rules! interface {
     };
 }
 
+pub mod attempt;
 pub mod form;
 pub mod graph;
 pub mod log;
@@ -52,6 +53,8 @@ pub const MAX_WAIT_MS: u64 = 30_000;
 /// One host call, converted and bounded, not yet authorized. A line for each interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
+    /// `ltmc:agent/attempt`
+    Attempt(attempt::AttemptCall),
     /// `ltmc:agent/log`
     Log(log::LogCall),
     /// `ltmc:agent/memory`
@@ -145,6 +148,7 @@ impl Call {
 
     fn any(&self) -> &dyn AnyCall {
         match self {
+            Self::Attempt(call) => call.any(),
             Self::Log(call) => call.any(),
             Self::Memory(call) => call.any(),
             Self::Graph(call) => call.any(),

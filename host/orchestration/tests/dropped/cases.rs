@@ -316,7 +316,8 @@ fn a_refusal_is_in_the_ledger_though_its_client_is_gone() {
             ltmc_model::Seq(0),
             100,
         );
-        let refused = ledger.await.unwrap().iter().any(|placed| format!("{:?}", placed.entry.event).contains("Refused"));
+        let refused =
+            ledger.await.unwrap().iter().any(|placed| format!("{:?}", placed.entry.event).contains("Refused"));
         assert!(refused);
     });
 }

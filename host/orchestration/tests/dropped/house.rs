@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ltmc_coordination::access::{self, NewKey};
-use ltmc_coordination::{Access, Agents, Authority, Clients, Context, Error, Pins, agents, clients, crossing};
+use ltmc_coordination::{Access, Agents, Authority, Clients, Context, Error, Handed, Pins, agents, clients, crossing};
 use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
@@ -80,7 +80,7 @@ impl House {
         let authority = Arc::new(Authority::new(slow.clone(), slow.clone(), clock.clone()));
         let shelf = Arc::new(Shelf::default());
         let pins = Pins::new(slow.clone(), shelf.clone());
-        let context = Arc::new(Context::of_record(&slow, authority.clone()));
+        let context = Arc::new(Context::of_record(&slow, &Handed::new(slow.clone()), authority.clone()));
         let access = Arc::new(Access::new(access::Ports {
             catalog: slow.clone(),
             authority: authority.clone(),
@@ -108,12 +108,7 @@ impl House {
             read: slow.clone(),
             write: slow.clone(),
             authority: authority.clone(),
-            crossing: Arc::new(crossing::Shared {
-                authority: authority.clone(),
-                context,
-                clock: clock.clone(),
-                staged_for: Duration::ZERO,
-            }),
+            crossing: Arc::new(crossing::Shared { authority: authority.clone(), context, clock: clock.clone() }),
             runner: Arc::new(Echo),
             pins,
             clock,

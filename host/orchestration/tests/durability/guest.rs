@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_model::agent::Export;
-use ltmc_model::call::{HostCall, log, memory};
+use ltmc_model::call::attempt::Checkpoint;
+use ltmc_model::call::{Class, HostCall, log, memory};
 use ltmc_model::effect::{Level, LogLine, Refusal};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::{Item, Precondition, Scope};
@@ -64,12 +65,14 @@ pub(crate) struct Sandbox {
     scripts: BTreeMap<Digest, Script>,
     ran: Mutex<Vec<(StepPath, u32)>>,
     after_call: Arc<OnceLock<AfterCall>>,
+    checkpoints: bool,
 }
 
 impl Sandbox {
-    pub(crate) fn new(scripts: &[Script]) -> Arc<Self> {
+    /// `checkpoints`: every guest makes one after each change.
+    pub(crate) fn new(scripts: &[Script], checkpoints: bool) -> Arc<Self> {
         let scripts = scripts.iter().map(|script| (script.component(), script.clone())).collect();
-        Arc::new(Self { scripts, ran: Mutex::default(), after_call: Arc::default() })
+        Arc::new(Self { scripts, ran: Mutex::default(), after_call: Arc::default(), checkpoints })
     }
 
     /// Every attempt that was run here, in order, a resumed one again.
@@ -88,7 +91,10 @@ impl Runner for Sandbox {
     async fn run(&self, job: Job, gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
         self.ran.lock().unwrap().push((job.step.clone(), job.attempt));
         let program = self.scripts[&job.component].program.clone();
-        (program(Guest { job, gate, after_call: self.after_call.clone() }).await, Usage::default())
+        (
+            program(Guest { job, gate, after_call: self.after_call.clone(), checkpoints: self.checkpoints }).await,
+            Usage::default(),
+        )
     }
 }
 
@@ -97,15 +103,28 @@ pub(crate) struct Guest {
     pub(crate) job: Job,
     gate: Arc<dyn Gate>,
     after_call: Arc<OnceLock<AfterCall>>,
+    checkpoints: bool,
 }
 
 impl Guest {
     pub(crate) async fn cross<C: HostCall>(&self, call: C) -> Result<Result<C::Reply, Refusal>, Failure> {
+        let answer = self.asked(call).await;
+        if self.checkpoints && C::CHANGES && C::CLASS == Class::Transactional && matches!(answer, Ok(Ok(_))) {
+            self.checkpoint().await?;
+        }
+        answer
+    }
+
+    async fn asked<C: HostCall>(&self, call: C) -> Result<Result<C::Reply, Refusal>, Failure> {
         let answer = self.gate.call(call).await;
         if let Some(hook) = self.after_call.get() {
             hook(self.job.run).await;
         }
         answer
+    }
+
+    pub(crate) async fn checkpoint(&self) -> Result<(), Failure> {
+        self.asked(Checkpoint).await?.map_err(|refusal| panic!("{refusal:?}"))
     }
 
     pub(crate) async fn sure<C: HostCall>(&self, call: C) -> Result<C::Reply, Failure> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_coordination::{Authority, Context, Error, Pins, crossing};
+use ltmc_coordination::{Authority, Context, Error, Handed, Pins, crossing};
 use ltmc_model::agent::Agent;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
@@ -24,7 +24,7 @@ use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
-    Append, Clock, Durability, ReadJournal as _, ReadMemory as _, StoreError, WriteCatalog as _, WriteJournal,
+    Append, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
 };
 
 use crate::guest::{Sandbox, Script, text};
@@ -40,7 +40,7 @@ pub(crate) struct World {
     scripts: Vec<Script>,
     clock: Arc<PassingClock>,
     hosts: Mutex<u64>,
-    staged_for: Duration,
+    checkpoints: bool,
 }
 
 /// Goes with tokio's time.
@@ -55,12 +55,12 @@ impl Clock for PassingClock {
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
         let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
-        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), staged_for: Duration::ZERO }
+        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false }
     }
 
-    /// Changes of memory wait so long for an append that has to be made anyway; otherwise each is one of its own.
-    pub(crate) fn staging(self, staged_for: Duration) -> Self {
-        Self { staged_for, ..self }
+    /// Every guest makes a checkpoint after each change.
+    pub(crate) fn with_checkpoints(self) -> Self {
+        Self { checkpoints: true, ..self }
     }
 
     /// A record that knows the agents, each granted everything there is, and this workflow.
@@ -101,19 +101,15 @@ impl World {
             *hosts
         };
         let (record, line) = (line.record.clone(), Arc::new(line));
-        let sandbox = Sandbox::new(&self.scripts);
+        let sandbox = Sandbox::new(&self.scripts, self.checkpoints);
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), self.clock.clone()));
-        let context = Arc::new(Context::of_record(&record, authority.clone()));
+        let handed = Handed::new(line.clone());
+        let context = Arc::new(Context::of_record(&record, &handed, authority.clone()));
         let runs = Runs::new(Ports {
             read: record.clone(),
-            write: line.clone(),
+            write: handed,
             authority: authority.clone(),
-            crossing: Arc::new(crossing::Shared {
-                authority,
-                context,
-                clock: self.clock.clone(),
-                staged_for: self.staged_for,
-            }),
+            crossing: Arc::new(crossing::Shared { authority, context, clock: self.clock.clone() }),
             runner: sandbox.clone(),
             pins: Pins::new(record.clone(), Arc::new(Shelf)),
             clock: self.clock.clone(),
@@ -272,7 +268,7 @@ impl Line {
 
 #[async_trait]
 impl WriteJournal for Line {
-    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+    async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
         if self.loses_at == Some(self.appends() + 1) {
             self.record.lose();
         }
@@ -281,7 +277,7 @@ impl WriteJournal for Line {
         if done.is_err() {
             self.undelivered.lock().unwrap().push(copy);
         }
-        done
+        Box::pin(std::future::ready(done))
     }
 
     fn next_revision(&self) -> Revision {

@@ -1,7 +1,7 @@
 //! What a journal tells, without times, epochs and revisions: two runs of the same work tell the same story, however often
 //! their hosts died.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::failure::Code;
 use ltmc_model::journal::{Event, Placed};
@@ -27,31 +27,53 @@ impl Story {
     pub(crate) fn of(journal: &[Placed]) -> Self {
         let mut story = Self::default();
         let (mut latest, mut epoch) = (Timestamp::default(), Epoch(1));
+        let mut open = BTreeMap::new();
         for (number, placed) in (1..).zip(journal) {
             assert_eq!(placed.seq.0, number);
             assert_eq!(number == 1, matches!(placed.entry.event, Event::RunStarted(_)), "a run starts once");
             assert!(placed.entry.at >= latest, "entry {number} is older than the one before");
             latest = placed.entry.at;
-            story.tell(&placed.entry.event, &mut epoch);
+            story.tell(&placed.entry.event, &mut epoch, &mut open);
         }
         story.each_once();
         story
     }
 
-    fn tell(&mut self, event: &Event, epoch: &mut Epoch) {
+    /// `open`: of each open attempt its number, and how many effects and lines it had at its last checkpoint.
+    fn tell(&mut self, event: &Event, epoch: &mut Epoch, open: &mut BTreeMap<StepPath, (u32, u32, u32)>) {
         match event.clone() {
             Event::RunStarted(_) | Event::RunResumed { .. } | Event::Act(_) => {}
             Event::RunClaimed { epoch: claimed } => {
                 assert!(claimed > *epoch, "a claim raises the epoch");
                 *epoch = claimed;
+                // What came after the checkpoint is made anew.
+                for (path, (attempt, effects, lines)) in &*open {
+                    self.effects.retain(|(s, a, number, ..)| s != path || a != attempt || number <= effects);
+                    self.logs.retain(|(s, a, number, _)| s != path || a != attempt || number <= lines);
+                }
             }
-            Event::StepStarted { step, attempt, .. } => self.begun.push((step, attempt)),
+            Event::StepStarted { step, attempt, transaction, .. } => {
+                assert!(transaction);
+                open.insert(step.clone(), (attempt, 0, 0));
+                self.begun.push((step, attempt));
+            }
+            Event::Checkpoint { step, attempt, effects } => {
+                let lines = self.logs.iter().filter(|(s, a, ..)| *s == step && *a == attempt);
+                let lines = lines.map(|(_, _, number, _)| *number).max().unwrap_or(0);
+                open.insert(step, (attempt, effects, lines));
+            }
             Event::Effect(effect) => {
                 self.effects.push((effect.step, effect.attempt, effect.number, effect.call, effect.about));
             }
             Event::Log { step, attempt, number, line } => self.logs.push((step, attempt, number, line.message)),
-            Event::StepCompleted { step, attempt, .. } => self.ended.push((step, attempt, None)),
-            Event::StepFailed { step, attempt, failure, .. } => self.ended.push((step, attempt, Some(failure.code))),
+            Event::StepCompleted { step, attempt, .. } => {
+                open.remove(&step);
+                self.ended.push((step, attempt, None));
+            }
+            Event::StepFailed { step, attempt, failure, .. } => {
+                open.remove(&step);
+                self.ended.push((step, attempt, Some(failure.code)));
+            }
             end @ (Event::RunCompleted { .. } | Event::RunFailed { .. } | Event::RunCancelled { .. }) => {
                 self.ends.push(end.kind());
             }

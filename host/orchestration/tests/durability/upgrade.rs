@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ltmc_coordination::{Authority, Context, Pins, crossing};
+use ltmc_coordination::{Authority, Context, Handed, Pins, crossing};
 use ltmc_model::agent::Agent;
 use ltmc_model::call::messages::Draft;
 use ltmc_model::call::{HostCall, graph, memory, messages, recall};
@@ -202,10 +202,9 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
     let run = left(record, journal).await;
 
     let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-    let context = Arc::new(Context::of_record(record, authority.clone()));
+    let context = Arc::new(Context::of_record(record, &Handed::new(record.clone()), authority.clone()));
     let sandbox = Sandbox::new(&scripts);
-    let shared =
-        crossing::Shared { authority: authority.clone(), context, clock: clock.clone(), staged_for: Duration::ZERO };
+    let shared = crossing::Shared { authority: authority.clone(), context, clock: clock.clone() };
     let runs = Runs::new(Ports {
         read: record.clone(),
         write: record.clone(),

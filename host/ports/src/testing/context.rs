@@ -334,6 +334,7 @@ impl ReadMail for MemoryRecord {
         tenant: &TenantId,
         agent: &AgentName,
         limit: u32,
+        gone: &[Revision],
     ) -> Result<Vec<(Position, Delivery)>, StoreError> {
         Ok(self.context(|context| {
             let mut held: BTreeSet<&str> = BTreeSet::new();
@@ -344,27 +345,15 @@ impl ReadMail for MemoryRecord {
                 }
                 let sender = kept.message.event.source.as_str();
                 if kept.taken.is_some() {
-                    held.insert(sender);
+                    if !gone.contains(&kept.message.id) {
+                        held.insert(sender);
+                    }
                 } else if !held.contains(sender) && ready.len() < limit as usize {
                     let (id, event) = (kept.message.id, kept.message.event.clone());
                     ready.push((*position, Delivery { id, deliveries: kept.deliveries + 1, event }));
                 }
             }
             ready
-        }))
-    }
-
-    async fn is_taken(
-        &self,
-        tenant: &TenantId,
-        agent: &AgentName,
-        message: Revision,
-        by: &Taker,
-    ) -> Result<bool, StoreError> {
-        Ok(self.context(|context| {
-            context.mail.iter().any(|((t, a, _), kept)| {
-                t == tenant && a == agent && kept.message.id == message && kept.taken.as_ref() == Some(by)
-            })
         }))
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
-use ltmc_model::delta::{Delta, Logged, Topic};
+use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Feed, Item, Page};
-use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
+use ltmc_model::message::{self, DeadLetter, Delivery, Events};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{
@@ -24,8 +24,8 @@ use crate::journal::{Audit, IdempotencyKey, RunFilter};
 use crate::log::Ends;
 use crate::mail::{Bus, ReadMail};
 use crate::{
-    Append, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, StoreError, WriteCatalog,
-    WriteJournal,
+    Append, Changes, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, Receipt,
+    StoreError, WriteCatalog, WriteJournal,
 };
 
 /// A record that takes its time.
@@ -41,9 +41,7 @@ async fn later<T>(operation: impl Future<Output = T>) -> T {
 }
 
 /// A write's result: once it is under way it is made, whoever waits for it.
-async fn written(
-    write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
-) -> Result<(), StoreError> {
+async fn written(write: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Result<(), StoreError> {
     yield_now().await;
     tokio::spawn(later(write)).await.expect("a write does not panic")
 }
@@ -100,8 +98,7 @@ slowly! { ReadFacts:
 }
 
 slowly! { ReadMail:
-    ready(tenant: &TenantId, agent: &AgentName, limit: u32) -> Vec<(Position, Delivery)>;
-    is_taken(tenant: &TenantId, agent: &AgentName, message: Revision, by: &Taker) -> bool;
+    ready(tenant: &TenantId, agent: &AgentName, limit: u32, gone: &[Revision]) -> Vec<(Position, Delivery)>;
     waiting(tenant: &TenantId, agent: &AgentName, most: u32) -> u32;
     dead_letters(tenant: &TenantId, agent: Option<&AgentName>, after: Option<Revision>, limit: u32) -> Vec<DeadLetter>;
     dead_letter(tenant: &TenantId, id: Revision) -> Option<DeadLetter>;
@@ -113,17 +110,19 @@ slowly! { Bus:
 
 #[async_trait]
 impl WriteCatalog for Slow {
-    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, deltas: Vec<Delta>) -> Result<(), StoreError> {
+    async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, changes: Changes) -> Result<(), StoreError> {
         let (record, tenant) = (self.0.clone(), tenant.clone());
-        written(async move { record.act_with(&tenant, at, act, deltas).await }).await
+        written(async move { record.act_with(&tenant, at, act, changes).await }).await
     }
 }
 
 #[async_trait]
 impl WriteJournal for Slow {
-    async fn append(&self, append: Append, durability: Durability) -> Result<(), StoreError> {
+    async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
         let record = self.0.clone();
-        written(async move { record.append(append, durability).await }).await
+        yield_now().await;
+        let written = tokio::spawn(later(async move { record.append(append, durability).await }));
+        Box::pin(async move { written.await.expect("a write does not panic") })
     }
 
     fn next_revision(&self) -> Revision {

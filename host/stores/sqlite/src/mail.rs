@@ -1,15 +1,14 @@
 //! Mailboxes, dead letters and topics, read.
 
 use async_trait::async_trait;
-use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Taker, Topic};
+use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
 use ltmc_ports::{Bus, ReadMail, StoreError};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::Record;
-use crate::bind::int;
-use crate::deltas::taker;
+use crate::bind::{int, json};
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};
 
@@ -23,13 +22,16 @@ impl ReadMail for Record {
         tenant: &TenantId,
         agent: &AgentName,
         limit: u32,
+        gone: &[Revision],
     ) -> Result<Vec<(Position, Delivery)>, StoreError> {
         const OP: &str = "mail.ready";
         // Of a sender whose earlier message is in somebody's hands none is handed out.
         let sql = "select id, deliveries, event, position from mail as one where tenant = ?1 and agent = ?2 and taker is null \
                    and dead_at is null and sender not in (select other.sender from mail as other where other.tenant = ?1 \
-                   and other.taker is not null and other.agent = ?2) order by position limit ?3";
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(limit));
+                   and other.taker is not null and other.agent = ?2 and other.id not in (select value from json_each(?4))) \
+                   order by position limit ?3";
+        let gone = json(&gone.iter().map(|message| int(message.0)).collect::<Vec<_>>());
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(limit)).bind(gone);
         let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         let (mut ready, mut bytes) = (Vec::with_capacity(rows.len()), 0);
         for row in rows {
@@ -46,19 +48,6 @@ impl ReadMail for Record {
             ready.push(read().map_err(|e| store(OP, e))?);
         }
         Ok(ready)
-    }
-
-    async fn is_taken(
-        &self,
-        tenant: &TenantId,
-        agent: &AgentName,
-        message: Revision,
-        by: &Taker,
-    ) -> Result<bool, StoreError> {
-        let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and taker = ?";
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(int(message.0)).bind(agent.as_str()).bind(taker(by));
-        let row = query.fetch_optional(&self.readers).await.map_err(|e| store("mail.is_taken", e))?;
-        Ok(row.is_some())
     }
 
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {

@@ -32,7 +32,7 @@ pub(crate) fn mark(run: &Run, steps: Vec<StepMark>) -> RunMark {
 /// What an entry says of a step.
 pub(crate) fn step(entry: &Entry) -> Option<StepMark> {
     let (step, attempt, agent, state) = match &entry.event {
-        Event::StepStarted { step, attempt, agent } => (step, attempt, agent.clone(), State::Running),
+        Event::StepStarted { step, attempt, agent, .. } => (step, attempt, agent.clone(), State::Running),
         Event::StepCompleted { step, attempt, .. } => (step, attempt, None, State::Completed),
         Event::StepFailed { step, attempt, retry_at: Some(_), .. } => (step, attempt, None, State::Waiting),
         Event::StepFailed { step, attempt, .. } => (step, attempt, None, State::Failed),

@@ -1,0 +1,185 @@
+//! The graph as an attempt sees it that has told facts which are not true yet: the record's, with its own on top.
+//!
+//! Walks go over the record's facts entity by entity, which is slow and seldom needed: an attempt that has told nothing is
+//! answered by the graph's database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ltmc_model::delta::{Delta, FactEnd};
+use ltmc_model::graph::{Direction, Entity, Fact, FactFilter, FactPage, MAX_PAGE, MAX_VISITED, Path, Reached, Walk};
+use ltmc_model::{Revision, TenantId};
+use ltmc_ports::{ReadFacts, StoreError};
+
+use crate::context::Whose;
+
+/// The most facts that a walk goes over.
+const MOST: usize = MAX_VISITED as usize;
+
+/// What an attempt told of the graph and is not true yet.
+pub(crate) struct Own<'a> {
+    began: BTreeMap<Revision, Fact>,
+    ended: BTreeMap<Revision, &'a FactEnd>,
+}
+
+impl<'a> Own<'a> {
+    /// Of whoever asks; none: it told nothing.
+    pub(crate) fn of(whose: Whose<'a>) -> Option<Self> {
+        let (mut began, mut ended) = (BTreeMap::new(), BTreeMap::new());
+        for delta in whose.own() {
+            match delta {
+                Delta::FactBegan(fact) => drop(began.insert(fact.id, fact.clone())),
+                Delta::FactEnded(end) => drop(ended.insert(end.id, end)),
+                _ => {}
+            }
+        }
+        for fact in began.values_mut() {
+            end(fact, &ended);
+        }
+        (!began.is_empty() || !ended.is_empty()).then_some(Self { began, ended })
+    }
+
+    /// As [`ltmc_ports::ReadGraph::facts`].
+    pub(crate) async fn facts(
+        &self,
+        record: &dyn ReadFacts,
+        tenant: &TenantId,
+        filter: &FactFilter,
+    ) -> Result<FactPage, StoreError> {
+        let mut page = record.facts(tenant, filter).await?;
+        page.facts.iter_mut().for_each(|fact| end(fact, &self.ended));
+        page.facts.retain(|fact| filter.history || fact.seen(filter.as_of));
+        // Of what comes after the page nothing belongs to it.
+        let within = |fact: &&Fact| page.next.is_none_or(|last| fact.id <= last);
+        let own = self.began.values().filter(|fact| is_wanted(fact, filter)).filter(within);
+        page.facts.extend(own.cloned());
+        page.facts.sort_by_key(|fact| fact.id);
+        let limit = filter.limit.max(1) as usize;
+        if page.facts.len() > limit {
+            page.facts.truncate(limit);
+            page.next = page.facts.last().map(|last| last.id);
+        }
+        page.degraded = false;
+        Ok(page)
+    }
+
+    /// Every fact next to an entity along which a walk may go, by id.
+    async fn next_to(
+        &self,
+        record: &dyn ReadFacts,
+        tenant: &TenantId,
+        walk: &Walk,
+        entity: &Entity,
+    ) -> Result<Vec<Fact>, StoreError> {
+        let mut filter = FactFilter {
+            entity: Some(entity.clone()),
+            direction: walk.direction,
+            relation: walk.relation.clone(),
+            as_of: walk.as_of,
+            history: false,
+            after: None,
+            limit: MAX_PAGE,
+        };
+        let mut facts = Vec::new();
+        loop {
+            let page = self.facts(record, tenant, &filter).await?;
+            facts.extend(page.facts);
+            match page.next {
+                Some(next) if facts.len() <= MOST => filter.after = Some(next),
+                _ => return Ok(facts),
+            }
+        }
+    }
+
+    /// As [`ltmc_ports::ReadGraph::path`].
+    pub(crate) async fn path(
+        &self,
+        record: &dyn ReadFacts,
+        tenant: &TenantId,
+        walk: &Walk,
+        to: &Entity,
+    ) -> Result<Path, StoreError> {
+        let mut came: BTreeMap<Entity, Option<(Entity, Fact)>> = BTreeMap::from([(walk.from.clone(), None)]);
+        let (mut front, mut visited) = (vec![walk.from.clone()], 0);
+        for _ in 0..walk.depth {
+            if came.contains_key(to) || visited > MOST {
+                break;
+            }
+            let mut next = Vec::new();
+            for entity in front {
+                for fact in self.next_to(record, tenant, walk, &entity).await? {
+                    visited += 1;
+                    let other = other_end(&fact, &entity);
+                    if !came.contains_key(&other) {
+                        came.insert(other.clone(), Some((entity.clone(), fact)));
+                        next.push(other);
+                    }
+                }
+            }
+            front = next;
+        }
+        if !came.contains_key(to) {
+            return Ok(Path { facts: None, degraded: false });
+        }
+        let (mut facts, mut at) = (Vec::new(), to.clone());
+        while let Some(Some((from, fact))) = came.remove(&at) {
+            facts.push(fact);
+            at = from;
+        }
+        facts.reverse();
+        Ok(Path { facts: Some(facts), degraded: false })
+    }
+
+    /// As [`ltmc_ports::ReadGraph::reach`].
+    pub(crate) async fn reach(
+        &self,
+        record: &dyn ReadFacts,
+        tenant: &TenantId,
+        walk: &Walk,
+    ) -> Result<Reached, StoreError> {
+        let (mut seen, mut told) = (BTreeSet::from([walk.from.clone()]), BTreeSet::new());
+        let (mut front, mut facts) = (vec![walk.from.clone()], Vec::new());
+        for _ in 0..walk.depth {
+            let (mut next, mut found) = (Vec::new(), Vec::new());
+            for entity in &front {
+                for fact in self.next_to(record, tenant, walk, entity).await? {
+                    let other = other_end(&fact, entity);
+                    if told.insert(fact.id) {
+                        found.push(fact);
+                    }
+                    if seen.insert(other.clone()) {
+                        next.push(other);
+                    }
+                }
+            }
+            found.sort_by_key(|fact| fact.id);
+            facts.extend(found);
+            if facts.len() > MOST {
+                facts.truncate(MOST);
+                return Ok(Reached { facts, cut: true, degraded: false });
+            }
+            front = next;
+        }
+        Ok(Reached { facts, cut: false, degraded: false })
+    }
+}
+
+fn end(fact: &mut Fact, ended: &BTreeMap<Revision, &FactEnd>) {
+    if let Some(end) = ended.get(&fact.id) {
+        (fact.valid_to, fact.ended_at) = (Some(end.valid_to), Some(end.ended_at));
+    }
+}
+
+fn other_end(fact: &Fact, entity: &Entity) -> Entity {
+    if fact.subject == *entity { fact.object.clone() } else { fact.subject.clone() }
+}
+
+fn is_wanted(fact: &Fact, filter: &FactFilter) -> bool {
+    let of = filter.entity.as_ref().is_none_or(|entity| match filter.direction {
+        Direction::Out => fact.subject == *entity,
+        Direction::In => fact.object == *entity,
+        Direction::Both => fact.subject == *entity || fact.object == *entity,
+    });
+    of && (filter.history || fact.seen(filter.as_of))
+        && filter.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+        && filter.after.is_none_or(|after| fact.id > after)
+}
