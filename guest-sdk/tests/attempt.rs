@@ -332,7 +332,6 @@ fn what_was_decided_on_what_is_no_longer_so_is_decided_anew() {
         times.set(times.get() + 1);
         if times.get() == 1 {
             other.within(|| store().update("count", Increment(10))).unwrap();
-            other.within(|| graph::relate("ada", "wrote", "notes")).unwrap();
         }
     };
     let added: i64 = host
@@ -355,6 +354,7 @@ fn what_was_decided_on_what_is_no_longer_so_is_decided_anew() {
     assert_eq!(host.memory(Scope::Agent).get_json("count"), Some(22));
 
     times.set(0);
+    host.relate("ada", "wrote", "notes");
     host.tries(1, |_| {
         graph::relate_with(
             "ada",
@@ -371,6 +371,17 @@ fn what_was_decided_on_what_is_no_longer_so_is_decided_anew() {
     .unwrap();
     let holding: Vec<_> = host.facts().into_iter().filter(|fact| fact.valid_to_ms.is_none()).collect();
     assert_eq!((holding.len(), holding[0].properties.as_str()), (1, "{\"n\":1}"));
+
+    times.set(0);
+    host.tries(1, |task| {
+        store().update("before", Increment(1))?;
+        task.checkpoint()?;
+        store().update("count", Increment(1))?;
+        between();
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((host.memory(Scope::Agent).get_json("before"), times.get()), (Some(1), 2), "from the checkpoint on");
 
     let always = || {
         store().update("count", Increment(1))?;

@@ -70,7 +70,7 @@ impl Host {
     /// # Panics
     /// When the last try does.
     pub fn tries<T>(&self, tries: u32, mut work: impl FnMut(&Task) -> Result<T, Failure>) -> Result<T, Failure> {
-        let begun = self.begin(tries > 1);
+        let begun = self.begin(true);
         let call = &begun.0;
         let (mut tried, mut conflicts, mut task) = (0, 0, self.task.clone());
         loop {
