@@ -34,6 +34,7 @@ pub mod agent_world {
         runtime_path: "::ltmc::__private::wit_bindgen_rt",
         with: {
             "ltmc:agent/types@0.1.0": crate::bindings::host::ltmc::agent::types,
+            "ltmc:agent/attempt@0.1.0": crate::bindings::host::ltmc::agent::attempt,
             "ltmc:agent/memory@0.1.0": crate::bindings::host::ltmc::agent::memory,
             "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
@@ -53,6 +54,7 @@ pub mod validator_world {
         runtime_path: "::ltmc::__private::wit_bindgen_rt",
         with: {
             "ltmc:agent/types@0.1.0": crate::bindings::host::ltmc::agent::types,
+            "ltmc:agent/attempt@0.1.0": crate::bindings::host::ltmc::agent::attempt,
             "ltmc:agent/memory@0.1.0": crate::bindings::host::ltmc::agent::memory,
             "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,

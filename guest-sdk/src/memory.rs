@@ -1,8 +1,8 @@
 //! Keys and values that outlast a call, in three scopes. Reading needs the capability `memory:read:SCOPE`, writing
 //! `memory:write:SCOPE`; a grant taken back makes the next call answer [`Error::AccessDenied`].
 //!
-//! Every write happens exactly once, also when the host dies in the middle. A key is 1 to 512 bytes of UTF-8 without
-//! control characters, a value at most 1 MiB.
+//! Every write of an attempt that succeeds happens exactly once, also when the host dies in the middle; one that fails leaves
+//! none. A key is 1 to 512 bytes of UTF-8 without control characters, a value at most 1 MiB.
 //!
 //! ```
 //! use ltmc::memory::{self, Append, Increment, Scope};

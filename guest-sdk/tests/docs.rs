@@ -69,6 +69,28 @@ fn the_first_one_is_tested_as_shown() {
 
 #[test]
 #[rustfmt::skip]
+fn every_place_at_which_it_can_be_cut_off_is_tried_as_shown() {
+    use first::Hello;
+    use ltmc::Agent as _;
+
+    for at in 1.. {
+        let host = ltmc::testing::Host::new().grant("memory:read:agent").grant("memory:write:agent");
+        let mut tries = 0;
+        host.fail_at(at);                                               // the first try, at this host call
+        let greeted = host.tries(2, |task| {
+            tries += 1;
+            Hello.execute("Ada".into(), task)
+        });
+        assert_eq!(greeted, Ok(Json("Hello, Ada! (1)".into())));
+        assert_eq!(host.memory(Scope::Agent).get_json::<u32>("times"), Some(1));
+        if tries == 1 {
+            break;                                                      // it makes no more calls than that
+        }
+    }
+}
+
+#[test]
+#[rustfmt::skip]
 fn failures() {
     #[expect(clippy::needless_return, reason = "the page shows the line alone")]
     fn fails() -> Result<(), Failure> {
@@ -118,6 +140,27 @@ fn memory_updated_and_watched() {
         Ok(())
     });
     assert!(steps.is_empty());
+}
+
+#[test]
+#[rustfmt::skip]
+fn checkpoints() {
+    let host = host();
+    let files: Vec<String> = (0..250).map(|n| format!("{n}.md")).collect();
+    host.fail_at(150);
+    host.fail_at(230);
+    host.tries(3, |task| {
+        let done = memory::open(Scope::Agent)?;
+        for (n, file) in files.iter().enumerate() {
+            done.update("files", Append(file))?;
+            if n % 100 == 99 {
+                task.checkpoint()?;                                         // a retry goes on from here
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(host.memory(Scope::Agent).get_json::<Vec<String>>("files"), Some(files));
 }
 
 #[test]

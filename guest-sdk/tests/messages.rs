@@ -67,10 +67,10 @@ fn what_a_panic_leaves_goes_back() {
     let host = host();
     let id = host.deliver(draft("a"));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        host.within(|| {
-            messages::receive(1, NOW).unwrap();
+        host.within(|| -> Result<(), Error> {
+            messages::receive(1, NOW)?;
             panic!("as asked");
-        });
+        })
     }));
     assert!(panicked.is_err());
     host.within(|| {
@@ -119,7 +119,7 @@ fn of_one_sender_nothing_overtakes_what_is_in_hands() {
 #[test]
 fn a_topic_shows_every_reader_every_event() {
     let host = host();
-    host.within(|| {
+    let ran = host.tries(1, |task| {
         let read = |after, limit| messages::read("reviews", after, limit, NOW).unwrap();
         messages::publish("reviews", draft("before")).unwrap();
         let start = read(None, 10);
@@ -128,6 +128,8 @@ fn a_topic_shows_every_reader_every_event() {
             messages::publish("reviews", draft(note)).unwrap();
         }
         messages::publish("else", draft("4")).unwrap();
+        assert!(read(Some(start.next), 10).events.is_empty(), "not before it is true");
+        task.checkpoint()?;
         host.publish("reviews", draft("5"));
         let first = read(Some(start.next), 2);
         let rest = read(Some(first.next), 10);
@@ -138,7 +140,9 @@ fn a_topic_shows_every_reader_every_event() {
         assert_eq!(read(Some(rest.next), 10).next, rest.next);
         host.trim();
         assert!(matches!(messages::read("reviews", Some(start.next), 1, NOW), Err(Error::Resync(_))));
+        Ok(())
     });
+    assert_eq!(ran, Ok(()));
     let topics: Vec<_> = host.sent().into_iter().map(|sent| sent.to).collect();
     assert_eq!(topics.len(), 5, "what agents published, not what clients did");
     assert_eq!(topics[0], Channel::Topic("reviews".to_owned()));

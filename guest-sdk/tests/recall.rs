@@ -53,12 +53,13 @@ fn an_id_remembered_again_replaces_and_a_forgotten_one_is_gone() {
         let first = recall::remember("note", "about trees").unwrap();
         let second = recall::remember_with("note", "about rivers", &[("kind", "water")]).unwrap();
         assert!(second > first);
-        assert_eq!(host.notes().len(), 4);
         assert_eq!(recall::search("rivers", 1).unwrap().hits[0].text, "about rivers");
         assert_eq!(recall::forget("note"), Ok(true));
         assert_eq!(recall::forget("note"), Ok(false));
         assert_ne!(recall::search("rivers", 1).unwrap().hits[0].id, "note");
+        recall::remember("note", "about stones").unwrap();
     });
+    assert_eq!(host.notes().len(), 4);
 }
 
 #[test]

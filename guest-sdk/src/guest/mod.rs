@@ -1,5 +1,6 @@
 //! The interfaces over the host's imports: conversions and nothing else. `testing` has the same names in memory.
 
+pub(crate) mod attempt;
 pub(crate) mod graph;
 pub(crate) mod log;
 pub(crate) mod memory;

@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value};
 
-use super::{Host, State, bounded, current, names};
+use ltmc_rules::graph::{MAX_PAGE, MAX_PROPERTIES, MAX_VISITED};
+
+use super::attempt::{Change, What};
+use super::{Data, Host, bounded, current, names};
 use crate::Error;
 use crate::graph::{AsOf, Direction, Fact, Filter, Order, Page, Path, Reached, Walk};
-
-const MAX_PROPERTIES: usize = 4 << 10;
-const MAX_PAGE: u32 = 1_000;
-const MAX_VISITED: usize = 10_000;
 
 impl Host {
     /// Every fact there ever was, those that are over too, in the order in which they were told; without any grant.
     pub fn facts(&self) -> Vec<Fact> {
-        self.state.borrow().facts.clone()
+        self.state.borrow().data.facts.clone()
     }
 
     /// Tells a fact, so that the agent finds it; its id.
@@ -23,10 +22,24 @@ impl Host {
     /// # Panics
     /// When it is out of the host's bounds.
     pub fn relate(&self, subject: &str, relation: &str, object: &str) -> u64 {
-        let told = triple(subject, relation, object)
-            .and_then(|()| self.state.borrow_mut().relate(subject, relation, object, "", None));
-        told.unwrap_or_else(|e| panic!("cannot relate `{subject}` to `{object}`: {e}"))
+        let mut state = self.state.borrow_mut();
+        let told = Told { subject, relation, object, properties: "", valid_from_ms: None };
+        let (now, id) = (state.now_ms, state.next_revision());
+        let (id, facts) = triple(subject, relation, object)
+            .and_then(|()| state.data.relate(&told, now, id))
+            .unwrap_or_else(|e| panic!("cannot relate `{subject}` to `{object}`: {e}"));
+        facts.into_iter().for_each(|fact| state.apply(Change::Fact(fact)));
+        id
     }
+}
+
+/// A fact as it is told.
+struct Told<'a> {
+    subject: &'a str,
+    relation: &'a str,
+    object: &'a str,
+    properties: &'a str,
+    valid_from_ms: Option<u64>,
 }
 
 pub(crate) fn relate(
@@ -36,110 +49,114 @@ pub(crate) fn relate(
     properties: &str,
     valid_from_ms: Option<u64>,
 ) -> Result<u64, Error> {
-    let host = current()?.host;
-    let mut state = host.state.borrow_mut();
-    triple(subject, relation, object)?;
-    state.demand("graph:write")?;
-    state.relate(subject, relation, object, properties, valid_from_ms)
+    let request = format_args!("relate {subject} {relation} {object} {properties} {valid_from_ms:?}");
+    current()?.cross(request, |at| {
+        triple(subject, relation, object)?;
+        at.state.demand("graph:write")?;
+        let told = Told { subject, relation, object, properties, valid_from_ms };
+        let (now, id) = (at.state.now_ms, at.state.next_revision());
+        let (id, facts) = at.look(holding(subject, relation, object)).relate(&told, now, id)?;
+        facts.into_iter().for_each(|fact| at.change(Change::Fact(fact)));
+        Ok(id)
+    })
 }
 
 pub(crate) fn unrelate(subject: &str, relation: &str, object: &str, valid_to_ms: Option<u64>) -> Result<bool, Error> {
-    let host = current()?.host;
-    let mut state = host.state.borrow_mut();
-    triple(subject, relation, object)?;
-    state.demand("graph:write")?;
-    let now = state.now_ms;
-    let valid_to = valid_to_ms.unwrap_or(now);
-    if valid_to > now {
-        return Err(Error::Invalid("a fact ends now or in the past".into()));
-    }
-    let Some(fact) = state.holding(subject, relation, object) else { return Ok(false) };
-    if valid_to < fact.valid_from_ms {
-        return Err(Error::Invalid(format!("the fact holds since {}: it cannot end before", fact.valid_from_ms)));
-    }
-    (fact.valid_to_ms, fact.ended_at_ms) = (Some(valid_to), Some(now));
-    Ok(true)
+    current()?.cross(format_args!("unrelate {subject} {relation} {object} {valid_to_ms:?}"), |at| {
+        triple(subject, relation, object)?;
+        at.state.demand("graph:write")?;
+        let now = at.state.now_ms;
+        let valid_to = valid_to_ms.unwrap_or(now);
+        if valid_to > now {
+            return Err(Error::Invalid("a fact ends now or in the past".into()));
+        }
+        let there = at.look(holding(subject, relation, object)).holding(subject, relation, object).cloned();
+        let Some(fact) = there else { return Ok(false) };
+        if valid_to < fact.valid_from_ms {
+            return Err(Error::Invalid(format!("the fact holds since {}: it cannot end before", fact.valid_from_ms)));
+        }
+        at.change(Change::Fact(Fact { valid_to_ms: Some(valid_to), ended_at_ms: Some(now), ..fact }));
+        Ok(true)
+    })
 }
 
 pub(crate) fn facts(filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page, Error> {
-    let host = current()?.host;
-    let state = host.state.borrow();
-    filter.entity.as_deref().map_or(Ok(()), names::entity)?;
-    filter.relation.as_deref().map_or(Ok(()), names::relation)?;
-    state.demand("graph:read")?;
-    let limit = bounded("facts", limit, MAX_PAGE)?;
-    let wanted = |fact: &&Fact| {
-        filter.entity.as_ref().is_none_or(|entity| at(fact, entity, filter.direction))
-            && filter.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
-            && (filter.history || seen(fact, filter.as_of))
-            && after.is_none_or(|after| fact.id > after)
-    };
-    let mut facts: Vec<Fact> = state.facts.iter().filter(wanted).take(limit + 1).cloned().collect();
-    let more = facts.len() > limit;
-    facts.truncate(limit);
-    let next = facts.last().filter(|_| more).map(|last| last.id);
-    Ok(Page { facts, next, degraded: false })
+    current()?.cross(format_args!("facts {filter:?} {after:?} {limit}"), |at| {
+        filter.entity.as_deref().map_or(Ok(()), names::entity)?;
+        filter.relation.as_deref().map_or(Ok(()), names::relation)?;
+        at.state.demand("graph:read")?;
+        let limit = bounded("facts", limit, MAX_PAGE)?;
+        let wanted = |fact: &&Fact| {
+            filter.entity.as_ref().is_none_or(|entity| leads(fact, entity, filter.direction))
+                && filter.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+                && (filter.history || seen(fact, filter.as_of))
+                && after.is_none_or(|after| fact.id > after)
+        };
+        let mut facts: Vec<Fact> = at.view().facts.iter().filter(wanted).take(limit + 1).cloned().collect();
+        let more = facts.len() > limit;
+        facts.truncate(limit);
+        let next = facts.last().filter(|_| more).map(|last| last.id);
+        Ok(Page { facts, next, degraded: false })
+    })
 }
 
 pub(crate) fn path(walk: &Walk, to: &str) -> Result<Path, Error> {
-    let host = current()?.host;
-    let state = host.state.borrow();
-    walkable(walk)?;
-    names::entity(to)?;
-    state.demand("graph:read")?;
-    depth_like(walk)?;
-    Ok(Path { facts: state.path(walk, to), degraded: false })
+    current()?.cross(format_args!("path {walk:?} {to}"), |at| {
+        walkable(walk)?;
+        names::entity(to)?;
+        at.state.demand("graph:read")?;
+        depth_like(walk)?;
+        Ok(Path { facts: at.view().path(walk, to), degraded: false })
+    })
 }
 
 pub(crate) fn reach(walk: Walk) -> Result<Reached, Error> {
-    let host = current()?.host;
-    let state = host.state.borrow();
-    walkable(&walk)?;
-    state.demand("graph:read")?;
-    depth_like(&walk)?;
-    let (facts, cut) = state.reach(&walk);
-    Ok(Reached { from: walk.from, facts, cut, degraded: false })
+    current()?.cross(format_args!("reach {walk:?}"), |at| {
+        walkable(&walk)?;
+        at.state.demand("graph:read")?;
+        depth_like(&walk)?;
+        let (facts, cut) = at.view().reach(&walk);
+        Ok(Reached { from: walk.from.clone(), facts, cut, degraded: false })
+    })
 }
 
 pub(crate) fn order(walk: &Walk) -> Result<Order, Error> {
-    let host = current()?.host;
-    let state = host.state.borrow();
-    walkable(walk)?;
-    state.demand("graph:read")?;
-    depth_like(walk)?;
-    let (facts, cut) = state.reach(walk);
-    let (entities, cycles) = ordered(&walk.from, &facts);
-    Ok(Order { entities, cycles, cut, degraded: false })
+    current()?.cross(format_args!("order {walk:?}"), |at| {
+        walkable(walk)?;
+        at.state.demand("graph:read")?;
+        depth_like(walk)?;
+        let (facts, cut) = at.view().reach(walk);
+        let (entities, cycles) = ordered(&walk.from, &facts);
+        Ok(Order { entities, cycles, cut, degraded: false })
+    })
 }
 
-impl State {
-    fn relate(
-        &mut self,
-        subject: &str,
-        relation: &str,
-        object: &str,
-        properties: &str,
-        valid_from_ms: Option<u64>,
-    ) -> Result<u64, Error> {
-        let properties = properties_of(properties).map_err(Error::Invalid)?;
-        let now = self.now_ms;
+fn holding(subject: &str, relation: &str, object: &str) -> What {
+    What::Fact([subject, relation, object].map(str::to_owned))
+}
+
+impl Data {
+    /// What telling it comes to: the fact that holds then, and what is ended and begun by it, where that is a new one.
+    fn relate(&self, told: &Told<'_>, now: u64, id: u64) -> Result<(u64, Vec<Fact>), Error> {
+        let &Told { subject, relation, object, valid_from_ms, .. } = told;
+        let properties = properties_of(told.properties).map_err(Error::Invalid)?;
         let since = valid_from_ms.unwrap_or(now);
         if since > now {
             return Err(Error::Invalid("a fact holds from now on, or since a time in the past".into()));
         }
+        let mut changed = Vec::new();
         if let Some(before) = self.holding(subject, relation, object) {
             if before.properties == properties && valid_from_ms.is_none_or(|since| since == before.valid_from_ms) {
-                return Ok(before.id);
+                return Ok((before.id, changed));
             }
             if since < before.valid_from_ms {
                 let held = before.valid_from_ms;
                 let why = format!("another fact holds here since {held}: a new one cannot begin before it");
                 return Err(Error::Invalid(why));
             }
-            (before.valid_to_ms, before.ended_at_ms) = (Some(since), Some(now));
+            changed.push(Fact { valid_to_ms: Some(since), ended_at_ms: Some(now), ..before.clone() });
         }
-        let id = self.next_revision();
-        self.facts.push(Fact {
+        changed.push(Fact {
             id,
             subject: subject.to_owned(),
             relation: relation.to_owned(),
@@ -150,11 +167,11 @@ impl State {
             recorded_at_ms: now,
             ended_at_ms: None,
         });
-        Ok(id)
+        Ok((id, changed))
     }
 
-    fn holding(&mut self, subject: &str, relation: &str, object: &str) -> Option<&mut Fact> {
-        self.facts.iter_mut().find(|fact| {
+    pub(super) fn holding(&self, subject: &str, relation: &str, object: &str) -> Option<&Fact> {
+        self.facts.iter().find(|fact| {
             fact.subject == subject && fact.relation == relation && fact.object == object && fact.valid_to_ms.is_none()
         })
     }
@@ -162,7 +179,7 @@ impl State {
     /// What is seen of the facts next to an entity.
     fn next_to<'a>(&'a self, walk: &'a Walk, entity: &'a str) -> impl Iterator<Item = &'a Fact> {
         self.facts.iter().filter(move |fact| {
-            at(fact, entity, walk.direction)
+            leads(fact, entity, walk.direction)
                 && seen(fact, walk.as_of)
                 && walk.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
         })
@@ -206,7 +223,7 @@ impl State {
                 front.iter().flat_map(|entity| self.next_to(walk, entity)).map(|fact| (fact.id, fact)).collect();
             front.clear();
             for fact in ring.into_values().filter(|fact| known.insert(fact.id)) {
-                if reached.len() >= MAX_VISITED {
+                if reached.len() >= MAX_VISITED as usize {
                     return (reached, true);
                 }
                 let ends = [fact.subject.as_str(), fact.object.as_str()];
@@ -219,7 +236,7 @@ impl State {
 }
 
 /// Whether a fact leads from an entity this way.
-fn at(fact: &Fact, entity: &str, direction: Direction) -> bool {
+fn leads(fact: &Fact, entity: &str, direction: Direction) -> bool {
     match direction {
         Direction::Out => fact.subject == entity,
         Direction::In => fact.object == entity,

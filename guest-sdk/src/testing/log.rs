@@ -27,21 +27,22 @@ impl Host {
     }
 }
 
+/// Kept whatever becomes of the attempt, and once: a call that is answered from the journal writes no line.
 pub(crate) fn write(level: Level, message: &str, mut fields: Vec<(String, String)>) -> Result<(), Error> {
-    let host = current()?.host;
-    let mut state = host.state.borrow_mut();
-    state.demand("log")?;
-    if state.lines.len() < MAX_LINES {
-        fields.truncate(MAX_FIELDS);
-        for (name, value) in &mut fields {
-            cut(name, MAX_FIELD);
-            cut(value, MAX_FIELD);
+    current()?.cross(format_args!("log {level:?} {message} {:?}", fields.clone()), |at| {
+        at.state.demand("log")?;
+        if at.state.lines.len() < MAX_LINES {
+            fields.truncate(MAX_FIELDS);
+            for (name, value) in &mut fields {
+                cut(name, MAX_FIELD);
+                cut(value, MAX_FIELD);
+            }
+            let mut message = message.to_owned();
+            cut(&mut message, MAX_MESSAGE);
+            at.state.lines.push(Line { level, message, fields });
         }
-        let mut message = message.to_owned();
-        cut(&mut message, MAX_MESSAGE);
-        state.lines.push(Line { level, message, fields });
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn cut(text: &mut String, to: usize) {

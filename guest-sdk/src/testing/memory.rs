@@ -5,13 +5,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Host, State, bounded, current, merge, millis, names, patience};
+use ltmc_rules::memory::{MAX_KEY, MAX_PAGE, MAX_VALUE, check_key};
+
+use super::attempt::{Change as Changed, Crossing, What};
+use super::{Call, Data, Host, State, bounded, current, millis, patience};
 use crate::Error;
 use crate::memory::{Change, Changes, Entry, Merge, Page, Precondition, PutOptions, Scope};
 
-const MAX_KEY: usize = 512;
-const MAX_VALUE: usize = 1 << 20;
-const MAX_PAGE: u32 = 1_000;
 const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// A scope and whose it is.
@@ -42,7 +42,7 @@ pub struct Memory {
 impl Memory {
     /// What a key holds.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.state.borrow().entry(&self.place, key).map(|entry| entry.value.clone())
+        self.state.borrow().data.entry(&self.place, key).map(|entry| entry.value.clone())
     }
 
     /// What a key holds, as JSON.
@@ -60,10 +60,12 @@ impl Memory {
     /// # Panics
     /// When the key or the value is out of the host's bounds.
     pub fn put(&self, key: &str, value: impl AsRef<[u8]>) {
-        self.state
-            .borrow_mut()
-            .put(&self.place, key, value.as_ref(), PutOptions::default())
-            .unwrap_or_else(|e| panic!("cannot put `{key}`: {e}"));
+        if let Err(e) = key_like(key).and_then(|()| value_like(value.as_ref())) {
+            panic!("cannot put `{key}`: {e}");
+        }
+        let mut state = self.state.borrow_mut();
+        let change = state.changed(key, Some(value.as_ref().to_vec()), None);
+        state.apply(Changed::Memory(self.place.clone(), change));
     }
 
     /// Puts JSON, so that the agent finds it.
@@ -76,7 +78,7 @@ impl Memory {
 
     /// Every key, in byte order.
     pub fn keys(&self) -> Vec<String> {
-        self.state.borrow().memory.get(&self.place).into_iter().flatten().map(|(key, _)| key.clone()).collect()
+        self.state.borrow().data.memory.get(&self.place).into_iter().flatten().map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -88,73 +90,85 @@ impl fmt::Debug for Memory {
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    host: Host,
+    call: Call,
     place: Place,
 }
 
 impl Store {
     pub(crate) fn open(scope: Scope) -> Result<Self, Error> {
-        let host = current()?.host;
-        {
-            let state = host.state.borrow();
+        let call = current()?;
+        let place = call.host.place(scope);
+        call.cross(format_args!("open {scope:?}"), |at| {
             let (read, write) = (capability("read", scope), capability("write", scope));
-            if state.demand(&write).is_err() {
-                state.demand(&read)?;
-            }
-        }
-        let place = host.place(scope);
-        Ok(Self { host, place })
+            at.state.demand(&write).or_else(|_| at.state.demand(&read))
+        })?;
+        Ok(Self { call, place })
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
-        let state = self.host.state.borrow();
-        state.demand(&capability("read", self.place.0))?;
-        key_like(key)?;
-        Ok(state.entry(&self.place, key).cloned())
+        self.call.cross(format_args!("get {:?} {key}", self.place), |at| {
+            at.state.demand(&capability("read", self.place.0))?;
+            key_like(key)?;
+            Ok(at.entry(&self.place, key))
+        })
     }
 
     pub(crate) fn put(&self, key: &str, value: &[u8], options: PutOptions) -> Result<u64, Error> {
-        let mut state = self.host.state.borrow_mut();
-        state.demand(&capability("write", self.place.0))?;
-        state.put(&self.place, key, value, options)
+        self.call.cross(format_args!("put {:?} {key} {options:?} {value:?}", self.place), |at| {
+            at.state.demand(&capability("write", self.place.0))?;
+            key_like(key)?;
+            value_like(value)?;
+            let expires_at_ms = at.state.expiry(options.ttl)?;
+            at.check(&self.place, key, options.precondition)?;
+            Ok(at.write(&self.place, key, value.to_vec(), expires_at_ms).revision)
+        })
     }
 
     pub(crate) fn delete(&self, key: &str, precondition: Precondition) -> Result<bool, Error> {
-        let mut state = self.host.state.borrow_mut();
-        state.demand(&capability("write", self.place.0))?;
-        key_like(key)?;
-        state.check(&self.place, key, precondition)?;
-        Ok(state.remove(&self.place, key))
+        self.call.cross(format_args!("delete {:?} {key} {precondition:?}", self.place), |at| {
+            at.state.demand(&capability("write", self.place.0))?;
+            key_like(key)?;
+            at.check(&self.place, key, precondition)?;
+            let there = at.entry(&self.place, key).is_some();
+            if there {
+                let change = at.state.changed(key, None, None);
+                at.change(Changed::Memory(self.place.clone(), change));
+            }
+            Ok(there)
+        })
     }
 
     pub(crate) fn list(&self, prefix: &str, cursor: Option<&str>, limit: u32) -> Result<Page, Error> {
-        let state = self.host.state.borrow();
-        state.demand(&capability("read", self.place.0))?;
-        prefix_like(prefix)?;
-        prefix_like(cursor.unwrap_or_default())?;
-        let limit = bounded("entries", limit, MAX_PAGE)?;
-        let entries = state.memory.get(&self.place).into_iter().flatten();
-        let mut page: Vec<Entry> = entries
-            .filter(|(key, _)| key.starts_with(prefix) && cursor.is_none_or(|after| key.as_str() > after))
-            .map(|(_, entry)| entry.clone())
-            .take(limit + 1)
-            .collect();
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let next = if more { page.last().map(|entry| entry.key.clone()) } else { None };
-        Ok(Page { entries: page, next })
+        self.call.cross(format_args!("list {:?} {prefix} {cursor:?} {limit}", self.place), |at| {
+            at.state.demand(&capability("read", self.place.0))?;
+            prefix_like(prefix)?;
+            prefix_like(cursor.unwrap_or_default())?;
+            let limit = bounded("entries", limit, MAX_PAGE)?;
+            let entries = at.view().memory.get(&self.place).into_iter().flatten();
+            let mut keys: Vec<String> = entries
+                .filter(|(key, _)| key.starts_with(prefix) && cursor.is_none_or(|after| key.as_str() > after))
+                .map(|(key, _)| key.clone())
+                .take(limit + 1)
+                .collect();
+            let more = keys.len() > limit;
+            keys.truncate(limit);
+            let next = if more { keys.last().cloned() } else { None };
+            Ok(Page { entries: keys.iter().filter_map(|key| at.entry(&self.place, key)).collect(), next })
+        })
     }
 
     pub(crate) fn update(&self, key: &str, rule: &Merge, ttl: Option<Duration>) -> Result<Entry, Error> {
-        let mut state = self.host.state.borrow_mut();
-        state.demand(&capability("write", self.place.0))?;
-        key_like(key)?;
-        let expires_at_ms = state.expiry(ttl)?;
-        let current = state.entry(&self.place, key);
-        let value = merge::apply(rule, current.map(|entry| entry.value.as_slice())).map_err(Error::Invalid)?;
-        value_like(&value)?;
-        let expires_at_ms = expires_at_ms.or_else(|| current.and_then(|entry| entry.expires_at_ms));
-        Ok(state.write(&self.place, key, value, expires_at_ms))
+        self.call.cross(format_args!("update {:?} {key} {ttl:?} {rule:?}", self.place), |at| {
+            at.state.demand(&capability("write", self.place.0))?;
+            key_like(key)?;
+            let expires_at_ms = at.state.expiry(ttl)?;
+            let current = at.entry(&self.place, key);
+            let value = rule_of(rule).apply(current.as_ref().map(|entry| entry.value.as_slice()));
+            let value = value.map_err(Error::Invalid)?;
+            value_like(&value)?;
+            let expires_at_ms = expires_at_ms.or_else(|| current.and_then(|entry| entry.expires_at_ms));
+            Ok(at.write(&self.place, key, value, expires_at_ms))
+        })
     }
 
     pub(crate) fn changes(
@@ -164,31 +178,40 @@ impl Store {
         limit: u32,
         wait: Duration,
     ) -> Result<Changes, Error> {
-        let mut state = self.host.state.borrow_mut();
-        state.demand(&capability("read", self.place.0))?;
-        prefix_like(prefix)?;
-        let (limit, wait) = (bounded("changes", limit, MAX_PAGE)?, patience(wait)?);
-        let after = after.unwrap_or(state.position);
-        if after < state.trimmed || after > state.position {
-            return Err(Error::Resync(state.position));
-        }
-        let until = state.now_ms.saturating_add(wait);
-        loop {
-            let found = state.changes_after(&self.place, prefix, after, limit);
-            // All that can happen while a test waits is that a key comes to its end.
-            if !found.changes.is_empty() || !state.advance_to_next_end(until) {
+        self.call.cross(format_args!("changes {:?} {prefix} {after:?} {limit} {wait:?}", self.place), |at| {
+            at.state.demand(&capability("read", self.place.0))?;
+            prefix_like(prefix)?;
+            let (limit, wait) = (bounded("changes", limit, MAX_PAGE)?, patience(wait)?);
+            let after = after.unwrap_or_else(|| at.position());
+            if after < at.state.trimmed || after > at.state.position {
+                return Err(Error::Resync(at.state.position));
+            }
+            let found = at.state.changes_after(&self.place, prefix, after, limit);
+            if !found.changes.is_empty() || wait == 0 {
                 return Ok(found);
             }
-        }
+            at.checkpoint();
+            let until = at.state.now_ms.saturating_add(wait);
+            loop {
+                let found = at.state.changes_after(&self.place, prefix, after, limit);
+                // All that can happen while a test waits is that a key comes to its end.
+                if !found.changes.is_empty() || !at.state.advance_to_next_end(until) {
+                    return Ok(found);
+                }
+            }
+        })
     }
 }
 
-impl State {
-    fn entry(&self, place: &Place, key: &str) -> Option<&Entry> {
-        self.memory.get(place)?.get(key)
+impl Crossing<'_> {
+    fn entry(&mut self, place: &Place, key: &str) -> Option<Entry> {
+        self.look(What::Key(place.clone(), key.to_owned())).entry(place, key).cloned()
     }
 
-    fn check(&self, place: &Place, key: &str, precondition: Precondition) -> Result<(), Error> {
+    fn check(&mut self, place: &Place, key: &str, precondition: Precondition) -> Result<(), Error> {
+        if precondition == Precondition::Any {
+            return Ok(());
+        }
         let there = self.entry(place, key).map(|entry| entry.revision);
         let holds = match precondition {
             Precondition::Any => true,
@@ -198,14 +221,36 @@ impl State {
         if holds { Ok(()) } else { Err(Error::Conflict(there)) }
     }
 
-    fn put(&mut self, place: &Place, key: &str, value: &[u8], options: PutOptions) -> Result<u64, Error> {
-        key_like(key)?;
-        value_like(value)?;
-        let expires_at_ms = self.expiry(options.ttl)?;
-        self.check(place, key, options.precondition)?;
-        Ok(self.write(place, key, value.to_vec(), expires_at_ms).revision)
+    fn write(&mut self, place: &Place, key: &str, value: Vec<u8>, expires_at_ms: Option<u64>) -> Entry {
+        let change = self.state.changed(key, Some(value.clone()), expires_at_ms);
+        let entry = Entry { key: key.to_owned(), value, revision: change.revision, expires_at_ms };
+        self.change(Changed::Memory(place.clone(), change));
+        entry
+    }
+}
+
+impl Data {
+    pub(super) fn entry(&self, place: &Place, key: &str) -> Option<&Entry> {
+        self.memory.get(place)?.get(key)
     }
 
+    pub(super) fn write(&mut self, place: &Place, change: &Change) {
+        let Change { key, revision, value, expires_at_ms, .. } = change.clone();
+        let entries = self.memory.entry(place.clone()).or_default();
+        match value {
+            Some(value) => entries.insert(key.clone(), Entry { key, value, revision, expires_at_ms }),
+            None => entries.remove(&key),
+        };
+    }
+
+    /// Without what has come to its end.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        let lives = |entry: &Entry| entry.expires_at_ms.is_none_or(|end| now_ms < end);
+        self.memory.values_mut().for_each(|entries| entries.retain(|_, entry| lives(entry)));
+    }
+}
+
+impl State {
     fn expiry(&self, ttl: Option<Duration>) -> Result<Option<u64>, Error> {
         let Some(ttl) = ttl else { return Ok(None) };
         if millis(ttl) == 0 || ttl > MAX_TTL {
@@ -214,21 +259,9 @@ impl State {
         Ok(Some(self.now_ms.saturating_add(millis(ttl))))
     }
 
-    fn write(&mut self, place: &Place, key: &str, value: Vec<u8>, expires_at_ms: Option<u64>) -> Entry {
-        let (key, revision, position) = (key.to_owned(), self.next_revision(), self.next_position());
-        let entry = Entry { key: key.clone(), value: value.clone(), revision, expires_at_ms };
-        self.memory.entry(place.clone()).or_default().insert(key.clone(), entry.clone());
-        self.changes.push((place.clone(), Change { position, key, revision, value: Some(value), expires_at_ms }));
-        entry
-    }
-
-    fn remove(&mut self, place: &Place, key: &str) -> bool {
-        let there = self.memory.get_mut(place).is_some_and(|entries| entries.remove(key).is_some());
-        if there {
-            let (key, revision, position) = (key.to_owned(), self.next_revision(), self.next_position());
-            self.changes.push((place.clone(), Change { position, key, revision, value: None, expires_at_ms: None }));
-        }
-        there
+    /// A change that is to become true.
+    fn changed(&mut self, key: &str, value: Option<Vec<u8>>, expires_at_ms: Option<u64>) -> Change {
+        Change { position: 0, key: key.to_owned(), revision: self.next_revision(), value, expires_at_ms }
     }
 
     fn changes_after(&self, place: &Place, prefix: &str, after: u64, limit: usize) -> Changes {
@@ -247,25 +280,34 @@ impl State {
     /// Lets time pass until a key comes to its end, and deletes it; where none does before `until`, until then, and says
     /// so.
     fn advance_to_next_end(&mut self, until: u64) -> bool {
-        let ends = self.memory.iter().flat_map(|(place, entries)| {
+        let ends = self.data.memory.iter().flat_map(|(place, entries)| {
             entries.values().filter_map(move |entry| Some((entry.expires_at_ms?, place, &entry.key)))
         });
         let next = ends.min().filter(|(at, ..)| *at <= until).map(|(at, place, key)| (at, place.clone(), key.clone()));
+        self.version += 1;
         let Some((at, place, key)) = next else {
             self.now_ms = self.now_ms.max(until);
             return false;
         };
         self.now_ms = self.now_ms.max(at);
-        self.remove(&place, &key)
+        let change = self.changed(&key, None, None);
+        self.apply(Changed::Memory(place, change));
+        true
+    }
+}
+
+fn rule_of(rule: &Merge) -> ltmc_rules::Merge<'_> {
+    match rule {
+        Merge::Set(value) => ltmc_rules::Merge::Set(value),
+        Merge::Increment(by) => ltmc_rules::Merge::Increment(*by),
+        Merge::Append(value) => ltmc_rules::Merge::Append(value),
+        Merge::Union(list) => ltmc_rules::Merge::Union(list),
+        Merge::MergePatch(patch) => ltmc_rules::Merge::MergePatch(patch),
     }
 }
 
 fn key_like(key: &str) -> Result<(), Error> {
-    if names::printable(key, MAX_KEY) {
-        return Ok(());
-    }
-    let why = format!("a key is 1 to {MAX_KEY} bytes without control characters, this one has {}", key.len());
-    Err(Error::Invalid(why))
+    check_key(key).map_err(Error::Invalid)
 }
 
 fn prefix_like(prefix: &str) -> Result<(), Error> {

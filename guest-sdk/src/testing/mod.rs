@@ -3,26 +3,33 @@
 //! A [`Host`] is one agent's. What makes and shows the circumstances needs no grant; clones share what the agents share, so
 //! that two agents can work with one another: `host.clone().agent("summarizer")`.
 //!
+//! A call is one attempt, as with the real host: what it does is seen by itself at once, by a test and by other agents once it
+//! succeeded, and by nobody where it did not. [`Host::tries`] retries, [`Host::fail_at`] makes an attempt fail anywhere.
+//!
 //! Not imitated: limits of time and memory, revoked grants in the middle of a host call, quotas (but for a mailbox's bound),
 //! databases that do not answer, and meaning: [`recall`](crate::recall) goes by the words that question and text share.
 //! Nobody waits: where nothing can come, a call that waits answers at once, and the host's clock is that much further on.
-//! To add an interface: a file here, with its functions under the names that `guest/` gives them.
+//! To add an interface: a file here, with its functions under the names that `guest/` gives them, each of them one
+//! `Call::cross` that does nothing but by its `Crossing`; what it changes is a variant of `attempt::Change`.
 
+pub(crate) mod attempt;
 mod grants;
 pub(crate) mod graph;
 pub(crate) mod log;
 pub(crate) mod memory;
-mod merge;
 pub(crate) mod messages;
 mod names;
 pub(crate) mod recall;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::attempt::Outcome;
+use self::attempt::{Attempt, Change, Ended};
 pub use self::log::Line;
 pub use self::memory::Memory;
 pub use self::messages::{Channel, DeadLetter, Sent};
@@ -103,47 +110,40 @@ impl Host {
     /// Calls the agent.
     ///
     /// # Errors
-    /// The agent's own failure.
+    /// The agent's own failure; `agent-trapped` where [`fail_at`](Self::fail_at) ended it.
     pub fn call<A: Agent>(&self, input: A::Input) -> Result<A::Output, Failure> {
-        self.within(|| A::default().execute(input, &self.task))
+        told(self.once(|| A::default().execute(input, &self.task), Result::is_ok))
     }
 
     /// Calls the agent through bytes, as the real host does.
     ///
     /// # Errors
-    /// The agent's own failure; `bad-input` where the payload does not parse.
+    /// As [`call`](Self::call); `bad-input` where the payload does not parse.
     pub fn call_bytes<A: Agent>(&self, input: Payload) -> Result<Payload, Failure> {
-        self.call::<A>(A::Input::from_payload(input)?)?.into_payload()
+        let execute = || {
+            let output = A::default().execute(A::Input::from_payload(input)?, &self.task)?;
+            output.into_payload()
+        };
+        told(self.once(execute, Result::is_ok))
     }
 
     /// Asks the validator; no violations: it is good.
     pub fn validate<V: Validator>(&self, input: V::Input) -> Vec<Violation> {
-        self.within(|| V::default().validate(input, &self.task))
+        ended_or(self.once(|| V::default().validate(input, &self.task), |_| true))
     }
 
     /// Asks the validator through bytes, as the real host does.
     pub fn validate_bytes<V: Validator>(&self, input: Payload) -> Vec<Violation> {
-        self.within(|| validator::judge::<V>(input, &self.task))
+        ended_or(self.once(|| validator::judge::<V>(input, &self.task), |_| true))
     }
 
-    /// Runs a part of an agent as if it were a call of its own: host calls go to this host, and messages that were taken and
-    /// neither acknowledged nor rejected go back when it is over.
-    pub fn within<T>(&self, run: impl FnOnce() -> T) -> T {
-        /// Also when `run` panics.
-        struct Restore(Option<Call>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                if let Some(Call { host, number }) = CURRENT.replace(self.0.take()) {
-                    host.state.borrow_mut().release(number);
-                }
-            }
-        }
-        let mut state = self.state.borrow_mut();
-        state.calls += 1;
-        let call = Call { host: self.clone(), number: state.calls };
-        drop(state);
-        let _restore = Restore(CURRENT.replace(Some(call)));
-        run()
+    /// Runs a part of an agent as if it were a call of its own: host calls go to this host, and what it did is kept if it
+    /// succeeds.
+    ///
+    /// # Panics
+    /// When it does, and when [`fail_at`](Self::fail_at) ended it.
+    pub fn within<T: Outcome>(&self, run: impl FnOnce() -> T) -> T {
+        ended_or(self.once(run, T::is_success))
     }
 
     /// Lets time pass for what expires. No test waits for it.
@@ -167,6 +167,19 @@ impl Host {
     }
 }
 
+/// What a call came to, for whoever takes failures.
+fn told<T>(outcome: Result<Result<T, Failure>, Ended>) -> Result<T, Failure> {
+    outcome.unwrap_or_else(|ended| Err(ended.failure().unwrap_or_else(|panic| resume_unwind(panic))))
+}
+
+/// What a call came to, for whoever takes no failures.
+fn ended_or<T>(outcome: Result<T, Ended>) -> T {
+    outcome.unwrap_or_else(|ended| match ended.failure() {
+        Ok(failure) => panic!("{failure}"),
+        Err(panic) => resume_unwind(panic),
+    })
+}
+
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.borrow();
@@ -181,40 +194,54 @@ thread_local! {
     static CURRENT: RefCell<Option<Call>> = const { RefCell::new(None) };
 }
 
-/// One call: what it has taken is in its hands.
+/// One call.
 #[derive(Clone)]
 struct Call {
     host: Host,
+    /// What it has taken is in its hands by this.
     number: u64,
+    attempt: Rc<RefCell<Attempt>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("host", &self.host).field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 fn current() -> Result<Call, Error> {
-    CURRENT.with_borrow(|call| call.clone()).ok_or_else(|| Error::Unavailable {
-        message: "there is no host here: call the agent through ltmc::testing::Host".to_owned(),
-        retry_after: Duration::ZERO,
-    })
+    CURRENT
+        .with_borrow(|call| call.clone())
+        .ok_or_else(|| nobody("there is no host here: call the agent through ltmc::testing::Host"))
+}
+
+fn nobody(why: &str) -> Error {
+    Error::Unavailable { message: why.to_owned(), retry_after: Duration::ZERO }
 }
 
 /// The host's time.
 pub(crate) fn clock() -> Duration {
-    current().map_or(Duration::ZERO, |call| Duration::from_millis(call.host.now_ms()))
+    current().map_or(Duration::ZERO, |call| Duration::from_millis(call.now_ms()))
 }
 
 /// When every host begins: the first second of 2026.
 const FIRST_MS: u64 = 1_767_225_600_000;
 
+/// What is true, and what attempts do to it at once.
 #[derive(Default)]
 struct State {
     grants: Vec<String>,
     lines: Vec<Line>,
-    memory: BTreeMap<memory::Place, BTreeMap<String, crate::memory::Entry>>,
+    data: Data,
+    /// Grows with everything that becomes true, and with time.
+    version: u64,
     changes: Vec<(memory::Place, crate::memory::Change)>,
-    facts: Vec<crate::graph::Fact>,
-    notes: BTreeMap<String, Note>,
     letters: Vec<messages::Letter>,
     events: Vec<(String, crate::messages::Published)>,
     sent: Vec<Sent>,
     removed: BTreeSet<String>,
+    /// At which host calls the next attempts end.
+    ends: VecDeque<u32>,
     calls: u64,
     revision: u64,
     /// Of the last change or event.
@@ -224,7 +251,34 @@ struct State {
     now_ms: u64,
 }
 
+/// What an attempt has its own view of.
+#[derive(Default, Clone)]
+struct Data {
+    memory: BTreeMap<memory::Place, BTreeMap<String, crate::memory::Entry>>,
+    facts: Vec<crate::graph::Fact>,
+    notes: BTreeMap<String, Note>,
+}
+
 impl State {
+    /// A change becomes true.
+    fn apply(&mut self, mut change: Change) {
+        self.version += 1;
+        match &mut change {
+            Change::Memory(place, change) => {
+                change.position = self.next_position();
+                self.changes.push((place.clone(), change.clone()));
+            }
+            Change::Sent(to, id, event) => {
+                self.arrive(to, *id, event.clone());
+                self.sent.push(Sent { to: to.clone(), event: event.clone() });
+            }
+            Change::Acked(id) => self.letters.retain(|letter| letter.id != *id),
+            Change::Rejected(id, reason) => self.bury(*id, reason),
+            Change::Fact(_) | Change::Note(_) | Change::Forgotten(_) => {}
+        }
+        self.data.apply(&change);
+    }
+
     fn next_revision(&mut self) -> u64 {
         self.revision += 1;
         self.revision

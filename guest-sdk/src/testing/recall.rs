@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Host, State, bounded, current, names};
+use ltmc_rules::recall::{MAX_HITS, MAX_METADATA, MAX_QUERY, check, check_id, check_metadata};
+
+use super::attempt::{Change, Crossing};
+use super::{Host, bounded, current};
 use crate::Error;
 use crate::recall::{Hit, Hits};
-
-const MAX_ID: usize = 512;
-const MAX_TEXT: usize = 64 << 10;
-const MAX_QUESTION: usize = 8 << 10;
-const MAX_METADATA: usize = 16;
-const MAX_METADATUM: usize = 512;
-const MAX_HITS: u32 = 100;
 
 /// A note, as a test sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +23,7 @@ pub struct Note {
 impl Host {
     /// Every note, by id, without any grant.
     pub fn notes(&self) -> Vec<Note> {
-        self.state.borrow().notes.values().cloned().collect()
+        self.state.borrow().data.notes.values().cloned().collect()
     }
 
     /// Keeps a note, so that the agent finds it.
@@ -35,40 +31,50 @@ impl Host {
     /// # Panics
     /// When it is out of the host's bounds.
     pub fn remember(&self, id: &str, text: &str, metadata: &[(&str, &str)]) {
-        let kept = named(metadata).and_then(|metadata| self.state.borrow_mut().remember(id, text, metadata));
-        kept.unwrap_or_else(|e| panic!("cannot remember `{id}`: {e}"));
+        let note = named(metadata).and_then(|metadata| checked(id, text, metadata));
+        let note = note.unwrap_or_else(|e| panic!("cannot remember `{id}`: {e}"));
+        self.state.borrow_mut().apply(Change::Note(note));
     }
 }
 
 pub(crate) fn remember(id: &str, text: &str, metadata: &[(&str, &str)]) -> Result<u64, Error> {
-    let host = current()?.host;
-    let mut state = host.state.borrow_mut();
-    let metadata = named(metadata)?;
-    state.demand("recall:write")?;
-    state.remember(id, text, metadata)
+    current()?.cross(format_args!("remember {id} {text} {metadata:?}"), |at| {
+        let metadata = named(metadata)?;
+        at.state.demand("recall:write")?;
+        let note = checked(id, text, metadata)?;
+        at.change(Change::Note(note));
+        Ok(at.state.next_revision())
+    })
 }
 
 pub(crate) fn forget(id: &str) -> Result<bool, Error> {
-    let host = current()?.host;
-    let mut state = host.state.borrow_mut();
-    state.demand("recall:write")?;
-    id_like(id)?;
-    Ok(state.notes.remove(id).is_some())
+    current()?.cross(format_args!("forget {id}"), |at| {
+        at.state.demand("recall:write")?;
+        check_id(id).map_err(Error::Invalid)?;
+        let there = at.view().notes.contains_key(id);
+        if there {
+            at.change(Change::Forgotten(id.to_owned()));
+        }
+        Ok(there)
+    })
 }
 
 pub(crate) fn search(question: &str, limit: u32, filter: &[(&str, &str)]) -> Result<Hits, Error> {
-    let host = current()?.host;
-    let state = host.state.borrow();
+    current()?.cross(format_args!("search {question} {limit} {filter:?}"), |at| searched(at, question, limit, filter))
+}
+
+fn searched(at: &mut Crossing<'_>, question: &str, limit: u32, filter: &[(&str, &str)]) -> Result<Hits, Error> {
     let filter = named(filter)?;
-    state.demand("recall:read")?;
-    if question.trim().is_empty() || question.len() > MAX_QUESTION {
-        let why = format!("a question is 1 to {MAX_QUESTION} bytes, not blank; this one has {}", question.len());
+    at.state.demand("recall:read")?;
+    if question.trim().is_empty() || question.len() > MAX_QUERY {
+        let why = format!("a question is 1 to {MAX_QUERY} bytes, not blank; this one has {}", question.len());
         return Err(Error::Invalid(why));
     }
     let limit = bounded("hits", limit, MAX_HITS)?;
-    metadata_like(&filter)?;
+    check_metadata(&filter).map_err(Error::Invalid)?;
     let asked = words(question);
-    let mut hits: Vec<Hit> = state
+    let mut hits: Vec<Hit> = at
+        .view()
         .notes
         .values()
         .filter(|note| filter.iter().all(|(name, value)| note.metadata.get(name) == Some(value)))
@@ -82,25 +88,9 @@ pub(crate) fn search(question: &str, limit: u32, filter: &[(&str, &str)]) -> Res
     Ok(Hits { hits, degraded: false })
 }
 
-impl State {
-    fn remember(&mut self, id: &str, text: &str, metadata: BTreeMap<String, String>) -> Result<u64, Error> {
-        id_like(id)?;
-        if text.trim().is_empty() || text.len() > MAX_TEXT {
-            let why = format!("a note's text is 1 to {MAX_TEXT} bytes, not blank; this one has {}", text.len());
-            return Err(Error::Invalid(why));
-        }
-        metadata_like(&metadata)?;
-        let note = Note { id: id.to_owned(), text: text.to_owned(), metadata };
-        self.notes.insert(id.to_owned(), note);
-        Ok(self.next_revision())
-    }
-}
-
-fn id_like(id: &str) -> Result<(), Error> {
-    if names::printable(id, MAX_ID) {
-        return Ok(());
-    }
-    Err(Error::Invalid(format!("a note's id is 1 to {MAX_ID} bytes without control characters")))
+fn checked(id: &str, text: &str, metadata: BTreeMap<String, String>) -> Result<Note, Error> {
+    check(id, text, &metadata).map_err(Error::Invalid)?;
+    Ok(Note { id: id.to_owned(), text: text.to_owned(), metadata })
 }
 
 fn named(given: &[(&str, &str)]) -> Result<BTreeMap<String, String>, Error> {
@@ -113,19 +103,6 @@ fn named(given: &[(&str, &str)]) -> Result<BTreeMap<String, String>, Error> {
         return Err(Error::Invalid("each metadatum has a name of its own".into()));
     }
     Ok(metadata)
-}
-
-fn metadata_like(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
-    for (name, value) in metadata {
-        if !names::printable(name, MAX_METADATUM) || !(value.is_empty() || names::printable(value, MAX_METADATUM)) {
-            return Err(Error::Invalid(format!(
-                "metadatum `{}`: names and values have at most {MAX_METADATUM} bytes without control characters, and a \
-                 name at least one",
-                name.chars().take(80).collect::<String>()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// How often each word comes, in lower case.

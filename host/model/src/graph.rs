@@ -3,41 +3,25 @@
 //!
 //! Invariant: a fact is never overwritten. What is told anew ends the fact before, and both can be asked for.
 
+use ltmc_rules::Name;
+pub use ltmc_rules::graph::{MAX_DEPTH, MAX_ENTITY, MAX_PAGE, MAX_PROPERTIES, MAX_RELATION, MAX_VISITED};
 use serde::{Deserialize, Serialize};
 
 use crate::{Revision, Timestamp};
 
-/// The longest name of an entity, in bytes.
-pub const MAX_ENTITY: usize = 256;
-/// The longest name of a relation, in bytes.
-pub const MAX_RELATION: usize = 64;
-/// The most that a fact's properties have, in bytes of JSON.
-pub const MAX_PROPERTIES: usize = 4 << 10;
-/// The longest page of facts.
-pub const MAX_PAGE: u32 = 1_000;
-/// The longest way that is looked for, in facts.
-pub const MAX_DEPTH: u32 = 16;
-/// Facts that a walk (a path, an order, dependents) looks at; where there are more, it says so.
-pub const MAX_VISITED: u32 = 10_000;
-
 text_name!(
     /// A thing of which facts are told, such as `crate ltmc-model` or `docs/errors.md`.
     Entity,
-    "an entity",
-    "1 to 256 bytes of UTF-8 without control characters",
-    |text| (1..=MAX_ENTITY).contains(&text.len()) && !text.chars().any(char::is_control)
+    Name::ENTITY.what,
+    Name::ENTITY.rule,
+    Name::ENTITY.fits
 );
 text_name!(
     /// How two entities are related, such as `depends-on`.
     Relation,
-    "a relation",
-    "1 to 64 of a-z, 0-9 and `-`, beginning with a letter",
-    |text| {
-        let bytes = text.as_bytes();
-        (1..=MAX_RELATION).contains(&bytes.len())
-            && bytes[0].is_ascii_lowercase()
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-    }
+    Name::RELATION.what,
+    Name::RELATION.rule,
+    Name::RELATION.fits
 );
 
 /// A fact: `subject` is related to `object`.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ltmc_rules::Name;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,19 +25,9 @@ impl InvalidId {
     }
 }
 
-pub(crate) const NAME_RULE: &str = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter, not ending with `-`";
-
-pub(crate) fn is_name(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes[0].is_ascii_lowercase()
-        && bytes[bytes.len() - 1] != b'-'
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-}
-
 /// A text of a certain form: parsed where it comes in, and a type of its own ever after.
 macro_rules! text_name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:expr, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:expr, $rule:expr, $valid:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -80,15 +71,15 @@ macro_rules! text_name {
 
 text_name!(
     /// A tenant: leads every key of the record.
-    TenantId, "a tenant's name", NAME_RULE, is_name
+    TenantId, "a tenant's name", Name::AGENT.rule, Name::AGENT.fits
 );
 text_name!(
     /// An agent's name within its tenant.
-    AgentName, "an agent's name", NAME_RULE, is_name
+    AgentName, Name::AGENT.what, Name::AGENT.rule, Name::AGENT.fits
 );
 text_name!(
     /// A workflow's name within its tenant.
-    WorkflowName, "a workflow's name", NAME_RULE, is_name
+    WorkflowName, "a workflow's name", Name::AGENT.rule, Name::AGENT.fits
 );
 text_name!(
     /// A session within its tenant: what the memory scope `session` is shared by.

@@ -1,14 +1,9 @@
 //! Merge rules: how a key's new value is made of the one before, in one step that nobody can come between.
 //!
-//! Invariants: pure and total. All but [`Merge::Set`] work on JSON; a key that holds nothing is the rule's own nothing (0,
-//! `[]`, `{}`).
+//! How each works stands in `ltmc-rules`, for the host and for the SDK's in-memory host.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
-
-/// How deep a JSON value may be nested.
-const MAX_NESTING: usize = 100;
 
 /// A merge rule with its operand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,13 +24,7 @@ pub enum Merge {
 impl Merge {
     /// In words, for people who read the journal.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Set(_) => "set",
-            Self::Increment(_) => "increment",
-            Self::Append(_) => "append",
-            Self::Union(_) => "union",
-            Self::MergePatch(_) => "merge-patch",
-        }
+        self.rule().as_str()
     }
 
     /// The new value.
@@ -43,196 +32,19 @@ impl Merge {
     /// # Errors
     /// What of the value that is there, or of the operand, does not fit the rule.
     pub fn apply(&self, current: Option<&[u8]>) -> Result<Bytes, String> {
-        let there = || match current {
-            None => Ok(None),
-            Some(bytes) => parsed("the value that is there", bytes).map(Some),
-        };
-        let list = |value: Option<Value>| match value {
-            None => Ok(Vec::new()),
-            Some(Value::Array(list)) => Ok(list),
-            Some(other) => Err(format!("`{}` wants a JSON list where there is {}", self.as_str(), kind(&other))),
-        };
-        let new = match self {
-            Self::Set(bytes) => return Ok(bytes.clone()),
-            Self::Increment(by) => {
-                let number = match there()? {
-                    None => Number::from(0),
-                    Some(Value::Number(number)) => number,
-                    Some(other) => {
-                        return Err(format!("`increment` wants a JSON number where there is {}", kind(&other)));
-                    }
-                };
-                Value::Number(sum(&number, *by)?)
-            }
-            Self::Append(operand) => {
-                let mut list = list(there()?)?;
-                list.push(parsed("the value to append", operand.as_bytes())?);
-                Value::Array(list)
-            }
-            Self::Union(operand) => {
-                let mut all = list(there()?)?;
-                let Value::Array(more) = parsed("the list to unite with", operand.as_bytes())? else {
-                    return Err("`union` takes a JSON list".into());
-                };
-                let mut known: std::collections::HashSet<String> = all.iter().map(canonical).collect();
-                all.extend(more.into_iter().filter(|value| known.insert(canonical(value))));
-                Value::Array(all)
-            }
-            Self::MergePatch(operand) => {
-                let patch = parsed("the merge patch", operand.as_bytes())?;
-                patched(there()?.unwrap_or_else(|| Value::Object(Map::new())), patch)
-            }
-        };
-        Ok(new.to_string().into())
-    }
-}
-
-fn parsed(what: &str, bytes: &[u8]) -> Result<Value, String> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("{what} is not JSON: {e}"))?;
-    if depth(&value) > MAX_NESTING {
-        return Err(format!("{what} is nested deeper than {MAX_NESTING} levels"));
-    }
-    Ok(value)
-}
-
-fn depth(value: &Value) -> usize {
-    // serde_json reads at most 128 levels.
-    match value {
-        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-fn sum(number: &Number, by: i64) -> Result<Number, String> {
-    if let Some(whole) = number.as_i64() {
-        return whole
-            .checked_add(by)
-            .map(Number::from)
-            .ok_or_else(|| format!("{whole} and {by} are more than 64 bits hold"));
-    }
-    if let Some(whole) = number.as_u64() {
-        return whole
-            .checked_add_signed(by)
-            .map(Number::from)
-            .ok_or_else(|| format!("{whole} and {by} are more than 64 bits hold"));
-    }
-    let float = number.as_f64().unwrap_or(f64::NAN) + by as f64;
-    Number::from_f64(float).ok_or_else(|| "the sum is no number that JSON can write".into())
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// The same text for equal values: the members of objects in the order of their names.
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let mut members: Vec<_> = map.iter().collect();
-            members.sort_by(|a, b| a.0.cmp(b.0));
-            let members: Vec<String> =
-                members.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v))).collect();
-            format!("{{{}}}", members.join(","))
-        }
-        Value::Array(list) => format!("[{}]", list.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        other => other.to_string(),
-    }
-}
-
-/// RFC 7396, section 2.
-fn patched(target: Value, patch: Value) -> Value {
-    let Value::Object(patch) = patch else { return patch };
-    let mut target = match target {
-        Value::Object(target) => target,
-        _ => Map::new(),
-    };
-    for (name, value) in patch {
-        if value.is_null() {
-            target.shift_remove(&name);
-        } else {
-            let before = target.get_mut(&name).map_or(Value::Null, Value::take);
-            target.insert(name, patched(before, value));
-        }
-    }
-    Value::Object(target)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn applied(rule: &Merge, current: Option<&str>) -> Result<String, String> {
-        rule.apply(current.map(str::as_bytes)).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
-    }
-
-    #[test]
-    fn each_rule_begins_with_its_own_nothing_and_goes_on() {
-        let text = |text: &str| text.to_owned();
-        for (rule, current, wanted) in [
-            (Merge::Set("x".into()), Some("y"), "x"),
-            (Merge::Increment(2), None, "2"),
-            (Merge::Increment(-3), Some("1"), "-2"),
-            (Merge::Increment(1), Some("0.5"), "1.5"),
-            (Merge::Increment(1), Some("18446744073709551614"), "18446744073709551615"),
-            (Merge::Append(text("{\"a\":1}")), None, "[{\"a\":1}]"),
-            (Merge::Append(text("2")), Some("[1]"), "[1,2]"),
-            (Merge::Union(text("[1,2,2]")), None, "[1,2]"),
-            (Merge::Union(text("[{\"b\":2,\"a\":1},3]")), Some("[{\"a\":1,\"b\":2}]"), "[{\"a\":1,\"b\":2},3]"),
-            (
-                Merge::MergePatch(text("{\"a\":null,\"c\":{\"d\":1}}")),
-                Some("{\"a\":1,\"b\":2}"),
-                "{\"b\":2,\"c\":{\"d\":1}}",
-            ),
-        ] {
-            assert_eq!(applied(&rule, current).as_deref(), Ok(wanted), "{rule:?} on {current:?}");
+        match self {
+            Self::Set(bytes) => Ok(bytes.clone()),
+            other => other.rule().apply(current).map(Bytes::from),
         }
     }
 
-    /// The examples of RFC 7396, appendix A.
-    #[test]
-    fn merge_patches_are_those_of_the_rfc() {
-        for (original, patch, result) in [
-            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
-            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
-            (r#"{"a":"b"}"#, r#"{"a":null}"#, r"{}"),
-            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
-            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
-            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
-            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
-            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
-            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
-            (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),
-            (r#"{"a":"foo"}"#, "null", "null"),
-            (r#"{"a":"foo"}"#, r#""bar""#, r#""bar""#),
-            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
-            ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
-            (r"{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
-        ] {
-            let rule = Merge::MergePatch(patch.to_owned());
-            assert_eq!(applied(&rule, Some(original)).as_deref(), Ok(result), "{original} and {patch}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_said_and_nothing_is_guessed() {
-        for (rule, current, why) in [
-            (Merge::Increment(1), "\"x\"", "a JSON number where there is a string"),
-            (Merge::Increment(1), "x", "the value that is there is not JSON"),
-            (Merge::Increment(1), "9223372036854775807", "64 bits"),
-            (Merge::Append("1".into()), "{}", "a JSON list where there is an object"),
-            (Merge::Append("x".into()), "[]", "the value to append is not JSON"),
-            (Merge::Union("1".into()), "[]", "takes a JSON list"),
-        ] {
-            let error = applied(&rule, Some(current)).unwrap_err();
-            assert!(error.contains(why), "{rule:?} on {current}: {error}");
+    fn rule(&self) -> ltmc_rules::Merge<'_> {
+        match self {
+            Self::Set(bytes) => ltmc_rules::Merge::Set(bytes),
+            Self::Increment(by) => ltmc_rules::Merge::Increment(*by),
+            Self::Append(value) => ltmc_rules::Merge::Append(value),
+            Self::Union(list) => ltmc_rules::Merge::Union(list),
+            Self::MergePatch(patch) => ltmc_rules::Merge::MergePatch(patch),
         }
     }
 }

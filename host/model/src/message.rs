@@ -1,31 +1,17 @@
 //! Messages: events (CloudEvents 1.0) to one agent's mailbox, or to a topic that anybody may read.
 
+use ltmc_rules::Name;
+pub use ltmc_rules::message::{MAX_ATTRIBUTE, MAX_DATA, MAX_DELIVERIES, MAX_MAILBOX, MAX_TAKEN};
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentName, Payload, Position, Revision, RunId, StepPath, Timestamp};
 
-/// The longest attribute of an event, in bytes.
-pub const MAX_ATTRIBUTE: usize = 256;
-/// The largest content of an event, in bytes.
-pub const MAX_DATA: usize = 256 << 10;
-/// How many messages a mailbox holds before it pushes back.
-pub const MAX_MAILBOX: u32 = 10_000;
-/// How many messages are taken at once.
-pub const MAX_TAKEN: u32 = 100;
-/// How often a message is handed out before it goes to the dead letters.
-pub const MAX_DELIVERIES: u32 = 5;
-
 text_name!(
     /// A topic: words of a-z, 0-9 and `-`, with `.` and `/` between them.
     Topic,
-    "a topic",
-    "1 to 128 of a-z, 0-9, `-`, `.` and `/`, beginning with a letter",
-    |text| {
-        let bytes = text.as_bytes();
-        (1..=128).contains(&bytes.len())
-            && bytes[0].is_ascii_lowercase()
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'/'))
-    }
+    Name::TOPIC.what,
+    Name::TOPIC.rule,
+    Name::TOPIC.fits
 );
 
 /// An event, in the terms of CloudEvents 1.0; `specversion` is always `1.0`. `datacontenttype` and `data` are the payload.
@@ -149,23 +135,5 @@ pub struct Events {
 
 /// What was wrong with an event's attributes or content.
 pub fn check(kind: &str, subject: Option<&str>, data: &Payload) -> Result<(), String> {
-    let bad = |text: &str| text.is_empty() || text.len() > MAX_ATTRIBUTE || text.chars().any(char::is_control);
-    if bad(kind) {
-        return Err(format!("an event's type is 1 to {MAX_ATTRIBUTE} bytes without control characters"));
-    }
-    if subject.is_some_and(bad) {
-        return Err(format!(
-            "an event's subject, where it has one, is 1 to {MAX_ATTRIBUTE} bytes without control characters"
-        ));
-    }
-    if data.bytes.len() > MAX_DATA {
-        return Err(format!("an event's data has at most {MAX_DATA} bytes, not {}", data.bytes.len()));
-    }
-    if data.content_type.len() > Payload::MAX_CONTENT_TYPE || data.content_type.chars().any(char::is_control) {
-        return Err(format!(
-            "an event's content type is a media type of at most {} bytes without control characters",
-            Payload::MAX_CONTENT_TYPE
-        ));
-    }
-    Ok(())
+    ltmc_rules::message::check(kind, subject, &data.content_type, &data.bytes)
 }

@@ -11,10 +11,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_rules::Name;
 use serde_json::{Map, Value, json};
 
 use crate::agent::AgentRef;
-use crate::ids::{InvalidId, NAME_RULE, is_name};
+use crate::ids::InvalidId;
 use crate::{Digest, WorkflowName};
 
 mod pick;
@@ -311,7 +312,11 @@ impl StepName {
 impl FromStr for StepName {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        if is_name(text) { Ok(Self(text.into())) } else { Err(InvalidId::new(text, "a step's name", NAME_RULE)) }
+        if (Name::AGENT.fits)(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId::new(text, "a step's name", Name::AGENT.rule))
+        }
     }
 }
 

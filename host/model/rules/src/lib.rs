@@ -1,0 +1,20 @@
+//! What the host and the SDK's in-memory host decide alike: merge rules, the forms of names, the bounds of what is given, and
+//! the words in which a refusal says so. An author's native test answers as the host does because it asks the same code.
+//!
+//! Invariants: pure functions over plain values. `ltmc-model` gives these rules its types, `ltmc-sdk` its errors; nothing here is
+//! compiled into a guest.
+
+pub mod graph;
+pub mod memory;
+mod merge;
+pub mod message;
+mod name;
+pub mod recall;
+
+pub use merge::Merge;
+pub use name::Name;
+
+/// 1 to `most` bytes without control characters.
+pub fn is_printable(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && !text.chars().any(char::is_control)
+}
