@@ -295,9 +295,13 @@ impl Decide<Changes> for Memory {
             Ok(wait) => wait,
             Err(why) => return Ok(Decided::refuse(why)),
         };
+        let (drawer, is_dirty) = (whose.drawer(scope), !whose.own().is_empty());
+        // What it changed before "now" is not to come after it.
+        if is_dirty && after.is_none() {
+            return Ok(Decided::Checkpoint);
+        }
         // What earlier steps changed is on disk, and so in the feed.
         whose.barrier().await?;
-        let (drawer, is_dirty) = (whose.drawer(scope), !whose.own().is_empty());
         let patience = if is_dirty { Duration::ZERO } else { wait };
         let feed = self.feeds.changes(whose.tenant, &drawer, &prefix, after, limit, patience).await?;
         let is_nothing = feed.as_ref().is_ok_and(|feed| feed.changes.is_empty());

@@ -227,6 +227,10 @@ impl Decide<call::Read> for Messages {
             Ok(_) => return Ok(Decided::refuse(format!("1 to {MAX_TAKEN} events are read at once, not {limit}"))),
             Err(why) => return Ok(Decided::refuse(why)),
         };
+        // What it published before "now" is not to come after it.
+        if after.is_none() && !whose.own().is_empty() {
+            return Ok(Decided::Checkpoint);
+        }
         match self.ports.database {
             // What follows the record follows what is on disk.
             Some(_) => whose.barrier().await?,

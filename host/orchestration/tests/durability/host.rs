@@ -35,6 +35,18 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(test)
 }
 
+/// What every agent is granted.
+const GRANTS: [&str; 8] = [
+    "log",
+    "memory:read:*",
+    "memory:write:*",
+    "graph:read",
+    "graph:write",
+    "message:send:*",
+    "message:receive",
+    "message:publish:*",
+];
+
 /// What outlives a host.
 pub(crate) struct World {
     scripts: Vec<Script>,
@@ -77,7 +89,7 @@ impl World {
                 pushed_at: self.clock.now(),
             };
             act(Change::AgentPushed(pushed)).await;
-            let grants = ["log", "memory:read:*", "memory:write:*"].map(|grant| grant.parse().unwrap()).to_vec();
+            let grants = GRANTS.map(|grant| grant.parse().unwrap()).to_vec();
             act(Change::GrantsSet { agent: script.name.clone(), grants }).await;
         }
         if let Some(source) = document {

@@ -13,6 +13,7 @@
 //! - `owners`: two hosts, one run
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
+//! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod crash;
@@ -23,4 +24,5 @@ mod host;
 mod owners;
 mod replay;
 mod story;
+mod transactions;
 mod upgrade;

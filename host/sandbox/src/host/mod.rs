@@ -1,6 +1,7 @@
 //! The host's side of every interface: convert, bound, cross; nothing else. A line here links an interface, and what it
 //! needs and how it replays stands in `ltmc_model::call`, through which alone it can reach anything.
 
+mod attempt;
 mod graph;
 pub(crate) mod log;
 pub(crate) mod memory;
@@ -19,6 +20,7 @@ use crate::guest::Guest;
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wit::types::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::attempt::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::memory::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::graph::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::recall::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;

@@ -1,0 +1,12 @@
+//! `ltmc:agent/attempt`.
+
+use ltmc_model::call::attempt::Checkpoint;
+
+use super::{Answered, wit};
+use crate::guest::Guest;
+
+impl wit::attempt::Host for Guest {
+    async fn checkpoint(&mut self) -> Answered<()> {
+        self.cross(Checkpoint).await
+    }
+}
