@@ -171,6 +171,17 @@ impl Store {
         })
     }
 
+    pub(crate) fn touch(&self, key: &str, ttl: Option<Duration>) -> Result<bool, Error> {
+        self.call.cross(format_args!("touch {:?} {key} {ttl:?}", self.place), |at| {
+            at.state.demand(&capability("write", self.place.0))?;
+            key_like(key)?;
+            let expires_at_ms = at.state.expiry(ttl)?;
+            let Some(current) = at.entry(&self.place, key) else { return Ok(false) };
+            at.write(&self.place, key, current.value, expires_at_ms);
+            Ok(true)
+        })
+    }
+
     pub(crate) fn changes(
         &self,
         prefix: &str,

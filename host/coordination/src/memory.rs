@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use ltmc_model::call::memory::{Changes, Delete, Get, List, MemoryCall, Open, Put, Update};
+use ltmc_model::call::memory::{Changes, Delete, Get, List, MemoryCall, Open, Put, Touch, Update};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition};
@@ -97,6 +97,7 @@ impl Memory {
             MemoryCall::Delete(call) => decided(self, asked, call).await,
             MemoryCall::List(call) => decided(self, asked, call).await,
             MemoryCall::Update(call) => decided(self, asked, call).await,
+            MemoryCall::Touch(call) => decided(self, asked, call).await,
             MemoryCall::Changes(call) => decided(self, asked, call).await,
         }
     }
@@ -279,6 +280,25 @@ impl Decide<Update> for Memory {
         let change = MemoryChange { drawer, key, revision, value };
         let expects = [expected(&change, before)].into_iter().chain(room).collect();
         Ok(Decided::change(item, vec![Delta::Memory(change)], expects, lock))
+    }
+}
+
+impl Decide<Touch> for Memory {
+    async fn decide(&self, asked: Asked<'_>, Touch { scope, key, ttl_ms }: Touch) -> Decision<bool> {
+        let Asked { whose, now, revision } = asked;
+        let expires_at = match memory::check_key(&key).and_then(|()| expiry(ttl_ms, now)) {
+            Ok(expires_at) => expires_at,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        let drawer = whose.drawer(scope);
+        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
+        let Some(current) = self.latest(whose, &drawer, &key, now).await? else {
+            return Ok(Decided::Answer(Ok(false)));
+        };
+        let value = Some(MemoryValue { bytes: current.value, expires_at });
+        let change = MemoryChange { drawer, key, revision: revision(), value };
+        let expects = vec![expected(&change, Some(current.revision))];
+        Ok(Decided::change(true, vec![Delta::Memory(change)], expects, lock))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{Position, Revision};
 
 interface! {
     /// Calls on memory.
-    Memory: MemoryCall { Open, Get, Put, Delete, List, Update, Changes }
+    Memory: MemoryCall { Open, Get, Put, Delete, List, Update, Touch, Changes }
 }
 
 fn read(scope: Scope) -> Vec<Capability> {
@@ -206,6 +206,35 @@ impl HostCall for Update {
             "memory-update",
             &Values::new().with(&self.scope).with(&self.key).with(&self.merge).with(&self.ttl_ms),
         )
+    }
+}
+
+/// `memory.touch`: a new time to live for what a key holds; answers whether there was something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    /// Whose memory.
+    pub scope: Scope,
+    /// The key.
+    pub key: String,
+    /// Milliseconds until it ends; none: it does not end.
+    pub ttl_ms: Option<u64>,
+}
+
+impl HostCall for Touch {
+    type Reply = bool;
+    const NAME: &'static str = "memory.touch";
+    const CHANGES: bool = true;
+
+    fn needs(&self) -> Vec<Capability> {
+        write(self.scope)
+    }
+
+    fn about(&self) -> String {
+        format!("{}/{}", self.scope, self.key)
+    }
+
+    fn request(&self) -> Request {
+        Request::new("memory-touch", &Values::new().with(&self.scope).with(&self.key).with(&self.ttl_ms))
     }
 }
 

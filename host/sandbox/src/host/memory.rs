@@ -86,6 +86,11 @@ impl wit::memory::HostStore for Guest {
         Ok(self.cross(call::Update { scope, key, merge: merge(rule), ttl_ms }).await?.map(entry))
     }
 
+    async fn touch(&mut self, store: Resource<Opened>, key: String, ttl_ms: Option<u64>) -> Answered<bool> {
+        let scope = self.opened(&store)?;
+        self.cross(call::Touch { scope, key, ttl_ms }).await
+    }
+
     async fn changes(
         &mut self,
         store: Resource<Opened>,
