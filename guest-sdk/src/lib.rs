@@ -35,8 +35,8 @@
 //! Invariants: nothing here grants anything, the host decides on each call; every host call that fails does so by a
 //! value, [`Error`]; bindings and `unsafe` are compiled for wasm32 only, [`testing`] for every other target only.
 //!
-//! To add an interface `x` of `wit/`: `x.rs` with the types an author sees, its functions in `guest/x.rs` (over the
-//! bindings) and in `testing/x.rs` (in memory), both under the same names.
+//! To add an interface `x` of `wit/`: `x.rs` with the types an author sees, and its functions twice under the same names: in
+//! the module `guest` of that file (over the bindings) and in `testing/x.rs` (in memory).
 
 // The generated exports name the SDK by this path, inside the SDK and in the author's crate alike.
 #[cfg(target_arch = "wasm32")]

@@ -93,3 +93,22 @@ macro_rules! warn {
 macro_rules! error {
     ($($line:tt)+) => { $crate::log!($crate::log::Level::Error, $($line)+) };
 }
+
+/// Over the host's imports: conversions and nothing else. `testing/log.rs` has the same names in memory.
+#[cfg(target_arch = "wasm32")]
+pub(crate) mod guest {
+    use crate::bindings::host::ltmc::agent::log as wit;
+    use crate::{Error, log};
+
+    pub(crate) fn write(level: log::Level, message: &str, fields: Vec<(String, String)>) -> Result<(), Error> {
+        let level = match level {
+            log::Level::Trace => wit::Level::Trace,
+            log::Level::Debug => wit::Level::Debug,
+            log::Level::Info => wit::Level::Info,
+            log::Level::Warn => wit::Level::Warn,
+            log::Level::Error => wit::Level::Error,
+        };
+        let fields: Vec<_> = fields.into_iter().map(|(name, value)| wit::Field { name, value }).collect();
+        Ok(wit::write(level, message, &fields)?)
+    }
+}

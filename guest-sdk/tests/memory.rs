@@ -235,3 +235,29 @@ fn a_position_that_is_kept_no_more_is_told_to_begin_anew() {
         }
     });
 }
+
+#[test]
+fn a_touched_key_lives_longer_and_stays_what_it_is() {
+    let host = host();
+    let past = |seconds: u64| host.advance(Duration::from_secs(seconds));
+    let touch = |ttl: Option<u64>| host.within(|| store().touch("lease", ttl.map(Duration::from_secs)));
+    assert_eq!(touch(Some(30)), Ok(false), "there is nothing");
+    let lease = PutOptions { ttl: Some(Duration::from_secs(30)), ..PutOptions::default() };
+    host.within(|| store().put_with("lease", "ada", lease)).unwrap();
+    past(20);
+    assert_eq!(touch(Some(30)), Ok(true));
+    past(20);
+    let entry = host.within(|| store().get("lease")).unwrap().unwrap();
+    assert_eq!(entry.value, b"ada");
+    past(20);
+    assert_eq!(touch(Some(30)), Ok(false), "it has come to its end");
+
+    host.memory(Scope::Session).put("lease", "grace");
+    assert_eq!(touch(Some(30)), Ok(true));
+    assert_eq!(touch(None), Ok(true));
+    past(60);
+    assert_eq!(host.memory(Scope::Session).get("lease"), Some(b"grace".into()), "it lives for ever again");
+    assert!(matches!(touch(Some(0)), Err(Error::Invalid(_))));
+    let reads = Host::new().grant("memory:read:session");
+    assert_eq!(reads.within(|| store().touch("k", None)), Err(Error::AccessDenied("memory:write:session".into())));
+}

@@ -100,6 +100,37 @@ async fn a_key_is_updated_in_one_step_by_every_rule() -> Result<()> {
     Ok(())
 }
 
+/// A lease is renewed without its value being written again, and whoever watches sees it.
+#[tokio::test]
+async fn a_touched_key_lives_longer_and_stays_what_it_is() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "holder", "memory-script", MEMORY).await?;
+    let steps = json!([
+        {"do": "touch", "scope": "global", "key": "lease", "ttl_ms": 60_000},
+        {"do": "put", "scope": "global", "key": "lease", "value": "ada", "ttl_ms": 60_000},
+        {"do": "touch", "scope": "global", "key": "lease", "ttl_ms": 3_600_000},
+        {"do": "get", "scope": "global", "key": "lease"},
+        {"do": "touch", "scope": "global", "key": "lease"},
+        {"do": "get", "scope": "global", "key": "lease"},
+        {"do": "touch", "scope": "global", "key": "lease", "ttl_ms": 0},
+        {"do": "touch", "scope": "global", "key": ""},
+    ]);
+    let played = play(&host, &host.admin, "holder", steps).await?;
+    assert_eq!((ok(&played[0]), ok(&played[2]), ok(&played[4])), (&json!(false), &json!(true), &json!(true)));
+    let (longer, forever) = (ok(&played[3]), ok(&played[5]));
+    assert_eq!((&longer["value"], &forever["value"]), (&json!("ada"), &json!("ada")));
+    assert!(longer["revision"].as_u64() > ok(&played[1]).as_u64() && forever["revision"] != longer["revision"]);
+    let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    assert!(longer["expires_at_ms"].as_u64() > Some(now + 600_000), "{longer}");
+    assert_eq!(forever["expires_at_ms"], json!(null));
+    assert_eq!([&played[6]["error"], &played[7]["error"]], ["invalid", "invalid"]);
+
+    host.push(&host.admin, "reader", "memory-script", &["memory:read:*"]).await?;
+    let steps = json!([{"do": "touch", "scope": "global", "key": "lease", "ttl_ms": 1}]);
+    assert_eq!(play(&host, &host.admin, "reader", steps).await?[0]["error"], "access-denied");
+    Ok(())
+}
+
 /// Increments from many calls at once, and over a kill: each counts, and counts once.
 #[tokio::test(flavor = "multi_thread")]
 async fn increments_side_by_side_all_count() -> Result<()> {

@@ -157,6 +157,16 @@ impl Store {
         Ok(state.write(&self.place, key, value, expires_at_ms))
     }
 
+    pub(crate) fn touch(&self, key: &str, ttl: Option<Duration>) -> Result<bool, Error> {
+        let mut state = self.host.state.borrow_mut();
+        state.demand(&capability("write", self.place.0))?;
+        key_like(key)?;
+        let expires_at_ms = state.expiry(ttl)?;
+        let Some(current) = state.entry(&self.place, key).cloned() else { return Ok(false) };
+        state.write(&self.place, key, current.value, expires_at_ms);
+        Ok(true)
+    }
+
     pub(crate) fn changes(
         &self,
         prefix: &str,

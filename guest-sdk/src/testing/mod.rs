@@ -6,7 +6,7 @@
 //! Not imitated: limits of time and memory, revoked grants in the middle of a host call, quotas (but for a mailbox's bound),
 //! databases that do not answer, and meaning: [`recall`](crate::recall) goes by the words that question and text share.
 //! Nobody waits: where nothing can come, a call that waits answers at once, and the host's clock is that much further on.
-//! To add an interface: a file here, with its functions under the names that `guest/` gives them.
+//! To add an interface: a file here, with its functions under the names that the module `guest` of the interface's file gives them.
 
 mod grants;
 pub(crate) mod graph;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_model::call::{Call, HostCall, messages};
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
-use ltmc_model::effect::{Call, Refusal, Reply};
+use ltmc_model::effect::{Mismatch, Refusal, Reply};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{DeadLetter, Events, MAX_MAILBOX, Topic};
@@ -16,9 +17,9 @@ use ltmc_model::{AgentName, Position, Revision, SessionId, TenantId};
 use ltmc_policy::Action;
 use ltmc_ports::{Clock, ReadMail, WriteJournal};
 
-use crate::context::{Context, Decided, Whose};
+use crate::context::{Asked, Context, Decided, Whose};
 use crate::feed::{Feeds, Watcher};
-use crate::{Authority, Error, crossing};
+use crate::{Authority, Error};
 
 /// How long a client's change waits for the record.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,13 +64,27 @@ impl Clients {
     ///
     /// # Errors
     /// Where the caller may not, or the record fails.
-    pub async fn call(&self, caller: &Caller, owner: &Owner, call: Call) -> Result<Result<Reply, Refusal>, Error> {
-        let action = if writes(&call) { Action::WriteContext } else { Action::ReadContext };
+    pub async fn call<C: HostCall>(
+        &self,
+        caller: &Caller,
+        owner: &Owner,
+        call: C,
+    ) -> Result<Result<C::Reply, Refusal>, Error> {
+        match self.any_call(caller, owner, call.into()).await? {
+            Ok(reply) => C::Reply::try_from(reply).map(Ok).map_err(|Mismatch { wanted }| Error::Internal {
+                message: format!("`{}` was answered with something that is not its `{wanted}`", C::NAME),
+            }),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    async fn any_call(&self, caller: &Caller, owner: &Owner, call: Call) -> Result<Result<Reply, Refusal>, Error> {
+        let action = if call.changes() { Action::WriteContext } else { Action::ReadContext };
         self.ports.authority.authorize(caller, action).await?;
-        let (name, about, request) = (call.name(), call.about(), crossing::digest(&call));
+        let (name, about, request) = (call.name(), call.about(), call.digest());
         let whose = whose(caller, owner);
-        let revision = || self.ports.journal.next_revision();
-        let decided = self.ports.context.decide(whose, call, self.ports.clock.now(), &revision).await?;
+        let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
+        let decided = self.ports.context.decide(asked, call).await?;
         let answer = match decided {
             Decided::Answer(answer) => answer,
             Decided::Change { reply, deltas, lock, .. } => {
@@ -130,15 +145,12 @@ impl Clients {
             None => self.ports.feeds.trimmed().await?,
         };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let call = Call::MessageRead { topic: topic.clone(), after: Some(after), limit, wait_ms };
-        match self.call(caller, &Owner::default(), call).await? {
-            Ok(Reply::Events(found)) => {
-                self.ports.feeds.on_disk(found.next).await;
-                Ok(Ok(found))
-            }
-            Ok(other) => Err(Error::Internal { message: format!("a read of a topic was answered with {other:?}") }),
-            Err(refusal) => Ok(Err(refusal)),
+        let call = messages::Read { topic: topic.clone(), after: Some(after), limit, wait_ms };
+        let answer = self.call(caller, &Owner::default(), call).await?;
+        if let Ok(found) = &answer {
+            self.ports.feeds.on_disk(found.next).await;
         }
+        Ok(answer)
     }
 
     /// Where the log ends now: what comes after is new.
@@ -225,22 +237,6 @@ fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
         run: None,
         client: Some(&caller.key),
     }
-}
-
-/// Whether a call changes anything; what is not known here does.
-fn writes(call: &Call) -> bool {
-    !matches!(
-        call,
-        Call::MemoryGet { .. }
-            | Call::MemoryList { .. }
-            | Call::MemoryChanges { .. }
-            | Call::GraphFacts(_)
-            | Call::GraphPath { .. }
-            | Call::GraphReach(_)
-            | Call::GraphOrder(_)
-            | Call::RecallSearch { .. }
-            | Call::MessageRead { .. }
-    )
 }
 
 impl std::fmt::Debug for Clients {

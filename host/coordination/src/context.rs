@@ -3,13 +3,15 @@
 //! Invariants: nothing here writes. A call comes to an answer, or to an answer that becomes true with deltas; whoever asked
 //! (the crossing for a guest, a use case for a client) journals both in one append. Who may ask was decided before.
 //!
-//! To add a part: a file here with its `decide`, and its calls in [`Context::decide`].
+//! To add a part: a file here with its `decide`, and its line in [`Context::decide`]. To add a call: in its part's file, its
+//! [`Decide`] and its line in the part's `decide`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::delta::Delta;
-use ltmc_model::effect::{Call, MAX_WAIT_MS, Refusal, Reply};
+use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
@@ -62,14 +64,34 @@ pub(crate) struct Asking<'a> {
     pub(crate) attempt: &'a Taker,
 }
 
-/// What a call comes to.
-pub(crate) enum Decided {
+/// Under which circumstances a call is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// By whom.
+    pub(crate) whose: Whose<'a>,
+    /// When.
+    pub(crate) now: Timestamp,
+    /// Draws the next revision, as often as is needed.
+    pub(crate) revision: &'a (dyn Fn() -> Revision + Send + Sync),
+}
+
+/// A part of shared context that knows what a call comes to.
+pub(crate) trait Decide<C: HostCall> {
+    /// What it comes to; the answer is of the call's own kind.
+    fn decide(&self, asked: Asked<'_>, call: C) -> impl Future<Output = Decision<C::Reply>> + Send;
+}
+
+/// What a call comes to; the error: a store did not answer.
+pub(crate) type Decision<R> = Result<Decided<R>, StoreError>;
+
+/// What a call comes to that is answered with `R`; by default any call.
+pub(crate) enum Decided<R = Reply> {
     /// An answer; nothing changes.
-    Answer(Result<Reply, Refusal>),
+    Answer(Result<R, Refusal>),
     /// An answer that becomes true with these deltas.
     Change {
         /// The answer.
-        reply: Reply,
+        reply: R,
         /// In order.
         deltas: Vec<Delta>,
         /// Kept until they are in the record.
@@ -79,9 +101,9 @@ pub(crate) enum Decided {
     },
 }
 
-impl Decided {
+impl<R> Decided<R> {
     /// An answer that becomes true with one delta.
-    pub(crate) fn change(reply: Reply, delta: Delta, lock: Lock) -> Self {
+    pub(crate) fn change(reply: R, delta: Delta, lock: Lock) -> Self {
         Self::Change { reply, deltas: vec![delta], lock: Some(lock), at_once: false }
     }
 
@@ -89,11 +111,23 @@ impl Decided {
         Self::Answer(Err(Refusal::Invalid(why.into())))
     }
 
-    /// A call that came to the wrong part: the host's own mistake, which a guest lives with.
-    pub(crate) fn not_mine(call: &Call) -> Self {
-        tracing::error!(call = call.name(), "a call came to a part of the context that does not know it");
-        Self::refuse(format!("`{}` is not known here", call.name()))
+    /// The same, for who does not know which call it is.
+    fn of_any_call(self) -> Decided
+    where
+        R: Into<Reply>,
+    {
+        match self {
+            Self::Answer(answer) => Decided::Answer(answer.map(Into::into)),
+            Self::Change { reply, deltas, lock, at_once } => {
+                Decided::Change { reply: reply.into(), deltas, lock, at_once }
+            }
+        }
     }
+}
+
+/// What a call comes to in this part, for who does not know which call it is.
+pub(crate) async fn decided<C: HostCall>(part: &impl Decide<C>, asked: Asked<'_>, call: C) -> Decision<Reply> {
+    part.decide(asked, call).await.map(Decided::of_any_call)
 }
 
 impl Whose<'_> {
@@ -154,42 +188,20 @@ impl Context {
         }
     }
 
-    /// What a call comes to at `now`. `revision` draws the next one, as often as is needed.
-    pub(crate) async fn decide(
-        &self,
-        whose: Whose<'_>,
-        call: Call,
-        now: Timestamp,
-        revision: &(dyn Fn() -> Revision + Send + Sync),
-    ) -> Result<Decided, StoreError> {
+    /// What a call comes to.
+    pub(crate) async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
         match call {
             Call::Log(_) => Ok(Decided::Answer(Ok(Reply::Done))),
-            Call::MemoryOpen(_)
-            | Call::MemoryGet { .. }
-            | Call::MemoryPut { .. }
-            | Call::MemoryDelete { .. }
-            | Call::MemoryList { .. }
-            | Call::MemoryUpdate { .. }
-            | Call::MemoryChanges { .. } => self.memory.decide(whose, call, now, revision).await,
-            Call::GraphRelate { .. }
-            | Call::GraphUnrelate { .. }
-            | Call::GraphFacts(_)
-            | Call::GraphPath { .. }
-            | Call::GraphReach(_)
-            | Call::GraphOrder(_) => self.graph.decide(whose, call, now, revision).await,
-            Call::RecallRemember { .. } | Call::RecallForget { .. } | Call::RecallSearch { .. } => match &self.recall {
-                Some(recall) => recall.decide(whose, call, now, revision).await,
+            Call::Memory(call) => self.memory.decide_any(asked, call).await,
+            Call::Graph(call) => self.graph.decide_any(asked, call).await,
+            Call::Recall(call) => match &self.recall {
+                Some(recall) => recall.decide_any(asked, call).await,
                 None => {
                     let message = "this host has no index of what texts mean".to_owned();
                     Ok(Decided::Answer(Err(Refusal::Unavailable { message, retry_after_ms: 60_000 })))
                 }
             },
-            Call::MessageSend { .. }
-            | Call::MessagePublish { .. }
-            | Call::MessageReceive { .. }
-            | Call::MessageAck { .. }
-            | Call::MessageReject { .. }
-            | Call::MessageRead { .. } => self.messages.decide(whose, call, now, revision).await,
+            Call::Messages(call) => self.messages.decide_any(asked, call).await,
         }
     }
 }

@@ -9,7 +9,7 @@
 //!   before anybody else can see what the guest does with them, in the same append or an earlier one.
 //! - A call that is refused for lack of a capability is in the journal, like one that is performed.
 //!
-//! To add a host call: a variant in `ltmc_model::effect::Call`. It cannot go round this file: the sandbox has nothing but
+//! To add a host call: its interface's file in `ltmc_model::call`. It cannot go round this file: the sandbox has nothing but
 //! [`Gate`] to reach the host by.
 
 use std::collections::VecDeque;
@@ -17,11 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ltmc_model::effect::{Call, Class, ClockReads, Level, LogLine, Refusal, Reply};
+use ltmc_model::call::{Call, Class, form, log};
+use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Capability, Digest, StepPath, Timestamp};
+use ltmc_model::{AgentName, Capability, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::runner::Gate;
 use ltmc_ports::{Clock, Durability, Kind, StoreError};
@@ -29,7 +30,7 @@ use ltmc_state::RunLog;
 use ltmc_state::fold::{MAX_EFFECT_BYTES, MAX_EFFECTS};
 
 use crate::Authority;
-use crate::context::{Asking, Context, Decided, Whose};
+use crate::context::{Asked, Asking, Context, Decided, Whose};
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED: u64 = 256 << 10;
@@ -126,9 +127,17 @@ impl Crossing {
     }
 
     /// Answers from the journal.
-    fn replayed(&self, turn: &mut Turn, recorded: Effect, call: &Call, request: Digest) -> Result<Answer, Failure> {
+    fn replayed(&self, turn: &mut Turn, recorded: Effect, call: &Call) -> Result<Answer, Failure> {
         turn.number += 1;
-        if recorded.number != turn.number || recorded.call != call.name() || recorded.request != request {
+        let Some(request) = call.request_in(recorded.form) else {
+            let message = format!(
+                "host call {} ({}) is journaled in form {}, which this version of the host does not know: a newer one wrote \
+                 it, and can resume the run",
+                recorded.number, recorded.call, recorded.form
+            );
+            return Err(Failure::new(Code::ReplayMismatch, message));
+        };
+        if recorded.number != turn.number || recorded.call != call.name() || recorded.request != request.digest() {
             let message = format!(
                 "on resume the agent's host call {} was {} ({}), where the journal has {} ({}): it does not do the same \
                  for the same input, so it cannot be resumed; call it anew",
@@ -147,7 +156,7 @@ impl Crossing {
     }
 
     /// Decides and performs, and journals either.
-    async fn performed(&self, turn: &mut Turn, call: Call, request: Digest) -> Result<Answer, Failure> {
+    async fn performed(&self, turn: &mut Turn, call: Call) -> Result<Answer, Failure> {
         let load = self.log.load(&self.step);
         if load.effects >= MAX_EFFECTS || load.bytes >= MAX_EFFECT_BYTES {
             let message = format!(
@@ -157,11 +166,10 @@ impl Crossing {
             );
             return Err(Failure::new(Code::LimitResources, message));
         }
-        let (name, about) = (call.name(), call.about());
+        let (name, about, request) = (call.name(), call.about(), call.digest());
         let (capability, decided) = match self.verdict(&call).await? {
             Verdict::Denied(capability) => {
-                let refusal = Refusal::Denied(capability.clone());
-                (capability, Decided::Answer(Err(refusal)))
+                (Some(capability.clone()), Decided::Answer(Err(Refusal::Denied(capability))))
             }
             Verdict::Allowed(capability) => {
                 let attempt = Taker { run: self.log.run(), step: self.step.clone(), attempt: self.attempt };
@@ -172,8 +180,8 @@ impl Crossing {
                     run: Some(Asking { log: &self.log, attempt: &attempt }),
                     client: None,
                 };
-                let (now, revision) = (self.shared.clock.now(), || self.log.next_revision());
-                let decided = self.shared.context.decide(whose, call, now, &revision).await;
+                let asked = Asked { whose, now: self.shared.clock.now(), revision: &|| self.log.next_revision() };
+                let decided = self.shared.context.decide(asked, call).await;
                 (capability, decided.unwrap_or_else(|error| Decided::Answer(Err(unavailable(&error)))))
             }
         };
@@ -186,6 +194,7 @@ impl Crossing {
                 number: turn.number,
                 call: name.to_owned(),
                 about,
+                form: form::CURRENT,
                 request,
                 capability,
                 clock,
@@ -245,7 +254,7 @@ impl Crossing {
 
     /// Log lines replay by being made again, so their refusal is a line too, and the same one each time.
     async fn log_line(&self, line: LogLine) -> Result<Answer, Failure> {
-        match self.verdict(&Call::Log(line.clone())).await? {
+        match self.verdict(&log::Write(line.clone()).into()).await? {
             Verdict::Allowed(_) => {
                 self.keep(line);
                 Ok(Ok(Reply::Done))
@@ -270,13 +279,12 @@ impl Gate for Crossing {
         let (name, begun) = (call.name(), Instant::now());
         let mut turn = self.turn.lock().await;
         let answer = match call {
-            Call::Log(line) => self.log_line(line).await,
+            Call::Log(log::LogCall::Write(log::Write(line))) => self.log_line(line).await,
             call => {
                 debug_assert_eq!(call.class(), Class::Transactional);
-                let request = digest(&call);
                 match turn.replay.pop_front() {
-                    Some(recorded) => self.replayed(&mut turn, recorded, &call, request),
-                    None => self.performed(&mut turn, call, request).await,
+                    Some(recorded) => self.replayed(&mut turn, recorded, &call),
+                    None => self.performed(&mut turn, call).await,
                 }
             }
         };
@@ -347,11 +355,6 @@ impl std::fmt::Debug for Shared {
 
 fn host_line(message: String) -> LogLine {
     LogLine { level: Level::Warn, message, fields: vec![("stream".into(), "host".into())] }
-}
-
-/// What a request is known by on a replay.
-pub(crate) fn digest(call: &Call) -> Digest {
-    Digest::of(&rmp_serde::to_vec(call).expect("calls are plain values, which MessagePack can write"))
 }
 
 fn kind(capability: &Capability) -> &'static str {

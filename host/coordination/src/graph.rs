@@ -2,18 +2,21 @@
 //!
 //! Invariants: at most one fact holds between two entities by one relation; a fact is ended, never changed. What is asked is
 //! answered by the graph's database once that has what the asker wrote; in its place, and said to be, by the record.
+//!
+//! To add a call: its [`Decide`], and its line in [`Graph::decide_any`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ltmc_model::call::graph::{DependencyOrder, Facts, FindPath, GraphCall, Reach, Relate, Unrelate};
 use ltmc_model::delta::{Delta, FactEnd};
-use ltmc_model::effect::{Call, Reply};
-use ltmc_model::graph::{self, Entity, Fact, FactFilter, Order, Path, Reached, Relation, Walk};
+use ltmc_model::effect::Reply;
+use ltmc_model::graph::{self, Entity, Fact, FactFilter, FactPage, Order, Path, Reached, Relation, Walk};
 use ltmc_model::{Revision, Timestamp};
 use ltmc_ports::{ReadFacts, ReadGraph, StoreError};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::context::{Decided, Whose};
+use crate::context::{Asked, Decide, Decided, Decision, Whose, decided};
 use crate::following::Follower;
 use crate::locks::Locks;
 
@@ -35,103 +38,16 @@ impl Graph {
         Self { record, database, locks }
     }
 
-    pub(crate) async fn decide(
-        &self,
-        whose: Whose<'_>,
-        call: Call,
-        now: Timestamp,
-        revision: &(dyn Fn() -> Revision + Send + Sync),
-    ) -> Result<Decided, StoreError> {
-        let answer = |reply| Ok(Decided::Answer(Ok(reply)));
+    /// What a call comes to.
+    pub(crate) async fn decide_any(&self, asked: Asked<'_>, call: GraphCall) -> Decision<Reply> {
         match call {
-            Call::GraphRelate { subject, relation, object, properties, valid_from } => {
-                let fact = Fact {
-                    id: Revision(0),
-                    subject,
-                    relation,
-                    object,
-                    properties,
-                    valid_from: valid_from.unwrap_or(now),
-                    valid_to: None,
-                    recorded_at: now,
-                    ended_at: None,
-                };
-                self.relate(whose, fact, valid_from, revision).await
-            }
-            Call::GraphUnrelate { subject, relation, object, valid_to } => {
-                let valid_to = valid_to.unwrap_or(now);
-                if valid_to > now {
-                    return Ok(Decided::refuse("a fact ends now or in the past"));
-                }
-                let lock = self.locks.take(whose, &("graph", &subject, &relation, &object)).await;
-                let Some(fact) = self.holding(whose, &subject, &relation, &object).await? else {
-                    return answer(Reply::Existed(false));
-                };
-                if valid_to < fact.valid_from {
-                    return Ok(Decided::refuse(format!(
-                        "the fact holds since {}: it cannot end before",
-                        fact.valid_from
-                    )));
-                }
-                Ok(Decided::change(Reply::Existed(true), ended(&fact, valid_to, now), lock))
-            }
-            Call::GraphFacts(filter) => {
-                if !(1..=graph::MAX_PAGE).contains(&filter.limit) {
-                    let most = graph::MAX_PAGE;
-                    return Ok(Decided::refuse(format!("a page has 1 to {most} facts, not {}", filter.limit)));
-                }
-                answer(Reply::Facts(self.facts(whose, &filter).await?))
-            }
-            Call::GraphPath { walk, to } => match checked(&walk) {
-                Err(why) => Ok(Decided::refuse(why)),
-                Ok(()) => answer(Reply::Path(self.path(whose, &walk, &to).await?)),
-            },
-            Call::GraphReach(walk) => match checked(&walk) {
-                Err(why) => Ok(Decided::refuse(why)),
-                Ok(()) => answer(Reply::Reached(self.reach(whose, &walk).await?)),
-            },
-            Call::GraphOrder(walk) => match checked(&walk) {
-                Err(why) => Ok(Decided::refuse(why)),
-                Ok(()) => answer(Reply::Order(order(&walk.from, &self.reach(whose, &walk).await?))),
-            },
-            other => Ok(Decided::not_mine(&other)),
+            GraphCall::Relate(call) => decided(self, asked, call).await,
+            GraphCall::Unrelate(call) => decided(self, asked, call).await,
+            GraphCall::Facts(call) => decided(self, asked, call).await,
+            GraphCall::FindPath(call) => decided(self, asked, call).await,
+            GraphCall::Reach(call) => decided(self, asked, call).await,
+            GraphCall::DependencyOrder(call) => decided(self, asked, call).await,
         }
-    }
-
-    async fn relate(
-        &self,
-        whose: Whose<'_>,
-        fact: Fact,
-        since: Option<Timestamp>,
-        revision: &(dyn Fn() -> Revision + Send + Sync),
-    ) -> Result<Decided, StoreError> {
-        let mut fact = fact;
-        fact.properties = match properties(&fact.properties) {
-            Ok(properties) => properties,
-            Err(why) => return Ok(Decided::refuse(why)),
-        };
-        if fact.valid_from > fact.recorded_at {
-            return Ok(Decided::refuse("a fact holds from now on, or since a time in the past"));
-        }
-        let lock = self.locks.take(whose, &("graph", &fact.subject, &fact.relation, &fact.object)).await;
-        let before = self.holding(whose, &fact.subject, &fact.relation, &fact.object).await?;
-        let mut deltas = Vec::with_capacity(2);
-        if let Some(before) = before {
-            if before.properties == fact.properties && since.is_none_or(|since| since == before.valid_from) {
-                return Ok(Decided::Answer(Ok(Reply::Revision(before.id))));
-            }
-            if fact.valid_from < before.valid_from {
-                return Ok(Decided::refuse(format!(
-                    "another fact holds here since {}: a new one cannot begin before it",
-                    before.valid_from
-                )));
-            }
-            deltas.push(ended(&before, fact.valid_from, fact.recorded_at));
-        }
-        fact.id = revision();
-        let reply = Reply::Revision(fact.id);
-        deltas.push(Delta::FactBegan(fact));
-        Ok(Decided::Change { reply, deltas, lock: Some(lock), at_once: false })
     }
 
     /// The fact that holds between two things, with what the run that asks has told of them so far.
@@ -156,7 +72,7 @@ impl Graph {
         }
     }
 
-    async fn facts(&self, whose: Whose<'_>, filter: &FactFilter) -> Result<graph::FactPage, StoreError> {
+    async fn facts(&self, whose: Whose<'_>, filter: &FactFilter) -> Result<FactPage, StoreError> {
         if let Some(database) = self.following(whose).await? {
             match database.facts(whose.tenant, filter).await {
                 Ok(found) => return Ok(found),
@@ -164,7 +80,7 @@ impl Graph {
             }
         }
         let found = self.record.facts(whose.tenant, filter).await?;
-        Ok(graph::FactPage { degraded: self.database.is_some(), ..found })
+        Ok(FactPage { degraded: self.database.is_some(), ..found })
     }
 
     async fn path(&self, whose: Whose<'_>, walk: &Walk, to: &Entity) -> Result<Path, StoreError> {
@@ -198,6 +114,106 @@ impl Graph {
         // What follows the record follows what is on disk.
         whose.barrier().await?;
         Ok(follower.caught_up().await.then_some(database))
+    }
+}
+
+impl Decide<Relate> for Graph {
+    async fn decide(&self, asked: Asked<'_>, call: Relate) -> Decision<Revision> {
+        let Asked { whose, now, revision } = asked;
+        let Relate { subject, relation, object, properties: text, valid_from: since } = call;
+        let properties = match properties(&text) {
+            Ok(properties) => properties,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        let valid_from = since.unwrap_or(now);
+        if valid_from > now {
+            return Ok(Decided::refuse("a fact holds from now on, or since a time in the past"));
+        }
+        let lock = self.locks.take(whose, &("graph", &subject, &relation, &object)).await;
+        let before = self.holding(whose, &subject, &relation, &object).await?;
+        let mut deltas = Vec::with_capacity(2);
+        if let Some(before) = before {
+            if before.properties == properties && since.is_none_or(|since| since == before.valid_from) {
+                return Ok(Decided::Answer(Ok(before.id)));
+            }
+            if valid_from < before.valid_from {
+                return Ok(Decided::refuse(format!(
+                    "another fact holds here since {}: a new one cannot begin before it",
+                    before.valid_from
+                )));
+            }
+            deltas.push(ended(&before, valid_from, now));
+        }
+        let id = revision();
+        deltas.push(Delta::FactBegan(Fact {
+            id,
+            subject,
+            relation,
+            object,
+            properties,
+            valid_from,
+            valid_to: None,
+            recorded_at: now,
+            ended_at: None,
+        }));
+        Ok(Decided::Change { reply: id, deltas, lock: Some(lock), at_once: false })
+    }
+}
+
+impl Decide<Unrelate> for Graph {
+    async fn decide(&self, asked: Asked<'_>, call: Unrelate) -> Decision<bool> {
+        let Asked { whose, now, .. } = asked;
+        let Unrelate { subject, relation, object, valid_to } = call;
+        let valid_to = valid_to.unwrap_or(now);
+        if valid_to > now {
+            return Ok(Decided::refuse("a fact ends now or in the past"));
+        }
+        let lock = self.locks.take(whose, &("graph", &subject, &relation, &object)).await;
+        let Some(fact) = self.holding(whose, &subject, &relation, &object).await? else {
+            return Ok(Decided::Answer(Ok(false)));
+        };
+        if valid_to < fact.valid_from {
+            let why = format!("the fact holds since {}: it cannot end before", fact.valid_from);
+            return Ok(Decided::refuse(why));
+        }
+        Ok(Decided::change(true, ended(&fact, valid_to, now), lock))
+    }
+}
+
+impl Decide<Facts> for Graph {
+    async fn decide(&self, Asked { whose, .. }: Asked<'_>, Facts(filter): Facts) -> Decision<FactPage> {
+        if !(1..=graph::MAX_PAGE).contains(&filter.limit) {
+            let most = graph::MAX_PAGE;
+            return Ok(Decided::refuse(format!("a page has 1 to {most} facts, not {}", filter.limit)));
+        }
+        Ok(Decided::Answer(Ok(self.facts(whose, &filter).await?)))
+    }
+}
+
+impl Decide<FindPath> for Graph {
+    async fn decide(&self, Asked { whose, .. }: Asked<'_>, FindPath { walk, to }: FindPath) -> Decision<Path> {
+        match checked(&walk) {
+            Err(why) => Ok(Decided::refuse(why)),
+            Ok(()) => Ok(Decided::Answer(Ok(self.path(whose, &walk, &to).await?))),
+        }
+    }
+}
+
+impl Decide<Reach> for Graph {
+    async fn decide(&self, Asked { whose, .. }: Asked<'_>, Reach(walk): Reach) -> Decision<Reached> {
+        match checked(&walk) {
+            Err(why) => Ok(Decided::refuse(why)),
+            Ok(()) => Ok(Decided::Answer(Ok(self.reach(whose, &walk).await?))),
+        }
+    }
+}
+
+impl Decide<DependencyOrder> for Graph {
+    async fn decide(&self, asked: Asked<'_>, DependencyOrder(walk): DependencyOrder) -> Decision<Order> {
+        match checked(&walk) {
+            Err(why) => Ok(Decided::refuse(why)),
+            Ok(()) => Ok(Decided::Answer(Ok(order(&walk.from, &self.reach(asked.whose, &walk).await?)))),
+        }
     }
 }
 

@@ -4,19 +4,22 @@
 //! that two changes of one key never see the same "before". The lock goes with the change, and is held until that is in
 //! the record, also when the guest that asked is gone by then. Until then the run that made it sees it, and nobody else;
 //! whoever waits for the lock has the change written at once.
+//!
+//! To add a call: its [`Decide`], and its line in [`Memory::decide_any`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use ltmc_model::call::memory::{Changes, Delete, Get, List, MemoryCall, Open, Put, Touch, Update};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
-use ltmc_model::effect::{Call, Refusal, Reply};
-use ltmc_model::memory::{self, Drawer, Item, Precondition};
+use ltmc_model::effect::{Refusal, Reply};
+use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition};
 use ltmc_model::{Revision, TenantId, Timestamp};
 use ltmc_ports::{ReadMemory, StoreError};
 
 use crate::Authority;
-use crate::context::{Decided, Whose, patience};
+use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::feed::Feeds;
 use crate::locks::Locks;
 
@@ -74,131 +77,17 @@ impl Memory {
         Ok(held)
     }
 
-    /// What a call comes to at `now`. `revision` draws the next one.
-    pub(crate) async fn decide(
-        &self,
-        whose: Whose<'_>,
-        call: Call,
-        now: Timestamp,
-        revision: &(dyn Fn() -> Revision + Send + Sync),
-    ) -> Result<Decided, StoreError> {
-        let answer = |reply| Ok(Decided::Answer(Ok(reply)));
-        let refuse = |why| Ok(Decided::Answer(Err(Refusal::Invalid(why))));
+    /// What a call comes to.
+    pub(crate) async fn decide_any(&self, asked: Asked<'_>, call: MemoryCall) -> Decision<Reply> {
         match call {
-            Call::MemoryOpen(_) => answer(Reply::Done),
-            Call::MemoryGet { scope, key } => {
-                if let Err(why) = memory::check_key(&key) {
-                    return refuse(why);
-                }
-                answer(Reply::Item(self.item(whose, &whose.drawer(scope), &key, now).await?))
-            }
-            Call::MemoryList { scope, prefix, cursor, limit } => {
-                if prefix.len() > memory::MAX_KEY || cursor.as_ref().is_some_and(|c| c.len() > memory::MAX_KEY) {
-                    return refuse(format!("a prefix and a cursor have at most {} bytes", memory::MAX_KEY));
-                }
-                if !(1..=memory::MAX_PAGE).contains(&limit) {
-                    return refuse(format!("a page has 1 to {} entries, not {limit}", memory::MAX_PAGE));
-                }
-                whose.settle().await?;
-                let drawer = whose.drawer(scope);
-                answer(Reply::Page(
-                    self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?,
-                ))
-            }
-            Call::MemoryPut { scope, key, value, precondition, ttl_ms } => {
-                if let Err(why) = memory::check_key(&key) {
-                    return refuse(why);
-                }
-                if value.len() > memory::MAX_VALUE {
-                    let why = format!("a value has at most {} bytes, this one has {}", memory::MAX_VALUE, value.len());
-                    return refuse(why);
-                }
-                let expires_at = match expiry(ttl_ms, now) {
-                    Ok(expires_at) => expires_at,
-                    Err(why) => return refuse(why),
-                };
-                let drawer = whose.drawer(scope);
-                let lock = self.locks.take(whose, &(&drawer, &key)).await;
-                // Where anything goes there is nothing to look at.
-                if precondition != Precondition::Any
-                    && let (Some(conflict), _) = self.look(whose, &drawer, &key, precondition, now).await?
-                {
-                    return Ok(Decided::Answer(Err(conflict)));
-                }
-                if let Err(full) = self.fits(whose.tenant, key.len() + value.len()).await? {
-                    return Ok(Decided::Answer(Err(full)));
-                }
-                let revision = revision();
-                let value = Some(MemoryValue { bytes: value, expires_at });
-                let change = MemoryChange { drawer, key, revision, value };
-                Ok(Decided::change(Reply::Revision(revision), Delta::Memory(change), lock))
-            }
-            Call::MemoryUpdate { scope, key, merge, ttl_ms } => {
-                let expires_at = match memory::check_key(&key).and_then(|()| expiry(ttl_ms, now)) {
-                    Ok(expires_at) => expires_at,
-                    Err(why) => return refuse(why),
-                };
-                let drawer = whose.drawer(scope);
-                let lock = self.locks.take(whose, &(&drawer, &key)).await;
-                let current = self.item(whose, &drawer, &key, now).await?;
-                let bytes = match merge.apply(current.as_ref().map(|item| &item.value[..])) {
-                    Ok(bytes) if bytes.len() <= memory::MAX_VALUE => bytes,
-                    Ok(bytes) => {
-                        let most = memory::MAX_VALUE;
-                        return refuse(format!(
-                            "the value would have {} bytes; a value has at most {most}",
-                            bytes.len()
-                        ));
-                    }
-                    Err(why) => return refuse(why),
-                };
-                // What it holds already is paid for.
-                let before = current.as_ref().map_or(0, |item| item.key.len() + item.value.len());
-                let more = (key.len() + bytes.len()).saturating_sub(before);
-                if let Err(full) = self.fits(whose.tenant, more).await? {
-                    return Ok(Decided::Answer(Err(full)));
-                }
-                let expires_at = expires_at.or_else(|| current.and_then(|item| item.expires_at));
-                let revision = revision();
-                let item = Item { key: key.clone(), value: bytes.clone(), revision, expires_at };
-                let value = Some(MemoryValue { bytes, expires_at });
-                let change = MemoryChange { drawer, key, revision, value };
-                Ok(Decided::change(Reply::Item(Some(item)), Delta::Memory(change), lock))
-            }
-            Call::MemoryChanges { scope, prefix, after, limit, wait_ms } => {
-                if prefix.len() > memory::MAX_KEY {
-                    return refuse(format!("a prefix has at most {} bytes", memory::MAX_KEY));
-                }
-                if !(1..=memory::MAX_PAGE).contains(&limit) {
-                    return refuse(format!("a page has 1 to {} changes, not {limit}", memory::MAX_PAGE));
-                }
-                let wait = match patience(wait_ms) {
-                    Ok(wait) => wait,
-                    Err(why) => return refuse(why),
-                };
-                // What it changed itself is on disk, and so in the feed, before it waits.
-                whose.barrier().await?;
-                let feed = self.feeds.changes(whose.tenant, &whose.drawer(scope), &prefix, after, limit, wait).await?;
-                Ok(Decided::Answer(feed.map(Reply::Feed).map_err(Refusal::Resync)))
-            }
-            Call::MemoryDelete { scope, key, precondition } => {
-                if let Err(why) = memory::check_key(&key) {
-                    return refuse(why);
-                }
-                let drawer = whose.drawer(scope);
-                let lock = self.locks.take(whose, &(&drawer, &key)).await;
-                // Whether there was something is part of the answer, so it is looked up in any case.
-                let (conflict, current) = self.look(whose, &drawer, &key, precondition, now).await?;
-                if let Some(conflict) = conflict {
-                    return Ok(Decided::Answer(Err(conflict)));
-                }
-                if current.is_none() {
-                    return answer(Reply::Existed(false));
-                }
-                let change = MemoryChange { drawer, key, revision: revision(), value: None };
-                Ok(Decided::change(Reply::Existed(true), Delta::Memory(change), lock))
-            }
-            other => Ok(Decided::not_mine(&other)),
+            MemoryCall::Open(call) => decided(self, asked, call).await,
+            MemoryCall::Get(call) => decided(self, asked, call).await,
+            MemoryCall::Put(call) => decided(self, asked, call).await,
+            MemoryCall::Delete(call) => decided(self, asked, call).await,
+            MemoryCall::List(call) => decided(self, asked, call).await,
+            MemoryCall::Update(call) => decided(self, asked, call).await,
+            MemoryCall::Touch(call) => decided(self, asked, call).await,
+            MemoryCall::Changes(call) => decided(self, asked, call).await,
         }
     }
 
@@ -227,6 +116,164 @@ impl Memory {
         let current = self.item(whose, drawer, key, now).await?.map(|item| item.revision);
         let refusal = (!precondition.holds(current)).then_some(Refusal::Conflict(current));
         Ok((refusal, current))
+    }
+}
+
+impl Decide<Open> for Memory {
+    async fn decide(&self, _: Asked<'_>, _: Open) -> Decision<()> {
+        Ok(Decided::Answer(Ok(())))
+    }
+}
+
+impl Decide<Get> for Memory {
+    async fn decide(&self, asked: Asked<'_>, Get { scope, key }: Get) -> Decision<Option<Item>> {
+        let Asked { whose, now, .. } = asked;
+        if let Err(why) = memory::check_key(&key) {
+            return Ok(Decided::refuse(why));
+        }
+        Ok(Decided::Answer(Ok(self.item(whose, &whose.drawer(scope), &key, now).await?)))
+    }
+}
+
+impl Decide<List> for Memory {
+    async fn decide(&self, asked: Asked<'_>, List { scope, prefix, cursor, limit }: List) -> Decision<Page> {
+        let Asked { whose, now, .. } = asked;
+        if prefix.len() > memory::MAX_KEY || cursor.as_ref().is_some_and(|c| c.len() > memory::MAX_KEY) {
+            return Ok(Decided::refuse(format!("a prefix and a cursor have at most {} bytes", memory::MAX_KEY)));
+        }
+        if !(1..=memory::MAX_PAGE).contains(&limit) {
+            return Ok(Decided::refuse(format!("a page has 1 to {} entries, not {limit}", memory::MAX_PAGE)));
+        }
+        whose.settle().await?;
+        let drawer = whose.drawer(scope);
+        let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
+        Ok(Decided::Answer(Ok(page)))
+    }
+}
+
+impl Decide<Put> for Memory {
+    async fn decide(&self, asked: Asked<'_>, call: Put) -> Decision<Revision> {
+        let Asked { whose, now, revision } = asked;
+        let Put { scope, key, value, precondition, ttl_ms } = call;
+        if let Err(why) = memory::check_key(&key) {
+            return Ok(Decided::refuse(why));
+        }
+        if value.len() > memory::MAX_VALUE {
+            let why = format!("a value has at most {} bytes, this one has {}", memory::MAX_VALUE, value.len());
+            return Ok(Decided::refuse(why));
+        }
+        let expires_at = match expiry(ttl_ms, now) {
+            Ok(expires_at) => expires_at,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        let drawer = whose.drawer(scope);
+        let lock = self.locks.take(whose, &(&drawer, &key)).await;
+        // Where anything goes there is nothing to look at.
+        if precondition != Precondition::Any
+            && let (Some(conflict), _) = self.look(whose, &drawer, &key, precondition, now).await?
+        {
+            return Ok(Decided::Answer(Err(conflict)));
+        }
+        if let Err(full) = self.fits(whose.tenant, key.len() + value.len()).await? {
+            return Ok(Decided::Answer(Err(full)));
+        }
+        let revision = revision();
+        let value = Some(MemoryValue { bytes: value, expires_at });
+        let change = MemoryChange { drawer, key, revision, value };
+        Ok(Decided::change(revision, Delta::Memory(change), lock))
+    }
+}
+
+impl Decide<Update> for Memory {
+    async fn decide(&self, asked: Asked<'_>, Update { scope, key, merge, ttl_ms }: Update) -> Decision<Item> {
+        let Asked { whose, now, revision } = asked;
+        let expires_at = match memory::check_key(&key).and_then(|()| expiry(ttl_ms, now)) {
+            Ok(expires_at) => expires_at,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        let drawer = whose.drawer(scope);
+        let lock = self.locks.take(whose, &(&drawer, &key)).await;
+        let current = self.item(whose, &drawer, &key, now).await?;
+        let bytes = match merge.apply(current.as_ref().map(|item| &item.value[..])) {
+            Ok(bytes) if bytes.len() <= memory::MAX_VALUE => bytes,
+            Ok(bytes) => {
+                let most = memory::MAX_VALUE;
+                let why = format!("the value would have {} bytes; a value has at most {most}", bytes.len());
+                return Ok(Decided::refuse(why));
+            }
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        // What it holds already is paid for.
+        let before = current.as_ref().map_or(0, |item| item.key.len() + item.value.len());
+        let more = (key.len() + bytes.len()).saturating_sub(before);
+        if let Err(full) = self.fits(whose.tenant, more).await? {
+            return Ok(Decided::Answer(Err(full)));
+        }
+        let expires_at = expires_at.or_else(|| current.and_then(|item| item.expires_at));
+        let revision = revision();
+        let item = Item { key: key.clone(), value: bytes.clone(), revision, expires_at };
+        let value = Some(MemoryValue { bytes, expires_at });
+        let change = MemoryChange { drawer, key, revision, value };
+        Ok(Decided::change(item, Delta::Memory(change), lock))
+    }
+}
+
+impl Decide<Touch> for Memory {
+    async fn decide(&self, asked: Asked<'_>, Touch { scope, key, ttl_ms }: Touch) -> Decision<bool> {
+        let Asked { whose, now, revision } = asked;
+        let expires_at = match memory::check_key(&key).and_then(|()| expiry(ttl_ms, now)) {
+            Ok(expires_at) => expires_at,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        let drawer = whose.drawer(scope);
+        let lock = self.locks.take(whose, &(&drawer, &key)).await;
+        let Some(current) = self.item(whose, &drawer, &key, now).await? else {
+            return Ok(Decided::Answer(Ok(false)));
+        };
+        let value = Some(MemoryValue { bytes: current.value, expires_at });
+        let change = MemoryChange { drawer, key, revision: revision(), value };
+        Ok(Decided::change(true, Delta::Memory(change), lock))
+    }
+}
+
+impl Decide<Changes> for Memory {
+    async fn decide(&self, Asked { whose, .. }: Asked<'_>, call: Changes) -> Decision<Feed> {
+        let Changes { scope, prefix, after, limit, wait_ms } = call;
+        if prefix.len() > memory::MAX_KEY {
+            return Ok(Decided::refuse(format!("a prefix has at most {} bytes", memory::MAX_KEY)));
+        }
+        if !(1..=memory::MAX_PAGE).contains(&limit) {
+            return Ok(Decided::refuse(format!("a page has 1 to {} changes, not {limit}", memory::MAX_PAGE)));
+        }
+        let wait = match patience(wait_ms) {
+            Ok(wait) => wait,
+            Err(why) => return Ok(Decided::refuse(why)),
+        };
+        // What it changed itself is on disk, and so in the feed, before it waits.
+        whose.barrier().await?;
+        let feed = self.feeds.changes(whose.tenant, &whose.drawer(scope), &prefix, after, limit, wait).await?;
+        Ok(Decided::Answer(feed.map_err(Refusal::Resync)))
+    }
+}
+
+impl Decide<Delete> for Memory {
+    async fn decide(&self, asked: Asked<'_>, Delete { scope, key, precondition }: Delete) -> Decision<bool> {
+        let Asked { whose, now, revision } = asked;
+        if let Err(why) = memory::check_key(&key) {
+            return Ok(Decided::refuse(why));
+        }
+        let drawer = whose.drawer(scope);
+        let lock = self.locks.take(whose, &(&drawer, &key)).await;
+        // Whether there was something is part of the answer, so it is looked up in any case.
+        let (conflict, current) = self.look(whose, &drawer, &key, precondition, now).await?;
+        if let Some(conflict) = conflict {
+            return Ok(Decided::Answer(Err(conflict)));
+        }
+        if current.is_none() {
+            return Ok(Decided::Answer(Ok(false)));
+        }
+        let change = MemoryChange { drawer, key, revision: revision(), value: None };
+        Ok(Decided::change(true, Delta::Memory(change), lock))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Invariants: the record holds the notes and what was made of them; the index is built from that, at any time. Vectors of
 //! different embedders are never compared: a changed embedder makes an index of its own, and until that is whole, the one
 //! before answers.
+//!
+//! To add a call: its [`Decide`], and its line in [`Recall::decide_any`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +12,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use ltmc_model::call::recall::{Forget, RecallCall, Remember, Search};
 use ltmc_model::delta::{Delta, Logged, Topic};
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::effect::Reply;
 use ltmc_model::recall::{self, EmbedderId, Hit, Hits, MAX_HITS, Metadata, Note};
-use ltmc_model::{Position, Revision, TenantId, Timestamp};
+use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::recall::{Embedded, IndexId, Purpose, VectorId};
 use ltmc_ports::{Embedder, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
 use tokio::sync::Mutex;
 
-use crate::context::{Decided, Whose};
+use crate::context::{Asked, Decide, Decided, Decision, decided};
 use crate::following::Follower;
 
 /// How long a search waits for what its asker remembered.
@@ -74,53 +77,58 @@ impl Recall {
         Self { index, follower }
     }
 
-    pub(crate) async fn decide(
-        &self,
-        whose: Whose<'_>,
-        call: Call,
-        now: Timestamp,
-        revision: &(dyn Fn() -> Revision + Send + Sync),
-    ) -> Result<Decided, StoreError> {
+    /// What a call comes to.
+    pub(crate) async fn decide_any(&self, asked: Asked<'_>, call: RecallCall) -> Decision<Reply> {
         match call {
-            Call::RecallRemember { id, text, metadata } => {
-                if let Err(why) = recall::check(&id, &text, &metadata) {
-                    return Ok(Decided::refuse(why));
-                }
-                let revision = revision();
-                let delta = Delta::NoteKept(Note { id, text, metadata, revision, kept_at: now });
-                let reply = Reply::Revision(revision);
-                Ok(Decided::Change { reply, deltas: vec![delta], lock: None, at_once: false })
-            }
-            Call::RecallForget { id } => {
-                if id.is_empty() || id.len() > recall::MAX_ID {
-                    return Ok(Decided::refuse(format!("a note's id is 1 to {} bytes", recall::MAX_ID)));
-                }
-                whose.settle().await?;
-                if self.index.notes.note(whose.tenant, &id).await?.is_none() {
-                    return Ok(Decided::Answer(Ok(Reply::Existed(false))));
-                }
-                let delta = Delta::NoteForgotten { id, revision: revision() };
-                Ok(Decided::Change { reply: Reply::Existed(true), deltas: vec![delta], lock: None, at_once: false })
-            }
-            Call::RecallSearch { query, filter, limit } => {
-                if query.trim().is_empty() || query.len() > recall::MAX_QUERY {
-                    let most = recall::MAX_QUERY;
-                    return Ok(Decided::refuse(format!("a question is 1 to {most} bytes, not blank")));
-                }
-                if !(1..=MAX_HITS).contains(&limit) {
-                    return Ok(Decided::refuse(format!("a search answers 1 to {MAX_HITS} hits, not {limit}")));
-                }
-                if let Err(why) = recall::check_metadata(&filter) {
-                    return Ok(Decided::refuse(why));
-                }
-                whose.barrier().await?;
-                let fresh = self.follower.caught_up_within(PATIENCE).await;
-                let mut hits = self.index.search(whose.tenant, &query, &filter, limit).await?;
-                hits.degraded |= !fresh;
-                Ok(Decided::Answer(Ok(Reply::Hits(hits))))
-            }
-            other => Ok(Decided::not_mine(&other)),
+            RecallCall::Remember(call) => decided(self, asked, call).await,
+            RecallCall::Forget(call) => decided(self, asked, call).await,
+            RecallCall::Search(call) => decided(self, asked, call).await,
         }
+    }
+}
+
+impl Decide<Remember> for Recall {
+    async fn decide(&self, asked: Asked<'_>, Remember { id, text, metadata }: Remember) -> Decision<Revision> {
+        if let Err(why) = recall::check(&id, &text, &metadata) {
+            return Ok(Decided::refuse(why));
+        }
+        let revision = (asked.revision)();
+        let delta = Delta::NoteKept(Note { id, text, metadata, revision, kept_at: asked.now });
+        Ok(Decided::Change { reply: revision, deltas: vec![delta], lock: None, at_once: false })
+    }
+}
+
+impl Decide<Forget> for Recall {
+    async fn decide(&self, Asked { whose, revision, .. }: Asked<'_>, Forget { id }: Forget) -> Decision<bool> {
+        if id.is_empty() || id.len() > recall::MAX_ID {
+            return Ok(Decided::refuse(format!("a note's id is 1 to {} bytes", recall::MAX_ID)));
+        }
+        whose.settle().await?;
+        if self.index.notes.note(whose.tenant, &id).await?.is_none() {
+            return Ok(Decided::Answer(Ok(false)));
+        }
+        let delta = Delta::NoteForgotten { id, revision: revision() };
+        Ok(Decided::Change { reply: true, deltas: vec![delta], lock: None, at_once: false })
+    }
+}
+
+impl Decide<Search> for Recall {
+    async fn decide(&self, Asked { whose, .. }: Asked<'_>, Search { query, filter, limit }: Search) -> Decision<Hits> {
+        if query.trim().is_empty() || query.len() > recall::MAX_QUERY {
+            let most = recall::MAX_QUERY;
+            return Ok(Decided::refuse(format!("a question is 1 to {most} bytes, not blank")));
+        }
+        if !(1..=MAX_HITS).contains(&limit) {
+            return Ok(Decided::refuse(format!("a search answers 1 to {MAX_HITS} hits, not {limit}")));
+        }
+        if let Err(why) = recall::check_metadata(&filter) {
+            return Ok(Decided::refuse(why));
+        }
+        whose.barrier().await?;
+        let fresh = self.follower.caught_up_within(PATIENCE).await;
+        let mut hits = self.index.search(whose.tenant, &query, &filter, limit).await?;
+        hits.degraded |= !fresh;
+        Ok(Decided::Answer(Ok(hits)))
     }
 }
 

@@ -181,15 +181,27 @@ pub struct Effect {
     pub call: String,
     /// What it is about, for people.
     pub about: String,
+    /// The form in which the request was written to be digested ([`crate::call::form`]); 1 is not written down.
+    #[serde(default = "first_form", skip_serializing_if = "is_first_form")]
+    pub form: u32,
     /// Digest of the whole request: a replay must ask the same.
     pub request: Digest,
-    /// The capability that let it pass, or whose lack refused it.
-    pub capability: Capability,
+    /// The capability that let it pass, or whose lack refused it; none: the call needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<Capability>,
     /// What the guest read of the clock since its last effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clock: ClockReads,
     /// What it was answered.
     pub reply: Result<Reply, Refusal>,
+}
+
+fn first_form() -> u32 {
+    1
+}
+
+fn is_first_form(form: &u32) -> bool {
+    *form == 1
 }
 
 /// An act on a tenant's own things. Each is its own record: the ledger is the audit trail.

@@ -12,8 +12,8 @@ pub struct InForce {
 /// What policy says of one host call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Allowed, by this one of the capabilities it needs.
-    Allowed(Capability),
+    /// Allowed, by this one of the capabilities it needs; none: it needs none.
+    Allowed(Option<Capability>),
     /// Refused for lack of this one.
     Denied(Capability),
 }
@@ -29,12 +29,12 @@ impl InForce {
         covered(&self.grants, wanted) && covered(&self.ceiling, wanted)
     }
 
-    /// What becomes of a call that needs one of these. A call that needs nothing there is cannot be made: none is denied
-    /// the first by name.
+    /// What becomes of a call that needs one of these; of none where it needs none. For lack of all the first is denied.
     pub fn decide(&self, needs: &[Capability]) -> Verdict {
+        let Some(first) = needs.first() else { return Verdict::Allowed(None) };
         match needs.iter().find(|wanted| self.allows(wanted)) {
-            Some(allowed) => Verdict::Allowed(allowed.clone()),
-            None => Verdict::Denied(needs.first().cloned().unwrap_or(Capability::Log)),
+            Some(allowed) => Verdict::Allowed(Some(allowed.clone())),
+            None => Verdict::Denied(first.clone()),
         }
     }
 
@@ -69,16 +69,23 @@ mod tests {
     fn a_ceiling_cuts_what_a_wider_grant_gives() {
         let in_force = InForce::new(caps(&["memory:write:*"]), caps(&["memory:write:agent", "memory:read:*"]));
         let needs = caps(&["memory:write:agent"]);
-        assert_eq!(in_force.decide(&needs), Verdict::Allowed(needs[0].clone()));
+        assert_eq!(in_force.decide(&needs), Verdict::Allowed(Some(needs[0].clone())));
         let needs = caps(&["memory:write:global"]);
         assert_eq!(in_force.decide(&needs), Verdict::Denied(needs[0].clone()));
         assert_eq!(in_force.missing(&caps(&["memory:write:agent", "memory:read:agent"])), caps(&["memory:read:agent"]));
     }
 
     #[test]
+    fn a_call_that_needs_nothing_is_allowed_and_what_is_lacking_is_named() {
+        assert_eq!(InForce::default().decide(&[]), Verdict::Allowed(None));
+        let needs = caps(&["memory:read:agent", "memory:write:agent"]);
+        assert_eq!(InForce::default().decide(&needs), Verdict::Denied(needs[0].clone()));
+    }
+
+    #[test]
     fn one_of_several_needs_is_enough() {
         let in_force = InForce::new(caps(&["memory:write:agent"]), caps(&["memory:write:*"]));
         let needs = caps(&["memory:read:agent", "memory:write:agent"]);
-        assert_eq!(in_force.decide(&needs), Verdict::Allowed(needs[1].clone()));
+        assert_eq!(in_force.decide(&needs), Verdict::Allowed(Some(needs[1].clone())));
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ltmc_model::agent::Export;
-use ltmc_model::effect::{Call, Refusal, Reply};
-use ltmc_model::failure::Failure;
+use ltmc_model::call::{Call, HostCall};
+use ltmc_model::effect::{Mismatch, Refusal, Reply};
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::{AgentName, Digest, Payload, RunId, SessionId, StepPath, TenantId, Timestamp};
@@ -89,6 +90,26 @@ pub trait Gate: Send + Sync {
 
     /// A line (or part of one) that a command wrote to standard error, bounded by the sandbox; kept as a log line.
     fn stderr(&self, text: &str);
+}
+
+impl dyn Gate {
+    /// Makes a host call, and gives the answer that the call has.
+    ///
+    /// # Errors
+    /// As [`cross`](Gate::cross); and where the journal has an answer of another kind, the replay does not match.
+    pub async fn call<C: HostCall>(&self, call: C) -> Result<Result<C::Reply, Refusal>, Failure> {
+        match self.cross(call.into()).await? {
+            Ok(reply) => C::Reply::try_from(reply).map(Ok).map_err(|Mismatch { wanted }| {
+                let message = format!(
+                    "the journal has a reply to `{}` that is not of its kind (`{wanted}`): it was written by another version \
+                     of the host, and the attempt cannot be resumed; call it anew",
+                    C::NAME
+                );
+                Failure::new(Code::ReplayMismatch, message)
+            }),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
 }
 
 /// Runs attempts.

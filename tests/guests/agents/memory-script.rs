@@ -1,8 +1,8 @@
 //! Does with memory what its input says; see `script`.
 //!
 //! Steps, each with `"scope"`, `session` unless said otherwise: `get` (key), `put` (key, value, ttl_ms, revision; revision 0:
-//! absent), `delete` (key), `list` (prefix), `update` (key, rule, ttl_ms), `changes` (prefix, after, limit, wait_ms), `watch`
-//! (prefix, from, for_ms, most). A rule is `{"set": TEXT}`, `{"increment": N}`, `{"append": JSON}`, `{"union": JSON}`,
+//! absent), `delete` (key), `list` (prefix), `update` (key, rule, ttl_ms), `touch` (key, ttl_ms), `changes` (prefix, after, limit, wait_ms),
+//! `watch` (prefix, from, for_ms, most). A rule is `{"set": TEXT}`, `{"increment": N}`, `{"append": JSON}`, `{"union": JSON}`,
 //! `{"merge-patch": JSON}`, or an operand as it is: `{"raw-append": TEXT}`, `{"raw-union": TEXT}`, `{"raw-merge-patch": TEXT}`.
 
 #[path = "script/mod.rs"]
@@ -39,6 +39,7 @@ enum Does {
     Delete { key: String },
     List { prefix: String },
     Update { key: String, rule: Rule, ttl_ms: Option<u64> },
+    Touch { key: String, ttl_ms: Option<u64> },
     Changes { prefix: String, after: Option<u64>, limit: u32, wait_ms: u64 },
     Watch { prefix: String, from: Option<u64>, for_ms: Option<u64>, most: Option<usize> },
 }
@@ -106,6 +107,7 @@ impl Does {
                     Some(ttl) => store.update_with(&key, rule, Duration::from_millis(ttl))?,
                 })
             }
+            Self::Touch { key, ttl_ms } => json!(store.touch(&key, ttl_ms.map(Duration::from_millis))?),
             Self::Changes { prefix, after, limit, wait_ms } => {
                 let found = store.changes(&prefix, after, limit, Duration::from_millis(wait_ms))?;
                 json!({ "changes": found.changes.into_iter().map(change).collect::<Value>(), "next": found.next })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse as _, Response};
-use ltmc_model::effect::{Refusal, Reply};
+use ltmc_model::effect::Refusal;
 use serde::Serialize;
 
 use crate::problem::Problem;
@@ -32,11 +32,6 @@ pub(super) fn resync(at: u64) -> Problem {
     let detail =
         format!("What came after this place is not kept any more: read what is there now, and go on after {at}.");
     Problem::new("resync", detail).field("after").position(at)
-}
-
-/// Another call's reply: a fault of the host's own.
-pub(super) fn unexpected(reply: &Reply) -> Problem {
-    Problem::internal(format!("a use case answered with {reply:?}"))
 }
 
 /// An answer that says where the record stood in for a database.

@@ -5,14 +5,14 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_coordination::clients::Owner;
 use ltmc_model::Timestamp;
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::call::graph as call;
 use ltmc_model::graph::{AsOf, Direction, Entity, FactFilter, Relation, Walk};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{marked, refused, unexpected};
+use super::context::{marked, refused};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By, Json};
 use crate::page::{Page, Paging};
@@ -64,11 +64,9 @@ struct Told {
 async fn relate(State(api): State<Api>, By(caller): By, Json(fact): Json<NewFact>) -> Answer {
     let properties = fact.properties.map(|map| serde_json::Value::Object(map).to_string()).unwrap_or_default();
     let NewFact { subject, relation, object, valid_from, .. } = fact;
-    let call = Call::GraphRelate { subject, relation, object, properties, valid_from };
-    match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
-        Reply::Revision(id) => Ok(axum::Json(Told { id: id.0 }).into_response()),
-        other => Err(unexpected(&other)),
-    }
+    let call = call::Relate { subject, relation, object, properties, valid_from };
+    let id = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    Ok(axum::Json(Told { id: id.0 }).into_response())
 }
 
 /// Which fact ends.
@@ -95,11 +93,10 @@ struct Ending {
 )]
 async fn unrelate(State(api): State<Api>, By(caller): By, Asked(ending): Asked<Ending>) -> Answer {
     let Ending { subject, relation, object, valid_to } = ending;
-    let call = Call::GraphUnrelate { subject, relation, object, valid_to };
+    let call = call::Unrelate { subject, relation, object, valid_to };
     match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
-        Reply::Existed(true) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Reply::Existed(false) => Err(Problem::new("not-found", "No such fact holds.")),
-        other => Err(unexpected(&other)),
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(Problem::new("not-found", "No such fact holds.")),
     }
 }
 
@@ -193,14 +190,9 @@ async fn facts(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which
         after: paging.after::<u64>(LIST)?.map(ltmc_model::Revision),
         limit: limit + 1,
     };
-    match api.clients.call(&caller, &Owner::default(), Call::GraphFacts(filter)).await?.map_err(refused)? {
-        Reply::Facts(found) => {
-            let degraded = found.degraded;
-            let page = Page::of(LIST, limit, found.facts, |fact| fact.id.to_string(), Fact::from);
-            Ok(marked(degraded, &page))
-        }
-        other => Err(unexpected(&other)),
-    }
+    let found = api.clients.call(&caller, &Owner::default(), call::Facts(filter)).await?.map_err(refused)?;
+    let page = Page::of(LIST, limit, found.facts, |fact| fact.id.to_string(), Fact::from);
+    Ok(marked(found.degraded, &page))
 }
 
 /// A walk along what holds.
@@ -262,14 +254,10 @@ struct Way {
 )]
 async fn path(State(api): State<Api>, By(caller): By, Asked(mut along): Asked<Along>) -> Answer {
     let to = along.to.take().ok_or_else(|| Problem::new("bad-query", "A path has a `to`.").field("to"))?;
-    let call = Call::GraphPath { walk: along.walk()?, to };
-    match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
-        Reply::Path(path) => {
-            let facts = path.facts.map(|facts| facts.into_iter().map(Fact::from).collect());
-            Ok(marked(path.degraded, &Way { facts }))
-        }
-        other => Err(unexpected(&other)),
-    }
+    let call = call::FindPath { walk: along.walk()?, to };
+    let path = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    let facts = path.facts.map(|facts| facts.into_iter().map(Fact::from).collect());
+    Ok(marked(path.degraded, &Way { facts }))
 }
 
 /// What can be reached.
@@ -290,13 +278,9 @@ struct Reached {
     responses((status = 200, body = Reached)),
 )]
 async fn reach(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
-    match api.clients.call(&caller, &Owner::default(), Call::GraphReach(along.walk()?)).await?.map_err(refused)? {
-        Reply::Reached(found) => {
-            let facts = found.facts.into_iter().map(Fact::from).collect();
-            Ok(marked(found.degraded, &Reached { facts, cut: found.cut }))
-        }
-        other => Err(unexpected(&other)),
-    }
+    let found = api.clients.call(&caller, &Owner::default(), call::Reach(along.walk()?)).await?.map_err(refused)?;
+    let facts = found.facts.into_iter().map(Fact::from).collect();
+    Ok(marked(found.degraded, &Reached { facts, cut: found.cut }))
 }
 
 /// An order.
@@ -317,12 +301,9 @@ struct Order {
     responses((status = 200, body = Order)),
 )]
 async fn order(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
-    match api.clients.call(&caller, &Owner::default(), Call::GraphOrder(along.walk()?)).await?.map_err(refused)? {
-        Reply::Order(found) => {
-            let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
-            let cycles = found.cycles.into_iter().map(names).collect();
-            Ok(marked(found.degraded, &Order { entities: names(found.entities), cycles, cut: found.cut }))
-        }
-        other => Err(unexpected(&other)),
-    }
+    let call = call::DependencyOrder(along.walk()?);
+    let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
+    let cycles = found.cycles.into_iter().map(names).collect();
+    Ok(marked(found.degraded, &Order { entities: names(found.entities), cycles, cut: found.cut }))
 }

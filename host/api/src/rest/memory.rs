@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use ltmc_coordination::clients::Owner;
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::call::memory as call;
 use ltmc_model::memory::{Drawer, Item, MAX_VALUE, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::{AgentName, Revision, SessionId};
@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{refused, unexpected};
+use super::context::refused;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, AtBoth, By, media_type, whole};
 use crate::page::{Page, Paging};
@@ -112,20 +112,16 @@ async fn list(State(api): State<Api>, By(caller): By, At(scope): At<Scope>, Aske
     let limit = paging.limit()?;
     let owner = owner(scope, which.owner)?;
     let prefix = which.prefix.unwrap_or_default();
-    let call = Call::MemoryList { scope, prefix, cursor: paging.after(LIST)?, limit: limit + 1 };
-    match api.clients.call(&caller, &owner, call).await?.map_err(refused)? {
-        Reply::Page(found) => {
-            // The store's page may be shorter than asked for, for it is bounded in bytes too.
-            let (more, count) = (found.next.is_some(), u32::try_from(found.items.len()).unwrap_or(limit));
-            let limit = if more { limit.min(count) } else { limit };
-            let mut page = Page::of(LIST, limit, found.items, |item| item.key.clone(), Entry::from);
-            if more && page.next.is_none() {
-                page.next = found.next.map(|key| crate::page::seal(LIST, &key));
-            }
-            Ok(axum::Json(page).into_response())
-        }
-        other => Err(unexpected(&other)),
+    let call = call::List { scope, prefix, cursor: paging.after(LIST)?, limit: limit + 1 };
+    let found = api.clients.call(&caller, &owner, call).await?.map_err(refused)?;
+    // The store's page may be shorter than asked for, for it is bounded in bytes too.
+    let (more, count) = (found.next.is_some(), u32::try_from(found.items.len()).unwrap_or(limit));
+    let limit = if more { limit.min(count) } else { limit };
+    let mut page = Page::of(LIST, limit, found.items, |item| item.key.clone(), Entry::from);
+    if more && page.next.is_none() {
+        page.next = found.next.map(|key| crate::page::seal(LIST, &key));
     }
+    Ok(axum::Json(page).into_response())
 }
 
 /// Read a key
@@ -147,9 +143,9 @@ async fn get(
     Asked(of): Asked<Of>,
     headers: HeaderMap,
 ) -> Answer {
-    let call = Call::MemoryGet { scope, key: key.clone() };
+    let call = call::Get { scope, key: key.clone() };
     match api.clients.call(&caller, &owner(scope, of.owner)?, call).await?.map_err(refused)? {
-        Reply::Item(Some(item)) => {
+        Some(item) => {
             let tag = tag(item.revision);
             if headers.get_all(header::IF_NONE_MATCH).iter().any(|known| *known == tag) {
                 return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
@@ -161,8 +157,7 @@ async fn get(
             }
             Ok(response)
         }
-        Reply::Item(None) => Err(Problem::new("not-found", format!("The key `{key}` holds nothing."))),
-        other => Err(unexpected(&other)),
+        None => Err(Problem::new("not-found", format!("The key `{key}` holds nothing."))),
     }
 }
 
@@ -192,11 +187,9 @@ async fn put(
     let (owner, ttl_ms) = (owner(scope, of.owner)?, ttl(of.ttl.as_deref())?);
     let precondition = precondition(request.headers())?;
     let (value, _held) = whole(request, MAX_VALUE as u64, &api).await?;
-    let call = Call::MemoryPut { scope, key, value, precondition, ttl_ms };
-    match api.clients.call(&caller, &owner, call).await?.map_err(refused)? {
-        Reply::Revision(revision) => Ok(written(revision, &Written { revision: revision.0 })),
-        other => Err(unexpected(&other)),
-    }
+    let call = call::Put { scope, key, value, precondition, ttl_ms };
+    let revision = api.clients.call(&caller, &owner, call).await?.map_err(refused)?;
+    Ok(written(revision, &Written { revision: revision.0 }))
 }
 
 /// Update a key
@@ -235,11 +228,9 @@ async fn patch(
             return Err(Problem::new("unsupported-media-type", takes));
         }
     };
-    let call = Call::MemoryUpdate { scope, key, merge, ttl_ms };
-    match api.clients.call(&caller, &owner, call).await?.map_err(refused)? {
-        Reply::Item(Some(item)) => Ok(written(item.revision, &Entry::from(item))),
-        other => Err(unexpected(&other)),
-    }
+    let call = call::Update { scope, key, merge, ttl_ms };
+    let item = api.clients.call(&caller, &owner, call).await?.map_err(refused)?;
+    Ok(written(item.revision, &Entry::from(item)))
 }
 
 /// A merge rule, as a body writes it.
@@ -283,11 +274,10 @@ async fn delete(
     Asked(of): Asked<Of>,
     headers: HeaderMap,
 ) -> Answer {
-    let call = Call::MemoryDelete { scope, key: key.clone(), precondition: precondition(&headers)? };
+    let call = call::Delete { scope, key: key.clone(), precondition: precondition(&headers)? };
     match api.clients.call(&caller, &owner(scope, of.owner)?, call).await?.map_err(refused)? {
-        Reply::Existed(true) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Reply::Existed(false) => Err(Problem::new("not-found", format!("The key `{key}` holds nothing."))),
-        other => Err(unexpected(&other)),
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(Problem::new("not-found", format!("The key `{key}` holds nothing."))),
     }
 }
 

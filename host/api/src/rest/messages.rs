@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_coordination::clients::Owner;
-use ltmc_model::effect::{Call, Draft, Reply};
+use ltmc_model::call::messages::{self as call, Draft};
 use ltmc_model::message::{self, MAX_TAKEN, Topic};
 use ltmc_model::{AgentName, Payload, Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{refused, unexpected};
+use super::context::refused;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By, Json};
 use crate::page::{Page, Paging};
@@ -104,7 +104,7 @@ struct Sent {
 )]
 async fn publish(State(api): State<Api>, By(caller): By, Json(mut event): Json<NewEvent>) -> Answer {
     let topic = event.topic.take().ok_or_else(|| Problem::new("bad-json", "An event has a `topic`.").field("topic"))?;
-    let call = Call::MessagePublish { topic, event: event.draft()? };
+    let call = call::Publish { topic, event: event.draft()? };
     sent(api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?)
 }
 
@@ -118,15 +118,12 @@ async fn publish(State(api): State<Api>, By(caller): By, Json(mut event): Json<N
 )]
 async fn send(State(api): State<Api>, By(caller): By, Json(mut event): Json<NewEvent>) -> Answer {
     let to = event.to.take().ok_or_else(|| Problem::new("bad-json", "A message goes `to` an agent.").field("to"))?;
-    let call = Call::MessageSend { to: to.clone(), event: event.draft()? };
+    let call = call::Send { to, event: event.draft()? };
     sent(api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?)
 }
 
-fn sent(reply: Reply) -> Answer {
-    match reply {
-        Reply::Revision(id) => Ok(axum::Json(Sent { id: id.0 }).into_response()),
-        other => Err(unexpected(&other)),
-    }
+fn sent(id: Revision) -> Answer {
+    Ok(axum::Json(Sent { id: id.0 }).into_response())
 }
 
 /// Which events.

@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_coordination::clients::Owner;
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::call::recall as call;
 use ltmc_model::recall::Metadata;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{marked, refused, unexpected};
+use super::context::{marked, refused};
 use crate::app::{Answer, Api};
 use crate::extract::{At, By, Json};
 use crate::problem::Problem;
@@ -49,11 +49,9 @@ struct Kept {
     responses((status = 200, body = Kept)),
 )]
 async fn remember(State(api): State<Api>, By(caller): By, At(id): At<String>, Json(note): Json<NewNote>) -> Answer {
-    let call = Call::RecallRemember { id, text: note.text, metadata: note.metadata };
-    match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
-        Reply::Revision(revision) => Ok(axum::Json(Kept { revision: revision.0 }).into_response()),
-        other => Err(unexpected(&other)),
-    }
+    let call = call::Remember { id, text: note.text, metadata: note.metadata };
+    let revision = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    Ok(axum::Json(Kept { revision: revision.0 }).into_response())
 }
 
 /// Forget a text
@@ -64,11 +62,10 @@ async fn remember(State(api): State<Api>, By(caller): By, At(id): At<String>, Js
     responses((status = 204, description = "Forgotten")),
 )]
 async fn forget(State(api): State<Api>, By(caller): By, At(id): At<String>) -> Answer {
-    let call = Call::RecallForget { id: id.clone() };
+    let call = call::Forget { id: id.clone() };
     match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
-        Reply::Existed(true) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Reply::Existed(false) => Err(Problem::new("not-found", format!("There is no note `{id}`."))),
-        other => Err(unexpected(&other)),
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(Problem::new("not-found", format!("There is no note `{id}`."))),
     }
 }
 
@@ -124,17 +121,9 @@ struct Hit {
 )]
 async fn search(State(api): State<Api>, By(caller): By, Json(question): Json<Question>) -> Answer {
     let Question { query, limit, filter } = question;
-    let call = Call::RecallSearch { query, filter, limit };
-    match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
-        Reply::Hits(found) => {
-            let hit = |hit: ltmc_model::recall::Hit| Hit {
-                id: hit.id,
-                text: hit.text,
-                metadata: hit.metadata,
-                score: hit.score,
-            };
-            Ok(marked(found.degraded, &Found { hits: found.hits.into_iter().map(hit).collect() }))
-        }
-        other => Err(unexpected(&other)),
-    }
+    let call = call::Search { query, filter, limit };
+    let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    let hit =
+        |hit: ltmc_model::recall::Hit| Hit { id: hit.id, text: hit.text, metadata: hit.metadata, score: hit.score };
+    Ok(marked(found.degraded, &Found { hits: found.hits.into_iter().map(hit).collect() }))
 }

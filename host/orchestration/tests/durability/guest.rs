@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_model::agent::Export;
-use ltmc_model::effect::{Call, Level, LogLine, Refusal, Reply};
+use ltmc_model::call::{HostCall, log, memory};
+use ltmc_model::effect::{Level, LogLine, Refusal};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::{Item, Precondition, Scope};
 use ltmc_model::run::Usage;
@@ -99,15 +100,15 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) async fn cross(&self, call: Call) -> Result<Result<Reply, Refusal>, Failure> {
-        let answer = self.gate.cross(call).await;
+    pub(crate) async fn cross<C: HostCall>(&self, call: C) -> Result<Result<C::Reply, Refusal>, Failure> {
+        let answer = self.gate.call(call).await;
         if let Some(hook) = self.after_call.get() {
             hook(self.job.run).await;
         }
         answer
     }
 
-    async fn sure(&self, call: Call) -> Result<Reply, Failure> {
+    pub(crate) async fn sure<C: HostCall>(&self, call: C) -> Result<C::Reply, Failure> {
         self.cross(call).await?.map_err(|refusal| Failure::new(Code::AgentError, format!("{refusal:?}")))
     }
 
@@ -122,14 +123,11 @@ impl Guest {
 
     pub(crate) async fn log(&self, message: impl Into<String>) -> Result<(), Failure> {
         let line = LogLine { level: Level::Info, message: message.into(), fields: Vec::new() };
-        self.sure(Call::Log(line)).await.map(drop)
+        self.sure(log::Write(line)).await
     }
 
     pub(crate) async fn get(&self, key: impl Into<String>) -> Result<Option<Item>, Failure> {
-        match self.sure(Call::MemoryGet { scope: Scope::Session, key: key.into() }).await? {
-            Reply::Item(item) => Ok(item),
-            other => panic!("a get was answered {other:?}"),
-        }
+        self.sure(memory::Get { scope: Scope::Session, key: key.into() }).await
     }
 
     pub(crate) async fn put(&self, key: impl Into<String>, value: impl ToString) -> Result<(), Failure> {
@@ -143,24 +141,18 @@ impl Guest {
         precondition: Precondition,
     ) -> Result<Result<(), Refusal>, Failure> {
         let (key, value) = (key.into(), value.to_string().into());
-        let put = Call::MemoryPut { scope: Scope::Session, key, value, precondition, ttl_ms: None };
+        let put = memory::Put { scope: Scope::Session, key, value, precondition, ttl_ms: None };
         Ok(self.cross(put).await?.map(drop))
     }
 
     pub(crate) async fn delete(&self, key: impl Into<String>) -> Result<bool, Failure> {
         let (key, precondition) = (key.into(), Precondition::Any);
-        match self.sure(Call::MemoryDelete { scope: Scope::Session, key, precondition }).await? {
-            Reply::Existed(existed) => Ok(existed),
-            other => panic!("a delete was answered {other:?}"),
-        }
+        self.sure(memory::Delete { scope: Scope::Session, key, precondition }).await
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<String>, Failure> {
-        let list = Call::MemoryList { scope: Scope::Session, prefix: String::new(), cursor: None, limit: 100 };
-        match self.sure(list).await? {
-            Reply::Page(page) => Ok(page.items.into_iter().map(|item| item.key).collect()),
-            other => panic!("a list was answered {other:?}"),
-        }
+        let list = memory::List { scope: Scope::Session, prefix: String::new(), cursor: None, limit: 100 };
+        Ok(self.sure(list).await?.items.into_iter().map(|item| item.key).collect())
     }
 
     /// Adds one to a number, only over the value that was read, until nobody was faster.

@@ -281,7 +281,7 @@ impl WriteJournal for Line {
 }
 
 /// A shelf on which every component stands.
-struct Shelf;
+pub(crate) struct Shelf;
 
 #[async_trait]
 impl Components for Shelf {

@@ -13,6 +13,7 @@
 //! - `owners`: two hosts, one run
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
+//! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod crash;
 mod ends;
@@ -22,3 +23,4 @@ mod host;
 mod owners;
 mod replay;
 mod story;
+mod upgrade;

@@ -1,10 +1,10 @@
 //! `ltmc:agent/graph`.
 
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::call::graph as call;
 use ltmc_model::graph::{AsOf, Direction, Entity, Fact, FactFilter, Relation, Walk};
 use ltmc_model::{Revision, Timestamp};
 
-use super::{Answered, unexpected, wit};
+use super::{Answered, wit};
 use crate::guest::Guest;
 
 impl wit::graph::Host for Guest {
@@ -17,7 +17,7 @@ impl wit::graph::Host for Guest {
         valid_from_ms: Option<u64>,
     ) -> Answered<u64> {
         let call = (|| {
-            Ok(Call::GraphRelate {
+            Ok(call::Relate {
                 subject: named(subject)?,
                 relation: named(relation)?,
                 object: named(object)?,
@@ -25,11 +25,7 @@ impl wit::graph::Host for Guest {
                 valid_from: valid_from_ms.map(Timestamp::from_millis),
             })
         })();
-        match self.cross_checked(call).await? {
-            Ok(Reply::Revision(id)) => Ok(Ok(id.0)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(self.cross_checked(call).await?.map(|id| id.0))
     }
 
     async fn unrelate(
@@ -40,23 +36,19 @@ impl wit::graph::Host for Guest {
         valid_to_ms: Option<u64>,
     ) -> Answered<bool> {
         let call = (|| {
-            Ok(Call::GraphUnrelate {
+            Ok(call::Unrelate {
                 subject: named(subject)?,
                 relation: named(relation)?,
                 object: named(object)?,
                 valid_to: valid_to_ms.map(Timestamp::from_millis),
             })
         })();
-        match self.cross_checked(call).await? {
-            Ok(Reply::Existed(existed)) => Ok(Ok(existed)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        self.cross_checked(call).await
     }
 
     async fn facts(&mut self, filter: wit::graph::Filter) -> Answered<wit::graph::Page> {
         let call = (|| {
-            Ok(Call::GraphFacts(FactFilter {
+            Ok(call::Facts(FactFilter {
                 entity: filter.entity.map(named).transpose()?,
                 direction: direction(filter.direction),
                 relation: filter.relation.map(named).transpose()?,
@@ -66,53 +58,35 @@ impl wit::graph::Host for Guest {
                 limit: filter.limit,
             }))
         })();
-        match self.cross_checked(call).await? {
-            Ok(Reply::Facts(page)) => {
-                let facts = page.facts.into_iter().map(fact).collect();
-                Ok(Ok(wit::graph::Page { facts, next: page.next.map(|id| id.0), degraded: page.degraded }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(self.cross_checked(call).await?.map(|page| wit::graph::Page {
+            facts: facts(page.facts),
+            next: page.next.map(|id| id.0),
+            degraded: page.degraded,
+        }))
     }
 
     async fn find_path(&mut self, along: wit::graph::Walk, to: String) -> Answered<wit::graph::Path> {
-        let call = (|| Ok(Call::GraphPath { walk: walk(along)?, to: named(to)? }))();
-        match self.cross_checked(call).await? {
-            Ok(Reply::Path(path)) => {
-                let facts = path.facts.map(|facts| facts.into_iter().map(fact).collect());
-                Ok(Ok(wit::graph::Path { facts, degraded: path.degraded }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let call = (|| Ok(call::FindPath { walk: walk(along)?, to: named(to)? }))();
+        let path = self.cross_checked(call).await?;
+        Ok(path.map(|path| wit::graph::Path { facts: path.facts.map(facts), degraded: path.degraded }))
     }
 
     async fn reach(&mut self, along: wit::graph::Walk) -> Answered<wit::graph::Reached> {
-        match self.cross_checked(walk(along).map(Call::GraphReach)).await? {
-            Ok(Reply::Reached(reached)) => {
-                let facts = reached.facts.into_iter().map(fact).collect();
-                Ok(Ok(wit::graph::Reached { facts, cut: reached.cut, degraded: reached.degraded }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(self.cross_checked(walk(along).map(call::Reach)).await?.map(|reached| wit::graph::Reached {
+            facts: facts(reached.facts),
+            cut: reached.cut,
+            degraded: reached.degraded,
+        }))
     }
 
     async fn dependency_order(&mut self, along: wit::graph::Walk) -> Answered<wit::graph::Order> {
-        match self.cross_checked(walk(along).map(Call::GraphOrder)).await? {
-            Ok(Reply::Order(order)) => {
-                let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
-                Ok(Ok(wit::graph::Order {
-                    entities: names(order.entities),
-                    cycles: order.cycles.into_iter().map(names).collect(),
-                    cut: order.cut,
-                    degraded: order.degraded,
-                }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
+        Ok(self.cross_checked(walk(along).map(call::DependencyOrder)).await?.map(|order| wit::graph::Order {
+            entities: names(order.entities),
+            cycles: order.cycles.into_iter().map(names).collect(),
+            cut: order.cut,
+            degraded: order.degraded,
+        }))
     }
 }
 
@@ -140,6 +114,10 @@ fn direction(direction: wit::graph::Direction) -> Direction {
 
 fn as_of(as_of: wit::graph::AsOf) -> AsOf {
     AsOf { valid: as_of.valid_ms.map(Timestamp::from_millis), known: as_of.known_ms.map(Timestamp::from_millis) }
+}
+
+fn facts(facts: Vec<Fact>) -> Vec<wit::graph::Fact> {
+    facts.into_iter().map(fact).collect()
 }
 
 fn fact(fact: Fact) -> wit::graph::Fact {

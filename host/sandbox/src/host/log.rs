@@ -1,17 +1,13 @@
 //! `ltmc:agent/log`.
 
-use ltmc_model::effect::{Call, Level, LogLine, Reply};
+use ltmc_model::call::log;
+use ltmc_model::effect::{Level, LogLine};
 
-use super::{unexpected, wit};
+use super::{Answered, wit};
 use crate::guest::Guest;
 
 impl wit::log::Host for Guest {
-    async fn write(
-        &mut self,
-        level: wit::log::Level,
-        message: String,
-        fields: Vec<wit::log::Field>,
-    ) -> wasmtime::Result<Result<(), wit::types::Error>> {
+    async fn write(&mut self, level: wit::log::Level, message: String, fields: Vec<wit::log::Field>) -> Answered<()> {
         let level = match level {
             wit::log::Level::Trace => Level::Trace,
             wit::log::Level::Debug => Level::Debug,
@@ -25,11 +21,7 @@ impl wit::log::Host for Guest {
             .map(|field| (cut(field.name, LogLine::MAX_FIELD), cut(field.value, LogLine::MAX_FIELD)))
             .collect();
         let line = LogLine { level, message: cut(message, LogLine::MAX_MESSAGE), fields };
-        match self.cross(Call::Log(line)).await? {
-            Ok(Reply::Done) => Ok(Ok(())),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        self.cross(log::Write(line)).await
     }
 }
 

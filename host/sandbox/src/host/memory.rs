@@ -1,15 +1,14 @@
 //! `ltmc:agent/memory`.
 
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::call::memory as call;
 use ltmc_model::memory::{Changed, Item, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::{Position, Revision};
 use wasmtime::component::Resource;
 
-use super::{unexpected, wit};
+use super::{Answered, wit};
 use crate::guest::Guest;
 use wit::memory::{Change, Changes, Entry, Page, PutOptions};
-use wit::types::Error;
 
 /// A scope that a guest has opened.
 #[expect(unreachable_pub, reason = "the bindings re-export it")]
@@ -24,26 +23,21 @@ impl Guest {
 impl wit::memory::Host for Guest {}
 
 impl wit::memory::HostStore for Guest {
-    async fn open(&mut self, scope: wit::memory::Scope) -> wasmtime::Result<Result<Resource<Opened>, Error>> {
+    async fn open(&mut self, scope: wit::memory::Scope) -> Answered<Resource<Opened>> {
         let scope = match scope {
             wit::memory::Scope::Global => Scope::Global,
             wit::memory::Scope::Session => Scope::Session,
             wit::memory::Scope::Agent => Scope::Agent,
         };
-        match self.cross(Call::MemoryOpen(scope)).await? {
-            Ok(Reply::Done) => Ok(Ok(self.table.push(Opened(scope))?)),
-            Ok(other) => Err(unexpected(&other)),
+        match self.cross(call::Open(scope)).await? {
+            Ok(()) => Ok(Ok(self.table.push(Opened(scope))?)),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    async fn get(&mut self, store: Resource<Opened>, key: String) -> wasmtime::Result<Result<Option<Entry>, Error>> {
+    async fn get(&mut self, store: Resource<Opened>, key: String) -> Answered<Option<Entry>> {
         let scope = self.opened(&store)?;
-        match self.cross(Call::MemoryGet { scope, key }).await? {
-            Ok(Reply::Item(item)) => Ok(Ok(item.map(entry))),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(self.cross(call::Get { scope, key }).await?.map(|item| item.map(entry)))
     }
 
     async fn put(
@@ -52,20 +46,11 @@ impl wit::memory::HostStore for Guest {
         key: String,
         value: Vec<u8>,
         options: PutOptions,
-    ) -> wasmtime::Result<Result<u64, Error>> {
+    ) -> Answered<u64> {
         let scope = self.opened(&store)?;
-        let call = Call::MemoryPut {
-            scope,
-            key,
-            value: value.into(),
-            precondition: precondition(options.precondition),
-            ttl_ms: options.ttl_ms,
-        };
-        match self.cross(call).await? {
-            Ok(Reply::Revision(revision)) => Ok(Ok(revision.0)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let precondition = precondition(options.precondition);
+        let call = call::Put { scope, key, value: value.into(), precondition, ttl_ms: options.ttl_ms };
+        Ok(self.cross(call).await?.map(|revision| revision.0))
     }
 
     async fn delete(
@@ -73,13 +58,9 @@ impl wit::memory::HostStore for Guest {
         store: Resource<Opened>,
         key: String,
         condition: wit::memory::Precondition,
-    ) -> wasmtime::Result<Result<bool, Error>> {
+    ) -> Answered<bool> {
         let scope = self.opened(&store)?;
-        match self.cross(Call::MemoryDelete { scope, key, precondition: precondition(condition) }).await? {
-            Ok(Reply::Existed(existed)) => Ok(Ok(existed)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        self.cross(call::Delete { scope, key, precondition: precondition(condition) }).await
     }
 
     async fn list(
@@ -88,15 +69,10 @@ impl wit::memory::HostStore for Guest {
         prefix: String,
         cursor: Option<String>,
         limit: u32,
-    ) -> wasmtime::Result<Result<Page, Error>> {
+    ) -> Answered<Page> {
         let scope = self.opened(&store)?;
-        match self.cross(Call::MemoryList { scope, prefix, cursor, limit }).await? {
-            Ok(Reply::Page(page)) => {
-                Ok(Ok(Page { entries: page.items.into_iter().map(entry).collect(), next: page.next }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let page = self.cross(call::List { scope, prefix, cursor, limit }).await?;
+        Ok(page.map(|page| Page { entries: page.items.into_iter().map(entry).collect(), next: page.next }))
     }
 
     async fn update(
@@ -105,13 +81,14 @@ impl wit::memory::HostStore for Guest {
         key: String,
         rule: wit::memory::Merge,
         ttl_ms: Option<u64>,
-    ) -> wasmtime::Result<Result<Entry, Error>> {
+    ) -> Answered<Entry> {
         let scope = self.opened(&store)?;
-        match self.cross(Call::MemoryUpdate { scope, key, merge: merge(rule), ttl_ms }).await? {
-            Ok(Reply::Item(Some(item))) => Ok(Ok(entry(item))),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(self.cross(call::Update { scope, key, merge: merge(rule), ttl_ms }).await?.map(entry))
+    }
+
+    async fn touch(&mut self, store: Resource<Opened>, key: String, ttl_ms: Option<u64>) -> Answered<bool> {
+        let scope = self.opened(&store)?;
+        self.cross(call::Touch { scope, key, ttl_ms }).await
     }
 
     async fn changes(
@@ -121,27 +98,25 @@ impl wit::memory::HostStore for Guest {
         after: Option<u64>,
         limit: u32,
         wait_ms: u64,
-    ) -> wasmtime::Result<Result<Changes, Error>> {
+    ) -> Answered<Changes> {
         let scope = self.opened(&store)?;
-        match self.cross(Call::MemoryChanges { scope, prefix, after: after.map(Position), limit, wait_ms }).await? {
-            Ok(Reply::Feed(feed)) => {
-                let change = |one: Changed| Change {
-                    position: one.position.0,
-                    key: one.key,
-                    revision: one.revision.0,
-                    value: one.value.map(Vec::from),
-                    expires_at_ms: one.expires_at.map(|at| at.millis()),
-                };
-                Ok(Ok(Changes { changes: feed.changes.into_iter().map(change).collect(), next: feed.next.0 }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let feed = self.cross(call::Changes { scope, prefix, after: after.map(Position), limit, wait_ms }).await?;
+        Ok(feed.map(|feed| Changes { changes: feed.changes.into_iter().map(change).collect(), next: feed.next.0 }))
     }
 
     async fn drop(&mut self, store: Resource<Opened>) -> wasmtime::Result<()> {
         self.table.delete(store)?;
         Ok(())
+    }
+}
+
+fn change(one: Changed) -> Change {
+    Change {
+        position: one.position.0,
+        key: one.key,
+        revision: one.revision.0,
+        value: one.value.map(Vec::from),
+        expires_at_ms: one.expires_at.map(|at| at.millis()),
     }
 }
 

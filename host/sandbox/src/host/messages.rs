@@ -1,74 +1,48 @@
 //! `ltmc:agent/messages`.
 
-use ltmc_model::effect::{Call, Draft, Reply};
+use ltmc_model::call::messages::{self as call, Draft};
 use ltmc_model::{Payload, Position, Revision, Timestamp};
 
-use super::{Answered, unexpected, wit};
+use super::{Answered, wit};
 use crate::guest::Guest;
 use wit::messages::{Delivery, Event, Events, Published};
 
 impl wit::messages::Host for Guest {
     async fn send(&mut self, to: String, event: wit::messages::Draft) -> Answered<u64> {
-        let call = to.parse().map(|to| Call::MessageSend { to, event: draft(event) }).map_err(text);
-        self.sent(call).await
+        let call = to.parse().map(|to| call::Send { to, event: draft(event) }).map_err(text);
+        Ok(self.cross_checked(call).await?.map(|id| id.0))
     }
 
     async fn publish(&mut self, topic: String, event: wit::messages::Draft) -> Answered<u64> {
-        let call = topic.parse().map(|topic| Call::MessagePublish { topic, event: draft(event) }).map_err(text);
-        self.sent(call).await
+        let call = topic.parse().map(|topic| call::Publish { topic, event: draft(event) }).map_err(text);
+        Ok(self.cross_checked(call).await?.map(|id| id.0))
     }
 
     async fn receive(&mut self, limit: u32, wait_ms: u64) -> Answered<Vec<Delivery>> {
-        match self.cross(Call::MessageReceive { limit, wait_ms }).await? {
-            Ok(Reply::Deliveries(taken)) => Ok(Ok(taken
-                .into_iter()
-                .map(|one| Delivery { id: one.id.0, deliveries: one.deliveries, event: event(one.event) })
-                .collect())),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let delivery = |one: ltmc_model::message::Delivery| Delivery {
+            id: one.id.0,
+            deliveries: one.deliveries,
+            event: event(one.event),
+        };
+        let taken = self.cross(call::Receive { limit, wait_ms }).await?;
+        Ok(taken.map(|taken| taken.into_iter().map(delivery).collect()))
     }
 
     async fn ack(&mut self, id: u64) -> Answered<()> {
-        self.done(Call::MessageAck { id: Revision(id) }).await
+        self.cross(call::Ack { id: Revision(id) }).await
     }
 
     async fn reject(&mut self, id: u64, reason: String) -> Answered<()> {
-        self.done(Call::MessageReject { id: Revision(id), reason }).await
+        self.cross(call::Reject { id: Revision(id), reason }).await
     }
 
     async fn read(&mut self, topic: String, after: Option<u64>, limit: u32, wait_ms: u64) -> Answered<Events> {
         let call = topic.parse().map_err(text);
-        let call = call.map(|topic| Call::MessageRead { topic, after: after.map(Position), limit, wait_ms });
-        match self.cross_checked(call).await? {
-            Ok(Reply::Events(found)) => {
-                let published = |one: ltmc_model::message::Published| Published {
-                    position: one.position.0,
-                    event: event(one.event),
-                };
-                Ok(Ok(Events { events: found.events.into_iter().map(published).collect(), next: found.next.0 }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
-    }
-}
-
-impl Guest {
-    async fn sent(&mut self, call: Result<Call, String>) -> Answered<u64> {
-        match self.cross_checked(call).await? {
-            Ok(Reply::Revision(id)) => Ok(Ok(id.0)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
-    }
-
-    async fn done(&mut self, call: Call) -> Answered<()> {
-        match self.cross(call).await? {
-            Ok(Reply::Done) => Ok(Ok(())),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let call = call.map(|topic| call::Read { topic, after: after.map(Position), limit, wait_ms });
+        let published =
+            |one: ltmc_model::message::Published| Published { position: one.position.0, event: event(one.event) };
+        let found = self.cross_checked(call).await?;
+        Ok(found.map(|found| Events { events: found.events.into_iter().map(published).collect(), next: found.next.0 }))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The host's side of every interface: convert, bound, cross; nothing else. A line here links an interface, and what it
-//! needs and how it replays stands in `ltmc_model::effect::Call`, through which alone it can reach anything.
+//! needs and how it replays stands in `ltmc_model::call`, through which alone it can reach anything.
 
 mod graph;
 pub(crate) mod log;
@@ -7,7 +7,8 @@ pub(crate) mod memory;
 mod messages;
 mod recall;
 
-use ltmc_model::effect::{Call, Refusal, Reply};
+use ltmc_model::call::HostCall;
+use ltmc_model::effect::Refusal;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::ltmc::agent as wit;
@@ -33,10 +34,7 @@ type Answered<T> = wasmtime::Result<Result<T, wit::types::Error>>;
 
 impl Guest {
     /// The same as [`Self::cross`], for a call whose arguments may be none: nothing is asked of the gate then.
-    async fn cross_checked(
-        &mut self,
-        call: Result<Call, String>,
-    ) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
+    async fn cross_checked<C: HostCall>(&mut self, call: Result<C, String>) -> Answered<C::Reply> {
         match call {
             Ok(call) => self.cross(call).await,
             Err(why) => Ok(Err(wit::types::Error::Invalid(why))),
@@ -44,9 +42,9 @@ impl Guest {
     }
 
     /// The one way out: every interface's every function ends here.
-    async fn cross(&mut self, call: Call) -> wasmtime::Result<Result<Reply, wit::types::Error>> {
+    async fn cross<C: HostCall>(&mut self, call: C) -> Answered<C::Reply> {
         self.meter.called();
-        match self.gate.clone().cross(call).await {
+        match self.gate.clone().call(call).await {
             Ok(answer) => Ok(answer.map_err(refusal)),
             Err(failure) => {
                 self.stopped = Some(failure);
@@ -67,9 +65,4 @@ fn refusal(refusal: Refusal) -> wit::types::Error {
         Refusal::Invalid(why) => Error::Invalid(why),
         Refusal::Unavailable { message, retry_after_ms } => Error::Unavailable(Busy { message, retry_after_ms }),
     }
-}
-
-/// A reply of another kind than the call has: the host's own mistake, and the end of the attempt.
-fn unexpected(reply: &Reply) -> wasmtime::Error {
-    wasmtime::format_err!("the crossing answered with {reply:?}, which is another call's reply")
 }

@@ -1,45 +1,32 @@
 //! `ltmc:agent/recall`.
 
-use ltmc_model::effect::{Call, Reply};
+use ltmc_model::call::recall as call;
 use ltmc_model::recall::{MAX_METADATA, Metadata};
 
-use super::{Answered, unexpected, wit};
+use super::{Answered, wit};
 use crate::guest::Guest;
 use wit::recall::{Hit, Hits, Metadatum};
 
 impl wit::recall::Host for Guest {
     async fn remember(&mut self, id: String, text: String, metadata: Vec<Metadatum>) -> Answered<u64> {
-        let call = named(metadata).map(|metadata| Call::RecallRemember { id, text, metadata });
-        match self.cross_checked(call).await? {
-            Ok(Reply::Revision(revision)) => Ok(Ok(revision.0)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let call = named(metadata).map(|metadata| call::Remember { id, text, metadata });
+        Ok(self.cross_checked(call).await?.map(|revision| revision.0))
     }
 
     async fn forget(&mut self, id: String) -> Answered<bool> {
-        match self.cross(Call::RecallForget { id }).await? {
-            Ok(Reply::Existed(existed)) => Ok(Ok(existed)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        self.cross(call::Forget { id }).await
     }
 
     async fn search(&mut self, question: String, limit: u32, filter: Vec<Metadatum>) -> Answered<Hits> {
-        let call = named(filter).map(|filter| Call::RecallSearch { query: question, filter, limit });
-        match self.cross_checked(call).await? {
-            Ok(Reply::Hits(found)) => {
-                let hit = |hit: ltmc_model::recall::Hit| Hit {
-                    id: hit.id,
-                    text: hit.text,
-                    metadata: hit.metadata.into_iter().map(|(name, value)| Metadatum { name, value }).collect(),
-                    score: hit.score,
-                };
-                Ok(Ok(Hits { hits: found.hits.into_iter().map(hit).collect(), degraded: found.degraded }))
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Ok(Err(error)),
-        }
+        let call = named(filter).map(|filter| call::Search { query: question, filter, limit });
+        let hit = |hit: ltmc_model::recall::Hit| Hit {
+            id: hit.id,
+            text: hit.text,
+            metadata: hit.metadata.into_iter().map(|(name, value)| Metadatum { name, value }).collect(),
+            score: hit.score,
+        };
+        let found = self.cross_checked(call).await?;
+        Ok(found.map(|found| Hits { hits: found.hits.into_iter().map(hit).collect(), degraded: found.degraded }))
     }
 }
 

@@ -1,10 +1,10 @@
-//! The interfaces over the host's imports: conversions and nothing else. `testing` has the same names in memory.
+//! The interfaces over the host's imports, each from its own file; and what they share. `testing` has the same names in memory.
 
-pub(crate) mod graph;
-pub(crate) mod log;
-pub(crate) mod memory;
-pub(crate) mod messages;
-pub(crate) mod recall;
+pub(crate) use crate::graph::guest as graph;
+pub(crate) use crate::log::guest as log;
+pub(crate) use crate::memory::guest as memory;
+pub(crate) use crate::messages::guest as messages;
+pub(crate) use crate::recall::guest as recall;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ pub(crate) fn clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn millis(span: Duration) -> u64 {
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
