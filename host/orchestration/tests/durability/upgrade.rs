@@ -31,7 +31,7 @@ use ltmc_ports::{
 };
 
 use crate::guest::{Guest, Sandbox, Script, agent};
-use crate::host::{Shelf, caller, tenant};
+use crate::host::{Shelf, tenant};
 
 /// The effects of the second step that are in the journal.
 const JOURNALED: usize = 30;
