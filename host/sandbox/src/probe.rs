@@ -107,4 +107,21 @@ mod tests {
         let bytes = wat::parse_str(text).unwrap();
         assert_eq!(NOTHING, bytes, "{}", bytes.escape_ascii());
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slot_that_does_not_come_free_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = crate::SandboxConfig::new(dir.path(), crate::Compiler::InProcess);
+        (config.slots, config.queue_length) = (1, 1);
+        let sandbox = Sandbox::new(config).unwrap();
+        let good = sandbox.try_out(Duration::from_secs(20)).await;
+        assert!(good.iter().all(|tried| tried.ok && tried.detail.is_none()), "{good:?}");
+        let tenant = "busy".parse().unwrap();
+        let held = sandbox.admission.enter(&tenant, 1).await.unwrap();
+        let [guests, files] = &sandbox.try_out(Duration::from_millis(50)).await[..] else { panic!("two are tried") };
+        assert!(!guests.ok && files.ok);
+        assert_eq!(guests.detail.as_deref(), Some("no slot came free within 50ms: 1 calls run, 0 wait"));
+        drop(held);
+        assert!(sandbox.try_out(Duration::from_secs(20)).await.iter().all(|tried| tried.ok));
+    }
 }

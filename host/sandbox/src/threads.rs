@@ -104,27 +104,36 @@ impl Threads {
         if self.is_blocked(&whose.tenant) {
             return Err(NoThread::Blocked);
         }
-        self.run_in_the_end(whose, what, work).await
+        let seat = self.seat(whose, what).await?;
+        let mut waiting = Waiting { threads: self.clone(), number: Some(seat.number) };
+        let done = self.begin(seat, work).await;
+        waiting.number = None;
+        done.map_err(|_| NoThread::BrokenOff)
     }
 
-    /// The same, however long it takes until there is a thread.
-    pub(crate) async fn run_in_the_end<R: Send + 'static>(
+    /// Has work done for a call that is over, however long it takes until there is a thread for it.
+    pub(crate) async fn run_behind(
         self: &Arc<Self>,
         whose: &Arc<Whose>,
         what: &'static str,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, NoThread> {
-        let seat = self.seat(whose, what).await?;
-        let mut waiting = Waiting { threads: self.clone(), number: Some(seat.number) };
+        work: impl FnOnce() + Send + 'static,
+    ) {
+        let Ok(seat) = self.seat(whose, what).await else { return };
+        let number = seat.number;
+        self.mark_left(number);
+        if tokio::time::timeout(GRACE, self.begin(seat, work)).await.is_err() {
+            self.tell(number);
+        }
+    }
+
+    fn begin<R: Send + 'static>(&self, seat: Seat, work: impl FnOnce() -> R + Send + 'static) -> oneshot::Receiver<R> {
         let (sender, receiver) = oneshot::channel();
         drop(self.handle.spawn_blocking(move || {
             let _seat = seat;
             // Where nobody waits any more what was made is let go here: to close a file may take as long as to open it.
             drop(sender.send(work()));
         }));
-        let done = receiver.await;
-        waiting.number = None;
-        done.map_err(|_| NoThread::BrokenOff)
+        receiver
     }
 
     /// Whether a thread can be had at all, within `patience`.
@@ -180,12 +189,8 @@ impl Threads {
     }
 
     fn leave_one(self: &Arc<Self>, number: u64) {
-        {
-            let mut state = self.lock();
-            match state.working.get_mut(&number) {
-                Some(work) if work.left.is_none() => work.left = Some(Instant::now()),
-                _ => return,
-            }
+        if !self.mark_left(number) {
+            return;
         }
         let threads = self.clone();
         match Handle::try_current() {
@@ -194,6 +199,17 @@ impl Threads {
                 threads.tell(number);
             })),
             Err(_) => self.tell(number),
+        }
+    }
+
+    /// The call has gone on without this work; whether that is new.
+    fn mark_left(&self, number: u64) -> bool {
+        match self.lock().working.get_mut(&number) {
+            Some(work) if work.left.is_none() => {
+                work.left = Some(Instant::now());
+                true
+            }
+            _ => false,
         }
     }
 

@@ -102,7 +102,7 @@ impl Files {
         // In this order: streams in the table drop their files into the list.
         let left = (table, std::mem::take(&mut self.dropped));
         if let Ok(here) = tokio::runtime::Handle::try_current() {
-            here.spawn(async move { threads.run_in_the_end(&whose, "close", move || drop(left)).await });
+            here.spawn(async move { threads.run_behind(&whose, "close", move || drop(left)).await });
         }
     }
 }

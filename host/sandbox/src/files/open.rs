@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fcntl_getfl, fcntl_setfl, fstat};
 #[cfg(target_os = "linux")]
 use rustix::fs::{ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -19,6 +19,12 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::now;
+
+/// To look at something without opening it.
+#[cfg(target_os = "linux")]
+const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const LOOK: OFlags = OFlags::CLOEXEC;
 
 /// So often a path is looked up again that changed under the look-up.
 #[cfg(target_os = "linux")]
@@ -151,11 +157,15 @@ pub(super) fn set_times(dir: &Dir, path: &str, times: &Timestamps) -> Result<(),
     if dir.perms.write_not_permitted() {
         return Err(NotOpened::Error(ErrorCode::NotPermitted));
     }
-    let found = beneath(dir, path, OFlags::PATH | OFlags::CLOEXEC).map_err(|lookup| match lookup {
+    let found = beneath(dir, path, LOOK).map_err(|lookup| match lookup {
         Lookup::Failed(error) => error.into(),
         Lookup::NoCall => NotOpened::NoCall,
     })?;
-    match rustix::fs::utimensat(&found, "", times, AtFlags::EMPTY_PATH) {
+    #[cfg(target_os = "linux")]
+    let set = rustix::fs::utimensat(&found, "", times, rustix::fs::AtFlags::EMPTY_PATH);
+    #[cfg(not(target_os = "linux"))]
+    let set = rustix::fs::futimens(&found, times);
+    match set {
         Err(Errno::INVAL) => Err(NotOpened::NoCall), // Linux before 5.8
         set => Ok(set?),
     }
@@ -224,7 +234,7 @@ enum Lookup {
 
 /// What a path leads to, without opening it.
 fn look(dir: &Dir, path: &str, follow: OFlags) -> Result<FileType, Lookup> {
-    let found = beneath(dir, path, OFlags::PATH | OFlags::CLOEXEC | follow)?;
+    let found = beneath(dir, path, LOOK | follow)?;
     let found = fstat(&found).map_err(Lookup::Failed)?;
     Ok(FileType::from_raw_mode(found.st_mode))
 }

@@ -337,3 +337,26 @@ async fn what_a_guest_leaves_open_is_closed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Where the kernel has no call for it: after a look, by wasmtime's own steps.
+#[test]
+fn the_long_way_refuses_the_same() {
+    let dir = directory();
+    let granted = open::granted(dir.path(), FsPerms::ReadWrite).unwrap();
+    let open = |path: &str, open_flags: OpenFlags| {
+        let (mut ctx, mut table) = (WasiFilesystemCtx::default(), ResourceTable::new());
+        let mut view = WasiFilesystemCtxView { ctx: &mut ctx, table: &mut table };
+        let flags = DescriptorFlags::READ;
+        let wanted = Wanted { path: path.into(), path_flags: PathFlags::SYMLINK_FOLLOW, open_flags, flags };
+        open::open_by_steps(&mut view, &granted, wanted)
+    };
+    for path in ["pipe.md", "to-pipe.md"] {
+        assert!(matches!(open(path, OpenFlags::empty()), Err(NotOpened::Kind(_))), "{path}");
+    }
+    assert!(matches!(open("to-note.md", OpenFlags::empty()), Ok(Descriptor::File(_))));
+    assert!(matches!(open("below", OpenFlags::DIRECTORY), Ok(Descriptor::Dir(_))));
+    assert!(matches!(open("new.md", OpenFlags::CREATE), Ok(Descriptor::File(_))));
+    for (path, wanted) in [("missing.md", ErrorCode::NoEntry), ("out.md", ErrorCode::NotPermitted)] {
+        assert!(matches!(open(path, OpenFlags::empty()), Err(NotOpened::Error(code)) if code == wanted), "{path}");
+    }
+}
