@@ -102,7 +102,8 @@ async fn what_is_no_file_is_refused_at_once_and_said() {
         }
         let root = guest.root();
         let now = NewTimestamp::Now;
-        let times = guest.view().set_times_at(root, PathFlags::SYMLINK_FOLLOW, path.into(), now, now);
+        let mut view = guest.view();
+        let times = view.set_times_at(root, PathFlags::SYMLINK_FOLLOW, path.into(), now, now);
         tokio::time::timeout(Duration::from_secs(10), times).await.unwrap().unwrap();
     }
     assert!(
@@ -186,7 +187,7 @@ async fn a_pipe_that_comes_between_the_look_and_the_opening_does_not_hold_a_thre
             Ok(fd) => {
                 let Descriptor::File(file) = guest.table.get(&fd).unwrap() else { panic!("a directory") };
                 assert!(file.file.metadata().unwrap().is_file());
-                guest.view().drop(fd).unwrap();
+                HostDescriptor::drop(&mut guest.view(), fd).unwrap();
                 opened += 1;
             }
             Err(code) => {
@@ -251,8 +252,8 @@ async fn streams_read_write_and_append() {
     assert!(guest.view().read_via_stream(directory, 0).is_err());
     let read_only = guest.read("note.md").await.unwrap();
     assert!(Guest::new(&threads, dir.path(), false).await.read("note.md").await.is_ok());
-    guest.view().drop(read_only).unwrap();
-    guest.view().drop(fd).unwrap();
+    HostDescriptor::drop(&mut guest.view(), read_only).unwrap();
+    HostDescriptor::drop(&mut guest.view(), fd).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +326,7 @@ async fn what_a_guest_leaves_open_is_closed() {
         if fd % 2 == 0 {
             drop(guest.table.delete(stream).unwrap());
         } else {
-            guest.view().drop(Resource::new_own(fd)).unwrap();
+            HostDescriptor::drop(&mut guest.view(), Resource::new_own(fd)).unwrap();
         }
     }
     assert!(open_now() > 0);
