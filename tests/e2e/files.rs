@@ -101,8 +101,8 @@ async fn a_pipe_in_a_granted_directory_is_refused_and_keeps_nothing() -> Result<
     a_neighbours_day(&host, &neighbour, 5).await?;
     let read = in_time("a file", host.call(&curious, "reader", &json!({"path": "/docs/note.md"}))).await?;
     assert_eq!(read.expect(200).json()["text"], "to be read");
-    assert_eq!(gauge(&host, "ltmc_blocked_threads").await?, 0.0);
-    assert_eq!(gauge(&host, "ltmc_file_threads_working").await?, 0.0);
+    blocked(&host, 0.0).await?;
+    gauge_is(&host, "ltmc_file_threads_working", 0.0).await?;
     // The sandbox's own threads stay a while for who comes next; there are no more of them than a tenant's share.
     assert!(threads_of(&host) <= before + 64, "{before} threads before, {} now", threads_of(&host));
     let ready = host.get("/readyz").await?.expect(200).json();
@@ -115,13 +115,17 @@ async fn a_pipe_in_a_granted_directory_is_refused_and_keeps_nothing() -> Result<
 
 /// Waits until the host has told of so many threads that stay behind.
 async fn blocked(host: &Host, wanted: f64) -> Result<()> {
+    gauge_is(host, "ltmc_blocked_threads", wanted).await
+}
+
+async fn gauge_is(host: &Host, name: &str, wanted: f64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let found = gauge(host, "ltmc_blocked_threads").await?;
+        let found = gauge(host, name).await?;
         if found == wanted {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "{found} threads are blocked, not {wanted}:\n{}", host.log());
+        ensure!(Instant::now() < deadline, "{name} is {found}, not {wanted}:\n{}", host.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
