@@ -129,6 +129,29 @@ impl Host {
         Ok(host)
     }
 
+    /// Starts a host that sees at `place` a file system whose server never answers, mounted in a namespace that nobody
+    /// else sees: the host's own process holds the server's end, and does not know of it. None where this machine lets nobody
+    /// mount with FUSE.
+    ///
+    /// # Errors
+    /// Where the host does not become ready.
+    pub async fn start_beside_hung_mount(place: &Path, config: &str) -> Result<Option<Self>> {
+        const MOUNT: &str = "exec 9<>/dev/fuse && mount -i -t fuse \
+            -o fd=9,rootmode=40000,user_id=0,group_id=0 ltmc-hung \"$0\" && exec \"$@\"";
+        let unshare = || {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "--propagation", "private", "sh", "-c", MOUNT]);
+            command.arg(place);
+            command
+        };
+        if !unshare().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        let mut command = unshare();
+        command.arg(binary()?);
+        Self::start_anew(command, config).await.map(Some)
+    }
+
     async fn launch(dir: &Path, mut command: Command, own_disk: bool) -> Result<Self> {
         let port = free_port()?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("host.log"))?;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use ltmc_ports::{Embedder, StoreError};
 
 mod hashed;
+mod lookup;
 #[cfg(feature = "minilm")]
 mod minilm;
 mod openai;

@@ -28,6 +28,7 @@ use ltmc_ports::{Embedder, Kind, StoreError};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 
+use crate::lookup::Lookup;
 use crate::{Error, beginning, nothing, unit};
 
 /// What models take in is from 256 to 8,192 tokens; a passage of this size is worth reading, too.
@@ -174,7 +175,7 @@ struct Endpoint {
     /// With its port, if that is not the usual one.
     host: String,
     headers: HeaderMap,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>,
     /// What every vector has to have; none: not known yet.
     dimensions: Option<u32>,
 }
@@ -451,11 +452,11 @@ fn trusted() -> RootCertStore {
 fn client(
     roots: RootCertStore,
     timeout: Duration,
-) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, rustls::Error> {
+) -> Result<Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let tls = tls.with_root_certificates(roots).with_no_client_auth();
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(Lookup::new());
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(timeout));

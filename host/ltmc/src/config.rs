@@ -143,6 +143,7 @@ pub(crate) struct Sandbox {
     pub(crate) max_memory: ByteSize,
     pub(crate) queue_deadline: Span,
     pub(crate) queue_length: usize,
+    pub(crate) file_threads: usize,
     pub(crate) compile_memory: ByteSize,
     pub(crate) compile_time: Span,
 }
@@ -173,6 +174,7 @@ impl Default for Config {
                 max_memory: ByteSize::mib(64),
                 queue_deadline: Span::seconds(5),
                 queue_length: 4096,
+                file_threads: 64,
                 compile_memory: ByteSize::gib(4),
                 compile_time: Span::seconds(120),
             },
@@ -223,6 +225,10 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
     ("sandbox.queue_deadline", "how long a call waits for a slot before it is answered 429"),
     ("sandbox.queue_length", "calls that may wait for a slot, over all tenants"),
+    (
+        "sandbox.file_threads",
+        "threads that work on files of granted directories; a tenant has at most a quarter of them",
+    ),
     ("sandbox.compile_memory", "memory of the process that compiles an uploaded component"),
     ("sandbox.compile_time", "time that compiling one component may take"),
     ("context.retention", "how long changes and events can be read again by who watches and follows"),
@@ -357,6 +363,9 @@ impl Config {
         let wrong = |key: &str, why: &str| Err(Problem::usage(format!("{key}: {why}")).into());
         if self.sandbox.slots == 0 {
             return wrong("sandbox.slots", "at least 1 agent must be able to run");
+        }
+        if !(1..=512).contains(&self.sandbox.file_threads) {
+            return wrong("sandbox.file_threads", "from 1 to 512");
         }
         if self.limits.connections == 0 {
             return wrong("limits.connections", "at least 1");

@@ -5,6 +5,7 @@
 //!
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
 //! - [`config`]: what the host is told; [`wire`]: how it is put together, [`context`]: its databases
+//! - [`health`]: whether it can serve
 
 mod cli;
 mod client;
@@ -13,6 +14,7 @@ mod config;
 mod context;
 mod credentials;
 mod exit;
+mod health;
 mod logs;
 mod metrics;
 mod ui;

@@ -49,6 +49,10 @@ fn describe() {
     metrics::describe_gauge!("process_cpu_seconds_total", "CPU time of the process, user and system.");
     metrics::describe_gauge!("process_open_fds", "Open file descriptors.");
     metrics::describe_gauge!("process_threads", "Threads.");
+    metrics::describe_gauge!(
+        "ltmc_blocked_threads",
+        "Threads for agents' files that did not come back when their call ended: a file system does not answer."
+    );
 }
 
 /// Reads the process's own figures from /proc; where there is none they are left out.

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_trait::async_trait;
-use ltmc_api::{App, Check, Health, HttpLimits};
+use ltmc_api::{App, HttpLimits};
 use ltmc_coordination::access::{self, FirstKeys};
 use ltmc_coordination::{Access, Agents, Authority, Clients, Handed, Pins, Repairs, Tasks, agents, clients, crossing};
 use ltmc_model::{AgentName, Timestamp};
@@ -23,6 +22,7 @@ use crate::config::Config;
 use crate::context::{Databases, Shared};
 use crate::credentials::{Credentials, Secret};
 use crate::exit::Problem;
+use crate::health::{Healthy, Looked};
 use crate::metrics::Metrics;
 
 /// A host that is ready to serve.
@@ -130,11 +130,12 @@ impl Host {
             workflows,
             clients,
             repairs,
-            health: Arc::new(Healthy {
+            health: Arc::new(Healthy::new(Looked {
                 record: record.clone(),
+                sandbox: sandbox.clone(),
                 shared: shared.clone(),
                 backlog: config.context.backlog,
-            }),
+            })),
             metrics: Arc::new({
                 let (sandbox, runs, shared) = (sandbox.clone(), runs.clone(), shared.clone());
                 move || {
@@ -198,6 +199,7 @@ pub(crate) fn sandbox_config(config: &Config, dir: PathBuf) -> anyhow::Result<Sa
     sandbox.max_memory = wanted.max_memory.as_u64();
     sandbox.queue_deadline = wanted.queue_deadline.0;
     sandbox.queue_length = wanted.queue_length;
+    sandbox.file_threads = wanted.file_threads;
     sandbox.max_component = usize::try_from(config.limits.upload.as_u64()).unwrap_or(usize::MAX);
     sandbox.compile = CompileLimits {
         memory: wanted.compile_memory.as_u64(),
@@ -241,43 +243,6 @@ fn keep(data: &Path, keys: &FirstKeys) -> anyhow::Result<()> {
     credentials.write(data)
 }
 
-/// Looks at what a request needs.
-struct Healthy {
-    record: Arc<Record>,
-    shared: Arc<Shared>,
-    backlog: u64,
-}
-
-#[async_trait]
-impl Health for Healthy {
-    async fn checks(&self) -> Vec<Check> {
-        let record = tokio::time::timeout(Duration::from_secs(2), self.record.check()).await;
-        let detail = match record {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the record is not well");
-                Some("the record fails".to_owned())
-            }
-            Err(_) => Some("the record does not answer".to_owned()),
-        };
-        let mut checks = vec![Check { name: "record", ok: detail.is_none(), detail }];
-        checks.extend(self.shared.statuses().into_iter().map(|status| {
-            // One that is down delays itself; the host is not ready only where what waits for it grows past its bound.
-            let ok = status.backlog <= self.backlog;
-            let (up, behind) = (status.up, status.backlog);
-            let detail = match (ok, up) {
-                (true, true) => None,
-                (true, false) => {
-                    Some("degraded: it does not answer; what it is to be told waits in the record".to_owned())
-                }
-                (false, _) => Some(format!("{behind} changes wait for it, which is more than context.backlog")),
-            };
-            Check { name: status.name, ok, detail }
-        }));
-        checks
-    }
-}
-
 fn measure_databases(shared: &Shared) {
     for status in shared.statuses() {
         let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "database" => status.name).set(value);
@@ -297,5 +262,8 @@ fn measure(sandbox: &Sandbox, runs: &Runs) {
     gauge("ltmc_sandbox_slots", stats.slots as f64);
     gauge("ltmc_sandbox_components_loaded", stats.loaded as f64);
     gauge("ltmc_sandbox_components_loaded_bytes", stats.loaded_bytes as f64);
+    gauge("ltmc_file_threads", stats.file_threads as f64);
+    gauge("ltmc_file_threads_working", stats.file_threads_working as f64);
+    gauge("ltmc_blocked_threads", stats.file_threads_blocked as f64);
     gauge("ltmc_runs_alive", runs.alive() as f64);
 }

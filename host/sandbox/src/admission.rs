@@ -74,7 +74,10 @@ impl Admission {
             }
             receiver
         };
-        Ok(receiver.await.expect("a place in the queue is answered or outlives the admission"))
+        let mut place = Place { admission: self, tenant, receiver, answered: false };
+        let answer = (&mut place.receiver).await;
+        place.answered = true;
+        Ok(answer.expect("a place in the queue is answered or outlives the admission"))
     }
 
     /// Calls that run, and that wait.
@@ -130,6 +133,36 @@ impl Admission {
     }
 }
 
+/// A place in the queue; dropped without an answer, it is there no more.
+struct Place<'a> {
+    admission: &'a Arc<Admission>,
+    tenant: &'a TenantId,
+    receiver: oneshot::Receiver<Permit>,
+    answered: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        // A permit that is on its way already comes back when the receiver is dropped.
+        self.receiver.close();
+        let mut state = self.admission.lock();
+        let state = &mut *state;
+        let Some(line) = state.tenants.get_mut(self.tenant) else { return };
+        let before = line.waiting.len();
+        line.waiting.retain(|waiter| !waiter.is_closed());
+        state.queued -= before - line.waiting.len();
+        if line.waiting.is_empty() {
+            state.turns.retain(|turn| turn != self.tenant);
+            if line.running == 0 {
+                state.tenants.remove(self.tenant);
+            }
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.leave(&self.tenant);
@@ -173,6 +206,7 @@ mod tests {
         let name = tenant("a");
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(5), admission.enter(&name, 1));
         assert!(waiting.await.is_err());
+        assert_eq!(admission.counts(), (1, 0));
         let other = admission.enter(&tenant("b"), 1).await.unwrap();
         drop((held, other));
         assert_eq!(admission.counts(), (0, 0));

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use ltmc_model::Digest;
 use ltmc_model::agent::Export;
 use ltmc_ports::runner::{AdmitError, Inspection};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
@@ -122,8 +122,12 @@ impl Shelf {
             if !exists(&wasm).await {
                 return Err(LoadError::Missing);
             }
-            // Another wasmtime wrote the artifact, or somebody removed it: it is made again.
-            self.compile(&wasm, &artifact).await.map_err(|e| match e {
+            // Another wasmtime wrote the artifact, or somebody removed it: it is made again, once for all who wait for it.
+            let made = async {
+                let _turn = self.turn().await?;
+                if exists(&artifact).await { Ok(()) } else { self.compile(&wasm, &artifact).await.map(drop) }
+            };
+            made.await.map_err(|e| match e {
                 AdmitError::Refused { message, .. } | AdmitError::Failed { message } => LoadError::Failed(message),
                 AdmitError::Full => LoadError::Failed(e.to_string()),
             })?;
@@ -155,7 +159,10 @@ impl Shelf {
     }
 
     async fn take_in(&self, aside: &Path, kept: &Path, artifact: &Path) -> Result<Found, AdmitError> {
-        let found = self.compile(aside, artifact).await?;
+        let found = {
+            let _turn = self.turn().await?;
+            self.compile(aside, artifact).await?
+        };
         if let Err(e) = self.deserialize(artifact) {
             drop(tokio::fs::remove_file(artifact).await);
             return Err(refused(e));
@@ -165,11 +172,16 @@ impl Shelf {
         Ok(found)
     }
 
+    /// Waits until nobody else compiles.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, AdmitError> {
+        match tokio::time::timeout(patience(&self.limits), self.compiling.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(AdmitError::Failed { message: "other components are being compiled; try again later".into() }),
+        }
+    }
+
+    /// Compiles, when it is one's turn.
     async fn compile(&self, wasm: &Path, artifact: &Path) -> Result<Found, AdmitError> {
-        let turn = tokio::time::timeout(patience(&self.limits), self.compiling.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err(AdmitError::Failed { message: "other components are being compiled; try again later".into() });
-        };
         let aside = self.aside(&self.artifacts);
         let compiled = self.compiler.compile(wasm, &aside, &self.limits).await;
         match compiled {

@@ -1,8 +1,8 @@
 //! What belongs to one instance: its gate, its streams, clocks, randomness and limits.
 //!
 //! Invariant: nothing here is shared with another instance, and nothing comes from the machine: time is the gate's,
-//! randomness is drawn from the attempt's seed, there are no files but in directories that are
-//! granted, no environment and no network.
+//! randomness is drawn from the attempt's seed, there are no files but in directories that are granted (see
+//! [`crate::files`]), no environment and no network.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,8 +22,9 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use crate::files::{Files, View};
 use crate::limits::{Breach, Limiter, MAX_HANDLES, MAX_RANDOM, MAX_STDERR};
 use crate::meter::Meter;
 
@@ -36,6 +37,7 @@ pub(crate) struct Guest {
     /// Why the gate ended the attempt, if it did.
     pub(crate) stopped: Option<Failure>,
     wasi: WasiCtx,
+    files: Files,
 }
 
 impl Guest {
@@ -47,6 +49,7 @@ impl Guest {
         stdin: Bytes,
         stdout: &Output,
         stderr: &Output,
+        files: Files,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
@@ -58,15 +61,7 @@ impl Guest {
         let mut seed = [0; 16];
         seed.copy_from_slice(&job.seed[..16]);
         let start = gate.now().millis();
-        let mut builder = WasiCtxBuilder::new();
-        for directory in &job.directories {
-            let perms = if directory.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            // One that is not there any more is not seen, like one that is not granted.
-            if let Err(error) = builder.preopened_dir(&directory.path, format!("/{}", directory.name), perms) {
-                tracing::warn!(directory = %directory.name, error = format!("{error:#}"), "a granted directory cannot be opened");
-            }
-        }
-        let wasi = builder
+        let wasi = WasiCtxBuilder::new()
             .stdin(MemoryInputPipe::new(stdin))
             .stdout(stdout.clone())
             .stderr(stderr.clone())
@@ -80,7 +75,18 @@ impl Guest {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .build();
-        Self { gate, table, limiter: Limiter::new(job.limits.memory, meter.clone()), meter, stopped: None, wasi }
+        Self { gate, table, limiter: Limiter::new(job.limits.memory, meter.clone()), meter, stopped: None, wasi, files }
+    }
+
+    /// Its files.
+    pub(crate) fn files(&mut self) -> View<'_> {
+        View { files: &mut self.files, table: &mut self.table }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.files.leave(std::mem::take(&mut self.table));
     }
 }
 
@@ -176,6 +182,12 @@ impl Output {
             }
         }
         Ok(())
+    }
+
+    /// A line of the host's own to the guest's author.
+    pub(crate) fn say(&self, line: &str) {
+        // Standard error forgets where it is full: it does not fail.
+        drop(Self::write(self, format!("{line}\n").as_bytes()));
     }
 
     /// What was kept; the last line goes to the log.

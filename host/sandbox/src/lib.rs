@@ -12,6 +12,8 @@
 //! - [`admission`]: who may run now, fair between tenants
 //! - [`runner`]: one attempt, from its instance to its ending
 //! - [`guest`]: what belongs to one instance: its streams, clocks, randomness, limits
+//! - [`files`]: granted directories; [`threads`]: who waits for file systems
+//! - [`probe`]: whether calls can be served
 //! - [`meter`]: what one call uses
 
 mod admission;
@@ -20,12 +22,15 @@ mod compile;
 mod components;
 mod ending;
 mod engine;
+mod files;
 mod guest;
 mod host;
 mod inspect;
 mod limits;
 mod meter;
+mod probe;
 mod runner;
+mod threads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,9 +44,12 @@ use ltmc_model::run::Usage;
 use ltmc_ports::runner::{AdmitError, Components, Gate, Inspection, Job, Outcome, Runner};
 
 use crate::admission::Admission;
+use crate::probe::Nothing;
+use crate::threads::Threads;
 
 pub use crate::compile::{Compiler, compile_worker};
 pub use crate::engine::bare as bare_for_benchmarks;
+pub use crate::probe::Tried;
 
 /// What a sandbox may use. The defaults serve two cores and 24 GiB.
 #[derive(Debug, Clone)]
@@ -60,6 +68,8 @@ pub struct SandboxConfig {
     pub queue_deadline: Duration,
     /// How many calls may wait, over all tenants.
     pub queue_length: usize,
+    /// Threads that work on files of granted directories; a tenant has at most a quarter of them.
+    pub file_threads: usize,
     /// The largest component, in bytes.
     pub max_component: usize,
     /// What one compilation may use.
@@ -88,6 +98,7 @@ impl SandboxConfig {
             max_memory: 64 << 20,
             queue_deadline: Duration::from_secs(5),
             queue_length: 4_096,
+            file_threads: 64,
             max_component: 64 << 20,
             compile: CompileLimits { memory: 4 << 30, cpu: Duration::from_secs(120), wall: Duration::from_secs(120) },
         }
@@ -119,6 +130,8 @@ pub enum StartError {
 pub struct Sandbox {
     components: components::Shelf,
     admission: Arc<Admission>,
+    threads: Arc<Threads>,
+    nothing: Nothing,
     engine: engine::Ticking,
     config: SandboxConfig,
 }
@@ -136,6 +149,12 @@ pub struct Stats {
     pub loaded: usize,
     /// Bytes of their artifacts.
     pub loaded_bytes: u64,
+    /// Threads for files, at most.
+    pub file_threads: usize,
+    /// Of these, that work.
+    pub file_threads_working: usize,
+    /// Of these, that did not come back when their call ended: a file system does not answer.
+    pub file_threads_blocked: usize,
 }
 
 impl Sandbox {
@@ -144,18 +163,35 @@ impl Sandbox {
     /// # Errors
     /// See [`StartError`].
     pub fn new(config: SandboxConfig) -> Result<Arc<Self>, StartError> {
-        let engine = engine::Ticking::start(&config)
-            .map_err(|e| StartError::Engine { slots: config.slots, reason: format!("{e:#}") })?;
+        let wrong = |reason: String| StartError::Engine { slots: config.slots, reason };
+        let engine = engine::Ticking::start(&config).map_err(|e| wrong(format!("{e:#}")))?;
+        let nothing = Nothing::new(engine.engine()).map_err(|e| wrong(format!("{e:#}")))?;
+        let threads = Threads::new(config.file_threads).map_err(|e| wrong(format!("threads for files: {e}")))?;
         let components = components::Shelf::open(engine.engine().clone(), &config)?;
         let admission = Admission::new(config.slots as usize, config.queue_length);
-        Ok(Arc::new(Self { components, admission, engine, config }))
+        Ok(Arc::new(Self { components, admission, threads, nothing, engine, config }))
     }
 
     /// How busy it is now.
     pub fn stats(&self) -> Stats {
         let (running, queued) = self.admission.counts();
         let (loaded, loaded_bytes) = self.components.loaded();
-        Stats { running, queued, slots: self.config.slots as usize, loaded, loaded_bytes }
+        let files = self.threads.busy();
+        Stats {
+            running,
+            queued,
+            slots: self.config.slots as usize,
+            loaded,
+            loaded_bytes,
+            file_threads: files.threads,
+            file_threads_working: files.working,
+            file_threads_blocked: files.blocked,
+        }
+    }
+
+    /// Tries the path of a call: cheap, and over after about `patience`, whatever does not answer.
+    pub async fn try_out(&self, patience: Duration) -> Vec<Tried> {
+        probe::tried(self, patience).await
     }
 
     /// The most linear memory any call can be given, in bytes.

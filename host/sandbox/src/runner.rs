@@ -13,21 +13,15 @@ use wasmtime::component::{ComponentType, Instance, Lift, Lower};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::components::{LoadError, Loaded};
+use crate::files::Files;
 use crate::guest::{Guest, Output};
 use crate::limits::Breach;
 use crate::meter::Meter;
+use crate::threads::Whose;
 use crate::{Sandbox, ending};
 
 pub(crate) async fn run(sandbox: &Sandbox, job: Job, gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
-    let entering = sandbox.admission.enter(&job.tenant, job.concurrency);
-    let _permit = match tokio::time::timeout(sandbox.config.queue_deadline, entering).await {
-        Ok(Ok(permit)) => permit,
-        Ok(Err(_)) => return (Err(busy("the queue is full")), Usage::default()),
-        Err(_) => {
-            let waited = format!("no turn came within {:?}", sandbox.config.queue_deadline);
-            return (Err(busy(&waited)), Usage::default());
-        }
-    };
+    // Before the slot: a component may have to be compiled again, and until then others can run.
     let loaded = match sandbox.components.load(&job.component).await {
         Ok(loaded) => loaded,
         Err(LoadError::Missing) => {
@@ -40,6 +34,15 @@ pub(crate) async fn run(sandbox: &Sandbox, job: Job, gate: Arc<dyn Gate>) -> (Re
                 Err(Failure::new(Code::Internal, "the component could not be loaded").retryable()),
                 Usage::default(),
             );
+        }
+    };
+    let entering = sandbox.admission.enter(&job.tenant, job.concurrency);
+    let _permit = match tokio::time::timeout(sandbox.config.queue_deadline, entering).await {
+        Ok(Ok(permit)) => permit,
+        Ok(Err(_)) => return (Err(busy("the queue is full")), Usage::default()),
+        Err(_) => {
+            let waited = format!("no turn came within {:?}", sandbox.config.queue_deadline);
+            return (Err(busy(&waited)), Usage::default());
         }
     };
     let began = Instant::now();
@@ -71,7 +74,10 @@ async fn call(
     // What an agent that is no command prints is for its author, like standard error.
     let stdout = if is_command { Output::all(job.limits.output) } else { stderr.clone() };
     let stdin = if is_command { job.input.bytes.clone() } else { Bytes::new() };
-    let guest = Guest::new(job, gate, meter.clone(), stdin, &stdout, &stderr);
+    let whose = Whose { tenant: job.tenant.clone(), run: job.run, agent: job.agent.clone() };
+    let files = Files::open(&sandbox.threads, Arc::new(whose), &job.directories, stderr.clone()).await;
+    let files = files.map_err(|why| busy(&why.to_string()))?;
+    let guest = Guest::new(job, gate, meter.clone(), stdin, &stdout, &stderr, files);
     let mut store = Store::new(sandbox.engine.engine(), guest);
     store.limiter(|guest| &mut guest.limiter);
     let passing = usize::try_from(job.limits.output).unwrap_or(usize::MAX).saturating_add(64 << 10);

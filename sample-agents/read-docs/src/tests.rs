@@ -191,6 +191,16 @@ fn links_of_the_file_system_are_not_followed() {
     assert_eq!(outcome.skipped[0].why, "a symbolic link");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let dir = docs(&[("a.md", "# A\n[p](pipe.md)\n")]);
+    assert!(std::process::Command::new("mkfifo").arg(dir.path().join("pipe.md")).status().unwrap().success());
+    let outcome = read_all(&host(), &dir);
+    assert_eq!((outcome.files, outcome.skipped.len()), (1, 1));
+    assert_eq!((&*outcome.skipped[0].file, &*outcome.skipped[0].why), ("docs/pipe.md", "no regular file"));
+}
+
 #[test]
 fn everything_is_bounded() {
     let long = format!("# Long\n{}\n", "word ".repeat(20_000));

@@ -91,6 +91,9 @@ impl Tree {
             } else if kind.is_symlink() {
                 self.others.insert(name.clone());
                 self.skip(name, "a symbolic link".to_owned());
+            } else if !kind.is_file() {
+                self.others.insert(name.clone());
+                self.skip(name, "no regular file".to_owned());
             } else {
                 self.document(&path, name, bounds);
             }

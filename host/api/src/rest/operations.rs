@@ -78,7 +78,8 @@ struct Readiness {
 
 /// Whether the host can serve
 ///
-/// 200 if everything a request needs answers, 503 if not; the body says which check failed.
+/// 200 if everything a request needs answers, 503 if not; the body says which check failed. The path of a call is tried: a
+/// read of the record, a slot with a component that does nothing, a thread for files. What was found is good for a second.
 #[utoipa::path(
     get, path = "/readyz", tag = "host",
     responses((status = 200, body = Readiness), (status = 503, description = "Not ready", body = Readiness)),

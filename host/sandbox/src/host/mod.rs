@@ -19,6 +19,7 @@ use crate::guest::Guest;
 /// Links everything a component may import: whether it is granted is asked at each call.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    crate::files::link(linker)?;
     wit::types::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::attempt::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::memory::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
