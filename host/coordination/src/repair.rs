@@ -80,9 +80,8 @@ impl Repairs {
     /// Where the caller may not.
     pub async fn repair(&self, caller: &Caller, mend: bool) -> Result<Outcome, Error> {
         let followers = self.followers.clone();
-        let work = async move {
-            Ok(repair(&followers, mend, &mut |report| tracing::info!(?report, mend, "compared")).await)
-        };
+        let work =
+            async move { Ok(repair(&followers, mend, &mut |report| tracing::info!(?report, mend, "compared")).await) };
         self.authority.perform(caller, Action::Repair, work).await
     }
 

@@ -41,9 +41,7 @@ async fn later<T>(operation: impl Future<Output = T>) -> T {
 }
 
 /// A write's result: once it is under way it is made, whoever waits for it.
-async fn written(
-    write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
-) -> Result<(), StoreError> {
+async fn written(write: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Result<(), StoreError> {
     yield_now().await;
     tokio::spawn(later(write)).await.expect("a write does not panic")
 }
