@@ -239,7 +239,9 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let (ceiling, concurrency) = (format!("/v1/ceilings/{tenant}"), 1_000 + number);
             host.tenant(&tenant, "viewer").await?;
             of(&ceiling).by(&host.operator).answered(host).await?.expect(200);
-            let set = sent(ceiling.clone()).by(&host.operator).json(&json!({"concurrency": concurrency}));
+            let set = sent(ceiling.clone())
+                .by(&host.operator)
+                .json(&json!({"capabilities": ["log"], "concurrency": concurrency}));
             let ask = of(&ceiling).by(&host.operator);
             let then =
                 Then::Asked { ask, status: 200, has: Some(format!("\"concurrency\":{concurrency}")), lacks: None };
@@ -462,8 +464,10 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
     }
     host.call(&host.admin, "echo", &json!({})).await?.expect(200);
     assert!(host.terminate().await?.success(), "{}", host.log());
-    let verify = std::process::Command::new(ltmc_tests::binary()?).args(["audit", "verify", "--data"]).arg(host.data());
-    let verify = { verify }.output()?;
+    let verify = std::process::Command::new(ltmc_tests::binary()?)
+        .args(["audit", "verify", "--data"])
+        .arg(host.data())
+        .output()?;
     assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
     Ok(())
 }
