@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod crash;
 mod databases;
+mod dropped;
 mod files;
 mod flows;
 mod full_disk;

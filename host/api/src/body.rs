@@ -227,6 +227,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bytes_that_are_passed_on_count_until_the_last_who_has_them_lets_go() {
+        let limits = HttpLimits::default();
+        let budget = Budget::new(limits.bodies);
+        let size = usize::try_from(2 * UNCOUNTED).unwrap();
+        let (read, held) = incoming(chunks(&[size]), &limits, &budget).whole().await.unwrap();
+        let (passed_on, part) = (held.around(read), 10..20);
+        let part = passed_on.slice(part);
+        drop(passed_on);
+        assert_eq!((budget.held.load(Ordering::Relaxed), part.as_ref()), (2 * UNCOUNTED, [b'x'; 10].as_slice()));
+        drop(part);
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
     async fn a_body_comes_whole_and_in_one_piece_without_a_copy() {
         let limits = HttpLimits::default();
         let budget = Budget::new(limits.bodies);

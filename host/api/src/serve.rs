@@ -101,11 +101,10 @@ impl House {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        self.connections.increment(1);
+        let _open = Open::new(&self.connections);
         if let Err(error) = self.converse(stream).await {
             tracing::debug!(%error, "a connection broke off");
         }
-        self.connections.decrement(1);
         drop(permit);
     }
 
@@ -180,6 +179,22 @@ impl House {
 fn is_the_connections(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// A connection that counts as open, however it ends.
+struct Open(metrics::Gauge);
+
+impl Open {
+    fn new(connections: &metrics::Gauge) -> Self {
+        connections.increment(1);
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
 }
 
 /// What a connection is at.

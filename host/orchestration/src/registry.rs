@@ -26,6 +26,9 @@ const MAX_LIVE: usize = 20_000;
 /// Bytes of the inputs of all runs alive at once.
 const MAX_LIVE_BYTES: u64 = 1 << 30;
 
+/// How long runs that are parked have to write what they did.
+const PARKING: Duration = Duration::from_secs(30);
+
 /// The runs alive in this process.
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -126,7 +129,12 @@ impl Registry {
             for live in &self.live {
                 live.stop(Why::Parked);
             }
-            self.places.wait().await;
+            if tokio::time::timeout(PARKING, self.places.wait()).await.is_err() {
+                tracing::warn!(
+                    runs = self.len(),
+                    "some runs could not be parked in time; the next start goes on with them"
+                );
+            }
         }
     }
 }

@@ -12,26 +12,28 @@ use ltmc_model::caller::Role;
 use ltmc_model::effect::Call;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::run::State;
+use ltmc_model::{Digest, RunId, Seq};
 use ltmc_ports::testing::sample;
-use ltmc_ports::{ReadCatalog as _, ReadMemory as _};
+use ltmc_ports::{ReadCatalog as _, ReadJournal as _, ReadMemory as _};
 
 use crate::house::{FAIL, House, LETTER, LONG, admin, caps, cut, echo, flow, in_paused_time, operator, tenant};
 
 /// More polls than any use case takes.
 const MANY: usize = 400;
 
-type House2<T> = fn(Arc<House>) -> BoxFuture<'static, T>;
+/// Something that is done in a house.
+type Asks<T> = fn(Arc<House>) -> BoxFuture<'static, T>;
 
 /// A use case.
 struct Case {
     /// What stands there before; nothing more than in every house, unless said.
-    before: House2<()>,
+    before: Asks<()>,
     /// What is asked for.
-    ask: House2<Result<(), Error>>,
+    ask: Asks<Result<(), Error>>,
     /// What a retry may be answered where the first was done already.
     again: &'static [&'static str],
     /// Whether all that was asked for is there, after a retry.
-    done: House2<bool>,
+    done: Asks<bool>,
 }
 
 /// What an error says of itself.
@@ -95,7 +97,7 @@ macro_rules! dropped {
             $(#[$about])*
             #[test]
             fn $name() {
-                let (ask, done): (House2<Result<(), Error>>, House2<bool>) =
+                let (ask, done): (Asks<Result<(), Error>>, Asks<bool>) =
                     (|house| async move { $ask(house).await }.boxed(), |house| async move { $done(house).await }.boxed());
                 dropped_everywhere(stringify!($name), &Case { before: $before, ask, again: &$again, done });
             }
@@ -147,7 +149,7 @@ dropped! {
         again [],
         done async |house: Arc<House>| {
             let agent = house.record.agent(&tenant(), &echo(), None).await.unwrap();
-            agent.is_some_and(|agent| agent.digest == ltmc_model::Digest::of(b"second"))
+            agent.is_some_and(|agent| agent.digest == Digest::of(b"second"))
         };
     an_agent_is_deleted:
         before nothing,
@@ -250,7 +252,7 @@ dropped! {
         again [],
         done async |house: Arc<House>| {
             let run = house.all_runs().await[0].clone();
-            let view = house.runs.journal(&admin(), run.id, ltmc_model::Seq(0), 1_000).await.unwrap();
+            let view = house.runs.journal(&admin(), run.id, Seq(0), 1_000).await.unwrap();
             let resumed = view.iter().filter(|placed| placed.entry.event.kind() == "run-resumed").count();
             run.state == State::Failed && (1..=2).contains(&resumed)
         };
@@ -309,15 +311,8 @@ fn a_refusal_is_in_the_ledger_though_its_client_is_gone() {
         let viewer = ltmc_model::caller::Caller { role: Role::Viewer, ..admin() };
         assert!(cut(house.access.revoke_key(&viewer, &house.key), 1).await.is_none());
         house.settle().await;
-        let ledger = ltmc_ports::ReadJournal::entries(
-            &*house.record,
-            &tenant(),
-            ltmc_model::RunId::ledger(),
-            ltmc_model::Seq(0),
-            100,
-        );
-        let refused =
-            ledger.await.unwrap().iter().any(|placed| format!("{:?}", placed.entry.event).contains("Refused"));
+        let ledger = house.record.entries(&tenant(), RunId::ledger(), Seq(0), 100).await.unwrap();
+        let refused = ledger.iter().any(|placed| format!("{:?}", placed.entry.event).contains("Refused"));
         assert!(refused);
     });
 }

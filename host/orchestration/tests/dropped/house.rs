@@ -36,7 +36,7 @@ pub(crate) const FAIL: &str = "fail";
 pub(crate) const LONG: &str = "long";
 /// The dead letter that there is.
 pub(crate) const LETTER: Revision = Revision(1_000);
-const DOCUMENT: &str = "name: flow\nflow: {sequence: [{agent: echo}, {agent: echo}]}";
+const DOCUMENT: &str = "name: flow\nflow: {sequence: [{agent: echo}, {agent: echo, id: again}]}";
 
 /// A host.
 pub(crate) struct House {
@@ -209,7 +209,8 @@ impl House {
             assert!(run.state.is_over(), "{when}: run {} is {} without a task", run.id, run.state.as_str());
         }
         let (record, acme, agent) = (&self.record, tenant(), AgentRef { name: echo(), digest: None });
-        for (id, text) in self.texts.lock().unwrap().clone() {
+        let texts = self.texts.lock().unwrap().clone();
+        for (id, text) in texts {
             let good = record.key(&id).await.unwrap().is_some_and(|key| key.revoked_at.is_none());
             assert_eq!(self.access.authenticate(&text).await.is_ok(), good, "{when}: a key");
         }
@@ -223,7 +224,8 @@ impl House {
         let there = record.workflow(&acme, &flow()).await.unwrap();
         let known = self.authority.workflow(&acme, &flow()).await.unwrap();
         assert_eq!(known.as_deref(), there.as_ref(), "{when}: the workflow");
-        for digest in self.shelf.0.lock().unwrap().clone() {
+        let shelf = self.shelf.0.lock().unwrap().clone();
+        for digest in shelf {
             let older = Digest::of(b"first");
             let needed = digest == older || record.component_in_use(&digest).await.unwrap();
             assert!(needed, "{when}: a component stands on the shelf that nobody has");

@@ -41,7 +41,9 @@ async fn later<T>(operation: impl Future<Output = T>) -> T {
 }
 
 /// A write's result: once it is under way it is made, whoever waits for it.
-async fn written(write: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Result<(), StoreError> {
+async fn written<T: Send + 'static>(
+    write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
     yield_now().await;
     tokio::spawn(later(write)).await.expect("a write does not panic")
 }

@@ -1,0 +1,473 @@
+//! The table of clients that go away: every route of the OpenAPI document that changes something is sent, and its connection
+//! cut a moment later: closed, reset, half-closed, with other requests before and behind it. Afterwards record, caches and
+//! slots agree, nothing is counted as alive, and a retry gives what the first would have given. A route that is added without
+//! a case here fails the test.
+//!
+//! The moments are random, and their seed is printed; `LTMC_TEST_SEED` gives it again, `LTMC_TEST_ROUNDS` more rounds a route.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ltmc_tests::{Answer, Host, guest_bytes};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Rounds a route, unless told otherwise: each way to go away, three times.
+const ROUNDS: usize = 12;
+/// The longest moment between a request and the end of its connection.
+const LATEST: Duration = Duration::from_millis(2);
+/// What is under way is over sooner than this.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Asked by POST, and changes nothing.
+const READS: [&str; 1] = ["/v1/recall/search"];
+
+/// How a client goes away.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// It closes its connection.
+    Closed,
+    /// It says that it will send no more, and reads what there is to be read.
+    HalfClosed,
+    /// It closes its connection, with other requests before and behind the one that changes something.
+    Pipelined,
+    /// It dies in the middle of its request, and has sent it whole on another connection before.
+    Twice,
+}
+
+const WAYS: [Way; 4] = [Way::Closed, Way::HalfClosed, Way::Pipelined, Way::Twice];
+
+/// A request as it goes over the wire.
+#[derive(Debug, Clone)]
+struct Sent {
+    method: Method,
+    path: String,
+    key: String,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// What must be so afterwards.
+#[derive(Debug)]
+enum Then {
+    /// The retry's answer says it all.
+    Nothing,
+    /// This is answered so; with this in the answer, or without it.
+    Asked { ask: Sent, status: u16, has: Option<String>, lacks: Option<String> },
+    /// The key that the retry gave opens something.
+    GivenKeyOpens,
+    /// The key opens nothing; whatever the list says of it until then, it does.
+    KeyIsGone { id: String, key: String },
+    /// The agent may write memory, or may not; whatever the list says of it until then, it does.
+    MayWrite { agent: String, at_last: bool },
+    /// The run ends so.
+    RunEnds { run: String, state: &'static str },
+}
+
+/// One round of a route.
+struct Round {
+    sent: Sent,
+    /// Statuses of a retry.
+    again: &'static [u16],
+    then: Then,
+}
+
+impl Sent {
+    fn new(host: &Host, method: &str, path: impl Into<String>) -> Self {
+        let method = method.parse().unwrap_or(Method::GET);
+        Self { method, path: path.into(), key: host.admin.clone(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    fn by(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.key);
+        self
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn of_type(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self.with("content-type", content_type)
+    }
+
+    fn json(self, body: &Value) -> Self {
+        self.of_type("application/json", body.to_string())
+    }
+
+    fn bytes(&self, host: &Host) -> Vec<u8> {
+        let Self { method, path, key, headers, body } = self;
+        let address = host.address();
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n");
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += &format!("content-length: {}\r\n\r\n", body.len());
+        [text.as_bytes(), body].concat()
+    }
+
+    async fn answered(&self, host: &Host) -> Result<Answer> {
+        let mut request = host.request(self.method.clone(), &self.path, &self.key);
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        timeout(PATIENCE, host.send(request.body(self.body.clone())))
+            .await
+            .with_context(|| format!("{} {} is not answered", self.method, self.path))?
+    }
+
+    /// Sends it, and goes away after a moment.
+    async fn cut(&self, host: &Host, way: Way, after: Duration) -> Result<()> {
+        let mut stream = TcpStream::connect(host.address()).await?;
+        stream.set_nodelay(true)?;
+        let (bytes, other) = (self.bytes(host), format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", host.address()));
+        let pause = async || {
+            if !after.is_zero() {
+                sleep(after).await
+            }
+        };
+        match way {
+            Way::Closed => {
+                stream.write_all(&bytes).await?;
+                pause().await;
+            }
+            Way::HalfClosed => {
+                stream.write_all(&bytes).await?;
+                pause().await;
+                stream.shutdown().await?;
+                let mut rest = Vec::new();
+                let read = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+                drop(
+                    read.with_context(|| format!("{} {}: the host keeps what is half closed", self.method, self.path))?,
+                );
+            }
+            Way::Pipelined => {
+                stream.write_all(&[other.as_bytes(), &bytes, other.as_bytes()].concat()).await?;
+                pause().await;
+            }
+            Way::Twice => {
+                stream.write_all(&bytes).await?;
+                let mut second = TcpStream::connect(host.address()).await?;
+                second.write_all(&bytes[..bytes.len() / 2]).await?;
+                pause().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a round of a route is; none: this test does not know the route.
+async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<Option<Round>> {
+    let name = format!("r{number}");
+    let sent = |filled: String| Sent::new(host, method, filled);
+    let of = |filled: &str| Sent::new(host, "GET", filled);
+    let asked = |ask: Sent, status: u16| Then::Asked { ask, status, has: None, lacks: None };
+    let counted = json!({"key": "n", "scope": "agent", "times": 1});
+    let call = |agent: &str| Sent::new(host, "POST", format!("/v1/agents/{agent}/call")).json(&counted);
+    let one = |sent: Sent, again: &'static [u16], then: Then| Ok(Some(Round { sent, again, then }));
+    match (method, path) {
+        ("PUT", "/v1/agents/{name}") => {
+            let push = sent(format!("/v1/agents/{name}")).of_type("application/wasm", guest_bytes("echo")?);
+            one(push, &[200, 201], asked(of(&format!("/v1/agents/{name}")), 200))
+        }
+        ("DELETE", "/v1/agents/{name}") => {
+            host.push(&host.admin, &name, "counter", &["memory:read:*", "memory:write:*"]).await?;
+            call(&name).answered(host).await?.expect(200);
+            one(sent(format!("/v1/agents/{name}")), &[204, 404], asked(call(&name), 404))
+        }
+        ("PUT", "/v1/agents/{name}/grants") => {
+            host.push(&host.admin, &name, "counter", &["memory:read:*"]).await?;
+            call(&name).answered(host).await?.expect(422);
+            let set = sent(format!("/v1/agents/{name}/grants")).json(&json!(["memory:read:*", "memory:write:*"]));
+            one(set, &[200], Then::MayWrite { agent: name, at_last: true })
+        }
+        ("DELETE", "/v1/agents/{name}/grants/{cap}") => {
+            host.push(&host.admin, &name, "counter", &["memory:read:*", "memory:write:*"]).await?;
+            call(&name).answered(host).await?.expect(200);
+            let revoke = sent(format!("/v1/agents/{name}/grants/memory:write:*"));
+            one(revoke, &[204, 404], Then::MayWrite { agent: name, at_last: false })
+        }
+        ("POST", "/v1/agents/{name}/call") => {
+            let agent = if number.is_multiple_of(2) { "slow" } else { "echo" };
+            let work = json!({"n": 3, "sleep_ms": 20, "scope": "agent"});
+            let call = sent(format!("/v1/agents/{agent}/call")).json(&work);
+            // With a key it is the same run that a retry is answered with; without one it ends with its client.
+            let call = if number % 4 < 2 { call.with("idempotency-key", name) } else { call };
+            one(call, &[200], Then::Nothing)
+        }
+        ("POST", "/v1/workflows/{name}/runs") => {
+            let run = sent("/v1/workflows/steps/runs".into()).json(&json!({"n": 1, "sleep_ms": 1, "scope": "agent"}));
+            one(run.with("idempotency-key", name).with("prefer", "wait=20"), &[200], Then::Nothing)
+        }
+        ("PUT", "/v1/workflows/{name}") => {
+            let put = sent(format!("/v1/workflows/{name}")).of_type("application/yaml", document(&name));
+            one(put, &[200, 201], asked(of(&format!("/v1/workflows/{name}")), 200))
+        }
+        ("DELETE", "/v1/workflows/{name}") => {
+            let workflow = format!("/v1/workflows/{name}");
+            let put = Sent::new(host, "PUT", &workflow).of_type("application/yaml", document(&name));
+            put.answered(host).await?.expect(201);
+            let run = Sent::new(host, "POST", format!("{workflow}/runs")).json(&json!({})).with("prefer", "wait=20");
+            run.answered(host).await?.expect(200);
+            one(sent(workflow), &[204, 404], asked(run, 404))
+        }
+        ("POST", "/v1/keys") => {
+            let make = sent(path.into()).json(&json!({"role": "viewer"}));
+            one(make, &[201], Then::GivenKeyOpens)
+        }
+        ("DELETE", "/v1/keys/{id}") => {
+            let make = Sent::new(host, "POST", "/v1/keys").json(&json!({"role": "viewer"}));
+            let made = make.answered(host).await?.expect(201).json();
+            let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+            of("/v1/runs").by(&text("key")).answered(host).await?.expect(200);
+            let then = Then::KeyIsGone { id: text("id"), key: text("key") };
+            one(sent(format!("/v1/keys/{}", text("id"))), &[204], then)
+        }
+        ("POST", "/v1/tenants") => {
+            let tenant = format!("t{number}");
+            let make = sent(path.into()).by(&host.operator).json(&json!({"name": tenant}));
+            one(make, &[201, 409], asked(of(&format!("/v1/ceilings/{tenant}")).by(&host.operator), 200))
+        }
+        ("PUT", "/v1/ceilings/{tenant}") => {
+            let tenant = format!("c{number}");
+            let (ceiling, concurrency) = (format!("/v1/ceilings/{tenant}"), 1_000 + number);
+            host.tenant(&tenant, "viewer").await?;
+            of(&ceiling).by(&host.operator).answered(host).await?.expect(200);
+            let set = sent(ceiling.clone())
+                .by(&host.operator)
+                .json(&json!({"capabilities": ["log"], "concurrency": concurrency}));
+            let ask = of(&ceiling).by(&host.operator);
+            let then =
+                Then::Asked { ask, status: 200, has: Some(format!("\"concurrency\":{concurrency}")), lacks: None };
+            one(set, &[200], then)
+        }
+        ("PUT", "/v1/memory/{scope}/{key}") => {
+            let key = format!("/v1/memory/global/{name}");
+            one(sent(key.clone()).json(&json!(1)), &[200], asked(of(&key), 200))
+        }
+        ("PATCH", "/v1/memory/{scope}/{key}") => {
+            let key = format!("/v1/memory/global/{name}");
+            one(sent(key.clone()).json(&json!({"increment": 1})), &[200], asked(of(&key), 200))
+        }
+        ("DELETE", "/v1/memory/{scope}/{key}") => {
+            let key = format!("/v1/memory/global/{name}");
+            Sent::new(host, "PUT", &key).json(&json!(1)).answered(host).await?.expect(200);
+            one(sent(key.clone()), &[204, 404], asked(of(&key), 404))
+        }
+        ("POST", "/v1/graph/facts") => {
+            let tell = sent(path.into()).json(&json!({"subject": name, "relation": "is", "object": "told"}));
+            let ask = of(&format!("/v1/graph/facts?subject={name}"));
+            one(tell, &[200], Then::Asked { ask, status: 200, has: Some("told".into()), lacks: None })
+        }
+        ("DELETE", "/v1/graph/facts") => {
+            let fact = json!({"subject": name, "relation": "is", "object": "told"});
+            Sent::new(host, "POST", "/v1/graph/facts").json(&fact).answered(host).await?.expect(200);
+            let end = sent(format!("/v1/graph/facts?subject={name}&relation=is&object=told"));
+            let ask = of(&format!("/v1/graph/facts?subject={name}"));
+            one(end, &[204, 404], Then::Asked { ask, status: 200, has: None, lacks: Some("told".into()) })
+        }
+        ("PUT", "/v1/recall/{id}") => {
+            one(sent(format!("/v1/recall/{name}")).json(&json!({"text": "a text"})), &[200], Then::Nothing)
+        }
+        ("DELETE", "/v1/recall/{id}") => {
+            let note = format!("/v1/recall/{name}");
+            Sent::new(host, "PUT", &note).json(&json!({"text": "a text"})).answered(host).await?.expect(200);
+            one(sent(note.clone()), &[204, 404], asked(Sent::new(host, "DELETE", note), 404))
+        }
+        ("POST", "/v1/events") => {
+            let publish = sent(path.into()).json(&json!({"topic": name, "type": "t", "data": "told"}));
+            let ask = of(&format!("/v1/events?topic={name}"));
+            one(publish, &[200], Then::Asked { ask, status: 200, has: Some("told".into()), lacks: None })
+        }
+        ("POST", "/v1/messages") => {
+            one(sent(path.into()).json(&json!({"to": "echo", "type": "t"})), &[200], Then::Nothing)
+        }
+        ("POST", "/v1/dead-letters/{id}/retry") | ("DELETE", "/v1/dead-letters/{id}") => {
+            host.push(&host.admin, &name, "message-script", &["message:receive"]).await?;
+            let message = Sent::new(host, "POST", "/v1/messages").json(&json!({"to": name, "type": "t"}));
+            message.answered(host).await?.expect(200);
+            let reject = json!([{"do": "receive", "limit": 1, "then": "reject", "reason": "a test"}]);
+            host.call(&host.admin, &name, &reject).await?.expect(200);
+            let letters = format!("/v1/dead-letters?agent={name}");
+            let found = host.get(&letters).await?.expect(200).json();
+            let id = found["items"][0]["id"].as_u64().with_context(|| format!("no dead letter: {found}"))?;
+            let ask = of(&letters);
+            let then = Then::Asked { ask, status: 200, has: Some("\"items\":[]".into()), lacks: None };
+            one(sent(path.replace("{id}", &id.to_string())).json(&json!({})), &[204, 404], then)
+        }
+        ("POST", "/v1/databases/repair") => {
+            one(sent(path.into()).by(&host.operator).json(&json!({"check": false})), &[200], Then::Nothing)
+        }
+        ("POST", "/v1/runs/{id}/cancel") => {
+            let run = started(host, 100).await?;
+            one(sent(format!("/v1/runs/{run}/cancel")), &[204, 409], Then::RunEnds { run, state: "cancelled" })
+        }
+        ("POST", "/v1/runs/{id}/resume") => {
+            let run = started(host, 3).await?;
+            let cancel = Sent::new(host, "POST", format!("/v1/runs/{run}/cancel"));
+            cancel.answered(host).await?.expect(204);
+            one(sent(format!("/v1/runs/{run}/resume")), &[202, 409], Then::RunEnds { run, state: "completed" })
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A run that makes so many effects, 50 ms each.
+async fn started(host: &Host, effects: u32) -> Result<String> {
+    let request = Sent::new(host, "POST", "/v1/agents/slow/call").with("prefer", "respond-async");
+    let begun =
+        request.json(&json!({"n": effects, "sleep_ms": 50, "scope": "session"})).answered(host).await?.expect(202);
+    Ok(begun.json()["run"].as_str().unwrap_or_default().to_owned())
+}
+
+fn document(name: &str) -> String {
+    format!("name: {name}\nflow: {{agent: echo}}\n")
+}
+
+impl Then {
+    /// Whether what the record says and what is done by it agree, before anything was asked again.
+    async fn agrees(&self, host: &Host) -> Result<bool> {
+        Ok(match self {
+            Self::KeyIsGone { id, key } => {
+                let listed = host.get("/v1/keys?limit=500").await?.expect(200).json();
+                let listed = listed["items"].as_array().context("a list of keys")?.clone();
+                let found = listed.into_iter().find(|one| one["id"] == id.as_str()).context("the key is listed")?;
+                let opens = Sent::new(host, "GET", "/v1/runs").by(key).answered(host).await?.status;
+                (opens == 401) != found["revoked_at"].is_null()
+            }
+            Self::MayWrite { agent, .. } => {
+                let granted = host.get(&format!("/v1/agents/{agent}/grants")).await?.expect(200).text();
+                granted.contains("memory:write:*") == may_write(host, agent).await?
+            }
+            _ => true,
+        })
+    }
+
+    /// What must be so after a retry was answered.
+    async fn holds(&self, host: &Host, retry: &Answer) -> Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::Asked { ask, status, has, lacks } => {
+                let found = ask.answered(host).await?;
+                let text = found.text();
+                ensure!(found.status == *status, "{ask:?} gives {}: {text}", found.status);
+                ensure!(has.as_ref().is_none_or(|has| text.contains(has)), "{has:?} is not in {text}");
+                ensure!(lacks.as_ref().is_none_or(|lacks| !text.contains(lacks)), "{lacks:?} is in {text}");
+            }
+            Self::GivenKeyOpens => {
+                let key = retry.json()["key"].as_str().unwrap_or_default().to_owned();
+                let opens = Sent::new(host, "GET", "/v1/runs").by(&key).answered(host).await?;
+                ensure!(opens.status == 200, "the key opens nothing: {}", opens.text());
+            }
+            Self::KeyIsGone { key, .. } => {
+                let opens = Sent::new(host, "GET", "/v1/runs").by(key).answered(host).await?;
+                ensure!(opens.status == 401, "a key that was taken back still opens: {}", opens.status);
+            }
+            Self::MayWrite { agent, at_last } => {
+                ensure!(may_write(host, agent).await? == *at_last, "what is in force is not what was asked for last");
+            }
+            Self::RunEnds { run, state } => {
+                let ended = host.ended(&host.admin, run).await?;
+                ensure!(ended["state"] == *state, "the run ended otherwise: {ended:#}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the agent `counter` under this name may write memory.
+async fn may_write(host: &Host, agent: &str) -> Result<bool> {
+    let answer = host.call(&host.admin, agent, &json!({"key": "n", "scope": "agent", "times": 1})).await?;
+    match answer.status.as_u16() {
+        200 => Ok(true),
+        422 if answer.text().contains("memory:write") => Ok(false),
+        _ => bail!("{}: {}", answer.status, answer.text()),
+    }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await? {
+        ensure!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// A gauge of the metrics, as they are now.
+async fn gauge(host: &Host, name: &str) -> Result<f64> {
+    let metrics = Sent::new(host, "GET", "/metrics").by(&host.operator).answered(host).await?.expect(200).text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("{name} is not among the metrics"))?.trim().parse()?)
+}
+
+fn number(name: &str) -> Option<u64> {
+    #[expect(clippy::disallowed_methods, reason = "a failing seed can be given again, and more rounds asked for")]
+    let value = std::env::var(name).ok();
+    value?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
+    let seed = number("LTMC_TEST_SEED").unwrap_or_else(rand::random::<u64>);
+    let rounds = number("LTMC_TEST_ROUNDS").map_or(ROUNDS, |rounds| usize::try_from(rounds).unwrap_or(ROUNDS));
+    println!("LTMC_TEST_SEED={seed} LTMC_TEST_ROUNDS={rounds}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
+    let steps = "name: steps\nflow: {sequence: [{agent: slow}, {agent: echo}]}\n";
+    let put = Sent::new(&host, "PUT", "/v1/workflows/steps").of_type("application/yaml", steps);
+    put.answered(&host).await?.expect(201);
+
+    let document = host.get("/openapi.json").await?.expect(200).json();
+    let (mut routes, mut rounds_made) = (0, 0);
+    for (path, item) in document["paths"].as_object().context("paths")? {
+        for method in item.as_object().context("a path's methods")?.keys().map(|method| method.to_uppercase()) {
+            if method.parse::<Method>().is_err() || method == "GET" || READS.contains(&path.as_str()) {
+                continue;
+            }
+            routes += 1;
+            for turn in 0..rounds {
+                rounds_made += 1;
+                let made =
+                    round(&host, &method, path, rounds_made).await.with_context(|| format!("{method} {path}"))?;
+                let Round { sent, again, then } =
+                    made.with_context(|| format!("{method} {path} changes something and has no case in this table"))?;
+                let way = WAYS[turn % WAYS.len()];
+                let after = LATEST.mul_f64(random.random_range(0.0..1.0));
+                let place =
+                    || format!("seed {seed}: {method} {path}, {way:?} after {after:?}: {sent:?}\n{}", host.log());
+                sent.cut(&host, way, after).await.with_context(place)?;
+                until("record and cache do not agree", async || then.agrees(&host).await).await.with_context(place)?;
+                let retry = sent.answered(&host).await.with_context(place)?;
+                ensure!(again.contains(&retry.status.as_u16()), "{}\n{}: {}", place(), retry.status, retry.text());
+                then.holds(&host, &retry).await.with_context(place)?;
+            }
+        }
+    }
+    assert!(routes >= 20, "only {routes} routes that change something stand in the document");
+
+    for name in ["ltmc_runs_alive", "ltmc_sandbox_running", "ltmc_sandbox_queued"] {
+        until(&format!("{name} stays above 0"), async || Ok(gauge(&host, name).await? == 0.0)).await?;
+    }
+    for state in ["queued", "running", "waiting"] {
+        let found = host.get(&format!("/v1/runs?state={state}")).await?.expect(200).json();
+        assert_eq!(found["items"], json!([]), "nothing is alive, and the record has runs that are {state}");
+    }
+    host.call(&host.admin, "echo", &json!({})).await?.expect(200);
+    assert!(host.terminate().await?.success(), "{}", host.log());
+    let verify = std::process::Command::new(ltmc_tests::binary()?)
+        .args(["audit", "verify", "--data"])
+        .arg(host.data())
+        .output()?;
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
+    Ok(())
+}
