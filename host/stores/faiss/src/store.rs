@@ -2,18 +2,21 @@
 //!
 //! Invariants: whoever loads, changes, saves or evicts an index holds its `work`; whoever reads or replaces what is in memory
 //! holds `held`, and only for as long as FAISS takes for a few vectors. `work` is taken before `room` before `held`, and
-//! whoever has `room` only tries for another index's `work`. A change that a caller gave up goes on to its end.
+//! whoever has `room` only tries for another index's `work`. What is asked of an index is done in the order in which it was
+//! asked, and to its end, also where a caller gave it up: see [`whole`]. An index that FAISS left half changed is forgotten, and
+//! read from its file again.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use ltmc_model::Position;
 use ltmc_ports::recall::{IndexId, Near, VectorId};
 use ltmc_ports::{Kind as Failure, StoreError, Vectors};
-use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 use crate::error;
 use crate::file::{self, Read};
@@ -171,20 +174,19 @@ impl Vectors for FaissVectors {
         }
         let change = Change::new(add, remove, stamp);
         let (shared, slot) = (self.shared.clone(), self.shared.slot(index));
-        whole(OP, async move { shared.change(OP, slot, change).await }).await
+        whole(OP, &slot, |slot, work| shared.change(OP, slot, change, work)).await
     }
 
     async fn reset(&self, index: &IndexId) -> Result<(), StoreError> {
         const OP: &str = "vectors.reset";
         check_dimensions(OP, index)?;
-        let (shared, slot, id) = (self.shared.clone(), self.shared.slot(index), index.clone());
-        whole(OP, async move {
-            let _work = slot.work.clone().lock_owned().await;
+        let (shared, slot) = (self.shared.clone(), self.shared.slot(index));
+        whole(OP, &slot, |slot, _work| async move {
             // What is thrown away does not come back if the host dies now.
-            let path = slot.path.clone();
+            let (path, dimensions) = (slot.path.clone(), slot.id.embedder.dimensions);
             let empty = blocking(OP, move || {
                 file::remove(&path)?;
-                Index::new(Kind::Exact, id.embedder.dimensions).map_err(|e| error::native(OP, e))
+                Index::new(Kind::Exact, dimensions).map_err(|e| error::native(OP, e))
             });
             let mut ready = shared.loaded(empty.await?, None);
             ready.unsaved = true;
@@ -215,12 +217,9 @@ impl Vectors for FaissVectors {
         const OP: &str = "vectors.save";
         let mut done = Ok(());
         for slot in self.shared.all() {
-            let saved = whole(OP, async move {
-                let work = slot.work.clone().lock_owned().await;
-                slot.save(OP, &work).await
-            });
+            let saved = whole(OP, &slot, |slot, work| async move { slot.save(OP, &work).await }).await;
             // The others are saved whatever becomes of one.
-            done = done.and(saved.await);
+            done = done.and(saved);
         }
         done
     }
@@ -228,8 +227,7 @@ impl Vectors for FaissVectors {
     async fn drop_index(&self, index: &IndexId) -> Result<(), StoreError> {
         const OP: &str = "vectors.drop";
         let slot = self.shared.slot(index);
-        whole(OP, async move {
-            let _work = slot.work.clone().lock_owned().await;
+        whole(OP, &slot, |slot, _work| async move {
             *slot.held.write().await = Held::Nothing;
             slot.bytes.store(0, Ordering::Relaxed);
             let path = slot.path.clone();
@@ -286,12 +284,8 @@ impl Shared {
                 return Ok(held);
             }
             drop(held);
-            let (shared, slot) = (self.clone(), slot.clone());
-            whole(op, async move {
-                let work = slot.work.clone().lock_owned().await;
-                shared.load(op, &slot, &work).await
-            })
-            .await?;
+            let shared = self.clone();
+            whole(op, slot, move |slot, work| async move { shared.load(op, &slot, &work).await }).await?;
         }
     }
 
@@ -336,8 +330,13 @@ impl Shared {
         Ok(())
     }
 
-    async fn change(self: Arc<Self>, op: &'static str, slot: Arc<Slot>, change: Change) -> Result<(), StoreError> {
-        let work = slot.work.clone().lock_owned().await;
+    async fn change(
+        self: Arc<Self>,
+        op: &'static str,
+        slot: Arc<Slot>,
+        change: Change,
+        work: OwnedMutexGuard<()>,
+    ) -> Result<(), StoreError> {
         self.load(op, &slot, &work).await?;
         let turn = match slot.held.read().await.ready() {
             None => return Err(error::nothing(op)),
@@ -345,16 +344,15 @@ impl Shared {
             Some(ready) if ready.index.kind() == Kind::Exact => TURN_EXACT,
             Some(_) => TURN_GRAPH,
         };
-        let (change, mut from) = (Arc::new(change), 0);
-        loop {
-            let to = change.ids.len().min(from + turn);
-            let (held, part) = (slot.held.clone().write_owned().await, change.clone());
-            blocking(op, move || apply(op, held, &part, from..to)).await?;
-            from = to;
-            if from == change.ids.len() {
-                break;
+        let held = slot.held.clone();
+        // One piece of work for all parts: what has begun is not ended between two of them, not even with the runtime.
+        blocking(op, move || {
+            for part in change.parts(turn) {
+                apply(op, &mut held.blocking_write(), &change, part)?;
             }
-        }
+            Ok(())
+        })
+        .await?;
         let bytes = slot.held.read().await.ready().map_or(0, |ready| ready.index.bytes());
         self.make_room(&slot, bytes).await;
         self.gauge();
@@ -457,16 +455,24 @@ impl Change {
         }
         change
     }
+
+    /// The places of what is added, so many at once; one part that is empty where nothing is.
+    fn parts(&self, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let count = self.ids.len();
+        (0..count.max(1)).step_by(most).map(move |from| from..count.min(from + most))
+    }
 }
 
 /// Applies a part of a change; with the last one go what is removed, and the stamp.
-fn apply(
-    op: &'static str,
-    mut held: OwnedRwLockWriteGuard<Held>,
-    change: &Change,
-    part: std::ops::Range<usize>,
-) -> Result<(), StoreError> {
-    let Held::Ready(ready) = &mut *held else { return Err(error::nothing(op)) };
+fn apply(op: &'static str, held: &mut Held, change: &Change, part: std::ops::Range<usize>) -> Result<(), StoreError> {
+    // Taken out, and put back when it went well: after anything else nobody knows what FAISS has. Its file is as it was.
+    let mut ready = match std::mem::replace(held, Held::OnDisk) {
+        Held::Ready(ready) => ready,
+        other => {
+            *held = other;
+            return Err(error::nothing(op));
+        }
+    };
     let dimensions = ready.index.dimensions();
     let last = part.end == change.ids.len();
     let remove: &[VectorId] = if last { &change.remove } else { &[] };
@@ -475,20 +481,13 @@ fn apply(
         touched.extend(ids.iter().chain(remove));
     }
     let vectors = &change.vectors[part.start * dimensions..part.end * dimensions];
-    let done = ready.index.put(ids, vectors).and_then(|new| Ok(new + ready.index.remove(remove)?));
-    match done {
-        Ok(count) => {
-            let stamp = if last { Some(change.stamp) } else { ready.stamp };
-            ready.unsaved |= count > 0 || stamp != ready.stamp;
-            ready.stamp = stamp;
-            Ok(())
-        }
-        // Nobody knows what FAISS has now; its file is as it was before.
-        Err(error) => {
-            *held = Held::OnDisk;
-            Err(error::native(op, error))
-        }
-    }
+    let new = ready.index.put(ids, vectors).map_err(|e| error::native(op, e))?;
+    let count = new + ready.index.remove(remove).map_err(|e| error::native(op, e))?;
+    let stamp = if last { Some(change.stamp) } else { ready.stamp };
+    ready.unsaved |= count > 0 || stamp != ready.stamp;
+    ready.stamp = stamp;
+    *held = Held::Ready(ready);
+    Ok(())
 }
 
 /// Refuses a vector that is none of this index's.
@@ -548,16 +547,94 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error::wrong(op, error)))
 }
 
-/// Goes on to the end when whoever waits for it is gone.
-async fn whole<T: Send + 'static>(
+/// Does something with an index's `work`. It is done from the first poll on, whether anybody waits for it or not, and after
+/// all that was asked before: the place in the queue is taken at once, for tasks begin in any order.
+async fn whole<T: Send + 'static, F: Future<Output = Result<T, StoreError>> + Send + 'static>(
     op: &'static str,
-    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    slot: &Arc<Slot>,
+    work: impl FnOnce(Arc<Slot>, OwnedMutexGuard<()>) -> F + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(error::wrong(op, error)))
+    // Without tokio's budget, for which it might be pending before it is in the queue.
+    let mut turn = Box::pin(tokio::task::unconstrained(slot.work.clone().lock_owned()));
+    let first = std::future::poll_fn(|context| Poll::Ready(turn.as_mut().poll(context))).await;
+    let slot = slot.clone();
+    let done = tokio::spawn(async move {
+        let turn = match first {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => turn.await,
+        };
+        work(slot, turn).await
+    });
+    done.await.unwrap_or_else(|error| Err(error::wrong(op, error)))
 }
 
 impl std::fmt::Debug for FaissVectors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FaissVectors").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+
+    use ltmc_ports::testing::suite::vectors::place;
+
+    use super::*;
+
+    const DIMENSIONS: usize = 8;
+    const PARTS: usize = 3;
+
+    /// Polls it once, as whoever gives it up at once does.
+    async fn begun<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        let mut future = Some(future);
+        std::future::poll_fn(|context| Poll::Ready(future.take().map_or(Poll::Pending, |f| f.poll(context)))).await
+    }
+
+    /// A caller begins a change of several parts, gives it up when so many of them are there, and makes another change. That
+    /// one comes after it, and finds all of it.
+    async fn given_up_after(parts: usize) {
+        let (dir, index) = (tempfile::tempdir().unwrap(), place("acme", "m", DIMENSIONS as u32));
+        let store = FaissVectors::open(Options { dir: dir.path().join("vectors"), memory: u64::MAX }).unwrap();
+        store.reset(&index).await.unwrap();
+        store.change(&index, &[], &[], Position(1)).await.unwrap();
+        let count = PARTS * TURN_EXACT;
+        let vectors: Vec<_> = (1..=count as i64).map(|id| (id, vec![id as f32; DIMENSIONS])).collect();
+        let held = store.shared.slot(&index).held.clone();
+        // Who reads lets one part after the other pass: those that wait have their turns in order.
+        let mut gate = held.clone().read_owned().await;
+        // The worker begins anew: what it has done of late does not change what it does next.
+        tokio::task::yield_now().await;
+        {
+            let mut change = pin!(store.change(&index, &vectors, &[], Position(2)));
+            assert!(begun(change.as_mut()).await.is_pending());
+            for part in 1..=parts {
+                while held.try_read().is_ok() {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                let mut next = pin!(held.clone().read_owned());
+                assert!(begun(next.as_mut()).await.is_pending());
+                drop(gate);
+                gate = next.await;
+                let ready = gate.ready().unwrap();
+                assert_eq!((ready.index.len(), ready.stamp == Some(Position(2))), (part * TURN_EXACT, part == PARTS));
+            }
+        }
+        drop(gate);
+        store.change(&index, &[], &[1], Position(3)).await.unwrap();
+        // After all that was asked for.
+        store.save().await.unwrap();
+        let ids = store.ids(&index).await.unwrap();
+        assert_eq!((ids.len(), ids.first()), (count - 1, Some(&2)), "given up after {parts} parts");
+        assert_eq!(store.stamp(&index).await.unwrap(), Some(Position(3)), "given up after {parts} parts");
+    }
+
+    #[test]
+    fn a_change_that_its_caller_gives_up_is_whole_or_not_there() {
+        // One worker: what it spawned last it does first, so that whoever trusts in the order of tasks is found out.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        for parts in 0..=PARTS {
+            runtime.block_on(async { tokio::spawn(given_up_after(parts)).await }).unwrap();
+        }
     }
 }

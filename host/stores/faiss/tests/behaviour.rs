@@ -4,11 +4,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 
 use ltmc_faiss::{CROSSOVER, Kind};
 use ltmc_model::Position;
 use ltmc_ports::Vectors as _;
-use ltmc_ports::recall::VectorId;
+use ltmc_ports::recall::{Near, VectorId};
 use ltmc_ports::testing::MemoryVectors;
 use ltmc_ports::testing::suite::vectors::place;
 
@@ -202,22 +203,39 @@ async fn memory_is_bounded_and_nothing_is_lost_by_eviction() {
     }
 }
 
+/// Callers give up at any time: what they asked for happens all the same, and in the order in which they asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_that_its_caller_gives_up_is_whole_or_not_there() {
-    let (at, index) = (Place::default(), place("acme", "m", DIMENSIONS));
-    let store = at.open(u64::MAX);
-    store.reset(&index).await.unwrap();
-    store.change(&index, &[], &[], Position(1)).await.unwrap();
-    let vectors = Clusters::new(12, 20, DIMENSIONS, 0.3).some(1..3_001);
-    let given_up = tokio::time::timeout(std::time::Duration::from_micros(50), async {
-        store.change(&index, &vectors, &[], Position(2)).await
-    });
-    let _ = given_up.await;
-    // The next one comes after it.
-    store.change(&index, &[], &[1], Position(3)).await.unwrap();
-    let count = store.ids(&index).await.unwrap().len();
-    assert!(count == 2_999 || count == 0, "{count}");
-    assert_eq!(store.stamp(&index).await.unwrap(), Some(Position(3)));
+async fn what_callers_give_up_happens_in_the_order_they_asked() {
+    for seed in 0..20 {
+        let (at, index, mut random) = (Place::default(), place("acme", "m", 9), Clusters::new(seed, 12, 9, 0.5));
+        let (real, plain) = (Arc::new(at.open(u64::MAX)), MemoryVectors::new());
+        real.reset(&index).await.unwrap();
+        plain.reset(&index).await.unwrap();
+        for step in 0..100 {
+            let add: Vec<(VectorId, Vec<f32>)> =
+                (0..random.below(30)).map(|_| (random.below(300) as i64, random.vector())).collect();
+            let remove: Vec<VectorId> = (0..random.below(20)).map(|_| random.below(300) as i64).collect();
+            plain.change(&index, &add, &remove, Position(step)).await.unwrap();
+            let mut change = std::pin::pin!(real.change(&index, &add, &remove, Position(step)));
+            for _ in 0..=random.below(3) {
+                let polled = std::future::poll_fn(|context| Poll::Ready(change.as_mut().poll(context))).await;
+                if polled.is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        // After all of them.
+        real.save().await.unwrap();
+        assert_eq!(real.ids(&index).await.unwrap(), plain.ids(&index).await.unwrap(), "seed {seed}");
+        assert_eq!(real.stamp(&index).await.unwrap(), Some(Position(99)), "seed {seed}");
+        for _ in 0..20 {
+            let asked = random.vector();
+            let near = |found: Vec<Near>| found.into_iter().map(|near| near.id).collect::<Vec<_>>();
+            let one = real.search(&index, &asked, 5, None).await.unwrap();
+            assert_eq!(near(one), near(plain.search(&index, &asked, 5, None).await.unwrap()), "seed {seed}");
+        }
+    }
 }
 
 /// The same by chance to both; they say the same.
