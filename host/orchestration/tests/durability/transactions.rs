@@ -140,11 +140,8 @@ async fn twenty(worker: Worker, guest: Guest) -> Result<Payload, Failure> {
         limit: 10,
     };
     assert_eq!(it.call(graph::Facts(filter)).await?.facts.len(), 0);
-    let deleted = memory::Delete {
-        scope: Scope::Session,
-        key: "a".into(),
-        precondition: ltmc_model::memory::Precondition::Any,
-    };
+    let deleted =
+        memory::Delete { scope: Scope::Session, key: "a".into(), precondition: ltmc_model::memory::Precondition::Any };
     assert!(it.call(deleted).await?);
     assert_eq!(it.call(get("a")).await?, None);
     it.call(Send { to: other, event: draft("second") }).await?;
@@ -274,7 +271,8 @@ fn the_same_with_a_host_that_dies_in_between() {
                     let world = World::new(scripts(&worker));
                     let _ = &world;
                     let (disturbed, appends) = in_paused_time(play(&worker, Some((at, fault))));
-                    crashed |= worker.tries.load(Ordering::SeqCst) > 1 + u32::try_from(ends.len()).unwrap() || appends >= at;
+                    crashed |=
+                        worker.tries.load(Ordering::SeqCst) > 1 + u32::try_from(ends.len()).unwrap() || appends >= at;
                     assert_eq!(disturbed, undisturbed, "{fault:?} at append {at}, {first:?}, {checkpoints:?}");
                 }
                 if !crashed || at > 40 {
