@@ -174,7 +174,7 @@ pub(super) fn set_times(dir: &Dir, path: &str, times: &Timestamps) -> Result<(),
 /// A time as the kernel takes it; none: it stays.
 pub(super) fn timespec(time: Option<(u64, u32)>) -> Result<Timespec, ErrorCode> {
     match time {
-        None => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() }),
+        None => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }),
         Some((seconds, nanoseconds)) => {
             let seconds = seconds.checked_add(u64::from(nanoseconds / 1_000_000_000)).ok_or(ErrorCode::Overflow)?;
             Ok(Timespec {

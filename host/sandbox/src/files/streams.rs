@@ -43,7 +43,7 @@ impl Source {
             bytes.truncate(read);
             Ok(bytes.freeze())
         };
-        self.threads.run(&self.whose, "read", work).await.map_err(|e| super::refused(e))?
+        self.threads.run(&self.whose, "read", work).await.map_err(super::refused)?
     }
 
     /// Writes all of it, at this place or at the end; how much that was.
@@ -64,7 +64,7 @@ impl Source {
             }
             Ok(bytes.len() as u64)
         };
-        self.threads.run(&self.whose, "write", work).await.map_err(|e| super::refused(e))?
+        self.threads.run(&self.whose, "write", work).await.map_err(super::refused)?
     }
 }
 
