@@ -335,9 +335,7 @@ impl Then {
     async fn agrees(&self, host: &Host) -> Result<bool> {
         Ok(match self {
             Self::KeyIsGone { id, key } => {
-                let listed = host.get("/v1/keys?limit=500").await?.expect(200).json();
-                let listed = listed["items"].as_array().context("a list of keys")?.clone();
-                let found = listed.into_iter().find(|one| one["id"] == id.as_str()).context("the key is listed")?;
+                let found = listed(host, id).await?;
                 let opens = Sent::new(host, "GET", "/v1/runs").by(key).answered(host).await?.status;
                 (opens == 401) != found["revoked_at"].is_null()
             }
@@ -378,6 +376,19 @@ impl Then {
             }
         }
         Ok(())
+    }
+}
+
+/// A key, as the list shows it.
+async fn listed(host: &Host, id: &str) -> Result<Value> {
+    let mut path = "/v1/keys?limit=500".to_owned();
+    loop {
+        let page = host.get(&path).await?.expect(200).json();
+        if let Some(found) = page["items"].as_array().into_iter().flatten().find(|one| one["id"] == id) {
+            return Ok(found.clone());
+        }
+        let next = page["next"].as_str().with_context(|| format!("the key {id} is not listed"))?;
+        path = format!("/v1/keys?limit=500&cursor={next}");
     }
 }
 
