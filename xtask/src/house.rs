@@ -68,6 +68,15 @@ fn read(folder: &str) -> Crate {
     Crate { name, folder: folder.to_owned(), layer: layer.try_into().expect("a layer is not negative"), needs }
 }
 
+#[test]
+fn every_dependency_of_the_workspace_is_some_member_s() {
+    let needs: BTreeSet<String> = crates().into_iter().flat_map(|one| one.needs).map(|need| need.name).collect();
+    let workspace = table(&root().join("Cargo.toml"));
+    let named = workspace["workspace"]["dependencies"].as_table().expect("dependencies");
+    let unused: Vec<&String> = named.keys().filter(|name| !needs.contains(*name)).collect();
+    assert!(unused.is_empty(), "no member needs {unused:?}");
+}
+
 /// Every edge that the house forbids, in words.
 fn forbidden(crates: &[Crate]) -> Vec<String> {
     let by_name: BTreeMap<&str, &Crate> = crates.iter().map(|c| (c.name.as_str(), c)).collect();

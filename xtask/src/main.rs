@@ -27,7 +27,7 @@ struct Cli {
 enum Task {
     /// Build everything, start a host, and have the sample agents do a job: review a diff, or answer a question
     Demo(demo::Args),
-    /// Format check, lints, and every test
+    /// Format check, unused dependencies, lints, and every test
     Test(test::Args),
     /// Benchmarks against references measured in the same run
     Bench(bench::Args),

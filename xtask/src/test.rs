@@ -1,11 +1,15 @@
 //! `cargo xtask test`: everything that must hold. Sets up what is missing first.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context as _;
 
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
+
+/// The version of the tool that finds dependencies nobody uses.
+const MACHETE: &str = "0.9.2";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -21,9 +25,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     crate::setup::packages(&[crate::setup::HOST, crate::setup::SERVERS].concat())?;
     let whole = args.filter.is_none();
     let lints = whole && !args.no_lints;
-    let mut steps = Steps::new(4 + usize::from(whole) + usize::from(lints));
+    let mut steps = Steps::new(4 + 2 * usize::from(whole) + usize::from(lints));
     if whole {
         steps.check("Format", format);
+        steps.check("Unused dependencies", unused_dependencies);
     }
     let guests = steps.step("Guests and sample agents, compiled to WebAssembly", || {
         sample_agents()?;
@@ -60,6 +65,24 @@ fn format() -> anyhow::Result<()> {
         run_process(command)?;
     }
     Ok(())
+}
+
+/// Looks for dependencies that no source names, in all three workspaces: each manifest below the root. An exception stands in
+/// the manifest's `metadata.cargo-machete`, with its reason.
+fn unused_dependencies() -> anyhow::Result<()> {
+    let tools = crate::target().join("tools").join(format!("cargo-machete-{MACHETE}"));
+    let machete = tools.join("bin/cargo-machete");
+    if !machete.exists() {
+        let mut install = cargo(&["install", "--debug", "--locked", "--version", MACHETE, "cargo-machete", "--root"]);
+        // In a directory of its own, which is not needed afterwards.
+        let build = tools.join("build");
+        install.arg(&tools).env("CARGO_TARGET_DIR", &build).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        run_process(install)?;
+        let _ = std::fs::remove_dir_all(build);
+    }
+    let mut command = Command::new(machete);
+    command.current_dir(crate::root());
+    run_process(command)
 }
 
 /// Builds the tests' guests; the directory of their components.

@@ -6,7 +6,7 @@
 //!
 //! - [`hashed()`]: words and parts of words; needs no download
 //! - `minilm()`: a directory with a MiniLM-type model, run here; with the feature of that name
-//! - [`openai()`]: an endpoint that speaks OpenAI's `/embeddings`
+//! - `openai()`: an endpoint that speaks OpenAI's `/embeddings`; with the feature of that name
 //! - [`split()`]: long texts into passages
 //!
 //! To add one: a file that implements the port and passes `ltmc_ports::embedder_contract!`, a variant of [`Choice`], and a
@@ -20,13 +20,16 @@ use std::sync::Arc;
 use ltmc_ports::{Embedder, StoreError};
 
 mod hashed;
+#[cfg(feature = "openai")]
 mod lookup;
 #[cfg(feature = "minilm")]
 mod minilm;
+#[cfg(feature = "openai")]
 mod openai;
+mod options;
 mod split;
 
-pub use openai::{Options as OpenAiOptions, Secret};
+pub use options::{Options as OpenAiOptions, Secret};
 pub use split::{MAX_PASSAGES, split};
 
 /// Which embedder: what a configuration says.
@@ -54,8 +57,11 @@ impl Choice {
             #[cfg(feature = "minilm")]
             Self::MiniLm { directory } => minilm(&directory).await,
             #[cfg(not(feature = "minilm"))]
-            Self::MiniLm { .. } => Err(Error::NotBuilt),
+            Self::MiniLm { .. } => Err(Error::NotBuilt { what: "sentence models", feature: "minilm" }),
+            #[cfg(feature = "openai")]
             Self::OpenAi(options) => openai(options).await,
+            #[cfg(not(feature = "openai"))]
+            Self::OpenAi(_) => Err(Error::NotBuilt { what: "embedding endpoints", feature: "openai" }),
         }
     }
 }
@@ -79,6 +85,7 @@ pub async fn minilm(directory: &Path) -> Result<Arc<dyn Embedder>, Error> {
 ///
 /// # Errors
 /// Where an option is no good, or the endpoint does not answer the first question.
+#[cfg(feature = "openai")]
 pub async fn openai(options: OpenAiOptions) -> Result<Arc<dyn Embedder>, Error> {
     Ok(Arc::new(openai::OpenAi::connect(options).await?))
 }
@@ -86,11 +93,16 @@ pub async fn openai(options: OpenAiOptions) -> Result<Arc<dyn Embedder>, Error> 
 /// Why there is no embedder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Sentence models were left out of this build.
+    /// It was left out of this build.
     #[error(
-        "this host was built without sentence models: build it with the feature `minilm`, which is on unless told otherwise"
+        "this host was built without {what}: build it with the feature `{feature}`, which is on unless told otherwise"
     )]
-    NotBuilt,
+    NotBuilt {
+        /// What was left out.
+        what: &'static str,
+        /// The feature that has it.
+        feature: &'static str,
+    },
     /// A model's directory lacks a file.
     #[error("`{}` has no {file}: a model's directory holds config.json, tokenizer.json and model.safetensors", directory.display())]
     Missing {
@@ -143,6 +155,7 @@ pub enum Error {
 
 /// A vector in the same direction, of length 1. One that has no direction becomes [`nothing`]; none with numbers that are not
 /// finite.
+#[cfg(any(feature = "minilm", feature = "openai", test))]
 fn unit(mut vector: Vec<f32>) -> Option<Vec<f32>> {
     let squares: f64 = vector.iter().map(|number| f64::from(*number) * f64::from(*number)).sum();
     if !squares.is_finite() {
@@ -168,6 +181,7 @@ fn nothing(dimensions: usize) -> Vec<f32> {
 }
 
 /// The beginning of a text, of at most `most` bytes, cut between characters.
+#[cfg(any(feature = "minilm", feature = "openai", test))]
 fn beginning(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }

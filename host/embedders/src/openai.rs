@@ -9,7 +9,6 @@
 //! Failures: `Internal` where the endpoint refuses these very texts, or makes numbers of them that are none. All others are
 //! `Unavailable`: it is down, slow, overloaded, or set up in another way than it should be, and may be set right.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 
 use crate::lookup::Lookup;
+use crate::options::{Options, Secret};
 use crate::{Error, beginning, nothing, unit};
 
 /// What models take in is from 256 to 8,192 tokens; a passage of this size is worth reading, too.
@@ -51,57 +51,6 @@ const BYTES_A_NUMBER: usize = 40;
 const BYTES_BESIDES: usize = 64 << 10;
 /// What is shown of an endpoint's own words.
 const MAX_SAID: usize = 200;
-
-/// A key, which shows itself to nobody.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl From<String> for Secret {
-    fn from(secret: String) -> Self {
-        Self(secret)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-/// What an endpoint is asked for, and how. It is reached directly, not through a proxy.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The protocol's root, such as `https://api.openai.com/v1` or `http://localhost:11434/v1`.
-    pub base_url: String,
-    /// Which model.
-    pub model: String,
-    /// Sent as a bearer token.
-    pub api_key: Option<Secret>,
-    /// Numbers of a vector. Given, the endpoint is asked for that many, and not asked anything at start; left out, it is asked
-    /// at start how many there are. Leave it out for a model that has one size only: some endpoints refuse to be told.
-    pub dimensions: Option<u32>,
-    /// Texts of a request, at most 2048.
-    pub batch: usize,
-    /// For an attempt, whole.
-    pub timeout: Duration,
-    /// Attempts after the first, at most 10.
-    pub retries: u32,
-}
-
-impl Options {
-    /// The usual: no key, dimensions as the endpoint has them, 64 texts a request, 30 seconds, 4 more attempts.
-    pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
-        Self {
-            base_url: base_url.into(),
-            model: model.into(),
-            api_key: None,
-            dimensions: None,
-            batch: 64,
-            timeout: Duration::from_secs(30),
-            retries: 4,
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct OpenAi {

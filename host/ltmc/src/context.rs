@@ -13,14 +13,13 @@ use ltmc_coordination::{
 };
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
-use ltmc_neo4j::Neo4j;
 use ltmc_ports::{Bus, Clock, Projection, ReadGraph, ReadLog as _};
-use ltmc_redis::Redis;
 use ltmc_sqlite::Record;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Embedder};
+use crate::databases::{Databases, KeepsGraph, KeepsMessages, secret};
 use crate::exit::Problem;
 
 /// How often what is old is thrown away, and what has changed of the index saved.
@@ -36,8 +35,8 @@ pub(crate) struct Shared {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) followers: Vec<Arc<Follower>>,
     index: Arc<Index>,
-    neo4j: Option<Arc<Neo4j>>,
-    redis: Option<Arc<Redis>>,
+    neo4j: Option<Arc<dyn KeepsGraph>>,
+    redis: Option<Arc<dyn KeepsMessages>>,
     record: Arc<Record>,
     clock: Arc<dyn Clock>,
     retention: Duration,
@@ -45,51 +44,6 @@ pub(crate) struct Shared {
     history: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// The databases that are configured.
-pub(crate) struct Databases {
-    neo4j: Option<Arc<Neo4j>>,
-    redis: Option<Arc<Redis>>,
-}
-
-impl Databases {
-    /// As configured; nothing is connected yet.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
-        let (graph, redis) = (&config.graph, &config.redis);
-        let neo4j = match graph.url.is_empty() {
-            true => None,
-            false => {
-                let password = secret("graph.password", &graph.password.0, &graph.password_file)?.unwrap_or_default();
-                let mut options = ltmc_neo4j::Options::new(graph.url.clone(), graph.user.clone(), password);
-                options.database = Some(graph.database.clone()).filter(|name| !name.is_empty());
-                Some(Neo4j::open(options).map_err(|e| wrong("graph.url", &e))?)
-            }
-        };
-        let redis = match redis.url.0.is_empty() {
-            true => None,
-            false => {
-                let mut options = ltmc_redis::Options::new(redis.url.0.clone());
-                options.user = Some(redis.user.clone()).filter(|user| !user.is_empty());
-                options.password = secret("redis.password", &redis.password.0, &redis.password_file)?;
-                options.ca = Some(redis.ca_file.clone()).filter(|file| !file.is_empty()).map(Into::into);
-                Some(Redis::open(&options).map_err(|e| wrong("redis.url", &e))?)
-            }
-        };
-        Ok(Self { neo4j, redis })
-    }
-
-    /// Whether any of them follows runs.
-    pub(crate) fn follow_runs(&self) -> bool {
-        self.neo4j.is_some() || self.redis.is_some()
-    }
-
-    /// Each with its name.
-    pub(crate) fn all(&self) -> Vec<Arc<dyn Projection>> {
-        let neo4j = self.neo4j.clone().map(|database| database as Arc<dyn Projection>);
-        let redis = self.redis.clone().map(|database| database as Arc<dyn Projection>);
-        neo4j.into_iter().chain(redis).collect()
-    }
 }
 
 impl Shared {
@@ -228,7 +182,7 @@ impl Shared {
 }
 
 /// The embedder in force, and the built-in one, which can always answer for what it made.
-async fn embedders(config: &Config) -> anyhow::Result<Vec<Arc<dyn ltmc_ports::Embedder>>> {
+pub(crate) async fn embedders(config: &Config) -> anyhow::Result<Vec<Arc<dyn ltmc_ports::Embedder>>> {
     let recall = &config.recall;
     let choice = match recall.embedder {
         Embedder::Builtin => Choice::Hashed,
@@ -252,21 +206,4 @@ async fn embedders(config: &Config) -> anyhow::Result<Vec<Arc<dyn ltmc_ports::Em
     let builtin = ltmc_embedders::hashed();
     let same = builtin.id() == first.id();
     Ok([first].into_iter().chain((!same).then_some(builtin)).collect())
-}
-
-/// A secret that is set, or in a file.
-fn secret(key: &str, inline: &str, file: &str) -> anyhow::Result<Option<String>> {
-    if !inline.is_empty() {
-        return Ok(Some(inline.to_owned()));
-    }
-    if file.is_empty() {
-        return Ok(None);
-    }
-    let text =
-        std::fs::read_to_string(file).map_err(|e| Problem::usage(format!("{key}_file: {file} cannot be read: {e}")))?;
-    Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
-}
-
-fn wrong(key: &str, error: &impl std::fmt::Display) -> anyhow::Error {
-    Problem::usage(format!("{key}: {error}")).help("see docs/run-a-host.md").into()
 }

@@ -4,7 +4,8 @@
 //! the codes of [`exit`]; what went wrong is said once, on standard error.
 //!
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
-//! - [`config`]: what the host is told; [`wire`]: how it is put together, [`context`]: its databases
+//! - [`config`]: what the host is told; [`wire`]: how it is put together, [`context`]: shared context, [`databases`]: what
+//!   follows the record
 //! - [`health`]: whether it can serve
 
 mod cli;
@@ -13,6 +14,7 @@ mod commands;
 mod config;
 mod context;
 mod credentials;
+mod databases;
 mod exit;
 mod health;
 mod logs;
@@ -29,6 +31,7 @@ use crate::exit::Exit;
 
 /// Half of what a small call costs beside the guest is allocation, on whichever thread it happens to be. And it is C's and
 /// C++'s allocator too: SQLite and FAISS free hundreds of megabytes when an index was built, which glibc would keep.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

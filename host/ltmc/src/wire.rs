@@ -19,8 +19,9 @@ use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
 
 use crate::config::Config;
-use crate::context::{Databases, Shared};
+use crate::context::Shared;
 use crate::credentials::{Credentials, Secret};
+use crate::databases::Databases;
 use crate::exit::Problem;
 use crate::health::{Healthy, Looked};
 use crate::metrics::Metrics;

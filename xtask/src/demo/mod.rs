@@ -51,8 +51,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut steps = Steps::new(3 + jobs.iter().map(of).sum::<usize>() + if args.full { databases::STEPS } else { 0 });
     let components = steps.step("Sample agents, compiled to WebAssembly", crate::test::sample_agents)?;
     // The development build is optimised where it counts, and is there in half the time that a release build takes; without
-    // sentence models, which nothing here needs, in a fifth less.
-    let host = ["build", "--workspace", "--bin", "ltmc", "--no-default-features"];
+    // what nothing here needs (see the features of `host/ltmc`) in much less.
+    let mut host = vec!["build", "--workspace", "--bin", "ltmc", "--no-default-features"];
+    if args.full {
+        host.extend(["--features", "ltmc/neo4j,ltmc/redis"]);
+    }
     steps.step("The host", || run_process(cargo(&host)))?;
 
     let folder = crate::target().join("demo");

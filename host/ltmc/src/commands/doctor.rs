@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::config::Config;
-use crate::context::Databases;
+use crate::databases::Databases;
 use crate::exit::{Exit, Problem};
 use crate::{credentials, ui};
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::client::Client;
-use crate::context::Databases;
+use crate::databases::Databases;
 use crate::exit::{Exit, Problem};
 use crate::{ui, wire};
 

@@ -9,7 +9,7 @@ use ltmc_coordination::Error;
 use ltmc_coordination::access::NewKey;
 use ltmc_coordination::clients::Owner;
 use ltmc_model::caller::Role;
-use ltmc_model::effect::Call;
+use ltmc_model::call::memory::Put;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::run::State;
 use ltmc_model::{Digest, RunId, Seq};
@@ -187,7 +187,7 @@ dropped! {
         before nothing,
         ask async |house: Arc<House>| {
             let (scope, key, value) = (Scope::Global, "plan".to_owned(), Bytes::from_static(b"1"));
-            let put = Call::MemoryPut { scope, key, value, precondition: Precondition::Any, ttl_ms: None };
+            let put = Put { scope, key, value, precondition: Precondition::Any, ttl_ms: None };
             let reply = house.clients.call(&admin(), &Owner::default(), put).await?;
             assert!(reply.is_ok(), "{reply:?}");
             Ok(())
