@@ -220,7 +220,9 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let problem = match error.kind {
-            Kind::Conflict | Kind::Stale => return Self::new("conflict", "Somebody else changed it at the same moment; ask again."),
+            Kind::Conflict | Kind::Stale => {
+                return Self::new("conflict", "Somebody else changed it at the same moment; ask again.");
+            }
             Kind::Fenced => Self::new("fenced", "The run has another owner now, and goes on there."),
             Kind::Full => Self::new("storage-full", "The record has no room left: its operator must make some."),
             Kind::Unavailable => Self::new("unavailable", "The record does not answer; nothing was changed."),

@@ -26,7 +26,7 @@ use ltmc_orchestration::Runs;
 use ltmc_orchestration::runs::Ports;
 use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
-    Append, Bus, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
+    Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
     WriteCatalog, WriteJournal,
 };
 
@@ -203,7 +203,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
 
     let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
     let context = Arc::new(Context::of_record(record, &Handed::new(record.clone()), authority.clone()));
-    let sandbox = Sandbox::new(&scripts);
+    let sandbox = Sandbox::new(&scripts, false);
     let shared = crossing::Shared { authority: authority.clone(), context, clock: clock.clone() };
     let runs = Runs::new(Ports {
         read: record.clone(),
@@ -251,7 +251,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
     };
     let id = run.id;
     let append =
-        Append { run, expected: Seq(0), previous: None, entries: journal, deltas: Vec::new(), idempotency: None };
+        Append { run, expected: Seq(0), previous: None, entries: journal, changes: Changes::default(), idempotency: None };
     record.append(append, Durability::Barrier).await.unwrap();
     id
 }
