@@ -115,10 +115,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_answer_leaves_the_work_to_its_end_and_nothing_counted() {
-        let (tasks, done) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
+        let (tasks, done, acme) = (Tasks::default(), Arc::new(AtomicUsize::new(0)), tenant("acme"));
         for _ in 0..10 {
             let done = done.clone();
-            let mut asked = Box::pin(tasks.own(&tenant("acme"), async move {
+            let mut asked = Box::pin(tasks.own(&acme, async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 done.fetch_add(1, Ordering::SeqCst);
                 Ok(())

@@ -59,7 +59,7 @@ pub(super) mod tests {
     }
 
     pub(crate) fn started(step: &StepPath, attempt: u32) -> Event {
-        Event::StepStarted { step: step.clone(), attempt, agent: None }
+        Event::StepStarted { step: step.clone(), attempt, agent: None, transaction: true }
     }
 
     pub(crate) fn completed(step: &StepPath, attempt: u32) -> Event {

@@ -250,8 +250,14 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         seq: Seq(journal.len() as u64),
     };
     let id = run.id;
-    let append =
-        Append { run, expected: Seq(0), previous: None, entries: journal, changes: Changes::default(), idempotency: None };
+    let append = Append {
+        run,
+        expected: Seq(0),
+        previous: None,
+        entries: journal,
+        changes: Changes::default(),
+        idempotency: None,
+    };
     record.append(append, Durability::Barrier).await.unwrap();
     id
 }

@@ -55,7 +55,7 @@ fn message(id: u64, channel: Channel, source: u64) -> Delta {
 /// What can happen next to mailboxes, as the messages' own rules have it.
 async fn next(dice: &mut Dice, oracle: &MemoryRecord, acme: &TenantId, id: u64) -> Delta {
     let of = agent(dice.roll(3));
-    let waiting = oracle.ready(acme, &of, 3).await.unwrap();
+    let waiting = oracle.ready(acme, &of, 3, &[]).await.unwrap();
     let taken = oracle.context(|context| {
         let taken = context.mail.iter().filter(|((t, a, _), kept)| t == acme && *a == of && kept.taken.is_some());
         taken.map(|(_, kept)| (kept.message.id, kept.taken.clone().unwrap())).collect::<Vec<_>>()
@@ -91,7 +91,7 @@ async fn mailboxes_come_to_the_same_as_in_memory() {
             }
             for n in 0..3 {
                 let of = agent(n);
-                let both = (record.ready(&acme, &of, 100).await.unwrap(), oracle.ready(&acme, &of, 100).await.unwrap());
+                let both = (record.ready(&acme, &of, 100, &[]).await.unwrap(), oracle.ready(&acme, &of, 100, &[]).await.unwrap());
                 assert_eq!(both.0, both.1, "seed {seed}, after {id}");
                 let dead = record.dead_letters(&acme, Some(&of), None, 100).await.unwrap();
                 assert_eq!(
