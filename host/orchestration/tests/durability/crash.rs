@@ -104,14 +104,15 @@ fn crash_at_every_step_in(case: &Case, modes: &[Mode]) {
 /// The same with two hosts that die, one after the other, each at any of its appends, in the same way
 /// and in the most unlike one.
 fn crash_twice_at_every_step(case: &Case) {
-    let undisturbed = in_paused_time(play(case, PLAIN, &[]));
+    let mode = Mode { checkpoints: true, ..PLAIN };
+    let undisturbed = in_paused_time(play(case, mode, &[]));
     for first in 1.. {
         let mut crashed = false;
         for second in 1.. {
             let mut both = false;
             for (one, two) in every_way().zip(every_way()).chain(every_way().zip(opposite())) {
                 let crashes = [(first, one), (second, two)].map(|(at, (how, left))| Crash { at, how, left });
-                let played = in_paused_time(play(case, PLAIN, &crashes));
+                let played = in_paused_time(play(case, mode, &crashes));
                 both |= played.crashed;
                 compare(&played, &undisturbed, &format!("{crashes:?}"));
             }

@@ -51,7 +51,7 @@ fn a_cancelled_run_frees_its_place_and_can_be_taken_up() {
         assert_eq!(host.runs.get(&caller(), started.run).await.unwrap().state, State::Cancelled);
         assert_eq!(host.ask(&Request::call("endless")).await.unwrap().unwrap_err().code, Code::Cancelled);
         assert!(host.runs.cancel(&caller(), started.run).await.is_err(), "it is over");
-        assert_eq!(world.memory(&host.record).await.len(), 1, "what it did is kept");
+        assert!(world.memory(&host.record).await.is_empty(), "what it did was its own");
 
         patient.store(true, Ordering::SeqCst);
         host.runs.resume(&caller(), started.run).await.unwrap();
@@ -98,8 +98,9 @@ fn a_run_is_cancelled_between_two_attempts() {
 fn a_resumed_run_forgives_earlier_attempts_and_keeps_completed_steps() {
     in_paused_time(async {
         let flaky = agent("flaky", |guest| async move {
-            let tries = guest.count("tries").await?;
-            if tries < 6 { Err(may_pass("not yet")) } else { work(guest).await }
+            // What it counts is gone with the attempts that fail.
+            assert_eq!(guest.count("tries").await?, 1);
+            if guest.job.attempt < 6 { Err(may_pass("not yet")) } else { work(guest).await }
         });
         let world = World::new([agent("one", work), flaky, agent("three", work)]);
         let document = "name: flaky\nflow:\n  sequence:\n  - agent: one\n  - agent: flaky\n    retry: {attempts: 2, backoff: \

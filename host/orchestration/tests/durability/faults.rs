@@ -48,7 +48,7 @@ fn a_fault_at_any_append_changes_nothing() {
     let case = two_steps();
     let with = |line: fn(&std::sync::Arc<ltmc_ports::testing::MemoryRecord>, u64, Option<Fault>) -> Line, at, fault| {
         in_paused_time(async {
-            let world = World::new(case.scripts.clone());
+            let world = World::new(case.scripts.clone()).with_checkpoints();
             let record = world.record(case.document).await;
             let host = world.host_over(line(&record, at, fault));
             (outcome(&case, &world, &host).await, host.line.appends() >= at)
@@ -77,7 +77,7 @@ fn a_call_without_a_key_is_done_once_or_not_at_all() {
     for at in 1..=4 {
         for fault in FAULTS {
             in_paused_time(async {
-                let world = World::new(case.scripts.clone());
+                let world = World::new(case.scripts.clone()).with_checkpoints();
                 let host = world.host(&world.record(case.document).await, [(at, fault)]);
                 let answer = host.ask(&case.request).await.unwrap();
                 let memory = world.memory(&host.record).await;
@@ -102,7 +102,7 @@ fn a_call_without_a_key_is_done_once_or_not_at_all() {
 fn nobody_is_kept_waiting_for_a_record_that_does_not_answer() {
     in_paused_time(async {
         let case = two_steps();
-        let world = World::new(case.scripts.clone());
+        let world = World::new(case.scripts.clone()).with_checkpoints();
         let faults = (3..=12).map(|at| (at, Fault::Refuse(Kind::Unavailable)));
         let host = world.host(&world.record(case.document).await, faults);
         let begun = Instant::now();
@@ -125,7 +125,7 @@ fn who_asks_after_the_run_was_taken_up_again_waits_for_its_end() {
             guest.put("b", 1).await?;
             Ok(guest.job.input.clone())
         });
-        let world = World::new([slow]);
+        let world = World::new([slow]).with_checkpoints();
         // The first put and the first try to take the run up again.
         let faults = [2, 3].map(|at| (at, Fault::Refuse(Kind::Unavailable)));
         let host = world.host(&world.record(None).await, faults);
@@ -147,7 +147,7 @@ fn a_run_is_cancelled_once_the_record_answers_again() {
             guest.compute(3_600_000).await;
             Ok(guest.job.input.clone())
         });
-        let world = World::new([slow]);
+        let world = World::new([slow]).with_checkpoints();
         let faults = [2, 3].map(|at| (at, Fault::Refuse(Kind::Unavailable)));
         let host = world.host(&world.record(None).await, faults);
         host.ask(&Request::call("slow")).await.unwrap().unwrap_err();
@@ -163,13 +163,13 @@ fn a_run_is_cancelled_once_the_record_answers_again() {
 fn a_full_record_leaves_the_run_to_the_next_start() {
     let case = two_steps();
     let undisturbed = in_paused_time(async {
-        let world = World::new(case.scripts.clone());
+        let world = World::new(case.scripts.clone()).with_checkpoints();
         let host = world.host(&world.record(case.document).await, []);
         outcome(&case, &world, &host).await
     });
     for from in 2..=6 {
         in_paused_time(async {
-            let world = World::new(case.scripts.clone());
+            let world = World::new(case.scripts.clone()).with_checkpoints();
             let full = (from..1_000).map(|at| (at, Fault::Refuse(Kind::Full)));
             let host = world.host(&world.record(case.document).await, full);
             let told = host.ask(&case.request).await.unwrap().unwrap_err();

@@ -77,7 +77,7 @@ fn a_run_that_is_taken_over_comes_out_once() {
 #[test]
 fn of_two_hosts_that_start_at_once_one_has_the_run() {
     in_paused_time(async {
-        let world = World::new(scripts());
+        let world = World::new(scripts()).with_checkpoints();
         let dying = world.host(&world.record(Some(DOCUMENT)).await, [(3, Fault::CrashAfter)]);
         dying.ask(&request()).await;
         let record = dying.record.copy();

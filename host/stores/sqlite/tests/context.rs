@@ -91,7 +91,10 @@ async fn mailboxes_come_to_the_same_as_in_memory() {
             }
             for n in 0..3 {
                 let of = agent(n);
-                let both = (record.ready(&acme, &of, 100, &[]).await.unwrap(), oracle.ready(&acme, &of, 100, &[]).await.unwrap());
+                let both = (
+                    record.ready(&acme, &of, 100, &[]).await.unwrap(),
+                    oracle.ready(&acme, &of, 100, &[]).await.unwrap(),
+                );
                 assert_eq!(both.0, both.1, "seed {seed}, after {id}");
                 let dead = record.dead_letters(&acme, Some(&of), None, 100).await.unwrap();
                 assert_eq!(
