@@ -133,6 +133,7 @@ mod tests {
     async fn what_was_left_out_of_the_build_is_refused_by_the_name_of_its_feature() {
         let (mut graph, mut redis, mut openai, mut minilm) = <(Config, Config, Config, Config)>::default();
         graph.graph.url = "bolt://localhost".to_owned();
+        (graph.graph.user, graph.graph.password.0) = ("neo4j".to_owned(), "swordfish".to_owned());
         redis.redis.url.0 = "redis://localhost".to_owned();
         openai.recall.embedder = Embedder::Openai;
         minilm.recall.embedder = Embedder::Minilm;
