@@ -5,8 +5,21 @@ use anyhow::Context as _;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 12] =
-    ["all", "call", "rest", "flow", "memory", "start", "ops", "message", "watch", "recall", "project", "databases"];
+const NAMES: [&str; 13] = [
+    "all",
+    "call",
+    "rest",
+    "flow",
+    "hot",
+    "memory",
+    "start",
+    "ops",
+    "message",
+    "watch",
+    "recall",
+    "project",
+    "databases",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -13,8 +13,7 @@ use ltmc_coordination::{
 };
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
-use ltmc_ports::{Bus, Clock, Projection, ReadGraph, ReadLog as _};
-use ltmc_sqlite::Record;
+use ltmc_ports::{Bus, Clock, Projection, ReadGraph, Record};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,7 +36,7 @@ pub(crate) struct Shared {
     index: Arc<Index>,
     neo4j: Option<Arc<dyn KeepsGraph>>,
     redis: Option<Arc<dyn KeepsMessages>>,
-    record: Arc<Record>,
+    record: Arc<dyn Record>,
     clock: Arc<dyn Clock>,
     retention: Duration,
     log_rows: u64,
@@ -51,7 +50,7 @@ impl Shared {
     pub(crate) async fn open(
         config: &Config,
         databases: Databases,
-        record: Arc<Record>,
+        record: Arc<dyn Record>,
         handed: Arc<Handed>,
         authority: Arc<Authority>,
         clock: Arc<dyn Clock>,

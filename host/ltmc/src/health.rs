@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ltmc_api::{Check, Health};
+use ltmc_ports::Record;
 use ltmc_sandbox::Sandbox;
-use ltmc_sqlite::Record;
 use tokio::sync::Mutex;
 
 use crate::context::Shared;
@@ -21,7 +21,7 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// What is looked at.
 pub(crate) struct Looked {
-    pub(crate) record: Arc<Record>,
+    pub(crate) record: Arc<dyn Record>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) shared: Arc<Shared>,
     /// How many changes a database may be behind.

@@ -4,8 +4,8 @@
 //! the codes of [`exit`]; what went wrong is said once, on standard error.
 //!
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
-//! - [`config`]: what the host is told; [`wire`]: how it is put together, [`context`]: shared context, [`databases`]: what
-//!   follows the record
+//! - [`config`]: what the host is told; [`wire`]: how it is put together, [`record`]: the record, [`context`]: shared
+//!   context, [`databases`]: what follows the record
 //! - [`health`]: whether it can serve
 
 mod cli;
@@ -19,6 +19,7 @@ mod exit;
 mod health;
 mod logs;
 mod metrics;
+mod record;
 mod ui;
 mod wire;
 

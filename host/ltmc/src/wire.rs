@@ -14,9 +14,8 @@ use ltmc_coordination::access::{self, FirstKeys};
 use ltmc_coordination::{Access, Agents, Authority, Clients, Handed, Pins, Repairs, Tasks, agents, clients, crossing};
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_orchestration::{Runs, Workflows, runs, workflows};
-use ltmc_ports::{Clock, Entropy};
+use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
-use ltmc_sqlite::{OpenError, OpenOptions, Record};
 
 use crate::config::Config;
 use crate::context::Shared;
@@ -32,7 +31,7 @@ pub(crate) struct Host {
     pub(crate) runs: Runs,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
-    pub(crate) record: Arc<Record>,
+    pub(crate) record: Arc<dyn Record>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// Whether this is the data directory's first start.
@@ -68,7 +67,7 @@ impl Host {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         // Before anything is opened: what is wrongly configured is said at once.
         let databases = Databases::open(config)?;
-        let record = open_record(&data, databases.follow_runs()).await?;
+        let record = crate::record::open(&data, databases.follow_runs()).await?;
         let sandbox = Sandbox::new(sandbox_config(config, data.join("sandbox"))?).map_err(|e| {
             Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
         })?;
@@ -166,28 +165,6 @@ fn directories(config: &Config) -> anyhow::Result<BTreeMap<AgentName, PathBuf>> 
         Ok((name, path))
     };
     config.directories.iter().map(one).collect()
-}
-
-/// Opens a data directory's record, and says what to do where it cannot be opened.
-pub(crate) async fn open_record(data: &Path, marks_runs: bool) -> anyhow::Result<Arc<Record>> {
-    Record::open(OpenOptions { marks_runs, ..OpenOptions::new(data) }).await.map_err(explained)
-}
-
-/// Walks the chains of a data directory's record, which may be in use.
-pub(crate) async fn audit(data: &Path) -> anyhow::Result<ltmc_ports::journal::Audit> {
-    Record::audit(data).await.map_err(explained)
-}
-
-fn explained(error: OpenError) -> anyhow::Error {
-    let problem = Problem::failed(error.to_string());
-    match &error {
-        OpenError::Locked { .. } => {
-            problem.help("stop the other host, or give this one a directory of its own with --data")
-        }
-        OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
-        _ => problem.help("`ltmc doctor` looks at the data directory"),
-    }
-    .into()
 }
 
 /// The sandbox's settings; its compiler is this same program.

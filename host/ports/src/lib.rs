@@ -16,6 +16,7 @@ pub mod mail;
 pub mod memory;
 pub mod projection;
 pub mod recall;
+pub mod record;
 pub mod runner;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -31,4 +32,5 @@ pub use mail::{Bus, ReadMail};
 pub use memory::ReadMemory;
 pub use projection::Projection;
 pub use recall::{Embedder, ReadNotes, Vectors, WriteVectors};
+pub use record::Record;
 pub use runner::{Components, Gate, Runner};

@@ -10,6 +10,7 @@ mod call;
 mod client;
 mod databases;
 mod flow;
+mod hot;
 mod inside;
 mod memory;
 mod message;
@@ -36,6 +37,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("call", call::run),
     ("rest", rest::run),
     ("flow", flow::run),
+    ("hot", hot::run),
     ("memory", memory::run),
     ("start", start::run),
     ("ops", ops::run),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::exit::{Exit, Problem};
-use crate::{ui, wire};
+use crate::{record, ui};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -15,13 +15,13 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
     let Command::Verify = command;
     let data = &context.loaded.config.data;
-    if !data.join("record.db").exists() {
+    if !record::exists(data) {
         return Err(Problem::usage(format!("{} has no record", data.display()))
             .help("name the host's data directory with --data")
             .into());
     }
     let progress = ui::Progress::start("Walking the chain");
-    let audit = wire::audit(data).await;
+    let audit = record::audit(data).await;
     drop(progress);
     let audit = audit?;
     if context.json {

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use console::style;
 use ltmc_guest_build::Toolchain;
-use ltmc_sqlite::{OpenError, OpenOptions, Record};
 use serde_json::json;
 
 use super::Context;
@@ -87,18 +86,10 @@ fn directory(data: &Path) -> Finding {
 
 async fn record(data: &Path) -> Finding {
     let what = "record";
-    if !data.join("record.db").exists() {
+    if !crate::record::exists(data) {
         return Finding { what, how: Ok("none yet".into()) };
     }
-    let how = match Record::open(OpenOptions::new(data)).await {
-        Ok(record) => {
-            record.close().await;
-            Ok("opens; `ltmc audit verify` walks its whole chain".into())
-        }
-        Err(OpenError::Locked { .. }) => Ok("in use by a running host".into()),
-        Err(error @ OpenError::Newer { .. }) => bad(error.to_string(), "use the newer version of ltmc"),
-        Err(error) => bad(error.to_string(), "restore it from a copy, or name another directory with --data"),
-    };
+    let how = crate::record::look(data).await.map(Into::into).or_else(|(wrong, help)| bad(wrong, help));
     Finding { what, how }
 }
 

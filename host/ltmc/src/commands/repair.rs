@@ -11,7 +11,7 @@ use super::Context;
 use crate::client::Client;
 use crate::databases::Databases;
 use crate::exit::{Exit, Problem};
-use crate::{ui, wire};
+use crate::ui;
 
 /// How often what the host does is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,13 +43,13 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         Ok(outcome) => outcome,
         // No host is running: the databases are led from here.
         Err(error) if crate::exit::exit_of(&error) == Exit::Unreached => {
-            if !config.data.join("record.db").exists() {
+            if !crate::record::exists(&config.data) {
                 return Err(Problem::usage(format!("{} has no record", config.data.display()))
                     .help("name the host's data directory with --data, or the host with --url")
                     .into());
             }
             let databases = Databases::open(config)?;
-            let record = wire::open_record(&config.data, databases.follow_runs()).await?;
+            let record = crate::record::open(&config.data, databases.follow_runs()).await?;
             let followers: Vec<_> = databases
                 .all()
                 .into_iter()

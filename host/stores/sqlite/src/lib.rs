@@ -33,4 +33,4 @@ mod statements;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record, bare_for_benchmarks};
+pub use open::{OpenError, OpenOptions, Record, bare_for_benchmarks, exists};

@@ -159,7 +159,7 @@ impl Record {
     ///
     /// # Errors
     /// SQLite's.
-    pub async fn old_log(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
+    pub(crate) async fn log_before(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
         const OP: &str = "log.old";
         let end = self.tail.ends.borrow().durable.0;
         // Rows are written in the order of time, near enough: the first that is young ends the old ones.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use ltmc_model::Position;
+use async_trait::async_trait;
+use ltmc_model::{Position, Timestamp};
 use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
 use ltmc_ports::{Kind, StoreError};
@@ -170,29 +171,6 @@ impl Record {
         verify::walk(connection).await.map_err(|e| damaged(&path, &e))
     }
 
-    /// Whether it answers.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        if !self.writing.is_open() {
-            return Err(StoreError::new(Kind::Unavailable, "record.check").because("the writer has ended"));
-        }
-        let read = sqlx::query("select 1").execute(&self.readers).await;
-        read.map(drop).map_err(|e| error::store("record.check", e))
-    }
-
-    /// Brings everything to disk and lets go of the files. Whoever writes after that is refused.
-    pub async fn close(&self) {
-        self.writing.close().await;
-        // It has answered, or broken off: either way it is at its end.
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the record's writer broke off");
-        }
-        self.readers.close().await;
-    }
-
     /// A connection for somebody who reads for long, beside the readers' own.
     pub(crate) async fn aside(&self) -> Result<SqliteConnection, sqlx::Error> {
         reading(&self.path).connect().await
@@ -201,6 +179,34 @@ impl Record {
     pub(crate) fn draw_revision(&self) -> u64 {
         self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+#[async_trait]
+impl ltmc_ports::Record for Record {
+    async fn check(&self) -> Result<(), StoreError> {
+        const OP: &str = "record.check";
+        sqlx::query("select 1").execute(&self.readers).await.map_err(|e| error::store(OP, e))?;
+        self.writing.side(OP, |_| Ok(())).await
+    }
+
+    async fn old_log(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
+        self.log_before(before, most).await
+    }
+
+    async fn close(&self) {
+        self.writing.close().await;
+        // It has answered, or broken off: either way it is at its end.
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the record's writer broke off");
+        }
+        self.readers.close().await;
+    }
+}
+
+/// Whether a data directory has a record.
+pub fn exists(dir: &Path) -> bool {
+    dir.join(FILE).exists()
 }
 
 /// How every connection is set.

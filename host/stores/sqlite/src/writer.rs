@@ -109,10 +109,6 @@ impl Work {
 }
 
 impl Writing {
-    pub(crate) fn is_open(&self) -> bool {
-        !self.to.is_closed()
-    }
-
     /// Puts an append behind what was handed over before; what becomes of it.
     pub(crate) async fn hand_over(&self, mut append: Append, durability: Durability) -> Receipt {
         const OP: &str = "journal.append";

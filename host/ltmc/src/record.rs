@@ -1,0 +1,51 @@
+//! The record's adapter: the only place that names it. To add one: its arm in [`open`], [`audit`] and [`exists`], chosen by the
+//! configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ltmc_ports::Record;
+use ltmc_ports::journal::Audit;
+use ltmc_sqlite::{OpenError, OpenOptions};
+
+use crate::exit::Problem;
+
+/// Whether a data directory has a record.
+pub(crate) fn exists(data: &Path) -> bool {
+    ltmc_sqlite::exists(data)
+}
+
+/// Opens a data directory's record, and makes it where it is not there. `marks_runs`: databases follow how far runs come.
+pub(crate) async fn open(data: &Path, marks_runs: bool) -> anyhow::Result<Arc<dyn Record>> {
+    let opened = ltmc_sqlite::Record::open(OpenOptions { marks_runs, ..OpenOptions::new(data) }).await;
+    Ok(opened.map_err(explained)?)
+}
+
+/// Walks the chains of a data directory's record, which may be in use.
+pub(crate) async fn audit(data: &Path) -> anyhow::Result<Audit> {
+    Ok(ltmc_sqlite::Record::audit(data).await.map_err(explained)?)
+}
+
+/// Whether a data directory's record can be opened; the error: what is wrong with it, and what to do.
+pub(crate) async fn look(data: &Path) -> Result<&'static str, (String, &'static str)> {
+    match ltmc_sqlite::Record::open(OpenOptions::new(data)).await {
+        Ok(record) => {
+            record.close().await;
+            Ok("opens; `ltmc audit verify` walks its whole chain")
+        }
+        Err(OpenError::Locked { .. }) => Ok("in use by a running host"),
+        Err(error @ OpenError::Newer { .. }) => Err((error.to_string(), "use the newer version of ltmc")),
+        Err(error) => Err((error.to_string(), "restore it from a copy, or name another directory with --data")),
+    }
+}
+
+fn explained(error: OpenError) -> Problem {
+    let problem = Problem::failed(error.to_string());
+    match &error {
+        OpenError::Locked { .. } => {
+            problem.help("stop the other host, or give this one a directory of its own with --data")
+        }
+        OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
+        _ => problem.help("`ltmc doctor` looks at the data directory"),
+    }
+}
