@@ -102,8 +102,7 @@ impl Clients {
                 Err(error) => return Err(error),
             }
         }
-        let message = format!("others changed the same thing {TRIES} times before this could: ask again");
-        Err(Error::Conflict { code: "conflict", message })
+        Err(contended())
     }
 
     /// Has a change made true, also where the client goes away meanwhile.
@@ -194,13 +193,18 @@ impl Clients {
     /// # Errors
     /// Where there is no such dead letter, or the mailbox is full.
     pub async fn revive(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
-        let agent = self.letter(caller, id).await?;
-        let Some(room) = self.ports.context.messages.room(&caller.tenant, &agent).await? else {
-            let message = format!("the mailbox of `{agent}` holds {MAX_MAILBOX} messages, which is its bound");
-            return Err(Error::Conflict { code: "quota-exceeded", message });
-        };
-        let delta = Delta::Revived { agent: agent.clone(), message: id };
-        self.handle(caller, "messages.revive", agent, id, delta, room).await
+        for _ in 0..TRIES {
+            let agent = self.letter(caller, id).await?;
+            let Some(room) = self.ports.context.messages.room(&caller.tenant, &agent).await? else {
+                let message = format!("the mailbox of `{agent}` holds {MAX_MAILBOX} messages, which is its bound");
+                return Err(Error::Conflict { code: "quota-exceeded", message });
+            };
+            let delta = Delta::Revived { agent: agent.clone(), message: id };
+            if self.handle(caller, "messages.revive", agent, id, delta, room).await? {
+                return Ok(());
+            }
+        }
+        Err(contended())
     }
 
     /// Throws a dead letter away.
@@ -208,9 +212,14 @@ impl Clients {
     /// # Errors
     /// Where there is no such dead letter.
     pub async fn discard(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
-        let agent = self.letter(caller, id).await?;
-        let delta = Delta::Processed { agent: agent.clone(), message: id };
-        self.handle(caller, "messages.discard", agent, id, delta, None).await
+        for _ in 0..TRIES {
+            let agent = self.letter(caller, id).await?;
+            let delta = Delta::Processed { agent: agent.clone(), message: id };
+            if self.handle(caller, "messages.discard", agent, id, delta, None).await? {
+                return Ok(());
+            }
+        }
+        Err(contended())
     }
 
     /// In whose mailbox a dead letter is.
@@ -219,11 +228,11 @@ impl Clients {
         let found = self.ports.mail.dead_letter(&caller.tenant, id).await?;
         match found.map(|letter| letter.message.channel) {
             Some(Channel::Mailbox(agent)) => Ok(agent),
-            _ => Err(no_letter(id)),
+            _ => Err(Error::not_found(format!("dead letter `{id}`"))),
         }
     }
 
-    /// Does something about a dead letter, if it is one still.
+    /// Does something about a dead letter; false: it is none any more, or there is no room, so look again.
     async fn handle(
         &self,
         caller: &Caller,
@@ -232,21 +241,22 @@ impl Clients {
         id: Revision,
         delta: Delta,
         room: Option<Expect>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let about = id.to_string();
         let request = ltmc_model::Digest::of(about.as_bytes());
         let change = Change::Context { call: call.to_owned(), about, request };
         let expects = [Expect::DeadLetter { agent, message: id }].into_iter().chain(room).collect();
         let commit = Commit { changes: Changes { deltas: vec![delta], expects }, locks: Vec::new() };
         match self.act(caller, change, commit).await {
-            Err(Error::Store(error)) if error.kind == Kind::Stale => Err(no_letter(id)),
-            done => done,
+            Err(Error::Store(error)) if error.kind == Kind::Stale => Ok(false),
+            done => done.map(|()| true),
         }
     }
 }
 
-fn no_letter(id: Revision) -> Error {
-    Error::not_found(format!("dead letter `{id}`"))
+fn contended() -> Error {
+    let message = format!("others changed the same thing {TRIES} times before this could: ask again");
+    Error::Conflict { code: "conflict", message }
 }
 
 fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {

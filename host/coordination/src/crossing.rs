@@ -13,7 +13,7 @@
 //! To add a host call: its interface's file in `ltmc_model::call`. It cannot go round this file: the sandbox has nothing but
 //! [`Gate`] to reach the host by.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,9 @@ pub struct BegunAt {
     pub checkpoint: Checkpoint,
     /// How many effects there were at each checkpoint so far.
     pub checkpoints: Vec<u32>,
-    /// The effects up to the last of them, to be answered from the journal.
+    /// The parts of it whose messages are in its hands still: of a step that was over they were given back.
+    pub holds: BTreeSet<u32>,
+    /// The effects up to the last checkpoint, to be answered from the journal.
     pub replay: Vec<Effect>,
 }
 
@@ -97,6 +99,7 @@ impl BegunAt {
         Self {
             checkpoint: found.map(|step| step.checkpoint).unwrap_or_default(),
             checkpoints: found.map(|step| step.checkpoints.clone()).unwrap_or_default(),
+            holds: found.map(|step| step.took.clone()).unwrap_or_default(),
             replay,
         }
     }
@@ -105,6 +108,7 @@ impl BegunAt {
 struct Turn {
     replay: VecDeque<Effect>,
     checkpoints: Vec<u32>,
+    holds: BTreeSet<u32>,
     /// The number of the last effect.
     number: u32,
     staged: u64,
@@ -131,7 +135,7 @@ impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
         let Attempt { log, agent, step, number, begun_at } = attempt;
-        let BegunAt { checkpoint, checkpoints, replay } = begun_at;
+        let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let replay: VecDeque<Effect> = replay.into();
         let recorded = replay.front().map(|effect| effect.clock.iter().copied().collect());
@@ -143,11 +147,12 @@ impl Crossing {
             attempt: number,
             turn: tokio::sync::Mutex::new(Turn {
                 replay,
+                transaction: Transaction::new(taker, holds.contains(&checkpoint.part)),
                 checkpoints,
+                holds,
                 number: 0,
                 staged: 0,
                 written: Instant::now(),
-                transaction: Transaction::new(taker),
             }),
             inputs: Mutex::new(Inputs {
                 recorded,
@@ -211,6 +216,9 @@ impl Crossing {
             (Call::Messages(MessageCall::Receive(_)), Ok(Reply::Deliveries(taken))) => {
                 let part = turn.checkpoints.partition_point(|effects| *effects < turn.number);
                 let part = u32::try_from(part).unwrap_or(u32::MAX);
+                if !turn.holds.contains(&part) {
+                    return;
+                }
                 let by = Taker { part, ..turn.transaction.taker().clone() };
                 turn.transaction.hand(taken.iter().map(|delivery| delivery.id), &by);
             }
@@ -278,8 +286,8 @@ impl Crossing {
                 self.log.stage_with(effect(Ok(reply.clone())), commit).await.map_err(|e| broken(&e))?;
                 Ok(reply)
             }
-            // Decided anew until it is something else.
-            Decided::Checkpoint => Err(Refusal::Invalid("it would wait for what it did itself".into())),
+            // Only an attempt that did something is told so, and it is asked again once that is true.
+            Decided::Checkpoint => Err(Refusal::Unavailable { message: "ask again".into(), retry_after_ms: 0 }),
         };
         if is_checkpoint {
             self.checkpoint(turn).await?;

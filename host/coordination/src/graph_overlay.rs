@@ -108,6 +108,9 @@ impl<'a> Own<'a> {
             for entity in front {
                 for fact in self.next_to(record, tenant, walk, &entity).await? {
                     visited += 1;
+                    if visited > MOST {
+                        break;
+                    }
                     let other = other_end(&fact, &entity);
                     if !came.contains_key(&other) {
                         came.insert(other.clone(), Some((entity.clone(), fact)));
@@ -146,6 +149,12 @@ impl<'a> Own<'a> {
                     if told.insert(fact.id) {
                         found.push(fact);
                     }
+                    if told.len() > MOST {
+                        found.sort_by_key(|fact: &Fact| fact.id);
+                        facts.extend(found);
+                        facts.truncate(MOST);
+                        return Ok(Reached { facts, cut: true, degraded: false });
+                    }
                     if seen.insert(other.clone()) {
                         next.push(other);
                     }
@@ -153,10 +162,6 @@ impl<'a> Own<'a> {
             }
             found.sort_by_key(|fact| fact.id);
             facts.extend(found);
-            if facts.len() > MOST {
-                facts.truncate(MOST);
-                return Ok(Reached { facts, cut: true, degraded: false });
-            }
             front = next;
         }
         Ok(Reached { facts, cut: false, degraded: false })

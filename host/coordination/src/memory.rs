@@ -123,17 +123,22 @@ impl Memory {
         Ok(found)
     }
 
-    /// What a key will hold when what is decided now becomes true: the change before it may be on its way still.
+    /// What a key will hold when what is decided now becomes true, where a change of it is possible by that: `suits`. The
+    /// change before it may be on its way still, and come to nothing; so whoever is to be refused is refused by what is true.
     async fn latest(
         &self,
         whose: Whose<'_>,
         drawer: &Drawer,
         key: &str,
         now: Timestamp,
+        suits: impl Fn(Option<&Item>) -> bool,
     ) -> Result<Option<Item>, StoreError> {
-        let known = whose.newest(|delta| item_of(delta, drawer, key));
-        match known.or_else(|| self.handed.item(whose.tenant, drawer, key)) {
-            Some(item) => Ok(item.filter(|item| lives(item, now))),
+        if let Some(own) = whose.newest(|delta| item_of(delta, drawer, key)) {
+            return Ok(own.filter(|item| lives(item, now)));
+        }
+        let handed = self.handed.item(whose.tenant, drawer, key).map(|item| item.filter(|item| lives(item, now)));
+        match handed.filter(|item| suits(item.as_ref())) {
+            Some(item) => Ok(item),
             None => self.read.get(whose.tenant, drawer, key, now).await,
         }
     }
@@ -205,6 +210,11 @@ impl Decide<List> for Memory {
         let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
         let mut page = overlaid(page, whose.own(), &drawer, &prefix, cursor.as_deref(), limit as usize);
         page.items.retain(|item| lives(item, now));
+        if let Some(run) = whose.run {
+            for item in page.items.iter().filter(|item| item_after(whose.own(), &drawer, &item.key).is_none()) {
+                run.transaction.saw(drawer.clone(), item.key.clone(), Some(item.revision));
+            }
+        }
         Ok(Decided::Answer(Ok(page)))
     }
 }
@@ -229,7 +239,10 @@ impl Decide<Put> for Memory {
         // Where anything goes there is nothing to look at, and nothing to expect.
         let before = match precondition {
             Precondition::Any => None,
-            _ => Some(self.latest(whose, &drawer, &key, now).await?.map(|item| item.revision)),
+            _ => {
+                let suits = |item: Option<&Item>| precondition.holds(item.map(|item| item.revision));
+                Some(self.latest(whose, &drawer, &key, now, suits).await?.map(|item| item.revision))
+            }
         };
         if let Some(current) = before.filter(|current| !precondition.holds(*current)) {
             return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
@@ -255,7 +268,8 @@ impl Decide<Update> for Memory {
         };
         let drawer = whose.drawer(scope);
         let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
-        let current = self.latest(whose, &drawer, &key, now).await?;
+        let suits = |item: Option<&Item>| merge.apply(item.map(|item| &item.value[..])).is_ok();
+        let current = self.latest(whose, &drawer, &key, now, suits).await?;
         let bytes = match merge.apply(current.as_ref().map(|item| &item.value[..])) {
             Ok(bytes) if bytes.len() <= memory::MAX_VALUE => bytes,
             Ok(bytes) => {
@@ -292,7 +306,7 @@ impl Decide<Touch> for Memory {
         };
         let drawer = whose.drawer(scope);
         let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
-        let Some(current) = self.latest(whose, &drawer, &key, now).await? else {
+        let Some(current) = self.latest(whose, &drawer, &key, now, |item| item.is_some()).await? else {
             return Ok(Decided::Answer(Ok(false)));
         };
         let value = Some(MemoryValue { bytes: current.value, expires_at });
@@ -341,7 +355,8 @@ impl Decide<Delete> for Memory {
         let drawer = whose.drawer(scope);
         let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
         // Whether there was something is part of the answer, so it is looked up in any case.
-        let current = self.latest(whose, &drawer, &key, now).await?.map(|item| item.revision);
+        let suits = |item: Option<&Item>| item.is_some() && precondition.holds(item.map(|item| item.revision));
+        let current = self.latest(whose, &drawer, &key, now, suits).await?.map(|item| item.revision);
         if !precondition.holds(current) {
             return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }

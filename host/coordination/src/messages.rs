@@ -164,6 +164,16 @@ impl Decide<call::Receive> for Messages {
         };
         let (begun, channel) = (Instant::now(), Channel::Mailbox(agent.clone()));
         let gone = gone(whose.own());
+        if run.transaction.may_have_more() {
+            // What it was handed before it was made again is not handed out another time.
+            whose.settle().await?;
+            let mut had = self.ports.mail.in_hands(whose.tenant, agent, run.transaction.taker(), MAX_TAKEN).await?;
+            had.retain(|had| run.transaction.in_hands(had.id).is_none() && !gone.contains(&had.id));
+            had.truncate(limit as usize);
+            if !had.is_empty() {
+                return Ok(Decided::Lease(had, Commit::default()));
+            }
+        }
         loop {
             whose.settle().await?;
             let seen = self.ports.log.ends().borrow().visible;

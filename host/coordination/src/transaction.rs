@@ -3,8 +3,8 @@
 //! Invariants:
 //! - What is here is seen by the attempt alone. It becomes true whole, in the commit that holds the attempt's end or a
 //!   checkpoint of it, or not at all: a transaction that is dropped leaves nothing.
-//! - Of each thing that is changed it is remembered what was decided on when it was first touched; the record checks that in the
-//!   commit. What the attempt decided on its own changes needs no check.
+//! - Of each thing that is changed it is remembered what its first change was decided on (of a key that was read since the last
+//!   checkpoint: what it held then); the record checks that in the commit. What was decided on the attempt's own changes needs no check.
 //! - Bounded: [`MAX_BYTES`] between two checkpoints.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +21,9 @@ use ltmc_state::runlog::{Commit, Lock};
 /// Bytes that an attempt may change between two checkpoints.
 pub const MAX_BYTES: usize = 64 << 20;
 
+/// Locks that an attempt keeps at once.
+const MAX_LOCKS: usize = 32;
+
 /// What one attempt did since its last checkpoint.
 pub(crate) struct Transaction {
     /// Who takes messages by it.
@@ -32,13 +35,15 @@ pub(crate) struct Transaction {
     read: Mutex<HashMap<(Drawer, String), Option<Revision>>>,
     /// Messages in its hands, and by which part of it they were taken.
     hands: Vec<(Revision, Taker)>,
+    /// Whether there may be others: of an attempt that is made again, which has what it was handed after its checkpoint.
+    may_have_more: bool,
 }
 
 impl Transaction {
-    /// An empty one.
-    pub(crate) fn new(taker: Taker) -> Self {
+    /// An empty one. `may_have_more`: the record may know of messages in these hands that it does not know of.
+    pub(crate) fn new(taker: Taker, may_have_more: bool) -> Self {
         let (changes, read) = (Changes::default(), Mutex::default());
-        Self { taker, changes, locks: Vec::new(), bytes: 0, read, hands: Vec::new() }
+        Self { taker, changes, locks: Vec::new(), bytes: 0, read, hands: Vec::new(), may_have_more }
     }
 
     /// Who takes messages by it.
@@ -101,6 +106,9 @@ impl Transaction {
         }
         self.changes.deltas.extend(changes.deltas);
         self.locks.extend(locks);
+        // Advice that goes stale: what was locked first has been so for the longest.
+        let over = self.locks.len().saturating_sub(MAX_LOCKS);
+        drop(self.locks.drain(..over));
         Ok(())
     }
 
@@ -125,6 +133,11 @@ impl Transaction {
         self.hands.retain(|(held, _)| *held != message);
     }
 
+    /// Whether the record may know of messages in these hands that it does not know of.
+    pub(crate) fn may_have_more(&self) -> bool {
+        self.may_have_more
+    }
+
     /// By whom a message was taken that is in its hands.
     pub(crate) fn in_hands(&self, message: Revision) -> Option<&Taker> {
         self.hands.iter().find(|(held, _)| *held == message).map(|(_, by)| by)
@@ -133,6 +146,7 @@ impl Transaction {
     /// What is to become true now. What is in its hands stays there, and what it takes from here on is another part of it.
     pub(crate) fn take(&mut self) -> Commit {
         self.taker.part += 1;
+        self.may_have_more = false;
         self.bytes = 0;
         self.read = Mutex::default();
         let Changes { deltas, expects } = std::mem::take(&mut self.changes);

@@ -183,10 +183,12 @@ impl Engine<'_> {
         if self.log.staged_for() > MOST_STAGED {
             self.log.flush(Durability::Lazy).await?;
         }
-        let (mut attempt, mut is_open) = self.log.read(|history| {
+        let (mut attempt, mut is_open, is_of_before, effects) = self.log.read(|history| {
             let found = history.step(step);
             let is_open = found.is_some_and(|found| found.status == Status::Running);
-            (found.map_or(1, |found| found.attempt()), is_open)
+            let is_of_before = is_open && found.is_some_and(|found| !found.transaction);
+            let effects = found.map_or(0, |found| found.checkpoint.effects);
+            (found.map_or(1, |found| found.attempt()), is_open, is_of_before, effects)
         });
         if is_open && !self.directories(&agent.name).await.map_err(Stop::Failed)?.is_empty() {
             // What it read of a directory is in no journal: it is another attempt that may read something else.
@@ -195,6 +197,10 @@ impl Engine<'_> {
             let (retry_at, usage) = (Some(self.log.now()), ltmc_model::run::Usage::default());
             self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
             (attempt, is_open) = (attempt + 1, false);
+        }
+        if is_open && is_of_before {
+            // Each of its effects is true by itself; what it does from here on is a transaction.
+            self.log.stage(Event::Checkpoint { step: step.clone(), attempt, effects });
         }
         if !is_open {
             let agent = Some(agent.name.clone());

@@ -306,7 +306,7 @@ impl Runs {
             let entered = registry.entered();
             if let Some(live) = started.live.clone().or_else(|| registry.get(tenant, run)) {
                 let Some(end) = within(patience, live.ended()).await else {
-                    live.log().flush(Durability::Barrier).await?;
+                    on_disk(&live).await?;
                     return Ok(None);
                 };
                 return Ok(Some(end.result));
@@ -540,8 +540,8 @@ impl Runs {
     async fn settle(&self, tenant: &TenantId, run: RunId) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
-            Some(live) => match live.log().flush(Durability::Barrier).await {
-                Err(error) if error.kind != Kind::Fenced => Err(error.into()),
+            Some(live) => match on_disk(&live).await {
+                Err(error) if !matches!(error.kind, Kind::Fenced | Kind::Stale) => Err(error.into()),
                 Ok(()) | Err(_) => Ok(()),
             },
             None => Ok(()),
@@ -673,6 +673,19 @@ async fn within<T>(patience: Option<Duration>, comes: impl Future<Output = T>) -
     match patience {
         Some(patience) => tokio::time::timeout(patience, comes).await.ok(),
         None => Some(comes.await),
+    }
+}
+
+/// Brings what is so far of a live run to disk. One that is being taken up again, for others were faster, is waited for.
+async fn on_disk(live: &Live) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        match live.log().flush(Durability::Barrier).await {
+            Err(error) if error.kind == Kind::Stale && begun.elapsed() < CANCEL && !live.has_ended() => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            done => return done,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mailboxes and topics: written only with the journal, read here.
 
 use async_trait::async_trait;
-use ltmc_model::message::{DeadLetter, Delivery, Events, Topic};
+use ltmc_model::message::{DeadLetter, Delivery, Events, Taker, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
 
 use crate::StoreError;
@@ -19,6 +19,16 @@ pub trait ReadMail: Send + Sync {
         limit: u32,
         gone: &[Revision],
     ) -> Result<Vec<(Position, Delivery)>, StoreError>;
+
+    /// Messages of a mailbox that are in these hands, oldest first, at most `limit` and 4 MiB, each with its number of
+    /// deliveries.
+    async fn in_hands(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        by: &Taker,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError>;
 
     /// How many messages wait in a mailbox, dead letters aside; no further than `most` is counted.
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError>;

@@ -80,14 +80,14 @@ pub struct Step {
     pub judged: bool,
     /// From where its next attempt, or the open one where that is taken up, goes on.
     pub checkpoint: Checkpoint,
-    /// Whether the open attempt is a transaction; where it is not, each of its effects is a checkpoint.
-    transaction: bool,
+    /// Whether the open attempt, or the last one, is a transaction; where it is not, each of its effects is a checkpoint.
+    pub transaction: bool,
     /// How many effects there were at each checkpoint, the last one included.
     pub checkpoints: Vec<u32>,
     /// Attempts made before the run was last resumed: they do not count against its retries.
     forgiven: u32,
     /// The parts of its work in which it was handed messages that may be in its hands still.
-    took: BTreeSet<u32>,
+    pub took: BTreeSet<u32>,
     replay: Vec<Effect>,
 }
 
@@ -201,6 +201,9 @@ impl History {
             Event::StepFailed { step, attempt, failure, retry_at, usage } => {
                 let step = self.step_mut(step);
                 step.end(*attempt, at, Some(failure), *usage);
+                if retry_at.is_none() {
+                    step.took.clear();
+                }
                 step.status = retry_at.map_or(Status::Failed, Status::Waiting);
                 if retry_at.is_some() {
                     self.phase = Phase::Waiting;
@@ -307,7 +310,7 @@ impl History {
     }
 
     /// Who has messages in hand that are to be let go with this event. An attempt that another goes on from lets go of what was
-    /// taken since its checkpoint; a step that is over lets go of everything.
+    /// taken since its checkpoint; a step that is over lets go of everything. One that is taken over has what it had.
     pub fn let_go(&self, event: &Event) -> Vec<(StepPath, Checkpoint)> {
         let since = |path: &StepPath, step: &Step| {
             let here = step.took.contains(&step.checkpoint.part);
@@ -326,10 +329,6 @@ impl History {
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
             }
-            Event::RunClaimed { .. } => {
-                let open = self.steps.iter().filter(|(_, step)| step.status == Status::Running && step.transaction);
-                open.flat_map(|(path, step)| since(path, step)).collect()
-            }
             _ => Vec::new(),
         }
     }
@@ -342,6 +341,8 @@ impl History {
     }
 
     fn end(&mut self, at: Timestamp, phase: Phase) {
+        // Whoever resumes it has nothing in hand.
+        self.steps.values_mut().for_each(|step| step.took.clear());
         self.phase = phase;
         self.ended_at = Some(at);
     }
@@ -392,8 +393,11 @@ impl Step {
 
     fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
         self.status = Status::Running;
-        self.transaction = transaction;
-        if self.checkpoint.effects == 0 && self.checkpoint.part == 0 {
+        // An attempt of before left its effects behind, each true by itself; the one after it began at the beginning.
+        let before_was_one = std::mem::replace(&mut self.transaction, transaction);
+        if !before_was_one || self.checkpoint.part == 0 {
+            self.replay.clear();
+            self.checkpoints.clear();
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
             self.took.clear();
         }
@@ -416,16 +420,9 @@ impl Step {
             return;
         }
         let checkpoint = self.checkpoint;
-        self.forget_after_checkpoint();
+        self.replay.truncate(checkpoint.effects as usize);
         if let Some(open) = self.attempts.last_mut() {
             (open.effects, open.effect_bytes, open.logs) = (checkpoint.effects, checkpoint.bytes, checkpoint.logs);
-        }
-    }
-
-    fn forget_after_checkpoint(&mut self) {
-        self.replay.truncate(self.checkpoint.effects as usize);
-        if self.transaction {
-            self.took.remove(&self.checkpoint.part);
         }
     }
 
@@ -433,6 +430,8 @@ impl Step {
     fn keep(&mut self, number: u32) {
         let Some(open) = self.attempt_mut(number) else { return };
         let (effects, bytes, logs) = (open.effects, open.effect_bytes, open.logs);
+        // One of before is a transaction from its first checkpoint on.
+        self.transaction = true;
         let Checkpoint { origin, part, .. } = self.checkpoint;
         self.checkpoint = Checkpoint { origin, part: part + 1, effects, bytes, logs };
         self.checkpoints.push(effects);
@@ -462,7 +461,8 @@ impl Step {
 
     fn end(&mut self, number: u32, at: Timestamp, failure: Option<&Failure>, usage: Usage) {
         if failure.is_some() {
-            self.forget_after_checkpoint();
+            self.replay.truncate(self.checkpoint.effects as usize);
+            self.took.remove(&self.checkpoint.part);
         } else {
             self.took.clear();
         }

@@ -9,7 +9,6 @@ use ltmc_model::effect::Refusal;
 use ltmc_model::journal::Event;
 use ltmc_model::{Capability, Digest, SessionId};
 use ltmc_orchestration::CallRequest;
-use ltmc_ports::ReadJournal as _;
 use serde_json::json;
 
 use super::input::Input;

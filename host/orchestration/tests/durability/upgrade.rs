@@ -301,7 +301,7 @@ async fn a_journal_of_the_first_version_is_resumed_from_sqlite() {
     let record = ltmc_sqlite::Record::open(ltmc_sqlite::OpenOptions::new(dir.path())).await.unwrap();
     goes_on(&record).await;
     assert_eq!(record.verify().await.unwrap().damage, []);
-    record.close().await;
+    ltmc_ports::Record::close(&*record).await;
 }
 
 #[test]

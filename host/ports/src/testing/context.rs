@@ -357,6 +357,27 @@ impl ReadMail for MemoryRecord {
         }))
     }
 
+    async fn in_hands(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        by: &Taker,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        Ok(self.context(|context| {
+            let of = context
+                .mail
+                .iter()
+                .filter(|((t, a, _), kept)| t == tenant && a == agent && kept.taken.as_ref() == Some(by));
+            let delivery = |kept: &Kept| Delivery {
+                id: kept.message.id,
+                deliveries: kept.deliveries,
+                event: kept.message.event.clone(),
+            };
+            of.map(|(_, kept)| delivery(kept)).take(limit as usize).collect()
+        }))
+    }
+
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
         Ok(self.context(|context| {
             let waiting =

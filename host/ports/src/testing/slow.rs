@@ -9,7 +9,7 @@ use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Feed, Item, Page};
-use ltmc_model::message::{self, DeadLetter, Delivery, Events};
+use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{
@@ -101,6 +101,7 @@ slowly! { ReadFacts:
 
 slowly! { ReadMail:
     ready(tenant: &TenantId, agent: &AgentName, limit: u32, gone: &[Revision]) -> Vec<(Position, Delivery)>;
+    in_hands(tenant: &TenantId, agent: &AgentName, by: &Taker, limit: u32) -> Vec<Delivery>;
     waiting(tenant: &TenantId, agent: &AgentName, most: u32) -> u32;
     dead_letters(tenant: &TenantId, agent: Option<&AgentName>, after: Option<Revision>, limit: u32) -> Vec<DeadLetter>;
     dead_letter(tenant: &TenantId, id: Revision) -> Option<DeadLetter>;

@@ -139,9 +139,10 @@ impl View<'_> {
         what: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> FsResult<T> {
-        let dropped = std::mem::take(&mut *lock(&self.files.dropped));
+        let dropped = self.files.dropped.clone();
         let work = move || {
-            drop(dropped);
+            // Taken here: where there is no thread, or nobody waits for one any more, they stay where they are.
+            drop(std::mem::take(&mut *lock(&dropped)));
             work()
         };
         match self.files.threads.run(&self.files.whose, what, work).await {

@@ -1,7 +1,7 @@
 //! Mailboxes, dead letters and topics, read.
 
 use async_trait::async_trait;
-use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Topic};
+use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Taker, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
 use ltmc_ports::{Bus, ReadMail, StoreError};
 use sqlx::Row as _;
@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::Record;
 use crate::bind::{int, json};
+use crate::deltas::taker;
 use crate::error::store;
 use crate::journal::{number, parsed, stamp, wrong};
 
@@ -33,21 +34,23 @@ impl ReadMail for Record {
         let gone = json(&gone.iter().map(|message| int(message.0)).collect::<Vec<_>>());
         let query = sqlx::query(sql).bind(tenant.as_str()).bind(agent.as_str()).bind(i64::from(limit)).bind(gone);
         let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let (mut ready, mut bytes) = (Vec::with_capacity(rows.len()), 0);
-        for row in rows {
-            let kept: Vec<u8> = row.try_get(2).map_err(|e| store(OP, e))?;
-            bytes += kept.len();
-            if bytes > PAGE_BYTES && !ready.is_empty() {
-                break;
-            }
-            let read = || -> Result<_, sqlx::Error> {
-                let deliveries = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX).saturating_add(1);
-                let delivery = Delivery { id: Revision(number(row.try_get(0)?)), deliveries, event: event(kept)? };
-                Ok((Position(number(row.try_get(3)?)), delivery))
-            };
-            ready.push(read().map_err(|e| store(OP, e))?);
-        }
-        Ok(ready)
+        deliveries(rows, 1).map_err(|e| store(OP, e))
+    }
+
+    async fn in_hands(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        by: &Taker,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        const OP: &str = "mail.in_hands";
+        let sql = "select id, deliveries, event, position from mail where tenant = ? and taker = ? and agent = ? \
+                   order by position limit ?";
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(taker(by)).bind(agent.as_str()).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        let found = deliveries(rows, 0).map_err(|e| store(OP, e))?;
+        Ok(found.into_iter().map(|(_, delivery)| delivery).collect())
     }
 
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
@@ -113,6 +116,22 @@ impl Bus for Record {
         let next = events.last().map_or(after, |last| last.position);
         Ok(Events { events, next })
     }
+}
+
+/// Messages with their places, as many as are read at once; each was handed out so many times `more` than is written.
+fn deliveries(rows: Vec<SqliteRow>, more: u32) -> Result<Vec<(Position, Delivery)>, sqlx::Error> {
+    let (mut found, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        let kept: Vec<u8> = row.try_get(2)?;
+        bytes += kept.len();
+        if bytes > PAGE_BYTES && !found.is_empty() {
+            break;
+        }
+        let deliveries = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX).saturating_add(more);
+        let delivery = Delivery { id: Revision(number(row.try_get(0)?)), deliveries, event: event(kept)? };
+        found.push((Position(number(row.try_get(3)?)), delivery));
+    }
+    Ok(found)
 }
 
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {

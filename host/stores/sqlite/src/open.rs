@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ltmc_model::{Position, Timestamp};
+use ltmc_ports::StoreError;
 use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
-use ltmc_ports::{Kind, StoreError};
 use rusqlite::OpenFlags;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};

@@ -12,8 +12,8 @@ use ltmc_ports::recall::Embedded;
 use ltmc_ports::testing::MemoryRecord;
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
 use ltmc_ports::{
-    Bus as _, Durability, ReadContext as _, ReadLog as _, ReadMail, ReadMemory as _, ReadNotes as _, WriteJournal,
-    WriteVectors as _,
+    Bus as _, Durability, ReadContext as _, ReadLog as _, ReadMail, ReadMemory as _, ReadNotes as _, Record as _,
+    WriteJournal, WriteVectors as _,
 };
 use ltmc_sqlite::{OpenOptions, Record};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ltmc_model::memory::Drawer;
 use ltmc_model::{RunId, Seq};
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
-use ltmc_ports::{Durability, Kind, ReadJournal as _, ReadLog as _, ReadMemory as _, WriteJournal as _};
+use ltmc_ports::{Durability, Kind, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _, WriteJournal as _};
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
