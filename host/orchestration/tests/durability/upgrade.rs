@@ -283,7 +283,7 @@ async fn goes_on<R: AnyRecord>(record: &Arc<R>) {
         })
         .collect();
     let put = format!("session/after ({} bytes)", SEEN.len());
-    assert_eq!(new, [put.as_str(), "went on", "completed", "run-completed"]);
+    assert_eq!(new, ["checkpoint", put.as_str(), "went on", "completed", "run-completed"]);
     let session = Drawer::Session(run.session.clone());
     let page = record.list(&tenant(), &session, "", None, 10, sample::at(60_000)).await.unwrap();
     let keys: Vec<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
