@@ -16,3 +16,4 @@ mod full_disk;
 mod hostile;
 mod isolation;
 mod operations;
+mod transactions;

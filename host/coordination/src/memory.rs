@@ -23,7 +23,7 @@ use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience}
 use crate::feed::Feeds;
 use crate::handed::Handed;
 use crate::locks::{LetGo, Locks};
-use crate::transaction::{item_after, item_of};
+use crate::transaction::{self, item_after, item_of};
 
 /// After this a tenant's memory is counted again; and, where it seems full, after this.
 const COUNT_AGAIN: Duration = Duration::from_secs(30);
@@ -61,30 +61,33 @@ impl Memory {
         Self { read, handed, feeds, locks, authority, held: DashMap::new() }
     }
 
-    /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again. What
-    /// was deleted shows when it is counted again.
-    async fn fits(&self, tenant: &TenantId, bytes: usize) -> Result<Result<Option<Expect>, Refusal>, StoreError> {
+    /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again, and
+    /// where they come with an attempt in any case: by then others may have come. What was deleted shows when it is counted
+    /// again; what an attempt did is counted with what the record holds.
+    async fn fits(&self, whose: Whose<'_>, bytes: usize) -> Result<Result<Option<Expect>, Refusal>, StoreError> {
+        let tenant = whose.tenant;
         let quota = self.authority.ceiling(tenant).await?.storage.as_u64();
         let known = self.held.get(tenant).map(|held| *held);
         let mut held = match known {
             Some(held) if held.counted.elapsed() < COUNT_AGAIN => held,
-            _ => self.count(tenant).await?,
+            _ => self.count(whose).await?,
         };
         if held.bytes + bytes as u64 > quota && held.counted.elapsed() > COUNT_WHEN_FULL {
-            held = self.count(tenant).await?;
+            held = self.count(whose).await?;
         }
         if held.bytes + bytes as u64 > quota {
             let which = format!("the tenant's memory holds {} bytes of {quota}", held.bytes);
             return Ok(Err(Refusal::Quota(which)));
         }
         self.held.entry(tenant.clone()).and_modify(|held| held.bytes += bytes as u64);
-        let is_near = held.bytes + bytes as u64 > quota / 2;
+        let is_near = whose.run.is_some() || held.bytes + bytes as u64 > quota / 2;
         Ok(Ok(is_near.then_some(Expect::Storage { more: bytes as u64, quota })))
     }
 
-    async fn count(&self, tenant: &TenantId) -> Result<Held, StoreError> {
-        let held = Held { bytes: self.read.usage(tenant).await?, counted: Instant::now() };
-        self.held.insert(tenant.clone(), held);
+    async fn count(&self, whose: Whose<'_>) -> Result<Held, StoreError> {
+        let bytes = self.read.usage(whose.tenant).await? + transaction::held(whose.own());
+        let held = Held { bytes, counted: Instant::now() };
+        self.held.insert(whose.tenant.clone(), held);
         Ok(held)
     }
 
@@ -208,13 +211,11 @@ impl Decide<List> for Memory {
         whose.settle().await?;
         let drawer = whose.drawer(scope);
         let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
+        if let Some(run) = whose.run {
+            run.transaction.listed(&drawer, &page.items);
+        }
         let mut page = overlaid(page, whose.own(), &drawer, &prefix, cursor.as_deref(), limit as usize);
         page.items.retain(|item| lives(item, now));
-        if let Some(run) = whose.run {
-            for item in page.items.iter().filter(|item| item_after(whose.own(), &drawer, &item.key).is_none()) {
-                run.transaction.saw(drawer.clone(), item.key.clone(), Some(item.revision));
-            }
-        }
         Ok(Decided::Answer(Ok(page)))
     }
 }
@@ -247,7 +248,7 @@ impl Decide<Put> for Memory {
         if let Some(current) = before.filter(|current| !precondition.holds(*current)) {
             return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }
-        let room = match self.fits(whose.tenant, key.len() + value.len()).await? {
+        let room = match self.fits(whose, key.len() + value.len()).await? {
             Ok(room) => room,
             Err(full) => return Ok(Decided::Answer(Err(full))),
         };
@@ -282,7 +283,7 @@ impl Decide<Update> for Memory {
         // What it holds already is paid for.
         let before = current.as_ref().map_or(0, |item| item.key.len() + item.value.len());
         let more = (key.len() + bytes.len()).saturating_sub(before);
-        let room = match self.fits(whose.tenant, more).await? {
+        let room = match self.fits(whose, more).await? {
             Ok(room) => room,
             Err(full) => return Ok(Decided::Answer(Err(full))),
         };

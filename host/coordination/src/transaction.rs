@@ -20,6 +20,8 @@ use ltmc_state::runlog::{Commit, Lock};
 
 /// Bytes that an attempt may change between two checkpoints.
 pub const MAX_BYTES: usize = 64 << 20;
+/// Of so many keys it is remembered that they stood in a list.
+const MAX_LISTED: usize = 100_000;
 
 /// Locks that an attempt keeps at once.
 const MAX_LOCKS: usize = 32;
@@ -31,6 +33,8 @@ pub(crate) struct Transaction {
     changes: Changes,
     locks: Vec<Lock>,
     bytes: usize,
+    /// Bytes of memory that come, and the tenant's quota, which they are to be within.
+    storage: Option<(u64, u64)>,
     /// Keys that were read, with what stood there the last time: who changes one decided on it.
     read: Mutex<HashMap<(Drawer, String), Option<Revision>>>,
     /// Messages in its hands, and by which part of it they were taken.
@@ -43,7 +47,8 @@ impl Transaction {
     /// An empty one. `may_have_more`: the record may know of messages in these hands that it does not know of.
     pub(crate) fn new(taker: Taker, may_have_more: bool) -> Self {
         let (changes, read) = (Changes::default(), Mutex::default());
-        Self { taker, changes, locks: Vec::new(), bytes: 0, read, hands: Vec::new(), may_have_more }
+        let (locks, hands) = (Vec::new(), Vec::new());
+        Self { taker, changes, locks, bytes: 0, storage: None, read, hands, may_have_more }
     }
 
     /// Who takes messages by it.
@@ -69,6 +74,17 @@ impl Transaction {
     /// Remembers that a key was read, and what stood there the last time.
     pub(crate) fn saw(&self, drawer: Drawer, key: String, revision: Option<Revision>) {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert((drawer, key), revision);
+    }
+
+    /// Remembers that a key stood in a list, with what: where it was read before that, this is no news of it.
+    pub(crate) fn listed(&self, drawer: &Drawer, items: &[Item]) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            if read.len() >= MAX_LISTED {
+                return;
+            }
+            read.entry((drawer.clone(), item.key.clone())).or_insert(Some(item.revision));
+        }
     }
 
     fn seen(&self, change: &MemoryChange) -> Option<Option<Revision>> {
@@ -114,9 +130,14 @@ impl Transaction {
 
     /// What was decided on its own changes is so; of everything else the first word counts.
     fn expect(&mut self, expect: Expect) {
+        if let Expect::Storage { more, quota } = expect {
+            let (so_far, bound) = self.storage.unwrap_or((0, quota));
+            self.storage = Some((so_far + more, bound.min(quota)));
+            return;
+        }
         let known = |other: &Expect| match (other, &expect) {
             (Expect::Key { drawer: d, key: k, .. }, Expect::Key { drawer, key, .. }) => d == drawer && k == key,
-            (one, other) => one == other && !matches!(one, Expect::Room { .. } | Expect::Storage { .. }),
+            (one, other) => one == other && !matches!(one, Expect::Room { .. }),
         };
         if expect.after(&self.changes.deltas).is_none() && !self.changes.expects.iter().any(known) {
             self.changes.expects.push(expect);
@@ -150,7 +171,11 @@ impl Transaction {
         self.bytes = 0;
         self.read = Mutex::default();
         let Changes { deltas, expects } = std::mem::take(&mut self.changes);
-        Commit { changes: Changes { deltas, expects: summed(expects) }, locks: std::mem::take(&mut self.locks) }
+        let mut expects = summed(expects);
+        // A key that was written again and again comes once.
+        let storage = self.storage.take().map(|(more, quota)| (more.min(held(&deltas)), quota));
+        expects.extend(storage.map(|(more, quota)| Expect::Storage { more, quota }));
+        Commit { changes: Changes { deltas, expects }, locks: std::mem::take(&mut self.locks) }
     }
 }
 
@@ -160,24 +185,30 @@ impl std::fmt::Debug for Transaction {
     }
 }
 
-/// What is asked of a bound several times, asked once.
+/// What is asked of a mailbox several times, asked once.
 fn summed(expects: Vec<Expect>) -> Vec<Expect> {
     let mut rooms: BTreeMap<AgentName, u32> = BTreeMap::new();
-    let mut storage: Option<(u64, u64)> = None;
     let mut rest = Vec::with_capacity(expects.len());
     for expect in expects {
         match expect {
             Expect::Room { agent, more } => *rooms.entry(agent).or_default() += more,
-            Expect::Storage { more, quota } => {
-                let (so_far, bound) = storage.unwrap_or((0, quota));
-                storage = Some((so_far + more, bound.min(quota)));
-            }
             other => rest.push(other),
         }
     }
     rest.extend(rooms.into_iter().map(|(agent, more)| Expect::Room { agent, more }));
-    rest.extend(storage.map(|(more, quota)| Expect::Storage { more, quota }));
     rest
+}
+
+/// Bytes of the keys and values that these deltas leave.
+pub(crate) fn held(deltas: &[Delta]) -> u64 {
+    let mut left: HashMap<(&Drawer, &str), usize> = HashMap::new();
+    for delta in deltas {
+        if let Delta::Memory(change) = delta {
+            let bytes = change.value.as_ref().map_or(0, |value| change.key.len() + value.bytes.len());
+            left.insert((&change.drawer, &change.key), bytes);
+        }
+    }
+    left.values().sum::<usize>() as u64
 }
 
 /// What a key holds after these deltas; none: they do not touch it.

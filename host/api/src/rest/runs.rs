@@ -182,7 +182,7 @@ pub(super) struct EntryForm {
 
 /// Cancel a run
 ///
-/// What it did is kept. It can be resumed.
+/// What its steps and checkpoints made true is kept. It can be resumed.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/cancel", tag = "runs",
     params(("id" = String, Path, description = "The run")),
