@@ -1,7 +1,7 @@
 //! The graph as an attempt sees it that has told facts which are not true yet: the record's, with its own on top.
 //!
 //! Walks go over the record's facts entity by entity, which is slow and seldom needed: an attempt that has told nothing is
-//! answered by the graph's database.
+//! answered by the graph's database. They end at so many facts as any walk does: what a way may have beyond is not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 

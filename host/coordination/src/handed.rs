@@ -26,7 +26,8 @@ pub struct Handed {
 type OnTheirWay = Arc<DashMap<Place, MemoryChange>>;
 
 impl Handed {
-    /// In front of this journal; everything is to be written through it.
+    /// In front of this journal, through which runs are written. Of what is written beside it (clients' acts, what expires) nothing
+    /// is known here, and what was decided on something older is refused by the record.
     pub fn new(journal: Arc<dyn WriteJournal>) -> Arc<Self> {
         Arc::new(Self { journal, on_their_way: Arc::default() })
     }

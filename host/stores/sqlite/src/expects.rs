@@ -2,7 +2,8 @@
 //! before it.
 //!
 //! Two bounds are counted rather than looked up, for what they count may be long: how full a mailbox and a tenant's memory are.
-//! [`Bounds`] remembers for each a number that is never too low, and counts anew only where that reaches the bound.
+//! [`Bounds`] remembers for each what was counted and what was expected to fit since, and counts anew where that reaches the bound.
+//! What comes without being asked about, while there is plenty of room, is not in it until then.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
