@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PASSAGES_A_HIT: u32 = 4;
 /// The most passages that a filter may leave to be compared one by one; of more the first are, and the answer says so.
 const MOST_FILTERED: u32 = 100_000;
+/// The most notes of an attempt's own, not yet true, that a search looks at; of more the newest are, and the answer says so.
+const MOST_OWN: usize = 100;
 /// Vectors read from the record at once.
 const PAGE: u32 = 2_000;
 /// Texts embedded at once.
@@ -176,10 +178,14 @@ impl Index {
         own: &BTreeMap<&str, Option<&Note>>,
     ) -> Result<Hits, StoreError> {
         let mut hits = self.search_record(tenant, query, filter, limit, own).await?;
-        let notes: Vec<&Note> = own.values().flatten().copied().filter(|note| has(note, filter)).collect();
+        let mut notes: Vec<&Note> = own.values().flatten().copied().filter(|note| has(note, filter)).collect();
         if notes.is_empty() {
             return Ok(hits);
         }
+        // The newest are looked at, each time anew; with a checkpoint all of them come into the index.
+        notes.sort_by_key(|note| std::cmp::Reverse(note.revision));
+        hits.degraded |= notes.len() > MOST_OWN;
+        notes.truncate(MOST_OWN);
         let (embedder, _) = self.whole(tenant).await?;
         let query = embedder.embed(&[query.to_owned()], Purpose::Query).await?.into_iter().next();
         let query = query.ok_or_else(no_vector)?;

@@ -108,6 +108,9 @@ impl Expect {
             (Delta::NoteForgotten { id: gone, .. }, Self::Note { id, revision }) => {
                 (gone == id).then_some(revision.is_none())
             }
+            (Delta::Taken { messages: taken, .. }, Self::Waiting { messages, .. }) => {
+                messages.iter().any(|message| taken.contains(message)).then_some(false)
+            }
             (Delta::Taken { messages, by: taker, .. }, Self::InHands { message, by, .. }) => {
                 messages.contains(message).then_some(taker == by)
             }
