@@ -76,20 +76,20 @@ impl Try<'_> {
     }
 }
 
-fn draft(kind: &str) -> Draft {
+pub(crate) fn draft(kind: &str) -> Draft {
     Draft { kind: kind.to_owned(), subject: None, data: Payload::text(kind) }
 }
 
-fn add(key: &str, by: i64) -> memory::Update {
+pub(crate) fn add(key: &str, by: i64) -> memory::Update {
     memory::Update { scope: Scope::Session, key: key.into(), merge: Merge::Increment(by), ttl_ms: None }
 }
 
-fn relate(subject: &str, object: &str) -> graph::Relate {
+pub(crate) fn relate(subject: &str, object: &str) -> graph::Relate {
     let (subject, relation, object) = (subject.parse().unwrap(), "needs".parse().unwrap(), object.parse().unwrap());
     graph::Relate { subject, relation, object, properties: String::new(), valid_from: None }
 }
 
-fn unrelate(subject: &str, object: &str) -> graph::Unrelate {
+pub(crate) fn unrelate(subject: &str, object: &str) -> graph::Unrelate {
     let (subject, relation, object) = (subject.parse().unwrap(), "needs".parse().unwrap(), object.parse().unwrap());
     graph::Unrelate { subject, relation, object, valid_to: None }
 }
@@ -153,7 +153,7 @@ async fn twenty(worker: Worker, guest: Guest) -> Result<Payload, Failure> {
 
 /// What is true of everything that the worker touches.
 #[derive(Debug, PartialEq, Eq)]
-struct Truth {
+pub(crate) struct Truth {
     memory: BTreeMap<String, String>,
     /// Facts that were ever told: subject, object, whether it holds.
     facts: Vec<(String, String, bool)>,
@@ -162,7 +162,7 @@ struct Truth {
     published: Vec<String>,
 }
 
-fn truth(record: &MemoryRecord) -> Truth {
+pub(crate) fn truth(record: &MemoryRecord) -> Truth {
     record.context(|context| {
         let memory = context.memory.iter();
         let memory = memory.map(|((_, _, key), item)| (key.clone(), text(&item.value).to_owned())).collect();
