@@ -15,12 +15,16 @@ use ltmc_model::call::{graph, memory};
 use ltmc_model::delta::{Delta, FactEnd};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::graph::Fact;
-use ltmc_model::journal::{Act, Change};
+use ltmc_model::journal::{Act, Change, Event};
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::message::{MAX_MAILBOX, Taker};
 use ltmc_model::{AgentName, Payload, Revision, StepPath};
-use ltmc_ports::testing::{MemoryRecord, sample};
-use ltmc_ports::{Changes, WriteCatalog as _, WriteJournal as _};
+use ltmc_ports::journal::IdempotencyKey;
+use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
+use ltmc_ports::{
+    Changes, Durability, Expect, Kind, ReadJournal as _, ReadMemory as _, WriteCatalog as _, WriteJournal as _,
+};
+use ltmc_state::{RunLog, runlog};
 
 use crate::guest::{Guest, agent, text};
 use crate::host::{Answer, Line, Request, World, caller, in_paused_time, session, tenant};
@@ -266,7 +270,7 @@ async fn one_after_the_other(case: &Case) -> (Answer, Truth) {
 }
 
 /// The same, with the other's change while it is at work.
-async fn side_by_side(case: &Case) -> (Answer, Truth) {
+async fn side_by_side(case: &Case, key: Option<&str>) -> (Answer, Truth) {
     let (world, record) = begun(case.work, case.before.clone()).await;
     let host = world.host(&record, []);
     let (calls, other) = (AtomicU32::new(0), (record.clone(), case.other.clone(), case.after));
@@ -279,11 +283,13 @@ async fn side_by_side(case: &Case) -> (Answer, Truth) {
         }
         .boxed()
     });
-    let request = Request::call("worker");
+    let request = Request { key: key.map(str::to_owned), ..Request::call("worker") };
     let answer = host.ask(&request).await.expect("the end is told");
     assert_eq!(host.sandbox.ran().len(), 2, "{}: it begins again, once", case.name);
+    if key.is_some() {
+        assert_eq!(host.ask(&request).await.as_ref(), Some(&answer), "{}", case.name);
+    }
     // What begins again is the run that was asked for.
-    assert_eq!(host.ask(&request).await.as_ref(), Some(&answer), "{}", case.name);
     assert!(host.run().await.is_some());
     assert_eq!(host.sandbox.ran().len(), 2, "{}: it is over", case.name);
     (answer, truth(&record))
@@ -293,10 +299,59 @@ async fn side_by_side(case: &Case) -> (Answer, Truth) {
 fn what_was_decided_on_something_else_is_decided_anew() {
     for case in cases() {
         let expected = in_paused_time(one_after_the_other(&case));
-        let found = in_paused_time(side_by_side(&case));
-        assert_eq!(found.0, expected.0, "{}", case.name);
-        assert!(found.1 == expected.1, "{}: what is true differs", case.name);
+        // Without a key nothing of the run was recorded when it is refused.
+        for key in [Some("once"), None] {
+            let found = in_paused_time(side_by_side(&case, key));
+            assert_eq!(found.0, expected.0, "{}", case.name);
+            assert!(found.1 == expected.1, "{}: what is true differs", case.name);
+        }
     }
+}
+
+/// A run whose first append was refused is begun again under the key that it was asked for with.
+#[test]
+fn a_run_that_is_begun_again_keeps_its_idempotency_key() {
+    in_paused_time(async {
+        let record = MemoryRecord::new();
+        let (run, request, expires_at) = (sample::run_id(1), ltmc_model::Digest::of(b"in"), sample::at(60_000));
+        let key = IdempotencyKey { key: "once".into(), request, run, expires_at };
+        let ports = runlog::Ports { journal: record.clone(), clock: Arc::new(ManualClock::at(sample::at(0))) };
+        let started = sample::started(&tenant());
+        let log = RunLog::fresh(ports, tenant(), run, started, Some(key), tokio::sync::watch::Sender::default());
+        log.anew().flush(Durability::Barrier).await.unwrap();
+        let found = record.idempotent(&tenant(), "once", sample::at(1)).await.unwrap();
+        assert_eq!(found.map(|found| found.run), Some(run));
+    });
+}
+
+/// What is staged in a run and contradicts what another change of it was decided on is found by the record, not overlooked.
+#[test]
+fn a_run_that_contradicts_itself_is_refused() {
+    in_paused_time(async {
+        let record = MemoryRecord::new();
+        let ports = runlog::Ports { journal: record.clone(), clock: Arc::new(ManualClock::at(sample::at(0))) };
+        let started = sample::started(&tenant());
+        let grown = tokio::sync::watch::Sender::default();
+        let log = RunLog::fresh(ports, tenant(), sample::run_id(1), started, None, grown);
+        let step = |effects| Event::Checkpoint { step: StepPath::root(), attempt: 1, effects };
+        let over = |before: Option<u64>, revision| {
+            let (drawer, key) = (Drawer::Session(session()), "key".to_owned());
+            let expects = vec![Expect::Key { drawer, key, revision: before.map(Revision) }];
+            let changes = Changes { deltas: vec![value("key", revision, "own")], expects };
+            runlog::Commit { changes, locks: Vec::new() }
+        };
+        log.stage_with(step(1), over(None, 1)).await.unwrap();
+        log.stage_with(step(2), over(Some(1), 2)).await.unwrap();
+        assert!(
+            record.run(&tenant(), log.run()).await.unwrap().is_none(),
+            "it agrees with itself: nothing is written yet"
+        );
+        log.stage_with(step(3), over(Some(1), 3)).await.unwrap();
+        let refused = log.flush(Durability::Lazy).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Stale);
+        let found = record.get(&tenant(), &Drawer::Session(session()), "key", sample::at(0)).await.unwrap();
+        assert_eq!(found.map(|item| item.revision), Some(Revision(2)));
+    });
 }
 
 #[test]
