@@ -195,7 +195,8 @@ impl Clients {
     /// Where there is no such dead letter, or the mailbox is full.
     pub async fn revive(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
         let agent = self.letter(caller, id).await?;
-        let Some(room) = self.ports.context.messages.room(&caller.tenant, &agent).await? else {
+        let owner = Owner::default();
+        let Some(room) = self.ports.context.messages.room(whose(caller, &owner), &agent).await? else {
             let message = format!("the mailbox of `{agent}` holds {MAX_MAILBOX} messages, which is its bound");
             return Err(Error::Conflict { code: "quota-exceeded", message });
         };

@@ -324,6 +324,30 @@ fn a_run_that_is_begun_again_keeps_its_idempotency_key() {
     });
 }
 
+/// What an attempt sent takes room that it is not given again.
+#[test]
+fn a_mailbox_that_an_attempt_fills_itself_is_full_to_it() {
+    in_paused_time(async {
+        let work: Work = |guest| {
+            async move {
+                let mut sent = Vec::new();
+                for _ in 0..2 {
+                    let answer = guest.cross(Send { to: "other".parse().unwrap(), event: draft("mine") }).await?;
+                    sent.push(answer.is_ok());
+                }
+                Ok(format!("{sent:?}"))
+            }
+            .boxed()
+        };
+        let full = (1..MAX_MAILBOX).map(|n| sample::sent(sample::mailbox("other"), 20_000 + u64::from(n), ""));
+        let (world, record) = begun(work, full.collect()).await;
+        let host = world.host(&record, []);
+        let answer = host.ask(&Request::call("worker")).await;
+        assert_eq!(answer, Some(Ok(Payload::text("[true, false]"))));
+        assert_eq!(host.sandbox.ran().len(), 1);
+    });
+}
+
 /// What is staged in a run and contradicts what another change of it was decided on is found by the record, not overlooked.
 #[test]
 fn a_run_that_contradicts_itself_is_refused() {
