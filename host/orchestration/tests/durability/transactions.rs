@@ -367,6 +367,11 @@ fn the_next_try_is_to_the_guest_the_one_before() {
                 guest.put("seen", format!("{} {:?}", guest.job.attempt, guest.job.seed)).await?;
                 let taken = guest.sure(Receive { limit: 1, wait_ms: 0 }).await?;
                 guest.sure(Ack { id: taken[0].id }).await?;
+                assert_eq!(
+                    guest.cross(Ack { id: taken[0].id }).await?,
+                    Err(Refusal::NotFound),
+                    "it is as good as gone"
+                );
                 let kept = guest.sure(Receive { limit: 1, wait_ms: 0 }).await?;
                 guest.checkpoint().await?;
                 if is_first {
@@ -385,6 +390,57 @@ fn the_next_try_is_to_the_guest_the_one_before() {
         assert_eq!(tries.load(Ordering::SeqCst), 2);
         assert_eq!(truth(&record).mail.len(), 1);
     });
+}
+
+/// Others see what an attempt did as soon as it has made a checkpoint, or waits for them.
+#[test]
+fn a_checkpoint_shows_what_was_done_at_once() {
+    in_paused_time(async {
+        let worker = agent("worker", |guest| async move {
+            guest.put("one", 1).await?;
+            guest.checkpoint().await?;
+            guest.compute(10).await;
+            guest.put("two", 2).await?;
+            guest.sure(Receive { limit: 1, wait_ms: 10_000 }).await?;
+            Ok(guest.job.input.clone())
+        });
+        let world = World::new([worker]);
+        let record = world.record(None).await;
+        let host = world.host(&record, []);
+        host.start(&Request::call("worker")).await.unwrap();
+        let keys = || truth(&record).memory.into_keys().collect::<Vec<_>>();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(keys(), ["one"]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(keys(), ["one", "two"]);
+        send(&record, vec![letter(1_000, "alice")]).await;
+    });
+}
+
+/// More than an attempt may change at once is refused, and a checkpoint in between makes room.
+#[test]
+fn what_an_attempt_changes_between_two_checkpoints_is_bounded() {
+    for checkpoints in [false, true] {
+        in_paused_time(async {
+            let worker = agent("worker", move |guest| async move {
+                for number in 0..70 {
+                    guest.put(format!("{number}"), "x".repeat(1 << 20)).await?;
+                    if checkpoints && number == 35 {
+                        guest.checkpoint().await?;
+                    }
+                }
+                Ok(guest.job.input.clone())
+            });
+            let world = World::new([worker]);
+            let record = world.record(None).await;
+            let answer = world.host(&record, []).ask(&Request::call("worker")).await.expect("the end is told");
+            match answer {
+                Ok(_) => assert!(checkpoints),
+                Err(failure) => assert_eq!((failure.code, checkpoints), (Code::LimitResources, false), "{failure:?}"),
+            }
+            assert_eq!(truth(&record).memory.len(), if checkpoints { 70 } else { 0 });
+        });
+    }
 }
 
 /// Whatever it took, before a checkpoint or after it, and did not acknowledge, waits again once its step is over.
