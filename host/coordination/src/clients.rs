@@ -20,10 +20,12 @@ use ltmc_state::runlog::Commit;
 
 use crate::context::{Asked, Context, Decided, Whose};
 use crate::feed::{Feeds, Watcher};
-use crate::{Authority, Error};
+use crate::{Authority, Error, locks};
 
 /// How often a change is decided anew because others were faster.
 const TRIES: u32 = 16;
+/// The longest wait for a lock, of a client that was overtaken again and again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long a client's change waits for the record.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -87,7 +89,9 @@ impl Clients {
         let change = Change::Context { call: call.name().to_owned(), about: call.about(), request: call.digest() };
         metrics::counter!("ltmc_client_calls_total", "call" => call.name()).increment(1);
         let whose = whose(caller, owner);
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
+            let patience = whose.patience.saturating_mul(1 << tries).min(LONGEST_WAIT);
+            let whose = Whose { patience, ..whose };
             let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
             let (reply, commit) = match self.ports.context.decide(asked, call.clone()).await? {
                 Decided::Answer(answer) => return Ok(answer),
@@ -193,9 +197,10 @@ impl Clients {
     /// # Errors
     /// Where there is no such dead letter, or the mailbox is full.
     pub async fn revive(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
+        let owner = Owner::default();
         for _ in 0..TRIES {
             let agent = self.letter(caller, id).await?;
-            let Some(room) = self.ports.context.messages.room(&caller.tenant, &agent).await? else {
+            let Some(room) = self.ports.context.messages.room(whose(caller, &owner), &agent).await? else {
                 let message = format!("the mailbox of `{agent}` holds {MAX_MAILBOX} messages, which is its bound");
                 return Err(Error::Conflict { code: "quota-exceeded", message });
             };
@@ -266,6 +271,7 @@ fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
         agent: owner.agent.as_ref(),
         run: None,
         client: Some(&caller.key),
+        patience: locks::PATIENCE,
     }
 }
 

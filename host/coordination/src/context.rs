@@ -55,6 +55,8 @@ pub(crate) struct Whose<'a> {
     pub(crate) run: Option<Asking<'a>>,
     /// The client that asks, where no run does.
     pub(crate) client: Option<&'a KeyId>,
+    /// For how long it waits for a lock.
+    pub(crate) patience: Duration,
 }
 
 /// An attempt that asks.

@@ -35,6 +35,7 @@ use ltmc_state::{History, RunLog};
 
 use crate::Authority;
 use crate::context::{Asked, Asking, Context, Decided, Whose};
+use crate::locks;
 use crate::transaction::Transaction;
 
 /// How many bytes of replies and changes may be staged before they are written.
@@ -307,6 +308,7 @@ impl Crossing {
                 agent: Some(&self.agent),
                 run: Some(Asking { log: &self.log, transaction: &turn.transaction }),
                 client: None,
+                patience: locks::PATIENCE,
             };
             let asked = Asked { whose, now: self.shared.clock.now(), revision: &|| self.log.next_revision() };
             match self.shared.context.decide(asked, call.clone()).await {

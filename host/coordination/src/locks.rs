@@ -22,8 +22,9 @@ use crate::context::Whose;
 const LOCKS: usize = 256;
 /// After which whoever waits for a lock has its holder write what it has staged, and again.
 const AGAIN: Duration = Duration::from_millis(5);
-/// For so long after it was taken a lock keeps others waiting.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// For so long after it was taken a lock keeps others waiting; a client that others overtook for longer each time, for it has no
+/// other lock that anybody could wait for.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The locks of all tenants.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl Locks {
         let mut turn = pin!(place.lock.clone().lock_owned());
         let guard = loop {
             let (holder, since) = place.holder().clone();
-            let left = since.map_or(PATIENCE, |since| PATIENCE.saturating_sub(since.elapsed()));
+            let left = since.map_or(whose.patience, |since| whose.patience.saturating_sub(since.elapsed()));
             if let Ok(guard) = tokio::time::timeout(left.min(AGAIN), &mut turn).await {
                 break guard;
             }

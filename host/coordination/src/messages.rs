@@ -61,20 +61,19 @@ impl Messages {
     }
 
     /// Whether a mailbox has room for one more, which counts as being there from now on. It is counted anew only where it
-    /// may be full; where it comes near that, the record is to look again. None: it is full.
-    pub(crate) async fn room(
-        &self,
-        tenant: &TenantId,
-        agent: &AgentName,
-    ) -> Result<Option<Option<Expect>>, StoreError> {
-        let place = (tenant.clone(), agent.clone());
+    /// may be full, with what whoever asks sent so far; where it comes near that, the record is to look again. None: it is
+    /// full.
+    pub(crate) async fn room(&self, whose: Whose<'_>, agent: &AgentName) -> Result<Option<Option<Expect>>, StoreError> {
+        let place = (whose.tenant.clone(), agent.clone());
         let one_more = |most: u32| (most < MAX_MAILBOX).then_some(most + 1);
         let known = self.most.get(&place);
         let count = match known.and_then(|most| most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok())
         {
             Some(most) => most,
             None => {
-                let count = self.ports.mail.waiting(tenant, agent, MAX_MAILBOX).await?;
+                whose.settle().await?;
+                let count = self.ports.mail.waiting(whose.tenant, agent, MAX_MAILBOX).await?;
+                let count = count.saturating_add(sent_to(whose.own(), agent));
                 self.most.insert(place, Arc::new(AtomicU32::new(count.saturating_add(1))));
                 count
             }
@@ -130,7 +129,7 @@ impl Decide<call::Send> for Messages {
             Ok(event) => event,
             Err(why) => return Ok(Decided::refuse(why)),
         };
-        let Some(room) = self.room(whose.tenant, &to).await? else {
+        let Some(room) = self.room(whose, &to).await? else {
             let full = format!("the mailbox of `{to}` holds {MAX_MAILBOX} messages, which is its bound");
             return Ok(Decided::Answer(Err(Refusal::Quota(full))));
         };
@@ -266,6 +265,13 @@ impl Decide<call::Read> for Messages {
             }
         }
     }
+}
+
+/// How many messages to this mailbox are among what an attempt did so far.
+fn sent_to(own: &[Delta], to: &AgentName) -> u32 {
+    let is_there =
+        |delta: &&Delta| matches!(delta, Delta::Sent(Message { channel: Channel::Mailbox(agent), .. }) if agent == to);
+    u32::try_from(own.iter().filter(is_there).count()).unwrap_or(u32::MAX)
 }
 
 fn not_in_hands() -> Decided<()> {

@@ -207,3 +207,38 @@ impl Drop for Counted {
 fn busy(message: &str, seconds: u64) -> Error {
     Error::Busy { message: message.to_owned(), retry_after: Duration::from_secs(seconds) }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
+    use ltmc_state::{RunLog, runlog};
+
+    use super::*;
+
+    fn live(number: u64) -> Arc<Live> {
+        let (acme, grown) = (sample::tenant("acme"), tokio::sync::watch::Sender::default());
+        let clock = Arc::new(ManualClock::at(sample::at(0)));
+        let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
+        let started = sample::started(&acme);
+        let log = RunLog::fresh(ports, acme, sample::run_id(number), started, None, grown.clone());
+        Live::new(Arc::new(log), MAX_LIVE_BYTES / 2, grown)
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_given_back_is_counted_no_more() {
+        let (registry, acme) = (Arc::new(Registry::default()), sample::tenant("acme"));
+        let [one, other, third] = [1, 2, 3].map(live);
+        for _ in 0..=MAX_LIVE {
+            drop(registry.enter(one.clone()).unwrap());
+        }
+        assert_eq!((registry.len(), registry.of_tenant.len(), registry.bytes.load(Ordering::Relaxed)), (0, 0, 0));
+        let first = registry.enter(one.clone()).unwrap();
+        assert!(matches!(registry.enter(one), Err(Error::Conflict { .. })), "it is alive already");
+        let places = [first, registry.enter(other).unwrap()];
+        assert!(matches!(registry.enter(third.clone()), Err(Error::Busy { .. })), "there is no room for its input");
+        assert_eq!((registry.len(), *registry.of_tenant.get(&acme).unwrap()), (2, 2), "who got no place has none");
+        drop(places);
+        drop(registry.enter(third).unwrap());
+        assert_eq!((registry.len(), registry.of_tenant.len(), registry.bytes.load(Ordering::Relaxed)), (0, 0, 0));
+    }
+}

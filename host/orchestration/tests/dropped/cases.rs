@@ -8,13 +8,14 @@ use futures::future::BoxFuture;
 use ltmc_coordination::Error;
 use ltmc_coordination::access::NewKey;
 use ltmc_coordination::clients::Owner;
-use ltmc_model::call::memory::Put;
+use ltmc_model::call::memory::{Put, Update};
 use ltmc_model::caller::Role;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
+use ltmc_model::merge::Merge;
 use ltmc_model::run::State;
 use ltmc_model::{Digest, RunId, Seq};
 use ltmc_ports::testing::sample;
-use ltmc_ports::{ReadCatalog as _, ReadJournal as _, ReadMemory as _};
+use ltmc_ports::{Durability, ReadCatalog as _, ReadJournal as _, ReadMemory as _, WriteJournal as _};
 
 use crate::house::{FAIL, House, LETTER, LONG, admin, caps, cut, echo, flow, in_paused_time, operator, tenant};
 
@@ -333,4 +334,86 @@ fn what_finds_no_place_writes_nothing() {
         assert_eq!(house.all_runs().await, before);
         house.agrees("after a stop").await;
     });
+}
+
+/// Each decides on what the other leaves.
+#[test]
+fn two_who_take_back_different_grants_at_once_take_back_both() {
+    in_paused_time(async {
+        let house = House::new().await;
+        let (by, agent, grants) = (admin(), echo(), caps(&["log", "memory:read:*"]));
+        let (one, other) = tokio::join!(
+            house.agents.revoke_grant(&by, &agent, &grants[0]),
+            house.agents.revoke_grant(&by, &agent, &grants[1])
+        );
+        assert!(one.is_ok() && other.is_ok(), "{one:?}, {other:?}");
+        assert_eq!(house.record.grants(&tenant(), &echo()).await.unwrap(), []);
+        house.agrees("at the end").await;
+    });
+}
+
+/// Of two who handle the same dead letter one does, and the other is told that it is none any more.
+#[test]
+fn a_dead_letter_is_handled_once() {
+    for revives_first in [true, false] {
+        in_paused_time(async {
+            let (house, by) = (House::new().await, admin());
+            let (revive, discard) = (house.clients.revive(&by, LETTER), house.clients.discard(&by, LETTER));
+            let (revived, discarded) = match revives_first {
+                true => tokio::join!(revive, discard),
+                false => {
+                    let (discarded, revived) = tokio::join!(discard, revive);
+                    (revived, discarded)
+                }
+            };
+            let there = house.record.context(|context| context.mail.len());
+            match (&revived, &discarded) {
+                (Ok(()), Err(refused)) => assert_eq!((code(refused), there), ("not-found", 1)),
+                (Err(refused), Ok(())) => assert_eq!((code(refused), there), ("not-found", 0)),
+                both => panic!("{both:?}"),
+            }
+        });
+    }
+}
+
+/// A client's change that another's comes before, at whatever moment, is decided anew on what that left.
+#[test]
+fn a_client_that_is_overtaken_decides_anew() {
+    let (mut before, mut after) = (0, 0);
+    for head_start in 0..40 {
+        in_paused_time(async {
+            let house = House::new().await;
+            // The older of the two, whenever it comes.
+            let revision = house.record.next_revision();
+            let client = tokio::spawn({
+                let house = house.clone();
+                async move {
+                    let (scope, key) = (Scope::Global, "count".to_owned());
+                    let add = Update { scope, key, merge: Merge::Increment(1), ttl_ms: None };
+                    house.clients.call(&admin(), &Owner::default(), add).await
+                }
+            });
+            for _ in 0..head_start {
+                tokio::task::yield_now().await;
+            }
+            let mut owner = sample::Owner::new("acme", 2);
+            owner.row.state = State::Completed;
+            let change = sample::put(&Drawer::Global, "count", revision, "10");
+            let other = house.record.append(owner.remember(vec![change]), Durability::Barrier).await;
+            let item = client.await.unwrap().unwrap_or_else(|e| panic!("{head_start} ahead: {e:?}")).unwrap();
+            let there = house.record.get(&tenant(), &Drawer::Global, "count", sample::at(0)).await.unwrap().unwrap();
+            assert_eq!(item, there);
+            match other {
+                Ok(()) => {
+                    before += 1;
+                    assert_eq!(there.value, "11", "{head_start} ahead");
+                }
+                Err(_) => {
+                    after += 1;
+                    assert_eq!(there.value, "1", "{head_start} ahead");
+                }
+            }
+        });
+    }
+    assert!(before > 1 && after > 0, "{before} came before, {after} after");
 }

@@ -248,6 +248,7 @@ pub(crate) struct Line {
     record: Arc<MemoryRecord>,
     faulty: Faulty<Arc<MemoryRecord>>,
     loses_at: Option<u64>,
+    lag: Option<Duration>,
     undelivered: Mutex<Vec<Append>>,
 }
 
@@ -259,7 +260,12 @@ impl Line {
         loses_at: Option<u64>,
     ) -> Self {
         let faulty = Faulty::new(record.clone(), faults);
-        Self { record: record.clone(), faulty, loses_at, undelivered: Mutex::default() }
+        Self { record: record.clone(), faulty, loses_at, lag: None, undelivered: Mutex::default() }
+    }
+
+    /// One without faults, on which an append takes so long from when it was handed over until it is recorded.
+    pub(crate) fn with_lag(self, lag: Duration) -> Self {
+        Self { lag: Some(lag), ..self }
     }
 
     /// How many appends were asked for so far.
@@ -283,6 +289,14 @@ impl WriteJournal for Line {
     async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
         if self.loses_at == Some(self.appends() + 1) {
             self.record.lose();
+        }
+        if let Some(lag) = self.lag {
+            let record = self.record.clone();
+            let written = tokio::spawn(async move {
+                tokio::time::sleep(lag).await;
+                record.append(append, durability).await
+            });
+            return Box::pin(async move { written.await.expect("a write does not panic") });
         }
         let copy = append.clone();
         let done = self.faulty.append(append, durability).await;

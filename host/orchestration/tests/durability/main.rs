@@ -13,10 +13,12 @@
 //! - `owners`: two hosts, one run
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
+//! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod crash;
+mod decided;
 mod ends;
 mod faults;
 mod guest;

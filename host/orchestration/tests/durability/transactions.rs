@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ltmc_model::call::messages::{Ack, Draft, Publish, Receive, Reject, Send};
 use ltmc_model::call::{graph, memory};
+use ltmc_model::delta::Delta;
+use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::graph::{AsOf, Direction, FactFilter, Walk};
 use ltmc_model::journal::{Act, Change};
@@ -76,20 +78,20 @@ impl Try<'_> {
     }
 }
 
-fn draft(kind: &str) -> Draft {
+pub(crate) fn draft(kind: &str) -> Draft {
     Draft { kind: kind.to_owned(), subject: None, data: Payload::text(kind) }
 }
 
-fn add(key: &str, by: i64) -> memory::Update {
+pub(crate) fn add(key: &str, by: i64) -> memory::Update {
     memory::Update { scope: Scope::Session, key: key.into(), merge: Merge::Increment(by), ttl_ms: None }
 }
 
-fn relate(subject: &str, object: &str) -> graph::Relate {
+pub(crate) fn relate(subject: &str, object: &str) -> graph::Relate {
     let (subject, relation, object) = (subject.parse().unwrap(), "needs".parse().unwrap(), object.parse().unwrap());
     graph::Relate { subject, relation, object, properties: String::new(), valid_from: None }
 }
 
-fn unrelate(subject: &str, object: &str) -> graph::Unrelate {
+pub(crate) fn unrelate(subject: &str, object: &str) -> graph::Unrelate {
     let (subject, relation, object) = (subject.parse().unwrap(), "needs".parse().unwrap(), object.parse().unwrap());
     graph::Unrelate { subject, relation, object, valid_to: None }
 }
@@ -153,7 +155,7 @@ async fn twenty(worker: Worker, guest: Guest) -> Result<Payload, Failure> {
 
 /// What is true of everything that the worker touches.
 #[derive(Debug, PartialEq, Eq)]
-struct Truth {
+pub(crate) struct Truth {
     memory: BTreeMap<String, String>,
     /// Facts that were ever told: subject, object, whether it holds.
     facts: Vec<(String, String, bool)>,
@@ -162,7 +164,7 @@ struct Truth {
     published: Vec<String>,
 }
 
-fn truth(record: &MemoryRecord) -> Truth {
+pub(crate) fn truth(record: &MemoryRecord) -> Truth {
     record.context(|context| {
         let memory = context.memory.iter();
         let memory = memory.map(|((_, _, key), item)| (key.clone(), text(&item.value).to_owned())).collect();
@@ -193,7 +195,21 @@ const DOCUMENT: &str = "name: tried\nflow: {sequence: [{agent: worker, retry: {a
 /// A record in which three messages wait for the worker.
 async fn record(world: &World) -> Arc<MemoryRecord> {
     let record = world.record(Some(DOCUMENT)).await;
-    let deltas = (1..=3).map(|id| sample::sent(Channel::Mailbox("worker".parse().unwrap()), id, "work")).collect();
+    send(&record, (1..=3).map(|id| letter(id, "alice")).collect()).await;
+    // Drawn by nobody else again.
+    while ltmc_ports::WriteJournal::next_revision(&*record) < Revision(100) {}
+    record
+}
+
+/// A message to the worker.
+fn letter(id: u64, sender: &str) -> Delta {
+    let delta = sample::sent(Channel::Mailbox("worker".parse().unwrap()), id, "work");
+    let Delta::Sent(mut message) = delta else { unreachable!("a message is sent") };
+    message.event.source = format!("/agents/{sender}");
+    Delta::Sent(message)
+}
+
+async fn send(record: &MemoryRecord, deltas: Vec<Delta>) {
     let change = Change::Context {
         call: "messages.send".into(),
         about: String::new(),
@@ -201,9 +217,6 @@ async fn record(world: &World) -> Arc<MemoryRecord> {
     };
     let act = Act { by: None, change };
     record.act_with(&tenant(), sample::at(0), act, Changes::blind(deltas)).await.unwrap();
-    // Drawn by nobody else again.
-    while ltmc_ports::WriteJournal::next_revision(&*record) < Revision(100) {}
-    record
 }
 
 async fn play(worker: &Worker, faults: Option<(u64, Fault)>) -> (Truth, u64) {
@@ -339,6 +352,134 @@ fn a_cancelled_attempt_leaves_nothing_and_gives_back_what_it_took() {
         let run = host.runs.get(&caller(), started.run).await.unwrap();
         assert_eq!(run.state, State::Cancelled);
     });
+}
+
+/// The next try, which goes on from a checkpoint, is to the guest the one before: it has the same number and seed, and in its
+/// hands what was in its hands.
+#[test]
+fn the_next_try_is_to_the_guest_the_one_before() {
+    in_paused_time(async {
+        let tries = Arc::new(AtomicU32::new(0));
+        let count = tries.clone();
+        let worker = agent("worker", move |guest| {
+            let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                guest.put("seen", format!("{} {:?}", guest.job.attempt, guest.job.seed)).await?;
+                let taken = guest.sure(Receive { limit: 1, wait_ms: 0 }).await?;
+                guest.sure(Ack { id: taken[0].id }).await?;
+                assert_eq!(
+                    guest.cross(Ack { id: taken[0].id }).await?,
+                    Err(Refusal::NotFound),
+                    "it is as good as gone"
+                );
+                let kept = guest.sure(Receive { limit: 1, wait_ms: 0 }).await?;
+                guest.checkpoint().await?;
+                if is_first {
+                    return Err(Failure::new(Code::AgentTrapped, "unreachable"));
+                }
+                let again = guest.cross(Ack { id: taken[0].id }).await?;
+                assert_eq!(again, Err(Refusal::NotFound), "it is gone");
+                guest.sure(Ack { id: kept[0].id }).await?;
+                Ok(guest.job.input.clone())
+            }
+        });
+        let world = World::new([worker]);
+        let record = record(&world).await;
+        let answer = world.host(&record, []).ask(&Request::workflow("tried")).await;
+        assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+        assert_eq!(tries.load(Ordering::SeqCst), 2);
+        assert_eq!(truth(&record).mail.len(), 1);
+    });
+}
+
+/// Others see what an attempt did as soon as it has made a checkpoint, or waits for them.
+#[test]
+fn a_checkpoint_shows_what_was_done_at_once() {
+    in_paused_time(async {
+        let worker = agent("worker", |guest| async move {
+            guest.put("one", 1).await?;
+            guest.checkpoint().await?;
+            guest.compute(10).await;
+            guest.put("two", 2).await?;
+            guest.sure(Receive { limit: 1, wait_ms: 10_000 }).await?;
+            Ok(guest.job.input.clone())
+        });
+        let world = World::new([worker]);
+        let record = world.record(None).await;
+        let host = world.host(&record, []);
+        host.start(&Request::call("worker")).await.unwrap();
+        let keys = || truth(&record).memory.into_keys().collect::<Vec<_>>();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(keys(), ["one"]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(keys(), ["one", "two"]);
+        send(&record, vec![letter(1_000, "alice")]).await;
+    });
+}
+
+/// More than an attempt may change at once is refused, and a checkpoint in between makes room.
+#[test]
+fn what_an_attempt_changes_between_two_checkpoints_is_bounded() {
+    for checkpoints in [false, true] {
+        in_paused_time(async {
+            let worker = agent("worker", move |guest| async move {
+                for number in 0..70 {
+                    guest.put(format!("{number}"), "x".repeat(1 << 20)).await?;
+                    if checkpoints && number == 35 {
+                        guest.checkpoint().await?;
+                    }
+                }
+                Ok(guest.job.input.clone())
+            });
+            let world = World::new([worker]);
+            let record = world.record(None).await;
+            let answer = world.host(&record, []).ask(&Request::call("worker")).await.expect("the end is told");
+            match answer {
+                Ok(_) => assert!(checkpoints),
+                Err(failure) => assert_eq!((failure.code, checkpoints), (Code::LimitResources, false), "{failure:?}"),
+            }
+            assert_eq!(truth(&record).memory.len(), if checkpoints { 70 } else { 0 });
+        });
+    }
+}
+
+/// Whatever it took, before a checkpoint or after it, and did not acknowledge, waits again once its step is over.
+#[test]
+fn what_is_in_hands_at_the_end_goes_back_however_that_comes() {
+    for end in ["completed", "failed", "cancelled"] {
+        in_paused_time(async {
+            let taker = agent("worker", |guest| async move {
+                for _ in 0..2 {
+                    assert_eq!(guest.sure(Receive { limit: 1, wait_ms: 0 }).await?.len(), 1);
+                    guest.checkpoint().await?;
+                }
+                assert_eq!(guest.sure(Receive { limit: 1, wait_ms: 0 }).await?.len(), 1);
+                match text(&guest.job.input.bytes) {
+                    "completed" => Ok(guest.job.input.clone()),
+                    "failed" => Err(Failure::new(Code::AgentTrapped, "unreachable")),
+                    _ => {
+                        guest.compute(3_600_000).await;
+                        Ok(guest.job.input.clone())
+                    }
+                }
+            });
+            let world = World::new([taker]);
+            let record = record(&world).await;
+            // Of one sender a message is handed out after the other.
+            send(&record, [(4, "bob"), (5, "carol")].map(|(id, sender)| letter(id, sender)).to_vec()).await;
+            let before = truth(&record);
+            let host = world.host(&record, []);
+            let started = host.start(&Request { input: Payload::text(end), ..Request::call("worker") }).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if end == "cancelled" {
+                assert_eq!(truth(&record).mail.iter().filter(|(_, _, is_taken, _)| *is_taken).count(), 3);
+                host.runs.cancel(&caller(), started.run).await.unwrap();
+            }
+            let run = host.runs.get(&caller(), started.run).await.unwrap();
+            assert_eq!(run.state.as_str(), end);
+            assert_eq!(truth(&record), before, "{end}");
+        });
+    }
 }
 
 #[test]
