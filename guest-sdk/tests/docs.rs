@@ -130,6 +130,7 @@ fn memory_updated_and_watched() {
         store.update("tags", Union(["rust", "wasm"]))?;                     // what the list has not got yet
         store.update("plan", MergePatch(json!({"owner": "ada", "draft": null})))?;
         store.update_with("lease", Set("ada"), Duration::from_secs(30))?;
+        store.touch("lease", Some(Duration::from_secs(30)))?;               // the value stays; false: it is gone
         assert_eq!(count, 1);
         let mut watch = store.watch("plan/").for_at_most(Duration::from_secs(10));
         for change in &mut watch {
