@@ -24,8 +24,6 @@ use crate::{Authority, Error, locks};
 
 /// How often a change is decided anew because others were faster.
 const TRIES: u32 = 16;
-/// The longest wait for a lock, of a client that was overtaken again and again.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long a client's change waits for the record.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -90,8 +88,7 @@ impl Clients {
         metrics::counter!("ltmc_client_calls_total", "call" => call.name()).increment(1);
         let whose = whose(caller, owner);
         for tries in 0..TRIES {
-            let patience = whose.patience.saturating_mul(1 << tries).min(LONGEST_WAIT);
-            let whose = Whose { patience, ..whose };
+            let whose = Whose { patience: locks::patience(tries), ..whose };
             let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
             let (reply, commit) = match self.ports.context.decide(asked, call.clone()).await? {
                 Decided::Answer(answer) => return Ok(answer),
@@ -271,7 +268,7 @@ fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
         agent: owner.agent.as_ref(),
         run: None,
         client: Some(&caller.key),
-        patience: locks::PATIENCE,
+        patience: locks::patience(0),
     }
 }
 

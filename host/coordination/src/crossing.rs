@@ -61,6 +61,7 @@ pub struct Crossing {
     agent: AgentName,
     step: StepPath,
     attempt: u32,
+    patience: Duration,
     /// One call at a time: their order is that of the journal.
     turn: tokio::sync::Mutex<Turn>,
     inputs: Mutex<Inputs>,
@@ -78,9 +79,12 @@ pub struct Attempt {
     pub number: u32,
     /// From where it goes on.
     pub begun_at: BegunAt,
+    /// How often its run was overtaken by others so far: it waits the longer for locks.
+    pub overtaken: u32,
 }
 
 /// From where an attempt goes on: its beginning, or its step's last checkpoint.
+#[derive(Debug, Default)]
 pub struct BegunAt {
     /// The checkpoint.
     pub checkpoint: Checkpoint,
@@ -135,7 +139,7 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let Attempt { log, agent, step, number, begun_at } = attempt;
+        let Attempt { log, agent, step, number, begun_at, overtaken } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let replay: VecDeque<Effect> = replay.into();
@@ -146,6 +150,7 @@ impl Crossing {
             agent,
             step,
             attempt: number,
+            patience: locks::patience(overtaken),
             turn: tokio::sync::Mutex::new(Turn {
                 replay,
                 transaction: Transaction::new(taker, holds.contains(&checkpoint.part)),
@@ -308,7 +313,7 @@ impl Crossing {
                 agent: Some(&self.agent),
                 run: Some(Asking { log: &self.log, transaction: &turn.transaction }),
                 client: None,
-                patience: locks::PATIENCE,
+                patience: self.patience,
             };
             let asked = Asked { whose, now: self.shared.clock.now(), revision: &|| self.log.next_revision() };
             match self.shared.context.decide(asked, call.clone()).await {

@@ -22,9 +22,16 @@ use crate::context::Whose;
 const LOCKS: usize = 256;
 /// After which whoever waits for a lock has its holder write what it has staged, and again.
 const AGAIN: Duration = Duration::from_millis(5);
-/// For so long after it was taken a lock keeps others waiting; a client that others overtook for longer each time, for it has no
-/// other lock that anybody could wait for.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
+/// For so long after it was taken a lock keeps others waiting.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// The same for those who were overtaken again and again: what they wanted is wanted by many, who work on it for long.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// For how long after it was taken a lock keeps somebody waiting who was overtaken so often: without it, the work would be in
+/// vain once more.
+pub(crate) fn patience(overtaken: u32) -> Duration {
+    PATIENCE.saturating_mul(1 << overtaken.min(16)).min(LONGEST)
+}
 
 /// The locks of all tenants.
 #[derive(Debug, Default)]

@@ -39,6 +39,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) ports: &'a Ports,
     pub(crate) plan: &'a Plan,
     pub(crate) log: &'a Arc<RunLog>,
+    /// How often, one time after the other, others changed what it had decided on.
+    pub(crate) overtaken: u32,
 }
 
 /// Why a thing that was to be done was not.
@@ -214,7 +216,7 @@ impl Engine<'_> {
             Ok((job, name)) => {
                 let left = begun_at.replay.len();
                 let (log, step) = (self.log.clone(), step.clone());
-                let attempt = Attempt { log, agent: name, step, number: attempt, begun_at };
+                let attempt = Attempt { log, agent: name, step, number: attempt, begun_at, overtaken: self.overtaken };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 let mut run = self.ports.runner.run(job, gate.clone());
                 let show = async {

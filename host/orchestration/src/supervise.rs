@@ -182,7 +182,7 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
     loop {
         let log = live.log();
         let went = match contention.is_too_much() {
-            false => go(inner, live, &log, &mut plan).await,
+            false => go(inner, live, &log, &mut plan, contention.times).await,
             true => give_up(&log).await,
         };
         let error = match went {
@@ -246,7 +246,13 @@ async fn give_up(log: &RunLog) -> Result<End, StoreError> {
 }
 
 /// Goes on with a log until the run is over or is stopped.
-async fn go(inner: &Inner, live: &Live, log: &Arc<RunLog>, plan: &mut Option<plan::Shared>) -> Result<End, StoreError> {
+async fn go(
+    inner: &Inner,
+    live: &Live,
+    log: &Arc<RunLog>,
+    plan: &mut Option<plan::Shared>,
+    overtaken: u32,
+) -> Result<End, StoreError> {
     log.check().await?;
     let ready = match plan {
         Some(plan) => Ok(plan.clone()),
@@ -256,7 +262,7 @@ async fn go(inner: &Inner, live: &Live, log: &Arc<RunLog>, plan: &mut Option<pla
         Err(failure) => log.append(vec![Event::RunFailed { failure }], Durability::Barrier).await?,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
-            let engine = Engine { ports: &inner.ports, plan: &plan, log };
+            let engine = Engine { ports: &inner.ports, plan: &plan, log, overtaken };
             let stopped = tokio::select! {
                 biased;
                 driven = engine.drive() => { driven?; None }

@@ -147,8 +147,8 @@ impl InProcess {
             agent: self.job.agent.clone(),
             step: self.job.step.clone(),
             number: 1,
-            replay: Vec::new(),
-            logged: 0,
+            begun_at: BegunAt::default(),
+            overtaken: 0,
         };
         let crossing = Arc::new(Crossing::new(self.shared.clone(), attempt));
         let (ended, _usage) = self.sandbox.run(self.job.clone(), crossing).await;
