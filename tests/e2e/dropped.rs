@@ -262,14 +262,14 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         }
         ("POST", "/v1/graph/facts") => {
             let tell = sent(path.into()).json(&json!({"subject": name, "relation": "is", "object": "told"}));
-            let ask = of(&format!("/v1/graph/facts?subject={name}"));
+            let ask = of(&format!("/v1/graph/facts?entity={name}"));
             one(tell, &[200], Then::Asked { ask, status: 200, has: Some("told".into()), lacks: None })
         }
         ("DELETE", "/v1/graph/facts") => {
             let fact = json!({"subject": name, "relation": "is", "object": "told"});
             Sent::new(host, "POST", "/v1/graph/facts").json(&fact).answered(host).await?.expect(200);
             let end = sent(format!("/v1/graph/facts?subject={name}&relation=is&object=told"));
-            let ask = of(&format!("/v1/graph/facts?subject={name}"));
+            let ask = of(&format!("/v1/graph/facts?entity={name}"));
             one(end, &[204, 404], Then::Asked { ask, status: 200, has: None, lacks: Some("told".into()) })
         }
         ("PUT", "/v1/recall/{id}") => {

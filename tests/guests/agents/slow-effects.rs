@@ -1,4 +1,4 @@
-//! Counts to `n`, one effect at a time with a sleep between: something to be killed in the middle of.
+//! Counts to `n`, a checkpoint and a sleep after each: something to be killed in the middle of.
 
 use std::hash::BuildHasher as _;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Agent for SlowEffects {
     type Input = Json<Input>;
     type Output = Json<Output>;
 
-    fn execute(&self, Json(input): Json<Input>, _task: &Task) -> Result<Json<Output>, Failure> {
+    fn execute(&self, Json(input): Json<Input>, task: &Task) -> Result<Json<Output>, Failure> {
         let store = memory::open(if input.scope == "global" { Scope::Global } else { Scope::Agent })?;
         let mut count = store.get_json::<u64>("count")?.unwrap_or(0);
         for _ in 0..input.n {
@@ -48,6 +48,8 @@ impl Agent for SlowEffects {
                     Err(error) => return Err(error.into()),
                 }
             }
+            // True now: nobody else has to wait for the others of it.
+            task.checkpoint()?;
             std::thread::sleep(Duration::from_millis(input.sleep_ms));
         }
         Ok(Json(Output { count }))
