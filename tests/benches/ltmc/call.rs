@@ -52,7 +52,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
             round(number, plan.rounds, &[("host", measured.median(), "us"), ("wasmtime", reference.median(), "us")]);
         }
     }
-    runtime.block_on(host.record.close());
+    runtime.block_on(ltmc_ports::Record::close(&*host.record));
     let line = |case: &str, both: Both| Line {
         bench: "call",
         case: case.to_owned(),

@@ -122,7 +122,7 @@ impl Watched {
 
     async fn stop(self) {
         self.stop.cancel();
-        self.inside.record.close().await;
+        ltmc_ports::Record::close(&*self.inside.record).await;
     }
 }
 
