@@ -156,7 +156,7 @@ impl Stage {
         let events = self.items(&format!("/v1/events?topic={case}")).await?;
         let events: Vec<&Value> = events.iter().map(|event| &event["data"]).collect();
         let dead = self.items("/v1/dead-letters?agent=worker&limit=500").await?;
-        let dead: Vec<&Value> = dead.iter().map(|letter| data(letter)).filter(|data| data[0] == *case).collect();
+        let dead: Vec<&Value> = dead.iter().map(data).filter(|data| data[0] == *case).collect();
         Ok(json!({"memory": memory, "facts": facts, "notes": notes, "events": events, "dead": dead}))
     }
 
