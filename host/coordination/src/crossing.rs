@@ -39,7 +39,9 @@ use crate::locks;
 use crate::transaction::Transaction;
 
 /// How many bytes of replies and changes may be staged before they are written.
-const MAX_STAGED: u64 = 256 << 10;
+const MAX_STAGED_BYTES: u64 = 256 << 10;
+/// For how long what an attempt did may be staged before it is written, for those who follow it.
+pub const MAX_STAGED_TIME: Duration = Duration::from_millis(100);
 
 /// What all crossings share.
 pub struct Shared {
@@ -50,9 +52,6 @@ pub struct Shared {
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
 }
-
-/// After this what an attempt has staged is written, for those who follow it.
-pub const MOST_STAGED: Duration = Duration::from_millis(100);
 
 /// One attempt's way to the host.
 pub struct Crossing {
@@ -297,7 +296,7 @@ impl Crossing {
         };
         if is_checkpoint {
             self.checkpoint(turn).await?;
-        } else if turn.staged > MAX_STAGED || turn.written.elapsed() >= MOST_STAGED {
+        } else if turn.staged > MAX_STAGED_BYTES || turn.written.elapsed() >= MAX_STAGED_TIME {
             (turn.staged, turn.written) = (0, Instant::now());
             self.log.flush(Durability::Lazy).await.map_err(|e| broken(&e))?;
         }

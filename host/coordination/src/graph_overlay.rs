@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::delta::{Delta, FactEnd};
-use ltmc_model::graph::{Direction, Entity, Fact, FactFilter, FactPage, MAX_PAGE, MAX_VISITED, Path, Reached, Walk};
+use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, MAX_PAGE, MAX_VISITED, Path, Reached, Walk};
 use ltmc_model::{Revision, TenantId};
 use ltmc_ports::{ReadFacts, StoreError};
 
@@ -50,7 +50,7 @@ impl<'a> Own<'a> {
         page.facts.retain(|fact| filter.history || fact.seen(filter.as_of));
         // Of what comes after the page nothing belongs to it.
         let within = |fact: &&Fact| page.next.is_none_or(|last| fact.id <= last);
-        let own = self.began.values().filter(|fact| is_wanted(fact, filter)).filter(within);
+        let own = self.began.values().filter(|fact| filter.admits(fact)).filter(within);
         page.facts.extend(own.cloned());
         page.facts.sort_by_key(|fact| fact.id);
         let limit = filter.limit.max(1) as usize;
@@ -176,15 +176,4 @@ fn end(fact: &mut Fact, ended: &BTreeMap<Revision, &FactEnd>) {
 
 fn other_end(fact: &Fact, entity: &Entity) -> Entity {
     if fact.subject == *entity { fact.object.clone() } else { fact.subject.clone() }
-}
-
-fn is_wanted(fact: &Fact, filter: &FactFilter) -> bool {
-    let of = filter.entity.as_ref().is_none_or(|entity| match filter.direction {
-        Direction::Out => fact.subject == *entity,
-        Direction::In => fact.object == *entity,
-        Direction::Both => fact.subject == *entity || fact.object == *entity,
-    });
-    of && (filter.history || fact.seen(filter.as_of))
-        && filter.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
-        && filter.after.is_none_or(|after| fact.id > after)
 }

@@ -71,6 +71,15 @@ impl Fact {
                 None => valid_to.is_none(),
             }
     }
+
+    /// Whether it is followed from `entity` by whoever goes this way.
+    pub fn leads_from(&self, entity: &Entity, direction: Direction) -> bool {
+        match direction {
+            Direction::Out => self.subject == *entity,
+            Direction::In => self.object == *entity,
+            Direction::Both => self.subject == *entity || self.object == *entity,
+        }
+    }
 }
 
 /// Which way facts are followed.
@@ -103,6 +112,16 @@ pub struct FactFilter {
     pub after: Option<Revision>,
     /// At most so many.
     pub limit: u32,
+}
+
+impl FactFilter {
+    /// Whether the list shows this fact, as far as its limit goes.
+    pub fn admits(&self, fact: &Fact) -> bool {
+        self.entity.as_ref().is_none_or(|entity| fact.leads_from(entity, self.direction))
+            && (self.history || fact.seen(self.as_of))
+            && self.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+            && self.after.is_none_or(|after| fact.id > after)
+    }
 }
 
 /// A walk along facts of what holds.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use ltmc_coordination::crossing::{Attempt, BegunAt, Crossing, MOST_STAGED, broken};
+use ltmc_coordination::crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::capability::Any;
 use ltmc_model::failure::{Code, Failure};
@@ -182,7 +182,7 @@ impl Engine<'_> {
         retry: Retry,
     ) -> Result<(), Stop> {
         let begun = Instant::now();
-        if self.log.staged_for() > MOST_STAGED {
+        if self.log.staged_for() > MAX_STAGED_TIME {
             self.log.flush(Durability::Lazy).await?;
         }
         let (mut attempt, mut is_open, is_of_before, effects) = self.log.read(|history| {
@@ -220,7 +220,7 @@ impl Engine<'_> {
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 let mut run = self.ports.runner.run(job, gate.clone());
                 let show = async {
-                    tokio::time::sleep(MOST_STAGED).await;
+                    tokio::time::sleep(MAX_STAGED_TIME).await;
                     self.log.flush(Durability::Lazy).await
                 };
                 // Side by side to the end: the guest may be in the middle of an append that this one waits for.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, FactEnd, Logged, Topic};
-use ltmc_model::graph::{Direction, Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
+use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
 use ltmc_model::memory::{Drawer, Feed, Item};
 use ltmc_model::message::{
     self, Channel, DeadLetter, Delivery, Event, Events, MAX_DELIVERIES, MAX_MAILBOX, Message, Published, Taker,
@@ -199,12 +199,9 @@ impl Context {
     /// What is seen of the facts next to an entity.
     fn next_to(&self, tenant: &TenantId, walk: &Walk, entity: &Entity) -> Vec<Fact> {
         let wanted = |fact: &&Fact| {
-            let along = match walk.direction {
-                Direction::Out => fact.subject == *entity,
-                Direction::In => fact.object == *entity,
-                Direction::Both => fact.subject == *entity || fact.object == *entity,
-            };
-            along && fact.seen(walk.as_of) && walk.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+            fact.leads_from(entity, walk.direction)
+                && fact.seen(walk.as_of)
+                && walk.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
         };
         self.facts_of(tenant).filter(wanted).cloned().collect()
     }
@@ -228,17 +225,8 @@ impl Context {
     /// See [`ReadGraph::facts`].
     pub fn facts(&self, tenant: &TenantId, filter: &FactFilter) -> FactPage {
         let limit = filter.limit.max(1) as usize;
-        let wanted = |fact: &&Fact| {
-            let of = filter.entity.as_ref().is_none_or(|entity| match filter.direction {
-                Direction::Out => fact.subject == *entity,
-                Direction::In => fact.object == *entity,
-                Direction::Both => fact.subject == *entity || fact.object == *entity,
-            });
-            of && (filter.history || fact.seen(filter.as_of))
-                && filter.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
-                && filter.after.is_none_or(|after| fact.id > after)
-        };
-        let mut facts: Vec<Fact> = self.facts_of(tenant).filter(wanted).take(limit + 1).cloned().collect();
+        let mut facts: Vec<Fact> =
+            self.facts_of(tenant).filter(|fact| filter.admits(fact)).take(limit + 1).cloned().collect();
         let more = facts.len() > limit;
         facts.truncate(limit);
         let next = facts.last().filter(|_| more).map(|last| last.id);

@@ -69,12 +69,7 @@ impl ReadGraph for Record {
             let mut next = BTreeSet::new();
             for fact in ring {
                 for (from, other) in [(&fact.subject, &fact.object), (&fact.object, &fact.subject)] {
-                    let along = match walk.direction {
-                        Direction::Out => *from == fact.subject,
-                        Direction::In => *from == fact.object,
-                        Direction::Both => true,
-                    };
-                    if along && front.contains(from) && !came.contains_key(other) {
+                    if fact.leads_from(from, walk.direction) && front.contains(from) && !came.contains_key(other) {
                         came.insert(other.clone(), Some((from.clone(), fact.clone())));
                         next.insert(other.clone());
                     }
