@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
-use ltmc_coordination::{Access, Agents, Clients, Repairs};
+use ltmc_context::Clients;
 use ltmc_orchestration::{Runs, Workflows};
 use ltmc_ports::Clock;
+use ltmc_projections::Repairs;
+use ltmc_tenancy::{Access, Agents};
 use serde::Serialize;
 
 use crate::body::Budget;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ltmc_coordination::error::{Detail, Error};
 use ltmc_model::RunId;
 use ltmc_model::failure::{self, Failure};
 use ltmc_ports::{Kind, StoreError};
+use ltmc_tenancy::error::{Detail, Error};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ltmc_coordination::following::Status;
-use ltmc_coordination::recall::{Index, Ports as IndexPorts};
-use ltmc_coordination::{
-    Authority, Context, Feeds, Follower, Graph, Handed, Locks, Memory, Messages, Recall, messages,
-};
+use ltmc_context::recall::{Index, Ports as IndexPorts};
+use ltmc_context::{Context, Feeds, Graph, Handed, Locks, Memory, Messages, Recall, messages};
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
 use ltmc_ports::{Bus, Clock, Projection, ReadGraph, Record};
+use ltmc_projections::Follower;
+use ltmc_projections::follower::Status;
+use ltmc_tenancy::Authority;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ltmc_api::{App, HttpLimits};
-use ltmc_coordination::access::{self, FirstKeys};
-use ltmc_coordination::{Access, Agents, Authority, Clients, Handed, Pins, Repairs, Tasks, agents, clients, crossing};
+use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_orchestration::{Runs, Workflows, runs, workflows};
 use ltmc_ports::{Clock, Entropy, Record};
+use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
+use ltmc_tenancy::access::{self, FirstKeys};
+use ltmc_tenancy::{Access, Agents, Authority, Pins, Tasks, agents};
 
 use crate::config::Config;
 use crate::context::Shared;
@@ -93,7 +95,7 @@ impl Host {
         let opened = Shared::open(config, databases, record.clone(), handed.clone(), authority.clone(), clock.clone());
         let shared = opened.await?;
         let shared = Arc::new(shared);
-        let crossing = Arc::new(crossing::Shared {
+        let crossing = Arc::new(ltmc_crossing::Shared {
             authority: authority.clone(),
             context: shared.context.clone(),
             clock: clock.clone(),

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use ltmc_coordination::crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
+use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
+use ltmc_journal::fold::Status;
+use ltmc_journal::runlog::Commit;
+use ltmc_journal::{History, RunLog};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::capability::Any;
 use ltmc_model::failure::{Code, Failure};
@@ -20,9 +23,6 @@ use ltmc_model::workflow::{Retry, Validate};
 use ltmc_model::{AgentName, Capability, Payload, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
-use ltmc_state::fold::Status;
-use ltmc_state::runlog::Commit;
-use ltmc_state::{History, RunLog};
 use sha2::{Digest as _, Sha256};
 
 use crate::patterns::{Decision, Input, Todo};

@@ -1,9 +1,9 @@
 //! A step's input: what the one before gave, with the constants and picks of its `with`.
 
+use ltmc_journal::RunLog;
 use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::workflow::{Pick, Source, Template, With};
-use ltmc_state::RunLog;
 use serde_json::{Map, Value};
 
 use crate::patterns::Input;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
-use ltmc_coordination::Error;
 use ltmc_model::{RunId, TenantId};
+use ltmc_tenancy::Error;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
@@ -210,8 +210,8 @@ fn busy(message: &str, seconds: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use ltmc_journal::{RunLog, runlog};
     use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
-    use ltmc_state::{RunLog, runlog};
 
     use super::*;
 

@@ -7,14 +7,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use ltmc_coordination::Crossing;
+use ltmc_crossing::Crossing;
+use ltmc_journal::runlog::Commit;
 use ltmc_model::Timestamp;
 use ltmc_model::call::{Call, Class};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_ports::Gate;
 use ltmc_ports::runner::Outcome;
-use ltmc_state::runlog::Commit;
 
 pub(crate) struct Resumed {
     crossing: Crossing,

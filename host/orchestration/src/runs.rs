@@ -11,9 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ltmc_coordination::crossing;
-use ltmc_coordination::pins::Pin;
-use ltmc_coordination::{Authority, Error, Pins};
+use ltmc_journal::{History, RunLog, RunView, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
@@ -25,7 +23,8 @@ use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreError, WriteJournal};
-use ltmc_state::{History, RunLog, RunView, runlog};
+use ltmc_tenancy::pins::Pin;
+use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -50,7 +49,7 @@ pub struct Ports {
     /// Who may, which agents and workflows there are, and what holds.
     pub authority: Arc<Authority>,
     /// The guests' way to the host.
-    pub crossing: Arc<crossing::Shared>,
+    pub crossing: Arc<ltmc_crossing::Shared>,
     /// The sandbox.
     pub runner: Arc<dyn Runner>,
     /// Keeps components that runs need.

@@ -6,14 +6,14 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use ltmc_coordination::crossing::broken;
-use ltmc_coordination::pins::Pin;
+use ltmc_crossing::broken;
+use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
 use ltmc_model::{Epoch, KeyId, Payload, RunId, Seq, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
-use ltmc_state::{History, RunLog};
+use ltmc_tenancy::pins::Pin;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;

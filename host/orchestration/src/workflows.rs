@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use ltmc_coordination::error::Detail;
-use ltmc_coordination::{Authority, Error};
 use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
@@ -15,6 +13,8 @@ use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::ReadCatalog;
 use ltmc_ports::catalog::StoredWorkflow;
+use ltmc_tenancy::error::Detail;
+use ltmc_tenancy::{Authority, Error};
 
 use crate::plan::Plan;
 

@@ -73,8 +73,8 @@ pub struct Violation {
     pub message: String,
 }
 
-/// The sandbox's only way to the host: every effect of a guest is one `cross`. The implementation (the crossing in
-/// coordination) authorizes, replays or performs, journals and meters.
+/// The sandbox's only way to the host: every effect of a guest is one `cross`. The implementation (the crate
+/// `crossing`) authorizes, replays or performs, journals and meters.
 #[async_trait]
 pub trait Gate: Send + Sync {
     /// Performs a host call, or says why not.

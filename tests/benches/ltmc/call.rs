@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ltmc_coordination::crossing::{Attempt, BegunAt, Crossing, Shared};
-use ltmc_coordination::{Context, Handed};
+use ltmc_context::{Context, Handed};
+use ltmc_crossing::{Attempt, BegunAt, Crossing, Shared};
+use ltmc_journal::{RunLog, runlog};
 use ltmc_model::agent::Export;
 use ltmc_model::limits::Limits;
 use ltmc_model::{Payload, RunId, Seq, StepPath, TenantId};
@@ -14,7 +15,6 @@ use ltmc_ports::runner::{Job, Outcome};
 use ltmc_ports::{Components as _, Runner as _};
 use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
 use ltmc_sqlite::Record;
-use ltmc_state::{RunLog, runlog};
 use serde_json::json;
 
 use crate::Plan;

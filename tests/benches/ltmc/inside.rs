@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use ltmc_coordination::Authority;
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
 use ltmc_model::{Digest, Payload, RunId, Timestamp};
 use ltmc_ports::Clock;
 use ltmc_sqlite::{OpenOptions, Record};
+use ltmc_tenancy::Authority;
 
 /// A record in a directory, and who may.
 pub(crate) struct Inside {

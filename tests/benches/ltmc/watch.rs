@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
-use ltmc_coordination::Feeds;
+use ltmc_context::Feeds;
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;

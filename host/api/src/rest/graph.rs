@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use ltmc_coordination::clients::Owner;
+use ltmc_context::clients::Owner;
 use ltmc_model::Timestamp;
 use ltmc_model::call::graph as call;
 use ltmc_model::graph::{AsOf, Direction, Entity, FactFilter, Relation, Walk};

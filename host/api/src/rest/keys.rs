@@ -3,11 +3,11 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use ltmc_coordination::access::NewKey;
 use ltmc_model::caller::Role;
 use ltmc_model::tenancy;
 use ltmc_model::{KeyId, TenantId, Timestamp};
 use ltmc_ports::Clock;
+use ltmc_tenancy::access::NewKey;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use ltmc_coordination::clients::Owner;
+use ltmc_context::clients::Owner;
 use ltmc_model::call::memory as call;
 use ltmc_model::memory::{Drawer, Item, MAX_VALUE, Precondition, Scope};
 use ltmc_model::merge::Merge;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use ltmc_coordination::clients::Owner;
+use ltmc_context::clients::Owner;
 use ltmc_model::call::messages::{self as call, Draft};
 use ltmc_model::message::{self, MAX_TAKEN, Topic};
 use ltmc_model::{AgentName, Payload, Position, Revision, Timestamp};

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use ltmc_coordination::clients::Owner;
+use ltmc_context::clients::Owner;
 use ltmc_model::call::recall as call;
 use ltmc_model::recall::Metadata;
 use serde::{Deserialize, Serialize};

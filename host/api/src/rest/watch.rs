@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use ltmc_coordination::feed::{WatchError, Watcher};
+use ltmc_context::feed::{WatchError, Watcher};
 use ltmc_model::Position;
 use ltmc_model::caller::Caller;
 use ltmc_model::memory::{Changed, Scope};

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use ltmc_coordination::Follower;
-use ltmc_coordination::repair::{self, Outcome};
+use ltmc_projections::Follower;
+use ltmc_projections::repair::{self, Outcome};
 use serde_json::{Value, json};
 
 use super::Context;

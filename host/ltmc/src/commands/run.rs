@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     config.sandbox.slots = config.sandbox.slots.min(4);
     let host = Host::open(&config, None).await?;
     let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
-    let refused = |error: ltmc_coordination::Error| Problem::failed(error.to_string());
+    let refused = |error: ltmc_tenancy::Error| Problem::failed(error.to_string());
     host.app.agents.push(&caller, name.clone(), bytes.into(), None).await.map_err(refused)?;
     host.app.agents.set_grants(&caller, &name, args.grant).await.map_err(refused)?;
     let request = CallRequest {

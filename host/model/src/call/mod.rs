@@ -1,7 +1,7 @@
 //! Calls across the sandbox's wall: everything that a guest can ask of the host, a file per interface.
 //!
 //! A call is a struct. [`HostCall`] says beside it all that the host has to know of it: its name, what it is answered with,
-//! what it needs, whether it changes anything, how it replays. The crossing (coordination) does the rest, the same for all.
+//! what it needs, whether it changes anything, how it replays. The crossing does the rest, the same for all.
 //! [`Call`] is any of them, for whoever passes calls on.
 //!
 //! Invariant: a call's name, its reply and the form of its request ([`form`]) stand in journals, and so for ever.

@@ -1,9 +1,9 @@
 //! An agent's step: tried until it gives an output that is found good, or there is no further attempt.
 
+use ltmc_journal::History;
+use ltmc_journal::fold::{Status, Step};
 use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_state::History;
-use ltmc_state::fold::{Status, Step};
 
 use super::{Decision, Input, Pattern, Todo};
 

@@ -3,10 +3,10 @@
 //! Invariants: no I/O, no clock, no randomness: time is the history's. A step's path is its place in the tree and depends
 //! on nothing that happens.
 
+use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::workflow::Node;
 use ltmc_model::{StepPath, Timestamp};
-use ltmc_state::History;
 
 mod agent;
 mod sequence;

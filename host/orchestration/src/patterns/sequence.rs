@@ -1,9 +1,9 @@
 //! A sequence: one node after the other, each on what the one before gave.
 
+use ltmc_journal::History;
 use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::workflow::Node;
-use ltmc_state::History;
 
 use super::{Decision, Input, Pattern, of};
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ltmc_coordination::Error;
-use ltmc_coordination::access::NewKey;
-use ltmc_coordination::clients::Owner;
+use ltmc_context::clients::Owner;
 use ltmc_model::call::memory::{Put, Update};
 use ltmc_model::caller::Role;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
@@ -16,6 +14,8 @@ use ltmc_model::run::State;
 use ltmc_model::{Digest, RunId, Seq};
 use ltmc_ports::testing::sample;
 use ltmc_ports::{Durability, ReadCatalog as _, ReadJournal as _, ReadMemory as _, WriteJournal as _};
+use ltmc_tenancy::Error;
+use ltmc_tenancy::access::NewKey;
 
 use crate::house::{FAIL, House, LETTER, LONG, admin, caps, cut, echo, flow, in_paused_time, operator, tenant};
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_coordination::access::{self, NewKey};
-use ltmc_coordination::{Access, Agents, Authority, Clients, Context, Error, Handed, Pins, agents, clients, crossing};
+use ltmc_context::{Clients, Context, Handed, clients};
 use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
@@ -28,6 +27,8 @@ use ltmc_ports::{
     Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, Runner, WriteCatalog as _,
     WriteJournal as _,
 };
+use ltmc_tenancy::access::{self, NewKey};
+use ltmc_tenancy::{Access, Agents, Authority, Error, Pins, agents};
 use tokio::task::yield_now;
 
 /// What a step of a run is given to do badly.
@@ -101,14 +102,14 @@ impl House {
             authority: authority.clone(),
             journal: slow.clone(),
             mail: slow.clone(),
-            feeds: ltmc_coordination::Feeds::new(slow.clone()),
+            feeds: ltmc_context::Feeds::new(slow.clone()),
             clock: clock.clone(),
         }));
         let runs = Runs::new(runs::Ports {
             read: slow.clone(),
             write: slow.clone(),
             authority: authority.clone(),
-            crossing: Arc::new(crossing::Shared { authority: authority.clone(), context, clock: clock.clone() }),
+            crossing: Arc::new(ltmc_crossing::Shared { authority: authority.clone(), context, clock: clock.clone() }),
             runner: Arc::new(Echo),
             pins,
             clock,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use ltmc_journal::{RunLog, runlog};
 use ltmc_model::call::messages::{Ack, Receive, Reject, Send};
 use ltmc_model::call::{graph, memory};
 use ltmc_model::delta::{Delta, FactEnd};
@@ -24,7 +25,6 @@ use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
 use ltmc_ports::{
     Changes, Durability, Expect, Kind, ReadJournal as _, ReadMemory as _, WriteCatalog as _, WriteJournal as _,
 };
-use ltmc_state::{RunLog, runlog};
 
 use crate::guest::{Guest, agent, text};
 use crate::host::{Answer, Line, Request, World, caller, in_paused_time, session, tenant};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_coordination::{Authority, Context, Error, Handed, Pins, crossing};
+use ltmc_context::{Context, Handed};
 use ltmc_model::agent::Agent;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
@@ -26,6 +26,7 @@ use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
     Append, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
 };
+use ltmc_tenancy::{Authority, Error, Pins};
 
 use crate::guest::{Sandbox, Script, text};
 
@@ -121,7 +122,7 @@ impl World {
             read: record.clone(),
             write: handed,
             authority: authority.clone(),
-            crossing: Arc::new(crossing::Shared { authority, context, clock: self.clock.clone() }),
+            crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: self.clock.clone() }),
             runner: sandbox.clone(),
             pins: Pins::new(record.clone(), Arc::new(Shelf)),
             clock: self.clock.clone(),

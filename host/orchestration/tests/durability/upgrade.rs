@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ltmc_coordination::{Authority, Context, Handed, Pins, crossing};
+use ltmc_context::{Context, Handed};
 use ltmc_model::agent::Agent;
 use ltmc_model::call::messages::Draft;
 use ltmc_model::call::{HostCall, graph, memory, messages, recall};
@@ -29,6 +29,7 @@ use ltmc_ports::{
     Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
     WriteCatalog, WriteJournal,
 };
+use ltmc_tenancy::{Authority, Pins};
 
 use crate::guest::{Guest, Sandbox, Script, agent};
 use crate::host::{Shelf, tenant};
@@ -204,7 +205,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
     let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
     let context = Arc::new(Context::of_record(record, &Handed::new(record.clone()), authority.clone()));
     let sandbox = Sandbox::new(&scripts, false);
-    let shared = crossing::Shared { authority: authority.clone(), context, clock: clock.clone() };
+    let shared = ltmc_crossing::Shared { authority: authority.clone(), context, clock: clock.clone() };
     let runs = Runs::new(Ports {
         read: record.clone(),
         write: record.clone(),

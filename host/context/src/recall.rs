@@ -20,10 +20,10 @@ use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::recall::{Embedded, IndexId, Purpose, VectorId};
 use ltmc_ports::{Embedder, Expect, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
+use ltmc_projections::Follower;
 use tokio::sync::Mutex;
 
 use crate::context::{Asked, Decide, Decided, Decision, decided};
-use crate::following::Follower;
 
 /// How long a search waits for what its asker remembered.
 const PATIENCE: Duration = Duration::from_secs(2);

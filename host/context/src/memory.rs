@@ -17,8 +17,8 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition};
 use ltmc_model::{Revision, TenantId, Timestamp};
 use ltmc_ports::{Expect, ReadMemory, StoreError};
+use ltmc_tenancy::Authority;
 
-use crate::Authority;
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::feed::Feeds;
 use crate::handed::Handed;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use ltmc_journal::runlog::Commit;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::call::messages::{self as call, Draft, MessageCall};
 use ltmc_model::delta::Delta;
@@ -17,12 +18,11 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::message::{self, Channel, Delivery, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
 use ltmc_ports::{Bus, Changes, Expect, ReadLog, ReadMail, StoreError};
-use ltmc_state::runlog::Commit;
+use ltmc_projections::Follower;
+use ltmc_tenancy::Authority;
 use moka::sync::Cache;
 
-use crate::Authority;
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
-use crate::following::Follower;
 use crate::locks::{LetGo, Locks};
 use crate::news;
 

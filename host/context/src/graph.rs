@@ -14,10 +14,10 @@ use ltmc_model::effect::Reply;
 use ltmc_model::graph::{self, Entity, Fact, FactFilter, FactPage, Order, Path, Reached, Relation, Walk};
 use ltmc_model::{Revision, Timestamp};
 use ltmc_ports::{Expect, ReadFacts, ReadGraph, StoreError};
+use ltmc_projections::Follower;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided};
-use crate::following::Follower;
 use crate::graph_overlay::Own;
 use crate::locks::{LetGo, Locks};
 

@@ -10,10 +10,10 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use ltmc_journal::RunLog;
+use ltmc_journal::runlog::Lock;
 use ltmc_model::TenantId;
 use ltmc_ports::Durability;
-use ltmc_state::RunLog;
-use ltmc_state::runlog::Lock;
 use tokio::sync::Mutex;
 
 use crate::context::Whose;
@@ -29,7 +29,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// For how long after it was taken a lock keeps somebody waiting who was overtaken so often: without it, the work would be in
 /// vain once more.
-pub(crate) fn patience(overtaken: u32) -> Duration {
+pub fn patience(overtaken: u32) -> Duration {
     PATIENCE.saturating_mul(1 << overtaken.min(16)).min(LONGEST)
 }
 

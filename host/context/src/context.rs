@@ -10,16 +10,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_journal::RunLog;
+use ltmc_journal::runlog::{Commit, Lock};
 use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
 use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadLog, ReadMail, ReadMemory, StoreError};
-use ltmc_state::RunLog;
-use ltmc_state::runlog::{Commit, Lock};
+use ltmc_tenancy::Authority;
 
-use crate::Authority;
 use crate::feed::Feeds;
 use crate::graph::Graph;
 use crate::handed::Handed;
@@ -44,39 +44,39 @@ pub struct Context {
 
 /// Who asks, and whose context it is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Whose<'a> {
+pub struct Whose<'a> {
     /// The tenant.
-    pub(crate) tenant: &'a TenantId,
+    pub tenant: &'a TenantId,
     /// Whose the scope `session` is; none: nobody's.
-    pub(crate) session: Option<&'a SessionId>,
+    pub session: Option<&'a SessionId>,
     /// Whose the scope `agent` is, and which mailbox is its own; none: nobody's.
-    pub(crate) agent: Option<&'a AgentName>,
+    pub agent: Option<&'a AgentName>,
     /// The attempt that asks; none: a client does.
-    pub(crate) run: Option<Asking<'a>>,
+    pub run: Option<Asking<'a>>,
     /// The client that asks, where no run does.
-    pub(crate) client: Option<&'a KeyId>,
+    pub client: Option<&'a KeyId>,
     /// For how long it waits for a lock.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
 }
 
 /// An attempt that asks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asking<'a> {
+pub struct Asking<'a> {
     /// Its run's log.
-    pub(crate) log: &'a Arc<RunLog>,
+    pub log: &'a Arc<RunLog>,
     /// What it did that is not true yet.
-    pub(crate) transaction: &'a Transaction,
+    pub transaction: &'a Transaction,
 }
 
 /// Under which circumstances a call is asked.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub struct Asked<'a> {
     /// By whom.
-    pub(crate) whose: Whose<'a>,
+    pub whose: Whose<'a>,
     /// When.
-    pub(crate) now: Timestamp,
+    pub now: Timestamp,
     /// Draws the next revision, as often as is needed.
-    pub(crate) revision: &'a (dyn Fn() -> Revision + Send + Sync),
+    pub revision: &'a (dyn Fn() -> Revision + Send + Sync),
 }
 
 /// A part of shared context that knows what a call comes to.
@@ -89,7 +89,7 @@ pub(crate) trait Decide<C: HostCall> {
 pub(crate) type Decision<R> = Result<Decided<R>, StoreError>;
 
 /// What a call comes to that is answered with `R`; by default any call.
-pub(crate) enum Decided<R = Reply> {
+pub enum Decided<R = Reply> {
     /// An answer; nothing changes.
     Answer(Result<R, Refusal>),
     /// An answer, with what becomes true once what asks succeeds: an attempt with its end or its next checkpoint, a client's
@@ -208,7 +208,7 @@ impl Context {
     }
 
     /// What a call comes to.
-    pub(crate) async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
+    pub async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
         match call {
             // What it means is the crossing's business; a client has no attempt.
             Call::Attempt(_) => Ok(Decided::Answer(Ok(Reply::Done))),

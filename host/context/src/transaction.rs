@@ -10,16 +10,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
+use ltmc_journal::runlog::{Commit, Lock};
 use ltmc_model::delta::{Delta, MemoryChange};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Revision};
 use ltmc_ports::{Changes, Expect};
-use ltmc_state::runlog::{Commit, Lock};
 
 /// Bytes that an attempt may change between two checkpoints.
-pub const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// Of so many keys it is remembered that they stood in a list.
 const MAX_LISTED: usize = 100_000;
 
@@ -27,7 +27,7 @@ const MAX_LISTED: usize = 100_000;
 const MAX_LOCKS: usize = 32;
 
 /// What one attempt did since its last checkpoint.
-pub(crate) struct Transaction {
+pub struct Transaction {
     /// Who takes messages by it.
     taker: Taker,
     changes: Changes,
@@ -45,19 +45,19 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     /// An empty one. `may_have_more`: the record may know of messages in these hands that it does not know of.
-    pub(crate) fn new(taker: Taker, may_have_more: bool) -> Self {
+    pub fn new(taker: Taker, may_have_more: bool) -> Self {
         let (changes, read) = (Changes::default(), Mutex::default());
         let (locks, hands) = (Vec::new(), Vec::new());
         Self { taker, changes, locks, bytes: 0, storage: None, read, hands, may_have_more }
     }
 
     /// Who takes messages by it.
-    pub(crate) fn taker(&self) -> &Taker {
+    pub fn taker(&self) -> &Taker {
         &self.taker
     }
 
     /// Whether nothing was changed.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.changes.deltas.is_empty()
     }
 
@@ -96,7 +96,7 @@ impl Transaction {
     ///
     /// # Errors
     /// Where it is more than an attempt may change between two checkpoints.
-    pub(crate) fn add(&mut self, commit: Commit) -> Result<(), Failure> {
+    pub fn add(&mut self, commit: Commit) -> Result<(), Failure> {
         let Commit { changes, locks } = commit;
         self.bytes += changes.deltas.iter().map(Delta::size).sum::<usize>();
         if self.bytes > MAX_BYTES {
@@ -145,12 +145,12 @@ impl Transaction {
     }
 
     /// Puts messages into its hands, taken by these.
-    pub(crate) fn hand(&mut self, messages: impl IntoIterator<Item = Revision>, by: &Taker) {
+    pub fn hand(&mut self, messages: impl IntoIterator<Item = Revision>, by: &Taker) {
         self.hands.extend(messages.into_iter().map(|message| (message, by.clone())));
     }
 
     /// Takes a message out of its hands.
-    pub(crate) fn let_go(&mut self, message: Revision) {
+    pub fn let_go(&mut self, message: Revision) {
         self.hands.retain(|(held, _)| *held != message);
     }
 
@@ -165,7 +165,7 @@ impl Transaction {
     }
 
     /// What is to become true now. What is in its hands stays there, and what it takes from here on is another part of it.
-    pub(crate) fn take(&mut self) -> Commit {
+    pub fn take(&mut self) -> Commit {
         self.taker.part += 1;
         self.may_have_more = false;
         self.bytes = 0;

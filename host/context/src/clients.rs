@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_journal::runlog::Commit;
 use ltmc_model::call::{Call, HostCall, messages};
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
@@ -16,11 +17,11 @@ use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Topic};
 use ltmc_model::{AgentName, Position, Revision, SessionId};
 use ltmc_policy::Action;
 use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
-use ltmc_state::runlog::Commit;
+use ltmc_tenancy::{Authority, Error};
 
 use crate::context::{Asked, Context, Decided, Whose};
 use crate::feed::{Feeds, Watcher};
-use crate::{Authority, Error, locks};
+use crate::locks;
 
 /// How often a change is decided anew because others were faster.
 const TRIES: u32 = 16;

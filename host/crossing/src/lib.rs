@@ -5,7 +5,7 @@
 //! - A call that is journaled is answered from the journal as long as its attempt's entries last: not authorized again, not
 //!   performed again. Then it goes on for real.
 //! - A replay that asks for something else than the journal holds ends the attempt; it is never answered with a guess.
-//! - An attempt is a transaction ([`crate::transaction`]). What it changes is its own until it succeeds or makes a checkpoint;
+//! - An attempt is a transaction ([`Transaction`]). What it changes is its own until it succeeds or makes a checkpoint;
 //!   its entries are journaled as they come, so that people can follow it, and an attempt that goes on from the last checkpoint
 //!   makes those after it anew.
 //! - A call that is refused for lack of a capability is in the journal, like one that is performed.
@@ -18,6 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ltmc_context::{Asked, Asking, Context, Decided, Transaction, Whose, locks};
+use ltmc_journal::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
+use ltmc_journal::runlog::Commit;
+use ltmc_journal::{History, RunLog};
 use ltmc_model::call::attempt::AttemptCall;
 use ltmc_model::call::messages::{Ack, MessageCall, Reject};
 use ltmc_model::call::{Call, Class, form, log};
@@ -29,14 +33,7 @@ use ltmc_model::{AgentName, Capability, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::runner::Gate;
 use ltmc_ports::{Clock, Durability, Kind, StoreError};
-use ltmc_state::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
-use ltmc_state::runlog::Commit;
-use ltmc_state::{History, RunLog};
-
-use crate::Authority;
-use crate::context::{Asked, Asking, Context, Decided, Whose};
-use crate::locks;
-use crate::transaction::Transaction;
+use ltmc_tenancy::Authority;
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED_BYTES: u64 = 256 << 10;

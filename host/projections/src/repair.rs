@@ -6,10 +6,11 @@ use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Topic;
 use ltmc_policy::Action;
+use ltmc_tenancy::{Authority, Error};
 use serde::Serialize;
 
-use crate::following::{Difference, Status};
-use crate::{Authority, Error, Follower};
+use crate::Follower;
+use crate::follower::{Difference, Status};
 
 /// The use case.
 #[derive(Debug)]
