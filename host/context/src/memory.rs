@@ -23,7 +23,7 @@ use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience}
 use crate::feed::Feeds;
 use crate::handed::Handed;
 use crate::locks::{LetGo, Locks};
-use crate::transaction::{self, item_after, item_of};
+use crate::transaction::{self, Range, item_after, item_of};
 
 /// After this a tenant's memory is counted again; and, where it seems full, after this.
 const COUNT_AGAIN: Duration = Duration::from_secs(30);
@@ -212,7 +212,9 @@ impl Decide<List> for Memory {
         let drawer = whose.drawer(scope);
         let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
         if let Some(run) = whose.run {
-            run.transaction.listed(&drawer, &page.items);
+            let range =
+                Range { drawer: drawer.clone(), prefix: prefix.clone(), after: cursor.clone(), to: page.next.clone() };
+            run.transaction.listed(range, &page.items);
         }
         let mut page = overlaid(page, whose.own(), &drawer, &prefix, cursor.as_deref(), limit as usize);
         page.items.retain(|item| lives(item, now));

@@ -22,6 +22,8 @@ use ltmc_ports::{Changes, Expect};
 const MAX_BYTES: usize = 64 << 20;
 /// Of so many keys it is remembered that they stood in a list.
 const MAX_LISTED: usize = 100_000;
+/// So many pages of lists are remembered.
+const MAX_LISTS: usize = 1_000;
 
 /// Locks that an attempt keeps at once.
 const MAX_LOCKS: usize = 32;
@@ -35,20 +37,48 @@ pub struct Transaction {
     bytes: usize,
     /// Bytes of memory that come, and the tenant's quota, which they are to be within.
     storage: Option<(u64, u64)>,
-    /// Keys that were read, with what stood there the last time: who changes one decided on it.
-    read: Mutex<HashMap<(Drawer, String), Option<Revision>>>,
+    /// What was read of memory: who changes any of it decided on that.
+    seen: Mutex<Seen>,
     /// Messages in its hands, and by which part of it they were taken.
     hands: Vec<(Revision, Taker)>,
     /// Whether there may be others: of an attempt that is made again, which has what it was handed after its checkpoint.
     may_have_more: bool,
 }
 
+/// What an attempt read of memory since its last checkpoint.
+#[derive(Default)]
+struct Seen {
+    /// Keys, with what stood there the last time.
+    keys: HashMap<(Drawer, String), Option<Revision>>,
+    /// Pages of lists: of what is not in `keys`, nothing stood there.
+    lists: Vec<Range>,
+}
+
+/// A page of a list: keys of a drawer that begin with `prefix`, after one key and up to another.
+pub(crate) struct Range {
+    pub(crate) drawer: Drawer,
+    pub(crate) prefix: String,
+    pub(crate) after: Option<String>,
+    /// The last key of the page; none: there were no more.
+    pub(crate) to: Option<String>,
+}
+
+impl Range {
+    fn covers(&self, change: &MemoryChange) -> bool {
+        let key = change.key.as_str();
+        self.drawer == change.drawer
+            && key.starts_with(&self.prefix)
+            && self.after.as_deref().is_none_or(|after| key > after)
+            && self.to.as_deref().is_none_or(|to| key <= to)
+    }
+}
+
 impl Transaction {
     /// An empty one. `may_have_more`: the record may know of messages in these hands that it does not know of.
     pub fn new(taker: Taker, may_have_more: bool) -> Self {
-        let (changes, read) = (Changes::default(), Mutex::default());
+        let (changes, seen) = (Changes::default(), Mutex::default());
         let (locks, hands) = (Vec::new(), Vec::new());
-        Self { taker, changes, locks, bytes: 0, storage: None, read, hands, may_have_more }
+        Self { taker, changes, locks, bytes: 0, storage: None, seen, hands, may_have_more }
     }
 
     /// Who takes messages by it.
@@ -73,23 +103,29 @@ impl Transaction {
 
     /// Remembers that a key was read, and what stood there the last time.
     pub(crate) fn saw(&self, drawer: Drawer, key: String, revision: Option<Revision>) {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert((drawer, key), revision);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).keys.insert((drawer, key), revision);
     }
 
-    /// Remembers that a key stood in a list, with what: where it was read before that, this is no news of it.
-    pub(crate) fn listed(&self, drawer: &Drawer, items: &[Item]) {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        for item in items {
-            if read.len() >= MAX_LISTED {
-                return;
-            }
-            read.entry((drawer.clone(), item.key.clone())).or_insert(Some(item.revision));
+    /// Remembers which keys stood in a list, with what, and that no others did: where one was read before that, this is no
+    /// news of it.
+    pub(crate) fn listed(&self, range: Range, items: &[Item]) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // A list that is not remembered whole is not remembered: who is not in it may well have been there.
+        if seen.keys.len() + items.len() > MAX_LISTED || seen.lists.len() >= MAX_LISTS {
+            return;
         }
+        for item in items {
+            seen.keys.entry((range.drawer.clone(), item.key.clone())).or_insert(Some(item.revision));
+        }
+        seen.lists.push(range);
     }
 
+    /// What stood at the key of a change when it was last read; none: it was not read.
     fn seen(&self, change: &MemoryChange) -> Option<Option<Revision>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (change.drawer.clone(), change.key.clone());
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied()
+        let listed = || seen.lists.iter().any(|list| list.covers(change)).then_some(None);
+        seen.keys.get(&place).copied().or_else(listed)
     }
 
     /// Adds what was decided.
@@ -169,7 +205,7 @@ impl Transaction {
         self.taker.part += 1;
         self.may_have_more = false;
         self.bytes = 0;
-        self.read = Mutex::default();
+        self.seen = Mutex::default();
         let Changes { deltas, expects } = std::mem::take(&mut self.changes);
         let mut expects = summed(expects);
         // A key that was written again and again comes once.

@@ -81,6 +81,15 @@ async fn put_if(guest: &Guest, precondition: Precondition) -> Result<String, Fai
     Ok(format!("{:?}", guest.put_if("key", "own", precondition).await?.is_ok()))
 }
 
+async fn put_after_list(guest: &Guest, after: Option<&str>) -> Result<String, Failure> {
+    let (prefix, cursor) = ("ke".to_owned(), after.map(str::to_owned));
+    let page = guest.sure(memory::List { scope: Scope::Session, prefix, cursor, limit: 100 }).await?;
+    let seen =
+        page.items.iter().map(|item| format!("{}={}", item.key, text(&item.value))).collect::<Vec<_>>().join(" ");
+    guest.put("key", format!("{seen} and more")).await?;
+    Ok(seen)
+}
+
 fn cases() -> Vec<Case> {
     let case = |name, before, work: Work, after, other| Case { name, before, work, after, other };
     let by_another = Taker { run: sample::run_id(9), step: StepPath::root(), attempt: 1, part: 0 };
@@ -134,6 +143,27 @@ fn cases() -> Vec<Case> {
                 }
                 .boxed()
             },
+            2,
+            vec![value("key", 50, "other")],
+        ),
+        case(
+            "a put after a list that it stood in",
+            vec![value("key", 20, "1")],
+            |guest| async move { put_after_list(&guest, None).await }.boxed(),
+            1,
+            vec![value("key", 50, "other")],
+        ),
+        case(
+            "a put after a list that it did not stand in",
+            vec![value("keel", 20, "1"), value("keys", 21, "1")],
+            |guest| async move { put_after_list(&guest, None).await }.boxed(),
+            2,
+            vec![value("key", 50, "other")],
+        ),
+        case(
+            "a put after the second page of a list that it did not stand in",
+            vec![value("keel", 20, "1"), value("keys", 21, "1")],
+            |guest| async move { put_after_list(&guest, Some("keel")).await }.boxed(),
             2,
             vec![value("key", 50, "other")],
         ),
