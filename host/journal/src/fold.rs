@@ -35,6 +35,7 @@ pub struct History {
     effects: Effects,
     started: Option<Arc<RunStarted>>,
     phase: Phase,
+    suspended: Option<Timestamp>,
     seq: Seq,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -42,6 +43,11 @@ pub struct History {
     now: Timestamp,
     progress: u64,
     steps: BTreeMap<StepPath, Step>,
+    /// How many of them have an attempt open, and how many wait for their next.
+    running: usize,
+    waiting: usize,
+    /// What nodes gave that are no steps.
+    nodes: BTreeMap<StepPath, Payload>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -50,11 +56,9 @@ pub enum Phase {
     /// Nothing has begun.
     #[default]
     Queued,
-    /// At work.
-    Running,
-    /// Between two attempts.
-    Waiting,
-    /// Done: the result is this step's output.
+    /// Begun, and not over: where it stands is where its steps do.
+    UnderWay,
+    /// Done: the result is the output of this step, or of another node.
     Completed(StepPath),
     /// Over, badly.
     Failed(Failure),
@@ -76,8 +80,8 @@ pub struct Step {
     pub attempts: Vec<Attempt>,
     /// What it gave.
     pub output: Option<Payload>,
-    /// Whether its output has been found good; a memo of this process, not in the journal.
-    pub judged: bool,
+    /// What was found about its output; none: it was not judged. The error: what is wrong with it.
+    pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
     pub checkpoint: Checkpoint,
     /// Whether the open attempt, or the last one, is a transaction; where it is not, each of its effects is a checkpoint.
@@ -165,6 +169,9 @@ impl History {
         self.seq = seq;
         self.updated_at = at;
         self.tick(at);
+        if !matches!(entry.event, Event::Act(_)) {
+            self.suspended = None;
+        }
         match &entry.event {
             Event::RunStarted(started) => {
                 self.started = Some(Arc::new(RunStarted::clone(started)));
@@ -173,8 +180,8 @@ impl History {
             Event::RunClaimed { .. } => self.steps.values_mut().for_each(Step::go_back),
             Event::Act(_) => {}
             Event::StepStarted { step, attempt, transaction, .. } => {
-                self.phase = Phase::Running;
-                self.step_mut(step).begin(*attempt, at, *transaction);
+                self.phase = Phase::UnderWay;
+                self.change(step, |step| step.begin(*attempt, at, *transaction));
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
@@ -191,24 +198,28 @@ impl History {
             }
             Event::StepCompleted { step, attempt, output, usage } => {
                 self.progress += 1;
-                let step = self.step_mut(step);
-                step.end(*attempt, at, None, *usage);
-                step.replay = Vec::new();
-                step.status = Status::Completed;
-                step.output = Some(output.clone());
-                step.judged = false;
+                self.change(step, |step| {
+                    step.end(*attempt, at, None, *usage);
+                    step.replay = Vec::new();
+                    step.status = Status::Completed;
+                    step.output = Some(output.clone());
+                    step.verdict = None;
+                });
             }
             Event::StepFailed { step, attempt, failure, retry_at, usage } => {
-                let step = self.step_mut(step);
-                step.end(*attempt, at, Some(failure), *usage);
-                if retry_at.is_none() {
-                    step.took.clear();
-                }
-                step.status = retry_at.map_or(Status::Failed, Status::Waiting);
-                if retry_at.is_some() {
-                    self.phase = Phase::Waiting;
-                }
+                self.change(step, |step| {
+                    step.end(*attempt, at, Some(failure), *usage);
+                    if retry_at.is_none() {
+                        step.took.clear();
+                    }
+                    step.status = retry_at.map_or(Status::Failed, Status::Waiting);
+                });
             }
+            Event::StepJudged { step, rejection } => {
+                self.step_mut(step).verdict = Some(rejection.clone().map_or(Ok(()), Err));
+            }
+            Event::NodeEnded { node, output } => drop(self.nodes.insert(node.clone(), output.clone())),
+            Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
             Event::RunCancelled { by, reason } => {
@@ -242,12 +253,17 @@ impl History {
     pub fn state(&self) -> State {
         match self.phase {
             Phase::Queued => State::Queued,
-            Phase::Running => State::Running,
-            Phase::Waiting => State::Waiting,
+            Phase::UnderWay if self.running == 0 && self.waiting > 0 => State::Waiting,
+            Phase::UnderWay => State::Running,
             Phase::Completed(_) => State::Completed,
             Phase::Failed(_) => State::Failed,
             Phase::Cancelled { .. } => State::Cancelled,
         }
+    }
+
+    /// Until when it is suspended; none: it is not.
+    pub fn suspended(&self) -> Option<Timestamp> {
+        self.suspended
     }
 
     /// How many entries it is made of.
@@ -280,26 +296,21 @@ impl History {
         self.steps.get(path)
     }
 
-    /// What a step gave.
+    /// What a step gave, or another node that has an output of its own.
     pub fn output(&self, path: &StepPath) -> Option<&Payload> {
-        self.steps.get(path).and_then(|step| step.output.as_ref())
+        self.steps.get(path).and_then(|step| step.output.as_ref()).or_else(|| self.nodes.get(path))
     }
 
     /// The run's result: once it is over, and not cancelled.
     pub fn result(&self) -> Option<Result<Payload, Failure>> {
         match &self.phase {
             Phase::Completed(step) => Some(self.output(step).cloned().ok_or_else(|| {
-                Failure::new(Code::Internal, format!("the journal has no output of step {step}, the run's result"))
+                Failure::new(Code::Internal, format!("the journal has no output of {step}, the run's result"))
             })),
             Phase::Failed(failure) => Some(Err(failure.clone())),
             Phase::Cancelled { reason, .. } => Some(Err(Failure::new(Code::Cancelled, reason.clone()))),
-            Phase::Queued | Phase::Running | Phase::Waiting => None,
+            Phase::Queued | Phase::UnderWay => None,
         }
-    }
-
-    /// Remembers that a step's output was found good.
-    pub fn judge(&mut self, path: &StepPath) {
-        self.step_mut(path).judged = true;
     }
 
     /// The effects of a step's open attempt that a replay answers from; they are handed out once. From then on effects
@@ -340,6 +351,25 @@ impl History {
         self.steps.get_mut(path).expect("it was inserted just now")
     }
 
+    /// Changes a step, and keeps count of where steps stand.
+    fn change(&mut self, path: &StepPath, change: impl FnOnce(&mut Step)) {
+        let step = self.step_mut(path);
+        let before = step.status;
+        change(step);
+        let after = step.status;
+        self.count(before, after);
+    }
+
+    fn count(&mut self, before: Status, after: Status) {
+        let counted = |history: &mut Self, status: Status, change: fn(usize) -> usize| match status {
+            Status::Running => history.running = change(history.running),
+            Status::Waiting(_) => history.waiting = change(history.waiting),
+            Status::Pending | Status::Completed | Status::Failed => {}
+        };
+        counted(self, before, |count| count - 1);
+        counted(self, after, |count| count + 1);
+    }
+
     fn end(&mut self, at: Timestamp, phase: Phase) {
         // Whoever resumes it has nothing in hand.
         self.steps.values_mut().for_each(|step| step.took.clear());
@@ -347,20 +377,24 @@ impl History {
         self.ended_at = Some(at);
     }
 
-    /// Completed steps keep their output, except the one whose output the run failed over; failed ones may try again.
+    /// Completed steps keep their output, except those whose output was found wanting; failed ones may try again.
     fn reopen(&mut self) {
-        let rejected = match &self.phase {
+        // Before verdicts were journaled, a run said over which output it failed.
+        let of_the_run = match &self.phase {
             Phase::Failed(failure) if failure.code == Code::ValidationFailed => failure.step.clone(),
             _ => None,
         };
-        self.phase = Phase::Running;
+        let rejected = self.steps.iter().filter(|(_, step)| matches!(step.verdict, Some(Err(_))));
+        let rejected: Vec<StepPath> = rejected.map(|(path, _)| path.clone()).chain(of_the_run).collect();
+        self.phase = Phase::UnderWay;
         self.ended_at = None;
+        let (mut running, mut waiting) = (0, 0);
         for (path, step) in &mut self.steps {
-            let within_rejected = rejected.as_ref().is_some_and(|rejected| is_within(path, rejected));
+            let within_rejected = rejected.iter().any(|rejected| is_within(path, rejected));
             if within_rejected || step.status == Status::Failed {
                 step.status = Status::Pending;
                 step.output = None;
-                step.judged = false;
+                step.verdict = None;
             }
             let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
             if within_rejected || step.last().is_some_and(mismatch) {
@@ -370,7 +404,10 @@ impl History {
                 step.checkpoints.clear();
             }
             step.forgiven = u32::try_from(step.attempts.len()).unwrap_or(u32::MAX);
+            running += usize::from(step.status == Status::Running);
+            waiting += usize::from(matches!(step.status, Status::Waiting(_)));
         }
+        (self.running, self.waiting) = (running, waiting);
     }
 }
 
@@ -476,4 +513,96 @@ impl Step {
 
 fn is_within(path: &StepPath, of: &StepPath) -> bool {
     path.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_millis(1_000);
+
+    fn history(events: impl IntoIterator<Item = Event>) -> History {
+        let mut history = History::new();
+        for event in events {
+            history.advance(history.seq().next(), &Entry { at: AT, event });
+        }
+        history
+    }
+
+    fn started(step: &StepPath) -> Event {
+        Event::StepStarted { step: step.clone(), attempt: 1, agent: None, transaction: true }
+    }
+
+    fn failed(step: &StepPath, retry_at: Option<Timestamp>) -> Event {
+        let failure = Failure::new(Code::AgentError, "no");
+        Event::StepFailed { step: step.clone(), attempt: 1, failure, retry_at, usage: Usage::default() }
+    }
+
+    #[test]
+    fn a_run_waits_where_one_of_its_steps_does_and_none_is_at_work() {
+        let [one, two] = [0, 1].map(|index| StepPath::root().child(index));
+        let mut so_far = vec![];
+        let mut then = |event, state| {
+            so_far.push(event);
+            assert_eq!(history(so_far.clone()).state(), state, "after {:?}", so_far.last());
+        };
+        then(started(&one), State::Running);
+        then(started(&two), State::Running);
+        then(failed(&one, Some(AT)), State::Running);
+        then(failed(&two, Some(AT)), State::Waiting);
+        then(started(&two), State::Running);
+        then(failed(&two, None), State::Waiting);
+        then(Event::RunFailed { failure: Failure::new(Code::AgentError, "no") }, State::Failed);
+        then(Event::RunResumed { by: "abcdefghijkl".parse().unwrap() }, State::Waiting);
+        then(started(&one), State::Running);
+    }
+
+    #[test]
+    fn it_is_suspended_until_anything_happens() {
+        let until = AT.after(std::time::Duration::from_secs(60));
+        let step = StepPath::root();
+        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until }];
+        assert_eq!(history(so_far.clone()).suspended(), Some(until));
+        so_far.push(Event::RunClaimed { epoch: ltmc_model::Epoch(2) });
+        assert_eq!(history(so_far).suspended(), None);
+    }
+
+    #[test]
+    fn a_node_has_an_output_of_its_own() {
+        let (node, step) = (StepPath::root(), StepPath::root().child(0));
+        let (of_the_node, usage) = (Payload::text("all"), Usage::default());
+        let output = Payload::text("one");
+        let history = history([
+            started(&step),
+            Event::StepCompleted { step: step.clone(), attempt: 1, output: output.clone(), usage },
+            Event::NodeEnded { node: node.clone(), output: of_the_node.clone() },
+            Event::RunCompleted { step: node.clone() },
+        ]);
+        assert_eq!((history.output(&step), history.output(&node)), (Some(&output), Some(&of_the_node)));
+        assert_eq!(history.result(), Some(Ok(of_the_node)));
+    }
+
+    #[test]
+    fn what_was_found_wanting_is_done_again_once_it_is_resumed() {
+        let [good, bad] = [0, 1].map(|index| StepPath::root().child(index));
+        let completed = |step: &StepPath| {
+            let (step, usage) = (step.clone(), Usage::default());
+            Event::StepCompleted { step, attempt: 1, output: Payload::text("out"), usage }
+        };
+        let rejection = Failure::new(Code::ValidationFailed, "no").in_step(&bad);
+        let mut history = history([
+            started(&good),
+            completed(&good),
+            Event::StepJudged { step: good.clone(), rejection: None },
+            started(&bad),
+            completed(&bad),
+            Event::StepJudged { step: bad.clone(), rejection: Some(rejection.clone()) },
+            Event::RunFailed { failure: rejection },
+        ]);
+        let resumed = Entry { at: AT, event: Event::RunResumed { by: "abcdefghijkl".parse().unwrap() } };
+        history.advance(history.seq().next(), &resumed);
+        let verdict = |path| history.step(path).map(|step| (step.status, step.verdict.clone()));
+        assert_eq!(verdict(&good), Some((Status::Completed, Some(Ok(())))));
+        assert_eq!(verdict(&bad), Some((Status::Pending, None)));
+    }
 }

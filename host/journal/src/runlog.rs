@@ -130,6 +130,7 @@ impl RunLog {
             updated_at: at,
             epoch: Epoch(1),
             seq: Seq(0),
+            wakes_at: None,
         };
         Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency, grown)
     }
@@ -304,6 +305,7 @@ impl RunLog {
                 ahead.stage(at, event);
             }
             tail.row.state = ahead.history.state();
+            tail.row.wakes_at = ahead.history.suspended();
             tail.row.updated_at = ahead.history.updated_at();
             if tail.row.seq == Seq(0) {
                 tail.row.created_at = ahead.history.created_at();

@@ -117,6 +117,12 @@ impl StepPath {
     pub fn child(&self, index: usize) -> Self {
         Self(format!("{}/{index}", self.0).into())
     }
+
+    /// The way down from the root: which child of which.
+    pub fn way(&self) -> impl Iterator<Item = usize> {
+        // What does not count so far is nobody's child.
+        self.0.split('/').skip(1).map(|number| number.parse().unwrap_or(usize::MAX))
+    }
 }
 
 /// One execution of a workflow or of a lone call. A UUID of version 7: ids sort by the time they were made.

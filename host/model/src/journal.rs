@@ -111,9 +111,29 @@ pub enum Event {
         /// What it used.
         usage: Usage,
     },
-    /// The run is done; its result is this step's output.
+    /// What judges a step's output found it good, or not.
+    StepJudged {
+        /// Which step.
+        step: StepPath,
+        /// What is wrong with it; none: it is good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rejection: Option<Failure>,
+    },
+    /// A node that is no step came to an output of its own, such as what its branches gave.
+    NodeEnded {
+        /// Its place in the tree of patterns.
+        node: StepPath,
+        /// What it gave.
+        output: Payload,
+    },
+    /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
+    RunSuspended {
+        /// When it goes on.
+        until: Timestamp,
+    },
+    /// The run is done; its result is the output of this step, or of another node.
     RunCompleted {
-        /// The step whose output is the result.
+        /// Whose output is the result.
         step: StepPath,
     },
     /// The run is over, badly.
@@ -149,6 +169,9 @@ impl Event {
             Self::Log { .. } => "log",
             Self::StepCompleted { .. } => "step-completed",
             Self::StepFailed { .. } => "step-failed",
+            Self::StepJudged { .. } => "step-judged",
+            Self::NodeEnded { .. } => "node-ended",
+            Self::RunSuspended { .. } => "run-suspended",
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",

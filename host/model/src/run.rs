@@ -79,6 +79,9 @@ pub struct Run {
     pub epoch: Epoch,
     /// How many entries its journal has.
     pub seq: Seq,
+    /// When it goes on, where it is suspended: nothing of it is in any host's memory until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wakes_at: Option<Timestamp>,
 }
 
 /// What an attempt used.

@@ -4,7 +4,8 @@
 //! anywhere ends its attempts and leaves a log that can be gone on with. An error of the record's ends it: what is true is
 //! then known only by reading the record.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,13 +27,15 @@ use ltmc_ports::{Durability, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use crate::patterns::{Decision, Input, Todo};
-use crate::plan::{Plan, validator_path};
+use crate::plan::{self, Plan, validator_path};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
 use crate::{input, judge, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
+/// A run that has nothing to do for so long is suspended: to be taken up from the record costs less than its place does.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// What drives one run.
 pub(crate) struct Engine<'a> {
@@ -57,13 +60,23 @@ impl From<StoreError> for Stop {
     }
 }
 
+/// How far a run was driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Driven {
+    /// It is over.
+    Over,
+    /// It waits for long, and goes on from the record.
+    Suspended,
+}
+
 impl Engine<'_> {
-    /// Drives the run until it is over, and that is on disk.
+    /// Drives the run until it is over or suspended, and that is on disk.
     ///
     /// # Errors
     /// The record's.
-    pub(crate) async fn drive(&self) -> Result<(), StoreError> {
-        let mut open = BTreeSet::new();
+    pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
+        // What is being done, and until when it merely waits.
+        let mut open: BTreeMap<StepPath, Option<Timestamp>> = BTreeMap::new();
         let mut work = FuturesUnordered::new();
         loop {
             let decision = self.log.read_mut(|history| {
@@ -76,9 +89,16 @@ impl Engine<'_> {
                 Decision::Failed(failure) => return self.end(Event::RunFailed { failure }).await,
             };
             for todo in todos {
-                if open.insert(todo.step().clone()) {
-                    work.push(async { (todo.step().clone(), self.carry_out(todo).await) });
+                if let Entry::Vacant(place) = open.entry(todo.node().clone()) {
+                    place.insert(todo.waits_until());
+                    work.push(async { (todo.node().clone(), self.carry_out(todo).await) });
                 }
+            }
+            if let Some(until) = only_waits(&open)
+                && until.since(self.log.now()) >= LONG_WAIT
+            {
+                self.log.append(vec![Event::RunSuspended { until }], Durability::Barrier).await?;
+                return Ok(Driven::Suspended);
             }
             let Some((step, done)) = work.next().await else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
@@ -95,74 +115,50 @@ impl Engine<'_> {
         }
     }
 
-    async fn end(&self, event: Event) -> Result<(), StoreError> {
-        self.log.append(vec![event], Durability::Barrier).await
+    async fn end(&self, event: Event) -> Result<Driven, StoreError> {
+        self.log.append(vec![event], Durability::Barrier).await.map(|()| Driven::Over)
     }
 
     async fn carry_out(&self, todo: Todo) -> Result<(), Stop> {
         match todo {
-            Todo::Attempt { step, input } => {
-                let planned = self.plan.step(&step).map_err(Stop::Failed)?;
-                let built = input::build(self.plan, self.log, &input, planned.step.with.as_ref());
-                let retry = planned.step.retry;
-                self.attempt(&step, &planned.step.agent, Work::Agent, built, retry).await
+            Todo::Attempt { step, input } => match self.plan.work(&step).map_err(Stop::Failed)? {
+                plan::Work::Step(planned) => {
+                    let built = input::build(self.plan, self.log, &input, planned.step.with.as_ref());
+                    self.attempt(&step, &planned.step.agent, Work::Agent, built, planned.step.retry).await
+                }
+                plan::Work::Validator(agent) => {
+                    let judged = input::build(self.plan, self.log, &input, None);
+                    self.attempt(&step, agent, Work::Validator, judged, Retry::none()).await
+                }
+            },
+            Todo::Judge { step } => {
+                let rejection = self.rejection(&step).map_err(Stop::Failed)?;
+                self.log.stage(Event::StepJudged { step, rejection });
+                Ok(())
             }
-            Todo::Judge { step } => self.judge(&step).await,
             Todo::Wait { step: _, until } => self.wait(until).await,
-        }
-    }
-
-    async fn judge(&self, step: &StepPath) -> Result<(), Stop> {
-        let planned = self.plan.step(step).map_err(Stop::Failed)?;
-        let output = || {
-            let output = self.log.read(|history| history.output(step).cloned());
-            output.ok_or_else(|| Failure::new(Code::Internal, "there is no output to be judged"))
-        };
-        let rejection = match (&planned.step.validate, &planned.schema) {
-            (None, _) => None,
-            (Some(Validate::Schema { .. }), Some(schema)) => {
-                judge::rejection(&judge::by_schema(schema, &output().map_err(Stop::Failed)?))
-            }
-            (Some(Validate::Schema { .. }), None) => {
-                return Err(Stop::Failed(Failure::new(Code::Internal, "the plan has no schema for the step")));
-            }
-            (Some(Validate::Agent { agent, .. }), _) => {
-                let found = self.ask(&validator_path(step), agent, output).await?;
-                judge::rejection(&judge::of_payload(&found).map_err(Stop::Failed)?)
-            }
-        };
-        match rejection {
-            Some(failure) => Err(Stop::Failed(failure.in_step(step))),
-            None => {
-                self.log.read_mut(|history| history.judge(step));
+            Todo::End { node, output } => {
+                self.log.stage(Event::NodeEnded { node, output });
                 Ok(())
             }
         }
     }
 
-    /// Asks a validator until it has said what it found: it, too, may find the host busy.
-    async fn ask(
-        &self,
-        path: &StepPath,
-        agent: &AgentRef,
-        judged: impl Fn() -> Result<Payload, Failure>,
-    ) -> Result<Payload, Stop> {
-        let silent = || Failure::new(Code::Internal, "the validator said nothing").in_step(path);
-        loop {
-            let (status, found, failure) = self.log.read(|history| {
-                let Some(step) = history.step(path) else { return (Status::Pending, None, None) };
-                let failure = step.last().and_then(|last| last.failure.clone());
-                (step.status, step.output.clone(), failure)
-            });
-            match status {
-                Status::Completed => return found.ok_or_else(|| Stop::Failed(silent())),
-                Status::Failed => return Err(Stop::Failed(failure.unwrap_or_else(silent).in_step(path))),
-                Status::Waiting(until) if until > self.log.now() => self.wait(until).await?,
-                Status::Pending | Status::Running | Status::Waiting(_) => {
-                    self.attempt(path, agent, Work::Validator, judged(), Retry::none()).await?;
-                }
+    /// What is wrong with a step's output; none: it is good.
+    fn rejection(&self, step: &StepPath) -> Result<Option<Failure>, Failure> {
+        let given = |path: &StepPath| {
+            let output = self.log.read(|history| history.output(path).cloned());
+            output.ok_or_else(|| Failure::new(Code::Internal, format!("{path} gave nothing that could be judged")))
+        };
+        let planned = self.plan.step(step)?;
+        let found = match (&planned.step.validate, &planned.schema) {
+            (Some(Validate::Schema { .. }), Some(schema)) => judge::by_schema(schema, &given(step)?),
+            (Some(Validate::Agent { .. }), _) => judge::of_payload(&given(&validator_path(step))?)?,
+            (Some(Validate::Schema { .. }), None) | (None, _) => {
+                return Err(Failure::new(Code::Internal, format!("the plan has nothing that judges {step}")));
             }
-        }
+        };
+        Ok(judge::rejection(&found).map(|failure| failure.in_step(step)))
     }
 
     async fn wait(&self, until: Timestamp) -> Result<(), Stop> {
@@ -347,6 +343,11 @@ impl Engine<'_> {
         let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
         Some(self.log.now().after(retry.longest_wait(tries).mul_f64(share)))
     }
+}
+
+/// Until when nothing is to be done, if all that is open waits.
+fn only_waits(open: &BTreeMap<StepPath, Option<Timestamp>>) -> Option<Timestamp> {
+    open.values().copied().collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// What an agent is to do.

@@ -8,7 +8,8 @@
 //! - `input`: what a step's input is made of
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
-//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process
+//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
+//!   `wake`: suspended runs go on
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
@@ -22,6 +23,8 @@ mod registry;
 mod resumed;
 pub mod runs;
 mod supervise;
+
+mod wake;
 pub mod workflows;
 
 pub use runs::{CallRequest, Runs, StartRequest, Started, Watch};

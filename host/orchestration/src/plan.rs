@@ -14,14 +14,29 @@ use crate::patterns::{self, Pattern};
 
 pub(crate) struct Plan {
     pub(crate) flow: Box<dyn Pattern>,
-    steps: BTreeMap<StepPath, Step>,
+    root: Branch,
     names: BTreeMap<StepName, StepPath>,
+}
+
+/// A node of the document, to be found by the way to it. A pattern whose children are made as it goes, from one template,
+/// is a branch that has the template for every number.
+enum Branch {
+    Step(Box<Step>),
+    Children(Vec<Branch>),
 }
 
 /// A step, with what judges its output.
 pub(crate) struct Step {
     pub(crate) step: AgentStep,
     pub(crate) schema: Option<jsonschema::Validator>,
+}
+
+/// What is done at a path.
+pub(crate) enum Work<'a> {
+    /// A step's own work.
+    Step(&'a Step),
+    /// Judging the output of a step, by an agent.
+    Validator(&'a AgentRef),
 }
 
 impl Plan {
@@ -53,36 +68,32 @@ impl Plan {
     }
 
     fn of_node(node: &Node) -> Result<Self, Failure> {
-        let mut plan =
-            Self { flow: patterns::of(node, StepPath::root()), steps: BTreeMap::new(), names: BTreeMap::new() };
-        plan.collect(node, StepPath::root())?;
-        Ok(plan)
+        let mut names = BTreeMap::new();
+        let root = branch(node, StepPath::root(), &mut names)?;
+        Ok(Self { flow: patterns::of(node, StepPath::root()), root, names })
     }
 
-    fn collect(&mut self, node: &Node, path: StepPath) -> Result<(), Failure> {
-        match node {
-            Node::Agent(step) => {
-                let schema = match &step.validate {
-                    Some(Validate::Schema { schema, .. }) => Some(jsonschema::validator_for(schema).map_err(|e| {
-                        Failure::new(Code::BadStep, format!("the JSON Schema of step `{}`: {e}", step.id))
-                    })?),
-                    Some(Validate::Agent { .. }) | None => None,
-                };
-                self.names.insert(step.id.clone(), path.clone());
-                self.steps.insert(path, Step { step: AgentStep::clone(step), schema });
-            }
-            Node::Sequence(children) => {
-                for (index, child) in children.iter().enumerate() {
-                    self.collect(child, path.child(index))?;
-                }
-            }
+    /// What is done at `path`.
+    pub(crate) fn work(&self, path: &StepPath) -> Result<Work<'_>, Failure> {
+        let missing = || Failure::new(Code::Internal, format!("the plan has nothing at {path}"));
+        let (mut at, mut way) = (&self.root, path.way());
+        while let Branch::Children(children) = at {
+            at = way.next().and_then(|index| children.get(index)).ok_or_else(missing)?;
         }
-        Ok(())
+        let Branch::Step(step) = at else { return Err(missing()) };
+        match (way.next(), way.next(), &step.step.validate) {
+            (None, ..) => Ok(Work::Step(step)),
+            (Some(VALIDATOR), None, Some(Validate::Agent { agent, .. })) => Ok(Work::Validator(agent)),
+            _ => Err(missing()),
+        }
     }
 
+    /// The step at `path`.
     pub(crate) fn step(&self, path: &StepPath) -> Result<&Step, Failure> {
-        let missing = || Failure::new(Code::Internal, format!("the plan has no step {path}"));
-        self.steps.get(path).ok_or_else(missing)
+        match self.work(path)? {
+            Work::Step(step) => Ok(step),
+            Work::Validator(_) => Err(Failure::new(Code::Internal, format!("{path} is a validator's place"))),
+        }
     }
 
     /// Where a step of this name stands.
@@ -91,9 +102,32 @@ impl Plan {
     }
 }
 
-/// Where the attempts of a step's validator stand: an agent's step has no children of its own.
+fn branch(node: &Node, path: StepPath, names: &mut BTreeMap<StepName, StepPath>) -> Result<Branch, Failure> {
+    match node {
+        Node::Agent(step) => {
+            let schema =
+                match &step.validate {
+                    Some(Validate::Schema { schema, .. }) => Some(jsonschema::validator_for(schema).map_err(|e| {
+                        Failure::new(Code::BadStep, format!("the JSON Schema of step `{}`: {e}", step.id))
+                    })?),
+                    Some(Validate::Agent { .. }) | None => None,
+                };
+            names.insert(step.id.clone(), path);
+            Ok(Branch::Step(Box::new(Step { step: AgentStep::clone(step), schema })))
+        }
+        Node::Sequence(children) => {
+            let children = children.iter().enumerate().map(|(index, child)| branch(child, path.child(index), names));
+            children.collect::<Result<_, _>>().map(Branch::Children)
+        }
+    }
+}
+
+/// The number of a step's validator among the children of the step, which has no others.
+const VALIDATOR: usize = 0;
+
+/// Where the attempts of a step's validator stand.
 pub(crate) fn validator_path(step: &StepPath) -> StepPath {
-    step.child(0)
+    step.child(VALIDATOR)
 }
 
 pub(crate) type Shared = Arc<Plan>;

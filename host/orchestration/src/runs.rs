@@ -26,12 +26,13 @@ use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreErr
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
+use crate::wake;
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,7 +66,7 @@ pub struct Ports {
 /// The use cases. A handle: clones are the same.
 #[derive(Clone)]
 pub struct Runs {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// A call to be made.
@@ -117,7 +118,9 @@ pub struct Started {
 
 pub(crate) struct Inner {
     pub(crate) ports: Ports,
-    registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
+    /// Told when a run is suspended.
+    pub(crate) sleepers: Notify,
     /// Documents made ready to run, by the digest of their source.
     ready: Cache<Digest, Arc<Ready>>,
 }
@@ -125,7 +128,7 @@ pub(crate) struct Inner {
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        let inner = Inner { ports, registry: Arc::default(), ready: Cache::new(1_000) };
+        let inner = Inner { ports, registry: Arc::default(), sleepers: Notify::new(), ready: Cache::new(1_000) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -300,15 +303,19 @@ impl Runs {
         patience: Option<Duration>,
     ) -> Result<Option<Result<Payload, Failure>>, Error> {
         let (registry, tenant, run, begun) = (&self.inner.registry, &caller.tenant, started.run, Instant::now());
+        let mut known = started.live.clone();
         loop {
             let patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
             let entered = registry.entered();
-            if let Some(live) = started.live.clone().or_else(|| registry.get(tenant, run)) {
+            if let Some(live) = known.take().or_else(|| registry.get(tenant, run)) {
                 let Some(end) = within(patience, live.ended()).await else {
                     on_disk(&live).await?;
                     return Ok(None);
                 };
-                return Ok(Some(end.result));
+                if !end.is_suspended() {
+                    return Ok(Some(end.result));
+                }
+                continue;
             }
             let is_left = registry.is_left_behind(tenant, run);
             if let Some(result) = self.result(tenant, run).await? {
@@ -410,7 +417,25 @@ impl Runs {
         if row.state.is_over() {
             return Err(is_over(run, row.state));
         }
-        Err(Error::Busy { message: "the run is being taken up again".into(), retry_after: Duration::from_secs(1) })
+        if row.wakes_at.is_none() {
+            return Err(being_taken_up());
+        }
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move { runs.cancel_suspended(&by, run).await };
+        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// Ends a run of which nothing but its row is kept.
+    async fn cancel_suspended(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+        let grown = watch::Sender::default();
+        let found = supervise::take_over(&self.inner, &caller.tenant, run, &grown, Whose::Anyones).await?;
+        let Found::Log(log) = found else { return Err(being_taken_up()) };
+        let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
+        // Whoever goes on with it at the same moment is fenced off here, or fences this off.
+        log.append(vec![cancelled], Durability::Barrier).await.map_err(|error| match error.kind {
+            Kind::Fenced | Kind::Conflict => being_taken_up(),
+            _ => error.into(),
+        })
     }
 
     /// Takes a failed or cancelled run up again: what it did is not done again.
@@ -443,6 +468,11 @@ impl Runs {
             }
             error => error,
         })
+    }
+
+    /// Goes on with suspended runs as they become due, until the host stops.
+    pub async fn wake(&self) {
+        wake::wake(self).await;
     }
 
     /// Takes up every run that was under way when the host ended; those that cannot be are left as they are. One for which there
@@ -508,7 +538,12 @@ impl Runs {
     }
 
     /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
-    async fn go_on(&self, log: Arc<RunLog>, grown: watch::Sender<Seq>, first: Vec<Event>) -> Result<(), Error> {
+    pub(crate) async fn go_on(
+        &self,
+        log: Arc<RunLog>,
+        grown: watch::Sender<Seq>,
+        first: Vec<Event>,
+    ) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;
@@ -690,6 +725,10 @@ async fn on_disk(live: &Live) -> Result<(), StoreError> {
 
 fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
+}
+
+fn being_taken_up() -> Error {
+    Error::Busy { message: "the run is being taken up again".into(), retry_after: Duration::from_secs(1) }
 }
 
 fn is_over(run: RunId, state: State) -> Error {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::engine::Engine;
+use crate::engine::{Driven, Engine};
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
@@ -60,6 +60,17 @@ impl End {
     /// It is over.
     fn over(state: State, result: Result<Payload, Failure>) -> Self {
         Self { result, state: Some(state), is_left: false }
+    }
+
+    /// It is suspended: whoever waits for its end waits on.
+    fn suspended() -> Self {
+        let failure = Failure::new(Code::Unavailable, "the run waits, and goes on by itself").retryable();
+        Self { result: Err(failure), state: Some(State::Waiting), is_left: false }
+    }
+
+    /// Whether it goes on by itself.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.state == Some(State::Waiting)
     }
 
     /// It is not over, and waits for the next start.
@@ -156,7 +167,7 @@ pub(crate) enum Found {
 /// Which run may be taken over.
 #[derive(Debug)]
 pub(crate) enum Whose<'a> {
-    /// One that is not over, whoever has it: at a host's start. What is written next claims it.
+    /// One that is not over, whoever has it: at a host's start, or when a suspended one goes on. What is written next claims it.
     Anyones,
     /// One that this host has, to go on with it. The highest epoch that is this host's own: of a claim that was not
     /// answered it is not known whether it is in the record, and it counts. And how its thread was lost.
@@ -171,9 +182,17 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let live = place.live().clone();
     let span = tracing::info_span!("run", tenant = %live.tenant, run = %live.run);
     let end = drive(&inner, &live, plan).instrument(span).await;
-    let state = end.state.map_or("parked", State::as_str);
-    metrics::counter!("ltmc_runs_total", "state" => state).increment(1);
+    if end.is_suspended() {
+        metrics::counter!("ltmc_runs_suspended_total").increment(1);
+    } else {
+        let state = end.state.map_or("parked", State::as_str);
+        metrics::counter!("ltmc_runs_total", "state" => state).increment(1);
+    }
+    let is_suspended = end.is_suspended();
     place.end(end);
+    if is_suspended {
+        inner.sleepers.notify_one();
+    }
     drop(pins);
 }
 
@@ -265,7 +284,10 @@ async fn go(
             let engine = Engine { ports: &inner.ports, plan: &plan, log, overtaken };
             let stopped = tokio::select! {
                 biased;
-                driven = engine.drive() => { driven?; None }
+                driven = engine.drive() => match driven? {
+                    Driven::Over => None,
+                    Driven::Suspended => return Ok(End::suspended()),
+                },
                 () = live.stop.cancelled() => {
                     let why = live.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     Some(why.unwrap_or(Why::Parked))

@@ -73,6 +73,6 @@ pub trait ReadCatalog: Send + Sync {
         after: Option<&WorkflowName>,
         limit: u32,
     ) -> Result<Vec<StoredWorkflow>, StoreError>;
-    /// Whether any tenant still has an agent with this component.
+    /// Whether any tenant still has an agent with this component, or a run is suspended, which may come back to it.
     async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError>;
 }

@@ -95,6 +95,24 @@ pub struct RunFilter {
     pub limit: u32,
 }
 
+/// Where a suspended run stands among all of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Suspended {
+    /// When it goes on.
+    pub wakes_at: Timestamp,
+    /// Which.
+    pub run: RunId,
+    /// Whose.
+    pub tenant: TenantId,
+}
+
+impl Suspended {
+    /// Where this one stands; none: it is not suspended.
+    pub fn of(run: &Run) -> Option<Self> {
+        run.wakes_at.map(|wakes_at| Self { wakes_at, run: run.id, tenant: run.tenant.clone() })
+    }
+}
+
 /// For those who read the journal. Reads see every append that has returned, lazy ones too.
 #[async_trait]
 pub trait ReadJournal: Send + Sync {
@@ -107,8 +125,12 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs, newest first.
     async fn runs(&self, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Run>, StoreError>;
 
-    /// Rows of every tenant's runs that are not over, oldest first, after `after`: what a starting host takes up again.
+    /// Rows of every tenant's runs that are neither over nor suspended, oldest first, after `after`: what a starting host takes
+    /// up again.
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
+
+    /// Rows of every tenant's runs that are suspended, those first that go on first, after `after`.
+    async fn suspended(&self, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

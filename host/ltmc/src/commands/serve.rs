@@ -84,6 +84,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             }
         }
     });
+    let waking = tokio::spawn({
+        let runs = host.runs.clone();
+        async move { runs.wake().await }
+    });
     let limits = host.app.limits.clone();
     let serving = ltmc_api::serve(listener, ltmc_api::router(host.app), shutdown.clone(), limits);
     let stopping = async {
@@ -93,6 +97,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     };
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
+    waking.abort();
     drop(url);
     host.tasks.stop(LAST_CHANGES).await;
     host.shared.stop().await;

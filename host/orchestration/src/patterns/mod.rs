@@ -6,7 +6,7 @@
 use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::workflow::Node;
-use ltmc_model::{StepPath, Timestamp};
+use ltmc_model::{Payload, StepPath, Timestamp};
 
 mod agent;
 mod sequence;
@@ -22,7 +22,7 @@ pub trait Pattern: Send + Sync {
 pub enum Input {
     /// The run's input.
     Run,
-    /// What a step gave.
+    /// What a step gave, or another node.
     Output(StepPath),
 }
 
@@ -31,14 +31,14 @@ pub enum Input {
 pub enum Decision {
     /// These are to be done, or are being done; at least one. More can be decided once any of them is done.
     Do(Vec<Todo>),
-    /// The node is done: it gives what this step gave.
+    /// The node is done: it gives what this step, or this other node, gave.
     Done(StepPath),
     /// The node is over, badly.
     Failed(Failure),
 }
 
-/// One thing to be done about a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One thing to be done about a step, or another node.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Todo {
     /// Make an attempt, or go on with the one that is open.
     Attempt {
@@ -47,7 +47,7 @@ pub enum Todo {
         /// On what.
         input: Input,
     },
-    /// See whether its output is good.
+    /// Journal whether a step's output is good: by its schema, or by what its validator found.
     Judge {
         /// Which step.
         step: StepPath,
@@ -59,13 +59,31 @@ pub enum Todo {
         /// Until when.
         until: Timestamp,
     },
+    /// Journal what a node gives that is no step.
+    End {
+        /// Its place.
+        node: StepPath,
+        /// What it gives.
+        output: Payload,
+    },
 }
 
 impl Todo {
-    /// Which step it is about.
-    pub fn step(&self) -> &StepPath {
+    /// Which step it is about, or which other node.
+    pub fn node(&self) -> &StepPath {
         match self {
-            Self::Attempt { step, .. } | Self::Judge { step } | Self::Wait { step, .. } => step,
+            Self::Attempt { step: node, .. }
+            | Self::Judge { step: node }
+            | Self::Wait { step: node, .. }
+            | Self::End { node, .. } => node,
+        }
+    }
+
+    /// Until when nothing is done about it, where that is all there is to do.
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Wait { until, .. } => Some(*until),
+            Self::Attempt { .. } | Self::Judge { .. } | Self::End { .. } => None,
         }
     }
 }
@@ -73,7 +91,7 @@ impl Todo {
 /// The table of patterns: the one that a node of a document means, at its place.
 pub fn of(node: &Node, path: StepPath) -> Box<dyn Pattern> {
     match node {
-        Node::Agent(_) => Box::new(agent::Agent::new(path)),
+        Node::Agent(step) => Box::new(agent::Agent::new(path, step.validate.as_ref())),
         Node::Sequence(children) => Box::new(sequence::Sequence::new(children, &path)),
     }
 }

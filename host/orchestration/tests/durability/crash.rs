@@ -320,6 +320,17 @@ fn crash_at_every_step_of_a_run_that_is_rejected() {
 }
 
 #[test]
+fn crash_at_every_step_of_a_run_that_is_suspended() {
+    let document = "name: patient\nflow:\n  sequence:\n  - agent: one\n  - agent: late\n    retry: {attempts: 3, backoff: 1m, max: 1m}\n    validate: {agent: approve}\n  - agent: two";
+    let late = agent("late", |guest| async move {
+        assert_eq!(guest.count("tries").await?, 1);
+        if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { work(guest).await }
+    });
+    let scripts = vec![agent("one", work), late, approve(), agent("two", work)];
+    crash_at_every_step(&Case { request: Request::workflow("patient"), document: Some(document), scripts });
+}
+
+#[test]
 fn crash_at_every_step_of_a_retry() {
     let document =
         "name: retried\nflow:\n  sequence:\n  - agent: flaky\n    retry: {attempts: 4, backoff: 1s}\n  - agent: one";

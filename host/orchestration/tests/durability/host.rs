@@ -27,6 +27,7 @@ use ltmc_ports::{
     Append, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Error, Pins};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Sandbox, Script, text};
 
@@ -129,7 +130,11 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(seed)),
             directories: BTreeMap::new(),
         });
-        Host { record, line, sandbox, runs }
+        let waking = tokio::spawn({
+            let runs = runs.clone();
+            async move { runs.wake().await }
+        });
+        Host { record, line, sandbox, runs, _waking: AbortOnDropHandle::new(waking) }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`.
@@ -155,6 +160,7 @@ pub(crate) struct Host {
     pub(crate) line: Arc<Line>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
+    _waking: AbortOnDropHandle<()>,
 }
 
 impl Host {

@@ -26,5 +26,6 @@ mod host;
 mod owners;
 mod replay;
 mod story;
+mod suspended;
 mod transactions;
 mod upgrade;

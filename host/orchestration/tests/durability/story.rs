@@ -18,6 +18,8 @@ pub(crate) struct Story {
     pub(crate) effects: Vec<(StepPath, u32, u32, String, String)>,
     /// Log lines: step, attempt, number, message.
     pub(crate) logs: Vec<(StepPath, u32, u32, String)>,
+    /// Which outputs were judged, and whether they were found good.
+    pub(crate) judged: Vec<(StepPath, bool)>,
     /// How the run ended, each time.
     pub(crate) ends: Vec<&'static str>,
 }
@@ -42,7 +44,10 @@ impl Story {
     /// `open`: of each open attempt its number, and how many effects and lines it had at its last checkpoint.
     fn tell(&mut self, event: &Event, epoch: &mut Epoch, open: &mut BTreeMap<StepPath, (u32, u32, u32)>) {
         match event.clone() {
-            Event::RunStarted(_) | Event::RunResumed { .. } | Event::Act(_) => {}
+            // Whoever takes a suspended run over before it is due suspends it again.
+            Event::RunStarted(_) | Event::RunResumed { .. } | Event::RunSuspended { .. } | Event::Act(_) => {}
+            Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
+            Event::NodeEnded { node, .. } => panic!("{node} is a step, or gives what a step gave"),
             Event::RunClaimed { epoch: claimed } => {
                 assert!(claimed > *epoch, "a claim raises the epoch");
                 *epoch = claimed;

@@ -249,6 +249,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         updated_at: at,
         epoch: Epoch(1),
         seq: Seq(journal.len() as u64),
+        wakes_at: None,
     };
     let id = run.id;
     let append = Append {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: [`MemoryRecord::crash`] leaves just what a crash may leave: everything up to the last barrier.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +20,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter};
+use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter, Suspended};
 use crate::log::Ends;
 use crate::{
     Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, WriteCatalog, WriteJournal,
@@ -186,13 +187,22 @@ impl ReadJournal for MemoryRecord {
     }
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
-        let mut runs: Vec<Run> = self.lock().tables.runs.values().filter(|run| !run.state.is_over()).cloned().collect();
+        let is_unfinished = |run: &&Run| !run.state.is_over() && run.wakes_at.is_none();
+        let mut runs: Vec<Run> = self.lock().tables.runs.values().filter(is_unfinished).cloned().collect();
         runs.sort_by(|a, b| (a.id, &a.tenant).cmp(&(b.id, &b.tenant)));
         if let Some((tenant, id)) = after {
             runs.retain(|run| (run.id, &run.tenant) > (id, &tenant));
         }
         runs.truncate(limit as usize);
         Ok(runs)
+    }
+
+    async fn suspended(&self, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let inner = self.lock();
+        let placed = inner.tables.runs.values().filter_map(|run| Suspended::of(run).map(|place| (place, run.clone())));
+        let placed: BTreeMap<Suspended, Run> =
+            placed.filter(|(place, _)| after.as_ref().is_none_or(|a| place > a)).collect();
+        Ok(placed.into_values().take(limit as usize).collect())
     }
 
     async fn idempotent(
@@ -367,6 +377,8 @@ impl ReadCatalog for MemoryRecord {
     }
 
     async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.lock().tables.components().contains(digest))
+        let inner = self.lock();
+        let some_sleep = inner.tables.runs.values().any(|run| run.wakes_at.is_some());
+        Ok(some_sleep || inner.tables.components().contains(digest))
     }
 }

@@ -57,6 +57,7 @@ impl Owner {
                 updated_at: at(number),
                 epoch: Epoch(1),
                 seq: Seq(0),
+                wakes_at: None,
             },
             previous: None,
         }

@@ -20,7 +20,7 @@ use tokio::task::yield_now;
 
 use super::MemoryRecord;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Audit, IdempotencyKey, RunFilter};
+use crate::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
 use crate::log::Ends;
 use crate::mail::{Bus, ReadMail};
 use crate::{
@@ -79,6 +79,7 @@ slowly! { ReadJournal:
     run(tenant: &TenantId, run: RunId) -> Option<Run>;
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
+    suspended(after: Option<Suspended>, limit: u32) -> Vec<Run>;
     idempotent(tenant: &TenantId, key: &str, now: Timestamp) -> Option<IdempotencyKey>;
     verify() -> Audit;
 }

@@ -140,7 +140,9 @@ impl ReadCatalog for Record {
     }
 
     async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let row = sqlx::query("select exists (select 1 from agents where digest = ?)").bind(digest.0.to_vec());
+        let sql = "select exists (select 1 from agents where digest = ?) or \
+                   exists (select 1 from runs where wakes_at is not null)";
+        let row = sqlx::query(sql).bind(digest.0.to_vec());
         let found: Result<i64, _> = row.fetch_one(&self.readers).await.and_then(|row| row.try_get(0));
         found.map(|found| found != 0).map_err(|e| store("catalog.component-in-use", e))
     }

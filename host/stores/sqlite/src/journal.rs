@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter};
+use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
 use ltmc_ports::{Append, Durability, ReadJournal, Receipt, StoreError, WriteJournal};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -14,7 +14,7 @@ use crate::error::{corrupt, store};
 use crate::open::{state_number, state_of, target_of};
 use crate::{Record, frames, verify};
 
-const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq";
+const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at";
 
 #[async_trait]
 impl WriteJournal for Record {
@@ -115,13 +115,30 @@ impl ReadJournal for Record {
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
         const OP: &str = "journal.unfinished";
-        let sql =
-            format!("select {COLUMNS} from runs where state < 3 and (id, tenant) > (?, ?) order by id, tenant limit ?");
+        let sql = format!(
+            "select {COLUMNS} from runs where state < 3 and wakes_at is null and (id, tenant) > (?, ?) \
+                 order by id, tenant limit ?"
+        );
         let (id, tenant) = match &after {
             Some((tenant, run)) => (blob(*run), tenant.to_string()),
             None => (Vec::new(), String::new()),
         };
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(tenant).bind(i64::from(limit));
+        let rows = rows.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        rows.iter().map(|row| read_run(OP, row)).collect()
+    }
+
+    async fn suspended(&self, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError> {
+        const OP: &str = "journal.suspended";
+        let sql = format!(
+            "select {COLUMNS} from runs where wakes_at is not null and (wakes_at, id, tenant) > (?, ?, ?) \
+             order by wakes_at, id, tenant limit ?"
+        );
+        let (wakes_at, id, tenant) = match &after {
+            Some(after) => (time(after.wakes_at), blob(after.run), after.tenant.to_string()),
+            None => (-1, Vec::new(), String::new()),
+        };
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(wakes_at).bind(id).bind(tenant).bind(i64::from(limit));
         let rows = rows.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
         rows.iter().map(|row| read_run(OP, row)).collect()
     }
@@ -165,6 +182,7 @@ fn read_run(op: &'static str, row: &SqliteRow) -> Result<Run, StoreError> {
             updated_at: stamp(row.try_get(7)?),
             epoch: Epoch(number(row.try_get(8)?)),
             seq: Seq(number(row.try_get(9)?)),
+            wakes_at: row.try_get::<Option<i64>, _>(10)?.map(stamp),
         })
     };
     read().map_err(|e| store(op, e))

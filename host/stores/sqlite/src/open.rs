@@ -40,6 +40,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let files = [
         (1, "record", include_str!("../migrations/0001_record.sql")),
         (2, "context", include_str!("../migrations/0002_context.sql")),
+        (3, "suspended", include_str!("../migrations/0003_suspended.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

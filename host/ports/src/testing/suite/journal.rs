@@ -5,7 +5,7 @@ use ltmc_model::run::State;
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq};
 
 use super::Fixture;
-use crate::journal::RunFilter;
+use crate::journal::{RunFilter, Suspended};
 use crate::testing::sample::{Owner, at, completed, put, run_id, tenant};
 use crate::{Durability, Kind, ReadJournal as _, ReadMemory as _, WriteJournal as _};
 use ltmc_model::delta::Delta;
@@ -201,6 +201,9 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
         owner.row.state = if number == 3 { State::Failed } else { State::Waiting };
         store.append(owner.append(1), Barrier).await.unwrap();
     }
+    let mut suspended = Owner::new("acme", 5);
+    (suspended.row.state, suspended.row.wakes_at) = (State::Waiting, Some(at(1_000)));
+    store.append(suspended.append(1), Barrier).await.unwrap();
     let store = fixture.crash(store).await;
     let mut found = Vec::new();
     let mut after = None;
@@ -211,6 +214,33 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
         found.extend(page.into_iter().map(|run| run.id));
     }
     assert_eq!(found, [run_id(1), run_id(2), run_id(4)]);
+}
+
+/// Suspended runs stand in the order in which they go on, and only for as long as they are.
+pub async fn suspended_runs_stand_in_the_order_in_which_they_go_on<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let wakes = [(1, "acme", 3_000), (2, "beta", 1_000), (3, "acme", 2_000), (4, "acme", 1_000), (5, "acme", 500)];
+    let mut owners = Vec::new();
+    for (number, of, wakes_at) in wakes {
+        let mut owner = Owner::new(of, number);
+        (owner.row.state, owner.row.wakes_at) = (State::Waiting, Some(at(wakes_at)));
+        store.append(owner.append(1), Barrier).await.unwrap();
+        owners.push(owner);
+    }
+    // The fifth goes on.
+    let mut awake = owners.pop().unwrap();
+    (awake.row.state, awake.row.wakes_at) = (State::Running, None);
+    store.append(awake.append(1), Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.suspended(after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Suspended::of(last);
+        found.extend(page.into_iter().map(|run| (run.id, run.wakes_at)));
+    }
+    let expected = [(2, 1_000), (4, 1_000), (3, 2_000), (1, 3_000)];
+    assert_eq!(found, expected.map(|(number, wakes_at)| (run_id(number), Some(at(wakes_at)))));
 }
 
 /// Idempotency keys expire.

@@ -70,6 +70,7 @@ macro_rules! contract {
             rows_say_what_was_written
             lists_of_runs_obey_every_filter
             unfinished_runs_are_found_again
+            suspended_runs_stand_in_the_order_in_which_they_go_on
             idempotency_keys_expire
             an_idempotency_key_starts_one_run
             tenants_with_the_same_names_never_meet

@@ -1,0 +1,97 @@
+//! Suspended runs go on: each is a row of the record that says when, and nothing in memory.
+//!
+//! Invariants: what is due is what the record says, whoever suspended it and whenever: so a run goes on after a restart, and on
+//! whichever host is there. Whoever is first to claim it has it. One for which there is no room stays suspended, and others
+//! that have room go on before it.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use ltmc_model::run::Run;
+use ltmc_ports::journal::Suspended;
+use ltmc_ports::{Kind, StoreError};
+use ltmc_tenancy::Error;
+use tokio::sync::watch;
+
+use crate::runs::Runs;
+use crate::supervise::{self, Found, Whose};
+
+/// Rows read at once.
+const PAGE: u32 = 256;
+/// Runs taken up at once: their claims share a commit.
+const AT_ONCE: usize = 32;
+/// How long until it is looked again where something due could not go on.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest time between two looks: another host may have suspended something.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Until the host stops.
+pub(crate) async fn wake(runs: &Runs) {
+    let registry = runs.inner.registry.clone();
+    while !registry.is_stopping() {
+        let next = match take_up_due(runs).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "suspended runs could not be looked up; trying again");
+                AGAIN
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(next.min(LONGEST)) => {}
+            () = runs.inner.sleepers.notified() => {}
+            () = registry.stopping() => {}
+        }
+    }
+}
+
+/// Takes up every run that is due and has room. For how long there is nothing to do then.
+async fn take_up_due(runs: &Runs) -> Result<Duration, StoreError> {
+    let inner = &runs.inner;
+    let (mut after, mut stays) = (None, false);
+    loop {
+        let now = inner.ports.clock.now();
+        let page = inner.ports.read.suspended(after, PAGE).await?;
+        after = page.last().and_then(Suspended::of);
+        let first_later = page.iter().filter_map(|row| row.wakes_at).find(|at| *at > now);
+        let due = page.into_iter().filter(|row| row.wakes_at.is_some_and(|at| at <= now));
+        let stay = stream::iter(due).map(|row| take_up(runs, row)).buffer_unordered(AT_ONCE);
+        stays |= stay.fold(false, |some, one| async move { some | one }).await;
+        if first_later.is_some() || after.is_none() || inner.registry.is_stopping() {
+            let next = first_later.map_or(LONGEST, |at| at.since(inner.ports.clock.now()));
+            return Ok(if stays { next.min(AGAIN) } else { next });
+        }
+    }
+}
+
+/// Goes on with a run, if there is room for it; whether it stays suspended for now.
+async fn take_up(runs: &Runs, row: Run) -> bool {
+    let inner = &runs.inner;
+    if inner.registry.is_left_behind(&row.tenant, row.id) {
+        return false;
+    }
+    if !inner.registry.has_room(&row.tenant) {
+        return true;
+    }
+    let grown = watch::Sender::new(row.seq);
+    let taken = match supervise::take_over(inner, &row.tenant, row.id, &grown, Whose::Anyones).await {
+        Ok(Found::Log(log)) => runs.go_on(log, grown, Vec::new()).await,
+        Ok(Found::Over(..) | Found::Taken | Found::Nothing) => return false,
+        Err(error) => Err(error.into()),
+    };
+    match taken {
+        Ok(()) => false,
+        // Somebody else was faster, or it is alive here already.
+        Err(Error::Store(error)) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => false,
+        Err(Error::Conflict { .. }) => false,
+        Err(Error::Busy { .. }) => true,
+        Err(error) => {
+            tracing::error!(tenant = %row.tenant, run = %row.id, %error, "a suspended run could not be taken up");
+            let may_pass = matches!(&error, Error::Store(error) if error.kind == Kind::Unavailable);
+            if !may_pass {
+                inner.registry.leave_behind(&row.tenant, row.id);
+            }
+            may_pass
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Suspended: a run that waits for long is a row and nothing else, and goes on when it is due, whoever is there then.
+
+use std::time::Duration;
+
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::run::State;
+use ltmc_model::{Payload, Timestamp};
+use ltmc_ports::testing::sample;
+use ltmc_ports::{ReadCatalog as _, ReadJournal as _};
+use ltmc_tenancy::Error;
+
+use crate::guest::{Guest, Script, agent, may_pass};
+use crate::host::{Host, Request, World, caller, in_paused_time, tenant};
+use crate::story::{Story, claims};
+
+const DOCUMENT: &str = "name: patient\nflow: {agent: late, retry: {attempts: 3, backoff: 1h, max: 1h}}";
+/// Longer than all its waits.
+const LONG: Duration = Duration::from_secs(5 * 60 * 60);
+
+/// Succeeds at its third attempt.
+async fn late(guest: Guest) -> Result<Payload, Failure> {
+    let count = guest.count("tries").await?;
+    if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { Ok(Payload::json(&count.into())) }
+}
+
+fn scripts() -> [Script; 1] {
+    [agent("late", late)]
+}
+
+/// A host on which the run is suspended, and until when.
+async fn suspended(world: &World) -> (Host, Timestamp) {
+    let host = world.host(&world.record(Some(DOCUMENT)).await, []);
+    let started = host.start(&Request::workflow("patient")).await.unwrap();
+    assert_eq!(host.runs.wait(&caller(), &started, Some(Duration::from_millis(1))).await.unwrap(), None);
+    let row = host.record.run(&tenant(), started.run).await.unwrap().unwrap();
+    assert_eq!((row.state, host.runs.alive()), (State::Waiting, 0), "it has neither a place nor a task");
+    let until = row.wakes_at.expect("it says when it goes on");
+    (host, until)
+}
+
+#[test]
+fn whoever_waits_for_a_run_that_is_suspended_is_told_its_end() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let (host, until) = suspended(&world).await;
+        let begun = tokio::time::Instant::now();
+        assert_eq!(host.ask(&Request::workflow("patient")).await.unwrap().unwrap(), Payload::json(&1.into()));
+        let waited = sample::at(0).after(begun.elapsed());
+        assert!(until <= waited.after(Duration::from_secs(1)), "it went on at {waited}, before it was due at {until}");
+        let run = host.run().await.unwrap();
+        let row = host.record.run(&tenant(), run).await.unwrap().unwrap();
+        assert_eq!((row.state, row.wakes_at, host.runs.alive()), (State::Completed, None, 0));
+        let journal = host.journal(run).await;
+        assert_eq!(claims(&journal), 2, "once for each wait");
+        assert_eq!(Story::of(&journal).ended.len(), 3);
+    });
+}
+
+#[test]
+fn a_run_goes_on_after_a_restart_and_a_start_leaves_it_where_it_is() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let (host, until) = suspended(&world).await;
+        let record = host.record.crash();
+        drop(host);
+        // Nobody is there when it becomes due.
+        tokio::time::sleep(LONG).await;
+        assert_eq!(record.suspended(None, 10).await.unwrap()[0].wakes_at, Some(until));
+        let next = world.host(&record, []);
+        assert_eq!(next.runs.recover().await.unwrap().resumed, 0, "that is not what a start takes up");
+        assert!(next.ask(&Request::workflow("patient")).await.unwrap().is_ok());
+        assert!(record.suspended(None, 10).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn of_two_hosts_one_goes_on_with_it() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let (one, _) = suspended(&world).await;
+        let other = world.host(&one.record, []);
+        tokio::time::sleep(LONG).await;
+        let run = one.run().await.unwrap();
+        let journal = one.journal(run).await;
+        let story = Story::of(&journal);
+        assert_eq!((story.begun.len(), story.ends), (3, vec!["run-completed"]), "each attempt was made once");
+        assert_eq!((one.runs.alive(), other.runs.alive()), (0, 0));
+        assert_eq!(one.sandbox.ran().len() + other.sandbox.ran().len(), 3);
+    });
+}
+
+#[test]
+fn a_suspended_run_is_cancelled_once_and_does_not_go_on() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let (host, _) = suspended(&world).await;
+        let run = host.run().await.unwrap();
+        let by = caller();
+        let (one, other) = tokio::join!(host.runs.cancel(&by, run), host.runs.cancel(&by, run));
+        let answers = [one, other];
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+        let refused = |answer: &Result<(), Error>| matches!(answer, Err(Error::Busy { .. } | Error::Conflict { .. }));
+        assert!(answers.iter().all(|answer| answer.is_ok() || refused(answer)), "{answers:?}");
+        tokio::time::sleep(LONG).await;
+        assert_eq!(host.runs.get(&caller(), run).await.unwrap().state, State::Cancelled);
+        assert_eq!(host.sandbox.ran().len(), 1, "it did not go on");
+        let told = host.ask(&Request::workflow("patient")).await.unwrap();
+        assert_eq!(told.unwrap_err().code, Code::Cancelled);
+        // Whoever resumes it goes on where it waited.
+        host.runs.resume(&caller(), run).await.unwrap();
+        assert!(host.ask(&Request::workflow("patient")).await.unwrap().is_ok());
+    });
+}
+
+#[test]
+fn a_component_stays_while_a_run_is_suspended() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let (host, _) = suspended(&world).await;
+        let nobodys = ltmc_model::Digest::of(b"nobody's");
+        assert!(host.record.component_in_use(&nobodys).await.unwrap(), "the run may come back to it");
+        host.runs.cancel(&caller(), host.run().await.unwrap()).await.unwrap();
+        assert!(!host.record.component_in_use(&nobodys).await.unwrap());
+    });
+}
