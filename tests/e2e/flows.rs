@@ -42,6 +42,43 @@ async fn a_result_that_is_wrong_stops_the_run_and_shows_its_place() -> Result<()
     Ok(())
 }
 
+/// Runs that wait for seconds are rows: the host is killed meanwhile, the next one takes none of them up before it is due,
+/// and all of them end. (Back-off is at random below its longest, so that one alone may not wait long enough.)
+#[tokio::test]
+async fn runs_that_are_suspended_go_on_after_the_host_was_killed() -> Result<()> {
+    const RUNS: usize = 6;
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "flaky", "flaky", &[]).await?;
+    let document = "name: patient\nflow: {agent: flaky, retry: {attempts: 2, backoff: 10s}}\n";
+    assert!(put(&host, "patient", document).await?.status.is_success());
+    let mut ids = Vec::new();
+    for _ in 0..RUNS {
+        let request = host.request(Method::POST, "/v1/workflows/patient/runs", &host.admin);
+        let answer = host.send(request.header("prefer", "wait=0").json(&json!({"until": 2}))).await?.expect(202);
+        ids.push(answer.headers["ltmc-run"].to_str()?.to_owned());
+    }
+    let suspended = async |host: &Host| {
+        let metrics = host.send(host.request(Method::GET, "/metrics", &host.operator)).await?.expect(200).text();
+        let line = metrics.lines().find(|line| line.starts_with("ltmc_runs_suspended_total "));
+        anyhow::Ok(line.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).unwrap_or(0))
+    };
+    let begun = std::time::Instant::now();
+    while suspended(&host).await? == 0 && begun.elapsed() < std::time::Duration::from_secs(20) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(suspended(&host).await? > 0, "none of {RUNS} runs waited for long");
+    host.kill_and_restart().await?;
+    let mut slept = 0;
+    for id in ids {
+        let view = host.ended(&host.admin, &id).await?;
+        assert_eq!(view["state"], "completed", "{view}");
+        let journal = host.get(&format!("/v1/runs/{id}/journal")).await?.expect(200).text();
+        slept += usize::from(journal.contains("run-suspended"));
+    }
+    assert!(slept > 0, "what was suspended went on");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_flaky_step_is_tried_again() -> Result<()> {
     let host = Host::start().await?;
