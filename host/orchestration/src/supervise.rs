@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::engine::Engine;
+use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
@@ -172,7 +173,7 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let span = tracing::info_span!("run", tenant = %live.tenant, run = %live.run);
     let end = drive(&inner, &live, plan).instrument(span).await;
     let state = end.state.map_or("parked", State::as_str);
-    metrics::counter!("ltmc_runs_total", "state" => state).increment(1);
+    metered::RUNS.of([state]).increment(1);
     place.end(end);
     drop(pins);
 }
@@ -190,7 +191,7 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
             Err(error) => error,
         };
         if error.kind == Kind::Stale {
-            metrics::counter!("ltmc_conflicts_total").increment(1);
+            metered::CONFLICTS.increment(1);
             tracing::debug!("what a run decided on was changed by others; it begins again at its last checkpoint");
             contention.met(&log).await;
         } else {
