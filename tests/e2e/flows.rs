@@ -59,7 +59,7 @@ async fn runs_that_are_suspended_go_on_after_the_host_was_killed() -> Result<()>
     }
     let suspended = async |host: &Host| {
         let metrics = host.send(host.request(Method::GET, "/metrics", &host.operator)).await?.expect(200).text();
-        let line = metrics.lines().find(|line| line.starts_with("ltmc_runs_suspended_total "));
+        let line = metrics.lines().find(|line| line.starts_with("ltmc_runs_total{state=\"suspended\"}"));
         anyhow::Ok(line.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).unwrap_or(0))
     };
     let begun = std::time::Instant::now();

@@ -135,7 +135,7 @@ fn heavy_dependencies_have_one_home() {
     let homes = [
         ("wasmtime", &["host/sandbox", "tests"][..]),
         ("wasmtime-wasi", &["host/sandbox", "tests"]),
-        ("sqlx", &["host/stores/sqlite", "tests"]),
+        ("sqlx", &["tests"]),
         ("rusqlite", &["host/stores/sqlite"]),
         ("axum", &["host/api", "tests"]),
         ("clap", &["host/ltmc", "xtask", "tests"]),

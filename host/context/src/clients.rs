@@ -16,8 +16,10 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Topic};
 use ltmc_model::{AgentName, Position, Revision, SessionId};
 use ltmc_policy::Action;
+use ltmc_ports::metered::Family;
 use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
 use ltmc_tenancy::{Authority, Error};
+use metrics::{Counter, counter};
 
 use crate::context::{Asked, Context, Decided, Whose};
 use crate::feed::{Feeds, Watcher};
@@ -27,6 +29,8 @@ use crate::locks;
 const TRIES: u32 = 16;
 /// How long a client's change waits for the record.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+static CALLS: Family<Counter, 1> = Family::new(|[call]| counter!("ltmc_client_calls_total", "call" => call));
 
 /// Shared context, for clients.
 pub struct Clients {
@@ -86,7 +90,7 @@ impl Clients {
         let action = if call.changes() { Action::WriteContext } else { Action::ReadContext };
         self.ports.authority.authorize(caller, action).await?;
         let change = Change::Context { call: call.name().to_owned(), about: call.about(), request: call.digest() };
-        metrics::counter!("ltmc_client_calls_total", "call" => call.name()).increment(1);
+        CALLS.of([call.name()]).increment(1);
         let whose = whose(caller, owner);
         for tries in 0..TRIES {
             let whose = Whose { patience: locks::patience(tries), ..whose };

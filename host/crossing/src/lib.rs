@@ -14,7 +14,7 @@
 //! [`Gate`] to reach the host by.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -31,14 +31,23 @@ use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Capability, StepPath, Timestamp};
 use ltmc_policy::Verdict;
+use ltmc_ports::metered::Family;
 use ltmc_ports::runner::Gate;
 use ltmc_ports::{Clock, Durability, Kind, StoreError};
 use ltmc_tenancy::Authority;
+use metrics::{Counter, Histogram, counter, histogram};
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED_BYTES: u64 = 256 << 10;
 /// For how long what an attempt did may be staged before it is written, for those who follow it.
 pub const MAX_STAGED_TIME: Duration = Duration::from_millis(100);
+
+static CALLS: Family<Counter, 2> =
+    Family::new(|[call, outcome]| counter!("ltmc_host_calls_total", "call" => call, "outcome" => outcome));
+static SECONDS: Family<Histogram, 1> = Family::new(|[call]| histogram!("ltmc_host_call_seconds", "call" => call));
+static DENIALS: Family<Counter, 1> =
+    Family::new(|[capability]| counter!("ltmc_denials_total", "capability" => capability));
+static LINES_DROPPED: LazyLock<Counter> = LazyLock::new(|| counter!("ltmc_log_lines_dropped_total"));
 
 /// What all crossings share.
 pub struct Shared {
@@ -341,7 +350,7 @@ impl Crossing {
             1..LogLine::MAX_LINES => line,
             LogLine::MAX_LINES => host_line(format!("only {} log lines of an attempt are kept", LogLine::MAX_LINES)),
             _ => {
-                metrics::counter!("ltmc_log_lines_dropped_total").increment(1);
+                LINES_DROPPED.increment(1);
                 return;
             }
         };
@@ -393,7 +402,7 @@ impl Gate for Crossing {
         let outcome = match &answer {
             Ok(Ok(_)) => "ok",
             Ok(Err(Refusal::Denied(capability))) => {
-                metrics::counter!("ltmc_denials_total", "capability" => kind(capability)).increment(1);
+                DENIALS.of([kind(capability)]).increment(1);
                 "denied"
             }
             Ok(Err(Refusal::Conflict(_))) => "conflict",
@@ -404,8 +413,8 @@ impl Gate for Crossing {
             Ok(Err(Refusal::Unavailable { .. })) => "unavailable",
             Err(_) => "ended",
         };
-        metrics::counter!("ltmc_host_calls_total", "call" => name, "outcome" => outcome).increment(1);
-        metrics::histogram!("ltmc_host_call_seconds", "call" => name).record(begun.elapsed());
+        CALLS.of([name, outcome]).increment(1);
+        SECONDS.of([name]).record(begun.elapsed());
         answer
     }
 

@@ -30,7 +30,7 @@ use crate::patterns::{Decision, Input, Todo};
 use crate::plan::{self, Plan, validator_path};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{input, judge, supervise};
+use crate::{input, judge, metered, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -238,8 +238,8 @@ impl Engine<'_> {
             }
         };
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
-        metrics::counter!("ltmc_calls_total", "outcome" => outcome).increment(1);
-        metrics::histogram!("ltmc_call_seconds").record(begun.elapsed());
+        metered::CALLS.of([outcome]).increment(1);
+        metered::CALL_SECONDS.record(begun.elapsed());
         match ended {
             Ok(outcome) => {
                 let output = match outcome {

@@ -17,6 +17,7 @@
 mod engine;
 mod input;
 mod judge;
+mod metered;
 pub mod patterns;
 mod plan;
 mod registry;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::metered;
 use crate::supervise::{End, Live, Why};
 
 /// Runs alive at once, of all tenants; one tenant has at most half.
@@ -74,7 +75,7 @@ impl Registry {
             }
             Entry::Vacant(free) => drop(free.insert(place.live.clone())),
         }
-        metrics::gauge!("ltmc_runs_alive").increment(1);
+        metered::ALIVE.increment(1);
         self.left.remove(&key);
         self.entered.notify_waiters();
         Ok(Place { counted: place, is_driven: false, end: None, _token: token })
@@ -174,7 +175,7 @@ impl Drop for Place {
             registry.leave_behind(&live.tenant, live.run);
         }
         registry.live.remove(&self.counted.key());
-        metrics::gauge!("ltmc_runs_alive").decrement(1);
+        metered::ALIVE.decrement(1);
         // Whoever is told finds the place free.
         live.tell(end);
     }

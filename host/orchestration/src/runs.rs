@@ -4,13 +4,17 @@
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
 //! the client that waits for its end, who is told the end. A run has its place among those alive before anything of it is
 //! written, and from then on is on a task of the host's: its client may go away at any moment. One whose client asked for
-//! that ends with it ([`CallRequest::cancel_on_disconnect`]).
+//! that ends with it ([`CallRequest::cancel_on_disconnect`]): it is driven by who waits for it, and taken to its end by a task of
+//! the host's where the client goes away.
 
 use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use ltmc_journal::{History, RunLog, RunView, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
@@ -26,6 +30,7 @@ use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreErr
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -84,8 +89,8 @@ pub struct CallRequest {
     pub request_digest: Digest,
     /// The client's W3C trace context.
     pub traceparent: Option<String>,
-    /// Whether the call ends with its client: it is cancelled where what [`Runs::call`] gives is dropped before it ended. With
-    /// an idempotency key it never is: somebody else may be waiting for it.
+    /// Whether the call ends with its client: it goes on while that waits for its end ([`Runs::wait`]), and is cancelled where
+    /// what [`Runs::call`] gives is dropped before. With an idempotency key it never is: somebody else may be waiting for it.
     pub cancel_on_disconnect: bool,
 }
 
@@ -113,7 +118,7 @@ pub struct Started {
     /// Whether an earlier request with the same key started it.
     pub attached: bool,
     live: Option<Arc<Live>>,
-    _leash: Option<Leash>,
+    tied: Option<Tied>,
 }
 
 pub(crate) struct Inner {
@@ -248,10 +253,16 @@ impl Runs {
         let live = Live::new(log.clone(), weight, grown);
         let place = inner.registry.enter(live.clone())?;
         let Some((key, request)) = idempotency else {
-            // Nothing is to be written first: the run's own task is the one that survives its client.
-            let leash = begin.tied.then(|| Leash(live.clone()));
-            inner.spawn(place, Some(begin.plan), pins);
-            return Ok(Started { run, attached: false, live: Some(live), _leash: leash });
+            // Nothing is to be written first: the run itself is what survives its client.
+            let driven = supervise::live(inner.clone(), place, Some(begin.plan), pins);
+            let tied = match begin.tied {
+                true => Some(Tied::new(live.clone(), driven)),
+                false => {
+                    tokio::spawn(driven);
+                    None
+                }
+            };
+            return Ok(Started { run, attached: false, live: Some(live), tied });
         };
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {
@@ -272,7 +283,7 @@ impl Runs {
                 };
             }
             inner.spawn(place, Some(begin.plan), pins);
-            Ok(Started { run, attached: false, live: Some(live), _leash: None })
+            Ok(Started { run, attached: false, live: Some(live), tied: None })
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
@@ -286,7 +297,7 @@ impl Runs {
             return Err(Error::Conflict { code: "idempotency-key-reused", message });
         }
         let live = self.live(&caller.tenant, found.run);
-        Ok(Started { run: found.run, attached: true, live, _leash: None })
+        Ok(Started { run: found.run, attached: true, live, tied: None })
     }
 
     /// Waits for a run's end: for ever, or for so long. None: it is not over yet; what is so far is then on disk.
@@ -308,7 +319,7 @@ impl Runs {
             let patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
             let entered = registry.entered();
             if let Some(live) = known.take().or_else(|| registry.get(tenant, run)) {
-                let Some(end) = within(patience, live.ended()).await else {
+                let Some(end) = within(patience, started.ended(&live)).await else {
                     on_disk(&live).await?;
                     return Ok(None);
                 };
@@ -656,13 +667,52 @@ pub struct Recovered {
     pub left: usize,
 }
 
-/// Cancels a call whose client goes away before it ended.
-struct Leash(Arc<Live>);
+impl Started {
+    /// Waits until it ended.
+    async fn ended(&self, live: &Live) -> supervise::End {
+        let Some(tied) = &self.tied else { return live.ended().await };
+        tokio::select! {
+            biased;
+            () = tied.drive() => live.ended().await,
+            // Nobody is kept waiting where the record does not answer, though the run goes on when it does.
+            end = live.ended() => end,
+        }
+    }
+}
 
-impl Drop for Leash {
+/// A call that ends with its client. The client's own task drives it, which spares it a task and the way to that and back; where
+/// the client goes away it is cancelled, and a task of the host's takes it to its end.
+struct Tied {
+    live: Arc<Live>,
+    /// None: it ended.
+    driven: tokio::sync::Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl Tied {
+    fn new(live: Arc<Live>, driven: impl Future<Output = ()> + Send + 'static) -> Self {
+        // What breaks in it ends the run, as it would on a task: its place says so to those who wait.
+        let driven = AssertUnwindSafe(driven).catch_unwind().map(drop).boxed();
+        Self { live, driven: tokio::sync::Mutex::new(Some(driven)) }
+    }
+
+    async fn drive(&self) {
+        let mut driven = self.driven.lock().await;
+        if let Some(run) = driven.as_mut() {
+            run.await;
+            *driven = None;
+        }
+    }
+}
+
+impl Drop for Tied {
     fn drop(&mut self) {
-        if !self.0.has_ended() {
-            self.0.stop(Why::Cancelled { by: None, reason: "the client went away".into() });
+        let Some(run) = self.driven.get_mut().take() else { return };
+        if !self.live.has_ended() {
+            self.live.stop(Why::Cancelled { by: None, reason: "the client went away".into() });
+        }
+        // Where there is no runtime any more, what is dropped here is found in the record by the next host.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(run);
         }
     }
 }

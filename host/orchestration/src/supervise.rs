@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::engine::{Driven, Engine};
+use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
@@ -182,13 +183,9 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let live = place.live().clone();
     let span = tracing::info_span!("run", tenant = %live.tenant, run = %live.run);
     let end = drive(&inner, &live, plan).instrument(span).await;
-    if end.is_suspended() {
-        metrics::counter!("ltmc_runs_suspended_total").increment(1);
-    } else {
-        let state = end.state.map_or("parked", State::as_str);
-        metrics::counter!("ltmc_runs_total", "state" => state).increment(1);
-    }
     let is_suspended = end.is_suspended();
+    let state = if is_suspended { "suspended" } else { end.state.map_or("parked", State::as_str) };
+    metered::RUNS.of([state]).increment(1);
     place.end(end);
     if is_suspended {
         inner.sleepers.notify_one();
@@ -209,7 +206,7 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
             Err(error) => error,
         };
         if error.kind == Kind::Stale {
-            metrics::counter!("ltmc_conflicts_total").increment(1);
+            metered::CONFLICTS.increment(1);
             tracing::debug!("what a run decided on was changed by others; it begins again at its last checkpoint");
             contention.met(&log).await;
         } else {

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod log;
 pub mod mail;
 pub mod memory;
+pub mod metered;
 pub mod projection;
 pub mod recall;
 pub mod record;

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use ltmc_sandbox::{Compiler, SandboxConfig, bare_for_benchmarks};
 use sqlx::ConnectOptions as _;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable,
 };
@@ -166,5 +166,8 @@ impl Drop for Served {
 
 /// A database set as the record is, with every commit synced.
 pub(crate) async fn database(path: &Path) -> Result<SqliteConnection> {
-    Ok(ltmc_sqlite::bare_for_benchmarks(path).connect().await?)
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true).disable_statement_logging();
+    let options =
+        ltmc_sqlite::pragmas_for_benchmarks().fold(options, |options, (name, value)| options.pragma(name, value));
+    Ok(options.synchronous(SqliteSynchronous::Full).connect().await?)
 }

@@ -1,10 +1,16 @@
-//! Values as SQLite keeps them.
+//! Values as SQLite keeps them, written and read back; statements whose text is parsed once a connection.
 
+use std::str::FromStr as _;
+
+use ltmc_model::agent::AgentRef;
 use ltmc_model::memory::Scope;
-use ltmc_model::{RunId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Params};
+use ltmc_model::run::{State, Target};
+use ltmc_model::{RunId, TenantId, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 
-/// Executes a statement that is used again and again: its text is parsed once a connection.
+use crate::error::{Error, wrong};
+
+/// Executes a statement.
 pub(crate) fn execute(db: &Connection, sql: &str, values: impl Params) -> Result<(), rusqlite::Error> {
     db.prepare_cached(sql)?.execute(values).map(drop)
 }
@@ -14,16 +20,63 @@ pub(crate) fn found(db: &Connection, sql: &str, values: impl Params) -> Result<O
     db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }
 
+/// The first row, if there is one.
+pub(crate) fn one<T>(
+    db: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    rows.next()?.map(read).transpose()
+}
+
+/// All rows.
+pub(crate) fn all<T>(
+    db: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    db.prepare_cached(sql)?.query(values)?.and_then(read).collect()
+}
+
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// [`int`], read back.
+pub(crate) fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
 }
 
 pub(crate) fn time(at: Timestamp) -> i64 {
     int(at.millis())
 }
 
+/// [`time`], read back.
+pub(crate) fn stamp(millis: i64) -> Timestamp {
+    Timestamp::from_millis(number(millis))
+}
+
 pub(crate) fn blob(run: RunId) -> Vec<u8> {
     run.0.as_bytes().to_vec()
+}
+
+/// [`blob`], read back.
+pub(crate) fn run_id(bytes: [u8; 16]) -> RunId {
+    RunId(uuid::Uuid::from_bytes(bytes))
+}
+
+/// A name, which the host's own ledger has too.
+pub(crate) fn parsed<T: TryFrom<String>>(text: String) -> Result<T, Error> {
+    T::try_from(text).map_err(|_| wrong("a name"))
+}
+
+/// A tenant's name, or the host's own.
+pub(crate) fn tenant(text: String) -> Result<TenantId, Error> {
+    if text == TenantId::host().as_str() { Ok(TenantId::host()) } else { parsed(text) }
 }
 
 pub(crate) fn scope(scope: Scope) -> i64 {
@@ -37,4 +90,43 @@ pub(crate) fn scope(scope: Scope) -> i64 {
 /// Plain values, as JSON.
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain values, which JSON can write")
+}
+
+/// [`json`], read back.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(text: String) -> Result<T, Error> {
+    serde_json::from_str(&text).map_err(|e| Error::Corrupt(format!("JSON does not read back: {e}")))
+}
+
+pub(crate) fn state_number(state: State) -> i64 {
+    match state {
+        State::Queued => 0,
+        State::Running => 1,
+        State::Waiting => 2,
+        State::Completed => 3,
+        State::Failed => 4,
+        State::Cancelled => 5,
+    }
+}
+
+/// [`state_number`], read back.
+pub(crate) fn state_of(number: i64) -> Result<State, Error> {
+    State::ALL.into_iter().find(|state| state_number(*state) == number).ok_or_else(|| wrong("a run's state"))
+}
+
+/// A target as `agent NAME[@DIGEST]` or `workflow NAME`; and the bare name.
+pub(crate) fn target_text(target: &Target) -> (String, String) {
+    match target {
+        Target::Agent(agent) => (format!("agent {agent}"), agent.name.to_string()),
+        Target::Workflow(workflow) => (format!("workflow {workflow}"), workflow.to_string()),
+    }
+}
+
+/// [`target_text`], read back.
+pub(crate) fn target_of(text: &str) -> Result<Target, Error> {
+    let target = match text.split_once(' ') {
+        Some(("agent", name)) => AgentRef::from_str(name).ok().map(Target::Agent),
+        Some(("workflow", name)) => name.parse().ok().map(Target::Workflow),
+        _ => None,
+    };
+    target.ok_or_else(|| wrong("a run's target"))
 }

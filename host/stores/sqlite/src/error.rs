@@ -1,40 +1,47 @@
-//! What an error of SQLite's means to those above.
-
-use std::error::Error;
+//! What went wrong with SQLite, and what it means to those above.
 
 use ltmc_ports::{Kind, StoreError};
+use rusqlite::ErrorCode;
 
-/// An error of one of the two drivers.
-pub(crate) trait DriverError: Error + Send + Sync + 'static {
+/// Why something was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// SQLite's.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// What was read is not what was written.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Nobody reads or writes any more.
+    #[error("the record is closed")]
+    Closed,
+}
+
+impl Error {
     /// What it means.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Sqlite(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..),
+            ) => Kind::Corrupt,
+            Self::Sqlite(error) => error.sqlite_error().map_or(Kind::Internal, |error| of_code(error.extended_code)),
+            Self::Corrupt(_) => Kind::Corrupt,
+            Self::Closed => Kind::Unavailable,
+        }
+    }
+
+    /// Whether a read was cut off before its end.
+    pub(crate) fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
+    }
 }
 
 /// The same, as ports say it.
-pub(crate) fn store(op: &'static str, error: impl DriverError) -> StoreError {
+pub(crate) fn store(op: &'static str, error: impl Into<Error>) -> StoreError {
+    let error = error.into();
     StoreError::new(error.kind(), op).because(error)
-}
-
-impl DriverError for sqlx::Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Database(error) => error.code().and_then(|code| code.parse().ok()).map_or(Kind::Internal, of_code),
-            Self::PoolTimedOut | Self::Io(_) => Kind::Unavailable,
-            Self::ColumnDecode { .. } | Self::Decode(_) => Kind::Corrupt,
-            _ => Kind::Internal,
-        }
-    }
-}
-
-impl DriverError for rusqlite::Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::FromSqlConversionFailure(..) | Self::IntegralValueOutOfRange(..) | Self::InvalidColumnType(..) => {
-                Kind::Corrupt
-            }
-            _ => self.sqlite_error().map_or(Kind::Internal, |error| of_code(error.extended_code)),
-        }
-    }
 }
 
 /// By SQLite's code; the low byte of an extended one is the primary one.
@@ -50,6 +57,6 @@ fn of_code(code: i32) -> Kind {
 }
 
 /// What was read is not what was written.
-pub(crate) fn corrupt(op: &'static str, what: impl std::fmt::Display) -> StoreError {
-    StoreError::new(Kind::Corrupt, op).because(what.to_string())
+pub(crate) fn wrong(what: &str) -> Error {
+    Error::Corrupt(format!("{what} does not read back"))
 }

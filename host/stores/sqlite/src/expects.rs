@@ -13,9 +13,8 @@ use ltmc_model::{AgentName, Capability, TenantId, Timestamp};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::bind::{found, int, scope, time};
+use crate::bind::{found, int, number, scope, time};
 use crate::deltas::taker;
-use crate::journal::number;
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
 const REMEMBERED: usize = 10_000;

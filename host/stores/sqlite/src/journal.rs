@@ -5,16 +5,16 @@ use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
-use ltmc_ports::{Append, Durability, ReadJournal, Receipt, StoreError, WriteJournal};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use ltmc_ports::{Append, Durability, Kind, ReadJournal, Receipt, StoreError, WriteJournal};
+use rusqlite::{Connection, Row, ToSql, params};
 
-use crate::bind::{blob, int, time};
-use crate::error::{corrupt, store};
-use crate::open::{state_number, state_of, target_of};
+use crate::bind::{all, blob, int, number, one, parsed, run_id, stamp, state_number, state_of, target_of, time};
+use crate::error::{Error, store, wrong};
 use crate::{Record, frames, verify};
 
 const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at";
+/// Entries are read in stretches of so many bytes: whoever reads many lets others go on between them.
+const STRETCH: usize = 1 << 20;
 
 #[async_trait]
 impl WriteJournal for Record {
@@ -30,117 +30,51 @@ impl WriteJournal for Record {
 #[async_trait]
 impl ReadJournal for Record {
     async fn entries(&self, tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, StoreError> {
-        const OP: &str = "journal.entries";
-        let mut placed = Vec::new();
-        let mut after = after.0;
-        // A row holds at least one entry, so `limit` rows are enough; mostly one does.
+        let mut placed: Vec<Placed> = Vec::new();
         while placed.len() < limit as usize {
-            let sql = "select first, last, frames from journal where tenant = ?1 and run = ?2 and first <= \
-                       (select min(first) from journal where tenant = ?1 and run = ?2 and last > ?3) + ?4 and last > ?3 \
-                       order by first limit 64";
-            let rows = sqlx::query(sql)
-                .bind(tenant.as_str())
-                .bind(blob(run))
-                .bind(int(after))
-                .bind(i64::from(limit))
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|e| store(OP, e))?;
-            if rows.is_empty() {
+            let from = placed.last().map_or(after, |last| last.seq);
+            let left = limit as usize - placed.len();
+            let read = |db: &Connection| stretch(db, tenant, run, from, left, &mut placed);
+            let there_may_be_more = self.readers.point("journal.entries", read)?;
+            if !there_may_be_more {
                 break;
             }
-            for row in rows {
-                let first: i64 = row.try_get(0).map_err(|e| store(OP, e))?;
-                let kept: Vec<u8> = row.try_get(2).map_err(|e| store(OP, e))?;
-                for (seq, frame) in (u64::try_from(first).unwrap_or(0)..).zip(frames::read(&kept)) {
-                    let (_, bytes) = frame.map_err(|e| corrupt(OP, e))?;
-                    if seq <= after || placed.len() >= limit as usize {
-                        continue;
-                    }
-                    let entry = Entry::from_bytes(bytes).map_err(|e| corrupt(OP, e))?;
-                    placed.push(Placed { seq: Seq(seq), entry });
-                }
-            }
-            let last = placed.last().map_or(after, |last: &Placed| last.seq.0);
-            if last == after {
-                return Err(corrupt(OP, format!("run {run} has no entry after {after} where one should be")));
-            }
-            after = last;
+            tokio::task::yield_now().await;
         }
         Ok(placed)
     }
 
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {
-        const OP: &str = "journal.run";
-        let sql = format!("select {COLUMNS} from runs where tenant = ? and id = ?");
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(blob(run));
-        let row = row.fetch_optional(&self.readers).await.map_err(|e| store(OP, e))?;
-        row.map(|row| read_run(OP, &row)).transpose()
+        self.readers.point("journal.run", |db| row(db, tenant, run))
     }
 
     async fn runs(&self, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
-        const OP: &str = "journal.runs";
-        let mut sql = format!("select {COLUMNS} from runs where tenant = ?");
-        for (wanted, condition) in [
-            (filter.state.is_some(), " and state = ?"),
-            (filter.target.is_some(), " and name = ?"),
-            (filter.session.is_some(), " and session = ?"),
-            (filter.by.is_some(), " and by_key = ?"),
-            (filter.before.is_some(), " and id < ?"),
-        ] {
-            if wanted {
-                sql.push_str(condition);
-            }
-        }
-        sql.push_str(" order by id desc limit ?");
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str());
-        if let Some(state) = filter.state {
-            query = query.bind(state_number(state));
-        }
-        if let Some(target) = &filter.target {
-            query = query.bind(target.clone());
-        }
-        if let Some(session) = &filter.session {
-            query = query.bind(session.to_string());
-        }
-        if let Some(by) = &filter.by {
-            query = query.bind(by.to_string());
-        }
-        if let Some(before) = filter.before {
-            query = query.bind(blob(before));
-        }
-        let rows = query.bind(i64::from(filter.limit)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        rows.iter().map(|row| read_run(OP, row)).collect()
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.readers.search("journal.runs", move |db| rows(db, &tenant, &filter)).await
     }
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
-        const OP: &str = "journal.unfinished";
         let sql = format!(
             "select {COLUMNS} from runs where state < 3 and wakes_at is null and (id, tenant) > (?, ?) \
-                 order by id, tenant limit ?"
+             order by id, tenant limit ?"
         );
         let (id, tenant) = match &after {
-            Some((tenant, run)) => (blob(*run), tenant.to_string()),
-            None => (Vec::new(), String::new()),
+            Some((tenant, run)) => (blob(*run), tenant.as_str()),
+            None => (Vec::new(), ""),
         };
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(tenant).bind(i64::from(limit));
-        let rows = rows.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        rows.iter().map(|row| read_run(OP, row)).collect()
+        self.readers.point("journal.unfinished", |db| all(db, &sql, params![id, tenant, limit], read_run))
     }
 
     async fn suspended(&self, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError> {
-        const OP: &str = "journal.suspended";
         let sql = format!(
             "select {COLUMNS} from runs where wakes_at is not null and (wakes_at, id, tenant) > (?, ?, ?) \
              order by wakes_at, id, tenant limit ?"
         );
         let (wakes_at, id, tenant) = match &after {
-            Some(after) => (time(after.wakes_at), blob(after.run), after.tenant.to_string()),
-            None => (-1, Vec::new(), String::new()),
+            Some(after) => (time(after.wakes_at), blob(after.run), after.tenant.as_str()),
+            None => (-1, Vec::new(), ""),
         };
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(wakes_at).bind(id).bind(tenant).bind(i64::from(limit));
-        let rows = rows.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        rows.iter().map(|row| read_run(OP, row)).collect()
+        self.readers.point("journal.suspended", |db| all(db, &sql, params![wakes_at, id, tenant, limit], read_run))
     }
 
     async fn idempotent(
@@ -149,70 +83,99 @@ impl ReadJournal for Record {
         key: &str,
         now: Timestamp,
     ) -> Result<Option<IdempotencyKey>, StoreError> {
-        const OP: &str = "journal.idempotent";
         let sql = "select request, run, expires_at from idempotency where tenant = ? and key = ? and expires_at > ?";
-        let row = sqlx::query(sql).bind(tenant.as_str()).bind(key.to_owned()).bind(time(now));
-        let Some(row) = row.fetch_optional(&self.readers).await.map_err(|e| store(OP, e))? else { return Ok(None) };
-        let read = || -> Result<IdempotencyKey, sqlx::Error> {
-            let request = fixed(row.try_get(0)?)?;
-            let run = uuid(row.try_get(1)?)?;
-            let expires_at = stamp(row.try_get(2)?);
-            Ok(IdempotencyKey { key: key.to_owned(), request: Digest(request), run, expires_at })
+        let read = |row: &Row<'_>| {
+            let (request, run, expires_at) = (Digest(row.get(0)?), run_id(row.get(1)?), stamp(row.get(2)?));
+            Ok(IdempotencyKey { key: key.to_owned(), request, run, expires_at })
         };
-        read().map(Some).map_err(|e| store(OP, e))
+        self.readers.point("journal.idempotent", |db| one(db, sql, params![tenant.as_str(), key, time(now)], read))
     }
 
     async fn verify(&self) -> Result<Audit, StoreError> {
         const OP: &str = "journal.verify";
-        let connection = self.aside().await.map_err(|e| store(OP, e))?;
-        verify::walk(connection).await.map_err(|e| store(OP, e))
+        let connection = self.aside().map_err(|e| store(OP, e))?;
+        let walked = tokio::task::spawn_blocking(move || verify::walk(&connection)).await;
+        walked.map_err(|e| StoreError::new(Kind::Internal, OP).because(e))?.map_err(|e| store(OP, e))
     }
 }
 
-fn read_run(op: &'static str, row: &SqliteRow) -> Result<Run, StoreError> {
-    let read = || -> Result<Run, sqlx::Error> {
-        Ok(Run {
-            tenant: parsed(row.try_get(0)?)?,
-            id: uuid(row.try_get(1)?)?,
-            target: target_of(row.try_get(2)?).ok_or_else(|| wrong("a run's target"))?,
-            state: state_of(row.try_get(3)?).ok_or_else(|| wrong("a run's state"))?,
-            session: parsed(row.try_get(4)?)?,
-            by: parsed(row.try_get(5)?)?,
-            created_at: stamp(row.try_get(6)?),
-            updated_at: stamp(row.try_get(7)?),
-            epoch: Epoch(number(row.try_get(8)?)),
-            seq: Seq(number(row.try_get(9)?)),
-            wakes_at: row.try_get::<Option<i64>, _>(10)?.map(stamp),
-        })
+/// A run's row.
+pub(crate) fn row(db: &Connection, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {
+    let sql = format!("select {COLUMNS} from runs where tenant = ? and id = ?");
+    one(db, &sql, params![tenant.as_str(), &run.0.as_bytes()[..]], read_run)
+}
+
+/// Adds a run's entries after `after` to what is read already; at most `limit`, and a stretch of bytes. Whether there may be more.
+pub(crate) fn stretch(
+    db: &Connection,
+    tenant: &TenantId,
+    run: RunId,
+    after: Seq,
+    limit: usize,
+    placed: &mut Vec<Placed>,
+) -> Result<bool, Error> {
+    // The first row is the one that holds the next entry: it may begin before it.
+    let sql = "select first, frames from journal where tenant = ?1 and run = ?2 and last > ?3 and first >= coalesce(\
+               (select max(first) from journal where tenant = ?1 and run = ?2 and first <= ?3 + 1), 0) order by first";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params![tenant.as_str(), &run.0.as_bytes()[..], int(after.0)])?;
+    let (mut found, mut bytes) = (0, 0);
+    while let Some(row) = rows.next()? {
+        let kept = row.get_ref(1)?.as_blob().map_err(|_| wrong("a run's entries"))?;
+        let before = found;
+        for (seq, frame) in (number(row.get(0)?)..).zip(frames::read(kept)) {
+            let (_, entry) = frame.map_err(|e| Error::Corrupt(e.to_string()))?;
+            if seq <= after.0 {
+                continue;
+            }
+            if found >= limit {
+                return Ok(true);
+            }
+            let entry = Entry::from_bytes(entry).map_err(|e| Error::Corrupt(e.to_string()))?;
+            placed.push(Placed { seq: Seq(seq), entry });
+            found += 1;
+        }
+        if found == before {
+            return Err(Error::Corrupt(format!("run {run} has no entry after {} where one should be", after.0)));
+        }
+        bytes += kept.len();
+        if bytes >= STRETCH {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn rows(db: &Connection, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Run>, Error> {
+    let mut sql = format!("select {COLUMNS} from runs where tenant = ?");
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(tenant.to_string())];
+    let mut only = |condition: &str, value: Option<Box<dyn ToSql>>| {
+        if let Some(value) = value {
+            sql.push_str(condition);
+            values.push(value);
+        }
     };
-    read().map_err(|e| store(op, e))
+    only(" and state = ?", filter.state.map(|state| Box::new(state_number(state)) as _));
+    only(" and name = ?", filter.target.clone().map(|target| Box::new(target) as _));
+    only(" and session = ?", filter.session.as_ref().map(|session| Box::new(session.to_string()) as _));
+    only(" and by_key = ?", filter.by.as_ref().map(|by| Box::new(by.to_string()) as _));
+    only(" and id < ?", filter.before.map(|before| Box::new(blob(before)) as _));
+    only(" order by id desc limit ?", Some(Box::new(filter.limit)));
+    all(db, &sql, rusqlite::params_from_iter(values), read_run)
 }
 
-pub(crate) fn wrong(what: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("{what} does not read back").into())
-}
-
-/// A name, which the host's own ledger has too.
-pub(crate) fn parsed<T: TryFrom<String>>(text: String) -> Result<T, sqlx::Error> {
-    T::try_from(text).map_err(|_| wrong("a name"))
-}
-
-pub(crate) fn tenant(text: String) -> Result<TenantId, sqlx::Error> {
-    if text == TenantId::host().as_str() { Ok(TenantId::host()) } else { parsed(text) }
-}
-
-pub(crate) fn uuid(bytes: Vec<u8>) -> Result<RunId, sqlx::Error> {
-    fixed::<16>(bytes).map(|bytes| RunId(uuid::Uuid::from_bytes(bytes)))
-}
-
-pub(crate) fn fixed<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], sqlx::Error> {
-    bytes.try_into().map_err(|_| wrong("an id or a digest"))
-}
-
-pub(crate) fn number(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-pub(crate) fn stamp(millis: i64) -> Timestamp {
-    Timestamp::from_millis(number(millis))
+fn read_run(row: &Row<'_>) -> Result<Run, Error> {
+    Ok(Run {
+        tenant: parsed(row.get(0)?)?,
+        id: run_id(row.get(1)?),
+        target: target_of(&row.get::<_, String>(2)?)?,
+        state: state_of(row.get(3)?)?,
+        session: parsed(row.get(4)?)?,
+        by: parsed(row.get(5)?)?,
+        created_at: stamp(row.get(6)?),
+        updated_at: stamp(row.get(7)?),
+        epoch: Epoch(number(row.get(8)?)),
+        seq: Seq(number(row.get(9)?)),
+        wakes_at: row.get::<_, Option<i64>>(10)?.map(stamp),
+    })
 }

@@ -1,6 +1,7 @@
 //! The record in SQLite: every port of a store on one database file. The only crate that knows SQL.
 //!
-//! Invariants: one writer, a thread that takes whatever is waiting and commits it as one group; readers do not wait for it.
+//! Invariants: one writer, a thread that takes whatever is waiting and commits it as one group; readers do not wait for it, and
+//! read in the thread that asks.
 //! An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs to one host: a
 //! lock on it refuses a second one.
 //!
@@ -33,4 +34,4 @@ mod statements;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record, bare_for_benchmarks, exists};
+pub use open::{OpenError, OpenOptions, Record, exists, pragmas_for_benchmarks};

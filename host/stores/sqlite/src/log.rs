@@ -4,30 +4,26 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, StepMark, Topic};
-use ltmc_model::memory::{Changed, Drawer, Feed};
-use ltmc_model::message::{Channel, Event, Message, Taker};
-use ltmc_model::recall::Note;
+use ltmc_model::memory::{Drawer, Feed};
+use ltmc_model::message::{Channel, Message, Taker};
 use ltmc_model::run::Run;
 use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::log::{Ends, Item, changed};
-use ltmc_ports::{ReadContext, ReadJournal as _, ReadLog, StoreError};
-use rusqlite::Connection;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use ltmc_ports::{ReadContext, ReadLog, StoreError};
+use rusqlite::{Connection, Params, Row, params};
 use tokio::sync::{broadcast, watch};
 
-use crate::bind::{blob, execute, int, time};
+use crate::bind::{all, blob, execute, found, int, number, one, parsed, run_id, stamp, tenant as tenant_of, time};
 use crate::deltas::{about, taker_of, topic};
-use crate::error::{corrupt, store};
-use crate::journal::{number, parsed, stamp, tenant as tenant_of, uuid};
-use crate::{Record, marks};
+use crate::error::{Error, wrong};
+use crate::{Record, journal, marks};
 
 /// Bytes of a page of the log.
 const PAGE_BYTES: usize = 8 << 20;
-/// Rows read at once: deltas may be large.
-const ROWS: u32 = 256;
+/// Changes of a page of a feed.
+const CHANGES: u32 = 256;
 /// Entries of a run's journal read at once.
-const ENTRIES: u32 = 1_000;
+const ENTRIES: usize = 1_000;
 
 #[async_trait]
 impl ReadLog for Record {
@@ -39,40 +35,22 @@ impl ReadLog for Record {
         to: Position,
         limit: u32,
     ) -> Result<Vec<Logged>, StoreError> {
-        const OP: &str = "log.read";
         let topics: Vec<String> = topics.iter().map(|one| topic(*one).to_string()).collect();
-        let of_tenant = if tenant.is_some() { "and tenant = ?" } else { "" };
         let sql = format!(
-            "select position, tenant, delta from log where position > ? and position <= ? and topic in ({}) {of_tenant} \
-             order by position limit ?",
+            "select position, tenant, delta from log where position > ?1 and position <= ?2 and topic in ({}) \
+             and (?3 is null or tenant = ?3) order by position limit ?4",
             topics.join(", ")
         );
-        let (mut found, mut bytes, mut from) = (Vec::new(), 0, after);
-        while found.len() < limit as usize {
-            let rows = u32::try_from(limit as usize - found.len()).unwrap_or(ROWS).min(ROWS);
-            let mut query = sqlx::query(AssertSqlSafe(sql.clone())).bind(int(from.0)).bind(int(to.0));
-            if let Some(tenant) = tenant {
-                query = query.bind(tenant.as_str());
-            }
-            let page = query.bind(i64::from(rows)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-            let count = page.len();
-            for row in page {
-                let kept: Vec<u8> = row.try_get(2).map_err(|e| store(OP, e))?;
-                bytes += kept.len();
-                if bytes > PAGE_BYTES && !found.is_empty() {
-                    return Ok(found);
-                }
-                let delta = Delta::from_bytes(&kept).map_err(|e| corrupt(OP, e))?;
-                let position = Position(number(row.try_get(0).map_err(|e| store(OP, e))?));
-                let tenant = tenant_of(row.try_get(1).map_err(|e| store(OP, e))?).map_err(|e| store(OP, e))?;
-                from = position;
-                found.push(Logged { position, tenant, delta });
-            }
-            if count < rows as usize {
-                break;
-            }
-        }
-        Ok(found)
+        let tenant = tenant.cloned();
+        let read = move |db: &Connection| {
+            let values = params![int(after.0), int(to.0), tenant.as_ref().map(TenantId::as_str), limit];
+            let (found, _) = deltas(db, &sql, values, PAGE_BYTES, |row| {
+                let position = Position(number(row.get(0)?));
+                Ok(Logged { position, tenant: tenant_of(row.get(1)?)?, delta: delta(row, 2)? })
+            })?;
+            Ok(found)
+        };
+        self.readers.search("log.read", read).await
     }
 
     async fn memory_changes(
@@ -84,30 +62,21 @@ impl ReadLog for Record {
         to: Position,
         limit: u32,
     ) -> Result<Feed, StoreError> {
-        const OP: &str = "log.changes";
-        let wanted = about(drawer, prefix);
-        let sql = "select position, delta from log indexed by log_memory where topic = 0 and tenant = ? and position > ? \
-                   and position <= ? and substr(about, 1, length(?)) = ? order by position limit ?";
-        let (mut changes, mut bytes): (Vec<Changed>, usize) = (Vec::new(), 0);
-        let rows = limit.min(ROWS);
-        let query =
-            sqlx::query(sql).bind(tenant.as_str()).bind(int(after.0)).bind(int(to.0)).bind(&wanted).bind(&wanted);
-        let page = query.bind(i64::from(rows)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let whole = page.len() < rows as usize;
-        for row in page {
-            let position = Position(number(row.try_get(0).map_err(|e| store(OP, e))?));
-            let kept: Vec<u8> = row.try_get(1).map_err(|e| store(OP, e))?;
-            bytes += kept.len();
-            if bytes > PAGE_BYTES / 2 && !changes.is_empty() {
-                let next = changes.last().map_or(after, |last| last.position);
-                return Ok(Feed { changes, next });
-            }
-            let delta = Delta::from_bytes(&kept).map_err(|e| corrupt(OP, e))?;
-            let logged = Logged { position, tenant: tenant.clone(), delta };
-            changes.extend(changed(&logged, drawer, prefix));
-        }
-        let next = if whole { to.max(after) } else { changes.last().map_or(to, |last| last.position) };
-        Ok(Feed { changes, next })
+        let sql = "select position, tenant, delta from log indexed by log_memory where topic = 0 and tenant = ?1 \
+                   and position > ?2 and position <= ?3 and substr(about, 1, length(?4)) = ?4 order by position limit ?5";
+        let (tenant, drawer, prefix) = (tenant.clone(), drawer.clone(), prefix.to_owned());
+        let read = move |db: &Connection| {
+            let values = params![tenant.as_str(), int(after.0), int(to.0), about(&drawer, &prefix), limit.min(CHANGES)];
+            let (rows, is_cut) = deltas(db, sql, values, PAGE_BYTES / 2, |row| {
+                let position = Position(number(row.get(0)?));
+                Ok(Logged { position, tenant: tenant.clone(), delta: delta(row, 2)? })
+            })?;
+            let is_whole = !is_cut && rows.len() < limit.min(CHANGES) as usize;
+            let next = if is_whole { to.max(after) } else { rows.last().map_or(to, |last| last.position) };
+            let changes = rows.iter().filter_map(|row| changed(row, &drawer, &prefix)).collect();
+            Ok(Feed { changes, next })
+        };
+        self.readers.search("log.changes", read).await
     }
 
     async fn trimmed(&self) -> Result<Position, StoreError> {
@@ -117,10 +86,12 @@ impl ReadLog for Record {
     async fn trim(&self, to: Position, limit: u32) -> Result<u64, StoreError> {
         const OP: &str = "log.trim";
         let sql = "select count(*), max(position) from (select position from log where position <= ? order by position limit ?)";
-        let row = sqlx::query(sql).bind(int(to.0)).bind(i64::from(limit)).fetch_one(&self.readers);
-        let row = row.await.map_err(|e| store(OP, e))?;
-        let count: i64 = row.try_get(0).map_err(|e| store(OP, e))?;
-        let Some(last) = row.try_get::<Option<i64>, _>(1).map_err(|e| store(OP, e))? else { return Ok(0) };
+        let read = move |db: &Connection| {
+            let counted = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            one(db, sql, params![int(to.0), limit], counted)
+        };
+        let (count, last): (i64, Option<i64>) = self.readers.scan(OP, read).await?.unwrap_or_default();
+        let Some(last) = last else { return Ok(0) };
         // Readers are told before it is gone: whoever asks from before it then knows that it lost something.
         self.trimmed.fetch_max(number(last), std::sync::atomic::Ordering::AcqRel);
         let forget = move |db: &Connection| {
@@ -145,12 +116,34 @@ impl ReadLog for Record {
     }
 
     async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError> {
-        const OP: &str = "log.tenants";
-        let rows = sqlx::query("select name from tenants order by name").fetch_all(&self.readers).await;
-        let rows = rows.map_err(|e| store(OP, e))?;
-        let names = rows.iter().map(|row| parsed(row.try_get(0)?));
-        names.collect::<Result<_, sqlx::Error>>().map_err(|e| store(OP, e))
+        let sql = "select name from tenants order by name";
+        self.readers.scan("log.tenants", move |db| all(db, sql, [], |row| parsed(row.get(0)?))).await
     }
+}
+
+/// The first rows, at least one, whose deltas in the third column have at most so many bytes in all; whether others were left.
+fn deltas<T>(
+    db: &Connection,
+    sql: &str,
+    values: impl Params,
+    most: usize,
+    read: impl Fn(&Row<'_>) -> Result<T, Error>,
+) -> Result<(Vec<T>, bool), Error> {
+    let mut statement = db.prepare_cached(sql)?;
+    let (mut rows, mut found, mut bytes) = (statement.query(values)?, Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        bytes += row.get_ref(2)?.as_blob().map_or(0, <[u8]>::len);
+        if bytes > most && !found.is_empty() {
+            return Ok((found, true));
+        }
+        found.push(read(row)?);
+    }
+    Ok((found, false))
+}
+
+fn delta(row: &Row<'_>, column: usize) -> Result<Delta, Error> {
+    let kept = row.get_ref(column)?.as_blob().map_err(|_| wrong("a delta"))?;
+    Delta::from_bytes(kept).map_err(|e| Error::Corrupt(e.to_string()))
 }
 
 impl Record {
@@ -160,16 +153,11 @@ impl Record {
     /// # Errors
     /// SQLite's.
     pub(crate) async fn log_before(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
-        const OP: &str = "log.old";
         let end = self.tail.ends.borrow().durable.0;
         // Rows are written in the order of time, near enough: the first that is young ends the old ones.
         let sql = "select coalesce((select min(position) from log where at >= ?) - 1, ?)";
-        let old: i64 = sqlx::query_scalar(sql)
-            .bind(time(before))
-            .bind(int(end))
-            .fetch_one(&self.readers)
-            .await
-            .map_err(|e| store(OP, e))?;
+        let read = move |db: &Connection| Ok(found(db, sql, params![time(before), int(end)])?);
+        let old = self.readers.scan("log.old", read).await?.unwrap_or(0);
         Ok(Position(number(old).max(end.saturating_sub(most)).min(end)))
     }
 }
@@ -183,153 +171,125 @@ impl ReadContext for Record {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Item>, StoreError> {
-        match topic {
-            Topic::Memory => self.session_memory(tenant, after, limit).await,
-            Topic::Graph => self.all_facts(tenant, after, limit).await,
-            Topic::Recall => self.all_notes(tenant, after, limit).await,
-            Topic::Messages => self.all_messages(tenant, after, limit).await,
-            Topic::Runs => self.all_runs(tenant, after, limit).await,
-        }
+        let (tenant, after) = (tenant.clone(), after.map(str::to_owned));
+        let read = move |db: &Connection| {
+            let after = after.as_deref();
+            match topic {
+                Topic::Memory => session_memory(db, &tenant, after, limit),
+                Topic::Graph => all_facts(db, &tenant, after, limit),
+                Topic::Recall => all_notes(db, &tenant, after, limit),
+                Topic::Messages => all_messages(db, &tenant, after, limit),
+                Topic::Runs => all_runs(db, &tenant, after, limit),
+            }
+        };
+        self.readers.scan("context.items", read).await
     }
 }
 
-impl Record {
-    async fn items(
-        &self,
-        op: &'static str,
-        sql: impl Into<String> + Send,
-        values: &[&str],
-        limit: u32,
-        read: impl Fn(&SqliteRow) -> Result<Item, sqlx::Error>,
-    ) -> Result<Vec<Item>, StoreError> {
-        let mut query = sqlx::query(AssertSqlSafe(sql.into()));
-        for value in values {
-            query = query.bind((*value).to_owned());
-        }
-        let rows = query.bind(i64::from(limit)).fetch_all(&self.readers).await.map_err(|e| store(op, e))?;
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| store(op, e))
-    }
+fn session_memory(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, Error> {
+    // A key is OWNER/KEY; a session's id has no `/`, and `/` is less than whatever may stand in one but `-` and `.`.
+    let sql = "select owner || '/' || key as place, owner, key, revision, expires_at, value from memory \
+               where tenant = ? and scope = 1 and owner || '/' || key > ? order by place limit ?";
+    all(db, sql, params![tenant.as_str(), after.unwrap_or_default(), limit], |row| {
+        let revision = number(row.get(3)?);
+        let value = MemoryValue {
+            bytes: row.get::<_, Vec<u8>>(5)?.into(),
+            expires_at: row.get::<_, Option<i64>>(4)?.map(stamp),
+        };
+        let change = MemoryChange {
+            drawer: Drawer::Session(parsed(row.get(1)?)?),
+            key: row.get(2)?,
+            revision: Revision(revision),
+            value: Some(value),
+        };
+        let deltas = vec![Delta::Memory(change)];
+        Ok(Item { key: row.get(0)?, version: revision, position: Position(0), deltas })
+    })
+}
 
-    async fn session_memory(
-        &self,
-        tenant: &TenantId,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Item>, StoreError> {
-        // A key is OWNER/KEY; a session's id has no `/`, and `/` is less than whatever may stand in one but `-` and `.`.
-        let sql = "select owner || '/' || key as place, owner, key, revision, expires_at, value from memory \
-                   where tenant = ? and scope = 1 and owner || '/' || key > ? order by place limit ?";
-        self.items("context.memory", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
-            let revision = number(row.try_get(3)?);
-            let change = MemoryChange {
-                drawer: Drawer::Session(parsed(row.try_get(1)?)?),
-                key: row.try_get(2)?,
-                revision: Revision(revision),
-                value: Some(MemoryValue {
-                    bytes: row.try_get::<Vec<u8>, _>(5)?.into(),
-                    expires_at: row.try_get::<Option<i64>, _>(4)?.map(stamp),
-                }),
-            };
-            let deltas = vec![Delta::Memory(change)];
-            Ok(Item { key: row.try_get(0)?, version: revision, position: Position(0), deltas })
-        })
-        .await
-    }
+fn all_facts(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, Error> {
+    let columns = crate::graph::COLUMNS;
+    let sql = format!("select {columns} from facts where tenant = ? and id > cast(? as integer) order by id limit ?");
+    all(db, &sql, params![tenant.as_str(), after.unwrap_or("-1"), limit], |row| {
+        let fact = crate::graph::fact(row)?;
+        let version = if fact.valid_to.is_some() { 2 } else { 1 };
+        let key = digits(fact.id.0);
+        Ok(Item { key, version, position: Position(0), deltas: vec![Delta::FactBegan(fact)] })
+    })
+}
 
-    async fn all_facts(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let columns = crate::graph::COLUMNS;
-        let sql =
-            format!("select {columns} from facts where tenant = ? and id > cast(? as integer) order by id limit ?");
-        self.items("context.graph", sql, &[tenant.as_str(), after.unwrap_or("-1")], limit, |row| {
-            let fact = crate::graph::fact(row)?;
-            let version = if fact.valid_to.is_some() { 2 } else { 1 };
-            let key = digits(fact.id.0);
-            Ok(Item { key, version, position: Position(0), deltas: vec![Delta::FactBegan(fact)] })
-        })
-        .await
-    }
+fn all_notes(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, Error> {
+    all(db, crate::notes::PAGE, params![tenant.as_str(), after.unwrap_or_default(), limit], |row| {
+        let note = crate::notes::note(row)?;
+        let (key, version) = (note.id.clone(), note.revision.0);
+        Ok(Item { key, version, position: Position(0), deltas: vec![Delta::NoteKept(note)] })
+    })
+}
 
-    async fn all_notes(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let sql = crate::notes::PAGE;
-        self.items("context.recall", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
-            let note: Note = crate::notes::note(row)?;
-            let (key, version) = (note.id.clone(), note.revision.0);
-            Ok(Item { key, version, position: Position(0), deltas: vec![Delta::NoteKept(note)] })
-        })
-        .await
-    }
-
-    async fn all_messages(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let sql = "select * from (select 'mailbox/' || agent || '/' || printf('%020d', id) as place, 0 as kind, agent as name, \
-                   position, id, event, taker, dead_at, dead_reason, deliveries from mail where tenant = ?1 \
-                   union all select 'topic/' || topic || '/' || printf('%020d', position), 1, topic, position, id, event, null, null, \
-                   null, 0 from events where tenant = ?1) where place > ?2 order by place limit ?3";
-        self.items("context.messages", sql, &[tenant.as_str(), after.unwrap_or_default()], limit, |row| {
-            let name: String = row.try_get(2)?;
-            let (agent, channel) = match row.try_get::<i64, _>(1)? {
-                0 => {
-                    let agent: ltmc_model::AgentName = parsed(name)?;
-                    (Some(agent.clone()), Channel::Mailbox(agent))
-                }
-                _ => (None, Channel::Topic(parsed(name)?)),
-            };
-            let id = Revision(number(row.try_get(4)?));
-            let event: Event = crate::mail::event(row.try_get(5)?)?;
-            let position = Position(number(row.try_get(3)?));
-            let mut deltas = vec![Delta::Sent(Message { id, channel, event })];
-            let mut version = 1;
-            if let Some(agent) = agent {
-                let taker = row.try_get::<Option<String>, _>(6)?.as_deref().and_then(taker_of);
-                let dead = row.try_get::<Option<i64>, _>(7)?.map(stamp);
-                // As often as it was handed out, so that whoever counts comes to the same number.
-                let nobody = || Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0, part: 0 };
-                let by = taker.clone().unwrap_or_else(nobody);
-                for _ in 0..number(row.try_get(9)?) {
-                    let (messages, places) = (vec![id], vec![position]);
-                    deltas.push(Delta::Taken { agent: agent.clone(), messages, places, by: by.clone() });
-                }
-                if taker.is_none() && dead.is_none() && deltas.len() > 1 {
-                    deltas.push(Delta::Released { by, at: Timestamp::default() });
-                }
-                if taker.is_some() {
-                    version = 2;
-                } else if let Some(at) = dead {
-                    version = 3;
-                    let reason = row.try_get::<Option<String>, _>(8)?.unwrap_or_default();
-                    deltas.push(Delta::Buried { agent, message: id, reason, at });
-                }
+fn all_messages(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, Error> {
+    let sql = "select * from (select 'mailbox/' || agent || '/' || printf('%020d', id) as place, 0 as kind, agent as name, \
+               position, id, event, taker, dead_at, dead_reason, deliveries from mail where tenant = ?1 \
+               union all select 'topic/' || topic || '/' || printf('%020d', position), 1, topic, position, id, event, null, null, \
+               null, 0 from events where tenant = ?1) where place > ?2 order by place limit ?3";
+    all(db, sql, params![tenant.as_str(), after.unwrap_or_default(), limit], |row| {
+        let name: String = row.get(2)?;
+        let (agent, channel) = match row.get::<_, i64>(1)? {
+            0 => {
+                let agent: ltmc_model::AgentName = parsed(name)?;
+                (Some(agent.clone()), Channel::Mailbox(agent))
             }
-            Ok(Item { key: row.try_get(0)?, version, position, deltas })
-        })
-        .await
-    }
-
-    async fn all_runs(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        const OP: &str = "context.runs";
-        let after = after.and_then(|after| after.parse::<RunId>().ok());
-        let sql = "select id from runs where tenant = ? and (? is null or id > ?) order by id limit ?";
-        let after = after.map(blob);
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(after.clone()).bind(after).bind(i64::from(limit));
-        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
-            let id = row.try_get(0).and_then(uuid).map_err(|e| store(OP, e))?;
-            let Some(run) = self.run(tenant, id).await? else { continue };
-            let steps = self.steps(tenant, &run).await?;
-            let deltas = vec![Delta::Run(Box::new(marks::mark(&run, steps)))];
-            items.push(Item { key: id.to_string(), version: run.seq.0, position: Position(0), deltas });
+            _ => (None, Channel::Topic(parsed(name)?)),
+        };
+        let id = Revision(number(row.get(4)?));
+        let event = crate::mail::event(row, 5)?;
+        let position = Position(number(row.get(3)?));
+        let mut deltas = vec![Delta::Sent(Message { id, channel, event })];
+        let mut version = 1;
+        if let Some(agent) = agent {
+            let taker = row.get::<_, Option<String>>(6)?.as_deref().and_then(taker_of);
+            let dead = row.get::<_, Option<i64>>(7)?.map(stamp);
+            // As often as it was handed out, so that whoever counts comes to the same number.
+            let nobody = || Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0, part: 0 };
+            let by = taker.clone().unwrap_or_else(nobody);
+            for _ in 0..number(row.get(9)?) {
+                let (messages, places) = (vec![id], vec![position]);
+                deltas.push(Delta::Taken { agent: agent.clone(), messages, places, by: by.clone() });
+            }
+            if taker.is_none() && dead.is_none() && deltas.len() > 1 {
+                deltas.push(Delta::Released { by, at: Timestamp::default() });
+            }
+            if taker.is_some() {
+                version = 2;
+            } else if let Some(at) = dead {
+                version = 3;
+                let reason = row.get::<_, Option<String>>(8)?.unwrap_or_default();
+                deltas.push(Delta::Buried { agent, message: id, reason, at });
+            }
         }
-        Ok(items)
-    }
+        Ok(Item { key: row.get(0)?, version, position, deltas })
+    })
+}
 
-    async fn steps(&self, tenant: &TenantId, run: &Run) -> Result<Vec<StepMark>, StoreError> {
-        let (mut steps, mut after) = (Vec::new(), Seq(0));
-        loop {
-            let page = self.entries(tenant, run.id, after, ENTRIES).await?;
-            let Some(last) = page.last() else { return Ok(steps) };
-            after = last.seq;
-            steps.extend(page.iter().filter_map(|placed| marks::step(&placed.entry)));
-        }
+fn all_runs(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Item>, Error> {
+    let after = after.and_then(|after| after.parse::<RunId>().ok()).map(blob);
+    let sql = "select id from runs where tenant = ?1 and (?2 is null or id > ?2) order by id limit ?3";
+    let runs = all(db, sql, params![tenant.as_str(), after, limit], |row| Ok(run_id(row.get(0)?)))?;
+    let mut items = Vec::with_capacity(runs.len());
+    for id in runs {
+        let Some(run) = journal::row(db, tenant, id)? else { continue };
+        let deltas = vec![Delta::Run(Box::new(marks::mark(&run, steps(db, tenant, &run)?)))];
+        items.push(Item { key: id.to_string(), version: run.seq.0, position: Position(0), deltas });
+    }
+    Ok(items)
+}
+
+fn steps(db: &Connection, tenant: &TenantId, run: &Run) -> Result<Vec<StepMark>, Error> {
+    let (mut steps, mut page, mut after) = (Vec::new(), Vec::new(), Seq(0));
+    loop {
+        journal::stretch(db, tenant, run.id, after, ENTRIES, &mut page)?;
+        let Some(last) = page.last() else { return Ok(steps) };
+        after = last.seq;
+        steps.extend(page.drain(..).filter_map(|placed| marks::step(&placed.entry)));
     }
 }
 

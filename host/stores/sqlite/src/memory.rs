@@ -4,18 +4,14 @@ use async_trait::async_trait;
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::{Revision, TenantId, Timestamp};
 use ltmc_ports::{ReadMemory, StoreError};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Connection, Row, params};
 
 use crate::Record;
-use crate::bind::{scope, time};
-use crate::error::store;
-use crate::journal::{number, parsed, stamp, wrong};
+use crate::bind::{found, number, one, parsed, scope, stamp, time};
+use crate::error::{Error, wrong};
 
 /// A page holds so many bytes of values, or one entry.
 const PAGE_BYTES: usize = 4 << 20;
-/// Rows read at once: values may be large.
-const ROWS: u32 = 64;
 
 #[async_trait]
 impl ReadMemory for Record {
@@ -26,26 +22,17 @@ impl ReadMemory for Record {
         key: &str,
         now: Timestamp,
     ) -> Result<Option<Item>, StoreError> {
-        const OP: &str = "memory.get";
         let sql = "select key, value, revision, expires_at from memory \
                    where tenant = ? and scope = ? and owner = ? and key = ? and (expires_at is null or expires_at > ?)";
-        let row = sqlx::query(sql)
-            .bind(tenant.as_str())
-            .bind(scope(drawer.scope()))
-            .bind(drawer.owner())
-            .bind(key)
-            .bind(time(now))
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|e| store(OP, e))?;
-        row.map(|row| item(&row)).transpose().map_err(|e| store(OP, e))
+        let values = params![tenant.as_str(), scope(drawer.scope()), drawer.owner(), key, time(now)];
+        self.readers.point("memory.get", |db| one(db, sql, values, item))
     }
 
     async fn usage(&self, tenant: &TenantId) -> Result<u64, StoreError> {
         let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
-        let query = sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&self.readers);
-        let bytes: i64 = query.await.map_err(|e| store("memory.usage", e))?;
-        Ok(number(bytes))
+        let tenant = tenant.clone();
+        let bytes = self.readers.search("memory.usage", move |db| Ok(found(db, sql, [tenant.as_str()])?)).await?;
+        Ok(bytes.map_or(0, number))
     }
 
     async fn list(
@@ -57,52 +44,47 @@ impl ReadMemory for Record {
         limit: u32,
         now: Timestamp,
     ) -> Result<Page, StoreError> {
-        const OP: &str = "memory.list";
-        let limit = limit.max(1) as usize;
-        let mut page = Page::default();
-        let mut bytes = 0;
-        let mut from = after.filter(|after| *after >= prefix).map(str::to_owned);
-        loop {
-            // Texts compare by their bytes. Whoever begins with the prefix stands in one stretch from the prefix on.
-            let sql = "select key, value, revision, expires_at from memory where tenant = ?1 and scope = ?2 and owner = ?3 \
-                       and key >= ?4 and (?5 is null or key > ?5) and (expires_at is null or expires_at > ?6) \
-                       order by key limit ?7";
-            let rows = sqlx::query(sql)
-                .bind(tenant.as_str())
-                .bind(scope(drawer.scope()))
-                .bind(drawer.owner())
-                .bind(prefix)
-                .bind(from.clone())
-                .bind(time(now))
-                .bind(i64::from(ROWS))
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|e| store(OP, e))?;
-            let count = rows.len();
-            for row in rows {
-                let item = item(&row).map_err(|e| store(OP, e))?;
-                if !item.key.starts_with(prefix) {
-                    return Ok(page);
-                }
-                bytes += item.value.len();
-                if (page.items.len() >= limit || bytes > PAGE_BYTES)
-                    && let Some(last) = page.items.last()
-                {
-                    page.next = Some(last.key.clone());
-                    return Ok(page);
-                }
-                from = Some(item.key.clone());
-                page.items.push(item);
-            }
-            if count < ROWS as usize {
-                return Ok(page);
-            }
-        }
+        let (tenant, drawer, prefix) = (tenant.clone(), drawer.clone(), prefix.to_owned());
+        let after = after.filter(|after| *after >= prefix.as_str()).map(str::to_owned);
+        let read = move |db: &Connection| page(db, &tenant, &drawer, &prefix, after.as_deref(), limit, now);
+        self.readers.search("memory.list", read).await
     }
 }
 
+fn page(
+    db: &Connection,
+    tenant: &TenantId,
+    drawer: &Drawer,
+    prefix: &str,
+    after: Option<&str>,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Page, Error> {
+    // Texts compare by their bytes. Whoever begins with the prefix stands in one stretch from the prefix on.
+    let sql = "select key, value, revision, expires_at from memory where tenant = ?1 and scope = ?2 and owner = ?3 \
+               and key >= ?4 and (?5 is null or key > ?5) and (expires_at is null or expires_at > ?6) order by key";
+    let mut statement = db.prepare_cached(sql)?;
+    let values = params![tenant.as_str(), scope(drawer.scope()), drawer.owner(), prefix, after, time(now)];
+    let (mut rows, mut page, mut bytes) = (statement.query(values)?, Page::default(), 0);
+    while let Some(row) = rows.next()? {
+        let item = item(row)?;
+        if !item.key.starts_with(prefix) {
+            break;
+        }
+        bytes += item.value.len();
+        if (page.items.len() >= limit.max(1) as usize || bytes > PAGE_BYTES)
+            && let Some(last) = page.items.last()
+        {
+            page.next = Some(last.key.clone());
+            break;
+        }
+        page.items.push(item);
+    }
+    Ok(page)
+}
+
 /// A drawer, as the table keeps it.
-pub(crate) fn drawer(scope: i64, owner: String) -> Result<Drawer, sqlx::Error> {
+pub(crate) fn drawer(scope: i64, owner: String) -> Result<Drawer, Error> {
     match scope {
         0 => Ok(Drawer::Global),
         1 => parsed(owner).map(Drawer::Session),
@@ -111,11 +93,11 @@ pub(crate) fn drawer(scope: i64, owner: String) -> Result<Drawer, sqlx::Error> {
     }
 }
 
-fn item(row: &SqliteRow) -> Result<Item, sqlx::Error> {
+fn item(row: &Row<'_>) -> Result<Item, Error> {
     Ok(Item {
-        key: row.try_get(0)?,
-        value: row.try_get::<Vec<u8>, _>(1)?.into(),
-        revision: Revision(number(row.try_get(2)?)),
-        expires_at: row.try_get::<Option<i64>, _>(3)?.map(stamp),
+        key: row.get(0)?,
+        value: row.get::<_, Vec<u8>>(1)?.into(),
+        revision: Revision(number(row.get(2)?)),
+        expires_at: row.get::<_, Option<i64>>(3)?.map(stamp),
     })
 }

@@ -7,14 +7,11 @@ use ltmc_model::recall::{EmbedderId, Metadata, Note};
 use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::recall::{Embedded, StoredPassage, VectorId};
 use ltmc_ports::{ReadNotes, StoreError, WriteVectors};
-use rusqlite::{Connection, params};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use rusqlite::{Connection, Row, params, params_from_iter};
 
 use crate::Record;
-use crate::bind::{execute, int};
-use crate::error::store;
-use crate::journal::{number, stamp, wrong};
+use crate::bind::{all, execute, from_json, int, json, number, one, stamp};
+use crate::error::{Error, wrong};
 
 /// Bytes of texts that are read at once.
 const PAGE_BYTES: usize = 4 << 20;
@@ -25,26 +22,25 @@ pub(crate) const PAGE: &str =
 #[async_trait]
 impl ReadNotes for Record {
     async fn note(&self, tenant: &TenantId, id: &str) -> Result<Option<Note>, StoreError> {
-        const OP: &str = "notes.note";
         let sql = "select id, text, metadata, revision, kept_at from notes where tenant = ? and id = ?";
-        let row = sqlx::query(sql).bind(tenant.as_str()).bind(id).fetch_optional(&self.readers).await;
-        let row = row.map_err(|e| store(OP, e))?;
-        row.as_ref().map(note).transpose().map_err(|e| store(OP, e))
+        self.readers.point("notes.note", |db| one(db, sql, params![tenant.as_str(), id], note))
     }
 
     async fn notes(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<Note>, StoreError> {
-        const OP: &str = "notes.notes";
-        let query = sqlx::query(PAGE).bind(tenant.as_str()).bind(after.unwrap_or_default()).bind(i64::from(limit));
-        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let mut notes: Vec<Note> = rows.iter().map(note).collect::<Result<_, _>>().map_err(|e| store(OP, e))?;
-        let mut bytes = 0;
-        let fit = notes.iter().take_while(|note| {
-            bytes += note.text.len();
-            bytes <= PAGE_BYTES
-        });
-        let fit = fit.count().max(1);
-        notes.truncate(fit);
-        Ok(notes)
+        let values = params![tenant.as_str(), after.unwrap_or_default(), limit];
+        self.readers.point("notes.notes", |db| {
+            let mut statement = db.prepare_cached(PAGE)?;
+            let (mut rows, mut notes, mut bytes) = (statement.query(values)?, Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let note = note(row)?;
+                bytes += note.text.len();
+                if bytes > PAGE_BYTES && !notes.is_empty() {
+                    break;
+                }
+                notes.push(note);
+            }
+            Ok(notes)
+        })
     }
 
     async fn passages(
@@ -53,26 +49,24 @@ impl ReadNotes for Record {
         embedder: &EmbedderId,
         ids: &[VectorId],
     ) -> Result<Vec<(StoredPassage, Note)>, StoreError> {
-        const OP: &str = "notes.passages";
         let sql = "select notes.id, notes.text, notes.metadata, notes.revision, notes.kept_at, passages.id, passages.part, \
                    passages.begins, passages.ends from json_each(?) as wanted cross join passages on passages.id = wanted.value \
                    join notes on notes.tenant = passages.tenant and notes.id = passages.note \
                    and notes.revision = passages.revision where passages.tenant = ? and passages.embedder = ?";
-        let ids = serde_json::to_string(ids).unwrap_or_default();
-        let query = sqlx::query(sql).bind(ids).bind(tenant.as_str()).bind(&embedder.name);
-        let rows = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let read = |row: &SqliteRow| {
+        let (tenant, embedder, ids) = (tenant.clone(), embedder.name.clone(), json(&ids));
+        let found = |row: &Row<'_>| {
             let note = note(row)?;
             let passage = StoredPassage {
-                id: row.try_get(5)?,
+                id: row.get(5)?,
                 note: note.id.clone(),
-                part: small(row.try_get(6)?),
-                span: (small(row.try_get(7)?), small(row.try_get(8)?)),
+                part: small(row.get(6)?),
+                span: (small(row.get(7)?), small(row.get(8)?)),
                 vector: Vec::new(),
             };
             Ok((passage, note))
         };
-        rows.iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(|e| store(OP, e))
+        let read = move |db: &Connection| all(db, sql, params![ids, tenant.as_str(), embedder], found);
+        self.readers.search("notes.passages", read).await
     }
 
     async fn passages_with(
@@ -82,18 +76,15 @@ impl ReadNotes for Record {
         filter: &Metadata,
         most: u32,
     ) -> Result<(Vec<VectorId>, bool), StoreError> {
-        const OP: &str = "notes.passages_with";
         let mut sql = "select id from passages where tenant = ? and embedder = ?".to_owned();
-        for _ in filter {
-            sql.push_str(" and note in (select note from note_metadata where tenant = ? and name = ? and value = ?)");
-        }
-        sql.push_str(" order by id limit ?");
-        let mut query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(&embedder.name);
+        let mut values = vec![tenant.to_string(), embedder.name.clone()];
         for (name, value) in filter {
-            query = query.bind(tenant.as_str()).bind(name).bind(value);
+            sql.push_str(" and note in (select note from note_metadata where tenant = ? and name = ? and value = ?)");
+            values.extend([tenant.to_string(), name.clone(), value.clone()]);
         }
-        let found = query.bind(i64::from(most) + 1).fetch_all(&self.readers).await;
-        let mut ids: Vec<VectorId> = found.map_err(|e| store(OP, e))?;
+        sql.push_str(&format!(" order by id limit {}", u64::from(most) + 1));
+        let read = move |db: &Connection| all(db, &sql, params_from_iter(&values), |row| Ok(row.get(0)?));
+        let mut ids: Vec<VectorId> = self.readers.search("notes.passages_with", read).await?;
         let more = ids.len() > most as usize;
         ids.truncate(most as usize);
         Ok((ids, more))
@@ -106,30 +97,28 @@ impl ReadNotes for Record {
         after: Option<VectorId>,
         limit: u32,
     ) -> Result<Vec<StoredPassage>, StoreError> {
-        const OP: &str = "notes.vectors";
         let sql = "select id, note, part, begins, ends, vector from passages indexed by passages_id \
                    where tenant = ? and embedder = ? and id > ? order by id limit ?";
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(&embedder.name).bind(after.unwrap_or(-1));
-        let rows = query.bind(i64::from(limit)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let read = |row: &SqliteRow| {
-            let vector: Vec<u8> = row.try_get(5)?;
+        let passage = |row: &Row<'_>| {
+            let vector = row.get_ref(5)?.as_blob().ok().and_then(floats);
             Ok(StoredPassage {
-                id: row.try_get(0)?,
-                note: row.try_get(1)?,
-                part: small(row.try_get(2)?),
-                span: (small(row.try_get(3)?), small(row.try_get(4)?)),
-                vector: floats(&vector).ok_or_else(|| wrong("a vector"))?,
+                id: row.get(0)?,
+                note: row.get(1)?,
+                part: small(row.get(2)?),
+                span: (small(row.get(3)?), small(row.get(4)?)),
+                vector: vector.ok_or_else(|| wrong("a vector"))?,
             })
         };
-        rows.iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(|e| store(OP, e))
+        let (tenant, embedder, after) = (tenant.clone(), embedder.name.clone(), after.unwrap_or(-1));
+        let read = move |db: &Connection| all(db, sql, params![tenant.as_str(), embedder, after, limit], passage);
+        self.readers.scan("notes.vectors", read).await
     }
 
     async fn embedded(&self, tenant: &TenantId, embedder: &EmbedderId) -> Result<Option<Position>, StoreError> {
         let sql = "select position from embedded where tenant = ? and embedder = ? and dimensions = ?";
-        let query =
-            sqlx::query_scalar(sql).bind(tenant.as_str()).bind(&embedder.name).bind(i64::from(embedder.dimensions));
-        let found: Option<Option<i64>> =
-            query.fetch_optional(&self.readers).await.map_err(|e| store("notes.embedded", e))?;
+        let values = params![tenant.as_str(), embedder.name, embedder.dimensions];
+        let position = |row: &Row<'_>| Ok(row.get::<_, Option<i64>>(0)?);
+        let found = self.readers.point("notes.embedded", |db| one(db, sql, values, position))?;
         Ok(found.flatten().map(|position| Position(number(position))))
     }
 
@@ -140,21 +129,20 @@ impl ReadNotes for Record {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, u64)>, StoreError> {
-        const OP: &str = "notes.embedded_notes";
         let sql = "select note, min(revision) from passages where tenant = ? and embedder = ? and note > ? \
                    group by note order by note limit ?";
-        let query = sqlx::query(sql).bind(tenant.as_str()).bind(&embedder.name).bind(after.unwrap_or_default());
-        let rows = query.bind(i64::from(limit)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let read = |row: &SqliteRow| Ok((row.try_get(0)?, number(row.try_get(1)?)));
-        rows.iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(|e| store(OP, e))
+        let (tenant, embedder, after) = (tenant.clone(), embedder.name.clone(), after.unwrap_or_default().to_owned());
+        let read = move |db: &Connection| {
+            let values = params![tenant.as_str(), embedder, after, limit];
+            all(db, sql, values, |row| Ok((row.get(0)?, number(row.get(1)?))))
+        };
+        self.readers.scan("notes.embedded_notes", read).await
     }
 
     async fn embedders(&self, tenant: &TenantId) -> Result<Vec<EmbedderId>, StoreError> {
-        const OP: &str = "notes.embedders";
-        let query = sqlx::query("select embedder, dimensions from embedded where tenant = ? order by embedder");
-        let rows = query.bind(tenant.as_str()).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let read = |row: &SqliteRow| Ok(EmbedderId { name: row.try_get(0)?, dimensions: small(row.try_get(1)?) });
-        rows.iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(|e| store(OP, e))
+        let sql = "select embedder, dimensions from embedded where tenant = ? order by embedder";
+        let embedder = |row: &Row<'_>| Ok(EmbedderId { name: row.get(0)?, dimensions: small(row.get(1)?) });
+        self.readers.point("notes.embedders", |db| all(db, sql, [tenant.as_str()], embedder))
     }
 }
 
@@ -168,12 +156,12 @@ impl WriteVectors for Record {
         to: Option<Position>,
     ) -> Result<(Vec<StoredPassage>, Vec<VectorId>), StoreError> {
         const OP: &str = "notes.keep_vectors";
-        let names: Vec<&str> = notes.iter().map(|note| note.note.as_str()).collect();
-        let names = serde_json::to_string(&names).unwrap_or_default();
+        let names = json(&notes.iter().map(|note| note.note.as_str()).collect::<Vec<_>>());
         let sql = "select passages.id from json_each(?) as wanted cross join passages on passages.tenant = ? and passages.embedder = ? \
                    and passages.note = wanted.value";
-        let query = sqlx::query_scalar(sql).bind(&names).bind(tenant.as_str()).bind(&embedder.name);
-        let gone: Vec<VectorId> = query.fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        let (of, name, wanted) = (tenant.clone(), embedder.name.clone(), names.clone());
+        let read = move |db: &Connection| all(db, sql, params![wanted, of.as_str(), name], |row| Ok(row.get(0)?));
+        let gone: Vec<VectorId> = self.readers.scan(OP, read).await?;
         let (mut added, mut rows) = (Vec::new(), Vec::new());
         for note in notes {
             for (part, (span, vector)) in (0_u32..).zip(note.passages) {
@@ -211,11 +199,10 @@ impl WriteVectors for Record {
     }
 }
 
-pub(crate) fn note(row: &SqliteRow) -> Result<Note, sqlx::Error> {
-    let text = String::from_utf8(row.try_get(1)?).map_err(|_| wrong("a note's text"))?;
-    let metadata = serde_json::from_str(row.try_get(2)?).map_err(|_| wrong("a note's metadata"))?;
-    let (revision, kept_at) = (Revision(number(row.try_get(3)?)), stamp(row.try_get(4)?));
-    Ok(Note { id: row.try_get(0)?, text, metadata, revision, kept_at })
+pub(crate) fn note(row: &Row<'_>) -> Result<Note, Error> {
+    let text = String::from_utf8(row.get(1)?).map_err(|_| wrong("a note's text"))?;
+    let (revision, kept_at) = (Revision(number(row.get(3)?)), stamp(row.get(4)?));
+    Ok(Note { id: row.get(0)?, text, metadata: from_json(row.get(2)?)?, revision, kept_at })
 }
 
 fn bytes(vector: &[f32]) -> Vec<u8> {

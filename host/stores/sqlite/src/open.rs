@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,15 +12,12 @@ use ltmc_model::{Position, Timestamp};
 use ltmc_ports::StoreError;
 use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
-use rusqlite::OpenFlags;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{broadcast, watch};
 
-use crate::error;
-use crate::journal::number;
+use crate::bind::number;
+use crate::error::Error;
 use crate::readers::Readers;
 use crate::verify;
 use crate::writer::{self, Tail, WriterOptions, Writing};
@@ -30,23 +26,15 @@ use crate::writer::{self, Tail, WriterOptions, Writing};
 const FILE: &str = "record.db";
 /// Whoever has this file locked owns the directory.
 const LOCK: &str = "lock";
-/// Connections for readers. Each has a thread; SQLite answers a point query in microseconds.
-const READERS: usize = 4;
 /// Groups of deltas that somebody who follows the log may be behind before it reads on from the record.
 const FOLLOWERS_BEHIND: usize = 1_024;
 
-/// Written down here rather than found by sqlx's macro, which would have cargo compile sqlx and SQLite twice.
-static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    let files = [
-        (1, "record", include_str!("../migrations/0001_record.sql")),
-        (2, "context", include_str!("../migrations/0002_context.sql")),
-        (3, "suspended", include_str!("../migrations/0003_suspended.sql")),
-    ];
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(files.map(migration).into())
-});
+/// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_record.sql"),
+    include_str!("../migrations/0002_context.sql"),
+    include_str!("../migrations/0003_suspended.sql"),
+];
 
 /// Where the record is, and how it is to be kept.
 #[derive(Debug, Clone)]
@@ -106,7 +94,7 @@ pub enum OpenError {
 /// The record of one data directory.
 pub struct Record {
     path: PathBuf,
-    pub(crate) readers: Readers,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) writing: Writing,
     pub(crate) tail: Tail,
     /// What was thrown away of the log.
@@ -126,12 +114,11 @@ impl Record {
         let dir = &options.dir;
         let lock = take(dir)?;
         let path = dir.join(FILE);
-        let mut connection = prepare(&path).await?;
+        let connection = prepare(&path)?;
         let sql = "select (select value from meta where key = 'revision'), (select value from meta where key = 'trimmed'), \
                    coalesce((select max(position) from log), 0), coalesce((select max(id) from passages), 0)";
-        let found = sqlx::query(sql).fetch_one(&mut connection).await;
-        let numbers = found.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
-        let (highest, trimmed, end, passage): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, &e))?;
+        let numbers = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        let (highest, trimmed, end, passage): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
         let at = Position(number(end.max(trimmed)));
         let tail = Tail {
             ends: watch::Sender::new(Ends { visible: at, durable: at }),
@@ -139,8 +126,8 @@ impl Record {
             newest: Arc::default(),
             revision: Arc::new(AtomicU64::new(number(highest))),
         };
-        let readers = Readers::open(reading(&path), READERS).await.map_err(|e| damaged(&path, &e))?;
-        connection.close().await.map_err(|e| damaged(&path, &e))?;
+        let readers = Readers::open(path.clone()).map_err(|e| damaged(&path, e))?;
+        drop(connection);
         let (max_pages, marks_runs) = (options.max_pages, options.marks_runs);
         let started = writer::start(WriterOptions { path: path.clone(), max_pages }, marks_runs, tail.clone());
         let (writing, thread) = started.map_err(|source| OpenError::Io { path: path.clone(), source })?;
@@ -162,19 +149,23 @@ impl Record {
     /// See [`OpenError`].
     pub async fn audit(dir: &Path) -> Result<Audit, OpenError> {
         let path = dir.join(FILE);
-        let mut connection = reading(&path).connect().await.map_err(|e| damaged(&path, &e))?;
-        let sql = "select max(version) from _sqlx_migrations";
-        let found: Option<i64> =
-            sqlx::query_scalar(sql).fetch_one(&mut connection).await.map_err(|e| damaged(&path, &e))?;
-        if let Some(found) = found.filter(|found| *found > known_schema()) {
-            return Err(OpenError::Newer { path, found, known: known_schema() });
-        }
-        verify::walk(connection).await.map_err(|e| damaged(&path, &e))
+        let walk = {
+            let path = path.clone();
+            move || {
+                let connection = for_reading(&path)?;
+                match schema(&connection)? {
+                    found if found > KNOWN => Ok(Err(OpenError::Newer { path, found, known: KNOWN })),
+                    _ => verify::walk(&connection).map(Ok),
+                }
+            }
+        };
+        let walked: Result<_, Error> = tokio::task::spawn_blocking(walk).await.map_err(|e| damaged(&path, e))?;
+        walked.map_err(|e| damaged(&path, e))?
     }
 
     /// A connection for somebody who reads for long, beside the readers' own.
-    pub(crate) async fn aside(&self) -> Result<SqliteConnection, sqlx::Error> {
-        reading(&self.path).connect().await
+    pub(crate) fn aside(&self) -> Result<Connection, rusqlite::Error> {
+        for_reading(&self.path)
     }
 
     pub(crate) fn draw_revision(&self) -> u64 {
@@ -186,7 +177,7 @@ impl Record {
 impl ltmc_ports::Record for Record {
     async fn check(&self) -> Result<(), StoreError> {
         const OP: &str = "record.check";
-        sqlx::query("select 1").execute(&self.readers).await.map_err(|e| error::store(OP, e))?;
+        self.readers.point(OP, |db| Ok(schema(db)?))?;
         self.writing.side(OP, |_| Ok(())).await
     }
 
@@ -201,7 +192,7 @@ impl ltmc_ports::Record for Record {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the record's writer broke off");
         }
-        self.readers.close().await;
+        self.readers.close();
     }
 }
 
@@ -224,19 +215,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Statements that it keeps prepared.
 const PREPARED: usize = 128;
 
-fn settings(path: &Path) -> SqliteConnectOptions {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY)
-        .statement_cache_capacity(PREPARED)
-        .disable_statement_logging();
-    PRAGMAS.into_iter().fold(options, |options, (name, value)| options.pragma(name, value))
-}
-
-/// The same, for the writer.
-pub(crate) fn for_writing(path: &Path) -> Result<rusqlite::Connection, rusqlite::Error> {
+/// A connection of the writer's.
+pub(crate) fn for_writing(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     for (name, value) in PRAGMAS {
@@ -245,14 +227,16 @@ pub(crate) fn for_writing(path: &Path) -> Result<rusqlite::Connection, rusqlite:
     Ok(connection)
 }
 
-/// The same, for those who only read.
-fn reading(path: &Path) -> SqliteConnectOptions {
-    settings(path).create_if_missing(false).pragma("query_only", "on")
+/// A connection that changes nothing.
+pub(crate) fn for_reading(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = for_writing(path)?;
+    connection.execute_batch("pragma query_only = on")?;
+    Ok(connection)
 }
 
-/// A database set as the record is, with every commit synced, for benchmarks to compare the record with.
-pub fn bare_for_benchmarks(path: &Path) -> SqliteConnectOptions {
-    settings(path).create_if_missing(true).synchronous(SqliteSynchronous::Full)
+/// How the record's connections are set, for benchmarks to compare it with a database of the same kind.
+pub fn pragmas_for_benchmarks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PRAGMAS.into_iter()
 }
 
 /// Makes the directory and takes it for this process, for as long as the file is open.
@@ -274,7 +258,7 @@ fn take(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// The database, at this version's schema.
-async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
+fn prepare(path: &Path) -> Result<Connection, OpenError> {
     // Made before SQLite does: nobody else is ever to read it.
     std::fs::OpenOptions::new()
         .create(true)
@@ -284,63 +268,59 @@ async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
         .open(path)
         .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
         .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let mut connection = settings(path).connect().await.map_err(|e| damaged(path, &e))?;
-    MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) => OpenError::Newer { path: path.to_owned(), found, known: known_schema() },
-        other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
-    })?;
+    let mut connection = for_writing(path).map_err(|e| damaged(path, e))?;
+    let found = migrate(&mut connection).map_err(|e| damaged(path, e))?;
+    if found > KNOWN {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known: KNOWN });
+    }
     Ok(connection)
 }
 
 /// The newest schema that this version knows.
-fn known_schema() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// The schema that a database has.
+fn schema(db: &Connection) -> Result<i64, rusqlite::Error> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-fn damaged(path: &Path, error: &sqlx::Error) -> OpenError {
+/// Brings an older schema up to this version's, all of it or nothing; which it had before.
+fn migrate(db: &mut Connection) -> Result<i64, rusqlite::Error> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = match schema(&transaction)? {
+        0 => adopt(&transaction)?,
+        found => found,
+    };
+    for sql in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(sql)?;
+    }
+    if found < KNOWN {
+        transaction.pragma_update(None, "user_version", KNOWN)?;
+    }
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// The schema of a record that was made when its versions stood in a table.
+fn adopt(db: &Connection) -> Result<i64, rusqlite::Error> {
+    let sql = "select 1 from sqlite_schema where name = '_sqlx_migrations'";
+    if db.query_row(sql, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(0);
+    }
+    let found = db.query_row("select coalesce(max(version), 0) from _sqlx_migrations", [], |row| row.get(0))?;
+    if found <= KNOWN {
+        db.execute_batch("drop table _sqlx_migrations")?;
+        db.pragma_update(None, "user_version", found)?;
+    }
+    Ok(found)
+}
+
+fn damaged(path: &Path, error: impl std::fmt::Display) -> OpenError {
     OpenError::Damaged { path: path.to_owned(), why: error.to_string() }
 }
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Record").finish_non_exhaustive()
-    }
-}
-
-/// A state as the table keeps it.
-pub(crate) fn state_number(state: ltmc_model::run::State) -> i64 {
-    use ltmc_model::run::State;
-    match state {
-        State::Queued => 0,
-        State::Running => 1,
-        State::Waiting => 2,
-        State::Completed => 3,
-        State::Failed => 4,
-        State::Cancelled => 5,
-    }
-}
-
-/// The same, read back.
-pub(crate) fn state_of(number: i64) -> Option<ltmc_model::run::State> {
-    ltmc_model::run::State::ALL.into_iter().find(|state| state_number(*state) == number)
-}
-
-/// A target as the table keeps it: `agent NAME[@DIGEST]` or `workflow NAME`.
-pub(crate) fn target_text(target: &ltmc_model::run::Target) -> (String, String) {
-    use ltmc_model::run::Target;
-    match target {
-        Target::Agent(agent) => (format!("agent {agent}"), agent.name.to_string()),
-        Target::Workflow(workflow) => (format!("workflow {workflow}"), workflow.to_string()),
-    }
-}
-
-/// The same, read back.
-pub(crate) fn target_of(text: &str) -> Option<ltmc_model::run::Target> {
-    use ltmc_model::run::Target;
-    let (kind, name) = text.split_once(' ')?;
-    match kind {
-        "agent" => ltmc_model::agent::AgentRef::from_str(name).ok().map(Target::Agent),
-        "workflow" => name.parse().ok().map(Target::Workflow),
-        _ => None,
     }
 }

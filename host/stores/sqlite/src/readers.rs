@@ -1,134 +1,132 @@
-//! Connections for those who read: a few, made when they are first needed, and lent one by one.
+//! Connections for those who read. A read is done by the thread that asks: SQLite answers a point query in microseconds, and
+//! to wake another thread for it would take longer than that.
 //!
-//! A pool of the driver's asks a connection whether it still lives each time it comes back, which for SQLite costs as much as
-//! a query does. Here one whose thread has ended is made anew when it was lent in vain.
+//! Invariants: a connection is lent to a closure, and so never across an await. What holds up the thread that asks is bounded:
+//! a read by a key ([`Readers::point`]), or one that is cut off where it turns out to be long, and done on a thread for what
+//! blocks ([`Readers::search`]). What is long in any case begins there ([`Readers::scan`]).
 
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteQueryResult, SqliteRow, SqliteStatement, SqliteTypeInfo,
-};
-use sqlx::{ConnectOptions as _, Connection as _, Either, Error, Execute, Executor, SqlStr};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use ltmc_ports::{Kind, StoreError};
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
-/// How long a reader waits for its turn.
+use crate::error::{Error, store};
+use crate::open::for_reading;
+
+/// Long reads at once.
+const SCANS: usize = 4;
+/// How long a long read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Steps of SQLite's machine from one look at the budget to the next; a row takes some ten.
+const STEPS: i32 = 1_000;
+/// What a search may take of the thread that asks, in so many steps.
+const SHORT: u32 = 20;
+const UNBOUNDED: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Readers {
-    options: SqliteConnectOptions,
-    turns: Semaphore,
-    /// Those that nobody has; the last one that came back goes out first.
-    idle: Mutex<Vec<SqliteConnection>>,
+    path: PathBuf,
+    /// Those that nobody has; the last one that came back goes out first. There are as many as threads that read at once. None:
+    /// closed.
+    idle: Mutex<Option<Vec<Reader>>>,
+    scans: Arc<Semaphore>,
 }
 
-/// A connection that is lent. It comes back when this is dropped, also in the middle of a query: what is left of that ends
-/// by itself.
-struct Lent<'a> {
-    readers: &'a Readers,
-    connection: Option<SqliteConnection>,
-    _turn: SemaphorePermit<'a>,
+#[derive(Debug)]
+struct Reader {
+    connection: Connection,
+    /// What is left of its budget.
+    left: Arc<AtomicU32>,
+}
+
+impl Reader {
+    fn open(readers: &Readers) -> Result<Self, rusqlite::Error> {
+        let connection = for_reading(&readers.path)?;
+        let left = Arc::new(AtomicU32::new(UNBOUNDED));
+        let budget = left.clone();
+        let is_spent =
+            move || budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err();
+        connection.progress_handler(STEPS, Some(is_spent))?;
+        Ok(Self { connection, left })
+    }
 }
 
 impl Readers {
-    /// At most so many; one of them is made now.
-    pub(crate) async fn open(options: SqliteConnectOptions, most: usize) -> Result<Self, Error> {
-        let first = options.connect().await?;
-        Ok(Self { options, turns: Semaphore::new(most), idle: Mutex::new(vec![first]) })
+    /// One connection is made now, the others when they are needed.
+    pub(crate) fn open(path: PathBuf) -> Result<Arc<Self>, rusqlite::Error> {
+        let readers = Self { path, idle: Mutex::new(Some(Vec::new())), scans: Arc::new(Semaphore::new(SCANS)) };
+        let first = Reader::open(&readers)?;
+        readers.give_back(first);
+        Ok(Arc::new(readers))
     }
 
-    /// Ends them. Whoever asks after that is refused.
-    pub(crate) async fn close(&self) {
-        self.turns.close();
-        let idle = std::mem::take(&mut *self.idle());
-        for connection in idle {
-            let _ = connection.close().await;
+    /// Whoever asks from now on is refused.
+    pub(crate) fn close(&self) {
+        drop(self.idle().take());
+    }
+
+    /// Reads what is found by its key, or a page of so many rows and bytes by an index, here and now.
+    pub(crate) fn point<T>(
+        &self,
+        op: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, StoreError> {
+        self.lend(UNBOUNDED, read).map_err(|e| store(op, e))
+    }
+
+    /// Reads a page of which nobody knows how many rows are to be looked at for it: here, or anew elsewhere where they are many.
+    pub(crate) async fn search<T: Send + 'static>(
+        self: &Arc<Self>,
+        op: &'static str,
+        read: impl Fn(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.lend(SHORT, &read) {
+            Err(error) if error.is_interrupt() => self.scan(op, read).await,
+            found => found.map_err(|e| store(op, e)),
         }
     }
 
-    async fn lend(&self) -> Result<Lent<'_>, Error> {
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await.map_err(|_| Error::PoolTimedOut)?;
-        let turn = turn.map_err(|_| Error::PoolClosed)?;
-        let idle = self.idle().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.options.connect().await?,
+    /// Reads for long, on a thread for what blocks.
+    pub(crate) async fn scan<T: Send + 'static>(
+        self: &Arc<Self>,
+        op: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let turn = tokio::time::timeout(PATIENCE, self.scans.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| StoreError::new(Kind::Unavailable, op).because("too many read for long"))?;
+        let readers = self.clone();
+        let work = move || {
+            let _turn = turn;
+            readers.lend(UNBOUNDED, read)
         };
-        Ok(Lent { readers: self, connection: Some(connection), _turn: turn })
+        let found = tokio::task::spawn_blocking(work).await;
+        found.map_err(|e| StoreError::new(Kind::Internal, op).because(e))?.map_err(|e| store(op, e))
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+    /// A connection comes back after it was used; one in whose use somebody panicked does not.
+    fn lend<T>(&self, budget: u32, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.idle().as_mut().ok_or(Error::Closed)?.pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(self)?,
+        };
+        reader.left.store(budget, Ordering::Relaxed);
+        let found = read(&reader.connection);
+        self.give_back(reader);
+        found
+    }
+
+    fn give_back(&self, reader: Reader) {
+        if let Some(idle) = self.idle().as_mut() {
+            idle.push(reader);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<Reader>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lent<'_> {
-    fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
-        self.connection.as_mut().ok_or(Error::WorkerCrashed)
-    }
-
-    /// One whose thread has ended does not come back.
-    fn judge<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
-        if matches!(result, Err(Error::WorkerCrashed)) {
-            self.connection = None;
-        }
-        result
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take().filter(|_| !self.readers.turns.is_closed()) {
-            self.readers.idle().push(connection);
-        }
-    }
-}
-
-impl<'c> Executor<'c> for &'c Readers {
-    type Database = Sqlite;
-
-    /// All rows are read before the first is given: readers ask for pages.
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<SqliteQueryResult, SqliteRow>, Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Sqlite>,
-    {
-        let all = async move {
-            let mut lent = self.lend().await?;
-            let all = lent.connection()?.fetch_many(query).try_collect::<Vec<_>>().await;
-            Ok::<_, Error>(stream::iter(lent.judge(all)?).map(Ok))
-        };
-        stream::once(all).try_flatten().boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<SqliteRow>, Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Sqlite>,
-    {
-        Box::pin(async move {
-            let mut lent = self.lend().await?;
-            let found = lent.connection()?.fetch_optional(query).await;
-            lent.judge(found)
-        })
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [SqliteTypeInfo],
-    ) -> BoxFuture<'e, Result<SqliteStatement, Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(async move {
-            let mut lent = self.lend().await?;
-            let prepared = lent.connection()?.prepare_with(sql, parameters).await;
-            lent.judge(prepared)
-        })
     }
 }

@@ -6,9 +6,8 @@ use ltmc_model::{RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
 use rusqlite::{Connection, Error, params};
 
-use crate::bind::{blob, execute, int, time};
+use crate::bind::{blob, execute, int, state_number, target_text, time};
 use crate::deltas::{self, Row};
-use crate::open::{state_number, target_text};
 
 /// A run's entries `from` the first to the last, as frames; `place` is where the first stands in the tenant's chain.
 pub(crate) fn journal(

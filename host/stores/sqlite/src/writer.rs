@@ -20,14 +20,14 @@ use ltmc_model::journal::{Act, Entry, Event};
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::log::Ends;
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
+use metrics::{Counter, Histogram, counter, histogram};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::bind::{blob, execute, int};
+use crate::bind::{blob, execute, int, number, tenant};
 use crate::deltas::Row;
 use crate::expects::Bounds;
-use crate::journal::{number, tenant};
 use crate::memory::drawer;
 use crate::open::for_writing;
 use crate::{acts, deltas, error, expects, frames, marks, statements};
@@ -211,6 +211,7 @@ pub(crate) fn start(
         known: Known { position, ..Known::default() },
         bounds: Bounds::default(),
         tail,
+        meters: Meters::new(),
     };
     let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || writer.run(from))?;
     Ok((Writing { to, marks_runs }, thread))
@@ -277,6 +278,24 @@ struct Writer {
     known: Known,
     bounds: Bounds,
     tail: Tail,
+    meters: Meters,
+}
+
+/// What it counts.
+struct Meters {
+    appends: Counter,
+    group: Histogram,
+    commit: Histogram,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            appends: counter!("ltmc_journal_appends_total"),
+            group: histogram!("ltmc_journal_group_size"),
+            commit: histogram!("ltmc_journal_commit_seconds"),
+        }
+    }
 }
 
 /// Where journals, chains and the log end.
@@ -365,22 +384,30 @@ impl Writer {
         let begun = Instant::now();
         let count = parts.len();
         let now = parts.iter().map(Part::at).max().unwrap_or_default();
-        metrics::histogram!("ltmc_journal_group_size").record(count as f64);
+        self.meters.group.record(count as f64);
         match self.commit(&mut parts) {
-            Ok(refused) => answer(parts, refused),
+            Ok(refused) => self.answer(parts, refused),
             Err(error) if error.kind == Kind::Conflict && count > 1 => {
                 for part in parts {
                     let mut alone = vec![part];
                     match self.commit(&mut alone) {
-                        Ok(refused) => answer(alone, refused),
+                        Ok(refused) => self.answer(alone, refused),
                         Err(error) => fail(alone, &error),
                     }
                 }
             }
             Err(error) => fail(parts, &error),
         }
-        metrics::histogram!("ltmc_journal_commit_seconds").record(begun.elapsed());
+        self.meters.commit.record(begun.elapsed());
         self.sweep(now);
+    }
+
+    fn answer(&self, parts: Vec<Part>, refused: Vec<Option<StoreError>>) {
+        self.meters.appends.increment(parts.len() as u64);
+        for (part, refused) in parts.into_iter().zip(refused) {
+            // Whoever does not wait any more need not be told.
+            let _ = part.reply.send(refused.map_or(Ok(()), Err));
+        }
     }
 
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
@@ -681,7 +708,7 @@ impl Writer {
     /// Deletes keys that have come to their end, like anybody else would: whoever watches sees it.
     fn end_memory(&mut self, now: Timestamp) -> Result<(), StoreError> {
         const OP: &str = "record.end_memory";
-        let read = |e: sqlx::Error| error::store(OP, e);
+        let read = |e: error::Error| error::store(OP, e);
         let mut deltas = Vec::new();
         for (of, scope, owner, key) in self.ended(now).map_err(|e| error::store(OP, e))? {
             let drawer = drawer(scope, owner).map_err(read)?;
@@ -714,14 +741,6 @@ impl Writer {
         let mut statement = self.connection()?.prepare_cached(sql)?;
         let of = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
         statement.query_map(params![int(now.millis()), SWEEP_ROWS as i64], of)?.collect()
-    }
-}
-
-fn answer(parts: Vec<Part>, refused: Vec<Option<StoreError>>) {
-    metrics::counter!("ltmc_journal_appends_total").increment(parts.len() as u64);
-    for (part, refused) in parts.into_iter().zip(refused) {
-        // Whoever does not wait any more need not be told.
-        let _ = part.reply.send(refused.map_or(Ok(()), Err));
     }
 }
 

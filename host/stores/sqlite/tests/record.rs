@@ -8,11 +8,10 @@ use ltmc_model::{RunId, Seq};
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
 use ltmc_ports::{Durability, Kind, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _, WriteJournal as _};
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use rusqlite::{Connection, params};
 
-async fn raw(dir: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(dir.join("record.db")).connect().await.unwrap()
+fn raw(dir: &Path) -> Connection {
+    Connection::open(dir.join("record.db")).unwrap()
 }
 
 async fn write(dir: &Path, runs: u64) {
@@ -39,13 +38,30 @@ async fn a_directory_belongs_to_one_host() {
 async fn a_newer_versions_record_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 1).await;
-    let mut connection = raw(dir.path()).await;
-    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
-                 values (99, 'from the future', 1, x'00', 0)";
-    sqlx::query(newer).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    raw(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error}");
+    let error = Record::audit(dir.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+}
+
+/// Records of before kept their version in a table of the driver's.
+#[tokio::test]
+async fn a_record_that_keeps_its_version_in_a_table_is_taken_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 1).await;
+    let as_before = "create table _sqlx_migrations (version bigint primary key); \
+                     insert into _sqlx_migrations values (1), (2); pragma user_version = 0; \
+                     drop index runs_suspended; alter table runs drop column wakes_at; drop index runs_unfinished; \
+                     create index runs_unfinished on runs (id, tenant) where state < 3";
+    raw(dir.path()).execute_batch(as_before).unwrap();
+    for _ in 0..2 {
+        let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
+        assert_eq!(record.entries(&tenant("acme"), run_id(1), Seq(0), 10).await.unwrap().len(), 5);
+        record.close().await;
+    }
+    let version: i64 = raw(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 3);
 }
 
 #[tokio::test]
@@ -73,19 +89,16 @@ async fn one_changed_byte_is_found_and_its_place_is_told() {
     write(dir.path(), 3).await;
     // Every entry of the second run has five; the byte is in the entry, in its hash, and in its length.
     for offset in [60_usize, 8, 0] {
-        let mut connection = raw(dir.path()).await;
+        let connection = raw(dir.path());
         let id = run_id(2).0.as_bytes().to_vec();
+        let sql = "select first, frames from journal where run = ? and first = 4";
         let (first, before): (i64, Vec<u8>) =
-            sqlx::query_as("select first, frames from journal where run = ? and first = 4")
-                .bind(id.clone())
-                .fetch_one(&mut connection)
-                .await
-                .unwrap();
+            connection.query_row(sql, [&id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let mut changed = before.clone();
         changed[offset] ^= 1;
         let update = "update journal set frames = ? where run = ? and first = ?";
-        sqlx::query(update).bind(changed).bind(id.clone()).bind(first).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        connection.execute(update, params![changed, id, first]).unwrap();
+        drop(connection);
 
         let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
         let audit = record.verify().await.unwrap();
@@ -94,9 +107,7 @@ async fn one_changed_byte_is_found_and_its_place_is_told() {
         let damage = &audit.damage[0];
         assert_eq!((damage.run, damage.seq), (Some(run_id(2)), Some(Seq(4))), "byte {offset}: {audit:?}");
 
-        let mut connection = raw(dir.path()).await;
-        sqlx::query(update).bind(before).bind(id).bind(first).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        raw(dir.path()).execute(update, params![before, id, first]).unwrap();
     }
     let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
     assert_eq!(record.verify().await.unwrap().damage, []);
@@ -106,12 +117,8 @@ async fn one_changed_byte_is_found_and_its_place_is_told() {
 async fn a_missing_end_is_found() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 2).await;
-    let mut connection = raw(dir.path()).await;
-    sqlx::query("delete from journal where place = (select max(place) from journal)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
+    let last = "delete from journal where place = (select max(place) from journal)";
+    raw(dir.path()).execute(last, []).unwrap();
     let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
     let audit = record.verify().await.unwrap();
     assert_eq!((audit.verified, audit.damage.len()), (8, 1), "{audit:?}");
@@ -121,13 +128,8 @@ async fn a_missing_end_is_found() {
 async fn a_full_disk_leaves_nothing_half_written() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 1).await;
-    let pages = {
-        let mut connection = raw(dir.path()).await;
-        let pages: i64 = sqlx::query_scalar("pragma page_count").fetch_one(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-        u32::try_from(pages).unwrap() + 20
-    };
-    let options = OpenOptions { max_pages: Some(pages), ..OpenOptions::new(dir.path()) };
+    let pages: u32 = raw(dir.path()).pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    let options = OpenOptions { max_pages: Some(pages + 20), ..OpenOptions::new(dir.path()) };
     let record = Record::open(options).await.unwrap();
     let mut written = 0;
     let error = loop {

@@ -1,0 +1,16 @@
+//! What runs are counted by.
+
+use std::sync::LazyLock;
+
+use ltmc_ports::metered::Family;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+/// Attempts, by how they ended.
+pub(crate) static CALLS: Family<Counter, 1> =
+    Family::new(|[outcome]| counter!("ltmc_calls_total", "outcome" => outcome));
+pub(crate) static CALL_SECONDS: LazyLock<Histogram> = LazyLock::new(|| histogram!("ltmc_call_seconds"));
+/// Runs, by how they ended.
+pub(crate) static RUNS: Family<Counter, 1> = Family::new(|[state]| counter!("ltmc_runs_total", "state" => state));
+pub(crate) static ALIVE: LazyLock<Gauge> = LazyLock::new(|| gauge!("ltmc_runs_alive"));
+/// How often what a run had decided on was changed by others.
+pub(crate) static CONFLICTS: LazyLock<Counter> = LazyLock::new(|| counter!("ltmc_conflicts_total"));
