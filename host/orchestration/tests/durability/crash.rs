@@ -327,7 +327,8 @@ fn crash_at_every_step_of_a_run_that_is_suspended() {
         if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { work(guest).await }
     });
     let scripts = vec![agent("one", work), late, approve(), agent("two", work)];
-    crash_at_every_step(&Case { request: Request::workflow("patient"), document: Some(document), scripts });
+    let case = Case { request: Request::workflow("patient"), document: Some(document), scripts };
+    crash_at_every_step_in(&case, &[PLAIN, MODES[3]]);
 }
 
 #[test]

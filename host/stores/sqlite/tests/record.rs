@@ -52,7 +52,7 @@ async fn a_record_that_keeps_its_version_in_a_table_is_taken_as_it_is() {
     write(dir.path(), 1).await;
     let as_before = "create table _sqlx_migrations (version bigint primary key); \
                      insert into _sqlx_migrations values (1), (2); pragma user_version = 0; \
-                     drop index runs_suspended; alter table runs drop column wakes_at; drop index runs_unfinished; \
+                     drop index runs_suspended; drop index runs_unfinished; alter table runs drop column wakes_at; \
                      create index runs_unfinished on runs (id, tenant) where state < 3";
     raw(dir.path()).execute_batch(as_before).unwrap();
     for _ in 0..2 {
