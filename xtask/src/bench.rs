@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let mut command = cargo(&["bench", "--workspace", "--bench", "ltmc", "--", &args.name]);
         command.env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
         if let Some(wasmtime) = &wasmtime {
-            command.env("LTMC_BENCH_WASMTIME", wasmtime);
+            command.env("LTMC_TEST_WASMTIME", wasmtime);
         }
         if let Some(rounds) = args.rounds {
             command.args(["--rounds", &rounds.to_string()]);

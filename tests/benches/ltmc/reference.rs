@@ -157,7 +157,7 @@ impl Served {
     /// `wasmtime serve` with the host's pool, and a component that gives back what it is sent.
     pub(crate) fn wasmtime(dir: &Path) -> Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "`cargo xtask bench` says by it where it is")]
-        let wasmtime = std::env::var("LTMC_BENCH_WASMTIME").context("`cargo xtask bench rest` builds `wasmtime`")?;
+        let wasmtime = std::env::var("LTMC_TEST_WASMTIME").context("`cargo xtask bench rest` builds `wasmtime`")?;
         let component = dir.join("http-echo.wasm");
         std::fs::write(&component, ltmc_tests::guest_bytes("http-echo")?)?;
         let mut command = Command::new(wasmtime);
