@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: benchmarks against references measured in the same run; see docs/performance.md.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 
 use crate::process::{cargo, run as run_process};
@@ -21,6 +23,11 @@ const NAMES: [&str; 13] = [
     "databases",
 ];
 
+/// `wasmtime serve`, the reference of `rest`: of the version that the host has.
+const WASMTIME: &str = "48.0.8";
+/// What of it is compiled: what serving a component takes.
+const WASMTIME_FEATURES: &str = "run,serve,cranelift,component-model-async,pooling-allocator,parallel-compilation";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which
@@ -36,7 +43,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     crate::setup::packages(&[crate::setup::HOST, crate::setup::SERVERS].concat())?;
-    let mut steps = Steps::new(3);
+    let rest = ["all", "rest"].contains(&args.name.as_str());
+    let mut steps = Steps::new(3 + usize::from(rest));
     let guests = steps.step("Guests, compiled to WebAssembly", || {
         let dir = crate::root().join("tests/guests");
         let built = ltmc_guest_build::build(&dir, &mut |line| say(format!("  {line}")))?;
@@ -46,9 +54,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // Both at once, for the features of either: so that what both need is compiled once.
     let both = ["build", "--release", "--workspace", "--bin", "ltmc", "--bench", "ltmc"];
     steps.step("The host and the benchmarks, in release", || run_process(cargo(&both)))?;
+    let wasmtime = if rest { Some(steps.step("`wasmtime serve`", wasmtime)?) } else { None };
     steps.step("Measuring", || {
         let mut command = cargo(&["bench", "--workspace", "--bench", "ltmc", "--", &args.name]);
         command.env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
+        if let Some(wasmtime) = &wasmtime {
+            command.env("LTMC_TEST_WASMTIME", wasmtime);
+        }
         if let Some(rounds) = args.rounds {
             command.args(["--rounds", &rounds.to_string()]);
         }
@@ -59,4 +71,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     say(format!("\n  for programs: {}/NAME.jsonl", crate::target().join("bench").display()));
     steps.finish()
+}
+
+/// `wasmtime`, compiled once a target directory.
+fn wasmtime() -> anyhow::Result<PathBuf> {
+    let tools = crate::target().join("tools").join(format!("wasmtime-{WASMTIME}"));
+    let wasmtime = tools.join("bin/wasmtime");
+    if !wasmtime.exists() {
+        let mut install =
+            cargo(&["install", "--locked", "--version", WASMTIME, "wasmtime-cli", "--no-default-features"]);
+        // In a directory of its own, which is not needed afterwards.
+        let build = tools.join("build");
+        install.args(["--features", WASMTIME_FEATURES, "--root"]).arg(&tools).env("CARGO_TARGET_DIR", &build);
+        run_process(install)?;
+        let _ = std::fs::remove_dir_all(build);
+    }
+    Ok(wasmtime)
+}
+
+#[test]
+fn the_reference_has_the_host_s_wasmtime() {
+    let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).expect("Cargo.lock");
+    assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n")), "the host has another");
 }

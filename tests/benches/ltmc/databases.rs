@@ -12,7 +12,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::client::{Connection, Load, Request};
+use crate::client::{Connection, Request};
+use crate::load::Load;
 use crate::report::{Goal, Line, Series, round, say};
 use crate::{Plan, flow, rest, rig};
 
@@ -131,10 +132,10 @@ async fn memory(plan: &Plan, host: &Host) -> Result<Line> {
     // The graph is built in the background, on one thread: it is there when the processor is left alone. What is freed then
     // is given back within 10 s.
     let quiet = async {
-        let (mut before, mut quiet) = (processor(host)?, 0);
+        let (mut before, mut quiet) = (rig::processor(host.pid())?, 0);
         while quiet < 5 {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            let now = processor(host)?;
+            let now = rig::processor(host.pid())?;
             quiet = if now - before < 0.1 { quiet + 1 } else { 0 };
             before = now;
         }
@@ -158,12 +159,4 @@ async fn memory(plan: &Plan, host: &Host) -> Result<Line> {
         reference: None,
         goal: Goal::Under(150.0),
     })
-}
-
-/// Processor time of the host so far, in seconds.
-fn processor(host: &Host) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", host.pid()))?;
-    let after = stat.rsplit_once(')').context("a process' state")?.1;
-    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-    Ok(ticks as f64 / 100.0)
 }

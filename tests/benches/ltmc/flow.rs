@@ -9,7 +9,8 @@ use ltmc_tests::Host;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::Plan;
-use crate::client::{Load, Request};
+use crate::client::Request;
+use crate::load::Load;
 use crate::report::{Goal, Line, Series, round};
 use crate::{reference, rig};
 

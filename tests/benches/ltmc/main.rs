@@ -1,8 +1,8 @@
 //! Benchmarks against references that are measured in the same run, in turns with what they are compared to:
 //! `cargo xtask bench [name]`. What each says, and what it is to reach, stands in docs/performance.md.
 //!
-//! Invariants: everything is bounded in count and time; hosts listen on loopback and end with this program; data is on
-//! the disk of the target directory, because what is measured is durable.
+//! Invariants: everything is bounded in count and time; load comes from a process of its own, as `load` says; hosts listen
+//! on loopback and end with this program; data is on the disk of the target directory, because what is measured is durable.
 //!
 //! To add a benchmark: a module with `run(&Plan) -> Result<Vec<Line>>`, and its line in [`BENCHES`].
 
@@ -12,6 +12,7 @@ mod databases;
 mod flow;
 mod hot;
 mod inside;
+mod load;
 mod memory;
 mod message;
 mod ops;
@@ -65,6 +66,9 @@ struct Cli {
     /// Be the reference of `rest`, until standard input ends
     #[arg(long, hide = true)]
     serve_reference: bool,
+    /// Be the load
+    #[arg(long, hide = true)]
+    load: bool,
 }
 
 /// How much is measured.
@@ -97,6 +101,9 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     if cli.serve_reference {
         return reference::serve();
+    }
+    if cli.load {
+        return load::run();
     }
     let wanted = cli.name.as_deref().filter(|name| *name != "all");
     let benches: Vec<_> = BENCHES.iter().filter(|(name, _)| wanted.is_none_or(|wanted| *name == wanted)).collect();

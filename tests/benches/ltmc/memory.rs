@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::client::Load;
+use crate::load::Load;
 use crate::report::{Goal, Line, Series, round};
 use crate::{Plan, rest, rig};
 
@@ -27,7 +27,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
         at_rest.add(resident(&host).await);
         let load = Load::lasting(rest::CLIENTS, plan.window);
         for number in 0..plan.rounds {
-            load.rate(&host.address(), &rest::request(&host.admin)).await?;
+            load.put_on(&host.address(), &rest::request(&host.admin)).await?;
             let now = resident(&host).await;
             loaded.add(now);
             round(number, plan.rounds, &[("after load", now, "MB")]);

@@ -1,7 +1,8 @@
 //! What the host is compared to: the same component in the same engine, with nothing around it, in this process and
-//! behind a bare axum handler in a process of its own; and the record's database with nothing around it.
+//! behind a bare axum handler in a process of its own; a component that does the same behind `wasmtime serve`; and the
+//! record's database with nothing around it.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable,
 };
-use wasmtime::{Engine, Store};
+use wasmtime::{Enabled, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 /// A component in a bare engine.
@@ -138,22 +139,50 @@ async fn call(State(bare): State<Arc<Bare>>, headers: HeaderMap, body: Bytes) ->
     Ok(([(header::CONTENT_TYPE, output.content_type)], output.bytes).into_response())
 }
 
-/// The reference in its process. Dropping it ends the process.
+/// A reference in its process. Dropping it ends the process.
 pub(crate) struct Served {
     child: Child,
     pub(crate) address: String,
 }
 
 impl Served {
-    pub(crate) fn start() -> Result<Self> {
+    /// The bare axum handler.
+    pub(crate) fn bare() -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let child = command.arg("--serve-reference").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command.arg("--serve-reference").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take();
+        Self::ready(child, output, "")
+    }
+
+    /// `wasmtime serve` with the host's pool, and a component that gives back what it is sent.
+    pub(crate) fn wasmtime(dir: &Path) -> Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "`cargo xtask bench` says by it where it is")]
+        let wasmtime = std::env::var("LTMC_TEST_WASMTIME").context("`cargo xtask bench rest` builds `wasmtime`")?;
+        let component = dir.join("http-echo.wasm");
+        std::fs::write(&component, ltmc_tests::guest_bytes("http-echo")?)?;
+        let mut command = Command::new(wasmtime);
+        // With std a component asks for all of `wasi:cli`.
+        command.args(["serve", "--addr", "127.0.0.1:0", "-S", "cli", "-O", &pool()?]).arg(component);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let output = child.stderr.take();
+        Self::ready(child, output, "Serving HTTP on http://")
+    }
+
+    /// Once it has said where it listens: in its first line, after `word`.
+    fn ready(child: Child, output: Option<impl Read + Send + 'static>, word: &str) -> Result<Self> {
         let mut served = Self { child, address: String::new() };
-        let stdout = served.child.stdout.take().context("the reference has no output")?;
-        BufReader::new(stdout).read_line(&mut served.address)?;
-        served.address = served.address.trim().to_owned();
-        anyhow::ensure!(!served.address.is_empty(), "the reference did not start");
+        let mut output = BufReader::new(output.context("the reference has no output")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        let address = line.trim().trim_end_matches('/').strip_prefix(word).filter(|address| !address.is_empty());
+        served.address = address.with_context(|| format!("the reference did not start: {line}"))?.to_owned();
+        // What it says later is shown; and it never waits for a reader.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::stderr()));
         Ok(served)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -162,6 +191,34 @@ impl Drop for Served {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The host's pool, as options of `wasmtime`.
+fn pool() -> Result<String> {
+    let engine =
+        bare_for_benchmarks(&SandboxConfig::new("unused", Compiler::InProcess)).map_err(|e| anyhow!("{e:#}"))?;
+    let pool = engine.get_pooling_config().context("the host has no pool")?;
+    let scan = match pool.get_pagemap_scan() {
+        Enabled::Auto => "auto",
+        Enabled::Yes => "yes",
+        Enabled::No => "no",
+    };
+    let numbers = [
+        ("total-component-instances", pool.get_total_component_instances() as usize),
+        ("total-core-instances", pool.get_total_core_instances() as usize),
+        ("total-memories", pool.get_total_memories() as usize),
+        ("total-tables", pool.get_total_tables() as usize),
+        ("total-stacks", pool.get_total_stacks() as usize),
+        ("table-elements", pool.get_table_elements()),
+        ("max-memory-size", pool.get_max_memory_size()),
+        ("memory-keep-resident", pool.get_memory_keep_resident()),
+        ("table-keep-resident", pool.get_table_keep_resident()),
+        ("async-stack-keep-resident", pool.get_async_stack_keep_resident()),
+        ("max-unused-warm-slots", pool.get_max_unused_warm_slots() as usize),
+        ("decommit-batch-size", pool.get_decommit_batch_size()),
+    ];
+    let numbers = numbers.map(|(name, number)| format!(",pooling-{name}={number}")).concat();
+    Ok(format!("pooling-allocator=y,pooling-pagemap-scan={scan}{numbers}"))
 }
 
 /// A database set as the record is, with every commit synced.

@@ -69,3 +69,11 @@ pub(crate) async fn workflow(host: &Host, name: &str, document: &str) -> Result<
     ensure!(answer.status.is_success(), "{name}: {}", answer.text());
     Ok(())
 }
+
+/// Processor time of a process so far, in seconds.
+pub(crate) fn processor(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = stat.rsplit_once(')').context("a process' state")?.1;
+    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 / 100.0)
+}

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::client::{Connection, Load, Request};
+use crate::client::{Connection, Request};
+use crate::load::Load;
 use crate::report::{Goal, Line, Series, round, say};
 use crate::{Plan, rest, rig};
 
@@ -22,13 +23,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
         say(format!("  {} runs", plan.past_runs));
         let call = rest::request(&host.admin);
         let load = |requests| Load { clients: rest::CLIENTS, window: PATIENCE * 10, requests };
-        load(plan.past_runs).rate(&host.address(), &call).await?;
+        load(plan.past_runs).put_on(&host.address(), &call).await?;
         host.terminate().await?;
         let (mut orderly, mut killed) = (Series::default(), Series::default());
         for number in 0..plan.rounds {
             let (first, ready) = Started::timed(scratch.path()).await?;
             // Something in the log of the database that the next start finds.
-            load(200).rate(&first.address, &call).await?;
+            load(200).put_on(&first.address, &call).await?;
             drop(first);
             let (second, again) = Started::timed(scratch.path()).await?;
             second.terminate().await?;
