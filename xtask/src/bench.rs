@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "all",
     "call",
     "rest",
@@ -15,6 +15,7 @@ const NAMES: [&str; 13] = [
     "hot",
     "memory",
     "start",
+    "waiting",
     "ops",
     "message",
     "watch",

@@ -23,6 +23,7 @@ mod report;
 mod rest;
 mod rig;
 mod start;
+mod waiting;
 mod watch;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("hot", hot::run),
     ("memory", memory::run),
     ("start", start::run),
+    ("waiting", waiting::run),
     ("ops", ops::run),
     ("message", message::run),
     ("watch", watch::run),
@@ -82,6 +84,8 @@ pub(crate) struct Plan {
     /// Agents registered, and runs that are over, where these matter.
     pub(crate) agents: usize,
     pub(crate) past_runs: u64,
+    /// Runs that wait.
+    pub(crate) waiting: u64,
     /// Vectors, where these matter.
     pub(crate) vectors: usize,
 }
@@ -90,10 +94,18 @@ impl Plan {
     fn new(cli: &Cli) -> Self {
         if cli.quick {
             let window = Duration::from_millis(300);
-            return Self { rounds: 2, window, calls: 500, agents: 20, past_runs: 100, vectors: 6_000 };
+            return Self { rounds: 2, window, calls: 500, agents: 20, past_runs: 100, waiting: 200, vectors: 6_000 };
         }
         let window = Duration::from_secs(3);
-        Self { rounds: cli.rounds.into(), window, calls: 10_000, agents: 1_000, past_runs: 10_000, vectors: 100_000 }
+        Self {
+            rounds: cli.rounds.into(),
+            window,
+            calls: 10_000,
+            agents: 1_000,
+            past_runs: 10_000,
+            waiting: 100_000,
+            vectors: 100_000,
+        }
     }
 }
 

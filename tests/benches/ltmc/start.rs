@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::client::{Connection, Request};
 use crate::load::Load;
@@ -50,14 +50,14 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
 }
 
 /// A host whose start is timed. Dropping it kills it.
-struct Started {
+pub(crate) struct Started {
     child: Child,
     address: String,
 }
 
 impl Started {
     /// On what stands in `dir`; and after how many seconds it was ready.
-    async fn timed(dir: &Path) -> Result<(Self, f64)> {
+    pub(crate) async fn timed(dir: &Path) -> Result<(Self, f64)> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = std::fs::File::create(dir.join("start.log"))?;
@@ -78,6 +78,13 @@ impl Started {
     async fn is_ready(&self) -> bool {
         let Ok(mut connection) = Connection::open(&self.address).await else { return false };
         matches!(connection.send(&Request::get("/readyz")).await, Ok(200))
+    }
+
+    /// Its resident memory, in megabytes.
+    pub(crate) fn resident(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process' memory")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0 / 1e6)
     }
 
     /// Ends it with SIGTERM.
