@@ -18,7 +18,7 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
 use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadLog, ReadMail, ReadMemory, StoreError};
-use ltmc_tenancy::Authority;
+use ltmc_tenancy::{Authority, Pot};
 
 use crate::feed::Feeds;
 use crate::graph::Graph;
@@ -27,7 +27,7 @@ use crate::locks::Locks;
 use crate::memory::Memory;
 use crate::messages::{self, Messages};
 use crate::recall::Recall;
-use crate::transaction::Transaction;
+use crate::transaction::{self, Transaction};
 
 /// The shared context of all tenants.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Context {
     pub recall: Option<Recall>,
     /// Mailboxes and topics.
     pub messages: Messages,
+    /// Bytes that attempts have changed and not made true yet.
+    pub overlays: Pot,
 }
 
 /// Who asks, and whose context it is.
@@ -204,6 +206,7 @@ impl Context {
             graph: Graph::new(record.clone(), None, locks),
             recall: None,
             messages: Messages::new(ports),
+            overlays: transaction::pot(),
         }
     }
 

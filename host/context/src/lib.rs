@@ -18,7 +18,7 @@ pub mod memory;
 pub mod messages;
 mod news;
 pub mod recall;
-mod transaction;
+pub mod transaction;
 
 pub use clients::Clients;
 pub use context::{Asked, Asking, Context, Decided, Whose};

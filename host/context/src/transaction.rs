@@ -5,7 +5,8 @@
 //!   checkpoint of it, or not at all: a transaction that is dropped leaves nothing.
 //! - Of each thing that is changed it is remembered what its first change was decided on (of a key that was read since the last
 //!   checkpoint: what it held then); the record checks that in the commit. What was decided on the attempt's own changes needs no check.
-//! - Bounded: [`MAX_BYTES`] between two checkpoints.
+//! - Bounded: [`MAX_BYTES`] between two checkpoints, and what all attempts together have of the host's [`Pot`] for them, which is
+//!   divided among tenants.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -17,9 +18,13 @@ use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Revision};
 use ltmc_ports::{Changes, Expect};
+use ltmc_tenancy::Pot;
+use ltmc_tenancy::pot::{Full, Share};
 
 /// Bytes that an attempt may change between two checkpoints.
 const MAX_BYTES: usize = 64 << 20;
+/// Bytes that all attempts together may have changed and not made true yet; those of one tenant at most half of it.
+const MAX_BYTES_OF_ALL: u64 = 1 << 30;
 /// Of so many keys it is remembered that they stood in a list.
 const MAX_LISTED: usize = 100_000;
 /// So many pages of lists are remembered.
@@ -35,6 +40,8 @@ pub struct Transaction {
     changes: Changes,
     locks: Vec<Lock>,
     bytes: usize,
+    /// The same, of what all attempts share.
+    share: Share,
     /// Bytes of memory that come, and the tenant's quota, which they are to be within.
     storage: Option<(u64, u64)>,
     /// What was read of memory: who changes any of it decided on that.
@@ -73,12 +80,17 @@ impl Range {
     }
 }
 
+/// What attempts have of the host's memory for what they changed and is not true yet.
+pub fn pot() -> Pot {
+    Pot::new(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL / 2)
+}
+
 impl Transaction {
     /// An empty one. `may_have_more`: the record may know of messages in these hands that it does not know of.
-    pub fn new(taker: Taker, may_have_more: bool) -> Self {
+    pub fn new(taker: Taker, may_have_more: bool, share: Share) -> Self {
         let (changes, seen) = (Changes::default(), Mutex::default());
         let (locks, hands) = (Vec::new(), Vec::new());
-        Self { taker, changes, locks, bytes: 0, storage: None, seen, hands, may_have_more }
+        Self { taker, changes, locks, bytes: 0, share, storage: None, seen, hands, may_have_more }
     }
 
     /// Who takes messages by it.
@@ -134,13 +146,21 @@ impl Transaction {
     /// Where it is more than an attempt may change between two checkpoints.
     pub fn add(&mut self, commit: Commit) -> Result<(), Failure> {
         let Commit { changes, locks } = commit;
-        self.bytes += changes.deltas.iter().map(Delta::size).sum::<usize>();
+        let bytes = changes.deltas.iter().map(Delta::size).sum::<usize>();
+        self.bytes += bytes;
         if self.bytes > MAX_BYTES {
             let message = format!(
                 "it changed more than {MAX_BYTES} bytes since its last checkpoint; a checkpoint makes what is so far true"
             );
             return Err(Failure::new(Code::LimitResources, message));
         }
+        self.share.take_more(bytes as u64).map_err(|full| {
+            let whose = if full == Full::Own { "this tenant's attempts" } else { "all attempts" };
+            let message = format!(
+                "{whose} have changed so much that is not true yet that there is no room for more; checkpoints make room"
+            );
+            Failure::new(Code::Busy, message).retryable()
+        })?;
         for delta in &changes.deltas {
             match delta {
                 Delta::Memory(change) => {
@@ -205,6 +225,7 @@ impl Transaction {
         self.taker.part += 1;
         self.may_have_more = false;
         self.bytes = 0;
+        self.share.give_back();
         self.seen = Mutex::default();
         let Changes { deltas, expects } = std::mem::take(&mut self.changes);
         let mut expects = summed(expects);
@@ -256,4 +277,41 @@ pub(crate) fn item_after(deltas: &[Delta], drawer: &Drawer, key: &str) -> Option
 pub(crate) fn item_of(delta: &Delta, drawer: &Drawer, key: &str) -> Option<Option<Item>> {
     let Delta::Memory(change) = delta else { return None };
     (change.key == key && change.drawer == *drawer).then(|| change.item())
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::RunId;
+    use ltmc_ports::testing::sample;
+
+    use super::*;
+
+    fn transaction(pot: &Pot, tenant: &str) -> Transaction {
+        let taker = Taker { run: RunId::ledger(), step: ltmc_model::StepPath::root(), attempt: 1, part: 0 };
+        Transaction::new(taker, false, pot.share(&sample::tenant(tenant)))
+    }
+
+    fn put(transaction: &mut Transaction, key: &str) -> Result<(), Failure> {
+        let change = sample::put(&Drawer::Global, key, Revision(1), "a value of some bytes");
+        let changes = Changes { deltas: vec![Delta::Memory(change)], expects: Vec::new() };
+        transaction.add(Commit { changes, locks: Vec::new() })
+    }
+
+    #[test]
+    fn a_tenants_attempts_have_no_more_than_its_share_of_what_all_of_them_have() {
+        let pot = Pot::new(1_000, 500);
+        let (mut one, mut other) = (transaction(&pot, "acme"), transaction(&pot, "acme"));
+        let refused = loop {
+            if let Err(failure) = put(&mut one, "key").and_then(|()| put(&mut other, "key")) {
+                break failure;
+            }
+        };
+        assert!(refused.code == Code::Busy && refused.retryable, "{refused}");
+        put(&mut transaction(&pot, "beta"), "key").unwrap();
+        // What became true, or never will, makes room.
+        drop(one.take());
+        put(&mut other, "key").unwrap();
+        drop((one, other));
+        assert_eq!((pot.out(), pot.tenants()), (0, 0));
+    }
 }

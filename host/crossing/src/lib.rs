@@ -147,6 +147,7 @@ impl Crossing {
         let Attempt { log, agent, step, number, begun_at, overtaken } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
+        let share = shared.context.overlays.share(log.tenant());
         let replay: VecDeque<Effect> = replay.into();
         let recorded = replay.front().map(|effect| effect.clock.iter().copied().collect());
         Self {
@@ -158,7 +159,7 @@ impl Crossing {
             patience: locks::patience(overtaken),
             turn: tokio::sync::Mutex::new(Turn {
                 replay,
-                transaction: Transaction::new(taker, holds.contains(&checkpoint.part)),
+                transaction: Transaction::new(taker, holds.contains(&checkpoint.part), share),
                 checkpoints,
                 holds,
                 number: 0,

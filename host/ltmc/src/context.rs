@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ltmc_context::recall::{Index, Ports as IndexPorts};
-use ltmc_context::{Context, Feeds, Graph, Handed, Locks, Memory, Messages, Recall, messages};
+use ltmc_context::{Context, Feeds, Graph, Handed, Locks, Memory, Messages, Recall, messages, transaction};
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
 use ltmc_ports::{Bus, Clock, Projection, ReadGraph, Record};
@@ -93,6 +93,7 @@ impl Shared {
                 authority,
                 locks,
             }),
+            overlays: transaction::pot(),
         };
         Ok(Self {
             context: Arc::new(context),

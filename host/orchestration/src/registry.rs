@@ -6,13 +6,13 @@
 //! it gave out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
 use ltmc_model::{RunId, TenantId};
-use ltmc_tenancy::Error;
+use ltmc_tenancy::pot::Share;
+use ltmc_tenancy::{Error, Pot};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
@@ -23,24 +23,37 @@ use crate::metered;
 use crate::supervise::{End, Live, Why};
 
 /// Runs alive at once, of all tenants; one tenant has at most half.
-const MAX_LIVE: usize = 20_000;
-/// Bytes of the inputs of all runs alive at once.
+const MAX_LIVE: u64 = 20_000;
+/// Bytes of the inputs of all runs alive at once; one tenant has at most half.
 const MAX_LIVE_BYTES: u64 = 1 << 30;
 
 /// How long runs that are parked have to write what they did.
 const PARKING: Duration = Duration::from_secs(30);
 
 /// The runs alive in this process.
-#[derive(Default)]
 pub(crate) struct Registry {
     live: DashMap<(TenantId, RunId), Arc<Live>>,
-    of_tenant: DashMap<TenantId, usize>,
-    bytes: AtomicU64,
+    room: Pot,
+    bytes: Pot,
     /// Runs that this process could not go on with: they wait for the next start.
     left: DashSet<(TenantId, RunId)>,
     entered: Notify,
     places: TaskTracker,
     stopping: CancellationToken,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            live: DashMap::new(),
+            room: Pot::new(MAX_LIVE, MAX_LIVE / 2),
+            bytes: Pot::new(MAX_LIVE_BYTES, MAX_LIVE_BYTES / 2),
+            left: DashSet::new(),
+            entered: Notify::new(),
+            places: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }
+    }
 }
 
 impl Registry {
@@ -54,31 +67,22 @@ impl Registry {
         if self.is_stopping() {
             return Err(busy("the host is stopping", 5));
         }
-        let mut own = self.of_tenant.entry(live.tenant.clone()).or_default();
-        // Counted before it is looked at: one that finds no room is taken off again as any other.
-        *own += 1;
-        let (own_are, weight) = (*own, live.weight);
-        let all = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
-        drop(own);
-        let place = Counted { registry: self.clone(), live };
-        if self.live.len() >= MAX_LIVE || own_are > MAX_LIVE / 2 {
-            return Err(busy("too many runs are under way", 1));
-        }
-        if all > MAX_LIVE_BYTES {
-            return Err(busy("the inputs of the runs under way take all the room there is for them", 1));
-        }
-        let key = place.key();
-        match self.live.entry(key.clone()) {
+        let room = self.room.take(&live.tenant, 1).map_err(|_| busy("too many runs are under way", 1))?;
+        let bytes = self
+            .bytes
+            .take(&live.tenant, live.weight)
+            .map_err(|_| busy("the inputs of the runs under way take all the room there is for them", 1))?;
+        match self.live.entry((live.tenant.clone(), live.run)) {
             Entry::Occupied(_) => {
-                let message = format!("run {} is under way already", place.live.run);
+                let message = format!("run {} is under way already", live.run);
                 return Err(Error::Conflict { code: "conflict", message });
             }
-            Entry::Vacant(free) => drop(free.insert(place.live.clone())),
+            Entry::Vacant(free) => drop(free.insert(live.clone())),
         }
         metered::ALIVE.increment(1);
-        self.left.remove(&key);
+        self.left.remove(&(live.tenant.clone(), live.run));
         self.entered.notify_waiters();
-        Ok(Place { counted: place, is_driven: false, end: None, _token: token })
+        Ok(Place { registry: self.clone(), live, is_driven: false, end: None, room, bytes, _token: token })
     }
 
     /// A run that is alive.
@@ -93,7 +97,7 @@ impl Registry {
 
     /// Whether there may be room for one more of the tenant's.
     pub(crate) fn has_room(&self, tenant: &TenantId) -> bool {
-        self.live.len() < MAX_LIVE && self.of_tenant.get(tenant).is_none_or(|own| *own < MAX_LIVE / 2)
+        self.room.has(tenant, 1)
     }
 
     /// Says that this process does not go on with a run.
@@ -142,17 +146,20 @@ impl Registry {
 
 /// A run's place among those alive; given back when it is dropped.
 pub(crate) struct Place {
-    counted: Counted,
+    registry: Arc<Registry>,
+    live: Arc<Live>,
     /// Whether the run's task has it.
     is_driven: bool,
     end: Option<End>,
+    room: Share,
+    bytes: Share,
     _token: TaskTrackerToken,
 }
 
 impl Place {
     /// Whose it is.
     pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.counted.live
+        &self.live
     }
 
     /// The run's task has it from now on.
@@ -169,39 +176,17 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Counted { registry, live } = &self.counted;
         let end = self.end.take().unwrap_or_else(|| if self.is_driven { End::broke_off() } else { End::not_begun() });
+        self.room.give_back();
+        self.bytes.give_back();
+        let Self { registry, live, .. } = &*self;
         if end.is_left {
             registry.leave_behind(&live.tenant, live.run);
         }
-        registry.live.remove(&self.counted.key());
+        registry.live.remove(&(live.tenant.clone(), live.run));
         metered::ALIVE.decrement(1);
         // Whoever is told finds the place free.
         live.tell(end);
-    }
-}
-
-/// A run that counts among its tenant's.
-struct Counted {
-    registry: Arc<Registry>,
-    live: Arc<Live>,
-}
-
-impl Counted {
-    fn key(&self) -> (TenantId, RunId) {
-        (self.live.tenant.clone(), self.live.run)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.registry.bytes.fetch_sub(self.live.weight, Ordering::Relaxed);
-        if let Entry::Occupied(mut own) = self.registry.of_tenant.entry(self.live.tenant.clone()) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
     }
 }
 
@@ -222,24 +207,24 @@ mod tests {
         let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
         let started = sample::started(&acme);
         let log = RunLog::fresh(ports, acme, sample::run_id(number), started, None, grown.clone());
-        Live::new(Arc::new(log), MAX_LIVE_BYTES / 2, grown)
+        Live::new(Arc::new(log), MAX_LIVE_BYTES / 4, grown)
     }
 
     #[tokio::test]
     async fn a_place_that_is_given_back_is_counted_no_more() {
-        let (registry, acme) = (Arc::new(Registry::default()), sample::tenant("acme"));
+        let registry = Arc::new(Registry::default());
         let [one, other, third] = [1, 2, 3].map(live);
         for _ in 0..=MAX_LIVE {
             drop(registry.enter(one.clone()).unwrap());
         }
-        assert_eq!((registry.len(), registry.of_tenant.len(), registry.bytes.load(Ordering::Relaxed)), (0, 0, 0));
+        assert_eq!((registry.len(), registry.room.out(), registry.bytes.out()), (0, 0, 0));
         let first = registry.enter(one.clone()).unwrap();
         assert!(matches!(registry.enter(one), Err(Error::Conflict { .. })), "it is alive already");
         let places = [first, registry.enter(other).unwrap()];
         assert!(matches!(registry.enter(third.clone()), Err(Error::Busy { .. })), "there is no room for its input");
-        assert_eq!((registry.len(), *registry.of_tenant.get(&acme).unwrap()), (2, 2), "who got no place has none");
+        assert_eq!((registry.len(), registry.room.out()), (2, 2), "who got no place has none");
         drop(places);
         drop(registry.enter(third).unwrap());
-        assert_eq!((registry.len(), registry.of_tenant.len(), registry.bytes.load(Ordering::Relaxed)), (0, 0, 0));
+        assert_eq!((registry.len(), registry.room.out(), registry.bytes.out()), (0, 0, 0));
     }
 }

@@ -3,6 +3,7 @@
 //! - [`Access`]: tenants, keys, ceilings; [`Agents`]: components pushed and granted; [`Pins`]: which of them are in use
 //! - [`Authority`]: who may, and what is in force; what it remembers is good for one of the `generations` of a catalog
 //! - [`Tasks`]: changes survive the client that asked for them
+//! - [`Pot`]: what tenants share, divided among them
 //! - [`Error`]: how a use case of any crate fails
 //!
 //! Invariants: a use case takes `&Caller` first and asks `policy` before anything else. To add a use case: a method on the noun
@@ -14,6 +15,7 @@ mod authority;
 pub mod error;
 mod generations;
 pub mod pins;
+pub mod pot;
 mod tasks;
 
 pub use access::Access;
@@ -21,4 +23,5 @@ pub use agents::Agents;
 pub use authority::Authority;
 pub use error::Error;
 pub use pins::Pins;
+pub use pot::Pot;
 pub use tasks::Tasks;

@@ -5,30 +5,30 @@
 //! them, but not for ever.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use ltmc_model::TenantId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::Error;
+use crate::{Error, Pot};
 
 /// Tasks at once, of all tenants.
-const MOST: usize = 8_192;
+const MOST: u64 = 8_192;
 /// Tasks at once, of one tenant.
-const MOST_OF_A_TENANT: usize = 1_024;
+const MOST_OF_A_TENANT: u64 = 1_024;
 
 /// The tasks of a host. A handle: clones are the same.
-#[derive(Debug, Clone, Default)]
-pub struct Tasks(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
+#[derive(Debug, Clone)]
+pub struct Tasks {
     tracker: TaskTracker,
-    of_tenant: DashMap<TenantId, usize>,
+    pot: Pot,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self { tracker: TaskTracker::new(), pot: Pot::new(MOST, MOST_OF_A_TENANT) }
+    }
 }
 
 impl Tasks {
@@ -41,56 +41,28 @@ impl Tasks {
         T: Send + 'static,
         W: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let counted = self.count(tenant)?;
+        let share = self.pot.take(tenant, 1).map_err(|_| {
+            let message = "too many changes are under way".to_owned();
+            Error::Busy { message, retry_after: Duration::from_secs(1) }
+        })?;
         let work = async move {
-            let _counted = counted;
+            let _share = share;
             work.await
         };
-        let done = self.0.tracker.spawn(work.in_current_span()).await;
+        let done = self.tracker.spawn(work.in_current_span()).await;
         done.unwrap_or_else(|broken| Err(Error::Internal { message: said(broken) }))
     }
 
     /// How many are under way.
     pub fn under_way(&self) -> usize {
-        self.0.tracker.len()
+        self.tracker.len()
     }
 
     /// Waits until every task has ended; at most for `patience`.
     pub async fn stop(&self, patience: Duration) {
-        self.0.tracker.close();
-        if tokio::time::timeout(patience, self.0.tracker.wait()).await.is_err() {
+        self.tracker.close();
+        if tokio::time::timeout(patience, self.tracker.wait()).await.is_err() {
             tracing::warn!(tasks = self.under_way(), "what clients asked for did not end in time and is cut off");
-        }
-    }
-
-    fn count(&self, tenant: &TenantId) -> Result<Counted, Error> {
-        let mut own = self.0.of_tenant.entry(tenant.clone()).or_default();
-        // Counted before it is looked at, so that one that is refused is taken off again as any other.
-        *own += 1;
-        let too_many = *own > MOST_OF_A_TENANT || self.under_way() >= MOST;
-        drop(own);
-        let counted = Counted { tasks: self.clone(), tenant: tenant.clone() };
-        if too_many {
-            let message = "too many changes are under way".to_owned();
-            return Err(Error::Busy { message, retry_after: Duration::from_secs(1) });
-        }
-        Ok(counted)
-    }
-}
-
-/// One task of a tenant's.
-struct Counted {
-    tasks: Tasks,
-    tenant: TenantId,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut own) = self.tasks.0.of_tenant.entry(self.tenant.clone()) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
         }
     }
 }
@@ -103,6 +75,7 @@ fn said(broken: tokio::task::JoinError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::Semaphore;
@@ -126,7 +99,7 @@ mod tests {
             assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx))).await.is_pending());
         }
         tasks.stop(Duration::from_secs(10)).await;
-        assert_eq!((done.load(Ordering::SeqCst), tasks.under_way(), tasks.0.of_tenant.len()), (10, 0, 0));
+        assert_eq!((done.load(Ordering::SeqCst), tasks.under_way(), tasks.pot.tenants()), (10, 0, 0));
     }
 
     #[tokio::test]
@@ -134,7 +107,7 @@ mod tests {
         let tasks = Tasks::default();
         let broken = tasks.own::<(), _>(&tenant("acme"), async { panic!("on {}", "purpose") }).await;
         assert!(matches!(&broken, Err(Error::Internal { message }) if message == "panicked: on purpose"), "{broken:?}");
-        assert_eq!((tasks.under_way(), tasks.0.of_tenant.len()), (0, 0));
+        assert_eq!((tasks.under_way(), tasks.pot.tenants()), (0, 0));
     }
 
     #[tokio::test]
@@ -151,7 +124,7 @@ mod tests {
                 tasks.own(&tenant("acme"), work).await
             }));
         }
-        while tasks.under_way() < MOST_OF_A_TENANT {
+        while (tasks.under_way() as u64) < MOST_OF_A_TENANT {
             tokio::task::yield_now().await;
         }
         assert!(tasks.own(&tenant("beta"), async { Ok(()) }).await.is_ok());
@@ -160,6 +133,6 @@ mod tests {
         for one in asked {
             busy += usize::from(matches!(one.await.unwrap(), Err(Error::Busy { .. })));
         }
-        assert_eq!((busy, tasks.0.of_tenant.len()), (1, 0));
+        assert_eq!((busy, tasks.pot.tenants()), (1, 0));
     }
 }
