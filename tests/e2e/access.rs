@@ -62,7 +62,9 @@ fn query(method: &Method, path: &str) -> &'static str {
 
 /// What every tenant has of its own, and is answered whoever asks: the other's is not in it.
 fn is_own(path: &str) -> bool {
-    ["/v1/memory/", "/v1/changes", "/v1/events", "/v1/graph/", "/v1/recall/"].iter().any(|own| path.starts_with(own))
+    ["/v1/memory/", "/v1/changes", "/v1/events", "/v1/graph/", "/v1/recall/", "/v1/transactions"]
+        .iter()
+        .any(|own| path.starts_with(own))
 }
 
 const WORKFLOW: &str = "name: thing\nflow: {agent: thing}\n";
@@ -85,6 +87,9 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
         ("POST", "/v1/graph/facts") => request.json(&json!({"subject": "a", "relation": "r", "object": "thing"})),
         ("POST", "/v1/events") => request.json(&json!({"topic": "news", "type": "t", "data": "thing"})),
         ("POST", "/v1/messages") => request.json(&json!({"to": "thing", "type": "t"})),
+        ("POST", "/v1/transactions") => {
+            request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))
+        }
         ("POST", "/v1/databases/repair") => request.json(&json!({"check": true})),
         ("POST", _) => request.json(&json!({})),
         _ => request,

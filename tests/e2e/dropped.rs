@@ -288,6 +288,14 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         ("POST", "/v1/messages") => {
             one(sent(path.into()).json(&json!({"to": "echo", "type": "t"})), &[200], Then::Nothing)
         }
+        ("POST", "/v1/transactions") => {
+            let put = |key: &str| json!({"put": {"scope": "global", "key": key, "json": 1}});
+            let [first, last] = ["a", "z"].map(|end| format!("{name}-{end}"));
+            let both = sent(path.into()).json(&json!({"operations": [put(&first), put(&last)]}));
+            let ask = of(&format!("/v1/memory/global?prefix={name}-"));
+            let has = Some(format!("\"key\":\"{last}\""));
+            one(both, &[200], Then::Asked { ask, status: 200, has, lacks: None })
+        }
         ("POST", "/v1/dead-letters/{id}/retry") | ("DELETE", "/v1/dead-letters/{id}") => {
             host.push(&host.admin, &name, "message-script", &["message:receive"]).await?;
             let message = Sent::new(host, "POST", "/v1/messages").json(&json!({"to": name, "type": "t"}));

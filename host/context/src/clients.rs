@@ -13,20 +13,25 @@ use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Mismatch, Refusal, Reply};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Topic};
-use ltmc_model::{AgentName, Position, Revision, SessionId};
+use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Taker, Topic};
+use ltmc_model::{AgentName, Digest, Position, Revision, RunId, SessionId, StepPath};
 use ltmc_policy::Action;
 use ltmc_ports::metered::Family;
 use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
 use ltmc_tenancy::{Authority, Error};
 use metrics::{Counter, counter};
 
-use crate::context::{Asked, Context, Decided, Whose};
+use crate::context::{Asked, Context, Decided, Whose, Within};
 use crate::feed::{Feeds, Watcher};
 use crate::locks;
+use crate::transaction::Transaction;
 
 /// How often a change is decided anew because others were faster.
 const TRIES: u32 = 16;
+/// Operations of one transaction.
+pub const MAX_CALLS: usize = 100;
+/// Bytes of what the ledger says that a transaction is about.
+const MAX_ABOUT: usize = 2_000;
 /// How long a client's change waits for the record.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -91,24 +96,102 @@ impl Clients {
         self.ports.authority.authorize(caller, action).await?;
         let change = Change::Context { call: call.name().to_owned(), about: call.about(), request: call.digest() };
         CALLS.of([call.name()]).increment(1);
-        let whose = whose(caller, owner);
         for tries in 0..TRIES {
-            let whose = Whose { patience: locks::patience(tries), ..whose };
-            let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
-            let (reply, commit) = match self.ports.context.decide(asked, call.clone()).await? {
+            let whose = Whose { patience: locks::patience(tries), ..whose(caller, owner) };
+            let (reply, commit) = match self.decide(whose, call.clone()).await? {
                 Decided::Answer(answer) => return Ok(answer),
                 Decided::Change(reply, commit) | Decided::Lease(reply, commit) => (reply, commit),
                 // A client did nothing that others are to see first.
                 Decided::Checkpoint => break,
             };
-            match self.act(caller, change.clone(), commit).await {
-                Ok(()) => return Ok(Ok(reply)),
-                // Somebody else was faster: what it comes to now is decided anew.
-                Err(Error::Store(error)) if error.kind == Kind::Stale => {}
-                Err(error) => return Err(error),
+            if self.came_true(caller, &change, commit).await? {
+                return Ok(Ok(reply));
             }
         }
         Err(contended())
+    }
+
+    /// Does what all of these calls say, in order, or nothing: each sees what those before it did, nobody else sees any of it
+    /// before all of it is true. The inner error: which call was refused, and why.
+    ///
+    /// # Errors
+    /// Where the caller may not, there are too many calls or one that changes nothing, or the record fails.
+    pub async fn transact(
+        &self,
+        caller: &Caller,
+        calls: Vec<(Owner, Call)>,
+    ) -> Result<Result<Vec<Reply>, (usize, Refusal)>, Error> {
+        self.ports.authority.authorize(caller, Action::WriteContext).await?;
+        if !(1..=MAX_CALLS).contains(&calls.len()) {
+            let message = format!("a transaction has 1 to {MAX_CALLS} operations, not {}", calls.len());
+            return Err(Error::invalid("invalid", "operations", message));
+        }
+        if let Some((_, call)) = calls.iter().find(|(_, call)| !call.changes()) {
+            let message = format!("`{}` changes nothing, and so is no part of a transaction", call.name());
+            return Err(Error::invalid("invalid", "operations", message));
+        }
+        let about: Vec<String> = calls.iter().map(|(_, call)| format!("{} {}", call.name(), call.about())).collect();
+        let digests: Vec<u8> = calls.iter().flat_map(|(_, call)| call.digest().0).collect();
+        let mut about = about.join(", ");
+        about.truncate(about.floor_char_boundary(MAX_ABOUT));
+        let change = Change::Context { call: "transaction".into(), about, request: Digest::of(&digests) };
+        calls.iter().for_each(|(_, call)| CALLS.of([call.name()]).increment(1));
+        for tries in 0..TRIES {
+            let (replies, commit) = match self.decide_all(caller, &calls, locks::patience(tries)).await? {
+                Ok(decided) => decided,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            if self.came_true(caller, &change, commit).await? {
+                return Ok(Ok(replies));
+            }
+        }
+        Err(contended())
+    }
+
+    async fn decide_all(
+        &self,
+        caller: &Caller,
+        calls: &[(Owner, Call)],
+        patience: Duration,
+    ) -> Result<Result<(Vec<Reply>, Commit), (usize, Refusal)>, Error> {
+        // It takes no messages.
+        let nobody = Taker { run: RunId::ledger(), step: StepPath::root(), attempt: 0, part: 0 };
+        let mut transaction = Transaction::new(nobody, false, self.ports.context.overlays.share(&caller.tenant));
+        let mut replies = Vec::with_capacity(calls.len());
+        for (number, (owner, call)) in calls.iter().enumerate() {
+            let within = Some(Within { log: None, transaction: &transaction });
+            let whose = Whose { patience, within, ..whose(caller, owner) };
+            match self.decide(whose, call.clone()).await? {
+                Decided::Answer(Ok(reply)) => replies.push(reply),
+                Decided::Answer(Err(refusal)) => return Ok(Err((number, refusal))),
+                Decided::Change(reply, commit) => {
+                    transaction.add(commit).map_err(|failure| Error::Busy {
+                        message: failure.message,
+                        retry_after: Duration::from_secs(1),
+                    })?;
+                    replies.push(reply);
+                }
+                Decided::Lease(..) | Decided::Checkpoint => {
+                    let message = format!("`{}` waits or takes, and so is no part of a transaction", call.name());
+                    return Err(Error::invalid("invalid", "operations", message));
+                }
+            }
+        }
+        Ok(Ok((replies, transaction.take())))
+    }
+
+    async fn decide(&self, whose: Whose<'_>, call: Call) -> Result<Decided, Error> {
+        let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
+        Ok(self.ports.context.decide(asked, call).await?)
+    }
+
+    /// Has what was decided made true; false: others were faster, and it is to be decided anew.
+    async fn came_true(&self, caller: &Caller, change: &Change, commit: Commit) -> Result<bool, Error> {
+        match self.act(caller, change.clone(), commit).await {
+            Ok(()) => Ok(true),
+            Err(Error::Store(error)) if error.kind == Kind::Stale => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has a change made true, also where the client goes away meanwhile.
@@ -200,6 +283,7 @@ impl Clients {
     /// Where there is no such dead letter, or the mailbox is full.
     pub async fn revive(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
         let owner = Owner::default();
+        let change = about_letter("messages.revive", id);
         for _ in 0..TRIES {
             let agent = self.letter(caller, id).await?;
             let Some(room) = self.ports.context.messages.room(whose(caller, &owner), &agent).await? else {
@@ -207,7 +291,7 @@ impl Clients {
                 return Err(Error::Conflict { code: "quota-exceeded", message });
             };
             let delta = Delta::Revived { agent: agent.clone(), message: id };
-            if self.handle(caller, "messages.revive", agent, id, delta, room).await? {
+            if self.came_true(caller, &change, of_letter(agent, id, delta, room)).await? {
                 return Ok(());
             }
         }
@@ -219,10 +303,11 @@ impl Clients {
     /// # Errors
     /// Where there is no such dead letter.
     pub async fn discard(&self, caller: &Caller, id: Revision) -> Result<(), Error> {
+        let change = about_letter("messages.discard", id);
         for _ in 0..TRIES {
             let agent = self.letter(caller, id).await?;
             let delta = Delta::Processed { agent: agent.clone(), message: id };
-            if self.handle(caller, "messages.discard", agent, id, delta, None).await? {
+            if self.came_true(caller, &change, of_letter(agent, id, delta, None)).await? {
                 return Ok(());
             }
         }
@@ -238,27 +323,19 @@ impl Clients {
             _ => Err(Error::not_found(format!("dead letter `{id}`"))),
         }
     }
+}
 
-    /// Does something about a dead letter; false: it is none any more, or there is no room, so look again.
-    async fn handle(
-        &self,
-        caller: &Caller,
-        call: &str,
-        agent: AgentName,
-        id: Revision,
-        delta: Delta,
-        room: Option<Expect>,
-    ) -> Result<bool, Error> {
-        let about = id.to_string();
-        let request = ltmc_model::Digest::of(about.as_bytes());
-        let change = Change::Context { call: call.to_owned(), about, request };
-        let expects = [Expect::DeadLetter { agent, message: id }].into_iter().chain(room).collect();
-        let commit = Commit { changes: Changes { deltas: vec![delta], expects }, locks: Vec::new() };
-        match self.act(caller, change, commit).await {
-            Err(Error::Store(error)) if error.kind == Kind::Stale => Ok(false),
-            done => done.map(|()| true),
-        }
-    }
+fn about_letter(call: &str, id: Revision) -> Change {
+    let about = id.to_string();
+    let request = Digest::of(about.as_bytes());
+    Change::Context { call: call.to_owned(), about, request }
+}
+
+/// What becomes of a dead letter, as long as it is one.
+fn of_letter(agent: AgentName, id: Revision, delta: Delta, room: Option<Expect>) -> Commit {
+    let expects = [Expect::DeadLetter { agent, message: id }].into_iter().chain(room).collect();
+    let changes = Changes { deltas: vec![delta], expects };
+    Commit { changes, locks: Vec::new() }
 }
 
 fn contended() -> Error {
@@ -271,7 +348,7 @@ fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
         tenant: &caller.tenant,
         session: owner.session.as_ref(),
         agent: owner.agent.as_ref(),
-        run: None,
+        within: None,
         client: Some(&caller.key),
         patience: locks::patience(0),
     }

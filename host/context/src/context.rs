@@ -53,20 +53,20 @@ pub struct Whose<'a> {
     pub session: Option<&'a SessionId>,
     /// Whose the scope `agent` is, and which mailbox is its own; none: nobody's.
     pub agent: Option<&'a AgentName>,
-    /// The attempt that asks; none: a client does.
-    pub run: Option<Asking<'a>>,
+    /// The attempt that asks, or a client's transaction; none: a client that asks for one thing.
+    pub within: Option<Within<'a>>,
     /// The client that asks, where no run does.
     pub client: Option<&'a KeyId>,
     /// For how long it waits for a lock.
     pub patience: Duration,
 }
 
-/// An attempt that asks.
+/// What a call is a part of.
 #[derive(Debug, Clone, Copy)]
-pub struct Asking<'a> {
-    /// Its run's log.
-    pub log: &'a Arc<RunLog>,
-    /// What it did that is not true yet.
+pub struct Within<'a> {
+    /// Its run's log; none: it is a client's.
+    pub log: Option<&'a Arc<RunLog>>,
+    /// What was done within it and is not true yet.
     pub transaction: &'a Transaction,
 }
 
@@ -135,7 +135,12 @@ pub(crate) async fn decided<C: HostCall>(part: &impl Decide<C>, asked: Asked<'_>
 impl<'a> Whose<'a> {
     /// What the attempt that asks did and is not true yet, in order.
     pub(crate) fn own(&self) -> &'a [Delta] {
-        self.run.map_or(&[], |run| run.transaction.deltas())
+        self.within.map_or(&[], |within| within.transaction.deltas())
+    }
+
+    /// The log of the run that asks.
+    pub(crate) fn log(&self) -> Option<&'a Arc<RunLog>> {
+        self.within.and_then(|within| within.log)
     }
 
     pub(crate) fn drawer(&self, scope: Scope) -> Drawer {
@@ -159,27 +164,27 @@ impl<'a> Whose<'a> {
     /// there is anything to be found.
     pub(crate) fn newest<T>(&self, mut find: impl FnMut(&Delta) -> Option<T>) -> Option<T> {
         let own = self.own().iter().rev().find_map(&mut find);
-        own.or_else(|| self.run.and_then(|run| run.log.newest_pending(find)))
+        own.or_else(|| self.log().and_then(|log| log.newest_pending(find)))
     }
 
     /// The lock number `place`, if it has it.
     pub(crate) fn lock(&self, place: usize) -> Option<Lock> {
-        let run = self.run?;
-        run.transaction.lock(place).cloned().or_else(|| run.log.lock(place))
+        let within = self.within?;
+        within.transaction.lock(place).cloned().or_else(|| within.log?.lock(place))
     }
 
     /// Writes what earlier steps of the run have staged, so that reads of the record see it.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
-        match self.run {
-            Some(run) if run.log.has_pending() => run.log.flush(Durability::Lazy).await,
+        match self.log() {
+            Some(log) if log.has_pending() => log.flush(Durability::Lazy).await,
             _ => Ok(()),
         }
     }
 
     /// The same, and everything before it to disk: for whoever reads what follows the disk.
     pub(crate) async fn barrier(&self) -> Result<(), StoreError> {
-        match self.run {
-            Some(run) => run.log.flush(Durability::Barrier).await,
+        match self.log() {
+            Some(log) => log.flush(Durability::Barrier).await,
             None => Ok(()),
         }
     }

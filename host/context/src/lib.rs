@@ -21,7 +21,7 @@ pub mod recall;
 pub mod transaction;
 
 pub use clients::Clients;
-pub use context::{Asked, Asking, Context, Decided, Whose};
+pub use context::{Asked, Context, Decided, Whose, Within};
 pub use feed::Feeds;
 pub use graph::Graph;
 pub use handed::Handed;

@@ -82,7 +82,7 @@ impl Locks {
                 drop(holder.flush(Durability::Lazy).await);
             }
         };
-        let log = whose.run.map_or_else(Weak::new, |run| Arc::downgrade(run.log));
+        let log = whose.log().map_or_else(Weak::new, Arc::downgrade);
         *place.holder() = (log, Some(Instant::now()));
         Some(Lock { place: number, hold: Arc::new(guard), early })
     }

@@ -80,7 +80,7 @@ impl Memory {
             return Ok(Err(Refusal::Quota(which)));
         }
         self.held.entry(tenant.clone()).and_modify(|held| held.bytes += bytes as u64);
-        let is_near = whose.run.is_some() || held.bytes + bytes as u64 > quota / 2;
+        let is_near = whose.within.is_some() || held.bytes + bytes as u64 > quota / 2;
         Ok(Ok(is_near.then_some(Expect::Storage { more: bytes as u64, quota })))
     }
 
@@ -120,8 +120,8 @@ impl Memory {
             Some(earlier) => earlier.filter(|item| lives(item, now)),
             None => self.read.get(whose.tenant, drawer, key, now).await?,
         };
-        if let Some(run) = whose.run {
-            run.transaction.saw(drawer.clone(), key.to_owned(), found.as_ref().map(|item| item.revision));
+        if let Some(within) = whose.within {
+            within.transaction.saw(drawer.clone(), key.to_owned(), found.as_ref().map(|item| item.revision));
         }
         Ok(found)
     }
@@ -211,10 +211,10 @@ impl Decide<List> for Memory {
         whose.settle().await?;
         let drawer = whose.drawer(scope);
         let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
-        if let Some(run) = whose.run {
+        if let Some(within) = whose.within {
             let range =
                 Range { drawer: drawer.clone(), prefix: prefix.clone(), after: cursor.clone(), to: page.next.clone() };
-            run.transaction.listed(range, &page.items);
+            within.transaction.listed(range, &page.items);
         }
         let mut page = overlaid(page, whose.own(), &drawer, &prefix, cursor.as_deref(), limit as usize);
         page.items.retain(|item| lives(item, now));

@@ -113,8 +113,8 @@ impl Messages {
 
 /// Whose mailbox a message is in that the attempt which asks has in its hands, and that this is so.
 fn holder(whose: Whose<'_>, message: Revision) -> Option<(AgentName, Expect)> {
-    let (agent, run) = (whose.agent?.clone(), whose.run?);
-    let by = run.transaction.in_hands(message)?.clone();
+    let (agent, within) = (whose.agent?.clone(), whose.within?);
+    let by = within.transaction.in_hands(message)?.clone();
     Some((agent.clone(), Expect::InHands { agent, message, by }))
 }
 
@@ -158,16 +158,16 @@ impl Decide<call::Receive> for Messages {
             Ok(_) => return Ok(Decided::refuse(format!("1 to {MAX_TAKEN} messages are taken at once, not {limit}"))),
             Err(why) => return Ok(Decided::refuse(why)),
         };
-        let (Some(agent), Some(run)) = (whose.agent, whose.run) else {
+        let (Some(agent), Some(within)) = (whose.agent, whose.within) else {
             return Ok(Decided::refuse("a mailbox is an agent's: only an attempt of it takes messages"));
         };
         let (begun, channel) = (Instant::now(), Channel::Mailbox(agent.clone()));
         let gone = gone(whose.own());
-        if run.transaction.may_have_more() {
+        if within.transaction.may_have_more() {
             // What it was handed before it was made again is not handed out another time.
             whose.settle().await?;
-            let mut had = self.ports.mail.in_hands(whose.tenant, agent, run.transaction.taker(), MAX_TAKEN).await?;
-            had.retain(|had| run.transaction.in_hands(had.id).is_none() && !gone.contains(&had.id));
+            let mut had = self.ports.mail.in_hands(whose.tenant, agent, within.transaction.taker(), MAX_TAKEN).await?;
+            had.retain(|had| within.transaction.in_hands(had.id).is_none() && !gone.contains(&had.id));
             had.truncate(limit as usize);
             if !had.is_empty() {
                 return Ok(Decided::Lease(had, Commit::default()));
@@ -182,7 +182,7 @@ impl Decide<call::Receive> for Messages {
                 let (places, ready): (Vec<_>, Vec<_>) = ready.into_iter().unzip();
                 let messages: Vec<Revision> = ready.iter().map(|delivery| delivery.id).collect();
                 let expects = vec![Expect::Waiting { agent: agent.clone(), messages: messages.clone() }];
-                let by = run.transaction.taker().clone();
+                let by = within.transaction.taker().clone();
                 let deltas = vec![Delta::Taken { agent: agent.clone(), messages, places, by }];
                 let locks = lock.into_iter().collect();
                 return Ok(Decided::Lease(ready, Commit { changes: Changes { deltas, expects }, locks }));

@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ltmc_context::{Asked, Asking, Context, Decided, Transaction, Whose, locks};
+use ltmc_context::{Asked, Context, Decided, Transaction, Whose, Within, locks};
 use ltmc_journal::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::{History, RunLog};
@@ -317,7 +317,7 @@ impl Crossing {
                 tenant: self.log.tenant(),
                 session: Some(&self.log.started().session),
                 agent: Some(&self.agent),
-                run: Some(Asking { log: &self.log, transaction: &turn.transaction }),
+                within: Some(Within { log: Some(&self.log), transaction: &turn.transaction }),
                 client: None,
                 patience: self.patience,
             };

@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// A fact to be told.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewFact {
+pub(super) struct NewFact {
     #[schema(value_type = String, example = "host/api")]
     subject: Entity,
     #[schema(value_type = String, example = "depends-on")]
@@ -44,6 +44,14 @@ struct NewFact {
     /// From when on it holds; none: from now on.
     #[schema(value_type = Option<String>, format = DateTime)]
     valid_from: Option<Timestamp>,
+}
+
+impl NewFact {
+    pub(super) fn call(self) -> call::Relate {
+        let properties = self.properties.map(|map| serde_json::Value::Object(map).to_string()).unwrap_or_default();
+        let Self { subject, relation, object, valid_from, .. } = self;
+        call::Relate { subject, relation, object, properties, valid_from }
+    }
 }
 
 /// The fact that holds now.
@@ -62,27 +70,35 @@ struct Told {
     responses((status = 200, body = Told)),
 )]
 async fn relate(State(api): State<Api>, By(caller): By, Json(fact): Json<NewFact>) -> Answer {
-    let properties = fact.properties.map(|map| serde_json::Value::Object(map).to_string()).unwrap_or_default();
-    let NewFact { subject, relation, object, valid_from, .. } = fact;
-    let call = call::Relate { subject, relation, object, properties, valid_from };
-    let id = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    let id = api.clients.call(&caller, &Owner::default(), fact.call()).await?.map_err(refused)?;
     Ok(axum::Json(Told { id: id.0 }).into_response())
 }
 
 /// Which fact ends.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Ending {
+pub(super) struct Ending {
     #[param(value_type = String)]
+    #[schema(value_type = String)]
     subject: Entity,
     #[param(value_type = String)]
+    #[schema(value_type = String)]
     relation: Relation,
     #[param(value_type = String)]
+    #[schema(value_type = String)]
     object: Entity,
     /// Until when it held; none: until now.
     #[param(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     valid_to: Option<Timestamp>,
+}
+
+impl Ending {
+    pub(super) fn call(self) -> call::Unrelate {
+        let Self { subject, relation, object, valid_to } = self;
+        call::Unrelate { subject, relation, object, valid_to }
+    }
 }
 
 /// End a fact
@@ -92,9 +108,7 @@ struct Ending {
     responses((status = 204, description = "It holds no more; it can still be asked for")),
 )]
 async fn unrelate(State(api): State<Api>, By(caller): By, Asked(ending): Asked<Ending>) -> Answer {
-    let Ending { subject, relation, object, valid_to } = ending;
-    let call = call::Unrelate { subject, relation, object, valid_to };
-    match api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)? {
+    match api.clients.call(&caller, &Owner::default(), ending.call()).await?.map_err(refused)? {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Err(Problem::new("not-found", "No such fact holds.")),
     }

@@ -58,7 +58,7 @@ struct Which {
 /// A key and what it holds.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MemoryEntry)]
-struct Entry {
+pub(super) struct Entry {
     key: String,
     /// As JSON, where it is JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,7 +236,7 @@ async fn patch(
 /// A merge rule, as a body writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Rule {
+pub(super) enum Rule {
     Set(serde_json::Value),
     Increment(i64),
     Append(serde_json::Value),
@@ -309,7 +309,7 @@ pub(super) fn drawer(scope: Scope, of: Option<String>) -> Result<Drawer> {
     })
 }
 
-fn ttl(text: Option<&str>) -> Result<Option<u64>> {
+pub(super) fn ttl(text: Option<&str>) -> Result<Option<u64>> {
     let Some(text) = text else { return Ok(None) };
     let ttl: Duration = humantime::parse_duration(text).map_err(|_| {
         Problem::new("bad-query", format!("`{text}` is not a duration, such as `30s` or `2h`.")).field("ttl")

@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// An event in the terms of CloudEvents 1.0, in JSON. The host sets `id`, `source` and `time`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewEvent {
+pub(super) struct NewEvent {
     /// Of a message: the agent it goes to.
     #[schema(value_type = Option<String>)]
     to: Option<AgentName>,
@@ -56,6 +56,17 @@ struct NewEvent {
 }
 
 impl NewEvent {
+    pub(super) fn send(mut self) -> Result<call::Send, Problem> {
+        let to = self.to.take().ok_or_else(|| Problem::new("bad-json", "A message goes `to` an agent.").field("to"))?;
+        Ok(call::Send { to, event: self.draft()? })
+    }
+
+    pub(super) fn publish(mut self) -> Result<call::Publish, Problem> {
+        let topic =
+            self.topic.take().ok_or_else(|| Problem::new("bad-json", "An event has a `topic`.").field("topic"))?;
+        Ok(call::Publish { topic, event: self.draft()? })
+    }
+
     fn draft(self) -> Result<Draft, Problem> {
         use base64::Engine as _;
         if self.specversion.is_some_and(|version| version != "1.0") {
@@ -102,10 +113,8 @@ struct Sent {
     extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["invalid"]))),
     responses((status = 200, body = Sent)),
 )]
-async fn publish(State(api): State<Api>, By(caller): By, Json(mut event): Json<NewEvent>) -> Answer {
-    let topic = event.topic.take().ok_or_else(|| Problem::new("bad-json", "An event has a `topic`.").field("topic"))?;
-    let call = call::Publish { topic, event: event.draft()? };
-    sent(api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?)
+async fn publish(State(api): State<Api>, By(caller): By, Json(event): Json<NewEvent>) -> Answer {
+    sent(api.clients.call(&caller, &Owner::default(), event.publish()?).await?.map_err(refused)?)
 }
 
 /// Send a message
@@ -116,10 +125,8 @@ async fn publish(State(api): State<Api>, By(caller): By, Json(mut event): Json<N
     extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["invalid", "not-found", "quota-exceeded"]))),
     responses((status = 200, body = Sent)),
 )]
-async fn send(State(api): State<Api>, By(caller): By, Json(mut event): Json<NewEvent>) -> Answer {
-    let to = event.to.take().ok_or_else(|| Problem::new("bad-json", "A message goes `to` an agent.").field("to"))?;
-    let call = call::Send { to, event: event.draft()? };
-    sent(api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?)
+async fn send(State(api): State<Api>, By(caller): By, Json(event): Json<NewEvent>) -> Answer {
+    sent(api.clients.call(&caller, &Owner::default(), event.send()?).await?.map_err(refused)?)
 }
 
 fn sent(id: Revision) -> Answer {

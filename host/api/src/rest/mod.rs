@@ -15,6 +15,7 @@ mod operations;
 mod recall;
 mod runs;
 mod tenants;
+mod transactions;
 mod watch;
 mod workflows;
 
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         graph::routes(),
         recall::routes(),
         messages::routes(),
+        transactions::routes(),
         tenants::routes(),
         keys::routes(),
         ceilings::routes(),

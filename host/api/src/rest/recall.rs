@@ -23,13 +23,19 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// A text to be found again.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewNote {
+pub(super) struct NewNote {
     /// At most 64 KiB.
     text: String,
     /// At most 16 names with their values.
     #[serde(default)]
     #[schema(value_type = Object, example = json!({"file": "docs/durability.md"}))]
     metadata: Metadata,
+}
+
+impl NewNote {
+    pub(super) fn call(self, id: String) -> call::Remember {
+        call::Remember { id, text: self.text, metadata: self.metadata }
+    }
 }
 
 /// A note as it is kept.
@@ -49,8 +55,7 @@ struct Kept {
     responses((status = 200, body = Kept)),
 )]
 async fn remember(State(api): State<Api>, By(caller): By, At(id): At<String>, Json(note): Json<NewNote>) -> Answer {
-    let call = call::Remember { id, text: note.text, metadata: note.metadata };
-    let revision = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
+    let revision = api.clients.call(&caller, &Owner::default(), note.call(id)).await?.map_err(refused)?;
     Ok(axum::Json(Kept { revision: revision.0 }).into_response())
 }
 
