@@ -130,3 +130,51 @@ impl Readers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::bind::found;
+
+    /// Counts up to `most`, step by step; by which thread.
+    fn count(most: u32) -> impl Fn(&Connection) -> Result<(i64, thread::ThreadId), Error> + Send + 'static {
+        move |db| {
+            let sql =
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < ?) select count(*) from n";
+            Ok((found(db, sql, [most])?.unwrap_or(0), thread::current().id()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_to_be_long_is_done_elsewhere_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.db");
+        Connection::open(&path).unwrap().execute_batch("create table one (id integer)").unwrap();
+        let (readers, here) = (Readers::open(path).unwrap(), thread::current().id());
+        for _ in 0..3 {
+            assert_eq!(readers.search("test", count(100)).await.unwrap(), (100, here));
+            let (counted, thread) = readers.search("test", count(100_000)).await.unwrap();
+            assert_eq!((counted, thread == here), (100_000, false));
+            let (counted, thread) = readers.scan("test", count(100)).await.unwrap();
+            assert_eq!((counted, thread == here), (100, false));
+            // Whoever says that a read is short is believed.
+            assert_eq!(readers.point("test", count(100_000)).unwrap(), (100_000, here));
+        }
+        assert_eq!(readers.idle().as_ref().unwrap().len(), 1, "one after the other they need one connection");
+        readers.close();
+        assert_eq!(readers.search("test", count(1)).await.unwrap_err().kind, Kind::Unavailable);
+        assert_eq!(readers.scan("test", count(1)).await.unwrap_err().kind, Kind::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_read_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.db");
+        Connection::open(&path).unwrap().execute_batch("create table one (id integer)").unwrap();
+        let readers = Readers::open(path).unwrap();
+        let written = readers.point("test", |db| Ok(db.execute("insert into one values (1)", [])?));
+        assert_eq!(written.unwrap_err().kind, Kind::Unavailable);
+    }
+}
