@@ -174,13 +174,13 @@ pub(crate) fn wrong(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("{what} does not read back").into())
 }
 
-/// A name, which the host's own ledger has too.
 pub(crate) fn parsed<T: TryFrom<String>>(text: String) -> Result<T, sqlx::Error> {
     T::try_from(text).map_err(|_| wrong("a name"))
 }
 
+/// A tenant's name, or the host's own ledger.
 pub(crate) fn tenant(text: String) -> Result<TenantId, sqlx::Error> {
-    if text == TenantId::host().as_str() { Ok(TenantId::host()) } else { parsed(text) }
+    TenantId::recorded(&text).map_err(|_| wrong("a name"))
 }
 
 pub(crate) fn uuid(bytes: Vec<u8>) -> Result<RunId, sqlx::Error> {
