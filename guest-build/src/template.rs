@@ -47,7 +47,8 @@ pub fn new_crate(name: &str, dir: &Path, sdk: &Sdk) -> anyhow::Result<()> {
     write("Cargo.toml", fill(CARGO))?;
     write("src/lib.rs", fill(LIB))?;
     write("README.md", fill(README))?;
-    write(".gitignore", "/target\n".into())
+    // A host that is started here keeps its keys here.
+    write(".gitignore", "/target\n/ltmc-data\n".into())
 }
 
 fn camel(name: &str) -> String {
@@ -121,7 +122,7 @@ const README: &str = r"# {{name}}
 
     cargo test                                   # natively, against the SDK's in-memory host
     ltmc build                                   # to a component, with its manifest inside
-    echo Ada | ltmc run target/ltmc/{{name}}.wasm --input - --grant memory:read:agent --grant memory:write:agent
+    echo Ada | ltmc run target/ltmc/{{name}}.wasm --grant memory:read:agent --grant memory:write:agent
     ltmc push --grant asked                      # to a host (`ltmc serve`)
     echo Ada | ltmc call {{name}}
 ";

@@ -86,7 +86,11 @@ async fn where_one_is_refused_nothing_has_changed_and_it_is_said_which() -> Resu
     ];
     let bad = [
         (json!({"put": {"scope": "global", "key": "there", "json": 2, "if-absent": true}}), 412, "precondition-failed"),
-        (json!({"put": {"scope": "global", "key": "there", "json": 2, "if-revision": 99_999}}), 412, "precondition-failed"),
+        (
+            json!({"put": {"scope": "global", "key": "there", "json": 2, "if-revision": 99_999}}),
+            412,
+            "precondition-failed",
+        ),
         (
             json!({"put": {"scope": "global", "key": "there", "json": 2, "if-revision": 1, "if-absent": true}}),
             400,

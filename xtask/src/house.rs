@@ -25,7 +25,7 @@ struct Need {
 
 /// Reached through ports: these are named by the binary and by tests alone.
 fn is_adapter(folder: &str) -> bool {
-    folder.starts_with("host/stores/") || folder == "host/sandbox" || folder.starts_with("host/integrations")
+    folder.starts_with("host/stores/") || folder == "host/sandbox" || folder == "host/embedders"
 }
 
 /// May name adapters.

@@ -229,7 +229,8 @@ fn refused(status: StatusCode, retry: Option<&str>, run: Option<&str>, body: &[u
         Some(field) => format!("{message} (in `{field}`)"),
         None => message,
     };
-    let mut out = Problem::new(exit, code.clone(), format!("{message} [{code}]"));
+    let own = crate::commands::runs::own_code(&problem["agent"]["code"]);
+    let mut out = Problem::new(exit, code.clone(), format!("{message}{own} [{code}]"));
     out.details = details(&problem);
     out.help = match (status, retry, run) {
         (StatusCode::UNAUTHORIZED, ..) => {
@@ -293,6 +294,10 @@ mod tests {
         assert_eq!(trapped.exit, Exit::Failed);
         assert!(trapped.help.unwrap().contains("ltmc runs show r1"));
         assert_eq!(refused(StatusCode::BAD_GATEWAY, None, None, b"<html>").code, "http-502");
+        let body =
+            br#"{"code":"agent-error","detail":"it has none","agent":{"code":"no-diff","message":"it has none"}}"#;
+        let failed = refused(StatusCode::UNPROCESSABLE_ENTITY, None, None, body);
+        assert_eq!(failed.to_string(), "it has none (no-diff) [agent-error]");
     }
 
     #[test]

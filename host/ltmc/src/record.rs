@@ -1,5 +1,5 @@
-//! The record's adapter: the only place that names it. To add one: its arm in [`open`], [`audit`] and [`exists`], chosen by the
-//! configuration.
+//! The record's adapter: the only place that names it. To add one: its arm in [`exists`], [`open`], [`audit`] and [`look`], chosen
+//! by the configuration, of which they are given the data directory alone today.
 
 use std::path::Path;
 use std::sync::Arc;

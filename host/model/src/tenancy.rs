@@ -68,12 +68,17 @@ impl Default for Ceiling {
     }
 }
 
+fn recorded<'de, D: serde::Deserializer<'de>>(from: D) -> Result<TenantId, D::Error> {
+    TenantId::recorded(&String::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
 /// An API key as the record keeps it: of the secret only a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// The public half.
     pub id: KeyId,
     /// Whose it is; [`TenantId::host`] for an operator's.
+    #[serde(deserialize_with = "recorded")]
     pub tenant: TenantId,
     /// What it may do.
     pub role: Role,

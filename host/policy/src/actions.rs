@@ -101,7 +101,7 @@ impl Action {
             Self::ReadRuns => "see runs",
             Self::ReadContext => "see shared context",
             Self::WriteContext => "change shared context",
-            Self::Repair => "repair the databases",
+            Self::Repair => "look at or repair the databases",
         }
     }
 }

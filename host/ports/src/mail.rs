@@ -49,10 +49,8 @@ pub trait ReadMail: Send + Sync {
 /// Serves topics: the record itself, or a database that follows it.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Events of a topic after `after`, in order, at most `limit` and 4 MiB.
-    ///
-    /// # Errors
-    /// `Trimmed` is no error here: where events after `after` are gone, what is left is answered.
+    /// Events of a topic after `after`, in order, at most `limit` and 4 MiB. That some after `after` were thrown away is no
+    /// error here: what is left is answered.
     async fn events(&self, tenant: &TenantId, topic: &Topic, after: Position, limit: u32)
     -> Result<Events, StoreError>;
 }

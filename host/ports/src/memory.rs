@@ -1,4 +1,4 @@
-//! Memory's port: it is written only with the journal (see [`crate::journal::MemoryChange`]), and read here.
+//! Memory's port: it is written only with the journal (see [`ltmc_model::delta::MemoryChange`]), and read here.
 
 use async_trait::async_trait;
 use ltmc_model::memory::{Drawer, Item, Page};

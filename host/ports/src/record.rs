@@ -8,7 +8,8 @@ use crate::{
     WriteCatalog, WriteJournal, WriteVectors,
 };
 
-/// A store that can be a host's record. The core asks for the small ports it is made of; only who puts a host together holds it.
+/// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
+/// as of any change. The core asks for the small ports it is made of; only who puts a host together holds it.
 #[async_trait]
 pub trait Record:
     ReadJournal

@@ -146,6 +146,12 @@ fn look_around(host: &Host, runs: &[String], args: &Args) {
         say("\nThe host stops now, and its databases with it.");
         return;
     }
+    if !args.keep {
+        say(
+            "\nThe host stops now, and its data goes; `cargo xtask demo --keep` leaves it running, and says how to look around.",
+        );
+        return;
+    }
     say("\nLook around:");
     let data = shown(&host.data);
     let ltmc = shown(&crate::target().join("debug/ltmc"));
@@ -155,11 +161,7 @@ fn look_around(host: &Host, runs: &[String], args: &Args) {
         }
         say(format!("  {}/v1/runs/{id}   (key: [default] in {data}/credentials.toml)", host.url));
     }
-    if args.keep {
-        say(format!("\nThe host goes on (process {}); `kill {}` ends it.", host.id(), host.id()));
-    } else {
-        say("\nThe host stops now; `cargo xtask demo --keep` leaves it running for that.");
-    }
+    say(format!("\nThe host goes on (process {}); `kill {}` ends it.", host.id(), host.id()));
 }
 
 fn component<'a>(components: &'a [PathBuf], name: &str) -> anyhow::Result<&'a Path> {

@@ -129,7 +129,8 @@ async fn start(client: &Client, args: Run, as_json: bool) -> anyhow::Result<()> 
         let error = error.unwrap_or_default();
         let code = text(&error, "code");
         let step = error.get("step").and_then(Value::as_str).map(|step| format!("step {step}: ")).unwrap_or_default();
-        let message = format!("{step}{} [{code}]", ui::clean(text(&error, "message")));
+        let own = runs::own_code(&error["agent_code"]);
+        let message = format!("{step}{}{own} [{code}]", ui::clean(text(&error, "message")));
         return Err(Problem::new(Exit::Failed, code, message)
             .help(format!("`ltmc runs show {id}` shows what happened"))
             .into());
@@ -151,7 +152,7 @@ async fn wait(client: &Client, id: &str) -> anyhow::Result<Value> {
         for step in &steps {
             let done = matches!(text(step, "status"), "completed" | "failed");
             if done && told.insert(text(step, "path").to_owned()) {
-                progress.above(runs::step_line(step));
+                progress.above(runs::step_line(step, false));
             }
         }
         if let Some(now) = steps.iter().find(|step| matches!(text(step, "status"), "running" | "waiting")) {

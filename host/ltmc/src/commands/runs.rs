@@ -17,7 +17,7 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
-    /// End one; what it did is kept
+    /// End one; what its steps and checkpoints made true is kept
     Cancel {
         /// The run's id
         run: RunId,
@@ -155,30 +155,44 @@ fn show(run: &Value) {
         if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    let over = !ended.is_empty();
     for step in run["steps"].as_array().into_iter().flatten() {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
-        ui::line(format!("{indent}{}", step_line(step)));
+        ui::line(format!("{indent}{}", step_line(step, over)));
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
             let failure = &attempt["failure"];
             ui::line(format!(
-                "{indent}    attempt {}: {}: {}",
+                "{indent}    attempt {}: {}: {}{}",
                 attempt["number"],
                 text(failure, "code"),
-                ui::clean(&ui::short(text(failure, "message"), 300))
+                ui::clean(&ui::short(text(failure, "message"), 300)),
+                own_code(&failure["agent_code"])
             ));
         }
     }
     if run["error"].is_object() {
         let error = &run["error"];
-        ui::line(format!("{} {}: {}", style("error").red(), text(error, "code"), ui::clean(text(error, "message"))));
+        let (code, message) = (text(error, "code"), ui::clean(text(error, "message")));
+        ui::line(format!("{} {code}: {message}{}", style("error").red(), own_code(&error["agent_code"])));
     }
 }
 
-/// A step in one line: how it stands, its name, its time.
-pub(crate) fn step_line(step: &Value) -> String {
-    let status = text(step, "status");
+/// The code that an agent failed with, behind its message.
+pub(crate) fn own_code(code: &Value) -> String {
+    match code.as_str() {
+        None | Some("") => String::new(),
+        Some(code) => format!(" ({})", ui::clean(code)),
+    }
+}
+
+/// A step in one line: how it stands, its name, its time. `over`: its run is, so nothing of it goes on.
+pub(crate) fn step_line(step: &Value, over: bool) -> String {
+    let status = match text(step, "status") {
+        "running" | "waiting" if over => "cut off",
+        status => status,
+    };
     let mark = match status {
         "completed" => style("✓").green(),
         "failed" => style("✗").red(),
@@ -189,20 +203,20 @@ pub(crate) fn step_line(step: &Value) -> String {
     let wall: u64 = attempts.iter().filter_map(|attempt| attempt["usage"]["wall_us"].as_u64()).sum();
     let cpu: u64 = attempts.iter().filter_map(|attempt| attempt["usage"]["cpu_us"].as_u64()).sum();
     let effects: u64 = attempts.iter().filter_map(|attempt| attempt["effects"].as_u64()).sum();
-    let mut line = format!("{mark} {:<24}", text(step, "name"));
-    if !attempts.is_empty() {
-        line.push_str(&format!(" {:>9} (cpu {})", ui::span(wall), ui::span(cpu)));
+    let mut parts = Vec::new();
+    if !matches!(status, "completed" | "failed") {
+        parts.push(status.to_owned());
+    }
+    if attempts.iter().any(|attempt| attempt["usage"].is_object()) {
+        parts.push(format!("{:>9} (cpu {})", ui::span(wall), ui::span(cpu)));
     }
     if attempts.len() > 1 {
-        line.push_str(&format!(", {} attempts", attempts.len()));
+        parts.push(format!("{} attempts", attempts.len()));
     }
     if effects > 0 {
-        line.push_str(&format!(", {effects} effects"));
+        parts.push(format!("{effects} effect{}", if effects == 1 { "" } else { "s" }));
     }
-    if !matches!(status, "completed" | "failed") {
-        line.push_str(&format!(" {status}"));
-    }
-    line
+    format!("{mark} {:<24} {}", text(step, "name"), parts.join(", "))
 }
 
 fn coloured(state: &str) -> console::StyledObject<String> {

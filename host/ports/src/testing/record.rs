@@ -1,4 +1,4 @@
-//! The record in memory: every port of a store, for tests.
+//! The record in memory, for tests: every port of a store but `ReadContext`, `ReadNotes` and `WriteVectors`.
 //!
 //! Invariant: [`MemoryRecord::crash`] leaves just what a crash may leave: everything up to the last barrier.
 

@@ -76,7 +76,7 @@ pub(crate) fn parsed<T: TryFrom<String>>(text: String) -> Result<T, Error> {
 
 /// A tenant's name, or the host's own.
 pub(crate) fn tenant(text: String) -> Result<TenantId, Error> {
-    if text == TenantId::host().as_str() { Ok(TenantId::host()) } else { parsed(text) }
+    TenantId::recorded(&text).map_err(|_| wrong("a tenant's name"))
 }
 
 pub(crate) fn scope(scope: Scope) -> i64 {

@@ -52,6 +52,7 @@ impl Fixture for OnDisk {
 }
 
 ltmc_ports::contract!(OnDisk::default());
+ltmc_ports::record_contract!(OnDisk::default());
 
 #[async_trait]
 impl BusFixture for OnDisk {

@@ -170,16 +170,6 @@ async fn what_is_lazy_is_durable_soon() {
     }
 }
 
-#[tokio::test]
-async fn what_is_closed_refuses() {
-    let dir = tempfile::tempdir().unwrap();
-    let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
-    record.close().await;
-    let refused = record.append(Owner::new("acme", 1).append(1), Durability::Lazy).await.unwrap_err();
-    assert_eq!(refused.kind, Kind::Unavailable);
-    assert!(record.check().await.is_err());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_with_a_bad_part_takes_the_good_ones() {
     let dir = tempfile::tempdir().unwrap();

@@ -228,6 +228,12 @@ pub async fn every_act_is_in_the_ledger_and_durable<F: Fixture>(fixture: &F) {
     assert_eq!(ledger[1].seq, Seq(2));
     let audit = store.verify().await.unwrap();
     assert_eq!((audit.verified, audit.damage), (2, vec![]));
+
+    let operators = Change::KeyCreated(key("aaaaaaaaaaaa", &TenantId::host()));
+    store.act(&TenantId::host(), at(8), act(operators.clone())).await.unwrap();
+    let store = fixture.crash(store).await;
+    let ledger = store.entries(&TenantId::host(), RunId::ledger(), Seq(0), 10).await.unwrap();
+    assert!(matches!(&ledger[0].entry.event, Event::Act(act) if act.change == operators));
 }
 
 /// A refused act leaves no trace.

@@ -15,6 +15,7 @@ pub mod graph;
 pub mod journal;
 pub mod memory;
 pub mod projection;
+pub mod record;
 pub mod vectors;
 
 /// A store that has all the ports.
