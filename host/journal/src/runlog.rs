@@ -346,6 +346,12 @@ impl RunLog {
         self.append(Vec::new(), durability).await
     }
 
+    /// Whether everything that was written is known to be on disk.
+    pub async fn is_on_disk(&self) -> bool {
+        let tail = self.tail.lock().await;
+        tail.durable && tail.in_flight.is_none()
+    }
+
     /// Whether the log still has its thread; nothing is written.
     ///
     /// # Errors

@@ -24,5 +24,5 @@ pub mod runs;
 mod supervise;
 pub mod workflows;
 
-pub use runs::{CallRequest, Runs, StartRequest, Started, Watch};
+pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use workflows::{Put, Workflows};

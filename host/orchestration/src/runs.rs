@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::{History, RunLog, RunView, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
+use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, Placed, RunStarted};
 use ltmc_model::run::{Run, State, Target};
@@ -22,6 +24,7 @@ use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, Wo
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
+use ltmc_ports::log::Interest;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreError, WriteJournal};
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
@@ -37,6 +40,8 @@ use crate::supervise::{self, Found, Live, Whose, Why};
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long between two looks at a run that is not alive here, or at runs for which there was no room.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Entries that whoever follows a run is given at once.
+const PAGE: u32 = 256;
 /// How long somebody who cancels a run waits for its end.
 const CANCEL: Duration = Duration::from_secs(10);
 
@@ -46,6 +51,8 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// What runs are followed by.
+    pub subscriptions: Arc<Subscriptions>,
     /// Who may, which agents and workflows there are, and what holds.
     pub authority: Arc<Authority>,
     /// The guests' way to the host.
@@ -305,7 +312,7 @@ impl Runs {
             let entered = registry.entered();
             if let Some(live) = started.live.clone().or_else(|| registry.get(tenant, run)) {
                 let Some(end) = within(patience, live.ended()).await else {
-                    on_disk(&live).await?;
+                    written(&live, Durability::Barrier).await?;
                     return Ok(None);
                 };
                 return Ok(Some(end.result));
@@ -356,7 +363,7 @@ impl Runs {
     /// Where it is not there.
     pub async fn get(&self, caller: &Caller, run: RunId) -> Result<RunView, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
-        self.settle(&caller.tenant, run).await?;
+        self.settle(&caller.tenant, run, Durability::Barrier).await?;
         let row = self.row(caller, run).await?;
         Ok(RunView::new(&row, &self.history(&caller.tenant, run).await?))
     }
@@ -367,25 +374,24 @@ impl Runs {
     /// Where it is not there.
     pub async fn journal(&self, caller: &Caller, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
-        self.settle(&caller.tenant, run).await?;
+        self.settle(&caller.tenant, run, Durability::Barrier).await?;
         self.row(caller, run).await?;
         Ok(self.inner.ports.read.entries(&caller.tenant, run, after, limit).await?)
     }
 
-    /// Follows a run.
+    /// Follows a run's journal after entry `after`.
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn watch(&self, caller: &Caller, run: RunId) -> Result<Watch, Error> {
-        self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
-        // Before the row is read: a run that ends in between is then seen to be over.
-        let live = self.live(&caller.tenant, run);
-        self.settle(&caller.tenant, run).await?;
-        let row = self.row(caller, run).await?;
-        Ok(match live {
-            Some(live) => Watch { grown: Some(live.grown.subscribe()), end: Some(live.watch_end()), state: row.state },
-            None => Watch { grown: None, end: None, state: row.state },
-        })
+    pub async fn watch(&self, caller: &Caller, run: RunId, after: Seq) -> Result<Watch, Error> {
+        let Ports { authority, subscriptions, read, .. } = &self.inner.ports;
+        authority.authorize(caller, Action::ReadRuns).await?;
+        // One that began just now is then there; its end, and what it does, comes to disk without being asked for.
+        self.settle(&caller.tenant, run, Durability::Lazy).await?;
+        self.row(caller, run).await?;
+        let news = subscriptions.subscribe(&caller.tenant, Interest::Run(run), Watermark::Durable, None).await;
+        let (read, tenant, news) = (read.clone(), caller.tenant.clone(), news.map_err(lost)?);
+        Ok(Watch { read, news, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
     /// Ends a run. What it did is kept.
@@ -535,11 +541,11 @@ impl Runs {
         self.inner.registry.get(tenant, run)
     }
 
-    /// Brings what is so far of a live run to disk, so that it can be told.
-    async fn settle(&self, tenant: &TenantId, run: RunId) -> Result<(), Error> {
+    /// Writes what is so far of a live run, so that it can be read, or told.
+    async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
-            Some(live) => match on_disk(&live).await {
+            Some(live) => match written(&live, durability).await {
                 Err(error) if !matches!(error.kind, Kind::Fenced | Kind::Stale) => Err(error.into()),
                 Ok(()) | Err(_) => Ok(()),
             },
@@ -632,38 +638,60 @@ impl Drop for Leash {
     }
 }
 
-/// Follows a run: says when there is more, and when it is over.
+/// Follows a run, whichever host it is alive in, and whether it is: its journal from an entry on, as it comes to disk.
 pub struct Watch {
-    grown: Option<watch::Receiver<Seq>>,
-    end: Option<watch::Receiver<Option<supervise::End>>>,
+    read: Arc<dyn ReadJournal>,
+    news: Subscription,
+    tenant: TenantId,
+    run: RunId,
+    after: Seq,
+    /// How far its journal is known to be on disk, and where it stood then.
+    length: Seq,
     state: State,
 }
 
-impl Watch {
-    /// Where the run stands, if that is known; over only if its last entry is in the record.
-    pub fn look(&self) -> Option<State> {
-        match &self.end {
-            Some(end) => end.borrow().as_ref().and_then(|end| end.state),
-            None => Some(self.state),
-        }
-    }
+/// What comes next of a run.
+#[derive(Debug)]
+pub enum Followed {
+    /// Entries of its journal.
+    Entries(Vec<Placed>),
+    /// It is over, and everything was given.
+    Over(State),
+}
 
-    /// Waits until there may be more.
-    pub async fn changed(&mut self) {
-        match (&mut self.grown, &mut self.end) {
-            (Some(grown), Some(end)) => {
-                let ended = end.has_changed().is_err();
-                if ended {
-                    // The run has left this process without an end: there is no more until it is taken up again.
-                    return tokio::time::sleep(Duration::from_secs(1)).await;
+impl Watch {
+    /// What comes next. To be dropped while it waits does no harm.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn next(&mut self) -> Result<Followed, Error> {
+        loop {
+            if self.after < self.length {
+                let left = u32::try_from(self.length.0 - self.after.0).unwrap_or(PAGE).min(PAGE);
+                let entries = self.read.entries(&self.tenant, self.run, self.after, left).await?;
+                if let Some(last) = entries.last() {
+                    self.after = last.seq;
+                    return Ok(Followed::Entries(entries));
                 }
-                tokio::select! {
-                    _ = grown.changed() => {}
-                    _ = end.changed() => {}
+            } else if self.state.is_over() {
+                return Ok(Followed::Over(self.state));
+            }
+            for row in self.news.next(1).await.map_err(lost)? {
+                if let Delta::Run(mark) = &row.delta
+                    && mark.seq > self.length
+                {
+                    (self.length, self.state) = (mark.seq, mark.state);
                 }
             }
-            _ => std::future::pending().await,
         }
+    }
+}
+
+fn lost(lost: Lost) -> Error {
+    match lost {
+        Lost::Store(error) => error.into(),
+        // How far a run is now is always there to be read.
+        Lost::Resync(_) => Error::Internal { message: "a run cannot be followed on".into() },
     }
 }
 
@@ -675,11 +703,11 @@ async fn within<T>(patience: Option<Duration>, comes: impl Future<Output = T>) -
     }
 }
 
-/// Brings what is so far of a live run to disk. One that is being taken up again, for others were faster, is waited for.
-async fn on_disk(live: &Live) -> Result<(), StoreError> {
+/// Writes what is so far of a live run. One that is being taken up again, for others were faster, is waited for.
+async fn written(live: &Live, durability: Durability) -> Result<(), StoreError> {
     let begun = Instant::now();
     loop {
-        match live.log().flush(Durability::Barrier).await {
+        match live.log().flush(durability).await {
             Err(error) if error.kind == Kind::Stale && begun.elapsed() < CANCEL && !live.has_ended() => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

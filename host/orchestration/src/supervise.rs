@@ -134,11 +134,6 @@ impl Live {
     pub(crate) fn has_ended(&self) -> bool {
         self.end.borrow().is_some()
     }
-
-    /// Says when it ended, and how.
-    pub(crate) fn watch_end(&self) -> watch::Receiver<Option<End>> {
-        self.end.subscribe()
-    }
 }
 
 /// What a run is made of when it is taken up from the record.

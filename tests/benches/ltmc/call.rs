@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ltmc_context::{Context, Handed};
+use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, Shared};
 use ltmc_journal::{RunLog, runlog};
 use ltmc_model::agent::Export;
@@ -113,7 +113,9 @@ impl InProcess {
         let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
         let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
-        let context = Arc::new(Context::of_record(&record, &Handed::new(record.clone()), authority.clone()));
+        let subscriptions = Subscriptions::start(record.clone());
+        let handed = Handed::new(record.clone());
+        let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
         let shared = Arc::new(Shared { authority, context, clock: clock.clone() });
         let tenant: TenantId = "default".parse()?;
         let run = RunId::new(clock.now(), [7; 10]);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, StepMark, Topic};
-use ltmc_model::memory::{Changed, Drawer, Feed};
+use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, RunMark, StepMark, Topic};
+use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Event, Message, Taker};
 use ltmc_model::recall::Note;
 use ltmc_model::run::Run;
 use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
-use ltmc_ports::log::{Ends, Item, changed};
+use ltmc_ports::log::{Ends, Group, Interest, Item, Rows};
 use ltmc_ports::{ReadContext, ReadJournal as _, ReadLog, StoreError};
 use rusqlite::Connection;
 use sqlx::sqlite::SqliteRow;
@@ -75,39 +75,55 @@ impl ReadLog for Record {
         Ok(found)
     }
 
-    async fn memory_changes(
+    async fn rows(
         &self,
         tenant: &TenantId,
-        drawer: &Drawer,
-        prefix: &str,
+        interest: &Interest,
         after: Position,
         to: Position,
         limit: u32,
-    ) -> Result<Feed, StoreError> {
-        const OP: &str = "log.changes";
-        let wanted = about(drawer, prefix);
-        let sql = "select position, delta from log indexed by log_memory where topic = 0 and tenant = ? and position > ? \
-                   and position <= ? and substr(about, 1, length(?)) = ? order by position limit ?";
-        let (mut changes, mut bytes): (Vec<Changed>, usize) = (Vec::new(), 0);
-        let rows = limit.min(ROWS);
-        let query =
-            sqlx::query(sql).bind(tenant.as_str()).bind(int(after.0)).bind(int(to.0)).bind(&wanted).bind(&wanted);
-        let page = query.bind(i64::from(rows)).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
-        let whole = page.len() < rows as usize;
+    ) -> Result<Rows, StoreError> {
+        const OP: &str = "log.rows";
+        let (sql, value) = match interest {
+            Interest::Memory(drawer, prefix) => (
+                "select position, delta from log indexed by log_memory where topic = 0 and tenant = ?1 and position > ?2 \
+                 and position <= ?3 and substr(about, 1, length(?5)) = ?5 order by position limit ?4",
+                about(drawer, prefix),
+            ),
+            Interest::Topic(topic) => (
+                "select position, delta from events join log using (position) where events.tenant = ?1 and \
+                 events.position > ?2 and events.position <= ?3 and events.topic = ?5 order by position limit ?4",
+                topic.to_string(),
+            ),
+            // Of the few rows since somebody looked into a mailbox.
+            Interest::Mailbox(_) => (
+                "select position, delta from log where position > ?2 and position <= ?3 and tenant = ?1 and topic = 3 \
+                 order by position limit ?4",
+                String::new(),
+            ),
+            Interest::Run(run) => {
+                let run = self.run(tenant, *run).await?;
+                return Ok(Rows::of_run(run.as_ref(), after));
+            }
+        };
+        let most = limit.min(ROWS);
+        let query = sqlx::query(sql).bind(tenant.as_str()).bind(int(after.0)).bind(int(to.0)).bind(i64::from(most));
+        let page = query.bind(value).fetch_all(&self.readers).await.map_err(|e| store(OP, e))?;
+        let is_last = page.len() < most as usize;
+        let (mut rows, mut next, mut bytes) = (Vec::new(), after, 0);
         for row in page {
-            let position = Position(number(row.try_get(0).map_err(|e| store(OP, e))?));
             let kept: Vec<u8> = row.try_get(1).map_err(|e| store(OP, e))?;
             bytes += kept.len();
-            if bytes > PAGE_BYTES / 2 && !changes.is_empty() {
-                let next = changes.last().map_or(after, |last| last.position);
-                return Ok(Feed { changes, next });
+            if bytes > PAGE_BYTES / 2 && next > after {
+                return Ok(Rows { rows, next });
             }
             let delta = Delta::from_bytes(&kept).map_err(|e| corrupt(OP, e))?;
-            let logged = Logged { position, tenant: tenant.clone(), delta };
-            changes.extend(changed(&logged, drawer, prefix));
+            next = Position(number(row.try_get(0).map_err(|e| store(OP, e))?));
+            if interest.concerns(&delta) {
+                rows.push(Logged { position: next, tenant: tenant.clone(), delta });
+            }
         }
-        let next = if whole { to.max(after) } else { changes.last().map_or(to, |last| last.position) };
-        Ok(Feed { changes, next })
+        Ok(Rows { rows, next: if is_last { to.max(after) } else { next } })
     }
 
     async fn trimmed(&self) -> Result<Position, StoreError> {
@@ -136,7 +152,7 @@ impl ReadLog for Record {
         self.tail.ends.subscribe()
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>> {
+    fn follow(&self) -> broadcast::Receiver<Arc<Group>> {
         self.tail.news.subscribe()
     }
 
@@ -316,7 +332,7 @@ impl Record {
             let id = row.try_get(0).and_then(uuid).map_err(|e| store(OP, e))?;
             let Some(run) = self.run(tenant, id).await? else { continue };
             let steps = self.steps(tenant, &run).await?;
-            let deltas = vec![Delta::Run(Box::new(marks::mark(&run, steps)))];
+            let deltas = vec![Delta::Run(Box::new(RunMark::of(&run, steps)))];
             items.push(Item { key: id.to_string(), version: run.seq.0, position: Position(0), deltas });
         }
         Ok(items)

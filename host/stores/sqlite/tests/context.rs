@@ -7,10 +7,11 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue, Topic};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Event, Message, Taker};
 use ltmc_model::recall::{EmbedderId, Metadata, Note};
-use ltmc_model::{AgentName, Payload, Position, Revision, StepPath, TenantId};
+use ltmc_model::{AgentName, Payload, Position, Revision, Seq, StepPath, TenantId};
+use ltmc_ports::log::Interest;
 use ltmc_ports::recall::Embedded;
 use ltmc_ports::testing::MemoryRecord;
-use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
+use ltmc_ports::testing::sample::{self, Owner, at, put, run_id, tenant};
 use ltmc_ports::{
     Bus as _, Durability, ReadContext as _, ReadLog as _, ReadMail, ReadMemory as _, ReadNotes as _, Record as _,
     WriteJournal, WriteVectors as _,
@@ -152,7 +153,7 @@ async fn who_follows_and_then_looks_misses_nothing() {
             visible
         } else {
             let came = tokio::time::timeout(std::time::Duration::from_secs(5), news.recv()).await;
-            came.unwrap_or_else(|_| panic!("what came after {seen:?} was told to nobody")).unwrap()[0].position
+            came.unwrap_or_else(|_| panic!("what came after {seen:?} was told to nobody")).unwrap().rows[0].position
         };
         writing.await.unwrap();
     }
@@ -176,7 +177,7 @@ async fn the_log_tells_every_delta_in_order_and_forgets_what_is_trimmed() {
     assert_eq!(record.ends().borrow().durable, Position(50));
     let mut told = 0;
     while let Ok(group) = news.try_recv() {
-        for row in group.iter() {
+        for row in &group.rows {
             told += 1;
             assert_eq!(row.position, Position(told));
         }
@@ -186,17 +187,18 @@ async fn the_log_tells_every_delta_in_order_and_forgets_what_is_trimmed() {
     assert_eq!(all.iter().map(|row| row.position.0).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
     let own = record.log(Some(&beta), &[Topic::Memory], Position(10), Position(40), 1_000).await.unwrap();
     assert!(own.iter().all(|row| row.tenant == beta) && own.len() == 15, "{}", own.len());
-    let feed = record.memory_changes(&beta, &Drawer::Global, "k1%_/", Position(0), Position(50), 5).await.unwrap();
+    let keys = |prefix: &str| Interest::Memory(Drawer::Global, prefix.to_owned());
+    let feed = record.rows(&beta, &keys("k1%_/"), Position(0), Position(50), 5).await.unwrap();
     assert_eq!(
-        feed.changes.iter().map(|c| c.key.as_str()).collect::<Vec<_>>(),
+        feed.rows.iter().map(|row| row.changed().unwrap().key).collect::<Vec<_>>(),
         ["k1%_/1", "k1%_/5", "k1%_/7", "k1%_/11", "k1%_/13"]
     );
-    assert_eq!(feed.next, feed.changes[4].position);
-    let rest = record.memory_changes(&beta, &Drawer::Global, "k1%_/", feed.next, Position(50), 500).await.unwrap();
+    assert_eq!(feed.next, feed.rows[4].position);
+    let rest = record.rows(&beta, &keys("k1%_/"), feed.next, Position(50), 500).await.unwrap();
     assert_eq!(rest.next, Position(50));
-    assert!(rest.changes.iter().any(|change| change.value.is_none()));
-    let none = record.memory_changes(&acme, &Drawer::Global, "k1", Position(0), Position(50), 5).await.unwrap();
-    assert_eq!((none.changes.len(), none.next), (0, Position(50)));
+    assert!(rest.rows.iter().any(|row| row.changed().unwrap().value.is_none()));
+    let none = record.rows(&acme, &keys("k1"), Position(0), Position(50), 5).await.unwrap();
+    assert_eq!((none.rows.len(), none.next), (0, Position(50)));
 
     assert_eq!(record.trim(Position(20), 15).await.unwrap(), 15);
     assert_eq!(record.trimmed().await.unwrap(), Position(15));
@@ -223,8 +225,10 @@ async fn what_has_come_to_its_end_is_deleted_and_said() {
     let found =
         tokio::time::timeout(std::time::Duration::from_secs(10), ends.wait_for(|ends| ends.durable >= Position(2)));
     found.await.expect("the sweep is soon").unwrap();
-    let feed = record.memory_changes(&acme, &Drawer::Global, "", Position(0), Position(9), 10).await.unwrap();
-    assert_eq!(feed.changes.iter().map(|change| change.value.is_some()).collect::<Vec<_>>(), [true, false]);
+    let all = Interest::Memory(Drawer::Global, String::new());
+    let feed = record.rows(&acme, &all, Position(0), Position(9), 10).await.unwrap();
+    let values = feed.rows.iter().map(|row| row.changed().unwrap().value.is_some());
+    assert_eq!(values.collect::<Vec<_>>(), [true, false]);
     assert_eq!(
         record.get(&acme, &Drawer::Global, "k", at(0)).await.unwrap(),
         None,
@@ -277,4 +281,64 @@ async fn vectors_go_with_their_notes_and_come_back_as_they_were() {
     record.forget_embedder(&acme, &embedder).await.unwrap();
     assert!(record.vectors(&acme, &embedder, None, 10).await.unwrap().is_empty());
     assert_eq!(record.embedders(&acme).await.unwrap(), []);
+}
+
+/// Each interest has its rows, whatever else is in the log, a page at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_interest_is_found_in_the_log() {
+    let (record, _dir) = record().await;
+    let (acme, mut owner) = (tenant("acme"), Owner::new("acme", 1));
+    let names = ["a", "b"];
+    for n in 1..=300_u64 {
+        let name = names[(n % 2) as usize];
+        let deltas = vec![
+            sample::sent(sample::topic(name), 10 * n, "x"),
+            sample::sent(sample::mailbox(name), 10 * n + 1, "x"),
+            Delta::Memory(put(&Drawer::Global, name, Revision(10 * n + 2), "x")),
+        ];
+        record.append(owner.change(deltas), Durability::Lazy).await.unwrap();
+    }
+    let end = record.ends().borrow().visible;
+    let interests = [
+        Interest::Topic("a".parse().unwrap()),
+        Interest::Mailbox("a".parse().unwrap()),
+        Interest::Memory(Drawer::Global, "a".into()),
+    ];
+    for (nth, interest) in (1..).zip(interests) {
+        let (mut after, mut found) = (Position(0), Vec::new());
+        while after < end {
+            let page = record.rows(&acme, &interest, after, end, 100).await.unwrap();
+            assert!(page.next > after && page.rows.len() <= 100, "{interest:?} after {after:?}");
+            after = page.next;
+            found.extend(page.rows.into_iter().map(|row| row.position.0));
+        }
+        let wanted: Vec<u64> = (1..=150).map(|n| 3 * (2 * n - 1) + nth).collect();
+        assert_eq!(found, wanted, "{interest:?}");
+        let of_beta = record.rows(&tenant("beta"), &interest, Position(0), end, 100).await.unwrap();
+        assert_eq!((of_beta.rows.len(), of_beta.next), (0, end));
+    }
+    let run = Interest::Run(run_id(1));
+    let found = record.rows(&acme, &run, Position(0), end, 100).await.unwrap();
+    assert!(matches!(&found.rows[..], [row] if row.position == Position(300)), "{found:?}");
+    assert!(record.rows(&acme, &run, Position(300), end, 100).await.unwrap().rows.is_empty());
+}
+
+/// Also appends that leave no row in the log are told, and whoever has seen something can wait until it is on disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_append_is_told_and_comes_to_disk_by_itself() {
+    let (record, dir) = record().await;
+    let (mut owner, mut news) = (Owner::new("acme", 1), record.follow());
+    record.append(owner.append(2), Durability::Lazy).await.unwrap();
+    let told = news.recv().await.unwrap();
+    assert_eq!((told.rows.len(), told.runs[0].id, told.runs[0].seq), (0, run_id(1), Seq(2)));
+    assert!(told.commit > record.ends().borrow().synced, "nobody asked for it");
+    let soon = std::time::Duration::from_secs(5);
+    tokio::time::timeout(soon, record.settled()).await.expect("it is synced soon, by itself");
+    assert!(told.commit <= record.ends().borrow().synced);
+    // What is refused, or comes to nothing, keeps nobody waiting.
+    let mut wrong = owner.clone();
+    wrong.row.seq = Seq(7);
+    record.append(wrong.append(1), Durability::Lazy).await.unwrap_err();
+    tokio::time::timeout(soon, record.settled()).await.expect("there is nothing to wait for");
+    drop(dir);
 }
