@@ -29,7 +29,6 @@ use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreErr
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::plan::{self, Plan};
@@ -246,10 +245,9 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let grown = watch::Sender::new(Seq(0));
-        let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept, grown.clone());
+        let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept);
         let log = Arc::new(log);
-        let live = Live::new(log.clone(), weight, grown);
+        let live = Live::new(log.clone(), weight);
         let place = inner.registry.enter(live.clone())?;
         let Some((key, request)) = idempotency else {
             // Nothing is to be written first: the run's own task is the one that survives its client.
@@ -436,14 +434,13 @@ impl Runs {
                 format!("run {run} is {}: only one that failed or was cancelled is resumed", row.state.as_str());
             return Err(Error::Conflict { code: "conflict", message });
         }
-        let grown = watch::Sender::new(row.seq);
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, &grown, Whose::Nobodys).await? {
+        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
         let resumed = Event::RunResumed { by: caller.key.clone() };
         // Whoever resumes it at the same moment is fenced off here.
-        self.go_on(log, grown, vec![resumed]).await.map_err(|error| match error {
+        self.go_on(log, vec![resumed]).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
                 Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
             }
@@ -488,9 +485,8 @@ impl Runs {
                     is_full = true;
                     continue;
                 }
-                let grown = watch::Sender::new(row.seq);
-                let taken = match supervise::take_over(inner, &tenant, run, &grown, Whose::Anyones).await {
-                    Ok(Found::Log(log)) => self.go_on(log, grown, Vec::new()).await,
+                let taken = match supervise::take_over(inner, &tenant, run, Whose::Anyones).await {
+                    Ok(Found::Log(log)) => self.go_on(log, Vec::new()).await,
                     Ok(Found::Over(..) | Found::Taken | Found::Nothing) => continue,
                     Err(error) => Err(error.into()),
                 };
@@ -514,11 +510,11 @@ impl Runs {
     }
 
     /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
-    async fn go_on(&self, log: Arc<RunLog>, grown: watch::Sender<Seq>, first: Vec<Event>) -> Result<(), Error> {
+    async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;
-        let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64, grown))?;
+        let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let written = log.append(first, Durability::Barrier).await;
         // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
         if written.as_ref().err().is_none_or(|error| error.kind == Kind::Unavailable) {

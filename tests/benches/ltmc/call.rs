@@ -10,7 +10,7 @@ use ltmc_crossing::{Attempt, BegunAt, Crossing, Shared};
 use ltmc_journal::{RunLog, runlog};
 use ltmc_model::agent::Export;
 use ltmc_model::limits::Limits;
-use ltmc_model::{Payload, RunId, Seq, StepPath, TenantId};
+use ltmc_model::{Payload, RunId, StepPath, TenantId};
 use ltmc_ports::runner::{Job, Outcome};
 use ltmc_ports::{Components as _, Runner as _};
 use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
@@ -137,8 +137,7 @@ impl InProcess {
             directories: Vec::new(),
         };
         let ports = runlog::Ports { journal: record.clone(), clock };
-        let grown = tokio::sync::watch::Sender::new(Seq(0));
-        let log = Arc::new(RunLog::fresh(ports, tenant, run, started, None, grown));
+        let log = Arc::new(RunLog::fresh(ports, tenant, run, started, None));
         Ok(Self { sandbox, record, shared, log, job })
     }
 
