@@ -12,18 +12,18 @@ use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Mismatch, Refusal, Reply};
 use ltmc_model::journal::Change;
-use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Taker, Topic};
 use ltmc_model::{AgentName, Digest, Position, Revision, RunId, SessionId, StepPath};
 use ltmc_policy::Action;
+use ltmc_ports::log::Interest;
 use ltmc_ports::metered::Family;
 use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
 use ltmc_tenancy::{Authority, Error};
 use metrics::{Counter, counter};
 
 use crate::context::{Asked, Context, Decided, Whose, Within};
-use crate::feed::{Feeds, Watcher};
 use crate::locks;
+use crate::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use crate::transaction::Transaction;
 
 /// How often a change is decided anew because others were faster.
@@ -52,8 +52,8 @@ pub struct Ports {
     pub journal: Arc<dyn WriteJournal>,
     /// Dead letters.
     pub mail: Arc<dyn ReadMail>,
-    /// The change feed.
-    pub feeds: Arc<Feeds>,
+    /// What clients follow.
+    pub subscriptions: Arc<Subscriptions>,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -211,23 +211,26 @@ impl Clients {
         }
     }
 
-    /// Watches a drawer's keys that begin with `prefix`. The inner error: the cursor is too old, go on from this place.
+    /// Follows what is of interest after `after`; none: from now on. The inner error: the cursor is too old, go on from this
+    /// place.
     ///
     /// # Errors
     /// Where the caller may not, or the record fails.
-    pub async fn watch(
+    pub async fn subscribe(
         &self,
         caller: &Caller,
-        drawer: &Drawer,
-        prefix: &str,
+        interest: Interest,
         after: Option<Position>,
-    ) -> Result<Result<Watcher, Position>, Error> {
+    ) -> Result<Result<Subscription, Position>, Error> {
         self.ports.authority.authorize(caller, Action::ReadContext).await?;
-        Ok(self.ports.feeds.watch(&caller.tenant, drawer, prefix, after).await?)
+        match self.ports.subscriptions.subscribe(&caller.tenant, interest, Watermark::Durable, after).await {
+            Ok(subscription) => Ok(Ok(subscription)),
+            Err(Lost::Resync(at)) => Ok(Err(at)),
+            Err(Lost::Store(error)) => Err(error.into()),
+        }
     }
 
-    /// Events of a topic after `after` (none: from the oldest kept), at most `limit`; waits up to `wait` for the first. What is
-    /// answered is on disk.
+    /// Events of a topic after `after` (none: from the oldest kept), at most `limit`. What is answered is on disk.
     ///
     /// # Errors
     /// Where the caller may not, or the record fails.
@@ -237,29 +240,18 @@ impl Clients {
         topic: &Topic,
         after: Option<Position>,
         limit: u32,
-        wait: Duration,
     ) -> Result<Result<Events, Refusal>, Error> {
+        let log = self.ports.subscriptions.log();
         let after = match after {
             Some(after) => after,
-            None => self.ports.feeds.trimmed().await?,
+            None => log.trimmed().await?,
         };
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let call = messages::Read { topic: topic.clone(), after: Some(after), limit, wait_ms };
+        let call = messages::Read { topic: topic.clone(), after: Some(after), limit, wait_ms: 0 };
         let answer = self.call(caller, &Owner::default(), call).await?;
         if let Ok(found) = &answer {
-            self.ports.feeds.on_disk(found.next).await;
+            let _ = log.ends().wait_for(|ends| ends.durable >= found.next).await;
         }
         Ok(answer)
-    }
-
-    /// Where the log ends now: what comes after is new.
-    pub fn now(&self) -> Position {
-        self.ports.feeds.durable()
-    }
-
-    /// The feeds that watchers go on with.
-    pub fn feeds(&self) -> &Arc<Feeds> {
-        &self.ports.feeds
     }
 
     /// Dead letters, oldest first.

@@ -17,16 +17,16 @@ use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
-use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadLog, ReadMail, ReadMemory, StoreError};
+use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadMail, ReadMemory, StoreError};
 use ltmc_tenancy::{Authority, Pot};
 
-use crate::feed::Feeds;
 use crate::graph::Graph;
 use crate::handed::Handed;
 use crate::locks::Locks;
 use crate::memory::Memory;
 use crate::messages::{self, Messages};
 use crate::recall::Recall;
+use crate::subscription::{Subscriptions, Watermark};
 use crate::transaction::{self, Transaction};
 
 /// The shared context of all tenants.
@@ -173,6 +173,11 @@ impl<'a> Whose<'a> {
         within.transaction.lock(place).cloned().or_else(|| within.log?.lock(place))
     }
 
+    /// How much of the log it is shown.
+    pub(crate) fn watermark(&self) -> Watermark {
+        if self.log().is_some() { Watermark::Visible } else { Watermark::Durable }
+    }
+
     /// Writes what earlier steps of the run have staged, so that reads of the record see it.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
         match self.log() {
@@ -181,7 +186,15 @@ impl<'a> Whose<'a> {
         }
     }
 
-    /// The same, and everything before it to disk: for whoever reads what follows the disk.
+    /// Whether all that its run wrote is known to be on disk, and so in what follows the disk.
+    pub(crate) async fn is_on_disk(&self) -> bool {
+        match self.log() {
+            Some(log) => log.is_on_disk().await,
+            None => true,
+        }
+    }
+
+    /// The same as [`Self::settle`], and everything before it to disk: for whoever reads what follows the disk.
     pub(crate) async fn barrier(&self) -> Result<(), StoreError> {
         match self.log() {
             Some(log) => log.flush(Durability::Barrier).await,
@@ -192,22 +205,27 @@ impl<'a> Whose<'a> {
 
 impl Context {
     /// All of it answered by one record, which is written through `handed`; without recall.
-    pub fn of_record<R>(record: &Arc<R>, handed: &Arc<Handed>, authority: Arc<Authority>) -> Self
+    pub fn of_record<R>(
+        record: &Arc<R>,
+        handed: &Arc<Handed>,
+        subscriptions: &Arc<Subscriptions>,
+        authority: Arc<Authority>,
+    ) -> Self
     where
-        R: ReadMemory + ReadLog + ReadFacts + ReadMail + Bus + 'static,
+        R: ReadMemory + ReadFacts + ReadMail + Bus + 'static,
     {
         let locks = Arc::new(Locks::default());
-        let handed = handed.clone();
+        let (handed, subscriptions) = (handed.clone(), subscriptions.clone());
         let ports = messages::Ports {
             mail: record.clone(),
             bus: record.clone(),
             database: None,
-            log: record.clone(),
+            subscriptions: subscriptions.clone(),
             authority: authority.clone(),
             locks: locks.clone(),
         };
         Self {
-            memory: Memory::new(record.clone(), handed, Feeds::new(record.clone()), locks.clone(), authority),
+            memory: Memory::new(record.clone(), handed, subscriptions, locks.clone(), authority),
             graph: Graph::new(record.clone(), None, locks),
             recall: None,
             messages: Messages::new(ports),

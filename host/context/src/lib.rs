@@ -2,31 +2,31 @@
 //!
 //! - [`Context`]: what a call comes to, with a file for each part: [`memory`], [`graph`], [`recall`], [`messages`]
 //! - [`Transaction`]: what an attempt did and is not true yet; [`Handed`]: what is on its way to the record; [`locks`]: advice
-//! - [`Clients`]: the same calls, asked for by a key; [`Feeds`]: changes, shown to those who watch
+//! - [`Clients`]: the same calls, asked for by a key
+//! - [`Subscriptions`]: the one way to follow the record, for whoever watches, follows or waits
 //!
 //! Invariant: nothing here writes but the acts of clients. What a call comes to is made true by the record, if what it was
 //! decided on is still so.
 
 pub mod clients;
 mod context;
-pub mod feed;
 pub mod graph;
 mod graph_overlay;
 mod handed;
 pub mod locks;
 pub mod memory;
 pub mod messages;
-mod news;
 pub mod recall;
+pub mod subscription;
 pub mod transaction;
 
 pub use clients::Clients;
 pub use context::{Asked, Context, Decided, Whose, Within};
-pub use feed::Feeds;
 pub use graph::Graph;
 pub use handed::Handed;
 pub use locks::Locks;
 pub use memory::Memory;
 pub use messages::Messages;
 pub use recall::Recall;
+pub use subscription::{Subscription, Subscriptions};
 pub use transaction::Transaction;

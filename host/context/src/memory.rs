@@ -16,13 +16,14 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition};
 use ltmc_model::{Revision, TenantId, Timestamp};
+use ltmc_ports::log::Interest;
 use ltmc_ports::{Expect, ReadMemory, StoreError};
 use ltmc_tenancy::Authority;
 
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
-use crate::feed::Feeds;
 use crate::handed::Handed;
 use crate::locks::{LetGo, Locks};
+use crate::subscription::{Lost, Subscriptions};
 use crate::transaction::{self, Range, item_after, item_of};
 
 /// After this a tenant's memory is counted again; and, where it seems full, after this.
@@ -35,7 +36,7 @@ const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 pub struct Memory {
     read: Arc<dyn ReadMemory>,
     handed: Arc<Handed>,
-    feeds: Arc<Feeds>,
+    subscriptions: Arc<Subscriptions>,
     locks: Arc<Locks>,
     authority: Arc<Authority>,
     /// How much each tenant holds, as it was counted, with what was written since.
@@ -54,11 +55,11 @@ impl Memory {
     pub fn new(
         read: Arc<dyn ReadMemory>,
         handed: Arc<Handed>,
-        feeds: Arc<Feeds>,
+        subscriptions: Arc<Subscriptions>,
         locks: Arc<Locks>,
         authority: Arc<Authority>,
     ) -> Self {
-        Self { read, handed, feeds, locks, authority, held: DashMap::new() }
+        Self { read, handed, subscriptions, locks, authority, held: DashMap::new() }
     }
 
     /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again, and
@@ -337,15 +338,22 @@ impl Decide<Changes> for Memory {
         if is_dirty && after.is_none() {
             return Ok(Decided::Checkpoint);
         }
-        // What earlier steps changed is on disk, and so in the feed.
-        whose.barrier().await?;
+        // What earlier steps changed is in the log.
+        whose.settle().await?;
+        let interest = Interest::Memory(drawer, prefix);
         let patience = if is_dirty { Duration::ZERO } else { wait };
-        let feed = self.feeds.changes(whose.tenant, &drawer, &prefix, after, limit, patience).await?;
-        let is_nothing = feed.as_ref().is_ok_and(|feed| feed.changes.is_empty());
-        if is_nothing && is_dirty && !wait.is_zero() {
-            return Ok(Decided::Checkpoint);
+        let read = async {
+            let watermark = whose.watermark();
+            let mut feed = self.subscriptions.subscribe(whose.tenant, interest, watermark, after).await?;
+            let rows = feed.within(limit, patience).await?;
+            Ok(Feed { changes: rows.iter().filter_map(|row| row.changed()).collect(), next: feed.after() })
+        };
+        match read.await {
+            Ok(feed) if feed.changes.is_empty() && is_dirty && !wait.is_zero() => Ok(Decided::Checkpoint),
+            Ok(feed) => Ok(Decided::Answer(Ok(feed))),
+            Err(Lost::Resync(at)) => Ok(Decided::Answer(Err(Refusal::Resync(at)))),
+            Err(Lost::Store(error)) => Err(error),
         }
-        Ok(Decided::Answer(feed.map_err(Refusal::Resync)))
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ltmc_journal::runlog::Commit;
 use ltmc_model::agent::AgentRef;
@@ -17,17 +17,20 @@ use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::message::{self, Channel, Delivery, Event, Events, MAX_MAILBOX, MAX_TAKEN, Message, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
-use ltmc_ports::{Bus, Changes, Expect, ReadLog, ReadMail, StoreError};
+use ltmc_ports::log::Interest;
+use ltmc_ports::{Bus, Changes, Expect, ReadMail, StoreError};
 use ltmc_projections::Follower;
 use ltmc_tenancy::Authority;
 use moka::sync::Cache;
 
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::locks::{LetGo, Locks};
-use crate::news;
+use crate::subscription::{Lost, Subscription, Subscriptions, Watermark};
 
 /// Of so many mailboxes it is remembered how many messages they have at most.
 const COUNTED: u64 = 10_000;
+/// Rows of the log that somebody who waits for his mailbox looks at, at once.
+const LOOK: u32 = 256;
 /// The longest reason of a rejection, in bytes.
 const MAX_REASON: usize = 1 << 10;
 
@@ -46,8 +49,8 @@ pub struct Ports {
     pub bus: Arc<dyn Bus>,
     /// A database that follows the record and serves topics, and who leads it there.
     pub database: Option<(Arc<dyn Bus>, Arc<Follower>)>,
-    /// How far the record goes.
-    pub log: Arc<dyn ReadLog>,
+    /// What comes to mailboxes and topics.
+    pub subscriptions: Arc<Subscriptions>,
     /// Which agents there are.
     pub authority: Arc<Authority>,
     /// One decides on a mailbox at a time.
@@ -94,9 +97,55 @@ impl Messages {
         }
     }
 
+    /// Waits until something may have come to a mailbox since `seen`, at most so long; `news` is kept for the next time.
+    async fn comes(
+        &self,
+        whose: Whose<'_>,
+        agent: &AgentName,
+        news: &mut Option<Subscription>,
+        seen: Position,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
+        let waits = async {
+            let news = match news {
+                Some(news) => news,
+                None => {
+                    let (subscriptions, mailbox) = (&self.ports.subscriptions, Interest::Mailbox(agent.clone()));
+                    news.insert(subscriptions.subscribe(whose.tenant, mailbox, Watermark::Visible, Some(seen)).await?)
+                }
+            };
+            news.within(LOOK, patience).await
+        };
+        match waits.await {
+            Ok(_) => Ok(()),
+            // It is looked into the mailbox, and from then on waited anew.
+            Err(Lost::Resync(_)) => {
+                *news = None;
+                Ok(())
+            }
+            Err(Lost::Store(error)) => Err(error),
+        }
+    }
+
+    /// Events of a topic after `after`; waits so long for the first.
+    async fn published(
+        &self,
+        whose: Whose<'_>,
+        topic: Topic,
+        after: Position,
+        limit: u32,
+        patience: Duration,
+    ) -> Result<Events, Lost> {
+        let (subscriptions, topic) = (&self.ports.subscriptions, Interest::Topic(topic));
+        let mut news = subscriptions.subscribe(whose.tenant, topic, whose.watermark(), Some(after)).await?;
+        let rows = news.within(limit, patience).await?;
+        Ok(Events { events: rows.iter().filter_map(|row| row.published()).collect(), next: news.after() })
+    }
+
     /// Events of a topic, from the database that follows or, in its place, from the record.
     async fn events(&self, whose: Whose<'_>, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError> {
         if let Some((database, follower)) = &self.ports.database
+            && whose.is_on_disk().await
             && follower.caught_up().await
         {
             match database.events(whose.tenant, topic, after, limit).await {
@@ -161,7 +210,7 @@ impl Decide<call::Receive> for Messages {
         let (Some(agent), Some(within)) = (whose.agent, whose.within) else {
             return Ok(Decided::refuse("a mailbox is an agent's: only an attempt of it takes messages"));
         };
-        let (begun, channel) = (Instant::now(), Channel::Mailbox(agent.clone()));
+        let (begun, mut news) = (Instant::now(), None);
         let gone = gone(whose.own());
         if within.transaction.may_have_more() {
             // What it was handed before it was made again is not handed out another time.
@@ -175,7 +224,7 @@ impl Decide<call::Receive> for Messages {
         }
         loop {
             whose.settle().await?;
-            let seen = self.ports.log.ends().borrow().visible;
+            let seen = self.ports.subscriptions.log().ends().borrow().visible;
             let lock = self.ports.locks.take(whose, &("mailbox", agent), LetGo::Late).await;
             let ready = self.ports.mail.ready(whose.tenant, agent, limit, &gone).await?;
             if !ready.is_empty() {
@@ -194,7 +243,7 @@ impl Decide<call::Receive> for Messages {
             if !whose.own().is_empty() {
                 return Ok(Decided::Checkpoint);
             }
-            news::wait(&*self.ports.log, whose.tenant, &channel, seen, left).await;
+            self.comes(whose, agent, &mut news, seen, left).await?;
         }
     }
 }
@@ -240,29 +289,26 @@ impl Decide<call::Read> for Messages {
         if after.is_none() && !whose.own().is_empty() {
             return Ok(Decided::Checkpoint);
         }
-        match self.ports.database {
-            // What follows the record follows what is on disk.
-            Some(_) => whose.barrier().await?,
-            None => whose.settle().await?,
-        }
-        let ends = self.ports.log.ends();
-        let visible = ends.borrow().visible;
+        // What earlier steps published is in the log.
+        whose.settle().await?;
+        let log = self.ports.subscriptions.log();
+        let visible = log.ends().borrow().visible;
         let after = after.unwrap_or(visible);
-        if after < self.ports.log.trimmed().await? || after > visible {
+        let found = self.events(whose, &topic, after, limit).await?;
+        // Looked at afterwards: what was thrown away meanwhile may be missing in what was found.
+        if after < log.trimmed().await? || after > visible {
             return Ok(Decided::Answer(Err(Refusal::Resync(visible))));
         }
-        let (begun, channel) = (Instant::now(), Channel::Topic(topic.clone()));
-        loop {
-            let seen = ends.borrow().visible.max(after);
-            let found = self.events(whose, &topic, after, limit).await?;
-            let left = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
-            match left {
-                Some(_) if found.events.is_empty() && !whose.own().is_empty() => return Ok(Decided::Checkpoint),
-                Some(left) if found.events.is_empty() => {
-                    news::wait(&*self.ports.log, whose.tenant, &channel, seen, left).await;
-                }
-                _ => return Ok(Decided::Answer(Ok(found))),
-            }
+        if !found.events.is_empty() || wait.is_zero() {
+            return Ok(Decided::Answer(Ok(found)));
+        }
+        if !whose.own().is_empty() {
+            return Ok(Decided::Checkpoint);
+        }
+        match self.published(whose, topic, after, limit, wait).await {
+            Ok(found) => Ok(Decided::Answer(Ok(found))),
+            Err(Lost::Resync(at)) => Ok(Decided::Answer(Err(Refusal::Resync(at)))),
+            Err(Lost::Store(error)) => Err(error),
         }
     }
 }

@@ -24,7 +24,6 @@ use ltmc_model::run::Run;
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
 use ltmc_ports::{Append, Changes, Clock, Durability, Kind, StoreError, WriteJournal};
-use tokio::sync::watch;
 
 use crate::fold::{Checkpoint, History};
 
@@ -48,7 +47,6 @@ pub struct RunLog {
     tail: tokio::sync::Mutex<Tail>,
     /// As it was given to a new run, for [`RunLog::anew`].
     idempotency: Option<IdempotencyKey>,
-    grown: watch::Sender<Seq>,
 }
 
 /// What is true once the record has caught up.
@@ -116,7 +114,6 @@ impl RunLog {
         run: RunId,
         started: RunStarted,
         idempotency: Option<IdempotencyKey>,
-        grown: watch::Sender<Seq>,
     ) -> Self {
         let at = ports.clock.now();
         let row = Run {
@@ -132,17 +129,17 @@ impl RunLog {
             seq: Seq(0),
             wakes_at: None,
         };
-        Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency, grown)
+        Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency)
     }
 
     /// The log of a run that is taken over from the record as `history` found it; none where its beginning is missing.
     /// `RunClaimed` is staged; the claim holds once it is flushed.
-    pub fn claim(ports: Ports, mut row: Run, history: History, grown: watch::Sender<Seq>) -> Option<Self> {
+    pub fn claim(ports: Ports, mut row: Run, history: History) -> Option<Self> {
         history.started()?;
         let previous = row.epoch;
         row.epoch = previous.next();
         let claimed = Event::RunClaimed { epoch: row.epoch };
-        Some(Self::with(ports, row, Some(previous), history, claimed, None, grown))
+        Some(Self::with(ports, row, Some(previous), history, claimed, None))
     }
 
     fn with(
@@ -152,7 +149,6 @@ impl RunLog {
         history: History,
         first: Event,
         idempotency: Option<IdempotencyKey>,
-        grown: watch::Sender<Seq>,
     ) -> Self {
         let mut ahead = Ahead {
             run: row.id,
@@ -179,7 +175,6 @@ impl RunLog {
                 lost: None,
             }),
             idempotency,
-            grown,
             ports,
         }
     }
@@ -188,7 +183,7 @@ impl RunLog {
     #[must_use]
     pub fn anew(&self) -> Self {
         let (ports, started) = (self.ports.clone(), RunStarted::clone(&self.started));
-        Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone(), self.grown.clone())
+        Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone())
     }
 
     /// Whose run it is.
@@ -348,6 +343,12 @@ impl RunLog {
         self.append(Vec::new(), durability).await
     }
 
+    /// Whether everything that was written is known to be on disk.
+    pub async fn is_on_disk(&self) -> bool {
+        let tail = self.tail.lock().await;
+        tail.durable && tail.in_flight.is_none()
+    }
+
     /// Whether the log still has its thread; nothing is written.
     ///
     /// # Errors
@@ -371,16 +372,7 @@ impl RunLog {
             std::mem::take(&mut ahead.flying_locks)
         };
         drop(landed);
-        match result {
-            Ok(()) => {
-                self.grown.send_replace(tail.row.seq);
-                Ok(())
-            }
-            Err(error) => {
-                tail.lost = Some(error.kind);
-                Err(error)
-            }
-        }
+        result.inspect_err(|error| tail.lost = Some(error.kind))
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ltmc_context::recall::{Index, Ports as IndexPorts};
-use ltmc_context::{Context, Feeds, Graph, Handed, Locks, Memory, Messages, Recall, messages, transaction};
+use ltmc_context::{Context, Graph, Handed, Locks, Memory, Messages, Recall, Subscriptions, messages, transaction};
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
 use ltmc_ports::{Bus, Clock, Projection, ReadGraph, Record};
@@ -31,7 +31,7 @@ const TRIM: u32 = 10_000;
 /// The parts of shared context.
 pub(crate) struct Shared {
     pub(crate) context: Arc<Context>,
-    pub(crate) feeds: Arc<Feeds>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) followers: Vec<Arc<Follower>>,
     index: Arc<Index>,
     neo4j: Option<Arc<dyn KeepsGraph>>,
@@ -56,7 +56,7 @@ impl Shared {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let locks = Arc::new(Locks::default());
-        let feeds = Feeds::new(record.clone());
+        let subscriptions = Subscriptions::start(record.clone());
         let follow = |database: Arc<dyn Projection>| Follower::new(database, record.clone(), record.clone());
         let mut followers = Vec::new();
         let graph = databases.neo4j.clone().map(|database| {
@@ -82,14 +82,14 @@ impl Shared {
         let recall = follow(index.clone());
         followers.push(recall.clone());
         let context = Context {
-            memory: Memory::new(record.clone(), handed, feeds.clone(), locks.clone(), authority.clone()),
+            memory: Memory::new(record.clone(), handed, subscriptions.clone(), locks.clone(), authority.clone()),
             graph: Graph::new(record.clone(), graph, locks.clone()),
             recall: Some(Recall::new(index.clone(), recall)),
             messages: Messages::new(messages::Ports {
                 mail: record.clone(),
                 bus: record.clone(),
                 database: bus,
-                log: record.clone(),
+                subscriptions: subscriptions.clone(),
                 authority,
                 locks,
             }),
@@ -97,7 +97,7 @@ impl Shared {
         };
         Ok(Self {
             context: Arc::new(context),
-            feeds,
+            subscriptions,
             followers,
             index,
             neo4j: databases.neo4j,
@@ -114,7 +114,6 @@ impl Shared {
 
     /// Starts what follows the record.
     pub(crate) fn start(self: &Arc<Self>) {
-        self.tasks.spawn(self.feeds.clone().run(self.stop.clone()));
         for follower in &self.followers {
             self.tasks.spawn(follower.clone().run(self.stop.clone()));
         }

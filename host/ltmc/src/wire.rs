@@ -103,6 +103,7 @@ impl Host {
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
+            subscriptions: shared.subscriptions.clone(),
             authority: authority.clone(),
             crossing,
             runner: sandbox.clone(),
@@ -116,7 +117,7 @@ impl Host {
             authority: authority.clone(),
             journal: record.clone(),
             mail: record.clone(),
-            feeds: shared.feeds.clone(),
+            subscriptions: shared.subscriptions.clone(),
             clock: clock.clone(),
         }));
         let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
@@ -230,7 +231,7 @@ fn measure_databases(shared: &Shared) {
         gauge("ltmc_projection_backlog", status.backlog as f64);
         gauge("ltmc_projection_lag_seconds", status.lag_ms as f64 / 1_000.0);
     }
-    metrics::gauge!("ltmc_watched_drawers").set(shared.feeds.watched() as f64);
+    metrics::gauge!("ltmc_subscribed_places").set(shared.subscriptions.places() as f64);
 }
 
 /// Figures that are read when somebody looks.

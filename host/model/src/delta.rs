@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Entity, Fact, Relation};
-use crate::memory::{Drawer, Item};
-use crate::message::{Message, Taker};
+use crate::memory::{Changed, Drawer, Item};
+use crate::message::{Message, Published, Taker};
 use crate::recall::Note;
-use crate::run::{State, Target};
+use crate::run::{Run, State, Target};
 use crate::{AgentName, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, Timestamp};
 
 /// One change of shared context.
@@ -106,6 +106,23 @@ pub struct RunMark {
     pub seq: Seq,
     /// Steps that began or ended, in order.
     pub steps: Vec<StepMark>,
+}
+
+impl RunMark {
+    /// Of a run as it is now, with these steps.
+    pub fn of(run: &Run, steps: Vec<StepMark>) -> Self {
+        Self {
+            run: run.id,
+            target: run.target.clone(),
+            session: run.session.clone(),
+            by: run.by.clone(),
+            created_at: run.created_at,
+            updated_at: run.updated_at,
+            state: run.state,
+            seq: run.seq,
+            steps,
+        }
+    }
 }
 
 /// A step of a run that began or ended.
@@ -259,4 +276,30 @@ pub struct Logged {
     pub tenant: TenantId,
     /// What changed.
     pub delta: Delta,
+}
+
+impl Logged {
+    /// How far a run has come, where that has no place in the log: its place is how long its journal is.
+    pub fn of_run(run: &Run) -> Self {
+        let delta = Delta::Run(Box::new(RunMark::of(run, Vec::new())));
+        Self { position: Position(run.seq.0), tenant: run.tenant.clone(), delta }
+    }
+
+    /// The change of memory that it is, to who watches; none: it is another.
+    pub fn changed(&self) -> Option<Changed> {
+        let Delta::Memory(change) = &self.delta else { return None };
+        Some(Changed {
+            position: self.position,
+            key: change.key.clone(),
+            revision: change.revision,
+            value: change.value.as_ref().map(|value| value.bytes.clone()),
+            expires_at: change.value.as_ref().and_then(|value| value.expires_at),
+        })
+    }
+
+    /// The event that it is, to who follows its topic; none: it is no message.
+    pub fn published(&self) -> Option<Published> {
+        let Delta::Sent(message) = &self.delta else { return None };
+        Some(Published { position: self.position, event: message.event.clone() })
+    }
 }

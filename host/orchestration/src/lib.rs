@@ -28,5 +28,5 @@ mod supervise;
 mod wake;
 pub mod workflows;
 
-pub use runs::{CallRequest, Runs, StartRequest, Started, Watch};
+pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use workflows::{Put, Workflows};

@@ -202,12 +202,12 @@ mod tests {
     use super::*;
 
     fn live(number: u64) -> Arc<Live> {
-        let (acme, grown) = (sample::tenant("acme"), tokio::sync::watch::Sender::default());
+        let acme = sample::tenant("acme");
         let clock = Arc::new(ManualClock::at(sample::at(0)));
         let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
         let started = sample::started(&acme);
-        let log = RunLog::fresh(ports, acme, sample::run_id(number), started, None, grown.clone());
-        Live::new(Arc::new(log), MAX_LIVE_BYTES / 4, grown)
+        let log = RunLog::fresh(ports, acme, sample::run_id(number), started, None);
+        Live::new(Arc::new(log), MAX_LIVE_BYTES / 4)
     }
 
     #[tokio::test]

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::{History, RunLog, RunView, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
+use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, Placed, RunStarted};
 use ltmc_model::run::{Run, State, Target};
@@ -26,12 +28,13 @@ use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, Wo
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
+use ltmc_ports::log::Interest;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreError, WriteJournal};
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::plan::{self, Plan};
@@ -43,6 +46,8 @@ use crate::wake;
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long between two looks at a run that is not alive here, or at runs for which there was no room.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Entries that whoever follows a run is given at once.
+const PAGE: u32 = 256;
 /// How long somebody who cancels a run waits for its end.
 const CANCEL: Duration = Duration::from_secs(10);
 
@@ -52,6 +57,8 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// What runs are followed by.
+    pub subscriptions: Arc<Subscriptions>,
     /// Who may, which agents and workflows there are, and what holds.
     pub authority: Arc<Authority>,
     /// The guests' way to the host.
@@ -247,10 +254,9 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let grown = watch::Sender::new(Seq(0));
-        let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept, grown.clone());
+        let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept);
         let log = Arc::new(log);
-        let live = Live::new(log.clone(), weight, grown);
+        let live = Live::new(log.clone(), weight);
         let place = inner.registry.enter(live.clone())?;
         let Some((key, request)) = idempotency else {
             // Nothing is to be written first: the run itself is what survives its client.
@@ -320,7 +326,7 @@ impl Runs {
             let entered = registry.entered();
             if let Some(live) = known.take().or_else(|| registry.get(tenant, run)) {
                 let Some(end) = within(patience, started.ended(&live)).await else {
-                    on_disk(&live).await?;
+                    written(&live, Durability::Barrier).await?;
                     return Ok(None);
                 };
                 if !end.is_suspended() {
@@ -374,7 +380,7 @@ impl Runs {
     /// Where it is not there.
     pub async fn get(&self, caller: &Caller, run: RunId) -> Result<RunView, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
-        self.settle(&caller.tenant, run).await?;
+        self.settle(&caller.tenant, run, Durability::Barrier).await?;
         let row = self.row(caller, run).await?;
         Ok(RunView::new(&row, &self.history(&caller.tenant, run).await?))
     }
@@ -385,25 +391,24 @@ impl Runs {
     /// Where it is not there.
     pub async fn journal(&self, caller: &Caller, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
-        self.settle(&caller.tenant, run).await?;
+        self.settle(&caller.tenant, run, Durability::Barrier).await?;
         self.row(caller, run).await?;
         Ok(self.inner.ports.read.entries(&caller.tenant, run, after, limit).await?)
     }
 
-    /// Follows a run.
+    /// Follows a run's journal after entry `after`.
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn watch(&self, caller: &Caller, run: RunId) -> Result<Watch, Error> {
-        self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
-        // Before the row is read: a run that ends in between is then seen to be over.
-        let live = self.live(&caller.tenant, run);
-        self.settle(&caller.tenant, run).await?;
-        let row = self.row(caller, run).await?;
-        Ok(match live {
-            Some(live) => Watch { grown: Some(live.grown.subscribe()), end: Some(live.watch_end()), state: row.state },
-            None => Watch { grown: None, end: None, state: row.state },
-        })
+    pub async fn watch(&self, caller: &Caller, run: RunId, after: Seq) -> Result<Watch, Error> {
+        let Ports { authority, subscriptions, read, .. } = &self.inner.ports;
+        authority.authorize(caller, Action::ReadRuns).await?;
+        // One that began just now is then there; its end, and what it does, comes to disk without being asked for.
+        self.settle(&caller.tenant, run, Durability::Lazy).await?;
+        self.row(caller, run).await?;
+        let news = subscriptions.subscribe(&caller.tenant, Interest::Run(run), Watermark::Durable, None).await;
+        let (read, tenant, news) = (read.clone(), caller.tenant.clone(), news.map_err(lost)?);
+        Ok(Watch { read, news, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
     /// Ends a run. What it did is kept.
@@ -438,8 +443,7 @@ impl Runs {
 
     /// Ends a run of which nothing but its row is kept.
     async fn cancel_suspended(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let grown = watch::Sender::default();
-        let found = supervise::take_over(&self.inner, &caller.tenant, run, &grown, Whose::Anyones).await?;
+        let found = supervise::take_over(&self.inner, &caller.tenant, run, Whose::Anyones).await?;
         let Found::Log(log) = found else { return Err(being_taken_up()) };
         let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
         // Whoever goes on with it at the same moment is fenced off here, or fences this off.
@@ -466,14 +470,13 @@ impl Runs {
                 format!("run {run} is {}: only one that failed or was cancelled is resumed", row.state.as_str());
             return Err(Error::Conflict { code: "conflict", message });
         }
-        let grown = watch::Sender::new(row.seq);
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, &grown, Whose::Nobodys).await? {
+        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
         let resumed = Event::RunResumed { by: caller.key.clone() };
         // Whoever resumes it at the same moment is fenced off here.
-        self.go_on(log, grown, vec![resumed]).await.map_err(|error| match error {
+        self.go_on(log, vec![resumed]).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
                 Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
             }
@@ -523,9 +526,8 @@ impl Runs {
                     is_full = true;
                     continue;
                 }
-                let grown = watch::Sender::new(row.seq);
-                let taken = match supervise::take_over(inner, &tenant, run, &grown, Whose::Anyones).await {
-                    Ok(Found::Log(log)) => self.go_on(log, grown, Vec::new()).await,
+                let taken = match supervise::take_over(inner, &tenant, run, Whose::Anyones).await {
+                    Ok(Found::Log(log)) => self.go_on(log, Vec::new()).await,
                     Ok(Found::Over(..) | Found::Taken | Found::Nothing) => continue,
                     Err(error) => Err(error.into()),
                 };
@@ -549,16 +551,11 @@ impl Runs {
     }
 
     /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
-    pub(crate) async fn go_on(
-        &self,
-        log: Arc<RunLog>,
-        grown: watch::Sender<Seq>,
-        first: Vec<Event>,
-    ) -> Result<(), Error> {
+    pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;
-        let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64, grown))?;
+        let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let written = log.append(first, Durability::Barrier).await;
         // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
         if written.as_ref().err().is_none_or(|error| error.kind == Kind::Unavailable) {
@@ -581,11 +578,11 @@ impl Runs {
         self.inner.registry.get(tenant, run)
     }
 
-    /// Brings what is so far of a live run to disk, so that it can be told.
-    async fn settle(&self, tenant: &TenantId, run: RunId) -> Result<(), Error> {
+    /// Writes what is so far of a live run, so that it can be read, or told.
+    async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
-            Some(live) => match on_disk(&live).await {
+            Some(live) => match written(&live, durability).await {
                 Err(error) if !matches!(error.kind, Kind::Fenced | Kind::Stale) => Err(error.into()),
                 Ok(()) | Err(_) => Ok(()),
             },
@@ -717,38 +714,60 @@ impl Drop for Tied {
     }
 }
 
-/// Follows a run: says when there is more, and when it is over.
+/// Follows a run, whichever host it is alive in, and whether it is: its journal from an entry on, as it comes to disk.
 pub struct Watch {
-    grown: Option<watch::Receiver<Seq>>,
-    end: Option<watch::Receiver<Option<supervise::End>>>,
+    read: Arc<dyn ReadJournal>,
+    news: Subscription,
+    tenant: TenantId,
+    run: RunId,
+    after: Seq,
+    /// How far its journal is known to be on disk, and where it stood then.
+    length: Seq,
     state: State,
 }
 
-impl Watch {
-    /// Where the run stands, if that is known; over only if its last entry is in the record.
-    pub fn look(&self) -> Option<State> {
-        match &self.end {
-            Some(end) => end.borrow().as_ref().and_then(|end| end.state),
-            None => Some(self.state),
-        }
-    }
+/// What comes next of a run.
+#[derive(Debug)]
+pub enum Followed {
+    /// Entries of its journal.
+    Entries(Vec<Placed>),
+    /// It is over, and everything was given.
+    Over(State),
+}
 
-    /// Waits until there may be more.
-    pub async fn changed(&mut self) {
-        match (&mut self.grown, &mut self.end) {
-            (Some(grown), Some(end)) => {
-                let ended = end.has_changed().is_err();
-                if ended {
-                    // The run has left this process without an end: there is no more until it is taken up again.
-                    return tokio::time::sleep(Duration::from_secs(1)).await;
+impl Watch {
+    /// What comes next. To be dropped while it waits does no harm.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn next(&mut self) -> Result<Followed, Error> {
+        loop {
+            if self.after < self.length {
+                let left = u32::try_from(self.length.0 - self.after.0).unwrap_or(PAGE).min(PAGE);
+                let entries = self.read.entries(&self.tenant, self.run, self.after, left).await?;
+                if let Some(last) = entries.last() {
+                    self.after = last.seq;
+                    return Ok(Followed::Entries(entries));
                 }
-                tokio::select! {
-                    _ = grown.changed() => {}
-                    _ = end.changed() => {}
+            } else if self.state.is_over() {
+                return Ok(Followed::Over(self.state));
+            }
+            for row in self.news.next(1).await.map_err(lost)? {
+                if let Delta::Run(mark) = &row.delta
+                    && mark.seq > self.length
+                {
+                    (self.length, self.state) = (mark.seq, mark.state);
                 }
             }
-            _ => std::future::pending().await,
         }
+    }
+}
+
+fn lost(lost: Lost) -> Error {
+    match lost {
+        Lost::Store(error) => error.into(),
+        // How far a run is now is always there to be read.
+        Lost::Resync(_) => Error::Internal { message: "a run cannot be followed on".into() },
     }
 }
 
@@ -760,11 +779,11 @@ async fn within<T>(patience: Option<Duration>, comes: impl Future<Output = T>) -
     }
 }
 
-/// Brings what is so far of a live run to disk. One that is being taken up again, for others were faster, is waited for.
-async fn on_disk(live: &Live) -> Result<(), StoreError> {
+/// Writes what is so far of a live run. One that is being taken up again, for others were faster, is waited for.
+async fn written(live: &Live, durability: Durability) -> Result<(), StoreError> {
     let begun = Instant::now();
     loop {
-        match live.log().flush(Durability::Barrier).await {
+        match live.log().flush(durability).await {
             Err(error) if error.kind == Kind::Stale && begun.elapsed() < CANCEL && !live.has_ended() => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -11,7 +11,7 @@ use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
-use ltmc_model::{Epoch, KeyId, Payload, RunId, Seq, TenantId};
+use ltmc_model::{Epoch, KeyId, Payload, RunId, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
 use ltmc_tenancy::pins::Pin;
 use tokio::sync::watch;
@@ -38,7 +38,6 @@ pub(crate) struct Live {
     pub(crate) tenant: TenantId,
     pub(crate) run: RunId,
     pub(crate) by: KeyId,
-    pub(crate) grown: watch::Sender<Seq>,
     log: RwLock<Arc<RunLog>>,
     end: watch::Sender<Option<End>>,
     stop: CancellationToken,
@@ -105,12 +104,11 @@ pub(crate) enum Why {
 }
 
 impl Live {
-    pub(crate) fn new(log: Arc<RunLog>, weight: u64, grown: watch::Sender<Seq>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<RunLog>, weight: u64) -> Arc<Self> {
         Arc::new(Self {
             tenant: log.tenant().clone(),
             run: log.run(),
             by: log.started().by.clone(),
-            grown,
             log: RwLock::new(log),
             end: watch::Sender::new(None),
             stop: CancellationToken::new(),
@@ -145,11 +143,6 @@ impl Live {
     /// Whether those who wait were told an end.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.borrow().is_some()
-    }
-
-    /// Says when it ended, and how.
-    pub(crate) fn watch_end(&self) -> watch::Receiver<Option<End>> {
-        self.end.subscribe()
     }
 }
 
@@ -319,7 +312,7 @@ fn parked(why: &str) -> End {
 /// instead. `own`: the epoch under which this host had it.
 async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) -> Result<Arc<RunLog>, End> {
     loop {
-        match take_over(inner, &live.tenant, live.run, &live.grown, Whose::Own(&mut own, lost.kind)).await {
+        match take_over(inner, &live.tenant, live.run, Whose::Own(&mut own, lost.kind)).await {
             Ok(Found::Log(log)) => return Ok(log),
             // Two hosts that took a run from each other again and again would never get on with it.
             Ok(Found::Taken) => {
@@ -354,7 +347,6 @@ pub(crate) async fn take_over(
     inner: &Inner,
     tenant: &TenantId,
     run: RunId,
-    grown: &watch::Sender<Seq>,
     whose: Whose<'_>,
 ) -> Result<Found, StoreError> {
     let read = &inner.ports.read;
@@ -374,7 +366,7 @@ pub(crate) async fn take_over(
         Whose::Anyones | Whose::Nobodys => false,
     };
     let corrupt = || StoreError::new(Kind::Corrupt, "run.take-over").because("the run's journal lacks its beginning");
-    let log = RunLog::claim(inner.log_ports(), row, history, grown.clone()).ok_or_else(corrupt)?;
+    let log = RunLog::claim(inner.log_ports(), row, history).ok_or_else(corrupt)?;
     if claim_now {
         log.flush(Durability::Barrier).await?;
     }

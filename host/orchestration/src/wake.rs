@@ -12,7 +12,6 @@ use ltmc_model::run::Run;
 use ltmc_ports::journal::Suspended;
 use ltmc_ports::{Kind, StoreError};
 use ltmc_tenancy::Error;
-use tokio::sync::watch;
 
 use crate::runs::Runs;
 use crate::supervise::{self, Found, Whose};
@@ -73,9 +72,8 @@ async fn take_up(runs: &Runs, row: Run) -> bool {
     if !inner.registry.has_room(&row.tenant) {
         return true;
     }
-    let grown = watch::Sender::new(row.seq);
-    let taken = match supervise::take_over(inner, &row.tenant, row.id, &grown, Whose::Anyones).await {
-        Ok(Found::Log(log)) => runs.go_on(log, grown, Vec::new()).await,
+    let taken = match supervise::take_over(inner, &row.tenant, row.id, Whose::Anyones).await {
+        Ok(Found::Log(log)) => runs.go_on(log, Vec::new()).await,
         Ok(Found::Over(..) | Found::Taken | Found::Nothing) => return false,
         Err(error) => Err(error.into()),
     };

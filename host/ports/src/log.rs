@@ -1,12 +1,17 @@
-//! The record's log of changes: every delta of every tenant, in the order in which they became true. What watches,
+//! The record's log of changes: every delta of every tenant, in the order in which they became true. Who subscribes,
 //! what follows in another database, and what repairs one read the same log.
+//!
+//! How far a run came is a row of it only where a database follows runs: the run's journal has it already. Who follows the
+//! log is told all the same ([`Group::runs`]).
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
-use ltmc_model::memory::{Changed, Drawer, Feed};
-use ltmc_model::{Position, TenantId};
+use ltmc_model::memory::Drawer;
+use ltmc_model::message::{self, Channel};
+use ltmc_model::run::Run;
+use ltmc_model::{AgentName, Position, RunId, TenantId};
 use tokio::sync::{broadcast, watch};
 
 use crate::StoreError;
@@ -18,6 +23,75 @@ pub struct Ends {
     pub visible: Position,
     /// On disk. Nothing beyond it may leave the host: a power cut may take it back.
     pub durable: Position,
+    /// How many commits this process began: what anybody has read was one of them.
+    pub begun: u64,
+    /// Up to which of them all is on disk.
+    pub synced: u64,
+}
+
+/// What was committed at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Which commit of this process it was.
+    pub commit: u64,
+    /// Its rows of the log, in order.
+    pub rows: Vec<Arc<Logged>>,
+    /// Runs whose journals it made longer, as they are by it.
+    pub runs: Vec<Run>,
+}
+
+/// What somebody wants to know of a tenant: which rows of the log are his.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Interest {
+    /// Changes of a drawer's keys that begin with this.
+    Memory(Drawer, String),
+    /// Events of a topic.
+    Topic(message::Topic),
+    /// What may be taken from a mailbox: what was sent to it, and what others let go.
+    Mailbox(AgentName),
+    /// How far a run came. Only the newest of its rows is there to be read again, and the place of each is how long the run's
+    /// journal was.
+    Run(RunId),
+}
+
+impl Interest {
+    /// Whether a row with this delta is among its rows.
+    pub fn concerns(&self, delta: &Delta) -> bool {
+        match (self, delta) {
+            (Self::Memory(drawer, prefix), Delta::Memory(change)) => {
+                change.drawer == *drawer && change.key.starts_with(prefix)
+            }
+            (Self::Topic(topic), Delta::Sent(message)) => matches!(&message.channel, Channel::Topic(to) if to == topic),
+            (Self::Mailbox(agent), Delta::Sent(message)) => {
+                matches!(&message.channel, Channel::Mailbox(to) if to == agent)
+            }
+            (
+                Self::Mailbox(agent),
+                Delta::Processed { agent: of, .. } | Delta::Buried { agent: of, .. } | Delta::Revived { agent: of, .. },
+            ) => agent == of,
+            // Whose mailboxes it had taken from is not said.
+            (Self::Mailbox(_), Delta::Released { .. }) => true,
+            (Self::Run(run), Delta::Run(mark)) => mark.run == *run,
+            _ => false,
+        }
+    }
+}
+
+/// Part of the rows that concern somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rows {
+    /// In order.
+    pub rows: Vec<Logged>,
+    /// How far was looked: go on after it.
+    pub next: Position,
+}
+
+impl Rows {
+    /// Of a run as it is now: that it came so far, where it was not so far before.
+    pub fn of_run(run: Option<&Run>, after: Position) -> Self {
+        let rows: Vec<Logged> = run.map(Logged::of_run).filter(|row| row.position > after).into_iter().collect();
+        Self { next: rows.last().map_or(after, |row| row.position), rows }
+    }
 }
 
 /// For those who follow the log.
@@ -34,17 +108,16 @@ pub trait ReadLog: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Logged>, StoreError>;
 
-    /// Changes of a drawer's keys that begin with `prefix`, after `after` and up to `to`, at most `limit`. `Feed::next` is
-    /// how far was looked.
-    async fn memory_changes(
+    /// A tenant's rows that are of interest, after `after` and up to `to`; at most `limit` of them, and 4 MiB. There may be
+    /// more where `Rows::next` is not `to`. Of a run: its newest, whether or not that is on disk.
+    async fn rows(
         &self,
         tenant: &TenantId,
-        drawer: &Drawer,
-        prefix: &str,
+        interest: &Interest,
         after: Position,
         to: Position,
         limit: u32,
-    ) -> Result<Feed, StoreError>;
+    ) -> Result<Rows, StoreError>;
 
     /// What was thrown away: a reader who has not seen everything up to here has lost something.
     async fn trimmed(&self) -> Result<Position, StoreError>;
@@ -55,9 +128,16 @@ pub trait ReadLog: Send + Sync {
     /// How far the log goes, now and as it grows.
     fn ends(&self) -> watch::Receiver<Ends>;
 
-    /// Every group of deltas, after [`Self::ends`] shows it: whoever follows first and then looks there misses nothing. Whoever
+    /// Waits until everything that anybody can have read by now is on disk. It asks for nothing: that is soon, by itself.
+    async fn settled(&self) {
+        let mut ends = self.ends();
+        let begun = ends.borrow().begun;
+        let _ = ends.wait_for(|ends| ends.synced >= begun).await;
+    }
+
+    /// Every group, after [`Self::ends`] shows it: whoever follows first and then looks there misses nothing. Whoever
     /// is too slow is told, and reads on with [`Self::log`].
-    fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>>;
+    fn follow(&self) -> broadcast::Receiver<Arc<Group>>;
 
     /// The place of the newest row of these topics that became visible since the log was opened; 0: none did.
     fn newest(&self, topics: &[Topic]) -> Position;
@@ -97,16 +177,4 @@ pub struct Item {
     pub position: Position,
     /// What makes it.
     pub deltas: Vec<Delta>,
-}
-
-/// What a row of the log is to whoever watches a drawer's keys that begin with `prefix`; none: nothing.
-pub fn changed(logged: &Logged, drawer: &Drawer, prefix: &str) -> Option<Changed> {
-    let Delta::Memory(change) = &logged.delta else { return None };
-    (change.drawer == *drawer && change.key.starts_with(prefix)).then(|| Changed {
-        position: logged.position,
-        key: change.key.clone(),
-        revision: change.revision,
-        value: change.value.as_ref().map(|value| value.bytes.clone()),
-        expires_at: change.value.as_ref().and_then(|value| value.expires_at),
-    })
 }

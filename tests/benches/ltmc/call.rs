@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ltmc_context::{Context, Handed};
+use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, Shared};
 use ltmc_journal::{RunLog, runlog};
 use ltmc_model::agent::Export;
 use ltmc_model::limits::Limits;
-use ltmc_model::{Payload, RunId, Seq, StepPath, TenantId};
+use ltmc_model::{Payload, RunId, StepPath, TenantId};
 use ltmc_ports::runner::{Job, Outcome};
 use ltmc_ports::{Components as _, Runner as _};
 use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
@@ -113,7 +113,9 @@ impl InProcess {
         let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
         let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
-        let context = Arc::new(Context::of_record(&record, &Handed::new(record.clone()), authority.clone()));
+        let subscriptions = Subscriptions::start(record.clone());
+        let handed = Handed::new(record.clone());
+        let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
         let shared = Arc::new(Shared { authority, context, clock: clock.clone() });
         let tenant: TenantId = "default".parse()?;
         let run = RunId::new(clock.now(), [7; 10]);
@@ -135,8 +137,7 @@ impl InProcess {
             directories: Vec::new(),
         };
         let ports = runlog::Ports { journal: record.clone(), clock };
-        let grown = tokio::sync::watch::Sender::new(Seq(0));
-        let log = Arc::new(RunLog::fresh(ports, tenant, run, started, None, grown));
+        let log = Arc::new(RunLog::fresh(ports, tenant, run, started, None));
         Ok(Self { sandbox, record, shared, log, job })
     }
 

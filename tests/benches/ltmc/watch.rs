@@ -7,11 +7,13 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
-use ltmc_context::Feeds;
+use ltmc_context::Subscriptions;
+use ltmc_context::subscription::Watermark;
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
 use ltmc_model::{Digest, TenantId};
+use ltmc_ports::log::Interest;
 use ltmc_ports::{Changes, WriteJournal as _};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +79,7 @@ impl Arrived {
     }
 }
 
-/// A record, and its feed with its watchers.
+/// A record, and those who watch it.
 struct Watched {
     inside: Inside,
     tenant: TenantId,
@@ -90,14 +92,14 @@ impl Watched {
         let inside = Inside::open(dir).await?;
         let (tenant, arrived, stop): (TenantId, _, _) =
             ("default".parse()?, Arc::<Arrived>::default(), CancellationToken::new());
-        let feeds = Feeds::new(inside.record.clone());
-        tokio::spawn(feeds.clone().run(stop.clone()));
+        let subscriptions = Subscriptions::start(inside.record.clone());
         for _ in 0..WATCHERS {
-            let watcher = feeds.watch(&tenant, &Drawer::Global, "plan/", None).await?;
-            let mut watcher = watcher.map_err(|at| anyhow!("the cursor is too old; go on at {at}"))?;
-            let (feeds, arrived, stop) = (feeds.clone(), arrived.clone(), stop.clone());
+            let keys = Interest::Memory(Drawer::Global, "plan/".into());
+            let watcher = subscriptions.subscribe(&tenant, keys, Watermark::Durable, None).await;
+            let mut watcher = watcher.map_err(|lost| anyhow!("{lost:?}"))?;
+            let (arrived, stop) = (arrived.clone(), stop.clone());
             tokio::spawn(stop.run_until_cancelled_owned(async move {
-                while let Ok(changes) = watcher.next(&feeds).await {
+                while let Ok(changes) = watcher.next(1_000).await {
                     changes.iter().for_each(|_| arrived.one());
                 }
             }));

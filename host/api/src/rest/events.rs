@@ -1,4 +1,5 @@
-//! A run's journal as server-sent events: what happened so far, then what happens, until the run is over.
+//! A run's journal as server-sent events: what happened so far, then what happens, until the run is over. And what streams
+//! of events have in common.
 //!
 //! Invariants: an event's id is its entry's number, so that whoever comes back misses nothing and gets nothing twice.
 //! Readers are bounded, also for each tenant. A stream ends after a while by itself: the reader comes back, and its key is
@@ -14,11 +15,11 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::Stream;
+use futures::StreamExt as _;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Placed;
 use ltmc_model::{RunId, Seq, TenantId};
-use ltmc_orchestration::Watch;
+use ltmc_orchestration::{Followed, Watch};
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
@@ -32,11 +33,9 @@ use crate::problem::{Problem, Result};
 use crate::serve::Closing;
 
 /// How often a quiet stream says that it lives.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After which a stream ends.
-pub(super) const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// Entries read at once.
-const PAGE: u32 = 256;
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(events))
@@ -74,72 +73,27 @@ async fn events(
     headers: HeaderMap,
 ) -> Answer {
     let after = last_event_id(&headers, "the number of an entry")?.or(from.after).unwrap_or_default();
-    let watch = api.runs.watch(&caller, run).await?;
-    let seat = api.watchers.sit(&caller.tenant)?;
-    let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
-    let reader =
-        Reader { api, caller, run, after: Seq(after), watch, closing, until: Instant::now() + LONGEST, _seat: seat };
-    let stream = Sse::new(reader.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here"));
-    Ok(stream.into_response())
+    let watch = api.runs.watch(&caller, run, Seq(after)).await?;
+    streamed(&api, &caller, closing, Run { watch, is_over: false })
 }
 
-/// One who reads a run's events.
-struct Reader {
-    api: Api,
-    caller: Caller,
-    run: RunId,
-    after: Seq,
+/// A run's events.
+struct Run {
     watch: Watch,
-    closing: Closing,
-    until: Instant,
-    _seat: Seat,
+    is_over: bool,
 }
 
-/// What comes next.
-enum Next {
-    Entries(Vec<Placed>),
-    End(Event),
-    /// The stream stops here, and may be taken up again.
-    Stop,
-}
-
-impl Reader {
-    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        let steps = futures::stream::unfold(Some(self), async |reader| {
-            let mut reader = reader?;
-            match reader.next().await {
-                Next::Entries(entries) => Some((entries.iter().map(event).collect::<Vec<_>>(), Some(reader))),
-                Next::End(event) => Some((vec![event], None)),
-                Next::Stop => None,
-            }
-        });
-        futures::StreamExt::flat_map(steps, |events| futures::stream::iter(events.into_iter().map(Ok)))
-    }
-
-    async fn next(&mut self) -> Next {
-        loop {
-            // Looked at before the journal is read: what comes after is then seen by the next look.
-            let over = self.watch.look().filter(|state| state.is_over());
-            match self.api.runs.journal(&self.caller, self.run, self.after, PAGE).await {
-                Ok(entries) if entries.is_empty() => {}
-                Ok(entries) => {
-                    self.after = entries.last().map_or(self.after, |last| last.seq);
-                    return Next::Entries(entries);
-                }
-                Err(error) => {
-                    // The client comes back by itself, and then gets the problem as an answer.
-                    Problem::from(error).log();
-                    return Next::Stop;
-                }
-            }
-            if let Some(state) = over {
+impl Source for Run {
+    async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        match self.watch.next().await? {
+            Followed::Entries(entries) => Ok(Some(entries.iter().map(event).collect())),
+            Followed::Over(state) => {
+                self.is_over = true;
                 let data = serde_json::json!({ "state": state });
-                return Next::End(Event::default().event("end").data(data.to_string()));
-            }
-            tokio::select! {
-                () = self.watch.changed() => {}
-                () = self.closing.0.cancelled() => return Next::Stop,
-                () = tokio::time::sleep_until(self.until) => return Next::Stop,
+                Ok(Some(vec![Event::default().event("end").data(data.to_string())]))
             }
         }
     }
@@ -152,6 +106,34 @@ fn event(placed: &Placed) -> Event {
     event.data(data)
 }
 
+/// Where a stream's events come from.
+pub(super) trait Source: Send + 'static {
+    /// What comes next; none: there is no more of it.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<Event>>>> + Send;
+}
+
+/// A stream of events, if there is a seat for its reader. Where it stops it may be taken up again.
+pub(super) fn streamed(api: &Api, caller: &Caller, closing: Option<Extension<Closing>>, source: impl Source) -> Answer {
+    let seat = api.watchers.sit(&caller.tenant)?;
+    let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
+    let until = Instant::now() + LONGEST;
+    let steps = futures::stream::unfold((source, closing, until, seat), async |(mut source, closing, until, seat)| {
+        let next = tokio::select! {
+            next = source.next() => next,
+            () = closing.0.cancelled() => return None,
+            () = tokio::time::sleep_until(until) => return None,
+        };
+        // The client comes back by itself, and then gets the problem as an answer.
+        let events = next.unwrap_or_else(|problem| {
+            problem.log();
+            None
+        });
+        Some((events?, (source, closing, until, seat)))
+    });
+    let events = steps.flat_map(|events| futures::stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here")).into_response())
+}
+
 /// The seats for readers of events.
 #[derive(Debug)]
 pub(crate) struct Watchers {
@@ -161,7 +143,7 @@ pub(crate) struct Watchers {
 
 /// One of them; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+struct Seat {
     watchers: Arc<Watchers>,
     tenant: TenantId,
 }
@@ -172,7 +154,7 @@ impl Watchers {
     }
 
     /// A seat, if there is one left: in all, and for this tenant, which gets at most half.
-    pub(super) fn sit(self: &Arc<Self>, tenant: &TenantId) -> Result<Seat> {
+    fn sit(self: &Arc<Self>, tenant: &TenantId) -> Result<Seat> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(tenant).copied().unwrap_or_default();
         if taken.values().sum::<usize>() >= self.most || own >= self.most.div_ceil(2) {

@@ -214,7 +214,7 @@ async fn events(State(api): State<Api>, By(caller): By, Asked(which): Asked<Whic
         return Err(Problem::new("bad-query", format!("`limit` is 1 to {MAX_TAKEN}, not {limit}.")).field("limit"));
     }
     let after = which.after.map(Position);
-    let found = api.clients.events(&caller, &which.topic, after, limit, std::time::Duration::ZERO).await?;
+    let found = api.clients.events(&caller, &which.topic, after, limit).await?;
     let found = found.map_err(refused)?;
     let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
     Ok(axum::Json(Events { items, next: found.next.0 }).into_response())

@@ -1,38 +1,36 @@
-//! Changes of memory, and topics, as server-sent events.
+//! Changes of memory, and topics, as server-sent events: subscriptions (`context/src/subscription.rs`), row by row.
 //!
 //! Invariants: an event's id is its place in the record's log, so that whoever comes back with `Last-Event-ID` misses nothing
 //! and gets nothing twice, also over a restart of the host. Where that is not possible any more the answer is `resync`.
 //! Readers are bounded like those of runs' events, and a stream ends after a while by itself.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
-use ltmc_context::feed::{WatchError, Watcher};
+use axum::response::sse::Event;
+use ltmc_context::Subscription;
+use ltmc_context::subscription::Lost;
 use ltmc_model::Position;
 use ltmc_model::caller::Caller;
+use ltmc_model::delta::Logged;
 use ltmc_model::memory::{Changed, Scope};
-use ltmc_model::message::{MAX_TAKEN, Topic};
+use ltmc_model::message::{Published, Topic};
+use ltmc_ports::log::Interest;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::{refused, resync};
-use super::events::{HEARTBEAT, LONGEST, Seat};
+use super::context::resync;
+use super::events::{Source, streamed};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By};
 use crate::headers::last_event_id;
-use crate::problem::{Problem, Result};
+use crate::problem::Result;
 use crate::serve::Closing;
 
-/// How long one look at a topic waits.
-const LOOK: Duration = Duration::from_secs(10);
+/// Rows that are read from the record at once.
+const PAGE: u32 = 256;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(changes)).routes(routes!(topic))
@@ -91,55 +89,7 @@ async fn changes(
     let after = after(&headers, watched.after)?;
     let drawer = super::memory::drawer(watched.scope, watched.owner)?;
     let prefix = watched.prefix.unwrap_or_default();
-    let watcher = api.clients.watch(&caller, &drawer, &prefix, after).await?.map_err(|at| resync(at.0))?;
-    let seat = api.watchers.sit(&caller.tenant)?;
-    let reader = Changes { api, watcher, ends: Ends::new(closing), _seat: seat };
-    Ok(reader.streamed())
-}
-
-/// When a stream ends.
-struct Ends {
-    closing: Closing,
-    until: Instant,
-}
-
-impl Ends {
-    fn new(closing: Option<Extension<Closing>>) -> Self {
-        let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
-        Self { closing, until: Instant::now() + LONGEST }
-    }
-
-    async fn come(&self) {
-        tokio::select! {
-            () = self.closing.0.cancelled() => {}
-            () = tokio::time::sleep_until(self.until) => {}
-        }
-    }
-}
-
-struct Changes {
-    api: Api,
-    watcher: Watcher,
-    ends: Ends,
-    _seat: Seat,
-}
-
-impl Reader for Changes {
-    async fn next(&mut self) -> Option<Vec<Event>> {
-        let found = tokio::select! {
-            found = self.watcher.next(self.api.clients.feeds()) => found,
-            () = self.ends.come() => return None,
-        };
-        match found {
-            Ok(changes) => Some(changes.into_iter().map(change).collect()),
-            // The client comes back by itself, and then gets the problem as an answer.
-            Err(WatchError::Resync(_)) => None,
-            Err(WatchError::Store(error)) => {
-                Problem::from(error).log();
-                None
-            }
-        }
-    }
+    follow(&api, &caller, Interest::Memory(drawer, prefix), after, closing, |row| row.changed().map(change)).await
 }
 
 fn change(changed: Changed) -> Event {
@@ -179,46 +129,40 @@ async fn topic(
     closing: Option<Extension<Closing>>,
     headers: HeaderMap,
 ) -> Answer {
-    let from = match after(&headers, read.after)? {
-        Some(after) => after,
-        None => api.clients.now(),
-    };
+    let after = after(&headers, read.after)?;
+    follow(&api, &caller, Interest::Topic(read.topic), after, closing, |row| row.published().map(event)).await
+}
+
+fn event(published: Published) -> Event {
+    let (position, kind) = (published.position, published.event.kind.clone());
+    written(position.0, &kind, &super::messages::Event::of(position, published.event))
+}
+
+/// Rows of the log, as a stream of events.
+async fn follow(
+    api: &Api,
+    caller: &Caller,
+    interest: Interest,
+    after: Option<Position>,
+    closing: Option<Extension<Closing>>,
+    event: fn(&Logged) -> Option<Event>,
+) -> Answer {
     // A cursor that is too old is answered before the stream begins.
-    api.clients.events(&caller, &read.topic, Some(from), 1, Duration::ZERO).await?.map_err(refused)?;
-    let seat = api.watchers.sit(&caller.tenant)?;
-    let reader = Topics { api, caller, topic: read.topic, after: from, ends: Ends::new(closing), _seat: seat };
-    Ok(reader.streamed())
+    let rows = api.clients.subscribe(caller, interest, after).await?.map_err(|at| resync(at.0))?;
+    streamed(api, caller, closing, Rows { rows, event })
 }
 
-struct Topics {
-    api: Api,
-    caller: Caller,
-    topic: Topic,
-    after: Position,
-    ends: Ends,
-    _seat: Seat,
+struct Rows {
+    rows: Subscription,
+    event: fn(&Logged) -> Option<Event>,
 }
 
-impl Reader for Topics {
-    async fn next(&mut self) -> Option<Vec<Event>> {
-        let found = tokio::select! {
-            found = self.api.clients.events(&self.caller, &self.topic, Some(self.after), MAX_TAKEN, LOOK) => found,
-            () = self.ends.come() => return None,
-        };
-        match found {
-            Ok(Ok(found)) => {
-                self.after = found.next;
-                let event = |one: ltmc_model::message::Published| {
-                    let kind = one.event.kind.clone();
-                    written(one.position.0, &kind, &super::messages::Event::of(one.position, one.event))
-                };
-                Some(found.events.into_iter().map(event).collect())
-            }
-            Ok(Err(_)) => None,
-            Err(error) => {
-                Problem::from(error).log();
-                None
-            }
+impl Source for Rows {
+    async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+        match self.rows.next(PAGE).await {
+            Ok(rows) => Ok(Some(rows.iter().filter_map(|row| (self.event)(row)).collect())),
+            Err(Lost::Resync(_)) => Ok(None),
+            Err(Lost::Store(error)) => Err(error.into()),
         }
     }
 }
@@ -230,18 +174,4 @@ fn written<T: Serialize>(position: u64, kind: &str, data: &T) -> Event {
 
 fn after(headers: &HeaderMap, asked: Option<u64>) -> Result<Option<Position>> {
     Ok(last_event_id(headers, "the place of an event")?.or(asked).map(Position))
-}
-
-/// One who reads a stream of events.
-trait Reader: Send + Sized + 'static {
-    /// What comes next; none: the stream stops here, and may be taken up again.
-    fn next(&mut self) -> impl Future<Output = Option<Vec<Event>>> + Send;
-
-    fn streamed(self) -> Response {
-        let steps = futures::stream::unfold(self, async |mut reader| Some((reader.next().await?, reader)));
-        let events = futures::StreamExt::flat_map(steps, |events| {
-            futures::stream::iter(events.into_iter().map(Ok::<_, Infallible>))
-        });
-        Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here")).into_response()
-    }
 }

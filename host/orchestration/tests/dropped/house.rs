@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_context::{Clients, Context, Handed, clients};
+use ltmc_context::{Clients, Context, Handed, Subscriptions, clients};
 use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
@@ -81,7 +81,9 @@ impl House {
         let authority = Arc::new(Authority::new(slow.clone(), slow.clone(), clock.clone()));
         let shelf = Arc::new(Shelf::default());
         let pins = Pins::new(slow.clone(), shelf.clone());
-        let context = Arc::new(Context::of_record(&slow, &Handed::new(slow.clone()), authority.clone()));
+        let subscriptions = Subscriptions::start(slow.clone());
+        let handed = Handed::new(slow.clone());
+        let context = Arc::new(Context::of_record(&slow, &handed, &subscriptions, authority.clone()));
         let access = Arc::new(Access::new(access::Ports {
             catalog: slow.clone(),
             authority: authority.clone(),
@@ -102,12 +104,13 @@ impl House {
             authority: authority.clone(),
             journal: slow.clone(),
             mail: slow.clone(),
-            feeds: ltmc_context::Feeds::new(slow.clone()),
+            subscriptions: subscriptions.clone(),
             clock: clock.clone(),
         }));
         let runs = Runs::new(runs::Ports {
             read: slow.clone(),
             write: slow.clone(),
+            subscriptions,
             authority: authority.clone(),
             crossing: Arc::new(ltmc_crossing::Shared { authority: authority.clone(), context, clock: clock.clone() }),
             runner: Arc::new(Echo),

@@ -347,7 +347,7 @@ fn a_run_that_is_begun_again_keeps_its_idempotency_key() {
         let key = IdempotencyKey { key: "once".into(), request, run, expires_at };
         let ports = runlog::Ports { journal: record.clone(), clock: Arc::new(ManualClock::at(sample::at(0))) };
         let started = sample::started(&tenant());
-        let log = RunLog::fresh(ports, tenant(), run, started, Some(key), tokio::sync::watch::Sender::default());
+        let log = RunLog::fresh(ports, tenant(), run, started, Some(key));
         log.anew().flush(Durability::Barrier).await.unwrap();
         let found = record.idempotent(&tenant(), "once", sample::at(1)).await.unwrap();
         assert_eq!(found.map(|found| found.run), Some(run));
@@ -385,8 +385,7 @@ fn a_run_that_contradicts_itself_is_refused() {
         let record = MemoryRecord::new();
         let ports = runlog::Ports { journal: record.clone(), clock: Arc::new(ManualClock::at(sample::at(0))) };
         let started = sample::started(&tenant());
-        let grown = tokio::sync::watch::Sender::default();
-        let log = RunLog::fresh(ports, tenant(), sample::run_id(1), started, None, grown);
+        let log = RunLog::fresh(ports, tenant(), sample::run_id(1), started, None);
         let step = |effects| Event::Checkpoint { step: StepPath::root(), attempt: 1, effects };
         let over = |before: Option<u64>, revision| {
             let (drawer, key) = (Drawer::Session(session()), "key".to_owned());

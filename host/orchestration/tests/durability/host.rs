@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_context::{Context, Handed};
+use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_model::agent::Agent;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
@@ -118,10 +118,12 @@ impl World {
         let sandbox = Sandbox::new(&self.scripts, self.checkpoints);
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), self.clock.clone()));
         let handed = Handed::new(line.clone());
-        let context = Arc::new(Context::of_record(&record, &handed, authority.clone()));
+        let subscriptions = Subscriptions::start(record.clone());
+        let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
         let runs = Runs::new(Ports {
             read: record.clone(),
             write: handed,
+            subscriptions,
             authority: authority.clone(),
             crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: self.clock.clone() }),
             runner: sandbox.clone(),

@@ -13,6 +13,7 @@
 //! - `owners`: two hosts, one run
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
+//! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
@@ -21,6 +22,7 @@ mod crash;
 mod decided;
 mod ends;
 mod faults;
+mod follow;
 mod guest;
 mod host;
 mod owners;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ltmc_context::{Context, Handed};
+use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_model::agent::Agent;
 use ltmc_model::call::messages::Draft;
 use ltmc_model::call::{HostCall, graph, memory, messages, recall};
@@ -203,12 +203,15 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
     let run = left(record, journal).await;
 
     let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-    let context = Arc::new(Context::of_record(record, &Handed::new(record.clone()), authority.clone()));
+    let subscriptions = Subscriptions::start(record.clone());
+    let handed = Handed::new(record.clone());
+    let context = Arc::new(Context::of_record(record, &handed, &subscriptions, authority.clone()));
     let sandbox = Sandbox::new(&scripts, false);
     let shared = ltmc_crossing::Shared { authority: authority.clone(), context, clock: clock.clone() };
     let runs = Runs::new(Ports {
         read: record.clone(),
         write: record.clone(),
+        subscriptions,
         authority,
         crossing: Arc::new(shared),
         runner: sandbox.clone(),

@@ -2,11 +2,12 @@
 //! hold other stores against.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, FactEnd, Logged, Topic};
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, MAX_VISITED, Reached, Relation, Walk};
-use ltmc_model::memory::{Drawer, Feed, Item};
+use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::{
     self, Channel, DeadLetter, Delivery, Event, Events, MAX_DELIVERIES, MAX_MAILBOX, Message, Published, Taker,
 };
@@ -15,7 +16,7 @@ use ltmc_model::{AgentName, Position, Revision, TenantId, Timestamp};
 use tokio::sync::{broadcast, watch};
 
 use super::MemoryRecord;
-use crate::log::{self, Ends};
+use crate::log::{Ends, Group, Interest, Rows};
 use crate::{Expect, ReadFacts, ReadGraph, ReadLog, ReadMail, StoreError};
 
 /// Everything of every tenant.
@@ -450,45 +451,46 @@ impl ReadLog for MemoryRecord {
         }))
     }
 
-    async fn memory_changes(
+    async fn rows(
         &self,
         tenant: &TenantId,
-        drawer: &Drawer,
-        prefix: &str,
+        interest: &Interest,
         after: Position,
         to: Position,
         limit: u32,
-    ) -> Result<Feed, StoreError> {
+    ) -> Result<Rows, StoreError> {
+        if let Interest::Run(run) = interest {
+            let run = crate::ReadJournal::run(self, tenant, *run).await?;
+            return Ok(Rows::of_run(run.as_ref(), after));
+        }
+        let kept = after.max(self.trimmed().await?);
         Ok(self.context(|context| {
-            let mut feed = Feed { changes: Vec::new(), next: after };
-            for logged in context.log.iter().filter(|logged| logged.position > after && logged.position <= to) {
-                if feed.changes.len() >= limit as usize {
-                    return feed;
-                }
-                feed.next = logged.position;
-                if logged.tenant == *tenant
-                    && let Some(changed) = log::changed(logged, drawer, prefix)
-                {
-                    feed.changes.push(changed);
-                }
-            }
-            feed
+            let mine = |row: &&Logged| row.tenant == *tenant && interest.concerns(&row.delta);
+            let within = context.log.iter().filter(|row| row.position > kept && row.position <= to);
+            let rows: Vec<Logged> = within.filter(mine).take(limit as usize).cloned().collect();
+            let is_last = rows.len() < limit as usize;
+            let next = if is_last { to.max(after) } else { rows.last().map_or(after, |last| last.position) };
+            Rows { rows, next }
         }))
     }
 
     async fn trimmed(&self) -> Result<Position, StoreError> {
-        Ok(Position(0))
+        Ok(Position(self.trimmed.load(Ordering::SeqCst)))
     }
 
-    async fn trim(&self, _: Position, _: u32) -> Result<u64, StoreError> {
-        Ok(0)
+    async fn trim(&self, to: Position, limit: u32) -> Result<u64, StoreError> {
+        let most = to.0.min(self.subscribe_ends().borrow().durable.0);
+        let before = self.trimmed.load(Ordering::SeqCst);
+        let trimmed = most.saturating_sub(before).min(u64::from(limit));
+        self.trimmed.store(before + trimmed, Ordering::SeqCst);
+        Ok(trimmed)
     }
 
     fn ends(&self) -> watch::Receiver<Ends> {
         self.subscribe_ends()
     }
 
-    fn follow(&self) -> broadcast::Receiver<std::sync::Arc<[Logged]>> {
+    fn follow(&self) -> broadcast::Receiver<std::sync::Arc<Group>> {
         self.subscribe_news()
     }
 

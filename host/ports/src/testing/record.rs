@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use ltmc_model::agent::Agent;
 use ltmc_model::chain::Chain;
-use ltmc_model::delta::Logged;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
@@ -21,7 +20,7 @@ use tokio::sync::{broadcast, watch};
 use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter, Suspended};
-use crate::log::Ends;
+use crate::log::{Ends, Group};
 use crate::{
     Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, WriteCatalog, WriteJournal,
 };
@@ -35,7 +34,9 @@ pub struct MemoryRecord {
     inner: Mutex<Inner>,
     revision: AtomicU64,
     ends: watch::Sender<Ends>,
-    news: broadcast::Sender<Arc<[Logged]>>,
+    news: broadcast::Sender<Arc<Group>>,
+    /// What was thrown away of the log, to who asks: it is kept.
+    pub(super) trimmed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +85,9 @@ impl MemoryRecord {
         Self {
             inner: Mutex::new(inner),
             revision: AtomicU64::new(revision),
-            ends: watch::Sender::new(Ends { visible: end, durable: end }),
+            ends: watch::Sender::new(Ends { visible: end, durable: end, ..Ends::default() }),
             news: broadcast::Sender::new(1_024),
+            trimmed: AtomicU64::new(0),
         }
     }
 
@@ -93,26 +95,35 @@ impl MemoryRecord {
         let mut inner = self.lock();
         let before = inner.tables.context.log.len();
         inner.tables.append(&append)?;
+        let grown = (!append.entries.is_empty()).then(|| append.run.clone());
         inner.log.push(Op::Append(Box::new(append)));
         if durability == Durability::Barrier {
             inner.durable = inner.log.len();
         }
-        self.tell(&inner, before, durability == Durability::Barrier);
+        self.tell(&inner, before, grown, durability == Durability::Barrier);
         Ok(())
     }
 
+    /// Brings everything to disk, as a store does by itself after a while.
+    pub fn sync(&self) {
+        let mut inner = self.lock();
+        inner.durable = inner.log.len();
+        self.ends.send_modify(|ends| (ends.durable, ends.synced) = (ends.visible, ends.begun));
+    }
+
     /// Tells those who follow the log.
-    fn tell(&self, inner: &Inner, before: usize, durable: bool) {
+    fn tell(&self, inner: &Inner, before: usize, grown: Option<Run>, durable: bool) {
         let context = &inner.tables.context;
         self.ends.send_modify(|ends| {
+            ends.begun += 1;
             ends.visible = context.end();
             if durable {
-                ends.durable = ends.visible;
+                (ends.durable, ends.synced) = (ends.visible, ends.begun);
             }
         });
-        if before < context.log.len() {
-            let _ = self.news.send(context.log[before..].into());
-        }
+        let rows = context.log[before..].iter().cloned().map(Arc::new).collect();
+        let commit = self.ends.borrow().begun;
+        let _ = self.news.send(Arc::new(Group { commit, rows, runs: grown.into_iter().collect() }));
     }
 
     fn made_of(log: &[Op]) -> Inner {
@@ -136,7 +147,7 @@ impl MemoryRecord {
         self.ends.subscribe()
     }
 
-    pub(super) fn subscribe_news(&self) -> broadcast::Receiver<Arc<[Logged]>> {
+    pub(super) fn subscribe_news(&self) -> broadcast::Receiver<Arc<Group>> {
         self.news.subscribe()
     }
 
@@ -304,7 +315,7 @@ impl WriteCatalog for MemoryRecord {
         inner.tables.act(tenant, at, &act, &changes)?;
         inner.log.push(Op::Act(tenant.clone(), at, Box::new(act), changes));
         inner.durable = inner.log.len();
-        self.tell(&inner, before, true);
+        self.tell(&inner, before, None, true);
         Ok(())
     }
 }

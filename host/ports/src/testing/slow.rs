@@ -8,7 +8,7 @@ use ltmc_model::agent::Agent;
 use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
 use ltmc_model::journal::{Act, Placed};
-use ltmc_model::memory::{Drawer, Feed, Item, Page};
+use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
@@ -21,7 +21,7 @@ use tokio::task::yield_now;
 use super::MemoryRecord;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
-use crate::log::Ends;
+use crate::log::{Ends, Group, Interest, Rows};
 use crate::mail::{Bus, ReadMail};
 use crate::{
     Append, Changes, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, Receipt,
@@ -147,16 +147,15 @@ impl ReadLog for Slow {
         later(self.0.log(tenant, topics, after, to, limit)).await
     }
 
-    async fn memory_changes(
+    async fn rows(
         &self,
         tenant: &TenantId,
-        drawer: &Drawer,
-        prefix: &str,
+        interest: &Interest,
         after: Position,
         to: Position,
         limit: u32,
-    ) -> Result<Feed, StoreError> {
-        later(self.0.memory_changes(tenant, drawer, prefix, after, to, limit)).await
+    ) -> Result<Rows, StoreError> {
+        later(self.0.rows(tenant, interest, after, to, limit)).await
     }
 
     async fn trimmed(&self) -> Result<Position, StoreError> {
@@ -171,7 +170,7 @@ impl ReadLog for Slow {
         self.0.ends()
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>> {
+    fn follow(&self) -> broadcast::Receiver<Arc<Group>> {
         self.0.follow()
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, StepMark, Topic};
-use ltmc_model::memory::{Drawer, Feed};
+use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, RunMark, StepMark, Topic};
+use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Message, Taker};
 use ltmc_model::run::Run;
 use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
-use ltmc_ports::log::{Ends, Item, changed};
+use ltmc_ports::log::{Ends, Group, Interest, Item, Rows};
 use ltmc_ports::{ReadContext, ReadLog, StoreError};
 use rusqlite::{Connection, Params, Row, params};
 use tokio::sync::{broadcast, watch};
@@ -53,30 +53,50 @@ impl ReadLog for Record {
         self.readers.search("log.read", read).await
     }
 
-    async fn memory_changes(
+    async fn rows(
         &self,
         tenant: &TenantId,
-        drawer: &Drawer,
-        prefix: &str,
+        interest: &Interest,
         after: Position,
         to: Position,
         limit: u32,
-    ) -> Result<Feed, StoreError> {
-        let sql = "select position, tenant, delta from log indexed by log_memory where topic = 0 and tenant = ?1 \
-                   and position > ?2 and position <= ?3 and substr(about, 1, length(?4)) = ?4 order by position limit ?5";
-        let (tenant, drawer, prefix) = (tenant.clone(), drawer.clone(), prefix.to_owned());
+    ) -> Result<Rows, StoreError> {
+        const OP: &str = "log.rows";
+        let (sql, value) = match interest {
+            Interest::Memory(drawer, prefix) => (
+                "select position, tenant, delta from log indexed by log_memory where topic = 0 and tenant = ?1 and \
+                 position > ?2 and position <= ?3 and substr(about, 1, length(?5)) = ?5 order by position limit ?4",
+                about(drawer, prefix),
+            ),
+            Interest::Topic(topic) => (
+                "select position, log.tenant, delta from events join log using (position) where events.tenant = ?1 and \
+                 events.position > ?2 and events.position <= ?3 and events.topic = ?5 order by position limit ?4",
+                topic.to_string(),
+            ),
+            // Of the few rows since somebody looked into a mailbox.
+            Interest::Mailbox(_) => (
+                "select position, tenant, delta from log where position > ?2 and position <= ?3 and tenant = ?1 and \
+                 topic = 3 and ?5 = ?5 order by position limit ?4",
+                String::new(),
+            ),
+            Interest::Run(run) => {
+                let run = self.readers.point(OP, |db| journal::row(db, tenant, *run))?;
+                return Ok(Rows::of_run(run.as_ref(), after));
+            }
+        };
+        let (tenant, interest, most) = (tenant.clone(), interest.clone(), limit.min(CHANGES));
         let read = move |db: &Connection| {
-            let values = params![tenant.as_str(), int(after.0), int(to.0), about(&drawer, &prefix), limit.min(CHANGES)];
-            let (rows, is_cut) = deltas(db, sql, values, PAGE_BYTES / 2, |row| {
+            let values = params![tenant.as_str(), int(after.0), int(to.0), most, value];
+            let (mut rows, is_cut) = deltas(db, sql, values, PAGE_BYTES / 2, |row| {
                 let position = Position(number(row.get(0)?));
                 Ok(Logged { position, tenant: tenant.clone(), delta: delta(row, 2)? })
             })?;
-            let is_whole = !is_cut && rows.len() < limit.min(CHANGES) as usize;
+            let is_whole = !is_cut && rows.len() < most as usize;
             let next = if is_whole { to.max(after) } else { rows.last().map_or(to, |last| last.position) };
-            let changes = rows.iter().filter_map(|row| changed(row, &drawer, &prefix)).collect();
-            Ok(Feed { changes, next })
+            rows.retain(|row| interest.concerns(&row.delta));
+            Ok(Rows { rows, next })
         };
-        self.readers.search("log.changes", read).await
+        self.readers.search(OP, read).await
     }
 
     async fn trimmed(&self) -> Result<Position, StoreError> {
@@ -107,7 +127,7 @@ impl ReadLog for Record {
         self.tail.ends.subscribe()
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<[Logged]>> {
+    fn follow(&self) -> broadcast::Receiver<Arc<Group>> {
         self.tail.news.subscribe()
     }
 
@@ -277,7 +297,7 @@ fn all_runs(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32)
     let mut items = Vec::with_capacity(runs.len());
     for id in runs {
         let Some(run) = journal::row(db, tenant, id)? else { continue };
-        let deltas = vec![Delta::Run(Box::new(marks::mark(&run, steps(db, tenant, &run)?)))];
+        let deltas = vec![Delta::Run(Box::new(RunMark::of(&run, steps(db, tenant, &run)?)))];
         items.push(Item { key: id.to_string(), version: run.seq.0, position: Position(0), deltas });
     }
     Ok(items)

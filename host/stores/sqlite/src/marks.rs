@@ -2,7 +2,7 @@
 
 use ltmc_model::delta::{RunMark, StepMark};
 use ltmc_model::journal::{Entry, Event};
-use ltmc_model::run::{Run, State};
+use ltmc_model::run::State;
 use ltmc_ports::Append;
 
 /// The mark of an append; none where nothing that shows has happened.
@@ -11,22 +11,7 @@ pub(crate) fn of(append: &Append) -> Option<RunMark> {
     let shows = append.entries.iter().any(|entry| {
         !matches!(entry.event, Event::Effect(_) | Event::Log { .. } | Event::RunClaimed { .. } | Event::Act(_))
     });
-    shows.then(|| mark(&append.run, steps))
-}
-
-/// A run's mark, with these steps.
-pub(crate) fn mark(run: &Run, steps: Vec<StepMark>) -> RunMark {
-    RunMark {
-        run: run.id,
-        target: run.target.clone(),
-        session: run.session.clone(),
-        by: run.by.clone(),
-        created_at: run.created_at,
-        updated_at: run.updated_at,
-        state: run.state,
-        seq: run.seq,
-        steps,
-    }
+    shows.then(|| RunMark::of(&append.run, steps))
 }
 
 /// What an entry says of a step.

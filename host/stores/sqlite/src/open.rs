@@ -121,7 +121,7 @@ impl Record {
         let (highest, trimmed, end, passage): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
         let at = Position(number(end.max(trimmed)));
         let tail = Tail {
-            ends: watch::Sender::new(Ends { visible: at, durable: at }),
+            ends: watch::Sender::new(Ends { visible: at, durable: at, ..Ends::default() }),
             news: broadcast::Sender::new(FOLLOWERS_BEHIND),
             newest: Arc::default(),
             revision: Arc::new(AtomicU64::new(number(highest))),

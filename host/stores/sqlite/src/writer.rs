@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::delta::{Delta, Logged, MemoryChange, Topic};
+use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Entry, Event};
+use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_ports::log::Ends;
+use ltmc_ports::log::{Ends, Group};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -243,7 +244,7 @@ impl Soon {
 #[derive(Clone)]
 pub(crate) struct Tail {
     pub(crate) ends: watch::Sender<Ends>,
-    pub(crate) news: broadcast::Sender<Arc<[Logged]>>,
+    pub(crate) news: broadcast::Sender<Arc<Group>>,
     pub(crate) newest: Arc<Newest>,
     pub(crate) revision: Arc<AtomicU64>,
 }
@@ -413,8 +414,7 @@ impl Writer {
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
     fn commit(&mut self, parts: &mut [Part]) -> Result<Vec<Option<StoreError>>, StoreError> {
         const OP: &str = "journal.append";
-        let failed = |e| error::store(OP, e);
-        self.look_up(parts).map_err(failed)?;
+        self.look_up(parts).map_err(|e| error::store(OP, e))?;
         let barrier = parts.iter().any(|part| part.durability == Durability::Barrier);
         let bare = |part: &Part| part.entries.is_empty() && part.deltas.is_empty();
         if parts.iter().all(bare) && !(barrier && self.unsynced) {
@@ -423,17 +423,23 @@ impl Writer {
         let mut next = Next { position: self.known.position, ..Next::default() };
         let mut rows = Vec::new();
         let mut refused = Vec::with_capacity(parts.len());
+        self.begin();
         let done = self.transaction(barrier, |writer, db| {
             for part in parts.iter() {
                 refused.push(writer.write(db, &mut next, &mut rows, part)?);
             }
             next.finish(db, &rows)
         });
-        done.map_err(failed)?;
+        done.map_err(|e| self.failed(OP, e))?;
         let Next { runs, chains, .. } = next;
         self.known.runs.extend(runs);
         self.known.chains.extend(chains);
-        self.committed(&rows, barrier);
+        let written = parts.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+        let grown = written.filter_map(|(part, _)| match &part.work {
+            Work::Append(append) if !append.entries.is_empty() => Some(&append.run),
+            Work::Append(_) | Work::Act { .. } => None,
+        });
+        self.committed(&rows, grown, barrier);
         if self.known.runs.len() > KNOWN {
             self.known.runs.retain(|_, end| !end.over);
         }
@@ -523,9 +529,24 @@ impl Writer {
         Ok(seq)
     }
 
+    /// A commit begins. Counted before anybody can read anything of it, so that whoever then looks how many there were waits
+    /// for this one too.
+    fn begin(&self) {
+        self.tail.ends.send_if_modified(|ends| {
+            ends.begun += 1;
+            false
+        });
+    }
+
+    /// A commit came to nothing: nobody need wait for it, unless there is something else to wait for.
+    fn failed(&self, op: &'static str, error: rusqlite::Error) -> StoreError {
+        self.grown(!self.unsynced);
+        error::store(op, error)
+    }
+
     /// What was committed is known, synced soon where it is not yet, and told. The log's end comes first: whoever follows, and
     /// then looks at the end, either sees these rows there or is sent them.
-    fn committed(&mut self, rows: &[Row<'_>], durable: bool) {
+    fn committed<'a>(&mut self, rows: &[Row<'_>], runs: impl Iterator<Item = &'a Run>, durable: bool) {
         self.unsynced = !durable;
         if !durable {
             self.soon.ask();
@@ -535,8 +556,14 @@ impl Writer {
         }
         self.tail.newest.saw(rows);
         self.grown(durable);
-        if !rows.is_empty() && self.tail.news.receiver_count() > 0 {
-            let _ = self.tail.news.send(rows.iter().map(Row::logged).collect());
+        if self.tail.news.receiver_count() == 0 {
+            return;
+        }
+        let commit = self.tail.ends.borrow().begun;
+        let rows: Vec<_> = rows.iter().map(|row| Arc::new(row.logged())).collect();
+        let runs: Vec<Run> = runs.cloned().collect();
+        if !rows.is_empty() || !runs.is_empty() {
+            let _ = self.tail.news.send(Arc::new(Group { commit, rows, runs }));
         }
     }
 
@@ -547,7 +574,7 @@ impl Writer {
             let before = *ends;
             ends.visible = position;
             if durable {
-                ends.durable = position;
+                (ends.durable, ends.synced) = (position, ends.begun);
             }
             *ends != before
         });
@@ -726,12 +753,13 @@ impl Writer {
             .enumerate()
             .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
             .collect();
+        self.begin();
         let done = self.transaction(false, |_, db| {
             rows.iter().try_for_each(|row| row.perform(db))?;
             statements::revision(db, &rows)
         });
-        done.map_err(|e| error::store(OP, e))?;
-        self.committed(&rows, false);
+        done.map_err(|e| self.failed(OP, e))?;
+        self.committed(&rows, std::iter::empty(), false);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use ltmc_model::recall::{EmbedderId, Metadata, Note};
 use ltmc_model::{Position, Revision};
 
 use super::Fixture;
+use crate::log::Interest;
 use crate::recall::Embedded;
 use crate::testing::sample::{Owner, at, put, tenant};
 use crate::{
@@ -57,7 +58,7 @@ where
             visible
         } else {
             let came = tokio::time::timeout(std::time::Duration::from_secs(5), news.recv()).await;
-            came.unwrap_or_else(|_| panic!("what came after {seen:?} was told to nobody")).unwrap()[0].position
+            came.unwrap_or_else(|_| panic!("what came after {seen:?} was told to nobody")).unwrap().rows[0].position
         };
         writing.await.unwrap();
     }
@@ -84,7 +85,7 @@ where
     assert_eq!(record.ends().borrow().durable, Position(50));
     let mut told = 0;
     while let Ok(group) = news.try_recv() {
-        for row in group.iter() {
+        for row in &group.rows {
             told += 1;
             assert_eq!(row.position, Position(told));
         }
@@ -94,17 +95,18 @@ where
     assert_eq!(all.iter().map(|row| row.position.0).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
     let own = record.log(Some(&beta), &[Topic::Memory], Position(10), Position(40), 1_000).await.unwrap();
     assert!(own.iter().all(|row| row.tenant == beta) && own.len() == 15, "{}", own.len());
-    let feed = record.memory_changes(&beta, &Drawer::Global, "k1%_/", Position(0), Position(50), 5).await.unwrap();
+    let keys = |prefix: &str| Interest::Memory(Drawer::Global, prefix.to_owned());
+    let feed = record.rows(&beta, &keys("k1%_/"), Position(0), Position(50), 5).await.unwrap();
     assert_eq!(
-        feed.changes.iter().map(|c| c.key.as_str()).collect::<Vec<_>>(),
+        feed.rows.iter().map(|row| row.changed().unwrap().key).collect::<Vec<_>>(),
         ["k1%_/1", "k1%_/5", "k1%_/7", "k1%_/11", "k1%_/13"]
     );
-    assert_eq!(feed.next, feed.changes[4].position);
-    let rest = record.memory_changes(&beta, &Drawer::Global, "k1%_/", feed.next, Position(50), 500).await.unwrap();
+    assert_eq!(feed.next, feed.rows[4].position);
+    let rest = record.rows(&beta, &keys("k1%_/"), feed.next, Position(50), 500).await.unwrap();
     assert_eq!(rest.next, Position(50));
-    assert!(rest.changes.iter().any(|change| change.value.is_none()));
-    let none = record.memory_changes(&acme, &Drawer::Global, "k1", Position(0), Position(50), 5).await.unwrap();
-    assert_eq!((none.changes.len(), none.next), (0, Position(50)));
+    assert!(rest.rows.iter().any(|row| row.changed().unwrap().value.is_none()));
+    let none = record.rows(&acme, &keys("k1"), Position(0), Position(50), 5).await.unwrap();
+    assert_eq!((none.rows.len(), none.next), (0, Position(50)));
 
     assert_eq!(record.trim(Position(20), 15).await.unwrap(), 15);
     assert_eq!(record.trimmed().await.unwrap(), Position(15));
@@ -133,8 +135,10 @@ where
     let found =
         tokio::time::timeout(std::time::Duration::from_secs(10), ends.wait_for(|ends| ends.durable >= Position(2)));
     found.await.expect("the sweep is soon").unwrap();
-    let feed = record.memory_changes(&acme, &Drawer::Global, "", Position(0), Position(9), 10).await.unwrap();
-    assert_eq!(feed.changes.iter().map(|change| change.value.is_some()).collect::<Vec<_>>(), [true, false]);
+    let all = Interest::Memory(Drawer::Global, String::new());
+    let feed = record.rows(&acme, &all, Position(0), Position(9), 10).await.unwrap();
+    let values = feed.rows.iter().map(|row| row.changed().unwrap().value.is_some());
+    assert_eq!(values.collect::<Vec<_>>(), [true, false]);
     assert_eq!(
         record.get(&acme, &Drawer::Global, "k", at(0)).await.unwrap(),
         None,
