@@ -26,7 +26,7 @@ use crate::locks::Locks;
 use crate::memory::Memory;
 use crate::messages::{self, Messages};
 use crate::recall::Recall;
-use crate::subscription::{Subscriptions, Watermark};
+use crate::subscription::Subscriptions;
 use crate::transaction::Transaction;
 
 /// The shared context of all tenants.
@@ -164,11 +164,6 @@ impl<'a> Whose<'a> {
     pub(crate) fn lock(&self, place: usize) -> Option<Lock> {
         let run = self.run?;
         run.transaction.lock(place).cloned().or_else(|| run.log.lock(place))
-    }
-
-    /// How much of the log it is shown.
-    pub(crate) fn watermark(&self) -> Watermark {
-        if self.run.is_some() { Watermark::Visible } else { Watermark::Durable }
     }
 
     /// Writes what earlier steps of the run have staged, so that reads of the record see it.
