@@ -23,7 +23,7 @@ use metrics::{Counter, counter};
 
 use crate::context::{Asked, Context, Decided, Whose, Within};
 use crate::locks;
-use crate::subscription::{Lost, Subscription, Subscriptions, Watermark};
+use crate::subscription::{Subscription, Subscriptions, Watermark};
 use crate::transaction::Transaction;
 
 /// How often a change is decided anew because others were faster.
@@ -211,8 +211,7 @@ impl Clients {
         }
     }
 
-    /// Follows what is of interest after `after`; none: from now on. The inner error: the cursor is too old, go on from this
-    /// place.
+    /// Follows what is of interest after `after`; none: from now on. The inner error: the cursor is too old.
     ///
     /// # Errors
     /// Where the caller may not, or the record fails.
@@ -221,12 +220,11 @@ impl Clients {
         caller: &Caller,
         interest: Interest,
         after: Option<Position>,
-    ) -> Result<Result<Subscription, Position>, Error> {
+    ) -> Result<Result<Subscription, Refusal>, Error> {
         self.ports.authority.authorize(caller, Action::ReadContext).await?;
         match self.ports.subscriptions.subscribe(&caller.tenant, interest, Watermark::Durable, after).await {
             Ok(subscription) => Ok(Ok(subscription)),
-            Err(Lost::Resync(at)) => Ok(Err(at)),
-            Err(Lost::Store(error)) => Err(error.into()),
+            Err(lost) => Ok(Err(lost.refusal()?)),
         }
     }
 

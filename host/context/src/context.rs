@@ -26,7 +26,7 @@ use crate::locks::Locks;
 use crate::memory::Memory;
 use crate::messages::{self, Messages};
 use crate::recall::Recall;
-use crate::subscription::{Subscriptions, Watermark};
+use crate::subscription::Subscriptions;
 use crate::transaction::{self, Transaction};
 
 /// The shared context of all tenants.
@@ -171,11 +171,6 @@ impl<'a> Whose<'a> {
     pub(crate) fn lock(&self, place: usize) -> Option<Lock> {
         let within = self.within?;
         within.transaction.lock(place).cloned().or_else(|| within.log?.lock(place))
-    }
-
-    /// How much of the log it is shown.
-    pub(crate) fn watermark(&self) -> Watermark {
-        if self.log().is_some() { Watermark::Visible } else { Watermark::Durable }
     }
 
     /// Writes what earlier steps of the run have staged, so that reads of the record see it.

@@ -23,7 +23,7 @@ use ltmc_tenancy::Authority;
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::handed::Handed;
 use crate::locks::{LetGo, Locks};
-use crate::subscription::{Lost, Subscriptions};
+use crate::subscription::Subscriptions;
 use crate::transaction::{self, Range, item_after, item_of};
 
 /// After this a tenant's memory is counted again; and, where it seems full, after this.
@@ -342,17 +342,13 @@ impl Decide<Changes> for Memory {
         whose.settle().await?;
         let interest = Interest::Memory(drawer, prefix);
         let patience = if is_dirty { Duration::ZERO } else { wait };
-        let read = async {
-            let watermark = whose.watermark();
-            let mut feed = self.subscriptions.subscribe(whose.tenant, interest, watermark, after).await?;
-            let rows = feed.within(limit, patience).await?;
-            Ok(Feed { changes: rows.iter().filter_map(|row| row.changed()).collect(), next: feed.after() })
-        };
-        match read.await {
-            Ok(feed) if feed.changes.is_empty() && is_dirty && !wait.is_zero() => Ok(Decided::Checkpoint),
-            Ok(feed) => Ok(Decided::Answer(Ok(feed))),
-            Err(Lost::Resync(at)) => Ok(Decided::Answer(Err(Refusal::Resync(at)))),
-            Err(Lost::Store(error)) => Err(error),
+        match self.subscriptions.once(whose, interest, after, limit, patience).await {
+            Ok((rows, _)) if rows.is_empty() && is_dirty && !wait.is_zero() => Ok(Decided::Checkpoint),
+            Ok((rows, next)) => {
+                let changes = rows.iter().filter_map(|row| row.changed()).collect();
+                Ok(Decided::Answer(Ok(Feed { changes, next })))
+            }
+            Err(lost) => Ok(Decided::Answer(Err(lost.refusal()?))),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ltmc_journal::runlog::Commit;
 use ltmc_model::agent::AgentRef;
@@ -25,7 +25,7 @@ use moka::sync::Cache;
 
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::locks::{LetGo, Locks};
-use crate::subscription::{Lost, Subscription, Subscriptions, Watermark};
+use crate::subscription::Subscriptions;
 
 /// Of so many mailboxes it is remembered how many messages they have at most.
 const COUNTED: u64 = 10_000;
@@ -97,51 +97,6 @@ impl Messages {
         }
     }
 
-    /// Waits until something may have come to a mailbox since `seen`, at most so long; `news` is kept for the next time.
-    async fn comes(
-        &self,
-        whose: Whose<'_>,
-        agent: &AgentName,
-        news: &mut Option<Subscription>,
-        seen: Position,
-        patience: Duration,
-    ) -> Result<(), StoreError> {
-        let waits = async {
-            let news = match news {
-                Some(news) => news,
-                None => {
-                    let (subscriptions, mailbox) = (&self.ports.subscriptions, Interest::Mailbox(agent.clone()));
-                    news.insert(subscriptions.subscribe(whose.tenant, mailbox, Watermark::Visible, Some(seen)).await?)
-                }
-            };
-            news.within(LOOK, patience).await
-        };
-        match waits.await {
-            Ok(_) => Ok(()),
-            // It is looked into the mailbox, and from then on waited anew.
-            Err(Lost::Resync(_)) => {
-                *news = None;
-                Ok(())
-            }
-            Err(Lost::Store(error)) => Err(error),
-        }
-    }
-
-    /// Events of a topic after `after`; waits so long for the first.
-    async fn published(
-        &self,
-        whose: Whose<'_>,
-        topic: Topic,
-        after: Position,
-        limit: u32,
-        patience: Duration,
-    ) -> Result<Events, Lost> {
-        let (subscriptions, topic) = (&self.ports.subscriptions, Interest::Topic(topic));
-        let mut news = subscriptions.subscribe(whose.tenant, topic, whose.watermark(), Some(after)).await?;
-        let rows = news.within(limit, patience).await?;
-        Ok(Events { events: rows.iter().filter_map(|row| row.published()).collect(), next: news.after() })
-    }
-
     /// Events of a topic, from the database that follows or, in its place, from the record.
     async fn events(&self, whose: Whose<'_>, topic: &Topic, after: Position, limit: u32) -> Result<Events, StoreError> {
         if let Some((database, follower)) = &self.ports.database
@@ -210,7 +165,7 @@ impl Decide<call::Receive> for Messages {
         let (Some(agent), Some(within)) = (whose.agent, whose.within) else {
             return Ok(Decided::refuse("a mailbox is an agent's: only an attempt of it takes messages"));
         };
-        let (begun, mut news) = (Instant::now(), None);
+        let begun = Instant::now();
         let gone = gone(whose.own());
         if within.transaction.may_have_more() {
             // What it was handed before it was made again is not handed out another time.
@@ -243,7 +198,11 @@ impl Decide<call::Receive> for Messages {
             if !whose.own().is_empty() {
                 return Ok(Decided::Checkpoint);
             }
-            self.comes(whose, agent, &mut news, seen, left).await?;
+            // Whatever comes, or was missed: it is looked into the mailbox.
+            let comes = self.ports.subscriptions.once(whose, Interest::Mailbox(agent.clone()), Some(seen), LOOK, left);
+            if let Err(lost) = comes.await {
+                lost.refusal()?;
+            }
         }
     }
 }
@@ -305,10 +264,12 @@ impl Decide<call::Read> for Messages {
         if !whose.own().is_empty() {
             return Ok(Decided::Checkpoint);
         }
-        match self.published(whose, topic, after, limit, wait).await {
-            Ok(found) => Ok(Decided::Answer(Ok(found))),
-            Err(Lost::Resync(at)) => Ok(Decided::Answer(Err(Refusal::Resync(at)))),
-            Err(Lost::Store(error)) => Err(error),
+        match self.ports.subscriptions.once(whose, Interest::Topic(topic), Some(after), limit, wait).await {
+            Ok((rows, next)) => {
+                let events = rows.iter().filter_map(|row| row.published()).collect();
+                Ok(Decided::Answer(Ok(Events { events, next })))
+            }
+            Err(lost) => Ok(Decided::Answer(Err(lost.refusal()?))),
         }
     }
 }

@@ -21,12 +21,15 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use ltmc_model::delta::{Delta, Logged};
+use ltmc_model::effect::Refusal;
 use ltmc_model::message::Channel;
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::{Ends, Group, Interest};
 use ltmc_ports::{ReadLog, StoreError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
+
+use crate::context::Whose;
 
 /// Rows that a subscriber may be behind before it reads on from the record.
 const BEHIND: usize = 256;
@@ -49,6 +52,16 @@ pub enum Lost {
     Resync(Position),
     /// The record's.
     Store(StoreError),
+}
+
+impl Lost {
+    /// What whoever asked is answered.
+    pub(crate) fn refusal(self) -> Result<Refusal, StoreError> {
+        match self {
+            Self::Resync(at) => Ok(Refusal::Resync(at)),
+            Self::Store(error) => Err(error),
+        }
+    }
 }
 
 impl From<StoreError> for Lost {
@@ -94,14 +107,33 @@ impl Subscriptions {
         // Before it is looked how far the log goes: what comes after that is told.
         let news = seat.listen();
         let end = self.end(watermark);
-        let after = match interest {
-            Interest::Run(_) => after.unwrap_or_default(),
-            _ => after.unwrap_or(end),
-        };
-        if !matches!(interest, Interest::Run(_)) && (after < self.log.trimmed().await? || after > end) {
+        let is_run = matches!(interest, Interest::Run(_));
+        let after = after.unwrap_or(if is_run { Position(0) } else { end });
+        if !is_run && (after < self.log.trimmed().await? || after > end) {
             return Err(Lost::Resync(end));
         }
         Ok(Subscription { news, seat, interest, after, is_behind: true })
+    }
+
+    /// What there is of interest after `after`, and where to go on; waits so long for the first.
+    ///
+    /// # Errors
+    /// See [`Lost`].
+    pub(crate) async fn once(
+        self: &Arc<Self>,
+        whose: Whose<'_>,
+        interest: Interest,
+        after: Option<Position>,
+        limit: u32,
+        patience: Duration,
+    ) -> Result<(Vec<Arc<Logged>>, Position), Lost> {
+        let watermark = if whose.log().is_some() { Watermark::Visible } else { Watermark::Durable };
+        let mut rows = self.subscribe(whose.tenant, interest, watermark, after).await?;
+        let mut found = rows.read(limit).await?;
+        if found.is_empty() && !patience.is_zero() {
+            found = tokio::time::timeout(patience, rows.next(limit)).await.unwrap_or_else(|_| Ok(found))?;
+        }
+        Ok((found, rows.after))
     }
 
     /// The log.
@@ -224,11 +256,6 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The cursor: every row up to here was given, or is of no interest.
-    pub fn after(&self) -> Position {
-        self.after
-    }
-
     /// The next rows: at least one, and at most `limit`. To be dropped while it waits does no harm.
     ///
     /// # Errors
@@ -256,20 +283,6 @@ impl Subscription {
                 }
             }
         }
-    }
-
-    /// The same, waiting no longer than `patience`: then there are none.
-    ///
-    /// # Errors
-    /// See [`Lost`].
-    pub async fn within(&mut self, limit: u32, patience: Duration) -> Result<Vec<Arc<Logged>>, Lost> {
-        if self.is_behind {
-            let found = self.read(limit).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        tokio::time::timeout(patience, self.next(limit)).await.unwrap_or_else(|_| Ok(Vec::new()))
     }
 
     /// What the record has and was not read yet.

@@ -18,20 +18,18 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
             Problem::new("precondition-failed", format!("It is not as the request supposes: {now}."))
         }
         Refusal::NotFound => Problem::new("not-found", "There is no such thing."),
-        Refusal::Resync(at) => resync(at.0),
+        Refusal::Resync(at) => {
+            let detail = format!(
+                "What came after this place is not kept any more: read what is there now, and go on after {at}."
+            );
+            Problem::new("resync", detail).field("after").position(at.0)
+        }
         Refusal::Quota(which) => Problem::new("quota-exceeded", which).retry_after(Duration::from_secs(1)),
         Refusal::Invalid(why) => Problem::new("invalid", why),
         Refusal::Unavailable { message, retry_after_ms } => {
             Problem::new("unavailable", message).retry_after(Duration::from_millis(retry_after_ms))
         }
     }
-}
-
-/// A cursor that is too old.
-pub(super) fn resync(at: u64) -> Problem {
-    let detail =
-        format!("What came after this place is not kept any more: read what is there now, and go on after {at}.");
-    Problem::new("resync", detail).field("after").position(at)
 }
 
 /// An answer that says where the record stood in for a database.

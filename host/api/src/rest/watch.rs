@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::context::resync;
+use super::context::refused;
 use super::events::{Source, streamed};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By};
@@ -148,7 +148,7 @@ async fn follow(
     event: fn(&Logged) -> Option<Event>,
 ) -> Answer {
     // A cursor that is too old is answered before the stream begins.
-    let rows = api.clients.subscribe(caller, interest, after).await?.map_err(|at| resync(at.0))?;
+    let rows = api.clients.subscribe(caller, interest, after).await?.map_err(refused)?;
     streamed(api, caller, closing, Rows { rows, event })
 }
 

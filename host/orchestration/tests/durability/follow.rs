@@ -1,10 +1,14 @@
 //! Whoever follows a run: told all of it, once, as it comes to disk, whoever drives it and wherever it was left off.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ltmc_model::call::{memory, messages};
 use ltmc_model::journal::Placed;
+use ltmc_model::memory::{Precondition, Scope};
 use ltmc_model::run::State;
-use ltmc_model::{Payload, RunId, Seq};
+use ltmc_model::{Payload, Position, RunId, Seq};
 use ltmc_orchestration::{Followed, Runs, Watch};
 use ltmc_ports::ReadJournal as _;
 use tokio::time::timeout;
@@ -64,6 +68,60 @@ fn a_run_is_followed_as_it_comes_to_disk_and_nobody_who_follows_brings_it_there(
     });
 }
 
+/// Guests see what others did before it is on disk, for they are not outside; and they have it brought there no more than
+/// others do.
+#[test]
+fn a_guest_that_waits_sees_what_is_visible_and_brings_nothing_to_disk() {
+    in_paused_time(async {
+        let came = Arc::new(AtomicU32::new(0));
+        let told = came.clone();
+        let waits = agent("waits", move |guest| {
+            let told = told.clone();
+            async move {
+                let (scope, after) = (Scope::Global, Some(Position(0)));
+                let changes = memory::Changes { scope, prefix: "plan".into(), after, limit: 9, wait_ms: 30_000 };
+                assert_eq!(guest.sure(changes).await?.changes.len(), 1);
+                told.fetch_add(1, Ordering::SeqCst);
+                let receive = messages::Receive { limit: 1, wait_ms: 30_000 };
+                assert_eq!(guest.sure(receive).await?.len(), 1);
+                told.fetch_add(1, Ordering::SeqCst);
+                guest.compute(60_000).await;
+                Ok(Payload::text("done"))
+            }
+        });
+        let writes = agent("writes", |guest| async move {
+            let put = |key: &str| memory::Put {
+                scope: Scope::Global,
+                key: key.into(),
+                value: "x".into(),
+                precondition: Precondition::Any,
+                ttl_ms: None,
+            };
+            guest.sure(put("plan")).await?;
+            guest.checkpoint().await?;
+            guest.compute(1_000).await;
+            let event = messages::Draft { kind: "note".into(), subject: None, data: Payload::text("x") };
+            guest.sure(messages::Send { to: "waits".parse().unwrap(), event }).await?;
+            guest.checkpoint().await?;
+            guest.compute(60_000).await;
+            Ok(Payload::text("done"))
+        });
+        let world = World::new([waits, writes]);
+        let host = world.host(&world.record(None).await, []);
+        let request = |agent| Request { key: None, ..Request::call(agent) };
+        let _waits = host.start(&request("waits")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let _writes = host.start(&request("writes")).await.unwrap();
+        for so_far in [1, 2] {
+            tokio::time::sleep(Duration::from_millis(990)).await;
+            assert_eq!(came.load(Ordering::SeqCst), so_far);
+            let crashed = host.record.crash();
+            let nothing = crashed.context(|context| context.log.is_empty());
+            assert!(nothing && crashed.unfinished(None, 9).await.unwrap().is_empty(), "it was brought to disk");
+        }
+    });
+}
+
 #[test]
 fn a_run_that_leaves_its_host_is_followed_on_where_another_takes_it_up() {
     in_paused_time(async {
@@ -78,7 +136,8 @@ fn a_run_that_leaves_its_host_is_followed_on_where_another_takes_it_up() {
         let (mut here, mut there) = (watch(&one.runs, run, 0).await, watch(&two.runs, run, 0).await);
         one.runs.stop(Duration::from_secs(1)).await;
         assert_eq!(one.runs.alive(), 0);
-        assert_eq!(two.runs.recover().await.unwrap().resumed, 1);
+        // It is suspended: whoever is there goes on with it when it is due.
+        assert_eq!(two.runs.recover().await.unwrap().resumed, 0);
         let told = [to_the_end(&mut here).await, to_the_end(&mut there).await];
         let whole = record.entries(&tenant(), run, Seq(0), 1_000).await.unwrap();
         assert_eq!(told, [(whole.clone(), State::Completed), (whole, State::Completed)]);
