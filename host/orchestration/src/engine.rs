@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -44,6 +44,25 @@ pub(crate) struct Engine<'a> {
     pub(crate) log: &'a Arc<RunLog>,
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
+    pub(crate) beginnings: &'a Beginnings,
+}
+
+/// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
+/// once, over all its beginnings.
+#[derive(Debug, Default)]
+pub(crate) struct Beginnings(Mutex<BTreeMap<StepPath, (u32, tokio::time::Instant)>>);
+
+impl Beginnings {
+    /// For how long an attempt has been under way.
+    fn since(&self, step: &StepPath, attempt: u32) -> Duration {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (attempt, tokio::time::Instant::now());
+        let first = begun.entry(step.clone()).or_insert(now);
+        if first.0 != attempt {
+            *first = now;
+        }
+        first.1.elapsed()
+    }
 }
 
 /// Why a thing that was to be done was not.
@@ -207,7 +226,9 @@ impl Engine<'_> {
         let begun_at = self.begun_at(step).await?;
         let mut usage = ltmc_model::run::Usage::default();
         let mut commit = Commit::default();
-        let ended = match self.prepare(step, begun_at.checkpoint.origin, agent, work, input).await {
+        let spent = self.beginnings.since(step, attempt);
+        let prepared = self.prepare(step, begun_at.checkpoint.origin, agent, work, input).await;
+        let ended = match prepared.and_then(|prepared| in_time(prepared, spent)) {
             Err(failure) => Err(failure),
             Ok((job, name)) => {
                 let left = begun_at.replay.len();
@@ -343,6 +364,16 @@ impl Engine<'_> {
         let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
         Some(self.log.now().after(retry.longest_wait(tries).mul_f64(share)))
     }
+}
+
+/// What is left of a job's wall time after what was spent of it in vain.
+fn in_time((job, agent): (Job, AgentName), spent: Duration) -> Result<(Job, AgentName), Failure> {
+    let wall = job.limits.wall;
+    let left = wall.checked_sub(spent).filter(|left| !left.is_zero()).ok_or_else(|| {
+        let message = format!("what it decided on was changed by others until its wall time of {wall:?} was used up");
+        Failure::new(Code::LimitWall, message)
+    })?;
+    Ok((Job { limits: Limits { wall: left, ..job.limits }, ..job }, agent))
 }
 
 /// Until when nothing is to be done, if all that is open waits.

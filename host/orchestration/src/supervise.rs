@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::engine::{Driven, Engine};
+use crate::engine::{Beginnings, Driven, Engine};
 use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
@@ -187,11 +187,11 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
 }
 
 async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
-    let mut contention = Contention::default();
+    let (mut contention, beginnings) = (Contention::default(), Beginnings::default());
     loop {
         let log = live.log();
         let went = match contention.is_too_much() {
-            false => go(inner, live, &log, &mut plan, contention.times).await,
+            false => go(inner, live, &log, &mut plan, contention.times, &beginnings).await,
             true => give_up(&log).await,
         };
         let error = match went {
@@ -261,6 +261,7 @@ async fn go(
     log: &Arc<RunLog>,
     plan: &mut Option<plan::Shared>,
     overtaken: u32,
+    beginnings: &Beginnings,
 ) -> Result<End, StoreError> {
     log.check().await?;
     let ready = match plan {
@@ -271,7 +272,7 @@ async fn go(
         Err(failure) => log.append(vec![Event::RunFailed { failure }], Durability::Barrier).await?,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
-            let engine = Engine { ports: &inner.ports, plan: &plan, log, overtaken };
+            let engine = Engine { ports: &inner.ports, plan: &plan, log, overtaken, beginnings };
             let stopped = tokio::select! {
                 biased;
                 driven = engine.drive() => match driven? {

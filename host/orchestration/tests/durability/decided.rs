@@ -438,6 +438,32 @@ fn who_is_overtaken_every_time_gives_up_and_can_be_resumed() {
     });
 }
 
+/// Whoever calls is answered by the end of the wall time, however often the attempt begins again.
+#[test]
+fn who_is_overtaken_has_its_wall_time_once() {
+    in_paused_time(async {
+        let work: Work = |guest| {
+            async move {
+                let counted = guest.sure(add("key", 1)).await?;
+                guest.compute(4_000).await;
+                Ok(text(&counted.value).to_owned())
+            }
+            .boxed()
+        };
+        let (world, record) = begun(work, Vec::new()).await;
+        let (host, other) = (world.host(&record, []), record.clone());
+        host.sandbox.after_call(move |_| {
+            let record = other.clone();
+            async move { change(&record, vec![value("key", record.next_revision().0, "100")]).await }.boxed()
+        });
+        let begun = tokio::time::Instant::now();
+        let failure = host.ask(&Request::call("worker")).await.expect("the end is told").unwrap_err();
+        assert_eq!(failure.code, Code::LimitWall, "{failure:?}");
+        let (beginnings, took) = (host.sandbox.ran().len(), begun.elapsed());
+        assert!((7..=8).contains(&beginnings) && took < Duration::from_secs(35), "{beginnings} in {took:?}");
+    });
+}
+
 /// Whoever comes next waits for the key's lock, decides on what was handed over, and is written behind it; once that is in the
 /// record, on the record.
 #[test]

@@ -108,7 +108,7 @@ fn a_guest_that_waits_sees_what_is_visible_and_brings_nothing_to_disk() {
         });
         let world = World::new([waits, writes]);
         let host = world.host(&world.record(None).await, []);
-        let request = |agent| Request { key: None, ..Request::call(agent) };
+        let request = |agent: &'static str| Request { key: Some(agent.into()), ..Request::call(agent) };
         let _waits = host.start(&request("waits")).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let _writes = host.start(&request("writes")).await.unwrap();
