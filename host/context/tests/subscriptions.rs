@@ -240,6 +240,24 @@ async fn who_is_too_slow_reads_on_from_the_record() {
     }
 }
 
+/// What hands out rows is too slow itself, while none of those whom it misses has anything to do.
+#[tokio::test]
+async fn what_was_handed_to_nobody_is_read_from_the_record_once_it_may_be_shown() {
+    let mut house = House::new();
+    let mut inside = house.subscribe(plans(), Visible, None).await;
+    let mut outside = house.subscribe(plans(), Durable, None).await;
+    nothing(inside.next(1)).await;
+    nothing(outside.next(1)).await;
+    house.put(1, Lazy).await;
+    for id in 1..=2_000 {
+        house.write("acme", vec![sent(&topic("news"), id)], Lazy).await;
+    }
+    assert_eq!(up_to(&mut inside, 1).await, [1]);
+    nothing(outside.next(1)).await;
+    house.record.sync();
+    assert_eq!(up_to(&mut outside, 1).await, [1]);
+}
+
 #[tokio::test]
 async fn a_cursor_that_is_too_old_or_of_another_record_is_answered_with_where_to_go_on() {
     let mut house = House::new();
