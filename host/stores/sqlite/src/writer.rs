@@ -44,6 +44,8 @@ const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_ROWS: usize = 1_000;
+/// For how long the writer waits for the next part of a group.
+const GATHER: Duration = Duration::from_micros(50);
 /// How many runs' ends are remembered; those of others are looked up.
 const KNOWN: usize = 50_000;
 
@@ -337,9 +339,22 @@ impl Next {
     }
 }
 
+/// What comes while those who were in the group before are on their way with what they do next: a commit costs the same for
+/// one as for all of them. Where there was one alone nobody else is waited for.
+fn soon(from: &mut mpsc::Receiver<Order>, is_awaited: bool) -> Option<Order> {
+    let begun = Instant::now();
+    while is_awaited && begun.elapsed() < GATHER {
+        std::thread::yield_now();
+        if let Ok(order) = from.try_recv() {
+            return Some(order);
+        }
+    }
+    None
+}
+
 impl Writer {
     fn run(mut self, mut from: mpsc::Receiver<Order>) {
-        let mut closing = None;
+        let (mut closing, mut before) = (None, 0);
         while closing.is_none()
             && let Some(order) = from.blocking_recv()
         {
@@ -362,8 +377,9 @@ impl Writer {
                     }
                 }
                 let full = group.len() >= GROUP || bytes >= GROUP_BYTES;
-                next = if full { None } else { from.try_recv().ok() };
+                next = if full { None } else { from.try_recv().ok().or_else(|| soon(&mut from, group.len() < before)) };
             }
+            before = group.len();
             if !group.is_empty() {
                 self.group(group);
             }

@@ -195,7 +195,7 @@ where
     record.append(owner.append(1), Durability::Barrier).await.unwrap();
     let record = fixture.crash(record).await;
     assert_eq!(record.vectors(&acme, &embedder, None, 10).await.unwrap(), before);
-    assert_eq!(record.embedders(&acme).await.unwrap(), [embedder.clone()]);
+    assert_eq!(record.embedders(&acme).await.unwrap(), std::slice::from_ref(&embedder));
     record.forget_embedder(&acme, &embedder).await.unwrap();
     assert!(record.vectors(&acme, &embedder, None, 10).await.unwrap().is_empty());
     assert_eq!(record.embedders(&acme).await.unwrap(), []);
