@@ -82,6 +82,13 @@ impl Problem {
         self
     }
 
+    /// The part of the request that it is within: leads the field to blame.
+    pub(crate) fn within(mut self, part: String) -> Self {
+        let field = self.0.field.take().map_or(part.clone(), |field| format!("{part}/{field}"));
+        self.0.field = Some(field.into());
+        self
+    }
+
     /// The place in the log to go on after.
     pub(crate) fn position(mut self, position: u64) -> Self {
         self.0.position = Some(position);

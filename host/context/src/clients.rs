@@ -11,6 +11,7 @@ use ltmc_model::call::{Call, HostCall, messages};
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Mismatch, Refusal, Reply};
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Change;
 use ltmc_model::message::{Channel, DeadLetter, Events, MAX_MAILBOX, Taker, Topic};
 use ltmc_model::{AgentName, Digest, Position, Revision, RunId, SessionId, StepPath};
@@ -24,7 +25,7 @@ use metrics::{Counter, counter};
 use crate::context::{Asked, Context, Decided, Whose, Within};
 use crate::locks;
 use crate::subscription::{Subscription, Subscriptions, Watermark};
-use crate::transaction::Transaction;
+use crate::transaction::{MAX_BYTES, Transaction};
 
 /// How often a change is decided anew because others were faster.
 const TRIES: u32 = 16;
@@ -136,7 +137,8 @@ impl Clients {
         about.truncate(about.floor_char_boundary(MAX_ABOUT));
         let change = Change::Context { call: "transaction".into(), about, request: Digest::of(&digests) };
         calls.iter().for_each(|(_, call)| CALLS.of([call.name()]).increment(1));
-        for tries in 0..TRIES {
+        let begun = tokio::time::Instant::now();
+        for tries in (0..TRIES).take_while(|_| begun.elapsed() < PATIENCE) {
             let (replies, commit) = match self.decide_all(caller, &calls, locks::patience(tries)).await? {
                 Ok(decided) => decided,
                 Err(refused) => return Ok(Err(refused)),
@@ -165,10 +167,7 @@ impl Clients {
                 Decided::Answer(Ok(reply)) => replies.push(reply),
                 Decided::Answer(Err(refusal)) => return Ok(Err((number, refusal))),
                 Decided::Change(reply, commit) => {
-                    transaction.add(commit).map_err(|failure| Error::Busy {
-                        message: failure.message,
-                        retry_after: Duration::from_secs(1),
-                    })?;
+                    transaction.add(commit).map_err(no_room)?;
                     replies.push(reply);
                 }
                 Decided::Lease(..) | Decided::Checkpoint => {
@@ -199,7 +198,7 @@ impl Clients {
         let (authority, tenant, key) = (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
         let work = self.ports.authority.tasks().own(&caller.tenant, async move {
             // Kept until it is known what became of it.
-            let Commit { changes, locks: _locks } = commit;
+            let Commit { changes, locks: _locks, holds: _holds } = commit;
             Ok(authority.act_with(&tenant, Some(&key), change, changes).await?)
         });
         match tokio::time::timeout(PATIENCE, work).await {
@@ -315,6 +314,17 @@ impl Clients {
     }
 }
 
+/// Why a transaction cannot have more in it.
+fn no_room(failure: Failure) -> Error {
+    match failure.code {
+        Code::Busy => Error::Busy { message: failure.message, retry_after: Duration::from_secs(1) },
+        _ => {
+            let message = format!("a transaction changes at most {MAX_BYTES} bytes");
+            Error::invalid("invalid", "operations", message)
+        }
+    }
+}
+
 fn about_letter(call: &str, id: Revision) -> Change {
     let about = id.to_string();
     let request = Digest::of(about.as_bytes());
@@ -325,7 +335,7 @@ fn about_letter(call: &str, id: Revision) -> Change {
 fn of_letter(agent: AgentName, id: Revision, delta: Delta, room: Option<Expect>) -> Commit {
     let expects = [Expect::DeadLetter { agent, message: id }].into_iter().chain(room).collect();
     let changes = Changes { deltas: vec![delta], expects };
-    Commit { changes, locks: Vec::new() }
+    Commit { changes, ..Commit::default() }
 }
 
 fn contended() -> Error {

@@ -106,7 +106,10 @@ pub enum Decided<R = Reply> {
 impl<R> Decided<R> {
     /// An answer that becomes true with these deltas, which were decided on what is expected.
     pub(crate) fn change(reply: R, deltas: Vec<Delta>, expects: Vec<Expect>, lock: Option<Lock>) -> Self {
-        Self::Change(reply, Commit { changes: Changes { deltas, expects }, locks: lock.into_iter().collect() })
+        Self::Change(
+            reply,
+            Commit { changes: Changes { deltas, expects }, locks: lock.into_iter().collect(), ..Commit::default() },
+        )
     }
 
     pub(crate) fn refuse(why: impl Into<String>) -> Self {

@@ -189,7 +189,10 @@ impl Decide<call::Receive> for Messages {
                 let by = within.transaction.taker().clone();
                 let deltas = vec![Delta::Taken { agent: agent.clone(), messages, places, by }];
                 let locks = lock.into_iter().collect();
-                return Ok(Decided::Lease(ready, Commit { changes: Changes { deltas, expects }, locks }));
+                return Ok(Decided::Lease(
+                    ready,
+                    Commit { changes: Changes { deltas, expects }, locks, ..Commit::default() },
+                ));
             }
             drop(lock);
             let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use ltmc_journal::runlog::{Commit, Lock};
+use ltmc_journal::runlog::{Commit, Hold, Lock};
 use ltmc_model::delta::{Delta, MemoryChange};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::{Drawer, Item};
@@ -22,7 +22,7 @@ use ltmc_tenancy::Pot;
 use ltmc_tenancy::pot::{Full, Share};
 
 /// Bytes that an attempt may change between two checkpoints.
-const MAX_BYTES: usize = 64 << 20;
+pub(crate) const MAX_BYTES: usize = 64 << 20;
 /// Bytes that all attempts together may have changed and not made true yet; those of one tenant at most half of it.
 const MAX_BYTES_OF_ALL: u64 = 1 << 30;
 /// Of so many keys it is remembered that they stood in a list.
@@ -145,7 +145,7 @@ impl Transaction {
     /// # Errors
     /// Where it is more than an attempt may change between two checkpoints.
     pub fn add(&mut self, commit: Commit) -> Result<(), Failure> {
-        let Commit { changes, locks } = commit;
+        let Commit { changes, locks, .. } = commit;
         let bytes = changes.deltas.iter().map(Delta::size).sum::<usize>();
         self.bytes += bytes;
         if self.bytes > MAX_BYTES {
@@ -225,14 +225,15 @@ impl Transaction {
         self.taker.part += 1;
         self.may_have_more = false;
         self.bytes = 0;
-        self.share.give_back();
         self.seen = Mutex::default();
         let Changes { deltas, expects } = std::mem::take(&mut self.changes);
         let mut expects = summed(expects);
         // A key that was written again and again comes once.
         let storage = self.storage.take().map(|(more, quota)| (more.min(held(&deltas)), quota));
         expects.extend(storage.map(|(more, quota)| Expect::Storage { more, quota }));
-        Commit { changes: Changes { deltas, expects }, locks: std::mem::take(&mut self.locks) }
+        // Its room is given back once it is in the record.
+        let holds: Vec<Hold> = vec![Box::new(self.share.split_off())];
+        Commit { changes: Changes { deltas, expects }, locks: std::mem::take(&mut self.locks), holds }
     }
 }
 
@@ -294,7 +295,7 @@ mod tests {
     fn put(transaction: &mut Transaction, key: &str) -> Result<(), Failure> {
         let change = sample::put(&Drawer::Global, key, Revision(1), "a value of some bytes");
         let changes = Changes { deltas: vec![Delta::Memory(change)], expects: Vec::new() };
-        transaction.add(Commit { changes, locks: Vec::new() })
+        transaction.add(Commit { changes, ..Commit::default() })
     }
 
     #[test]
@@ -308,8 +309,10 @@ mod tests {
         };
         assert!(refused.code == Code::Busy && refused.retryable, "{refused}");
         put(&mut transaction(&pot, "beta"), "key").unwrap();
-        // What became true, or never will, makes room.
-        drop(one.take());
+        // What is on its way to the record keeps its room; what is there, or never will be, makes room.
+        let on_its_way = one.take();
+        assert!(put(&mut other, "key").is_err());
+        drop(on_its_way);
         put(&mut other, "key").unwrap();
         drop((one, other));
         assert_eq!((pot.out(), pot.tenants()), (0, 0));

@@ -389,12 +389,15 @@ impl History {
         self.phase = Phase::UnderWay;
         self.ended_at = None;
         let (mut running, mut waiting) = (0, 0);
+        let nodes = &mut self.nodes;
         for (path, step) in &mut self.steps {
             let within_rejected = rejected.iter().any(|rejected| is_within(path, rejected));
             if within_rejected || step.status == Status::Failed {
                 step.status = Status::Pending;
                 step.output = None;
                 step.verdict = None;
+                // What a node came to by it comes anew.
+                nodes.retain(|node, _| !is_within(path, node));
             }
             let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
             if within_rejected || step.last().is_some_and(mismatch) {
@@ -420,7 +423,7 @@ impl Step {
     /// The number that the next attempt has, or that the open one has.
     pub fn attempt(&self) -> u32 {
         let last = self.last().map_or(0, |attempt| attempt.number);
-        if self.status == Status::Running { last } else { last + 1 }
+        if self.status == Status::Running { last } else { last.saturating_add(1) }
     }
 
     /// How many attempts were made since the run began or was last resumed.

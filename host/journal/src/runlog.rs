@@ -60,6 +60,8 @@ struct Ahead {
     flying: Vec<Delta>,
     /// Locks of what is on its way, which are let go when it is in the record.
     flying_locks: Vec<Lock>,
+    /// What is kept for it until then.
+    flying_holds: Vec<Hold>,
 }
 
 /// A lock: its number, and what keeps it taken.
@@ -81,7 +83,12 @@ pub struct Commit {
     pub changes: Changes,
     /// What guards it.
     pub locks: Vec<Lock>,
+    /// What it has of something bounded: given back once it is in the record, or in nobody's hands any more.
+    pub holds: Vec<Hold>,
 }
+
+/// Something that is kept until it is dropped.
+pub type Hold = Box<dyn Any + Send + Sync>;
 
 /// An append on its way.
 type InFlight = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -157,6 +164,7 @@ impl RunLog {
             commit: Commit::default(),
             flying: Vec::new(),
             flying_locks: Vec::new(),
+            flying_holds: Vec::new(),
         };
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
@@ -221,7 +229,7 @@ impl RunLog {
         look(&self.ahead().history)
     }
 
-    /// Looks at the history and its memos (`tick`, `judge`, `take_replay`).
+    /// Looks at the history and its memos (`tick`, `take_replay`).
     pub fn read_mut<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
         look(&mut self.ahead().history)
     }
@@ -305,10 +313,11 @@ impl RunLog {
             if tail.row.seq == Seq(0) {
                 tail.row.created_at = ahead.history.created_at();
             }
-            let Commit { changes, locks } = std::mem::take(&mut ahead.commit);
+            let Commit { changes, locks, holds } = std::mem::take(&mut ahead.commit);
             let (early, late): (Vec<Lock>, Vec<Lock>) = locks.into_iter().partition(|lock| lock.early);
             ahead.flying.clone_from(&changes.deltas);
             ahead.flying_locks = late;
+            ahead.flying_holds = holds;
             (std::mem::take(&mut ahead.staged), changes, early)
         };
         if entries.is_empty() && changes.deltas.is_empty() && (durability == Durability::Lazy || tail.durable) {
@@ -369,7 +378,7 @@ impl RunLog {
         let landed = {
             let mut ahead = self.ahead();
             ahead.flying.clear();
-            std::mem::take(&mut ahead.flying_locks)
+            (std::mem::take(&mut ahead.flying_locks), std::mem::take(&mut ahead.flying_holds))
         };
         drop(landed);
         result.inspect_err(|error| tail.lost = Some(error.kind))
@@ -404,6 +413,7 @@ impl Ahead {
             staged.deltas.push(Delta::Released { by, at });
         }
         self.commit.locks.extend(commit.locks);
+        self.commit.holds.extend(commit.holds);
         let entry = Entry { at, event };
         self.history.advance(self.history.seq().next(), &entry);
         self.staged.push(entry);

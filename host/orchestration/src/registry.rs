@@ -97,7 +97,7 @@ impl Registry {
 
     /// Whether there may be room for one more of the tenant's.
     pub(crate) fn has_room(&self, tenant: &TenantId) -> bool {
-        self.room.has(tenant, 1)
+        self.room.has(tenant, 1) && self.bytes.has(tenant, 1)
     }
 
     /// Says that this process does not go on with a run.

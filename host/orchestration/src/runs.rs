@@ -323,13 +323,12 @@ impl Runs {
         let mut known = started.live.clone();
         loop {
             let patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
-            let entered = registry.entered();
             if let Some(live) = known.take().or_else(|| registry.get(tenant, run)) {
                 let Some(end) = within(patience, started.ended(&live)).await else {
                     written(&live, Durability::Barrier).await?;
                     return Ok(None);
                 };
-                if !end.is_suspended() {
+                if !end.goes_on {
                     return Ok(Some(end.result));
                 }
                 continue;
@@ -343,10 +342,19 @@ impl Runs {
                 return Ok(Some(Err(Failure::new(Code::Unavailable, message).retryable())));
             }
             let news = async {
-                tokio::select! {
-                    () = entered => {}
-                    () = registry.stopping() => {}
-                    () = tokio::time::sleep(AGAIN) => {}
+                let again = tokio::time::sleep(AGAIN);
+                tokio::pin!(again);
+                // Whatever else takes a place is no news of this one, and no reason to ask the record.
+                loop {
+                    let entered = registry.entered();
+                    if registry.get(tenant, run).is_some() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = entered => {}
+                        () = registry.stopping() => return,
+                        () = &mut again => return,
+                    }
                 }
             };
             if within(patience, news).await.is_none() {
@@ -420,14 +428,18 @@ impl Runs {
         if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
             live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() });
             let ended = tokio::time::timeout(CANCEL, live.ended()).await;
-            return match ended.map(|end| end.state) {
-                Ok(Some(State::Cancelled)) => Ok(()),
-                Ok(Some(state)) => Err(is_over(run, state)),
-                Ok(None) | Err(_) => Err(Error::Busy {
-                    message: "the run is being cancelled, and its end is not on disk yet".into(),
-                    retry_after: Duration::from_secs(1),
-                }),
-            };
+            match ended.map(|end| end.state) {
+                Ok(Some(State::Cancelled)) => return Ok(()),
+                // It was suspended at that very moment, and is ended where it waits.
+                Ok(Some(State::Waiting)) => {}
+                Ok(Some(state)) => return Err(is_over(run, state)),
+                Ok(None) | Err(_) => {
+                    return Err(Error::Busy {
+                        message: "the run is being cancelled, and its end is not on disk yet".into(),
+                        retry_after: Duration::from_secs(1),
+                    });
+                }
+            }
         }
         let row = self.row(caller, run).await?;
         if row.state.is_over() {
@@ -444,7 +456,11 @@ impl Runs {
     /// Ends a run of which nothing but its row is kept.
     async fn cancel_suspended(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let found = supervise::take_over(&self.inner, &caller.tenant, run, Whose::Anyones).await?;
-        let Found::Log(log) = found else { return Err(being_taken_up()) };
+        let log = match found {
+            Found::Log(log) => log,
+            Found::Over(state, _) => return Err(is_over(run, state)),
+            Found::Taken | Found::Nothing => return Err(being_taken_up()),
+        };
         let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
         // Whoever goes on with it at the same moment is fenced off here, or fences this off.
         log.append(vec![cancelled], Durability::Barrier).await.map_err(|error| match error.kind {

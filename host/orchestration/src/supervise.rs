@@ -54,18 +54,20 @@ pub(crate) struct End {
     pub(crate) state: Option<State>,
     /// Whether nobody goes on with it before the next start.
     pub(crate) is_left: bool,
+    /// Whether it goes on by itself, here or elsewhere: who waits for it looks again.
+    pub(crate) goes_on: bool,
 }
 
 impl End {
     /// It is over.
     fn over(state: State, result: Result<Payload, Failure>) -> Self {
-        Self { result, state: Some(state), is_left: false }
+        Self { result, state: Some(state), is_left: false, goes_on: false }
     }
 
     /// It is suspended: whoever waits for its end waits on.
     fn suspended() -> Self {
         let failure = Failure::new(Code::Unavailable, "the run waits, and goes on by itself").retryable();
-        Self { result: Err(failure), state: Some(State::Waiting), is_left: false }
+        Self { result: Err(failure), state: Some(State::Waiting), is_left: false, goes_on: true }
     }
 
     /// Whether it goes on by itself.
@@ -75,12 +77,12 @@ impl End {
 
     /// It is not over, and waits for the next start.
     fn left(failure: Failure) -> Self {
-        Self { result: Err(failure), state: None, is_left: true }
+        Self { result: Err(failure), state: None, is_left: true, goes_on: false }
     }
 
     /// It is nothing of this host's: another has it, or nobody ever had it.
     fn none_of_ours(failure: Failure) -> Self {
-        Self { result: Err(failure), state: None, is_left: false }
+        Self { result: Err(failure), state: None, is_left: false, goes_on: false }
     }
 
     /// Its task ended without one.
@@ -88,9 +90,10 @@ impl End {
         Self::left(Failure::new(Code::Internal, "the run's task broke off"))
     }
 
-    /// Its place was taken, and then it could not be written that it goes on.
+    /// Its place was taken, and then it could not be written that it goes on: it is as the record has it.
     pub(crate) fn not_begun() -> Self {
-        Self::none_of_ours(Failure::new(Code::Unavailable, "the run could not be begun").retryable())
+        let failure = Failure::new(Code::Unavailable, "the run could not be begun").retryable();
+        Self { goes_on: true, ..Self::none_of_ours(failure) }
     }
 }
 
@@ -187,7 +190,7 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
 }
 
 async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
-    let (mut contention, beginnings) = (Contention::default(), Beginnings::default());
+    let (mut contention, mut beginnings) = (Contention::default(), Beginnings::default());
     loop {
         let log = live.log();
         let went = match contention.is_too_much() {
@@ -203,6 +206,8 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
             tracing::debug!("what a run decided on was changed by others; it begins again at its last checkpoint");
             contention.met(&log).await;
         } else {
+            // How long the record does not answer is not the attempt's time.
+            beginnings = Beginnings::default();
             tracing::warn!(%error, source = ?error.source, "a run lost its thread; it is taken up again from the record");
         }
         match again(inner, live, log.epoch(), &error).await {

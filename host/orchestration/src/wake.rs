@@ -79,13 +79,14 @@ async fn take_up(runs: &Runs, row: Run) -> bool {
     };
     match taken {
         Ok(()) => false,
-        // Somebody else was faster, or it is alive here already.
+        // Somebody else was faster.
         Err(Error::Store(error)) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => false,
-        Err(Error::Conflict { .. }) => false,
-        Err(Error::Busy { .. }) => true,
+        // There is no room after all, or it has not left its place here yet.
+        Err(Error::Busy { .. } | Error::Conflict { .. }) => true,
         Err(error) => {
             tracing::error!(tenant = %row.tenant, run = %row.id, %error, "a suspended run could not be taken up");
-            let may_pass = matches!(&error, Error::Store(error) if error.kind == Kind::Unavailable);
+            let may_pass =
+                matches!(&error, Error::Store(error) if matches!(error.kind, Kind::Unavailable | Kind::Full));
             if !may_pass {
                 inner.registry.leave_behind(&row.tenant, row.id);
             }

@@ -111,6 +111,12 @@ impl Share {
         Ok(())
     }
 
+    /// All of it, as another share; this one has nothing left.
+    #[must_use]
+    pub fn split_off(&mut self) -> Self {
+        Self { pot: self.pot.clone(), tenant: self.tenant.clone(), amount: std::mem::take(&mut self.amount) }
+    }
+
     /// Gives all of it back.
     pub fn give_back(&mut self) {
         let amount = std::mem::take(&mut self.amount);

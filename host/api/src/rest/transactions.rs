@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::response::IntoResponse as _;
 use base64::Engine as _;
-use ltmc_context::clients::Owner;
+use ltmc_context::clients::{MAX_CALLS, Owner};
 use ltmc_model::Revision;
 use ltmc_model::call::{Call, memory, recall};
 use ltmc_model::effect::Reply;
 use ltmc_model::memory::{Precondition, Scope};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,7 +32,32 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 struct NewTransaction {
     /// 1 to 100, done in this order: each sees what those before it did.
+    #[serde(deserialize_with = "bounded")]
     operations: Vec<Operation>,
+}
+
+/// A list that is refused at the first operation too many, before there is memory for the rest.
+fn bounded<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<Operation>, D::Error> {
+    struct Bounded;
+    impl<'de> Visitor<'de> for Bounded {
+        type Value = Vec<Operation>;
+
+        fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(to, "a list of 1 to {MAX_CALLS} operations")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut operations = Vec::new();
+            while let Some(operation) = list.next_element()? {
+                if operations.len() == MAX_CALLS {
+                    return Err(A::Error::custom(format!("a transaction has 1 to {MAX_CALLS} operations")));
+                }
+                operations.push(operation);
+            }
+            Ok(operations)
+        }
+    }
+    from.deserialize_seq(Bounded)
 }
 
 /// One change: what the route of the same kind does.
@@ -163,7 +189,7 @@ struct Done {
 )]
 async fn transact(State(api): State<Api>, By(caller): By, Json(asked): Json<NewTransaction>) -> Answer {
     let calls = asked.operations.into_iter().enumerate();
-    let calls = calls.map(|(number, operation)| operation.call().map_err(|problem| problem.field(place(number))));
+    let calls = calls.map(|(number, operation)| operation.call().map_err(|problem| problem.within(place(number))));
     let done = api.clients.transact(&caller, calls.collect::<Result<_>>()?).await?;
     let replies = done.map_err(|(number, refusal)| refused(refusal).field(place(number)))?;
     Ok(axum::Json(Transaction { results: replies.into_iter().map(Done::from).collect() }).into_response())

@@ -21,7 +21,7 @@ use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::message::{MAX_MAILBOX, Taker};
 use ltmc_model::{AgentName, Payload, Revision, StepPath};
 use ltmc_ports::journal::IdempotencyKey;
-use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
+use ltmc_ports::testing::{Fault, ManualClock, MemoryRecord, sample};
 use ltmc_ports::{
     Changes, Durability, Expect, Kind, ReadJournal as _, ReadMemory as _, WriteCatalog as _, WriteJournal as _,
 };
@@ -391,7 +391,7 @@ fn a_run_that_contradicts_itself_is_refused() {
             let (drawer, key) = (Drawer::Session(session()), "key".to_owned());
             let expects = vec![Expect::Key { drawer, key, revision: before.map(Revision) }];
             let changes = Changes { deltas: vec![value("key", revision, "own")], expects };
-            runlog::Commit { changes, locks: Vec::new() }
+            runlog::Commit { changes, ..runlog::Commit::default() }
         };
         log.stage_with(step(1), over(None, 1)).await.unwrap();
         log.stage_with(step(2), over(Some(1), 2)).await.unwrap();
@@ -461,6 +461,25 @@ fn who_is_overtaken_has_its_wall_time_once() {
         assert_eq!(failure.code, Code::LimitWall, "{failure:?}");
         let (beginnings, took) = (host.sandbox.ran().len(), begun.elapsed());
         assert!((7..=8).contains(&beginnings) && took < Duration::from_secs(35), "{beginnings} in {took:?}");
+    });
+}
+
+/// For how long the record does not answer is not the attempt's time.
+#[test]
+fn a_record_that_is_away_takes_nothing_of_an_attempts_wall_time() {
+    in_paused_time(async {
+        let work: Work = |guest| {
+            async move {
+                let counted = guest.sure(add("key", 1)).await?;
+                guest.checkpoint().await?;
+                guest.compute(1_000).await;
+                Ok(text(&counted.value).to_owned())
+            }
+            .boxed()
+        };
+        let (world, record) = begun(work, Vec::new()).await;
+        let host = world.host(&record, (2..60).map(|append| (append, Fault::Refuse(Kind::Unavailable))));
+        assert_eq!(host.ask_until_told(&Request::call("worker")).await, Ok(Payload::text("1")));
     });
 }
 

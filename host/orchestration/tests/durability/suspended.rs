@@ -5,8 +5,8 @@ use std::time::Duration;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::run::State;
 use ltmc_model::{Payload, Timestamp};
-use ltmc_ports::testing::sample;
-use ltmc_ports::{ReadCatalog as _, ReadJournal as _};
+use ltmc_ports::testing::{Fault, sample};
+use ltmc_ports::{Kind, ReadCatalog as _, ReadJournal as _};
 use ltmc_tenancy::Error;
 
 use crate::guest::{Guest, Script, agent, may_pass};
@@ -122,4 +122,41 @@ fn a_component_stays_while_a_run_is_suspended() {
         host.runs.cancel(&caller(), host.run().await.unwrap()).await.unwrap();
         assert!(!host.record.component_in_use(&nobodys).await.unwrap());
     });
+}
+
+/// Whoever cancels a run at the moment at which it is suspended has cancelled it.
+#[test]
+fn a_run_that_is_cancelled_as_it_is_suspended_is_cancelled() {
+    for millis in 1_996..=2_004 {
+        in_paused_time(async {
+            let world = World::new(scripts());
+            let record = world.record(Some(DOCUMENT)).await;
+            // What says that it is suspended takes so long.
+            let host = world.host(&record, [(2, Fault::Delay(Duration::from_secs(2)))]);
+            let run = host.start(&Request::workflow("patient")).await.unwrap().run;
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            let cancelled = host.runs.cancel(&caller(), run).await;
+            assert!(cancelled.is_ok(), "after {millis} ms: {cancelled:?}");
+            tokio::time::sleep(LONG).await;
+            assert_eq!(host.runs.get(&caller(), run).await.unwrap().state, State::Cancelled, "after {millis} ms");
+            assert_eq!(host.sandbox.ran().len(), 1, "after {millis} ms");
+        });
+    }
+}
+
+/// A record that is full, or away, when a run becomes due delays it and does not leave it behind.
+#[test]
+fn a_run_that_cannot_be_claimed_when_it_is_due_is_claimed_later() {
+    for fault in [Fault::Refuse(Kind::Full), Fault::Refuse(Kind::Unavailable)] {
+        in_paused_time(async {
+            let world = World::new(scripts());
+            let record = world.record(Some(DOCUMENT)).await;
+            let host = world.host(&record, (3..9).map(|append| (append, fault)));
+            let started = host.start(&Request::workflow("patient")).await.unwrap();
+            // Longer than it waits, and than the record is away.
+            tokio::time::sleep(LONG).await;
+            let row = host.record.run(&tenant(), started.run).await.unwrap().unwrap();
+            assert_eq!(row.state, State::Completed, "{fault:?}");
+        });
+    }
 }

@@ -44,7 +44,7 @@ const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_ROWS: usize = 1_000;
-/// For how long the writer waits for the next part of a group.
+/// For how long the writer waits for what else belongs to a group.
 const GATHER: Duration = Duration::from_micros(50);
 /// How many runs' ends are remembered; those of others are looked up.
 const KNOWN: usize = 50_000;
@@ -339,17 +339,16 @@ impl Next {
     }
 }
 
-/// What comes while those who were in the group before are on their way with what they do next: a commit costs the same for
-/// one as for all of them. Where there was one alone nobody else is waited for.
-fn soon(from: &mut mpsc::Receiver<Order>, is_awaited: bool) -> Option<Order> {
-    let begun = Instant::now();
-    while is_awaited && begun.elapsed() < GATHER {
-        std::thread::yield_now();
-        if let Ok(order) = from.try_recv() {
-            return Some(order);
+/// What is there, or comes until then. While a group is smaller than the one before, those who were in that are on their way with
+/// what they do next, and a commit costs the same for one as for all of them.
+fn soon(from: &mut mpsc::Receiver<Order>, until: Instant) -> Option<Order> {
+    loop {
+        match from.try_recv() {
+            Ok(order) => return Some(order),
+            Err(_) if Instant::now() >= until => return None,
+            Err(_) => std::thread::yield_now(),
         }
     }
-    None
 }
 
 impl Writer {
@@ -359,7 +358,7 @@ impl Writer {
             && let Some(order) = from.blocking_recv()
         {
             let (mut group, mut bytes) = (Vec::new(), 0);
-            let mut next = Some(order);
+            let (mut next, mut until) = (Some(order), None);
             while let Some(order) = next {
                 match order {
                     Order::Write(part) => {
@@ -367,17 +366,27 @@ impl Writer {
                         group.push(part);
                     }
                     Order::Side(work, reply) => {
+                        before = 0;
                         let done = self.transaction(false, |_, db| work(db));
                         let _ = reply.send(done.map_err(|e| error::store("record.side", e)));
                     }
-                    Order::Sync => self.sync_late(),
+                    Order::Sync => {
+                        before = 0;
+                        self.sync_late();
+                    }
                     Order::Close(done) => {
                         closing = Some(done);
                         break;
                     }
                 }
                 let full = group.len() >= GROUP || bytes >= GROUP_BYTES;
-                next = if full { None } else { from.try_recv().ok().or_else(|| soon(&mut from, group.len() < before)) };
+                next = match full {
+                    true => None,
+                    false if group.len() < before => {
+                        soon(&mut from, *until.get_or_insert_with(|| Instant::now() + GATHER))
+                    }
+                    false => from.try_recv().ok(),
+                };
             }
             before = group.len();
             if !group.is_empty() {
@@ -500,7 +509,7 @@ impl Writer {
                 if let Some(key) = &append.idempotency {
                     statements::idempotency(db, tenant, key, at)?;
                 }
-                End { epoch: row.epoch, seq, over: row.state.is_over() }
+                End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
             Work::Act { act, .. } => {
                 acts::perform(db, tenant, at, act)?;
@@ -641,10 +650,10 @@ impl Writer {
                 let last = self.connection()?.prepare_cached(sql)?.query_row(of, |row| row.get::<_, Option<i64>>(0))?;
                 last.map(|last| End { epoch: Epoch(0), seq: Seq(number(last)), over: false })
             } else {
-                let sql = "select epoch, seq, state from runs where tenant = ? and id = ?";
+                let sql = "select epoch, seq, state >= 3 or wakes_at is not null from runs where tenant = ? and id = ?";
                 let end = |row: &rusqlite::Row<'_>| {
                     let epoch = Epoch(number(row.get(0)?));
-                    Ok(End { epoch, seq: Seq(number(row.get(1)?)), over: row.get::<_, i64>(2)? >= 3 })
+                    Ok(End { epoch, seq: Seq(number(row.get(1)?)), over: row.get(2)? })
                 };
                 self.connection()?.prepare_cached(sql)?.query_row(of, end).optional()?
             };
