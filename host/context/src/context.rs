@@ -141,6 +141,14 @@ impl<'a> Whose<'a> {
         self.within.map_or(&[], |within| within.transaction.deltas())
     }
 
+    /// An answer with which nothing changes. That, too, was decided on something: within a transaction it is expected.
+    pub(crate) fn unchanged<R>(&self, reply: R, expects: Vec<Expect>, lock: Option<Lock>) -> Decided<R> {
+        match self.within {
+            Some(_) => Decided::change(reply, Vec::new(), expects, lock),
+            None => Decided::Answer(Ok(reply)),
+        }
+    }
+
     /// The log of the run that asks.
     pub(crate) fn log(&self) -> Option<&'a Arc<RunLog>> {
         self.within.and_then(|within| within.log)

@@ -146,7 +146,7 @@ impl Decide<Relate> for Graph {
         let holds = held(&subject, &relation, &object, before.as_ref());
         if let Some(before) = before {
             if before.properties == properties && since.is_none_or(|since| since == before.valid_from) {
-                return Ok(Decided::Answer(Ok(before.id)));
+                return Ok(whose.unchanged(before.id, vec![holds], lock));
             }
             if valid_from < before.valid_from {
                 return Ok(Decided::refuse(format!(
@@ -181,14 +181,13 @@ impl Decide<Unrelate> for Graph {
             return Ok(Decided::refuse("a fact ends now or in the past"));
         }
         let lock = self.locks.take(whose, &("graph", &subject, &relation, &object), LetGo::Late).await;
-        let Some(fact) = self.holding(whose, &subject, &relation, &object).await? else {
-            return Ok(Decided::Answer(Ok(false)));
-        };
+        let fact = self.holding(whose, &subject, &relation, &object).await?;
+        let holds = held(&subject, &relation, &object, fact.as_ref());
+        let Some(fact) = fact else { return Ok(whose.unchanged(false, vec![holds], lock)) };
         if valid_to < fact.valid_from {
             let why = format!("the fact holds since {}: it cannot end before", fact.valid_from);
             return Ok(Decided::refuse(why));
         }
-        let holds = held(&subject, &relation, &object, Some(&fact));
         Ok(Decided::change(true, vec![ended(&fact, valid_to, now)], vec![holds], lock))
     }
 }

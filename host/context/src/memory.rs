@@ -367,11 +367,11 @@ impl Decide<Delete> for Memory {
         if !precondition.holds(current) {
             return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }
-        if current.is_none() {
-            return Ok(Decided::Answer(Ok(false)));
-        }
         let change = MemoryChange { drawer, key, revision: revision(), value: None };
         let expects = vec![expected(&change, current)];
+        if current.is_none() {
+            return Ok(whose.unchanged(false, expects, lock));
+        }
         Ok(Decided::change(true, vec![Delta::Memory(change)], expects, lock))
     }
 }

@@ -114,10 +114,10 @@ impl Decide<Forget> for Recall {
             Some(told) => told,
             None => self.index.notes.note(whose.tenant, &id).await?.map(|note| note.revision),
         };
-        if kept.is_none() {
-            return Ok(Decided::Answer(Ok(false)));
-        }
         let expects = vec![Expect::Note { id: id.clone(), revision: kept }];
+        if kept.is_none() {
+            return Ok(whose.unchanged(false, expects, None));
+        }
         Ok(Decided::change(true, vec![Delta::NoteForgotten { id, revision: revision() }], expects, None))
     }
 }

@@ -321,6 +321,8 @@ impl Runs {
     ) -> Result<Option<Result<Payload, Failure>>, Error> {
         let (registry, tenant, run, begun) = (&self.inner.registry, &caller.tenant, started.run, Instant::now());
         let mut known = started.live.clone();
+        // One that ends with its client goes on only while it is waited for: to its end.
+        let patience = patience.filter(|_| started.tied.is_none());
         loop {
             let patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
             if let Some(live) = known.take().or_else(|| registry.get(tenant, run)) {

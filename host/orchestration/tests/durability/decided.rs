@@ -187,6 +187,13 @@ fn cases() -> Vec<Case> {
             vec![gone("key", 50)],
         ),
         case(
+            "a deletion that finds nothing",
+            vec![],
+            |guest| async move { Ok(format!("{}", guest.sure(delete(Precondition::Any)).await?)) }.boxed(),
+            1,
+            vec![value("key", 50, "other")],
+        ),
+        case(
             "a longer life of what stands there",
             vec![value("key", 20, "1")],
             |guest| {
@@ -212,6 +219,13 @@ fn cases() -> Vec<Case> {
             |guest| async move { Ok(guest.sure(unrelate("a", "b")).await?.to_string()) }.boxed(),
             1,
             vec![ended(20)],
+        ),
+        case(
+            "a fact that is ended and does not hold",
+            vec![],
+            |guest| async move { Ok(guest.sure(unrelate("a", "b")).await?.to_string()) }.boxed(),
+            1,
+            vec![Delta::FactBegan(fact(50))],
         ),
         case(
             "a message that waits",
