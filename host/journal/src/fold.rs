@@ -52,7 +52,7 @@ pub struct History {
 
 /// How far a run is, with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Phase {
+enum Phase {
     /// Nothing has begun.
     #[default]
     Queued,
@@ -244,12 +244,7 @@ impl History {
         self.started.as_ref()
     }
 
-    /// How far the run is.
-    pub fn phase(&self) -> &Phase {
-        &self.phase
-    }
-
-    /// The same, as rows show it.
+    /// How far the run is, as rows show it.
     pub fn state(&self) -> State {
         match self.phase {
             Phase::Queued => State::Queued,

@@ -544,11 +544,7 @@ impl Runs {
                     is_full = true;
                     continue;
                 }
-                let taken = match supervise::take_over(inner, &tenant, run, Whose::Anyones).await {
-                    Ok(Found::Log(log)) => self.go_on(log, Vec::new()).await,
-                    Ok(Found::Over(..) | Found::Taken | Found::Nothing) => continue,
-                    Err(error) => Err(error.into()),
-                };
+                let Some(taken) = self.claim(&tenant, run).await else { continue };
                 match taken {
                     Ok(()) => recovered.resumed += 1,
                     Err(Error::Busy { .. }) => is_full = true,
@@ -568,8 +564,17 @@ impl Runs {
         }
     }
 
+    /// Goes on with a run of the record that is not over; none: there is none to go on with.
+    pub(crate) async fn claim(&self, tenant: &TenantId, run: RunId) -> Option<Result<(), Error>> {
+        match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
+            Ok(Found::Log(log)) => Some(self.go_on(log, Vec::new()).await),
+            Ok(Found::Over(..) | Found::Taken | Found::Nothing) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
     /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
-    pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
+    async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;

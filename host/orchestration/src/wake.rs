@@ -14,7 +14,6 @@ use ltmc_ports::{Kind, StoreError};
 use ltmc_tenancy::Error;
 
 use crate::runs::Runs;
-use crate::supervise::{self, Found, Whose};
 
 /// Rows read at once.
 const PAGE: u32 = 256;
@@ -72,11 +71,7 @@ async fn take_up(runs: &Runs, row: Run) -> bool {
     if !inner.registry.has_room(&row.tenant) {
         return true;
     }
-    let taken = match supervise::take_over(inner, &row.tenant, row.id, Whose::Anyones).await {
-        Ok(Found::Log(log)) => runs.go_on(log, Vec::new()).await,
-        Ok(Found::Over(..) | Found::Taken | Found::Nothing) => return false,
-        Err(error) => Err(error.into()),
-    };
+    let Some(taken) = runs.claim(&row.tenant, row.id).await else { return false };
     match taken {
         Ok(()) => false,
         // Somebody else was faster.
