@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
@@ -46,19 +44,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     crate::setup::packages(&[crate::setup::HOST, crate::setup::SERVERS].concat())?;
     let rest = ["all", "rest"].contains(&args.name.as_str());
     let mut steps = Steps::new(3 + usize::from(rest));
-    let guests = steps.step("Guests, compiled to WebAssembly", || {
-        let dir = crate::root().join("tests/guests");
-        let built = ltmc_guest_build::build(&dir, &mut |line| say(format!("  {line}")))?;
-        let first = built.first().and_then(|one| one.wasm.parent().map(ToOwned::to_owned));
-        first.context("tests/guests built nothing")
-    })?;
     // Both at once, for the features of either: so that what both need is compiled once.
     let both = ["build", "--release", "--workspace", "--bin", "ltmc", "--bench", "ltmc"];
     steps.step("The host and the benchmarks, in release", || run_process(cargo(&both)))?;
+    let ltmc = crate::target().join("release/ltmc");
+    let guests = steps.step("Guests, compiled to WebAssembly", || crate::test::guests(&ltmc))?;
     let wasmtime = if rest { Some(steps.step("`wasmtime serve`", wasmtime)?) } else { None };
     steps.step("Measuring", || {
         let mut command = cargo(&["bench", "--workspace", "--bench", "ltmc", "--", &args.name]);
-        command.env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", crate::target().join("release/ltmc"));
+        command.env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", &ltmc);
         if let Some(wasmtime) = &wasmtime {
             command.env("LTMC_TEST_WASMTIME", wasmtime);
         }

@@ -14,7 +14,33 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     #[expect(clippy::disallowed_methods, reason = "cargo says by it which cargo runs this task")]
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.args(arguments).current_dir(crate::root());
+    forget_xtask(&mut command);
     command
+}
+
+/// What cargo said about this package to this task is not the child's: a build script that looks at it (`ring`'s does) would be
+/// run anew, and what needs it compiled anew, whenever somebody builds by cargo directly in between.
+fn forget_xtask(command: &mut Command) {
+    const OF_A_PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    for (name, _) in std::env::vars_os() {
+        if OF_A_PACKAGE.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Agents of the crate or workspace at `dir`, compiled to WebAssembly by the binary `ltmc`: their components.
+pub(crate) fn agents(ltmc: &Path, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut command = Command::new(ltmc);
+    command.args(["build", "--json"]).arg(dir);
+    forget_xtask(&mut command);
+    let built = output(command)?;
+    let components = serde_json::Deserializer::from_slice(&built)
+        .into_iter::<serde_json::Value>()
+        .map(|one| one?["wasm"].as_str().map(PathBuf::from).context("`ltmc build --json` names no component"));
+    let components = components.collect::<anyhow::Result<Vec<_>>>()?;
+    say(format!("  {} components", components.len()));
+    Ok(components)
 }
 
 /// Runs it to its end; its output is shown.

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::process::{cargo, run as run_process};
-use crate::steps::{Steps, say};
+use crate::process::{agents, cargo, run as run_process};
+use crate::steps::Steps;
 
 /// The version of the tool that finds dependencies nobody uses.
 const MACHETE: &str = "0.9.2";
@@ -30,18 +30,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         steps.check("Format", format);
         steps.check("Unused dependencies", unused_dependencies);
     }
-    let guests = steps.step("Guests and sample agents, compiled to WebAssembly", || {
-        sample_agents()?;
-        guests()
-    })?;
     // Host and tests in one go: the same features, so that nothing is compiled twice.
     steps.step("The host and its tests", || run_process(cargo(&["build", "--workspace", "--bins", "--tests"])))?;
+    let ltmc = crate::target().join("debug/ltmc");
+    let guests = steps.step("Guests and sample agents, compiled to WebAssembly", || {
+        agents(&ltmc, &crate::root().join("sample-agents"))?;
+        guests(&ltmc)
+    })?;
     steps.check("Tests", || {
         let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
-        command
-            .args(&args.filter)
-            .env("LTMC_TEST_GUESTS", &guests)
-            .env("LTMC_TEST_BIN", crate::target().join("debug/ltmc"));
+        command.args(&args.filter).env("LTMC_TEST_GUESTS", &guests).env("LTMC_TEST_BIN", &ltmc);
         run_process(command)
     });
     steps.check("The sample agents' own tests", || {
@@ -85,20 +83,9 @@ fn unused_dependencies() -> anyhow::Result<()> {
     run_process(command)
 }
 
-/// Builds the tests' guests; the directory of their components.
-fn guests() -> anyhow::Result<PathBuf> {
-    let built = build(&crate::root().join("tests/guests"))?;
+/// Builds the tests' guests by the binary `ltmc`; the directory of their components.
+pub(crate) fn guests(ltmc: &Path) -> anyhow::Result<PathBuf> {
+    let built = agents(ltmc, &crate::root().join("tests/guests"))?;
     let first = built.first().context("tests/guests built nothing")?;
     Ok(first.parent().context("a component stands in a directory")?.to_owned())
-}
-
-/// Builds the sample agents; their components.
-pub(crate) fn sample_agents() -> anyhow::Result<Vec<PathBuf>> {
-    build(&crate::root().join("sample-agents"))
-}
-
-fn build(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let built = ltmc_guest_build::build(dir, &mut |line| say(format!("  {line}")))?;
-    say(format!("  {} components", built.len()));
-    Ok(built.into_iter().map(|one| one.wasm).collect())
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::process::{Host, cargo, output, run as run_process};
+use crate::process::{Host, agents, cargo, output, run as run_process};
 use crate::setup::{HOST, SERVERS};
 use crate::steps::{Steps, say};
 use databases::Databases;
@@ -49,7 +49,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     crate::setup::packages(&if args.full { [HOST, SERVERS].concat() } else { HOST.to_vec() })?;
     let of = |job: &Job| if *job == Job::Review { review::STEPS } else { ask_docs::STEPS };
     let mut steps = Steps::new(3 + jobs.iter().map(of).sum::<usize>() + if args.full { databases::STEPS } else { 0 });
-    let components = steps.step("Sample agents, compiled to WebAssembly", crate::test::sample_agents)?;
     // The development build is optimised where it counts, and is there in half the time that a release build takes; without
     // what nothing here needs (see the features of `host/ltmc`) in much less.
     let mut host = vec!["build", "--workspace", "--bin", "ltmc", "--no-default-features"];
@@ -57,6 +56,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         host.extend(["--features", "ltmc/neo4j,ltmc/redis"]);
     }
     steps.step("The host", || run_process(cargo(&host)))?;
+    let ltmc = crate::target().join("debug/ltmc");
+    let samples = crate::root().join("sample-agents");
+    let components = steps.step("Sample agents, compiled to WebAssembly", || agents(&ltmc, &samples))?;
 
     let folder = crate::target().join("demo");
     std::fs::create_dir_all(&folder)?;
@@ -72,7 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             config += &ask_docs::config()?;
         }
         let config = Some(config.as_str()).filter(|config| !config.is_empty());
-        let host = Host::start(&crate::target().join("debug/ltmc"), &data, config, args.keep)?;
+        let host = Host::start(&ltmc, &data, config, args.keep)?;
         say(format!("  listens on {}", host.url));
         for job in &jobs {
             match job {
