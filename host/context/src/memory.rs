@@ -310,12 +310,14 @@ impl Decide<Touch> for Memory {
         };
         let drawer = whose.drawer(scope);
         let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
-        let Some(current) = self.latest(whose, &drawer, &key, now, |item| item.is_some()).await? else {
-            return Ok(Decided::Answer(Ok(false)));
-        };
-        let value = Some(MemoryValue { bytes: current.value, expires_at });
+        let current = self.latest(whose, &drawer, &key, now, |item| item.is_some()).await?;
+        let before = current.as_ref().map(|item| item.revision);
+        let value = current.map(|item| MemoryValue { bytes: item.value, expires_at });
         let change = MemoryChange { drawer, key, revision: revision(), value };
-        let expects = vec![expected(&change, Some(current.revision))];
+        let expects = vec![expected(&change, before)];
+        if before.is_none() {
+            return Ok(whose.unchanged(false, expects, lock));
+        }
         Ok(Decided::change(true, vec![Delta::Memory(change)], expects, lock))
     }
 }

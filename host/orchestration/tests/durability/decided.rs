@@ -73,6 +73,10 @@ fn worker_name() -> AgentName {
     "worker".parse().unwrap()
 }
 
+fn touch() -> memory::Touch {
+    memory::Touch { scope: Scope::Session, key: "key".into(), ttl_ms: Some(1_000_000) }
+}
+
 fn delete(precondition: Precondition) -> memory::Delete {
     memory::Delete { scope: Scope::Session, key: "key".into(), precondition }
 }
@@ -196,13 +200,14 @@ fn cases() -> Vec<Case> {
         case(
             "a longer life of what stands there",
             vec![value("key", 20, "1")],
-            |guest| {
-                async move {
-                    let touch = memory::Touch { scope: Scope::Session, key: "key".into(), ttl_ms: Some(1_000_000) };
-                    Ok(guest.sure(touch).await?.to_string())
-                }
-                .boxed()
-            },
+            |guest| async move { Ok(guest.sure(touch()).await?.to_string()) }.boxed(),
+            1,
+            vec![value("key", 50, "other")],
+        ),
+        case(
+            "a longer life of what is not there",
+            vec![],
+            |guest| async move { Ok(guest.sure(touch()).await?.to_string()) }.boxed(),
             1,
             vec![value("key", 50, "other")],
         ),
