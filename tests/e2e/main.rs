@@ -14,6 +14,7 @@ mod dropped;
 mod files;
 mod flows;
 mod full_disk;
+mod grants;
 mod hostile;
 mod isolation;
 mod operations;

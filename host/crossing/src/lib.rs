@@ -29,7 +29,7 @@ use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Capability, StepPath, Timestamp};
+use ltmc_model::{AgentName, Capability, Digest, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::metered::Family;
 use ltmc_ports::runner::Gate;
@@ -64,6 +64,7 @@ pub struct Crossing {
     shared: Arc<Shared>,
     log: Arc<RunLog>,
     agent: AgentName,
+    component: Digest,
     step: StepPath,
     attempt: u32,
     patience: Duration,
@@ -78,6 +79,8 @@ pub struct Attempt {
     pub log: Arc<RunLog>,
     /// Who runs.
     pub agent: AgentName,
+    /// Which version: what it may do was granted to that one.
+    pub component: Digest,
     /// The step.
     pub step: StepPath,
     /// From 1 on.
@@ -144,7 +147,7 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let Attempt { log, agent, step, number, begun_at, overtaken } = attempt;
+        let Attempt { log, agent, component, step, number, begun_at, overtaken } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let share = shared.context.overlays.share(log.tenant());
@@ -154,6 +157,7 @@ impl Crossing {
             shared,
             log,
             agent,
+            component,
             step,
             attempt: number,
             patience: locks::patience(overtaken),
@@ -335,7 +339,9 @@ impl Crossing {
     }
 
     async fn verdict(&self, call: &Call) -> Result<Verdict, Failure> {
-        let in_force = self.shared.authority.in_force(self.log.tenant(), &self.agent).await.map_err(|e| broken(&e))?;
+        let authority = &self.shared.authority;
+        let in_force = authority.in_force(self.log.tenant(), &self.agent, &self.component).await;
+        let in_force = in_force.map_err(|e| broken(&e))?;
         Ok(in_force.decide(&call.needs()))
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Carry};
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::run::{Target, Usage};
@@ -275,6 +275,13 @@ pub enum Change {
     },
     /// A version of an agent.
     AgentPushed(Agent),
+    /// A version of an agent that takes over what another one was granted, by the rule this was granted with.
+    AgentUpgraded {
+        /// The version.
+        agent: Agent,
+        /// The component whose grants it takes over.
+        grants_of: Digest,
+    },
     /// An agent with all its versions and grants.
     AgentDeleted {
         /// Which.
@@ -286,6 +293,19 @@ pub enum Change {
         agent: AgentName,
         /// The new set.
         grants: Vec<Capability>,
+        /// The version they are for; none: for the newest, and older ones keep of theirs what the new set covers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// Whether the next version takes them over.
+        #[serde(default)]
+        carry: Carry,
+    },
+    /// One capability taken back from every version of an agent.
+    GrantRevoked {
+        /// Whose.
+        agent: AgentName,
+        /// As it was granted.
+        grant: Capability,
     },
     /// A workflow's document.
     WorkflowPut {

@@ -207,7 +207,7 @@ impl Engine<'_> {
             let effects = found.map_or(0, |found| found.checkpoint.effects);
             (found.map_or(1, |found| found.attempt()), is_open, is_of_before, effects)
         });
-        if is_open && !self.directories(&agent.name).await.map_err(Stop::Failed)?.is_empty() {
+        if is_open && self.sees_directories(agent).await.map_err(Stop::Failed)? {
             // What it read of a directory is in no journal: it is another attempt that may read something else.
             let message = "it read a granted directory when the host stopped: it is made again";
             let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
@@ -233,7 +233,15 @@ impl Engine<'_> {
             Ok((job, name)) => {
                 let left = begun_at.replay.len();
                 let (log, step) = (self.log.clone(), step.clone());
-                let attempt = Attempt { log, agent: name, step, number: attempt, begun_at, overtaken: self.overtaken };
+                let attempt = Attempt {
+                    log,
+                    agent: name,
+                    component: job.component,
+                    step,
+                    number: attempt,
+                    begun_at,
+                    overtaken: self.overtaken,
+                };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 let mut run = self.ports.runner.run(job, gate.clone());
                 let show = async {
@@ -318,17 +326,31 @@ impl Engine<'_> {
             session: started.session.clone(),
             input,
             seed: derived(&started.seed, "guest", step, attempt),
-            directories: self.directories(&agent.name).await?,
+            directories: self.directories(&agent).await?,
         };
         Ok((job, agent.name.clone()))
     }
 
-    /// The directories that an agent may see.
-    async fn directories(&self, agent: &AgentName) -> Result<Vec<Directory>, Failure> {
+    /// Whether an agent's attempt sees any directory.
+    async fn sees_directories(&self, agent: &AgentRef) -> Result<bool, Failure> {
+        if self.ports.directories.is_empty() {
+            return Ok(false);
+        }
+        match self.pinned(agent).await {
+            Ok(agent) => Ok(!self.directories(&agent).await?.is_empty()),
+            // It is not there any more: nothing of it sees anything, and its step says so.
+            Err(failure) if failure.code == Code::AgentMissing => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The directories that a version of an agent may see.
+    async fn directories(&self, agent: &Agent) -> Result<Vec<Directory>, Failure> {
         if self.ports.directories.is_empty() {
             return Ok(Vec::new());
         }
-        let in_force = self.ports.authority.in_force(self.log.tenant(), agent).await.map_err(|e| broken(&e))?;
+        let in_force = self.ports.authority.in_force(self.log.tenant(), &agent.name, &agent.digest).await;
+        let in_force = in_force.map_err(|e| broken(&e))?;
         let granted = self.ports.directories.iter().filter_map(|(name, path)| {
             let write = in_force.allows(&Capability::FsWrite(Any::One(name.clone())));
             let read = write || in_force.allows(&Capability::FsRead(Any::One(name.clone())));

@@ -2,10 +2,10 @@
 //! the ledger's entries add up to, and both are one commit.
 
 use async_trait::async_trait;
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::journal::Act;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, TenantId, Timestamp, WorkflowName};
 
 use crate::{Changes, StoreError};
 
@@ -62,8 +62,11 @@ pub trait ReadCatalog: Send + Sync {
     ) -> Result<Option<Agent>, StoreError>;
     /// The newest version of each of a tenant's agents.
     async fn agents(&self, tenant: &TenantId, after: Option<&AgentName>, limit: u32) -> Result<Vec<Agent>, StoreError>;
-    /// What an agent was granted.
-    async fn grants(&self, tenant: &TenantId, agent: &AgentName) -> Result<Vec<Capability>, StoreError>;
+    /// What a version of an agent was granted.
+    async fn grants(&self, tenant: &TenantId, agent: &AgentName, version: &Digest) -> Result<Grants, StoreError>;
+    /// The versions of an agent that were granted anything, and what.
+    async fn granted_versions(&self, tenant: &TenantId, agent: &AgentName)
+    -> Result<Vec<(Digest, Grants)>, StoreError>;
     /// A workflow.
     async fn workflow(&self, tenant: &TenantId, name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError>;
     /// A tenant's workflows.

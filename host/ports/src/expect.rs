@@ -8,7 +8,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Capability, Revision};
+use ltmc_model::{AgentName, Capability, Digest, Revision};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +77,12 @@ pub enum Expect {
         /// The quota, in bytes.
         quota: u64,
     },
-    /// An agent was granted just these, in any order.
+    /// A version of an agent was granted just these, in any order.
     Grants {
         /// Whose.
         agent: AgentName,
+        /// Its component.
+        version: Digest,
         /// The whole set.
         grants: Vec<Capability>,
     },

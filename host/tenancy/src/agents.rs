@@ -1,13 +1,15 @@
 //! Agents: pushed, granted, looked at, deleted.
 //!
-//! Invariants: a component is on the shelf before the catalog names it, and stays while the catalog or a run does. An
-//! agent's grants are its name's, not a version's. Asking grants nothing. What changes anything does so on a task of the host's.
+//! Invariants: a component is on the shelf before the catalog names it, and stays while the catalog or a run does. What was
+//! granted was granted to a version: another component under the same name has it only by a rule that whoever granted it chose
+//! ([`Carry`]). What is taken back is taken back from all versions. Asking grants nothing. What changes anything does so on a
+//! task of the host's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ltmc_model::agent::{Agent, AgentRef};
+use ltmc_model::agent::{Agent, AgentRef, Carry, Grants};
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
 use ltmc_model::manifest::Manifest;
@@ -20,7 +22,7 @@ use crate::{Authority, Error, Pins};
 
 /// How many capabilities one agent can be granted.
 pub const MAX_GRANTS: usize = 128;
-/// How often grants are looked at anew because others changed them meanwhile.
+/// How often a push looks anew at what it would take over, because others changed that meanwhile.
 const TRIES: u32 = 16;
 
 /// The use cases.
@@ -47,8 +49,10 @@ pub struct Ports {
 pub struct AgentView {
     /// The version that was asked for.
     pub agent: Agent,
-    /// What it was granted.
+    /// What this version was granted.
     pub grants: Vec<Capability>,
+    /// Whether the next version takes that over.
+    pub carry: Carry,
     /// What it asks for and is not in force: not granted, or above the tenant's ceiling.
     pub missing: Vec<Capability>,
 }
@@ -60,6 +64,8 @@ pub struct Pushed {
     pub view: AgentView,
     /// Whether this version is new.
     pub created: bool,
+    /// The component whose grants it took over, by the rule these were given with.
+    pub grants_of: Option<Digest>,
 }
 
 impl Agents {
@@ -128,24 +134,59 @@ impl Agents {
         check(&manifest)?;
         let tenant = &caller.tenant;
         let known = self.ports.catalog.agent(tenant, &name, Some(&found.digest)).await?;
-        let newest = self.ports.catalog.agent(tenant, &name, None).await?;
-        let as_it_was = newest.filter(|newest| newest.digest == found.digest && newest.manifest == manifest);
-        let agent = match as_it_was {
-            Some(agent) => agent,
-            None => {
-                let agent = Agent {
-                    name,
-                    digest: found.digest,
-                    manifest,
-                    exports: found.exports,
-                    size,
-                    pushed_at: self.ports.clock.now(),
-                };
-                self.ports.authority.act(tenant, Some(&caller.key), Change::AgentPushed(agent.clone())).await?;
-                agent
-            }
+        let agent = Agent {
+            name,
+            digest: found.digest,
+            manifest,
+            exports: found.exports,
+            size,
+            pushed_at: self.ports.clock.now(),
         };
-        Ok(Pushed { view: self.view(tenant, agent).await?, created: known.is_none() })
+        for _ in 0..TRIES {
+            let newest = self.ports.catalog.agent(tenant, &agent.name, None).await?;
+            let is_same = |newest: &Agent| newest.digest == agent.digest && newest.manifest == agent.manifest;
+            if let Some(as_it_was) = newest.clone().filter(is_same) {
+                return Ok(Pushed { view: self.view(tenant, as_it_was).await?, created: false, grants_of: None });
+            }
+            let carried = match newest {
+                Some(before) => self.carried(tenant, &before, &agent).await?,
+                None => None,
+            };
+            let grants_of = carried.as_ref().map(|(version, _)| *version);
+            let (change, expects) = match carried {
+                None => (Change::AgentPushed(agent.clone()), Vec::new()),
+                Some((version, grants)) => (
+                    Change::AgentUpgraded { agent: agent.clone(), grants_of: version },
+                    vec![Expect::Grants { agent: agent.name.clone(), version, grants }],
+                ),
+            };
+            let changes = Changes { deltas: Vec::new(), expects };
+            match self.ports.authority.act_with(tenant, Some(&caller.key), change, changes).await {
+                Ok(()) => {
+                    return Ok(Pushed { view: self.view(tenant, agent).await?, created: known.is_none(), grants_of });
+                }
+                // What it would have taken over was changed meanwhile.
+                Err(error) if error.kind == Kind::Stale => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let message = format!("the grants of agent `{}` were changed by others {TRIES} times: push again", agent.name);
+        Err(Error::Conflict { code: "conflict", message })
+    }
+
+    /// What `next` takes over of the grants of the version `before` it: that one's component, and all that it was granted.
+    async fn carried(
+        &self,
+        tenant: &TenantId,
+        before: &Agent,
+        next: &Agent,
+    ) -> Result<Option<(Digest, Vec<Capability>)>, Error> {
+        if before.digest == next.digest {
+            return Ok(None);
+        }
+        let Grants { capabilities, carry } = self.ports.catalog.grants(tenant, &before.name, &before.digest).await?;
+        let carries = !capabilities.is_empty() && carry.allows(before, next);
+        Ok(carries.then_some((before.digest, capabilities)))
     }
 
     /// An agent: its newest version, or the one that is named.
@@ -189,40 +230,44 @@ impl Agents {
         self.ports.authority.perform(caller, Action::DeleteAgent, work).await
     }
 
-    /// What an agent was granted.
+    /// What a version of an agent was granted.
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn grants(&self, caller: &Caller, agent: &AgentName) -> Result<Vec<Capability>, Error> {
+    pub async fn grants(&self, caller: &Caller, agent: &AgentRef) -> Result<Grants, Error> {
         self.ports.authority.authorize(caller, Action::ReadAgents).await?;
-        self.existing(&caller.tenant, agent).await?;
-        Ok(self.ports.catalog.grants(&caller.tenant, agent).await?)
+        let found = self.resolve(&caller.tenant, agent).await?;
+        Ok(self.ports.catalog.grants(&caller.tenant, &found.name, &found.digest).await?)
     }
 
-    /// Sets what an agent is granted, whole. It takes effect at the agent's next host call.
+    /// Sets what an agent is granted, whole. It takes effect at the agent's next host call. Where a version is named it is that
+    /// one's alone; else it is the newest one's, and older ones keep of theirs what the new set covers.
     ///
     /// # Errors
     /// Where it is not there, or there are too many.
     pub async fn set_grants(
         self: &Arc<Self>,
         caller: &Caller,
-        agent: &AgentName,
+        agent: &AgentRef,
         grants: Vec<Capability>,
+        carry: Carry,
     ) -> Result<(), Error> {
         let (agents, by, agent) = (self.clone(), caller.clone(), agent.clone());
         let work = async move {
-            agents.existing(&by.tenant, &agent).await?;
+            agents.resolve(&by.tenant, &agent).await?;
             let grants: BTreeSet<Capability> = grants.into_iter().collect();
             if grants.len() > MAX_GRANTS {
                 let message = format!("{} capabilities are more than the {MAX_GRANTS} an agent can have", grants.len());
                 return Err(Error::invalid("bad-json", None, message));
             }
-            agents.change_grants(&by, agent, grants.into_iter().collect(), Vec::new()).await
+            let grants = grants.into_iter().collect();
+            let change = Change::GrantsSet { agent: agent.name, grants, digest: agent.digest, carry };
+            Ok(agents.ports.authority.act(&by.tenant, Some(&by.key), change).await?)
         };
         self.ports.authority.perform(caller, Action::SetGrants, work).await
     }
 
-    /// Takes one capability back. The agent's next host call notices.
+    /// Takes one capability back, from every version. The agent's next host call notices.
     ///
     /// # Errors
     /// Where the agent is not there, or was not granted just this.
@@ -234,36 +279,15 @@ impl Agents {
     ) -> Result<(), Error> {
         let (agents, by, agent, grant) = (self.clone(), caller.clone(), agent.clone(), grant.clone());
         let work = async move {
-            for _ in 0..TRIES {
-                agents.existing(&by.tenant, &agent).await?;
-                let before = agents.ports.catalog.grants(&by.tenant, &agent).await?;
-                let grants: Vec<Capability> = before.iter().filter(|held| **held != grant).cloned().collect();
-                if grants.len() == before.len() {
-                    return Err(Error::not_found(format!("grant of `{grant}` to agent `{agent}`")));
-                }
-                let expects = vec![Expect::Grants { agent: agent.clone(), grants: before }];
-                match agents.change_grants(&by, agent.clone(), grants, expects).await {
-                    // Somebody else set them meanwhile.
-                    Err(Error::Store(error)) if error.kind == Kind::Stale => {}
-                    done => return done,
-                }
+            agents.existing(&by.tenant, &agent).await?;
+            let versions = agents.ports.catalog.granted_versions(&by.tenant, &agent).await?;
+            if !versions.iter().any(|(_, held)| held.capabilities.contains(&grant)) {
+                return Err(Error::not_found(format!("grant of `{grant}` to agent `{agent}`")));
             }
-            let message = format!("the grants of agent `{agent}` were changed by others {TRIES} times: ask again");
-            Err(Error::Conflict { code: "conflict", message })
+            let change = Change::GrantRevoked { agent, grant };
+            Ok(agents.ports.authority.act(&by.tenant, Some(&by.key), change).await?)
         };
         self.ports.authority.perform(caller, Action::SetGrants, work).await
-    }
-
-    async fn change_grants(
-        &self,
-        caller: &Caller,
-        agent: AgentName,
-        grants: Vec<Capability>,
-        expects: Vec<Expect>,
-    ) -> Result<(), Error> {
-        let change = Change::GrantsSet { agent, grants };
-        let changes = Changes { deltas: Vec::new(), expects };
-        Ok(self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, changes).await?)
     }
 
     /// The version of an agent that a reference means now.
@@ -280,11 +304,12 @@ impl Agents {
     }
 
     async fn view(&self, tenant: &TenantId, agent: Agent) -> Result<AgentView, Error> {
-        let grants = self.ports.catalog.grants(tenant, &agent.name).await?;
+        let Grants { capabilities: grants, carry } =
+            self.ports.catalog.grants(tenant, &agent.name, &agent.digest).await?;
         let ceiling = self.ports.authority.ceiling(tenant).await?;
         let in_force = InForce::new(grants.clone(), ceiling.capabilities.clone());
         let missing = in_force.missing(&agent.manifest.asks);
-        Ok(AgentView { agent, grants, missing })
+        Ok(AgentView { agent, grants, carry, missing })
     }
 }
 

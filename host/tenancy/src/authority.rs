@@ -13,7 +13,7 @@ use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::tenancy::{Ceiling, Key};
-use ltmc_model::{AgentName, KeyId, TenantId, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, TenantId, WorkflowName};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Changes, Clock, ReadCatalog, StoreError, WriteCatalog};
@@ -37,7 +37,7 @@ pub struct Authority {
     generations: Arc<Generations>,
     keys: Cache<KeyId, At<Key>>,
     ceilings: Cache<TenantId, At<Ceiling>>,
-    in_force: Cache<(TenantId, AgentName), At<InForce>>,
+    in_force: Cache<(TenantId, AgentName, Digest), At<InForce>>,
     agents: Cache<(TenantId, AgentRef), At<Agent>>,
     workflows: Cache<(TenantId, WorkflowName), At<StoredWorkflow>>,
     /// Refusals recorded a moment ago: a client that asks again and again does not fill the ledger.
@@ -174,19 +174,25 @@ impl Authority {
         Ok(remember(&self.ceilings, tenant.clone(), generation, ceiling))
     }
 
-    /// What is in force for an agent.
+    /// What is in force for a version of an agent.
     ///
     /// # Errors
     /// The record's.
-    pub async fn in_force(&self, tenant: &TenantId, agent: &AgentName) -> Result<Arc<InForce>, StoreError> {
+    pub async fn in_force(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+        version: &Digest,
+    ) -> Result<Arc<InForce>, StoreError> {
         let generation = self.generations.now(tenant);
-        let place = (tenant.clone(), agent.clone());
+        let place = (tenant.clone(), agent.clone(), *version);
         if let Some(found) = remembered(&self.in_force, &place, generation) {
             return Ok(found);
         }
         let ceiling = self.ceiling(tenant).await?;
-        let grants = self.read.grants(tenant, agent).await?;
-        Ok(remember(&self.in_force, place, generation, InForce::new(grants, ceiling.capabilities.clone())))
+        let grants = self.read.grants(tenant, agent, version).await?;
+        let in_force = InForce::new(grants.capabilities, ceiling.capabilities.clone());
+        Ok(remember(&self.in_force, place, generation, in_force))
     }
 
     /// A version of an agent.

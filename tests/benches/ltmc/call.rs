@@ -146,6 +146,7 @@ impl InProcess {
         let attempt = Attempt {
             log: self.log.clone(),
             agent: self.job.agent.clone(),
+            component: self.job.component,
             step: self.job.step.clone(),
             number: 1,
             begun_at: BegunAt::default(),

@@ -4,7 +4,7 @@ use axum::extract::{FromRequest as _, Multipart, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::{Bytes, BytesMut};
-use ltmc_model::agent::AgentRef;
+use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_tenancy::agents::AgentView;
@@ -48,9 +48,15 @@ struct Agent {
     /// The capabilities it asks for. Asking grants nothing.
     #[schema(example = json!(["memory:read:session"]))]
     asks: Vec<String>,
-    /// The capabilities it was granted.
+    /// The capabilities that this version was granted.
     #[schema(example = json!([]))]
     grants: Vec<String>,
+    /// Whether the next version takes them over: `never`, or `same-asks`, where it asks for nothing that this one does not.
+    #[schema(value_type = String, example = "never")]
+    carry: Carry,
+    /// Of a push: the version whose grants this one took over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grants_of: Option<String>,
     /// What it asks for and was not granted.
     #[schema(example = json!(["memory:read:session"]))]
     missing: Vec<String>,
@@ -60,7 +66,7 @@ struct Agent {
 }
 
 impl From<AgentView> for Agent {
-    fn from(AgentView { agent, grants, missing }: AgentView) -> Self {
+    fn from(AgentView { agent, grants, carry, missing }: AgentView) -> Self {
         let text = |capabilities: Vec<_>| capabilities.into_iter().map(String::from).collect();
         Self {
             name: agent.name,
@@ -71,6 +77,8 @@ impl From<AgentView> for Agent {
             exports: agent.exports,
             asks: text(agent.manifest.asks),
             grants: text(grants),
+            carry,
+            grants_of: None,
             missing: text(missing),
             pushed_at: agent.pushed_at,
         }
@@ -106,8 +114,9 @@ async fn get(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>) ->
 
 /// Push an agent
 ///
-/// The body is a WebAssembly component. A form's part `manifest` wins over the manifest inside the component. The
-/// agent can do nothing until it is granted what it asks for.
+/// The body is a WebAssembly component. A form's part `manifest` wins over the manifest inside the component. A new version
+/// can do nothing until it is granted what it asks for, unless it takes over what the one before was granted, by the rule
+/// these grants were given with.
 #[utoipa::path(
     put, path = "/v1/agents/{name}", tag = "agents",
     params(("name" = String, Path, description = "The name to store it under", example = "read-diff")),
@@ -134,7 +143,8 @@ async fn push(State(api): State<Api>, By(caller): By, At(name): At<AgentName>, r
     {
         headers.insert(header::LOCATION, location);
     }
-    Ok((status, headers, axum::Json(Agent::from(pushed.view))).into_response())
+    let grants_of = pushed.grants_of.map(|version| version.to_string());
+    Ok((status, headers, axum::Json(Agent { grants_of, ..pushed.view.into() })).into_response())
 }
 
 /// Delete an agent

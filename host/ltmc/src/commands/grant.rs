@@ -1,6 +1,8 @@
-//! `ltmc grant`: what an agent may do. In force is what is granted and the tenant's ceiling allows.
+//! `ltmc grant`: what a version of an agent may do. In force is what is granted and the tenant's ceiling allows.
 
-use ltmc_model::{AgentName, Capability};
+use ltmc_model::AgentName;
+use ltmc_model::Capability;
+use ltmc_model::agent::{AgentRef, Carry};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,25 +15,29 @@ pub(crate) enum Command {
     /// Show what an agent was granted
     #[command(visible_alias = "list")]
     Show {
-        /// The agent
-        agent: AgentName,
+        /// The agent: NAME for its newest version, or NAME@sha256:…
+        agent: AgentRef,
     },
     /// Grant just these, and nothing else
     Set {
-        /// The agent
-        agent: AgentName,
+        /// The agent: NAME@sha256:… for that version alone; with NAME its newest one has these, and older ones no more than these
+        agent: AgentRef,
         /// Such as log, memory:read:session, call:summarize
         capabilities: Vec<Capability>,
+        #[command(flatten)]
+        rule: Rule,
     },
-    /// Grant these besides what was granted before
+    /// Grant these besides what this version was granted before
     Add {
-        /// The agent
-        agent: AgentName,
+        /// The agent: NAME for its newest version, or NAME@sha256:…
+        agent: AgentRef,
         /// Such as log, memory:read:session, call:summarize
         #[arg(required = true)]
         capabilities: Vec<Capability>,
+        #[command(flatten)]
+        rule: Rule,
     },
-    /// Take these back: the agent's next host call notices
+    /// Take these back, from every version: the agent's next host call notices
     Revoke {
         /// The agent
         agent: AgentName,
@@ -41,25 +47,26 @@ pub(crate) enum Command {
     },
 }
 
+/// What becomes of grants when the next version is pushed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Rule {
+    /// Whether the next version takes the grants over: never, or same-asks, where it asks for nothing that this one does not
+    #[arg(long, value_name = "never|same-asks")]
+    carry: Option<Carry>,
+}
+
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
     let client = context.client("default")?;
     let grants = match command {
         Command::Show { agent } => of(&client, &agent).await?,
-        Command::Set { agent, capabilities } => set(&client, &agent, &capabilities).await?,
-        Command::Add { agent, capabilities } => {
-            let mut grants = of(&client, &agent).await?;
-            grants.extend(
-                capabilities.iter().map(ToString::to_string).filter(|c| !grants.contains(c)).collect::<Vec<_>>(),
-            );
-            let grants = grants.iter().map(|g| g.parse()).collect::<Result<Vec<Capability>, _>>()?;
-            set(&client, &agent, &grants).await?
-        }
+        Command::Set { agent, capabilities, rule } => set(&client, &agent, &capabilities, rule).await?,
+        Command::Add { agent, capabilities, rule } => add(&client, &agent, &capabilities, rule).await?,
         Command::Revoke { agent, capabilities } => {
             for capability in &capabilities {
-                let path = format!("{}/{}", path(&agent), encode(&capability.to_string()));
+                let path = format!("/v1/agents/{}/grants/{}", encode(agent.as_str()), encode(&capability.to_string()));
                 client.send(client.request(Method::DELETE, &path)).await?;
             }
-            of(&client, &agent).await?
+            of(&client, &AgentRef { name: agent, digest: None }).await?
         }
     };
     if context.json {
@@ -72,19 +79,41 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
     Ok(())
 }
 
+/// Grants these besides what that very version was granted; what is granted then. Others of its versions keep what they have.
+pub(crate) async fn add(
+    client: &Client,
+    agent: &AgentRef,
+    more: &[Capability],
+    rule: Rule,
+) -> anyhow::Result<Vec<String>> {
+    // Looked at once: should another version be pushed meanwhile, it is granted nothing.
+    let shown = client.get(&format!("/v1/agents/{}", encode(&agent.to_string()))).await?;
+    let digest = shown["digest"].as_str().map(str::parse).transpose()?;
+    let version = AgentRef { name: agent.name.clone(), digest };
+    let carry = match rule.carry {
+        Some(carry) => carry,
+        None => shown["carry"].as_str().unwrap_or_default().parse().unwrap_or_default(),
+    };
+    let held = shown["grants"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut grants = held.map(str::parse).collect::<Result<Vec<Capability>, _>>()?;
+    grants.extend(more.iter().filter(|one| !grants.contains(one)).cloned().collect::<Vec<_>>());
+    set(client, &version, &grants, Rule { carry: Some(carry) }).await
+}
+
 /// Grants just these; what is granted then.
-pub(crate) async fn set(client: &Client, agent: &AgentName, grants: &[Capability]) -> anyhow::Result<Vec<String>> {
-    client.put(&path(agent), &json!(grants)).await?;
+async fn set(client: &Client, agent: &AgentRef, grants: &[Capability], rule: Rule) -> anyhow::Result<Vec<String>> {
+    let rule = rule.carry.unwrap_or_default().as_str();
+    client.put(&format!("{}?carry={rule}", path(agent)), &json!(grants)).await?;
     of(client, agent).await
 }
 
-/// What an agent was granted.
-pub(crate) async fn of(client: &Client, agent: &AgentName) -> anyhow::Result<Vec<String>> {
+/// What a version was granted.
+async fn of(client: &Client, agent: &AgentRef) -> anyhow::Result<Vec<String>> {
     let answer = client.get(&path(agent)).await?;
     let list = answer.as_array().or_else(|| answer.get("grants").and_then(Value::as_array));
     Ok(list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
-fn path(agent: &AgentName) -> String {
-    format!("/v1/agents/{}/grants", encode(agent.as_str()))
+fn path(agent: &AgentRef) -> String {
+    format!("/v1/agents/{}/grants", encode(&agent.to_string()))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ltmc_model::agent::AgentRef;
 use ltmc_model::{AgentName, Capability};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// What to grant it: `asked` for everything it asks for, or capabilities, one each time
     #[arg(long, value_name = "asked|CAP")]
     grant: Vec<Grant>,
+    #[command(flatten)]
+    rule: grant::Rule,
 }
 
 /// What is to be granted with a push.
@@ -74,18 +77,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let pushed = pushed?;
     let new = pushed.status == reqwest::StatusCode::CREATED;
     let mut shown = pushed.json()?;
+    let grants_of = shown["grants_of"].as_str().map(str::to_owned);
     if !args.grant.is_empty() {
         let asks: Vec<Capability> =
             shown.get("asks").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
-        let mut grants: Vec<Capability> = Grant::resolve(&args.grant, &asks);
-        for granted in grant::of(&client, &name).await? {
-            let granted: Capability = granted.parse()?;
-            if !grants.contains(&granted) {
-                grants.push(granted);
-            }
-        }
-        grant::set(&client, &name, &grants).await?;
-        shown = client.get(&path).await?;
+        // To what was pushed here, and not to what somebody else pushes meanwhile.
+        let version = AgentRef { name, digest: Some(text(&shown, "digest").parse()?) };
+        grant::add(&client, &version, &Grant::resolve(&args.grant, &asks), args.rule).await?;
+        shown = client.get(&format!("/v1/agents/{}", encode(&version.to_string()))).await?;
     }
     if context.json {
         ui::json(&shown);
@@ -93,6 +92,9 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     }
     agent::print(&shown);
     ui::note(if new { "Pushed." } else { "The host had this version already." });
+    if let Some(before) = grants_of {
+        ui::note(format!("It took over the grants of {before}: they were given with the rule same-asks."));
+    }
     let missing: Vec<&str> =
         shown.get("missing").and_then(|m| m.as_array()).into_iter().flatten().filter_map(|c| c.as_str()).collect();
     if !missing.is_empty() {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::effect::Refusal;
 use ltmc_model::journal::Event;
@@ -48,7 +49,11 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
     let refused = |error: ltmc_tenancy::Error| Problem::failed(error.to_string());
     host.app.agents.push(&caller, name.clone(), bytes.into(), None).await.map_err(refused)?;
-    host.app.agents.set_grants(&caller, &name, args.grant).await.map_err(refused)?;
+    host.app
+        .agents
+        .set_grants(&caller, &AgentRef { name: name.clone(), digest: None }, args.grant, Carry::Never)
+        .await
+        .map_err(refused)?;
     let request = CallRequest {
         agent: name.as_str().parse()?,
         input,

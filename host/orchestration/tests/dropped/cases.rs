@@ -6,18 +6,21 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::clients::Owner;
+use ltmc_model::agent::Carry;
 use ltmc_model::call::memory::{Put, Update};
 use ltmc_model::caller::Role;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::run::State;
-use ltmc_model::{Digest, RunId, Seq};
+use ltmc_model::{RunId, Seq};
 use ltmc_ports::testing::sample;
 use ltmc_ports::{Durability, ReadCatalog as _, ReadJournal as _, ReadMemory as _, WriteJournal as _};
 use ltmc_tenancy::Error;
 use ltmc_tenancy::access::NewKey;
 
-use crate::house::{FAIL, House, LETTER, LONG, admin, caps, cut, echo, flow, in_paused_time, operator, tenant};
+use crate::house::{
+    FAIL, House, LETTER, LONG, admin, caps, cut, echo, first, flow, in_paused_time, newest, operator, second, tenant,
+};
 
 /// More polls than any use case takes.
 const MANY: usize = 400;
@@ -139,7 +142,7 @@ dropped! {
         },
         again [],
         done async |house: Arc<House>| {
-            let in_force = house.authority.in_force(&tenant(), &echo()).await.unwrap();
+            let in_force = house.authority.in_force(&tenant(), &echo(), &first()).await.unwrap();
             !in_force.allows(&caps(&["memory:read:global"])[0]) && in_force.allows(&caps(&["log"])[0])
         };
     an_agent_is_pushed:
@@ -150,7 +153,10 @@ dropped! {
         again [],
         done async |house: Arc<House>| {
             let agent = house.record.agent(&tenant(), &echo(), None).await.unwrap();
-            agent.is_some_and(|agent| agent.digest == Digest::of(b"second"))
+            let pushed = agent.is_some_and(|agent| agent.digest == second());
+            // It asks for nothing more: it takes over what the first was granted, in the same commit.
+            let granted = house.record.grants(&tenant(), &echo(), &second()).await.unwrap().capabilities;
+            pushed && granted == caps(&["log", "memory:read:*"])
         };
     an_agent_is_deleted:
         before nothing,
@@ -159,16 +165,18 @@ dropped! {
         done async |house: Arc<House>| house.record.agent(&tenant(), &echo(), None).await.unwrap().is_none();
     grants_are_set:
         before nothing,
-        ask async |house: Arc<House>| house.agents.set_grants(&admin(), &echo(), caps(&["memory:write:*"])).await,
+        ask async |house: Arc<House>| {
+            house.agents.set_grants(&admin(), &newest(), caps(&["memory:write:*"]), Carry::Never).await
+        },
         again [],
         done async |house: Arc<House>| {
-            house.record.grants(&tenant(), &echo()).await.unwrap() == caps(&["memory:write:*"])
+            house.record.grants(&tenant(), &echo(), &first()).await.unwrap().capabilities == caps(&["memory:write:*"])
         };
     a_grant_is_taken_back:
         before nothing,
         ask async |house: Arc<House>| house.agents.revoke_grant(&admin(), &echo(), &caps(&["memory:read:*"])[0]).await,
         again ["not-found"],
-        done async |house: Arc<House>| house.record.grants(&tenant(), &echo()).await.unwrap() == caps(&["log"]);
+        done async |house: Arc<House>| house.record.grants(&tenant(), &echo(), &first()).await.unwrap().capabilities == caps(&["log"]);
     a_workflow_is_put:
         before nothing,
         ask async |house: Arc<House>| {
@@ -347,7 +355,7 @@ fn two_who_take_back_different_grants_at_once_take_back_both() {
             house.agents.revoke_grant(&by, &agent, &grants[1])
         );
         assert!(one.is_ok() && other.is_ok(), "{one:?}, {other:?}");
-        assert_eq!(house.record.grants(&tenant(), &echo()).await.unwrap(), []);
+        assert_eq!(house.record.grants(&tenant(), &echo(), &first()).await.unwrap().capabilities, []);
         house.agrees("at the end").await;
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ltmc_context::{Clients, Context, Handed, Subscriptions, clients};
-use ltmc_model::agent::{AgentRef, Export};
+use ltmc_model::agent::{AgentRef, Carry, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
@@ -67,7 +67,7 @@ impl House {
         house.texts.lock().unwrap().insert(key.id.clone(), text);
         house.key = key.id;
         house.agents.push(&admin(), echo(), Bytes::from_static(b"first"), None).await.unwrap();
-        house.agents.set_grants(&admin(), &echo(), caps(&["log", "memory:read:*"])).await.unwrap();
+        house.agents.set_grants(&admin(), &newest(), caps(&["log", "memory:read:*"]), Carry::SameAsks).await.unwrap();
         house.workflows.put(&admin(), flow(), DOCUMENT.to_owned()).await.unwrap();
         house.bury().await;
         Arc::new(house)
@@ -193,9 +193,9 @@ impl House {
         for text in texts {
             let _ = self.access.authenticate(&text).await;
         }
-        let agent = AgentRef { name: echo(), digest: None };
-        self.authority.in_force(&tenant(), &echo()).await.unwrap();
-        self.authority.agent(&tenant(), &agent).await.unwrap();
+        let found = self.authority.agent(&tenant(), &newest()).await.unwrap();
+        let version = found.map_or_else(first, |agent| agent.digest);
+        self.authority.in_force(&tenant(), &echo(), &version).await.unwrap();
         self.authority.workflow(&tenant(), &flow()).await.unwrap();
         self.authority.ceiling(&tenant()).await.unwrap();
     }
@@ -212,15 +212,19 @@ impl House {
         for run in self.all_runs().await {
             assert!(run.state.is_over(), "{when}: run {} is {} without a task", run.id, run.state.as_str());
         }
-        let (record, acme, agent) = (&self.record, tenant(), AgentRef { name: echo(), digest: None });
+        let (record, acme, agent) = (&self.record, tenant(), newest());
         let texts = self.texts.lock().unwrap().clone();
         for (id, text) in texts {
             let good = record.key(&id).await.unwrap().is_some_and(|key| key.revoked_at.is_none());
             assert_eq!(self.access.authenticate(&text).await.is_ok(), good, "{when}: a key");
         }
         let ceiling = record.ceiling(&acme).await.unwrap();
-        let in_force = InForce::new(record.grants(&acme, &echo()).await.unwrap(), ceiling.capabilities.clone());
-        assert_eq!(*self.authority.in_force(&acme, &echo()).await.unwrap(), in_force, "{when}: what is in force");
+        for version in [first(), second()] {
+            let granted = record.grants(&acme, &echo(), &version).await.unwrap();
+            let in_force = InForce::new(granted.capabilities, ceiling.capabilities.clone());
+            let believed = self.authority.in_force(&acme, &echo(), &version).await.unwrap();
+            assert_eq!(*believed, in_force, "{when}: what is in force");
+        }
         assert_eq!(*self.authority.ceiling(&acme).await.unwrap(), ceiling, "{when}: the ceiling");
         let there = record.agent(&acme, &echo(), None).await.unwrap();
         let known = self.authority.agent(&acme, &agent).await.unwrap();
@@ -279,6 +283,21 @@ pub(crate) fn tenant() -> TenantId {
 
 pub(crate) fn echo() -> AgentName {
     "echo".parse().unwrap()
+}
+
+/// The newest version of it.
+pub(crate) fn newest() -> AgentRef {
+    AgentRef { name: echo(), digest: None }
+}
+
+/// The component that is there from the beginning.
+pub(crate) fn first() -> Digest {
+    Digest::of(b"first")
+}
+
+/// The one that is pushed.
+pub(crate) fn second() -> Digest {
+    Digest::of(b"second")
 }
 
 pub(crate) fn flow() -> WorkflowName {

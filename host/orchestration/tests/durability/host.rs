@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ltmc_context::{Context, Handed, Subscriptions};
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Carry};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
@@ -92,7 +92,7 @@ impl World {
             };
             act(Change::AgentPushed(pushed)).await;
             let grants = GRANTS.map(|grant| grant.parse().unwrap()).to_vec();
-            act(Change::GrantsSet { agent: script.name.clone(), grants }).await;
+            act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Carry::Never }).await;
         }
         if let Some(source) = document {
             let name = Document::parse(source, None).unwrap().name;

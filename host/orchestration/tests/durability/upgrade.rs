@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ltmc_context::{Context, Handed, Subscriptions};
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Carry};
 use ltmc_model::call::messages::Draft;
 use ltmc_model::call::{HostCall, graph, memory, messages, recall};
 use ltmc_model::effect::{Refusal, Reply};
@@ -198,7 +198,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         }))
         .await;
         let grants = ["log", "memory:write:session"].map(|grant| grant.parse().unwrap()).to_vec();
-        act(Change::GrantsSet { agent: script.name.clone(), grants }).await;
+        act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Carry::Never }).await;
     }
     let run = left(record, journal).await;
 

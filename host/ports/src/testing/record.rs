@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::chain::Chain;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{AgentName, Capability, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
 
 use super::tables::Tables;
@@ -366,9 +366,20 @@ impl ReadCatalog for MemoryRecord {
         Ok(agents.filter_map(|(_, versions)| versions.last()).take(limit as usize).cloned().collect())
     }
 
-    async fn grants(&self, tenant: &TenantId, agent: &AgentName) -> Result<Vec<Capability>, StoreError> {
+    async fn grants(&self, tenant: &TenantId, agent: &AgentName, version: &Digest) -> Result<Grants, StoreError> {
         let inner = self.lock();
-        Ok(inner.tables.grants.get(&(tenant.clone(), agent.clone())).cloned().unwrap_or_default())
+        let granted = inner.tables.grants.get(&(tenant.clone(), agent.clone()));
+        Ok(granted.and_then(|of| of.get(version)).cloned().unwrap_or_default())
+    }
+
+    async fn granted_versions(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+    ) -> Result<Vec<(Digest, Grants)>, StoreError> {
+        let inner = self.lock();
+        let granted = inner.tables.grants.get(&(tenant.clone(), agent.clone())).cloned().unwrap_or_default();
+        Ok(granted.into_iter().filter(|(_, held)| !held.capabilities.is_empty()).collect())
     }
 
     async fn workflow(&self, tenant: &TenantId, name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
 use ltmc_model::journal::{Act, Placed};
@@ -12,9 +12,7 @@ use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{
-    AgentName, Capability, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName,
-};
+use ltmc_model::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
 use tokio::task::yield_now;
 
@@ -68,7 +66,8 @@ slowly! { ReadCatalog:
     keys(tenant: &TenantId, after: Option<&KeyId>, limit: u32) -> Vec<Key>;
     agent(tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Option<Agent>;
     agents(tenant: &TenantId, after: Option<&AgentName>, limit: u32) -> Vec<Agent>;
-    grants(tenant: &TenantId, agent: &AgentName) -> Vec<Capability>;
+    grants(tenant: &TenantId, agent: &AgentName, version: &Digest) -> Grants;
+    granted_versions(tenant: &TenantId, agent: &AgentName) -> Vec<(Digest, Grants)>;
     workflow(tenant: &TenantId, name: &WorkflowName) -> Option<StoredWorkflow>;
     workflows(tenant: &TenantId, after: Option<&WorkflowName>, limit: u32) -> Vec<StoredWorkflow>;
     component_in_use(digest: &Digest) -> bool;

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
 use crate::catalog::StoredWorkflow;
@@ -31,7 +31,7 @@ pub(super) struct Tables {
     pub(super) keys: BTreeMap<KeyId, Key>,
     /// Versions of each agent, the newest last.
     pub(super) agents: BTreeMap<(TenantId, AgentName), Vec<Agent>>,
-    pub(super) grants: BTreeMap<(TenantId, AgentName), Vec<Capability>>,
+    pub(super) grants: BTreeMap<(TenantId, AgentName), BTreeMap<Digest, Grants>>,
     pub(super) workflows: BTreeMap<(TenantId, WorkflowName), StoredWorkflow>,
 }
 
@@ -104,16 +104,34 @@ impl Tables {
                     key.revoked_at.get_or_insert(at);
                 }
             }
-            Change::AgentPushed(new) => {
-                let versions = self.agents.entry((tenant.clone(), new.name.clone())).or_default();
-                versions.retain(|old| old.digest != new.digest);
-                versions.push(new);
+            Change::AgentPushed(new) => self.push(tenant, new),
+            Change::AgentUpgraded { agent, grants_of } => {
+                let granted = self.grants.entry((tenant.clone(), agent.name.clone())).or_default();
+                if let Some(carried) = granted.get(&grants_of).cloned() {
+                    granted.insert(agent.digest, carried);
+                }
+                self.push(tenant, agent);
             }
             Change::AgentDeleted { name } => {
                 self.agents.remove(&(tenant.clone(), name.clone()));
                 self.grants.remove(&(tenant.clone(), name));
             }
-            Change::GrantsSet { agent, grants } => drop(self.grants.insert((tenant.clone(), agent), grants)),
+            Change::GrantsSet { agent, grants, digest, carry } => {
+                let place = (tenant.clone(), agent);
+                let newest = self.agents.get(&place).and_then(|versions| versions.last()).map(|agent| agent.digest);
+                let granted = self.grants.entry(place).or_default();
+                if digest.is_none() {
+                    granted.values_mut().for_each(|held| held.cut_to(&grants));
+                }
+                if let Some(version) = digest.or(newest) {
+                    granted.insert(version, Grants { capabilities: grants, carry });
+                }
+            }
+            Change::GrantRevoked { agent, grant } => {
+                let granted = self.grants.get_mut(&(tenant.clone(), agent));
+                let versions = granted.into_iter().flat_map(BTreeMap::values_mut);
+                versions.for_each(|held| held.capabilities.retain(|held| *held != grant));
+            }
             Change::WorkflowPut { name, source, digest } => {
                 let stored = StoredWorkflow { name: name.clone(), source, digest, updated_at: at };
                 self.workflows.insert((tenant.clone(), name), stored);
@@ -131,14 +149,21 @@ impl Tables {
     /// Whether everything that changes were decided on is so.
     fn hold(&self, tenant: &TenantId, at: Timestamp, changes: &Changes) -> bool {
         let expected = changes.expects.iter().all(|expect| match expect {
-            Expect::Grants { agent, grants } => {
-                let granted = self.grants.get(&(tenant.clone(), agent.clone()));
-                let granted: BTreeSet<_> = granted.into_iter().flatten().collect();
+            Expect::Grants { agent, version, grants } => {
+                let granted = self.grants.get(&(tenant.clone(), agent.clone())).and_then(|of| of.get(version));
+                let granted: BTreeSet<_> = granted.into_iter().flat_map(|held| &held.capabilities).collect();
                 granted == grants.iter().collect()
             }
             expect => self.context.holds(tenant, at, expect),
         });
         expected && changes.deltas.iter().all(|delta| self.context.is_newer(tenant, delta))
+    }
+
+    /// The newest version of its name.
+    fn push(&mut self, tenant: &TenantId, new: Agent) {
+        let versions = self.agents.entry((tenant.clone(), new.name.clone())).or_default();
+        versions.retain(|old| old.digest != new.digest);
+        versions.push(new);
     }
 
     fn enter(&mut self, tenant: &TenantId, run: RunId, entry: Entry) {

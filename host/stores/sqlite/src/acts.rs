@@ -1,7 +1,8 @@
 //! What an act makes true of the catalog, besides its entry in the ledger.
 
+use ltmc_model::agent::Agent;
 use ltmc_model::journal::{Act, Change};
-use ltmc_model::{TenantId, Timestamp};
+use ltmc_model::{Capability, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, int, json, time};
@@ -32,26 +33,35 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
                 "update keys set revoked_at = coalesce(revoked_at, ?1) where id = ?2 and (tenant = ?3 or ?3 = '_host')";
             execute(db, sql, params![time(*at), key.as_str(), tenant])?;
         }
-        Change::AgentPushed(agent) => {
-            let sql = "insert into agents (tenant, name, digest, pushed, manifest, exports, size, pushed_at) \
-                       values (?1, ?2, ?3, 1 + coalesce((select max(pushed) from agents where tenant = ?1 and name = ?2), 0), \
-                       ?4, ?5, ?6, ?7) \
-                       on conflict (tenant, name, digest) do update set pushed = excluded.pushed, \
-                       manifest = excluded.manifest, exports = excluded.exports, size = excluded.size, \
-                       pushed_at = excluded.pushed_at";
-            let (manifest, exports) = (json(&agent.manifest), json(&agent.exports));
-            let (size, pushed) = (int(agent.size), time(agent.pushed_at));
-            let values = params![tenant, agent.name.as_str(), &agent.digest.0[..], manifest, exports, size, pushed];
-            execute(db, sql, values)?;
+        Change::AgentPushed(agent) => push(db, tenant, agent)?,
+        Change::AgentUpgraded { agent, grants_of } => {
+            push(db, tenant, agent)?;
+            let sql = "insert into grants (tenant, agent, digest, grants, carry) \
+                       select tenant, agent, ?3, grants, carry from grants where tenant = ?1 and agent = ?2 and digest = ?4 \
+                       on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
+            execute(db, sql, params![tenant, agent.name.as_str(), &agent.digest.0[..], &grants_of.0[..]])?;
         }
         Change::AgentDeleted { name } => {
             execute(db, "delete from agents where tenant = ? and name = ?", params![tenant, name.as_str()])?;
             execute(db, "delete from grants where tenant = ? and agent = ?", params![tenant, name.as_str()])?;
         }
-        Change::GrantsSet { agent, grants } => {
-            let sql = "insert into grants (tenant, agent, grants) values (?, ?, ?) \
-                       on conflict (tenant, agent) do update set grants = excluded.grants";
-            execute(db, sql, params![tenant, agent.as_str(), json(grants)])?;
+        Change::GrantsSet { agent, grants, digest, carry } => {
+            let agent = agent.as_str();
+            if digest.is_none() {
+                for_each_version(db, tenant, agent, |held| {
+                    held.retain(|held| grants.iter().any(|one| one.covers(held)))
+                })?;
+            }
+            let sql = "insert into grants (tenant, agent, digest, grants, carry) \
+                       select tenant, name, digest, ?4, ?5 from agents where tenant = ?1 and name = ?2 and \
+                       digest = coalesce(?3, (select digest from agents where tenant = ?1 and name = ?2 \
+                       order by pushed desc limit 1)) \
+                       on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
+            let version = digest.as_ref().map(|digest| &digest.0[..]);
+            execute(db, sql, params![tenant, agent, version, json(grants), carry.as_str()])?;
+        }
+        Change::GrantRevoked { agent, grant } => {
+            for_each_version(db, tenant, agent.as_str(), |held| held.retain(|held| held != grant))?;
         }
         Change::WorkflowPut { name, source, digest } => {
             let sql = "insert into workflows (tenant, name, source, digest, updated_at) values (?, ?, ?, ?, ?) \
@@ -63,6 +73,43 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
             execute(db, "delete from workflows where tenant = ? and name = ?", params![tenant, name.as_str()])?;
         }
         Change::Context { .. } | Change::Refused { .. } => {}
+    }
+    Ok(())
+}
+
+/// The newest version of its name.
+fn push(db: &Connection, tenant: &str, agent: &Agent) -> Result<(), rusqlite::Error> {
+    let sql = "insert into agents (tenant, name, digest, pushed, manifest, exports, size, pushed_at) \
+               values (?1, ?2, ?3, 1 + coalesce((select max(pushed) from agents where tenant = ?1 and name = ?2), 0), \
+               ?4, ?5, ?6, ?7) \
+               on conflict (tenant, name, digest) do update set pushed = excluded.pushed, \
+               manifest = excluded.manifest, exports = excluded.exports, size = excluded.size, \
+               pushed_at = excluded.pushed_at";
+    let (manifest, exports) = (json(&agent.manifest), json(&agent.exports));
+    let (size, pushed) = (int(agent.size), time(agent.pushed_at));
+    let values = params![tenant, agent.name.as_str(), &agent.digest.0[..], manifest, exports, size, pushed];
+    execute(db, sql, values)?;
+    Ok(())
+}
+
+/// Changes what each version of an agent was granted.
+fn for_each_version(
+    db: &Connection,
+    tenant: &str,
+    agent: &str,
+    change: impl Fn(&mut Vec<Capability>),
+) -> Result<(), rusqlite::Error> {
+    let sql = "select digest, grants from grants where tenant = ? and agent = ? and grants <> '[]'";
+    let versions = db
+        .prepare_cached(sql)?
+        .query_map(params![tenant, agent], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(Vec<u8>, String)>, _>>()?;
+    for (digest, text) in versions {
+        // What does not parse grants nothing.
+        let mut held: Vec<Capability> = serde_json::from_str(&text).unwrap_or_default();
+        change(&mut held);
+        let sql = "update grants set grants = ? where tenant = ? and agent = ? and digest = ?";
+        execute(db, sql, params![json(&held), tenant, agent, digest])?;
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! The catalog: tenants, keys, agents, grants, workflows.
 
 use async_trait::async_trait;
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::caller::Role;
 use ltmc_model::journal::Act;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{AgentName, Capability, Digest, KeyId, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Changes, ReadCatalog, StoreError, WriteCatalog};
 use rusqlite::{Connection, Row, params};
@@ -82,11 +82,22 @@ impl ReadCatalog for Record {
         self.readers.search("catalog.agents", read).await
     }
 
-    async fn grants(&self, tenant: &TenantId, agent: &AgentName) -> Result<Vec<Capability>, StoreError> {
-        let sql = "select grants from grants where tenant = ? and agent = ?";
-        let values = params![tenant.as_str(), agent.as_str()];
-        let found = self.readers.point("catalog.grants", |db| one(db, sql, values, |row| from_json(row.get(0)?)))?;
+    async fn grants(&self, tenant: &TenantId, agent: &AgentName, version: &Digest) -> Result<Grants, StoreError> {
+        let sql = "select grants, carry from grants where tenant = ? and agent = ? and digest = ?";
+        let values = params![tenant.as_str(), agent.as_str(), &version.0[..]];
+        let found = self.readers.point("catalog.grants", |db| one(db, sql, values, |row| read_grants(row, 0)))?;
         Ok(found.unwrap_or_default())
+    }
+
+    async fn granted_versions(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentName,
+    ) -> Result<Vec<(Digest, Grants)>, StoreError> {
+        let sql = "select digest, grants, carry from grants where tenant = ? and agent = ? and grants <> '[]'";
+        let values = params![tenant.as_str(), agent.as_str()];
+        let read = |row: &Row<'_>| Ok((Digest(row.get(0)?), read_grants(row, 1)?));
+        self.readers.point("catalog.granted-versions", |db| all(db, sql, values, read))
     }
 
     async fn workflow(&self, tenant: &TenantId, name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError> {
@@ -112,6 +123,12 @@ impl ReadCatalog for Record {
         let found = self.readers.point("catalog.component-in-use", |db| Ok(found(db, sql, params![&digest.0[..]])?))?;
         Ok(found == Some(1))
     }
+}
+
+fn read_grants(row: &Row<'_>, first: usize) -> Result<Grants, Error> {
+    let carry: String = row.get(first + 1)?;
+    let carry = carry.parse().map_err(|_| wrong("a rule for grants"))?;
+    Ok(Grants { capabilities: from_json(row.get(first)?)?, carry })
 }
 
 fn read_tenant(row: &Row<'_>) -> Result<Tenant, Error> {

@@ -81,10 +81,10 @@ pub(crate) fn holds(
             let count = || Ok(number(found(db, sql, params![of])?.unwrap_or(0)));
             fits(&mut bounds.memories, tenant.clone(), *more, *quota, count)
         }
-        Expect::Grants { agent, grants } => {
-            let sql = "select grants from grants where tenant = ? and agent = ?";
-            let there: Option<String> =
-                db.prepare_cached(sql)?.query_row(params![of, agent.as_str()], |row| row.get(0)).optional()?;
+        Expect::Grants { agent, version, grants } => {
+            let sql = "select grants from grants where tenant = ? and agent = ? and digest = ?";
+            let values = params![of, agent.as_str(), &version.0[..]];
+            let there: Option<String> = db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
             let mut there: Vec<Capability> = match there {
                 None => Vec::new(),
                 Some(text) => match serde_json::from_str(&text) {

@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ltmc_model::agent::{Carry, Grants};
 use ltmc_model::memory::Drawer;
-use ltmc_model::{RunId, Seq};
+use ltmc_model::{Capability, RunId, Seq};
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
-use ltmc_ports::{Durability, Kind, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _, WriteJournal as _};
+use ltmc_ports::{
+    Durability, Kind, ReadCatalog as _, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _, WriteJournal as _,
+};
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
 use rusqlite::{Connection, params};
 
@@ -40,28 +43,38 @@ async fn a_newer_versions_record_is_left_alone() {
     write(dir.path(), 1).await;
     raw(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
     let error = Record::audit(dir.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
 }
 
-/// Records of before kept their version in a table of the driver's.
+/// Records of before kept their version in a table of the driver's, and grants without a version.
 #[tokio::test]
-async fn a_record_that_keeps_its_version_in_a_table_is_taken_as_it_is() {
+async fn a_record_of_before_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), 1).await;
-    let as_before = "create table _sqlx_migrations (version bigint primary key); \
-                     insert into _sqlx_migrations values (1), (2); pragma user_version = 0; \
-                     drop index runs_suspended; drop index runs_unfinished; alter table runs drop column wakes_at; \
-                     create index runs_unfinished on runs (id, tenant) where state < 3";
-    raw(dir.path()).execute_batch(as_before).unwrap();
+    let db = raw(dir.path());
+    for sql in [include_str!("../migrations/0001_record.sql"), include_str!("../migrations/0002_context.sql")] {
+        db.execute_batch(sql).unwrap();
+    }
+    db.execute_batch(
+        "create table _sqlx_migrations (version bigint primary key);
+         insert into _sqlx_migrations values (1), (2);
+         insert into agents values ('acme', 'echo', zeroblob(32), 1, '{}', '[\"agent\"]', 4, 1);
+         insert into agents values ('acme', 'echo', cast(zeroblob(31) || x'01' as blob), 2, '{}', '[\"agent\"]', 4, 2);
+         insert into grants values ('acme', 'echo', '[\"log\"]')",
+    )
+    .unwrap();
+    drop(db);
     for _ in 0..2 {
         let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
-        assert_eq!(record.entries(&tenant("acme"), run_id(1), Seq(0), 10).await.unwrap().len(), 5);
+        let granted = record.granted_versions(&tenant("acme"), &"echo".parse().unwrap()).await.unwrap();
+        let log = Grants { capabilities: vec![Capability::Log], carry: Carry::Never };
+        assert_eq!(granted.iter().map(|(_, held)| held).collect::<Vec<_>>(), [&log, &log], "all versions had it");
         record.close().await;
     }
+    let newest = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count() as i64;
     let version: i64 = raw(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, newest);
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
 //! What every catalog does.
 
-use ltmc_model::agent::{Agent, Export};
+use ltmc_model::agent::{Agent, Carry, Export, Grants};
 use ltmc_model::caller::Role;
 use ltmc_model::journal::{Act, Change, Event};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{Capability, Digest, KeyId, RunId, Seq, TenantId};
+use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId};
 
 use super::{Fixture, Store};
 use crate::testing::sample::{at, tenant};
-use crate::{Kind, ReadCatalog as _, ReadJournal as _, WriteCatalog as _};
+use crate::{Kind, ReadCatalog, ReadJournal as _, WriteCatalog as _};
 
 fn act(change: Change) -> Act {
     Act { by: None, change }
@@ -137,28 +137,88 @@ pub async fn deleted_agents_leave_nothing<F: Fixture>(fixture: &F) {
     for version in [&one, &two] {
         push(&*store, "acme", version).await;
     }
-    let grants = Change::GrantsSet { agent: one.name.clone(), grants: vec![Capability::Log] };
+    let grants = granted(&one.name, &["log"], None, Carry::Never);
     store.act(&acme, at(2), act(grants)).await.unwrap();
     store.act(&acme, at(3), act(Change::AgentDeleted { name: one.name.clone() })).await.unwrap();
     let store = fixture.crash(store).await;
     assert_eq!(store.agent(&acme, &one.name, None).await.unwrap(), None);
     assert_eq!(store.agent(&acme, &one.name, Some(&one.digest)).await.unwrap(), None);
-    assert!(store.grants(&acme, &one.name).await.unwrap().is_empty());
+    assert!(store.granted_versions(&acme, &one.name).await.unwrap().is_empty());
+    assert!(store.grants(&acme, &one.name, &two.digest).await.unwrap().capabilities.is_empty());
     assert!(store.agents(&acme, None, 10).await.unwrap().is_empty());
 }
 
 /// Grants are set whole.
 pub async fn grants_are_set_whole<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
-    let (acme, name) = (tenant("acme"), "echo".parse().unwrap());
-    assert!(store.grants(&acme, &name).await.unwrap().is_empty());
-    let sets: [&[&str]; 3] = [&["log", "call:*"], &["memory:read:agent"], &[]];
-    for grants in sets {
-        let grants: Vec<Capability> = grants.iter().map(|grant| grant.parse().unwrap()).collect();
-        let change = Change::GrantsSet { agent: name.clone(), grants: grants.clone() };
-        store.act(&acme, at(1), act(change)).await.unwrap();
-        assert_eq!(store.grants(&acme, &name).await.unwrap(), grants);
+    let (acme, one) = (tenant("acme"), agent("echo", "one", 1));
+    push(&*store, "acme", &one).await;
+    assert_eq!(store.grants(&acme, &one.name, &one.digest).await.unwrap(), Grants::default());
+    let sets: [(&[&str], Carry); 3] =
+        [(&["log", "call:*"], Carry::SameAsks), (&["memory:read:agent"], Carry::Never), (&[], Carry::SameAsks)];
+    for (grants, carry) in sets {
+        let capabilities = capabilities(grants);
+        store.act(&acme, at(1), act(granted(&one.name, grants, None, carry))).await.unwrap();
+        assert_eq!(store.grants(&acme, &one.name, &one.digest).await.unwrap(), Grants { capabilities, carry });
     }
+}
+
+/// Grants are a version's: what one is granted no other has, unless it was pushed to take it over; what is taken back is taken
+/// back from all.
+pub async fn grants_are_a_version_s<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let acme = tenant("acme");
+    let [one, two, three] = ["one", "two", "three"].map(|component| agent("echo", component, 1));
+    let name = &one.name;
+    let held = async |store: &dyn ReadCatalog| {
+        let mut all = Vec::new();
+        for version in [&one, &two, &three] {
+            let found = store.grants(&acme, name, &version.digest).await.unwrap();
+            all.push(found.capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        }
+        all
+    };
+    push(&*store, "acme", &one).await;
+    let change = granted(name, &["log", "memory:read:agent", "graph:read"], None, Carry::SameAsks);
+    store.act(&acme, at(2), act(change)).await.unwrap();
+    push(&*store, "acme", &two).await;
+    assert_eq!(
+        held(&*store).await,
+        ["log memory:read:agent graph:read", "", ""],
+        "a push takes nothing over by itself"
+    );
+    let upgraded = Change::AgentUpgraded { agent: three.clone(), grants_of: one.digest };
+    store.act(&acme, at(3), act(upgraded)).await.unwrap();
+    assert_eq!(store.agent(&acme, name, None).await.unwrap().unwrap().digest, three.digest);
+    let found = store.grants(&acme, name, &three.digest).await.unwrap();
+    assert_eq!(found.carry, Carry::SameAsks, "the rule is taken over too");
+    let whole = "log memory:read:agent graph:read";
+    assert_eq!(held(&*store).await, [whole, "", whole]);
+    // One version's alone.
+    let change = granted(name, &["log", "graph:read"], Some(two.digest), Carry::Never);
+    store.act(&acme, at(4), act(change)).await.unwrap();
+    assert_eq!(held(&*store).await, [whole, "log graph:read", whole]);
+    // Of no version that is there.
+    let change = granted(name, &["log"], Some(Digest::of(b"nobody's")), Carry::Never);
+    store.act(&acme, at(5), act(change)).await.unwrap();
+    assert_eq!(store.granted_versions(&acme, name).await.unwrap().len(), 3);
+    // The newest one's; the others have no more than it covers.
+    let change = granted(name, &["memory:read:*", "log"], None, Carry::Never);
+    store.act(&acme, at(6), act(change)).await.unwrap();
+    assert_eq!(held(&*store).await, ["log memory:read:agent", "log", "memory:read:* log"]);
+    let change = Change::GrantRevoked { agent: name.clone(), grant: Capability::Log };
+    store.act(&acme, at(7), act(change)).await.unwrap();
+    let store = fixture.crash(store).await;
+    assert_eq!(held(&*store).await, ["memory:read:agent", "", "memory:read:*"]);
+    assert_eq!(store.granted_versions(&acme, name).await.unwrap().len(), 2);
+}
+
+fn granted(agent: &AgentName, grants: &[&str], digest: Option<Digest>, carry: Carry) -> Change {
+    Change::GrantsSet { agent: agent.clone(), grants: capabilities(grants), digest, carry }
+}
+
+fn capabilities(texts: &[&str]) -> Vec<Capability> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 /// Workflows are put and deleted.
@@ -201,13 +261,13 @@ pub async fn catalogs_of_tenants_never_meet<F: Fixture>(fixture: &F) {
     let (one, beta) = (agent("echo", "one", 1), tenant("beta"));
     push(&*store, "acme", &one).await;
     let put = Change::WorkflowPut { name: "w".parse().unwrap(), source: "s".into(), digest: Digest::of(b"s") };
-    let grants = Change::GrantsSet { agent: one.name.clone(), grants: vec![Capability::Log] };
+    let grants = granted(&one.name, &["log"], None, Carry::Never);
     for change in [put, grants, Change::KeyCreated(key("aaaaaaaaaaaa", &tenant("acme")))] {
         store.act(&tenant("acme"), at(1), act(change)).await.unwrap();
     }
     assert_eq!(store.agent(&beta, &one.name, Some(&one.digest)).await.unwrap(), None);
     assert!(store.agents(&beta, None, 10).await.unwrap().is_empty());
-    assert!(store.grants(&beta, &one.name).await.unwrap().is_empty());
+    assert!(store.grants(&beta, &one.name, &one.digest).await.unwrap().capabilities.is_empty());
     assert_eq!(store.workflow(&beta, &"w".parse().unwrap()).await.unwrap(), None);
     assert!(store.workflows(&beta, None, 10).await.unwrap().is_empty());
     assert!(store.keys(&beta, None, 10).await.unwrap().is_empty());

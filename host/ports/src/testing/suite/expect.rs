@@ -1,8 +1,10 @@
 //! What every record does with what a change was decided on.
 
+use ltmc_model::agent::{Agent, Carry, Export};
 use ltmc_model::delta::{Delta, FactEnd, MemoryValue};
 use ltmc_model::graph::Fact;
 use ltmc_model::journal::{Act, Change};
+use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{MAX_MAILBOX, Taker};
 use ltmc_model::recall::Note;
@@ -225,18 +227,28 @@ pub async fn an_act_is_refused_where_its_ground_is_gone<F: Fixture>(fixture: &F)
     let store = fixture.fresh().await;
     let acme = tenant("acme");
     let grants = |granted: &[&str]| granted.iter().map(|one| one.parse().unwrap()).collect::<Vec<_>>();
+    let version = Agent {
+        name: bob(),
+        digest: Digest::of(b"one"),
+        manifest: Manifest::default(),
+        exports: vec![Export::Agent],
+        size: 3,
+        pushed_at: at(1),
+    };
+    let act = |change| Act { by: None, change };
+    store.act(&acme, at(1), act(Change::AgentPushed(version.clone()))).await.unwrap();
+    let version = version.digest;
     let set = async |expected: &[&str], new: &[&str]| {
-        let changes =
-            Changes { deltas: Vec::new(), expects: vec![Expect::Grants { agent: bob(), grants: grants(expected) }] };
-        let act = Act { by: None, change: Change::GrantsSet { agent: bob(), grants: grants(new) } };
-        store.act_with(&acme, at(1), act, changes).await
+        let expects = vec![Expect::Grants { agent: bob(), version, grants: grants(expected) }];
+        let change = Change::GrantsSet { agent: bob(), grants: grants(new), digest: None, carry: Carry::Never };
+        store.act_with(&acme, at(1), act(change), Changes { deltas: Vec::new(), expects }).await
     };
     set(&[], &["log", "graph:read"]).await.unwrap();
     assert!(is_stale(&set(&[], &["log"]).await));
     assert!(is_stale(&set(&["log"], &[]).await));
-    assert_eq!(store.grants(&acme, &bob()).await.unwrap().len(), 2);
+    assert_eq!(store.grants(&acme, &bob(), &version).await.unwrap().capabilities.len(), 2);
     set(&["graph:read", "log"], &["log"]).await.unwrap();
-    assert_eq!(store.grants(&acme, &bob()).await.unwrap(), grants(&["log"]));
+    assert_eq!(store.grants(&acme, &bob(), &version).await.unwrap().capabilities, grants(&["log"]));
     let act =
         Act { by: None, change: Change::Context { call: "c".into(), about: String::new(), request: Digest::of(b"c") } };
     let changes = Changes { deltas: vec![value(1)], expects: vec![key(Some(9))] };
