@@ -103,7 +103,7 @@ async fn an_operator_makes_tenants_keys_and_ceilings() -> Result<()> {
     std::fs::write(&wasm, denied)?;
     let admin = |arguments: &[&str]| {
         let mut command = ltmc(&host, arguments)?;
-        command.env("LTMC_KEY", &key);
+        command.env("LTMC_KEY", &key).env("LTMC_URL", host.url(""));
         anyhow::Ok(command)
     };
     let wasm = wasm.to_string_lossy().into_owned();
@@ -132,12 +132,48 @@ async fn programs_tell_by_the_exit_code_how_it_went() -> Result<()> {
     assert_eq!(code(ltmc(&host, &["no-such-command"])?)?, Some(2));
     let viewer = host.key("default", "viewer").await?;
     let mut denied = ltmc(&host, &["call", "panics"])?;
-    denied.env("LTMC_KEY", viewer);
+    denied.env("LTMC_KEY", viewer).env("LTMC_URL", host.url(""));
     assert_eq!(code(denied)?, Some(4));
     host.terminate().await?;
     assert_eq!(code(ltmc(&host, &["runs", "list"])?)?, Some(3));
     // Without a host these look at the directory itself.
     assert_eq!(code(ltmc(&host, &["audit", "verify"])?)?, Some(0));
     assert_eq!(code(ltmc(&host, &["doctor"])?)?, Some(0));
+    Ok(())
+}
+
+/// What an agent or a client wrote is shown on a terminal, and not obeyed by it; to a file it goes as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_obeys_nothing_that_others_wrote() -> Result<()> {
+    const EVIL: &str = "a\u{1b}]0;owned\u{7}b\u{1b}[2Jc\u{9b}31md\u{202e}e";
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    std::fs::write(dir.path().join("evil"), EVIL)?;
+    let piped = done(ltmc(&host, &["call", "echo", "--input", &dir.path().join("evil").to_string_lossy()])?)?;
+    assert_eq!(text(&piped), EVIL);
+    let data = host.data().display().to_string();
+    let binary = ltmc_tests::binary()?.display().to_string();
+    let seen = |arguments: &str| -> Result<String> {
+        let line = format!("{binary} {arguments} --data {data}");
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script.env_remove("LTMC_URL").env_remove("LTMC_KEY").stdin(std::process::Stdio::null());
+        let shown = String::from_utf8(script.output()?.stdout)?;
+        assert!(shown.contains("owned"), "{shown:?}");
+        Ok(shown)
+    };
+    let run = text(&done(ltmc(&host, &["runs", "list", "--json"])?)?);
+    let run: serde_json::Value = serde_json::from_str(run.lines().next().unwrap_or_default())?;
+    let id = run["id"].as_str().unwrap_or_default();
+    for arguments in [
+        format!("call echo --input {}/evil", dir.path().display()),
+        format!("runs journal {id}"),
+        format!("runs show {id} --json"),
+    ] {
+        let shown = seen(&arguments)?;
+        let obeyed = ["\u{1b}]", "\u{1b}[2J", "\u{7}", "\u{9b}", "\u{202e}"].iter().find(|evil| shown.contains(**evil));
+        assert_eq!(obeyed, None, "{arguments}: {shown:?}");
+    }
     Ok(())
 }

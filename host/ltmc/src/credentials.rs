@@ -157,6 +157,12 @@ impl Wanted {
         let url = self.url();
         if let (Some(key), None) = (&self.key, &self.name) {
             let key = Secret::parse(key).map_err(|why| Problem::usage(format!("LTMC_KEY: {why}")))?;
+            // Where the host is might be said by a directory that somebody else filled, who would be sent the key.
+            if self.url.is_none() {
+                return Err(Problem::usage("LTMC_KEY is set, and nothing says which host it is for")
+                    .help("set LTMC_URL, or give --url; without LTMC_KEY the keys of the data directory are used")
+                    .into());
+            }
             return Ok(Found { url, key });
         }
         let name = self.name.as_deref().unwrap_or(default);
@@ -230,6 +236,8 @@ mod tests {
         assert!(crate::exit::problem_in(&error).unwrap().help.as_ref().unwrap().contains("default, operator"));
         wanted.name = None;
         wanted.key = Some("ltmc_dbcdefghijkl_ff\n".into());
+        let error = wanted.find("default").unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Usage, "the directory's `url` is not where this key goes: {error}");
         wanted.url = Some("http://elsewhere:1/".into());
         let found = wanted.find("default").unwrap();
         assert_eq!((found.url.as_str(), found.key.expose()), ("http://elsewhere:1", "ltmc_dbcdefghijkl_ff"));

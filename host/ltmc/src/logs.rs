@@ -1,7 +1,8 @@
 //! Logs by tracing, on standard error: text for people, JSON for programs.
 //!
 //! Invariants: a line carries the fields of every span it stands in (tenant, run, step); a key never gets out, whoever
-//! wrote it into a message: what looks like one is cut on its way to the stream.
+//! wrote it into a message: what looks like one is cut on its way to the stream. An event is one line, whatever others'
+//! words are in it: no line is forged, and a terminal obeys none.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -17,6 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Format, Log};
+use crate::ui::but_colours;
 
 /// Sends everything that is logged from here on to standard error.
 ///
@@ -111,16 +113,27 @@ struct RedactedWriter<W>(W);
 
 impl<W: Write> Write for RedactedWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match redact(line) {
-            Some(clean) => self.0.write_all(&clean)?,
-            None => self.0.write_all(line)?,
+        let redacted = redact(line);
+        let whole = redacted.as_deref().unwrap_or(line);
+        let (words, end) = whole.strip_suffix(b"\n").map_or((whole, &b""[..]), |words| (words, b"\n"));
+        if !is_plain(words) {
+            let text = String::from_utf8_lossy(words).replace('\n', "\\n");
+            self.0.write_all(but_colours(&text).as_bytes())?;
+        } else {
+            self.0.write_all(words)?;
         }
+        self.0.write_all(end)?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Whether there is nothing in it but ASCII that a terminal shows, and tabs.
+fn is_plain(words: &[u8]) -> bool {
+    words.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t')
 }
 
 /// `ltmc_<id>_<secret>` becomes `ltmc_<id>_…`; none: there was no key in it.
@@ -199,6 +212,24 @@ mod tests {
         assert_eq!(line["attempt"], 2);
         assert_eq!(line["level"], "warn");
         assert_eq!(line["message"], "sent ltmc_abcdefghijkl_… and went on");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(true).with_writer(Redacted(move || writer.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let forged =
+                "late\r\n2026-01-01T00:00:00Z ERROR the record is lost \u{1b}]0;owned\u{7}\u{9b}2J ltmc_abcdefghijkl_x";
+            tracing::warn!(why = forged, message = %forged);
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.ends_with('\n') && text.contains("WARN") && !text.contains("ijkl_x"), "{text}");
+        let colours = text.replace("\u{1b}[", "");
+        assert!(!colours.trim_end().chars().any(char::is_control), "{colours:?}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What people and programs see: results on standard output, everything else on standard error.
 //!
 //! Invariants: nothing but the result goes to standard output, so it can be piped; with `--json` it is JSON, one value a
-//! line. Progress is drawn only on a terminal. A reader that went away (a closed pipe) is no error.
+//! line. Progress is drawn only on a terminal. A reader that went away (a closed pipe) is no error. A terminal obeys nothing
+//! that somebody else wrote: of control sequences only our colours get there.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::exit::{self, Exit};
 
 /// Writes a line to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
-    raw(text.as_ref().as_bytes());
+    raw(shown(&io::stdout(), text.as_ref()).as_bytes());
     raw(b"\n");
 }
 
@@ -26,20 +28,68 @@ pub(crate) fn raw(bytes: &[u8]) {
 
 /// Writes one JSON value as a line to standard output.
 pub(crate) fn json(value: &serde_json::Value) {
-    line(value.to_string());
+    line(plain_json(&value.to_string()));
 }
 
-/// Writes a result's bytes; on a terminal the last line is ended.
+/// JSON in which what a terminal might obey is escaped as JSON escapes it.
+fn plain_json(json: &str) -> String {
+    // What is not printable can only stand in a string.
+    let escaped = |c: char| if is_obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escaped).collect()
+}
+
+/// Writes a result's bytes as they are; on a terminal control characters are shown, and the last line is ended.
 pub(crate) fn content(bytes: &[u8]) {
-    raw(bytes);
-    if io::stdout().is_terminal() && !bytes.ends_with(b"\n") {
+    if !io::stdout().is_terminal() {
+        return raw(bytes);
+    }
+    raw(clean(&String::from_utf8_lossy(bytes)).as_bytes());
+    if !bytes.ends_with(b"\n") {
         raw(b"\n");
     }
 }
 
 /// A remark on standard error.
 pub(crate) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+    let _ = writeln!(io::stderr().lock(), "{}", shown(&io::stderr(), text.as_ref()));
+}
+
+/// A text of ours, with others' words in it, as this stream may have it.
+fn shown<'a>(stream: &impl io::IsTerminal, text: &'a str) -> Cow<'a, str> {
+    if stream.is_terminal() { but_colours(text) } else { text.into() }
+}
+
+/// The text with every control character shown, but for those of colours (`ESC [ … m`).
+pub(crate) fn but_colours(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_obeyed) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_obeyed) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let colour = rest.strip_prefix("\u{1b}[").and_then(|numbers| {
+            let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+            numbers[end..].starts_with('m').then_some(2 + end + 1)
+        });
+        let length = colour.unwrap_or_else(|| rest.chars().next().map_or(0, char::len_utf8));
+        let (sequence, after) = rest.split_at(length);
+        if colour.is_some() {
+            out.push_str(sequence)
+        } else {
+            out.extend(sequence.chars().flat_map(char::escape_default))
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out.into()
+}
+
+/// Whether a terminal does something with a character rather than showing it. Of the marks of direction, those which make a
+/// line read as another one than it is.
+fn is_obeyed(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The end of a failed command, on standard error.
@@ -126,11 +176,7 @@ impl Drop for Progress {
 
 /// Text that came from somebody else, fit for a terminal: control characters are shown, not obeyed.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
-        })
-        .collect()
+    text.chars().flat_map(|c| if is_obeyed(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 /// Cut to `max` characters.
@@ -159,6 +205,15 @@ mod tests {
     #[test]
     fn what_others_wrote_does_not_drive_the_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
+        assert_eq!(clean("safe\u{202e}cilam\u{9b}2J"), "safe\\u{202e}cilam\\u{9b}2J");
+        assert_eq!(
+            but_colours("\u{1b}[1;31mred\u{1b}[0m \u{1b}]0;t\u{7} \u{1b}[2J \u{1b}[31"),
+            "\u{1b}[1;31mred\u{1b}[0m \\u{1b}]0;t\\u{7} \\u{1b}[2J \\u{1b}[31"
+        );
+        let odd = "a\u{9b}b\u{202e}c\u{7f}d\u{1b}e";
+        let json = plain_json(&serde_json::json!(odd).to_string());
+        assert!(json.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), odd, "it is the same value");
     }
 
     #[test]

@@ -280,7 +280,9 @@ impl Engine<'_> {
             Err(failure) => {
                 let failure = failure.in_step(&step);
                 let retry_at = self.retry_at(&step, attempt, &failure, retry);
-                tracing::info!(%step, attempt, code = failure.code.as_str(), message = %failure.message, "an attempt failed");
+                // What it says is its tenant's: that is in the journal, and here only for who looks closely.
+                tracing::info!(%step, attempt, code = failure.code.as_str(), "an attempt failed");
+                tracing::debug!(%step, attempt, message = %failure.message, "an attempt failed");
                 self.log.stage(Event::StepFailed { step, attempt, failure, retry_at, usage });
             }
         }
