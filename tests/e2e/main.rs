@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "seeds and figures, for whoever reads a failed test")]
 
 mod access;
+mod audit;
 mod bad_input;
 mod batches;
 mod calls;

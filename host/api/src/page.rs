@@ -78,7 +78,7 @@ pub(crate) fn seal(list: &str, key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
 }
 
-fn open<T: FromStr>(list: &str, cursor: &str) -> Result<T> {
+pub(crate) fn open<T: FromStr>(list: &str, cursor: &str) -> Result<T> {
     let key = || {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let text = String::from_utf8(bytes).ok()?;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ltmc_model::chain::Link;
 use ltmc_ports::Record;
 use ltmc_ports::journal::Audit;
 use ltmc_sqlite::{OpenError, OpenOptions};
@@ -21,9 +22,9 @@ pub(crate) async fn open(data: &Path, marks_runs: bool) -> anyhow::Result<Arc<dy
     Ok(opened.map_err(explained)?)
 }
 
-/// Walks the chains of a data directory's record, which may be in use.
-pub(crate) async fn audit(data: &Path) -> anyhow::Result<Audit> {
-    Ok(ltmc_sqlite::Record::audit(data).await.map_err(explained)?)
+/// Walks the chains of a data directory's record, which may be in use; hashes that somebody kept have to stand there still.
+pub(crate) async fn audit(data: &Path, since: Vec<Link>) -> anyhow::Result<Audit> {
+    Ok(ltmc_sqlite::Record::audit(data, since).await.map_err(explained)?)
 }
 
 /// Whether a data directory's record can be opened; the error: what is wrong with it, and what to do.

@@ -78,6 +78,7 @@ impl Host {
         let pins = Pins::new(record.clone(), sandbox.clone());
         let access = Arc::new(Access::new(access::Ports {
             catalog: record.clone(),
+            journal: record.clone(),
             authority: authority.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),

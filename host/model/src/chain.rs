@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{Digest, RunId, Seq, TenantId};
 
 /// An entry's hash: SHA-256 over the hash before it, its place, and the digest of its bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link(pub [u8; 32]);
 
 impl Link {
@@ -51,6 +51,29 @@ impl Chain {
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl std::str::FromStr for Link {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut hash = [0; 32];
+        match hex::decode_to_slice(text, &mut hash) {
+            Ok(()) => Ok(Self(hash)),
+            Err(_) => Err("an entry's hash is 64 hexadecimal digits, as `ltmc audit verify` prints them".to_owned()),
+        }
+    }
+}
+
+impl serde::Serialize for Link {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

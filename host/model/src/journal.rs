@@ -296,9 +296,9 @@ pub enum Change {
         /// The version they are for; none: for the newest, and older ones keep of theirs what the new set covers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<Digest>,
-        /// Whether the next version takes them over.
-        #[serde(default)]
-        carry: Carry,
+        /// Whether the next version takes them over; none: of a build whose grants were a name's, whatever was pushed under it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        carry: Option<Carry>,
     },
     /// One capability taken back from every version of an agent.
     GrantRevoked {

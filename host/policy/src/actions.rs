@@ -42,11 +42,13 @@ pub enum Action {
     WriteContext,
     /// Compare the databases with the record, and mend them.
     Repair,
+    /// See what was done to the own tenant's things; the operator: to the host's.
+    ReadAudit,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::CreateTenant,
         Self::ListTenants,
         Self::SetCeiling,
@@ -64,6 +66,7 @@ impl Action {
         Self::ReadContext,
         Self::WriteContext,
         Self::Repair,
+        Self::ReadAudit,
     ];
 
     /// Who may.
@@ -71,7 +74,7 @@ impl Action {
         use Role::{Admin, Author, Caller, Operator, Viewer};
         match self {
             Self::CreateTenant | Self::ListTenants | Self::SetCeiling | Self::Repair => &[Operator],
-            Self::ReadCeiling | Self::ManageKeys => &[Operator, Admin],
+            Self::ReadCeiling | Self::ManageKeys | Self::ReadAudit => &[Operator, Admin],
             Self::DeleteAgent | Self::SetGrants => &[Admin],
             Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
             // A caller has its own runs, and nothing of what others share.
@@ -102,6 +105,7 @@ impl Action {
             Self::ReadContext => "see shared context",
             Self::WriteContext => "change shared context",
             Self::Repair => "look at or repair the databases",
+            Self::ReadAudit => "see the audit",
         }
     }
 }
@@ -157,6 +161,7 @@ mod tests {
             Action::ReadCeiling,
             Action::ManageKeys,
             Action::Repair,
+            Action::ReadAudit,
         ];
         assert_eq!(may, wanted);
     }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use async_trait::async_trait;
+use ltmc_model::chain::Link;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
@@ -119,6 +120,9 @@ pub trait ReadJournal: Send + Sync {
     /// A run's entries after number `after`, at most `limit`, in order. Empty for a run that is not there.
     async fn entries(&self, tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, StoreError>;
 
+    /// The number of a run's last entry; zero for a run that is not there.
+    async fn last(&self, tenant: &TenantId, run: RunId) -> Result<Seq, StoreError>;
+
     /// A run's row.
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError>;
 
@@ -149,8 +153,22 @@ pub trait ReadJournal: Send + Sync {
 pub struct Audit {
     /// Entries whose hashes are right, over all tenants.
     pub verified: u64,
-    /// Where the chain breaks, each tenant's first; empty: whole.
+    /// Where the chain breaks, each tenant's first, and what else is not as the chain says; empty: whole.
     pub damage: Vec<Damage>,
+    /// How each tenant's chain ends, by tenant. Whoever keeps one elsewhere can tell later that nothing before it was changed or
+    /// taken away.
+    pub heads: Vec<Head>,
+}
+
+/// How a tenant's chain ends.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Head {
+    /// Whose.
+    pub tenant: TenantId,
+    /// How many entries it has.
+    pub length: u64,
+    /// The last one's hash.
+    pub hash: Link,
 }
 
 /// Where a chain breaks.

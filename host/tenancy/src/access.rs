@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use ltmc_model::caller::{Caller, Role};
-use ltmc_model::journal::Change;
+use ltmc_model::journal::{Change, Placed};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{Digest, KeyId, TenantId, Timestamp};
+use ltmc_model::{Digest, KeyId, RunId, Seq, TenantId, Timestamp};
 use ltmc_policy::Action;
-use ltmc_ports::{Clock, Entropy, ReadCatalog};
+use ltmc_ports::{Clock, Entropy, ReadCatalog, ReadJournal};
 use subtle::ConstantTimeEq as _;
 
 use crate::{Authority, Error};
@@ -27,6 +27,8 @@ pub struct Access {
 pub struct Ports {
     /// To look things up.
     pub catalog: Arc<dyn ReadCatalog>,
+    /// To read the ledger.
+    pub journal: Arc<dyn ReadJournal>,
     /// To ask, and to change things.
     pub authority: Arc<Authority>,
     /// For times.
@@ -78,7 +80,16 @@ impl Access {
             Some(key) if same && key.revoked_at.is_none() && key.expires_at.is_none_or(|at| now < at) => {
                 Ok(Caller { tenant: key.tenant.clone(), key: id, role: key.role })
             }
-            _ => Err(Error::Unauthorized),
+            Some(key) => {
+                let why = match (same, key.revoked_at) {
+                    (false, _) => "the secret is wrong",
+                    (true, Some(_)) => "the key was taken back",
+                    (true, None) => "the key has expired",
+                };
+                self.ports.authority.came_in_vain(&key.tenant, &id, why);
+                Err(Error::Unauthorized)
+            }
+            None => Err(Error::Unauthorized),
         }
     }
 
@@ -175,6 +186,25 @@ impl Access {
             Ok(access.ports.authority.act(&key.tenant, Some(&by.key), change).await?)
         };
         self.ports.authority.perform(caller, Action::ManageKeys, work).await
+    }
+
+    /// What was done to the caller's tenant's things, the newest first: entries of its ledger before number `before`, at most
+    /// `limit`. The operator's tenant is the host.
+    ///
+    /// # Errors
+    /// For roles other than admin and operator; the record's.
+    pub async fn ledger(&self, caller: &Caller, before: Option<Seq>, limit: u32) -> Result<Vec<Placed>, Error> {
+        self.ports.authority.authorize(caller, Action::ReadAudit).await?;
+        let (journal, tenant) = (&self.ports.journal, &caller.tenant);
+        let end = match before {
+            Some(before) => before,
+            None => journal.last(tenant, RunId::ledger()).await?.next(),
+        };
+        let first = Seq(end.0.saturating_sub(1 + u64::from(limit)));
+        let most = u32::try_from(end.0.saturating_sub(1 + first.0)).unwrap_or(limit);
+        let mut found = journal.entries(tenant, RunId::ledger(), first, most).await?;
+        found.reverse();
+        Ok(found)
     }
 
     /// A tenant's ceiling; the caller's own where none is named.

@@ -261,7 +261,7 @@ impl Agents {
                 return Err(Error::invalid("bad-json", None, message));
             }
             let grants = grants.into_iter().collect();
-            let change = Change::GrantsSet { agent: agent.name, grants, digest: agent.digest, carry };
+            let change = Change::GrantsSet { agent: agent.name, grants, digest: agent.digest, carry: Some(carry) };
             Ok(agents.ports.authority.act(&by.tenant, Some(&by.key), change).await?)
         };
         self.ports.authority.perform(caller, Action::SetGrants, work).await

@@ -42,6 +42,8 @@ pub struct Authority {
     workflows: Cache<(TenantId, WorkflowName), At<StoredWorkflow>>,
     /// Refusals recorded a moment ago: a client that asks again and again does not fill the ledger.
     refused: Cache<(KeyId, Action), ()>,
+    /// Keys with which somebody came in vain a moment ago.
+    wrong: Cache<KeyId, ()>,
 }
 
 /// What was found, and in which generation of its tenant's catalog.
@@ -74,6 +76,7 @@ impl Authority {
                 .max_capacity(MAX_DOCUMENTS)
                 .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
                 .build(),
+            wrong: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
             refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(1)).build(),
         }
     }
@@ -96,6 +99,23 @@ impl Authority {
             }
         }
         Err(Error::Denied { why: denied.to_string() })
+    }
+
+    /// Records that somebody came with a key that is not good, where its tenant sees it: once a minute for a key, for anybody
+    /// can try, and by a task of the host's, for an answer that takes longer would say that there is such a key.
+    pub(crate) fn came_in_vain(self: &Arc<Self>, tenant: &TenantId, key: &KeyId, why: &'static str) {
+        metrics::counter!("ltmc_wrong_keys_total").increment(1);
+        if self.wrong.get(key).is_some() {
+            return;
+        }
+        self.wrong.insert(key.clone(), ());
+        let change = Change::Refused { action: "come in".to_owned(), why: format!("{why} (key {key})") };
+        let (authority, tenant) = (self.clone(), tenant.clone());
+        self.tasks.detach(&tenant.clone(), async move {
+            if let Err(error) = authority.act(&tenant, None, change).await {
+                tracing::warn!(%tenant, %error, "a wrong key could not be recorded");
+            }
+        });
     }
 
     /// What every use case goes through that changes anything: asks whether the caller may, and then does `work` to its end on

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use ltmc_model::TenantId;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -41,6 +42,19 @@ impl Tasks {
         T: Send + 'static,
         W: Future<Output = Result<T, Error>> + Send + 'static,
     {
+        let done = self.begin(tenant, work)?.await;
+        done.unwrap_or_else(|broken| Err(Error::Internal { message: said(broken) }))
+    }
+
+    /// Does `work` on a task of the host's that nobody waits for; not at all where too much is under way.
+    pub(crate) fn detach(&self, tenant: &TenantId, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.begin(tenant, work));
+    }
+
+    fn begin<W>(&self, tenant: &TenantId, work: W) -> Result<JoinHandle<W::Output>, Error>
+    where
+        W: Future<Output: Send> + Send + 'static,
+    {
         let share = self.pot.take(tenant, 1).map_err(|_| {
             let message = "too many changes are under way".to_owned();
             Error::Busy { message, retry_after: Duration::from_secs(1) }
@@ -49,8 +63,7 @@ impl Tasks {
             let _share = share;
             work.await
         };
-        let done = self.tracker.spawn(work.in_current_span()).await;
-        done.unwrap_or_else(|broken| Err(Error::Internal { message: said(broken) }))
+        Ok(self.tracker.spawn(work.in_current_span()))
     }
 
     /// How many are under way.

@@ -1,6 +1,7 @@
 //! The routes, a file for each noun. A handler parses, calls one use case, and writes out what it gave.
 
 mod agents;
+mod audit;
 mod call;
 mod ceilings;
 mod context;
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         tenants::routes(),
         keys::routes(),
         ceilings::routes(),
+        audit::routes(),
         databases::routes(),
     ]
     .into_iter()

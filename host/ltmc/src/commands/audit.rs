@@ -1,19 +1,68 @@
-//! `ltmc audit`: the chain of everything that was recorded.
+//! `ltmc audit`: the chain of everything that was recorded, and what was done to a tenant's things.
 
-use serde_json::json;
+use ltmc_model::chain::Link;
+use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, text};
 use crate::exit::{Exit, Problem};
 use crate::{record, ui};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Walk the whole chain of every tenant, and say where it breaks. Changes nothing; a host may run meanwhile
-    Verify,
+    /// List what was done, the newest first: keys, grants, ceilings, agents, workflows, shared context, and who was refused
+    List {
+        /// Only what this key did
+        #[arg(long, value_name = "KEY-ID")]
+        by: Option<String>,
+        /// Only acts of this kind, such as grants-set, key-created, refused
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Walk the whole chain of every tenant of a data directory: where it breaks, what of the catalog and of runs is not as it says,
+    /// and how it ends. Changes nothing; a host may run meanwhile
+    Verify {
+        /// The hash at a chain's end, as an earlier `verify` printed it: it has to stand in the chain still
+        #[arg(long, value_name = "HASH")]
+        since: Vec<Link>,
+    },
 }
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
-    let Command::Verify = command;
+    match command {
+        Command::List { by, action, limit } => list(&context, by, action, limit).await,
+        Command::Verify { since } => verify(&context, since).await,
+    }
+}
+
+async fn list(context: &Context, by: Option<String>, action: Option<String>, limit: usize) -> anyhow::Result<()> {
+    let client = context.client("default")?;
+    let query: Vec<(&str, String)> =
+        [("by", by), ("action", action)].into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let acts = client.list("/v1/audit", &query, limit).await?;
+    if context.json {
+        acts.iter().for_each(ui::json);
+        return Ok(());
+    }
+    let mut table = ui::Table::new(&["number", "at", "by", "action", "subject", "detail"]);
+    for act in &acts {
+        let detail = act.get("detail").filter(|detail| **detail != json!({})).map(Value::to_string);
+        table.row([
+            act["number"].to_string(),
+            text(act, "at").to_owned(),
+            act["by"].as_str().unwrap_or("-").to_owned(),
+            text(act, "action").to_owned(),
+            ui::short(text(act, "subject"), 60),
+            ui::short(&detail.unwrap_or_default(), 100),
+        ]);
+    }
+    table.print("Nothing was done.");
+    Ok(())
+}
+
+async fn verify(context: &Context, since: Vec<Link>) -> anyhow::Result<()> {
     let data = &context.loaded.config.data;
     if !record::exists(data) {
         return Err(Problem::usage(format!("{} has no record", data.display()))
@@ -21,14 +70,23 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             .into());
     }
     let progress = ui::Progress::start("Walking the chain");
-    let audit = record::audit(data).await;
+    let audit = record::audit(data, since).await;
     drop(progress);
     let audit = audit?;
     if context.json {
-        ui::json(&json!({"verified": audit.verified, "damage": audit.damage}));
+        ui::json(&json!({"verified": audit.verified, "damage": audit.damage, "heads": audit.heads}));
+    } else {
+        let mut table = ui::Table::new(&["tenant", "entries", "hash of the last"]);
+        for head in &audit.heads {
+            table.row([head.tenant.to_string(), head.length.to_string(), head.hash.to_string()]);
+        }
+        table.print("Nothing was recorded.");
     }
     if audit.damage.is_empty() {
         ui::note(format!("{} entries verified: the chain is whole.", audit.verified));
+        ui::note(
+            "Keep a hash elsewhere: `ltmc audit verify --since HASH` tells whether anything up to it was changed since.",
+        );
         return Ok(());
     }
     let mut problem = Problem::new(Exit::Failed, "damaged", "the record is not as it was written [damaged]");

@@ -86,6 +86,7 @@ impl House {
         let context = Arc::new(Context::of_record(&slow, &handed, &subscriptions, authority.clone()));
         let access = Arc::new(Access::new(access::Ports {
             catalog: slow.clone(),
+            journal: slow.clone(),
             authority: authority.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),

@@ -92,7 +92,8 @@ impl World {
             };
             act(Change::AgentPushed(pushed)).await;
             let grants = GRANTS.map(|grant| grant.parse().unwrap()).to_vec();
-            act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Carry::Never }).await;
+            act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Some(Carry::Never) })
+                .await;
         }
         if let Some(source) = document {
             let name = Document::parse(source, None).unwrap().name;

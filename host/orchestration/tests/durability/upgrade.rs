@@ -198,7 +198,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         }))
         .await;
         let grants = ["log", "memory:write:session"].map(|grant| grant.parse().unwrap()).to_vec();
-        act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Carry::Never }).await;
+        act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Some(Carry::Never) }).await;
     }
     let run = left(record, journal).await;
 

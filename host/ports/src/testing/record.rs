@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Audit, Damage, IdempotencyKey, RunFilter, Suspended};
+use crate::journal::{Audit, Damage, Head, IdempotencyKey, RunFilter, Suspended};
 use crate::log::{Ends, Group};
 use crate::{
     Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, WriteCatalog, WriteJournal,
@@ -227,9 +227,14 @@ impl ReadJournal for MemoryRecord {
         Ok(found.filter(|key| key.expires_at > now).cloned())
     }
 
+    async fn last(&self, tenant: &TenantId, run: RunId) -> Result<Seq, StoreError> {
+        let inner = self.lock();
+        Ok(Seq(inner.tables.journal.get(&(tenant.clone(), run)).map_or(0, |entries| entries.len() as u64)))
+    }
+
     async fn verify(&self) -> Result<Audit, StoreError> {
         let inner = self.lock();
-        let mut audit = Audit { verified: 0, damage: Vec::new() };
+        let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new() };
         for (tenant, (end, links)) in &inner.tables.links {
             let mut chain = Chain::default();
             let broken = links.iter().find(|(run, seq, link)| {
@@ -240,6 +245,7 @@ impl ReadJournal for MemoryRecord {
                 !whole
             });
             let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.into() };
+            audit.heads.push(Head { tenant: tenant.clone(), length: end.length, hash: end.head });
             match broken {
                 Some((run, seq, _)) => audit.damage.push(damage(Some(*run), Some(*seq), "the entry is not as it was")),
                 None if chain != *end => audit.damage.push(damage(None, None, "the chain's end is missing")),

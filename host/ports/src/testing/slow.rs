@@ -80,6 +80,7 @@ slowly! { ReadJournal:
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
     suspended(after: Option<Suspended>, limit: u32) -> Vec<Run>;
     idempotent(tenant: &TenantId, key: &str, now: Timestamp) -> Option<IdempotencyKey>;
+    last(tenant: &TenantId, run: RunId) -> Seq;
     verify() -> Audit;
 }
 

@@ -124,7 +124,7 @@ impl Tables {
                     granted.values_mut().for_each(|held| held.cut_to(&grants));
                 }
                 if let Some(version) = digest.or(newest) {
-                    granted.insert(version, Grants { capabilities: grants, carry });
+                    granted.insert(version, Grants { capabilities: grants, carry: carry.unwrap_or_default() });
                 }
             }
             Change::GrantRevoked { agent, grant } => {

@@ -58,6 +58,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
                        order by pushed desc limit 1)) \
                        on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
             let version = digest.as_ref().map(|digest| &digest.0[..]);
+            let carry = carry.unwrap_or_default();
             execute(db, sql, params![tenant, agent, version, json(grants), carry.as_str()])?;
         }
         Change::GrantRevoked { agent, grant } => {

@@ -8,7 +8,7 @@ use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
 use ltmc_ports::{Append, Durability, Kind, ReadJournal, Receipt, StoreError, WriteJournal};
 use rusqlite::{Connection, Row, ToSql, params};
 
-use crate::bind::{all, blob, int, number, one, parsed, run_id, stamp, state_number, state_of, target_of, time};
+use crate::bind::{all, blob, found, int, number, one, parsed, run_id, stamp, state_number, state_of, target_of, time};
 use crate::error::{Error, store, wrong};
 use crate::{Record, frames, verify};
 
@@ -42,6 +42,13 @@ impl ReadJournal for Record {
             tokio::task::yield_now().await;
         }
         Ok(placed)
+    }
+
+    async fn last(&self, tenant: &TenantId, run: RunId) -> Result<Seq, StoreError> {
+        let sql = "select coalesce(max(last), 0) from journal where tenant = ? and run = ?";
+        let values = params![tenant.as_str(), &run.0.as_bytes()[..]];
+        let found = self.readers.point("journal.last", |db| Ok(found(db, sql, values)?))?;
+        Ok(Seq(number(found.unwrap_or(0))))
     }
 
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {
@@ -94,7 +101,7 @@ impl ReadJournal for Record {
     async fn verify(&self) -> Result<Audit, StoreError> {
         const OP: &str = "journal.verify";
         let connection = self.aside().map_err(|e| store(OP, e))?;
-        let walked = tokio::task::spawn_blocking(move || verify::walk(&connection)).await;
+        let walked = tokio::task::spawn_blocking(move || verify::walk(&connection, &[])).await;
         walked.map_err(|e| StoreError::new(Kind::Internal, OP).because(e))?.map_err(|e| store(OP, e))
     }
 }

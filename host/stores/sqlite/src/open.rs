@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ltmc_model::chain::Link;
 use ltmc_model::{Position, Timestamp};
 use ltmc_ports::StoreError;
 use ltmc_ports::journal::Audit;
@@ -144,11 +145,12 @@ impl Record {
         }))
     }
 
-    /// Walks the chains of the record in `dir` without owning it: it changes nothing, and a host may run on it meanwhile.
+    /// Walks the chains of the record in `dir` without owning it: it changes nothing, and a host may run on it meanwhile. Hashes
+    /// of entries that somebody kept, `since`, have to stand in a chain still.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn audit(dir: &Path) -> Result<Audit, OpenError> {
+    pub async fn audit(dir: &Path, since: Vec<Link>) -> Result<Audit, OpenError> {
         let path = dir.join(FILE);
         let walk = {
             let path = path.clone();
@@ -156,7 +158,7 @@ impl Record {
                 let connection = for_reading(&path)?;
                 match schema(&connection)? {
                     found if found > KNOWN => Ok(Err(OpenError::Newer { path, found, known: KNOWN })),
-                    _ => verify::walk(&connection).map(Ok),
+                    _ => verify::walk(&connection, &since).map(Ok),
                 }
             }
         };
@@ -277,11 +279,18 @@ fn prepare(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// A record without a file, empty.
+pub(crate) fn in_memory() -> Result<Connection, rusqlite::Error> {
+    let mut db = Connection::open_in_memory()?;
+    migrate(&mut db)?;
+    Ok(db)
+}
+
 /// The newest schema that this version knows.
-const KNOWN: i64 = MIGRATIONS.len() as i64;
+pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// The schema that a database has.
-fn schema(db: &Connection) -> Result<i64, rusqlite::Error> {
+pub(crate) fn schema(db: &Connection) -> Result<i64, rusqlite::Error> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 

@@ -1,74 +1,206 @@
 //! The walk along every tenant's chain: each entry's bytes are hashed anew and held against the hash that stands with
-//! them, and the last one against the chain's end. It sees the record as it was when the walk began, so that a host may go
-//! on writing beside it.
+//! them, and the last one against the chain's end. What the ledgers' acts add up to is held against the catalog, and each run's
+//! row against the end of its journal. It sees the record as it was when the walk began, so that a host may go on writing
+//! beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::{Digest, Seq, TenantId};
-use ltmc_ports::journal::{Audit, Damage};
+use ltmc_model::journal::{Change, Entry, Event};
+use ltmc_model::{Digest, RunId, Seq, TenantId};
+use ltmc_ports::journal::{Audit, Damage, Head};
+use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
 use crate::bind::{all, number, one, run_id, tenant};
 use crate::error::{Error, wrong};
-use crate::frames;
+use crate::{acts, frames, open};
 
-/// On a connection of its own.
-pub(crate) fn walk(db: &Connection) -> Result<Audit, Error> {
+/// The catalog: what the ledgers' acts add up to.
+const CATALOG: [&str; 6] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows"];
+/// How many rows that differ are told of each table: more say nothing more.
+const MOST_ROWS: usize = 20;
+
+/// On a connection of its own. `since`: hashes of entries that somebody kept; each has to stand in a chain still.
+pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
-    let mut audit = Audit { verified: 0, damage: Vec::new() };
+    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new() };
+    let mut walk = Walk { since: since.iter().copied().collect(), catalog: Replayed::new()? };
     // Also tenants whose end is gone while their entries are there, and the other way round.
     let sql = "select tenant from chains union select distinct tenant from journal order by 1";
     for name in all(&snapshot, sql, [], |row| Ok(row.get::<_, String>(0)?))? {
         match tenant(name.clone()) {
-            Ok(tenant) => chain(&snapshot, &tenant, &mut audit)?,
+            Ok(tenant) => walk.chain(&snapshot, &tenant, &mut audit)?,
             Err(_) => {
                 let what = format!("`{}` is no tenant's name", name.chars().take(80).collect::<String>());
                 audit.damage.push(Damage { tenant: TenantId::host(), run: None, seq: None, what });
             }
         }
     }
+    for link in walk.since {
+        let what =
+            format!("no entry has the hash {link} any more: entries were changed or taken away since it was kept");
+        audit.damage.push(Damage { tenant: TenantId::host(), run: None, seq: None, what });
+    }
+    // A chain that is broken says nothing of what it added up to.
+    if audit.damage.is_empty() && open::schema(db)? == open::KNOWN {
+        walk.catalog.compare(&snapshot, &mut audit)?;
+        runs(&snapshot, &mut audit)?;
+    }
     Ok(audit)
 }
 
-fn chain(snapshot: &Connection, tenant: &TenantId, audit: &mut Audit) -> Result<(), Error> {
-    let mut chain = Chain::default();
-    let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.to_owned() };
-    let sql = "select run, first, last, place, frames from journal where tenant = ? order by place";
-    let mut statement = snapshot.prepare(sql)?;
-    let mut rows = statement.query([tenant.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let Ok(run) = row.get(0).map(run_id) else {
-            audit.damage.push(damage(None, None, "a run's id is not as it was"));
-            return Ok(());
-        };
-        let (first, last, place) = (number(row.get(1)?), number(row.get(2)?), number(row.get(3)?));
-        let mut seq = Seq(first);
-        if place != chain.length + 1 {
-            audit.damage.push(damage(Some(run), Some(seq), "entries before this one are missing"));
-            return Ok(());
-        }
-        for frame in frames::read(row.get_ref(4)?.as_blob().map_err(|_| wrong("a run's entries"))?) {
-            let Ok((link, bytes)) = frame else {
-                audit.damage.push(damage(Some(run), Some(seq), "the entry does not end where it should"));
+struct Walk {
+    since: BTreeSet<Link>,
+    catalog: Replayed,
+}
+
+impl Walk {
+    fn chain(&mut self, snapshot: &Connection, tenant: &TenantId, audit: &mut Audit) -> Result<(), Error> {
+        let mut chain = Chain::default();
+        let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.to_owned() };
+        let sql = "select run, first, last, place, frames from journal where tenant = ? order by place";
+        let mut statement = snapshot.prepare(sql)?;
+        let mut rows = statement.query([tenant.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let Ok(run) = row.get(0).map(run_id) else {
+                audit.damage.push(damage(None, None, "a run's id is not as it was"));
                 return Ok(());
             };
-            if chain.link(tenant, run, seq, &Digest::of(bytes)) != link {
-                audit.damage.push(damage(Some(run), Some(seq), "the entry, or its hash, is not as it was"));
+            let (first, last, place) = (number(row.get(1)?), number(row.get(2)?), number(row.get(3)?));
+            let mut seq = Seq(first);
+            if place != chain.length + 1 {
+                audit.damage.push(damage(Some(run), Some(seq), "entries before this one are missing"));
                 return Ok(());
             }
-            audit.verified += 1;
-            seq = seq.next();
+            for frame in frames::read(row.get_ref(4)?.as_blob().map_err(|_| wrong("a run's entries"))?) {
+                let Ok((link, bytes)) = frame else {
+                    audit.damage.push(damage(Some(run), Some(seq), "the entry does not end where it should"));
+                    return Ok(());
+                };
+                if chain.link(tenant, run, seq, &Digest::of(bytes)) != link {
+                    audit.damage.push(damage(Some(run), Some(seq), "the entry, or its hash, is not as it was"));
+                    return Ok(());
+                }
+                self.since.remove(&link);
+                if run == RunId::ledger() {
+                    self.catalog.perform(tenant, bytes)?;
+                }
+                audit.verified += 1;
+                seq = seq.next();
+            }
+            if seq.0 != last + 1 {
+                audit.damage.push(damage(Some(run), Some(seq), "the entry is missing"));
+                return Ok(());
+            }
         }
-        if seq.0 != last + 1 {
-            audit.damage.push(damage(Some(run), Some(seq), "the entry is missing"));
-            return Ok(());
+        let sql = "select length, head from chains where tenant = ?";
+        let read = |row: &Row<'_>| Ok(Chain { length: number(row.get(0)?), head: Link(row.get(1)?) });
+        let end = one(snapshot, sql, params![tenant.as_str()], read)?;
+        if end != Some(chain) {
+            audit.damage.push(damage(
+                None,
+                None,
+                "the chain does not end where it should: its last entries are missing",
+            ));
         }
+        audit.heads.push(Head { tenant: tenant.clone(), length: chain.length, hash: chain.head });
+        Ok(())
     }
-    let sql = "select length, head from chains where tenant = ?";
-    let read = |row: &Row<'_>| Ok(Chain { length: number(row.get(0)?), head: Link(row.get(1)?) });
-    let end = one(snapshot, sql, params![tenant.as_str()], read)?;
-    if end != Some(chain) {
-        audit.damage.push(damage(None, None, "the chain does not end where it should: its last entries are missing"));
+}
+
+/// The catalog made anew from the ledgers, by what the writer performs acts by.
+struct Replayed {
+    db: Connection,
+    /// Agents whose grants were set while these were a name's: what such an act made of later versions it does not say.
+    unsaid: BTreeSet<(String, String)>,
+}
+
+impl Replayed {
+    fn new() -> Result<Self, Error> {
+        Ok(Self { db: open::in_memory()?, unsaid: BTreeSet::new() })
+    }
+
+    fn perform(&mut self, tenant: &TenantId, bytes: &[u8]) -> Result<(), Error> {
+        let Ok(Entry { at, event: Event::Act(act) }) = Entry::from_bytes(bytes) else { return Ok(()) };
+        if let Change::GrantsSet { agent, carry, .. } = &act.change {
+            let place = (tenant.to_string(), agent.to_string());
+            match carry {
+                None => self.unsaid.insert(place),
+                Some(_) => self.unsaid.remove(&place),
+            };
+        }
+        Ok(acts::perform(&self.db, tenant, at, &act)?)
+    }
+
+    fn compare(&self, snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
+        for table in CATALOG {
+            let (mut there, said) = (rows(snapshot, table)?, rows(&self.db, table)?);
+            let mut differing = Vec::new();
+            for (place, row) in said {
+                match there.remove(&place) {
+                    Some(found) if found == row => {}
+                    Some(_) => differing.push((place, "is not what the ledger says")),
+                    None => differing.push((place, "is missing, and is in the ledger")),
+                }
+            }
+            differing.extend(there.into_keys().map(|place| (place, "is in no act of the ledger")));
+            differing.retain(|((tenant, agent), _)| {
+                table != "grants"
+                    || !self.unsaid.contains(&(tenant.clone(), agent.split(' ').next().unwrap_or_default().into()))
+            });
+            let more = differing.len().saturating_sub(MOST_ROWS);
+            for ((of, name), what) in differing.into_iter().take(MOST_ROWS) {
+                let what = format!("in `{table}`, `{}` {what}", if name.is_empty() { &of } else { &name });
+                let tenant = tenant(of).unwrap_or_else(|_| TenantId::host());
+                audit.damage.push(Damage { tenant, run: Some(RunId::ledger()), seq: None, what });
+            }
+            if more > 0 {
+                let what = format!("in `{table}`, {more} more rows are not what the ledger says");
+                audit.damage.push(Damage { tenant: TenantId::host(), run: Some(RunId::ledger()), seq: None, what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A table's rows by whose they are and what names them.
+fn rows(db: &Connection, table: &str) -> Result<BTreeMap<(String, String), Vec<Value>>, Error> {
+    let place = match table {
+        "tenants" => "name, ''",
+        "ceilings" => "tenant, ''",
+        "keys" => "tenant, id",
+        "agents" => "tenant, name || ' sha256:' || lower(hex(digest))",
+        "grants" => "tenant, agent || ' sha256:' || lower(hex(digest))",
+        _ => "tenant, name",
+    };
+    let sql = format!("select {place}, * from {table}");
+    let read = |row: &Row<'_>| {
+        let values = (2..row.as_ref().column_count()).map(|column| row.get(column)).collect::<Result<_, _>>()?;
+        Ok(((row.get(0)?, row.get(1)?), values))
+    };
+    Ok(all(db, &sql, [], read)?.into_iter().collect())
+}
+
+/// Each run's row against the end of its journal.
+fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
+    let sql = "select r.tenant, r.id, r.seq, j.last from runs r left join \
+               (select tenant, run, max(last) as last from journal group by tenant, run) j \
+               on j.tenant = r.tenant and j.run = r.id where j.last is not r.seq limit ?";
+    let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?), number(row.get(2)?), row.get(3)?));
+    for (tenant, run, seq, last) in all(snapshot, sql, [MOST_ROWS as i64], read)? {
+        let last: Option<i64> = last;
+        let what = format!("the run's row says {seq} entries, its journal has {}", last.unwrap_or(0));
+        audit.damage.push(Damage { tenant, run: Some(run), seq: None, what });
+    }
+    let sql = "select j.tenant, j.run from (select distinct tenant, run from journal) j left join runs r \
+               on r.tenant = j.tenant and r.id = j.run where r.id is null and j.run <> ? limit ?";
+    let ledger = RunId::ledger();
+    let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?)));
+    for (tenant, run) in all(snapshot, sql, params![&ledger.0.as_bytes()[..], MOST_ROWS as i64], read)? {
+        let what = "the run has a journal and no row".to_owned();
+        audit.damage.push(Damage { tenant, run: Some(run), seq: None, what });
     }
     Ok(())
 }

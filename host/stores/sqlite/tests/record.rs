@@ -44,7 +44,7 @@ async fn a_newer_versions_record_is_left_alone() {
     raw(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
-    let error = Record::audit(dir.path()).await.unwrap_err();
+    let error = Record::audit(dir.path(), Vec::new()).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
 }
 

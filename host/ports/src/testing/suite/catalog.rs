@@ -214,7 +214,7 @@ pub async fn grants_are_a_version_s<F: Fixture>(fixture: &F) {
 }
 
 fn granted(agent: &AgentName, grants: &[&str], digest: Option<Digest>, carry: Carry) -> Change {
-    Change::GrantsSet { agent: agent.clone(), grants: capabilities(grants), digest, carry }
+    Change::GrantsSet { agent: agent.clone(), grants: capabilities(grants), digest, carry: Some(carry) }
 }
 
 fn capabilities(texts: &[&str]) -> Vec<Capability> {

@@ -240,7 +240,7 @@ pub async fn an_act_is_refused_where_its_ground_is_gone<F: Fixture>(fixture: &F)
     let version = version.digest;
     let set = async |expected: &[&str], new: &[&str]| {
         let expects = vec![Expect::Grants { agent: bob(), version, grants: grants(expected) }];
-        let change = Change::GrantsSet { agent: bob(), grants: grants(new), digest: None, carry: Carry::Never };
+        let change = Change::GrantsSet { agent: bob(), grants: grants(new), digest: None, carry: Some(Carry::Never) };
         store.act_with(&acme, at(1), act(change), Changes { deltas: Vec::new(), expects }).await
     };
     set(&[], &["log", "graph:read"]).await.unwrap();

@@ -1,0 +1,186 @@
+//! The audit: what was done to a tenant's things, by whom and when, as its ledger has it. Secrets and their hashes are never
+//! shown.
+
+use axum::extract::State;
+use axum::response::IntoResponse as _;
+use ltmc_model::journal::{Act, Change, Event, Placed};
+use ltmc_model::{KeyId, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Answer, Api};
+use crate::extract::{Asked, By};
+use crate::page::{self, Page};
+use crate::problem::Problem;
+
+const LIST: &str = "audit";
+/// How many acts are looked through for a page.
+const LOOKED_THROUGH: u32 = 5_000;
+/// How many of them at once.
+const STRETCH: u32 = 500;
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(list))
+}
+
+/// An act.
+#[derive(Serialize, ToSchema)]
+struct Entry {
+    /// Its number in the ledger, from 1 on.
+    number: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// Whose key; none: the host itself, or somebody without a good key.
+    #[schema(value_type = Option<String>, required, example = "k3v9x0q2m7ab")]
+    by: Option<KeyId>,
+    /// What was done.
+    #[schema(example = "grants-set")]
+    action: &'static str,
+    /// To what.
+    #[schema(example = "read-diff")]
+    subject: String,
+    /// What else is to be known of it.
+    #[schema(value_type = Object, example = json!({"grants": ["log"], "carry": "never"}))]
+    detail: Value,
+}
+
+/// Which acts to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// Only those of this key.
+    #[param(value_type = Option<String>)]
+    by: Option<KeyId>,
+    /// Only those of this kind, such as `grants-set`, `key-created`, `refused`.
+    action: Option<String>,
+    /// Items of a page, 1 to 500.
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// List what was done
+///
+/// The newest first: keys, grants, ceilings, agents, workflows, changes of shared context by clients, and who was refused. A
+/// tenant's admin sees its own; the operator the host's (tenants, ceilings, its own keys). What the operator does to a tenant's
+/// keys is in the tenant's. A page may be short, or empty, and have a `next`: filters look through 5,000 acts for each.
+#[utoipa::path(
+    get, path = "/v1/audit", tag = "tenants", params(Which),
+    extensions(("x-ltmc-role" = json!(["operator", "admin"]))),
+    responses((status = 200, body = Page<Entry>)),
+)]
+async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>) -> Answer {
+    let limit = page::limit(which.limit)? as usize;
+    let mut before = which.cursor.as_deref().map(|cursor| page::open(LIST, cursor)).transpose()?.map(Seq);
+    if let Some(action) = which.action.as_deref().filter(|action| !ACTIONS.contains(action)) {
+        let known = ACTIONS.join("`, `");
+        return Err(Problem::new("bad-query", format!("`{action}` is no action; there are `{known}`.")).field("action"));
+    }
+    let (mut items, mut looked) = (Vec::new(), 0);
+    while items.len() < limit && looked < LOOKED_THROUGH {
+        let found = api.access.ledger(&caller, before, STRETCH).await?;
+        if found.is_empty() {
+            before = None;
+            break;
+        }
+        looked += STRETCH;
+        for placed in found {
+            before = Some(placed.seq);
+            let wanted = Entry::of(placed).filter(|entry| {
+                which.by.as_ref().is_none_or(|by| entry.by.as_ref() == Some(by))
+                    && which.action.as_deref().is_none_or(|action| entry.action == action)
+            });
+            items.extend(wanted);
+            if items.len() == limit {
+                break;
+            }
+        }
+        if before == Some(Seq(1)) {
+            before = None;
+            break;
+        }
+    }
+    let next = before.map(|before| page::seal(LIST, &before.0.to_string()));
+    Ok(axum::Json(Page { items, next }).into_response())
+}
+
+/// Every kind of act, by name.
+const ACTIONS: [&str; 13] = [
+    "tenant-created",
+    "ceiling-set",
+    "key-created",
+    "key-revoked",
+    "agent-pushed",
+    "agent-upgraded",
+    "agent-deleted",
+    "grants-set",
+    "grant-revoked",
+    "workflow-put",
+    "workflow-deleted",
+    "context-changed",
+    "refused",
+];
+
+impl Entry {
+    fn of(placed: Placed) -> Option<Self> {
+        let Event::Act(act) = placed.entry.event else { return None };
+        let Act { by, change } = *act;
+        let (action, subject, detail) = said(change);
+        Some(Self { number: placed.seq.0, at: placed.entry.at, by, action, subject, detail })
+    }
+}
+
+/// What an act did, to what, and what else is to be known of it.
+fn said(change: Change) -> (&'static str, String, Value) {
+    match change {
+        Change::TenantCreated(tenant) => ("tenant-created", tenant.name.to_string(), json!({})),
+        Change::CeilingSet { tenant, ceiling } => ("ceiling-set", tenant.to_string(), json!({"ceiling": ceiling})),
+        Change::KeyCreated(key) => {
+            let detail = json!({"role": key.role, "expires_at": key.expires_at});
+            ("key-created", key.id.to_string(), detail)
+        }
+        Change::KeyRevoked { key, .. } => ("key-revoked", key.to_string(), json!({})),
+        Change::AgentPushed(agent) => {
+            ("agent-pushed", format!("{}@{}", agent.name, agent.digest), json!({"asks": agent.manifest.asks}))
+        }
+        Change::AgentUpgraded { agent, grants_of } => {
+            let detail = json!({"asks": agent.manifest.asks, "grants_of": grants_of.to_string()});
+            ("agent-upgraded", format!("{}@{}", agent.name, agent.digest), detail)
+        }
+        Change::AgentDeleted { name } => ("agent-deleted", name.to_string(), json!({})),
+        Change::GrantsSet { agent, grants, digest, carry } => {
+            let subject = digest.map_or_else(|| agent.to_string(), |digest| format!("{agent}@{digest}"));
+            ("grants-set", subject, json!({"grants": grants, "carry": carry.unwrap_or_default()}))
+        }
+        Change::GrantRevoked { agent, grant } => ("grant-revoked", agent.to_string(), json!({"grant": grant})),
+        Change::WorkflowPut { name, digest, .. } => {
+            ("workflow-put", name.to_string(), json!({"digest": digest.to_string()}))
+        }
+        Change::WorkflowDeleted { name } => ("workflow-deleted", name.to_string(), json!({})),
+        Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
+        Change::Refused { action, why } => ("refused", action, json!({"why": why})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_act_has_a_name_that_can_be_asked_for() {
+        let name = "echo".parse::<ltmc_model::AgentName>().unwrap();
+        for change in [
+            Change::AgentDeleted { name: name.clone() },
+            Change::GrantsSet { agent: name, grants: Vec::new(), digest: None, carry: None },
+            Change::Refused { action: "come in".into(), why: "no".into() },
+        ] {
+            assert!(ACTIONS.contains(&said(change).0));
+        }
+    }
+}

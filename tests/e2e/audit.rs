@@ -1,0 +1,181 @@
+//! The audit: what was done is listed where its tenant sees it, and what was done to the record behind the host's back is found.
+
+use std::process::Command;
+
+use anyhow::Result;
+use ltmc_tests::Host;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+
+async fn acts(host: &Host, key: &str, query: &str) -> Result<Vec<Value>> {
+    let page = host.send(host.request(Method::GET, &format!("/v1/audit{query}"), key)).await?.expect(200).json();
+    Ok(page["items"].as_array().cloned().unwrap_or_default())
+}
+
+fn actions(acts: &[Value]) -> Vec<&str> {
+    acts.iter().filter_map(|act| act["action"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_s_admin_sees_what_was_done_and_by_whom() -> Result<()> {
+    let host = Host::start().await?;
+    let operators = acts(&host, &host.operator, "?action=key-created").await?;
+    let operator = operators[0]["subject"].as_str().unwrap_or_default().to_owned();
+    let acme = host.tenant("acme", "admin").await?;
+    let viewer = host.key("acme", "viewer").await?;
+    host.push(&acme, "echo", "echo", &["log"]).await?;
+    let put = host.request(Method::PUT, "/v1/memory/global/k", &acme).body("v");
+    host.send(put).await?;
+    host.send(host.request(Method::PUT, "/v1/agents/echo/grants", &viewer).json(&json!([]))).await?.expect(403);
+    // A good id with another secret, again and again.
+    let id = viewer.split('_').nth(1).unwrap_or_default().to_owned();
+    for _ in 0..5 {
+        let wrong = format!("ltmc_{id}_{}", "0".repeat(64));
+        host.send(host.request(Method::GET, "/v1/agents", &wrong)).await?.expect(401);
+    }
+    // A wrong key is written down by a task of its own.
+    let mut all = acts(&host, &acme, "").await?;
+    for _ in 0..200 {
+        if all.iter().filter(|act| act["action"] == "refused").count() >= 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        all = acts(&host, &acme, "").await?;
+    }
+    assert_eq!(
+        actions(&all),
+        ["refused", "refused", "context-changed", "grants-set", "agent-pushed", "key-created", "key-created"],
+        "{all:#?}"
+    );
+    assert!(
+        all[0]["detail"]["why"].as_str().is_some_and(|why| why.contains("secret") && why.contains(&id)),
+        "{}",
+        all[0]
+    );
+    assert_eq!(all[1]["by"], json!(id), "who was refused");
+    assert_eq!(all[3]["detail"], json!({"grants": ["log"], "carry": "never"}));
+    assert_eq!(all[6]["by"], json!(operator), "a tenant sees what the operator does to its keys");
+    assert!(!serde_json::to_string(&all)?.contains("hash"), "no key's hash is shown");
+
+    // Pages and filters.
+    assert_eq!(actions(&acts(&host, &acme, "?action=grants-set").await?), ["grants-set"]);
+    assert_eq!(acts(&host, &acme, &format!("?by={operator}")).await?.len(), 2);
+    let (mut seen, mut query) = (Vec::new(), "?limit=2".to_owned());
+    loop {
+        let page = host.send(host.request(Method::GET, &format!("/v1/audit{query}"), &acme)).await?.expect(200).json();
+        seen.extend(page["items"].as_array().cloned().unwrap_or_default());
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("?limit=2&cursor={next}");
+    }
+    assert_eq!(seen, all);
+    let wrong = host.send(host.request(Method::GET, "/v1/audit?action=nothing", &acme)).await?.expect(400);
+    assert!(wrong.text().contains("key-revoked"), "it says what there is: {}", wrong.text());
+
+    // Nobody else sees it: not another tenant's admin, not the operator.
+    for key in [&host.admin, &host.operator] {
+        let others = acts(&host, key, "").await?;
+        assert!(!others.is_empty() && others.iter().all(|act| act["subject"] != "echo"), "{others:#?}");
+    }
+    host.send(host.request(Method::GET, "/v1/audit", &viewer)).await?.expect(403);
+    Ok(())
+}
+
+fn verify(host: &Host, since: &[&str]) -> Result<Value> {
+    let mut command = Command::new(ltmc_tests::binary()?);
+    command.args(["audit", "verify", "--json", "--data"]).arg(host.data());
+    for hash in since {
+        command.args(["--since", hash]);
+    }
+    let output = command.output()?;
+    let found: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(output.status.success(), found["damage"] == json!([]), "{found:#}");
+    Ok(found)
+}
+
+#[tokio::test]
+async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<()> {
+    let mut host = Host::start().await?;
+    let acme = host.tenant("acme", "admin").await?;
+    host.push(&acme, "echo", "echo", &["log"]).await?;
+    host.call(&acme, "echo", &json!({})).await?.expect(200);
+    let viewer = host.key("acme", "viewer").await?;
+    let id = viewer.split('_').nth(1).unwrap_or_default();
+    host.send(host.request(Method::DELETE, &format!("/v1/keys/{id}"), &acme)).await?.expect(204);
+    host.send(host.request(Method::DELETE, "/v1/agents/echo/grants/log", &acme)).await?.expect(204);
+    host.terminate().await?;
+    let whole = verify(&host, &[])?;
+    assert_eq!(whole["damage"], json!([]), "{whole:#}");
+    let head = |of: &str| {
+        let heads = whole["heads"].as_array().into_iter().flatten();
+        heads
+            .clone()
+            .find(|head| head["tenant"] == of)
+            .and_then(|head| head["hash"].as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let kept = head("acme");
+    assert_eq!(verify(&host, &[&kept, &head("_host")])?["damage"], json!([]));
+
+    let mut record = SqliteConnection::connect(&host.data().join("record.db").to_string_lossy()).await?;
+    sqlx::query("vacuum into ?")
+        .bind(host.data().join("copy.db").to_string_lossy().into_owned())
+        .execute(&mut record)
+        .await?;
+    let edits = [
+        ("a key that was taken back is good again", "update keys set revoked_at = null", "keys"),
+        ("a role is larger", "update keys set role = 'admin' where role = 'viewer'", "keys"),
+        (
+            "a key of nobody's",
+            "insert into keys values ('aaaaaaaaaaaa', 'acme', 'admin', zeroblob(32), 1, null, null)",
+            "keys",
+        ),
+        ("a grant", "update grants set grants = '[\"fs:read:secret\"]'", "grants"),
+        ("a ceiling", "insert into ceilings values ('acme', '{}')", "ceilings"),
+        ("other code under a name", "update agents set digest = zeroblob(32)", "agents"),
+        ("a tenant is gone", "delete from tenants where name = 'acme'", "tenants"),
+        ("a run's row", "update runs set seq = seq - 1", "row"),
+        ("a run is hidden", "delete from runs", "row"),
+    ];
+    for (what, edit, place) in edits {
+        sqlx::query("begin").execute(&mut record).await?;
+        sqlx::raw_sql(edit).execute(&mut record).await?;
+        sqlx::query("commit").execute(&mut record).await?;
+        let found = verify(&host, &[])?;
+        let named = found["damage"][0]["what"].as_str().is_some_and(|what| what.contains(place));
+        assert!(named, "{what}: {found:#}");
+        restore(&mut record, &host).await?;
+        assert_eq!(verify(&host, &[])?["damage"], json!([]), "put back after: {what}");
+    }
+
+    drop(record);
+    // A copy from before, put in the place of the record of now.
+    host.restart().await?;
+    host.send(host.request(Method::PUT, "/v1/agents/echo/grants", &acme).json(&json!(["log"]))).await?.expect(200);
+    host.terminate().await?;
+    let now = verify(&host, &[&kept])?;
+    assert_eq!(now["damage"], json!([]), "what was kept stands in the chain still: {now:#}");
+    let newer = now["heads"].as_array().into_iter().flatten().find(|head| head["tenant"] == "acme").cloned();
+    let newer = newer.and_then(|head| head["hash"].as_str().map(str::to_owned)).unwrap_or_default();
+    std::fs::copy(host.data().join("copy.db"), host.data().join("record.db"))?;
+    for rest in ["record.db-wal", "record.db-shm"] {
+        let _ = std::fs::remove_file(host.data().join(rest));
+    }
+    assert_eq!(verify(&host, &[])?["damage"], json!([]), "by itself it is whole");
+    let rolled_back = verify(&host, &[&newer])?;
+    assert!(rolled_back["damage"][0]["what"].as_str().is_some_and(|what| what.contains(&newer)), "{rolled_back:#}");
+    Ok(())
+}
+
+/// Puts the catalog and the runs back as the copy has them.
+async fn restore(record: &mut SqliteConnection, host: &Host) -> Result<()> {
+    let copy = host.data().join("copy.db").to_string_lossy().into_owned();
+    sqlx::query("attach ? as copy").bind(copy).execute(&mut *record).await?;
+    for table in ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "runs"] {
+        let sql = format!("delete from main.{table}; insert into main.{table} select * from copy.{table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *record).await?;
+    }
+    sqlx::query("detach copy").execute(&mut *record).await?;
+    Ok(())
+}
