@@ -10,6 +10,7 @@ mod commands;
 mod context;
 mod crash;
 mod databases;
+mod door;
 mod dropped;
 mod files;
 mod flows;

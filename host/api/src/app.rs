@@ -13,7 +13,7 @@ use ltmc_projections::Repairs;
 use ltmc_tenancy::{Access, Agents};
 use serde::Serialize;
 
-use crate::body::Budget;
+use crate::body::Bodies;
 use crate::limits::HttpLimits;
 use crate::meter::Meters;
 use crate::rest::Watchers;
@@ -72,7 +72,7 @@ pub fn router(app: App) -> Router {
     let meters = Arc::new(Meters::new(document.paths.paths.keys().cloned()));
     let json = serde_json::to_vec(&document).unwrap_or_default();
     let shared = Shared {
-        bodies: Budget::new(app.limits.bodies),
+        bodies: Bodies::new(&app.limits),
         watchers: Watchers::new(app.limits.watchers),
         document: json.into(),
         app,
@@ -91,7 +91,7 @@ pub(crate) struct Api(Arc<Shared>);
 pub(crate) struct Shared {
     app: App,
     /// What all bodies under way hold.
-    pub(crate) bodies: Arc<Budget>,
+    pub(crate) bodies: Arc<Bodies>,
     /// Room for readers of events.
     pub(crate) watchers: Arc<Watchers>,
     /// `/openapi.json`

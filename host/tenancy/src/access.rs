@@ -82,6 +82,14 @@ impl Access {
         }
     }
 
+    /// Whether a caller may do this at all: for a door that asks before it reads what is sent. The use case asks again.
+    ///
+    /// # Errors
+    /// `Denied`, saying which roles may.
+    pub async fn may(&self, caller: &Caller, action: Action) -> Result<(), Error> {
+        self.ports.authority.authorize(caller, action).await
+    }
+
     /// Makes a tenant.
     ///
     /// # Errors

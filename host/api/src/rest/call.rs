@@ -14,6 +14,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::{Digest, Payload, RunId, SessionId, WorkflowName};
 use ltmc_orchestration::{CallRequest, StartRequest, Started};
+use ltmc_policy::Action;
 use serde::Serialize;
 use sha2::Digest as _;
 use utoipa::ToSchema;
@@ -142,7 +143,7 @@ impl Work {
         let session = headers::session(head)?;
         let idempotency = headers::idempotency_key(head)?;
         let traceparent = headers::traceparent(head).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (bytes, held) = whole(request, api.limits.payload, api).await?;
+        let (bytes, held) = whole(request, Action::Run, api.limits.payload, api).await?;
         let input = Payload { content_type, bytes };
         let digest = match &idempotency {
             Some(_) => digest(verb, target, session.as_ref(), &input),

@@ -4,11 +4,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_model::{AgentName, Capability};
+use ltmc_policy::Action;
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{At, AtBoth, By, Json};
+use crate::extract::{At, AtBoth, By, Document, Json};
 use crate::problem::{Problem, Result};
 
 /// The most capabilities one agent is granted.
@@ -30,6 +32,14 @@ async fn get(State(api): State<Api>, By(caller): By, At(agent): At<AgentName>) -
     Ok(axum::Json(grants).into_response())
 }
 
+/// The set that is wanted.
+#[derive(Deserialize)]
+struct Wanted(Vec<String>);
+
+impl Document for Wanted {
+    const FOR: Action = Action::SetGrants;
+}
+
 /// Set an agent's grants
 ///
 /// The whole set: what is not in it is taken back, and the next host call notices. In force is what is granted and
@@ -45,7 +55,7 @@ async fn set(
     State(api): State<Api>,
     By(caller): By,
     At(agent): At<AgentName>,
-    Json(texts): Json<Vec<String>>,
+    Json(Wanted(texts)): Json<Wanted>,
 ) -> Answer {
     if texts.len() > MOST {
         return Err(Problem::new("bad-json", format!("An agent is granted at most {MOST} capabilities.")));
