@@ -70,6 +70,7 @@ pub struct Check {
 pub fn router(app: App) -> Router {
     let (router, document) = openapi::split();
     let meters = Arc::new(Meters::new(document.paths.paths.keys().cloned()));
+    let longest_head = app.limits.head;
     let json = serde_json::to_vec(&document).unwrap_or_default();
     let shared = Shared {
         bodies: Bodies::new(&app.limits),
@@ -81,7 +82,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(rest::wrong_method)
         .fallback(rest::no_route)
         .with_state(Api(Arc::new(shared)))
-        .layer(axum::middleware::from_fn_with_state(meters, edge::cross))
+        .layer(axum::middleware::from_fn_with_state((meters, longest_head), edge::cross))
 }
 
 /// The state of every handler.

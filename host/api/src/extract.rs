@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::Api;
 use crate::body::{Held, Incoming};
+use crate::crowd::Connection;
 use crate::problem::{Problem, Result};
 
 /// Who asks: the caller that the bearer's key stands for.
@@ -28,6 +30,9 @@ impl FromRequestParts<Api> for By {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
         let caller = api.access.authenticate(bearer(&parts.headers)?).await?;
+        if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+            connection.bring(&caller)?;
+        }
         tracing::Span::current().record("tenant", caller.tenant.as_str());
         // For whoever reads the body.
         parts.extensions.insert(caller.clone());
