@@ -24,7 +24,11 @@ use crate::problem::Problem;
 pub(crate) struct Whole;
 
 /// Takes a request in, and its answer out.
-pub(crate) async fn cross(State((meters, longest_head)): State<(Arc<Meters>, usize)>, request: Request, next: Next) -> Response {
+pub(crate) async fn cross(
+    State((meters, longest_head)): State<(Arc<Meters>, usize)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let id = headers::request_id(request.headers());
     let traceparent = headers::traceparent(request.headers()).cloned();
     let crossing = Crossing::begin(meters, &request);

@@ -216,11 +216,7 @@ impl House {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // How long a head may take is counted by the wire.
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_buf_size(self.limits.head.max(8 << 10));
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(self.limits.head.max(8 << 10));
         builder
             .http2()
             .timer(TokioTimer::new())

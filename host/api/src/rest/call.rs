@@ -172,11 +172,13 @@ enum Wait {
 }
 
 async fn finish(api: &Api, caller: &Caller, started: Started, wait: Wait, prefer: Prefer) -> Answer {
+    let waited = |patience| api.access.while_good(caller, api.runs.wait(caller, &started, patience));
     let ending = match wait {
         // Also one that nobody waits for: what is accepted is on disk.
         Wait::Not => api.runs.wait(caller, &started, Some(Duration::ZERO)).await?.filter(|_| false),
-        Wait::For(span) => api.runs.wait(caller, &started, Some(span)).await?,
-        Wait::ToTheEnd => api.runs.wait(caller, &started, None).await?,
+        // Who waits is told only what he may still ask for; a call that ends with its client ends with its key.
+        Wait::For(span) => waited(Some(span)).await??,
+        Wait::ToTheEnd => waited(None).await??,
     };
     let mut response = match ending {
         None => accepted(started.run)?,
