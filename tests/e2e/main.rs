@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod crash;
 mod databases;
+mod door;
 mod dropped;
 mod files;
 mod flows;

@@ -13,7 +13,7 @@ use ltmc_projections::Repairs;
 use ltmc_tenancy::{Access, Agents};
 use serde::Serialize;
 
-use crate::body::Budget;
+use crate::body::Bodies;
 use crate::limits::HttpLimits;
 use crate::meter::Meters;
 use crate::rest::Watchers;
@@ -70,9 +70,10 @@ pub struct Check {
 pub fn router(app: App) -> Router {
     let (router, document) = openapi::split();
     let meters = Arc::new(Meters::new(document.paths.paths.keys().cloned()));
+    let longest_head = app.limits.head;
     let json = serde_json::to_vec(&document).unwrap_or_default();
     let shared = Shared {
-        bodies: Budget::new(app.limits.bodies),
+        bodies: Bodies::new(&app.limits),
         watchers: Watchers::new(app.limits.watchers),
         document: json.into(),
         app,
@@ -81,7 +82,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(rest::wrong_method)
         .fallback(rest::no_route)
         .with_state(Api(Arc::new(shared)))
-        .layer(axum::middleware::from_fn_with_state(meters, edge::cross))
+        .layer(axum::middleware::from_fn_with_state((meters, longest_head), edge::cross))
 }
 
 /// The state of every handler.
@@ -91,7 +92,7 @@ pub(crate) struct Api(Arc<Shared>);
 pub(crate) struct Shared {
     app: App,
     /// What all bodies under way hold.
-    pub(crate) bodies: Arc<Budget>,
+    pub(crate) bodies: Arc<Bodies>,
     /// Room for readers of events.
     pub(crate) watchers: Arc<Watchers>,
     /// `/openapi.json`

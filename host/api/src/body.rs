@@ -1,11 +1,11 @@
 //! Bodies of requests: bounded in size, in time, and in what all of them hold together.
 //!
-//! Invariants: nothing is read before its key was found good; no body is held beyond its route's bound; a body that
-//! stands still or trickles is given up. A body that came in one piece is not copied.
+//! Invariants: nothing is read before its key was found good and its role large enough; no body is held beyond its route's
+//! bound; every byte beyond the first few is counted as it comes, whatever form the body has, against what its tenant and its
+//! key may hold; a body that stands still or trickles is given up. A body that came in one piece is not copied.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,35 +13,93 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use ltmc_model::KeyId;
+use ltmc_model::caller::Caller;
+use ltmc_tenancy::Pot;
+use ltmc_tenancy::pot::{Full, Share};
 use tokio::time::{Instant, Sleep};
 
 use crate::limits::HttpLimits;
 use crate::problem::{Problem, Result};
 
-/// A body of less is not counted: connections are bounded, and so is their sum.
-const UNCOUNTED: u64 = 64 << 10;
+/// A body of less is not counted: connections and their streams are bounded, and so is the sum of these.
+const UNCOUNTED: u64 = 4 << 10;
+/// So much of each body has a room of its own: small ones find a place while large ones fill theirs.
+const SMALL: u64 = 64 << 10;
+/// How fast a body must come that holds more than that, where more than half of the room for these is taken.
+const RATE_WHERE_SCARCE: u64 = 64 << 10;
 
-/// What all the bodies under way hold together.
+/// What all the bodies under way may hold together.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    held: AtomicU64,
-    most: u64,
+pub(crate) struct Bodies {
+    /// For what each begins with.
+    small: Room,
+    /// For the rest.
+    large: Room,
 }
 
-impl Budget {
-    pub(crate) fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { held: AtomicU64::new(0), most })
+/// So many bytes: of them a tenant has as much as it leaves for others, and a key at most a quarter, or one body.
+#[derive(Debug)]
+struct Room {
+    tenants: Pot,
+    keys: Pot<KeyId>,
+}
+
+/// What a body has of a room.
+#[derive(Debug)]
+struct Place {
+    tenant: Share,
+    key: Share<KeyId>,
+}
+
+impl Bodies {
+    pub(crate) fn new(limits: &HttpLimits) -> Arc<Self> {
+        let small = (limits.connections as u64).saturating_mul(SMALL);
+        let largest = limits.upload.max(limits.payload);
+        Arc::new(Self { small: Room::new(small, SMALL), large: Room::new(limits.bodies, largest) })
     }
 }
 
-/// One body's part of the budget; given back when it is dropped, which is to be when the request is over.
+impl Room {
+    fn new(most: u64, largest: u64) -> Self {
+        Self { tenants: Pot::halving(most), keys: Pot::new(most, (most / 4).max(largest)) }
+    }
+
+    fn place(&self, caller: &Caller) -> Place {
+        Place { tenant: self.tenants.share(&caller.tenant), key: self.keys.share(&caller.key) }
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.tenants.out() > self.tenants.most() / 2
+    }
+}
+
+impl Place {
+    fn take_more(&mut self, bytes: u64) -> std::result::Result<(), Full> {
+        self.key.take_more(bytes)?;
+        self.tenant.take_more(bytes)
+    }
+}
+
+/// What one body holds of the room there is; given back when the last handle is dropped, which is to be when the request is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Held(Arc<Mutex<Holding>>);
+
 #[derive(Debug)]
-pub(crate) struct Held {
-    budget: Arc<Budget>,
+struct Holding {
+    bodies: Arc<Bodies>,
+    caller: Caller,
     bytes: u64,
+    small: Option<Place>,
+    large: Option<Place>,
 }
 
 impl Held {
+    fn new(bodies: &Arc<Bodies>, caller: &Caller) -> Self {
+        let holding = Holding { bodies: bodies.clone(), caller: caller.clone(), bytes: 0, small: None, large: None };
+        Self(Arc::new(Mutex::new(holding)))
+    }
+
     /// The bytes that were read, which count until the last who has them lets them go.
     pub(crate) fn around(self, bytes: Bytes) -> Bytes {
         struct Counted {
@@ -56,20 +114,36 @@ impl Held {
         Bytes::from_owner(Counted { bytes, _held: self })
     }
 
-    fn grow(&mut self, by: u64) -> Result<()> {
-        let before = self.budget.held.fetch_add(by, Ordering::Relaxed);
-        self.bytes += by;
-        if before + by <= self.budget.most {
-            return Ok(());
-        }
-        let why = "Other requests' bodies take up all the memory there is for them; come back in a moment.";
-        Err(Problem::busy(why, Duration::from_secs(1)))
+    /// Holds so many bytes in all; whether it is among those that are to hurry.
+    fn grow(&self, bytes: u64) -> Result<bool> {
+        let mut holding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        holding.grow(bytes).map_err(|full| {
+            let why = match full {
+                Full::Own => {
+                    "The bodies of this key, or of this tenant, take up all the memory there is for one of them."
+                }
+                Full::All => "The bodies of requests take up all the memory there is for them.",
+            };
+            Problem::busy(format!("{why} Come back in a moment."), Duration::from_secs(1))
+        })?;
+        Ok(holding.large.is_some() && holding.bodies.large.is_scarce())
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+impl Holding {
+    fn grow(&mut self, bytes: u64) -> std::result::Result<(), Full> {
+        let Self { bodies, caller, bytes: held, small, large } = self;
+        let before = std::mem::replace(held, bytes.max(*held));
+        if bytes <= UNCOUNTED || bytes <= before {
+            return Ok(());
+        }
+        // Where it was not counted yet, all of it is now.
+        let before = if small.is_some() { before } else { 0 };
+        small.get_or_insert_with(|| bodies.small.place(caller)).take_more(bytes.min(SMALL) - before.min(SMALL))?;
+        if bytes > SMALL {
+            large.get_or_insert_with(|| bodies.large.place(caller)).take_more(bytes - before.max(SMALL))?;
+        }
+        Ok(())
     }
 }
 
@@ -79,41 +153,55 @@ pub(crate) struct Incoming {
     body: Body,
     limit: u64,
     seen: u64,
-    held: Option<Held>,
-    started: Instant,
+    held: Held,
     stall: Option<Pin<Box<Sleep>>>,
     pace: Pace,
 }
 
+/// How fast it comes: in every window of time it must have come far enough, however fast it came before.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     stall: Duration,
-    grace: Duration,
+    window: Duration,
     rate: u64,
+    /// When this window began, and how much had come by then.
+    since: Instant,
+    seen: u64,
+}
+
+impl Pace {
+    fn of(limits: &HttpLimits) -> Self {
+        let HttpLimits { body_stall: stall, body_window: window, body_rate: rate, .. } = *limits;
+        Self { stall, window, rate, since: Instant::now(), seen: 0 }
+    }
+
+    /// Whether it keeps pace, now that so much has come; `hurry`: it is to come faster.
+    fn keeps(&mut self, seen: u64, hurry: bool) -> bool {
+        let took = self.since.elapsed();
+        if took < self.window {
+            return true;
+        }
+        let rate = if hurry { self.rate.max(RATE_WHERE_SCARCE) } else { self.rate };
+        let came = seen - self.seen;
+        (self.since, self.seen) = (Instant::now(), seen);
+        came >= rate.saturating_mul(took.as_secs())
+    }
 }
 
 impl Incoming {
-    /// Refuses at once what says itself that it is too large.
+    /// Of this caller. Refuses at once what says itself that it is too large.
     pub(crate) fn new(
         headers: &HeaderMap,
         body: Body,
         limit: u64,
         limits: &HttpLimits,
-        budget: &Arc<Budget>,
+        held: (&Arc<Bodies>, &Caller),
     ) -> Result<Self> {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        Ok(Self {
-            body,
-            limit,
-            seen: 0,
-            held: Some(Held { budget: budget.clone(), bytes: 0 }),
-            started: Instant::now(),
-            stall: None,
-            pace: Pace { stall: limits.body_stall, grace: limits.body_grace, rate: limits.body_rate.max(1) },
-        })
+        Ok(Self { body, limit, seen: 0, held: Held::new(held.0, held.1), stall: None, pace: Pace::of(limits) })
     }
 
     /// All of it.
@@ -131,13 +219,12 @@ impl Incoming {
                 whole.freeze()
             }
         };
-        let held = self.held.take().ok_or_else(|| Problem::internal("a body was read twice"))?;
-        Ok((whole, held))
+        Ok((whole, self.held))
     }
 
-    /// The budget's part, to be kept for as long as what was read is.
-    pub(crate) fn held(&mut self) -> Option<Held> {
-        self.held.take()
+    /// What it holds, and will hold, to be kept for as long as what was read is.
+    pub(crate) fn held(&self) -> Held {
+        self.held.clone()
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
@@ -171,14 +258,10 @@ impl Incoming {
         if self.seen > self.limit {
             return Err(too_large(self.limit));
         }
-        if self.seen > UNCOUNTED
-            && let Some(held) = &mut self.held
-        {
-            held.grow(self.seen - held.bytes)?;
-        }
-        let late = self.started.elapsed().saturating_sub(self.pace.grace);
-        if late > Duration::ZERO && self.seen / self.pace.rate < late.as_secs() {
-            return Err(slow("The body came too slowly."));
+        let hurry = self.seen > UNCOUNTED && self.held.grow(self.seen)?;
+        if !self.pace.keeps(self.seen, hurry) {
+            let why = "The body came too slowly: less of it than is asked for came within the last seconds.";
+            return Err(slow(why));
         }
         Ok(())
     }
@@ -210,99 +293,191 @@ fn slow(why: &'static str) -> Problem {
 mod tests {
     use futures::StreamExt as _;
     use futures::stream;
+    use ltmc_model::caller::Role;
 
     use super::*;
 
-    fn incoming(body: Body, limits: &HttpLimits, budget: &Arc<Budget>) -> Incoming {
-        Incoming::new(&HeaderMap::new(), body, limits.payload, limits, budget).unwrap()
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+
+    fn caller(tenant: &str, key: &str) -> Caller {
+        let key = format!("{:a>12}", format!("{tenant}{key}"));
+        Caller { tenant: tenant.parse().unwrap(), key: key.parse().unwrap(), role: Role::Author }
     }
 
-    fn chunks(sizes: &[usize]) -> Body {
-        let chunks: Vec<_> = sizes.iter().map(|size| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; *size]))).collect();
-        Body::from_stream(stream::iter(chunks))
+    fn incoming_of(caller: &Caller, body: Body, limits: &HttpLimits, bodies: &Arc<Bodies>) -> Incoming {
+        Incoming::new(&HeaderMap::new(), body, limits.upload, limits, (bodies, caller)).unwrap()
+    }
+
+    fn incoming(body: Body, limits: &HttpLimits) -> Incoming {
+        incoming_of(&caller("acme", "k"), body, limits, &Bodies::new(limits))
+    }
+
+    fn chunks(sizes: &[u64]) -> Body {
+        let chunk = |size: &u64| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; usize::try_from(*size).unwrap()]));
+        Body::from_stream(stream::iter(sizes.iter().map(chunk).collect::<Vec<_>>()))
+    }
+
+    /// So much, and then nothing more.
+    fn unfinished(size: u64) -> Body {
+        Body::from_stream(chunks(&[size]).into_data_stream().chain(stream::pending()))
+    }
+
+    /// A chunk of this size in every second.
+    fn trickle(size: usize) -> Body {
+        let chunks = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some(((), ()))
+        });
+        Body::from_stream(chunks.map(move |()| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; size]))))
     }
 
     fn status(result: Result<(Bytes, Held)>) -> u16 {
         result.unwrap_err().status().as_u16()
     }
 
+    fn out(bodies: &Bodies) -> u64 {
+        let room = |room: &Room| {
+            assert_eq!(room.keys.out(), room.tenants.out());
+            room.tenants.out()
+        };
+        room(&bodies.small) + room(&bodies.large)
+    }
+
     #[tokio::test]
     async fn bytes_that_are_passed_on_count_until_the_last_who_has_them_lets_go() {
         let limits = HttpLimits::default();
-        let budget = Budget::new(limits.bodies);
-        let size = usize::try_from(2 * UNCOUNTED).unwrap();
-        let (read, held) = incoming(chunks(&[size]), &limits, &budget).whole().await.unwrap();
+        let bodies = Bodies::new(&limits);
+        let body = incoming_of(&caller("acme", "k"), chunks(&[3 * KIB, 2 * SMALL]), &limits, &bodies);
+        let (read, held) = body.whole().await.unwrap();
         let (passed_on, part) = (held.around(read), 10..20);
         let part = passed_on.slice(part);
         drop(passed_on);
-        assert_eq!((budget.held.load(Ordering::Relaxed), part.as_ref()), (2 * UNCOUNTED, [b'x'; 10].as_slice()));
+        assert_eq!((out(&bodies), part.as_ref()), (2 * SMALL + 3 * KIB, [b'x'; 10].as_slice()));
         drop(part);
-        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        assert_eq!(out(&bodies), 0);
     }
 
     #[tokio::test]
     async fn a_body_comes_whole_and_in_one_piece_without_a_copy() {
         let limits = HttpLimits::default();
-        let budget = Budget::new(limits.bodies);
         let one = Bytes::from_static(b"one");
-        let (read, _) = incoming(Body::from(one.clone()), &limits, &budget).whole().await.unwrap();
+        let (read, _) = incoming(Body::from(one.clone()), &limits).whole().await.unwrap();
         assert_eq!(read.as_ptr(), one.as_ptr());
-        let (read, _) = incoming(chunks(&[3, 0, 4]), &limits, &budget).whole().await.unwrap();
+        let (read, _) = incoming(chunks(&[3, 0, 4]), &limits).whole().await.unwrap();
         assert_eq!(read, "xxxxxxx");
-        let (read, _) = incoming(Body::empty(), &limits, &budget).whole().await.unwrap();
+        let (read, _) = incoming(Body::empty(), &limits).whole().await.unwrap();
         assert_eq!(read, "");
     }
 
     #[tokio::test]
     async fn a_body_is_held_to_its_size_said_or_not() {
-        let limits = HttpLimits { payload: 10, ..HttpLimits::default() };
-        let budget = Budget::new(limits.bodies);
-        assert_eq!(status(incoming(chunks(&[6, 5]), &limits, &budget).whole().await), 413);
+        let limits = HttpLimits { upload: 10, ..HttpLimits::default() };
+        assert_eq!(status(incoming(chunks(&[6, 5]), &limits).whole().await), 413);
         let said = HeaderMap::from_iter([(header::CONTENT_LENGTH, 11.into())]);
-        let refused = Incoming::new(&said, chunks(&[]), limits.payload, &limits, &budget).unwrap_err();
+        let (bodies, caller) = (Bodies::new(&limits), caller("acme", "k"));
+        let refused = Incoming::new(&said, chunks(&[]), limits.upload, &limits, (&bodies, &caller)).unwrap_err();
         assert_eq!(refused.status(), 413);
-        assert!(incoming(chunks(&[6, 4]), &limits, &budget).whole().await.is_ok());
+        assert!(incoming(chunks(&[6, 4]), &limits).whole().await.is_ok());
     }
 
-    #[tokio::test]
-    async fn all_bodies_together_are_held_to_the_budget_and_give_it_back() {
-        let limits = HttpLimits { bodies: 200 << 10, ..HttpLimits::default() };
-        let budget = Budget::new(limits.bodies);
-        let large = || incoming(chunks(&[60 << 10, 60 << 10]), &limits, &budget).whole();
-        let first = large().await.unwrap();
-        assert_eq!(budget.held.load(Ordering::Relaxed), 120 << 10);
-        assert_eq!(status(large().await), 429);
-        assert!(incoming(chunks(&[30 << 10]), &limits, &budget).whole().await.is_ok(), "small ones always pass");
-        drop(first);
-        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
-        assert!(large().await.is_ok());
+    #[tokio::test(start_paused = true)]
+    async fn a_key_a_tenant_and_all_bodies_are_held_to_their_shares_and_small_ones_always_pass() {
+        let limits = HttpLimits { upload: 4 * MIB, bodies: 32 * MIB, ..HttpLimits::default() };
+        let bodies = Bodies::new(&limits);
+        let large =
+            |tenant: &str, key: &str| incoming_of(&caller(tenant, key), chunks(&[4 * MIB]), &limits, &bodies).whole();
+        let mut kept = vec![large("acme", "k").await.unwrap(), large("acme", "k").await.unwrap()];
+        assert_eq!(status(large("acme", "k").await), 429, "a key has a quarter");
+        kept.extend([large("acme", "l").await.unwrap(), large("acme", "l").await.unwrap()]);
+        assert_eq!(status(large("acme", "m").await), 429, "a tenant has half where it is alone");
+        kept.extend([large("beta", "k").await.unwrap(), large("beta", "k").await.unwrap()]);
+        kept.push(large("gamma", "k").await.unwrap());
+        let small = incoming_of(&caller("acme", "k"), chunks(&[30 * KIB, 30 * KIB]), &limits, &bodies);
+        assert!(small.whole().await.is_ok(), "of whoever has all its share, too");
+        let fair = incoming_of(&caller("delta", "k"), chunks(&[MIB]), &limits, &bodies);
+        assert!(fair.whole().await.is_ok(), "something is left for the next tenant");
+        drop(kept);
+        assert_eq!(out(&bodies), 0);
+        assert!(large("acme", "k").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_bodies_of_one_tenant_leave_room_for_those_of_others() {
+        let limits = HttpLimits { connections: 16, ..HttpLimits::default() };
+        let bodies = Bodies::new(&limits);
+        let small =
+            |tenant: &str, key: &str| incoming_of(&caller(tenant, key), chunks(&[SMALL]), &limits, &bodies).whole();
+        let mut kept = Vec::new();
+        for key in ["k", "l"] {
+            for _ in 0..4 {
+                kept.push(small("acme", key).await.unwrap());
+            }
+            assert_eq!(status(small("acme", key).await), 429);
+        }
+        assert_eq!(status(small("acme", "m").await), 429);
+        assert!(small("beta", "k").await.is_ok());
+        let tiny = incoming_of(&caller("acme", "k"), chunks(&[UNCOUNTED]), &limits, &bodies);
+        assert!(tiny.whole().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_form_holds_is_counted_while_it_comes() {
+        let limits = HttpLimits::default();
+        let bodies = Bodies::new(&limits);
+        let mut form = incoming_of(&caller("acme", "k"), unfinished(10 * MIB), &limits, &bodies);
+        let held = form.held();
+        assert!(form.next().await.unwrap().is_ok());
+        assert_eq!(out(&bodies), 10 * MIB);
+        drop(form);
+        assert_eq!(out(&bodies), 10 * MIB, "what was read of it is still there");
+        drop(held);
+        assert_eq!(out(&bodies), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stands_still_or_trickles_is_given_up() {
         let limits = HttpLimits::default();
-        let budget = Budget::new(limits.bodies);
         let begun = Instant::now();
-        let still = Body::from_stream(chunks(&[1]).into_data_stream().chain(stream::pending()));
-        assert_eq!(status(incoming(still, &limits, &budget).whole().await), 408);
+        assert_eq!(status(incoming(unfinished(1), &limits).whole().await), 408);
         assert_eq!(begun.elapsed().as_secs(), limits.body_stall.as_secs());
-
         let begun = Instant::now();
-        let trickle = Body::from_stream(stream::unfold((), async |()| {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
-        }));
-        assert_eq!(status(incoming(trickle, &limits, &budget).whole().await), 408);
-        assert!(begun.elapsed() <= limits.body_grace + limits.body_stall);
+        assert_eq!(status(incoming(trickle(1), &limits).whole().await), 408);
+        assert!(begun.elapsed() <= limits.body_window + limits.body_stall);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_fast_is_no_credit_for_what_comes_slowly() {
+        let limits = HttpLimits::default();
+        let begun = Instant::now();
+        let fast = chunks(&[4 * MIB]).into_data_stream();
+        let body = Body::from_stream(fast.chain(trickle(1).into_data_stream()));
+        assert_eq!(status(incoming(body, &limits).whole().await), 408);
+        assert!(begun.elapsed() <= 2 * limits.body_window + limits.body_stall, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_room_is_scarce_large_bodies_are_to_hurry() {
+        let limits = HttpLimits { upload: 20 * MIB, bodies: 64 * MIB, ..HttpLimits::default() };
+        let bodies = Bodies::new(&limits);
+        let slowly = |tenant: &str| {
+            let rate = usize::try_from(RATE_WHERE_SCARCE / 2).unwrap();
+            let body = chunks(&[MIB]).into_data_stream().chain(trickle(rate).into_data_stream().take(60));
+            incoming_of(&caller(tenant, "k"), Body::from_stream(body), &limits, &bodies).whole()
+        };
+        assert!(slowly("acme").await.is_ok());
+        let large =
+            |tenant: &str, mib| incoming_of(&caller(tenant, "k"), chunks(&[mib * MIB]), &limits, &bodies).whole();
+        let _kept = [large("beta", 20).await.unwrap(), large("gamma", 20).await.unwrap()];
+        assert_eq!(status(slowly("acme").await), 408);
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_the_clients_fault() {
         let limits = HttpLimits::default();
-        let budget = Budget::new(limits.bodies);
         let broken = Body::from_stream(chunks(&[1]).into_data_stream().chain(stream::once(async {
             Err(axum::Error::new(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))
         })));
-        assert_eq!(status(incoming(broken, &limits, &budget).whole().await), 400);
+        assert_eq!(status(incoming(broken, &limits).whole().await), 400);
     }
 }

@@ -24,10 +24,15 @@ use crate::problem::Problem;
 pub(crate) struct Whole;
 
 /// Takes a request in, and its answer out.
-pub(crate) async fn cross(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
+pub(crate) async fn cross(
+    State((meters, longest_head)): State<(Arc<Meters>, usize)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let id = headers::request_id(request.headers());
     let traceparent = headers::traceparent(request.headers()).cloned();
     let crossing = Crossing::begin(meters, &request);
+    let wrong = headers::check(&request, longest_head).err();
     let may_have_body = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
     let id_text = id.to_str().unwrap_or_default().to_owned();
     let span = tracing::info_span!(
@@ -38,7 +43,10 @@ pub(crate) async fn cross(State(meters): State<Arc<Meters>>, request: Request, n
         tenant = tracing::field::Empty,
     );
     let answer = async {
-        let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        let answer = match wrong {
+            Some(wrong) => Ok(wrong.into_response()),
+            None => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+        };
         let mut response = answer.unwrap_or_else(|panic| Problem::internal(said(panic.as_ref())).into_response());
         match problem_of(&mut response) {
             Some(problem) => {
@@ -84,6 +92,15 @@ fn problem_of(response: &mut Response) -> Option<Problem> {
         status if status.is_client_error() => Problem::new("bad-request", "The request is not well formed."),
         status => Problem::internal(format!("something below answered {status}")),
     })
+}
+
+/// What is wrong with a head that could not be read, by the status the HTTP library has for it.
+pub(crate) fn unreadable(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => headers::too_large(),
+        StatusCode::URI_TOO_LONG => Problem::new("uri-too-long", "The request's path and query are too long."),
+        _ => Problem::new("bad-request", "The request's head is not well-formed HTTP."),
+    }
 }
 
 fn finish(headers: &mut HeaderMap, id: HeaderValue, traceparent: Option<HeaderValue>) {
@@ -152,7 +169,7 @@ mod tests {
             .route("/plain/{status}", get(async |path: axum::extract::Path<u16>| StatusCode::from_u16(path.0).unwrap()))
             .route("/query", get(async |_: axum::extract::Query<std::collections::HashMap<String, u8>>| ()))
             .route("/json", axum::routing::post(async |_: axum::Json<u8>| ()))
-            .layer(axum::middleware::from_fn_with_state(Arc::new(Meters::new(std::iter::empty())), cross));
+            .layer(axum::middleware::from_fn_with_state((Arc::new(Meters::new(std::iter::empty())), 1_000), cross));
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         (parts, serde_json::from_slice(&body).unwrap_or_default())
@@ -182,6 +199,25 @@ mod tests {
             assert_eq!(body["status"], status, "{path}");
             assert!(!body.to_string().contains("secret"), "{body}");
         }
+        for (name, value, status, code) in [
+            ("transfer-encoding", "gzip, chunked", 501, "unsupported-transfer-coding"),
+            ("transfer-encoding", "chunked, chunked", 501, "unsupported-transfer-coding"),
+            ("content-encoding", "gzip", 415, "unsupported-media-type"),
+        ] {
+            let mut asked = request("POST", "/json");
+            asked.headers_mut().insert(name, value.parse().unwrap());
+            let (parts, body) = ask(asked).await;
+            assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (status, code), "{name}: {value}");
+        }
+        let mut asked = request("GET", "/good");
+        asked.headers_mut().insert("transfer-encoding", "Chunked".parse().unwrap());
+        asked.headers_mut().insert("content-encoding", "identity".parse().unwrap());
+        assert_eq!(ask(asked).await.0.status, 200);
+        let mut asked = request("GET", "/good");
+        *asked.version_mut() = Version::HTTP_2;
+        asked.headers_mut().insert("x-much", "x".repeat(1_000).parse().unwrap());
+        let (parts, body) = ask(asked).await;
+        assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (431, "head-too-large"));
         let (parts, _) = ask(request("DELETE", "/good")).await;
         assert_eq!(parts.headers["allow"], "GET,HEAD");
     }

@@ -1,19 +1,24 @@
 //! What handlers take from a request: who asks, what for, and with what. Each refusal is a [`Problem`].
 //!
-//! Invariant: [`By`] stands first in every handler, and bodies are taken last: no body is read without a good key.
+//! Invariants: [`By`] stands first in every handler, and bodies are taken last. No body is read without a good key, and none
+//! without naming the [`Action`] it is sent for, which the key's role must allow: what a request's head is refused for is
+//! refused before its body has come.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use ltmc_model::caller::Caller;
+use ltmc_policy::Action;
 use serde::de::DeserializeOwned;
 
 use crate::app::Api;
 use crate::body::{Held, Incoming};
+use crate::crowd::Connection;
 use crate::problem::{Problem, Result};
 
 /// Who asks: the caller that the bearer's key stands for.
@@ -25,7 +30,12 @@ impl FromRequestParts<Api> for By {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
         let caller = api.access.authenticate(bearer(&parts.headers)?).await?;
+        if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+            connection.bring(&caller)?;
+        }
         tracing::Span::current().record("tenant", caller.tenant.as_str());
+        // For whoever reads the body.
+        parts.extensions.insert(caller.clone());
         Ok(Self(caller))
     }
 }
@@ -101,11 +111,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// What can be sent as a document in JSON.
+pub(crate) trait Document: DeserializeOwned {
+    /// What is asked for with it.
+    const FOR: Action;
+}
+
 /// A document in JSON.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+impl<T: Document> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self> {
@@ -113,7 +129,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
         if !essence.is_some_and(|mime| mime.subtype() == mime::JSON || mime.suffix() == Some(mime::JSON)) {
             return Err(Problem::new("unsupported-media-type", "This route takes `Content-Type: application/json`."));
         }
-        let (bytes, _held) = whole(request, api.limits.document, api).await?;
+        let (bytes, _held) = whole(request, T::FOR, api.limits.document, api).await?;
         let read = &mut serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut *read).map_err(|e| {
             let field = e.path().to_string();
@@ -126,9 +142,18 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 }
 
 /// A whole body of at most `limit` bytes.
-pub(crate) async fn whole(request: Request, limit: u64, api: &Api) -> Result<(Bytes, Held)> {
+pub(crate) async fn whole(request: Request, action: Action, limit: u64, api: &Api) -> Result<(Bytes, Held)> {
+    incoming(request, action, limit, api).await?.1.whole().await
+}
+
+/// A body of at most `limit` bytes, as it comes; refused before it has come where its caller may not do what it is sent for.
+pub(crate) async fn incoming(request: Request, action: Action, limit: u64, api: &Api) -> Result<(Parts, Incoming)> {
     let (parts, body) = request.into_parts();
-    Incoming::new(&parts.headers, body, limit, &api.limits, &api.bodies)?.whole().await
+    let no_key = || Problem::internal("a route reads a body without asking for a key");
+    let caller = parts.extensions.get::<Caller>().ok_or_else(no_key)?;
+    api.access.may(caller, action).await?;
+    let incoming = Incoming::new(&parts.headers, body, limit, &api.limits, (&api.bodies, caller))?;
+    Ok((parts, incoming))
 }
 
 /// What the body says it is.

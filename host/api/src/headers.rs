@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use ltmc_model::{Payload, SessionId};
 
 use crate::problem::{Problem, Result};
@@ -51,6 +52,41 @@ fn new_request_id() -> HeaderValue {
 fn is_plain(bytes: &[u8], longest: usize) -> bool {
     (1..=longest).contains(&bytes.len())
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Whether the head is short enough, and the body comes as it is: in a coding that is not undone here its bytes would be
+/// taken for something that they are not.
+pub(crate) fn check(request: &Request, longest: usize) -> Result<()> {
+    let headers = request.headers();
+    let is_other = |name, plain: &str| {
+        let mut values = headers.get_all(name).iter();
+        // Where it stands more than once, it is a list.
+        let one = values.next();
+        one.is_some_and(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(plain.as_bytes()))
+            || values.next().is_some()
+    };
+    if is_other(header::TRANSFER_ENCODING, "chunked") {
+        let why = "Of transfer codings `chunked` is taken, alone.";
+        return Err(Problem::new("unsupported-transfer-coding", why).field("Transfer-Encoding").closing());
+    }
+    if is_other(header::CONTENT_ENCODING, "identity") {
+        let why = "A body is sent as it is: without `Content-Encoding`, or with `identity`.";
+        return Err(Problem::new("unsupported-media-type", why).field("Content-Encoding"));
+    }
+    // HTTP/1.1 has this bound in its reader.
+    if request.version() == Version::HTTP_2 {
+        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+        let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        if fields.sum::<usize>() + path > longest {
+            return Err(too_large());
+        }
+    }
+    Ok(())
+}
+
+/// The head has more bytes than are taken.
+pub(crate) fn too_large() -> Problem {
+    Problem::new("head-too-large", "The request's head has more bytes, or more fields, than are taken.")
 }
 
 /// The caller's trace context, where it is well formed. As the standard asks, another one is ignored, not refused.

@@ -10,6 +10,7 @@
 mod app;
 mod body;
 mod codes;
+mod crowd;
 mod docs;
 mod edge;
 mod extract;

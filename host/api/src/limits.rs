@@ -15,10 +15,10 @@ pub struct HttpLimits {
     pub idle: Duration,
     /// How long a body may stand still.
     pub body_stall: Duration,
-    /// How fast a body must come on average, in bytes a second, from [`Self::body_grace`] on.
+    /// How fast a body must come, in bytes a second, in every [`Self::body_window`].
     pub body_rate: u64,
-    /// For how long a body may be slower than that.
-    pub body_grace: Duration,
+    /// Over how long that is looked at.
+    pub body_window: Duration,
     /// How long a client may not read its answer.
     pub write_stall: Duration,
     /// Bytes of a call's or a run's payload.
@@ -44,7 +44,7 @@ impl Default for HttpLimits {
             idle: Duration::from_secs(75),
             body_stall: Duration::from_secs(10),
             body_rate: 4 << 10,
-            body_grace: Duration::from_secs(20),
+            body_window: Duration::from_secs(20),
             write_stall: Duration::from_secs(30),
             payload: 8 << 20,
             upload: 64 << 20,

@@ -17,7 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::codes::{self, Code};
-use crate::headers::LTMC_RUN;
+use crate::headers::{self, LTMC_RUN, REQUEST_ID};
 
 /// The most of one text that is passed on, in bytes.
 const MAX_TEXT: usize = 8 << 10;
@@ -107,6 +107,11 @@ impl Problem {
         self
     }
 
+    /// After which the connection is closed.
+    pub(crate) fn closing(self) -> Self {
+        self.header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
     /// When to come back; at least a second.
     pub(crate) fn retry_after(self, after: Duration) -> Self {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -156,7 +161,29 @@ impl Problem {
 
     /// The whole answer.
     pub(crate) fn render(self, request_id: &str) -> Response {
-        let Inner { code, detail, field, details, position, run, failure, headers, .. } = *self.0;
+        let (status, headers, body) = self.written(request_id);
+        let mut response = (status, body).into_response();
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The whole answer as it goes over an HTTP/1.1 connection that is then closed: where there is no request to answer.
+    pub(crate) fn alone(self) -> Vec<u8> {
+        let id = headers::request_id(&HeaderMap::new());
+        let (status, headers, body) = self.written(id.to_str().unwrap_or_default());
+        let mut answer = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+        let fields = [(&REQUEST_ID, &id), (&header::CONNECTION, &HeaderValue::from_static("close"))];
+        for (name, value) in fields.into_iter().chain(&headers) {
+            answer.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+        }
+        answer.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        let mut answer = answer.into_bytes();
+        answer.extend_from_slice(&body);
+        answer
+    }
+
+    fn written(self, request_id: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let Inner { code, detail, field, details, position, run, failure, headers: own, .. } = *self.0;
         let failure = failure.as_ref();
         let agent = failure
             .filter(|f| f.code == failure::Code::AgentError)
@@ -177,8 +204,7 @@ impl Problem {
             at: failure.and_then(|f| f.at.as_deref()).map(cut),
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = (code.status, body).into_response();
-        let to = response.headers_mut();
+        let mut to = HeaderMap::new();
         to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(code.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             to.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -186,8 +212,8 @@ impl Problem {
         if let Some(value) = run.and_then(|run| HeaderValue::try_from(run.to_string()).ok()) {
             to.insert(LTMC_RUN, value);
         }
-        to.extend(headers);
-        response
+        to.extend(own);
+        (code.status, to, body)
     }
 }
 

@@ -1,17 +1,20 @@
 //! The listener: connections, their bounds, and their orderly end. The only place of the host that touches a socket.
 //!
-//! Invariants: connections are bounded in number, a head in size and time, an idle connection in patience, an answer that
-//! nobody reads in time. Once the host is to stop, nothing new is taken, and what is under way has `drain` to end.
+//! Invariants: connections are bounded in number, and divided among those who have them ([`crate::crowd`]); a head in size and in
+//! time, as the wire counts it; an idle connection in patience, an answer that nobody reads in time. Where connections get scarce
+//! those without a key go first. Once the host is to stop, nothing new is taken, and what is under way has `drain` to end.
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::body::Incoming;
+use axum::body::Body;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,11 +25,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use crate::crowd::{Busy, Connection, Crowd, Waits};
 use crate::limits::HttpLimits;
 use crate::wire::Wire;
 
 /// Patience with idle connections once three of four are taken.
 const SCARCE: Duration = Duration::from_secs(2);
+/// How long a connection that is to end, and has no request under way, is given to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
+/// Requests of one connection at once, where HTTP/2 lets it have several.
+const STREAMS: u32 = 32;
+/// Bytes of bodies that one connection may have sent, and nobody has read yet; and of answers that it has not read yet, a
+/// stream.
+const WINDOW: u32 = 256 << 10;
+const UNSENT: usize = 64 << 10;
 
 /// With every request: fires when the host is to stop, so that answers without an end can end.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +57,7 @@ pub async fn serve(
     let house = Arc::new(House {
         router,
         room: Arc::new(Semaphore::new(limits.connections)),
+        crowd: Crowd::new(limits.connections),
         shutdown: shutdown.clone(),
         abort: CancellationToken::new(),
         connections: metrics::gauge!("ltmc_http_connections"),
@@ -52,8 +65,8 @@ pub async fn serve(
     });
     metrics::describe_gauge!("ltmc_http_connections", "Connections open");
     let tasks = TaskTracker::new();
-    while let Some((stream, permit)) = house.next(&listener).await {
-        tasks.spawn(house.clone().connection(stream, permit));
+    while let Some((stream, address, permit)) = house.next(&listener).await {
+        tasks.spawn(house.clone().connection(stream, address, permit));
     }
     drop(listener);
     tasks.close();
@@ -69,6 +82,7 @@ pub async fn serve(
 struct House {
     router: Router,
     room: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
     shutdown: CancellationToken,
     abort: CancellationToken,
     connections: metrics::Gauge,
@@ -76,22 +90,27 @@ struct House {
 }
 
 impl House {
-    /// The next connection, as soon as there is room for it; none: the host is to stop.
-    async fn next(&self, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    /// The next connection, once there is room for it; none: the host is to stop.
+    async fn next(&self, listener: &TcpListener) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
         let stop = self.shutdown.cancelled();
         let next = async {
-            let permit = self.room.clone().acquire_owned().await.ok()?;
-            loop {
+            let (stream, address) = loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => return Some((stream, permit)),
+                    Ok((stream, address)) => break (stream, address.ip()),
                     Err(error) if is_the_connections(&error) => {}
                     Err(error) => {
                         // Most likely out of file descriptors: that passes when connections end.
                         tracing::warn!(%error, "no connection can be taken; trying again");
+                        self.crowd.dismiss_one();
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
+            };
+            if self.room.available_permits() == 0 {
+                self.crowd.dismiss_one();
             }
+            let permit = self.room.clone().acquire_owned().await.ok()?;
+            Some((stream, address, permit))
         };
         tokio::select! {
             biased;
@@ -100,45 +119,65 @@ impl House {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: IpAddr, permit: OwnedSemaphorePermit) {
         let _open = Open::new(&self.connections);
-        if let Err(error) = self.converse(stream).await {
+        let present = self.crowd.enter(address);
+        if let Err(error) = self.converse(stream, &present).await {
             tracing::debug!(%error, "a connection broke off");
         }
+        drop(present);
         drop(permit);
     }
 
-    async fn converse(&self, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        connection: &Arc<Connection>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         // An answer is written whole: to wait for more would only delay it.
         stream.set_nodelay(true)?;
-        let activity = Arc::new(Activity::new());
-        let service = service_fn({
-            let activity = activity.clone();
-            move |mut request: hyper::Request<Incoming>| {
-                let busy = Busy::begin(activity.clone());
-                request.extensions_mut().insert(Closing(self.shutdown.clone()));
-                let answer = self.router.clone().call(request);
-                async move {
-                    let answer: Result<_, Infallible> = answer.await;
-                    drop(busy);
-                    answer
-                }
+        let service = service_fn(|mut request: hyper::Request<Incoming>| {
+            let busy = Busy::begin(connection.clone(), request.version() == hyper::Version::HTTP_2);
+            request.extensions_mut().insert(Closing(self.shutdown.clone()));
+            request.extensions_mut().insert(connection.clone());
+            let answer = self.router.clone().call(request);
+            async move {
+                let answer: Result<_, Infallible> = answer.await;
+                answer.map(|answer| answer.map(|body| Answered { body, _busy: busy }))
             }
         });
         let builder = self.builder();
-        let mut conversation =
-            pin!(builder.serve_connection(TokioIo::new(Wire::new(stream, self.limits.write_stall)), service));
+        let wire = Wire::new(stream, self.limits.write_stall, connection.clone());
+        let mut conversation = pin!(builder.serve_connection(TokioIo::new(wire), service));
         let mut stopping = false;
-        let mut look_at = Instant::now() + self.patience(&activity);
+        // Once it is to end, and has no request under way: when it is cut off.
+        let mut cut_at = None;
+        let mut look_at = Instant::now() + self.limits.head_time.min(SCARCE);
         loop {
             tokio::select! {
                 ended = conversation.as_mut() => return ended,
                 () = self.abort.cancelled() => return Ok(()),
+                () = connection.gone().cancelled() => return Ok(()),
                 () = self.shutdown.cancelled(), if !stopping => stopping = true,
-                () = sleep_until(look_at), if !stopping => {
-                    let patience = self.patience(&activity);
-                    stopping = activity.idle().is_some_and(|idle| idle >= patience);
-                    look_at = Instant::now() + patience.saturating_sub(activity.idle().unwrap_or_default()).min(SCARCE);
+                () = sleep_until(look_at) => {
+                    let (now, waits) = (Instant::now(), connection.waits());
+                    let left = waits.map(|waits| self.time_left(connection, &waits));
+                    let grace = waits.map_or(GRACE, |waits| self.grace(connection, &waits));
+                    look_at = now + match left {
+                        None => {
+                            cut_at = None;
+                            SCARCE
+                        }
+                        Some(left) if !stopping && left > Duration::ZERO => left.min(SCARCE),
+                        Some(_) => {
+                            stopping = true;
+                            let cut_at = *cut_at.get_or_insert(now + grace);
+                            if cut_at <= now {
+                                return Ok(());
+                            }
+                            (cut_at - now).min(SCARCE)
+                        }
+                    };
                 }
             }
             if stopping {
@@ -147,31 +186,75 @@ impl House {
         }
     }
 
-    /// How long this connection may be idle.
-    fn patience(&self, activity: &Activity) -> Duration {
-        let scarce = self.room.available_permits() < self.limits.connections / 4;
-        match activity.requests.load(Ordering::Relaxed) {
-            _ if scarce => SCARCE.min(self.limits.idle),
-            0 => self.limits.head_time,
-            _ => self.limits.idle,
+    /// How long this connection may go on waiting for a request.
+    fn time_left(&self, connection: &Connection, waits: &Waits) -> Duration {
+        let left = self.patience(connection, waits).saturating_sub(waits.idle);
+        waits.head.map_or(left, |head| left.min(self.limits.head_time.saturating_sub(head)))
+    }
+
+    /// How long one that is to end is given to end by itself.
+    fn grace(&self, connection: &Connection, waits: &Waits) -> Duration {
+        match connection.is_http2() {
+            // Nothing is being answered.
+            _ if waits.is_first || waits.head.is_some() => Duration::ZERO,
+            // What HTTP/2 still keeps of answers is not seen from here.
+            true => self.limits.write_stall,
+            false => GRACE,
         }
+    }
+
+    /// How long this connection may be idle.
+    fn patience(&self, connection: &Connection, waits: &Waits) -> Duration {
+        let patience = match waits.is_first || !connection.is_known() {
+            true => self.limits.head_time,
+            false => self.limits.idle,
+        };
+        let scarce = self.room.available_permits() < self.limits.connections / 4;
+        if scarce { patience.min(SCARCE) } else { patience }
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_time.max(self.limits.idle))
-            .max_buf_size(self.limits.head.max(8 << 10));
+        // How long a head may take is counted by the wire.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(self.limits.head.max(8 << 10));
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(self.limits.head).unwrap_or(u32::MAX))
-            .max_concurrent_streams(64)
+            // What is larger than `head` is refused with a problem; only what is far larger is cut off.
+            .max_header_list_size(u32::try_from(self.limits.head.saturating_mul(2)).unwrap_or(u32::MAX))
+            .max_concurrent_streams(STREAMS)
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW)
+            .max_send_buf_size(UNSENT)
             .keep_alive_interval(self.limits.idle)
             .keep_alive_timeout(self.limits.head_time);
         builder
+    }
+}
+
+/// An answer's body, until it has been given out.
+struct Answered {
+    body: Body,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for Answered {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -194,52 +277,5 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.decrement(1);
-    }
-}
-
-/// What a connection is at.
-struct Activity {
-    opened: Instant,
-    requests: AtomicU64,
-    under_way: AtomicU32,
-    /// When the last one ended, in milliseconds from `opened`.
-    last: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            opened: Instant::now(),
-            requests: AtomicU64::new(0),
-            under_way: AtomicU32::new(0),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    /// For how long there has been no request; none: there is one.
-    fn idle(&self) -> Option<Duration> {
-        if self.under_way.load(Ordering::Acquire) > 0 {
-            return None;
-        }
-        Some(self.opened.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed))))
-    }
-}
-
-/// A request under way, even where it is dropped half-way.
-struct Busy(Arc<Activity>);
-
-impl Busy {
-    fn begin(activity: Arc<Activity>) -> Self {
-        activity.requests.fetch_add(1, Ordering::Relaxed);
-        activity.under_way.fetch_add(1, Ordering::AcqRel);
-        Self(activity)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let last = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last.store(last, Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }

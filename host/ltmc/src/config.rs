@@ -213,7 +213,10 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.upload", "the largest upload: component and manifest together"),
     ("limits.body", "the largest payload of a call or a run"),
     ("limits.document", "the largest document: a workflow, grants, a ceiling"),
-    ("limits.bodies", "bytes of all the bodies under way together"),
+    (
+        "limits.bodies",
+        "bytes of all the bodies under way together, but for 64 KiB of each: of these a tenant has at most as much as it leaves, a key a quarter",
+    ),
     ("limits.connections", "connections at once; the next ones wait until one ends"),
     ("limits.watchers", "readers of events at once"),
     ("limits.head_time", "how long a client may take to send a request's head"),

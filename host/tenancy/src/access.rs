@@ -3,6 +3,7 @@
 //! Invariants: the record keeps of a key's secret only a hash; it is compared in constant time, and a wrong, expired,
 //! revoked or unknown key all get the same answer. A key is shown once. What changes anything does so on a task of the host's.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use ltmc_model::caller::{Caller, Role};
@@ -13,6 +14,7 @@ use ltmc_policy::Action;
 use ltmc_ports::{Clock, Entropy, ReadCatalog, ReadJournal};
 use subtle::ConstantTimeEq as _;
 
+use crate::authority::KEY_BELIEVED;
 use crate::{Authority, Error};
 
 /// The most of a ceiling's numbers.
@@ -75,9 +77,8 @@ impl Access {
         let hash = Digest::of(&secret).0;
         let expected = known.as_ref().map_or([0; 32], |key| key.hash);
         let same: bool = hash.ct_eq(&expected).into();
-        let now = self.ports.clock.now();
         match known {
-            Some(key) if same && key.revoked_at.is_none() && key.expires_at.is_none_or(|at| now < at) => {
+            Some(key) if same && self.is_good(&key) => {
                 Ok(Caller { tenant: key.tenant.clone(), key: id, role: key.role })
             }
             Some(key) => {
@@ -91,6 +92,57 @@ impl Access {
             }
             None => Err(Error::Unauthorized),
         }
+    }
+
+    /// Whether the key that a caller came with is still good, for whoever has kept it waiting.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] where it was taken back, or has expired.
+    pub async fn confirm(&self, caller: &Caller) -> Result<(), Error> {
+        let known = self.ports.authority.key(&caller.key).await?;
+        known.filter(|key| self.is_good(key)).map(drop).ok_or(Error::Unauthorized)
+    }
+
+    /// Ends once the key that a caller came with is not good any more: at once where it is taken back by this host, within
+    /// twenty seconds where another does it, or it expires.
+    pub async fn lapse(&self, caller: &Caller) {
+        loop {
+            let mut news = pin!(self.ports.authority.news());
+            // Before it is looked: what changes afterwards is told.
+            news.as_mut().enable();
+            // A record that does not answer says nothing about the key.
+            if let Err(Error::Unauthorized) = self.confirm(caller).await {
+                return;
+            }
+            // Whether it is news or time: it is looked again.
+            drop(tokio::time::timeout(KEY_BELIEVED, news).await);
+        }
+    }
+
+    /// What `work` gives, as long as the key that a caller came with is good.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] as soon as it is not any more.
+    pub async fn while_good<T>(&self, caller: &Caller, work: impl Future<Output = T>) -> Result<T, Error> {
+        let done = tokio::select! {
+            biased;
+            done = work => done,
+            () = self.lapse(caller) => return Err(Error::Unauthorized),
+        };
+        self.confirm(caller).await?;
+        Ok(done)
+    }
+
+    fn is_good(&self, key: &Key) -> bool {
+        key.revoked_at.is_none() && key.expires_at.is_none_or(|at| self.ports.clock.now() < at)
+    }
+
+    /// Whether a caller may do this at all: for a door that asks before it reads what is sent. The use case asks again.
+    ///
+    /// # Errors
+    /// `Denied`, saying which roles may.
+    pub async fn may(&self, caller: &Caller, action: Action) -> Result<(), Error> {
+        self.ports.authority.authorize(caller, action).await
     }
 
     /// Makes a tenant.

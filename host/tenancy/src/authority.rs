@@ -18,12 +18,16 @@ use ltmc_policy::{Action, InForce};
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Changes, Clock, ReadCatalog, StoreError, WriteCatalog};
 use moka::sync::Cache;
+use tokio::sync::futures::Notified;
 
 use crate::generations::Generations;
 use crate::{Error, Tasks};
 
 /// How many things are remembered of each kind.
 const REMEMBERED: u64 = 100_000;
+
+/// How long a key is believed that nothing here has changed: another host on the same record may have taken it back.
+pub(crate) const KEY_BELIEVED: Duration = Duration::from_secs(10);
 
 /// How many bytes of workflows' documents are remembered.
 const MAX_DOCUMENTS: u64 = 16 << 20;
@@ -67,7 +71,7 @@ impl Authority {
             clock,
             tasks: Tasks::default(),
             generations: Arc::default(),
-            keys: Cache::new(REMEMBERED),
+            keys: Cache::builder().max_capacity(REMEMBERED).time_to_live(KEY_BELIEVED).build(),
             ceilings: Cache::new(REMEMBERED),
             in_force: Cache::new(REMEMBERED),
             agents: Cache::new(REMEMBERED),
@@ -162,6 +166,11 @@ impl Authority {
             _ => Some(self.generations.change(tenant)),
         };
         self.write.act_with(tenant, self.clock.now(), Act { by: by.cloned(), change }, changes).await
+    }
+
+    /// The next change of any tenant's keys, grants, or whatever else is remembered.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.generations.news()
     }
 
     /// A key, by its public half.

@@ -8,10 +8,16 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use ltmc_model::TenantId;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// The generations of all tenants.
 #[derive(Debug, Default)]
-pub(crate) struct Generations(DashMap<TenantId, Generation>);
+pub(crate) struct Generations {
+    of: DashMap<TenantId, Generation>,
+    /// Told of each that begins.
+    news: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Generation {
@@ -23,12 +29,17 @@ struct Generation {
 impl Generations {
     /// A tenant's generation; none while something of its catalog changes.
     pub(crate) fn now(&self, tenant: &TenantId) -> Option<u64> {
-        self.0.get(tenant).map_or(Some(0), |of| (of.changing == 0).then_some(of.number))
+        self.of.get(tenant).map_or(Some(0), |of| (of.changing == 0).then_some(of.number))
+    }
+
+    /// The next generation of any tenant.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// Begins a change; the next generation begins when what this gives is dropped.
     pub(crate) fn change(self: &Arc<Self>, tenant: &TenantId) -> Changing {
-        self.0.entry(tenant.clone()).or_default().changing += 1;
+        self.of.entry(tenant.clone()).or_default().changing += 1;
         Changing { generations: self.clone(), tenant: tenant.clone() }
     }
 }
@@ -42,9 +53,11 @@ pub(crate) struct Changing {
 
 impl Drop for Changing {
     fn drop(&mut self) {
-        let mut of = self.generations.0.entry(self.tenant.clone()).or_default();
+        let mut of = self.generations.of.entry(self.tenant.clone()).or_default();
         of.changing = of.changing.saturating_sub(1);
         of.number += 1;
+        drop(of);
+        self.generations.news.notify_waiters();
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::{AgentName, Timestamp};
+use ltmc_policy::Action;
 use ltmc_tenancy::agents::AgentView;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,8 +15,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::body::{self, Incoming, Interrupted};
-use crate::extract::{Asked, At, By, media_type, whole};
+use crate::body::{self, Interrupted};
+use crate::extract::{Asked, At, By, incoming, media_type, whole};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -184,7 +185,7 @@ impl Upload {
     async fn read(request: Request, api: &Api) -> Result<Self> {
         match media_type(request.headers()).as_ref().map(mime::Mime::essence_str) {
             Some("application/wasm") => {
-                let (component, held) = whole(request, api.limits.upload, api).await?;
+                let (component, held) = whole(request, Action::PushAgent, api.limits.upload, api).await?;
                 Ok(Self { component: held.around(component), manifest: None })
             }
             Some("multipart/form-data") => Self::read_form(request, api).await,
@@ -197,8 +198,7 @@ impl Upload {
     }
 
     async fn read_form(request: Request, api: &Api) -> Result<Self> {
-        let (mut head, body) = request.into_parts();
-        let mut incoming = Incoming::new(&head.headers, body, api.limits.upload, &api.limits, &api.bodies)?;
+        let (mut head, incoming) = incoming(request, Action::PushAgent, api.limits.upload, api).await?;
         let held = incoming.held();
         head.extensions.clear();
         let mut request = Request::from_parts(head, axum::body::Body::from_stream(incoming));
@@ -226,11 +226,7 @@ impl Upload {
         let component = component.ok_or_else(|| wrong_form("The form has no part `component`.").field("component"))?;
         let manifest = manifest
             .map(|json| Manifest::parse(&json).map_err(|why| Problem::new("bad-manifest", why).field("manifest")));
-        let component = match held {
-            Some(held) => held.around(component),
-            None => component,
-        };
-        Ok(Self { component, manifest: manifest.transpose()? })
+        Ok(Self { component: held.around(component), manifest: manifest.transpose()? })
     }
 }
 

@@ -14,6 +14,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::{Digest, Payload, RunId, SessionId, WorkflowName};
 use ltmc_orchestration::{CallRequest, StartRequest, Started};
+use ltmc_policy::Action;
 use serde::Serialize;
 use sha2::Digest as _;
 use utoipa::ToSchema;
@@ -142,7 +143,7 @@ impl Work {
         let session = headers::session(head)?;
         let idempotency = headers::idempotency_key(head)?;
         let traceparent = headers::traceparent(head).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (bytes, held) = whole(request, api.limits.payload, api).await?;
+        let (bytes, held) = whole(request, Action::Run, api.limits.payload, api).await?;
         let input = Payload { content_type, bytes };
         let digest = match &idempotency {
             Some(_) => digest(verb, target, session.as_ref(), &input),
@@ -171,11 +172,13 @@ enum Wait {
 }
 
 async fn finish(api: &Api, caller: &Caller, started: Started, wait: Wait, prefer: Prefer) -> Answer {
+    let waited = |patience| api.access.while_good(caller, api.runs.wait(caller, &started, patience));
     let ending = match wait {
         // Also one that nobody waits for: what is accepted is on disk.
         Wait::Not => api.runs.wait(caller, &started, Some(Duration::ZERO)).await?.filter(|_| false),
-        Wait::For(span) => api.runs.wait(caller, &started, Some(span)).await?,
-        Wait::ToTheEnd => api.runs.wait(caller, &started, None).await?,
+        // Who waits is told only what he may still ask for; a call that ends with its client ends with its key.
+        Wait::For(span) => waited(Some(span)).await??,
+        Wait::ToTheEnd => waited(None).await??,
     };
     let mut response = match ending {
         None => accepted(started.run)?,

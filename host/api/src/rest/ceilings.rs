@@ -4,13 +4,14 @@ use axum::extract::State;
 use axum::response::IntoResponse as _;
 use ltmc_model::TenantId;
 use ltmc_model::tenancy::Ceiling;
+use ltmc_policy::Action;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{At, By, Json};
+use crate::extract::{At, By, Document, Json};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(own)).routes(routes!(get, set))
@@ -71,6 +72,10 @@ async fn own(State(api): State<Api>, By(caller): By) -> Answer {
 async fn get(State(api): State<Api>, By(caller): By, At(tenant): At<TenantId>) -> Answer {
     let ceiling = api.access.ceiling(&caller, Some(&tenant)).await?;
     Ok(axum::Json(ceiling).into_response())
+}
+
+impl Document for Ceiling {
+    const FOR: Action = Action::SetCeiling;
 }
 
 /// Set a tenant's ceiling

@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse as _;
+use ltmc_policy::Action;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{By, Json};
+use crate::extract::{By, Document, Json};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(list)).routes(routes!(repair))
@@ -33,6 +34,10 @@ struct Repair {
     /// Only compare, and say what differs.
     #[serde(default)]
     check: bool,
+}
+
+impl Document for Repair {
+    const FOR: Action = Action::Repair;
 }
 
 /// Repair the databases

@@ -2,8 +2,8 @@
 //! of events have in common.
 //!
 //! Invariants: an event's id is its entry's number, so that whoever comes back misses nothing and gets nothing twice.
-//! Readers are bounded, also for each tenant. A stream ends after a while by itself: the reader comes back, and its key is
-//! looked at anew.
+//! Readers are bounded, also for each tenant. A reader's key is looked at again for every batch: where it is not good any more
+//! the stream ends. It ends after a while by itself, too, and the reader comes back.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,6 +20,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::journal::Placed;
 use ltmc_model::{RunId, Seq, TenantId};
 use ltmc_orchestration::{Followed, Watch};
+use ltmc_tenancy::Access;
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
@@ -117,21 +118,38 @@ pub(super) fn streamed(api: &Api, caller: &Caller, closing: Option<Extension<Clo
     let seat = api.watchers.sit(&caller.tenant)?;
     let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
     let until = Instant::now() + LONGEST;
-    let steps = futures::stream::unfold((source, closing, until, seat), async |(mut source, closing, until, seat)| {
-        let next = tokio::select! {
-            next = source.next() => next,
-            () = closing.0.cancelled() => return None,
-            () = tokio::time::sleep_until(until) => return None,
-        };
+    let reader = Reader { access: api.access.clone(), caller: caller.clone(), closing, until, _seat: seat };
+    let steps = futures::stream::unfold((source, reader), async |(mut source, reader)| {
         // The client comes back by itself, and then gets the problem as an answer.
-        let events = next.unwrap_or_else(|problem| {
+        let events = reader.next(&mut source).await.unwrap_or_else(|problem| {
             problem.log();
             None
         });
-        Some((events?, (source, closing, until, seat)))
+        Some((events?, (source, reader)))
     });
     let events = steps.flat_map(|events| futures::stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("still here")).into_response())
+}
+
+/// Who reads a stream.
+struct Reader {
+    access: Arc<Access>,
+    caller: Caller,
+    closing: Closing,
+    until: Instant,
+    _seat: Seat,
+}
+
+impl Reader {
+    /// What comes next, asked for with a key that is good when it is given out; none: that was all.
+    async fn next(&self, source: &mut impl Source) -> Result<Option<Vec<Event>>> {
+        let next = tokio::select! {
+            next = self.access.while_good(&self.caller, source.next()) => next,
+            () = self.closing.0.cancelled() => return Ok(None),
+            () = tokio::time::sleep_until(self.until) => return Ok(None),
+        };
+        next?
+    }
 }
 
 /// The seats for readers of events.

@@ -5,13 +5,14 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::{AgentName, Capability};
+use ltmc_policy::Action;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, AtBoth, By, Json};
+use crate::extract::{Asked, At, AtBoth, By, Document, Json};
 use crate::problem::{Problem, Result};
 
 /// The most capabilities one agent is granted.
@@ -44,6 +45,14 @@ struct Rule {
     carry: Option<String>,
 }
 
+/// The set that is wanted.
+#[derive(Deserialize)]
+struct Wanted(Vec<String>);
+
+impl Document for Wanted {
+    const FOR: Action = Action::SetGrants;
+}
+
 /// Set an agent's grants
 ///
 /// The whole set: what is not in it is taken back, and the next host call notices. In force is what is granted and
@@ -61,7 +70,7 @@ async fn set(
     By(caller): By,
     At(agent): At<AgentRef>,
     Asked(rule): Asked<Rule>,
-    Json(texts): Json<Vec<String>>,
+    Json(Wanted(texts)): Json<Wanted>,
 ) -> Answer {
     let carry = rule.carry.map_or(Ok(Carry::default()), |text| text.parse());
     let carry = carry.map_err(|why: String| Problem::new("bad-query", why).field("carry"))?;

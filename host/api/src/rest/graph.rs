@@ -7,6 +7,7 @@ use ltmc_context::clients::Owner;
 use ltmc_model::Timestamp;
 use ltmc_model::call::graph as call;
 use ltmc_model::graph::{AsOf, Direction, Entity, FactFilter, Relation, Walk};
+use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -14,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::context::{marked, refused};
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, By, Json};
+use crate::extract::{Asked, By, Document, Json};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -44,6 +45,10 @@ pub(super) struct NewFact {
     /// From when on it holds; none: from now on.
     #[schema(value_type = Option<String>, format = DateTime)]
     valid_from: Option<Timestamp>,
+}
+
+impl Document for NewFact {
+    const FOR: Action = Action::WriteContext;
 }
 
 impl NewFact {

@@ -6,6 +6,7 @@ use axum::response::IntoResponse as _;
 use ltmc_model::caller::Role;
 use ltmc_model::tenancy;
 use ltmc_model::{KeyId, TenantId, Timestamp};
+use ltmc_policy::Action;
 use ltmc_ports::Clock;
 use ltmc_tenancy::access::NewKey;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, By, Json};
+use crate::extract::{Asked, At, By, Document, Json};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -84,6 +85,10 @@ struct WantedKey {
     /// When it ends: a time as RFC 3339 writes it, or a duration from now on such as `30d`; left out: never.
     #[schema(example = "30d")]
     expires: Option<String>,
+}
+
+impl Document for WantedKey {
+    const FOR: Action = Action::ManageKeys;
 }
 
 /// Which keys to list.

@@ -11,6 +11,7 @@ use ltmc_model::call::memory as call;
 use ltmc_model::memory::{Drawer, Item, MAX_VALUE, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::{AgentName, Revision, SessionId};
+use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -186,7 +187,7 @@ async fn put(
 ) -> Answer {
     let (owner, ttl_ms) = (owner(scope, of.owner)?, ttl(of.ttl.as_deref())?);
     let precondition = precondition(request.headers())?;
-    let (value, _held) = whole(request, MAX_VALUE as u64, &api).await?;
+    let (value, _held) = whole(request, Action::WriteContext, MAX_VALUE as u64, &api).await?;
     let call = call::Put { scope, key, value, precondition, ttl_ms };
     let revision = api.clients.call(&caller, &owner, call).await?.map_err(refused)?;
     Ok(written(revision, &Written { revision: revision.0 }))
@@ -215,7 +216,7 @@ async fn patch(
 ) -> Answer {
     let (owner, ttl_ms) = (owner(scope, of.owner)?, ttl(of.ttl.as_deref())?);
     let essence = media_type(request.headers()).map(|mime| mime.essence_str().to_owned());
-    let (body, _held) = whole(request, MAX_VALUE as u64, &api).await?;
+    let (body, _held) = whole(request, Action::WriteContext, MAX_VALUE as u64, &api).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Problem::new("bad-json", "The body is not UTF-8."))?;
     let merge = match essence.as_deref() {
         Some("application/merge-patch+json") => Merge::MergePatch(text.to_owned()),

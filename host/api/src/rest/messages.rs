@@ -7,6 +7,7 @@ use ltmc_context::clients::Owner;
 use ltmc_model::call::messages::{self as call, Draft};
 use ltmc_model::message::{self, MAX_TAKEN, Topic};
 use ltmc_model::{AgentName, Payload, Position, Revision, Timestamp};
+use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -14,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::context::refused;
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, By, Json};
+use crate::extract::{Asked, At, By, Document, Json};
 use crate::page::{Page, Paging};
 use crate::problem::Problem;
 
@@ -53,6 +54,10 @@ pub(super) struct NewEvent {
     data: Option<serde_json::Value>,
     /// The content, where it is bytes.
     data_base64: Option<String>,
+}
+
+impl Document for NewEvent {
+    const FOR: Action = Action::WriteContext;
 }
 
 impl NewEvent {

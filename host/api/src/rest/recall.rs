@@ -6,6 +6,7 @@ use axum::response::IntoResponse as _;
 use ltmc_context::clients::Owner;
 use ltmc_model::call::recall as call;
 use ltmc_model::recall::Metadata;
+use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::context::{marked, refused};
 use crate::app::{Answer, Api};
-use crate::extract::{At, By, Json};
+use crate::extract::{At, By, Document, Json};
 use crate::problem::Problem;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -30,6 +31,10 @@ pub(super) struct NewNote {
     #[serde(default)]
     #[schema(value_type = Object, example = json!({"file": "docs/durability.md"}))]
     metadata: Metadata,
+}
+
+impl Document for NewNote {
+    const FOR: Action = Action::WriteContext;
 }
 
 impl NewNote {
@@ -88,6 +93,10 @@ struct Question {
     #[serde(default)]
     #[schema(value_type = Object)]
     filter: Metadata,
+}
+
+impl Document for Question {
+    const FOR: Action = Action::ReadContext;
 }
 
 impl Question {

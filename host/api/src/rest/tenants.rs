@@ -5,13 +5,14 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_model::tenancy;
 use ltmc_model::{TenantId, Timestamp};
+use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, By, Json};
+use crate::extract::{Asked, By, Document, Json};
 use crate::page::{Page, Paging};
 
 const LIST: &str = "tenants";
@@ -44,6 +45,10 @@ struct NewTenant {
     /// 1 to 63 of a-z, 0-9 and `-`, beginning with a letter.
     #[schema(value_type = String, example = "acme")]
     name: TenantId,
+}
+
+impl Document for NewTenant {
+    const FOR: Action = Action::CreateTenant;
 }
 
 /// List tenants

@@ -8,6 +8,7 @@ use ltmc_model::Revision;
 use ltmc_model::call::{Call, memory, recall};
 use ltmc_model::effect::Reply;
 use ltmc_model::memory::{Precondition, Scope};
+use ltmc_policy::Action;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -20,7 +21,7 @@ use super::memory::{Entry, Rule, owner, ttl};
 use super::messages::NewEvent;
 use super::recall::NewNote;
 use crate::app::{Answer, Api};
-use crate::extract::{By, Json};
+use crate::extract::{By, Document, Json};
 use crate::problem::{Problem, Result};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -34,6 +35,10 @@ struct NewTransaction {
     /// 1 to 100, done in this order: each sees what those before it did.
     #[serde(deserialize_with = "bounded")]
     operations: Vec<Operation>,
+}
+
+impl Document for NewTransaction {
+    const FOR: Action = Action::WriteContext;
 }
 
 /// A list that is refused at the first operation too many, before there is memory for the rest.

@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
 use ltmc_model::{Timestamp, WorkflowName};
+use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -92,7 +93,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>)
 )]
 async fn put(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>, request: Request) -> Answer {
     check_type(request.headers())?;
-    let (bytes, _held) = whole(request, api.limits.document, &api).await?;
+    let (bytes, _held) = whole(request, Action::PutWorkflow, api.limits.document, &api).await?;
     let source = String::from_utf8(bytes.into())
         .map_err(|e| Problem::new("bad-workflow", format!("The document is not UTF-8: {}.", e.utf8_error())))?;
     let put = api.workflows.put(&caller, name, source).await?;

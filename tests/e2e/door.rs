@@ -1,0 +1,264 @@
+//! What one client can take of the door, and what is left to the others: bodies, connections, answers.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use ltmc_tests::{Host, guest_bytes};
+use reqwest::Method;
+use serde_json::json;
+
+const MIB: usize = 1 << 20;
+
+/// A connection on which a request's head was sent, and so much of its body.
+fn send(host: &Host, head: &str, key: &str, body: usize) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(host.address())?;
+    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "{head}\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n")?;
+    // Who is refused need not take it.
+    let chunk = vec![b'x'; 64 << 10];
+    let mut left = body;
+    while left > 0 {
+        let next = left.min(chunk.len());
+        if stream.write_all(&chunk[..next]).is_err() {
+            break;
+        }
+        left -= next;
+    }
+    Ok(stream)
+}
+
+/// What comes of an answer within so long; empty where nothing does.
+fn answer(stream: &mut TcpStream, patience: Duration) -> String {
+    let (mut answer, mut chunk, until) = (Vec::new(), [0; 4096], Instant::now() + patience);
+    while let left = until.saturating_duration_since(Instant::now())
+        && !left.is_zero()
+    {
+        drop(stream.set_read_timeout(Some(left)));
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => answer.extend_from_slice(&chunk[..count]),
+        }
+        if answer.windows(4).any(|window| window == b"\r\n\r\n") && answer.ends_with(b"}") {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const FORM: &str =
+    "PUT /v1/agents/a HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 60000000";
+const UPLOAD: &str = "PUT /v1/agents/a HTTP/1.1\r\nContent-Type: application/wasm\r\nContent-Length: 60000000";
+
+#[tokio::test]
+async fn whoever_may_not_is_refused_by_the_head_of_the_request() -> Result<()> {
+    let host = Host::start().await?;
+    let viewer = host.key("default", "viewer").await?;
+    for head in [
+        FORM,
+        UPLOAD,
+        "PUT /v1/workflows/w HTTP/1.1\r\nContent-Type: application/yaml\r\nContent-Length: 1000",
+        "POST /v1/agents/a/call HTTP/1.1\r\nContent-Length: 1000",
+        "POST /v1/workflows/w/runs HTTP/1.1\r\nContent-Length: 1000",
+        "POST /v1/keys HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000",
+        "PUT /v1/agents/a/grants HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000",
+        "PUT /v1/memory/global/k HTTP/1.1\r\nContent-Length: 1000",
+        "PATCH /v1/memory/global/k HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000",
+        "POST /v1/events HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000",
+        "POST /v1/transactions HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked",
+    ] {
+        let mut stream = send(&host, head, &viewer, 0)?;
+        let answer = answer(&mut stream, Duration::from_secs(5));
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("\"denied\""), "{head}: {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn unfinished_forms_hold_no_more_than_bodies_may() -> Result<()> {
+    let host = Host::start_with("[limits]\nbodies = \"64 MiB\"\nupload = \"16 MiB\"\n").await?;
+    let author = host.key("default", "author").await?;
+    let head = FORM.replace("60000000", "16000000");
+    let part = "--b\r\nContent-Disposition: form-data; name=\"component\"\r\n\r\n";
+    let before = host.resident();
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for _ in 0..24 {
+        let mut stream = send(&host, &head, &author, 0)?;
+        stream.write_all(part.as_bytes())?;
+        let chunk = vec![b'x'; MIB];
+        let took = (0..12).all(|_| stream.write_all(&chunk).is_ok());
+        let said = answer(&mut stream, Duration::from_millis(200));
+        refused += usize::from(!took || said.starts_with("HTTP/1.1 429"));
+        kept.push(stream);
+    }
+    let grown = host.resident().saturating_sub(before) as usize;
+    println!("{} MiB more, {refused} of {} refused", grown / MIB, kept.len());
+    assert!(refused >= 20, "{refused} of {} were refused", kept.len());
+    assert!(grown < 128 * MIB, "{} MiB more", grown / MIB);
+    drop(kept);
+    let answer = host.push_bytes(&host.admin, "a", guest_bytes("no-export")?).await?;
+    assert_eq!(answer.code(), "no-export", "{}", answer.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn slow_uploads_of_one_key_leave_room_for_the_bodies_of_others() -> Result<()> {
+    let host = Host::start().await?;
+    let author = host.key("default", "author").await?;
+    let other = host.tenant("beta", "author").await?;
+    let mut slow = Vec::new();
+    for _ in 0..6 {
+        slow.push(send(&host, UPLOAD, &author, 55 * MIB)?);
+    }
+    let begun = Instant::now();
+    for (key, size) in [(&other, MIB), (&other, 8 * MIB), (&host.admin, MIB), (&author, 60 << 10)] {
+        let request = host.request(Method::POST, "/v1/agents/nobody/call", key).body(vec![b'x'; size]);
+        let answer = host.send(request).await?;
+        assert_eq!(answer.status, 404, "{size} bytes: {}", answer.text());
+    }
+    ensure!(begun.elapsed() < Duration::from_secs(10), "the slow ones were over: {:?}", begun.elapsed());
+    Ok(())
+}
+
+/// How long it takes until the host closes a connection; none: it does not within so long.
+fn closed_after(mut stream: TcpStream, begun: Instant, patience: Duration) -> Option<Duration> {
+    let mut chunk = [0; 4096];
+    while let left = patience.saturating_sub(begun.elapsed())
+        && !left.is_zero()
+    {
+        stream.set_read_timeout(Some(left)).ok()?;
+        match stream.read(&mut chunk) {
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Ok(0) | Err(_) => return Some(begun.elapsed()),
+            Ok(_) => {}
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_waited_for_as_long_as_is_said() -> Result<()> {
+    let host = Host::start_with("[limits]\nhead_time = \"2s\"\n").await?;
+    let beginnings: [&[u8]; 6] = [
+        b"",
+        b"G",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT",
+    ];
+    let begun = Instant::now();
+    let waiting = beginnings.map(|bytes| {
+        let address = host.address();
+        std::thread::spawn(move || -> Result<Option<Duration>> {
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(bytes)?;
+            Ok(closed_after(stream, begun, Duration::from_secs(30)))
+        })
+    });
+    for (bytes, waiting) in beginnings.into_iter().zip(waiting) {
+        let closed = waiting.join().expect("it does not panic")?;
+        let sent = String::from_utf8_lossy(bytes);
+        println!("{sent:?}: {closed:?}");
+        // Room for a busy machine, and well under what an idle connection has.
+        assert!(closed.is_some_and(|after| after < Duration::from_secs(20)), "{sent:?}: {closed:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_without_a_key_leave_room_for_those_with_one() -> Result<()> {
+    let host = Host::start_with("[limits]\nconnections = 64\nhead_time = \"1m\"\nidle = \"1m\"\n").await?;
+    // Whoever was there before stays.
+    host.get("/v1/runs").await?.expect(200);
+    let mut held = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(host.address())?;
+        let beginning: &[u8] = if number % 2 == 0 { b"G" } else { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" };
+        drop(stream.write_all(beginning));
+        held.push(stream);
+    }
+    for _ in 0..5 {
+        let (mut other, begun) = (TcpStream::connect(host.address())?, Instant::now());
+        write!(other, "GET /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", host.admin)?;
+        let answer = answer(&mut other, Duration::from_secs(20));
+        assert!(answer.starts_with("HTTP/1.1 200"), "after {:?}: {answer}", begun.elapsed());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_answered_with_a_problem() -> Result<()> {
+    let host = Host::start().await?;
+    let long = "a".repeat(200_000);
+    for (sent, status, code) in [
+        ("GET\r\n\r\n".to_owned(), 400, "bad-request"),
+        ("GET / HTTP/1.1\r\nHost x\r\n\r\n".to_owned(), 400, "bad-request"),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"), 431, "head-too-large"),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(200)), 431, "head-too-large"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n".to_owned(), 400, "bad-request"),
+        (
+            "POST /v1/agents/a/call HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+                .to_owned(),
+            501,
+            "unsupported-transfer-coding",
+        ),
+    ] {
+        let mut stream = TcpStream::connect(host.address())?;
+        drop(stream.write_all(sent.as_bytes()));
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut bytes = Vec::new();
+        drop(stream.read_to_end(&mut bytes));
+        let text = String::from_utf8_lossy(&bytes);
+        let sent = &sent[..sent.len().min(60)];
+        let last = text.rfind("HTTP/1.1 ").map(|at| &text[at..]).unwrap_or_default();
+        assert!(last.starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}: {text}");
+        assert!(last.contains("content-type: application/problem+json"), "{sent:?}: {text}");
+        assert!(last.contains(&format!("\"code\":\"{code}\"")), "{sent:?}: {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_back_ends_what_it_follows_and_waits_for() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "slow", "sleeper", &[]).await?;
+    let made = json!({"tenant": "default", "role": "author"});
+    let made = host.send(host.request(Method::POST, "/v1/keys", &host.admin).json(&made)).await?.expect(201).json();
+    let (id, key) = (made["id"].as_str().unwrap_or_default(), made["key"].as_str().unwrap_or_default());
+    let publish = async |number: u32| {
+        let event = json!({"topic": "news", "type": "t", "data": number});
+        host.send(host.request(Method::POST, "/v1/events", &host.admin).json(&event)).await?.expect(200);
+        anyhow::Ok(())
+    };
+    let waiting = |prefer: &'static str| {
+        let request = host.request(Method::POST, "/v1/agents/slow/call", key).json(&json!({"ms": 20_000}));
+        let request = if prefer.is_empty() { request } else { request.header("prefer", prefer) };
+        tokio::spawn(async move { request.send().await.map(|answer| answer.status().as_u16()) })
+    };
+    let waits = [waiting("wait=30"), waiting("")];
+    let follow = |path: &str| host.request(Method::GET, path, key).send();
+    let mut topic = follow("/v1/events/follow?topic=news").await?.error_for_status()?;
+    let mut changes = follow("/v1/changes?scope=global").await?.error_for_status()?;
+    publish(1).await?;
+    let first = topic.chunk().await?.expect("the first event");
+    assert!(String::from_utf8_lossy(&first).contains("\"data\":1"), "{first:?}");
+    // Both calls are under way.
+    while host.get("/v1/runs?agent=slow").await?.json()["items"].as_array().is_none_or(|runs| runs.len() < 2) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let begun = Instant::now();
+    host.send(host.request(Method::DELETE, &format!("/v1/keys/{id}"), &host.admin)).await?.expect(204);
+    publish(2).await?;
+    while let Some(chunk) = topic.chunk().await? {
+        let text = String::from_utf8_lossy(&chunk);
+        assert!(!text.contains("\"data\":2"), "what came after the key was taken back: {text}");
+    }
+    assert!(changes.chunk().await?.is_none());
+    for waiting in waits {
+        assert_eq!(waiting.await??, 401);
+    }
+    ensure!(begun.elapsed() < Duration::from_secs(15), "they ended by themselves: {:?}", begun.elapsed());
+    Ok(())
+}
