@@ -40,7 +40,7 @@ async fn a_newer_versions_record_is_left_alone() {
     write(dir.path(), 1).await;
     raw(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 4, .. }), "{error}");
     let error = Record::audit(dir.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
 }
@@ -53,15 +53,26 @@ async fn a_record_that_keeps_its_version_in_a_table_is_taken_as_it_is() {
     let as_before = "create table _sqlx_migrations (version bigint primary key); \
                      insert into _sqlx_migrations values (1), (2); pragma user_version = 0; \
                      drop index runs_suspended; drop index runs_unfinished; alter table runs drop column wakes_at; \
-                     create index runs_unfinished on runs (id, tenant) where state < 3";
-    raw(dir.path()).execute_batch(as_before).unwrap();
+                     create index runs_unfinished on runs (id, tenant) where state < 3; \
+                     drop table usage; alter table chains drop column bytes";
+    let db = raw(dir.path());
+    let triggers: String = db
+        .query_row(
+            "select group_concat('drop trigger ' || name, ';') from sqlite_schema where type = 'trigger'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    db.execute_batch(&triggers).unwrap();
+    db.execute_batch(as_before).unwrap();
+    drop(db);
     for _ in 0..2 {
         let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
         assert_eq!(record.entries(&tenant("acme"), run_id(1), Seq(0), 10).await.unwrap().len(), 5);
         record.close().await;
     }
     let version: i64 = raw(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }
 
 #[tokio::test]
@@ -188,4 +199,33 @@ async fn a_group_with_a_bad_part_takes_the_good_ones() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(record.verify().await.unwrap().verified, 40);
     assert!(record.entries(&tenant("acme"), RunId::ledger(), Seq(0), 1).await.unwrap().is_empty());
+}
+
+/// Whoever can write the data directory can have the host load what he likes.
+#[tokio::test]
+async fn a_directory_that_others_may_write_or_that_has_links_is_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 1).await;
+    let inner = dir.path().join("sandbox/components");
+    std::fs::create_dir_all(&inner).unwrap();
+    for path in [dir.path(), &inner] {
+        let mode = |mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for others in [0o770, 0o777, 0o1777, 0o702] {
+            mode(others);
+            let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
+            assert!(matches!(&error, OpenError::Shared { dir, mode } if dir == path && *mode == others), "{error}");
+        }
+        mode(0o755);
+        Record::open(OpenOptions::new(dir.path())).await.unwrap().close().await;
+        let link = path.join("link");
+        symlink("elsewhere", &link).unwrap();
+        let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
+        assert!(matches!(&error, OpenError::Link { path } if *path == link), "{error}");
+        std::fs::remove_file(&link).unwrap();
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::rename(dir.path().join("record.db"), elsewhere.path().join("record.db")).unwrap();
+    symlink(elsewhere.path().join("record.db"), dir.path().join("record.db")).unwrap();
+    assert!(matches!(Record::open(OpenOptions::new(dir.path())).await, Err(OpenError::Link { .. })));
 }
