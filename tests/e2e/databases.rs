@@ -218,6 +218,64 @@ async fn a_backlog_past_its_bound_makes_the_host_unready_until_it_is_told() -> R
     Ok(())
 }
 
+/// A database follows one record: a second host that is told to use it is refused and touches nothing of it, until it takes it. A call
+/// without a host tells no database of itself.
+#[tokio::test]
+async fn a_database_follows_one_record_and_is_left_alone_by_others() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let redis = Redis::start(dir.path())?;
+    let config = format!("[redis]\nurl = \"{}\"\n", redis.url());
+    let host = Host::start_with(&config).await?;
+    let event = |data: &str| json!({"topic": "ticks", "type": "tick", "data": data});
+    for n in 0..3 {
+        host.post_json("/v1/events", &event(&n.to_string())).await?.expect(200);
+    }
+    host.settled(PATIENCE).await?;
+    let events = "ltmc:{default}:topic:ticks";
+    assert_eq!(redis.say(&["XLEN", events])?, "3");
+
+    // An author's call in the operator's directory, with the operator's configuration.
+    let workshop = tempfile::tempdir()?;
+    std::fs::write(workshop.path().join("ltmc.toml"), &config)?;
+    std::fs::write(workshop.path().join("echo.wasm"), ltmc_tests::guest_bytes("echo")?)?;
+    std::fs::create_dir(workshop.path().join("tmp"))?;
+    let ltmc = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(ltmc_tests::binary()?);
+        command.args(arguments).current_dir(workshop.path()).env("TMPDIR", workshop.path().join("tmp"));
+        command.stdin(std::process::Stdio::null()).env_remove("LTMC_URL").env_remove("LTMC_KEY");
+        anyhow::Ok(command.output()?)
+    };
+    ltmc(&["run", "echo.wasm"])?;
+    assert_eq!(std::fs::read_dir(workshop.path().join("tmp"))?.count(), 0, "nothing of it stays behind");
+    assert_eq!(redis.say(&["XLEN", events])?, "3");
+
+    // Another host with a tenant of the same name.
+    let mut other = Host::start_with(&config).await?;
+    let problem = problem_of(&other, "redis").await?;
+    ensure!(problem.contains("follows the record") && problem.contains("ltmc repair --rebind"), "{problem}");
+    other.post_json("/v1/events", &event("other")).await?.expect(200);
+    let outcome = compare(&other, false).await?;
+    ensure!(outcome["failed"].as_array().is_some_and(|failed| !failed.is_empty()), "{outcome:#}");
+    assert_eq!(redis.say(&["XLEN", events])?, "3");
+    host.post_json("/v1/events", &event("4")).await?.expect(200);
+    host.settled(PATIENCE).await?;
+    assert_eq!(redis.say(&["XLEN", events])?, "4", "the first host goes on with it");
+
+    // It takes it once it is stopped: then the database holds what it has.
+    let data = other.data().display().to_string();
+    let rebind = |data: &str| ltmc(&["repair", "--rebind", "--data", data]);
+    let refused = rebind(&data)?;
+    ensure!(!refused.status.success(), "a host is running on it");
+    other.terminate().await?;
+    drop(host);
+    let taken = rebind(&data)?;
+    ensure!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    assert_eq!(redis.say(&["XLEN", events])?, "1");
+    other.restart().await?;
+    other.settled(PATIENCE).await?;
+    Ok(())
+}
+
 /// What is wrongly configured is said at once, by name, and no secret with it.
 #[tokio::test]
 async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following() -> Result<()> {

@@ -118,11 +118,13 @@ impl Host {
     pub async fn start_on_small_disk(size: &str) -> Result<Self> {
         let temporary = tempfile::tempdir()?;
         let dir = temporary.path().to_owned();
-        std::fs::write(dir.join("ltmc.toml"), "")?;
+        std::fs::write(dir.join("ltmc.toml"), "limits.disk_reserve = \"8MiB\"\n")?;
         std::fs::create_dir(dir.join("data"))?;
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "--propagation", "private", "sh", "-c"]);
-        command.arg(format!("mount -t tmpfs -o size={size} ltmc-test \"$0\" && exec \"$@\"")).arg(dir.join("data"));
+        command
+            .arg(format!("mount -t tmpfs -o size={size},mode=700 ltmc-test \"$0\" && exec \"$@\""))
+            .arg(dir.join("data"));
         command.arg(binary()?);
         let mut host = Self::launch(&dir, command, true).await?;
         host._temporary = Some(temporary);

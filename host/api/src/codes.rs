@@ -40,6 +40,7 @@ pub(crate) const CODES: &[Code] = &[
     code("bad-body", StatusCode::BAD_REQUEST, "The body ended before it was whole"),
     code("bad-json", StatusCode::BAD_REQUEST, "The body is not the JSON this route takes"),
     code("invalid", StatusCode::BAD_REQUEST, "What is asked of shared context is not within its rules"),
+    code("read-too-costly", StatusCode::BAD_REQUEST, "The read looks at more than the host does for one"),
     code("bad-multipart", StatusCode::BAD_REQUEST, "The form does not parse"),
     code("slow-body", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
     code("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -63,6 +64,7 @@ pub(crate) const CODES: &[Code] = &[
     code("busy", StatusCode::TOO_MANY_REQUESTS, "Too much at once"),
     code("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The host cannot do this at the moment"),
     code("storage-full", StatusCode::INSUFFICIENT_STORAGE, "The record has no room left"),
+    code("disk-quota-exceeded", StatusCode::INSUFFICIENT_STORAGE, "The tenant has all that it may have on disk"),
     code("internal", StatusCode::INTERNAL_SERVER_ERROR, "A fault of the host's own"),
     // how a run ends
     code("agent-error", StatusCode::UNPROCESSABLE_ENTITY, "The agent said that it could not"),

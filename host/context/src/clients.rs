@@ -241,7 +241,7 @@ impl Clients {
         let log = self.ports.subscriptions.log();
         let after = match after {
             Some(after) => after,
-            None => log.trimmed().await?,
+            None => log.trimmed(&caller.tenant).await?,
         };
         let call = messages::Read { topic: topic.clone(), after: Some(after), limit, wait_ms: 0 };
         let answer = self.call(caller, &Owner::default(), call).await?;

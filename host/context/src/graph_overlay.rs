@@ -1,12 +1,12 @@
 //! The graph as an attempt sees it that has told facts which are not true yet: the record's, with its own on top.
 //!
-//! Walks go over the record's facts entity by entity, which is slow and seldom needed: an attempt that has told nothing is
-//! answered by the graph's database. They end at so many facts as any walk does: what a way may have beyond is not found.
+//! Walks go over the record's facts ring by ring, as the record's own do; an attempt that has told nothing is answered by the graph's
+//! database. They end at so many facts as any walk does: what a way may have beyond is not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::delta::{Delta, FactEnd};
-use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, MAX_PAGE, MAX_VISITED, Path, Reached, Walk};
+use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, MAX_VISITED, Path, Reached, Walk};
 use ltmc_model::{Revision, TenantId};
 use ltmc_ports::{ReadFacts, StoreError};
 
@@ -62,32 +62,27 @@ impl<'a> Own<'a> {
         Ok(page)
     }
 
-    /// Every fact next to an entity along which a walk may go, by id.
-    async fn next_to(
+    /// Every fact next to these entities along which a walk may go, by id; about so many.
+    async fn ring(
         &self,
         record: &dyn ReadFacts,
         tenant: &TenantId,
         walk: &Walk,
-        entity: &Entity,
+        front: &BTreeSet<Entity>,
+        limit: usize,
     ) -> Result<Vec<Fact>, StoreError> {
-        let mut filter = FactFilter {
-            entity: Some(entity.clone()),
-            direction: walk.direction,
-            relation: walk.relation.clone(),
-            as_of: walk.as_of,
-            history: false,
-            after: None,
-            limit: MAX_PAGE,
+        let mut facts = record.next_to(tenant, walk, front, limit).await?;
+        facts.iter_mut().for_each(|fact| end(fact, &self.ended));
+        facts.retain(|fact| fact.seen(walk.as_of));
+        let is_next = |fact: &&Fact| {
+            let mut ends = [&fact.subject, &fact.object].into_iter();
+            ends.any(|entity| front.contains(entity) && fact.leads_from(entity, walk.direction))
+                && walk.relation.as_ref().is_none_or(|relation| fact.relation == *relation)
+                && fact.seen(walk.as_of)
         };
-        let mut facts = Vec::new();
-        loop {
-            let page = self.facts(record, tenant, &filter).await?;
-            facts.extend(page.facts);
-            match page.next {
-                Some(next) if facts.len() <= MOST => filter.after = Some(next),
-                _ => return Ok(facts),
-            }
-        }
+        facts.extend(self.began.values().filter(is_next).cloned());
+        facts.sort_by_key(|fact| fact.id);
+        Ok(facts)
     }
 
     /// As [`ltmc_ports::ReadGraph::path`].
@@ -99,22 +94,20 @@ impl<'a> Own<'a> {
         to: &Entity,
     ) -> Result<Path, StoreError> {
         let mut came: BTreeMap<Entity, Option<(Entity, Fact)>> = BTreeMap::from([(walk.from.clone(), None)]);
-        let (mut front, mut visited) = (vec![walk.from.clone()], 0);
+        let (mut front, mut visited) = (BTreeSet::from([walk.from.clone()]), 0);
         for _ in 0..walk.depth {
-            if came.contains_key(to) || visited > MOST {
+            if came.contains_key(to) || front.is_empty() || visited >= MOST {
                 break;
             }
-            let mut next = Vec::new();
-            for entity in front {
-                for fact in self.next_to(record, tenant, walk, &entity).await? {
-                    visited += 1;
-                    if visited > MOST {
-                        break;
-                    }
-                    let other = other_end(&fact, &entity);
-                    if !came.contains_key(&other) {
-                        came.insert(other.clone(), Some((entity.clone(), fact)));
-                        next.push(other);
+            let mut next = BTreeSet::new();
+            let mut ring = self.ring(record, tenant, walk, &front, MOST - visited).await?;
+            ring.truncate(MOST - visited);
+            visited += ring.len();
+            for fact in ring {
+                for (from, other) in [(&fact.subject, &fact.object), (&fact.object, &fact.subject)] {
+                    if fact.leads_from(from, walk.direction) && front.contains(from) && !came.contains_key(other) {
+                        came.insert(other.clone(), Some((from.clone(), fact.clone())));
+                        next.insert(other.clone());
                     }
                 }
             }
@@ -140,29 +133,25 @@ impl<'a> Own<'a> {
         walk: &Walk,
     ) -> Result<Reached, StoreError> {
         let (mut seen, mut told) = (BTreeSet::from([walk.from.clone()]), BTreeSet::new());
-        let (mut front, mut facts) = (vec![walk.from.clone()], Vec::new());
+        let (mut front, mut facts) = (seen.clone(), Vec::new());
         for _ in 0..walk.depth {
-            let (mut next, mut found) = (Vec::new(), Vec::new());
-            for entity in &front {
-                for fact in self.next_to(record, tenant, walk, entity).await? {
-                    let other = other_end(&fact, entity);
-                    if told.insert(fact.id) {
-                        found.push(fact);
-                    }
-                    if told.len() > MOST {
-                        found.sort_by_key(|fact: &Fact| fact.id);
-                        facts.extend(found);
-                        facts.truncate(MOST);
-                        return Ok(Reached { facts, cut: true, degraded: false });
-                    }
-                    if seen.insert(other.clone()) {
-                        next.push(other);
+            if front.is_empty() {
+                break;
+            }
+            // What was walked along before may come once more.
+            let ring = self.ring(record, tenant, walk, &front, MOST + 1 + told.len()).await?;
+            front.clear();
+            for fact in ring.into_iter().filter(|fact| told.insert(fact.id)) {
+                if facts.len() >= MOST {
+                    return Ok(Reached { facts, cut: true, degraded: false });
+                }
+                for entity in [&fact.subject, &fact.object] {
+                    if seen.insert(entity.clone()) {
+                        front.insert(entity.clone());
                     }
                 }
+                facts.push(fact);
             }
-            found.sort_by_key(|fact| fact.id);
-            facts.extend(found);
-            front = next;
         }
         Ok(Reached { facts, cut: false, degraded: false })
     }
@@ -172,8 +161,4 @@ fn end(fact: &mut Fact, ended: &BTreeMap<Revision, &FactEnd>) {
     if let Some(end) = ended.get(&fact.id) {
         (fact.valid_to, fact.ended_at) = (Some(end.valid_to), Some(end.ended_at));
     }
-}
-
-fn other_end(fact: &Fact, entity: &Entity) -> Entity {
-    if fact.subject == *entity { fact.object.clone() } else { fact.subject.clone() }
 }

@@ -258,7 +258,7 @@ impl Decide<call::Read> for Messages {
         let after = after.unwrap_or(visible);
         let found = self.events(whose, &topic, after, limit).await?;
         // Looked at afterwards: what was thrown away meanwhile may be missing in what was found.
-        if after < log.trimmed().await? || after > visible {
+        if after < log.trimmed(whose.tenant).await? || after > visible {
             return Ok(Decided::Answer(Err(Refusal::Resync(visible))));
         }
         if !found.events.is_empty() || wait.is_zero() {

@@ -389,6 +389,11 @@ impl Projection for Index {
         Ok(())
     }
 
+    /// It stands in the record's own directory.
+    async fn bind(&self, _: &str, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError> {
         let embedder = self.embedder().id();
         let Some(embedded) = self.notes.embedded(tenant, embedder).await? else { return Ok(None) };

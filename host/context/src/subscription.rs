@@ -109,7 +109,7 @@ impl Subscriptions {
         let end = self.end(watermark);
         let is_run = matches!(interest, Interest::Run(_));
         let after = after.unwrap_or(if is_run { Position(0) } else { end });
-        if !is_run && (after < self.log.trimmed().await? || after > end) {
+        if !is_run && (after < self.log.trimmed(tenant).await? || after > end) {
             return Err(Lost::Resync(end));
         }
         Ok(Subscription { news, seat, interest, after, is_behind: true })
@@ -300,7 +300,7 @@ impl Subscription {
         while self.after < end {
             let found = log.rows(tenant, &self.interest, self.after, end, limit).await?;
             // Looked at afterwards: what was thrown away meanwhile may be missing in what was found.
-            if self.after < log.trimmed().await? {
+            if self.after < log.trimmed(tenant).await? {
                 return Err(Lost::Resync(subscriptions.end(*watermark)));
             }
             let is_further = found.next > self.after;

@@ -333,6 +333,9 @@ impl Crossing {
                 Err(error) if matches!(error.kind, Kind::Stale | Kind::Fenced | Kind::Conflict) => {
                     return Err(broken(&error));
                 }
+                Err(error) if error.kind == Kind::TooCostly => {
+                    return Ok(Decided::Answer(Err(Refusal::Invalid(error.reason()))));
+                }
                 Err(error) => return Ok(Decided::Answer(Err(unavailable(&error)))),
             }
         }
@@ -507,8 +510,9 @@ pub fn broken(error: &StoreError) -> Failure {
             Failure::new(Code::Fenced, "the run goes on from the record").retryable()
         }
         Kind::Full => Failure::new(Code::StorageFull, "the record has no room left").retryable(),
+        Kind::OverQuota => Failure::new(Code::DiskQuotaExceeded, error.reason()),
         Kind::Unavailable => Failure::new(Code::Unavailable, "the record does not answer").retryable(),
-        Kind::Corrupt | Kind::Internal => {
+        Kind::TooCostly | Kind::Corrupt | Kind::Internal => {
             tracing::error!(%error, source = ?error.source, "the record failed");
             Failure::new(Code::Internal, "the record failed")
         }

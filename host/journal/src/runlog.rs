@@ -100,8 +100,8 @@ struct Tail {
     idempotency: Option<IdempotencyKey>,
     in_flight: Option<InFlight>,
     durable: bool,
-    /// How an append failed.
-    lost: Option<Kind>,
+    /// How an append failed, and why.
+    lost: Option<(Kind, String)>,
 }
 
 /// How much an open attempt has had of the host.
@@ -369,8 +369,8 @@ impl RunLog {
 
     /// Waits for what is in flight. To be dropped half-way does no harm: the next caller waits on.
     async fn settle(&self, tail: &mut Tail) -> Result<(), StoreError> {
-        if let Some(kind) = tail.lost {
-            return Err(lost(kind));
+        if let Some((kind, why)) = &tail.lost {
+            return Err(lost(*kind, why));
         }
         let Some(in_flight) = &mut tail.in_flight else { return Ok(()) };
         let result = in_flight.await;
@@ -381,7 +381,7 @@ impl RunLog {
             (std::mem::take(&mut ahead.flying_locks), std::mem::take(&mut ahead.flying_holds))
         };
         drop(landed);
-        result.inspect_err(|error| tail.lost = Some(error.kind))
+        result.inspect_err(|error| tail.lost = Some((error.kind, error.reason())))
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
@@ -427,6 +427,6 @@ impl std::fmt::Debug for RunLog {
 }
 
 /// The run's thread is lost: whatever was staged since is not in the record.
-fn lost(kind: Kind) -> StoreError {
-    StoreError::new(kind, "run.append").because("an earlier append of this run failed")
+fn lost(kind: Kind, why: &str) -> StoreError {
+    StoreError::new(kind, "run.append").because(why)
 }

@@ -133,6 +133,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Span,
     pub(crate) body_stall: Span,
     pub(crate) write_stall: Span,
+    pub(crate) disk: ByteSize,
+    pub(crate) disk_reserve: ByteSize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,6 +169,8 @@ impl Default for Config {
                 idle: Span::seconds(75),
                 body_stall: Span::seconds(10),
                 write_stall: Span::seconds(30),
+                disk: ByteSize::gib(16),
+                disk_reserve: ByteSize::mib(64),
             },
             sandbox: Sandbox {
                 slots: 256,
@@ -223,6 +227,8 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.idle", "how long a connection may be idle between requests"),
     ("limits.body_stall", "how long a request's body may stand still"),
     ("limits.write_stall", "how long a client may leave its answer unread"),
+    ("limits.disk", "bytes that each tenant's things take on disk at most, where its ceiling says nothing else"),
+    ("limits.disk_reserve", "bytes of the disk kept for ends and for the operator when it is full; 0: none"),
     ("sandbox.slots", "agents that run at once"),
     ("sandbox.cache", "bytes of compiled components kept loaded"),
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
@@ -235,7 +241,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("sandbox.compile_memory", "memory of the process that compiles an uploaded component"),
     ("sandbox.compile_time", "time that compiling one component may take"),
     ("context.retention", "how long changes and events can be read again by who watches and follows"),
-    ("context.log_rows", "how many changes and events are kept at most, whatever their age"),
+    ("context.log_rows", "how many changes and events of each tenant are kept at most, whatever their age"),
     ("context.backlog", "how many changes a database may be behind before /readyz says that the host is not ready"),
     ("graph.url", "bolt:// or neo4j:// address of Neo4j; empty: the graph is in the record"),
     ("graph.user", "the user for Neo4j"),

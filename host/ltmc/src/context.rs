@@ -10,6 +10,7 @@ use ltmc_context::recall::{Index, Ports as IndexPorts};
 use ltmc_context::{Context, Graph, Handed, Locks, Memory, Messages, Recall, Subscriptions, messages, transaction};
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
+use ltmc_model::Position;
 use ltmc_ports::{Bus, Clock, Projection, ReadGraph, Record};
 use ltmc_projections::Follower;
 use ltmc_projections::follower::Status;
@@ -142,24 +143,31 @@ impl Shared {
             let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
             ltmc_model::Timestamp::from_millis(now.saturating_sub(span))
         };
-        let mut to = self.record.old_log(ago(self.retention), self.log_rows).await?;
-        for follower in &self.followers {
-            to = to.min(follower.told());
-        }
+        let told = self.followers.iter().map(|follower| follower.told()).min().unwrap_or(Position(0));
+        let to = self.record.old_log(ago(self.retention)).await?.min(told);
         while !self.stop.is_cancelled() && self.record.trim(to, TRIM).await? == u64::from(TRIM) {}
+        while !self.stop.is_cancelled() && self.record.trim_shares(self.log_rows, told, TRIM).await? >= u64::from(TRIM)
+        {
+        }
         let neo4j = self.neo4j.as_ref().filter(|_| history);
         if self.redis.is_none() && neo4j.is_none() {
             return Ok(());
         }
         for tenant in self.record.tenants_with_context().await? {
-            if let Some(redis) = &self.redis {
+            if let Some(redis) = self.redis.as_ref().filter(|_| self.follows("redis")) {
+                let to = self.record.trimmed(&tenant).await?.max(to);
                 redis.trim(&tenant, to).await?;
             }
-            if let Some(neo4j) = neo4j {
+            if let Some(neo4j) = neo4j.filter(|_| self.follows("neo4j")) {
                 neo4j.trim(&tenant, ago(self.history)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a database is being told: one that is not may follow another record, and is left alone.
+    fn follows(&self, name: &str) -> bool {
+        self.followers.iter().any(|follower| follower.name() == name && follower.status().up)
     }
 
     /// Stops what follows; the record is still open.

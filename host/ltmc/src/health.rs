@@ -66,7 +66,10 @@ impl Looked {
 
     async fn record(&self) -> Check {
         let detail = match tokio::time::timeout(PATIENCE, self.record.check()).await {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) if self.record.has_room() => None,
+            Ok(Ok(())) => Some(
+                "the disk is full: only what frees room, ends runs or changes what tenants may is taken".to_owned(),
+            ),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the record is not well");
                 Some("the record fails".to_owned())

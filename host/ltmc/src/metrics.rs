@@ -48,6 +48,11 @@ fn describe() {
     metrics::describe_gauge!("process_resident_memory_bytes", metrics::Unit::Bytes, "Resident memory.");
     metrics::describe_gauge!("process_cpu_seconds_total", "CPU time of the process, user and system.");
     metrics::describe_gauge!("process_open_fds", "Open file descriptors.");
+    metrics::describe_gauge!("ltmc_disk_full", "Whether the disk is full: what adds anything is refused.");
+    metrics::describe_counter!(
+        "ltmc_disk_quota_refusals_total",
+        "Writes refused because a tenant has all that it may have on disk."
+    );
     metrics::describe_gauge!("process_threads", "Threads.");
     metrics::describe_gauge!(
         "ltmc_blocked_threads",

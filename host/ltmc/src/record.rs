@@ -9,6 +9,7 @@ use ltmc_ports::Record;
 use ltmc_ports::journal::Audit;
 use ltmc_sqlite::{OpenError, OpenOptions};
 
+use crate::config::Config;
 use crate::exit::Problem;
 
 /// Whether a data directory has a record.
@@ -16,9 +17,16 @@ pub(crate) fn exists(data: &Path) -> bool {
     ltmc_sqlite::exists(data)
 }
 
-/// Opens a data directory's record, and makes it where it is not there. `marks_runs`: databases follow how far runs come.
-pub(crate) async fn open(data: &Path, marks_runs: bool) -> anyhow::Result<Arc<dyn Record>> {
-    let opened = ltmc_sqlite::Record::open(OpenOptions { marks_runs, ..OpenOptions::new(data) }).await;
+/// Whether a data directory has a record whose host is gone.
+pub(crate) fn is_abandoned(data: &Path) -> bool {
+    ltmc_sqlite::is_abandoned(data)
+}
+
+/// Opens the record of the data directory, and makes it where it is not there. `marks_runs`: databases follow how far runs come.
+pub(crate) async fn open(config: &Config, marks_runs: bool) -> anyhow::Result<Arc<dyn Record>> {
+    let (quota, reserve) = (config.limits.disk.as_u64(), config.limits.disk_reserve.as_u64());
+    let options = OpenOptions { marks_runs, quota, reserve, ..OpenOptions::new(&config.data) };
+    let opened = ltmc_sqlite::Record::open(options).await;
     Ok(opened.map_err(explained)?)
 }
 
@@ -46,6 +54,8 @@ fn explained(error: OpenError) -> Problem {
         OpenError::Locked { .. } => {
             problem.help("stop the other host, or give this one a directory of its own with --data")
         }
+        OpenError::Shared { dir, .. } => problem.help(format!("chmod go-w {}", dir.display())),
+        OpenError::Link { .. } => problem.help("put there what it leads to, or mount it there"),
         OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
         _ => problem.help("`ltmc doctor` looks at the data directory"),
     }

@@ -36,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) record: Arc<dyn Record>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) pins: Arc<Pins>,
     /// Whether this is the data directory's first start.
     pub(crate) first_start: bool,
 }
@@ -69,7 +70,7 @@ impl Host {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         // Before anything is opened: what is wrongly configured is said at once.
         let databases = Databases::open(config)?;
-        let record = crate::record::open(&data, databases.follow_runs()).await?;
+        let record = crate::record::open(config, databases.follow_runs()).await?;
         let sandbox = Sandbox::new(sandbox_config(config, data.join("sandbox"))?).map_err(|e| {
             Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
         })?;
@@ -108,7 +109,7 @@ impl Host {
             authority: authority.clone(),
             crossing,
             runner: sandbox.clone(),
-            pins,
+            pins: pins.clone(),
             clock: clock.clone(),
             entropy,
             directories: directories(config)?,
@@ -141,9 +142,10 @@ impl Host {
                 backlog: config.context.backlog,
             })),
             metrics: Arc::new({
-                let (sandbox, runs, shared) = (sandbox.clone(), runs.clone(), shared.clone());
+                let (sandbox, runs, shared, record) = (sandbox.clone(), runs.clone(), shared.clone(), record.clone());
                 move || {
                     measure(&sandbox, &runs);
+                    metrics::gauge!("ltmc_disk_full").set(f64::from(u8::from(!record.has_room())));
                     measure_databases(&shared);
                     metrics.as_ref().map(Metrics::render).unwrap_or_default()
                 }
@@ -153,7 +155,7 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, tasks, record, shared, sandbox, first_start })
+        Ok(Self { app, runs, tasks, record, shared, sandbox, pins, first_start })
     }
 }
 
@@ -209,7 +211,7 @@ fn http_limits(config: &Config) -> HttpLimits {
     }
 }
 
-fn make_private(data: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_private(data: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|e| {
         Problem::failed(format!("the data directory {} cannot be made: {e}", data.display()))
@@ -248,4 +250,5 @@ fn measure(sandbox: &Sandbox, runs: &Runs) {
     gauge("ltmc_file_threads_working", stats.file_threads_working as f64);
     gauge("ltmc_blocked_threads", stats.file_threads_blocked as f64);
     gauge("ltmc_runs_alive", runs.alive() as f64);
+    gauge("ltmc_runs_input_bytes", runs.input_bytes() as f64);
 }

@@ -42,6 +42,8 @@ pub enum Code {
     Unavailable,
     /// The record has no room left.
     StorageFull,
+    /// The tenant has all that it may have on disk.
+    DiskQuotaExceeded,
     /// A fault of the host's own.
     Internal,
 }
@@ -67,6 +69,7 @@ impl Code {
             Self::Cancelled => "cancelled",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
+            Self::DiskQuotaExceeded => "disk-quota-exceeded",
             Self::Internal => "internal",
         }
     }

@@ -31,6 +31,18 @@ pub struct Ceiling {
     /// Bytes of keys and values that the tenant's memory holds at most, in all scopes.
     #[serde(default = "Ceiling::default_storage")]
     pub storage: ByteSize,
+    /// Bytes that all of the tenant's things take on disk at most, journals included; none: what the host's configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<ByteSize>,
+}
+
+/// How much a tenant has on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DiskUsage {
+    /// Bytes.
+    pub used: u64,
+    /// How many it may have before what it writes is refused.
+    pub allowed: u64,
 }
 
 impl Ceiling {
@@ -64,6 +76,7 @@ impl Default for Ceiling {
             limits: Wishes::default(),
             concurrency: Self::default_concurrency(),
             storage: Self::default_storage(),
+            disk: None,
         }
     }
 }

@@ -447,6 +447,7 @@ fn may_do_better(failure: &Failure) -> bool {
         | Code::BadStep
         | Code::AgentMissing
         | Code::ReplayMismatch
+        | Code::DiskQuotaExceeded
         | Code::Conflict
         | Code::Fenced
         | Code::Cancelled => false,

@@ -95,6 +95,11 @@ impl Registry {
         self.live.len()
     }
 
+    /// Bytes of the inputs of those alive.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        self.bytes.out()
+    }
+
     /// Whether there may be room for one more of the tenant's.
     pub(crate) fn has_room(&self, tenant: &TenantId) -> bool {
         self.room.has(tenant, 1) && self.bytes.has(tenant, 1)

@@ -597,6 +597,11 @@ impl Runs {
         self.inner.registry.len()
     }
 
+    /// Bytes of the inputs of the runs that are alive: what is bounded for each tenant and for all.
+    pub fn input_bytes(&self) -> u64 {
+        self.inner.registry.input_bytes()
+    }
+
     fn live(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
         self.inner.registry.get(tenant, run)
     }

@@ -127,6 +127,10 @@ impl Live {
 
     /// Ends it; the first who does so is the one that is recorded.
     pub(crate) fn stop(&self, why: Why) {
+        if matches!(why, Why::Cancelled { .. }) {
+            // Whoever was told that it goes on later can be told more by now.
+            self.end.send_if_modified(|end| end.take_if(|end| end.state.is_none()).is_some());
+        }
         self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.stop.cancel();
     }
@@ -190,12 +194,13 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
 }
 
 async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
-    let (mut contention, mut beginnings) = (Contention::default(), Beginnings::default());
+    let (mut contention, mut beginnings, mut refused) = (Contention::default(), Beginnings::default(), None);
     loop {
         let log = live.log();
-        let went = match contention.is_too_much() {
-            false => go(inner, live, &log, &mut plan, contention.times, &beginnings).await,
-            true => give_up(&log).await,
+        let went = match (refused.take(), contention.is_too_much()) {
+            (Some(failure), _) => fail(&log, failure).await,
+            (None, false) => go(inner, live, &log, &mut plan, contention.times, &beginnings).await,
+            (None, true) => give_up(&log).await,
         };
         let error = match went {
             Ok(end) => return end,
@@ -205,6 +210,9 @@ async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) 
             metered::CONFLICTS.increment(1);
             tracing::debug!("what a run decided on was changed by others; it begins again at its last checkpoint");
             contention.met(&log).await;
+        } else if error.kind == Kind::OverQuota {
+            // What it did is more than the tenant may have; that it ends with that is not.
+            refused = Some(broken(&error));
         } else {
             // How long the record does not answer is not the attempt's time.
             beginnings = Beginnings::default();
@@ -254,7 +262,10 @@ async fn give_up(log: &RunLog) -> Result<End, StoreError> {
         "what it decided on was changed by others {MAX_CONFLICTS} times before it could become true: fewer who change the same \
          things at once, or checkpoints closer together, would help"
     );
-    let failure = Failure::new(Code::Conflict, message).retryable();
+    fail(log, Failure::new(Code::Conflict, message).retryable()).await
+}
+
+async fn fail(log: &RunLog, failure: Failure) -> Result<End, StoreError> {
     log.append(vec![Event::RunFailed { failure: failure.clone() }], Durability::Barrier).await?;
     Ok(End::over(State::Failed, Err(failure)))
 }
@@ -340,11 +351,27 @@ async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) ->
                 live.tell(end.clone());
                 tokio::select! {
                     () = tokio::time::sleep(PATIENCE) => {}
-                    () = live.stop.cancelled() => return Err(end),
+                    () = live.stop.cancelled() => return Err(cancelled(inner, live, &mut own).await.unwrap_or(end)),
                 }
             }
         }
     }
+}
+
+/// Ends a run whose thread is lost, where somebody asked for that: that it ends may be written where what it does may not. None:
+/// it goes on later.
+async fn cancelled(inner: &Inner, live: &Live, own: &mut Epoch) -> Option<End> {
+    let why = live.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(Why::Cancelled { by, reason }) = why else { return None };
+    // Claimed with its end, for nothing else may be written.
+    let found = take_over(inner, &live.tenant, live.run, Whose::Own(own, Kind::Stale)).await.ok()?;
+    let log = match found {
+        Found::Log(log) => log,
+        Found::Over(state, result) => return Some(End::over(state, result)),
+        Found::Taken | Found::Nothing => return None,
+    };
+    log.append(vec![Event::RunCancelled { by, reason }], Durability::Barrier).await.ok()?;
+    log.read(|history| history.result().map(|result| End::over(history.state(), result)))
 }
 
 /// Takes a run over from the record: reads it, and stages a higher epoch. One that is this host's own is claimed at once; any
@@ -367,7 +394,7 @@ pub(crate) async fn take_over(
         Whose::Own(own, lost) => {
             *own = (*own).max(row.epoch.next());
             // Nobody else has it, and the record answers: it is claimed with what is written next.
-            lost != Kind::Stale
+            !matches!(lost, Kind::Stale | Kind::OverQuota)
         }
         Whose::Anyones | Whose::Nobodys => false,
     };

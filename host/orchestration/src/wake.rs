@@ -80,8 +80,7 @@ async fn take_up(runs: &Runs, row: Run) -> bool {
         Err(Error::Busy { .. } | Error::Conflict { .. }) => true,
         Err(error) => {
             tracing::error!(tenant = %row.tenant, run = %row.id, %error, "a suspended run could not be taken up");
-            let may_pass =
-                matches!(&error, Error::Store(error) if matches!(error.kind, Kind::Unavailable | Kind::Full));
+            let may_pass = matches!(&error, Error::Store(error) if matches!(error.kind, Kind::Unavailable | Kind::Full | Kind::OverQuota));
             if !may_pass {
                 inner.registry.leave_behind(&row.tenant, row.id);
             }

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::journal::Act;
-use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, TenantId, Timestamp, WorkflowName};
 
 use crate::{Changes, StoreError};
@@ -76,6 +76,11 @@ pub trait ReadCatalog: Send + Sync {
         after: Option<&WorkflowName>,
         limit: u32,
     ) -> Result<Vec<StoredWorkflow>, StoreError>;
-    /// Whether any tenant still has an agent with this component, or a run is suspended, which may come back to it.
+    /// How much a tenant has on disk, and may have.
+    async fn disk_usage(&self, tenant: &TenantId) -> Result<DiskUsage, StoreError>;
+    /// The components of an agent's versions.
+    async fn versions(&self, tenant: &TenantId, name: &AgentName) -> Result<Vec<Digest>, StoreError>;
+    /// Whether any tenant has an agent with this component, in any of its versions. A run that is suspended finds its agents here when
+    /// it goes on: one whose agent was deleted meanwhile has no use for the component either.
     async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError>;
 }

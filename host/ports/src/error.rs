@@ -13,8 +13,12 @@ pub enum Kind {
     Fenced,
     /// What was read is not what was written.
     Corrupt,
-    /// No room left.
+    /// No room left: the disk is full.
     Full,
+    /// The tenant has all that it may have on disk; the source says how much.
+    OverQuota,
+    /// A read looks at more than is done for one; the source says what would help.
+    TooCostly,
     /// The store does not answer.
     Unavailable,
     /// A fault of the adapter's own.
@@ -48,7 +52,13 @@ impl StoreError {
     pub fn new(kind: Kind, op: &'static str) -> Self {
         let retry = match kind {
             Kind::Full | Kind::Unavailable => Retry::Later,
-            Kind::Conflict | Kind::Stale | Kind::Fenced | Kind::Corrupt | Kind::Internal => Retry::Never,
+            Kind::Conflict
+            | Kind::Stale
+            | Kind::Fenced
+            | Kind::OverQuota
+            | Kind::TooCostly
+            | Kind::Corrupt
+            | Kind::Internal => Retry::Never,
         };
         Self { kind, retry, op, source: None }
     }
@@ -74,6 +84,8 @@ impl fmt::Display for StoreError {
             Kind::Fenced => "the run has another owner",
             Kind::Corrupt => "the record is damaged",
             Kind::Full => "the record has no room left",
+            Kind::OverQuota => "the tenant has all that it may have on disk",
+            Kind::TooCostly => "the read looks at too much",
             Kind::Unavailable => "the store does not answer",
             Kind::Internal => "a fault in the store",
         };

@@ -1,5 +1,7 @@
 //! The graph's port: it is written only with the journal (see [`ltmc_model::delta::Delta`]), and read here.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use ltmc_model::TenantId;
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
@@ -32,4 +34,14 @@ pub trait ReadFacts: ReadGraph {
         relation: &Relation,
         object: &Entity,
     ) -> Result<Option<Fact>, StoreError>;
+
+    /// Facts next to any of these entities along which a walk goes, in the order of their ids; at most `limit`. What the walk begins at
+    /// and how far it goes is not looked at.
+    async fn next_to(
+        &self,
+        tenant: &TenantId,
+        walk: &Walk,
+        front: &BTreeSet<Entity>,
+        limit: usize,
+    ) -> Result<Vec<Fact>, StoreError>;
 }

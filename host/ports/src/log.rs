@@ -97,6 +97,9 @@ impl Rows {
 /// For those who follow the log.
 #[async_trait]
 pub trait ReadLog: Send + Sync {
+    /// Which record it is the log of: the same for as long as that lives, and another for every other.
+    fn record_id(&self) -> &str;
+
     /// Deltas after `after` and up to `to`, of these topics, of one tenant or of all, in order; at most `limit` of them,
     /// and at most 8 MiB, but always at least one where there is one.
     async fn log(
@@ -119,8 +122,8 @@ pub trait ReadLog: Send + Sync {
         limit: u32,
     ) -> Result<Rows, StoreError>;
 
-    /// What was thrown away: a reader who has not seen everything up to here has lost something.
-    async fn trimmed(&self) -> Result<Position, StoreError>;
+    /// What was thrown away of a tenant's rows: a reader of them who has not seen everything up to here has lost something.
+    async fn trimmed(&self, tenant: &TenantId) -> Result<Position, StoreError>;
 
     /// Throws away what is not after `to`; at most `limit`. How many it was.
     async fn trim(&self, to: Position, limit: u32) -> Result<u64, StoreError>;

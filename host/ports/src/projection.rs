@@ -1,6 +1,8 @@
 //! A database that follows the record: it is told every delta of the topics it wants, in order, and holds what the record
 //! holds.
 //!
+//! Invariant: it follows one record. Two that told it of tenants of the same name would each throw away what the other told.
+//!
 //! Invariants: the record is right. Told the same rows twice, also after a crash between applying and acknowledging, it
 //! holds the same: how far it has been told is kept in the database itself, in the same transaction as what it was told.
 
@@ -8,7 +10,15 @@ use async_trait::async_trait;
 use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::{Position, TenantId};
 
-use crate::StoreError;
+use crate::{Kind, StoreError};
+
+/// That a database follows another record than the one it is asked to follow.
+pub fn follows_another(op: &'static str, found: &str, record: &str) -> StoreError {
+    StoreError::new(Kind::Conflict, op).because(format!(
+        "it follows the record {found} and not this one, which is {record}: give this host a database of its own; or, where that \
+         record is gone, stop this host and have it follow this one with `ltmc repair --rebind`"
+    ))
+}
 
 /// One destination of the outbox.
 #[async_trait]
@@ -30,6 +40,13 @@ pub trait Projection: Send + Sync {
     /// # Errors
     /// Why not, in words for an operator: a wrong password, a wrong version, read-only, out of memory.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// Binds it to a record: one that follows none yet follows this from now on, and one that follows another does so where it is to be
+    /// `taken`. What it held of the other is then to be compared with this one.
+    ///
+    /// # Errors
+    /// `Conflict` where it follows another record; the source says which.
+    async fn bind(&self, record: &str, taken: bool) -> Result<(), StoreError>;
 
     /// Up to which place of the log it has been told of a tenant; none: it knows nothing of it, and is to be built.
     async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError>;

@@ -31,12 +31,22 @@ pub trait Record:
     /// Why not.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// The last place of the log that is older than `before`, or that is more than `most` places from its end: what may be
-    /// thrown away of it.
+    /// Whether there is room for what tenants write. Where the disk is full there is none: what frees room, ends runs or changes
+    /// what tenants may is then still taken, from a reserve.
+    fn has_room(&self) -> bool;
+
+    /// The last place of the log that is older than `before`: what may be thrown away of it.
     ///
     /// # Errors
     /// The store's.
-    async fn old_log(&self, before: Timestamp, most: u64) -> Result<Position, StoreError>;
+    async fn old_log(&self, before: Timestamp) -> Result<Position, StoreError>;
+
+    /// Throws away the oldest rows of the log of tenants that have more than `most` of them, or more bytes of them than their share
+    /// of the disk: of each tenant at most `limit`, and none after `to`. How many it was. Nothing of the others' goes with them.
+    ///
+    /// # Errors
+    /// The store's.
+    async fn trim_shares(&self, most: u64, to: Position, limit: u32) -> Result<u64, StoreError>;
 
     /// Brings everything to disk and lets go of what it holds. Whoever writes after that is refused.
     async fn close(&self);

@@ -170,4 +170,7 @@ pub trait Components: Send + Sync {
 
     /// Lets a component go that no agent has any more. Runs under way keep it in memory until they end.
     async fn remove(&self, digest: &Digest);
+
+    /// Which components are kept.
+    async fn kept(&self) -> Vec<Digest>;
 }

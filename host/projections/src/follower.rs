@@ -5,6 +5,7 @@
 //!   what it says itself: after any failure it is asked again, so that what was applied and not acknowledged is neither lost
 //!   nor doubled.
 //! - A tenant of which a database knows nothing, or too little, is compared with the record and mended, like in a repair.
+//! - A database that follows another record is told nothing, and nothing of it is thrown away.
 //! - A database that is down delays itself alone: it is tried again after ever longer waits, and nobody waits for it.
 
 use std::collections::HashMap;
@@ -150,6 +151,7 @@ impl Follower {
     /// Follows until something fails.
     async fn follow(&self) -> Result<(), StoreError> {
         self.database.check().await?;
+        self.database.bind(self.log.record_id(), false).await?;
         let mut ends = self.log.ends();
         let durable = ends.borrow_and_update().durable;
         // Up to here there may be rows for it; what comes after is seen as it comes.
@@ -244,7 +246,7 @@ impl Follower {
     async fn begin(&self, tenant: &TenantId) -> Result<Position, StoreError> {
         let durable = self.log.ends().borrow().durable;
         match self.database.applied(tenant).await? {
-            Some(applied) if applied >= self.log.trimmed().await? && applied <= durable => Ok(applied),
+            Some(applied) if applied >= self.log.trimmed(tenant).await? && applied <= durable => Ok(applied),
             _ => self.build(tenant).await,
         }
     }
@@ -343,6 +345,16 @@ impl Follower {
         }
     }
 
+    /// Has the database follow this record from now on, whichever it followed before; [`Self::repair`] then makes it hold what this
+    /// one holds.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn take(&self) -> Result<(), StoreError> {
+        self.database.check().await?;
+        self.database.bind(self.log.record_id(), true).await
+    }
+
     /// Every topic of every tenant compared; with `mend`, put right.
     ///
     /// # Errors
@@ -353,6 +365,7 @@ impl Follower {
         progress: &mut (dyn FnMut(&TenantId, Topic, &Difference) + Send),
     ) -> Result<(), StoreError> {
         self.database.check().await?;
+        self.database.bind(self.log.record_id(), false).await?;
         let _shown = Shown(self);
         for tenant in self.log.tenants_with_context().await? {
             let from = self.log.ends().borrow().durable;

@@ -212,6 +212,24 @@ impl Shelf {
         }
     }
 
+    /// Which components there are files of.
+    pub(crate) async fn kept(&self) -> Vec<Digest> {
+        let dir = self.components.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let names = std::fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            let digest = |name: String| format!("sha256:{}", name.strip_suffix(".wasm")?).parse().ok();
+            Ok::<_, std::io::Error>(names.filter_map(digest).collect())
+        });
+        match listed.await {
+            Ok(Ok(digests)) => digests,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the components that are kept could not be listed");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
     fn deserialize(&self, artifact: &Path) -> Result<Loaded, Refused> {
         let trouble = |e: wasmtime::Error| Refused::new("malformed", format!("{e:#}"));
         // SAFETY: the file is in the host's own directory (0700) under the engine's compatibility hash, and was written

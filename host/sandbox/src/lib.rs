@@ -216,4 +216,8 @@ impl Components for Sandbox {
     async fn remove(&self, digest: &Digest) {
         self.components.remove(digest).await;
     }
+
+    async fn kept(&self) -> Vec<Digest> {
+        self.components.kept().await
+    }
 }

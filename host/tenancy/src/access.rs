@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::journal::{Change, Placed};
-use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{Digest, KeyId, RunId, Seq, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::{Clock, Entropy, ReadCatalog, ReadJournal};
@@ -271,6 +271,17 @@ impl Access {
             None => caller.tenant.clone(),
         };
         Ok(Ceiling::clone(&*self.ports.authority.ceiling(&tenant).await?))
+    }
+
+    /// How much a tenant has on disk, and may have; the caller's own tenant where none is named.
+    ///
+    /// # Errors
+    /// Where the tenant is not there, or another's.
+    pub async fn disk_usage(&self, caller: &Caller, tenant: Option<&TenantId>) -> Result<DiskUsage, Error> {
+        let action = if tenant.is_some() { Action::ReadCeiling } else { Action::ReadOwnCeiling };
+        self.ports.authority.authorize(caller, action).await?;
+        let tenant = self.managed(caller, tenant).await?;
+        Ok(self.ports.catalog.disk_usage(&tenant).await?)
     }
 
     /// Sets a tenant's ceiling, whole.

@@ -212,18 +212,20 @@ impl Agents {
         Ok(views)
     }
 
-    /// Deletes an agent with its versions and grants. Runs under way keep their components until they end.
+    /// Deletes an agent with its versions and grants. Attempts under way go on to their end; then its components are gone too.
     ///
     /// # Errors
     /// Where it is not there.
     pub async fn delete(self: &Arc<Self>, caller: &Caller, name: &AgentName) -> Result<(), Error> {
         let (agents, by, name) = (self.clone(), caller.clone(), name.clone());
         let work = async move {
-            let newest = agents.existing(&by.tenant, &name).await?;
+            agents.existing(&by.tenant, &name).await?;
+            let versions = agents.ports.catalog.versions(&by.tenant, &name).await?;
             agents.ports.authority.act(&by.tenant, Some(&by.key), Change::AgentDeleted { name }).await?;
-            // Older versions stay as files: they are a bounded cost, and a run that is resumed may need one.
-            if let Err(error) = agents.ports.pins.sweep(&newest.digest).await {
-                tracing::warn!(digest = %newest.digest, %error, "a component that nobody has could not be removed");
+            for digest in versions {
+                if let Err(error) = agents.ports.pins.sweep(&digest).await {
+                    tracing::warn!(%digest, %error, "a component that nobody has could not be removed");
+                }
             }
             Ok(())
         };

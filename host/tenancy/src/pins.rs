@@ -46,6 +46,18 @@ impl Pins {
         Ok(())
     }
 
+    /// Removes every component that nobody needs: those whose agents were deleted while a run had them, and those of pushes that a
+    /// crash broke off.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn sweep_all(&self) -> Result<(), StoreError> {
+        for digest in self.components.kept().await {
+            self.sweep(&digest).await?;
+        }
+        Ok(())
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

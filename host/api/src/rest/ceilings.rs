@@ -32,6 +32,9 @@ struct CeilingForm {
     /// Bytes of keys and values that the tenant's memory holds at most.
     #[schema(example = "1GiB")]
     storage: Option<String>,
+    /// Bytes that all of the tenant's things take on disk at most; left out: what the host's configuration says.
+    #[schema(example = "16GiB")]
+    disk: Option<String>,
 }
 
 /// Limits of one call.

@@ -12,13 +12,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, By, Document, Json};
+use crate::extract::{Asked, At, By, Document, Json};
 use crate::page::{Page, Paging};
 
 const LIST: &str = "tenants";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(list, create))
+    OpenApiRouter::default().routes(routes!(list, create)).routes(routes!(own_usage)).routes(routes!(usage))
 }
 
 /// A tenant.
@@ -35,6 +35,24 @@ struct Tenant {
 impl From<tenancy::Tenant> for Tenant {
     fn from(tenant: tenancy::Tenant) -> Self {
         Self { name: tenant.name, created_at: tenant.created_at }
+    }
+}
+
+/// How much a tenant has on disk.
+#[derive(Serialize, ToSchema)]
+struct Usage {
+    /// Bytes of all of its things on disk: journals, memory, messages, facts, notes with their vectors, the log of changes, components,
+    /// workflows.
+    #[schema(example = 1_048_576)]
+    used: u64,
+    /// How many it may have: `disk` of its ceiling, or what the host's configuration says.
+    #[schema(example = 17_179_869_184_u64)]
+    allowed: u64,
+}
+
+impl From<tenancy::DiskUsage> for Usage {
+    fn from(usage: tenancy::DiskUsage) -> Self {
+        Self { used: usage.used, allowed: usage.allowed }
     }
 }
 
@@ -75,4 +93,27 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Pagin
 async fn create(State(api): State<Api>, By(caller): By, Json(new): Json<NewTenant>) -> Answer {
     let tenant = api.access.create_tenant(&caller, new.name).await?;
     Ok((StatusCode::CREATED, axum::Json(Tenant::from(tenant))).into_response())
+}
+
+/// Show how much the key's own tenant has on disk
+#[utoipa::path(
+    get, path = "/v1/usage", tag = "tenants",
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    responses((status = 200, body = Usage)),
+)]
+async fn own_usage(State(api): State<Api>, By(caller): By) -> Answer {
+    let usage = api.access.disk_usage(&caller, None).await?;
+    Ok(axum::Json(Usage::from(usage)).into_response())
+}
+
+/// Show how much a tenant has on disk
+#[utoipa::path(
+    get, path = "/v1/usage/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path, description = "The tenant's name", example = "acme")),
+    extensions(("x-ltmc-role" = json!(["operator", "admin"]))),
+    responses((status = 200, body = Usage)),
+)]
+async fn usage(State(api): State<Api>, By(caller): By, At(tenant): At<TenantId>) -> Answer {
+    let usage = api.access.disk_usage(&caller, Some(&tenant)).await?;
+    Ok(axum::Json(Usage::from(usage)).into_response())
 }

@@ -50,6 +50,9 @@ pub(crate) struct Set {
     /// Bytes that the tenant's memory holds at most, such as 1GiB
     #[arg(long)]
     storage: Option<ByteSize>,
+    /// Bytes that all of the tenant's things take on disk at most, such as 16GiB
+    #[arg(long)]
+    disk: Option<ByteSize>,
 }
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
@@ -86,6 +89,7 @@ impl Set {
         limits.output = self.output.or(limits.output);
         ceiling.concurrency = self.concurrency.unwrap_or(ceiling.concurrency);
         ceiling.storage = self.storage.unwrap_or(ceiling.storage);
+        ceiling.disk = self.disk.or(ceiling.disk);
     }
 }
 
@@ -100,6 +104,8 @@ pub(crate) fn print(ceiling: &Value) {
     }
     ui::line(format!("concurrency  {}", ceiling.get("concurrency").unwrap_or(&Value::Null)));
     ui::line(format!("storage      {}", ceiling.get("storage").and_then(Value::as_str).unwrap_or_default()));
+    let disk = ceiling.get("disk").and_then(Value::as_str).unwrap_or("(the host's default)");
+    ui::line(format!("disk         {disk}"));
 }
 
 /// Where a tenant's ceiling stands; that of the key's own tenant where none is named.
@@ -124,6 +130,7 @@ mod tests {
             output: None,
             concurrency: Some(2),
             storage: None,
+            disk: None,
         };
         set.apply(&mut ceiling);
         assert_eq!(ceiling.capabilities, Ceiling::default().capabilities);

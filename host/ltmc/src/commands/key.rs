@@ -118,7 +118,7 @@ fn keep(context: &Context, name: &str, key: &str) -> anyhow::Result<()> {
     let data = &context.loaded.config.data;
     let key = Secret::parse(key).map_err(|why| Problem::failed(format!("the host sent no key: {why}")))?;
     let credentials = Credentials::read(data)?.unwrap_or_default().with(name, key);
-    std::fs::create_dir_all(data)?;
+    crate::wire::make_private(data)?;
     credentials.write(data)?;
     ui::note(format!(
         "Kept in {} as [{name}]: choose it with --as {name}.",

@@ -22,12 +22,20 @@ pub(crate) struct Args {
     /// Only compare, and say what differs
     #[arg(long)]
     check: bool,
+    /// Have databases that follow another record follow this one from now on; the host is to be stopped
+    #[arg(long, conflicts_with = "check")]
+    rebind: bool,
 }
 
 pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let config = &context.loaded.config;
     let client = context.client("operator");
     let found = match client {
+        // What a host has done with its databases is not changed under it.
+        Ok(client) if args.rebind && runs(&client).await => {
+            let message = "a host is running: stop it before its databases are bound to its record";
+            return Err(Problem::usage(message.to_owned()).into());
+        }
         Ok(client) => {
             let body = json!({"check": args.check});
             let asked = async { client.post("/v1/databases/repair", Some(&body)).await?.json() };
@@ -49,13 +57,21 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                     .into());
             }
             let databases = Databases::open(config)?;
-            let record = crate::record::open(&config.data, databases.follow_runs()).await?;
+            let record = crate::record::open(config, databases.follow_runs()).await?;
             let followers: Vec<_> = databases
                 .all()
                 .into_iter()
                 .map(|database| Follower::new(database, record.clone(), record.clone()))
                 .collect();
             let progress = ui::Progress::start(COMPARING);
+            if args.rebind {
+                for follower in &followers {
+                    let name = follower.name();
+                    follower.take().await.map_err(|error| {
+                        Problem::failed(format!("{name} cannot be bound to this record: {}", error.reason()))
+                    })?;
+                }
+            }
             let mut say = |report: &repair::Report| {
                 let repair::Report { database, tenant, topic, found } = report;
                 let (topic, compared) = (topic.as_str(), found.compared);
@@ -117,6 +133,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             let message = format!("{differing} of {compared} items are not as the record has them [different]");
             Err(Problem::new(Exit::Failed, "different", message).help("`ltmc repair` puts them right").into())
         }
+    }
+}
+
+/// Whether a host answers, whatever it says.
+async fn runs(client: &Client) -> bool {
+    match client.get("/v1/databases").await {
+        Ok(_) => true,
+        Err(error) => crate::exit::exit_of(&error) != Exit::Unreached,
     }
 }
 

@@ -1,9 +1,10 @@
 //! `ltmc run`: one call of a component without a host, the author's inner loop. It is the real host all the same, in a
-//! directory that is gone afterwards: what works here works there.
+//! directory that is gone afterwards: what works here works there. No database that is configured is told of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::effect::Refusal;
@@ -11,6 +12,7 @@ use ltmc_model::journal::Event;
 use ltmc_model::{Capability, Digest, SessionId};
 use ltmc_orchestration::CallRequest;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::input::Input;
 use super::{Context, build};
@@ -36,15 +38,39 @@ pub(crate) struct Args {
     session: Option<SessionId>,
 }
 
+/// How the directories of such hosts are called.
+const PREFIX: &str = "ltmc-run-";
+
+fn interrupted() -> anyhow::Error {
+    Problem::new(Exit::Failed, "cancelled", "interrupted: nothing of the call is kept [cancelled]").into()
+}
+
+/// Removes what hosts left behind that were killed: directories of theirs that nobody has any more.
+fn remove_abandoned(temporary: &Path) {
+    let Ok(entries) = std::fs::read_dir(temporary) else { return };
+    for entry in entries.flatten() {
+        let is_one = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        // A link is none, and one of somebody else's cannot be locked by us.
+        if is_one && entry.file_type().is_ok_and(|kind| kind.is_dir()) && crate::record::is_abandoned(&entry.path()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let path = build::component(&args.what)?;
     let bytes = std::fs::read(&path).map_err(|e| Problem::usage(format!("{} cannot be read: {e}", path.display())))?;
     let name = build::name_of(&path, &bytes)?;
     let input = args.input.read()?;
-    let dir = tempfile::tempdir().context("making a directory for a moment")?;
+    remove_abandoned(&std::env::temp_dir());
+    let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().context("making a directory for a moment")?;
     let mut config = context.loaded.config.clone();
     config.data = dir.path().to_owned();
+    // What it has is gone afterwards: nobody else is told of it.
+    config.graph.url.clear();
+    config.redis.url.0.clear();
     config.sandbox.slots = config.sandbox.slots.min(4);
+    config.limits.disk_reserve = ByteSize::b(0);
     let host = Host::open(&config, None).await?;
     let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
     let refused = |error: ltmc_tenancy::Error| Problem::failed(error.to_string());
@@ -64,8 +90,27 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         cancel_on_disconnect: true,
     };
     let progress = ui::Progress::start(format!("{name} works"));
-    let started = host.runs.call(&caller, request).await.map_err(refused)?;
-    let result = host.runs.wait(&caller, &started, None).await.map_err(refused)?;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let called = async {
+        let started = host.runs.call(&caller, request).await.map_err(refused)?;
+        let result = host.runs.wait(&caller, &started, None).await.map_err(refused)?;
+        Ok::<_, anyhow::Error>((started, result))
+    };
+    let ended = tokio::select! {
+        ended = called => ended,
+        _ = interrupt.recv() => Err(interrupted()),
+        _ = terminate.recv() => Err(interrupted()),
+    };
+    let (started, result) = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            // Nothing of it is to stay behind.
+            drop(progress);
+            host.shared.stop().await;
+            host.record.close().await;
+            return Err(error);
+        }
+    };
     drop(progress);
     let mut usage = None;
     for placed in host.record.entries(&caller.tenant, started.run, ltmc_model::Seq(0), ENTRIES).await? {

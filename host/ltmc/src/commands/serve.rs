@@ -19,6 +19,9 @@ use crate::{logs, ui};
 /// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
 const LAST_CHANGES: Duration = Duration::from_secs(5);
 
+/// How often components that nobody has are looked for.
+const TIDY: Duration = Duration::from_secs(600);
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address and port to listen on [default: 127.0.0.1:7420]
@@ -88,6 +91,17 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         let runs = host.runs.clone();
         async move { runs.wake().await }
     });
+    let tidying = tokio::spawn({
+        let pins = host.pins.clone();
+        async move {
+            loop {
+                if let Err(error) = pins.sweep_all().await {
+                    tracing::warn!(%error, "components that nobody has could not all be removed; trying again later");
+                }
+                tokio::time::sleep(TIDY).await;
+            }
+        }
+    });
     let limits = host.app.limits.clone();
     let serving = ltmc_api::serve(listener, ltmc_api::router(host.app), shutdown.clone(), limits);
     let stopping = async {
@@ -98,6 +112,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
     waking.abort();
+    tidying.abort();
     drop(url);
     host.tasks.stop(LAST_CHANGES).await;
     host.shared.stop().await;

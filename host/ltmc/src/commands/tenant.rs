@@ -1,5 +1,6 @@
 //! `ltmc tenant`: the operator's. Tenants share nothing but the machine.
 
+use bytesize::ByteSize;
 use ltmc_model::TenantId;
 use serde_json::json;
 
@@ -15,7 +16,7 @@ pub(crate) enum Command {
     },
     /// List all
     List,
-    /// Show one, with its ceiling
+    /// Show one, with its ceiling, and what it has on disk
     Show {
         /// Its name
         name: TenantId,
@@ -49,15 +50,19 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         }
         Command::Show { name } => {
             let ceiling = client.get(&super::ceiling::path(Some(&name))).await?;
+            let usage = client.get(&format!("/v1/usage/{}", crate::client::encode(name.as_str()))).await?;
             let tenants = client.list("/v1/tenants", &[], usize::MAX).await?;
             let mut tenant = tenants.into_iter().find(|t| text(t, "name") == name.as_str()).unwrap_or_default();
             if context.json {
                 tenant["ceiling"] = ceiling;
+                tenant["disk"] = usage;
                 ui::json(&tenant);
             } else {
                 ui::line(format!("name         {}", text(&tenant, "name")));
                 ui::line(format!("created      {}", text(&tenant, "created_at")));
                 super::ceiling::print(&ceiling);
+                let bytes = |field| ByteSize(usage.get(field).and_then(serde_json::Value::as_u64).unwrap_or_default());
+                ui::line(format!("on disk      {} of {}", bytes("used"), bytes("allowed")));
             }
         }
     }

@@ -361,4 +361,8 @@ impl Components for Shelf {
         yield_now().await;
         self.0.lock().unwrap().remove(digest);
     }
+
+    async fn kept(&self) -> Vec<Digest> {
+        self.0.lock().unwrap().iter().copied().collect()
+    }
 }

@@ -186,3 +186,21 @@ fn a_full_record_leaves_the_run_to_the_next_start() {
         });
     }
 }
+
+/// What a run did is more than its tenant may have on disk: it ends with that, and does not begin again.
+#[test]
+fn a_run_of_a_tenant_that_has_all_it_may_have_ends_with_that() {
+    let case = two_steps();
+    for at in 2..=5 {
+        in_paused_time(async {
+            let world = World::new(case.scripts.clone()).with_checkpoints();
+            let host = world.host(&world.record(case.document).await, [(at, Fault::Refuse(Kind::OverQuota))]);
+            let told = host.ask_until_told(&case.request).await.unwrap_err();
+            assert_eq!(told.code, Code::DiskQuotaExceeded, "{told:?}; at {at}");
+            assert!(!told.retryable, "{told:?}");
+            let journal = host.journal(host.run().await.unwrap()).await;
+            assert_eq!(Story::of(&journal).ends, ["run-failed"], "at {at}");
+            assert_eq!(host.runs.alive(), 0);
+        });
+    }
+}

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Act, Change};
 use ltmc_model::run::State;
 use ltmc_model::{Payload, Timestamp};
 use ltmc_ports::testing::{Fault, sample};
-use ltmc_ports::{Kind, ReadCatalog as _, ReadJournal as _};
+use ltmc_ports::{Kind, ReadCatalog as _, ReadJournal as _, WriteCatalog as _};
 use ltmc_tenancy::Error;
 
 use crate::guest::{Guest, Script, agent, may_pass};
@@ -73,6 +74,39 @@ fn a_run_goes_on_after_a_restart_and_a_start_leaves_it_where_it_is() {
     });
 }
 
+/// However many runs wait for long, and however large their inputs: they take nothing of the room that there is for those of others,
+/// neither on the host that suspended them nor on the next.
+#[test]
+fn runs_in_long_back_off_take_no_room_for_inputs_also_over_restarts() {
+    in_paused_time(async {
+        const RUNS: usize = 16;
+        let world = World::new(scripts());
+        let host = world.host(&world.record(Some(DOCUMENT)).await, []);
+        let input = Payload::text("x".repeat(1 << 20));
+        for number in 0..RUNS {
+            let request =
+                Request { key: Some(format!("key {number}")), input: input.clone(), ..Request::workflow("patient") };
+            let started = host.start(&request).await.unwrap();
+            let shortly = Some(Duration::from_millis(1));
+            assert_eq!(host.runs.wait(&caller(), &started, shortly).await.unwrap(), None);
+        }
+        assert_eq!(host.record.suspended(None, 100).await.unwrap().len(), RUNS);
+        assert_eq!((host.runs.alive(), host.runs.input_bytes()), (0, 0));
+        let mut record = host.record.crash();
+        drop(host);
+        for _ in 0..3 {
+            let next = world.host(&record, []);
+            assert_eq!(next.runs.recover().await.unwrap().resumed, 0);
+            assert_eq!((next.runs.alive(), next.runs.input_bytes()), (0, 0), "a start takes none of them up");
+            record = next.record.crash();
+        }
+        let last = world.host(&record, []);
+        tokio::time::sleep(LONG).await;
+        assert!(record.suspended(None, 10).await.unwrap().is_empty(), "they go on when they are due");
+        assert_eq!((last.runs.alive(), last.runs.input_bytes()), (0, 0));
+    });
+}
+
 #[test]
 fn of_two_hosts_one_goes_on_with_it() {
     in_paused_time(async {
@@ -113,14 +147,18 @@ fn a_suspended_run_is_cancelled_once_and_does_not_go_on() {
 }
 
 #[test]
-fn a_component_stays_while_a_run_is_suspended() {
+fn a_suspended_run_keeps_no_component_that_it_could_not_use() {
     in_paused_time(async {
         let world = World::new(scripts());
         let (host, _) = suspended(&world).await;
         let nobodys = ltmc_model::Digest::of(b"nobody's");
-        assert!(host.record.component_in_use(&nobodys).await.unwrap(), "the run may come back to it");
-        host.runs.cancel(&caller(), host.run().await.unwrap()).await.unwrap();
-        assert!(!host.record.component_in_use(&nobodys).await.unwrap());
+        assert!(!host.record.component_in_use(&nobodys).await.unwrap(), "no agent has it");
+        for agent in host.record.agents(&tenant(), None, 100).await.unwrap() {
+            assert!(host.record.component_in_use(&agent.digest).await.unwrap(), "the run goes on with it");
+            let deleted = Act { by: None, change: Change::AgentDeleted { name: agent.name.clone() } };
+            host.record.act(&tenant(), sample::at(0), deleted).await.unwrap();
+            assert!(!host.record.component_in_use(&agent.digest).await.unwrap());
+        }
     });
 }
 

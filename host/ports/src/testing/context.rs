@@ -314,6 +314,29 @@ impl ReadFacts for MemoryRecord {
     ) -> Result<Option<Fact>, StoreError> {
         Ok(self.context(|context| context.holding(tenant, subject, relation, object).cloned()))
     }
+
+    async fn next_to(
+        &self,
+        tenant: &TenantId,
+        walk: &Walk,
+        front: &BTreeSet<Entity>,
+        limit: usize,
+    ) -> Result<Vec<Fact>, StoreError> {
+        let next_to = |entity: &Entity| FactFilter {
+            entity: Some(entity.clone()),
+            direction: walk.direction,
+            relation: walk.relation.clone(),
+            as_of: walk.as_of,
+            history: false,
+            after: None,
+            limit: u32::MAX,
+        };
+        let found = |context: &Context| {
+            let facts = front.iter().flat_map(|entity| context.facts(tenant, &next_to(entity)).facts);
+            facts.map(|fact| (fact.id, fact)).collect::<BTreeMap<_, _>>()
+        };
+        Ok(self.context(found).into_values().take(limit).collect())
+    }
 }
 
 #[async_trait]
@@ -463,7 +486,7 @@ impl ReadLog for MemoryRecord {
             let run = crate::ReadJournal::run(self, tenant, *run).await?;
             return Ok(Rows::of_run(run.as_ref(), after));
         }
-        let kept = after.max(self.trimmed().await?);
+        let kept = after.max(self.trimmed(tenant).await?);
         Ok(self.context(|context| {
             let mine = |row: &&Logged| row.tenant == *tenant && interest.concerns(&row.delta);
             let within = context.log.iter().filter(|row| row.position > kept && row.position <= to);
@@ -474,7 +497,11 @@ impl ReadLog for MemoryRecord {
         }))
     }
 
-    async fn trimmed(&self) -> Result<Position, StoreError> {
+    fn record_id(&self) -> &str {
+        "memory"
+    }
+
+    async fn trimmed(&self, _: &TenantId) -> Result<Position, StoreError> {
         Ok(Position(self.trimmed.load(Ordering::SeqCst)))
     }
 

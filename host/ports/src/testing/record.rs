@@ -13,7 +13,7 @@ use ltmc_model::chain::Chain;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, Target};
-use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
 
@@ -404,9 +404,19 @@ impl ReadCatalog for MemoryRecord {
         Ok(found.map(|(_, workflow)| workflow).take(limit as usize).cloned().collect())
     }
 
-    async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError> {
+    /// It counts nothing, and refuses nothing.
+    async fn disk_usage(&self, tenant: &TenantId) -> Result<DiskUsage, StoreError> {
+        let allowed = self.ceiling(tenant).await?.disk.map_or(u64::MAX, |disk| disk.as_u64());
+        Ok(DiskUsage { used: 0, allowed })
+    }
+
+    async fn versions(&self, tenant: &TenantId, name: &AgentName) -> Result<Vec<Digest>, StoreError> {
         let inner = self.lock();
-        let some_sleep = inner.tables.runs.values().any(|run| run.wakes_at.is_some());
-        Ok(some_sleep || inner.tables.components().contains(digest))
+        let versions = inner.tables.agents.get(&(tenant.clone(), name.clone())).into_iter().flatten();
+        Ok(versions.map(|agent| agent.digest).collect())
+    }
+
+    async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.lock().tables.components().contains(digest))
     }
 }

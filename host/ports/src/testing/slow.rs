@@ -1,6 +1,7 @@
 //! The record in memory as one that takes its time: every operation waits before and after, and a write that was begun is
 //! made also where who asked for it goes away, as a real store does that has handed it to its writer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
 use ltmc_model::run::Run;
-use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
 use tokio::task::yield_now;
@@ -70,6 +71,8 @@ slowly! { ReadCatalog:
     granted_versions(tenant: &TenantId, agent: &AgentName) -> Vec<(Digest, Grants)>;
     workflow(tenant: &TenantId, name: &WorkflowName) -> Option<StoredWorkflow>;
     workflows(tenant: &TenantId, after: Option<&WorkflowName>, limit: u32) -> Vec<StoredWorkflow>;
+    disk_usage(tenant: &TenantId) -> DiskUsage;
+    versions(tenant: &TenantId, name: &AgentName) -> Vec<Digest>;
     component_in_use(digest: &Digest) -> bool;
 }
 
@@ -98,6 +101,7 @@ slowly! { ReadGraph:
 
 slowly! { ReadFacts:
     holding(tenant: &TenantId, subject: &Entity, relation: &Relation, object: &Entity) -> Option<Fact>;
+    next_to(tenant: &TenantId, walk: &Walk, front: &BTreeSet<Entity>, limit: usize) -> Vec<Fact>;
 }
 
 slowly! { ReadMail:
@@ -158,8 +162,12 @@ impl ReadLog for Slow {
         later(self.0.rows(tenant, interest, after, to, limit)).await
     }
 
-    async fn trimmed(&self) -> Result<Position, StoreError> {
-        later(self.0.trimmed()).await
+    fn record_id(&self) -> &str {
+        self.0.record_id()
+    }
+
+    async fn trimmed(&self, tenant: &TenantId) -> Result<Position, StoreError> {
+        later(self.0.trimmed(tenant)).await
     }
 
     async fn trim(&self, to: Position, limit: u32) -> Result<u64, StoreError> {

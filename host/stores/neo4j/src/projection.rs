@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::log::Item;
+use ltmc_ports::projection::follows_another;
 use ltmc_ports::{Kind, Projection, StoreError};
 use serde::Deserialize;
 
@@ -52,6 +53,23 @@ impl Projection for Neo4j {
 
     async fn check(&self) -> Result<(), StoreError> {
         check::check(&self.link).await
+    }
+
+    async fn bind(&self, record: &str, taken: bool) -> Result<(), StoreError> {
+        const OP: &str = "neo4j.bind";
+        #[derive(Deserialize)]
+        struct Found {
+            id: String,
+        }
+        let text = match taken {
+            true => "MERGE (r:LtmcRecord {name: 'record'}) SET r.id = $id RETURN r.id AS id",
+            false => "MERGE (r:LtmcRecord {name: 'record'}) ON CREATE SET r.id = $id RETURN r.id AS id",
+        };
+        let found: Vec<Found> = self.link.ask(OP, Statement::about_the_database(text).with("id", record)).await?;
+        match found.into_iter().find(|found| found.id != record) {
+            Some(found) => Err(follows_another(OP, &found.id, record)),
+            None => Ok(()),
+        }
     }
 
     /// Where nothing is known of a tenant, a build of it begins here; [`Projection::set_applied`] ends it, unless what was

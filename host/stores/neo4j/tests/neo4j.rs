@@ -63,7 +63,10 @@ async fn schema() {
         for _ in 0..50 {
             match open().applied(&tenant("schema")).await {
                 Err(error) if error.retry == Retry::Later => tokio::time::sleep(Duration::from_millis(100)).await,
-                made => return drop(made.unwrap()),
+                made => {
+                    made.unwrap();
+                    return;
+                }
             }
         }
         panic!("the schema cannot be made");

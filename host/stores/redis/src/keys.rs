@@ -1,7 +1,8 @@
-//! The names of keys. All of a tenant's carry its name as a hash tag, so that a cluster keeps them in one slot.
+//! The names of keys. All but the first are a tenant's, and carry its name as a hash tag, so that a cluster keeps them in one slot.
 //!
 //! | key | what |
 //! | --- | --- |
+//! | `ltmc:record` | which record is followed |
 //! | `ltmc:{T}:applied` | the place in the log up to which the tenant is told |
 //! | `ltmc:{T}:building` | the token of the build under way, and how many calls it has made |
 //! | `ltmc:{T}:mailbox:AGENT` | stream: entry `PLACE-ID` with `event`; its group `agents` shows who has what |
@@ -18,6 +19,9 @@
 
 use ltmc_model::TenantId;
 use ltmc_model::message::Topic;
+
+/// Which record is followed.
+pub(crate) const RECORD: &str = "ltmc:record";
 
 /// Names of one tenant's keys.
 #[derive(Debug, Clone)]

@@ -5,10 +5,11 @@ use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::memory::Drawer;
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::Item;
+use ltmc_ports::projection::follows_another;
 use ltmc_ports::{Kind, Projection, StoreError};
 use redis::Cmd;
 
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::link::call;
 use crate::told::Known;
 use crate::{Redis, check, inventory, rows, scripts};
@@ -43,6 +44,20 @@ impl Projection for Redis {
 
     async fn check(&self) -> Result<(), StoreError> {
         check::check(&self.link).await
+    }
+
+    async fn bind(&self, record: &str, taken: bool) -> Result<(), StoreError> {
+        const OP: &str = "redis.bind";
+        let mut set = redis::cmd("SET");
+        set.arg(keys::RECORD).arg(record);
+        if taken {
+            return self.link.ask(OP, &set).await;
+        }
+        let found: Option<String> = self.link.ask(OP, set.arg("NX").arg("GET")).await?;
+        match found {
+            Some(found) if found != record => Err(follows_another(OP, &found, record)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Where nothing is known of a tenant, a build of it begins here: what is put from now on belongs to it, and

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::caller::Role;
 use ltmc_model::journal::Act;
-use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Changes, ReadCatalog, StoreError, WriteCatalog};
 use rusqlite::{Connection, Row, params};
 
-use crate::Record;
 use crate::bind::{all, found, from_json, number, one, parsed, stamp, tenant};
 use crate::error::{Error, wrong};
+use crate::{Record, quota};
 
 const KEY: &str = "id, tenant, role, hash, created_at, expires_at, revoked_at";
 const AGENT: &str = "name, digest, manifest, exports, size, pushed_at";
@@ -77,9 +77,10 @@ impl ReadCatalog for Record {
             "select {AGENT} from agents a where tenant = ? and name > ? and pushed = \
              (select max(pushed) from agents b where b.tenant = a.tenant and b.name = a.name) order by name limit ?"
         );
+        let whose = tenant;
         let (tenant, after) = (tenant.clone(), after.map_or_else(String::new, AgentName::to_string));
         let read = move |db: &Connection| all(db, &sql, params![tenant.as_str(), after, limit], read_agent);
-        self.readers.search("catalog.agents", read).await
+        self.readers.search("catalog.agents", whose, read).await
     }
 
     async fn grants(&self, tenant: &TenantId, agent: &AgentName, version: &Digest) -> Result<Grants, StoreError> {
@@ -117,9 +118,20 @@ impl ReadCatalog for Record {
         self.readers.point("catalog.workflows", |db| all(db, &sql, values, read_workflow))
     }
 
+    async fn disk_usage(&self, tenant: &TenantId) -> Result<DiskUsage, StoreError> {
+        let used = self.readers.point("catalog.disk-usage", |db| Ok(quota::used(db, tenant)?))?;
+        let allowed = quota::allowed(&self.ceiling(tenant).await?, self.quota);
+        Ok(DiskUsage { used: used.iter().sum(), allowed })
+    }
+
+    async fn versions(&self, tenant: &TenantId, name: &AgentName) -> Result<Vec<Digest>, StoreError> {
+        let sql = "select digest from agents where tenant = ? and name = ? order by pushed";
+        let values = params![tenant.as_str(), name.as_str()];
+        self.readers.point("catalog.versions", |db| all(db, sql, values, |row| Ok(Digest(row.get(0)?))))
+    }
+
     async fn component_in_use(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let sql = "select exists (select 1 from agents where digest = ?) or \
-                   exists (select 1 from runs where wakes_at is not null)";
+        let sql = "select exists (select 1 from agents where digest = ?)";
         let found = self.readers.point("catalog.component-in-use", |db| Ok(found(db, sql, params![&digest.0[..]])?))?;
         Ok(found == Some(1))
     }

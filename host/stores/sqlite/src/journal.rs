@@ -56,8 +56,8 @@ impl ReadJournal for Record {
     }
 
     async fn runs(&self, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
-        let (tenant, filter) = (tenant.clone(), filter.clone());
-        self.readers.search("journal.runs", move |db| rows(db, &tenant, &filter)).await
+        let (of, filter) = (tenant.clone(), filter.clone());
+        self.readers.search("journal.runs", tenant, move |db| rows(db, &of, &filter)).await
     }
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {

@@ -5,8 +5,9 @@
 //! An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs to one host: a
 //! lock on it refuses a second one.
 //!
-//! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read
+//! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read; [`turns`]: who reads for long
 //! - [`writer`]: groups, fences, the chain; [`expects`]: whether what a change was decided on is so
+//! - [`quota`]: how much a tenant may have on disk; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
@@ -29,9 +30,12 @@ mod marks;
 mod memory;
 mod notes;
 mod open;
+mod quota;
 mod readers;
+mod reserve;
 mod statements;
+mod turns;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record, exists, pragmas_for_benchmarks};
+pub use open::{OpenError, OpenOptions, Record, exists, is_abandoned, pragmas_for_benchmarks};

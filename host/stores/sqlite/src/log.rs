@@ -1,22 +1,28 @@
 //! The log of changes, read and trimmed; and what a database that follows it should hold.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, RunMark, StepMark, Topic};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Message, Taker};
 use ltmc_model::run::Run;
+use ltmc_model::tenancy::Ceiling;
 use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::log::{Ends, Group, Interest, Item, Rows};
 use ltmc_ports::{ReadContext, ReadLog, StoreError};
 use rusqlite::{Connection, Params, Row, params};
 use tokio::sync::{broadcast, watch};
 
-use crate::bind::{all, blob, execute, found, int, number, one, parsed, run_id, stamp, tenant as tenant_of, time};
+use crate::bind::{
+    all, blob, execute, found, from_json, int, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
+};
 use crate::deltas::{about, taker_of, topic};
 use crate::error::{Error, wrong};
-use crate::{Record, journal, marks};
+use crate::writer::Needs;
+use crate::{Record, journal, marks, quota};
 
 /// Bytes of a page of the log.
 const PAGE_BYTES: usize = 8 << 20;
@@ -41,6 +47,7 @@ impl ReadLog for Record {
              and (?3 is null or tenant = ?3) order by position limit ?4",
             topics.join(", ")
         );
+        let whose = tenant.cloned().unwrap_or_else(TenantId::host);
         let tenant = tenant.cloned();
         let read = move |db: &Connection| {
             let values = params![int(after.0), int(to.0), tenant.as_ref().map(TenantId::as_str), limit];
@@ -50,7 +57,7 @@ impl ReadLog for Record {
             })?;
             Ok(found)
         };
-        self.readers.search("log.read", read).await
+        self.readers.search("log.read", &whose, read).await
     }
 
     async fn rows(
@@ -84,6 +91,7 @@ impl ReadLog for Record {
                 return Ok(Rows::of_run(run.as_ref(), after));
             }
         };
+        let whose = tenant;
         let (tenant, interest, most) = (tenant.clone(), interest.clone(), limit.min(CHANGES));
         let read = move |db: &Connection| {
             let values = params![tenant.as_str(), int(after.0), int(to.0), most, value];
@@ -96,11 +104,15 @@ impl ReadLog for Record {
             rows.retain(|row| interest.concerns(&row.delta));
             Ok(Rows { rows, next })
         };
-        self.readers.search(OP, read).await
+        self.readers.search(OP, whose, read).await
     }
 
-    async fn trimmed(&self) -> Result<Position, StoreError> {
-        Ok(Position(self.trimmed.load(std::sync::atomic::Ordering::Acquire)))
+    fn record_id(&self) -> &str {
+        &self.id
+    }
+
+    async fn trimmed(&self, tenant: &TenantId) -> Result<Position, StoreError> {
+        Ok(self.trimmed.of(tenant))
     }
 
     async fn trim(&self, to: Position, limit: u32) -> Result<u64, StoreError> {
@@ -110,16 +122,17 @@ impl ReadLog for Record {
             let counted = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
             one(db, sql, params![int(to.0), limit], counted)
         };
-        let (count, last): (i64, Option<i64>) = self.readers.scan(OP, read).await?.unwrap_or_default();
+        let (count, last): (i64, Option<i64>) =
+            self.readers.scan(OP, &TenantId::host(), read).await?.unwrap_or_default();
         let Some(last) = last else { return Ok(0) };
         // Readers are told before it is gone: whoever asks from before it then knows that it lost something.
-        self.trimmed.fetch_max(number(last), std::sync::atomic::Ordering::AcqRel);
+        self.trimmed.saw(None, Position(number(last)));
         let forget = move |db: &Connection| {
             execute(db, "update meta set value = max(value, ?) where key = 'trimmed'", [last])?;
             execute(db, "delete from log where position <= ?", [last])?;
             execute(db, "delete from events where position <= ?", [last])
         };
-        self.writing.side(OP, forget).await?;
+        self.writing.side(OP, Needs::Nothing, forget).await?;
         Ok(number(count))
     }
 
@@ -137,7 +150,7 @@ impl ReadLog for Record {
 
     async fn tenants_with_context(&self) -> Result<Vec<TenantId>, StoreError> {
         let sql = "select name from tenants order by name";
-        self.readers.scan("log.tenants", move |db| all(db, sql, [], |row| parsed(row.get(0)?))).await
+        self.readers.scan("log.tenants", &TenantId::host(), move |db| all(db, sql, [], |row| parsed(row.get(0)?))).await
     }
 }
 
@@ -167,18 +180,124 @@ fn delta(row: &Row<'_>, column: usize) -> Result<Delta, Error> {
 }
 
 impl Record {
-    /// The last place of the log that is older than `before`, or that is more than `most` places from its end: what may be
-    /// thrown away of it.
+    /// The last place of the log that is older than `before`: what may be thrown away of it.
     ///
     /// # Errors
     /// SQLite's.
-    pub(crate) async fn log_before(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
+    pub(crate) async fn log_before(&self, before: Timestamp) -> Result<Position, StoreError> {
         let end = self.tail.ends.borrow().durable.0;
         // Rows are written in the order of time, near enough: the first that is young ends the old ones.
         let sql = "select coalesce((select min(position) from log where at >= ?) - 1, ?)";
         let read = move |db: &Connection| Ok(found(db, sql, params![time(before), int(end)])?);
-        let old = self.readers.scan("log.old", read).await?.unwrap_or(0);
-        Ok(Position(number(old).max(end.saturating_sub(most)).min(end)))
+        let old = self.readers.scan("log.old", &TenantId::host(), read).await?.unwrap_or(0);
+        Ok(Position(number(old).min(end)))
+    }
+
+    /// Throws away the oldest rows of tenants that have more than their share: of each at most `limit`, and none after `to`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) async fn trim_shares(&self, most: u64, to: Position, limit: u32) -> Result<u64, StoreError> {
+        const OP: &str = "log.trim-shares";
+        let (host, quota) = (TenantId::host(), self.quota);
+        let too_much = self.readers.scan(OP, &host, move |db| too_much(db, most, quota)).await?;
+        let mut gone = 0;
+        for excess in too_much {
+            let read = move |db: &Connection| excess.cut(db, to, limit).map(|cut| (excess.tenant, cut));
+            let (tenant, Some((rows, last))) = self.readers.scan(OP, &host, read).await? else { continue };
+            // As above: told before it is gone.
+            self.trimmed.saw(Some(&tenant), Position(number(last)));
+            let forget = move |db: &Connection| {
+                let of = params![tenant.as_str(), last];
+                execute(db, "update usage set trimmed = max(trimmed, ?2) where tenant = ?1", of)?;
+                let events = "delete from events indexed by events_position where tenant = ?1 and position in \
+                              (select position from log indexed by log_tenant where tenant = ?1 and position <= ?2)";
+                execute(db, events, of)?;
+                execute(db, "delete from log where tenant = ?1 and position <= ?2", of)
+            };
+            self.writing.side(OP, Needs::Nothing, forget).await?;
+            gone += rows;
+        }
+        Ok(gone)
+    }
+}
+
+/// What a tenant has of the log beyond its share.
+struct Excess {
+    tenant: TenantId,
+    rows: u64,
+    bytes: u64,
+}
+
+/// Tenants with more than `most` rows of the log, or with rows that take more than a quarter of what they may have on disk.
+fn too_much(db: &Connection, most: u64, quota: u64) -> Result<Vec<Excess>, Error> {
+    let sql = "select usage.tenant, log_rows, log_bytes, ceiling from usage left join ceilings using (tenant) where log_rows > 0";
+    let found = all(db, sql, [], |row| {
+        let ceiling = row.get::<_, Option<String>>(3)?.map(from_json::<Ceiling>).transpose()?.unwrap_or_default();
+        let bytes = quota::allowed(&ceiling, quota) / 4;
+        let (has_rows, has_bytes) = (number(row.get(1)?), number(row.get(2)?));
+        let (rows, bytes) = (has_rows.saturating_sub(most), has_bytes.saturating_sub(bytes));
+        Ok(Excess { tenant: tenant_of(row.get(0)?)?, rows, bytes })
+    })?;
+    Ok(found.into_iter().filter(|excess| excess.rows > 0 || excess.bytes > 0).collect())
+}
+
+impl Excess {
+    /// How many of the tenant's oldest rows are to go, and the place of the last of them. The newest stays.
+    fn cut(&self, db: &Connection, to: Position, limit: u32) -> Result<Option<(u64, i64)>, Error> {
+        let sql = "select position, length(delta) + octet_length(about) + 64 from log indexed by log_tenant \
+                   where tenant = ?1 and position <= ?2 order by position limit ?3";
+        let oldest = all(db, sql, params![self.tenant.as_str(), int(to.0), limit], |row| {
+            Ok((row.get::<_, i64>(0)?, number(row.get(1)?)))
+        })?;
+        let (mut rows, mut bytes, mut last) = (0, 0, None);
+        for (position, size) in oldest {
+            if rows >= self.rows && bytes >= self.bytes {
+                break;
+            }
+            (rows, bytes, last) = (rows + 1, bytes + size, Some((rows + 1, position)));
+        }
+        Ok(last)
+    }
+}
+
+/// Up to where the log was thrown away: of all tenants by its age, of some because they had too much of it.
+#[derive(Debug, Default)]
+pub(crate) struct Trimmed {
+    all: AtomicU64,
+    of: RwLock<HashMap<TenantId, u64>>,
+}
+
+impl Trimmed {
+    /// As the record has it.
+    pub(crate) fn load(db: &Connection) -> Result<Self, Error> {
+        let sql = "select tenant, trimmed from usage where trimmed > 0";
+        let of = all(db, sql, [], |row| Ok((tenant_of(row.get(0)?)?, number(row.get(1)?))))?;
+        let all = found(db, "select value from meta where key = 'trimmed'", [])?.map_or(0, number);
+        Ok(Self { all: AtomicU64::new(all), of: RwLock::new(of.into_iter().collect()) })
+    }
+
+    fn of(&self, tenant: &TenantId) -> Position {
+        let own = self.of.read().unwrap_or_else(PoisonError::into_inner).get(tenant).copied();
+        Position(self.all.load(Ordering::Acquire).max(own.unwrap_or(0)))
+    }
+
+    /// The last place that was thrown away of any tenant's.
+    pub(crate) fn last(&self) -> Position {
+        let own = self.of.read().unwrap_or_else(PoisonError::into_inner).values().copied().max();
+        Position(self.all.load(Ordering::Acquire).max(own.unwrap_or(0)))
+    }
+
+    /// Of a tenant's, or of everybody's.
+    fn saw(&self, tenant: Option<&TenantId>, to: Position) {
+        match tenant {
+            None => drop(self.all.fetch_max(to.0, Ordering::AcqRel)),
+            Some(tenant) => {
+                let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
+                let own = of.entry(tenant.clone()).or_default();
+                *own = (*own).max(to.0);
+            }
+        }
     }
 }
 
@@ -202,7 +321,7 @@ impl ReadContext for Record {
                 Topic::Runs => all_runs(db, &tenant, after, limit),
             }
         };
-        self.readers.scan("context.items", read).await
+        self.readers.scan("context.items", &TenantId::host(), read).await
     }
 }
 

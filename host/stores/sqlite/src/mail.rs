@@ -29,9 +29,10 @@ impl ReadMail for Record {
                    and other.taker is not null and other.agent = ?2 and other.id not in (select value from json_each(?4))) \
                    order by position limit ?3";
         let gone = json(&gone.iter().map(|message| int(message.0)).collect::<Vec<_>>());
+        let whose = tenant;
         let (tenant, agent) = (tenant.clone(), agent.clone());
         let read = move |db: &Connection| deliveries(db, sql, params![tenant.as_str(), agent.as_str(), limit, gone], 1);
-        self.readers.search("mail.ready", read).await
+        self.readers.search("mail.ready", whose, read).await
     }
 
     async fn in_hands(
@@ -51,9 +52,10 @@ impl ReadMail for Record {
     async fn waiting(&self, tenant: &TenantId, agent: &AgentName, most: u32) -> Result<u32, StoreError> {
         let sql =
             "select count(*) from (select 1 from mail where tenant = ? and agent = ? and dead_at is null limit ?)";
+        let whose = tenant;
         let (tenant, agent) = (tenant.clone(), agent.clone());
         let read = move |db: &Connection| Ok(found(db, sql, params![tenant.as_str(), agent.as_str(), most])?);
-        let count = self.readers.search("mail.waiting", read).await?;
+        let count = self.readers.search("mail.waiting", whose, read).await?;
         Ok(u32::try_from(count.unwrap_or(0)).unwrap_or(most))
     }
 
@@ -66,11 +68,12 @@ impl ReadMail for Record {
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let sql = "select id, agent, event, deliveries, dead_reason, dead_at from mail where tenant = ?1 and dead_at is not null \
                    and (?2 is null or agent = ?2) and id > ?3 order by id limit ?4";
+        let whose = tenant;
         let (tenant, agent, after) = (tenant.clone(), agent.cloned(), after.map_or(-1, |after| int(after.0)));
         let read = move |db: &Connection| {
             all(db, sql, params![tenant.as_str(), agent.as_ref().map(AgentName::as_str), after, limit], letter)
         };
-        self.readers.search("mail.dead_letters", read).await
+        self.readers.search("mail.dead_letters", whose, read).await
     }
 
     async fn dead_letter(&self, tenant: &TenantId, id: Revision) -> Result<Option<DeadLetter>, StoreError> {

@@ -30,8 +30,10 @@ impl ReadMemory for Record {
 
     async fn usage(&self, tenant: &TenantId) -> Result<u64, StoreError> {
         let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
+        let whose = tenant;
         let tenant = tenant.clone();
-        let bytes = self.readers.search("memory.usage", move |db| Ok(found(db, sql, [tenant.as_str()])?)).await?;
+        let bytes =
+            self.readers.search("memory.usage", whose, move |db| Ok(found(db, sql, [tenant.as_str()])?)).await?;
         Ok(bytes.map_or(0, number))
     }
 
@@ -44,10 +46,11 @@ impl ReadMemory for Record {
         limit: u32,
         now: Timestamp,
     ) -> Result<Page, StoreError> {
+        let whose = tenant;
         let (tenant, drawer, prefix) = (tenant.clone(), drawer.clone(), prefix.to_owned());
         let after = after.filter(|after| *after >= prefix.as_str()).map(str::to_owned);
         let read = move |db: &Connection| page(db, &tenant, &drawer, &prefix, after.as_deref(), limit, now);
-        self.readers.search("memory.list", read).await
+        self.readers.search("memory.list", whose, read).await
     }
 }
 

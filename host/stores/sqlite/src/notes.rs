@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use crate::Record;
 use crate::bind::{all, execute, from_json, int, json, number, one, stamp};
 use crate::error::{Error, wrong};
+use crate::writer::Needs;
 
 /// Bytes of texts that are read at once.
 const PAGE_BYTES: usize = 4 << 20;
@@ -53,6 +54,7 @@ impl ReadNotes for Record {
                    passages.begins, passages.ends from json_each(?) as wanted cross join passages on passages.id = wanted.value \
                    join notes on notes.tenant = passages.tenant and notes.id = passages.note \
                    and notes.revision = passages.revision where passages.tenant = ? and passages.embedder = ?";
+        let whose = tenant;
         let (tenant, embedder, ids) = (tenant.clone(), embedder.name.clone(), json(&ids));
         let found = |row: &Row<'_>| {
             let note = note(row)?;
@@ -66,7 +68,7 @@ impl ReadNotes for Record {
             Ok((passage, note))
         };
         let read = move |db: &Connection| all(db, sql, params![ids, tenant.as_str(), embedder], found);
-        self.readers.search("notes.passages", read).await
+        self.readers.search("notes.passages", whose, read).await
     }
 
     async fn passages_with(
@@ -84,7 +86,7 @@ impl ReadNotes for Record {
         }
         sql.push_str(&format!(" order by id limit {}", u64::from(most) + 1));
         let read = move |db: &Connection| all(db, &sql, params_from_iter(&values), |row| Ok(row.get(0)?));
-        let mut ids: Vec<VectorId> = self.readers.search("notes.passages_with", read).await?;
+        let mut ids: Vec<VectorId> = self.readers.search("notes.passages_with", tenant, read).await?;
         let more = ids.len() > most as usize;
         ids.truncate(most as usize);
         Ok((ids, more))
@@ -111,7 +113,7 @@ impl ReadNotes for Record {
         };
         let (tenant, embedder, after) = (tenant.clone(), embedder.name.clone(), after.unwrap_or(-1));
         let read = move |db: &Connection| all(db, sql, params![tenant.as_str(), embedder, after, limit], passage);
-        self.readers.scan("notes.vectors", read).await
+        self.readers.scan("notes.vectors", &TenantId::host(), read).await
     }
 
     async fn embedded(&self, tenant: &TenantId, embedder: &EmbedderId) -> Result<Option<Position>, StoreError> {
@@ -136,7 +138,7 @@ impl ReadNotes for Record {
             let values = params![tenant.as_str(), embedder, after, limit];
             all(db, sql, values, |row| Ok((row.get(0)?, number(row.get(1)?))))
         };
-        self.readers.scan("notes.embedded_notes", read).await
+        self.readers.scan("notes.embedded_notes", &TenantId::host(), read).await
     }
 
     async fn embedders(&self, tenant: &TenantId) -> Result<Vec<EmbedderId>, StoreError> {
@@ -161,7 +163,7 @@ impl WriteVectors for Record {
                    and passages.note = wanted.value";
         let (of, name, wanted) = (tenant.clone(), embedder.name.clone(), names.clone());
         let read = move |db: &Connection| all(db, sql, params![wanted, of.as_str(), name], |row| Ok(row.get(0)?));
-        let gone: Vec<VectorId> = self.readers.scan(OP, read).await?;
+        let gone: Vec<VectorId> = self.readers.scan(OP, &TenantId::host(), read).await?;
         let (mut added, mut rows) = (Vec::new(), Vec::new());
         for note in notes {
             for (part, (span, vector)) in (0_u32..).zip(note.passages) {
@@ -185,7 +187,7 @@ impl WriteVectors for Record {
                        position = coalesce(excluded.position, embedded.position)";
             execute(db, sql, params![of, name, dimensions, to.map(|to| int(to.0))])
         };
-        self.writing.side(OP, keep).await?;
+        self.writing.side(OP, Needs::Room, keep).await?;
         Ok((added, gone))
     }
 
@@ -195,7 +197,7 @@ impl WriteVectors for Record {
             execute(db, "delete from passages where tenant = ? and embedder = ?", params![of, name])?;
             execute(db, "delete from embedded where tenant = ? and embedder = ?", params![of, name])
         };
-        self.writing.side("notes.forget_embedder", forget).await
+        self.writing.side("notes.forget_embedder", Needs::Nothing, forget).await
     }
 }
 

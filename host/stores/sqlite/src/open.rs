@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +19,11 @@ use tokio::sync::{broadcast, watch};
 
 use crate::bind::number;
 use crate::error::Error;
+use crate::log::Trimmed;
 use crate::readers::Readers;
+use crate::reserve::Reserve;
 use crate::verify;
-use crate::writer::{self, Tail, WriterOptions, Writing};
+use crate::writer::{self, Needs, Tail, WriterOptions, Writing};
 
 /// The database in the data directory.
 const FILE: &str = "record.db";
@@ -31,11 +33,13 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
     include_str!("../migrations/0004_grants_of_versions.sql"),
+    include_str!("../migrations/0005_usage.sql"),
+    include_str!("../migrations/0006_identity.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
@@ -47,12 +51,16 @@ pub struct OpenOptions {
     pub max_pages: Option<u32>,
     /// Whether the log tells how far runs came: for databases that follow them.
     pub marks_runs: bool,
+    /// Bytes that each tenant may have on disk, where its ceiling says nothing else.
+    pub quota: u64,
+    /// Bytes of the disk that are kept for those who make room on a full one; 0: none.
+    pub reserve: u64,
 }
 
 impl OpenOptions {
     /// In this directory, with the defaults.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), max_pages: None, marks_runs: false }
+        Self { dir: dir.into(), max_pages: None, marks_runs: false, quota: u64::MAX, reserve: 0 }
     }
 }
 
@@ -64,6 +72,20 @@ pub enum OpenError {
     Locked {
         /// The data directory.
         dir: PathBuf,
+    },
+    /// Others than its owner may write to it.
+    #[error("others than its owner may write to {} (mode {mode:o}): what they put there would be loaded", dir.display())]
+    Shared {
+        /// The data directory, or one in it.
+        dir: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It has a link in it.
+    #[error("{} is a link: none is followed in a data directory", path.display())]
+    Link {
+        /// Which.
+        path: PathBuf,
     },
     /// A newer version of this program wrote it.
     #[error("{} was written by a newer version: its schema is {found}, this version knows up to {known}", path.display())]
@@ -100,9 +122,14 @@ pub struct Record {
     pub(crate) writing: Writing,
     pub(crate) tail: Tail,
     /// What was thrown away of the log.
-    pub(crate) trimmed: AtomicU64,
+    pub(crate) trimmed: Trimmed,
+    /// Which record it is.
+    pub(crate) id: String,
     /// The number of the last passage.
     pub(crate) passage: AtomicI64,
+    /// What a tenant may have on disk where its ceiling says nothing.
+    pub(crate) quota: u64,
+    has_room: Arc<AtomicBool>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
@@ -116,12 +143,16 @@ impl Record {
         let dir = &options.dir;
         let lock = take(dir)?;
         let path = dir.join(FILE);
+        // On a full disk what follows needs the reserve already.
+        let reserve = Reserve::open(dir, options.reserve);
+        let has_room = reserve.has_room();
         let connection = prepare(&path)?;
-        let sql = "select (select value from meta where key = 'revision'), (select value from meta where key = 'trimmed'), \
-                   coalesce((select max(position) from log), 0), coalesce((select max(id) from passages), 0)";
+        let sql = "select (select value from meta where key = 'revision'), coalesce((select max(position) from log), 0), \
+                   coalesce((select max(id) from passages), 0), (select value from meta where key = 'id')";
         let numbers = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-        let (highest, trimmed, end, passage): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
-        let at = Position(number(end.max(trimmed)));
+        let (highest, end, passage, id): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
+        let trimmed = Trimmed::load(&connection).map_err(|e| damaged(&path, e))?;
+        let at = Position(number(end)).max(trimmed.last());
         let tail = Tail {
             ends: watch::Sender::new(Ends { visible: at, durable: at, ..Ends::default() }),
             news: broadcast::Sender::new(FOLLOWERS_BEHIND),
@@ -130,16 +161,20 @@ impl Record {
         };
         let readers = Readers::open(path.clone()).map_err(|e| damaged(&path, e))?;
         drop(connection);
-        let (max_pages, marks_runs) = (options.max_pages, options.marks_runs);
-        let started = writer::start(WriterOptions { path: path.clone(), max_pages }, marks_runs, tail.clone());
+        let (max_pages, marks_runs, quota) = (options.max_pages, options.marks_runs, options.quota);
+        let writer = WriterOptions { path: path.clone(), max_pages, quota, reserve };
+        let started = writer::start(writer, marks_runs, tail.clone());
         let (writing, thread) = started.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         Ok(Arc::new(Self {
             path,
             readers,
             writing,
             tail,
-            trimmed: AtomicU64::new(number(trimmed)),
+            trimmed,
+            id: format!("{id:016x}"),
             passage: AtomicI64::new(passage),
+            quota,
+            has_room,
             writer: Mutex::new(Some(thread)),
             _lock: lock,
         }))
@@ -181,11 +216,19 @@ impl ltmc_ports::Record for Record {
     async fn check(&self) -> Result<(), StoreError> {
         const OP: &str = "record.check";
         self.readers.point(OP, |db| Ok(schema(db)?))?;
-        self.writing.side(OP, |_| Ok(())).await
+        self.writing.side(OP, Needs::Nothing, |_| Ok(())).await
     }
 
-    async fn old_log(&self, before: Timestamp, most: u64) -> Result<Position, StoreError> {
-        self.log_before(before, most).await
+    fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
+    }
+
+    async fn old_log(&self, before: Timestamp) -> Result<Position, StoreError> {
+        self.log_before(before).await
+    }
+
+    async fn trim_shares(&self, most: u64, to: Position, limit: u32) -> Result<u64, StoreError> {
+        self.trim_shares(most, to, limit).await
     }
 
     async fn close(&self) {
@@ -202,6 +245,12 @@ impl ltmc_ports::Record for Record {
 /// Whether a data directory has a record.
 pub fn exists(dir: &Path) -> bool {
     dir.join(FILE).exists()
+}
+
+/// Whether there is a record in a directory whose host is gone.
+pub fn is_abandoned(dir: &Path) -> bool {
+    let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// How every connection is set.
@@ -250,6 +299,7 @@ fn take(dir: &Path) -> Result<File, OpenError> {
         move |source| OpenError::Io { path, source }
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
+    is_own(dir, DEPTH)?;
     let path = dir.join(LOCK);
     let lock = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let lock = lock.map_err(io(&path))?;
@@ -258,6 +308,32 @@ fn take(dir: &Path) -> Result<File, OpenError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.to_owned() }),
         Err(e) => Err(io(&path)(e.into())),
     }
+}
+
+/// How deep directories are in the data directory that hold what is loaded.
+const DEPTH: u32 = 3;
+
+/// Whether a directory and those in it are its owner's alone to write, and have no links in them.
+fn is_own(dir: &Path, depth: u32) -> Result<(), OpenError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    let mode = std::fs::metadata(dir).map_err(io(dir))?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(OpenError::Shared { dir: dir.to_owned(), mode });
+    }
+    for entry in std::fs::read_dir(dir).map_err(io(dir))? {
+        let entry = entry.map_err(io(dir))?;
+        let kind = entry.file_type().map_err(io(&entry.path()))?;
+        if kind.is_symlink() {
+            return Err(OpenError::Link { path: entry.path() });
+        }
+        if kind.is_dir() && depth > 0 {
+            is_own(&entry.path(), depth - 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// The database, at this version's schema.

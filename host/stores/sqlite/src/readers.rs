@@ -3,28 +3,32 @@
 //!
 //! Invariants: a connection is lent to a closure, and so never across an await. What holds up the thread that asks is bounded:
 //! a read by a key ([`Readers::point`]), or one that is cut off where it turns out to be long, and done on a thread for what
-//! blocks ([`Readers::search`]). What is long in any case begins there ([`Readers::scan`]).
+//! blocks ([`Readers::search`]). What is long in any case begins there ([`Readers::scan`]). Long reads have turns (`turns.rs`), so that
+//! no tenant has all of them, and a tenant's is cut off where it would take too much.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ltmc_model::TenantId;
 use ltmc_ports::{Kind, StoreError};
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
 
 use crate::error::{Error, store};
 use crate::open::for_reading;
+use crate::turns::Turns;
 
 /// Long reads at once.
-const SCANS: usize = 4;
+const SCANS: usize = 6;
 /// How long a long read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Steps of SQLite's machine from one look at the budget to the next; a row takes some ten.
 const STEPS: i32 = 1_000;
 /// What a search may take of the thread that asks, in so many steps.
 const SHORT: u32 = 20;
+/// What a long read of a tenant's may take, in so many steps: some seconds.
+const LONG: u32 = 50_000;
 const UNBOUNDED: u32 = u32::MAX;
 
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub(crate) struct Readers {
     /// Those that nobody has; the last one that came back goes out first. There are as many as threads that read at once. None:
     /// closed.
     idle: Mutex<Option<Vec<Reader>>>,
-    scans: Arc<Semaphore>,
+    scans: Arc<Turns>,
 }
 
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Reader {
 impl Readers {
     /// One connection is made now, the others when they are needed.
     pub(crate) fn open(path: PathBuf) -> Result<Arc<Self>, rusqlite::Error> {
-        let readers = Self { path, idle: Mutex::new(Some(Vec::new())), scans: Arc::new(Semaphore::new(SCANS)) };
+        let readers = Self { path, idle: Mutex::new(Some(Vec::new())), scans: Turns::new(SCANS) };
         let first = Reader::open(&readers)?;
         readers.give_back(first);
         Ok(Arc::new(readers))
@@ -82,29 +86,36 @@ impl Readers {
     pub(crate) async fn search<T: Send + 'static>(
         self: &Arc<Self>,
         op: &'static str,
+        whose: &TenantId,
         read: impl Fn(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         match self.lend(SHORT, &read) {
-            Err(error) if error.is_interrupt() => self.scan(op, read).await,
+            Err(error) if error.is_interrupt() => self.scan(op, whose, read).await,
             found => found.map_err(|e| store(op, e)),
         }
     }
 
-    /// Reads for long, on a thread for what blocks.
+    /// Reads for long, on a thread for what blocks. What the host reads for itself is not cut off.
     pub(crate) async fn scan<T: Send + 'static>(
         self: &Arc<Self>,
         op: &'static str,
+        whose: &TenantId,
         read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = tokio::time::timeout(PATIENCE, self.scans.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| StoreError::new(Kind::Unavailable, op).because("too many read for long"))?;
+        let turn = tokio::time::timeout(PATIENCE, self.scans.take(whose)).await.ok().flatten();
+        let turn = turn.ok_or_else(|| StoreError::new(Kind::Unavailable, op).because("too many read for long"))?;
+        let budget = if *whose == TenantId::host() { UNBOUNDED } else { LONG };
         let readers = self.clone();
         let work = move || {
             let _turn = turn;
-            readers.lend(UNBOUNDED, read)
+            readers.lend(budget, read)
         };
         let found = tokio::task::spawn_blocking(work).await;
-        found.map_err(|e| StoreError::new(Kind::Internal, op).because(e))?.map_err(|e| store(op, e))
+        found.map_err(|e| StoreError::new(Kind::Internal, op).because(e))?.map_err(|e| match e.is_interrupt() {
+            true => StoreError::new(Kind::TooCostly, op)
+                .because("it looks at more than the host does for one read: ask for less"),
+            false => store(op, e),
+        })
     }
 
     /// A connection comes back after it was used; one in whose use somebody panicked does not.
@@ -153,19 +164,39 @@ mod tests {
         let path = dir.path().join("record.db");
         Connection::open(&path).unwrap().execute_batch("create table one (id integer)").unwrap();
         let (readers, here) = (Readers::open(path).unwrap(), thread::current().id());
+        let acme: TenantId = "acme".parse().unwrap();
         for _ in 0..3 {
-            assert_eq!(readers.search("test", count(100)).await.unwrap(), (100, here));
-            let (counted, thread) = readers.search("test", count(100_000)).await.unwrap();
+            assert_eq!(readers.search("test", &acme, count(100)).await.unwrap(), (100, here));
+            let (counted, thread) = readers.search("test", &acme, count(100_000)).await.unwrap();
             assert_eq!((counted, thread == here), (100_000, false));
-            let (counted, thread) = readers.scan("test", count(100)).await.unwrap();
+            let (counted, thread) = readers.scan("test", &acme, count(100)).await.unwrap();
             assert_eq!((counted, thread == here), (100, false));
             // Whoever says that a read is short is believed.
             assert_eq!(readers.point("test", count(100_000)).unwrap(), (100_000, here));
         }
         assert_eq!(readers.idle().as_ref().unwrap().len(), 1, "one after the other they need one connection");
         readers.close();
-        assert_eq!(readers.search("test", count(1)).await.unwrap_err().kind, Kind::Unavailable);
-        assert_eq!(readers.scan("test", count(1)).await.unwrap_err().kind, Kind::Unavailable);
+        assert_eq!(readers.search("test", &acme, count(1)).await.unwrap_err().kind, Kind::Unavailable);
+        assert_eq!(readers.scan("test", &acme, count(1)).await.unwrap_err().kind, Kind::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_tenants_read_is_cut_off_where_it_takes_too_much_and_the_hosts_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.db");
+        Connection::open(&path).unwrap().execute_batch("create table one (id integer)").unwrap();
+        let readers = Readers::open(path).unwrap();
+        let (acme, much) = ("acme".parse().unwrap(), 10_000_000);
+        for _ in 0..2 {
+            let cut = readers.search("test", &acme, count(much)).await.unwrap_err();
+            assert_eq!((cut.kind, cut.op), (Kind::TooCostly, "test"), "{cut}");
+        }
+        assert_eq!(readers.scan("test", &TenantId::host(), count(much)).await.unwrap().0, i64::from(much));
+        assert_eq!(
+            readers.search("test", &acme, count(100_000)).await.unwrap().0,
+            100_000,
+            "its next has a budget of its own"
+        );
     }
 
     #[tokio::test]

@@ -22,11 +22,11 @@ pub(crate) fn journal(
     execute(db, sql, params![tenant.as_str(), blob(run), int(first.0), int(last.0), int(place), frames])
 }
 
-/// The end of a tenant's chain.
-pub(crate) fn chain(db: &Connection, tenant: &TenantId, chain: &Chain) -> Result<(), Error> {
-    let sql = "insert into chains (tenant, length, head) values (?, ?, ?) \
-               on conflict (tenant) do update set length = excluded.length, head = excluded.head";
-    execute(db, sql, params![tenant.as_str(), int(chain.length), &chain.head.0[..]])
+/// The end of a tenant's chain, and what its journals take.
+pub(crate) fn chain(db: &Connection, tenant: &TenantId, chain: &Chain, bytes: u64) -> Result<(), Error> {
+    let sql = "insert into chains (tenant, length, head, bytes) values (?, ?, ?, ?) \
+               on conflict (tenant) do update set length = excluded.length, head = excluded.head, bytes = excluded.bytes";
+    execute(db, sql, params![tenant.as_str(), int(chain.length), &chain.head.0[..], int(bytes)])
 }
 
 /// A run's row.

@@ -5,6 +5,7 @@
 //!   group, and before anything of it is written. A group is committed whole or not at all; what a failed group would have made
 //!   true is forgotten with it.
 //! - Where a group breaks a constraint, its parts are tried one by one: one bad append never fails its neighbours.
+//! - What a tenant may not have on disk any more, or what there is no room for, is refused with nothing of it written.
 //! - A barrier is answered after a synced commit that carries everything before it. Commits without one are not synced;
 //!   they are synced soon.
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::delta::{Delta, MemoryChange, Topic};
-use ltmc_model::journal::{Act, Entry, Event};
+use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::log::{Ends, Group};
@@ -31,6 +32,8 @@ use crate::deltas::Row;
 use crate::expects::Bounds;
 use crate::memory::drawer;
 use crate::open::for_writing;
+use crate::quota::{self, Purpose};
+use crate::reserve::Reserve;
 use crate::{acts, deltas, error, expects, frames, marks, statements};
 
 /// Parts of a group.
@@ -59,10 +62,19 @@ pub(crate) struct Writing {
 enum Order {
     Write(Part),
     /// Statements that belong to no journal: what is made again at any time.
-    Side(Side, oneshot::Sender<Result<(), StoreError>>),
+    Side(Side, Needs, oneshot::Sender<Result<(), StoreError>>),
     /// What was committed without a barrier has been unsynced for long enough.
     Sync,
     Close(oneshot::Sender<()>),
+}
+
+/// Whether statements beside the journal are done on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// They add something: not there.
+    Room,
+    /// They do not.
+    Nothing,
 }
 
 /// Statements of somebody beside the journal.
@@ -76,6 +88,7 @@ struct Part {
     /// The deltas as bytes.
     deltas: Vec<Vec<u8>>,
     bytes: usize,
+    purpose: Purpose,
     durability: Durability,
     reply: oneshot::Sender<Result<(), StoreError>>,
 }
@@ -107,6 +120,25 @@ impl Work {
         match self {
             Self::Append(append) => &append.changes,
             Self::Act { changes, .. } => changes,
+        }
+    }
+
+    /// What it is for, where it has so many bytes.
+    fn purpose(&self, bytes: usize) -> Purpose {
+        match self {
+            Self::Append(append) => Purpose::of_append(append, bytes),
+            Self::Act { act, changes, .. } => Purpose::of_act(act, changes),
+        }
+    }
+
+    /// What it puts beside the record.
+    fn besides(&self) -> u64 {
+        match self {
+            Self::Act { act, .. } => match &act.change {
+                Change::AgentPushed(agent) => agent.size,
+                _ => 0,
+            },
+            Self::Append(_) => 0,
         }
     }
 }
@@ -153,7 +185,8 @@ impl Writing {
         let besides: usize = deltas.iter().map(|bytes| 2 * bytes.len()).sum();
         let bytes = besides + entries.iter().map(|(bytes, _)| bytes.len()).sum::<usize>();
         let (reply, answer) = oneshot::channel();
-        let part = Part { work, entries, deltas, bytes, durability, reply };
+        let purpose = work.purpose(bytes);
+        let part = Part { work, entries, deltas, bytes, purpose, durability, reply };
         // Where it is closed the part is dropped, and its reply with it.
         let _ = self.to.send(Order::Write(part)).await;
         Box::pin(async move { answer.await.map_err(|_| closed(op))? })
@@ -163,10 +196,11 @@ impl Writing {
     pub(crate) async fn side(
         &self,
         op: &'static str,
+        needs: Needs,
         work: impl FnOnce(&Connection) -> Result<(), rusqlite::Error> + Send + 'static,
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.to.send(Order::Side(Box::new(work), reply)).await;
+        let _ = self.to.send(Order::Side(Box::new(work), needs, reply)).await;
         answer.await.map_err(|_| closed(op))?
     }
 
@@ -194,6 +228,10 @@ pub(crate) struct WriterOptions {
     pub(crate) path: PathBuf,
     /// How many pages it may have.
     pub(crate) max_pages: Option<u32>,
+    /// What a tenant may have on disk where its ceiling says nothing.
+    pub(crate) quota: u64,
+    /// What is kept of the disk.
+    pub(crate) reserve: Reserve,
 }
 
 /// Starts the writer's thread, from within a runtime. It ends when it is closed, or nobody can write any more.
@@ -305,8 +343,18 @@ impl Meters {
 #[derive(Default)]
 struct Known {
     runs: HashMap<(TenantId, RunId), End>,
-    chains: HashMap<TenantId, Chain>,
+    chains: HashMap<TenantId, Ledger>,
+    /// What tenants have on disk besides journals, and what they may have: forgotten where it may have changed.
+    besides: HashMap<TenantId, u64>,
+    allowed: HashMap<TenantId, u64>,
     position: Position,
+}
+
+/// The end of a tenant's chain, and what its journals take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ledger {
+    chain: Chain,
+    bytes: u64,
 }
 
 /// Where a run's journal ends; none: there is none.
@@ -321,15 +369,15 @@ struct End {
 #[derive(Default)]
 struct Next {
     runs: HashMap<(TenantId, RunId), End>,
-    chains: HashMap<TenantId, Chain>,
+    chains: HashMap<TenantId, Ledger>,
     position: Position,
 }
 
 impl Next {
     /// Writes what stands once a group.
     fn finish(&self, db: &Connection, rows: &[Row<'_>]) -> Result<(), rusqlite::Error> {
-        for (tenant, chain) in &self.chains {
-            statements::chain(db, tenant, chain)?;
+        for (tenant, ledger) in &self.chains {
+            statements::chain(db, tenant, &ledger.chain, ledger.bytes)?;
         }
         if self.runs.is_empty() {
             // A synced commit needs something to write, also where all there is was written before.
@@ -365,10 +413,9 @@ impl Writer {
                         bytes += part.bytes;
                         group.push(part);
                     }
-                    Order::Side(work, reply) => {
+                    Order::Side(work, needs, reply) => {
                         before = 0;
-                        let done = self.transaction(false, |_, db| work(db));
-                        let _ = reply.send(done.map_err(|e| error::store("record.side", e)));
+                        let _ = reply.send(self.side(work, needs));
                     }
                     Order::Sync => {
                         before = 0;
@@ -411,7 +458,12 @@ impl Writer {
         let count = parts.len();
         let now = parts.iter().map(Part::at).max().unwrap_or_default();
         self.meters.group.record(count as f64);
-        match self.commit(&mut parts) {
+        let committed = match self.commit(&mut parts) {
+            // What does not need room comes through with what is kept.
+            Err(error) if error.kind == Kind::Full && self.options.reserve.release() => self.commit(&mut parts),
+            committed => committed,
+        };
+        match committed {
             Ok(refused) => self.answer(parts, refused),
             Err(error) if error.kind == Kind::Conflict && count > 1 => {
                 for part in parts {
@@ -436,6 +488,16 @@ impl Writer {
         }
     }
 
+    /// Does what somebody wants done beside the journal.
+    fn side(&mut self, work: Side, needs: Needs) -> Result<(), StoreError> {
+        const OP: &str = "record.side";
+        if !self.options.reserve.look() && needs == Needs::Room {
+            return Err(StoreError::new(Kind::Full, OP));
+        }
+        self.known.besides.clear();
+        self.transaction(false, |_, db| work(db)).map_err(|e| error::store(OP, e))
+    }
+
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
     fn commit(&mut self, parts: &mut [Part]) -> Result<Vec<Option<StoreError>>, StoreError> {
         const OP: &str = "journal.append";
@@ -445,13 +507,18 @@ impl Writer {
         if parts.iter().all(bare) && !(barrier && self.unsynced) {
             return Ok(parts.iter().map(|part| self.judge(&Next::default(), part).err()).collect());
         }
+        let has_room = self.options.reserve.look();
         let mut next = Next { position: self.known.position, ..Next::default() };
         let mut rows = Vec::new();
         let mut refused = Vec::with_capacity(parts.len());
         self.begin();
         let done = self.transaction(barrier, |writer, db| {
             for part in parts.iter() {
-                refused.push(writer.write(db, &mut next, &mut rows, part)?);
+                let is_full = !has_room && !part.purpose.is_from_reserve();
+                refused.push(match is_full {
+                    true => Some(StoreError::new(Kind::Full, OP)),
+                    false => writer.write(db, &mut next, &mut rows, part)?,
+                });
             }
             next.finish(db, &rows)
         });
@@ -494,6 +561,9 @@ impl Writer {
                 return Ok(Some(StoreError::new(Kind::Stale, "journal.append")));
             }
         }
+        if let Err(error) = self.is_within_quota(db, next, part)? {
+            return Ok(Some(error));
+        }
         let (run, expected) = match &part.work {
             Work::Append(append) => (append.run.id, append.expected),
             Work::Act { .. } => {
@@ -507,16 +577,24 @@ impl Writer {
                 let row = &append.run;
                 statements::run(db, row)?;
                 if let Some(key) = &append.idempotency {
+                    self.known.besides.remove(tenant);
                     statements::idempotency(db, tenant, key, at)?;
                 }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
             Work::Act { act, .. } => {
                 acts::perform(db, tenant, at, act)?;
+                self.known.besides.remove(tenant);
+                if let Change::CeilingSet { tenant, .. } = &act.change {
+                    self.known.allowed.remove(tenant);
+                }
                 End { epoch: Epoch(0), seq, over: false }
             }
         };
         next.runs.insert((tenant.clone(), run), end);
+        if !deltas.is_empty() {
+            self.known.besides.remove(tenant);
+        }
         for (delta, bytes) in deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();
             let row = Row { position: next.position, tenant, at, delta, bytes };
@@ -524,6 +602,28 @@ impl Writer {
             rows.push(row);
         }
         Ok(None)
+    }
+
+    /// Whether a tenant may have what a part adds. The error: how much it has and may have.
+    fn is_within_quota(
+        &mut self,
+        db: &Connection,
+        next: &Next,
+        part: &Part,
+    ) -> Result<Result<(), StoreError>, rusqlite::Error> {
+        let tenant = part.work.tenant();
+        let Known { chains, besides, allowed, .. } = &mut self.known;
+        let journals = next.chains.get(tenant).or_else(|| chains.get(tenant)).map_or(0, |ledger| ledger.bytes);
+        let besides = match besides.get(tenant) {
+            Some(bytes) => *bytes,
+            None => *besides.entry(tenant.clone()).or_insert(quota::besides(db, tenant)?),
+        };
+        let allowed = match allowed.get(tenant) {
+            Some(bytes) => *bytes,
+            None => *allowed.entry(tenant.clone()).or_insert(quota::allowed_now(db, tenant, self.options.quota)?),
+        };
+        let more = part.bytes as u64 + part.work.besides();
+        Ok(part.purpose.check(journals + besides, more, allowed))
     }
 
     /// Writes a part's entries into the journal and the tenant's chain; how long the journal is then.
@@ -540,17 +640,19 @@ impl Writer {
         }
         let tenant = part.work.tenant();
         let known = next.chains.get(tenant).or_else(|| self.known.chains.get(tenant)).copied();
-        let mut chain = known.unwrap_or_default();
+        let Ledger { mut chain, mut bytes } = known.unwrap_or_default();
         let place = chain.length + 1;
         let mut seq = expected;
         let mut written = Vec::with_capacity(part.bytes + 36 * part.entries.len());
-        for (bytes, digest) in &part.entries {
+        for (entry, digest) in &part.entries {
             seq = seq.next();
             let link: Link = chain.link(tenant, run, seq, digest);
-            frames::push(&mut written, link, bytes);
+            frames::push(&mut written, link, entry);
         }
         statements::journal(db, tenant, run, (expected.next(), seq), place, &written)?;
-        next.chains.insert(tenant.clone(), chain);
+        let is_new = expected == Seq(0) && run != RunId::ledger();
+        bytes += written.len() as u64 + quota::ROW + if is_new { quota::RUN } else { 0 };
+        next.chains.insert(tenant.clone(), Ledger { chain, bytes });
         Ok(seq)
     }
 
@@ -662,10 +764,13 @@ impl Writer {
             }
         }
         for tenant in tenants {
-            let sql = "select length, head from chains where tenant = ?";
-            let chain = |row: &rusqlite::Row<'_>| Ok(Chain { length: number(row.get(0)?), head: Link(row.get(1)?) });
-            let chain = self.connection()?.prepare_cached(sql)?.query_row([tenant.as_str()], chain).optional()?;
-            self.known.chains.insert(tenant, chain.unwrap_or_default());
+            let sql = "select length, head, bytes from chains where tenant = ?";
+            let ledger = |row: &rusqlite::Row<'_>| {
+                let chain = Chain { length: number(row.get(0)?), head: Link(row.get(1)?) };
+                Ok(Ledger { chain, bytes: number(row.get(2)?) })
+            };
+            let ledger = self.connection()?.prepare_cached(sql)?.query_row([tenant.as_str()], ledger).optional()?;
+            self.known.chains.insert(tenant, ledger.unwrap_or_default());
         }
         Ok(())
     }
@@ -692,6 +797,8 @@ impl Writer {
         // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
         self.full = false;
         self.bounds = Bounds::default();
+        self.known.besides.clear();
+        self.known.allowed.clear();
         let outside = db.is_autocommit() || db.execute_batch("rollback").is_ok();
         if outside && db.execute_batch("pragma synchronous = normal").is_ok() {
             self.connection = Some(db);
@@ -750,6 +857,7 @@ impl Writer {
             return;
         }
         self.swept = now;
+        self.known.besides.clear();
         let swept = self.transaction(false, |_, db| statements::forget_idempotency(db, now, SWEEP_ROWS));
         let swept = swept.map_err(|e| error::store("record.sweep", e)).and_then(|()| self.end_memory(now));
         if let Err(error) = swept {

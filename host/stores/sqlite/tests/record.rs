@@ -202,3 +202,32 @@ async fn a_group_with_a_bad_part_takes_the_good_ones() {
     assert_eq!(record.verify().await.unwrap().verified, 40);
     assert!(record.entries(&tenant("acme"), RunId::ledger(), Seq(0), 1).await.unwrap().is_empty());
 }
+
+/// Whoever can write the data directory can have the host load what he likes.
+#[tokio::test]
+async fn a_directory_that_others_may_write_or_that_has_links_is_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 1).await;
+    let inner = dir.path().join("sandbox/components");
+    std::fs::create_dir_all(&inner).unwrap();
+    for path in [dir.path(), &inner] {
+        let mode = |mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for others in [0o770, 0o777, 0o1777, 0o702] {
+            mode(others);
+            let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
+            assert!(matches!(&error, OpenError::Shared { dir, mode } if dir == path && *mode == others), "{error}");
+        }
+        mode(0o755);
+        Record::open(OpenOptions::new(dir.path())).await.unwrap().close().await;
+        let link = path.join("link");
+        symlink("elsewhere", &link).unwrap();
+        let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
+        assert!(matches!(&error, OpenError::Link { path } if *path == link), "{error}");
+        std::fs::remove_file(&link).unwrap();
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::rename(dir.path().join("record.db"), elsewhere.path().join("record.db")).unwrap();
+    symlink(elsewhere.path().join("record.db"), dir.path().join("record.db")).unwrap();
+    assert!(matches!(Record::open(OpenOptions::new(dir.path())).await, Err(OpenError::Link { .. })));
+}

@@ -32,6 +32,7 @@ macro_rules! projection_contract {
     ($fixture:expr) => {
         $crate::contract! { @port projection, $fixture;
             it_begins_with_nothing
+            it_follows_one_record_until_it_is_taken
             it_holds_what_it_was_told
             rows_told_twice_change_nothing
             rows_at_or_before_what_was_applied_are_passed_over
@@ -45,6 +46,21 @@ macro_rules! projection_contract {
             tenants_with_the_same_names_never_meet
         }
     };
+}
+
+/// It follows one record, and no other until it is told to. What it is told is not touched by that.
+pub async fn it_follows_one_record_until_it_is_taken<F: ProjectionFixture>(fixture: &F) {
+    let database = fixture.fresh().await;
+    // Other cases have their own records in the same database, and ask nothing of this.
+    database.bind("one", true).await.unwrap();
+    database.bind("one", false).await.unwrap();
+    let refused = database.bind("two", false).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Conflict);
+    let said = refused.reason();
+    assert!(said.contains("the record one") && said.contains("two") && said.contains("--rebind"), "{said}");
+    database.bind("two", true).await.unwrap();
+    database.bind("two", false).await.unwrap();
+    assert_eq!(database.bind("one", false).await.unwrap_err().kind, Kind::Conflict);
 }
 
 /// A history of everything, told row by row.

@@ -109,11 +109,11 @@ where
     assert_eq!((none.rows.len(), none.next), (0, Position(50)));
 
     assert_eq!(record.trim(Position(20), 15).await.unwrap(), 15);
-    assert_eq!(record.trimmed().await.unwrap(), Position(15));
+    assert_eq!(record.trimmed(&acme).await.unwrap(), Position(15));
     assert_eq!(record.trim(Position(50), 1_000).await.unwrap(), 35);
     record.append(owners[0].append(1), Durability::Barrier).await.unwrap();
     let record = fixture.crash(record).await;
-    assert_eq!(record.trimmed().await.unwrap(), Position(50));
+    assert_eq!(record.trimmed(&acme).await.unwrap(), Position(50));
     assert_eq!(record.ends().borrow().durable, Position(50), "a place is never used twice");
 }
 

@@ -1,0 +1,290 @@
+//! What a tenant has on disk: counted as it is, bounded, and never in the way of those who make room.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use ltmc_model::agent::Agent;
+use ltmc_model::delta::Delta;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Act, Change, Entry, Event};
+use ltmc_model::memory::Drawer;
+use ltmc_model::recall::{EmbedderId, Note};
+use ltmc_model::tenancy::Ceiling;
+use ltmc_model::{Digest, Epoch, Position, Revision, TenantId};
+use ltmc_ports::log::Interest;
+use ltmc_ports::recall::Embedded;
+use ltmc_ports::testing::sample::{Owner, at, delete, mailbox, put, sent, tenant, topic};
+use ltmc_ports::{
+    Append, Durability, Kind, ReadCatalog as _, ReadLog as _, Record as _, StoreError, WriteCatalog as _,
+    WriteJournal as _, WriteVectors as _,
+};
+use ltmc_sqlite::{OpenOptions, Record};
+use rusqlite::Connection;
+
+const MIB: usize = 1 << 20;
+
+async fn open(dir: &Path, quota: u64) -> Arc<Record> {
+    Record::open(OpenOptions { quota, ..OpenOptions::new(dir) }).await.unwrap()
+}
+
+async fn used(record: &Record, of: &TenantId) -> u64 {
+    record.disk_usage(of).await.unwrap().used
+}
+
+async fn write(record: &Record, append: Append) -> Result<(), StoreError> {
+    record.append(append, Durability::Barrier).await
+}
+
+fn act(change: Change) -> Act {
+    Act { by: None, change }
+}
+
+fn failed() -> Vec<Entry> {
+    let failure = Failure::new(Code::DiskQuotaExceeded, "no more");
+    vec![Entry { at: at(9), event: Event::RunFailed { failure } }]
+}
+
+/// Everything that a tenant can have, and what is thrown away of it again, is counted as a look at all of its rows counts it.
+#[tokio::test]
+async fn what_is_counted_is_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (acme, record) = (tenant("acme"), open(dir.path(), u64::MAX).await);
+    let mut owner = Owner::new("acme", 1);
+    let next = || record.next_revision();
+    let note = |id: &str, text: String| {
+        let metadata = [("lang".to_owned(), "en".to_owned())].into();
+        Delta::NoteKept(Note { id: id.into(), text, metadata, revision: next(), kept_at: at(1) })
+    };
+    let deltas = vec![
+        Delta::Memory(put(&Drawer::Global, "a", next(), vec![1; 5_000])),
+        Delta::Memory(put(&Drawer::Global, "a", next(), vec![1; 70])),
+        Delta::Memory(put(&Drawer::Global, "b", next(), vec![1; 300])),
+        Delta::Memory(delete(&Drawer::Global, "b", next())),
+        note("n", "long ".repeat(1_000)),
+        note("n", "short".into()),
+        note("m", "gone".into()),
+        Delta::NoteForgotten { id: "m".into(), revision: next() },
+        sent(mailbox("echo"), next().0, "a letter"),
+        sent(topic("news"), next().0, "an event"),
+    ];
+    write(&record, owner.change(deltas)).await.unwrap();
+    write(&record, Owner::new("acme", 2).under("key", at(99))).await.unwrap();
+    let embedder = EmbedderId { name: "test".into(), dimensions: 4 };
+    let embedded = |parts: usize| Embedded {
+        note: "n".into(),
+        revision: Revision(1),
+        passages: vec![((0, 5), vec![0.5; 4]); parts],
+    };
+    record.keep_vectors(&acme, &embedder, vec![embedded(3)], None).await.unwrap();
+    record.keep_vectors(&acme, &embedder, vec![embedded(1)], None).await.unwrap();
+    let agent = |size| Agent {
+        name: "echo".parse().unwrap(),
+        digest: Digest([7; 32]),
+        manifest: Default::default(),
+        exports: Vec::new(),
+        size,
+        pushed_at: at(1),
+    };
+    let echo: ltmc_model::AgentName = "echo".parse().unwrap();
+    let workflow = |source: &str| Change::WorkflowPut {
+        name: "w".parse().unwrap(),
+        source: source.into(),
+        digest: Digest([0; 32]),
+    };
+    for change in [
+        Change::AgentPushed(agent(1_000)),
+        Change::AgentPushed(agent(2_000)),
+        Change::GrantsSet { agent: echo.clone(), grants: vec!["log".parse().unwrap()], digest: None, carry: None },
+        Change::GrantsSet { agent: echo.clone(), grants: Vec::new(), digest: None, carry: None },
+        workflow("name: w"),
+        workflow("name: w # with more to say"),
+    ] {
+        record.act(&acme, at(1), act(change)).await.unwrap();
+    }
+    let before = used(&record, &acme).await;
+    let end = record.ends().borrow().durable;
+    assert!(record.trim(Position(end.0 / 2), 1_000).await.unwrap() > 0);
+    assert!(used(&record, &acme).await < before, "what is thrown away of the log is not counted any more");
+    let check = || {
+        // The same sums that a record of before is given when it is opened.
+        let script = include_str!("../migrations/0005_usage.sql");
+        let (sums, _) = script.split_once("create trigger").unwrap();
+        let sums = sums.replace("alter table chains add column bytes integer not null default 0;", "");
+        let sums = sums.replace("create index log_tenant on log (tenant, position);", "");
+        let db = Connection::open(dir.path().join("record.db")).unwrap();
+        let counted = |db: &Connection| {
+            let sql = "select (select bytes from chains where tenant = 'acme') + (select bytes from usage where tenant = 'acme')";
+            db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let kept = counted(&db);
+        db.execute_batch(&format!("begin; drop table usage; {sums}")).unwrap();
+        let summed = counted(&db);
+        db.execute_batch("rollback").unwrap();
+        (kept, summed)
+    };
+    let (kept, summed) = check();
+    assert_eq!(kept, summed, "with all of it there");
+    record.act(&acme, at(1), act(Change::AgentDeleted { name: echo })).await.unwrap();
+    record.act(&acme, at(1), act(Change::WorkflowDeleted { name: "w".parse().unwrap() })).await.unwrap();
+    record.forget_embedder(&acme, &embedder).await.unwrap();
+    let (kept, summed) = check();
+    assert_eq!(kept, summed, "with some of it gone");
+    assert_eq!(u64::try_from(kept).unwrap(), used(&record, &acme).await);
+    record.close().await;
+}
+
+#[tokio::test]
+async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (acme, record) = (tenant("acme"), open(dir.path(), 2 * MIB as u64).await);
+    let mut owner = Owner::new("acme", 1);
+    let value = |n: u64| put(&Drawer::Global, &format!("k{n}"), record.next_revision(), vec![0; MIB / 8]);
+    let mut written = 0;
+    let refused = loop {
+        let before = owner.clone();
+        match write(&record, owner.remember(vec![value(written)])).await {
+            Ok(()) => written += 1,
+            Err(error) => {
+                owner = before;
+                break error;
+            }
+        }
+        assert!(written < 100, "it is never refused");
+    };
+    assert_eq!(refused.kind, Kind::OverQuota);
+    let usage = record.disk_usage(&acme).await.unwrap();
+    assert!(usage.used <= usage.allowed && usage.allowed == 2 * MIB as u64, "{usage:?}");
+    let said = refused.reason();
+    assert!(said.contains(&usage.used.to_string()) && said.contains(&usage.allowed.to_string()), "{said}");
+
+    // Fill it to the brim: then nothing comes that adds anything, neither a run nor a message nor an agent.
+    let mut number = 100;
+    while write(&record, Owner::new("acme", number).append(1)).await.is_ok() {
+        number += 1;
+    }
+    let before = used(&record, &acme).await;
+    let letter = Owner::new("acme", 50_000).change(vec![sent(topic("news"), record.next_revision().0, "x")]);
+    assert_eq!(write(&record, letter).await.unwrap_err().kind, Kind::OverQuota);
+    let put_workflow =
+        Change::WorkflowPut { name: "w".parse().unwrap(), source: "x".repeat(1_000), digest: Digest([0; 32]) };
+    assert_eq!(record.act(&acme, at(1), act(put_workflow)).await.unwrap_err().kind, Kind::OverQuota);
+    assert_eq!(used(&record, &acme).await, before, "what is refused leaves nothing");
+
+    // Whoever else there is notices nothing.
+    write(&record, Owner::new("beta", 1).append(3)).await.unwrap();
+
+    // Its runs end, and can be claimed first; it can delete; the operator can act.
+    write(&record, owner.write(failed())).await.unwrap();
+    let claimed = Entry { at: at(9), event: Event::RunClaimed { epoch: Epoch(2) } };
+    write(&record, Owner::claim(&owner.row).write(vec![claimed])).await.unwrap();
+    let ceiling = Ceiling { disk: Some(ByteSize::mib(3)), ..Ceiling::default() };
+    let deletion = Delta::Memory(delete(&Drawer::Global, "k0", record.next_revision()));
+    let context = Change::Context { call: "memory.delete".into(), about: "k0".into(), request: Digest([0; 32]) };
+    let changes = ltmc_ports::Changes::blind(vec![deletion]);
+    record.act_with(&acme, at(2), act(context), changes).await.unwrap();
+    assert!(used(&record, &acme).await < before, "what was deleted makes room");
+    let set = Change::CeilingSet { tenant: acme.clone(), ceiling };
+    record.act(&acme, at(2), act(set)).await.unwrap();
+    assert_eq!(record.disk_usage(&acme).await.unwrap().allowed, 3 * MIB as u64);
+    write(&record, Owner::new("acme", 60_000).remember(vec![value(200)])).await.expect("it may have more now");
+    record.close().await;
+    drop(record);
+
+    // It is the same for the next host.
+    let record = open(dir.path(), 2 * MIB as u64).await;
+    let mut more = Owner::new("acme", 70_000);
+    let mut count = 0;
+    while write(&record, more.remember(vec![put(&Drawer::Global, "z", record.next_revision(), vec![0; MIB / 8])]))
+        .await
+        .is_ok()
+    {
+        count += 1;
+        assert!(count < 20);
+    }
+    assert!(used(&record, &acme).await <= 3 * MIB as u64);
+}
+
+/// On a disk on which nothing is left, what makes room and what the operator has to do is done from a reserve.
+#[tokio::test]
+async fn on_a_full_disk_there_is_a_reserve_for_those_who_make_room() {
+    // More is to be kept than any disk has: it is as full as a disk can be.
+    let dir = tempfile::tempdir().unwrap();
+    let (acme, record) = (tenant("acme"), open(dir.path(), u64::MAX).await);
+    let mut owner = Owner::new("acme", 1);
+    write(&record, owner.append(2)).await.unwrap();
+    assert!(record.has_room());
+    record.close().await;
+    drop(record);
+    let record = Record::open(OpenOptions { reserve: 1 << 60, ..OpenOptions::new(dir.path()) }).await.unwrap();
+    assert!(!record.has_room());
+    let mut claimant = Owner::claim(&owner.row);
+    let adding = [
+        owner.clone().append(1),
+        Owner::new("acme", 2).append(1),
+        claimant.clone().write(vec![Entry { at: at(9), event: Event::RunClaimed { epoch: Epoch(2) } }]),
+    ];
+    for append in adding {
+        assert_eq!(write(&record, append).await.unwrap_err().kind, Kind::Full);
+    }
+    let embedder = EmbedderId { name: "test".into(), dimensions: 4 };
+    assert_eq!(record.keep_vectors(&acme, &embedder, Vec::new(), None).await.unwrap_err().kind, Kind::Full);
+    let mut ending = failed();
+    ending.insert(0, Entry { at: at(9), event: Event::RunClaimed { epoch: Epoch(2) } });
+    write(&record, claimant.write(ending)).await.unwrap();
+    let set = Change::CeilingSet { tenant: acme.clone(), ceiling: Ceiling::default() };
+    record.act(&acme, at(2), act(set)).await.unwrap();
+    record.act(&acme, at(2), act(Change::AgentDeleted { name: "echo".parse().unwrap() })).await.unwrap();
+    record.check().await.unwrap();
+}
+
+/// A flood throws away rows of the log of whoever floods, and nobody else's; whoever reads on is told so where it concerns him.
+#[tokio::test]
+async fn a_flood_of_one_tenant_throws_away_its_own_rows_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (acme, beta, record) = (tenant("acme"), tenant("beta"), open(dir.path(), u64::MAX).await);
+    let topic_of_news = || Interest::Topic("news".parse().unwrap());
+    let news =
+        |of: &str, number: u64| Owner::new(of, number).change(vec![sent(topic("news"), record.next_revision().0, "x")]);
+    for number in 0..5 {
+        write(&record, news("beta", number)).await.unwrap();
+    }
+    for number in 0..50 {
+        write(&record, news("acme", 100 + number)).await.unwrap();
+    }
+    let end = record.ends().borrow().durable;
+    assert_eq!(record.trim_shares(10, end, 30).await.unwrap(), 30, "some at a time");
+    assert_eq!(record.trim_shares(10, end, 30).await.unwrap(), 10);
+    assert_eq!(record.trim_shares(10, end, 30).await.unwrap(), 0);
+    let check = async |record: &Record| {
+        assert_eq!(record.trimmed(&beta).await.unwrap(), Position(0));
+        let of_beta = record.rows(&beta, &topic_of_news(), Position(0), end, 100).await.unwrap();
+        assert_eq!(of_beta.rows.len(), 5, "all that came before the flood");
+        let trimmed = record.trimmed(&acme).await.unwrap();
+        assert_eq!(trimmed, Position(45));
+        let of_acme = record.rows(&acme, &topic_of_news(), trimmed, end, 100).await.unwrap();
+        assert_eq!(of_acme.rows.len(), 10, "the newest");
+        assert_eq!(record.ends().borrow().durable, end);
+    };
+    check(&record).await;
+    record.close().await;
+    drop(record);
+    let record = open(dir.path(), u64::MAX).await;
+    check(&record).await;
+    // What is old goes whoever it is of, and then who reads on is told.
+    record.trim(Position(3), 100).await.unwrap();
+    assert_eq!(record.trimmed(&beta).await.unwrap(), Position(3));
+    assert_eq!(record.trimmed(&acme).await.unwrap(), Position(45));
+    drop(record);
+
+    // The same by bytes: a quarter of what a tenant may have on disk.
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), 4 * MIB as u64).await;
+    for number in 0..20 {
+        let change = put(&Drawer::Global, "same", record.next_revision(), vec![0; MIB / 8]);
+        write(&record, Owner::new("acme", number).remember(vec![change])).await.unwrap();
+        record.trim_shares(1_000, record.ends().borrow().durable, 100).await.unwrap();
+    }
+    let usage = record.disk_usage(&acme).await.unwrap();
+    assert!(usage.used < 2 * MIB as u64, "writing the same key again and again does not use it up: {usage:?}");
+}
