@@ -42,11 +42,18 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
-/// An agent with its grants.
+/// An agent, as it is seen.
 #[derive(Debug, Clone)]
 pub struct AgentView {
-    /// The version that was asked for.
+    /// The version that was asked for; what it asks for is left out with its terms.
     pub agent: Agent,
+    /// None: whoever looks may not see them.
+    pub terms: Option<Terms>,
+}
+
+/// What an agent may do.
+#[derive(Debug, Clone)]
+pub struct Terms {
     /// What it was granted.
     pub grants: Vec<Capability>,
     /// What it asks for and is not in force: not granted, or above the tenant's ceiling.
@@ -145,7 +152,7 @@ impl Agents {
                 agent
             }
         };
-        Ok(Pushed { view: self.view(tenant, agent).await?, created: known.is_none() })
+        Ok(Pushed { view: self.view(caller, agent).await?, created: known.is_none() })
     }
 
     /// An agent: its newest version, or the one that is named.
@@ -155,7 +162,7 @@ impl Agents {
     pub async fn get(&self, caller: &Caller, agent: &AgentRef) -> Result<AgentView, Error> {
         self.ports.authority.authorize(caller, Action::ReadAgents).await?;
         let found = self.resolve(&caller.tenant, agent).await?;
-        self.view(&caller.tenant, Agent::clone(&found)).await
+        self.view(caller, Agent::clone(&found)).await
     }
 
     /// The newest version of each of the tenant's agents, by name, after `after`.
@@ -166,7 +173,7 @@ impl Agents {
         self.ports.authority.authorize(caller, Action::ReadAgents).await?;
         let mut views = Vec::new();
         for agent in self.ports.catalog.agents(&caller.tenant, after, limit).await? {
-            views.push(self.view(&caller.tenant, agent).await?);
+            views.push(self.view(caller, agent).await?);
         }
         Ok(views)
     }
@@ -194,7 +201,7 @@ impl Agents {
     /// # Errors
     /// Where it is not there.
     pub async fn grants(&self, caller: &Caller, agent: &AgentName) -> Result<Vec<Capability>, Error> {
-        self.ports.authority.authorize(caller, Action::ReadAgents).await?;
+        self.ports.authority.authorize(caller, Action::ReadDefinitions).await?;
         self.existing(&caller.tenant, agent).await?;
         Ok(self.ports.catalog.grants(&caller.tenant, agent).await?)
     }
@@ -279,12 +286,17 @@ impl Agents {
         self.resolve(tenant, &AgentRef { name: name.clone(), digest: None }).await
     }
 
-    async fn view(&self, tenant: &TenantId, agent: Agent) -> Result<AgentView, Error> {
+    async fn view(&self, caller: &Caller, mut agent: Agent) -> Result<AgentView, Error> {
+        let tenant = &caller.tenant;
+        if ltmc_policy::authorize(caller, Action::ReadDefinitions).is_err() {
+            agent.manifest.asks.clear();
+            return Ok(AgentView { agent, terms: None });
+        }
         let grants = self.ports.catalog.grants(tenant, &agent.name).await?;
         let ceiling = self.ports.authority.ceiling(tenant).await?;
         let in_force = InForce::new(grants.clone(), ceiling.capabilities.clone());
         let missing = in_force.missing(&agent.manifest.asks);
-        Ok(AgentView { agent, grants, missing })
+        Ok(AgentView { agent, terms: Some(Terms { grants, missing }) })
     }
 }
 

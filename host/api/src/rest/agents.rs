@@ -8,7 +8,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::manifest::Manifest;
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_policy::Action;
-use ltmc_tenancy::agents::AgentView;
+use ltmc_tenancy::agents::{self, AgentView};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,6 +46,17 @@ struct Agent {
     /// What of its exports the host can run: `agent`, `validator`, `command`.
     #[schema(value_type = Vec<String>, example = json!(["agent"]))]
     exports: Vec<ltmc_model::agent::Export>,
+    /// What it may do; a key of the role `caller` is not shown it.
+    #[serde(flatten)]
+    terms: Option<Terms>,
+    /// When this version was pushed.
+    #[schema(value_type = String, format = DateTime)]
+    pushed_at: Timestamp,
+}
+
+/// What an agent may do.
+#[derive(Debug, Serialize, ToSchema)]
+struct Terms {
     /// The capabilities it asks for. Asking grants nothing.
     #[schema(example = json!(["memory:read:session"]))]
     asks: Vec<String>,
@@ -55,14 +66,17 @@ struct Agent {
     /// What it asks for and was not granted.
     #[schema(example = json!(["memory:read:session"]))]
     missing: Vec<String>,
-    /// When this version was pushed.
-    #[schema(value_type = String, format = DateTime)]
-    pushed_at: Timestamp,
 }
 
 impl From<AgentView> for Agent {
-    fn from(AgentView { agent, grants, missing }: AgentView) -> Self {
+    fn from(AgentView { agent, terms }: AgentView) -> Self {
         let text = |capabilities: Vec<_>| capabilities.into_iter().map(String::from).collect();
+        let asks = agent.manifest.asks;
+        let terms = terms.map(|agents::Terms { grants, missing }| Terms {
+            asks: text(asks),
+            grants: text(grants),
+            missing: text(missing),
+        });
         Self {
             name: agent.name,
             version: agent.manifest.version,
@@ -70,9 +84,7 @@ impl From<AgentView> for Agent {
             digest: agent.digest.to_string(),
             size: agent.size,
             exports: agent.exports,
-            asks: text(agent.manifest.asks),
-            grants: text(grants),
-            missing: text(missing),
+            terms,
             pushed_at: agent.pushed_at,
         }
     }
