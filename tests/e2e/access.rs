@@ -41,6 +41,7 @@ impl Things {
             .replace("{name}", "thing")
             .replace("{tenant}", "default")
             .replace("{cap}", "log")
+            .replace("{seq}", "1")
             .replace("{id}", id);
         assert!(!filled.contains('{'), "{path} has a parameter this test does not know");
         format!("{filled}{}", query(method, path))

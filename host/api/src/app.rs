@@ -13,7 +13,9 @@ use ltmc_projections::Repairs;
 use ltmc_tenancy::{Access, Agents};
 use serde::Serialize;
 
+use crate::answers::Answers;
 use crate::body::Bodies;
+use crate::edge::Edge;
 use crate::limits::HttpLimits;
 use crate::meter::Meters;
 use crate::rest::Watchers;
@@ -69,11 +71,12 @@ pub struct Check {
 /// The routes over these use cases. A metrics recorder is to be installed before.
 pub fn router(app: App) -> Router {
     let (router, document) = openapi::split();
-    let meters = Arc::new(Meters::new(document.paths.paths.keys().cloned()));
-    let longest_head = app.limits.head;
+    let meters = Meters::new(document.paths.paths.keys().cloned());
+    let edge = Edge::new(meters, app.limits.head, openapi::queries(&document));
     let json = serde_json::to_vec(&document).unwrap_or_default();
     let shared = Shared {
         bodies: Bodies::new(&app.limits),
+        answers: Answers::new(app.limits.answers),
         watchers: Watchers::new(app.limits.watchers),
         document: json.into(),
         app,
@@ -82,7 +85,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(rest::wrong_method)
         .fallback(rest::no_route)
         .with_state(Api(Arc::new(shared)))
-        .layer(axum::middleware::from_fn_with_state((meters, longest_head), edge::cross))
+        .layer(axum::middleware::from_fn_with_state(edge, edge::cross))
 }
 
 /// The state of every handler.
@@ -93,6 +96,8 @@ pub(crate) struct Shared {
     app: App,
     /// What all bodies under way hold.
     pub(crate) bodies: Arc<Bodies>,
+    /// What answers under way hold that show what tenants stored.
+    pub(crate) answers: Arc<Answers>,
     /// Room for readers of events.
     pub(crate) watchers: Arc<Watchers>,
     /// `/openapi.json`

@@ -3,6 +3,7 @@
 //! Invariants: every answer that is no success is `application/problem+json`, whoever made it, a panic included; what is
 //! the host's fault is logged here, once, with the request's id. It is the only layer, so that a call stays cheap.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,22 +18,60 @@ use tracing::Instrument as _;
 
 use crate::headers::{self, REQUEST_ID, TRACEPARENT};
 use crate::meter::{self, Meters};
-use crate::problem::Problem;
+use crate::problem::{Problem, Result};
 
 /// Marks an answer whose status is no success and whose body is nevertheless what was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Whole;
 
+/// What the edge knows of the door.
+pub(crate) struct Edge {
+    meters: Arc<Meters>,
+    longest_head: usize,
+    /// Of each route that needs a key, the parameters its query may have.
+    queries: HashMap<(Method, String), Vec<String>>,
+}
+
+impl Edge {
+    pub(crate) fn new(
+        meters: Meters,
+        longest_head: usize,
+        queries: HashMap<(Method, String), Vec<String>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { meters: Arc::new(meters), longest_head, queries })
+    }
+
+    /// What is wrong with a request before anybody has looked at what it asks for.
+    fn check(&self, request: &Request) -> Result<()> {
+        headers::check(request, self.longest_head)?;
+        let (Some(query), Some(route)) = (request.uri().query(), request.extensions().get::<MatchedPath>()) else {
+            return Ok(());
+        };
+        let place = (request.method().clone(), route.as_str().to_owned());
+        let Some(known) = self.queries.get(&place) else { return Ok(()) };
+        let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        // None of ours has anything in its name that is to be escaped.
+        match names.filter(|name| !name.is_empty()).find(|name| !known.iter().any(|known| known == name)) {
+            None => Ok(()),
+            Some(_) if known.is_empty() => {
+                Err(Problem::new("bad-query", "This route takes no parameters in its query."))
+            }
+            Some(name) => {
+                let name = name.chars().filter(|c| !c.is_control()).take(64).collect::<String>();
+                let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let why = format!("This route does not take `{name}`; of parameters it takes {known}.");
+                Err(Problem::new("bad-query", why).field(name))
+            }
+        }
+    }
+}
+
 /// Takes a request in, and its answer out.
-pub(crate) async fn cross(
-    State((meters, longest_head)): State<(Arc<Meters>, usize)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn cross(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let id = headers::request_id(request.headers());
     let traceparent = headers::traceparent(request.headers()).cloned();
-    let crossing = Crossing::begin(meters, &request);
-    let wrong = headers::check(&request, longest_head).err();
+    let crossing = Crossing::begin(edge.meters.clone(), &request);
+    let wrong = edge.check(&request).err();
     let may_have_body = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
     let id_text = id.to_str().unwrap_or_default().to_owned();
     let span = tracing::info_span!(
@@ -163,13 +202,15 @@ mod tests {
     use super::*;
 
     async fn ask(request: Request) -> (axum::http::response::Parts, serde_json::Value) {
+        let queries = HashMap::from([((Method::GET, "/good".to_owned()), vec!["limit".to_owned()])]);
+        let edge = Edge::new(Meters::new(std::iter::empty()), 1_000, queries);
         let router = Router::new()
             .route("/good", get(async || "good"))
             .route("/panic", get(async || -> &'static str { panic!("secret {}", 7) }))
             .route("/plain/{status}", get(async |path: axum::extract::Path<u16>| StatusCode::from_u16(path.0).unwrap()))
             .route("/query", get(async |_: axum::extract::Query<std::collections::HashMap<String, u8>>| ()))
             .route("/json", axum::routing::post(async |_: axum::Json<u8>| ()))
-            .layer(axum::middleware::from_fn_with_state((Arc::new(Meters::new(std::iter::empty())), 1_000), cross));
+            .layer(axum::middleware::from_fn_with_state(edge, cross));
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         (parts, serde_json::from_slice(&body).unwrap_or_default())
@@ -185,6 +226,8 @@ mod tests {
             ("GET", "/nowhere", 404, "no-route"),
             ("DELETE", "/good", 405, "method-not-allowed"),
             ("GET", "/query?a=x", 400, "bad-request"),
+            ("GET", "/good?limit=1&limt=2", 400, "bad-query"),
+            ("GET", "/good?limi%74=1", 400, "bad-query"),
             ("POST", "/json", 415, "unsupported-media-type"),
             ("GET", "/plain/413", 413, "too-large"),
             ("GET", "/plain/418", 400, "bad-request"),
@@ -218,6 +261,7 @@ mod tests {
         asked.headers_mut().insert("x-much", "x".repeat(1_000).parse().unwrap());
         let (parts, body) = ask(asked).await;
         assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (431, "head-too-large"));
+        assert_eq!(ask(request("GET", "/good?limit=1&")).await.0.status, 200);
         let (parts, _) = ask(request("DELETE", "/good")).await;
         assert_eq!(parts.headers["allow"], "GET,HEAD");
     }

@@ -7,6 +7,7 @@
 //! To add a route: a handler in `rest/` with its `#[utoipa::path]` and `x-ltmc-role`, and its name in that file's
 //! `routes()`; the document, the metrics and the table test of all routes then know it.
 
+mod answers;
 mod app;
 mod body;
 mod codes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bounds of the HTTP door. All have defaults that fit a small machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at once; the next ones wait until one ends.
+    /// Connections at once: those without a key have half of them, and make room for others; the next ones wait until one ends.
     pub connections: usize,
     /// Bytes of a request's head.
     pub head: usize,
@@ -29,6 +29,8 @@ pub struct HttpLimits {
     pub document: u64,
     /// Bytes of all the bodies under way together.
     pub bodies: u64,
+    /// Bytes of all the answers under way together that show what tenants stored.
+    pub answers: u64,
     /// Readers of events at once.
     pub watchers: usize,
     /// How long requests under way may take to end once the host is to stop.
@@ -50,6 +52,7 @@ impl Default for HttpLimits {
             upload: 64 << 20,
             document: 1 << 20,
             bodies: 256 << 20,
+            answers: 256 << 20,
             watchers: 256,
             drain: Duration::from_secs(30),
         }

@@ -4,11 +4,11 @@
 //! route of a kind (its key, its problems) is added here by rule, so that no handler can forget it. `x-ltmc-role` of an
 //! operation lists every role that may: the table test of refusals is driven from it. One without needs no key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Router;
-use axum::http::StatusCode;
-use utoipa::openapi::path::{Operation, PathItem};
+use axum::http::{Method, StatusCode};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
@@ -46,6 +46,29 @@ pub(crate) fn split() -> (Router<Api>, OpenApi) {
         }
     }
     (router, document)
+}
+
+/// Of each operation that needs a key, the parameters its query may have.
+pub(crate) fn queries(document: &OpenApi) -> HashMap<(Method, String), Vec<String>> {
+    let mut queries = HashMap::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [
+            (Method::GET, &item.get),
+            (Method::PUT, &item.put),
+            (Method::POST, &item.post),
+            (Method::PATCH, &item.patch),
+            (Method::DELETE, &item.delete),
+        ] {
+            let Some(operation) = operation.as_ref().filter(|operation| !roles(operation).is_empty()) else { continue };
+            let named = |parameter: &RefOr<Parameter>| match parameter {
+                RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.clone()),
+                _ => None,
+            };
+            let names = operation.parameters.iter().flatten().filter_map(named).collect();
+            queries.insert((method, path.clone()), names);
+        }
+    }
+    queries
 }
 
 /// Everything but the routes.

@@ -296,6 +296,14 @@ impl History {
         self.steps.get(path).and_then(|step| step.output.as_ref()).or_else(|| self.nodes.get(path))
     }
 
+    /// The step, or another node, whose output is the run's result; none: it is not completed.
+    pub fn completed(&self) -> Option<&StepPath> {
+        match &self.phase {
+            Phase::Completed(step) => Some(step),
+            _ => None,
+        }
+    }
+
     /// The run's result: once it is over, and not cancelled.
     pub fn result(&self) -> Option<Result<Payload, Failure>> {
         match &self.phase {

@@ -5,8 +5,10 @@
 
 pub mod fold;
 pub mod runlog;
+pub mod shown;
 pub mod view;
 
 pub use fold::History;
 pub use runlog::RunLog;
+pub use shown::{Extent, Shown, Sight};
 pub use view::RunView;

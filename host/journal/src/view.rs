@@ -1,15 +1,20 @@
 //! A run as people look at it: its row, its tree of steps, and how it ended.
+//!
+//! Invariant: of what its steps and it itself took and gave, what is large is not in memory to be looked at: an [`Outline`] has
+//! its size and where it stands.
 
 use std::collections::BTreeMap;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
+use ltmc_model::journal::{Event, Placed};
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::workflow::{Document, Node, Validate};
 use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName};
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
+use crate::shown::LARGE;
 
 /// A run.
 #[derive(Debug, Clone, Serialize)]
@@ -43,19 +48,106 @@ pub struct RunView {
     /// Its steps, in the order of the document.
     pub steps: Vec<StepView>,
     /// Its result, once it is completed.
-    pub output: Option<Payload>,
+    pub output: Option<Content>,
     /// How it ended badly.
     pub error: Option<Failure>,
 }
 
 /// What a payload is, without its content.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Size {
     /// Its content type.
     pub content_type: String,
     /// How many bytes it has.
     pub bytes: usize,
+}
+
+/// A result: itself, or, where it is large, what it is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// All of it.
+    Small(Payload),
+    /// Its content type, size and digest.
+    Large {
+        /// Its content type.
+        #[serde(rename = "content-type")]
+        content_type: String,
+        /// How much it is.
+        large: Large,
+    },
+}
+
+/// How much something is that is not shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Large {
+    /// Its bytes.
+    pub bytes: usize,
+    /// Of them.
+    pub digest: String,
+}
+
+/// A history in which what is large is left out, and what that is.
+#[derive(Debug, Clone, Default)]
+pub struct Outline {
+    /// Where the run stands; outputs that are large are empty in it.
+    pub history: History,
+    input: Option<Size>,
+    outputs: BTreeMap<StepPath, Left>,
+}
+
+/// An output that was left out.
+#[derive(Debug, Clone)]
+struct Left {
+    seq: Seq,
+    content_type: String,
+    large: Large,
+}
+
+impl Outline {
+    /// Takes in the next entry.
+    pub fn apply(&mut self, mut placed: Placed) {
+        match &mut placed.entry.event {
+            Event::RunStarted(started) => {
+                self.input = Some(Size::of(&started.input));
+                started.input.bytes.clear();
+            }
+            Event::StepCompleted { step, output, .. } | Event::NodeEnded { node: step, output } => {
+                self.outputs.remove(step);
+                if output.bytes.len() > LARGE {
+                    let bytes = std::mem::take(&mut output.bytes);
+                    let large = Large { bytes: bytes.len(), digest: Digest::of(&bytes).to_string() };
+                    let left = Left { seq: placed.seq, content_type: output.content_type.clone(), large };
+                    self.outputs.insert(step.clone(), left);
+                }
+            }
+            _ => {}
+        }
+        self.history.apply(&placed);
+    }
+
+    /// The entry that has the run's result, where it was left out.
+    pub fn result_at(&self) -> Option<Seq> {
+        self.outputs.get(self.history.completed()?).map(|left| left.seq)
+    }
+
+    fn size(&self, step: &StepPath, output: &Payload) -> Size {
+        match self.outputs.get(step) {
+            Some(left) => Size { content_type: left.content_type.clone(), bytes: left.large.bytes },
+            None => Size::of(output),
+        }
+    }
+
+    fn output(&self) -> Option<Content> {
+        let step = self.history.completed()?;
+        Some(match self.outputs.get(step) {
+            Some(Left { content_type, large, .. }) => {
+                Content::Large { content_type: content_type.clone(), large: large.clone() }
+            }
+            None => Content::Small(self.history.output(step)?.clone()),
+        })
+    }
 }
 
 /// One step.
@@ -112,8 +204,9 @@ pub struct AttemptView {
 }
 
 impl RunView {
-    /// A run, from its row and its history.
-    pub fn new(run: &Run, history: &History) -> Self {
+    /// A run, from its row and the outline of its history.
+    pub fn new(run: &Run, outline: &Outline) -> Self {
+        let history = &outline.history;
         let started = history.started();
         let (agent, workflow) = match &run.target {
             Target::Agent(agent) => (Some(agent.clone()), None),
@@ -121,19 +214,15 @@ impl RunView {
         };
         let mut steps = Vec::new();
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
-            Some(Ok(document)) => collect(&document.flow, &StepPath::root(), history, &mut steps),
+            Some(Ok(document)) => collect(&document.flow, &StepPath::root(), outline, &mut steps),
             // A document that this version does not read: its steps are in the journal.
             Some(Err(_)) => {}
             None => steps.extend(agent.iter().map(|agent| {
                 let name = agent.name.to_string();
-                StepView::new(StepPath::root(), name, agent.clone(), Role::Work, history)
+                StepView::new(StepPath::root(), name, agent.clone(), Role::Work, outline)
             })),
         }
-        let (output, error) = match history.result() {
-            Some(Ok(output)) => (Some(output), None),
-            Some(Err(failure)) => (None, Some(failure)),
-            None => (None, None),
-        };
+        let error = history.result().and_then(Result::err);
         Self {
             id: run.id,
             state: run.state,
@@ -147,35 +236,35 @@ impl RunView {
             entries: run.seq,
             agents: started.map(|started| started.agents.clone()).unwrap_or_default(),
             document: started.and_then(|started| started.document_digest),
-            input: started.map(|started| Size::of(&started.input)),
+            input: outline.input.clone(),
             steps,
-            output,
+            output: outline.output(),
             error,
         }
     }
 }
 
-fn collect(node: &Node, path: &StepPath, history: &History, into: &mut Vec<StepView>) {
+fn collect(node: &Node, path: &StepPath, outline: &Outline, into: &mut Vec<StepView>) {
     match node {
         Node::Agent(step) => {
             let name = step.id.to_string();
-            into.push(StepView::new(path.clone(), name, step.agent.clone(), Role::Work, history));
+            into.push(StepView::new(path.clone(), name, step.agent.clone(), Role::Work, outline));
             if let Some(Validate::Agent { agent, .. }) = &step.validate {
                 let name = format!("{} (judged)", step.id);
-                into.push(StepView::new(path.child(0), name, agent.clone(), Role::Validator, history));
+                into.push(StepView::new(path.child(0), name, agent.clone(), Role::Validator, outline));
             }
         }
         Node::Sequence(children) => {
             for (index, child) in children.iter().enumerate() {
-                collect(child, &path.child(index), history, into);
+                collect(child, &path.child(index), outline, into);
             }
         }
     }
 }
 
 impl StepView {
-    fn new(path: StepPath, name: String, agent: AgentRef, role: Role, history: &History) -> Self {
-        let step = history.step(&path);
+    fn new(path: StepPath, name: String, agent: AgentRef, role: Role, outline: &Outline) -> Self {
+        let step = outline.history.step(&path);
         let status = step.map(|step| step.status).unwrap_or_default();
         let (status, due_at) = match status {
             Status::Pending => ("pending", None),
@@ -185,7 +274,7 @@ impl StepView {
             Status::Failed => ("failed", None),
         };
         let attempts = step.map(attempts).unwrap_or_default();
-        let output = step.and_then(|step| step.output.as_ref()).map(Size::of);
+        let output = step.and_then(|step| step.output.as_ref()).map(|output| outline.size(&path, output));
         Self { path, name, agent, role, status, due_at, attempts, output }
     }
 }

@@ -19,6 +19,27 @@ pub(crate) struct Client {
     found: Found,
 }
 
+/// A list that is read page by page.
+pub(crate) struct Pages<'a> {
+    client: &'a Client,
+    path: String,
+    query: String,
+    /// None: that was all.
+    cursor: Option<String>,
+}
+
+impl Pages<'_> {
+    /// The next items, about so many; none: that was all.
+    pub(crate) async fn next(&mut self, limit: usize) -> anyhow::Result<Option<Vec<Value>>> {
+        let Some(cursor) = self.cursor.take() else { return Ok(None) };
+        let cursor = if cursor.is_empty() { cursor } else { format!("&cursor={}", encode(&cursor)) };
+        let limit = limit.clamp(1, 100);
+        let mut answer = self.client.get(&format!("{}?limit={limit}{}{cursor}", self.path, self.query)).await?;
+        self.cursor = answer.get("next").and_then(Value::as_str).map(str::to_owned);
+        Ok(Some(answer.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default()))
+    }
+}
+
 /// What the host answered, once it was not an error.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -117,24 +138,20 @@ impl Client {
 
     /// A list's items, page by page, at most `limit` of them.
     pub(crate) async fn list(&self, path: &str, query: &[(&str, String)], limit: usize) -> anyhow::Result<Vec<Value>> {
-        let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let page = limit.saturating_sub(items.len()).clamp(1, 100).to_string();
-            let mut pairs = vec![("limit", page)];
-            pairs.extend(query.iter().map(|(k, v)| (*k, v.clone())));
-            pairs.extend(cursor.take().map(|c| ("cursor", c)));
-            let query: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={}", encode(v))).collect();
-            let mut answer = self.get(&format!("{path}?{}", query.join("&"))).await?;
-            if let Some(page) = answer.get_mut("items").and_then(Value::as_array_mut) {
-                items.append(page);
-            }
-            cursor = answer.get("next").and_then(Value::as_str).map(str::to_owned);
-            if cursor.is_none() || items.len() >= limit {
-                items.truncate(limit);
-                return Ok(items);
-            }
+        let (mut items, mut pages) = (Vec::new(), self.pages(path, query));
+        while items.len() < limit
+            && let Some(mut page) = pages.next(limit - items.len()).await?
+        {
+            items.append(&mut page);
         }
+        items.truncate(limit);
+        Ok(items)
+    }
+
+    /// A list, page by page.
+    pub(crate) fn pages(&self, path: &str, query: &[(&str, String)]) -> Pages<'_> {
+        let query = query.iter().map(|(name, value)| format!("&{name}={}", encode(value))).collect();
+        Pages { client: self, path: path.to_owned(), query, cursor: Some(String::new()) }
     }
 
     /// A run's events, from number `after` on, until the stream ends: the host ends it when the run is over.
@@ -143,7 +160,7 @@ impl Client {
         &self,
         run: &str,
         after: &mut u64,
-        mut each: impl FnMut(&str, &Value) -> bool,
+        mut each: impl AsyncFnMut(&str, Value) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
         let request = self.request(Method::GET, &format!("/v1/runs/{}/events", encode(run)));
         let request = request.header("accept", "text/event-stream").header("last-event-id", after.to_string());
@@ -159,7 +176,7 @@ impl Client {
                 }
                 if !event.data.is_empty() {
                     let data = serde_json::from_str(&event.data).unwrap_or(Value::String(event.data));
-                    if !each(&event.name, &data) {
+                    if !each(&event.name, data).await? {
                         return Ok(());
                     }
                 }

@@ -221,7 +221,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
         "limits.bodies",
         "bytes of all the bodies under way together, but for 64 KiB of each: of these a tenant has at most as much as it leaves, a key a quarter",
     ),
-    ("limits.connections", "connections at once; the next ones wait until one ends"),
+    ("limits.connections", "connections at once: those without a key have half of them, and make room for others"),
     ("limits.watchers", "readers of events at once"),
     ("limits.head_time", "how long a client may take to send a request's head"),
     ("limits.idle", "how long a connection may be idle between requests"),

@@ -28,5 +28,7 @@ mod supervise;
 mod wake;
 pub mod workflows;
 
+pub use ltmc_journal::view::Content;
+pub use ltmc_journal::{Extent, RunView, Shown, Sight};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use workflows::{Put, Workflows};

@@ -16,12 +16,13 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
-use ltmc_journal::{History, RunLog, RunView, runlog};
+use ltmc_journal::view::Outline;
+use ltmc_journal::{Extent, RunLog, RunView, Shown, Sight, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Event, Placed, RunStarted};
+use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
@@ -48,6 +49,8 @@ pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Entries that whoever follows a run is given at once.
 const PAGE: u32 = 256;
+/// Bytes of entries that are read at once, where one is not larger by itself.
+const PAGE_BYTES: usize = 1 << 20;
 /// How long somebody who cancels a run waits for its end.
 const CANCEL: Duration = Duration::from_secs(10);
 
@@ -231,7 +234,7 @@ impl Runs {
         seed.copy_from_slice(&random[10..]);
         let run = RunId::new(now, id);
         let session = match begin.session {
-            Some(session) => session,
+            Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
         };
         let weight = begin.input.bytes.len() as u64;
@@ -292,6 +295,18 @@ impl Runs {
             Ok(Started { run, attached: false, live: Some(live), tied: None })
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// The session that a caller means by a name. Keys of the role `caller` have each their own: what one keeps in a session
+    /// another is not to read by its agents. That of a run of its own it may go on with by the run's id.
+    async fn own_session(&self, caller: &Caller, session: SessionId) -> Result<SessionId, Error> {
+        if let Ok(run) = session.as_str().parse::<RunId>() {
+            let row = self.inner.ports.read.run(&caller.tenant, run).await?;
+            if row.is_some_and(|row| row.by == caller.key) {
+                return Ok(session);
+            }
+        }
+        named_by(caller, session)
     }
 
     fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
@@ -369,7 +384,16 @@ impl Runs {
     async fn result(&self, tenant: &TenantId, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
         let row = self.inner.ports.read.run(tenant, run).await?;
         let row = row.ok_or_else(|| Error::not_found(format!("run `{run}`")))?;
-        Ok(if row.state.is_over() { self.history(tenant, run).await?.result() } else { None })
+        if !row.state.is_over() {
+            return Ok(None);
+        }
+        let outline = self.outline(tenant, run).await?;
+        let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
+        let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
+        match found.into_iter().next().map(|placed| placed.entry.event) {
+            Some(Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. }) => Ok(Some(Ok(output))),
+            _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
+        }
     }
 
     /// A tenant's runs, newest first; of a key of the role `caller` its own.
@@ -380,6 +404,11 @@ impl Runs {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         if caller.role == Role::Caller {
             filter.by = Some(caller.key.clone());
+            let is_a_runs = |session: &SessionId| session.as_str().parse::<RunId>().is_ok();
+            filter.session = match filter.session {
+                Some(session) if !is_a_runs(&session) => Some(named_by(caller, session)?),
+                session => session,
+            };
         }
         Ok(self.inner.ports.read.runs(&caller.tenant, &filter).await?)
     }
@@ -392,18 +421,53 @@ impl Runs {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
         let row = self.row(caller, run).await?;
-        Ok(RunView::new(&row, &self.history(&caller.tenant, run).await?))
+        Ok(RunView::new(&row, &self.outline(&caller.tenant, run).await?))
     }
 
-    /// A run's journal after entry `after`, at most `limit` entries.
+    /// A run's result; none: it is not over.
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn journal(&self, caller: &Caller, run: RunId, after: Seq, limit: u32) -> Result<Vec<Placed>, Error> {
+    pub async fn output(&self, caller: &Caller, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
         self.row(caller, run).await?;
-        Ok(self.inner.ports.read.entries(&caller.tenant, run, after, limit).await?)
+        self.result(&caller.tenant, run).await
+    }
+
+    /// A page of a run's journal after entry `after`: at most `limit` entries and about 1 MiB, without what is large in them and
+    /// what the caller may not read elsewhere; and the entry to go on after, where there are more.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn journal(
+        &self,
+        caller: &Caller,
+        run: RunId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<(Vec<Shown>, Option<Seq>), Error> {
+        self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
+        self.settle(&caller.tenant, run, Durability::Barrier).await?;
+        let row = self.row(caller, run).await?;
+        let page = self.inner.ports.read.page(&caller.tenant, run, after, limit, PAGE_BYTES).await?;
+        let next = page.last().map(|last| last.seq).filter(|last| *last < row.seq);
+        Ok((page.into_iter().map(|placed| Shown::of(placed, sight(caller), Extent::Short)).collect(), next))
+    }
+
+    /// One entry of a run's journal, all of it that the caller may read elsewhere.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn entry(&self, caller: &Caller, run: RunId, seq: Seq) -> Result<Shown, Error> {
+        self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
+        self.settle(&caller.tenant, run, Durability::Barrier).await?;
+        self.row(caller, run).await?;
+        let missing = || Error::not_found(format!("entry {seq} of run `{run}`"));
+        let before = Seq(seq.0.checked_sub(1).ok_or_else(missing)?);
+        let found = self.inner.ports.read.entries(&caller.tenant, run, before, 1).await?;
+        let placed = found.into_iter().next().ok_or_else(missing)?;
+        Ok(Shown::of(placed, sight(caller), Extent::Whole))
     }
 
     /// Follows a run's journal after entry `after`.
@@ -418,7 +482,8 @@ impl Runs {
         self.row(caller, run).await?;
         let news = subscriptions.subscribe(&caller.tenant, Interest::Run(run), Watermark::Durable, None).await;
         let (read, tenant, news) = (read.clone(), caller.tenant.clone(), news.map_err(lost)?);
-        Ok(Watch { read, news, tenant, run, after, length: Seq(0), state: State::Queued })
+        let sight = sight(caller);
+        Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
     /// Ends a run. What it did is kept.
@@ -623,8 +688,17 @@ impl Runs {
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
     }
 
-    async fn history(&self, tenant: &TenantId, run: RunId) -> Result<History, StoreError> {
-        supervise::fold(self.inner.ports.read.as_ref(), tenant, run, History::new()).await
+    /// Where a run stands, for those who look at it.
+    async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
+        let mut outline = Outline::default();
+        loop {
+            let after = outline.history.seq();
+            let page = self.inner.ports.read.page(tenant, run, after, PAGE, PAGE_BYTES).await?;
+            if page.is_empty() {
+                return Ok(outline);
+            }
+            page.into_iter().for_each(|placed| outline.apply(placed));
+        }
     }
 }
 
@@ -746,6 +820,7 @@ impl Drop for Tied {
 pub struct Watch {
     read: Arc<dyn ReadJournal>,
     news: Subscription,
+    sight: Sight,
     tenant: TenantId,
     run: RunId,
     after: Seq,
@@ -757,8 +832,8 @@ pub struct Watch {
 /// What comes next of a run.
 #[derive(Debug)]
 pub enum Followed {
-    /// Entries of its journal.
-    Entries(Vec<Placed>),
+    /// Entries of its journal, without what is large in them and what whoever follows may not read elsewhere.
+    Entries(Vec<Shown>),
     /// It is over, and everything was given.
     Over(State),
 }
@@ -772,10 +847,11 @@ impl Watch {
         loop {
             if self.after < self.length {
                 let left = u32::try_from(self.length.0 - self.after.0).unwrap_or(PAGE).min(PAGE);
-                let entries = self.read.entries(&self.tenant, self.run, self.after, left).await?;
+                let entries = self.read.page(&self.tenant, self.run, self.after, left, PAGE_BYTES).await?;
                 if let Some(last) = entries.last() {
                     self.after = last.seq;
-                    return Ok(Followed::Entries(entries));
+                    let shown = entries.into_iter().map(|placed| Shown::of(placed, self.sight, Extent::Short));
+                    return Ok(Followed::Entries(shown.collect()));
                 }
             } else if self.state.is_over() {
                 return Ok(Followed::Over(self.state));
@@ -818,6 +894,28 @@ async fn written(live: &Live, durability: Durability) -> Result<(), StoreError> 
             done => return done,
         }
     }
+}
+
+/// A session by the name that a caller has for it; with its key before it, where it is one of its own alone.
+fn named_by(caller: &Caller, session: SessionId) -> Result<SessionId, Error> {
+    let own = format!("{}:", caller.key);
+    if caller.role != Role::Caller || session.as_str().starts_with(&own) {
+        return Ok(session);
+    }
+    format!("{own}{session}").parse().map_err(|_| {
+        let most = 128 - own.len();
+        Error::invalid(
+            "bad-header",
+            "Ltmc-Session",
+            format!("the name of a session of this key has at most {most} bytes"),
+        )
+    })
+}
+
+/// What a caller may read besides runs.
+fn sight(caller: &Caller) -> Sight {
+    let may = |action| ltmc_policy::authorize(caller, action).is_ok();
+    Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }
 
 fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {

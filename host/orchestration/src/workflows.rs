@@ -112,7 +112,7 @@ impl Workflows {
     /// # Errors
     /// Where it is not there.
     pub async fn get(&self, caller: &Caller, name: &WorkflowName) -> Result<StoredWorkflow, Error> {
-        self.ports.authority.authorize(caller, Action::ReadWorkflows).await?;
+        self.ports.authority.authorize(caller, Action::ReadDefinitions).await?;
         let found = self.ports.read.workflow(&caller.tenant, name).await?;
         found.ok_or_else(|| Error::not_found(format!("workflow `{name}`")))
     }

@@ -22,8 +22,10 @@ pub enum Action {
     ManageKeys,
     /// Push an agent.
     PushAgent,
-    /// See agents and their grants.
+    /// See agents.
     ReadAgents,
+    /// See what agents ask for and are granted, and what workflows' documents say.
+    ReadDefinitions,
     /// Delete an agent.
     DeleteAgent,
     /// Change an agent's grants.
@@ -48,7 +50,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CreateTenant,
         Self::ListTenants,
         Self::SetCeiling,
@@ -57,6 +59,7 @@ impl Action {
         Self::ManageKeys,
         Self::PushAgent,
         Self::ReadAgents,
+        Self::ReadDefinitions,
         Self::DeleteAgent,
         Self::SetGrants,
         Self::PutWorkflow,
@@ -78,7 +81,7 @@ impl Action {
             Self::DeleteAgent | Self::SetGrants => &[Admin],
             Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
             // A caller has its own runs, and nothing of what others share.
-            Self::ReadContext => &[Admin, Author, Viewer],
+            Self::ReadContext | Self::ReadDefinitions => &[Admin, Author, Viewer],
             Self::Run => &[Admin, Author, Caller],
             Self::ReadOwnCeiling | Self::ReadAgents | Self::ReadWorkflows | Self::ReadRuns => {
                 &[Admin, Author, Caller, Viewer]
@@ -96,6 +99,7 @@ impl Action {
             Self::ManageKeys => "manage keys",
             Self::PushAgent => "push an agent",
             Self::ReadAgents => "see agents",
+            Self::ReadDefinitions => "see grants and workflows' documents",
             Self::DeleteAgent => "delete an agent",
             Self::SetGrants => "change grants",
             Self::PutWorkflow => "change a workflow",
@@ -169,7 +173,9 @@ mod tests {
     #[test]
     fn inside_a_tenant_each_role_may_what_the_smaller_one_may() {
         for pair in ROLES[1..].windows(2) {
-            for action in Action::ALL.into_iter().filter(|action| *action != Action::ReadContext) {
+            // A caller has its own runs alone.
+            let others = [Action::ReadContext, Action::ReadDefinitions];
+            for action in Action::ALL.into_iter().filter(|action| !others.contains(action)) {
                 let (larger, smaller) = (caller(pair[0]), caller(pair[1]));
                 assert!(authorize(&smaller, action).is_err() || authorize(&larger, action).is_ok(), "{action:?}");
             }

@@ -69,7 +69,7 @@ pub trait ReadCatalog: Send + Sync {
     -> Result<Vec<(Digest, Grants)>, StoreError>;
     /// A workflow.
     async fn workflow(&self, tenant: &TenantId, name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError>;
-    /// A tenant's workflows.
+    /// A tenant's workflows, without their documents: `source` is empty.
     async fn workflows(
         &self,
         tenant: &TenantId,

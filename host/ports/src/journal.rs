@@ -123,6 +123,17 @@ pub trait ReadJournal: Send + Sync {
     /// The number of a run's last entry; zero for a run that is not there.
     async fn last(&self, tenant: &TenantId, run: RunId) -> Result<Seq, StoreError>;
 
+    /// As [`Self::entries`], and at most about so many bytes of them, as the record keeps them; at least one, where there is one. So there may
+    /// be more although it is fewer than `limit`.
+    async fn page(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        after: Seq,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Vec<Placed>, StoreError>;
+
     /// A run's row.
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError>;
 

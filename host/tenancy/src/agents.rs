@@ -44,11 +44,18 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
-/// An agent with its grants.
+/// An agent, as it is seen.
 #[derive(Debug, Clone)]
 pub struct AgentView {
-    /// The version that was asked for.
+    /// The version that was asked for; what it asks for is left out with its terms.
     pub agent: Agent,
+    /// None: whoever looks may not see them.
+    pub terms: Option<Terms>,
+}
+
+/// What an agent may do.
+#[derive(Debug, Clone)]
+pub struct Terms {
     /// What this version was granted.
     pub grants: Vec<Capability>,
     /// Whether the next version takes that over.
@@ -146,7 +153,7 @@ impl Agents {
             let newest = self.ports.catalog.agent(tenant, &agent.name, None).await?;
             let is_same = |newest: &Agent| newest.digest == agent.digest && newest.manifest == agent.manifest;
             if let Some(as_it_was) = newest.clone().filter(is_same) {
-                return Ok(Pushed { view: self.view(tenant, as_it_was).await?, created: false, grants_of: None });
+                return Ok(Pushed { view: self.view(caller, as_it_was).await?, created: false, grants_of: None });
             }
             let carried = match newest {
                 Some(before) => self.carried(tenant, &before, &agent).await?,
@@ -163,7 +170,7 @@ impl Agents {
             let changes = Changes { deltas: Vec::new(), expects };
             match self.ports.authority.act_with(tenant, Some(&caller.key), change, changes).await {
                 Ok(()) => {
-                    return Ok(Pushed { view: self.view(tenant, agent).await?, created: known.is_none(), grants_of });
+                    return Ok(Pushed { view: self.view(caller, agent).await?, created: known.is_none(), grants_of });
                 }
                 // What it would have taken over was changed meanwhile.
                 Err(error) if error.kind == Kind::Stale => {}
@@ -196,7 +203,7 @@ impl Agents {
     pub async fn get(&self, caller: &Caller, agent: &AgentRef) -> Result<AgentView, Error> {
         self.ports.authority.authorize(caller, Action::ReadAgents).await?;
         let found = self.resolve(&caller.tenant, agent).await?;
-        self.view(&caller.tenant, Agent::clone(&found)).await
+        self.view(caller, Agent::clone(&found)).await
     }
 
     /// The newest version of each of the tenant's agents, by name, after `after`.
@@ -207,7 +214,7 @@ impl Agents {
         self.ports.authority.authorize(caller, Action::ReadAgents).await?;
         let mut views = Vec::new();
         for agent in self.ports.catalog.agents(&caller.tenant, after, limit).await? {
-            views.push(self.view(&caller.tenant, agent).await?);
+            views.push(self.view(caller, agent).await?);
         }
         Ok(views)
     }
@@ -237,7 +244,7 @@ impl Agents {
     /// # Errors
     /// Where it is not there.
     pub async fn grants(&self, caller: &Caller, agent: &AgentRef) -> Result<Grants, Error> {
-        self.ports.authority.authorize(caller, Action::ReadAgents).await?;
+        self.ports.authority.authorize(caller, Action::ReadDefinitions).await?;
         let found = self.resolve(&caller.tenant, agent).await?;
         Ok(self.ports.catalog.grants(&caller.tenant, &found.name, &found.digest).await?)
     }
@@ -305,13 +312,18 @@ impl Agents {
         self.resolve(tenant, &AgentRef { name: name.clone(), digest: None }).await
     }
 
-    async fn view(&self, tenant: &TenantId, agent: Agent) -> Result<AgentView, Error> {
-        let Grants { capabilities: grants, carry } =
-            self.ports.catalog.grants(tenant, &agent.name, &agent.digest).await?;
+    async fn view(&self, caller: &Caller, mut agent: Agent) -> Result<AgentView, Error> {
+        let tenant = &caller.tenant;
+        if ltmc_policy::authorize(caller, Action::ReadDefinitions).is_err() {
+            agent.manifest.asks.clear();
+            return Ok(AgentView { agent, terms: None });
+        }
+        let granted = self.ports.catalog.grants(tenant, &agent.name, &agent.digest).await?;
+        let Grants { capabilities: grants, carry } = granted;
         let ceiling = self.ports.authority.ceiling(tenant).await?;
         let in_force = InForce::new(grants.clone(), ceiling.capabilities.clone());
         let missing = in_force.missing(&agent.manifest.asks);
-        Ok(AgentView { agent, grants, carry, missing })
+        Ok(AgentView { agent, terms: Some(Terms { grants, carry, missing }) })
     }
 }
 

@@ -8,7 +8,7 @@ use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_policy::Action;
-use ltmc_tenancy::agents::AgentView;
+use ltmc_tenancy::agents::{self, AgentView};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,6 +46,20 @@ struct Agent {
     /// What of its exports the host can run: `agent`, `validator`, `command`.
     #[schema(value_type = Vec<String>, example = json!(["agent"]))]
     exports: Vec<ltmc_model::agent::Export>,
+    /// What it may do; a key of the role `caller` is not shown it.
+    #[serde(flatten)]
+    terms: Option<Terms>,
+    /// Of a push: the version whose grants this one took over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grants_of: Option<String>,
+    /// When this version was pushed.
+    #[schema(value_type = String, format = DateTime)]
+    pushed_at: Timestamp,
+}
+
+/// What an agent may do.
+#[derive(Debug, Serialize, ToSchema)]
+struct Terms {
     /// The capabilities it asks for. Asking grants nothing.
     #[schema(example = json!(["memory:read:session"]))]
     asks: Vec<String>,
@@ -55,20 +69,21 @@ struct Agent {
     /// Whether the next version takes them over: `never`, or `same-asks`, where it asks for nothing that this one does not.
     #[schema(value_type = String, example = "never")]
     carry: Carry,
-    /// Of a push: the version whose grants this one took over.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grants_of: Option<String>,
     /// What it asks for and was not granted.
     #[schema(example = json!(["memory:read:session"]))]
     missing: Vec<String>,
-    /// When this version was pushed.
-    #[schema(value_type = String, format = DateTime)]
-    pushed_at: Timestamp,
 }
 
 impl From<AgentView> for Agent {
-    fn from(AgentView { agent, grants, carry, missing }: AgentView) -> Self {
+    fn from(AgentView { agent, terms }: AgentView) -> Self {
         let text = |capabilities: Vec<_>| capabilities.into_iter().map(String::from).collect();
+        let asks = agent.manifest.asks;
+        let terms = terms.map(|agents::Terms { grants, carry, missing }| Terms {
+            asks: text(asks),
+            grants: text(grants),
+            carry,
+            missing: text(missing),
+        });
         Self {
             name: agent.name,
             version: agent.manifest.version,
@@ -76,11 +91,8 @@ impl From<AgentView> for Agent {
             digest: agent.digest.to_string(),
             size: agent.size,
             exports: agent.exports,
-            asks: text(agent.manifest.asks),
-            grants: text(grants),
-            carry,
+            terms,
             grants_of: None,
-            missing: text(missing),
             pushed_at: agent.pushed_at,
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     post, path = "/v1/agents/{name}/call", tag = "agents",
     params(
         ("name" = String, Path, description = "A name, for its newest version, or `name@sha256:…`", example = "read-diff"),
-        ("Ltmc-Session" = Option<String>, Header, description = "The session to work in; left out: a new one"),
+        ("Ltmc-Session" = Option<String>, Header, description = "The session to work in; left out: a new one. One that a key of the role `caller` names is that key's own"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run; the same key with another request is refused"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`: 202 at once. `wait=30`: 202 if it takes longer, at most 60 seconds", example = "respond-async"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),
@@ -87,7 +87,7 @@ async fn call(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>, r
     post, path = "/v1/workflows/{name}/runs", tag = "workflows",
     params(
         ("name" = String, Path, description = "The workflow's name", example = "review"),
-        ("Ltmc-Session" = Option<String>, Header, description = "The session to work in; left out: a new one"),
+        ("Ltmc-Session" = Option<String>, Header, description = "The session to work in; left out: a new one. One that a key of the role `caller` names is that key's own"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run; the same key with another request is refused"),
         ("Prefer" = Option<String>, Header, description = "`wait=30`: the result, if it is there within so many seconds, at most 60", example = "wait=30"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use axum::response::{IntoResponse as _, Response};
 use ltmc_model::effect::Refusal;
 use serde::Serialize;
 
+use crate::answers::Room;
+use crate::app::Answer;
 use crate::problem::Problem;
 
 /// A refusal, as a client is told of it.
@@ -33,10 +34,10 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
 }
 
 /// An answer that says where the record stood in for a database.
-pub(super) fn marked<T: Serialize>(degraded: bool, body: &T) -> Response {
-    let mut response = axum::Json(body).into_response();
+pub(super) fn marked<T: Serialize>(room: Room, degraded: bool, body: &T) -> Answer {
+    let mut response = room.json(body)?;
     if degraded {
         response.headers_mut().insert("ltmc-degraded", HeaderValue::from_static("true"));
     }
-    response
+    Ok(response)
 }

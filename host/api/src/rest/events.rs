@@ -17,9 +17,8 @@ use axum::response::IntoResponse as _;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::StreamExt as _;
 use ltmc_model::caller::Caller;
-use ltmc_model::journal::Placed;
 use ltmc_model::{RunId, Seq, TenantId};
-use ltmc_orchestration::{Followed, Watch};
+use ltmc_orchestration::{Followed, Shown, Watch};
 use ltmc_tenancy::Access;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -75,11 +74,12 @@ async fn events(
 ) -> Answer {
     let after = last_event_id(&headers, "the number of an entry")?.or(from.after).unwrap_or_default();
     let watch = api.runs.watch(&caller, run, Seq(after)).await?;
-    streamed(&api, &caller, closing, Run { watch, is_over: false })
+    streamed(&api, &caller, closing, Run { run, watch, is_over: false })
 }
 
 /// A run's events.
 struct Run {
+    run: RunId,
     watch: Watch,
     is_over: bool,
 }
@@ -90,7 +90,7 @@ impl Source for Run {
             return Ok(None);
         }
         match self.watch.next().await? {
-            Followed::Entries(entries) => Ok(Some(entries.iter().map(event).collect())),
+            Followed::Entries(entries) => Ok(Some(entries.into_iter().map(|shown| event(self.run, shown)).collect())),
             Followed::Over(state) => {
                 self.is_over = true;
                 let data = serde_json::json!({ "state": state });
@@ -100,10 +100,9 @@ impl Source for Run {
     }
 }
 
-fn event(placed: &Placed) -> Event {
-    let kind = placed.entry.event.kind();
-    let event = Event::default().id(placed.seq.to_string()).event(kind);
-    let data = serde_json::to_string(placed).unwrap_or_else(|_| "{}".into());
+fn event(run: RunId, shown: Shown) -> Event {
+    let event = Event::default().id(shown.seq.to_string()).event(shown.kind);
+    let data = serde_json::to_string(&super::runs::Entry::of(run, shown)).unwrap_or_else(|_| "{}".into());
     event.data(data)
 }
 

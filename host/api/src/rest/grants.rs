@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[utoipa::path(
     get, path = "/v1/agents/{name}/grants", tag = "agents",
     params(("name" = String, Path, description = "The agent's name, for its newest version, or `name@sha256:…`", example = "read-diff")),
-    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "viewer"]))),
     responses((status = 200, description = "Every capability granted", body = Vec<String>, example = json!(["log", "memory:read:session"]))),
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>) -> Answer {

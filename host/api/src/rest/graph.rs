@@ -198,6 +198,7 @@ impl From<ltmc_model::graph::Fact> for Fact {
     responses((status = 200, body = Page<Fact>)),
 )]
 async fn facts(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let paging = Paging { limit: which.limit, cursor: which.cursor };
     let limit = paging.limit()?;
     let filter = FactFilter {
@@ -211,7 +212,7 @@ async fn facts(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which
     };
     let found = api.clients.call(&caller, &Owner::default(), call::Facts(filter)).await?.map_err(refused)?;
     let page = Page::of(LIST, limit, found.facts, |fact| fact.id.to_string(), Fact::from);
-    Ok(marked(found.degraded, &page))
+    marked(room, found.degraded, &page)
 }
 
 /// A walk along what holds.
@@ -272,11 +273,12 @@ struct Way {
     responses((status = 200, body = Way)),
 )]
 async fn path(State(api): State<Api>, By(caller): By, Asked(mut along): Asked<Along>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let to = along.to.take().ok_or_else(|| Problem::new("bad-query", "A path has a `to`.").field("to"))?;
     let call = call::FindPath { walk: along.walk()?, to };
     let path = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
     let facts = path.facts.map(|facts| facts.into_iter().map(Fact::from).collect());
-    Ok(marked(path.degraded, &Way { facts }))
+    marked(room, path.degraded, &Way { facts })
 }
 
 /// What can be reached.
@@ -297,9 +299,10 @@ struct Reached {
     responses((status = 200, body = Reached)),
 )]
 async fn reach(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let found = api.clients.call(&caller, &Owner::default(), call::Reach(along.walk()?)).await?.map_err(refused)?;
     let facts = found.facts.into_iter().map(Fact::from).collect();
-    Ok(marked(found.degraded, &Reached { facts, cut: found.cut }))
+    marked(room, found.degraded, &Reached { facts, cut: found.cut })
 }
 
 /// An order.
@@ -320,9 +323,10 @@ struct Order {
     responses((status = 200, body = Order)),
 )]
 async fn order(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let call = call::DependencyOrder(along.walk()?);
     let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
     let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
     let cycles = found.cycles.into_iter().map(names).collect();
-    Ok(marked(found.degraded, &Order { entities: names(found.entities), cycles, cut: found.cut }))
+    marked(room, found.degraded, &Order { entities: names(found.entities), cycles, cut: found.cut })
 }

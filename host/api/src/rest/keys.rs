@@ -93,6 +93,7 @@ impl Document for WantedKey {
 
 /// Which keys to list.
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
     /// Of which tenant; left out: of the key's own.

@@ -113,6 +113,7 @@ async fn list(State(api): State<Api>, By(caller): By, At(scope): At<Scope>, Aske
     let limit = paging.limit()?;
     let owner = owner(scope, which.owner)?;
     let prefix = which.prefix.unwrap_or_default();
+    let room = api.answers.room(&caller)?;
     let call = call::List { scope, prefix, cursor: paging.after(LIST)?, limit: limit + 1 };
     let found = api.clients.call(&caller, &owner, call).await?.map_err(refused)?;
     // The store's page may be shorter than asked for, for it is bounded in bytes too.
@@ -122,7 +123,7 @@ async fn list(State(api): State<Api>, By(caller): By, At(scope): At<Scope>, Aske
     if more && page.next.is_none() {
         page.next = found.next.map(|key| crate::page::seal(LIST, &key));
     }
-    Ok(axum::Json(page).into_response())
+    room.json(&page)
 }
 
 /// Read a key
@@ -144,6 +145,7 @@ async fn get(
     Asked(of): Asked<Of>,
     headers: HeaderMap,
 ) -> Answer {
+    let room = api.answers.room(&caller)?;
     let call = call::Get { scope, key: key.clone() };
     match api.clients.call(&caller, &owner(scope, of.owner)?, call).await?.map_err(refused)? {
         Some(item) => {
@@ -152,7 +154,8 @@ async fn get(
                 return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
             }
             let kind = HeaderValue::from_static("application/octet-stream");
-            let mut response = ([(header::CONTENT_TYPE, kind), (header::ETAG, tag)], item.value).into_response();
+            let mut response =
+                ([(header::CONTENT_TYPE, kind), (header::ETAG, tag)], room.around(item.value)?).into_response();
             if let Some(at) = item.expires_at.and_then(|at| HeaderValue::try_from(at.to_string()).ok()) {
                 response.headers_mut().insert("ltmc-expires-at", at);
             }

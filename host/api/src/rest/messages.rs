@@ -219,10 +219,11 @@ async fn events(State(api): State<Api>, By(caller): By, Asked(which): Asked<Whic
         return Err(Problem::new("bad-query", format!("`limit` is 1 to {MAX_TAKEN}, not {limit}.")).field("limit"));
     }
     let after = which.after.map(Position);
+    let room = api.answers.room(&caller)?;
     let found = api.clients.events(&caller, &which.topic, after, limit).await?;
     let found = found.map_err(refused)?;
     let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
-    Ok(axum::Json(Events { items, next: found.next.0 }).into_response())
+    room.json(&Events { items, next: found.next.0 })
 }
 
 /// A message that nobody could process.
@@ -269,6 +270,7 @@ async fn dead(State(api): State<Api>, By(caller): By, Asked(dead): Asked<Dead>) 
     let paging = Paging { limit: dead.limit, cursor: dead.cursor };
     let limit = paging.limit()?;
     let after = paging.after::<u64>(LIST)?.map(Revision);
+    let room = api.answers.room(&caller)?;
     let found = api.clients.dead_letters(&caller, dead.agent.as_ref(), after, limit + 1).await?;
     let letter = |letter: message::DeadLetter| DeadLetter {
         id: letter.message.id.0,
@@ -282,7 +284,7 @@ async fn dead(State(api): State<Api>, By(caller): By, Asked(dead): Asked<Dead>) 
         event: Event::of(Position(0), letter.message.event),
     };
     let page = Page::of(LIST, limit, found, |letter| letter.message.id.to_string(), letter);
-    Ok(axum::Json(page).into_response())
+    room.json(&page)
 }
 
 /// Send a dead letter again

@@ -134,10 +134,11 @@ struct Hit {
     responses((status = 200, body = Found)),
 )]
 async fn search(State(api): State<Api>, By(caller): By, Json(question): Json<Question>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let Question { query, limit, filter } = question;
     let call = call::Search { query, filter, limit };
     let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
     let hit =
         |hit: ltmc_model::recall::Hit| Hit { id: hit.id, text: hit.text, metadata: hit.metadata, score: hit.score };
-    Ok(marked(found.degraded, &Found { hits: found.hits.into_iter().map(hit).collect() }))
+    marked(room, found.degraded, &Found { hits: found.hits.into_iter().map(hit).collect() })
 }

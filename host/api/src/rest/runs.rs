@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_model::agent::AgentRef;
-use ltmc_model::journal::Placed;
 use ltmc_model::run::{self, State as RunState, Target};
-use ltmc_model::{AgentName, KeyId, RunId, Seq, SessionId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, KeyId, Payload, RunId, Seq, SessionId, Timestamp, WorkflowName};
+use ltmc_orchestration::{Content, RunView, Shown};
 use ltmc_ports::journal::RunFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, By};
+use crate::extract::{Asked, At, AtBoth, By};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -25,7 +25,9 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list))
         .routes(routes!(get))
+        .routes(routes!(output))
         .routes(routes!(journal))
+        .routes(routes!(entry))
         .routes(routes!(cancel))
         .routes(routes!(resume))
 }
@@ -137,7 +139,8 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
 
 /// Show a run
 ///
-/// With its tree of steps, and its result or error.
+/// With its tree of steps, and its result or error. Of a result of more than 16 KiB its size and digest are shown, and
+/// `output_href` leads to it.
 #[utoipa::path(
     get, path = "/v1/runs/{id}", tag = "runs",
     params(("id" = String, Path, description = "The run")),
@@ -145,13 +148,47 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
     responses((status = 200, body = Object)),
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let view = api.runs.get(&caller, run).await?;
-    Ok(axum::Json(view).into_response())
+    let is_large = matches!(view.output, Some(Content::Large { .. }));
+    let output_href = is_large.then(|| format!("/v1/runs/{run}/output"));
+    room.json(&Whole { view, output_href })
+}
+
+/// A run and where its result is.
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    view: RunView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_href: Option<String>,
+}
+
+/// Read a run's result
+///
+/// As it came from the agent, in its own content type. How a run ended badly is a problem; one that is not over is `conflict`.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/output", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"])), ("x-ltmc-codes" = json!(["conflict", "busy", "agent-error"]))),
+    responses((status = 200, description = "The result, in its content type", content((Vec<u8> = "*/*")))),
+)]
+async fn output(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    let room = api.answers.room(&caller)?;
+    match api.runs.output(&caller, run).await? {
+        Some(Ok(output)) => {
+            let bytes = room.around(output.bytes)?;
+            Ok(super::call::returned(run, Payload { bytes, ..output }))
+        }
+        Some(Err(failure)) => Err(Problem::ending(run, failure)),
+        None => Err(Problem::new("conflict", "The run is not over, and has no result yet.").run(run)),
+    }
 }
 
 /// Read a run's journal
 ///
-/// Entry by entry, in order.
+/// Entry by entry, in order: at most 1 MiB of them, where one is not larger by itself. What has more than 16 KiB is left out, and
+/// the entry's `href` leads to all of it. What the key may not read elsewhere is `redacted`.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/journal", tag = "runs",
     params(("id" = String, Path, description = "The run"), Paging),
@@ -161,9 +198,40 @@ async fn get(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answ
 async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Asked(paging): Asked<Paging>) -> Answer {
     let limit = paging.limit()?;
     let after = Seq(paging.after(JOURNAL)?.unwrap_or_default());
-    let found = api.runs.journal(&caller, run, after, limit + 1).await?;
-    let page: Page<Placed> = Page::of(JOURNAL, limit, found, |placed| placed.seq.to_string(), |placed| placed);
-    Ok(axum::Json(page).into_response())
+    let room = api.answers.room(&caller)?;
+    let (found, next) = api.runs.journal(&caller, run, after, limit).await?;
+    let items = found.into_iter().map(|shown| Entry::of(run, shown)).collect();
+    room.json(&Page { items, next: next.map(|after| crate::page::seal(JOURNAL, &after.to_string())) })
+}
+
+/// Read an entry of a run's journal
+///
+/// All of it, however large.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/journal/{seq}", tag = "runs",
+    params(("id" = String, Path, description = "The run"), ("seq" = u64, Path, description = "The entry's number, from 1 on")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"])), ("x-ltmc-codes" = json!(["busy"]))),
+    responses((status = 200, body = EntryForm)),
+)]
+async fn entry(State(api): State<Api>, By(caller): By, AtBoth(run, seq): AtBoth<RunId, u64>) -> Answer {
+    let room = api.answers.room(&caller)?;
+    room.json(&api.runs.entry(&caller, run, Seq(seq)).await?)
+}
+
+/// An entry, and where all of it is.
+#[derive(Serialize)]
+pub(super) struct Entry {
+    #[serde(flatten)]
+    shown: Shown,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    href: Option<String>,
+}
+
+impl Entry {
+    pub(super) fn of(run: RunId, shown: Shown) -> Self {
+        let href = shown.is_short.then(|| format!("/v1/runs/{run}/journal/{}", shown.seq));
+        Self { shown, href }
+    }
 }
 
 /// An entry of a run's journal.
@@ -178,6 +246,9 @@ pub(super) struct EntryForm {
     /// What happened: an object with one field, whose name is the kind.
     #[schema(value_type = Object, example = json!({"step-started": {"step": "0/1", "attempt": 1}}))]
     event: (),
+    /// Where all of it is, where something large was left out.
+    #[schema(required = false)]
+    href: Option<String>,
 }
 
 /// Cancel a run

@@ -61,18 +61,20 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Pagin
 #[utoipa::path(
     get, path = "/v1/workflows/{name}", tag = "workflows",
     params(("name" = String, Path, description = "Its name", example = "review")),
-    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "viewer"]))),
     responses((
         status = 200, description = "The document",
         content((String = "application/yaml", example = json!("name: review\nflow:\n  sequence:\n    - agent: read-diff\n")), (Object = "application/json")),
     )),
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>) -> Answer {
+    let room = api.answers.room(&caller)?;
     let workflow = api.workflows.get(&caller, &name).await?;
     let json = workflow.source.trim_start().starts_with('{');
     let content_type = HeaderValue::from_static(if json { "application/json" } else { "application/yaml" });
     let etag = HeaderValue::try_from(format!("\"{}\"", workflow.digest)).map_err(Problem::internal)?;
-    Ok(([(header::CONTENT_TYPE, content_type), (header::ETAG, etag)], workflow.source).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type), (header::ETAG, etag)], room.around(workflow.source.into())?)
+        .into_response())
 }
 
 /// Put a workflow's document

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ltmc_model::WorkflowName;
 use ltmc_model::workflow::Document;
+use ltmc_model::{Payload, WorkflowName};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::call::{Starting, started};
 use super::input::Input;
 use super::{Context, runs, text};
-use crate::client::{Client, encode};
+use crate::client::{Client, content_type, encode};
 use crate::exit::{Exit, Problem};
 use crate::ui;
 
@@ -120,7 +120,7 @@ async fn start(client: &Client, args: Run, as_json: bool) -> anyhow::Result<()> 
         started(&id, as_json);
         return Ok(());
     }
-    let run = wait(client, &id).await?;
+    let run = with_output(client, wait(client, &id).await?).await?;
     let (output, error) = (run.get("output").cloned(), run.get("error").cloned());
     if as_json {
         ui::json(&json!({"run": id, "state": run["state"], "output": output, "error": error}));
@@ -136,10 +136,19 @@ async fn start(client: &Client, args: Run, as_json: bool) -> anyhow::Result<()> 
             .into());
     }
     if !as_json {
-        let payload: ltmc_model::Payload = serde_json::from_value(output.unwrap_or_default())?;
+        let payload: Payload = serde_json::from_value(output.unwrap_or_default())?;
         ui::content(&payload.bytes);
     }
     Ok(())
+}
+
+/// A run with its result, also where that is so large that the host shows it alone.
+pub(crate) async fn with_output(client: &Client, mut run: Value) -> anyhow::Result<Value> {
+    let Some(href) = run.get("output_href").and_then(Value::as_str) else { return Ok(run) };
+    let answer = client.send(client.request(Method::GET, href)).await?;
+    let output = Payload { content_type: content_type(&answer), bytes: answer.body };
+    run["output"] = serde_json::to_value(output)?;
+    Ok(run)
 }
 
 /// Waits for a run's end, and says what it does meanwhile.

@@ -68,7 +68,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         Command::Show { run } => {
             let shown = client.get(&format!("/v1/runs/{run}")).await?;
             if context.json {
-                ui::json(&shown);
+                ui::json(&super::flow::with_output(&client, shown).await?);
             } else {
                 show(&shown);
             }
@@ -85,8 +85,11 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Journal { run } => {
-            for entry in client.list(&format!("/v1/runs/{run}/journal"), &[], usize::MAX).await? {
-                print_entry(&entry, context.json);
+            let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
+            while let Some(entries) = pages.next(100).await? {
+                for entry in entries {
+                    print_entry(&whole(&client, entry, context.json).await?, context.json);
+                }
             }
             Ok(())
         }
@@ -94,12 +97,12 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             let mut over = false;
             let id = run.to_string();
             client
-                .events(&id, &mut after, |name, data| {
+                .events(&id, &mut after, async |name: &str, data: Value| {
                     over = name == "end";
                     if !over {
-                        print_entry(data, context.json);
+                        print_entry(&whole(&client, data, context.json).await?, context.json);
                     }
-                    !over
+                    anyhow::Ok(!over)
                 })
                 .await?;
             if over {
@@ -130,6 +133,14 @@ async fn list(client: &Client, args: List, as_json: bool) -> anyhow::Result<()> 
     }
     table.print("No runs.");
     Ok(())
+}
+
+/// An entry with what is so large that the host shows it alone, where all of it is to be printed.
+async fn whole(client: &Client, entry: Value, as_json: bool) -> anyhow::Result<Value> {
+    match entry.get("href").and_then(Value::as_str) {
+        Some(href) if as_json => client.get(href).await,
+        _ => Ok(entry),
+    }
 }
 
 /// One entry of a journal: its number, time, kind, and what is in it.

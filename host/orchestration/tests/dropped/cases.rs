@@ -261,8 +261,8 @@ dropped! {
         again [],
         done async |house: Arc<House>| {
             let run = house.all_runs().await[0].clone();
-            let view = house.runs.journal(&admin(), run.id, Seq(0), 1_000).await.unwrap();
-            let resumed = view.iter().filter(|placed| placed.entry.event.kind() == "run-resumed").count();
+            let (view, _) = house.runs.journal(&admin(), run.id, Seq(0), 1_000).await.unwrap();
+            let resumed = view.iter().filter(|placed| placed.kind == "run-resumed").count();
             run.state == State::Failed && (1..=2).contains(&resumed)
         };
 }

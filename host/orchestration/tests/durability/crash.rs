@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::Placed;
 use ltmc_model::{Payload, Seq};
+use ltmc_orchestration::Shown;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord};
 use ltmc_ports::{Durability, ReadJournal as _, WriteJournal as _};
 use serde_json::json;
 
 use crate::guest::{Guest, Script, agent, may_pass, text, validator};
-use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, tenant};
+use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, shown, tenant};
 use crate::story::{Story, claims};
 
 /// Some work to be done.
@@ -197,8 +197,8 @@ async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
 }
 
 /// Looks at a run's journal after each of its host calls, and keeps what was told.
-fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Placed>>> {
-    let told = Arc::<Mutex<Vec<Placed>>>::default();
+fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Shown>>> {
+    let told = Arc::<Mutex<Vec<Shown>>>::default();
     if watched {
         let (runs, line, kept) = (host.runs.clone(), host.line.clone(), told.clone());
         host.sandbox.after_call(move |run| {
@@ -206,7 +206,7 @@ fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Placed>>> {
             let look = async move {
                 let found = runs.journal(&caller(), run, Seq(0), 100_000).await;
                 // A dead host tells nothing.
-                if let (Ok(found), false) = (found, line.is_dead()) {
+                if let (Ok((found, _)), false) = (found, line.is_dead()) {
                     *kept.lock().unwrap() = found;
                 }
             };
@@ -216,18 +216,18 @@ fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Placed>>> {
     told
 }
 
-fn taken(told: &Mutex<Vec<Placed>>) -> Vec<Placed> {
+fn taken(told: &Mutex<Vec<Shown>>) -> Vec<Shown> {
     std::mem::take(&mut told.lock().unwrap())
 }
 
-async fn nothing_told_is_lost(record: &MemoryRecord, told: &[Placed], end_was_told: bool) {
+async fn nothing_told_is_lost(record: &MemoryRecord, told: &[Shown], end_was_told: bool) {
     let filter = RunFilter { limit: 10, ..RunFilter::default() };
     let runs = record.runs(&tenant(), &filter).await.unwrap();
     let journal = match runs.first() {
         Some(run) => record.entries(&tenant(), run.id, Seq(0), 100_000).await.unwrap(),
         None => Vec::new(),
     };
-    assert!(journal.starts_with(told), "{} entries were told, and not all of them are left", told.len());
+    assert!(shown(&journal).starts_with(told), "{} entries were told, and not all of them are left", told.len());
     assert!(
         !end_was_told || runs.iter().all(|run| run.state.is_over()) && !runs.is_empty(),
         "an end was told and is lost"

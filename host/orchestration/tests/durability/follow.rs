@@ -5,23 +5,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ltmc_model::call::{memory, messages};
-use ltmc_model::journal::Placed;
 use ltmc_model::memory::{Precondition, Scope};
 use ltmc_model::run::State;
 use ltmc_model::{Payload, Position, RunId, Seq};
-use ltmc_orchestration::{Followed, Runs, Watch};
+use ltmc_orchestration::{Followed, Runs, Shown, Watch};
 use ltmc_ports::ReadJournal as _;
 use tokio::time::timeout;
 
 use crate::guest::{agent, may_pass};
-use crate::host::{Request, World, caller, in_paused_time, tenant};
+use crate::host::{Request, World, caller, in_paused_time, shown, tenant};
 
 async fn watch(runs: &Runs, run: RunId, after: u64) -> Watch {
     runs.watch(&caller(), run, Seq(after)).await.unwrap()
 }
 
 /// What is told from here on, and how the run ended.
-async fn to_the_end(watch: &mut Watch) -> (Vec<Placed>, State) {
+async fn to_the_end(watch: &mut Watch) -> (Vec<Shown>, State) {
     let mut told = Vec::new();
     loop {
         let next = timeout(Duration::from_secs(3_600), watch.next()).await.expect("there is more, or an end");
@@ -50,7 +49,7 @@ fn a_run_is_followed_as_it_comes_to_disk_and_nobody_who_follows_brings_it_there(
         let early = timeout(Duration::from_millis(1_500), follower.next()).await;
         assert!(early.is_err(), "nothing is on disk: {early:?}");
         assert!(host.record.crash().run(&tenant(), run).await.unwrap().is_none(), "it was brought to disk");
-        let so_far = host.journal(run).await;
+        let so_far = shown(&host.journal(run).await);
         assert!(so_far.len() > 3, "it is visible: {so_far:?}");
         host.record.sync();
         match follower.next().await.unwrap() {
@@ -58,7 +57,7 @@ fn a_run_is_followed_as_it_comes_to_disk_and_nobody_who_follows_brings_it_there(
             Followed::Over(state) => panic!("it is {state:?}"),
         }
         let (rest, state) = to_the_end(&mut follower).await;
-        let whole = host.journal(run).await;
+        let whole = shown(&host.journal(run).await);
         assert_eq!((&[so_far, rest].concat(), state), (&whole, State::Completed));
         // Whoever comes back is told the rest of it.
         for after in 0..=whole.len() {
@@ -139,7 +138,7 @@ fn a_run_that_leaves_its_host_is_followed_on_where_another_takes_it_up() {
         // It is suspended: whoever is there goes on with it when it is due.
         assert_eq!(two.runs.recover().await.unwrap().resumed, 0);
         let told = [to_the_end(&mut here).await, to_the_end(&mut there).await];
-        let whole = record.entries(&tenant(), run, Seq(0), 1_000).await.unwrap();
+        let whole = shown(&record.entries(&tenant(), run, Seq(0), 1_000).await.unwrap());
         assert_eq!(told, [(whole.clone(), State::Completed), (whole, State::Completed)]);
     });
 }

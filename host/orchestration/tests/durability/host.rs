@@ -19,7 +19,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{CallRequest, Runs, StartRequest, Started};
+use ltmc_orchestration::{CallRequest, Extent, Runs, Shown, Sight, StartRequest, Started};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
@@ -349,4 +349,10 @@ pub(crate) fn session() -> SessionId {
 
 pub(crate) fn caller() -> Caller {
     Caller { tenant: tenant(), key: "abcdefghijkl".parse().unwrap(), role: Role::Author }
+}
+
+/// A journal as whoever may read everything is shown it.
+pub(crate) fn shown(journal: &[Placed]) -> Vec<Shown> {
+    let all = Sight { context: true, definitions: true };
+    journal.iter().map(|placed| Shown::of(placed.clone(), all, Extent::Short)).collect()
 }

@@ -176,6 +176,25 @@ impl ReadJournal for MemoryRecord {
         Ok(placed.take(limit as usize).map(|(seq, entry)| Placed { seq, entry: entry.clone() }).collect())
     }
 
+    async fn page(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        after: Seq,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let (mut page, mut has) = (self.entries(tenant, run, after, limit).await?, 0);
+        let fits = |placed: &Placed| {
+            let is_first = has == 0;
+            has += placed.entry.to_bytes().len();
+            is_first || has <= bytes
+        };
+        let count = page.iter().map(fits).take_while(|fits| *fits).count();
+        page.truncate(count);
+        Ok(page)
+    }
+
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {
         Ok(self.lock().tables.runs.get(&(tenant.clone(), run)).cloned())
     }
@@ -401,7 +420,8 @@ impl ReadCatalog for MemoryRecord {
         let inner = self.lock();
         let found = inner.tables.workflows.iter();
         let found = found.filter(|((t, name), _)| t == tenant && after.is_none_or(|after| name > after));
-        Ok(found.map(|(_, workflow)| workflow).take(limit as usize).cloned().collect())
+        let short = |workflow: &StoredWorkflow| StoredWorkflow { source: String::new(), ..workflow.clone() };
+        Ok(found.map(|(_, workflow)| short(workflow)).take(limit as usize).collect())
     }
 
     /// It counts nothing, and refuses nothing.

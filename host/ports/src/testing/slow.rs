@@ -78,6 +78,7 @@ slowly! { ReadCatalog:
 
 slowly! { ReadJournal:
     entries(tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Vec<Placed>;
+    page(tenant: &TenantId, run: RunId, after: Seq, limit: u32, bytes: usize) -> Vec<Placed>;
     run(tenant: &TenantId, run: RunId) -> Option<Run>;
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;

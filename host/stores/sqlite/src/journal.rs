@@ -33,8 +33,8 @@ impl ReadJournal for Record {
         let mut placed: Vec<Placed> = Vec::new();
         while placed.len() < limit as usize {
             let from = placed.last().map_or(after, |last| last.seq);
-            let left = limit as usize - placed.len();
-            let read = |db: &Connection| stretch(db, tenant, run, from, left, &mut placed);
+            let most = Most { entries: limit as usize - placed.len(), bytes: STRETCH };
+            let read = |db: &Connection| stretch(db, tenant, run, from, most, &mut placed);
             let there_may_be_more = self.readers.point("journal.entries", read)?;
             if !there_may_be_more {
                 break;
@@ -49,6 +49,19 @@ impl ReadJournal for Record {
         let values = params![tenant.as_str(), &run.0.as_bytes()[..]];
         let found = self.readers.point("journal.last", |db| Ok(found(db, sql, values)?))?;
         Ok(Seq(number(found.unwrap_or(0))))
+    }
+
+    async fn page(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        after: Seq,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let (mut placed, most) = (Vec::new(), Most { entries: limit as usize, bytes });
+        self.readers.point("journal.page", |db| stretch(db, tenant, run, after, most, &mut placed))?;
+        Ok(placed)
     }
 
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {
@@ -112,13 +125,20 @@ pub(crate) fn row(db: &Connection, tenant: &TenantId, run: RunId) -> Result<Opti
     one(db, &sql, params![tenant.as_str(), &run.0.as_bytes()[..]], read_run)
 }
 
-/// Adds a run's entries after `after` to what is read already; at most `limit`, and a stretch of bytes. Whether there may be more.
+/// How much is read at once: so many entries, and about so many bytes; at least one entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Adds a run's entries after `after` to what is read already, as many as there are to be at most. Whether there may be more.
 pub(crate) fn stretch(
     db: &Connection,
     tenant: &TenantId,
     run: RunId,
     after: Seq,
-    limit: usize,
+    most: Most,
     placed: &mut Vec<Placed>,
 ) -> Result<bool, Error> {
     // The first row is the one that holds the next entry: it may begin before it.
@@ -135,7 +155,8 @@ pub(crate) fn stretch(
             if seq <= after.0 {
                 continue;
             }
-            if found >= limit {
+            bytes += entry.len();
+            if found >= most.entries || found > 0 && bytes > most.bytes {
                 return Ok(true);
             }
             let entry = Entry::from_bytes(entry).map_err(|e| Error::Corrupt(e.to_string()))?;
@@ -144,10 +165,6 @@ pub(crate) fn stretch(
         }
         if found == before {
             return Err(Error::Corrupt(format!("run {run} has no entry after {} where one should be", after.0)));
-        }
-        bytes += kept.len();
-        if bytes >= STRETCH {
-            return Ok(true);
         }
     }
     Ok(false)

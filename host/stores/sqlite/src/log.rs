@@ -424,8 +424,9 @@ fn all_runs(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32)
 
 fn steps(db: &Connection, tenant: &TenantId, run: &Run) -> Result<Vec<StepMark>, Error> {
     let (mut steps, mut page, mut after) = (Vec::new(), Vec::new(), Seq(0));
+    let most = journal::Most { entries: ENTRIES, bytes: PAGE_BYTES };
     loop {
-        journal::stretch(db, tenant, run.id, after, ENTRIES, &mut page)?;
+        journal::stretch(db, tenant, run.id, after, most, &mut page)?;
         let Some(last) = page.last() else { return Ok(steps) };
         after = last.seq;
         steps.extend(page.drain(..).filter_map(|placed| marks::step(&placed.entry)));

@@ -1,8 +1,8 @@
 //! What every journal does.
 
-use ltmc_model::journal::Event;
+use ltmc_model::journal::{Entry, Event, Placed};
 use ltmc_model::run::State;
-use ltmc_model::{Digest, Payload, Revision, RunId, Seq};
+use ltmc_model::{Digest, Payload, Revision, RunId, Seq, StepPath};
 
 use super::Fixture;
 use crate::journal::{RunFilter, Suspended};
@@ -37,6 +37,41 @@ pub async fn entries_come_back_in_order_and_in_pages<F: Fixture>(fixture: &F) {
         }
     }
     assert!(store.entries(&acme, run_id(9), Seq(0), ALL).await.unwrap().is_empty());
+}
+
+/// A page is bounded in bytes, within what one append wrote too, and has an entry at least; who reads on misses nothing.
+pub async fn a_page_is_bounded_in_bytes_and_has_an_entry_at_least<F: Fixture>(fixture: &F) {
+    const LARGE: usize = 40_000;
+    let store = fixture.fresh().await;
+    let mut owner = Owner::new("acme", 1);
+    let large = |node: usize| {
+        let output = Payload::text("x".repeat(LARGE));
+        Entry { at: at(1), event: Event::NodeEnded { node: StepPath::root().child(node), output } }
+    };
+    store.append(owner.append(1), Lazy).await.unwrap();
+    store.append(owner.write((0..6).map(large).collect()), Lazy).await.unwrap();
+    store.append(owner.append(2), Lazy).await.unwrap();
+    let (acme, run) = (tenant("acme"), owner.row.id);
+    let all = store.entries(&acme, run, Seq(0), ALL).await.unwrap();
+    for bytes in [1, LARGE, 2 * LARGE + 2_000, 100 * LARGE] {
+        let mut read: Vec<Placed> = Vec::new();
+        loop {
+            let after = read.last().map_or(Seq(0), |last| last.seq);
+            let page = store.page(&acme, run, after, ALL, bytes).await.unwrap();
+            let has: usize = page.iter().map(|placed| placed.entry.to_bytes().len()).sum();
+            assert!(
+                page.len() == 1 || has <= bytes,
+                "{} entries of {has} bytes where {bytes} are asked for",
+                page.len()
+            );
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page);
+        }
+        assert_eq!(read, all, "{bytes}");
+    }
+    assert_eq!(store.page(&acme, run, Seq(0), 3, 100 * LARGE).await.unwrap().len(), 3);
 }
 
 /// Another length is a conflict.

@@ -59,6 +59,7 @@ macro_rules! contract {
     ($fixture:expr) => {
         $crate::contract! { @port journal, $fixture;
             entries_come_back_in_order_and_in_pages
+            a_page_is_bounded_in_bytes_and_has_an_entry_at_least
             another_length_is_a_conflict
             a_new_run_exists_once
             a_claim_fences_the_owner_before

@@ -1,0 +1,234 @@
+//! An entry of a run's journal as somebody is shown it: without what they may not read elsewhere either, and without what is
+//! large, unless it is asked for alone.
+//!
+//! Invariants: where anything is left out its place says so: `{"redacted": "memory:read"}` names what may be read by those who
+//! may, `{"large": …}` how much there is. The seed of a run's randomness is shown to nobody.
+//!
+//! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
+
+use ltmc_model::effect::{Refusal, Reply};
+use ltmc_model::journal::{Effect, Entry, Event, Placed};
+use ltmc_model::{Digest, Payload, Seq, Timestamp};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// Content of more bytes is shown only where it is asked for alone.
+pub const LARGE: usize = 16 << 10;
+/// JSON of more bytes is shown as a text: as a tree it would take many times its room.
+const LARGE_TREE: usize = 1 << 20;
+
+/// What somebody may read besides runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// Shared context: memory, graph, recall, messages.
+    pub context: bool,
+    /// Workflows' documents.
+    pub definitions: bool,
+}
+
+/// How much of an entry is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What is large is left out: one of many.
+    Short,
+    /// All of it: alone.
+    Whole,
+}
+
+/// An entry as it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Shown {
+    /// Its number in the run, from 1 on.
+    pub seq: Seq,
+    /// By the host's clock.
+    pub at: Timestamp,
+    /// What happened: an object with one field, whose name is the kind.
+    pub event: Value,
+    /// Its kind.
+    #[serde(skip)]
+    pub kind: &'static str,
+    /// Whether something large was left out.
+    #[serde(skip)]
+    pub is_short: bool,
+}
+
+impl Shown {
+    /// An entry, to somebody of this sight.
+    pub fn of(placed: Placed, sight: Sight, extent: Extent) -> Self {
+        let Placed { seq, entry: Entry { at, mut event } } = placed;
+        let kind = event.kind();
+        let mut show = Show { sight, extent, is_short: false };
+        let parts = show.parts(&mut event);
+        let mut event = serde_json::to_value(&event).unwrap_or_default();
+        if let Some(inside) = event.get_mut(kind).and_then(Value::as_object_mut) {
+            inside.extend(parts);
+        }
+        Self { seq, at, event, kind, is_short: show.is_short }
+    }
+}
+
+struct Show {
+    sight: Sight,
+    extent: Extent,
+    is_short: bool,
+}
+
+impl Show {
+    /// What takes the place of an event's fields, taken out of it.
+    fn parts(&mut self, event: &mut Event) -> Map<String, Value> {
+        let mut parts = Map::new();
+        match event {
+            Event::RunStarted(started) => {
+                parts.insert("seed".into(), redacted("run:seed"));
+                parts.insert("input".into(), self.payload(std::mem::take(&mut started.input)));
+                if let Some(document) = started.document.take() {
+                    let document =
+                        if self.sight.definitions { self.text(&document) } else { redacted("workflow:read") };
+                    parts.insert("document".into(), document);
+                }
+            }
+            Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
+                parts.insert("output".into(), self.payload(std::mem::take(output)));
+            }
+            Event::Effect(effect) => {
+                parts.insert("reply".into(), self.reply(effect));
+            }
+            _ => {}
+        }
+        parts
+    }
+
+    fn payload(&mut self, payload: Payload) -> Value {
+        if self.leaves_out(payload.bytes.len()) {
+            let large = json!({"bytes": payload.bytes.len(), "digest": Digest::of(&payload.bytes).to_string()});
+            return json!({"content-type": payload.content_type, "large": large});
+        }
+        match std::str::from_utf8(&payload.bytes) {
+            Ok(text) if text.len() > LARGE_TREE => json!({"content-type": payload.content_type, "text": text}),
+            _ => serde_json::to_value(&payload).unwrap_or_default(),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Value {
+        match self.leaves_out(text.len()) {
+            true => json!({"large": {"bytes": text.len()}}),
+            false => text.into(),
+        }
+    }
+
+    fn reply(&mut self, effect: &mut Effect) -> Value {
+        let reply = std::mem::replace(&mut effect.reply, Err(Refusal::NotFound));
+        let Ok(reply) = reply else { return serde_json::to_value(&reply).unwrap_or_default() };
+        if !self.sight.context && holds_context(&reply) {
+            let interface = effect.call.split('.').next().unwrap_or_default();
+            return json!({"Ok": redacted(&format!("{interface}:read"))});
+        }
+        let bytes = usize::try_from(reply.size()).unwrap_or(usize::MAX);
+        if self.leaves_out(bytes) {
+            return json!({"Ok": {"large": {"bytes": bytes}}});
+        }
+        json!({"Ok": serde_json::to_value(&reply).unwrap_or_default()})
+    }
+
+    fn leaves_out(&mut self, bytes: usize) -> bool {
+        let leaves_out = self.extent == Extent::Short && bytes > LARGE;
+        self.is_short |= leaves_out;
+        leaves_out
+    }
+}
+
+fn redacted(what: &str) -> Value {
+    json!({ "redacted": what })
+}
+
+/// Whether a reply holds anything of shared context, rather than what became of a change.
+fn holds_context(reply: &Reply) -> bool {
+    match reply {
+        Reply::Done | Reply::Revision(_) | Reply::Existed(_) | Reply::Item(None) => false,
+        Reply::Item(Some(_))
+        | Reply::Page(_)
+        | Reply::Feed(_)
+        | Reply::Facts(_)
+        | Reply::Path(_)
+        | Reply::Reached(_)
+        | Reply::Order(_)
+        | Reply::Hits(_)
+        | Reply::Deliveries(_)
+        | Reply::Events(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::memory::Item;
+    use ltmc_model::run::Usage;
+    use ltmc_model::{Revision, StepPath};
+
+    use super::*;
+
+    const ALL: Sight = Sight { context: true, definitions: true };
+    const OWN: Sight = Sight { context: false, definitions: false };
+
+    fn placed(event: Event) -> Placed {
+        Placed { seq: Seq(7), entry: Entry { at: Timestamp::from_millis(0), event } }
+    }
+
+    fn read(bytes: usize) -> Placed {
+        let item = Item { key: "k".into(), value: vec![b'x'; bytes].into(), revision: Revision(1), expires_at: None };
+        placed(Event::Effect(Effect {
+            step: StepPath::root(),
+            attempt: 1,
+            number: 1,
+            call: "memory.get".into(),
+            about: "global/k".into(),
+            form: 1,
+            request: Digest([0; 32]),
+            capability: None,
+            clock: Vec::new(),
+            reply: Ok(Reply::Item(Some(item))),
+        }))
+    }
+
+    fn completed(output: Payload) -> Placed {
+        placed(Event::StepCompleted { step: StepPath::root(), attempt: 1, output, usage: Usage::default() })
+    }
+
+    #[test]
+    fn what_may_not_be_read_elsewhere_is_not_read_here() {
+        let shown = Shown::of(read(10), OWN, Extent::Whole);
+        assert_eq!(shown.event["effect"]["reply"], json!({"Ok": {"redacted": "memory:read"}}));
+        assert_eq!((shown.kind, shown.event["effect"]["about"].as_str()), ("effect", Some("global/k")));
+        let shown = Shown::of(read(10), ALL, Extent::Short);
+        assert_eq!(shown.event["effect"]["reply"]["Ok"]["item"]["key"], "k");
+        assert!(!shown.is_short);
+    }
+
+    #[test]
+    fn what_is_small_is_shown_as_it_is() {
+        let small = completed(Payload::json(&json!({"a": 1})));
+        let (plain, shown) = (serde_json::to_value(&small).unwrap(), Shown::of(small, OWN, Extent::Short));
+        assert_eq!(serde_json::to_value(&shown).unwrap(), plain);
+    }
+
+    #[test]
+    fn what_is_large_is_shown_alone() {
+        let payload = Payload::text("x".repeat(LARGE + 1));
+        let short = Shown::of(completed(payload.clone()), ALL, Extent::Short);
+        let large = &short.event["step-completed"]["output"]["large"];
+        assert_eq!(large["bytes"], LARGE + 1);
+        assert_eq!(large["digest"], Digest::of(&payload.bytes).to_string());
+        assert!(short.is_short && short.event.to_string().len() < 1_000);
+        let whole = Shown::of(completed(payload), ALL, Extent::Whole);
+        assert_eq!(whole.event["step-completed"]["output"]["text"].as_str().unwrap().len(), LARGE + 1);
+        let short = Shown::of(read(LARGE + 1), ALL, Extent::Short);
+        assert!(short.is_short && short.event["effect"]["reply"]["Ok"]["large"]["bytes"].as_u64() > Some(LARGE as u64));
+    }
+
+    #[test]
+    fn a_large_tree_is_a_text() {
+        let tree = format!("[{}1]", "1,".repeat(LARGE_TREE));
+        let payload = Payload { content_type: Payload::JSON.into(), bytes: tree.into() };
+        let whole = Shown::of(completed(payload), ALL, Extent::Whole);
+        assert!(whole.event["step-completed"]["output"]["text"].is_string());
+    }
+}
