@@ -73,7 +73,7 @@ pub fn router(app: App) -> Router {
     let json = serde_json::to_vec(&document).unwrap_or_default();
     let shared = Shared {
         bodies: Budget::new(app.limits.bodies),
-        watchers: Watchers::new(app.limits.watchers),
+        watchers: Arc::new(Watchers::new(app.limits.watchers)),
         document: json.into(),
         app,
     };
