@@ -139,6 +139,8 @@ pub(crate) struct Limits {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sandbox {
     pub(crate) slots: u32,
+    pub(crate) waiting: u32,
+    pub(crate) waiting_memory: ByteSize,
     pub(crate) cache: ByteSize,
     pub(crate) max_memory: ByteSize,
     pub(crate) queue_deadline: Span,
@@ -170,6 +172,8 @@ impl Default for Config {
             },
             sandbox: Sandbox {
                 slots: 256,
+                waiting: 1024,
+                waiting_memory: ByteSize::gib(1),
                 cache: ByteSize::mib(256),
                 max_memory: ByteSize::mib(64),
                 queue_deadline: Span::seconds(5),
@@ -215,16 +219,18 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.document", "the largest document: a workflow, grants, a ceiling"),
     ("limits.bodies", "bytes of all the bodies under way together"),
     ("limits.connections", "connections at once; the next ones wait until one ends"),
-    ("limits.watchers", "readers of events at once"),
+    ("limits.watchers", "readers of events at once, divided among tenants"),
     ("limits.head_time", "how long a client may take to send a request's head"),
     ("limits.idle", "how long a connection may be idle between requests"),
     ("limits.body_stall", "how long a request's body may stand still"),
     ("limits.write_stall", "how long a client may leave its answer unread"),
     ("sandbox.slots", "agents that run at once"),
+    ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants"),
+    ("sandbox.waiting_memory", "linear memory of those that wait without a slot, divided among tenants"),
     ("sandbox.cache", "bytes of compiled components kept loaded"),
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
     ("sandbox.queue_deadline", "how long a call waits for a slot before it is answered 429"),
-    ("sandbox.queue_length", "calls that may wait for a slot, over all tenants"),
+    ("sandbox.queue_length", "calls that may wait for a slot, divided among tenants"),
     (
         "sandbox.file_threads",
         "threads that work on files of granted directories; a tenant has at most a quarter of them",
