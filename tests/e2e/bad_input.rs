@@ -23,7 +23,8 @@ async fn uploads_that_are_no_agents_say_why() -> Result<()> {
         ("cut", echo[..echo.len() / 2].to_vec(), "malformed"),
         ("damaged", malformed, "malformed"),
         ("nothing", guest_bytes("no-export")?, "no-export"),
-        ("greedy", guest_bytes("memory-claim")?, "malformed"),
+        ("greedy", guest_bytes("memory-claim")?, "needs-too-much"),
+        ("crowded", guest_bytes("many-instances")?, "needs-too-much"),
         ("unknown", guest_bytes("unknown-import")?, "unknown-import"),
     ];
     for (name, bytes, code) in cases {

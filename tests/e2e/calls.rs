@@ -137,9 +137,9 @@ async fn a_run_is_cancelled_and_taken_up_again_where_it_was() -> Result<()> {
 async fn a_full_house_says_when_to_come_back() -> Result<()> {
     let config = "[sandbox]\nslots = 1\nqueue_deadline = \"300ms\"\nqueue_length = 1\n";
     let host = Host::start_with(config).await?;
-    host.push(&host.admin, "sleeper", "sleeper", &[]).await?;
+    host.push(&host.admin, "spin", "spin", &[]).await?;
     host.push(&host.admin, "echo", "echo", &[]).await?;
-    let request = host.request(Method::POST, "/v1/agents/sleeper/call", &host.admin).header("prefer", "respond-async");
+    let request = host.request(Method::POST, "/v1/agents/spin/call", &host.admin).header("prefer", "respond-async");
     host.send(request.json(&json!({}))).await?.expect(202);
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     // One waits for its turn in vain, the other finds the queue full.

@@ -68,6 +68,7 @@ async fn metrics_count_calls_denials_queue_pool_and_journal() -> Result<()> {
         "ltmc_host_calls_total{call=\"memory.open\",outcome=\"denied\"} 3",
         "ltmc_denials_total{capability=\"log\"} 1",
         "ltmc_sandbox_queued 0",
+        "ltmc_sandbox_waiting 0",
         "ltmc_sandbox_slots",
         "ltmc_sandbox_components_loaded_bytes",
         "ltmc_journal_appends_total",

@@ -1,6 +1,6 @@
 //! Answers that show what tenants stored: bounded in what all of them hold together, from when they are made until they are sent.
 //!
-//! Invariant: of the room a tenant has at most as much as it leaves, and a key a quarter, so that whoever asks for much at once,
+//! Invariant: of the room a tenant has its part (`policy/src/pot.rs`), and a key a quarter, so that whoever asks for much at once,
 //! or does not read what was asked for, keeps nobody else from being answered.
 
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(crate) struct Room {
 impl Answers {
     /// So many bytes of them.
     pub(crate) fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { tenants: Pot::halving(most), keys: Pot::new(most, most / 4) })
+        Arc::new(Self { tenants: Pot::divided(most), keys: Pot::new(most, most / 4) })
     }
 
     /// Room for an answer to this caller, to be had before what it shows is read.
@@ -108,9 +108,9 @@ mod tests {
         let (k, l, m) = (caller("acme", "k"), caller("acme", "l"), caller("acme", "m"));
         let mut kept = vec![unread(&k, 7).unwrap(), unread(&k, 1).unwrap()];
         assert_eq!(answers.room(&k).unwrap_err().status(), 429, "a key has a quarter");
-        kept.push(unread(&l, 8).unwrap());
-        assert_eq!(answers.room(&m).unwrap_err().status(), 429, "a tenant has half where it is alone");
-        assert!(unread(&caller("beta", "n"), 8).is_ok());
+        kept.push(unread(&l, 4).unwrap());
+        assert_eq!(answers.room(&m).unwrap_err().status(), 429, "a tenant has three eighths where it is alone");
+        assert!(unread(&caller("beta", "n"), 6).is_ok());
         drop(kept);
         assert!(unread(&k, 8).is_ok());
         assert_eq!((answers.tenants.out(), answers.keys.out()), (0, 0));

@@ -77,7 +77,7 @@ pub fn router(app: App) -> Router {
     let shared = Shared {
         bodies: Bodies::new(&app.limits),
         answers: Answers::new(app.limits.answers),
-        watchers: Watchers::new(app.limits.watchers),
+        watchers: Arc::new(Watchers::new(app.limits.watchers)),
         document: json.into(),
         app,
     };

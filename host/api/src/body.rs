@@ -38,7 +38,7 @@ pub(crate) struct Bodies {
     large: Room,
 }
 
-/// So many bytes: of them a tenant has as much as it leaves for others, and a key at most a quarter, or one body.
+/// So many bytes: tenants divide them, and a key has at most a quarter, or one body.
 #[derive(Debug)]
 struct Room {
     tenants: Pot,
@@ -62,7 +62,7 @@ impl Bodies {
 
 impl Room {
     fn new(most: u64, largest: u64) -> Self {
-        Self { tenants: Pot::halving(most), keys: Pot::new(most, (most / 4).max(largest)) }
+        Self { tenants: Pot::divided(most), keys: Pot::new(most, (most / 4).max(largest)) }
     }
 
     fn place(&self, caller: &Caller) -> Place {
@@ -389,9 +389,9 @@ mod tests {
             |tenant: &str, key: &str| incoming_of(&caller(tenant, key), chunks(&[4 * MIB]), &limits, &bodies).whole();
         let mut kept = vec![large("acme", "k").await.unwrap(), large("acme", "k").await.unwrap()];
         assert_eq!(status(large("acme", "k").await), 429, "a key has a quarter");
-        kept.extend([large("acme", "l").await.unwrap(), large("acme", "l").await.unwrap()]);
-        assert_eq!(status(large("acme", "m").await), 429, "a tenant has half where it is alone");
-        kept.extend([large("beta", "k").await.unwrap(), large("beta", "k").await.unwrap()]);
+        kept.push(large("acme", "l").await.unwrap());
+        assert_eq!(status(large("acme", "m").await), 429, "a tenant has three eighths where it is alone");
+        kept.push(large("beta", "k").await.unwrap());
         kept.push(large("gamma", "k").await.unwrap());
         let small = incoming_of(&caller("acme", "k"), chunks(&[30 * KIB, 30 * KIB]), &limits, &bodies);
         assert!(small.whole().await.is_ok(), "of whoever has all its share, too");
@@ -409,8 +409,8 @@ mod tests {
         let small =
             |tenant: &str, key: &str| incoming_of(&caller(tenant, key), chunks(&[SMALL]), &limits, &bodies).whole();
         let mut kept = Vec::new();
-        for key in ["k", "l"] {
-            for _ in 0..4 {
+        for (key, most) in [("k", 4), ("l", 2)] {
+            for _ in 0..most {
                 kept.push(small("acme", key).await.unwrap());
             }
             assert_eq!(status(small("acme", key).await), 429);

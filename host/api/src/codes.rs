@@ -53,6 +53,7 @@ pub(crate) const CODES: &[Code] = &[
     code("unknown-import", StatusCode::BAD_REQUEST, "The component imports what the host does not have"),
     code("no-export", StatusCode::BAD_REQUEST, "The component exports nothing that the host can run"),
     code("too-costly", StatusCode::BAD_REQUEST, "The component takes too much to compile"),
+    code("needs-too-much", StatusCode::BAD_REQUEST, "The component needs more than a call may have"),
     code("bad-manifest", StatusCode::BAD_REQUEST, "The agent's manifest is wrong"),
     code("bad-workflow", StatusCode::BAD_REQUEST, "The workflow's document is wrong"),
     // what stands in the way

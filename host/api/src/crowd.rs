@@ -82,7 +82,7 @@ impl Crowd {
             next: AtomicU64::new(0),
             strangers: AtomicUsize::new(0),
             present: Mutex::default(),
-            tenants: Pot::halving(most as u64),
+            tenants: Pot::divided(most as u64),
             keys: Pot::new(most as u64, most.div_ceil(4) as u64),
         })
     }
@@ -361,8 +361,8 @@ mod tests {
         };
         let mut acme: Vec<_> = (0..4).map(|_| enter("acme", "k").unwrap()).collect();
         assert_eq!(enter("acme", "k").unwrap_err().status(), 429, "a key has a quarter");
-        acme.extend((0..4).map(|_| enter("acme", "l").unwrap()));
-        assert_eq!(enter("acme", "m").unwrap_err().status(), 429, "a tenant has half");
+        acme.extend((0..2).map(|_| enter("acme", "l").unwrap()));
+        assert_eq!(enter("acme", "m").unwrap_err().status(), 429, "a tenant has three eighths");
         let beta = enter("beta", "k").unwrap();
         beta.bring(&caller("acme", "m")).unwrap_err();
         assert!(enter("beta", "k").is_ok());

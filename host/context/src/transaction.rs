@@ -23,7 +23,7 @@ use ltmc_tenancy::pot::{Full, Share};
 
 /// Bytes that an attempt may change between two checkpoints.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
-/// Bytes that all attempts together may have changed and not made true yet; those of one tenant at most half of it.
+/// Bytes that all attempts together may have changed and not made true yet, which tenants divide among themselves.
 const MAX_BYTES_OF_ALL: u64 = 1 << 30;
 /// Of so many keys it is remembered that they stood in a list.
 const MAX_LISTED: usize = 100_000;
@@ -82,7 +82,7 @@ impl Range {
 
 /// What attempts have of the host's memory for what they changed and is not true yet.
 pub fn pot() -> Pot {
-    Pot::new(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL / 2)
+    Pot::divided(MAX_BYTES_OF_ALL)
 }
 
 impl Transaction {
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_tenants_attempts_have_no_more_than_its_share_of_what_all_of_them_have() {
-        let pot = Pot::new(1_000, 500);
+        let pot = Pot::divided(1_000);
         let (mut one, mut other) = (transaction(&pot, "acme"), transaction(&pot, "acme"));
         let refused = loop {
             if let Err(failure) = put(&mut one, "key").and_then(|()| put(&mut other, "key")) {

@@ -141,6 +141,8 @@ pub(crate) struct Limits {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sandbox {
     pub(crate) slots: u32,
+    pub(crate) waiting: u32,
+    pub(crate) waiting_memory: ByteSize,
     pub(crate) cache: ByteSize,
     pub(crate) max_memory: ByteSize,
     pub(crate) queue_deadline: Span,
@@ -174,6 +176,8 @@ impl Default for Config {
             },
             sandbox: Sandbox {
                 slots: 256,
+                waiting: 1024,
+                waiting_memory: ByteSize::gib(1),
                 cache: ByteSize::mib(256),
                 max_memory: ByteSize::mib(64),
                 queue_deadline: Span::seconds(5),
@@ -219,10 +223,10 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.document", "the largest document: a workflow, grants, a ceiling"),
     (
         "limits.bodies",
-        "bytes of all the bodies under way together, but for 64 KiB of each: of these a tenant has at most as much as it leaves, a key a quarter",
+        "bytes of all the bodies under way together, but for 64 KiB of each, divided among tenants; a key has a quarter at most",
     ),
     ("limits.connections", "connections at once: those without a key have half of them, and make room for others"),
-    ("limits.watchers", "readers of events at once"),
+    ("limits.watchers", "readers of events at once, divided among tenants"),
     ("limits.head_time", "how long a client may take to send a request's head"),
     ("limits.idle", "how long a connection may be idle between requests"),
     ("limits.body_stall", "how long a request's body may stand still"),
@@ -230,10 +234,12 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.disk", "bytes that each tenant's things take on disk at most, where its ceiling says nothing else"),
     ("limits.disk_reserve", "bytes of the disk kept for ends and for the operator when it is full; 0: none"),
     ("sandbox.slots", "agents that run at once"),
+    ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants"),
+    ("sandbox.waiting_memory", "linear memory of those that wait without a slot, divided among tenants"),
     ("sandbox.cache", "bytes of compiled components kept loaded"),
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
     ("sandbox.queue_deadline", "how long a call waits for a slot before it is answered 429"),
-    ("sandbox.queue_length", "calls that may wait for a slot, over all tenants"),
+    ("sandbox.queue_length", "calls that may wait for a slot, divided among tenants"),
     (
         "sandbox.file_threads",
         "threads that work on files of granted directories; a tenant has at most a quarter of them",

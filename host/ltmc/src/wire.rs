@@ -179,6 +179,8 @@ pub(crate) fn sandbox_config(config: &Config, dir: PathBuf) -> anyhow::Result<Sa
     let mut sandbox = SandboxConfig::new(dir, Compiler::Child { exe, args: vec!["compile-worker".into()] });
     let wanted = &config.sandbox;
     sandbox.slots = wanted.slots;
+    sandbox.waiting = wanted.waiting;
+    sandbox.waiting_memory = wanted.waiting_memory.as_u64();
     sandbox.cache_bytes = wanted.cache.as_u64();
     sandbox.max_memory = wanted.max_memory.as_u64();
     sandbox.queue_deadline = wanted.queue_deadline.0;
@@ -243,6 +245,7 @@ fn measure(sandbox: &Sandbox, runs: &Runs) {
     let gauge = |name: &'static str, value: f64| metrics::gauge!(name).set(value);
     gauge("ltmc_sandbox_running", stats.running as f64);
     gauge("ltmc_sandbox_queued", stats.queued as f64);
+    gauge("ltmc_sandbox_waiting", stats.waiting as f64);
     gauge("ltmc_sandbox_slots", stats.slots as f64);
     gauge("ltmc_sandbox_components_loaded", stats.loaded as f64);
     gauge("ltmc_sandbox_components_loaded_bytes", stats.loaded_bytes as f64);

@@ -22,9 +22,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::metered;
 use crate::supervise::{End, Live, Why};
 
-/// Runs alive at once, of all tenants; one tenant has at most half.
+/// Runs alive at once, which tenants divide among themselves.
 const MAX_LIVE: u64 = 20_000;
-/// Bytes of the inputs of all runs alive at once; one tenant has at most half.
+/// Bytes of the inputs of all runs alive at once, divided in the same way.
 const MAX_LIVE_BYTES: u64 = 1 << 30;
 
 /// How long runs that are parked have to write what they did.
@@ -46,8 +46,8 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             live: DashMap::new(),
-            room: Pot::new(MAX_LIVE, MAX_LIVE / 2),
-            bytes: Pot::new(MAX_LIVE_BYTES, MAX_LIVE_BYTES / 2),
+            room: Pot::divided(MAX_LIVE),
+            bytes: Pot::divided(MAX_LIVE_BYTES),
             left: DashSet::new(),
             entered: Notify::new(),
             places: TaskTracker::new(),
@@ -212,7 +212,7 @@ mod tests {
         let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
         let started = sample::started(&acme);
         let log = RunLog::fresh(ports, acme, sample::run_id(number), started, None);
-        Live::new(Arc::new(log), MAX_LIVE_BYTES / 4)
+        Live::new(Arc::new(log), MAX_LIVE_BYTES / 16 * 3)
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
-//! Who may do what: what a role may ask for, and what is in force for an agent.
+//! Who may do what: what a role may ask for, what is in force for an agent, and what a tenant may have of what all share.
 //!
-//! Invariants: pure functions over plain values, no I/O. Nothing is allowed unless a line here says so. In force for an
-//! agent is what both its grant and its tenant's ceiling cover.
+//! Invariants: plain values, no I/O. Nothing is allowed unless a line here says so. In force for an agent is what both its
+//! grant and its tenant's ceiling cover.
 //!
 //! To add a use case: a variant of [`Action`], and its line in [`Action::roles`].
 
 mod actions;
 mod in_force;
+pub mod pot;
 
 pub use actions::{Action, Denied, authorize};
 pub use in_force::{InForce, Verdict};
+pub use pot::Pot;

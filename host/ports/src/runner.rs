@@ -142,8 +142,15 @@ pub enum AdmitError {
     #[error("{message}")]
     Refused {
         /// One of `empty`, `too-large`, `not-wasm`, `core-module`, `malformed`, `unknown-import`, `no-export`,
-        /// `too-costly` (compiling it took too much time or memory).
+        /// `too-costly` (compiling it took too much time or memory), `needs-too-much` (more core instances, memories or tables
+        /// than a call may have).
         code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// Too many are waiting to be compiled, this tenant's or all.
+    #[error("{message}")]
+    Busy {
         /// For people.
         message: String,
     },
@@ -162,11 +169,11 @@ pub enum AdmitError {
 #[async_trait]
 pub trait Components: Send + Sync {
     /// Looks into a component, compiles it (apart from this process), links it for a try, and keeps it. The same bytes
-    /// again are answered from what is kept.
+    /// again are answered from what is kept. Tenants take turns at having theirs compiled.
     ///
     /// # Errors
     /// See [`AdmitError`]; nothing is kept then.
-    async fn admit(&self, wasm: Bytes) -> Result<Inspection, AdmitError>;
+    async fn admit(&self, tenant: &TenantId, wasm: Bytes) -> Result<Inspection, AdmitError>;
 
     /// Lets a component go that no agent has any more. Runs under way keep it in memory until they end.
     async fn remove(&self, digest: &Digest);

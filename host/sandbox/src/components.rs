@@ -4,26 +4,41 @@
 //! shelf's own directory, which only the host may write; what is loaded is bounded in bytes, so that a million agents
 //! cost rows and files.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use ltmc_model::Digest;
 use ltmc_model::agent::Export;
+use ltmc_model::{Digest, TenantId};
+use ltmc_policy::Pot;
+use ltmc_policy::pot::Full;
 use ltmc_ports::runner::{AdmitError, Inspection};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
+use crate::admission::{Admission, Permit, QueueFull};
 use crate::compile::{CompileError, Compiler, is_full, patience};
+use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::guest::Guest;
 use crate::inspect::{self, Found, Refused};
 use crate::{CompileLimits, SandboxConfig, StartError, host};
+
+/// Components that may wait to be compiled, which tenants divide among themselves.
+const MAX_IN_LANE: u64 = 64;
+/// Of these, of one tenant.
+const MAX_IN_LANE_EACH: u64 = 8;
+
+/// Held by who makes an artifact again.
+type Making = tokio::sync::Mutex<()>;
+
+/// The code of a component that needs more than a call may have.
+const TOO_MUCH: &str = "needs-too-much";
 
 /// A component, ready to be instantiated.
 pub(crate) struct Loaded {
@@ -49,6 +64,10 @@ impl Loaded {
 #[derive(Debug)]
 pub(crate) enum LoadError {
     Missing,
+    /// It has to be compiled again, and too many wait to be.
+    Busy(String),
+    /// It needs more than a call may have: it was taken in when that was more.
+    TooMuch(String),
     Failed(String),
 }
 
@@ -58,11 +77,14 @@ pub(crate) struct Shelf {
     compiler: Compiler,
     limits: CompileLimits,
     max_component: usize,
+    max_memory: u64,
     components: PathBuf,
     artifacts: PathBuf,
     cache: Mutex<Cache>,
-    /// One compilation at a time.
-    compiling: Semaphore,
+    /// One compilation at a time, and whose turn it is.
+    lane: Arc<Admission>,
+    /// What is being made again, by whom: once for all of a tenant's calls that wait for it.
+    making: Mutex<HashMap<(TenantId, Digest), Weak<Making>>>,
     scratch: AtomicU64,
 }
 
@@ -97,10 +119,12 @@ impl Shelf {
             compiler: config.compiler.clone(),
             limits: config.compile,
             max_component: config.max_component,
+            max_memory: config.max_memory,
             components,
             artifacts,
             cache: Mutex::new(cache),
-            compiling: Semaphore::new(1),
+            lane: Admission::new(1, Pot::new(MAX_IN_LANE, MAX_IN_LANE_EACH)),
+            making: Mutex::default(),
             scratch: AtomicU64::new(0),
         })
     }
@@ -112,7 +136,7 @@ impl Shelf {
     }
 
     /// A component ready to run, from memory or from its files.
-    pub(crate) async fn load(&self, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
+    pub(crate) async fn load(&self, tenant: &TenantId, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
         if let Some(loaded) = self.cache().loaded.get(digest) {
             return Ok(loaded.clone());
         }
@@ -123,21 +147,32 @@ impl Shelf {
                 return Err(LoadError::Missing);
             }
             // Another wasmtime wrote the artifact, or somebody removed it: it is made again, once for all who wait for it.
+            let making = self.making(tenant, digest);
             let made = async {
-                let _turn = self.turn().await?;
+                let Ok(_first) = tokio::time::timeout(patience(&self.limits), making.lock()).await else {
+                    return Err(no_turn());
+                };
+                if exists(&artifact).await {
+                    return Ok(());
+                }
+                let _turn = self.turn(tenant).await?;
                 if exists(&artifact).await { Ok(()) } else { self.compile(&wasm, &artifact).await.map(drop) }
             };
             made.await.map_err(|e| match e {
+                AdmitError::Busy { message } => LoadError::Busy(message),
                 AdmitError::Refused { message, .. } | AdmitError::Failed { message } => LoadError::Failed(message),
                 AdmitError::Full => LoadError::Failed(e.to_string()),
             })?;
         }
-        let loaded = self.deserialize(&artifact).map_err(|e| LoadError::Failed(e.message))?;
+        let loaded = self.deserialize(&artifact).map_err(|e| match e.code.as_str() {
+            TOO_MUCH => LoadError::TooMuch(e.message),
+            _ => LoadError::Failed(e.message),
+        })?;
         Ok(self.cache().put(*digest, Arc::new(loaded)))
     }
 
     /// Takes a component in.
-    pub(crate) async fn admit(&self, wasm: Bytes) -> Result<Inspection, AdmitError> {
+    pub(crate) async fn admit(&self, tenant: &TenantId, wasm: Bytes) -> Result<Inspection, AdmitError> {
         inspect::preamble(&wasm).map_err(refused)?;
         if wasm.len() > self.max_component {
             let message = format!("the component has {} bytes; at most {} are taken", wasm.len(), self.max_component);
@@ -151,16 +186,22 @@ impl Shelf {
         }
         let aside = self.aside(&self.components);
         write_synced(aside.clone(), wasm).await.map_err(|e| failed("cannot keep the component", &e))?;
-        let taken = self.take_in(&aside, &kept, &artifact).await;
+        let taken = self.take_in(tenant, &aside, &kept, &artifact).await;
         if taken.is_err() {
             drop(tokio::fs::remove_file(&aside).await);
         }
         Ok(inspection(digest, taken?))
     }
 
-    async fn take_in(&self, aside: &Path, kept: &Path, artifact: &Path) -> Result<Found, AdmitError> {
+    async fn take_in(
+        &self,
+        tenant: &TenantId,
+        aside: &Path,
+        kept: &Path,
+        artifact: &Path,
+    ) -> Result<Found, AdmitError> {
         let found = {
-            let _turn = self.turn().await?;
+            let _turn = self.turn(tenant).await?;
             self.compile(aside, artifact).await?
         };
         if let Err(e) = self.deserialize(artifact) {
@@ -172,12 +213,33 @@ impl Shelf {
         Ok(found)
     }
 
-    /// Waits until nobody else compiles.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, AdmitError> {
-        match tokio::time::timeout(patience(&self.limits), self.compiling.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(AdmitError::Failed { message: "other components are being compiled; try again later".into() }),
+    /// Waits until nobody else compiles and it is this tenant's turn.
+    async fn turn(&self, tenant: &TenantId) -> Result<Permit, AdmitError> {
+        let message = match tokio::time::timeout(patience(&self.limits), self.lane.enter(tenant, 1)).await {
+            Ok(Ok(turn)) => return Ok(turn),
+            Ok(Err(QueueFull(Full::Own))) => format!(
+                "{MAX_IN_LANE_EACH} components of this tenant wait to be compiled already, which is as many as may: try again \
+                 when one of them is done"
+            ),
+            Ok(Err(QueueFull(Full::All))) => {
+                "as many components wait to be compiled as there is room for: try again later".to_owned()
+            }
+            Err(_) => return Err(no_turn()),
+        };
+        Err(AdmitError::Busy { message })
+    }
+
+    /// What a tenant's calls hold, one at a time, that need an artifact made again.
+    fn making(&self, tenant: &TenantId, digest: &Digest) -> Arc<Making> {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.clone(), *digest);
+        if let Some(there) = making.get(&key).and_then(Weak::upgrade) {
+            return there;
         }
+        making.retain(|_, of| of.strong_count() > 0);
+        let fresh = Arc::new(Making::default());
+        making.insert(key, Arc::downgrade(&fresh));
+        fresh
     }
 
     /// Compiles, when it is one's turn.
@@ -231,7 +293,8 @@ impl Shelf {
     }
 
     fn deserialize(&self, artifact: &Path) -> Result<Loaded, Refused> {
-        let trouble = |e: wasmtime::Error| Refused::new("malformed", format!("{e:#}"));
+        let trouble =
+            |e: wasmtime::Error| self.too_much(&e).unwrap_or_else(|| Refused::new("malformed", format!("{e:#}")));
         // SAFETY: the file is in the host's own directory (0700) under the engine's compatibility hash, and was written
         // by this host's compiler, never taken from an upload.
         #[expect(unsafe_code, reason = "loading compiled code; see the safety comment")]
@@ -257,6 +320,24 @@ impl Shelf {
             run,
             bytes: std::fs::metadata(artifact).map_or(0, |file| file.len()),
             pre,
+        })
+    }
+
+    /// What a component is told that needs more than a call may have. wasmtime checks that where it loads the component, and
+    /// says it in words alone.
+    fn too_much(&self, error: &wasmtime::Error) -> Option<Refused> {
+        const WORDS: [&str; 3] =
+            ["exceeds the configured maximum", "exceeds the limit", "exceeds the per-instance limit"];
+        let cause = error.root_cause().to_string();
+        let cause = cause.lines().next().unwrap_or_default();
+        WORDS.iter().any(|words| cause.contains(words)).then(|| {
+            let memory = self.max_memory;
+            let message = format!(
+                "the component needs more than a call may have: {}. A call may have {MAX_CORE_INSTANCES} core instances, \
+                 {MAX_MEMORIES} memories of {memory} bytes each, and {MAX_TABLES} tables of {MAX_TABLE_ELEMENTS} elements each",
+                &cause[..cause.floor_char_boundary(300)]
+            );
+            Refused::new(TOO_MUCH, message)
         })
     }
 
@@ -308,7 +389,7 @@ fn inspection(digest: Digest, found: Found) -> Inspection {
 }
 
 fn refused(why: Refused) -> AdmitError {
-    const CODES: [&str; 9] = [
+    const CODES: [&str; 10] = [
         "empty",
         "too-large",
         "not-wasm",
@@ -317,10 +398,15 @@ fn refused(why: Refused) -> AdmitError {
         "unknown-import",
         "no-export",
         "too-costly",
+        TOO_MUCH,
         "bad-manifest",
     ];
     let code = CODES.into_iter().find(|code| *code == why.code).unwrap_or("malformed");
     AdmitError::Refused { code, message: why.message }
+}
+
+fn no_turn() -> AdmitError {
+    AdmitError::Busy { message: "other components are being compiled, and no turn came: try again later".to_owned() }
 }
 
 fn failed(what: &str, e: &std::io::Error) -> AdmitError {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use ltmc_model::failure::{Code, Failure};
-use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::guest::Guest;
 use crate::limits::{Breach, MAX_HANDLES, MAX_RANDOM};
+use crate::slot::Crowded;
 
 /// The gate ended the attempt; why stands in the guest.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +29,20 @@ pub(crate) fn of(
     if let Some(breach) = error.downcast_ref::<Breach>() {
         return breached(breach, limits);
     }
+    if let Some(crowded) = error.downcast_ref::<Crowded>() {
+        return Failure::new(Code::Busy, format!("the host is busy: {crowded}")).retryable();
+    }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Failure::new(Code::AgentTrapped, format!("it ended itself with exit status {}", exit.0));
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Failure::new(Code::LimitResources, format!("it holds {MAX_HANDLES} handles, and asked for another"));
+    }
+    if let Some(short) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        // The pool is sized so that this does not happen; should it, the guest has not done anything wrong.
+        tracing::error!(error = %short, "the pool of instances has less than what calls were admitted for");
+        let message = "the host is busy: there is no room for another instance at the moment; try again later";
+        return Failure::new(Code::Busy, message).retryable();
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return trapped(*trap, stderr);

@@ -16,6 +16,12 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// The most elements a table can have.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
+/// The core instances that a component can have.
+pub(crate) const MAX_CORE_INSTANCES: u32 = 32;
+/// The linear memories that a component can have.
+pub(crate) const MAX_MEMORIES: u32 = 2;
+/// The tables that a component can have.
+pub(crate) const MAX_TABLES: u32 = 8;
 
 /// Settings that decide how code is compiled. Deterministic where wasm is not: NaNs are canonical, relaxed SIMD is exact.
 pub(crate) fn code_settings() -> Config {
@@ -31,17 +37,19 @@ pub(crate) fn code_settings() -> Config {
     config
 }
 
+/// The pool that instances are made from. Every call that runs or waits can have the most that a component may need, so that
+/// the pool is never what is short, whatever the others' components are made of: of what is not used only addresses are taken.
 fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
-    let slots = config.slots;
+    let calls = config.slots.saturating_add(config.waiting);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots)
-        .total_core_instances(8 * slots)
-        .total_memories(2 * slots)
-        .total_tables(4 * slots)
-        .total_stacks(slots)
-        .max_core_instances_per_component(32)
-        .max_memories_per_component(2)
-        .max_tables_per_component(8)
+    pool.total_component_instances(calls)
+        .total_core_instances(calls.saturating_mul(MAX_CORE_INSTANCES))
+        .total_memories(calls.saturating_mul(MAX_MEMORIES))
+        .total_tables(calls.saturating_mul(MAX_TABLES))
+        .total_stacks(calls)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
         .table_elements(MAX_TABLE_ELEMENTS)
         .max_memory_size(usize::try_from(config.max_memory).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(1 << 20)

@@ -25,8 +25,10 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::files::{Files, View};
+use crate::host::Polls;
 use crate::limits::{Breach, Limiter, MAX_HANDLES, MAX_RANDOM, MAX_STDERR};
 use crate::meter::Meter;
+use crate::slot::Slot;
 
 /// A store's data.
 pub(crate) struct Guest {
@@ -34,6 +36,7 @@ pub(crate) struct Guest {
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) slot: Arc<Slot>,
     /// Why the gate ended the attempt, if it did.
     pub(crate) stopped: Option<Failure>,
     wasi: WasiCtx,
@@ -45,7 +48,7 @@ impl Guest {
     pub(crate) fn new(
         job: &Job,
         gate: Arc<dyn Gate>,
-        meter: Arc<Meter>,
+        slot: &Arc<Slot>,
         stdin: Bytes,
         stdout: &Output,
         stderr: &Output,
@@ -75,12 +78,19 @@ impl Guest {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .build();
-        Self { gate, table, limiter: Limiter::new(job.limits.memory, meter.clone()), meter, stopped: None, wasi, files }
+        let meter = slot.meter().clone();
+        let limiter = Limiter::new(job.limits.memory, meter.clone());
+        Self { gate, table, limiter, meter, slot: slot.clone(), stopped: None, wasi, files }
     }
 
     /// Its files.
     pub(crate) fn files(&mut self) -> View<'_> {
         View { files: &mut self.files, table: &mut self.table }
+    }
+
+    /// What it can wait for.
+    pub(crate) fn polls(&mut self) -> Polls<'_> {
+        Polls { table: &mut self.table, slot: self.slot.clone() }
     }
 }
 

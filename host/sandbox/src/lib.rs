@@ -10,6 +10,7 @@
 //! - [`components`]: components taken in, compiled, cached
 //! - [`compile`]: the child process that compiles
 //! - [`admission`]: who may run now, fair between tenants
+//! - [`slot`]: a call's slot, which it gives back while it waits
 //! - [`runner`]: one attempt, from its instance to its ending
 //! - [`guest`]: what belongs to one instance: its streams, clocks, randomness, limits
 //! - [`files`]: granted directories; [`threads`]: who waits for file systems
@@ -30,6 +31,7 @@ mod limits;
 mod meter;
 mod probe;
 mod runner;
+mod slot;
 mod threads;
 
 use std::path::PathBuf;
@@ -38,13 +40,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_model::Digest;
 use ltmc_model::failure::Failure;
 use ltmc_model::run::Usage;
+use ltmc_model::{Digest, TenantId};
+use ltmc_policy::Pot;
 use ltmc_ports::runner::{AdmitError, Components, Gate, Inspection, Job, Outcome, Runner};
 
 use crate::admission::Admission;
 use crate::probe::Nothing;
+use crate::slot::Slots;
 use crate::threads::Threads;
 
 pub use crate::compile::{Compiler, compile_worker};
@@ -62,6 +66,10 @@ pub struct SandboxConfig {
     pub cache_bytes: u64,
     /// Calls that run at once, over all tenants.
     pub slots: u32,
+    /// Calls that have given their slot back while they wait, over all tenants.
+    pub waiting: u32,
+    /// Bytes of linear memory in these.
+    pub waiting_memory: u64,
     /// The most linear memory any call can be given, in bytes.
     pub max_memory: u64,
     /// How long a call waits for its turn.
@@ -95,6 +103,8 @@ impl SandboxConfig {
             compiler,
             cache_bytes: 256 << 20,
             slots: 256,
+            waiting: 1_024,
+            waiting_memory: 1 << 30,
             max_memory: 64 << 20,
             queue_deadline: Duration::from_secs(5),
             queue_length: 4_096,
@@ -129,7 +139,7 @@ pub enum StartError {
 /// The sandbox. One a process: its pool of memories is large.
 pub struct Sandbox {
     components: components::Shelf,
-    admission: Arc<Admission>,
+    slots: Arc<Slots>,
     threads: Arc<Threads>,
     nothing: Nothing,
     engine: engine::Ticking,
@@ -143,6 +153,8 @@ pub struct Stats {
     pub running: usize,
     /// Calls that wait for their turn.
     pub queued: usize,
+    /// Calls that have given their slot back while they wait for something else.
+    pub waiting: usize,
     /// Calls that can run at once.
     pub slots: usize,
     /// Components loaded.
@@ -168,18 +180,23 @@ impl Sandbox {
         let nothing = Nothing::new(engine.engine()).map_err(|e| wrong(format!("{e:#}")))?;
         let threads = Threads::new(config.file_threads).map_err(|e| wrong(format!("threads for files: {e}")))?;
         let components = components::Shelf::open(engine.engine().clone(), &config)?;
-        let admission = Admission::new(config.slots as usize, config.queue_length);
-        Ok(Arc::new(Self { components, admission, threads, nothing, engine, config }))
+        let slots = Arc::new(Slots {
+            admission: Admission::new(config.slots as usize, Pot::divided(config.queue_length as u64)),
+            waiting: Pot::divided(u64::from(config.waiting)),
+            memory: Pot::divided(config.waiting_memory),
+        });
+        Ok(Arc::new(Self { components, slots, threads, nothing, engine, config }))
     }
 
     /// How busy it is now.
     pub fn stats(&self) -> Stats {
-        let (running, queued) = self.admission.counts();
+        let (running, queued) = self.slots.admission.counts();
         let (loaded, loaded_bytes) = self.components.loaded();
         let files = self.threads.busy();
         Stats {
             running,
             queued,
+            waiting: usize::try_from(self.slots.waiting.out()).unwrap_or(usize::MAX),
             slots: self.config.slots as usize,
             loaded,
             loaded_bytes,
@@ -209,8 +226,8 @@ impl Runner for Sandbox {
 
 #[async_trait]
 impl Components for Sandbox {
-    async fn admit(&self, wasm: Bytes) -> Result<Inspection, AdmitError> {
-        self.components.admit(wasm).await
+    async fn admit(&self, tenant: &TenantId, wasm: Bytes) -> Result<Inspection, AdmitError> {
+        self.components.admit(tenant, wasm).await
     }
 
     async fn remove(&self, digest: &Digest) {

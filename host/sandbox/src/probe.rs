@@ -58,7 +58,7 @@ pub(crate) async fn tried(sandbox: &Sandbox, patience: Duration) -> Vec<Tried> {
 
 async fn guests(sandbox: &Sandbox, patience: Duration) -> Tried {
     let tried = |problem: Option<String>| Tried { name: "guests", ok: problem.is_none(), detail: problem };
-    let (host, slots) = (TenantId::host(), &sandbox.admission);
+    let (host, slots) = (TenantId::host(), &sandbox.slots.admission);
     let slot = match tokio::time::timeout(patience, slots.enter(&host, 1)).await {
         Ok(Ok(slot)) => slot,
         Ok(Err(_)) => return tried(Some("as many calls wait for a slot as may wait".to_owned())),
@@ -117,7 +117,7 @@ mod tests {
         let good = sandbox.try_out(Duration::from_secs(20)).await;
         assert!(good.iter().all(|tried| tried.ok && tried.detail.is_none()), "{good:?}");
         let tenant = "busy".parse().unwrap();
-        let held = sandbox.admission.enter(&tenant, 1).await.unwrap();
+        let held = sandbox.slots.admission.enter(&tenant, 1).await.unwrap();
         let [guests, files] = &sandbox.try_out(Duration::from_millis(50)).await[..] else { panic!("two are tried") };
         assert!(!guests.ok && files.ok);
         assert_eq!(guests.detail.as_deref(), Some("no slot came free within 50ms: 1 calls run, 0 wait"));

@@ -8,26 +8,31 @@ use ltmc_model::Payload;
 use ltmc_model::agent::Export;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::run::Usage;
+use ltmc_policy::pot::Full;
 use ltmc_ports::runner::{Gate, Job, Outcome, Violation};
 use wasmtime::component::{ComponentType, Instance, Lift, Lower};
 use wasmtime::{Store, UpdateDeadline};
 
+use crate::admission::QueueFull;
 use crate::components::{LoadError, Loaded};
 use crate::files::Files;
 use crate::guest::{Guest, Output};
 use crate::limits::Breach;
 use crate::meter::Meter;
+use crate::slot::Slot;
 use crate::threads::Whose;
 use crate::{Sandbox, ending};
 
 pub(crate) async fn run(sandbox: &Sandbox, job: Job, gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
     // Before the slot: a component may have to be compiled again, and until then others can run.
-    let loaded = match sandbox.components.load(&job.component).await {
+    let loaded = match sandbox.components.load(&job.tenant, &job.component).await {
         Ok(loaded) => loaded,
         Err(LoadError::Missing) => {
             let message = format!("the component {} is not there any more", job.component);
             return (Err(Failure::new(Code::AgentMissing, message)), Usage::default());
         }
+        Err(LoadError::Busy(why)) => return (Err(busy(&why)), Usage::default()),
+        Err(LoadError::TooMuch(why)) => return (Err(Failure::new(Code::LimitResources, why)), Usage::default()),
         Err(LoadError::Failed(why)) => {
             tracing::error!(component = %job.component, error = %why, "a component could not be loaded");
             return (
@@ -36,20 +41,27 @@ pub(crate) async fn run(sandbox: &Sandbox, job: Job, gate: Arc<dyn Gate>) -> (Re
             );
         }
     };
-    let entering = sandbox.admission.enter(&job.tenant, job.concurrency);
-    let _permit = match tokio::time::timeout(sandbox.config.queue_deadline, entering).await {
-        Ok(Ok(permit)) => permit,
-        Ok(Err(_)) => return (Err(busy("the queue is full")), Usage::default()),
+    let meter = Arc::new(Meter::default());
+    let entering = sandbox.slots.enter(&job.tenant, job.concurrency, &meter);
+    let entered = match tokio::time::timeout(sandbox.config.queue_deadline, entering).await {
+        Ok(Ok(entered)) => entered,
+        Ok(Err(QueueFull(Full::Own))) => {
+            let why = "its tenant has as many calls that wait for a slot as one may have: make fewer at once";
+            return (Err(busy(why)), Usage::default());
+        }
+        Ok(Err(QueueFull(Full::All))) => return (Err(busy("the queue is full: try again later")), Usage::default()),
         Err(_) => {
             let waited = format!("no turn came within {:?}", sandbox.config.queue_deadline);
             return (Err(busy(&waited)), Usage::default());
         }
     };
     let began = Instant::now();
-    let meter = Arc::new(Meter::default());
-    let call = std::pin::pin!(call(sandbox, &loaded, &job, gate, &meter));
+    let call = std::pin::pin!(call(sandbox, &loaded, &job, gate, &meter, entered.slot()));
     let ended = match tokio::time::timeout(job.limits.wall, meter.around(call)).await {
         Ok(ended) => ended,
+        Err(_) if entered.slot().returns() => {
+            Err(busy("the call had given its slot back while it waited, and no turn came again within its wall time"))
+        }
         Err(_) => Err(ending::wall(job.limits.wall)),
     };
     (ended, meter.usage(began))
@@ -65,6 +77,7 @@ async fn call(
     job: &Job,
     gate: Arc<dyn Gate>,
     meter: &Arc<Meter>,
+    slot: &Arc<Slot>,
 ) -> Result<Outcome, Failure> {
     let Some(function) = loaded.function(job.export) else {
         return Err(Failure::new(Code::BadStep, format!("`{}` does not export {:?}", job.agent, job.export)));
@@ -77,7 +90,7 @@ async fn call(
     let whose = Whose { tenant: job.tenant.clone(), run: job.run, agent: job.agent.clone() };
     let files = Files::open(&sandbox.threads, Arc::new(whose), &job.directories, stderr.clone()).await;
     let files = files.map_err(|why| busy(&why.to_string()))?;
-    let guest = Guest::new(job, gate, meter.clone(), stdin, &stdout, &stderr, files);
+    let guest = Guest::new(job, gate, slot, stdin, &stdout, &stderr, files);
     let mut store = Store::new(sandbox.engine.engine(), guest);
     store.limiter(|guest| &mut guest.limiter);
     let passing = usize::try_from(job.limits.output).unwrap_or(usize::MAX).saturating_add(64 << 10);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ltmc_model::agent::{Agent, AgentRef, Carry, Grants};
@@ -130,7 +131,7 @@ impl Agents {
         size: u64,
         manifest: Option<Manifest>,
     ) -> Result<Pushed, Error> {
-        let found = self.ports.components.admit(component).await.map_err(refused)?;
+        let found = self.ports.components.admit(&caller.tenant, component).await.map_err(refused)?;
         let manifest = match (manifest, &found.manifest) {
             (Some(beside), _) => beside,
             (None, Some(inside)) => Manifest::parse(inside).map_err(|why| {
@@ -330,6 +331,7 @@ impl Agents {
 fn refused(error: AdmitError) -> Error {
     match error {
         AdmitError::Refused { code, message } => Error::invalid(code, "component", message),
+        AdmitError::Busy { message } => Error::Busy { message, retry_after: Duration::from_secs(5) },
         AdmitError::Full => StoreError::new(Kind::Full, "component.admit").into(),
         AdmitError::Failed { message } => Error::Internal { message },
     }

@@ -15,13 +15,12 @@ mod authority;
 pub mod error;
 mod generations;
 pub mod pins;
-pub mod pot;
 mod tasks;
 
 pub use access::Access;
 pub use agents::Agents;
 pub use authority::Authority;
 pub use error::Error;
+pub use ltmc_policy::pot::{self, Pot};
 pub use pins::Pins;
-pub use pot::Pot;
 pub use tasks::Tasks;

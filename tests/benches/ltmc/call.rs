@@ -112,7 +112,7 @@ impl InProcess {
     async fn start(dir: &std::path::Path) -> Result<Self> {
         let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
-        let component = sandbox.admit(ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
+        let component = sandbox.admit(&"bench".parse()?, ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
         let subscriptions = Subscriptions::start(record.clone());
         let handed = Handed::new(record.clone());
         let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));

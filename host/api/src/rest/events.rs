@@ -2,12 +2,11 @@
 //! of events have in common.
 //!
 //! Invariants: an event's id is its entry's number, so that whoever comes back misses nothing and gets nothing twice.
-//! Readers are bounded, also for each tenant. A reader's key is looked at again for every batch: where it is not good any more
-//! the stream ends. It ends after a while by itself, too, and the reader comes back.
+//! The seats for readers are bounded, and divided among tenants. A reader's key is looked at again for every batch: where it is
+//! not good any more the stream ends. It ends after a while by itself, too, and the reader comes back.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -19,7 +18,8 @@ use futures::StreamExt as _;
 use ltmc_model::caller::Caller;
 use ltmc_model::{RunId, Seq, TenantId};
 use ltmc_orchestration::{Followed, Shown, Watch};
-use ltmc_tenancy::Access;
+use ltmc_tenancy::pot::{Full, Share};
+use ltmc_tenancy::{Access, Pot};
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
@@ -136,7 +136,7 @@ struct Reader {
     caller: Caller,
     closing: Closing,
     until: Instant,
-    _seat: Seat,
+    _seat: Share,
 }
 
 impl Reader {
@@ -151,46 +151,28 @@ impl Reader {
     }
 }
 
-/// The seats for readers of events.
+/// The seats for readers of events, which tenants share.
 #[derive(Debug)]
-pub(crate) struct Watchers {
-    most: usize,
-    taken: Mutex<HashMap<TenantId, usize>>,
-}
-
-/// One of them; free again when it is dropped.
-#[derive(Debug)]
-struct Seat {
-    watchers: Arc<Watchers>,
-    tenant: TenantId,
-}
+pub(crate) struct Watchers(Pot);
 
 impl Watchers {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default() })
+    pub(crate) fn new(most: usize) -> Self {
+        Self(Pot::divided(most as u64))
     }
 
-    /// A seat, if there is one left: in all, and for this tenant, which gets at most half.
-    fn sit(self: &Arc<Self>, tenant: &TenantId) -> Result<Seat> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(tenant).copied().unwrap_or_default();
-        if taken.values().sum::<usize>() >= self.most || own >= self.most.div_ceil(2) {
-            return Err(Problem::busy("Too many follow events at once; read the journal instead.", HEARTBEAT));
-        }
-        taken.insert(tenant.clone(), own + 1);
-        Ok(Seat { watchers: self.clone(), tenant: tenant.clone() })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.watchers.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.tenant);
-            }
-        }
+    /// A seat, until it is dropped.
+    fn sit(&self, tenant: &TenantId) -> Result<Share> {
+        self.0.take(tenant, 1).map_err(|full| {
+            let whose = match full {
+                Full::Own => "Your tenant follows",
+                Full::All => "Everybody together follows",
+            };
+            let why = format!(
+                "{whose} as many streams of events at once as there are seats for; end one, or read in steps: a run's journal, \
+                 the list of changes, a topic's events."
+            );
+            Problem::busy(why, HEARTBEAT)
+        })
     }
 }
 
@@ -199,16 +181,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_are_bounded_in_all_and_for_each_tenant() {
-        let watchers = Watchers::new(3);
-        let [a, b]: [TenantId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
-        let first = watchers.sit(&a).unwrap();
-        let _second = watchers.sit(&a).unwrap();
-        assert_eq!(watchers.sit(&a).unwrap_err().status(), 429);
-        let _third = watchers.sit(&b).unwrap();
-        assert!(watchers.sit(&b).is_err());
-        drop(first);
-        assert!(watchers.sit(&b).is_ok());
-        assert_eq!(watchers.taken.lock().unwrap().len(), 2);
+    fn two_tenants_that_take_all_the_seats_they_can_leave_one_for_each_that_comes_later() {
+        let watchers = Watchers::new(256);
+        let seats = |tenant: &str| {
+            let tenant = tenant.parse().unwrap();
+            std::iter::from_fn(|| watchers.sit(&tenant).ok()).collect::<Vec<_>>()
+        };
+        let taken = [seats("a"), seats("b")];
+        assert_eq!(watchers.sit(&"a".parse().unwrap()).unwrap_err().status(), 429);
+        let later: Vec<_> = (0..64).map(|number| watchers.sit(&format!("later-{number}").parse().unwrap())).collect();
+        assert!(later.iter().all(std::result::Result::is_ok));
+        assert_eq!(taken.map(|seats| seats.len()), [96, 48]);
+        assert_eq!(watchers.0.out(), 64);
+        drop(later);
+        assert_eq!(watchers.0.out(), 0);
     }
 }

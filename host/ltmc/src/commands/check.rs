@@ -26,11 +26,12 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let bytes = std::fs::read(&path).map_err(|e| Problem::usage(format!("{} cannot be read: {e}", path.display())))?;
     let dir = tempfile::tempdir().context("making a directory for a moment")?;
     let mut config = context.loaded.config.clone();
-    config.sandbox.slots = 1;
+    (config.sandbox.slots, config.sandbox.waiting) = (1, 1);
+    let tenant = "default".parse()?;
     let sandbox = Sandbox::new(wire::sandbox_config(&config, dir.path().into())?)?;
-    let found = sandbox.admit(bytes.into()).await.map_err(|error| match &error {
+    let found = sandbox.admit(&tenant, bytes.into()).await.map_err(|error| match &error {
         AdmitError::Refused { code, message } => Problem::new(Exit::Failed, *code, format!("{message} [{code}]")),
-        AdmitError::Full | AdmitError::Failed { .. } => Problem::failed(error.to_string()),
+        AdmitError::Busy { .. } | AdmitError::Full | AdmitError::Failed { .. } => Problem::failed(error.to_string()),
     })?;
     let manifest = match &found.manifest {
         Some(json) => Manifest::parse(json).map_err(|why| {

@@ -71,6 +71,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     config.redis.url.0.clear();
     config.sandbox.slots = config.sandbox.slots.min(4);
     config.limits.disk_reserve = ByteSize::b(0);
+    config.sandbox.waiting = config.sandbox.waiting.min(64);
     let host = Host::open(&config, None).await?;
     let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
     let refused = |error: ltmc_tenancy::Error| Problem::failed(error.to_string());

@@ -349,7 +349,7 @@ struct Shelf(Mutex<BTreeSet<Digest>>);
 
 #[async_trait]
 impl Components for Shelf {
-    async fn admit(&self, wasm: Bytes) -> Result<Inspection, AdmitError> {
+    async fn admit(&self, _: &TenantId, wasm: Bytes) -> Result<Inspection, AdmitError> {
         yield_now().await;
         let digest = Digest::of(&wasm);
         self.0.lock().unwrap().insert(digest);

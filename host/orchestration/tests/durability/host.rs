@@ -326,7 +326,7 @@ pub(crate) struct Shelf;
 
 #[async_trait]
 impl Components for Shelf {
-    async fn admit(&self, _: Bytes) -> Result<Inspection, AdmitError> {
+    async fn admit(&self, _: &TenantId, _: Bytes) -> Result<Inspection, AdmitError> {
         Err(AdmitError::Failed { message: "nothing is pushed here".into() })
     }
 

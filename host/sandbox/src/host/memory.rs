@@ -100,7 +100,8 @@ impl wit::memory::HostStore for Guest {
         wait_ms: u64,
     ) -> Answered<Changes> {
         let scope = self.opened(&store)?;
-        let feed = self.cross(call::Changes { scope, prefix, after: after.map(Position), limit, wait_ms }).await?;
+        let call = call::Changes { scope, prefix, after: after.map(Position), limit, wait_ms };
+        let feed = self.cross_waiting(Ok(call), wait_ms).await?;
         Ok(feed.map(|feed| Changes { changes: feed.changes.into_iter().map(change).collect(), next: feed.next.0 }))
     }
 

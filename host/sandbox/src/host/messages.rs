@@ -24,7 +24,7 @@ impl wit::messages::Host for Guest {
             deliveries: one.deliveries,
             event: event(one.event),
         };
-        let taken = self.cross(call::Receive { limit, wait_ms }).await?;
+        let taken = self.cross_waiting(Ok(call::Receive { limit, wait_ms }), wait_ms).await?;
         Ok(taken.map(|taken| taken.into_iter().map(delivery).collect()))
     }
 
@@ -41,7 +41,7 @@ impl wit::messages::Host for Guest {
         let call = call.map(|topic| call::Read { topic, after: after.map(Position), limit, wait_ms });
         let published =
             |one: ltmc_model::message::Published| Published { position: one.position.0, event: event(one.event) };
-        let found = self.cross_checked(call).await?;
+        let found = self.cross_waiting(call, wait_ms).await?;
         Ok(found.map(|found| Events { events: found.events.into_iter().map(published).collect(), next: found.next.0 }))
     }
 }

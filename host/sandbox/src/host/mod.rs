@@ -6,20 +6,25 @@ mod graph;
 pub(crate) mod log;
 pub(crate) mod memory;
 mod messages;
+mod poll;
 mod recall;
 
 use ltmc_model::call::HostCall;
 use ltmc_model::effect::Refusal;
+use ltmc_model::failure::Failure;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::ltmc::agent as wit;
 use crate::ending::Stopped;
 use crate::guest::Guest;
 
+pub(crate) use poll::Polls;
+
 /// Links everything a component may import: whether it is granted is asked at each call.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     crate::files::link(linker)?;
+    poll::link(linker)?;
     wit::types::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::attempt::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::memory::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
@@ -44,10 +49,27 @@ impl Guest {
         }
     }
 
-    /// The one way out: every interface's every function ends here.
+    /// The same, for a call that may ask to wait for so many milliseconds: if it does, without a slot meanwhile.
+    async fn cross_waiting<C: HostCall>(&mut self, call: Result<C, String>, wait_ms: u64) -> Answered<C::Reply> {
+        match call {
+            Ok(call) if wait_ms > 0 => {
+                self.meter.called();
+                let answer = self.slot.wait(self.gate.call(call)).await?;
+                self.answered(answer)
+            }
+            call => self.cross_checked(call).await,
+        }
+    }
+
+    /// The one way out: every interface's every function ends here, or in the one above.
     async fn cross<C: HostCall>(&mut self, call: C) -> Answered<C::Reply> {
         self.meter.called();
-        match self.gate.clone().call(call).await {
+        let answer = self.slot.wait_if_long(self.gate.call(call)).await;
+        self.answered(answer)
+    }
+
+    fn answered<T>(&mut self, answer: Result<Result<T, Refusal>, Failure>) -> Answered<T> {
+        match answer {
             Ok(answer) => Ok(answer.map_err(refusal)),
             Err(failure) => {
                 self.stopped = Some(failure);

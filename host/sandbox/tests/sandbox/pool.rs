@@ -1,0 +1,63 @@
+//! wasmtime's pool of instances has for every call that is admitted what a component may need at most.
+
+use std::time::Duration;
+
+use ltmc_model::failure::Code;
+use ltmc_model::limits::Limits;
+use ltmc_ports::runner::AdmitError;
+
+use super::Rig;
+
+/// A command that runs for ever, of so many core instances, memories and tables.
+fn component(instances: usize, memories: usize, tables: usize) -> String {
+    let more = |of: &str, many: usize| format!("(core instance (instantiate ${of}))").repeat(many);
+    let (memories, tables, empty) =
+        (more("memory", memories - 1), more("table", tables - 1), more("empty", instances + 1 - memories - tables));
+    format!(
+        r#"(component
+             (core module $guest (memory 1) (table 10 funcref)
+               (func (export "run") (result i32) (loop $again (br $again)) (i32.const 0)))
+             (core module $memory (memory 1))
+             (core module $table (table 10 funcref))
+             (core module $empty)
+             {memories} {tables} {empty}
+             (core instance $guest (instantiate $guest))
+             (func $run (result (result)) (canon lift (core func $guest "run")))
+             (instance $exported (export "run" (func $run)))
+             (export "wasi:cli/run@0.2.6" (instance $exported)))"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_slot_can_have_the_largest_component_there_is() {
+    let rig = Rig::new(8, |_| ());
+    let largest = rig.push(&component(32, 2, 8)).await.unwrap();
+    // Each runs until its CPU time is over: all are there at once, and one more waits for its turn.
+    let limits = || Limits { cpu: Duration::from_millis(300), wall: Duration::from_secs(60), ..Limits::default() };
+    let calls = (0..9).map(|number| rig.call(if number % 2 == 0 { "acme" } else { "beta" }, largest, limits()));
+    for ended in futures::future::join_all(calls).await {
+        let failure = ended.unwrap_err();
+        assert_eq!(failure.code, Code::LimitCpu, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_needs_more_than_a_call_may_have_is_not_taken() {
+    let rig = Rig::new(1, |config| config.max_memory = 1 << 20);
+    let cases = [
+        (component(33, 1, 1), "33 core module instances", "32 core instances"),
+        (component(3, 3, 1), "3 Wasm linear memories", "2 memories"),
+        (component(9, 1, 9), "9 tables", "8 tables"),
+        (component(1, 1, 1).replace("(memory 1)", "(memory 17)"), "1114112", "1048576 bytes each"),
+        (component(1, 1, 1).replace("(table 10 ", "(table 20001 "), "20001", "20000 elements each"),
+    ];
+    for (text, needs, bound) in cases {
+        let refused = rig.push(&text).await.unwrap_err();
+        let AdmitError::Refused { code, message } = &refused else { panic!("{refused:?}") };
+        assert_eq!(*code, "needs-too-much", "{message}");
+        assert!(message.contains(needs) && message.contains(bound), "{message}");
+    }
+    // Up to the bound it is taken.
+    rig.push(&component(32, 2, 8)).await.unwrap();
+    rig.push(&component(1, 1, 1).replace("(memory 1)", "(memory 16)")).await.unwrap();
+}
