@@ -3,6 +3,7 @@
 //! Invariants: whoever waits for a run is always answered, also when its task breaks. What this host could not finish stays in
 //! the record as it is, for the next start.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct Live {
     stop: CancellationToken,
     why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
+    /// Whether a guest of it began here.
+    in_guest: AtomicBool,
 }
 
 /// How a run ended, as far as this process goes.
@@ -117,6 +120,7 @@ impl Live {
             stop: CancellationToken::new(),
             why: Mutex::default(),
             weight,
+            in_guest: AtomicBool::new(false),
         })
     }
 
@@ -129,6 +133,11 @@ impl Live {
     pub(crate) fn stop(&self, why: Why) {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.stop.cancel();
+    }
+
+    /// Whether a guest of it began here.
+    pub(crate) fn is_in_guest(&self) -> bool {
+        self.in_guest.load(Ordering::Relaxed)
     }
 
     /// Waits until it ended.
@@ -277,7 +286,9 @@ async fn go(
         Err(failure) => log.append(vec![Event::RunFailed { failure }], Durability::Barrier).await?,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
-            let engine = Engine { ports: &inner.ports, plan: &plan, log, overtaken, beginnings };
+            let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
+            let in_guest = &live.in_guest;
+            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, in_guest };
             let stopped = tokio::select! {
                 biased;
                 driven = engine.drive() => match driven? {
