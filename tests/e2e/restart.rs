@@ -115,7 +115,7 @@ async fn a_host_that_is_killed_comes_up_with_all_that_was_acknowledged() -> Resu
     let nested = (0..100).fold("0".to_owned(), |within, _| format!("{{\"a\":{within}}}"));
     let mut acknowledged = Vec::new();
     for _ in 0..4 {
-        acknowledged.push((start(&host, "picks", "text/plain", "x".repeat(8_000_000)).await?, "bad-step"));
+        acknowledged.push((start(&host, "picks", "text/plain", "x".repeat(1_000_000)).await?, "bad-step"));
         acknowledged.push((start(&host, "judged", "application/json", nested.clone()).await?, "limit-cpu"));
     }
     for kill in 0..3 {

@@ -110,15 +110,16 @@ pub enum Trial {
     None,
     /// It was taken up alone, and the host was at work on it.
     Alone,
-    /// It was taken up alone, and its guest is at work, which the sandbox bounds.
-    InGuest,
+    /// It was taken up alone, and at work is what is bounded apart from the host: its guest in the sandbox, or who judges its output
+    /// in a process of its own.
+    Bounded,
 }
 
 impl TakenUp {
     /// How often the host has to have died of it before it is set aside.
     const DEATHS: u32 = 2;
-    /// The same, where its guest was at work alone.
-    const DEATHS_IN_GUEST: u32 = 5;
+    /// The same, where it was at work on it alone, and bounded.
+    const DEATHS_BOUNDED: u32 = 5;
 
     /// Whether it got on, or was never taken up.
     pub fn is_none(&self) -> bool {
@@ -130,13 +131,13 @@ impl TakenUp {
         self.times > 0
     }
 
-    /// Whether the host died of it twice: among others, and then alone. Where its guest was at work alone, more often: the
-    /// sandbox bounds what a guest does, so that the host was rather killed from outside.
+    /// Whether the host died of it twice: among others, and then alone. Where at work was what is bounded, more often: the host
+    /// was rather killed from outside.
     pub fn is_guilty(self) -> bool {
         match self.trial {
             Trial::None => false,
             Trial::Alone => self.times >= Self::DEATHS,
-            Trial::InGuest => self.times >= Self::DEATHS_IN_GUEST,
+            Trial::Bounded => self.times >= Self::DEATHS_BOUNDED,
         }
     }
 }

@@ -50,8 +50,8 @@ pub(crate) struct Engine<'a> {
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
     pub(crate) beginnings: &'a Beginnings,
-    /// Set once a guest begins.
-    pub(crate) in_guest: &'a AtomicBool,
+    /// Set once a guest begins, or somebody judges in a process of its own.
+    pub(crate) bounded: &'a AtomicBool,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -180,6 +180,7 @@ impl Engine<'_> {
         let found = match (&planned.step.validate, &planned.schema) {
             (Some(Validate::Schema { .. }), Some(schema)) => {
                 let output = given(step)?;
+                self.bounded.store(true, Ordering::Relaxed);
                 let _turn = self.judges.turn(self.log.tenant()).await?;
                 self.ports.schemas.judge(schema, &output).await?
             }
@@ -246,7 +247,7 @@ impl Engine<'_> {
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt { log, agent: name, step, number: attempt, begun_at, overtaken: self.overtaken };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
-                self.in_guest.store(true, Ordering::Relaxed);
+                self.bounded.store(true, Ordering::Relaxed);
                 let mut run = self.ports.runner.run(job, gate.clone());
                 let show = async {
                     tokio::time::sleep(MAX_STAGED_TIME).await;

@@ -44,8 +44,8 @@ pub(crate) struct Live {
     stop: CancellationToken,
     why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
-    /// Whether a guest of it began here.
-    in_guest: AtomicBool,
+    /// Whether it came to where what it does is bounded apart from the host: its guest, or who judges its output.
+    bounded: AtomicBool,
 }
 
 /// How a run ended, as far as this process goes.
@@ -120,7 +120,7 @@ impl Live {
             stop: CancellationToken::new(),
             why: Mutex::default(),
             weight,
-            in_guest: AtomicBool::new(false),
+            bounded: AtomicBool::new(false),
         })
     }
 
@@ -135,9 +135,9 @@ impl Live {
         self.stop.cancel();
     }
 
-    /// Whether a guest of it began here.
-    pub(crate) fn is_in_guest(&self) -> bool {
-        self.in_guest.load(Ordering::Relaxed)
+    /// Whether it came to where what it does is bounded apart from the host.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.bounded.load(Ordering::Relaxed)
     }
 
     /// Waits until it ended.
@@ -287,8 +287,8 @@ async fn go(
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
-            let in_guest = &live.in_guest;
-            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, in_guest };
+            let bounded = &live.bounded;
+            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, bounded };
             let stopped = tokio::select! {
                 biased;
                 driven = engine.drive() => match driven? {

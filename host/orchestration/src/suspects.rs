@@ -163,13 +163,13 @@ impl Runs {
         }
         let doublings = row.taken_up.times.saturating_sub(1).min(8);
         let until = Instant::now() + (TRIAL * 2_u32.pow(doublings)).min(LONGEST_TRIAL);
-        let mut is_in_guest = false;
+        let mut is_bounded = false;
         while Instant::now() < until
             && let Some(live) = registry.get(tenant, run)
         {
-            if !is_in_guest && live.is_in_guest() {
-                is_in_guest = true;
-                self.is_at(&this, Trial::InGuest).await;
+            if !is_bounded && live.is_bounded() {
+                is_bounded = true;
+                self.is_at(&this, Trial::Bounded).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}

@@ -111,7 +111,7 @@ fn a_suspect_that_waits_for_its_turn_can_be_cancelled() {
         }
         let next = died(&world, &host.record);
         next.runs.recover().await.unwrap();
-        let on_trial = on_trial(&next, Trial::InGuest).await;
+        let on_trial = on_trial(&next, Trial::Bounded).await;
         let waits = runs.into_iter().find(|run| *run != on_trial).unwrap();
         next.runs.cancel(&caller(), waits).await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -160,7 +160,7 @@ fn a_suspect_whose_guest_is_at_work_is_given_more_trials() {
         for times in 2..=5 {
             next = died(&world, &next.record);
             assert_eq!(next.runs.recover().await.unwrap().suspects, 1);
-            while taken_up(&next.record, runs[0]).await != (TakenUp { times, trial: Trial::InGuest }) {
+            while taken_up(&next.record, runs[0]).await != (TakenUp { times, trial: Trial::Bounded }) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

@@ -118,13 +118,13 @@ pub(crate) fn trial_number(trial: Trial) -> i64 {
     match trial {
         Trial::None => 0,
         Trial::Alone => 1,
-        Trial::InGuest => 2,
+        Trial::Bounded => 2,
     }
 }
 
 /// How a run was taken up: the number of times, and [`trial_number`], read back.
 pub(crate) fn taken_up_of(times: i64, trial: i64) -> TakenUp {
-    let trials = [Trial::None, Trial::Alone, Trial::InGuest];
+    let trials = [Trial::None, Trial::Alone, Trial::Bounded];
     let trial = trials.into_iter().find(|one| trial_number(*one) == trial).unwrap_or_default();
     TakenUp { times: u32::try_from(times).unwrap_or(u32::MAX), trial }
 }

@@ -288,7 +288,7 @@ pub async fn how_often_a_run_was_taken_up_outlives_the_host<F: Fixture>(fixture:
     let all = [&one, &other, &over].map(|owner| (tenant("acme"), owner.row.id));
     store.take_up(&all, 1, Trial::None).await.unwrap();
     store.take_up(&all[1..2], 1, Trial::Alone).await.unwrap();
-    store.take_up(&all[1..2], 0, Trial::InGuest).await.unwrap();
+    store.take_up(&all[1..2], 0, Trial::Bounded).await.unwrap();
     let store = fixture.crash(store).await;
     let of = async |store: &F::Store| {
         let mut found = Vec::new();
@@ -298,7 +298,7 @@ pub async fn how_often_a_run_was_taken_up_outlives_the_host<F: Fixture>(fixture:
         found
     };
     let taken = |times, trial| TakenUp { times, trial };
-    let counted = vec![taken(1, Trial::None), taken(2, Trial::InGuest), TakenUp::default()];
+    let counted = vec![taken(1, Trial::None), taken(2, Trial::Bounded), TakenUp::default()];
     assert_eq!(of(&store).await, counted, "what is over is not taken up");
     // Who writes for it meanwhile says nothing of it, until it gets on.
     let row = store.run(&all[1].0, all[1].1).await.unwrap().unwrap();
