@@ -38,6 +38,28 @@ async fn a_run_under_way_is_parked_and_goes_on_at_the_next_start() -> Result<()>
     Ok(())
 }
 
+/// Somebody has the record's lock, as a disk that hangs would: nothing can be written, and the host ends all the same.
+#[tokio::test]
+async fn a_host_that_cannot_come_to_its_end_ends_by_itself() -> Result<()> {
+    let mut host = Host::start_with("shutdown_deadline = \"200ms\"\n").await?;
+    host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
+    let request = host.request(Method::POST, "/v1/agents/slow/call", &host.admin).header("prefer", "respond-async");
+    let work = json!({"n": 20, "sleep_ms": 100, "scope": "agent"});
+    let run = host.send(request.json(&work)).await?.expect(202).json()["run"].as_str().unwrap_or_default().to_owned();
+    let mut record = record(&host).await?;
+    sqlx::query("begin immediate").execute(&mut record).await?;
+    let status = host.terminate().await?;
+    assert_eq!(status.code(), Some(1), "{}", host.log());
+    assert!(host.log().contains("`shutdown_deadline` is over"), "{}", host.log());
+    sqlx::query("rollback").execute(&mut record).await?;
+    record.close().await?;
+    assert!(ltmc(&host, &["audit", "verify"])?.status.success());
+    host.restart().await?;
+    let ended = host.ended(&host.admin, &run).await?;
+    assert_eq!((&ended["state"], &ended["output"]["json"]["count"]), (&json!("completed"), &json!(20)), "{ended:#}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn log_lines_say_whose_run_and_step_and_never_a_key() -> Result<()> {
     let host = Host::start_with("[log]\nformat = \"json\"\nlevel = \"debug\"\n").await?;

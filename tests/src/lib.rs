@@ -211,6 +211,46 @@ impl Host {
         self.restart().await
     }
 
+    /// Ends it by `kill -9`.
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Starts another on the directory of one that has ended, which may have so many bytes of memory of its own (its heap and
+    /// stacks, as [`Self::data_memory`] counts them) and aborts where it would need more.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub async fn restart_within(&mut self, bytes: u64) -> Result<()> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -c 0 && ulimit -d \"$0\" && exec \"$@\"", &(bytes >> 10).to_string()]);
+        command.arg(binary()?);
+        let mut next = Self::launch(&self.dir, command, false).await?;
+        std::mem::swap(&mut self.child, &mut next.child);
+        self.port = next.port;
+        Ok(())
+    }
+
+    /// Waits until a run is quarantined: true; or until the host has died: false.
+    ///
+    /// # Errors
+    /// Where neither happens within a minute.
+    pub async fn is_set_aside_or_dead(&mut self, run: &str) -> Result<bool> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.child.try_wait()?.is_none() {
+            let runs = self.request(Method::GET, "/v1/runs?state=quarantined", &self.admin);
+            if let Ok(answer) = self.send(runs).await
+                && answer.text().contains(run)
+            {
+                return Ok(true);
+            }
+            ensure!(Instant::now() < deadline, "the run is not set aside, and the host lives:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(false)
+    }
+
     /// Starts another on the directory of one that has ended.
     ///
     /// # Errors
@@ -245,8 +285,22 @@ impl Host {
 
     /// Resident memory, in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory it has had, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Memory of its own that it may write to, in bytes: what [`Self::restart_within`] bounds.
+    pub fn data_memory(&self) -> u64 {
+        self.memory("VmData:")
+    }
+
+    fn memory(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find(|one| one.starts_with(line)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
     }
 
@@ -405,7 +459,7 @@ impl Host {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let run = self.send(self.request(Method::GET, &format!("/v1/runs/{run}"), key)).await?.json();
-            if matches!(run["state"].as_str(), Some("completed" | "failed" | "cancelled")) {
+            if matches!(run["state"].as_str(), Some("completed" | "failed" | "cancelled" | "quarantined")) {
                 return Ok(run);
             }
             ensure!(Instant::now() < deadline, "the run is not over: {run:#}");

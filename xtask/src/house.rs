@@ -25,7 +25,7 @@ struct Need {
 
 /// Reached through ports: these are named by the binary and by tests alone.
 fn is_adapter(folder: &str) -> bool {
-    folder.starts_with("host/stores/") || folder == "host/sandbox" || folder == "host/embedders"
+    folder.starts_with("host/stores/") || matches!(folder, "host/sandbox" | "host/embedders" | "host/schemas")
 }
 
 /// May name adapters.
@@ -137,6 +137,7 @@ fn heavy_dependencies_have_one_home() {
         ("wasmtime-wasi", &["host/sandbox", "tests"]),
         ("sqlx", &["tests"]),
         ("rusqlite", &["host/stores/sqlite"]),
+        ("jsonschema", &["host/schemas"]),
         ("axum", &["host/api", "tests"]),
         ("clap", &["host/ltmc", "xtask", "tests"]),
         ("figment", &["host/ltmc"]),

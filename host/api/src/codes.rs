@@ -81,6 +81,7 @@ pub(crate) const CODES: &[Code] = &[
     code("replay-mismatch", StatusCode::CONFLICT, "The run cannot be resumed: the agent asks for something else than before"),
     code("fenced", StatusCode::SERVICE_UNAVAILABLE, "The run has another owner now"),
     code("cancelled", StatusCode::CONFLICT, "The run was cancelled"),
+    code("quarantined", StatusCode::CONFLICT, "The host died of the run"),
 ];
 
 /// The line of a name; that of `internal` where there is none, which a test rules out for every name in the sources.

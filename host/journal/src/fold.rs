@@ -69,6 +69,8 @@ enum Phase {
         /// For people.
         reason: String,
     },
+    /// Set aside, after it was taken up so often.
+    Quarantined(u32),
 }
 
 /// One step, so far as it has begun.
@@ -225,6 +227,8 @@ impl History {
             Event::RunCancelled { by, reason } => {
                 self.end(at, Phase::Cancelled { by: by.clone(), reason: reason.clone() });
             }
+            // What is open stays so, with what it has in hand: whoever resumes it goes on there.
+            Event::RunQuarantined { taken_up } => self.phase = Phase::Quarantined(*taken_up),
             Event::RunResumed { .. } => self.reopen(),
         }
     }
@@ -253,6 +257,7 @@ impl History {
             Phase::Completed(_) => State::Completed,
             Phase::Failed(_) => State::Failed,
             Phase::Cancelled { .. } => State::Cancelled,
+            Phase::Quarantined(_) => State::Quarantined,
         }
     }
 
@@ -312,6 +317,7 @@ impl History {
             })),
             Phase::Failed(failure) => Some(Err(failure.clone())),
             Phase::Cancelled { reason, .. } => Some(Err(Failure::new(Code::Cancelled, reason.clone()))),
+            Phase::Quarantined(taken_up) => Some(Err(Failure::new(Code::Quarantined, quarantined(*taken_up)))),
             Phase::Queued | Phase::UnderWay => None,
         }
     }
@@ -517,6 +523,14 @@ impl Step {
     }
 }
 
+/// Why a run is set aside, and what can be done about it.
+fn quarantined(taken_up: u32) -> String {
+    format!(
+        "the host died while it took this run up, which it had tried {taken_up} times: the run is set aside, and what it did is \
+         kept; look at what its next step is given, then resume it or cancel it"
+    )
+}
+
 fn is_within(path: &StepPath, of: &StepPath) -> bool {
     path.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -571,6 +585,19 @@ mod tests {
         assert_eq!(history(so_far.clone()).suspended(), Some(until));
         so_far.push(Event::RunClaimed { epoch: ltmc_model::Epoch(2) });
         assert_eq!(history(so_far).suspended(), None);
+    }
+
+    #[test]
+    fn a_run_that_is_set_aside_goes_on_where_it_was_once_it_is_resumed() {
+        let step = StepPath::root();
+        let mut so_far = vec![started(&step), Event::RunQuarantined { taken_up: 2 }];
+        let aside = history(so_far.clone());
+        assert_eq!((aside.state(), aside.ended_at()), (State::Quarantined, None));
+        assert_eq!(aside.result().unwrap().unwrap_err().code, Code::Quarantined);
+        so_far.push(Event::RunResumed { by: "abcdefghijkl".parse().unwrap() });
+        let resumed = history(so_far);
+        assert_eq!((resumed.state(), resumed.step(&step).unwrap().attempt()), (State::Running, 1));
+        assert_eq!(resumed.result(), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::time::Duration;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Entry, Event, RunStarted};
 use ltmc_model::message::Taker;
-use ltmc_model::run::Run;
+use ltmc_model::run::{Run, TakenUp};
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
 use ltmc_ports::{Append, Changes, Clock, Durability, Kind, StoreError, WriteJournal};
@@ -43,6 +43,8 @@ pub struct RunLog {
     run: RunId,
     epoch: Epoch,
     started: Arc<RunStarted>,
+    /// How far the run had come when this log began.
+    progress: u64,
     ahead: Mutex<Ahead>,
     tail: tokio::sync::Mutex<Tail>,
     /// As it was given to a new run, for [`RunLog::anew`].
@@ -135,6 +137,7 @@ impl RunLog {
             epoch: Epoch(1),
             seq: Seq(0),
             wakes_at: None,
+            taken_up: TakenUp::default(),
         };
         Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency)
     }
@@ -173,6 +176,7 @@ impl RunLog {
             run: row.id,
             epoch: row.epoch,
             started,
+            progress: ahead.history.progress(),
             ahead: Mutex::new(ahead),
             tail: tokio::sync::Mutex::new(Tail {
                 row,
@@ -310,6 +314,10 @@ impl RunLog {
             tail.row.state = ahead.history.state();
             tail.row.wakes_at = ahead.history.suspended();
             tail.row.updated_at = ahead.history.updated_at();
+            let is_at_rest = tail.row.state.is_over() || tail.row.wakes_at.is_some();
+            if is_at_rest || ahead.history.progress() > self.progress {
+                tail.row.taken_up = TakenUp::default();
+            }
             if tail.row.seq == Seq(0) {
                 tail.row.created_at = ahead.history.created_at();
             }

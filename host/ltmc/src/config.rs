@@ -215,7 +215,10 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("data", "the directory with the record, the components and the credentials"),
     ("listen", "address and port of the REST interface; port 0 takes a free one"),
     ("metrics_public", "whether /metrics answers without the operator's key"),
-    ("shutdown_deadline", "how long runs under way may take to end when the host is told to stop"),
+    (
+        "shutdown_deadline",
+        "how long runs under way may take to end when the host is told to stop; 5 s later the process has ended, whatever keeps it",
+    ),
     ("log.format", "text or json"),
     ("log.level", "off, error, warn, info, debug or trace, or by module: info,ltmc_sandbox=debug"),
     ("limits.upload", "the largest upload: component and manifest together"),

@@ -37,10 +37,12 @@ use crate::exit::Exit;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // The host starts this for every component: before anything else, and with nothing else.
+    // The host starts these for components and for schemas: before anything else, and with nothing else.
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "compile-worker") {
-        return ltmc_sandbox::compile_worker(&args.collect::<Vec<_>>());
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("compile-worker") => return ltmc_sandbox::compile_worker(&args.collect::<Vec<_>>()),
+        Some(wire::SCHEMA_WORKER) => return ltmc_schemas::worker::run(),
+        _ => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -16,6 +16,7 @@ use ltmc_orchestration::{Runs, Workflows, runs, workflows};
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
+use ltmc_schemas::Schemas;
 use ltmc_tenancy::access::{self, FirstKeys};
 use ltmc_tenancy::{Access, Agents, Authority, Pins, Tasks, agents};
 
@@ -26,6 +27,9 @@ use crate::databases::Databases;
 use crate::exit::Problem;
 use crate::health::{Healthy, Looked};
 use crate::metrics::Metrics;
+
+/// What this program is told to be to judge by schemas.
+pub(crate) const SCHEMA_WORKER: &str = "schema-worker";
 
 /// A host that is ready to serve.
 pub(crate) struct Host {
@@ -102,9 +106,13 @@ impl Host {
             context: shared.context.clone(),
             clock: clock.clone(),
         });
+        let exe =
+            std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
+        let schemas = Arc::new(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]));
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
+            take_ups: record.clone(),
             subscriptions: shared.subscriptions.clone(),
             authority: authority.clone(),
             crossing,
@@ -113,6 +121,7 @@ impl Host {
             clock: clock.clone(),
             entropy,
             directories: directories(config)?,
+            schemas: schemas.clone(),
         });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: shared.context.clone(),
@@ -123,7 +132,7 @@ impl Host {
             clock: clock.clone(),
         }));
         let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
-        let workflows = Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority }));
+        let workflows = Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority, schemas }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
@@ -208,7 +217,7 @@ fn http_limits(config: &Config) -> HttpLimits {
         document: limits.document.as_u64(),
         bodies: limits.bodies.as_u64(),
         watchers: limits.watchers,
-        drain: config.shutdown_deadline.0 + Duration::from_secs(5),
+        drain: config.shutdown_deadline.0 + Duration::from_secs(2),
         ..HttpLimits::default()
     }
 }

@@ -38,6 +38,8 @@ pub enum Code {
     Conflict,
     /// Somebody cancelled it.
     Cancelled,
+    /// The host died of taking the run up, again and again: it is set aside until somebody resumes it.
+    Quarantined,
     /// A store did not answer; the run can be resumed.
     Unavailable,
     /// The record has no room left.
@@ -67,6 +69,7 @@ impl Code {
             Self::Fenced => "fenced",
             Self::Conflict => "conflict",
             Self::Cancelled => "cancelled",
+            Self::Quarantined => "quarantined",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",

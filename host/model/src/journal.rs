@@ -148,7 +148,12 @@ pub enum Event {
         /// For people.
         reason: String,
     },
-    /// A failed or cancelled run was taken up again by somebody.
+    /// The run was set aside: the host died of taking it up.
+    RunQuarantined {
+        /// How often it was taken up since it last got on.
+        taken_up: u32,
+    },
+    /// A failed, cancelled or quarantined run was taken up again by somebody.
     RunResumed {
         /// Whose key.
         by: KeyId,
@@ -175,6 +180,7 @@ impl Event {
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",
+            Self::RunQuarantined { .. } => "run-quarantined",
             Self::RunResumed { .. } => "run-resumed",
             Self::Act(_) => "act",
         }

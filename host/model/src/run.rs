@@ -31,16 +31,18 @@ pub enum State {
     Failed,
     /// Ended by somebody.
     Cancelled,
+    /// Set aside: the host died of taking it up, again and again. Somebody resumes or cancels it.
+    Quarantined,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Waiting, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 7] =
+        [Self::Queued, Self::Running, Self::Waiting, Self::Completed, Self::Failed, Self::Cancelled, Self::Quarantined];
 
     /// Whether nothing more happens unless somebody resumes it.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::Quarantined)
     }
 
     /// In lower case.
@@ -52,6 +54,7 @@ impl State {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -82,6 +85,61 @@ pub struct Run {
     /// When it goes on, where it is suspended: nothing of it is in any host's memory until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wakes_at: Option<Timestamp>,
+    /// How it was last taken up from the record, while it has not got on since.
+    #[serde(default, skip_serializing_if = "TakenUp::is_none")]
+    pub taken_up: TakenUp,
+}
+
+/// How a run was taken up from the record since it last got on: counted before anything of it is read, so that of a run which
+/// ends the process the next one knows. It got on once a step of it is done or a checkpoint is reached, and where it is over or
+/// suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TakenUp {
+    /// How often.
+    pub times: u32,
+    /// Whether it is on trial, and how far it came.
+    pub trial: Trial,
+}
+
+/// A suspect is taken up with no other suspect beside it: if the host dies meanwhile, it is known of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trial {
+    /// It is not on trial: it was taken up among others, or was given the time it had.
+    #[default]
+    None,
+    /// It was taken up alone, and the host was at work on it.
+    Alone,
+    /// It was taken up alone, and at work is what is bounded apart from the host: its guest in the sandbox, or who judges its output
+    /// in a process of its own.
+    Bounded,
+}
+
+impl TakenUp {
+    /// How often the host has to have died of it before it is set aside.
+    const DEATHS: u32 = 2;
+    /// The same, where it was at work on it alone, and bounded.
+    const DEATHS_BOUNDED: u32 = 5;
+
+    /// Whether it got on, or was never taken up.
+    pub fn is_none(&self) -> bool {
+        self.times == 0
+    }
+
+    /// Whether the host may have died of it.
+    pub fn is_suspect(self) -> bool {
+        self.times > 0
+    }
+
+    /// Whether the host died of it twice: among others, and then alone. Where at work was what is bounded, more often: the host
+    /// was rather killed from outside.
+    pub fn is_guilty(self) -> bool {
+        match self.trial {
+            Trial::None => false,
+            Trial::Alone => self.times >= Self::DEATHS,
+            Trial::Bounded => self.times >= Self::DEATHS_BOUNDED,
+        }
+    }
 }
 
 /// What an attempt used.

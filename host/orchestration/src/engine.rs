@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
 use sha2::{Digest as _, Sha256};
 
+use crate::compute::Compute;
 use crate::patterns::{Decision, Input, Todo};
 use crate::plan::{self, Plan, validator_path};
 use crate::resumed::Resumed;
@@ -40,11 +42,16 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 /// What drives one run.
 pub(crate) struct Engine<'a> {
     pub(crate) ports: &'a Ports,
-    pub(crate) plan: &'a Plan,
+    pub(crate) plan: &'a Arc<Plan>,
+    pub(crate) compute: &'a Compute,
+    /// Whose turn it is to have an output judged by a schema.
+    pub(crate) judges: &'a Compute,
     pub(crate) log: &'a Arc<RunLog>,
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
     pub(crate) beginnings: &'a Beginnings,
+    /// Set once a guest begins, or somebody judges in a process of its own.
+    pub(crate) bounded: &'a AtomicBool,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -142,16 +149,16 @@ impl Engine<'_> {
         match todo {
             Todo::Attempt { step, input } => match self.plan.work(&step).map_err(Stop::Failed)? {
                 plan::Work::Step(planned) => {
-                    let built = input::build(self.plan, self.log, &input, planned.step.with.as_ref());
+                    let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
                     self.attempt(&step, &planned.step.agent, Work::Agent, built, planned.step.retry).await
                 }
                 plan::Work::Validator(agent) => {
-                    let judged = input::build(self.plan, self.log, &input, None);
+                    let judged = input::before(self.log, &input);
                     self.attempt(&step, agent, Work::Validator, judged, Retry::none()).await
                 }
             },
             Todo::Judge { step } => {
-                let rejection = self.rejection(&step).map_err(Stop::Failed)?;
+                let rejection = self.rejection(&step).await.map_err(Stop::Failed)?;
                 self.log.stage(Event::StepJudged { step, rejection });
                 Ok(())
             }
@@ -164,14 +171,19 @@ impl Engine<'_> {
     }
 
     /// What is wrong with a step's output; none: it is good.
-    fn rejection(&self, step: &StepPath) -> Result<Option<Failure>, Failure> {
+    async fn rejection(&self, step: &StepPath) -> Result<Option<Failure>, Failure> {
         let given = |path: &StepPath| {
             let output = self.log.read(|history| history.output(path).cloned());
             output.ok_or_else(|| Failure::new(Code::Internal, format!("{path} gave nothing that could be judged")))
         };
         let planned = self.plan.step(step)?;
         let found = match (&planned.step.validate, &planned.schema) {
-            (Some(Validate::Schema { .. }), Some(schema)) => judge::by_schema(schema, &given(step)?),
+            (Some(Validate::Schema { .. }), Some(schema)) => {
+                let output = given(step)?;
+                self.bounded.store(true, Ordering::Relaxed);
+                let _turn = self.judges.turn(self.log.tenant()).await?;
+                self.ports.schemas.judge(schema, &output).await?
+            }
             (Some(Validate::Agent { .. }), _) => judge::of_payload(&given(&validator_path(step))?)?,
             (Some(Validate::Schema { .. }), None) | (None, _) => {
                 return Err(Failure::new(Code::Internal, format!("the plan has nothing that judges {step}")));
@@ -243,6 +255,7 @@ impl Engine<'_> {
                     overtaken: self.overtaken,
                 };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
+                self.bounded.store(true, Ordering::Relaxed);
                 let mut run = self.ports.runner.run(job, gate.clone());
                 let show = async {
                     tokio::time::sleep(MAX_STAGED_TIME).await;
@@ -450,7 +463,8 @@ fn may_do_better(failure: &Failure) -> bool {
         | Code::DiskQuotaExceeded
         | Code::Conflict
         | Code::Fenced
-        | Code::Cancelled => false,
+        | Code::Cancelled
+        | Code::Quarantined => false,
     }
 }
 

@@ -28,7 +28,8 @@ enum Branch {
 /// A step, with what judges its output.
 pub(crate) struct Step {
     pub(crate) step: AgentStep,
-    pub(crate) schema: Option<jsonschema::Validator>,
+    /// The schema that its output is judged by, in JSON.
+    pub(crate) schema: Option<String>,
 }
 
 /// What is done at a path.
@@ -105,13 +106,10 @@ impl Plan {
 fn branch(node: &Node, path: StepPath, names: &mut BTreeMap<StepName, StepPath>) -> Result<Branch, Failure> {
     match node {
         Node::Agent(step) => {
-            let schema =
-                match &step.validate {
-                    Some(Validate::Schema { schema, .. }) => Some(jsonschema::validator_for(schema).map_err(|e| {
-                        Failure::new(Code::BadStep, format!("the JSON Schema of step `{}`: {e}", step.id))
-                    })?),
-                    Some(Validate::Agent { .. }) | None => None,
-                };
+            let schema = match &step.validate {
+                Some(Validate::Schema { schema, .. }) => Some(schema.to_string()),
+                Some(Validate::Agent { .. }) | None => None,
+            };
             names.insert(step.id.clone(), path);
             Ok(Branch::Step(Box::new(Step { step: AgentStep::clone(step), schema })))
         }

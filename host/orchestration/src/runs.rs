@@ -17,7 +17,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::view::Outline;
-use ltmc_journal::{Extent, RunLog, RunView, Shown, Sight, runlog};
+use ltmc_journal::{Extent, History, RunLog, RunView, Shown, Sight, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
@@ -30,7 +30,7 @@ use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
-use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, StoreError, WriteJournal};
+use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
@@ -38,9 +38,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::compute::Compute;
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
+use crate::suspects::Suspects;
 use crate::wake;
 
 /// How long an idempotency key is remembered.
@@ -51,6 +53,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PAGE: u32 = 256;
 /// Bytes of entries that are read at once, where one is not larger by itself.
 const PAGE_BYTES: usize = 1 << 20;
+/// How many outputs are judged by a schema at once, each in a process of its own; of one tenant half.
+const JUDGED_AT_ONCE: usize = 2;
+/// How much of what documents ask for is computed at once; of one tenant's half.
+const COMPUTED_AT_ONCE: usize = 4;
 /// How long somebody who cancels a run waits for its end.
 const CANCEL: Duration = Duration::from_secs(10);
 
@@ -60,6 +66,8 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// What counts which runs are taken up from them.
+    pub take_ups: Arc<dyn TakeUps>,
     /// What runs are followed by.
     pub subscriptions: Arc<Subscriptions>,
     /// Who may, which agents and workflows there are, and what holds.
@@ -76,6 +84,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Directories that can be granted, by the names the operator gave them.
     pub directories: BTreeMap<AgentName, PathBuf>,
+    /// Who judges by JSON Schema.
+    pub schemas: Arc<dyn Schemas>,
 }
 
 /// The use cases. A handle: clones are the same.
@@ -138,12 +148,25 @@ pub(crate) struct Inner {
     pub(crate) sleepers: Notify,
     /// Documents made ready to run, by the digest of their source.
     ready: Cache<Digest, Arc<Ready>>,
+    /// For what documents have the host compute.
+    pub(crate) compute: Compute,
+    /// For what is judged by their schemas.
+    pub(crate) judges: Compute,
+    pub(crate) suspects: Suspects,
 }
 
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        let inner = Inner { ports, registry: Arc::default(), sleepers: Notify::new(), ready: Cache::new(1_000) };
+        let inner = Inner {
+            ports,
+            registry: Arc::default(),
+            sleepers: Notify::new(),
+            ready: Cache::new(1_000),
+            compute: Compute::new(COMPUTED_AT_ONCE),
+            judges: Compute::new(JUDGED_AT_ONCE),
+            suspects: Suspects::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -509,21 +532,26 @@ impl Runs {
             }
         }
         let row = self.row(caller, run).await?;
-        if row.state.is_over() {
+        let is_quarantined = row.state == State::Quarantined;
+        if row.state.is_over() && !is_quarantined {
             return Err(is_over(run, row.state));
         }
-        if row.wakes_at.is_none() {
+        let is_at_rest = is_quarantined || row.wakes_at.is_some() || self.is_waiting_alone(&row);
+        if !is_at_rest {
             return Err(being_taken_up());
         }
         let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_suspended(&by, run).await };
+        let work = async move { runs.cancel_at_rest(&by, run, is_quarantined).await };
         self.inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
 
     /// Ends a run of which nothing but its row is kept.
-    async fn cancel_suspended(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let found = supervise::take_over(&self.inner, &caller.tenant, run, Whose::Anyones).await?;
-        let log = match found {
+    async fn cancel_at_rest(&self, caller: &Caller, run: RunId, is_quarantined: bool) -> Result<(), Error> {
+        let whose = if is_quarantined { Whose::Nobodys } else { Whose::Anyones };
+        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
+            Found::Log(log) if is_quarantined && log.read(History::state) != State::Quarantined => {
+                return Err(being_taken_up());
+            }
             Found::Log(log) => log,
             Found::Over(state, _) => return Err(is_over(run, state)),
             Found::Taken | Found::Nothing => return Err(being_taken_up()),
@@ -536,10 +564,10 @@ impl Runs {
         })
     }
 
-    /// Takes a failed or cancelled run up again: what it did is not done again.
+    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
     ///
     /// # Errors
-    /// Where it is not there, or neither failed nor cancelled; where there is no room for it, and nothing is then written.
+    /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
     pub async fn resume(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move { runs.take_up_again(&by, run).await };
@@ -548,9 +576,11 @@ impl Runs {
 
     async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled) {
-            let message =
-                format!("run {run} is {}: only one that failed or was cancelled is resumed", row.state.as_str());
+        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
+            let message = format!(
+                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
+                row.state.as_str()
+            );
             return Err(Error::Conflict { code: "conflict", message });
         }
         let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
@@ -573,14 +603,18 @@ impl Runs {
     }
 
     /// Takes up every run that was under way when the host ended; those that cannot be are left as they are. One for which there
-    /// is no room waits until there is.
+    /// is no room waits until there is. Suspects go on by themselves, after all others and one after the other.
     ///
     /// # Errors
     /// Where the record does not say which these are.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
         let (mut recovered, mut left) = (Recovered::default(), HashSet::new());
-        while self.recover_those_with_room(&mut recovered, &mut left).await? {
+        let turn = self.inner.suspects.turn.lock().await;
+        let mut is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
+        drop(turn);
+        while is_full {
             tokio::time::sleep(AGAIN).await;
+            is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
         }
         Ok(recovered)
     }
@@ -595,27 +629,38 @@ impl Runs {
         let (mut after, mut is_full) = (None, false);
         loop {
             let page = inner.ports.read.unfinished(after.clone(), 100).await?;
-            let Some(last) = page.last() else { return Ok(is_full) };
+            let Some(last) = page.last() else { return Ok(is_full && !inner.registry.is_stopping()) };
+            if inner.registry.is_stopping() {
+                return Ok(false);
+            }
             after = Some((last.tenant.clone(), last.id));
-            for row in page {
-                if inner.registry.is_stopping() {
-                    return Ok(false);
-                }
-                let (tenant, run) = (row.tenant.clone(), row.id);
-                if inner.registry.get(&tenant, run).is_some() || left.contains(&(tenant.clone(), run)) {
-                    continue;
-                }
-                if !inner.registry.has_room(&tenant) {
+            let is_nobodys = |row: &Run| {
+                inner.registry.get(&row.tenant, row.id).is_none() && !left.contains(&(row.tenant.clone(), row.id))
+            };
+            let (room, full): (Vec<Run>, Vec<Run>) =
+                page.into_iter().filter(is_nobodys).partition(|row| inner.registry.has_room(&row.tenant));
+            is_full |= !full.is_empty();
+            let sifted = self.sift(room).await?;
+            recovered.suspects += sifted.suspects;
+            recovered.quarantined += sifted.quarantined;
+            for row in sifted.now {
+                let (tenant, run) = (row.tenant, row.id);
+                if inner.registry.is_stopping() || !inner.registry.has_room(&tenant) {
                     is_full = true;
+                    self.not_taken_up(&tenant, run).await;
                     continue;
                 }
                 let Some(taken) = self.claim(&tenant, run).await else { continue };
                 match taken {
                     Ok(()) => recovered.resumed += 1,
-                    Err(Error::Busy { .. }) => is_full = true,
+                    Err(Error::Busy { .. }) => {
+                        is_full = true;
+                        self.not_taken_up(&tenant, run).await;
+                    }
                     // Its task is on its way all the same, and takes it up as soon as the record answers.
                     Err(_) if inner.registry.get(&tenant, run).is_some() => recovered.resumed += 1,
                     Err(error) => {
+                        self.not_taken_up(&tenant, run).await;
                         tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
                         recovered.left += 1;
                         // Another host that was faster goes on with it.
@@ -655,6 +700,10 @@ impl Runs {
     /// Takes no new runs, gives those under way `grace` to end, and parks the rest: the next start goes on with them.
     pub async fn stop(&self, grace: Duration) {
         self.inner.registry.stop(grace).await;
+        // It came to its end: whatever was taken up has not kept it from that.
+        if let Err(error) = self.inner.ports.take_ups.forget_take_ups().await {
+            tracing::warn!(%error, "which runs were taken up could not be forgotten: the next start takes them for suspects");
+        }
     }
 
     /// How many runs are alive.
@@ -764,6 +813,10 @@ pub struct Recovered {
     pub resumed: usize,
     /// Runs that could not be taken up, and stay as they are.
     pub left: usize,
+    /// Runs that the host was taking up when it died: they go on one after the other.
+    pub suspects: usize,
+    /// Runs that were set aside, for the host died of them.
+    pub quarantined: usize,
 }
 
 impl Started {

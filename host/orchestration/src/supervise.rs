@@ -3,6 +3,7 @@
 //! Invariants: whoever waits for a run is always answered, also when its task breaks. What this host could not finish stays in
 //! the record as it is, for the next start.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct Live {
     stop: CancellationToken,
     why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
+    /// Whether it came to where what it does is bounded apart from the host: its guest, or who judges its output.
+    bounded: AtomicBool,
 }
 
 /// How a run ended, as far as this process goes.
@@ -117,6 +120,7 @@ impl Live {
             stop: CancellationToken::new(),
             why: Mutex::default(),
             weight,
+            bounded: AtomicBool::new(false),
         })
     }
 
@@ -133,6 +137,11 @@ impl Live {
         }
         self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.stop.cancel();
+    }
+
+    /// Whether it came to where what it does is bounded apart from the host.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.bounded.load(Ordering::Relaxed)
     }
 
     /// Waits until it ended.
@@ -288,7 +297,9 @@ async fn go(
         Err(failure) => log.append(vec![Event::RunFailed { failure }], Durability::Barrier).await?,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
-            let engine = Engine { ports: &inner.ports, plan: &plan, log, overtaken, beginnings };
+            let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
+            let bounded = &live.bounded;
+            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, bounded };
             let stopped = tokio::select! {
                 biased;
                 driven = engine.drive() => match driven? {

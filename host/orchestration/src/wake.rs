@@ -53,6 +53,10 @@ async fn take_up_due(runs: &Runs) -> Result<Duration, StoreError> {
         after = page.last().and_then(Suspended::of);
         let first_later = page.iter().filter_map(|row| row.wakes_at).find(|at| *at > now);
         let due = page.into_iter().filter(|row| row.wakes_at.is_some_and(|at| at <= now));
+        let due = due.filter(|row| !inner.registry.is_left_behind(&row.tenant, row.id));
+        let (room, full): (Vec<Run>, Vec<Run>) = due.partition(|row| inner.registry.has_room(&row.tenant));
+        stays |= !full.is_empty();
+        let due = runs.sift(room).await?.now;
         let stay = stream::iter(due).map(|row| take_up(runs, row)).buffer_unordered(AT_ONCE);
         stays |= stay.fold(false, |some, one| async move { some | one }).await;
         if first_later.is_some() || after.is_none() || inner.registry.is_stopping() {
@@ -65,13 +69,10 @@ async fn take_up_due(runs: &Runs) -> Result<Duration, StoreError> {
 /// Goes on with a run, if there is room for it; whether it stays suspended for now.
 async fn take_up(runs: &Runs, row: Run) -> bool {
     let inner = &runs.inner;
-    if inner.registry.is_left_behind(&row.tenant, row.id) {
-        return false;
-    }
-    if !inner.registry.has_room(&row.tenant) {
-        return true;
-    }
     let Some(taken) = runs.claim(&row.tenant, row.id).await else { return false };
+    if taken.is_err() {
+        runs.not_taken_up(&row.tenant, row.id).await;
+    }
     match taken {
         Ok(()) => false,
         // Somebody else was faster.

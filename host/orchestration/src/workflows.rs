@@ -4,23 +4,32 @@
 //! What changes anything does so on a task of the host's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
+use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
-use ltmc_model::workflow::{self, Document};
+use ltmc_model::workflow::{self, AgentStep, Document, Validate};
 use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
-use ltmc_ports::ReadCatalog;
 use ltmc_ports::catalog::StoredWorkflow;
+use ltmc_ports::schema::Unusable;
+use ltmc_ports::{ReadCatalog, Schemas};
 use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Error};
 
+use crate::compute::Compute;
 use crate::plan::Plan;
+
+/// How many documents' schemas are looked at at once.
+const CHECKED_AT_ONCE: usize = 2;
 
 /// The use cases.
 pub struct Workflows {
     ports: Ports,
+    /// Whose turn it is to have schemas looked at.
+    judges: Compute,
 }
 
 /// What they need.
@@ -29,6 +38,8 @@ pub struct Ports {
     pub read: Arc<dyn ReadCatalog>,
     /// Who may, which agents there are, and to change things.
     pub authority: Arc<Authority>,
+    /// Who judges by JSON Schema.
+    pub schemas: Arc<dyn Schemas>,
 }
 
 /// What came of putting a document.
@@ -43,7 +54,7 @@ pub struct Put {
 impl Workflows {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        Self { ports }
+        Self { ports, judges: Compute::new(CHECKED_AT_ONCE) }
     }
 
     /// Stores a document under the name it has.
@@ -93,6 +104,7 @@ impl Workflows {
             details.truncate(workflow::MAX_FAULTS);
             return Err(wrong(details));
         }
+        self.check_schemas(caller, &document).await?;
         Plan::of(&document).map_err(|f| wrong(vec![Detail { line: 0, column: 0, message: f.message }]))?;
         let digest = Digest::of(source.as_bytes());
         let before = self.ports.read.workflow(&caller.tenant, &name).await?;
@@ -105,6 +117,36 @@ impl Workflows {
         let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
         let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
         Ok(Put { workflow, created })
+    }
+
+    /// Looks whether what outputs are to be judged by can be.
+    async fn check_schemas(&self, caller: &Caller, document: &Document) -> Result<(), Error> {
+        let steps = document.steps();
+        let of = |step: &&AgentStep| match &step.validate {
+            Some(Validate::Schema { schema, place }) => Some((step.id.clone(), *place, schema.to_string())),
+            Some(Validate::Agent { .. }) | None => None,
+        };
+        let (steps, schemas): (Vec<_>, Vec<_>) =
+            steps.iter().filter_map(of).map(|(id, at, text)| ((id, at), text)).unzip();
+        if schemas.is_empty() {
+            return Ok(());
+        }
+        let trouble = |f: Failure| match f.retryable {
+            true => Error::Busy { message: f.message, retry_after: Duration::from_secs(1) },
+            false => Error::Internal { message: f.message },
+        };
+        let _turn = self.judges.turn(&caller.tenant).await.map_err(trouble)?;
+        let Some(Unusable { number, why }) = self.ports.schemas.check(&schemas).await.map_err(trouble)? else {
+            return Ok(());
+        };
+        let detail = match number.and_then(|number| steps.get(number)) {
+            Some((id, place)) => {
+                let message = format!("the JSON Schema of step `{id}`: {why}");
+                Detail { line: place.line, column: place.column, message }
+            }
+            None => Detail { line: 0, column: 0, message: format!("a JSON Schema of the document: {why}") },
+        };
+        Err(wrong(vec![detail]))
     }
 
     /// A document, as it was sent.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use ltmc_model::chain::Link;
 use ltmc_model::journal::{Entry, Placed};
-use ltmc_model::run::{Run, State};
+use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 
 use crate::{Changes, StoreError};
@@ -77,6 +77,23 @@ pub trait WriteJournal: Send + Sync {
 
     /// The next revision for a delta: higher than any the record has seen.
     fn next_revision(&self) -> Revision;
+}
+
+/// For whoever takes runs up from the record: what is taken up is counted before anything of it is read.
+#[async_trait]
+pub trait TakeUps: Send + Sync {
+    /// Adds `more` to how often each of these runs was taken up (one that came to nothing is taken back), and says how it is now.
+    /// What is over is left as it is. On return it outlives this process; the machine only with what is brought to disk after it.
+    ///
+    /// # Errors
+    /// The store's.
+    async fn take_up(&self, runs: &[(TenantId, RunId)], more: i32, trial: Trial) -> Result<(), StoreError>;
+
+    /// Forgets all that was counted: the process comes to its end of itself.
+    ///
+    /// # Errors
+    /// The store's.
+    async fn forget_take_ups(&self) -> Result<(), StoreError>;
 }
 
 /// Which runs a list shows.

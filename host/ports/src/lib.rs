@@ -19,6 +19,7 @@ pub mod projection;
 pub mod recall;
 pub mod record;
 pub mod runner;
+pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -27,7 +28,7 @@ pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};
 pub use expect::{Changes, Expect};
 pub use graph::{ReadFacts, ReadGraph};
-pub use journal::{Append, Durability, ReadJournal, Receipt, WriteJournal};
+pub use journal::{Append, Durability, ReadJournal, Receipt, TakeUps, WriteJournal};
 pub use log::{ReadContext, ReadLog};
 pub use mail::{Bus, ReadMail};
 pub use memory::ReadMemory;
@@ -35,3 +36,4 @@ pub use projection::Projection;
 pub use recall::{Embedder, ReadNotes, Vectors, WriteVectors};
 pub use record::Record;
 pub use runner::{Components, Gate, Runner};
+pub use schema::Schemas;

@@ -5,7 +5,7 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::{
     Bus, ReadCatalog, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes, StoreError,
-    WriteCatalog, WriteJournal, WriteVectors,
+    TakeUps, WriteCatalog, WriteJournal, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -14,6 +14,7 @@ use crate::{
 pub trait Record:
     ReadJournal
     + WriteJournal
+    + TakeUps
     + ReadCatalog
     + WriteCatalog
     + ReadMemory

@@ -38,7 +38,7 @@ struct Run {
     /// Which.
     #[schema(value_type = String, format = Uuid)]
     id: RunId,
-    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed` or `cancelled`.
+    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `quarantined`.
     #[schema(value_type = String, example = "completed")]
     state: RunState,
     /// The workflow, if it is a run of one.
@@ -89,7 +89,7 @@ impl From<run::Run> for Run {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed` or `cancelled`.
+    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `quarantined`.
     #[param(value_type = Option<String>)]
     state: Option<RunState>,
     /// Of this workflow.
@@ -253,7 +253,7 @@ pub(super) struct EntryForm {
 
 /// Cancel a run
 ///
-/// What its steps and checkpoints made true is kept. It can be resumed.
+/// What its steps and checkpoints made true is kept. It can be resumed. One that is quarantined can be cancelled too.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/cancel", tag = "runs",
     params(("id" = String, Path, description = "The run")),
@@ -267,7 +267,7 @@ async fn cancel(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> A
 
 /// Resume a run
 ///
-/// A failed or cancelled run goes on where it stopped: what it did is not done again.
+/// A failed, cancelled or quarantined run goes on where it stopped: what it did is not done again.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/resume", tag = "runs",
     params(("id" = String, Path, description = "The run")),

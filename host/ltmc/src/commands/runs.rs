@@ -22,7 +22,7 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
-    /// Take a failed or cancelled one up again where it stopped
+    /// Take a failed, cancelled or quarantined one up again where it stopped
     Resume {
         /// The run's id
         run: RunId,
@@ -44,7 +44,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// In this state: queued, running, waiting, completed, failed, cancelled
+    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined
     #[arg(long)]
     state: Option<String>,
     /// Of this workflow
@@ -234,7 +234,7 @@ fn coloured(state: &str) -> console::StyledObject<String> {
     let state = style(state.to_owned());
     match state.to_string().as_str() {
         "completed" => state.green(),
-        "failed" | "cancelled" => state.red(),
+        "failed" | "cancelled" | "quarantined" => state.red(),
         _ => state.yellow(),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use ltmc_orchestration::runs::Recovered;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,9 @@ use crate::wire::Host;
 use crate::{logs, ui};
 
 /// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
-const LAST_CHANGES: Duration = Duration::from_secs(5);
+const LAST_CHANGES: Duration = Duration::from_secs(2);
+/// How long after `shutdown_deadline` the process has come to its end, whatever keeps it.
+const LAST_PART: Duration = Duration::from_secs(5);
 
 /// How often components that nobody has are looked for.
 const TIDY: Duration = Duration::from_secs(600);
@@ -50,12 +53,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     tokio::spawn(metrics.clone().upkeep());
     // Before anything is opened: a signal during a long start ends it as well.
     let shutdown = CancellationToken::new();
-    tokio::spawn(signals(shutdown.clone())?);
+    let deadline = config.shutdown_deadline.0 + LAST_PART;
+    signals(shutdown.clone(), deadline)?;
     if args.lifeline {
         let shutdown = shutdown.clone();
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
             shutdown.cancel();
+            end_after(deadline);
         });
     }
     let listener = listen(config.listen).await?;
@@ -72,10 +77,12 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         async move {
             loop {
                 match runs.recover().await {
-                    Ok(recovered) if recovered.resumed + recovered.left > 0 => {
+                    Ok(recovered) if recovered != Recovered::default() => {
                         tracing::info!(
                             resumed = recovered.resumed,
                             left = recovered.left,
+                            suspects = recovered.suspects,
+                            quarantined = recovered.quarantined,
                             "runs of before were taken up again"
                         );
                         return;
@@ -130,12 +137,15 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Asks for an orderly end at the first SIGTERM or SIGINT; the second one ends the process at once.
-#[expect(clippy::disallowed_methods, reason = "whoever asks twice wants the process to end here and now")]
-fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// Asks for an orderly end at the first SIGTERM or SIGINT; the second one ends the process at once, and so does the deadline after
+/// the first. On a thread with a runtime of its own: whatever keeps the host's threads does not keep this one.
+fn signals(shutdown: CancellationToken, deadline: Duration) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _within = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let watch = async move {
         let mut once = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -144,12 +154,36 @@ fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = (
         };
         once().await;
         shutdown.cancel();
-        once().await;
+        if tokio::time::timeout(deadline, once()).await.is_ok() {
+            tracing::warn!(
+                "told to stop a second time: ending at once; the record is whole, and runs go on at the next start"
+            );
+            end();
+        }
+        end_after(Duration::ZERO);
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(watch))?;
+    Ok(())
+}
+
+/// Ends the process after a while, whatever it does: where it comes to its end of itself, this thread goes with it.
+fn end_after(deadline: Duration) {
+    std::thread::sleep(deadline);
+    // On a thread of its own, for it may be the log that hangs.
+    let said = std::thread::Builder::new().spawn(|| {
         tracing::warn!(
-            "told to stop a second time: ending at once; the record is whole, and runs go on at the next start"
+            "something keeps the host from stopping, such as a disk that hangs, or a thread that computes: `shutdown_deadline` is \
+             over, and the process ends here; the record is whole, and runs go on at the next start"
         );
-        std::process::exit(1);
-    })
+    });
+    drop(said);
+    std::thread::sleep(Duration::from_millis(100));
+    end();
+}
+
+#[expect(clippy::disallowed_methods, reason = "what should have ended by itself has not")]
+fn end() -> ! {
+    std::process::exit(1)
 }
 
 /// Where commands on the same machine find the host; gone when it stops.

@@ -6,8 +6,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::Value;
-
 use super::StepName;
 
 /// Where a value is to be found.
@@ -20,7 +18,7 @@ pub struct Pick {
 }
 
 /// What is picked from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The run's input.
     Input,
@@ -31,45 +29,6 @@ pub enum Source {
 impl Pick {
     /// The longest text of one, in bytes.
     pub const MAX_LEN: usize = 1_024;
-
-    /// What stands at the path in `value`.
-    ///
-    /// # Errors
-    /// How far the path leads, and what stands there instead.
-    pub fn find<'a>(&self, value: &'a Value) -> Result<&'a Value, String> {
-        let mut at = value;
-        for (depth, part) in self.path.iter().enumerate() {
-            let next = match at {
-                Value::Object(fields) => fields.get(part),
-                Value::Array(items) => part.parse().ok().and_then(|index: usize| items.get(index)),
-                _ => None,
-            };
-            let Some(next) = next else {
-                let reached = Self { source: self.source.clone(), path: self.path[..depth].to_vec() };
-                return Err(format!("`{self}` is not there: `{reached}` is {}", describe(at)));
-            };
-            at = next;
-        }
-        Ok(at)
-    }
-}
-
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(_) => "true or false".into(),
-        Value::Number(_) => "a number".into(),
-        Value::String(_) => "a text".into(),
-        Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(fields) if fields.is_empty() => "an empty object".into(),
-        Value::Object(fields) => {
-            let mut names: Vec<&str> = fields.keys().take(8).map(String::as_str).collect();
-            if fields.len() > names.len() {
-                names.push("…");
-            }
-            format!("an object with {}", names.join(", ")).chars().take(300).collect()
-        }
-    }
 }
 
 impl FromStr for Pick {

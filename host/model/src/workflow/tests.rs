@@ -203,19 +203,18 @@ fn one_document_uses_one_version_of_an_agent() {
 }
 
 #[test]
-fn picks_read_back_and_find() {
-    let value = json!({"files": [{"path": "a"}], "a/b": {"": 1, "c.d": 2}});
-    for (text, canonical, found) in [
-        ("$.input", "$.input", value.clone()),
-        ("$.input.files.0.path", "$.input.files.0.path", json!("a")),
-        ("$.input/files/0/path", "$.input.files.0.path", json!("a")),
-        ("$.steps.x.output/a~1b/c.d", "$.steps.x.output/a~1b/c.d", json!(2)),
-        ("$.steps.x/a~1b/", "$.steps.x.output/a~1b/", json!(1)),
+fn picks_read_back() {
+    for (text, canonical, path) in [
+        ("$.input", "$.input", &[][..]),
+        ("$.input.files.0.path", "$.input.files.0.path", &["files", "0", "path"]),
+        ("$.input/files/0/path", "$.input.files.0.path", &["files", "0", "path"]),
+        ("$.steps.x.output/a~1b/c.d", "$.steps.x.output/a~1b/c.d", &["a/b", "c.d"]),
+        ("$.steps.x/a~1b/", "$.steps.x.output/a~1b/", &["a/b", ""]),
     ] {
         let pick: Pick = text.parse().unwrap();
         assert_eq!(pick.to_string(), canonical);
         assert_eq!(canonical.parse::<Pick>().unwrap(), pick);
-        assert_eq!(pick.find(&value).unwrap(), &found);
+        assert_eq!(pick.path, path);
     }
     for text in [
         "$",
@@ -233,10 +232,6 @@ fn picks_read_back_and_find() {
     ] {
         assert!(text.parse::<Pick>().is_err(), "{text}");
     }
-    let error = "$.input.files.1.path".parse::<Pick>().unwrap().find(&value).unwrap_err();
-    assert!(error.contains("`$.input.files` is a list of 1"), "{error}");
-    let error = "$.input.file".parse::<Pick>().unwrap().find(&value).unwrap_err();
-    assert!(error.contains("an object with files, a/b"), "{error}");
 }
 
 #[test]

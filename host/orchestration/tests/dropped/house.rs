@@ -99,7 +99,12 @@ impl House {
             pins: pins.clone(),
             clock: clock.clone(),
         }));
-        let workflows = Workflows::new(workflows::Ports { read: slow.clone(), authority: authority.clone() });
+        let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
+        let workflows = Workflows::new(workflows::Ports {
+            read: slow.clone(),
+            authority: authority.clone(),
+            schemas: schemas.clone(),
+        });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: context.clone(),
             authority: authority.clone(),
@@ -111,6 +116,7 @@ impl House {
         let runs = Runs::new(runs::Ports {
             read: slow.clone(),
             write: slow.clone(),
+            take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
             crossing: Arc::new(ltmc_crossing::Shared { authority: authority.clone(), context, clock: clock.clone() }),
@@ -119,6 +125,7 @@ impl House {
             clock,
             entropy,
             directories: BTreeMap::new(),
+            schemas: schemas.clone(),
         });
         let (workflows, key) = (Arc::new(workflows), "nobodyskey00".parse().unwrap());
         Self { record, authority, access, agents, workflows, clients, runs, shelf, texts: Mutex::default(), key }

@@ -124,6 +124,7 @@ impl World {
         let runs = Runs::new(Ports {
             read: record.clone(),
             write: handed,
+            take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
             crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: self.clock.clone() }),
@@ -132,6 +133,7 @@ impl World {
             clock: self.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             directories: BTreeMap::new(),
+            schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
         });
         let waking = tokio::spawn({
             let runs = runs.clone();

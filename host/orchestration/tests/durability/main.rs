@@ -15,6 +15,7 @@
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
+//! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
@@ -28,6 +29,7 @@ mod host;
 mod owners;
 mod replay;
 mod story;
+mod suspects;
 mod suspended;
 mod transactions;
 mod upgrade;

@@ -81,12 +81,12 @@ fn of_two_hosts_that_start_at_once_one_has_the_run() {
         let dying = world.host(&world.record(Some(DOCUMENT)).await, [(3, Fault::CrashAfter)]);
         dying.ask(&request()).await;
         let record = dying.record.copy();
-        // Both have read the run before either claims it.
+        // Both are at it before either claims it; the second one takes it for a suspect, for it is being taken up.
         let claims_late = [(1, Fault::Delay(Duration::from_secs(1)))];
         let hosts = [world.host(&record, claims_late), world.host(&record, claims_late)];
         let (one, two) = tokio::join!(hosts[0].runs.recover(), hosts[1].runs.recover());
         let (one, two) = (one.unwrap(), two.unwrap());
-        assert_eq!((one.resumed + two.resumed, one.left + two.left), (1, 1));
+        assert_eq!((one.resumed + two.resumed, one.suspects + two.suspects, one.left + two.left), (1, 1, 0));
         let (answer, _, story, claims) = outcome(&world, &hosts[0]).await;
         assert!(answer.is_ok(), "{answer:?}");
         assert_eq!((story.ends, claims), (vec!["run-completed"], 1));

@@ -45,7 +45,11 @@ impl Story {
     fn tell(&mut self, event: &Event, epoch: &mut Epoch, open: &mut BTreeMap<StepPath, (u32, u32, u32)>) {
         match event.clone() {
             // Whoever takes a suspended run over before it is due suspends it again.
-            Event::RunStarted(_) | Event::RunResumed { .. } | Event::RunSuspended { .. } | Event::Act(_) => {}
+            Event::RunStarted(_)
+            | Event::RunQuarantined { .. }
+            | Event::RunResumed { .. }
+            | Event::RunSuspended { .. }
+            | Event::Act(_) => {}
             Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
             Event::NodeEnded { node, .. } => panic!("{node} is a step, or gives what a step gave"),
             Event::RunClaimed { epoch: claimed } => {

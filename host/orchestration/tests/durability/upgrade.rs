@@ -19,7 +19,7 @@ use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::merge::Merge;
-use ltmc_model::run::{Run, State};
+use ltmc_model::run::{Run, State, TakenUp};
 use ltmc_model::tenancy::Tenant;
 use ltmc_model::{Epoch, Payload, Position, RunId, Seq};
 use ltmc_orchestration::Runs;
@@ -27,7 +27,7 @@ use ltmc_orchestration::runs::Ports;
 use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
     Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
-    WriteCatalog, WriteJournal,
+    TakeUps, WriteCatalog, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Pins};
 
@@ -39,13 +39,24 @@ const JOURNALED: usize = 30;
 
 /// Everything that a run needs of a record.
 trait AnyRecord:
-    ReadJournal + WriteJournal + ReadCatalog + WriteCatalog + ReadMemory + ReadLog + ReadFacts + ReadMail + Bus + 'static
+    ReadJournal
+    + WriteJournal
+    + TakeUps
+    + ReadCatalog
+    + WriteCatalog
+    + ReadMemory
+    + ReadLog
+    + ReadFacts
+    + ReadMail
+    + Bus
+    + 'static
 {
 }
 
 impl<R> AnyRecord for R where
     R: ReadJournal
         + WriteJournal
+        + TakeUps
         + ReadCatalog
         + WriteCatalog
         + ReadMemory
@@ -211,6 +222,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
     let runs = Runs::new(Ports {
         read: record.clone(),
         write: record.clone(),
+        take_ups: record.clone(),
         subscriptions,
         authority,
         crossing: Arc::new(shared),
@@ -219,6 +231,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         clock,
         entropy: Arc::new(SeededEntropy::new(2)),
         directories: Default::default(),
+        schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
     });
     assert_eq!(runs.recover().await.unwrap().resumed, 1);
     let over = async {
@@ -253,6 +266,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         epoch: Epoch(1),
         seq: Seq(journal.len() as u64),
         wakes_at: None,
+        taken_up: TakenUp::default(),
     };
     let id = run.id;
     let append = Append {

@@ -12,7 +12,7 @@ use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::chain::Chain;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
-use ltmc_model::run::{Run, Target};
+use ltmc_model::run::{Run, TakenUp, Target, Trial};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
@@ -22,7 +22,8 @@ use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, Head, IdempotencyKey, RunFilter, Suspended};
 use crate::log::{Ends, Group};
 use crate::{
-    Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, WriteCatalog, WriteJournal,
+    Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, TakeUps, WriteCatalog,
+    WriteJournal,
 };
 
 /// A page holds so many bytes of values, or one entry.
@@ -61,12 +62,13 @@ impl MemoryRecord {
     /// What is left of it if the host dies now: everything up to the last barrier. This one stays as it is.
     pub fn crash(&self) -> Arc<Self> {
         let inner = self.lock();
-        self.replay(&inner.log[..inner.durable])
+        self.replay(&inner, inner.durable)
     }
 
     /// What is left of it if the host dies now and luck has it that everything had reached the disk.
     pub fn copy(&self) -> Arc<Self> {
-        self.replay(&self.lock().log)
+        let inner = self.lock();
+        self.replay(&inner, inner.log.len())
     }
 
     /// Loses here and now what a crash would, and lives on: lazy appends that never reached the disk.
@@ -76,8 +78,15 @@ impl MemoryRecord {
         *inner = Self::made_of(&log[..*durable]);
     }
 
-    fn replay(&self, log: &[Op]) -> Arc<Self> {
-        Arc::new(Self::with(Self::made_of(log), self.revision.load(Ordering::SeqCst)))
+    fn replay(&self, inner: &Inner, length: usize) -> Arc<Self> {
+        let mut left = Self::made_of(&inner.log[..length]);
+        // How often runs were taken up outlives the process.
+        for (run, row) in &mut left.tables.runs {
+            if let Some(known) = inner.tables.runs.get(run).filter(|_| !row.state.is_over()) {
+                row.taken_up = known.taken_up;
+            }
+        }
+        Arc::new(Self::with(left, self.revision.load(Ordering::SeqCst)))
     }
 
     fn with(inner: Inner, revision: u64) -> Self {
@@ -164,6 +173,24 @@ impl WriteJournal for MemoryRecord {
 
     fn next_revision(&self) -> Revision {
         Revision(self.revision.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+#[async_trait]
+impl TakeUps for MemoryRecord {
+    async fn take_up(&self, runs: &[(TenantId, RunId)], more: i32, trial: Trial) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        for run in runs {
+            if let Some(row) = inner.tables.runs.get_mut(run).filter(|row| !row.state.is_over()) {
+                row.taken_up = TakenUp { times: row.taken_up.times.saturating_add_signed(more), trial };
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget_take_ups(&self) -> Result<(), StoreError> {
+        self.lock().tables.runs.values_mut().for_each(|row| row.taken_up = TakenUp::default());
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ltmc_model::journal::{Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{self, Channel, Message};
-use ltmc_model::run::{Run, State, Target, Usage};
+use ltmc_model::run::{Run, State, TakenUp, Target, Usage};
 use ltmc_model::{Digest, Epoch, Payload, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 
 use crate::expect::{Changes, Expect};
@@ -58,6 +58,7 @@ impl Owner {
                 epoch: Epoch(1),
                 seq: Seq(0),
                 wakes_at: None,
+                taken_up: TakenUp::default(),
             },
             previous: None,
         }

@@ -72,7 +72,13 @@ impl Tables {
         for delta in &append.changes.deltas {
             self.context.apply(&append.run.tenant, delta);
         }
-        self.runs.insert(key, append.run.clone());
+        let mut run = append.run.clone();
+        // An append says at most that the run got on.
+        let counted = self.runs.get(&key).map(|row| row.taken_up).unwrap_or_default();
+        if run.taken_up.is_suspect() {
+            run.taken_up = counted;
+        }
+        self.runs.insert(key, run);
         Ok(())
     }
 

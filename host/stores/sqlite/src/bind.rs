@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::memory::Scope;
-use ltmc_model::run::{State, Target};
+use ltmc_model::run::{State, TakenUp, Target, Trial};
 use ltmc_model::{RunId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 
@@ -105,12 +105,28 @@ pub(crate) fn state_number(state: State) -> i64 {
         State::Completed => 3,
         State::Failed => 4,
         State::Cancelled => 5,
+        State::Quarantined => 6,
     }
 }
 
 /// [`state_number`], read back.
 pub(crate) fn state_of(number: i64) -> Result<State, Error> {
     State::ALL.into_iter().find(|state| state_number(*state) == number).ok_or_else(|| wrong("a run's state"))
+}
+
+pub(crate) fn trial_number(trial: Trial) -> i64 {
+    match trial {
+        Trial::None => 0,
+        Trial::Alone => 1,
+        Trial::Bounded => 2,
+    }
+}
+
+/// How a run was taken up: the number of times, and [`trial_number`], read back.
+pub(crate) fn taken_up_of(times: i64, trial: i64) -> TakenUp {
+    let trials = [Trial::None, Trial::Alone, Trial::Bounded];
+    let trial = trials.into_iter().find(|one| trial_number(*one) == trial).unwrap_or_default();
+    TakenUp { times: u32::try_from(times).unwrap_or(u32::MAX), trial }
 }
 
 /// A target as `agent NAME[@DIGEST]` or `workflow NAME`; and the bare name.

@@ -2,17 +2,21 @@
 
 use async_trait::async_trait;
 use ltmc_model::journal::{Entry, Placed};
-use ltmc_model::run::Run;
+use ltmc_model::run::{Run, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
-use ltmc_ports::{Append, Durability, Kind, ReadJournal, Receipt, StoreError, WriteJournal};
+use ltmc_ports::{Append, Durability, Kind, ReadJournal, Receipt, StoreError, TakeUps, WriteJournal};
 use rusqlite::{Connection, Row, ToSql, params};
 
-use crate::bind::{all, blob, found, int, number, one, parsed, run_id, stamp, state_number, state_of, target_of, time};
+use crate::bind::{
+    all, blob, found, int, number, one, parsed, run_id, stamp, state_number, state_of, taken_up_of, target_of, time,
+};
 use crate::error::{Error, store, wrong};
-use crate::{Record, frames, verify};
+use crate::writer::Needs;
+use crate::{Record, frames, statements, verify};
 
-const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at";
+const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at, \
+                       taken_up, trial";
 /// Entries are read in stretches of so many bytes: whoever reads many lets others go on between them.
 const STRETCH: usize = 1 << 20;
 
@@ -24,6 +28,21 @@ impl WriteJournal for Record {
 
     fn next_revision(&self) -> Revision {
         Revision(self.draw_revision())
+    }
+}
+
+#[async_trait]
+impl TakeUps for Record {
+    async fn take_up(&self, runs: &[(TenantId, RunId)], more: i32, trial: Trial) -> Result<(), StoreError> {
+        let runs = runs.to_vec();
+        // Not synced: what is to be outlived is the process, and the system has what was committed.
+        self.writing
+            .side("journal.take-up", Needs::Nothing, move |db| statements::take_up(db, &runs, more, trial))
+            .await
+    }
+
+    async fn forget_take_ups(&self) -> Result<(), StoreError> {
+        self.writing.side("journal.forget-take-ups", Needs::Nothing, statements::forget_take_ups).await
     }
 }
 
@@ -201,5 +220,6 @@ fn read_run(row: &Row<'_>) -> Result<Run, Error> {
         epoch: Epoch(number(row.get(8)?)),
         seq: Seq(number(row.get(9)?)),
         wakes_at: row.get::<_, Option<i64>>(10)?.map(stamp),
+        taken_up: taken_up_of(row.get(11)?, row.get(12)?),
     })
 }

@@ -33,13 +33,14 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
     include_str!("../migrations/0004_grants_of_versions.sql"),
     include_str!("../migrations/0005_usage.sql"),
     include_str!("../migrations/0006_identity.sql"),
+    include_str!("../migrations/0007_taken_up.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

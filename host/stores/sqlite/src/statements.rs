@@ -1,12 +1,12 @@
 //! The rows of the journal, of runs, chains and idempotency keys.
 
 use ltmc_model::chain::Chain;
-use ltmc_model::run::Run;
+use ltmc_model::run::{Run, Trial};
 use ltmc_model::{RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
 use rusqlite::{Connection, Error, params};
 
-use crate::bind::{blob, execute, int, state_number, target_text, time};
+use crate::bind::{blob, execute, int, state_number, target_text, time, trial_number};
 use crate::deltas::{self, Row};
 
 /// A run's entries `from` the first to the last, as frames; `place` is where the first stands in the tenant's chain.
@@ -32,15 +32,34 @@ pub(crate) fn chain(db: &Connection, tenant: &TenantId, chain: &Chain, bytes: u6
 /// A run's row.
 pub(crate) fn run(db: &Connection, run: &Run) -> Result<(), Error> {
     let sql = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq, \
-               wakes_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+               wakes_at, taken_up) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
-               epoch = excluded.epoch, seq = excluded.seq, wakes_at = excluded.wakes_at";
+               epoch = excluded.epoch, seq = excluded.seq, wakes_at = excluded.wakes_at, \
+               taken_up = case excluded.taken_up when 0 then 0 else taken_up end";
     let (target, name) = target_text(&run.target);
     let (created, updated) = (time(run.created_at), time(run.updated_at));
     let (state, epoch, seq) = (state_number(run.state), int(run.epoch.0), int(run.seq.0));
     let wakes_at = run.wakes_at.map(time);
+    // That it got on is all that an append says of it.
+    let taken_up = i64::from(run.taken_up.times);
     let (tenant, id, session, by) = (run.tenant.as_str(), blob(run.id), run.session.as_str(), run.by.as_str());
-    execute(db, sql, params![tenant, id, target, name, state, session, by, created, updated, epoch, seq, wakes_at])
+    execute(
+        db,
+        sql,
+        params![tenant, id, target, name, state, session, by, created, updated, epoch, seq, wakes_at, taken_up],
+    )
+}
+
+/// How runs that are not over were taken up.
+pub(crate) fn take_up(db: &Connection, runs: &[(TenantId, RunId)], more: i32, trial: Trial) -> Result<(), Error> {
+    let sql = "update runs set taken_up = max(taken_up + ?, 0), trial = ? where tenant = ? and id = ? and state < 3";
+    let (more, trial) = (i64::from(more), trial_number(trial));
+    runs.iter().try_for_each(|(tenant, run)| execute(db, sql, params![more, trial, tenant.as_str(), blob(*run)]))
+}
+
+/// Forgets how runs were taken up.
+pub(crate) fn forget_take_ups(db: &Connection) -> Result<(), Error> {
+    execute(db, "update runs set taken_up = 0, trial = 0 where taken_up > 0 and state < 3", [])
 }
 
 /// An idempotency key; one that has expired makes room.

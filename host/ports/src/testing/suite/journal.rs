@@ -1,13 +1,13 @@
 //! What every journal does.
 
 use ltmc_model::journal::{Entry, Event, Placed};
-use ltmc_model::run::State;
+use ltmc_model::run::{State, TakenUp, Trial};
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, StepPath};
 
 use super::Fixture;
 use crate::journal::{RunFilter, Suspended};
 use crate::testing::sample::{Owner, at, completed, put, run_id, tenant};
-use crate::{Durability, Kind, ReadJournal as _, ReadMemory as _, WriteJournal as _};
+use crate::{Durability, Kind, ReadJournal as _, ReadMemory as _, TakeUps as _, WriteJournal as _};
 use ltmc_model::delta::Delta;
 use ltmc_model::memory::Drawer;
 
@@ -310,6 +310,46 @@ pub async fn an_idempotency_key_starts_one_run<F: Fixture>(fixture: &F) {
     assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|error| error.kind == Kind::Conflict));
     let all = RunFilter { limit: 100, ..RunFilter::default() };
     assert_eq!(store.runs(&tenant("acme"), &all).await.unwrap().len(), 1);
+}
+
+/// How often a run was taken up outlives the host, until an append says that it got on.
+pub async fn how_often_a_run_was_taken_up_outlives_the_host<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let [mut one, mut other, mut over] = [1, 2, 3].map(|number| Owner::new("acme", number));
+    over.row.state = State::Completed;
+    for owner in [&mut one, &mut other, &mut over] {
+        store.append(owner.append(1), Barrier).await.unwrap();
+    }
+    let all = [&one, &other, &over].map(|owner| (tenant("acme"), owner.row.id));
+    store.take_up(&all, 1, Trial::None).await.unwrap();
+    store.take_up(&all[1..2], 1, Trial::Alone).await.unwrap();
+    store.take_up(&all[1..2], 0, Trial::Bounded).await.unwrap();
+    let store = fixture.crash(store).await;
+    let of = async |store: &F::Store| {
+        let mut found = Vec::new();
+        for (tenant, run) in &all {
+            found.push(store.run(tenant, *run).await.unwrap().unwrap().taken_up);
+        }
+        found
+    };
+    let taken = |times, trial| TakenUp { times, trial };
+    let counted = vec![taken(1, Trial::None), taken(2, Trial::Bounded), TakenUp::default()];
+    assert_eq!(of(&store).await, counted, "what is over is not taken up");
+    // Who writes for it meanwhile says nothing of it, until it gets on.
+    let row = store.run(&all[1].0, all[1].1).await.unwrap().unwrap();
+    let mut owner = Owner::claim(&row);
+    store.take_up(&all[1..2], 1, Trial::None).await.unwrap();
+    store.append(owner.append(1), Lazy).await.unwrap();
+    assert_eq!(of(&store).await[1], taken(3, Trial::None));
+    owner.row.taken_up = TakenUp::default();
+    store.append(owner.append(1), Lazy).await.unwrap();
+    assert!(of(&store).await[1].is_none());
+    store.take_up(&all[..1], -1, Trial::None).await.unwrap();
+    store.take_up(&all[..1], -1, Trial::None).await.unwrap();
+    assert!(of(&store).await[0].is_none(), "what came to nothing is taken back, and no more");
+    store.take_up(&all, 4, Trial::Alone).await.unwrap();
+    store.forget_take_ups().await.unwrap();
+    assert!(of(&store).await.iter().all(TakenUp::is_none));
 }
 
 /// Tenants with the same names never meet.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{ReadCatalog, ReadJournal, ReadMemory, WriteCatalog, WriteJournal};
+use crate::{ReadCatalog, ReadJournal, ReadMemory, TakeUps, WriteCatalog, WriteJournal};
 
 pub mod bus;
 pub mod catalog;
@@ -19,9 +19,9 @@ pub mod record;
 pub mod vectors;
 
 /// A store that has all the ports.
-pub trait Store: WriteJournal + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}
+pub trait Store: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}
 
-impl<S: WriteJournal + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store for S {}
+impl<S: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store for S {}
 
 /// How a suite gets a store.
 #[async_trait]
@@ -73,6 +73,7 @@ macro_rules! contract {
             lists_of_runs_obey_every_filter
             unfinished_runs_are_found_again
             suspended_runs_stand_in_the_order_in_which_they_go_on
+            how_often_a_run_was_taken_up_outlives_the_host
             idempotency_keys_expire
             an_idempotency_key_starts_one_run
             tenants_with_the_same_names_never_meet

@@ -1,0 +1,229 @@
+//! Suspects: runs of which the host may have died, because it was taking them up when it did.
+//!
+//! Invariants: before anything of a run is read to take it up, the record counts that it is, at one go for many; a run that gets on
+//! is counted no more ([`TakenUp`]). So after a death what was being taken up is known: suspects, of which one may be guilty. They go
+//! on after all others and one after the other, each for so long as it takes to get on, or for its time on trial, which doubles from one
+//! to the next: of what the host dies then is known. Who is found guilty is set aside, from its row alone: nothing else of it is
+//! read. What merely waits was not being taken up, and is no suspect.
+//!
+//! [`TakenUp`]: ltmc_model::run::TakenUp
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use dashmap::DashSet;
+use ltmc_model::journal::{Entry, Event};
+use ltmc_model::run::{Run, State, Trial};
+use ltmc_model::{RunId, TenantId};
+use ltmc_ports::{Append, Changes, Durability, Kind, StoreError};
+use ltmc_tenancy::Error;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::metered;
+use crate::runs::Runs;
+
+/// How long a suspect is given the first time before the next one is taken up beside it, and at most.
+const TRIAL: Duration = Duration::from_secs(5);
+const LONGEST_TRIAL: Duration = Duration::from_secs(60);
+/// How long between two looks at whether it got on.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long until it is looked again where there was no room, or the record did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Those that are known in this process.
+#[derive(Default)]
+pub(crate) struct Suspects {
+    /// Had by the one that is on trial, and by who takes up all the others at a start.
+    pub(crate) turn: Mutex<()>,
+    waiting: DashSet<(TenantId, RunId)>,
+}
+
+/// What became of runs that were to be taken up.
+#[derive(Default)]
+pub(crate) struct Sifted {
+    /// These are taken up now, and are counted.
+    pub(crate) now: Vec<Run>,
+    /// So many are suspects, and go on in their turn.
+    pub(crate) suspects: usize,
+    /// So many were set aside.
+    pub(crate) quarantined: usize,
+}
+
+impl Runs {
+    /// Counts that runs are about to be taken up; suspects among them go on by themselves, and the guilty are set aside.
+    pub(crate) async fn sift(&self, rows: Vec<Run>) -> Result<Sifted, StoreError> {
+        let (mut sifted, mut suspects) = (Sifted::default(), Vec::new());
+        for row in rows {
+            if row.taken_up.is_guilty() && !self.is_waiting_alone(&row) {
+                sifted.quarantined += usize::from(self.set_aside(row).await?);
+            } else if row.taken_up.is_suspect() {
+                suspects.push(row);
+            } else {
+                sifted.now.push(row);
+            }
+        }
+        sifted.suspects = self.try_alone(suspects);
+        if !sifted.now.is_empty() {
+            let runs: Vec<_> = sifted.now.iter().map(place).collect();
+            self.inner.ports.take_ups.take_up(&runs, 1, Trial::None).await?;
+        }
+        Ok(sifted)
+    }
+
+    /// Says that a run was not taken up after all.
+    pub(crate) async fn not_taken_up(&self, tenant: &TenantId, run: RunId) {
+        if self.inner.registry.get(tenant, run).is_some() {
+            return;
+        }
+        if let Err(error) = self.inner.ports.take_ups.take_up(&[(tenant.clone(), run)], -1, Trial::None).await {
+            tracing::warn!(%tenant, %run, %error, "that a run was not taken up could not be said");
+        }
+    }
+
+    /// Whether a run is taken up alone once it is its turn, or is on trial.
+    pub(crate) fn is_waiting_alone(&self, row: &Run) -> bool {
+        self.inner.suspects.waiting.contains(&place(row))
+    }
+
+    /// Takes suspects up when it is their turn, on a task of its own; how many were not waiting for that already. Tenants take turns;
+    /// of each tenant's those that were on trial the least come first, so that whoever kills the host again and again does not
+    /// always meet the same one. One that cannot be taken up yet lets the others go first.
+    fn try_alone(&self, mut rows: Vec<Run>) -> usize {
+        rows.retain(|row| self.inner.suspects.waiting.insert(place(row)));
+        if rows.is_empty() {
+            return 0;
+        }
+        rows.sort_by_key(|row| row.taken_up.times);
+        let mut of_tenant: HashMap<TenantId, usize> = HashMap::new();
+        rows.sort_by_cached_key(|row| {
+            let before = of_tenant.entry(row.tenant.clone()).or_default();
+            *before += 1;
+            *before
+        });
+        let (runs, count) = (self.clone(), rows.len());
+        let mut queue: VecDeque<_> = rows.iter().map(place).collect();
+        tokio::spawn(async move {
+            let mut in_vain = 0;
+            while let Some((tenant, run)) = queue.pop_front() {
+                let turn = runs.inner.suspects.turn.lock().await;
+                let tried = runs.on_trial(&tenant, run).await;
+                drop(turn);
+                let Err(error) = tried else {
+                    in_vain = 0;
+                    runs.inner.suspects.waiting.remove(&(tenant, run));
+                    continue;
+                };
+                tracing::debug!(%tenant, %run, %error, "a run that is to be taken up alone cannot be yet");
+                queue.push_back((tenant, run));
+                in_vain += 1;
+                if in_vain >= queue.len() {
+                    in_vain = 0;
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        });
+        count
+    }
+
+    /// Takes a suspect up, and stays with it until it gets on, or for its time. An error: not yet, for it may pass.
+    async fn on_trial(&self, tenant: &TenantId, run: RunId) -> Result<(), Error> {
+        let inner = &self.inner;
+        let Some(row) = inner.ports.read.run(tenant, run).await? else { return Ok(()) };
+        let (registry, take_ups) = (&inner.registry, &inner.ports.take_ups);
+        // Also where the host stops.
+        if row.state.is_over() || registry.is_left_behind(tenant, run) || registry.get(tenant, run).is_some() {
+            return Ok(());
+        }
+        if !registry.has_room(tenant) {
+            return Err(Error::Busy { message: "there is no room for it".into(), retry_after: AGAIN });
+        }
+        let this = [(tenant.clone(), run)];
+        tracing::warn!(%tenant, %run, "the host died while it took this run up, perhaps of it: it is taken up alone");
+        take_ups.take_up(&this, 1, Trial::Alone).await?;
+        match self.claim(tenant, run).await {
+            None | Some(Ok(())) => {}
+            Some(Err(_)) if registry.get(tenant, run).is_some() => {}
+            // Another host was faster.
+            Some(Err(Error::Store(error))) if error.kind == Kind::Fenced => return Ok(()),
+            Some(Err(error)) => {
+                self.not_taken_up(tenant, run).await;
+                let may_pass = match &error {
+                    Error::Store(error) => matches!(error.kind, Kind::Unavailable | Kind::Full),
+                    Error::Busy { .. } | Error::Conflict { .. } => true,
+                    _ => false,
+                };
+                if may_pass {
+                    return Err(error);
+                }
+                tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
+                registry.leave_behind(tenant, run);
+                return Ok(());
+            }
+        }
+        let doublings = row.taken_up.times.saturating_sub(1).min(8);
+        let until = Instant::now() + (TRIAL * 2_u32.pow(doublings)).min(LONGEST_TRIAL);
+        let mut is_bounded = false;
+        while Instant::now() < until
+            && let Some(live) = registry.get(tenant, run)
+        {
+            if !is_bounded && live.is_bounded() {
+                is_bounded = true;
+                self.is_at(&this, Trial::Bounded).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = live.ended() => {}
+                () = registry.stopping() => return Ok(()),
+            }
+            if let Ok(Some(row)) = inner.ports.read.run(tenant, run).await
+                && !row.taken_up.is_suspect()
+            {
+                return Ok(());
+            }
+        }
+        self.is_at(&this, Trial::None).await;
+        Ok(())
+    }
+
+    /// Says how far the one on trial is.
+    async fn is_at(&self, this: &[(TenantId, RunId)], trial: Trial) {
+        if let Err(error) = self.inner.ports.take_ups.take_up(this, 0, trial).await {
+            tracing::warn!(%error, "how far a run on trial is could not be said");
+        }
+    }
+
+    /// Sets a run aside, until somebody resumes it; whether nobody else has it by now.
+    async fn set_aside(&self, row: Run) -> Result<bool, StoreError> {
+        let Run { tenant, id, taken_up, seq, epoch, .. } = row.clone();
+        let at = self.inner.ports.clock.now();
+        let event = Event::RunQuarantined { taken_up: taken_up.times };
+        let run = Run {
+            state: State::Quarantined,
+            epoch: epoch.next(),
+            seq: seq.next(),
+            updated_at: at,
+            wakes_at: None,
+            ..row
+        };
+        let (expected, previous, entries, changes) = (seq, Some(epoch), vec![Entry { at, event }], Changes::default());
+        let append = Append { run, expected, previous, entries, changes, idempotency: None };
+        match self.inner.ports.write.append(append, Durability::Barrier).await {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        metered::RUNS.of([State::Quarantined.as_str()]).increment(1);
+        tracing::error!(
+            %tenant,
+            run = %id,
+            taken_up = taken_up.times,
+            "the host died of taking this run up: it is set aside until somebody resumes or cancels it"
+        );
+        Ok(true)
+    }
+}
+
+fn place(row: &Run) -> (TenantId, RunId) {
+    (row.tenant.clone(), row.id)
+}
