@@ -47,8 +47,16 @@ impl Answers {
     /// # Errors
     /// Where there is none.
     pub(crate) fn room(&self, caller: &Caller) -> Result<Room> {
+        self.room_for(caller, EXPECTED)
+    }
+
+    /// Room for so many bytes.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn room_for(&self, caller: &Caller, bytes: u64) -> Result<Room> {
         let mut room = Room { tenant: self.tenants.share(&caller.tenant), key: self.keys.share(&caller.key), bytes: 0 };
-        room.grow(EXPECTED)?;
+        room.grow(bytes)?;
         Ok(room)
     }
 }

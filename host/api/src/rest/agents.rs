@@ -108,9 +108,10 @@ impl From<AgentView> for Agent {
 )]
 async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Paging>) -> Answer {
     let limit = paging.limit()?;
+    let room = api.answers.room(&caller)?;
     let found = api.agents.list(&caller, paging.after(LIST)?.as_ref(), limit + 1).await?;
     let page = Page::of(LIST, limit, found, |view| view.agent.name.to_string(), Agent::from);
-    Ok(axum::Json(page).into_response())
+    room.json(&page)
 }
 
 /// Show an agent

@@ -18,14 +18,15 @@ use futures::StreamExt as _;
 use ltmc_model::caller::Caller;
 use ltmc_model::{RunId, Seq, TenantId};
 use ltmc_orchestration::{Followed, Shown, Watch};
+use ltmc_tenancy::Pot;
 use ltmc_tenancy::pot::{Full, Share};
-use ltmc_tenancy::{Access, Pot};
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answers::Room;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By};
 use crate::headers::last_event_id;
@@ -85,7 +86,7 @@ struct Run {
 }
 
 impl Source for Run {
-    async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+    async fn next(&mut self) -> Result<Option<Batch>> {
         if self.is_over {
             return Ok(None);
         }
@@ -94,22 +95,42 @@ impl Source for Run {
             Followed::Over(state) => {
                 self.is_over = true;
                 let data = serde_json::json!({ "state": state });
-                Ok(Some(vec![Event::default().event("end").data(data.to_string())]))
+                let end = Event::default().event("end").data(data.to_string());
+                Ok(Some(std::iter::once((end, 0)).collect()))
             }
         }
     }
 }
 
-fn event(run: RunId, shown: Shown) -> Event {
+fn event(run: RunId, shown: Shown) -> (Event, usize) {
     let event = Event::default().id(shown.seq.to_string()).event(shown.kind);
     let data = serde_json::to_string(&super::runs::Entry::of(run, shown)).unwrap_or_else(|_| "{}".into());
-    event.data(data)
+    let bytes = data.len();
+    (event.data(data), bytes)
+}
+
+/// Events that are given out together, and the bytes of what they show.
+#[derive(Default)]
+pub(super) struct Batch {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+impl FromIterator<(Event, usize)> for Batch {
+    fn from_iter<I: IntoIterator<Item = (Event, usize)>>(from: I) -> Self {
+        let mut batch = Self::default();
+        for (event, bytes) in from {
+            batch.events.push(event);
+            batch.bytes += bytes;
+        }
+        batch
+    }
 }
 
 /// Where a stream's events come from.
 pub(super) trait Source: Send + 'static {
     /// What comes next; none: there is no more of it.
-    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<Event>>>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Option<Batch>>> + Send;
 }
 
 /// A stream of events, if there is a seat for its reader. Where it stops it may be taken up again.
@@ -117,8 +138,8 @@ pub(super) fn streamed(api: &Api, caller: &Caller, closing: Option<Extension<Clo
     let seat = api.watchers.sit(&caller.tenant)?;
     let closing = closing.map(|Extension(closing)| closing).unwrap_or_default();
     let until = Instant::now() + LONGEST;
-    let reader = Reader { access: api.access.clone(), caller: caller.clone(), closing, until, _seat: seat };
-    let steps = futures::stream::unfold((source, reader), async |(mut source, reader)| {
+    let reader = Reader { api: api.clone(), caller: caller.clone(), closing, until, room: None, _seat: seat };
+    let steps = futures::stream::unfold((source, reader), async |(mut source, mut reader)| {
         // The client comes back by itself, and then gets the problem as an answer.
         let events = reader.next(&mut source).await.unwrap_or_else(|problem| {
             problem.log();
@@ -132,22 +153,27 @@ pub(super) fn streamed(api: &Api, caller: &Caller, closing: Option<Extension<Clo
 
 /// Who reads a stream.
 struct Reader {
-    access: Arc<Access>,
+    api: Api,
     caller: Caller,
     closing: Closing,
     until: Instant,
+    /// What the last batch holds until the next is asked for.
+    room: Option<Room>,
     _seat: Share,
 }
 
 impl Reader {
     /// What comes next, asked for with a key that is good when it is given out; none: that was all.
-    async fn next(&self, source: &mut impl Source) -> Result<Option<Vec<Event>>> {
+    async fn next(&mut self, source: &mut impl Source) -> Result<Option<Vec<Event>>> {
+        self.room = None;
         let next = tokio::select! {
-            next = self.access.while_good(&self.caller, source.next()) => next,
+            next = self.api.access.while_good(&self.caller, source.next()) => next,
             () = self.closing.0.cancelled() => return Ok(None),
             () = tokio::time::sleep_until(self.until) => return Ok(None),
         };
-        next?
+        let Some(batch) = next?? else { return Ok(None) };
+        self.room = Some(self.api.answers.room_for(&self.caller, batch.bytes as u64)?);
+        Ok(Some(batch.events))
     }
 }
 

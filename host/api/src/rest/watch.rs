@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::refused;
-use super::events::{Source, streamed};
+use super::events::{Batch, Source, streamed};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By};
 use crate::headers::last_event_id;
@@ -92,7 +92,7 @@ async fn changes(
     follow(&api, &caller, Interest::Memory(drawer, prefix), after, closing, |row| row.changed().map(change)).await
 }
 
-fn change(changed: Changed) -> Event {
+fn change(changed: Changed) -> (Event, usize) {
     let kind = if changed.value.is_some() { "put" } else { "delete" };
     let (json, base64) = changed.value.as_ref().map_or((None, None), |value| super::memory::shown(value));
     let deleted = changed.value.is_none();
@@ -133,7 +133,7 @@ async fn topic(
     follow(&api, &caller, Interest::Topic(read.topic), after, closing, |row| row.published().map(event)).await
 }
 
-fn event(published: Published) -> Event {
+fn event(published: Published) -> (Event, usize) {
     let (position, kind) = (published.position, published.event.kind.clone());
     written(position.0, &kind, &super::messages::Event::of(position, published.event))
 }
@@ -145,7 +145,7 @@ async fn follow(
     interest: Interest,
     after: Option<Position>,
     closing: Option<Extension<Closing>>,
-    event: fn(&Logged) -> Option<Event>,
+    event: fn(&Logged) -> Option<(Event, usize)>,
 ) -> Answer {
     // A cursor that is too old is answered before the stream begins.
     let rows = api.clients.subscribe(caller, interest, after).await?.map_err(refused)?;
@@ -154,11 +154,11 @@ async fn follow(
 
 struct Rows {
     rows: Subscription,
-    event: fn(&Logged) -> Option<Event>,
+    event: fn(&Logged) -> Option<(Event, usize)>,
 }
 
 impl Source for Rows {
-    async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+    async fn next(&mut self) -> Result<Option<Batch>> {
         match self.rows.next(PAGE).await {
             Ok(rows) => Ok(Some(rows.iter().filter_map(|row| (self.event)(row)).collect())),
             Err(Lost::Resync(_)) => Ok(None),
@@ -167,9 +167,10 @@ impl Source for Rows {
     }
 }
 
-fn written<T: Serialize>(position: u64, kind: &str, data: &T) -> Event {
+fn written<T: Serialize>(position: u64, kind: &str, data: &T) -> (Event, usize) {
     let data = serde_json::to_string(data).unwrap_or_else(|_| "{}".into());
-    Event::default().id(position.to_string()).event(kind).data(data)
+    let bytes = data.len();
+    (Event::default().id(position.to_string()).event(kind).data(data), bytes)
 }
 
 fn after(headers: &HeaderMap, asked: Option<u64>) -> Result<Option<Position>> {
