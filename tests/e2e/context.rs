@@ -686,3 +686,38 @@ async fn a_granted_directory_is_read_and_nothing_beside_it() -> Result<()> {
     assert!(written.json()["text"].is_null() && !files.path().join("open/new.txt").exists(), "{}", written.text());
     Ok(())
 }
+
+/// However long and many one tenant's walks are: another tenant reads, and the host is ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_walks_keep_nobody_else_from_reading() -> Result<()> {
+    // A star of as many facts as one walk goes over.
+    const LEAVES: usize = 10_000;
+    const WALKS: usize = 8;
+    let host = Host::start().await?;
+    let other = host.tenant("beta", "admin").await?;
+    for first in (0..LEAVES).step_by(100) {
+        let fact = |n| json!({"relate": {"subject": "hub", "relation": "has", "object": format!("leaf {n}")}});
+        let operations: Vec<Value> = (first..first + 100).map(fact).collect();
+        rest(&host, Method::POST, "/v1/transactions", Some(json!({"operations": operations}))).await?.expect(200);
+    }
+    let fact = json!({"subject": "a", "relation": "is", "object": "b"});
+    host.send(host.request(Method::POST, "/v1/graph/facts", &other).json(&fact)).await?.expect(200);
+    let walk = || rest(&host, Method::GET, "/v1/graph/reach?from=leaf%207&direction=both&depth=16", None);
+    let walks = futures::future::join_all((0..WALKS).map(|_| walk()));
+    let others = async {
+        for _ in 0..WALKS {
+            let path = "/v1/graph/reach?from=a";
+            let reached = host.send(host.request(Method::GET, path, &other)).await?.expect(200).json();
+            assert_eq!(reached["facts"].as_array().map(Vec::len), Some(1));
+            host.get("/readyz").await?.expect(200);
+        }
+        anyhow::Ok(())
+    };
+    let (walks, others) = tokio::join!(walks, others);
+    others?;
+    for reached in walks {
+        let reached = reached?.expect(200).json();
+        assert_eq!(reached["facts"].as_array().map(Vec::len), Some(LEAVES));
+    }
+    Ok(())
+}

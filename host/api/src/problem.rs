@@ -259,7 +259,7 @@ impl From<StoreError> for Problem {
             Kind::Fenced => Self::new("fenced", "The run has another owner now, and goes on there."),
             Kind::Full => Self::new("storage-full", "The record has no room left: its operator must make some."),
             Kind::TooCostly => return Self::new("read-too-costly", error.reason()),
-            Kind::OverQuota => Self::new("disk-quota-exceeded", error.reason()),
+            Kind::OverQuota => return Self::new("disk-quota-exceeded", error.reason()),
             Kind::Unavailable => Self::new("unavailable", "The record does not answer; nothing was changed."),
             Kind::Corrupt | Kind::Internal => return Self::internal(error),
         };

@@ -279,7 +279,7 @@ impl Shelf {
         let dir = self.components.clone();
         let listed = tokio::task::spawn_blocking(move || {
             let names = std::fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            let digest = |name: String| format!("sha256:{}", name.strip_suffix(".wasm")?).parse().ok();
+            let digest = |name: String| format!("sha256:{}", name.strip_suffix(".wasm")?).parse::<Digest>().ok();
             Ok::<_, std::io::Error>(names.filter_map(digest).collect())
         });
         match listed.await {
