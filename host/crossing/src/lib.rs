@@ -32,7 +32,7 @@ use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Capability, Digest, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::metered::Family;
-use ltmc_ports::runner::Gate;
+use ltmc_ports::runner::{Directory, Gate};
 use ltmc_ports::{Clock, Durability, Kind, StoreError};
 use ltmc_tenancy::Authority;
 use metrics::{Counter, Histogram, counter, histogram};
@@ -426,6 +426,16 @@ impl Gate for Crossing {
         CALLS.of([name, outcome]).increment(1);
         SECONDS.of([name]).record(begun.elapsed());
         answer
+    }
+
+    async fn grants(&self, directory: &Directory) -> bool {
+        match self.shared.authority.in_force(self.log.tenant(), &self.agent).await {
+            Ok(in_force) => in_force.may_write(&directory.name).is_some_and(|write| write || !directory.write),
+            Err(error) => {
+                tracing::warn!(%error, source = ?error.source, "whether a directory is granted was not answered");
+                false
+            }
+        }
     }
 
     fn now(&self) -> Timestamp {

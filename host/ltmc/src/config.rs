@@ -382,6 +382,12 @@ impl Config {
         if self.sandbox.slots == 0 {
             return wrong("sandbox.slots", "at least 1 agent must be able to run");
         }
+        if self.sandbox.waiting == 0 {
+            return wrong("sandbox.waiting", "at least 1 agent must be able to wait");
+        }
+        if self.sandbox.waiting_memory < self.sandbox.max_memory {
+            return wrong("sandbox.waiting_memory", "at least `sandbox.max_memory`, so that any agent can wait");
+        }
         if !(1..=512).contains(&self.sandbox.file_threads) {
             return wrong("sandbox.file_threads", "from 1 to 512");
         }

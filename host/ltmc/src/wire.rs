@@ -255,6 +255,7 @@ fn measure(sandbox: &Sandbox, runs: &Runs) {
     gauge("ltmc_sandbox_running", stats.running as f64);
     gauge("ltmc_sandbox_queued", stats.queued as f64);
     gauge("ltmc_sandbox_waiting", stats.waiting as f64);
+    gauge("ltmc_sandbox_compiling_queued", stats.compiling_queued as f64);
     gauge("ltmc_sandbox_slots", stats.slots as f64);
     gauge("ltmc_sandbox_components_loaded", stats.loaded as f64);
     gauge("ltmc_sandbox_components_loaded_bytes", stats.loaded_bytes as f64);

@@ -25,7 +25,7 @@ pub struct Ceiling {
     /// Limits of a call.
     #[serde(default)]
     pub limits: Wishes,
-    /// Calls of the tenant that may run at once; the rest wait in the queue.
+    /// Calls of the tenant that may run at once; the rest wait in the queue. One that waits for something else does not count.
     #[serde(default = "Ceiling::default_concurrency")]
     pub concurrency: u32,
     /// Bytes of keys and values that the tenant's memory holds at most, in all scopes.

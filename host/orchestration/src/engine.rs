@@ -17,12 +17,11 @@ use ltmc_journal::fold::Status;
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::agent::{Agent, AgentRef, Export};
-use ltmc_model::capability::Any;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::workflow::{Retry, Validate};
-use ltmc_model::{AgentName, Capability, Payload, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
 use sha2::{Digest as _, Sha256};
@@ -367,9 +366,8 @@ impl Engine<'_> {
         let in_force = self.ports.authority.in_force(self.log.tenant(), &agent.name, &agent.digest).await;
         let in_force = in_force.map_err(|e| broken(&e))?;
         let granted = self.ports.directories.iter().filter_map(|(name, path)| {
-            let write = in_force.allows(&Capability::FsWrite(Any::One(name.clone())));
-            let read = write || in_force.allows(&Capability::FsRead(Any::One(name.clone())));
-            read.then(|| Directory { name: name.clone(), path: path.clone(), write })
+            let write = in_force.may_write(name)?;
+            Some(Directory { name: name.clone(), path: path.clone(), write })
         });
         Ok(granted.collect())
     }

@@ -14,7 +14,7 @@ use ltmc_model::call::{Call, Class};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_ports::Gate;
-use ltmc_ports::runner::Outcome;
+use ltmc_ports::runner::{Directory, Outcome};
 
 pub(crate) struct Resumed {
     crossing: Crossing,
@@ -56,6 +56,10 @@ impl Gate for Resumed {
             let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         }
         Ok(answer)
+    }
+
+    async fn grants(&self, directory: &Directory) -> bool {
+        self.crossing.grants(directory).await
     }
 
     fn now(&self) -> Timestamp {

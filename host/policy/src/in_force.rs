@@ -1,6 +1,7 @@
 //! What is in force for an agent: grant ∩ ceiling.
 
-use ltmc_model::Capability;
+use ltmc_model::capability::Any;
+use ltmc_model::{AgentName, Capability};
 
 /// An agent's grants under its tenant's ceiling.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +28,13 @@ impl InForce {
     /// Whether `wanted` is in force: covered by a grant, and by the ceiling.
     pub fn allows(&self, wanted: &Capability) -> bool {
         covered(&self.grants, wanted) && covered(&self.ceiling, wanted)
+    }
+
+    /// Whether the directory of this name may be written to; none: it may not be seen.
+    pub fn may_write(&self, directory: &AgentName) -> Option<bool> {
+        let one = || Any::One(directory.clone());
+        let write = self.allows(&Capability::FsWrite(one()));
+        (write || self.allows(&Capability::FsRead(one()))).then_some(write)
     }
 
     /// What becomes of a call that needs one of these; of none where it needs none. For lack of all the first is denied.

@@ -84,6 +84,10 @@ pub trait Gate: Send + Sync {
     /// one is a value for the guest.
     async fn cross(&self, call: Call) -> Result<Result<Reply, Refusal>, Failure>;
 
+    /// Whether a directory that the attempt was given is still granted to its agent, as it was. Asked each time that something
+    /// is done there; like what is read there it is in no journal.
+    async fn grants(&self, directory: &Directory) -> bool;
+
     /// What a guest's clock shows now. Read inputs are remembered with the next effect; on a replay they are the
     /// recorded ones.
     fn now(&self) -> Timestamp;

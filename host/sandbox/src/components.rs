@@ -135,6 +135,11 @@ impl Shelf {
         (cache.loaded.len(), cache.bytes)
     }
 
+    /// How many wait to be compiled.
+    pub(crate) fn queued(&self) -> usize {
+        self.lane.counts().1
+    }
+
     /// A component ready to run, from memory or from its files.
     pub(crate) async fn load(&self, tenant: &TenantId, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
         if let Some(loaded) = self.cache().loaded.get(digest) {

@@ -47,6 +47,7 @@ use ltmc_policy::Pot;
 use ltmc_ports::runner::{AdmitError, Components, Gate, Inspection, Job, Outcome, Runner};
 
 use crate::admission::Admission;
+use crate::files::Room;
 use crate::probe::Nothing;
 use crate::slot::Slots;
 use crate::threads::Threads;
@@ -140,7 +141,7 @@ pub enum StartError {
 pub struct Sandbox {
     components: components::Shelf,
     slots: Arc<Slots>,
-    threads: Arc<Threads>,
+    room: Room,
     nothing: Nothing,
     engine: engine::Ticking,
     config: SandboxConfig,
@@ -155,6 +156,8 @@ pub struct Stats {
     pub queued: usize,
     /// Calls that have given their slot back while they wait for something else.
     pub waiting: usize,
+    /// Components that wait to be compiled.
+    pub compiling_queued: usize,
     /// Calls that can run at once.
     pub slots: usize,
     /// Components loaded.
@@ -185,18 +188,20 @@ impl Sandbox {
             waiting: Pot::divided(u64::from(config.waiting)),
             memory: Pot::divided(config.waiting_memory),
         });
-        Ok(Arc::new(Self { components, slots, threads, nothing, engine, config }))
+        let room = Room::new(threads);
+        Ok(Arc::new(Self { components, slots, room, nothing, engine, config }))
     }
 
     /// How busy it is now.
     pub fn stats(&self) -> Stats {
         let (running, queued) = self.slots.admission.counts();
         let (loaded, loaded_bytes) = self.components.loaded();
-        let files = self.threads.busy();
+        let files = self.room.threads.busy();
         Stats {
             running,
             queued,
             waiting: usize::try_from(self.slots.waiting.out()).unwrap_or(usize::MAX),
+            compiling_queued: self.components.queued(),
             slots: self.config.slots as usize,
             loaded,
             loaded_bytes,

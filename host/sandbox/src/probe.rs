@@ -80,8 +80,8 @@ async fn guests(sandbox: &Sandbox, patience: Duration) -> Tried {
 }
 
 async fn files(sandbox: &Sandbox, patience: Duration) -> Tried {
-    let ok = sandbox.threads.answer(patience).await;
-    let busy = sandbox.threads.busy();
+    let ok = sandbox.room.threads.answer(patience).await;
+    let busy = sandbox.room.threads.busy();
     let (threads, working, blocked) = (busy.threads, busy.working, busy.blocked);
     let detail = match (ok, blocked) {
         (true, 0) => None,

@@ -15,7 +15,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::admission::QueueFull;
 use crate::components::{LoadError, Loaded};
-use crate::files::Files;
+use crate::files::{Files, Owner};
 use crate::guest::{Guest, Output};
 use crate::limits::Breach;
 use crate::meter::Meter;
@@ -88,7 +88,8 @@ async fn call(
     let stdout = if is_command { Output::all(job.limits.output) } else { stderr.clone() };
     let stdin = if is_command { job.input.bytes.clone() } else { Bytes::new() };
     let whose = Whose { tenant: job.tenant.clone(), run: job.run, agent: job.agent.clone() };
-    let files = Files::open(&sandbox.threads, Arc::new(whose), &job.directories, stderr.clone()).await;
+    let owner = Owner { gate: &gate, slot, stderr: stderr.clone() };
+    let files = Files::open(&sandbox.room, Arc::new(whose), &job.directories, owner).await;
     let files = files.map_err(|why| busy(&why.to_string()))?;
     let guest = Guest::new(job, gate, slot, stdin, &stdout, &stderr, files);
     let mut store = Store::new(sandbox.engine.engine(), guest);

@@ -103,10 +103,19 @@ impl Slot {
         let mut work = pin!(work);
         match once(work.as_mut()).await {
             Some(done) => Ok(done),
-            None => {
-                let place = self.give_back()?;
-                Ok(self.go_on(place, work.await).await)
-            }
+            None => Ok(self.wait_in(self.place()?, work).await),
+        }
+    }
+
+    /// The same for work that changes something before it waits: it is not begun where there is no place to wait in.
+    ///
+    /// # Errors
+    /// Where there is no place for another that waits.
+    pub(crate) async fn wait_or_not_begin<T>(&self, work: impl Future<Output = T>) -> Result<T, Crowded> {
+        let (place, mut work) = (self.place()?, pin!(work));
+        match once(work.as_mut()).await {
+            Some(done) => Ok(done),
+            None => Ok(self.wait_in(place, work).await),
         }
     }
 
@@ -120,8 +129,8 @@ impl Slot {
         if let Ok(done) = tokio::time::timeout(LONG, work.as_mut()).await {
             return done;
         }
-        match self.give_back() {
-            Ok(place) => self.go_on(place, work.await).await,
+        match self.place() {
+            Ok(place) => self.wait_in(place, work).await,
             Err(Crowded(_)) => work.await,
         }
     }
@@ -136,20 +145,17 @@ impl Slot {
         matches!(*self.lock(), State::Returns)
     }
 
-    /// Gives the slot back; none where it has none.
-    fn give_back(&self) -> Result<Option<Place>, Crowded> {
-        if !matches!(*self.lock(), State::Runs { .. }) {
-            return Ok(None);
-        }
+    /// A place to wait in without a slot.
+    fn place(&self) -> Result<Place, Crowded> {
         let call = self.slots.waiting.take(&self.tenant, 1).map_err(Crowded)?;
         let memory = self.slots.memory.take(&self.tenant, self.meter.memory() as u64).map_err(Crowded)?;
-        self.set(State::Waits);
-        Ok(Some(Place { _call: call, _memory: memory }))
+        Ok(Place { _call: call, _memory: memory })
     }
 
-    /// Waits for a slot to go on in, where it was given back.
-    async fn go_on<T>(&self, place: Option<Place>, done: T) -> T {
-        let Some(place) = place else { return done };
+    /// Waits there, and then for a slot to go on in.
+    async fn wait_in<T>(&self, place: Place, work: impl Future<Output = T>) -> T {
+        self.set(State::Waits);
+        let done = work.await;
         self.set(State::Returns);
         let permit = self.slots.admission.enter_again(&self.tenant, self.bound).await;
         self.set(State::Runs { _permit: permit });

@@ -26,7 +26,7 @@ struct CeilingForm {
     capabilities: Vec<String>,
     /// Limits of one call; what is left out has the host's default.
     limits: Option<CallLimits>,
-    /// Calls of the tenant that may run at once; the rest wait.
+    /// Calls of the tenant that may run at once; the rest wait. One that waits for messages, changes or time does not count.
     #[schema(minimum = 1, default = 64)]
     concurrency: Option<u32>,
     /// Bytes of keys and values that the tenant's memory holds at most.

@@ -4,17 +4,22 @@
 //! [`Threads`], for a file system may not answer; what is opened is a regular file or a directory (see [`open`]); and
 //! what is closed is closed there too, since that may wait as well.
 //!
-//! Invariant: nothing here waits for a file system on a thread that runs guests.
+//! Invariants: nothing here waits for a file system on a thread that runs guests. Before anything is done in a granted
+//! directory it is asked whether it is still granted: one that was taken back answers nothing more, also by what is open. What
+//! a guest has open, and the lists it holds, are bounded by what all guests share (see [`room`]).
 
 mod open;
+mod room;
 mod streams;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ltmc_ports::runner::Directory;
+use ltmc_policy::pot::Share;
+use ltmc_ports::runner::{Directory, Gate};
 use rustix::fs::Timestamps;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::FsPerms;
@@ -28,9 +33,12 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, Read
 use wasmtime_wasi::runtime::poll_noop;
 
 use self::open::{NotOpened, Wanted};
+pub(crate) use self::room::Room;
+use self::room::{Grant, Held};
 use self::streams::Source;
 use crate::guest::{Guest, Output};
-use crate::threads::{NoThread, Threads, Whose};
+use crate::slot::Slot;
+use crate::threads::{NoThread, Whose};
 
 /// Links the interfaces, in the place of wasmtime's own.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -48,17 +56,22 @@ impl HasData for HasFiles {
 }
 
 /// Files that a guest has dropped: the next thread that works for it closes them.
-type Dropped = Arc<Mutex<Vec<Descriptor>>>;
+type Dropped = Arc<Mutex<Vec<(Descriptor, Arc<Held>)>>>;
 
-fn lock(dropped: &Dropped) -> MutexGuard<'_, Vec<Descriptor>> {
+fn lock(dropped: &Dropped) -> MutexGuard<'_, Vec<(Descriptor, Arc<Held>)>> {
     dropped.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one guest has of files.
 pub(crate) struct Files {
-    threads: Arc<Threads>,
+    room: Room,
     whose: Arc<Whose>,
-    granted: Vec<(String, Dir)>,
+    slot: Arc<Slot>,
+    granted: Vec<(String, Dir, Arc<Grant>)>,
+    /// What comes with each handle to something open, by the handle's number.
+    held: HashMap<u32, Arc<Held>>,
+    /// Memory of each list, by its handle's number.
+    lists: HashMap<u32, Share>,
     dropped: Dropped,
     /// Whether it opened anything.
     opened: bool,
@@ -70,11 +83,12 @@ impl Files {
     /// With the directories that the guest is granted. One that is not there any more is not seen, like one that is not
     /// granted.
     pub(crate) async fn open(
-        threads: &Arc<Threads>,
+        room: &Room,
         whose: Arc<Whose>,
         directories: &[Directory],
-        stderr: Output,
+        owner: Owner<'_>,
     ) -> Result<Self, NoThread> {
+        let Owner { gate, slot, stderr } = owner;
         let mut granted = Vec::new();
         if !directories.is_empty() {
             let wanted: Vec<(String, PathBuf, FsPerms)> = directories.iter().map(wish).collect();
@@ -82,14 +96,18 @@ impl Files {
                 let open = |(name, path, perms): (String, PathBuf, FsPerms)| (open::granted(&path, perms), name);
                 wanted.into_iter().map(open).collect::<Vec<_>>()
             };
-            for (opened, name) in threads.run(&whose, "open", open).await? {
+            let opened = slot.wait_if_long(room.threads.run(&whose, "open", open)).await?;
+            for ((opened, name), directory) in opened.into_iter().zip(directories) {
+                let grant = Arc::new(Grant { gate: gate.clone(), directory: directory.clone() });
                 match opened {
-                    Ok(dir) => granted.push((format!("/{name}"), dir)),
+                    Ok(dir) => granted.push((format!("/{name}"), dir, grant)),
                     Err(error) => tracing::warn!(directory = %name, %error, "a granted directory cannot be opened"),
                 }
             }
         }
-        Ok(Self { threads: threads.clone(), whose, granted, dropped: Dropped::default(), opened: false, stderr })
+        let (held, lists, dropped) = (HashMap::new(), HashMap::new(), Dropped::default());
+        let (room, slot) = (room.clone(), slot.clone());
+        Ok(Self { room, whose, slot, granted, held, lists, dropped, opened: false, stderr })
     }
 
     /// The guest is gone: what still works for it is behind, and what it had open is closed where that may wait.
@@ -97,10 +115,11 @@ impl Files {
         if !self.opened {
             return;
         }
-        self.threads.leave(&self.whose);
-        let (threads, whose) = (self.threads.clone(), self.whose.clone());
-        // In this order: streams in the table drop their files into the list.
-        let left = (table, std::mem::take(&mut self.dropped));
+        let (threads, whose) = (self.room.threads.clone(), self.whose.clone());
+        threads.leave(&whose);
+        // In this order: streams in the table drop their files into the list, and what is closed is not counted any more.
+        let (held, lists) = (std::mem::take(&mut self.held), std::mem::take(&mut self.lists));
+        let left = (table, std::mem::take(&mut self.dropped), held, lists);
         if let Ok(here) = tokio::runtime::Handle::try_current() {
             here.spawn(async move { threads.run_behind(&whose, "close", move || drop(left)).await });
         }
@@ -110,6 +129,15 @@ impl Files {
 fn wish(directory: &Directory) -> (String, PathBuf, FsPerms) {
     let perms = if directory.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
     (directory.name.to_string(), directory.path.clone(), perms)
+}
+
+/// Whose files they are.
+pub(crate) struct Owner<'a> {
+    /// Who is asked whether a directory is still granted.
+    pub(crate) gate: &'a Arc<dyn Gate>,
+    pub(crate) slot: &'a Arc<Slot>,
+    /// Where the author reads why something was not opened.
+    pub(crate) stderr: Output,
 }
 
 /// A guest's files, and the handles it has to them.
@@ -133,25 +161,45 @@ fn now<T>(work: impl Future<Output = FsResult<T>>) -> FsResult<T> {
 }
 
 impl View<'_> {
-    /// Has work done on a thread that may wait.
+    /// What comes with a handle.
+    fn held(&self, fd: &Resource<Descriptor>) -> FsResult<Arc<Held>> {
+        let held = self.files.held.get(&fd.rep()).cloned();
+        held.ok_or_else(|| FsError::trap(wasmtime::format_err!("there is no such handle")))
+    }
+
+    /// Has work done on a thread that may wait, on what is still granted.
     async fn on_thread<T: Send + 'static>(
         &mut self,
         what: &'static str,
+        on: &[Arc<Held>],
         work: impl FnOnce() -> T + Send + 'static,
     ) -> FsResult<T> {
+        for held in on {
+            if !held.stands().await {
+                let directory = &held.grant.directory.name;
+                self.say(what, &format!("`/{directory}` is not granted any more as it was when the call began"));
+                return Err(ErrorCode::Access.into());
+            }
+        }
         let dropped = self.files.dropped.clone();
         let work = move || {
             // Taken here: where there is no thread, or nobody waits for one any more, they stay where they are.
             drop(std::mem::take(&mut *lock(&dropped)));
             work()
         };
-        match self.files.threads.run(&self.files.whose, what, work).await {
+        let Files { room, whose, slot, .. } = &*self.files;
+        match slot.wait_if_long(room.threads.run(whose, what, work)).await {
             Ok(done) => Ok(done),
             Err(why) => {
-                self.files.stderr.say(&format!("host: {what}: {why}"));
+                self.say(what, &why.to_string());
                 Err(refused(why).into())
             }
         }
+    }
+
+    /// Tells the author.
+    fn say(&self, what: &str, why: &str) {
+        self.files.stderr.say(&format!("host: {what}: {why}"));
     }
 
     /// Has one of wasmtime's functions done there, on these descriptors alone.
@@ -161,11 +209,12 @@ impl View<'_> {
         of: [&Resource<Descriptor>; N],
         work: impl FnOnce(&mut WasiFilesystemCtxView<'_>, [Resource<Descriptor>; N]) -> FsResult<T> + Send + 'static,
     ) -> FsResult<T> {
-        let mut descriptors = Vec::with_capacity(N);
+        let (mut descriptors, mut held) = (Vec::with_capacity(N), Vec::with_capacity(N));
         for resource in of {
             descriptors.push(self.table.get(resource)?.clone());
+            held.push(self.held(resource)?);
         }
-        self.on_thread(what, move || {
+        self.on_thread(what, &held, move || {
             let (mut ctx, mut table) = (WasiFilesystemCtx::default(), ResourceTable::new());
             let mut view = WasiFilesystemCtxView { ctx: &mut ctx, table: &mut table };
             let mut handles = Vec::with_capacity(N);
@@ -197,12 +246,13 @@ impl View<'_> {
         if file.perms.write_not_permitted() {
             return Err(ErrorCode::NotPermitted.into());
         }
-        Ok(self.source(file))
+        self.source(fd, file)
     }
 
-    fn source(&self, file: File) -> Source {
-        let Files { threads, whose, dropped, .. } = &*self.files;
-        Source { file, threads: threads.clone(), whose: whose.clone(), dropped: dropped.clone() }
+    fn source(&self, fd: &Resource<Descriptor>, file: File) -> FsResult<Source> {
+        let Files { room, whose, slot, dropped, .. } = &*self.files;
+        let (threads, whose, slot) = (room.threads.clone(), whose.clone(), slot.clone());
+        Ok(Source { file, held: self.held(fd)?, threads, whose, slot, dropped: dropped.clone() })
     }
 
     /// What was not opened, as the guest reads it; the author reads more.
@@ -224,8 +274,10 @@ impl View<'_> {
 impl preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let mut handles = Vec::with_capacity(self.files.granted.len());
-        for (name, dir) in &self.files.granted {
-            handles.push((self.table.push(Descriptor::Dir(dir.clone()))?, name.clone()));
+        for (name, dir, grant) in &self.files.granted {
+            let handle = self.table.push(Descriptor::Dir(dir.clone()))?;
+            self.files.held.insert(handle.rep(), Arc::new(Held { grant: grant.clone(), _open: None }));
+            handles.push((handle, name.clone()));
         }
         Ok(handles)
     }
@@ -286,12 +338,25 @@ impl HostDescriptor for View<'_> {
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<ReaddirIterator>> {
-        let list = |at: &mut WasiFilesystemCtxView<'_>, [fd]: [Resource<Descriptor>; 1]| {
+        let dir = self.dir(&fd)?;
+        let (lists, tenant) = (self.files.room.lists.clone(), self.files.whose.tenant.clone());
+        let list = move |at: &mut WasiFilesystemCtxView<'_>, [fd]: [Resource<Descriptor>; 1]| {
+            // wasmtime reads all of it at once: how much that is is looked at before.
+            let memory = open::size_of_list(&dir).map_err(|error| FsError::from(io::Error::from(error)))?;
+            let Some(share) = memory.and_then(|memory| lists.take(&tenant, memory).ok()) else { return Ok(None) };
             let entries = now(at.read_directory(fd))?;
-            FsResult::Ok(at.table.delete(entries)?)
+            FsResult::Ok(Some((at.table.delete(entries)?, share)))
         };
-        let entries = self.apart("list", [&fd], list).await?;
-        Ok(self.table.push(entries)?)
+        let Some((entries, share)) = self.apart("list", [&fd], list).await? else {
+            self.say(
+                "list",
+                "the directory has too many entries, or too many lists are held: drop one, or use fewer files",
+            );
+            return Err(ErrorCode::InsufficientMemory.into());
+        };
+        let handle = self.table.push(entries)?;
+        self.files.lists.insert(handle.rep(), share);
+        Ok(handle)
     }
 
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
@@ -328,7 +393,8 @@ impl HostDescriptor for View<'_> {
         let dir = self.dir(&fd)?;
         let times = Timestamps { last_access: time(accessed)?, last_modification: time(modified)? };
         let shown = path.clone();
-        let set = self.on_thread("set times", move || open::set_times(&dir, &path, &times)).await?;
+        let held = self.held(&fd)?;
+        let set = self.on_thread("set times", &[held], move || open::set_times(&dir, &path, &times)).await?;
         set.map_err(|why| self.not_opened(&shown, why))
     }
 
@@ -357,7 +423,19 @@ impl HostDescriptor for View<'_> {
         let dir = self.dir(&fd)?;
         let shown = path.clone();
         let wanted = Wanted { path, path_flags, open_flags, flags };
+        let of = self.held(&fd)?;
+        let mut share = self.files.room.open.take(&self.files.whose.tenant, 1);
+        if share.is_err() && !lock(&self.files.dropped).is_empty() {
+            // What the guest has dropped is open until a thread has closed it.
+            self.on_thread("close", &[], || ()).await?;
+            share = self.files.room.open.take(&self.files.whose.tenant, 1);
+        }
+        let Ok(share) = share else {
+            self.say("open", "as many files are open as may be, its tenant's or all: close one");
+            return Err(ErrorCode::Busy.into());
+        };
         self.files.opened = true;
+        let held = Arc::new(Held { grant: of.grant.clone(), _open: Some(share) });
         let open = move || match open::open(&dir, &wanted) {
             Err(NotOpened::NoCall) => {
                 let (mut ctx, mut table) = (WasiFilesystemCtx::default(), ResourceTable::new());
@@ -366,19 +444,23 @@ impl HostDescriptor for View<'_> {
             }
             opened => opened,
         };
-        let opened = self.on_thread("open", open).await?.map_err(|why| self.not_opened(&shown, why))?;
+        // What is opened for a call that is gone meanwhile counts until it is closed.
+        let (opened, held) = self.on_thread("open", &[of], move || (open(), held)).await?;
+        let opened = opened.map_err(|why| self.not_opened(&shown, why))?;
         let kept = opened.clone();
         let pushed = self.table.push(opened);
-        if pushed.is_err() {
-            lock(&self.files.dropped).push(kept);
+        match &pushed {
+            Ok(handle) => drop(self.files.held.insert(handle.rep(), held)),
+            Err(_) => lock(&self.files.dropped).push((kept, held)),
         }
         Ok(pushed?)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        let held = self.files.held.remove(&fd.rep());
         let descriptor = self.table.delete(fd)?;
-        if self.files.opened {
-            lock(&self.files.dropped).push(descriptor);
+        if let Some(held) = held.filter(|_| self.files.opened) {
+            lock(&self.files.dropped).push((descriptor, held));
         }
         Ok(())
     }
@@ -411,7 +493,7 @@ impl HostDescriptor for View<'_> {
 
     fn read_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
         let Descriptor::File(file) = self.table.get(&fd)? else { return Err(ErrorCode::IsDirectory.into()) };
-        let stream: DynInputStream = Box::new(streams::Input::new(self.source(file.clone()), offset));
+        let stream: DynInputStream = Box::new(streams::Input::new(self.source(&fd, file.clone())?, offset));
         Ok(self.table.push(stream)?)
     }
 
@@ -464,6 +546,7 @@ impl HostDirectoryEntryStream for View<'_> {
     }
 
     fn drop(&mut self, entries: Resource<ReaddirIterator>) -> wasmtime::Result<()> {
+        self.files.lists.remove(&entries.rep());
         self.table.delete(entries)?;
         Ok(())
     }

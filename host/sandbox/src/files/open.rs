@@ -30,6 +30,11 @@ const LOOK: OFlags = OFlags::CLOEXEC;
 #[cfg(target_os = "linux")]
 const TRIES: usize = 16;
 
+/// The most bytes of one list of a directory.
+const MOST_OF_A_LIST: u64 = 16 << 20;
+/// Of these, what an entry takes besides its name.
+const ENTRY: u64 = 64;
+
 /// Why something is not opened.
 #[derive(Debug)]
 pub(super) enum NotOpened {
@@ -169,6 +174,21 @@ pub(super) fn set_times(dir: &Dir, path: &str, times: &Timestamps) -> Result<(),
         Err(Errno::INVAL) => Err(NotOpened::NoCall), // Linux before 5.8
         set => Ok(set?),
     }
+}
+
+/// About how many bytes a list of a directory takes; none: more than one may.
+pub(super) fn size_of_list(dir: &Dir) -> Result<Option<u64>, Errno> {
+    // The directory may be open by its path alone, and is to be read from its beginning.
+    let opened =
+        rustix::fs::openat(&*dir.dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = 0;
+    for entry in rustix::fs::Dir::new(opened)? {
+        bytes += ENTRY + entry?.file_name().to_bytes().len() as u64;
+        if bytes > MOST_OF_A_LIST {
+            return Ok(None);
+        }
+    }
+    Ok(Some(bytes))
 }
 
 /// A time as the kernel takes it; none: it stays.

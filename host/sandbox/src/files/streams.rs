@@ -12,7 +12,9 @@ use wasmtime_wasi::filesystem::{Descriptor, File};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
+use super::room::Held;
 use super::{Dropped, lock};
+use crate::slot::Slot;
 use crate::threads::{Threads, Whose};
 
 /// The most that is read or written at once, in bytes.
@@ -24,6 +26,8 @@ const AHEAD: usize = 4 << 10;
 #[derive(Clone)]
 pub(super) struct Source {
     pub(super) file: File,
+    pub(super) held: Arc<Held>,
+    pub(super) slot: Arc<Slot>,
     pub(super) threads: Arc<Threads>,
     pub(super) whose: Arc<Whose>,
     pub(super) dropped: Dropped,
@@ -32,10 +36,16 @@ pub(super) struct Source {
 impl Source {
     /// Its stream is gone.
     fn drop_file(&self) {
-        lock(&self.dropped).push(Descriptor::File(self.file.clone()));
+        lock(&self.dropped).push((Descriptor::File(self.file.clone()), self.held.clone()));
+    }
+
+    /// Only what is still granted is read or written.
+    async fn stands(&self) -> io::Result<()> {
+        if self.held.stands().await { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
     async fn read(self, at: u64, size: usize) -> io::Result<Bytes> {
+        self.stands().await?;
         let file = self.file.file.clone();
         let work = move || {
             let mut bytes = BytesMut::zeroed(size.min(PIECE));
@@ -48,6 +58,7 @@ impl Source {
 
     /// Writes all of it, at this place or at the end; how much that was.
     async fn write(self, at: Option<u64>, bytes: Bytes) -> io::Result<u64> {
+        self.stands().await?;
         let file = self.file.file.clone();
         let work = move || {
             let mut rest = &bytes[..];
@@ -158,10 +169,14 @@ impl InputStream for Input {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.end().await;
-        if matches!(self.state, Reading::Idle) && size > 0 {
-            self.state = Reading::of(self.source.clone().read(self.at, size).await);
-        }
+        let slot = self.source.slot.clone();
+        let wait = async {
+            self.end().await;
+            if matches!(self.state, Reading::Idle) && size > 0 {
+                self.state = Reading::of(self.source.clone().read(self.at, size).await);
+            }
+        };
+        slot.wait_if_long(wait).await;
         self.read(size)
     }
 
@@ -261,11 +276,15 @@ impl OutputStream for Output {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.end().await;
-        self.fault()?;
-        let written = self.source.clone().write(self.at, bytes).await;
-        self.wrote(written);
-        self.fault()
+        let slot = self.source.slot.clone();
+        let wait = async {
+            self.end().await;
+            self.fault()?;
+            let written = self.source.clone().write(self.at, bytes).await;
+            self.wrote(written);
+            self.fault()
+        };
+        slot.wait_if_long(wait).await
     }
 
     async fn cancel(&mut self) {

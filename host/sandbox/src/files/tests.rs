@@ -5,12 +5,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ltmc_model::call::Call;
+use ltmc_model::effect::{Refusal, Reply};
+use ltmc_model::failure::Failure;
 use ltmc_model::{RunId, Timestamp};
+use ltmc_policy::Pot;
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 
 use super::*;
+use crate::admission::Admission;
+use crate::slot::Slots;
+use crate::threads::Threads;
 
 /// What a guest says on standard error stays here.
 fn quiet() -> Output {
@@ -21,16 +28,48 @@ fn quiet() -> Output {
 struct Guest {
     files: Files,
     table: ResourceTable,
+    /// Whether the directory is still granted.
+    granted: Arc<AtomicBool>,
+}
+
+/// Grants a directory for as long as this says.
+struct Granting(Arc<AtomicBool>);
+
+#[async_trait::async_trait]
+impl Gate for Granting {
+    async fn cross(&self, _: Call) -> Result<Result<Reply, Refusal>, Failure> {
+        Ok(Err(Refusal::NotFound))
+    }
+
+    async fn grants(&self, _: &Directory) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1)
+    }
+
+    fn stderr(&self, _: &str) {}
 }
 
 impl Guest {
     async fn new(threads: &Arc<Threads>, path: &Path, write: bool) -> Self {
+        Self::in_room(&Room::with(threads.clone(), 1_000, 1 << 20), path, write).await
+    }
+
+    async fn in_room(room: &Room, path: &Path, write: bool) -> Self {
         let name = "docs".parse().unwrap();
         let whose =
             Whose { tenant: "t".parse().unwrap(), run: RunId::new(Timestamp::from_millis(1), [1; 10]), agent: name };
         let granted = Directory { name: "docs".parse().unwrap(), path: path.to_owned(), write };
-        let files = Files::open(threads, Arc::new(whose), &[granted], quiet()).await.unwrap();
-        Self { files, table: ResourceTable::new() }
+        let slots =
+            Slots { admission: Admission::new(1, Pot::divided(1)), waiting: Pot::divided(1), memory: Pot::divided(1) };
+        let entered = Arc::new(slots).enter(&whose.tenant, 1, &Arc::default()).await.unwrap();
+        let is_granted = Arc::new(AtomicBool::new(true));
+        let gate: Arc<dyn Gate> = Arc::new(Granting(is_granted.clone()));
+        let owner = Owner { gate: &gate, slot: entered.slot(), stderr: quiet() };
+        let files = Files::open(room, Arc::new(whose), &[granted], owner).await.unwrap();
+        Self { files, table: ResourceTable::new(), granted: is_granted }
     }
 
     fn view(&mut self) -> View<'_> {
@@ -339,7 +378,7 @@ async fn what_a_guest_leaves_open_is_closed() {
         }
     }
     assert!(open_now() > 0);
-    let Guest { mut files, table } = guest;
+    let Guest { mut files, table, .. } = guest;
     files.leave(table);
     let deadline = Instant::now() + Duration::from_secs(20);
     while open_now() > 0 || threads.busy().working > 0 {
@@ -369,4 +408,89 @@ fn the_long_way_refuses_the_same() {
     for (path, wanted) in [("missing.md", ErrorCode::NoEntry), ("out.md", ErrorCode::NotPermitted)] {
         assert!(matches!(open(path, OpenFlags::empty()), Err(NotOpened::Error(code)) if code == wanted), "{path}");
     }
+}
+
+fn code<T>(done: FsResult<T>) -> Option<ErrorCode> {
+    done.err().map(|error| error.downcast().unwrap())
+}
+
+#[tokio::test]
+async fn a_grant_that_is_taken_back_denies_the_next_use_also_of_what_is_open() {
+    let (dir, threads) = (directory(), threads());
+    let mut guest = Guest::new(&threads, dir.path(), true).await;
+    let both = DescriptorFlags::READ | DescriptorFlags::WRITE;
+    let file = guest.open("note.md", PathFlags::empty(), OpenFlags::empty(), both).await.unwrap();
+    let again = || Resource::<Descriptor>::new_borrow(file.rep());
+    let stream = guest.view().read_via_stream(again(), 0).unwrap();
+    assert_eq!(guest.view().read(again(), 5, 0).await.unwrap().0, b"to be");
+
+    guest.granted.store(false, Ordering::Relaxed);
+    assert_eq!(code(guest.view().read(again(), 5, 0).await), Some(ErrorCode::Access));
+    assert_eq!(code(guest.view().write(again(), b"changed".to_vec(), 0).await), Some(ErrorCode::Access));
+    assert_eq!(code(guest.view().stat(again()).await), Some(ErrorCode::Access));
+    assert_eq!(guest.read("note.md").await.unwrap_err(), ErrorCode::Access);
+    let root = guest.root();
+    assert_eq!(code(guest.view().read_directory(root).await), Some(ErrorCode::Access));
+    assert!(guest.table.get_mut(&stream).unwrap().blocking_read(5).await.is_err());
+    assert!(guest.said().contains("`/docs` is not granted any more"), "{}", guest.said());
+    assert_eq!(std::fs::read(dir.path().join("note.md")).unwrap(), b"to be read");
+
+    guest.granted.store(true, Ordering::Relaxed);
+    assert_eq!(guest.view().read(again(), 5, 0).await.unwrap().0, b"to be");
+}
+
+#[tokio::test]
+async fn files_open_at_once_are_what_all_guests_share() {
+    let (dir, threads) = (directory(), threads());
+    // A tenant alone has six of sixteen.
+    let room = Room::with(threads.clone(), 16, 1 << 20);
+    let (mut guest, mut other) =
+        (Guest::in_room(&room, dir.path(), false).await, Guest::in_room(&room, dir.path(), false).await);
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(guest.read("note.md").await.unwrap());
+    }
+    assert_eq!(guest.read("note.md").await.unwrap_err(), ErrorCode::Busy);
+    assert_eq!(other.read("note.md").await.unwrap_err(), ErrorCode::Busy, "another call of the same tenant");
+    assert!(guest.said().contains("as many files are open as may be"), "{}", guest.said());
+    // What is dropped makes room, and while a stream has it open it does not.
+    let dropped = open.pop().unwrap();
+    let stream = guest.view().read_via_stream(Resource::new_borrow(dropped.rep()), 0).unwrap();
+    HostDescriptor::drop(&mut guest.view(), dropped).unwrap();
+    assert_eq!(guest.read("note.md").await.unwrap_err(), ErrorCode::Busy);
+    drop(guest.table.delete(stream).unwrap());
+    assert!(guest.read("note.md").await.is_ok());
+    let table = std::mem::take(&mut guest.table);
+    guest.files.leave(table);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while room.open.out() > 0 {
+        assert!(Instant::now() < deadline, "a guest that is gone has {} files open", room.open.out());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn lists_that_are_held_are_bounded() {
+    let (dir, threads) = (tempfile::tempdir().unwrap(), threads());
+    for number in 0..8 {
+        std::fs::write(dir.path().join(format!("{number}")), "").unwrap();
+    }
+    let room = Room::with(threads.clone(), 16, 1 << 10);
+    let mut guest = Guest::in_room(&room, dir.path(), false).await;
+    let root = guest.root();
+    let again = || Resource::<Descriptor>::new_borrow(root.rep());
+    let list = guest.view().read_directory(again()).await.unwrap();
+    assert!((8 * 64..=1 << 10).contains(&room.lists.out()), "{}", room.lists.out());
+    assert_eq!(code(guest.view().read_directory(again()).await), Some(ErrorCode::InsufficientMemory));
+    HostDirectoryEntryStream::drop(&mut guest.view(), list).unwrap();
+    assert_eq!(room.lists.out(), 0);
+    for number in 8..20 {
+        std::fs::write(dir.path().join(format!("{number}")), "").unwrap();
+    }
+    assert_eq!(
+        code(guest.view().read_directory(again()).await),
+        Some(ErrorCode::InsufficientMemory),
+        "it is too large"
+    );
+    assert!(guest.said().contains("too many entries"), "{}", guest.said());
 }

@@ -30,11 +30,12 @@ fn component(instances: usize, memories: usize, tables: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_slot_can_have_the_largest_component_there_is() {
-    let rig = Rig::new(8, |_| ());
+    let rig = Rig::new(8, |config| config.queue_deadline = Duration::from_secs(60));
     let largest = rig.push(&component(32, 2, 8)).await.unwrap();
     // Each runs until its CPU time is over: all are there at once, and one more waits for its turn.
     let limits = || Limits { cpu: Duration::from_millis(300), wall: Duration::from_secs(60), ..Limits::default() };
-    let calls = (0..9).map(|number| rig.call(if number % 2 == 0 { "acme" } else { "beta" }, largest, limits()));
+    let tenants: Vec<_> = (0..9).map(|number| format!("tenant-{number}")).collect();
+    let calls = tenants.iter().map(|tenant| rig.call(tenant, largest, limits()));
     for ended in futures::future::join_all(calls).await {
         let failure = ended.unwrap_err();
         assert_eq!(failure.code, Code::LimitCpu, "{failure}");
