@@ -177,3 +177,46 @@ async fn a_terminal_obeys_nothing_that_others_wrote() -> Result<()> {
     }
     Ok(())
 }
+
+/// A call without a host leaves nothing behind where it is interrupted, and what a killed one left is removed by the next.
+#[test]
+fn a_call_without_a_host_leaves_nothing_behind() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let temporary = dir.path().join("tmp");
+    std::fs::create_dir(&temporary)?;
+    std::fs::write(dir.path().join("sleeper.wasm"), ltmc_tests::guest_bytes("sleeper")?)?;
+    std::fs::write(dir.path().join("echo.wasm"), ltmc_tests::guest_bytes("echo")?)?;
+    let run = |guest: &str| {
+        let mut command = Command::new(ltmc_tests::binary()?);
+        command.args(["run", guest, "--grant", "log"]).current_dir(dir.path()).env("TMPDIR", &temporary);
+        fed(command, dir.path(), "{\"ms\": 20000}")
+    };
+    let left = || anyhow::Ok(std::fs::read_dir(&temporary)?.filter_map(Result::ok).collect::<Vec<_>>());
+    let begun = || {
+        for _ in 0..600 {
+            let is_there = left()?.iter().any(|host| host.path().join("record.db-wal").exists());
+            if is_there {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        anyhow::bail!("it does not begin")
+    };
+    let mut interrupted = run("sleeper.wasm")?.spawn()?;
+    begun()?;
+    done({
+        let mut kill = Command::new("kill");
+        kill.args(["-TERM", &interrupted.id().to_string()]);
+        kill
+    })?;
+    assert_eq!(interrupted.wait()?.code(), Some(1));
+    assert_eq!(left()?.len(), 0, "it cleans up after itself");
+    let mut killed = run("sleeper.wasm")?.spawn()?;
+    begun()?;
+    killed.kill()?;
+    killed.wait()?;
+    assert_eq!(left()?.len(), 1);
+    done(run("echo.wasm")?)?;
+    assert_eq!(left()?.len(), 0, "the next one cleans up after it");
+    Ok(())
+}

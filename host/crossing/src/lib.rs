@@ -429,7 +429,7 @@ impl Gate for Crossing {
     }
 
     async fn grants(&self, directory: &Directory) -> bool {
-        match self.shared.authority.in_force(self.log.tenant(), &self.agent).await {
+        match self.shared.authority.in_force(self.log.tenant(), &self.agent, &self.component).await {
             Ok(in_force) => in_force.may_write(&directory.name).is_some_and(|write| write || !directory.write),
             Err(error) => {
                 tracing::warn!(%error, source = ?error.source, "whether a directory is granted was not answered");

@@ -6,7 +6,6 @@
 //! not good any more the stream ends. It ends after a while by itself, too, and the reader comes back.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;

@@ -72,6 +72,8 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     config.sandbox.slots = config.sandbox.slots.min(4);
     config.limits.disk_reserve = ByteSize::b(0);
     config.sandbox.waiting = config.sandbox.waiting.min(64);
+    // From here on there is something to be cleaned up.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let host = Host::open(&config, None).await?;
     let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
     let refused = |error: ltmc_tenancy::Error| Problem::failed(error.to_string());
@@ -91,7 +93,6 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         cancel_on_disconnect: true,
     };
     let progress = ui::Progress::start(format!("{name} works"));
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let called = async {
         let started = host.runs.call(&caller, request).await.map_err(refused)?;
         let result = host.runs.wait(&caller, &started, None).await.map_err(refused)?;
