@@ -3,6 +3,8 @@
 //! Each sets up what is missing and says what it does. To add a task: a file here and a variant in [`Task`].
 
 mod bench;
+#[cfg(test)]
+mod bounds;
 mod demo;
 #[cfg(test)]
 mod house;

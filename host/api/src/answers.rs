@@ -39,6 +39,7 @@ pub(crate) struct Room {
 impl Answers {
     /// So many bytes of them.
     pub(crate) fn new(most: u64) -> Arc<Self> {
+        // bound: answers
         Arc::new(Self { tenants: Pot::divided(most), keys: Pot::new(most, most / 4) })
     }
 

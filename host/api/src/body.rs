@@ -62,6 +62,7 @@ impl Bodies {
 
 impl Room {
     fn new(most: u64, largest: u64) -> Self {
+        // bound: bodies
         Self { tenants: Pot::divided(most), keys: Pot::new(most, (most / 4).max(largest)) }
     }
 

@@ -82,7 +82,9 @@ impl Crowd {
             next: AtomicU64::new(0),
             strangers: AtomicUsize::new(0),
             present: Mutex::default(),
+            // bound: connections
             tenants: Pot::divided(most as u64),
+            // bound: connections
             keys: Pot::new(most as u64, most.div_ceil(4) as u64),
         })
     }

@@ -56,6 +56,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let house = Arc::new(House {
         router,
+        // bound: connections
         room: Arc::new(Semaphore::new(limits.connections)),
         crowd: Crowd::new(limits.connections),
         shutdown: shutdown.clone(),

@@ -60,6 +60,7 @@ pub struct Ports {
 impl Messages {
     /// Decided by the record.
     pub fn new(ports: Ports) -> Self {
+        // bound: what is remembered
         Self { ports, most: Cache::new(COUNTED) }
     }
 

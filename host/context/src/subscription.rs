@@ -331,6 +331,7 @@ impl Seat {
             Interest::Mailbox(_) | Interest::Run(_) => BEHIND_ONE,
         };
         let place = self.subscriptions.places.entry(self.place.clone());
+        // bound: news of the log
         place.or_insert_with(|| broadcast::Sender::new(behind)).subscribe()
     }
 }

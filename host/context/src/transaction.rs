@@ -82,6 +82,7 @@ impl Range {
 
 /// What attempts have of the host's memory for what they changed and is not true yet.
 pub fn pot() -> Pot {
+    // bound: what is not true yet
     Pot::divided(MAX_BYTES_OF_ALL)
 }
 

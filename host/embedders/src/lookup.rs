@@ -24,6 +24,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn new() -> Self {
+        // bound: lookups of names
         Self { turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }

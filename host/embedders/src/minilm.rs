@@ -58,6 +58,7 @@ impl MiniLm {
             max_tokens = model.max_tokens,
             "a sentence model is loaded"
         );
+        // bound: models run here
         Ok(Self { id, model: Arc::new(model), turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 

@@ -35,6 +35,7 @@ struct Waiting {
 impl Compute {
     /// So much at once, and half of it for each tenant.
     pub(crate) fn new(most: usize) -> Self {
+        // bound: documents computed and judged
         Self { all: Arc::new(Semaphore::new(most)), each: Arc::default(), most_each: (most / 2).max(1) }
     }
 
@@ -43,6 +44,7 @@ impl Compute {
         let closed = |_| Failure::new(Code::Unavailable, "the host is stopping").retryable();
         let Self { all, each, most_each } = self;
         let waiting = Waiting { each: each.clone(), tenant: tenant.clone() };
+        // bound: documents computed and judged
         let own = each.entry(tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(*most_each))).clone();
         let own = own.acquire_owned().await.map_err(closed)?;
         let permits = Some([own, all.clone().acquire_owned().await.map_err(closed)?]);

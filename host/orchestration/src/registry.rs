@@ -46,7 +46,9 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             live: DashMap::new(),
+            // bound: runs alive
             room: Pot::divided(MAX_LIVE),
+            // bound: inputs of runs alive
             bytes: Pot::divided(MAX_LIVE_BYTES),
             left: DashSet::new(),
             entered: Notify::new(),

@@ -162,6 +162,7 @@ impl Runs {
             ports,
             registry: Arc::default(),
             sleepers: Notify::new(),
+            // bound: what is remembered
             ready: Cache::new(1_000),
             compute: Compute::new(COMPUTED_AT_ONCE),
             judges: Compute::new(JUDGED_AT_ONCE),

@@ -112,6 +112,7 @@ impl Shelf {
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).map_err(|e| StartError::Engine { slots: config.slots, reason: format!("{e:#}") })?;
         let entries = NonZeroUsize::new(65_536).unwrap_or(NonZeroUsize::MIN);
+        // bound: loaded components
         let cache = Cache { loaded: lru::LruCache::new(entries), bytes: 0, bound: config.cache_bytes };
         Ok(Self {
             engine,
@@ -123,6 +124,7 @@ impl Shelf {
             components,
             artifacts,
             cache: Mutex::new(cache),
+            // bound: compiling
             lane: Admission::new(1, Pot::new(MAX_IN_LANE, MAX_IN_LANE_EACH)),
             making: Mutex::default(),
             scratch: AtomicU64::new(0),

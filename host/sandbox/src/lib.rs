@@ -184,8 +184,11 @@ impl Sandbox {
         let threads = Threads::new(config.file_threads).map_err(|e| wrong(format!("threads for files: {e}")))?;
         let components = components::Shelf::open(engine.engine().clone(), &config)?;
         let slots = Arc::new(Slots {
+            // bound: slots
             admission: Admission::new(config.slots as usize, Pot::divided(config.queue_length as u64)),
+            // bound: waiting calls
             waiting: Pot::divided(u64::from(config.waiting)),
+            // bound: waiting calls
             memory: Pot::divided(config.waiting_memory),
         });
         let room = Room::new(threads);

@@ -88,6 +88,7 @@ impl Threads {
             runtime: Mutex::new(Some(runtime)),
             threads,
             share: (threads / 4).max(1),
+            // bound: threads for files
             free: Arc::new(Semaphore::new(threads)),
             state: Mutex::default(),
         }))
@@ -175,6 +176,7 @@ impl Threads {
     async fn seat(self: &Arc<Self>, whose: &Arc<Whose>, what: &'static str) -> Result<Seat, NoThread> {
         let line = {
             let mut state = self.lock();
+            // bound: threads for files
             state.tenants.entry(whose.tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.share))).clone()
         };
         let line = Line { threads: self.clone(), tenant: whose.tenant.clone(), line: Some(line) };

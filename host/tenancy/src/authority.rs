@@ -71,6 +71,7 @@ impl Authority {
             clock,
             tasks: Tasks::default(),
             generations: Arc::default(),
+            // bound: what is remembered (each of these)
             keys: Cache::builder().max_capacity(REMEMBERED).time_to_live(KEY_BELIEVED).build(),
             ceilings: Cache::new(REMEMBERED),
             in_force: Cache::new(REMEMBERED),

@@ -28,6 +28,7 @@ pub struct Tasks {
 
 impl Default for Tasks {
     fn default() -> Self {
+        // bound: changes under way
         Self { tracker: TaskTracker::new(), pot: Pot::new(MOST, MOST_OF_A_TENANT) }
     }
 }

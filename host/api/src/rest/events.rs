@@ -182,6 +182,7 @@ pub(crate) struct Watchers(Pot);
 
 impl Watchers {
     pub(crate) fn new(most: usize) -> Self {
+        // bound: seats for readers of events
         Self(Pot::divided(most as u64))
     }
 

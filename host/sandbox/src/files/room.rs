@@ -29,6 +29,7 @@ impl Room {
     }
 
     pub(super) fn with(threads: Arc<Threads>, open: u64, lists: u64) -> Self {
+        // bound: open files and lists
         Self { threads, open: Pot::divided(open), lists: Pot::divided(lists) }
     }
 }

@@ -110,7 +110,9 @@ impl FaissVectors {
             options,
             slots: Mutex::default(),
             room: tokio::sync::Mutex::default(),
+            // bound: searches by meaning
             searching: Arc::new(Semaphore::new(processors)),
+            // bound: searches by meaning
             building: Arc::new(Semaphore::new(1)),
             rebuilds: watch::Sender::new(0),
             ticks: AtomicU64::new(1),

@@ -39,6 +39,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(options: Options, address: String) -> Self {
+        // bound: connections to Neo4j
         let permits = Semaphore::new(options.max_connections);
         Self {
             options,

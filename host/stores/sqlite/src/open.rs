@@ -156,6 +156,7 @@ impl Record {
         let at = Position(number(end)).max(trimmed.last());
         let tail = Tail {
             ends: watch::Sender::new(Ends { visible: at, durable: at, ..Ends::default() }),
+            // bound: news of the log
             news: broadcast::Sender::new(FOLLOWERS_BEHIND),
             newest: Arc::default(),
             revision: Arc::new(AtomicU64::new(number(highest))),

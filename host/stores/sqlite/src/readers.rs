@@ -62,6 +62,7 @@ impl Reader {
 impl Readers {
     /// One connection is made now, the others when they are needed.
     pub(crate) fn open(path: PathBuf) -> Result<Arc<Self>, rusqlite::Error> {
+        // bound: long reads
         let readers = Self { path, idle: Mutex::new(Some(Vec::new())), scans: Turns::new(SCANS) };
         let first = Reader::open(&readers)?;
         readers.give_back(first);

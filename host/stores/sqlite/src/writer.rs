@@ -240,6 +240,7 @@ pub(crate) fn start(
     marks_runs: bool,
     tail: Tail,
 ) -> std::io::Result<(Writing, std::thread::JoinHandle<()>)> {
+    // bound: the writer's line
     let (to, from) = mpsc::channel(QUEUE);
     let position = tail.ends.borrow().visible;
     let writer = Writer {

@@ -1,0 +1,127 @@
+//! What tenants share is bounded, and docs/security.md says of each bound who fills it and by what it is divided. This holds the
+//! page against the code: whatever the host's code makes that is shared (a pot, a queue, a channel, turns, a cache) stands under a
+//! comment `// bound: NAME`, each name has a row in the page's table, and each row a place in the code. What has no bound is not
+//! to be had at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What makes something shared.
+const MADE: [&str; 13] = [
+    "Pot::new(",
+    "Pot::divided(",
+    "Semaphore::new(",
+    "mpsc::channel(",
+    "sync_channel(",
+    "broadcast::channel(",
+    "broadcast::Sender::new(",
+    "Cache::new(",
+    "Cache::builder(",
+    "LruCache::new(",
+    "Admission::new(",
+    "Turns::new(",
+    "JoinSet::new(",
+];
+/// What is never made.
+const WITHOUT: [&str; 3] = ["unbounded_channel", "mpsc::unbounded", "LruCache::unbounded"];
+/// How many lines above a bound may be named: one name can stand over several that are made together.
+const ABOVE: usize = 14;
+const MARK: &str = "// bound: ";
+const SECTION: &str = "## What is shared, and by what it is divided";
+
+/// A place in the code where something shared is made.
+#[derive(Debug, PartialEq, Eq)]
+struct Made {
+    line: usize,
+    /// The bound's name; none: it has none.
+    bound: Option<String>,
+}
+
+/// The places of a source, and the names of bounds in it. Its unit tests are left out.
+fn made(source: &str) -> (Vec<Made>, BTreeSet<String>) {
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let name = |line: &str| {
+        let name = line.trim().strip_prefix(MARK)?;
+        Some(name.split(" (").next().unwrap_or_default().to_owned())
+    };
+    let lines: Vec<&str> = source.lines().collect();
+    let mut places = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let is_code = !line.trim_start().starts_with("//");
+        if is_code && MADE.iter().any(|made| line.contains(made)) {
+            let above = lines[index.saturating_sub(ABOVE)..index].iter().rev();
+            places.push(Made { line: index + 1, bound: above.copied().find_map(name) });
+        }
+    }
+    (places, lines.into_iter().filter_map(name).collect())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the root").to_owned()
+}
+
+/// Every source of the host, but for its tests.
+fn sources(of: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(of).expect("a folder of the host").flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() {
+            if !["tests", "testing", "target", "benches", "native"].contains(&name.as_str()) {
+                sources(&path, found);
+            }
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+}
+
+/// The first cell of each row of the page's table, without its backticks.
+fn rows() -> BTreeSet<String> {
+    let page = std::fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
+    let section = page.split_once(SECTION).expect("docs/security.md has the section").1;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let cells = section.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(1));
+    cells.map(|cell| cell.trim().to_owned()).filter(|cell| cell != "bound" && !cell.starts_with("---")).collect()
+}
+
+#[test]
+fn whatever_is_shared_has_a_bound_that_the_page_tells() {
+    let mut files = Vec::new();
+    sources(&root().join("host"), &mut files);
+    assert!(files.len() > 100, "these are not all of the host's sources");
+    let (mut named, mut wrong): (BTreeMap<String, PathBuf>, Vec<String>) = (BTreeMap::new(), Vec::new());
+    for file in files {
+        let source = std::fs::read_to_string(&file).expect("a source");
+        let shown = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
+        let (places, names) = made(&source);
+        for place in places.into_iter().filter(|place| place.bound.is_none()) {
+            wrong.push(format!(
+                "{shown}:{}: what is made here is shared, and names no bound (`{MARK}NAME`)",
+                place.line
+            ));
+        }
+        for without in WITHOUT.iter().filter(|without| source.contains(**without)) {
+            wrong.push(format!("{shown}: `{without}` has no bound"));
+        }
+        named.extend(names.into_iter().map(|name| (name, file.clone())));
+    }
+    let rows = rows();
+    for (name, file) in named.iter().filter(|(name, _)| !rows.contains(*name)) {
+        wrong.push(format!("{}: the bound `{name}` has no row in docs/security.md ({SECTION})", file.display()));
+    }
+    for row in rows.iter().filter(|row| !named.contains_key(*row)) {
+        wrong.push(format!("docs/security.md: no code makes `{row}`"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_names_no_bound_is_found_and_tests_are_left_out() {
+    let source = "fn a() {\n    // bound: seats\n    Pot::new(1, 1)\n}\n\nuse x;\n";
+    let far = "\n".repeat(ABOVE);
+    let (places, names) =
+        made(&format!("{source}{far}fn b() {{ Semaphore::new(1) }}\n// Pot::new(\n#[cfg(test)]\nPot::new(1, 1)"));
+    assert_eq!(places.len(), 2);
+    assert_eq!(places[0], Made { line: 3, bound: Some("seats".into()) });
+    assert_eq!(places[1].bound, None);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["seats"]);
+}
