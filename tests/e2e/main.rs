@@ -17,4 +17,5 @@ mod full_disk;
 mod hostile;
 mod isolation;
 mod operations;
+mod shares;
 mod transactions;
