@@ -22,4 +22,5 @@ mod hostile;
 mod isolation;
 mod operations;
 mod restart;
+mod shares;
 mod transactions;
