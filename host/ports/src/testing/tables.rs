@@ -124,12 +124,17 @@ impl Tables {
             }
             Change::GrantsSet { agent, grants, digest, carry } => {
                 let place = (tenant.clone(), agent);
-                let newest = self.agents.get(&place).and_then(|versions| versions.last()).map(|agent| agent.digest);
+                let versions = self.agents.get(&place).map(Vec::as_slice).unwrap_or_default();
+                let version = match digest {
+                    Some(digest) => versions.iter().find(|agent| agent.digest == digest),
+                    None => versions.last(),
+                };
+                let version = version.map(|agent| agent.digest);
                 let granted = self.grants.entry(place).or_default();
                 if digest.is_none() {
                     granted.values_mut().for_each(|held| held.cut_to(&grants));
                 }
-                if let Some(version) = digest.or(newest) {
+                if let Some(version) = version {
                     granted.insert(version, Grants { capabilities: grants, carry: carry.unwrap_or_default() });
                 }
             }
