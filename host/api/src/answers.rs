@@ -18,8 +18,9 @@ use serde::Serialize;
 use crate::app::Answer;
 use crate::problem::{Problem, Result};
 
-/// What is set apart for an answer before it is known how large it is.
-const EXPECTED: u64 = 1 << 20;
+/// What is set apart for an answer before it is known how large it is: where it shows one thing, and where it shows a page of them.
+pub(crate) const ONE: u64 = 64 << 10;
+pub(crate) const PAGE: u64 = 1 << 20;
 
 /// The room for answers.
 #[derive(Debug)]
@@ -43,19 +44,11 @@ impl Answers {
         Arc::new(Self { tenants: Pot::divided(most), keys: Pot::new(most, most / 4) })
     }
 
-    /// Room for an answer to this caller, to be had before what it shows is read.
+    /// Room for an answer of about so many bytes to this caller, to be had before what it shows is read.
     ///
     /// # Errors
     /// Where there is none.
-    pub(crate) fn room(&self, caller: &Caller) -> Result<Room> {
-        self.room_for(caller, EXPECTED)
-    }
-
-    /// Room for so many bytes.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub(crate) fn room_for(&self, caller: &Caller, bytes: u64) -> Result<Room> {
+    pub(crate) fn room(&self, caller: &Caller, bytes: u64) -> Result<Room> {
         let mut room = Room { tenant: self.tenants.share(&caller.tenant), key: self.keys.share(&caller.key), bytes: 0 };
         room.grow(bytes)?;
         Ok(room)
@@ -113,12 +106,12 @@ mod tests {
             key: format!("{key:a>12}").parse().unwrap(),
             role: Role::Viewer,
         };
-        let unread = |caller: &Caller, mib: usize| answers.room(caller)?.around(vec![0; mib << 20].into());
+        let unread = |caller: &Caller, mib: usize| answers.room(caller, PAGE)?.around(vec![0; mib << 20].into());
         let (k, l, m) = (caller("acme", "k"), caller("acme", "l"), caller("acme", "m"));
         let mut kept = vec![unread(&k, 7).unwrap(), unread(&k, 1).unwrap()];
-        assert_eq!(answers.room(&k).unwrap_err().status(), 429, "a key has a quarter");
+        assert_eq!(answers.room(&k, PAGE).unwrap_err().status(), 429, "a key has a quarter");
         kept.push(unread(&l, 4).unwrap());
-        assert_eq!(answers.room(&m).unwrap_err().status(), 429, "a tenant has three eighths where it is alone");
+        assert_eq!(answers.room(&m, PAGE).unwrap_err().status(), 429, "a tenant has three eighths where it is alone");
         assert!(unread(&caller("beta", "n"), 6).is_ok());
         drop(kept);
         assert!(unread(&k, 8).is_ok());

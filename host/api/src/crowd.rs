@@ -20,9 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::problem::{Problem, Result};
 
+/// Fewer connections than so many are not divided any further: a client has several.
+const LEAST: usize = 16;
+
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Crowd {
+    /// How many are divided.
     most: usize,
     next: AtomicU64,
     strangers: AtomicUsize,
@@ -77,6 +81,7 @@ impl Peer {
 impl Crowd {
     /// For so many at once.
     pub(crate) fn new(most: usize) -> Arc<Self> {
+        let most = most.max(LEAST);
         Arc::new(Self {
             most,
             next: AtomicU64::new(0),
@@ -388,6 +393,14 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         one.read();
         assert_eq!(one.waits().unwrap().head.unwrap().as_secs(), 3, "another byte is no other head");
+    }
+
+    #[tokio::test]
+    async fn a_few_connections_are_still_good_for_a_client_that_has_several() {
+        let crowd = Crowd::new(1);
+        let present: Vec<_> = (0..4).map(|_| crowd.enter(address(1))).collect();
+        assert!(staying(&present).iter().all(|stays| *stays));
+        assert!(present.iter().all(|one| one.bring(&caller("acme", "k")).is_ok()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::body::{self, Interrupted};
 use crate::extract::{Asked, At, By, incoming, media_type, whole};
@@ -108,7 +109,7 @@ impl From<AgentView> for Agent {
 )]
 async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Paging>) -> Answer {
     let limit = paging.limit()?;
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let found = api.agents.list(&caller, paging.after(LIST)?.as_ref(), limit + 1).await?;
     let page = Page::of(LIST, limit, found, |view| view.agent.name.to_string(), Agent::from);
     room.json(&page)

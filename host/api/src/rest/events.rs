@@ -171,7 +171,7 @@ impl Reader {
             () = tokio::time::sleep_until(self.until) => return Ok(None),
         };
         let Some(batch) = next?? else { return Ok(None) };
-        self.room = Some(self.api.answers.room_for(&self.caller, batch.bytes as u64)?);
+        self.room = Some(self.api.answers.room(&self.caller, batch.bytes as u64)?);
         Ok(Some(batch.events))
     }
 }

@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::{marked, refused};
+use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, By, Document, Json};
 use crate::page::{Page, Paging};
@@ -198,7 +199,7 @@ impl From<ltmc_model::graph::Fact> for Fact {
     responses((status = 200, body = Page<Fact>)),
 )]
 async fn facts(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let paging = Paging { limit: which.limit, cursor: which.cursor };
     let limit = paging.limit()?;
     let filter = FactFilter {
@@ -273,7 +274,7 @@ struct Way {
     responses((status = 200, body = Way)),
 )]
 async fn path(State(api): State<Api>, By(caller): By, Asked(mut along): Asked<Along>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let to = along.to.take().ok_or_else(|| Problem::new("bad-query", "A path has a `to`.").field("to"))?;
     let call = call::FindPath { walk: along.walk()?, to };
     let path = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
@@ -299,7 +300,7 @@ struct Reached {
     responses((status = 200, body = Reached)),
 )]
 async fn reach(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.call(&caller, &Owner::default(), call::Reach(along.walk()?)).await?.map_err(refused)?;
     let facts = found.facts.into_iter().map(Fact::from).collect();
     marked(room, found.degraded, &Reached { facts, cut: found.cut })
@@ -323,7 +324,7 @@ struct Order {
     responses((status = 200, body = Order)),
 )]
 async fn order(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let call = call::DependencyOrder(along.walk()?);
     let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
     let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();

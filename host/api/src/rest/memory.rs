@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::refused;
+use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, AtBoth, By, media_type, whole};
 use crate::page::{Page, Paging};
@@ -113,7 +114,7 @@ async fn list(State(api): State<Api>, By(caller): By, At(scope): At<Scope>, Aske
     let limit = paging.limit()?;
     let owner = owner(scope, which.owner)?;
     let prefix = which.prefix.unwrap_or_default();
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let call = call::List { scope, prefix, cursor: paging.after(LIST)?, limit: limit + 1 };
     let found = api.clients.call(&caller, &owner, call).await?.map_err(refused)?;
     // The store's page may be shorter than asked for, for it is bounded in bytes too.
@@ -145,7 +146,7 @@ async fn get(
     Asked(of): Asked<Of>,
     headers: HeaderMap,
 ) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, ONE)?;
     let call = call::Get { scope, key: key.clone() };
     match api.clients.call(&caller, &owner(scope, of.owner)?, call).await?.map_err(refused)? {
         Some(item) => {

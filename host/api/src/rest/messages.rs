@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::refused;
+use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By, Document, Json};
 use crate::page::{Page, Paging};
@@ -219,7 +220,7 @@ async fn events(State(api): State<Api>, By(caller): By, Asked(which): Asked<Whic
         return Err(Problem::new("bad-query", format!("`limit` is 1 to {MAX_TAKEN}, not {limit}.")).field("limit"));
     }
     let after = which.after.map(Position);
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.events(&caller, &which.topic, after, limit).await?;
     let found = found.map_err(refused)?;
     let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
@@ -270,7 +271,7 @@ async fn dead(State(api): State<Api>, By(caller): By, Asked(dead): Asked<Dead>) 
     let paging = Paging { limit: dead.limit, cursor: dead.cursor };
     let limit = paging.limit()?;
     let after = paging.after::<u64>(LIST)?.map(Revision);
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.dead_letters(&caller, dead.agent.as_ref(), after, limit + 1).await?;
     let letter = |letter: message::DeadLetter| DeadLetter {
         id: letter.message.id.0,

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::{marked, refused};
+use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::extract::{At, By, Document, Json};
 use crate::problem::Problem;
@@ -134,7 +135,7 @@ struct Hit {
     responses((status = 200, body = Found)),
 )]
 async fn search(State(api): State<Api>, By(caller): By, Json(question): Json<Question>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let Question { query, limit, filter } = question;
     let call = call::Search { query, filter, limit };
     let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;

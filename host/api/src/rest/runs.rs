@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, AtBoth, By};
 use crate::page::{Page, Paging};
@@ -148,7 +149,7 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
     responses((status = 200, body = Object)),
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, ONE)?;
     let view = api.runs.get(&caller, run).await?;
     let is_large = matches!(view.output, Some(Content::Large { .. }));
     let output_href = is_large.then(|| format!("/v1/runs/{run}/output"));
@@ -174,7 +175,7 @@ struct Whole {
     responses((status = 200, description = "The result, in its content type", content((Vec<u8> = "*/*")))),
 )]
 async fn output(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, ONE)?;
     match api.runs.output(&caller, run).await? {
         Some(Ok(output)) => {
             let bytes = room.around(output.bytes)?;
@@ -198,7 +199,7 @@ async fn output(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> A
 async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Asked(paging): Asked<Paging>) -> Answer {
     let limit = paging.limit()?;
     let after = Seq(paging.after(JOURNAL)?.unwrap_or_default());
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, PAGE)?;
     let (found, next) = api.runs.journal(&caller, run, after, limit).await?;
     let items = found.into_iter().map(|shown| Entry::of(run, shown)).collect();
     room.json(&Page { items, next: next.map(|after| crate::page::seal(JOURNAL, &after.to_string())) })
@@ -214,7 +215,7 @@ async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Ask
     responses((status = 200, body = EntryForm)),
 )]
 async fn entry(State(api): State<Api>, By(caller): By, AtBoth(run, seq): AtBoth<RunId, u64>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, ONE)?;
     room.json(&api.runs.entry(&caller, run, Seq(seq)).await?)
 }
 

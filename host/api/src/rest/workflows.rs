@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answers::ONE;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By, media_type, whole};
 use crate::page::{Page, Paging};
@@ -68,7 +69,7 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Pagin
     )),
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>) -> Answer {
-    let room = api.answers.room(&caller)?;
+    let room = api.answers.room(&caller, ONE)?;
     let workflow = api.workflows.get(&caller, &name).await?;
     let json = workflow.source.trim_start().starts_with('{');
     let content_type = HeaderValue::from_static(if json { "application/json" } else { "application/yaml" });
