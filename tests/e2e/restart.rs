@@ -9,7 +9,7 @@ use serde_json::json;
 
 /// Larger than what a host has left that is let have little more than it takes by itself.
 const LARGE: usize = 160 << 20;
-const CONFIG: &str = "[limits]\nbody = \"200MiB\"\n[sandbox]\nslots = 8\n";
+const CONFIG: &str = "[limits]\nbody = \"200MiB\"\nbodies = \"1GiB\"\n[sandbox]\nslots = 8\n";
 
 async fn start(host: &Host, workflow: &str, content_type: &str, input: String) -> Result<String> {
     let request = host.request(Method::POST, &format!("/v1/workflows/{workflow}/runs"), &host.admin);

@@ -211,6 +211,10 @@ impl Connection {
         }
         // A connection counts for one at a time: what it counted for before it is given back first.
         *whose = None;
+        // Until it counts for a key again it is a stranger, and makes room as one: over HTTP/2 a refused request does not close it.
+        if self.is_known.swap(false, Ordering::Relaxed) {
+            self.crowd.strangers.fetch_add(1, Ordering::Relaxed);
+        }
         let full = |_| {
             let why = "This key, or this tenant, has as many connections as one of them may have. Close some.";
             Problem::busy(why, Duration::from_secs(1)).closing()
@@ -371,7 +375,10 @@ mod tests {
         acme.extend((0..2).map(|_| enter("acme", "l").unwrap()));
         assert_eq!(enter("acme", "m").unwrap_err().status(), 429, "a tenant has three eighths");
         let beta = enter("beta", "k").unwrap();
+        let before = crowd.strangers.load(Ordering::Relaxed);
         beta.bring(&caller("acme", "m")).unwrap_err();
+        assert!(!beta.is_known(), "who counts for nobody is a stranger");
+        assert_eq!(crowd.strangers.load(Ordering::Relaxed), before + 1);
         assert!(enter("beta", "k").is_ok());
         drop(acme);
         assert!(enter("acme", "k").is_ok());

@@ -71,7 +71,7 @@ impl<'a> Own<'a> {
         front: &BTreeSet<Entity>,
         limit: usize,
     ) -> Result<Vec<Fact>, StoreError> {
-        let mut facts = record.next_to(tenant, walk, front, limit).await?;
+        let mut facts = record.next_to(tenant, walk, front, limit + self.ended.len()).await?;
         facts.iter_mut().for_each(|fact| end(fact, &self.ended));
         facts.retain(|fact| fact.seen(walk.as_of));
         let is_next = |fact: &&Fact| {

@@ -394,6 +394,11 @@ impl Config {
         if self.limits.connections == 0 {
             return wrong("limits.connections", "at least 1");
         }
+        let largest = self.limits.upload.max(self.limits.body).as_u64();
+        if self.limits.bodies.as_u64() / 8 * 3 < largest {
+            let why = "a tenant has three eighths of it at most, and one body has to fit: at least 8/3 of `limits.upload` and `limits.body`";
+            return wrong("limits.bodies", why);
+        }
         if self.sandbox.max_memory > ByteSize::gib(4) {
             return wrong("sandbox.max_memory", "a linear memory has at most 4 GiB");
         }

@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Format, Log};
-use crate::ui::but_colours;
+use crate::ui::{but_colours, plain_json};
 
 /// Sends everything that is logged from here on to standard error.
 ///
@@ -86,7 +86,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, JsonFields> for Line
         let mut fields = String::new();
         JsonFields::new().format_fields(Writer::new(&mut fields), event)?;
         add(&mut line, &fields);
-        let text = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
+        let text = plain_json(&serde_json::to_string(&line).map_err(|_| fmt::Error)?);
         writeln!(out, "{text}")
     }
 }
@@ -202,7 +202,7 @@ mod tests {
             let _run = run.enter();
             let step = tracing::info_span!("step", step = "0/1");
             let _step = step.enter();
-            tracing::warn!(attempt = 2, "sent ltmc_abcdefghijkl_S3cr3t-x and went on");
+            tracing::warn!(attempt = 2, odd = "a\u{9b}b\u{202e}c\u{7f}", "sent ltmc_abcdefghijkl_S3cr3t-x and went on");
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -211,6 +211,8 @@ mod tests {
         assert_eq!(line["step"], "0/1");
         assert_eq!(line["attempt"], 2);
         assert_eq!(line["level"], "warn");
+        assert_eq!(line["odd"], "a\u{9b}b\u{202e}c\u{7f}", "it is JSON, and the same value: {text:?}");
+        assert!(text.trim_end().chars().all(|c| (' '..='~').contains(&c) || c == '…'), "{text:?}");
         assert_eq!(line["message"], "sent ltmc_abcdefghijkl_… and went on");
     }
 

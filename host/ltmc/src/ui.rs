@@ -32,7 +32,7 @@ pub(crate) fn json(value: &serde_json::Value) {
 }
 
 /// JSON in which what a terminal might obey is escaped as JSON escapes it.
-fn plain_json(json: &str) -> String {
+pub(crate) fn plain_json(json: &str) -> String {
     // What is not printable can only stand in a string.
     let escaped = |c: char| if is_obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     json.chars().map(escaped).collect()

@@ -34,6 +34,9 @@ pub struct Agent {
     pub pushed_at: Timestamp,
 }
 
+/// How many versions of an agent have grants: the newest. A run of an older one has nothing.
+pub const VERSIONS_WITH_GRANTS: usize = 32;
+
 /// What one version of an agent was granted: for the component that was looked at, not for whatever is pushed under its name next.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Grants {

@@ -42,7 +42,7 @@ use crate::compute::Compute;
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
-use crate::suspects::Suspects;
+use crate::suspects::{Suspects, may_pass};
 use crate::wake;
 
 /// How long an idempotency key is remembered.
@@ -660,6 +660,11 @@ impl Runs {
                     }
                     // Its task is on its way all the same, and takes it up as soon as the record answers.
                     Err(_) if inner.registry.get(&tenant, run).is_some() => recovered.resumed += 1,
+                    // It is tried again, as those are for which there was no place.
+                    Err(Error::Store(error)) if may_pass(error.kind) => {
+                        is_full = true;
+                        self.not_taken_up(&tenant, run).await;
+                    }
                     Err(error) => {
                         self.not_taken_up(&tenant, run).await;
                         tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");

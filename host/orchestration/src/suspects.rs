@@ -56,7 +56,11 @@ impl Runs {
         let (mut sifted, mut suspects) = (Sifted::default(), Vec::new());
         for row in rows {
             if row.taken_up.is_guilty() && !self.is_waiting_alone(&row) {
-                sifted.quarantined += usize::from(self.set_aside(row).await?);
+                // It is not taken up in any case, and keeps nobody else from going on.
+                match self.set_aside(row).await {
+                    Ok(is_ours) => sifted.quarantined += usize::from(is_ours),
+                    Err(error) => tracing::error!(%error, "a run of which the host died could not be set aside yet"),
+                }
             } else if row.taken_up.is_suspect() {
                 suspects.push(row);
             } else {
@@ -148,12 +152,12 @@ impl Runs {
             Some(Err(Error::Store(error))) if error.kind == Kind::Fenced => return Ok(()),
             Some(Err(error)) => {
                 self.not_taken_up(tenant, run).await;
-                let may_pass = match &error {
-                    Error::Store(error) => matches!(error.kind, Kind::Unavailable | Kind::Full),
+                let passes = match &error {
+                    Error::Store(error) => may_pass(error.kind),
                     Error::Busy { .. } | Error::Conflict { .. } => true,
                     _ => false,
                 };
-                if may_pass {
+                if passes {
                     return Err(error);
                 }
                 tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
@@ -222,6 +226,11 @@ impl Runs {
         );
         Ok(true)
     }
+}
+
+/// Whether a record that refuses a claim so may take it later: there is room again, or the tenant may have more.
+pub(crate) fn may_pass(kind: Kind) -> bool {
+    matches!(kind, Kind::Unavailable | Kind::Full | Kind::OverQuota)
 }
 
 fn place(row: &Run) -> (TenantId, RunId) {

@@ -4,11 +4,12 @@
 //! To add one: a variant here, what it means to the in-memory record (`testing/context.rs`) and to each record on disk, and its
 //! case in `testing/suite/expect.rs`.
 
+use ltmc_model::agent::Grants;
 use ltmc_model::delta::Delta;
 use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Capability, Digest, Revision};
+use ltmc_model::{AgentName, Digest, Revision};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,14 +78,14 @@ pub enum Expect {
         /// The quota, in bytes.
         quota: u64,
     },
-    /// A version of an agent was granted just these, in any order.
+    /// A version of an agent was granted just these, in any order, by this rule.
     Grants {
         /// Whose.
         agent: AgentName,
         /// Its component.
         version: Digest,
-        /// The whole set.
-        grants: Vec<Capability>,
+        /// The whole set, and its rule.
+        grants: Grants,
     },
 }
 

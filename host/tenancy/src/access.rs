@@ -240,23 +240,24 @@ impl Access {
         self.ports.authority.perform(caller, Action::ManageKeys, work).await
     }
 
-    /// What was done to the caller's tenant's things, the newest first: entries of its ledger before number `before`, at most
-    /// `limit`. The operator's tenant is the host.
+    /// The number of the newest entry of the caller's tenant's ledger: what was done to its things. The operator's tenant is the
+    /// host.
     ///
     /// # Errors
     /// For roles other than admin and operator; the record's.
-    pub async fn ledger(&self, caller: &Caller, before: Option<Seq>, limit: u32) -> Result<Vec<Placed>, Error> {
+    pub async fn ledger_end(&self, caller: &Caller) -> Result<Seq, Error> {
         self.ports.authority.authorize(caller, Action::ReadAudit).await?;
-        let (journal, tenant) = (&self.ports.journal, &caller.tenant);
-        let end = match before {
-            Some(before) => before,
-            None => journal.last(tenant, RunId::ledger()).await?.next(),
-        };
-        let first = Seq(end.0.saturating_sub(1 + u64::from(limit)));
-        let most = u32::try_from(end.0.saturating_sub(1 + first.0)).unwrap_or(limit);
-        let mut found = journal.entries(tenant, RunId::ledger(), first, most).await?;
-        found.reverse();
-        Ok(found)
+        Ok(self.ports.journal.last(&caller.tenant, RunId::ledger()).await?)
+    }
+
+    /// Entries of that ledger after number `after`, in order: at most `limit`, and about 1 MiB, of them, one at least.
+    ///
+    /// # Errors
+    /// As [`Self::ledger_end`].
+    pub async fn ledger(&self, caller: &Caller, after: Seq, limit: u32) -> Result<Vec<Placed>, Error> {
+        const BYTES: usize = 1 << 20;
+        self.ports.authority.authorize(caller, Action::ReadAudit).await?;
+        Ok(self.ports.journal.page(&caller.tenant, RunId::ledger(), after, limit, BYTES).await?)
     }
 
     /// A tenant's ceiling; the caller's own where none is named.

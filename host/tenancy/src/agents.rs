@@ -188,13 +188,13 @@ impl Agents {
         tenant: &TenantId,
         before: &Agent,
         next: &Agent,
-    ) -> Result<Option<(Digest, Vec<Capability>)>, Error> {
+    ) -> Result<Option<(Digest, Grants)>, Error> {
         if before.digest == next.digest {
             return Ok(None);
         }
-        let Grants { capabilities, carry } = self.ports.catalog.grants(tenant, &before.name, &before.digest).await?;
-        let carries = !capabilities.is_empty() && carry.allows(before, next);
-        Ok(carries.then_some((before.digest, capabilities)))
+        let grants = self.ports.catalog.grants(tenant, &before.name, &before.digest).await?;
+        let carries = !grants.capabilities.is_empty() && grants.carry.allows(before, next);
+        Ok(carries.then_some((before.digest, grants)))
     }
 
     /// An agent: its newest version, or the one that is named.

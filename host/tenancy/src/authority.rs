@@ -82,7 +82,7 @@ impl Authority {
                 .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
                 .build(),
             wrong: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
-            refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(1)).build(),
+            refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
         }
     }
 

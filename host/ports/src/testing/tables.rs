@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ltmc_model::agent::{Agent, Grants};
+use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
@@ -162,8 +162,9 @@ impl Tables {
         let expected = changes.expects.iter().all(|expect| match expect {
             Expect::Grants { agent, version, grants } => {
                 let granted = self.grants.get(&(tenant.clone(), agent.clone())).and_then(|of| of.get(version));
-                let granted: BTreeSet<_> = granted.into_iter().flat_map(|held| &held.capabilities).collect();
-                granted == grants.iter().collect()
+                let granted = granted.cloned().unwrap_or_default();
+                let set = |grants: &Grants| grants.capabilities.iter().cloned().collect::<BTreeSet<_>>();
+                granted.carry == grants.carry && set(&granted) == set(grants)
             }
             expect => self.context.holds(tenant, at, expect),
         });
@@ -174,7 +175,13 @@ impl Tables {
     fn push(&mut self, tenant: &TenantId, new: Agent) {
         let versions = self.agents.entry((tenant.clone(), new.name.clone())).or_default();
         versions.retain(|old| old.digest != new.digest);
+        let place = (tenant.clone(), new.name.clone());
         versions.push(new);
+        if let Some(granted) = self.grants.get_mut(&place) {
+            let newest = versions.iter().rev().take(VERSIONS_WITH_GRANTS);
+            let newest: BTreeSet<Digest> = newest.map(|agent| agent.digest).collect();
+            granted.retain(|digest, _| newest.contains(digest));
+        }
     }
 
     fn enter(&mut self, tenant: &TenantId, run: RunId, entry: Entry) {

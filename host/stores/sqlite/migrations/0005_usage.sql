@@ -31,9 +31,9 @@ insert into usage (tenant, bytes) select tenant, sum(bytes) from (
     union all select tenant, octet_length(source) + 128 from workflows
     union all select tenant, 256 from keys
 ) group by tenant;
+create index log_tenant on log (tenant, position);
 update usage set log_rows = (select count(*) from log where log.tenant = usage.tenant), log_bytes =
     coalesce((select sum(length(delta) + octet_length(about) + 64) from log where log.tenant = usage.tenant), 0);
-create index log_tenant on log (tenant, position);
 
 create trigger memory_comes after insert on memory begin
     insert into usage (tenant, bytes) values (new.tenant, length(new.value) + octet_length(new.key) + octet_length(new.owner) + 64)

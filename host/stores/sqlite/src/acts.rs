@@ -1,6 +1,6 @@
 //! What an act makes true of the catalog, besides its entry in the ledger.
 
-use ltmc_model::agent::Agent;
+use ltmc_model::agent::{Agent, VERSIONS_WITH_GRANTS};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::{Capability, TenantId, Timestamp};
 use rusqlite::{Connection, params};
@@ -90,6 +90,10 @@ fn push(db: &Connection, tenant: &str, agent: &Agent) -> Result<(), rusqlite::Er
     let (size, pushed) = (int(agent.size), time(agent.pushed_at));
     let values = params![tenant, agent.name.as_str(), &agent.digest.0[..], manifest, exports, size, pushed];
     execute(db, sql, values)?;
+    // Whatever changes the grants of all versions does so in the writer's transaction: there are never many.
+    let sql = "delete from grants where tenant = ?1 and agent = ?2 and digest not in \
+               (select digest from agents where tenant = ?1 and name = ?2 order by pushed desc limit ?3)";
+    execute(db, sql, params![tenant, agent.name.as_str(), VERSIONS_WITH_GRANTS as i64])?;
     Ok(())
 }
 
@@ -108,7 +112,11 @@ fn for_each_version(
     for (digest, text) in versions {
         // What does not parse grants nothing.
         let mut held: Vec<Capability> = serde_json::from_str(&text).unwrap_or_default();
+        let before = held.len();
         change(&mut held);
+        if held.len() == before {
+            continue;
+        }
         let sql = "update grants set grants = ? where tenant = ? and agent = ? and digest = ?";
         execute(db, sql, params![json(&held), tenant, agent, digest])?;
     }

@@ -8,8 +8,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use ltmc_model::agent::Grants;
 use ltmc_model::message::MAX_MAILBOX;
-use ltmc_model::{AgentName, Capability, TenantId, Timestamp};
+use ltmc_model::{AgentName, TenantId, Timestamp};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -82,21 +83,22 @@ pub(crate) fn holds(
             fits(&mut bounds.memories, tenant.clone(), *more, *quota, count)
         }
         Expect::Grants { agent, version, grants } => {
-            let sql = "select grants from grants where tenant = ? and agent = ? and digest = ?";
+            let sql = "select grants, carry from grants where tenant = ? and agent = ? and digest = ?";
             let values = params![of, agent.as_str(), &version.0[..]];
-            let there: Option<String> = db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
-            let mut there: Vec<Capability> = match there {
-                None => Vec::new(),
-                Some(text) => match serde_json::from_str(&text) {
-                    Ok(there) => there,
-                    // It is not what anybody decided on.
-                    Err(_) => return Ok(false),
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+            let there = match db.prepare_cached(sql)?.query_row(values, read).optional()? {
+                None => Some(Grants::default()),
+                // What does not parse is not what anybody decided on.
+                Some((text, carry)) => match (serde_json::from_str(&text), carry.parse()) {
+                    (Ok(capabilities), Ok(carry)) => Some(Grants { capabilities, carry }),
+                    _ => None,
                 },
             };
-            let mut wanted = grants.clone();
-            there.sort();
-            wanted.sort();
-            Ok(there == wanted)
+            let sorted = |mut grants: Grants| {
+                grants.capabilities.sort();
+                grants
+            };
+            Ok(there.map(sorted) == Some(sorted(grants.clone())))
         }
     }
 }

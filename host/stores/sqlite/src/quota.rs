@@ -41,7 +41,9 @@ impl Purpose {
             return Self::Adds;
         }
         match append.entries.last().map(|entry| &entry.event) {
-            None | Some(Event::RunFailed { .. } | Event::RunCancelled { .. }) => Self::Relieves,
+            None | Some(Event::RunFailed { .. } | Event::RunCancelled { .. } | Event::RunQuarantined { .. }) => {
+                Self::Relieves
+            }
             Some(Event::RunClaimed { .. }) => Self::Claims,
             Some(_) => Self::Adds,
         }

@@ -124,12 +124,14 @@ impl Replayed {
 
     fn perform(&mut self, tenant: &TenantId, bytes: &[u8]) -> Result<(), Error> {
         let Ok(Entry { at, event: Event::Act(act) }) = Entry::from_bytes(bytes) else { return Ok(()) };
-        if let Change::GrantsSet { agent, carry, .. } = &act.change {
-            let place = (tenant.to_string(), agent.to_string());
-            match carry {
-                None => self.unsaid.insert(place),
-                Some(_) => self.unsaid.remove(&place),
-            };
+        match &act.change {
+            Change::GrantsSet { agent, carry: None, .. } => {
+                self.unsaid.insert((tenant.to_string(), agent.to_string()));
+            }
+            Change::AgentDeleted { name } => {
+                self.unsaid.remove(&(tenant.to_string(), name.to_string()));
+            }
+            _ => {}
         }
         Ok(acts::perform(&self.db, tenant, at, &act)?)
     }

@@ -1,6 +1,6 @@
 //! What every catalog does.
 
-use ltmc_model::agent::{Agent, Carry, Export, Grants};
+use ltmc_model::agent::{Agent, Carry, Export, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::caller::Role;
 use ltmc_model::journal::{Act, Change, Event};
 use ltmc_model::manifest::Manifest;
@@ -211,6 +211,23 @@ pub async fn grants_are_a_version_s<F: Fixture>(fixture: &F) {
     let store = fixture.crash(store).await;
     assert_eq!(held(&*store).await, ["memory:read:agent", "", "memory:read:*"]);
     assert_eq!(store.granted_versions(&acme, name).await.unwrap().len(), 2);
+}
+
+/// Only the newest versions have grants.
+pub async fn only_the_newest_versions_have_grants<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let acme = tenant("acme");
+    let version = |number: usize| agent("echo", &format!("version {number}"), 1);
+    push(&*store, "acme", &version(0)).await;
+    let change = granted(&version(0).name, &["log"], None, Carry::SameAsks);
+    store.act(&acme, at(2), act(change)).await.unwrap();
+    for number in 1..=VERSIONS_WITH_GRANTS {
+        let upgraded = Change::AgentUpgraded { agent: version(number), grants_of: version(number - 1).digest };
+        store.act(&acme, at(3), act(upgraded)).await.unwrap();
+    }
+    let held = store.granted_versions(&acme, &version(0).name).await.unwrap();
+    assert_eq!(held.len(), VERSIONS_WITH_GRANTS);
+    assert!(held.iter().all(|(digest, _)| *digest != version(0).digest), "the oldest has none");
 }
 
 fn granted(agent: &AgentName, grants: &[&str], digest: Option<Digest>, carry: Carry) -> Change {

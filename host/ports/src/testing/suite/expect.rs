@@ -1,6 +1,6 @@
 //! What every record does with what a change was decided on.
 
-use ltmc_model::agent::{Agent, Carry, Export};
+use ltmc_model::agent::{Agent, Carry, Export, Grants};
 use ltmc_model::delta::{Delta, FactEnd, MemoryValue};
 use ltmc_model::graph::Fact;
 use ltmc_model::journal::{Act, Change};
@@ -239,7 +239,11 @@ pub async fn an_act_is_refused_where_its_ground_is_gone<F: Fixture>(fixture: &F)
     store.act(&acme, at(1), act(Change::AgentPushed(version.clone()))).await.unwrap();
     let version = version.digest;
     let set = async |expected: &[&str], new: &[&str]| {
-        let expects = vec![Expect::Grants { agent: bob(), version, grants: grants(expected) }];
+        let expects = vec![Expect::Grants {
+            agent: bob(),
+            version,
+            grants: Grants { capabilities: grants(expected), carry: Carry::Never },
+        }];
         let change = Change::GrantsSet { agent: bob(), grants: grants(new), digest: None, carry: Some(Carry::Never) };
         store.act_with(&acme, at(1), act(change), Changes { deltas: Vec::new(), expects }).await
     };

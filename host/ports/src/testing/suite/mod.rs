@@ -111,6 +111,7 @@ macro_rules! contract {
             deleted_agents_leave_nothing
             grants_are_set_whole
             grants_are_a_version_s
+            only_the_newest_versions_have_grants
             workflows_are_put_and_deleted
             components_are_in_use_while_any_tenant_has_them
             catalogs_of_tenants_never_meet
