@@ -20,6 +20,7 @@ mod full_disk;
 mod grants;
 mod hostile;
 mod isolation;
+mod neighbours;
 mod operations;
 mod restart;
 mod shares;

@@ -94,6 +94,16 @@ impl Host {
         Self::start_anew(command, config).await
     }
 
+    /// The same with so many file descriptors at most.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub async fn start_with_descriptors(most: u64, config: &str) -> Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(binary()?);
+        Self::start_anew(command, config).await
+    }
+
     async fn start_anew(command: Command, config: &str) -> Result<Self> {
         let temporary = tempfile::tempdir()?;
         std::fs::write(temporary.path().join("ltmc.toml"), config)?;
