@@ -36,6 +36,9 @@ use crate::exit::Exit;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// How many turns a thread gives to what is ready before it looks whether anybody was sent anything.
+const TURNS_UNHEARD: u32 = 4;
+
 fn main() -> ExitCode {
     // The host starts these for components and for schemas: before anything else, and with nothing else.
     let mut args = std::env::args_os().skip(1);
@@ -64,7 +67,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         _ => Vec::new(),
     };
     let context = commands::Context::new(&cli.global, flags, config::environment())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // A guest that computes has a thread for a turn of 5 ms. At tokio's own 61 turns between two looks at the sockets nobody would
+    // be heard for a third of a second where as many guests compute as there are threads.
+    let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(TURNS_UNHEARD).enable_all().build()?;
     let done = runtime.block_on(commands::run_command(cli.command, context));
     // What still blocks (a compiler's child, a name lookup) does not keep the process.
     runtime.shutdown_background();
