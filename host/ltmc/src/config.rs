@@ -385,8 +385,9 @@ impl Config {
         if self.sandbox.waiting == 0 {
             return wrong("sandbox.waiting", "at least 1 agent must be able to wait");
         }
-        if self.sandbox.waiting_memory < self.sandbox.max_memory {
-            return wrong("sandbox.waiting_memory", "at least `sandbox.max_memory`, so that any agent can wait");
+        if self.sandbox.waiting_memory.as_u64() / 4 * 3 < self.sandbox.max_memory.as_u64() {
+            let why = "at least a third more than `sandbox.max_memory`, so that any agent can wait without a slot";
+            return wrong("sandbox.waiting_memory", why);
         }
         if !(1..=512).contains(&self.sandbox.file_threads) {
             return wrong("sandbox.file_threads", "from 1 to 512");
