@@ -237,7 +237,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.disk", "bytes that each tenant's things take on disk at most, where its ceiling says nothing else"),
     ("limits.disk_reserve", "bytes of the disk kept for ends and for the operator when it is full; 0: none"),
     ("sandbox.slots", "agents that run at once"),
-    ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants"),
+    ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants; more wait in theirs"),
     ("sandbox.waiting_memory", "linear memory of those that wait without a slot, divided among tenants"),
     ("sandbox.cache", "bytes of compiled components kept loaded"),
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
