@@ -237,7 +237,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("limits.disk", "bytes that each tenant's things take on disk at most, where its ceiling says nothing else"),
     ("limits.disk_reserve", "bytes of the disk kept for ends and for the operator when it is full; 0: none"),
     ("sandbox.slots", "agents that run at once"),
-    ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants"),
+    ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants; more wait in theirs"),
     ("sandbox.waiting_memory", "linear memory of those that wait without a slot, divided among tenants"),
     ("sandbox.cache", "bytes of compiled components kept loaded"),
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
@@ -385,8 +385,9 @@ impl Config {
         if self.sandbox.waiting == 0 {
             return wrong("sandbox.waiting", "at least 1 agent must be able to wait");
         }
-        if self.sandbox.waiting_memory < self.sandbox.max_memory {
-            return wrong("sandbox.waiting_memory", "at least `sandbox.max_memory`, so that any agent can wait");
+        if self.sandbox.waiting_memory.as_u64() / 4 * 3 < self.sandbox.max_memory.as_u64() {
+            let why = "at least a third more than `sandbox.max_memory`, so that any agent can wait without a slot";
+            return wrong("sandbox.waiting_memory", why);
         }
         if !(1..=512).contains(&self.sandbox.file_threads) {
             return wrong("sandbox.file_threads", "from 1 to 512");

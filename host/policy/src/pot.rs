@@ -1,11 +1,12 @@
 //! A pot that tenants share, or other owners such as keys: so much in all, divided so that none can take what is there for the
 //! others, however many there are.
 //!
-//! The rule: who has nothing of it, or [little](Pot::little), has what it asks for as long as that much is left. Who has more
-//! leaves, each time, as much again as it then has, and a [quarter](Pot::reserve) of the pot besides.
+//! The rule: up to [little](Pot::little) everybody has what it asks for as long as that much is left. Who would have more leaves
+//! a [quarter](Pot::reserve) of the pot, and where it has something of it already as much again as it then has besides: the first
+//! piece may be large.
 //!
-//! So a tenant alone has three eighths of the pot at most, the next ones each half of what is left above the quarter, and that
-//! quarter is for those who have little: sixteen tenants get theirs whatever any others do.
+//! So a tenant alone has three eighths of the pot at most, or one piece; the next ones have half of what is left above the quarter
+//! each, or one piece. That quarter is for those who have little: sixteen tenants get theirs whatever any others do.
 //!
 //! Invariant: what is out is what [`Share`]s hold; one that is dropped, anywhere, is given back. To share something else: a
 //! [`Pot`] where it is handed out, and a share in what holds it.
@@ -147,12 +148,15 @@ impl<O> Inner<O> {
     /// The rule: whether an owner that has `own` may have `amount` more where `all` are out.
     fn allow(&self, all: u64, own: u64, amount: u64) -> Result<(), Full> {
         let (all, then) = (all.saturating_add(amount), own.saturating_add(amount));
-        let to_leave = then.saturating_add(self.reserve());
-        let has_little = own == 0 || then <= self.little();
+        let to_leave = match own {
+            _ if then <= self.little() => 0,
+            0 => self.reserve(),
+            _ => then.saturating_add(self.reserve()),
+        };
         match self.most.checked_sub(all) {
             _ if then > self.most_each || then > self.most => Err(Full::Own),
-            Some(left) if has_little || left >= to_leave => Ok(()),
-            _ if !has_little && self.most - then < to_leave => Err(Full::Own),
+            Some(left) if left >= to_leave => Ok(()),
+            _ if self.most - then < to_leave => Err(Full::Own),
             _ => Err(Full::All),
         }
     }
@@ -228,12 +232,14 @@ mod tests {
         assert_eq!(first.take_more(1).unwrap_err(), Full::Own);
         let second = pot.take(&beta, 5).unwrap();
         assert_eq!(pot.take(&tenant("third"), 7).unwrap_err(), Full::Own, "nobody may have so much");
-        let third = pot.take(&tenant("third"), 5).unwrap();
+        assert_eq!(pot.take(&tenant("third"), 3).unwrap_err(), Full::All, "the reserve is not for so much");
+        let third = pot.take(&tenant("third"), 2).unwrap();
         assert_eq!(pot.take(&tenant("fourth"), 2).unwrap_err(), Full::All);
-        assert_eq!((pot.out(), pot.has(&beta, 1), pot.tenants()), (15, false, 3));
-        drop(first);
+        let fourth = pot.take(&tenant("fourth"), 1).unwrap();
+        assert_eq!((pot.out(), pot.has(&beta, 1), pot.tenants()), (13, false, 4));
+        drop((first, third));
         assert!(pot.has(&acme, 5) && !pot.has(&acme, 6));
-        drop((second, third));
+        drop((second, fourth));
         assert_eq!((pot.out(), pot.tenants()), (0, 0), "who was refused has nothing of it");
     }
 
@@ -248,6 +254,18 @@ mod tests {
         // Who gives back makes room for all.
         drop(shares);
         assert_eq!(greedy(&pot, &number(1), 1).len(), 96);
+    }
+
+    #[test]
+    fn large_first_pieces_leave_the_reserve() {
+        let pot = Pot::divided(256);
+        let _large = pot.take(&number(0), 100).unwrap();
+        assert_eq!(pot.take(&number(1), 100).unwrap_err(), Full::All);
+        let _also_large = pot.take(&number(1), 92).unwrap();
+        assert_eq!(pot.take(&number(2), 5).unwrap_err(), Full::All);
+        assert_eq!(pot.take(&number(2), 193).unwrap_err(), Full::Own, "not even alone");
+        let little: Vec<_> = (2..18).map(|one| pot.take(&number(one), pot.little()).unwrap()).collect();
+        assert_eq!((pot.out(), little.len()), (256, 16));
     }
 
     #[test]
@@ -288,7 +306,8 @@ mod tests {
                     held[which].push(share);
                     let then = own + piece;
                     let left = most - pot.out();
-                    prop_assert!(own == 0 || then <= pot.little() || left >= then + pot.reserve());
+                    let to_leave = if own == 0 { pot.reserve() } else { then + pot.reserve() };
+                    prop_assert!(then <= pot.little() || left >= to_leave);
                 }
                 let out: u64 = held.iter().flatten().map(|share| share.amount).sum();
                 prop_assert_eq!(pot.out(), out);
@@ -296,20 +315,21 @@ mod tests {
             }
         }
 
-        /// However greedy any number of tenants are, in pieces of any size that is no more than little: those that come then
-        /// have little each, for as long as the reserve lasts.
+        /// However greedy any number of tenants are, in pieces of any size: those that come then have little each, for as long as
+        /// the reserve lasts.
         #[test]
         fn who_comes_later_has_little_for_as_long_as_the_reserve_lasts(
             most in 1_u64..5_000,
-            greedy_ones in prop::collection::vec(1_u64..80, 0..60),
+            greedy_ones in prop::collection::vec(prop_oneof![1_u64..80, 1_u64..5_000], 0..60),
         ) {
             let pot = Pot::divided(most);
             // Those that have more than little; the others are of those that the reserve is for.
             let mut with_little = 0;
             let mut shares = Vec::new();
             for (which, piece) in greedy_ones.iter().enumerate() {
-                let got = greedy(&pot, &number(which), (*piece).min(pot.little()));
-                with_little += u64::from(got.iter().map(|share| share.amount).sum::<u64>() <= pot.little());
+                let got = greedy(&pot, &number(which), *piece);
+                let has: u64 = got.iter().map(|share| share.amount).sum();
+                with_little += u64::from((1..=pot.little()).contains(&has));
                 shares.extend(got);
             }
             for later in with_little..pot.reserve() / pot.little() {

@@ -1,6 +1,7 @@
 //! The shelf of components: taken in once, kept as files, loaded when called, and put back when others need the room.
 //!
-//! Invariants: a file under its digest is whole (written aside, synced, renamed); an artifact is loaded only from the
+//! Invariants: a file under its digest is whole (written aside when it is its turn, synced, renamed; what is not whole is gone
+//! when its making ends, or when the shelf is opened again); an artifact is loaded only from the
 //! shelf's own directory, which only the host may write; what is loaded is bounded in bytes, so that a million agents
 //! cost rows and files.
 
@@ -33,6 +34,9 @@ use crate::{CompileLimits, SandboxConfig, StartError, host};
 const MAX_IN_LANE: u64 = 64;
 /// Of these, of one tenant.
 const MAX_IN_LANE_EACH: u64 = 8;
+
+/// How the name ends of what is not whole yet.
+const PART: &str = ".part";
 
 /// Held by who makes an artifact again.
 type Making = tokio::sync::Mutex<()>;
@@ -107,6 +111,7 @@ impl Shelf {
                 .mode(0o700)
                 .create(path)
                 .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)))
+                .and_then(|()| sweep(path))
                 .map_err(|source| StartError::Directory { path: path.clone(), source })?;
         }
         let mut linker = Linker::new(&engine);
@@ -191,33 +196,19 @@ impl Shelf {
             let found = inspect::look(&wasm).map_err(refused)?;
             return Ok(inspection(digest, found));
         }
-        let aside = self.aside(&self.components);
-        write_synced(aside.clone(), wasm).await.map_err(|e| failed("cannot keep the component", &e))?;
-        let taken = self.take_in(tenant, &aside, &kept, &artifact).await;
-        if taken.is_err() {
-            drop(tokio::fs::remove_file(&aside).await);
-        }
-        Ok(inspection(digest, taken?))
-    }
-
-    async fn take_in(
-        &self,
-        tenant: &TenantId,
-        aside: &Path,
-        kept: &Path,
-        artifact: &Path,
-    ) -> Result<Found, AdmitError> {
-        let found = {
+        let (found, aside) = {
             let _turn = self.turn(tenant).await?;
-            self.compile(aside, artifact).await?
+            let written = write_synced(self.aside(&self.components), wasm).await;
+            let aside = written.map_err(|e| failed("cannot keep the component", &e))?;
+            (self.compile(&aside.0, &artifact).await?, aside)
         };
-        if let Err(e) = self.deserialize(artifact) {
-            drop(tokio::fs::remove_file(artifact).await);
+        if let Err(e) = self.deserialize(&artifact) {
+            drop(tokio::fs::remove_file(&artifact).await);
             return Err(refused(e));
         }
-        tokio::fs::rename(aside, kept).await.map_err(|e| failed("cannot keep the component", &e))?;
+        aside.keep(&kept).await.map_err(|e| failed("cannot keep the component", &e))?;
         sync_directory(self.components.clone()).await.map_err(|e| failed("cannot keep the component", &e))?;
-        Ok(found)
+        Ok(inspection(digest, found))
     }
 
     /// Waits until nobody else compiles and it is this tenant's turn.
@@ -252,21 +243,13 @@ impl Shelf {
     /// Compiles, when it is one's turn.
     async fn compile(&self, wasm: &Path, artifact: &Path) -> Result<Found, AdmitError> {
         let aside = self.aside(&self.artifacts);
-        let compiled = self.compiler.compile(wasm, &aside, &self.limits).await;
-        match compiled {
-            Ok(found) => {
-                tokio::fs::rename(&aside, artifact).await.map_err(|e| failed("cannot keep the artifact", &e))?;
-                Ok(found)
-            }
-            Err(e) => {
-                drop(tokio::fs::remove_file(&aside).await);
-                Err(match e {
-                    CompileError::Refused(why) => refused(why),
-                    CompileError::Full => AdmitError::Full,
-                    CompileError::Failed(message) => AdmitError::Failed { message },
-                })
-            }
-        }
+        let found = self.compiler.compile(wasm, &aside.0, &self.limits).await.map_err(|e| match e {
+            CompileError::Refused(why) => refused(why),
+            CompileError::Full => AdmitError::Full,
+            CompileError::Failed(message) => AdmitError::Failed { message },
+        })?;
+        aside.keep(artifact).await.map_err(|e| failed("cannot keep the artifact", &e))?;
+        Ok(found)
     }
 
     /// Lets a component's files go. Instances that run have it mapped and are not disturbed.
@@ -356,14 +339,47 @@ impl Shelf {
         self.artifacts.join(format!("{}.cwasm", digest.hex()))
     }
 
-    fn aside(&self, directory: &Path) -> PathBuf {
+    fn aside(&self, directory: &Path) -> Aside {
         let number = self.scratch.fetch_add(1, Ordering::Relaxed);
-        directory.join(format!(".{}-{number}.part", std::process::id()))
+        Aside(directory.join(format!(".{}-{number}{PART}", std::process::id())))
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A file that is written aside, and gone when this is dropped, unless it was kept.
+struct Aside(PathBuf);
+
+impl Aside {
+    /// Keeps it under this name.
+    async fn keep(self, name: &Path) -> std::io::Result<()> {
+        tokio::fs::rename(&self.0, name).await
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // What was kept is not there under this name.
+        let path = std::mem::take(&mut self.0);
+        let remove = move || drop(std::fs::remove_file(path));
+        match tokio::runtime::Handle::try_current() {
+            Ok(here) => drop(here.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+/// Removes what a host that was killed had written aside there.
+fn sweep(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(PART)) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Cache {
@@ -427,11 +443,13 @@ async fn exists(path: &Path) -> bool {
     tokio::fs::try_exists(path).await.unwrap_or(false)
 }
 
-async fn write_synced(path: PathBuf, bytes: Bytes) -> std::io::Result<()> {
+/// Writes it on a thread that has the file's guard: it is gone also where nobody waits for it any more.
+async fn write_synced(aside: Aside, bytes: Bytes) -> std::io::Result<Aside> {
     blocking(move || {
         use std::io::Write as _;
-        let mut file = std::fs::File::create(&path)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).inspect_err(|_| drop(std::fs::remove_file(&path)))
+        let mut file = std::fs::File::create(&aside.0)?;
+        file.write_all(&bytes).and_then(|()| file.sync_all())?;
+        Ok(aside)
     })
     .await
 }
@@ -440,6 +458,6 @@ async fn sync_directory(path: PathBuf) -> std::io::Result<()> {
     blocking(move || std::fs::File::open(path)?.sync_all()).await
 }
 
-async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
 }

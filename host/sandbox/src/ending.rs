@@ -9,7 +9,6 @@ use wasmtime_wasi::I32Exit;
 
 use crate::guest::Guest;
 use crate::limits::{Breach, MAX_HANDLES, MAX_RANDOM};
-use crate::slot::Crowded;
 
 /// The gate ended the attempt; why stands in the guest.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +27,6 @@ pub(crate) fn of(
     }
     if let Some(breach) = error.downcast_ref::<Breach>() {
         return breached(breach, limits);
-    }
-    if let Some(crowded) = error.downcast_ref::<Crowded>() {
-        return Failure::new(Code::Busy, format!("the host is busy: {crowded}")).retryable();
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Failure::new(Code::AgentTrapped, format!("it ended itself with exit status {}", exit.0));

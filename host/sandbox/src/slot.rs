@@ -1,8 +1,8 @@
 //! A call's slot, which it gives back for as long as it waits and computes nothing, so that others can run meanwhile.
 //!
 //! Invariants: a guest's code runs only while its call has a slot. A call without one has a place among those that wait, of
-//! which there are so many, and memory for so much; both are a [`Pot`]. Its wall time goes on all the while: what it waits
-//! for, and for a slot to go on in.
+//! which there are so many, and memory for so much; both are a [`Pot`]. Where there is no place it waits in its slot, of which
+//! [`Admission`] leaves others theirs. Its wall time goes on all the while: what it waits for, and for a slot to go on in.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -19,6 +19,9 @@ use crate::meter::Meter;
 
 /// A host call that takes this long is a wait, though nobody asked for one: of a file system, a lock, an endpoint.
 const LONG: Duration = Duration::from_secs(1);
+
+/// So often a call that waits in its slot looks for a place to wait in without it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who may run, and who may wait without a slot.
 pub(crate) struct Slots {
@@ -55,15 +58,6 @@ struct Place {
     _memory: Share,
 }
 
-/// There is no place for another call that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{}", match .0 {
-    Full::Own => "its tenant has as many calls that wait (for messages, for changes, for time to pass) as one may have, or as \
-                  much memory in them: wait for shorter, or in fewer calls",
-    Full::All => "as many calls wait (for messages, for changes, for time to pass) as there is room for: try again later",
-})]
-pub(crate) struct Crowded(pub(crate) Full);
-
 impl Slots {
     /// Waits for a slot for a call. Its slot is free again when what comes of this is dropped.
     pub(crate) async fn enter(
@@ -95,43 +89,24 @@ impl Drop for Entered {
 }
 
 impl Slot {
-    /// Waits for what the guest asked to wait for. What is there at once costs no turn.
-    ///
-    /// # Errors
-    /// Where it would wait, and there is no place for another that does.
-    pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Crowded> {
+    /// Waits for what the guest asked to wait for: without the slot, if there is a place to. What is there at once costs no turn.
+    pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         match once(work.as_mut()).await {
-            Some(done) => Ok(done),
-            None => Ok(self.wait_in(self.place()?, work).await),
+            Some(done) => done,
+            None => self.wait_aside(work).await,
         }
     }
 
-    /// The same for work that changes something before it waits: it is not begun where there is no place to wait in.
-    ///
-    /// # Errors
-    /// Where there is no place for another that waits.
-    pub(crate) async fn wait_or_not_begin<T>(&self, work: impl Future<Output = T>) -> Result<T, Crowded> {
-        let (place, mut work) = (self.place()?, pin!(work));
-        match once(work.as_mut()).await {
-            Some(done) => Ok(done),
-            None => Ok(self.wait_in(place, work).await),
-        }
-    }
-
-    /// Waits for what the host does for the guest: where that takes long the slot is given back, if there is a place for
-    /// another that waits.
+    /// Waits for what the host does for the guest: where that takes long it is a wait like any other.
     pub(crate) async fn wait_if_long<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if let Some(done) = once(work.as_mut()).await {
             return done;
         }
-        if let Ok(done) = tokio::time::timeout(LONG, work.as_mut()).await {
-            return done;
-        }
-        match self.place() {
-            Ok(place) => self.wait_in(place, work).await,
-            Err(Crowded(_)) => work.await,
+        match tokio::time::timeout(LONG, work.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => self.wait_aside(work).await,
         }
     }
 
@@ -145,10 +120,22 @@ impl Slot {
         matches!(*self.lock(), State::Returns)
     }
 
+    /// Waits without the slot, from when there is a place to; until then with it.
+    async fn wait_aside<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+        loop {
+            if let Ok(place) = self.place() {
+                return self.wait_in(place, work).await;
+            }
+            if let Ok(done) = tokio::time::timeout(LOOK_AGAIN, work.as_mut()).await {
+                return done;
+            }
+        }
+    }
+
     /// A place to wait in without a slot.
-    fn place(&self) -> Result<Place, Crowded> {
-        let call = self.slots.waiting.take(&self.tenant, 1).map_err(Crowded)?;
-        let memory = self.slots.memory.take(&self.tenant, self.meter.memory() as u64).map_err(Crowded)?;
+    fn place(&self) -> Result<Place, Full> {
+        let call = self.slots.waiting.take(&self.tenant, 1)?;
+        let memory = self.slots.memory.take(&self.tenant, self.meter.memory() as u64)?;
         Ok(Place { _call: call, _memory: memory })
     }
 

@@ -6,7 +6,8 @@
 //!
 //! Invariants: nothing here waits for a file system on a thread that runs guests. Before anything is done in a granted
 //! directory it is asked whether it is still granted: one that was taken back answers nothing more, also by what is open. What
-//! a guest has open, and the lists it holds, are bounded by what all guests share (see [`room`]).
+//! a guest has open, its granted directories among it, and the lists it holds, are bounded by what all guests share (see
+//! [`room`]).
 
 mod open;
 mod room;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ltmc_policy::pot::Share;
+use ltmc_policy::pot::{Full, Share};
 use ltmc_ports::runner::{Directory, Gate};
 use rustix::fs::Timestamps;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -87,20 +88,22 @@ impl Files {
         whose: Arc<Whose>,
         directories: &[Directory],
         owner: Owner<'_>,
-    ) -> Result<Self, NoThread> {
+    ) -> Result<Self, NotOpen> {
         let Owner { gate, slot, stderr } = owner;
         let mut granted = Vec::new();
         if !directories.is_empty() {
-            let wanted: Vec<(String, PathBuf, FsPerms)> = directories.iter().map(wish).collect();
+            let counted = |directory| Ok((wish(directory), room.open.take(&whose.tenant, 1)?));
+            let wanted: Vec<(Wish, Share)> = directories.iter().map(counted).collect::<Result<_, Full>>()?;
+            // What is opened for a call that is gone meanwhile counts until it is closed.
             let open = move || {
-                let open = |(name, path, perms): (String, PathBuf, FsPerms)| (open::granted(&path, perms), name);
+                let open = |((name, path, perms), share): (Wish, Share)| (open::granted(&path, perms), name, share);
                 wanted.into_iter().map(open).collect::<Vec<_>>()
             };
             let opened = slot.wait_if_long(room.threads.run(&whose, "open", open)).await?;
-            for ((opened, name), directory) in opened.into_iter().zip(directories) {
-                let grant = Arc::new(Grant { gate: gate.clone(), directory: directory.clone() });
+            for ((opened, name, share), directory) in opened.into_iter().zip(directories) {
+                let grant = Grant { gate: gate.clone(), directory: directory.clone(), _open: share };
                 match opened {
-                    Ok(dir) => granted.push((format!("/{name}"), dir, grant)),
+                    Ok(dir) => granted.push((format!("/{name}"), dir, Arc::new(grant))),
                     Err(error) => tracing::warn!(directory = %name, %error, "a granted directory cannot be opened"),
                 }
             }
@@ -126,9 +129,27 @@ impl Files {
     }
 }
 
-fn wish(directory: &Directory) -> (String, PathBuf, FsPerms) {
+/// A directory that is to be opened.
+type Wish = (String, PathBuf, FsPerms);
+
+fn wish(directory: &Directory) -> Wish {
     let perms = if directory.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
     (directory.name.to_string(), directory.path.clone(), perms)
+}
+
+/// Why a guest's directories are not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotOpen {
+    #[error(transparent)]
+    NoThread(#[from] NoThread),
+    #[error("as many files and directories are open as may be, its tenant's or all")]
+    Full,
+}
+
+impl From<Full> for NotOpen {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
 }
 
 /// Whose files they are.

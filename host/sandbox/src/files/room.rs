@@ -38,12 +38,14 @@ impl Room {
 pub(super) struct Grant {
     pub(super) gate: Arc<dyn Gate>,
     pub(super) directory: Directory,
+    /// Its part of what may be open at once: the directory is open for each call anew.
+    pub(super) _open: Share,
 }
 
 /// What comes with something that is open: by which grant, and its part of what may be open at once.
 pub(super) struct Held {
     pub(super) grant: Arc<Grant>,
-    /// None: what a guest is given itself, which is open once for all its handles.
+    /// None: what a guest is given itself, which is open once for all its handles and counts in its grant.
     pub(super) _open: Option<Share>,
 }
 

@@ -58,6 +58,10 @@ impl Guest {
     }
 
     async fn in_room(room: &Room, path: &Path, write: bool) -> Self {
+        Self::try_in_room(room, path, write).await.unwrap()
+    }
+
+    async fn try_in_room(room: &Room, path: &Path, write: bool) -> Result<Self, NotOpen> {
         let name = "docs".parse().unwrap();
         let whose =
             Whose { tenant: "t".parse().unwrap(), run: RunId::new(Timestamp::from_millis(1), [1; 10]), agent: name };
@@ -68,8 +72,8 @@ impl Guest {
         let is_granted = Arc::new(AtomicBool::new(true));
         let gate: Arc<dyn Gate> = Arc::new(Granting(is_granted.clone()));
         let owner = Owner { gate: &gate, slot: entered.slot(), stderr: quiet() };
-        let files = Files::open(room, Arc::new(whose), &[granted], owner).await.unwrap();
-        Self { files, table: ResourceTable::new(), granted: is_granted }
+        let files = Files::open(room, Arc::new(whose), &[granted], owner).await?;
+        Ok(Self { files, table: ResourceTable::new(), granted: is_granted })
     }
 
     fn view(&mut self) -> View<'_> {
@@ -442,12 +446,12 @@ async fn a_grant_that_is_taken_back_denies_the_next_use_also_of_what_is_open() {
 #[tokio::test]
 async fn files_open_at_once_are_what_all_guests_share() {
     let (dir, threads) = (directory(), threads());
-    // A tenant alone has six of sixteen.
+    // A tenant alone has six of sixteen, of which its two calls' directories are two.
     let room = Room::with(threads.clone(), 16, 1 << 20);
     let (mut guest, mut other) =
         (Guest::in_room(&room, dir.path(), false).await, Guest::in_room(&room, dir.path(), false).await);
     let mut open = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..4 {
         open.push(guest.read("note.md").await.unwrap());
     }
     assert_eq!(guest.read("note.md").await.unwrap_err(), ErrorCode::Busy);
@@ -463,10 +467,38 @@ async fn files_open_at_once_are_what_all_guests_share() {
     let table = std::mem::take(&mut guest.table);
     guest.files.leave(table);
     let deadline = Instant::now() + Duration::from_secs(20);
-    while room.open.out() > 0 {
-        assert!(Instant::now() < deadline, "a guest that is gone has {} files open", room.open.out());
+    while room.open.out() > 2 {
+        assert!(Instant::now() < deadline, "a guest that is gone has {} files open", room.open.out() - 2);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    drop((guest, other));
+    assert_eq!(room.open.out(), 0);
+}
+
+/// The case that was found: calls that have a directory and open nothing in it.
+#[tokio::test]
+async fn granted_directories_count_among_what_is_open() {
+    let (dir, threads) = (directory(), threads());
+    let room = Room::with(threads.clone(), 16, 1 << 20);
+    let mut calls = Vec::new();
+    for _ in 0..6 {
+        calls.push(Guest::in_room(&room, dir.path(), false).await);
+    }
+    let refused = Guest::try_in_room(&room, dir.path(), false).await.err().unwrap();
+    assert!(matches!(refused, NotOpen::Full), "{refused}");
+    assert_eq!(room.open.out(), 6);
+    // A handle to it has it open for as long as the guest is there.
+    let mut one = calls.pop().unwrap();
+    let root = one.root();
+    HostDescriptor::drop(&mut one.view(), root).unwrap();
+    assert_eq!(room.open.out(), 6);
+    drop(one);
+    calls.push(Guest::in_room(&room, dir.path(), false).await);
+    drop(calls);
+    assert_eq!(room.open.out(), 0);
+    // One that cannot be opened counts no more.
+    let gone = Guest::in_room(&room, &dir.path().join("gone"), false).await;
+    assert_eq!((gone.files.granted.len(), room.open.out()), (0, 0));
 }
 
 #[tokio::test]

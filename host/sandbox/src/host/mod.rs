@@ -54,7 +54,7 @@ impl Guest {
         match call {
             Ok(call) if wait_ms > 0 => {
                 self.meter.called();
-                let answer = self.slot.wait_or_not_begin(self.gate.call(call)).await?;
+                let answer = self.slot.wait(self.gate.call(call)).await;
                 self.answered(answer)
             }
             call => self.cross_checked(call).await,

@@ -31,13 +31,13 @@ pub(crate) struct Polls<'a> {
 
 impl poll::Host for Polls<'_> {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        self.slot.wait(self.table.poll(pollables)).await?
+        self.slot.wait(self.table.poll(pollables)).await
     }
 }
 
 impl poll::HostPollable for Polls<'_> {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.slot.wait(self.table.block(pollable)).await?
+        self.slot.wait(self.table.block(pollable)).await
     }
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ltmc_ports::runner::AdmitError;
-use ltmc_sandbox::Compiler;
+use ltmc_ports::runner::{AdmitError, Components as _};
+use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
 
 use super::{Rig, command};
 
@@ -55,6 +55,7 @@ async fn tenants_take_turns_at_the_compiler_and_each_has_so_many_waiting() {
     while pushed.iter().filter(|one| one.is_finished()).count() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(parts(&rig), 1, "what waits for its turn is not written yet, nor is what was refused");
     // Another tenant's is the next one, however many of the crowd's wait.
     let other = push("other", 0);
     while rig.sandbox.stats().compiling_queued < 9 {
@@ -68,4 +69,52 @@ async fn tenants_take_turns_at_the_compiler_and_each_has_so_many_waiting() {
     let order = read("order").unwrap();
     let order: Vec<&str> = order.lines().collect();
     assert_eq!((order[0], order[1], order.len()), ("of-crowd-0", "of-other-0", 10), "{order:?}");
+    until_no_parts(&rig).await;
+}
+
+/// How many components are written and not whole.
+fn parts(rig: &Rig) -> usize {
+    let names = std::fs::read_dir(rig.dir.path().join("components")).unwrap();
+    names.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "part")).count()
+}
+
+async fn until_no_parts(rig: &Rig) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while parts(rig) > 0 {
+        assert!(Instant::now() < deadline, "{} are left", parts(rig));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_nobody_waits_for_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = std::sync::Arc::new(Rig::new(1, |config| config.compiler = slow(dir.path())));
+    let pusher = rig.clone();
+    let pushed = tokio::spawn(async move { pusher.push_as("acme", &component("acme", 0)).await });
+    while !dir.path().join("begun").exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(parts(&rig), 1);
+    pushed.abort();
+    until_no_parts(&rig).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_host_left_is_gone_when_another_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = || Sandbox::new(SandboxConfig::new(dir.path(), Compiler::InProcess)).unwrap();
+    let sandbox = begin();
+    let wasm = wat::parse_str(command("")).unwrap();
+    sandbox.admit(&"acme".parse().unwrap(), wasm.into()).await.unwrap();
+    drop(sandbox);
+    let artifacts = std::fs::read_dir(dir.path().join("artifacts")).unwrap().next().unwrap().unwrap().path();
+    let left = [dir.path().join("components/.7-0.part"), artifacts.join(".7-1.part")];
+    for path in &left {
+        std::fs::write(path, "half of it").unwrap();
+    }
+    let _sandbox = begin();
+    assert!(left.iter().all(|path| !path.exists()));
+    let kept = |path: &Path| std::fs::read_dir(path).unwrap().count();
+    assert_eq!((kept(&dir.path().join("components")), kept(&artifacts)), (1, 1));
 }

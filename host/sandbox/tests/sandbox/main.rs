@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 /// A sandbox in a directory of its own.
 struct Rig {
     sandbox: Arc<Sandbox>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -32,7 +32,7 @@ impl Rig {
         let mut config = SandboxConfig::new(dir.path(), Compiler::InProcess);
         config.slots = slots;
         set(&mut config);
-        Self { sandbox: Sandbox::new(config).unwrap(), _dir: dir }
+        Self { sandbox: Sandbox::new(config).unwrap(), dir }
     }
 
     /// Takes a component in that is given as text.

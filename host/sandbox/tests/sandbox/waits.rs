@@ -95,17 +95,23 @@ async fn wall_time_goes_on_while_it_waits_and_while_it_waits_for_a_slot_again() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_to_wait_are_divided_among_tenants_and_more_is_busy() {
+async fn places_to_wait_are_divided_among_tenants_and_who_has_none_waits_in_its_slot() {
     let rig = Rig::new(4, |config| config.waiting = 8);
-    let sleeps = rig.push(&sleeper(LONG)).await.unwrap();
-    let _sleeping = [(); 3].map(|()| rig.begin("a", sleeps, limits(MINUTES)));
-    rig.until(|stats| stats.waiting == 3).await;
-    let failure = rig.call("a", sleeps, limits(MINUTES)).await.unwrap_err();
-    assert_eq!((failure.code, failure.retryable), (Code::Busy, true), "{failure}");
-    assert!(failure.message.contains("its tenant has as many calls that wait"), "{failure}");
-    // The place of who was refused is free, and so are some for others.
+    let (sleeps, naps) = (rig.push(&sleeper(LONG)).await.unwrap(), rig.push(&sleeper(50)).await.unwrap());
+    let sleeping = [(); 3].map(|()| rig.begin("a", sleeps, limits(MINUTES)));
+    rig.until(|stats| stats.waiting == 3 && stats.running == 0).await;
+    rig.call("a", naps, limits(MINUTES)).await.unwrap();
+    let failure = rig.call("a", sleeps, limits(Duration::from_millis(200))).await.unwrap_err();
+    assert_eq!(failure.code, Code::LimitWall, "{failure}");
+    let _in_its_slot = rig.begin("a", sleeps, limits(MINUTES));
+    rig.until(|stats| stats.running == 1).await;
+    // There are places for others, and soon one for the one in its slot.
     let _later = ["b", "c", "d"].map(|tenant| rig.begin(tenant, sleeps, limits(MINUTES)));
-    rig.until(|stats| stats.waiting == 6).await;
+    rig.until(|stats| stats.waiting == 6 && stats.running == 1).await;
+    for one in sleeping {
+        one.abort();
+    }
+    rig.until(|stats| stats.waiting == 4 && stats.running == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,9 +119,19 @@ async fn memory_of_those_that_wait_is_divided_among_tenants_too() {
     // Four of its pages: a tenant alone has one, as two would not leave two and one.
     let rig = Rig::new(4, |config| config.waiting_memory = 4 * (64 << 10));
     let sleeps = rig.push(&sleeper(LONG)).await.unwrap();
-    let _first = rig.begin("a", sleeps, limits(MINUTES));
-    rig.until(|stats| stats.waiting == 1).await;
-    assert_eq!(rig.call("a", sleeps, limits(MINUTES)).await.unwrap_err().code, Code::Busy);
+    let _two = [(); 2].map(|()| rig.begin("a", sleeps, limits(MINUTES)));
+    rig.until(|stats| stats.waiting == 1 && stats.running == 1).await;
     let _other = rig.begin("b", sleeps, limits(MINUTES));
-    rig.until(|stats| stats.waiting == 2).await;
+    rig.until(|stats| stats.waiting == 2 && stats.running == 1).await;
+}
+
+/// The case that was found: calls that wait for a moment on a host that has nothing else to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_calls_than_there_are_places_for_wait_for_a_moment_each() {
+    let rig = Rig::new(16, |config| config.waiting_memory = 4 * (64 << 10));
+    let naps = rig.push(&sleeper(50)).await.unwrap();
+    for one in [(); 16].map(|()| rig.begin("a", naps, limits(MINUTES))) {
+        one.await.unwrap().unwrap();
+    }
+    rig.until(|stats| (stats.waiting, stats.running, stats.queued) == (0, 0, 0)).await;
 }
