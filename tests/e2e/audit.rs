@@ -137,6 +137,9 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
         ("a tenant is gone", "delete from tenants where name = 'acme'", "tenants"),
         ("a run's row", "update runs set seq = seq - 1", "row"),
         ("a run is hidden", "delete from runs", "row"),
+        ("a run is another key's", "update runs set by_key = 'aaaaaaaaaaaa'", "key"),
+        ("a run is of another session", "update runs set session = 'forged'", "session"),
+        ("a run did not go well", "update runs set state = 4", "failed"),
     ];
     for (what, edit, place) in edits {
         sqlx::query("begin").execute(&mut record).await?;

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Change, Entry, Event};
+use ltmc_model::run::State;
 use ltmc_model::{Digest, RunId, Seq, TenantId};
 use ltmc_ports::journal::{Audit, Damage, Head};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
-use crate::bind::{all, number, one, run_id, tenant};
+use crate::bind::{all, number, one, run_id, state_of, tenant};
 use crate::error::{Error, wrong};
 use crate::{acts, frames, open};
 
@@ -204,5 +205,49 @@ fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
         let what = "the run has a journal and no row".to_owned();
         audit.damage.push(Damage { tenant, run: Some(run), seq: None, what });
     }
+    let sql = "select tenant, id, session, by_key, state, \
+               (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first limit 1), \
+               (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first desc limit 1) from runs r";
+    let mut statement = snapshot.prepare(sql)?;
+    let (mut rows, mut told) = (statement.query([])?, 0);
+    while let Some(row) = rows.next()?
+        && told < MOST_ROWS
+    {
+        let entries =
+            |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
+        let Some(what) = differs(row, entries(5)?, entries(6)?)? else { continue };
+        told += 1;
+        audit.damage.push(Damage { tenant: tenant(row.get(0)?)?, run: Some(run_id(row.get(1)?)), seq: None, what });
+    }
     Ok(())
+}
+
+/// What of a run's row is not as its journal's first and last entries have it.
+fn differs(row: &Row<'_>, first: &[u8], last: &[u8]) -> Result<Option<String>, Error> {
+    let entry = |frame: Option<Result<(Link, &[u8]), frames::Cut>>| {
+        let (_, bytes) = frame?.ok()?;
+        Entry::from_bytes(bytes).ok()
+    };
+    let (session, by): (String, String) = (row.get(2)?, row.get(3)?);
+    if let Some(Entry { event: Event::RunStarted(started), .. }) = entry(frames::read(first).next())
+        && (started.session.as_str() != session || started.by.as_str() != by)
+    {
+        let (of, key) = (&started.session, &started.by);
+        return Ok(Some(format!("the run's row says session {session} of key {by}, its journal {of} of {key}")));
+    }
+    let Some(Entry { event, .. }) = entry(frames::read(last).last()) else { return Ok(None) };
+    let ended = match event {
+        Event::RunCompleted { .. } => Some(State::Completed),
+        Event::RunFailed { .. } => Some(State::Failed),
+        Event::RunCancelled { .. } => Some(State::Cancelled),
+        Event::RunQuarantined { .. } => Some(State::Quarantined),
+        _ => None,
+    };
+    let state = state_of(row.get(4)?)?;
+    let over = matches!(state, State::Completed | State::Failed | State::Cancelled | State::Quarantined);
+    if over.then_some(state) == ended {
+        return Ok(None);
+    }
+    let journals = ended.map_or("not over", State::as_str);
+    Ok(Some(format!("the run's row says {}, its journal {journals}", state.as_str())))
 }
