@@ -384,8 +384,8 @@ mod tests {
             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (kind, few) = ((*seed >> 33) % 8, (*seed >> 40) % 4);
             match kind {
-                0 | 1 | 2 if depth > 0 => Value::Array((0..few).map(|_| value(seed, depth - 1)).collect()),
-                3 | 4 | 5 if depth > 0 => {
+                0..=2 if depth > 0 => Value::Array((0..few).map(|_| value(seed, depth - 1)).collect()),
+                3..=5 if depth > 0 => {
                     let names = ["a", "0", "1", "x\"y\\", "é\n", "{}[],:"].into_iter().cycle().skip(*seed as usize % 6);
                     names.take(few as usize).map(|name| (name.to_owned(), value(seed, depth - 1))).collect()
                 }

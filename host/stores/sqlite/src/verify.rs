@@ -213,8 +213,7 @@ fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
     while let Some(row) = rows.next()?
         && told < MOST_ROWS
     {
-        let entries =
-            |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
+        let entries = |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
         let Some(what) = differs(row, entries(5)?, entries(6)?)? else { continue };
         told += 1;
         audit.damage.push(Damage { tenant: tenant(row.get(0)?)?, run: Some(run_id(row.get(1)?)), seq: None, what });
