@@ -172,7 +172,7 @@ const WAYS: &[(&str, Way)] = &[
     }),
     ("long lists", |loud| {
         async move {
-            loud.again(32, |number| {
+            loud.again(8, |number| {
                 let path = ["/v1/runs?limit=500", "/v1/memory/global?limit=500", "/v1/events?topic=news&limit=500"];
                 loud.get(path[number % path.len()])
             })
@@ -245,7 +245,7 @@ impl Quiet {
     async fn go_on(&mut self, long: Duration, operator: &str) -> Result<Vec<Duration>> {
         let echo = guest_bytes("echo")?;
         let (mut took, begun, mut round) = (Vec::new(), Instant::now(), 0_u32);
-        while begun.elapsed() < long || round < 40 {
+        while begun.elapsed() < long || round < 10 {
             round += 1;
             let number = self.written;
             let asks: [(Method, String, Option<Vec<u8>>, &str); 7] = [
