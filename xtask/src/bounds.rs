@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::house::root;
+
 /// What makes something shared.
 const MADE: [&str; 13] = [
     "Pot::new(",
@@ -54,10 +56,6 @@ fn made(source: &str) -> (Vec<Made>, BTreeSet<String>) {
         }
     }
     (places, lines.into_iter().filter_map(name).collect())
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the root").to_owned()
 }
 
 /// Every source of the host, but for its tests.

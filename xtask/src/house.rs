@@ -33,7 +33,7 @@ fn wires_adapters(folder: &str) -> bool {
     folder == "host/ltmc" || folder == "tests"
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the root").to_owned()
 }
 

@@ -1,8 +1,7 @@
 //! `ltmc grant`: what a version of an agent may do. In force is what is granted and the tenant's ceiling allows.
 
-use ltmc_model::AgentName;
-use ltmc_model::Capability;
 use ltmc_model::agent::{AgentRef, Carry};
+use ltmc_model::{AgentName, Capability};
 use reqwest::Method;
 use serde_json::{Value, json};
 

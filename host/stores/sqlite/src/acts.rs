@@ -1,6 +1,6 @@
 //! What an act makes true of the catalog, besides its entry in the ledger.
 
-use ltmc_model::agent::{Agent, VERSIONS_WITH_GRANTS};
+use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::{Capability, TenantId, Timestamp};
 use rusqlite::{Connection, params};
@@ -48,9 +48,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::GrantsSet { agent, grants, digest, carry } => {
             let agent = agent.as_str();
             if digest.is_none() {
-                for_each_version(db, tenant, agent, |held| {
-                    held.retain(|held| grants.iter().any(|one| one.covers(held)))
-                })?;
+                for_each_version(db, tenant, agent, |held| held.cut_to(grants))?;
             }
             let sql = "insert into grants (tenant, agent, digest, grants, carry) \
                        select tenant, name, digest, ?4, ?5 from agents where tenant = ?1 and name = ?2 and \
@@ -62,7 +60,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
             execute(db, sql, params![tenant, agent, version, json(grants), carry.as_str()])?;
         }
         Change::GrantRevoked { agent, grant } => {
-            for_each_version(db, tenant, agent.as_str(), |held| held.retain(|held| held != grant))?;
+            for_each_version(db, tenant, agent.as_str(), |held| held.capabilities.retain(|held| held != grant))?;
         }
         Change::WorkflowPut { name, source, digest } => {
             let sql = "insert into workflows (tenant, name, source, digest, updated_at) values (?, ?, ?, ?, ?) \
@@ -102,7 +100,7 @@ fn for_each_version(
     db: &Connection,
     tenant: &str,
     agent: &str,
-    change: impl Fn(&mut Vec<Capability>),
+    change: impl Fn(&mut Grants),
 ) -> Result<(), rusqlite::Error> {
     let sql = "select digest, grants from grants where tenant = ? and agent = ? and grants <> '[]'";
     let versions = db
@@ -111,14 +109,16 @@ fn for_each_version(
         .collect::<Result<Vec<(Vec<u8>, String)>, _>>()?;
     for (digest, text) in versions {
         // What does not parse grants nothing.
-        let mut held: Vec<Capability> = serde_json::from_str(&text).unwrap_or_default();
-        let before = held.len();
+        let capabilities: Vec<Capability> = serde_json::from_str(&text).unwrap_or_default();
+        let before = capabilities.len();
+        // The rule stays as it is.
+        let mut held = Grants { capabilities, ..Grants::default() };
         change(&mut held);
-        if held.len() == before {
+        if held.capabilities.len() == before {
             continue;
         }
         let sql = "update grants set grants = ? where tenant = ? and agent = ? and digest = ?";
-        execute(db, sql, params![json(&held), tenant, agent, digest])?;
+        execute(db, sql, params![json(&held.capabilities), tenant, agent, digest])?;
     }
     Ok(())
 }
