@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
+use ltmc_processor::Account;
 use tracing::Instrument as _;
 
 use crate::headers::{self, REQUEST_ID, TRACEPARENT};
@@ -67,7 +68,7 @@ impl Edge {
 }
 
 /// Takes a request in, and its answer out.
-pub(crate) async fn cross(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+pub(crate) async fn cross(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let id = headers::request_id(request.headers());
     let traceparent = headers::traceparent(request.headers()).cloned();
     let crossing = Crossing::begin(edge.meters.clone(), &request);
@@ -81,10 +82,16 @@ pub(crate) async fn cross(State(edge): State<Arc<Edge>>, request: Request, next:
         route = crossing.route().unwrap_or("unmatched"),
         tenant = tracing::field::Empty,
     );
+    // Whose it is turns out when its key is looked up.
+    let account = Account::default();
+    request.extensions_mut().insert(account.clone());
     let answer = async {
         let answer = match wrong {
             Some(wrong) => Ok(wrong.into_response()),
-            None => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+            None => {
+                let work = next.run(request).in_current_span();
+                AssertUnwindSafe(ltmc_processor::run(account, work)).catch_unwind().await
+            }
         };
         let mut response = answer.unwrap_or_else(|panic| Problem::internal(said(panic.as_ref())).into_response());
         match problem_of(&mut response) {

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use ltmc_model::caller::Caller;
 use ltmc_policy::Action;
+use ltmc_processor::Account;
 use serde::de::DeserializeOwned;
 
 use crate::app::Api;
@@ -32,6 +33,9 @@ impl FromRequestParts<Api> for By {
         let caller = api.access.authenticate(bearer(&parts.headers)?).await?;
         if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
             connection.bring(&caller)?;
+        }
+        if let Some(account) = parts.extensions.get::<Account>() {
+            account.is_of(&caller.tenant);
         }
         tracing::Span::current().record("tenant", caller.tenant.as_str());
         // For whoever reads the body.

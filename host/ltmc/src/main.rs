@@ -67,8 +67,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         _ => Vec::new(),
     };
     let context = commands::Context::new(&cli.global, flags, config::environment())?;
-    // A guest that computes has a thread for a turn of 5 ms. At tokio's own 61 turns between two looks at the sockets nobody would
-    // be heard for a third of a second where as many guests compute as there are threads.
+    // What takes long is not done here but in the lanes, from its second turn on. Its first may be one of a guest that computes, which
+    // is 5 ms: at tokio's own 61 turns between two looks at the sockets nobody would be heard for long where many begin.
     let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(TURNS_UNHEARD).enable_all().build()?;
     let done = runtime.block_on(commands::run_command(cli.command, context));
     // What still blocks (a compiler's child, a name lookup) does not keep the process.

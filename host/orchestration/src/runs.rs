@@ -31,6 +31,7 @@ use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
+use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Error, Pins};
 use moka::sync::Cache;
@@ -291,7 +292,7 @@ impl Runs {
             let tied = match begin.tied {
                 true => Some(Tied::new(live.clone(), driven)),
                 false => {
-                    tokio::spawn(driven);
+                    tokio::spawn(ltmc_processor::run(Account::of(&caller.tenant), driven));
                     None
                 }
             };
@@ -771,7 +772,8 @@ impl Inner {
     }
 
     fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
-        tokio::spawn(supervise::live(self.clone(), place, plan, pins));
+        let account = Account::of(&place.live().tenant);
+        tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
     }
 }
 
@@ -870,7 +872,7 @@ impl Drop for Tied {
         }
         // Where there is no runtime any more, what is dropped here is found in the record by the next host.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(run);
+            runtime.spawn(ltmc_processor::run(Account::of(&self.live.tenant), run));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use ltmc_model::TenantId;
+use ltmc_processor::Account;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -54,7 +55,7 @@ impl Tasks {
 
     fn begin<W>(&self, tenant: &TenantId, work: W) -> Result<JoinHandle<W::Output>, Error>
     where
-        W: Future<Output: Send> + Send + 'static,
+        W: Future<Output: Send + 'static> + Send + 'static,
     {
         let share = self.pot.take(tenant, 1).map_err(|_| {
             let message = "too many changes are under way".to_owned();
@@ -64,7 +65,7 @@ impl Tasks {
             let _share = share;
             work.await
         };
-        Ok(self.tracker.spawn(work.in_current_span()))
+        Ok(self.tracker.spawn(ltmc_processor::run(Account::of(tenant), work.in_current_span())))
     }
 
     /// How many are under way.
