@@ -144,6 +144,7 @@ pub(crate) struct Sandbox {
     pub(crate) waiting: u32,
     pub(crate) waiting_memory: ByteSize,
     pub(crate) cache: ByteSize,
+    pub(crate) memory: ByteSize,
     pub(crate) max_memory: ByteSize,
     pub(crate) queue_deadline: Span,
     pub(crate) queue_length: usize,
@@ -179,6 +180,7 @@ impl Default for Config {
                 waiting: 1024,
                 waiting_memory: ByteSize::gib(1),
                 cache: ByteSize::mib(256),
+                memory: ByteSize::gib(4),
                 max_memory: ByteSize::mib(64),
                 queue_deadline: Span::seconds(5),
                 queue_length: 4096,
@@ -240,6 +242,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("sandbox.waiting", "agents that wait without a slot at once, divided among tenants; more wait in theirs"),
     ("sandbox.waiting_memory", "linear memory of those that wait without a slot, divided among tenants"),
     ("sandbox.cache", "bytes of compiled components kept loaded"),
+    ("sandbox.memory", "linear memory of all agents that run or wait, divided among tenants"),
     ("sandbox.max_memory", "the most linear memory any ceiling can give an agent"),
     ("sandbox.queue_deadline", "how long a call waits for a slot before it is answered 429"),
     ("sandbox.queue_length", "calls that may wait for a slot, divided among tenants"),
@@ -388,6 +391,10 @@ impl Config {
         if self.sandbox.waiting_memory.as_u64() / 4 * 3 < self.sandbox.max_memory.as_u64() {
             let why = "at least a third more than `sandbox.max_memory`, so that any agent can wait without a slot";
             return wrong("sandbox.waiting_memory", why);
+        }
+        if self.sandbox.memory.as_u64() / 4 * 3 < self.sandbox.max_memory.as_u64() {
+            let why = "at least a third more than `sandbox.max_memory`, so that any agent can run";
+            return wrong("sandbox.memory", why);
         }
         if !(1..=512).contains(&self.sandbox.file_threads) {
             return wrong("sandbox.file_threads", "from 1 to 512");

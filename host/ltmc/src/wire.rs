@@ -190,6 +190,7 @@ pub(crate) fn sandbox_config(config: &Config, dir: PathBuf) -> anyhow::Result<Sa
     sandbox.slots = wanted.slots;
     sandbox.waiting = wanted.waiting;
     sandbox.waiting_memory = wanted.waiting_memory.as_u64();
+    sandbox.memory = wanted.memory.as_u64();
     sandbox.cache_bytes = wanted.cache.as_u64();
     sandbox.max_memory = wanted.max_memory.as_u64();
     sandbox.queue_deadline = wanted.queue_deadline.0;

@@ -1,5 +1,7 @@
-//! The lanes: as many threads as there are processors, on which tenants take turns, a poll each. The system gives them less than the
-//! threads that serve.
+//! The lanes: as many threads as there are processors, on which tenants take turns, a poll each.
+//!
+//! They have the system's own priority. With a lower one (nice 5) runs came to a standstill where something else kept the machine
+//! busy: what waits for their locks counts time.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -13,9 +15,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use ltmc_model::TenantId;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-
-/// How much less they are given (nice).
-const NICE: i32 = 5;
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -111,9 +110,6 @@ impl Lanes {
 
     /// What a thread does.
     fn serve(&self) {
-        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-            tracing::warn!(%error, "what computes for long has as much processor time as what serves");
-        }
         let mut queue = self.queue();
         loop {
             match queue.pop() {

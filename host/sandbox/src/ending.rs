@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ltmc_model::failure::{Code, Failure};
+use ltmc_policy::pot::Full;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
@@ -64,6 +65,13 @@ fn breached(breach: &Breach, limits: &ltmc_model::limits::Limits) -> Failure {
     match breach {
         Breach::Cpu => cpu(limits.cpu),
         Breach::Memory { .. } | Breach::Table { .. } => Failure::new(Code::LimitMemory, breach.to_string()),
+        Breach::NoMemory(full) => {
+            let whose = match full {
+                Full::Own => "its tenant's calls have as much memory as one tenant's may: make fewer at once",
+                Full::All => "the calls that run have all the memory there is for them: try again later",
+            };
+            Failure::new(Code::Busy, format!("the host is busy: {whose}")).retryable()
+        }
         Breach::Output { .. } => Failure::new(Code::LimitOutput, breach.to_string()),
     }
 }

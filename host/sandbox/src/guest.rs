@@ -79,7 +79,7 @@ impl Guest {
             .allow_ip_name_lookup(false)
             .build();
         let meter = slot.meter().clone();
-        let limiter = Limiter::new(job.limits.memory, meter.clone());
+        let limiter = Limiter::new(job.limits.memory, meter.clone(), slot.memory());
         Self { gate, table, limiter, meter, slot: slot.clone(), stopped: None, wasi, files }
     }
 

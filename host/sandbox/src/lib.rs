@@ -71,6 +71,8 @@ pub struct SandboxConfig {
     pub waiting: u32,
     /// Bytes of linear memory in these.
     pub waiting_memory: u64,
+    /// Bytes of linear memory in all calls.
+    pub memory: u64,
     /// The most linear memory any call can be given, in bytes.
     pub max_memory: u64,
     /// How long a call waits for its turn.
@@ -106,6 +108,7 @@ impl SandboxConfig {
             slots: 256,
             waiting: 1_024,
             waiting_memory: 1 << 30,
+            memory: 4 << 30,
             max_memory: 64 << 20,
             queue_deadline: Duration::from_secs(5),
             queue_length: 4_096,
@@ -189,7 +192,9 @@ impl Sandbox {
             // bound: waiting calls
             waiting: Pot::divided(u64::from(config.waiting)),
             // bound: waiting calls
-            memory: Pot::divided(config.waiting_memory),
+            waiting_memory: Pot::divided(config.waiting_memory),
+            // bound: memory of calls
+            memory: Pot::divided(config.memory),
         });
         let room = Room::new(threads);
         Ok(Arc::new(Self { components, slots, room, nothing, engine, config }))

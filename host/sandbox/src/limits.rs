@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ltmc_policy::pot::{Full, Share};
 use wasmtime::ResourceLimiter;
 
 use crate::engine::MAX_TABLE_ELEMENTS;
@@ -22,21 +23,39 @@ pub(crate) enum Breach {
     Cpu,
     #[error("it asked for {wanted} bytes of memory; its limit is {limit}")]
     Memory { wanted: usize, limit: usize },
+    #[error("there is no memory for it at the moment")]
+    NoMemory(Full),
     #[error("it asked for a table of {wanted} elements; the limit is {MAX_TABLE_ELEMENTS}")]
     Table { wanted: usize },
     #[error("it wrote more than {limit} bytes to standard output")]
     Output { limit: usize },
 }
 
+/// So much at once is taken of the memory that calls share.
+const PIECE: u64 = 1 << 20;
+
 /// Counts the memory of all of an instance's memories together.
 pub(crate) struct Limiter {
     limit: usize,
     meter: Arc<Meter>,
+    share: Share,
+    taken: u64,
 }
 
 impl Limiter {
-    pub(crate) fn new(memory: u64, meter: Arc<Meter>) -> Self {
-        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), meter }
+    /// So much of its own, as far as there is so much of what `share` is of.
+    pub(crate) fn new(memory: u64, meter: Arc<Meter>, share: Share) -> Self {
+        Self { limit: usize::try_from(memory).unwrap_or(usize::MAX), meter, share, taken: 0 }
+    }
+
+    /// Takes what is wanted of the memory that calls share.
+    fn take(&mut self, wanted: usize) -> Result<(), Breach> {
+        let wanted = (wanted as u64).next_multiple_of(PIECE);
+        if let Some(more) = wanted.checked_sub(self.taken).filter(|more| *more > 0) {
+            self.share.take_more(more).map_err(Breach::NoMemory)?;
+            self.taken = wanted;
+        }
+        Ok(())
     }
 }
 
@@ -49,6 +68,7 @@ impl ResourceLimiter for Limiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false); // the component's own bound: it asked for this answer
         }
+        self.take(wanted)?;
         self.meter.grown(wanted);
         Ok(true)
     }

@@ -29,6 +29,8 @@ pub(crate) struct Slots {
     /// Calls that wait without a slot.
     pub(crate) waiting: Pot,
     /// Bytes of their linear memories.
+    pub(crate) waiting_memory: Pot,
+    /// Bytes of the linear memories of all calls, at work or waiting.
     pub(crate) memory: Pot,
 }
 
@@ -110,6 +112,11 @@ impl Slot {
         }
     }
 
+    /// Its part of the memory that calls share, with nothing in it yet.
+    pub(crate) fn memory(&self) -> Share {
+        self.slots.memory.share(&self.tenant)
+    }
+
     /// What the call uses.
     pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
@@ -135,7 +142,7 @@ impl Slot {
     /// A place to wait in without a slot.
     fn place(&self) -> Result<Place, Full> {
         let call = self.slots.waiting.take(&self.tenant, 1)?;
-        let memory = self.slots.memory.take(&self.tenant, self.meter.memory() as u64)?;
+        let memory = self.slots.waiting_memory.take(&self.tenant, self.meter.memory() as u64)?;
         Ok(Place { _call: call, _memory: memory })
     }
 

@@ -135,3 +135,23 @@ async fn more_calls_than_there_are_places_for_wait_for_a_moment_each() {
     }
     rig.until(|stats| (stats.waiting, stats.running, stats.queued) == (0, 0, 0)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_divided_among_tenants_and_comes_back() {
+    // In pieces of 1 MiB: a tenant has three of eight, and one more is for somebody else.
+    let rig = Rig::new(16, |config| config.memory = 8 << 20);
+    let sleeps = rig.push(&sleeper(LONG)).await.unwrap();
+    let three = [(); 3].map(|()| rig.begin("a", sleeps, limits(MINUTES)));
+    rig.until(|stats| stats.waiting == 3).await;
+    let refused = rig.call("a", sleeps, limits(MINUTES)).await.unwrap_err();
+    assert_eq!(refused.code, Code::Busy, "{refused}");
+    assert!(refused.retryable && refused.message.contains("as much memory as one tenant's may"), "{refused}");
+    let _other = rig.begin("b", sleeps, limits(MINUTES));
+    rig.until(|stats| stats.waiting == 4).await;
+    for one in three {
+        one.abort();
+    }
+    rig.until(|stats| stats.waiting == 1).await;
+    let _again = rig.begin("a", sleeps, limits(MINUTES));
+    rig.until(|stats| stats.waiting == 2).await;
+}
