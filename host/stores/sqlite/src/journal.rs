@@ -64,7 +64,7 @@ impl ReadJournal for Record {
     }
 
     async fn last(&self, tenant: &TenantId, run: RunId) -> Result<Seq, StoreError> {
-        let sql = "select coalesce(max(last), 0) from journal where tenant = ? and run = ?";
+        let sql = "select last from journal where tenant = ? and run = ? order by first desc limit 1";
         let values = params![tenant.as_str(), &run.0.as_bytes()[..]];
         let found = self.readers.point("journal.last", |db| Ok(found(db, sql, values)?))?;
         Ok(Seq(number(found.unwrap_or(0))))

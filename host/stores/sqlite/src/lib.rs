@@ -7,7 +7,7 @@
 //!
 //! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read; [`turns`]: who reads for long
 //! - [`writer`]: groups, fences, the chain; [`expects`]: whether what a change was decided on is so
-//! - [`quota`]: how much a tenant may have on disk; [`reserve`]: what is kept of the disk for those who make room on a full one
+//! - [`counts`], [`quota`]: how much a tenant has on disk, and may have; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
@@ -18,6 +18,7 @@
 mod acts;
 mod bind;
 mod catalog;
+mod counts;
 mod deltas;
 mod error;
 mod expects;

@@ -27,7 +27,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::bind::{blob, execute, int, number, tenant};
+use crate::bind::{blob, execute, found, int, number, tenant};
+use crate::counts::Counts;
 use crate::deltas::Row;
 use crate::expects::Bounds;
 use crate::memory::drawer;
@@ -252,6 +253,7 @@ pub(crate) fn start(
         swept: Timestamp::default(),
         known: Known { position, ..Known::default() },
         bounds: Bounds::default(),
+        counts: Counts::default(),
         tail,
         meters: Meters::new(),
     };
@@ -319,6 +321,7 @@ struct Writer {
     swept: Timestamp,
     known: Known,
     bounds: Bounds,
+    counts: Counts,
     tail: Tail,
     meters: Meters,
 }
@@ -345,10 +348,24 @@ impl Meters {
 struct Known {
     runs: HashMap<(TenantId, RunId), End>,
     chains: HashMap<TenantId, Ledger>,
-    /// What tenants have on disk besides journals, and what they may have: forgotten where it may have changed.
+    /// What tenants have on disk besides journals, after the last commit.
     besides: HashMap<TenantId, u64>,
+    /// What they may have: forgotten where it may have changed.
     allowed: HashMap<TenantId, u64>,
     position: Position,
+}
+
+impl Known {
+    /// What was counted has been committed.
+    fn settled(&mut self, counts: &Counts) {
+        for (tenant, count) in counts.take() {
+            if let Ok(tenant) = TenantId::recorded(&tenant)
+                && let Some(besides) = self.besides.get_mut(&tenant)
+            {
+                *besides = besides.saturating_add_signed(count.bytes);
+            }
+        }
+    }
 }
 
 /// The end of a tenant's chain, and what its journals take.
@@ -376,7 +393,7 @@ struct Next {
 
 impl Next {
     /// Writes what stands once a group.
-    fn finish(&self, db: &Connection, rows: &[Row<'_>]) -> Result<(), rusqlite::Error> {
+    fn finish(&self, db: &Connection) -> Result<(), rusqlite::Error> {
         for (tenant, ledger) in &self.chains {
             statements::chain(db, tenant, &ledger.chain, ledger.bytes)?;
         }
@@ -384,7 +401,7 @@ impl Next {
             // A synced commit needs something to write, also where all there is was written before.
             statements::touch(db)?;
         }
-        statements::revision(db, rows)
+        Ok(())
     }
 }
 
@@ -495,7 +512,6 @@ impl Writer {
         if !self.options.reserve.look() && needs == Needs::Room {
             return Err(StoreError::new(Kind::Full, OP));
         }
-        self.known.besides.clear();
         self.transaction(false, |_, db| work(db)).map_err(|e| error::store(OP, e))
     }
 
@@ -521,7 +537,7 @@ impl Writer {
                     false => writer.write(db, &mut next, &mut rows, part)?,
                 });
             }
-            next.finish(db, &rows)
+            next.finish(db)
         });
         done.map_err(|e| self.failed(OP, e))?;
         let Next { runs, chains, .. } = next;
@@ -578,14 +594,12 @@ impl Writer {
                 let row = &append.run;
                 statements::run(db, row)?;
                 if let Some(key) = &append.idempotency {
-                    self.known.besides.remove(tenant);
                     statements::idempotency(db, tenant, key, at)?;
                 }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
             Work::Act { act, .. } => {
                 acts::perform(db, tenant, at, act)?;
-                self.known.besides.remove(tenant);
                 if let Change::CeilingSet { tenant, .. } = &act.change {
                     self.known.allowed.remove(tenant);
                 }
@@ -593,16 +607,21 @@ impl Writer {
             }
         };
         next.runs.insert((tenant.clone(), run), end);
-        if !deltas.is_empty() {
-            self.known.besides.remove(tenant);
-        }
         for (delta, bytes) in deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();
             let row = Row { position: next.position, tenant, at, delta, bytes };
-            row.perform(db)?;
+            self.perform(db, &row)?;
             rows.push(row);
         }
         Ok(None)
+    }
+
+    /// Makes a row true, within the transaction that is open.
+    fn perform(&self, db: &Connection, row: &Row<'_>) -> Result<(), rusqlite::Error> {
+        if let Some(revision) = deltas::revision(row.delta) {
+            self.counts.drawn(row.tenant.as_str(), revision);
+        }
+        row.perform(db)
     }
 
     /// Whether a tenant may have what a part adds. The error: how much it has and may have.
@@ -619,6 +638,8 @@ impl Writer {
             Some(bytes) => *bytes,
             None => *besides.entry(tenant.clone()).or_insert(quota::besides(db, tenant)?),
         };
+        // As the group has it so far.
+        let besides = besides.saturating_add_signed(self.counts.of(tenant.as_str()));
         let allowed = match allowed.get(tenant) {
             Some(bytes) => *bytes,
             None => *allowed.entry(tenant.clone()).or_insert(quota::allowed_now(db, tenant, self.options.quota)?),
@@ -749,8 +770,8 @@ impl Writer {
         for (tenant, run) in runs {
             let of = params![tenant.as_str(), blob(run)];
             let end = if run == RunId::ledger() {
-                let sql = "select max(last) from journal where tenant = ? and run = ?";
-                let last = self.connection()?.prepare_cached(sql)?.query_row(of, |row| row.get::<_, Option<i64>>(0))?;
+                let sql = "select last from journal where tenant = ? and run = ? order by first desc limit 1";
+                let last = found(self.connection()?, sql, of)?;
                 last.map(|last| End { epoch: Epoch(0), seq: Seq(number(last)), over: false })
             } else {
                 let sql = "select epoch, seq, state >= 3 or wakes_at is not null from runs where tenant = ? and id = ?";
@@ -788,17 +809,19 @@ impl Writer {
         let done = self.synchronous(&db, barrier).and_then(|()| {
             execute(&db, "begin immediate", [])?;
             let done = work(self, &db)?;
+            self.counts.settle(&db)?;
             execute(&db, "commit", [])?;
             Ok(done)
         });
         let Err(error) = &done else {
             self.connection = Some(db);
+            self.known.settled(&self.counts);
             return done;
         };
         // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
         self.full = false;
+        self.counts.take();
         self.bounds = Bounds::default();
-        self.known.besides.clear();
         self.known.allowed.clear();
         let outside = db.is_autocommit() || db.execute_batch("rollback").is_ok();
         if outside && db.execute_batch("pragma synchronous = normal").is_ok() {
@@ -821,7 +844,7 @@ impl Writer {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connection = for_writing(&self.options.path)?;
+                let connection = for_writing(&self.options.path, &self.counts)?;
                 if let Some(pages) = self.options.max_pages {
                     connection.execute_batch(&format!("pragma max_page_count = {pages}"))?;
                 }
@@ -858,7 +881,6 @@ impl Writer {
             return;
         }
         self.swept = now;
-        self.known.besides.clear();
         let swept = self.transaction(false, |_, db| statements::forget_idempotency(db, now, SWEEP_ROWS));
         let swept = swept.map_err(|e| error::store("record.sweep", e)).and_then(|()| self.end_memory(now));
         if let Err(error) = swept {
@@ -888,9 +910,8 @@ impl Writer {
             .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
             .collect();
         self.begin();
-        let done = self.transaction(false, |_, db| {
-            rows.iter().try_for_each(|row| row.perform(db))?;
-            statements::revision(db, &rows)
+        let done = self.transaction(false, |writer, db| {
+            rows.iter().try_for_each(|row| writer.perform(db, row))
         });
         done.map_err(|e| self.failed(OP, e))?;
         self.committed(&rows, std::iter::empty(), false);
