@@ -37,12 +37,13 @@ impl TakeUps for Record {
         let runs = runs.to_vec();
         // Not synced: what is to be outlived is the process, and the system has what was committed.
         self.writing
-            .side("journal.take-up", Needs::Nothing, move |db| statements::take_up(db, &runs, more, trial))
+            .side("journal.take-up", &TenantId::host(), Needs::Nothing, move |db| statements::take_up(db, &runs, more, trial))
             .await
     }
 
     async fn forget_take_ups(&self) -> Result<(), StoreError> {
-        self.writing.side("journal.forget-take-ups", Needs::Nothing, statements::forget_take_ups).await
+        let host = TenantId::host();
+        self.writing.side("journal.forget-take-ups", &host, Needs::Nothing, statements::forget_take_ups).await
     }
 }
 

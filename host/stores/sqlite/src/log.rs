@@ -132,7 +132,7 @@ impl ReadLog for Record {
             execute(db, "delete from log where position <= ?", [last])?;
             execute(db, "delete from events where position <= ?", [last])
         };
-        self.writing.side(OP, Needs::Nothing, forget).await?;
+        self.writing.side(OP, &TenantId::host(), Needs::Nothing, forget).await?;
         Ok(number(count))
     }
 
@@ -214,11 +214,12 @@ impl Record {
                               (select position from log indexed by log_topic where tenant = ?1 and topic = 3 and position <= ?2)";
                 execute(db, events, of)?;
                 each_topic(|topic| {
-                    let sql = "delete from log indexed by log_topic where tenant = ?1 and topic = ?3 and position <= ?2";
+                    let sql =
+                        "delete from log indexed by log_topic where tenant = ?1 and topic = ?3 and position <= ?2";
                     execute(db, sql, params![tenant.as_str(), last, topic])
                 })
             };
-            self.writing.side(OP, Needs::Nothing, forget).await?;
+            self.writing.side(OP, &host, Needs::Nothing, forget).await?;
             gone += rows;
         }
         Ok(gone)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ltmc_model::chain::Link;
-use ltmc_model::{Position, Timestamp};
+use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::StoreError;
 use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
@@ -221,7 +221,7 @@ impl ltmc_ports::Record for Record {
     async fn check(&self) -> Result<(), StoreError> {
         const OP: &str = "record.check";
         self.readers.point(OP, |db| Ok(schema(db)?))?;
-        self.writing.side(OP, Needs::Nothing, |_| Ok(())).await
+        self.writing.side(OP, &TenantId::host(), Needs::Nothing, |_| Ok(())).await
     }
 
     fn has_room(&self) -> bool {
