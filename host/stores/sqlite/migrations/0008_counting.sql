@@ -68,6 +68,10 @@ drop table journal;
 alter table written rename to journal;
 create unique index journal_run on journal (tenant, run, first);
 
+-- Suspended runs tenant by tenant: those of one that has no room for them are not looked at.
+drop index runs_suspended;
+create index runs_suspended on runs (tenant, wakes_at, id) where wakes_at is not null;
+
 create trigger memory_comes after insert on memory begin
     select counted(new.tenant, 0, length(new.value) + octet_length(new.key) + octet_length(new.owner) + 64);
 end;
