@@ -9,6 +9,7 @@
 //! [`TakenUp`]: ltmc_model::run::TakenUp
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashSet;
@@ -37,6 +38,45 @@ pub(crate) struct Suspects {
     /// Had by the one that is on trial, and by who takes up all the others at a start.
     pub(crate) turn: Mutex<()>,
     waiting: DashSet<(TenantId, RunId)>,
+    queue: std::sync::Mutex<Queue>,
+}
+
+impl Suspects {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Suspects that wait for their turn. Tenants take turns; of each tenant's those that were on trial the least come first, so that
+/// whoever kills the host again and again does not always meet the same one.
+#[derive(Default)]
+struct Queue {
+    turns: VecDeque<TenantId>,
+    of: HashMap<TenantId, VecDeque<(u32, RunId)>>,
+    /// Whether there is a task that takes them up.
+    is_served: bool,
+}
+
+impl Queue {
+    fn push(&mut self, tenant: TenantId, times: u32, run: RunId) {
+        let own = self.of.entry(tenant.clone()).or_default();
+        if own.is_empty() {
+            self.turns.push_back(tenant);
+        }
+        let place = own.partition_point(|(others, _)| *others <= times);
+        own.insert(place, (times, run));
+    }
+
+    fn pop(&mut self) -> Option<(TenantId, u32, RunId)> {
+        let tenant = self.turns.pop_front()?;
+        let own = self.of.get_mut(&tenant)?;
+        let (times, run) = own.pop_front()?;
+        match own.is_empty() {
+            true => drop(self.of.remove(&tenant)),
+            false => self.turns.push_back(tenant.clone()),
+        }
+        Some((tenant, times, run))
+    }
 }
 
 /// What became of runs that were to be taken up.
@@ -90,44 +130,50 @@ impl Runs {
         self.inner.suspects.waiting.contains(&place(row))
     }
 
-    /// Takes suspects up when it is their turn, on a task of its own; how many were not waiting for that already. Tenants take turns;
-    /// of each tenant's those that were on trial the least come first, so that whoever kills the host again and again does not
-    /// always meet the same one. One that cannot be taken up yet lets the others go first.
+    /// Takes suspects up when it is their turn, on one task for all of them; how many were not waiting for that already.
     fn try_alone(&self, mut rows: Vec<Run>) -> usize {
         rows.retain(|row| self.inner.suspects.waiting.insert(place(row)));
-        if rows.is_empty() {
-            return 0;
+        let mut queue = self.inner.suspects.queue();
+        for row in &rows {
+            queue.push(row.tenant.clone(), row.taken_up.times, row.id);
         }
-        rows.sort_by_key(|row| row.taken_up.times);
-        let mut of_tenant: HashMap<TenantId, usize> = HashMap::new();
-        rows.sort_by_cached_key(|row| {
-            let before = of_tenant.entry(row.tenant.clone()).or_default();
-            *before += 1;
-            *before
-        });
-        let (runs, count) = (self.clone(), rows.len());
-        let mut queue: VecDeque<_> = rows.iter().map(place).collect();
-        tokio::spawn(async move {
-            let mut in_vain = 0;
-            while let Some((tenant, run)) = queue.pop_front() {
-                let turn = runs.inner.suspects.turn.lock().await;
-                let tried = runs.on_trial(&tenant, run).await;
-                drop(turn);
-                let Err(error) = tried else {
-                    in_vain = 0;
-                    runs.inner.suspects.waiting.remove(&(tenant, run));
-                    continue;
-                };
-                tracing::debug!(%tenant, %run, %error, "a run that is to be taken up alone cannot be yet");
-                queue.push_back((tenant, run));
-                in_vain += 1;
-                if in_vain >= queue.len() {
-                    in_vain = 0;
-                    tokio::time::sleep(AGAIN).await;
+        if !rows.is_empty() && !std::mem::replace(&mut queue.is_served, true) {
+            tokio::spawn(self.clone().try_all());
+        }
+        rows.len()
+    }
+
+    /// Until none waits any more. One that cannot be taken up yet lets the others go first.
+    async fn try_all(self) {
+        let suspects = &self.inner.suspects;
+        let mut later = Vec::new();
+        loop {
+            let next = {
+                let mut queue = suspects.queue();
+                let next = queue.pop();
+                queue.is_served = next.is_some() || !later.is_empty();
+                next
+            };
+            let Some((tenant, times, run)) = next else {
+                if later.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(AGAIN).await;
+                let mut queue = suspects.queue();
+                later.drain(..).for_each(|(tenant, times, run)| queue.push(tenant, times, run));
+                continue;
+            };
+            let turn = suspects.turn.lock().await;
+            let tried = self.on_trial(&tenant, run).await;
+            drop(turn);
+            match tried {
+                Ok(()) => drop(suspects.waiting.remove(&(tenant, run))),
+                Err(error) => {
+                    tracing::debug!(%tenant, %run, %error, "a run that is to be taken up alone cannot be yet");
+                    later.push((tenant, times, run));
                 }
             }
-        });
-        count
+        }
     }
 
     /// Takes a suspect up, and stays with it until it gets on, or for its time. An error: not yet, for it may pass.
@@ -235,4 +281,27 @@ pub(crate) fn may_pass(kind: Kind) -> bool {
 
 fn place(row: &Run) -> (TenantId, RunId) {
     (row.tenant.clone(), row.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_ports::testing::sample::{run_id, tenant};
+
+    use super::*;
+
+    #[test]
+    fn tenants_take_turns_whatever_page_their_runs_were_on() {
+        let mut queue = Queue::default();
+        for (of, times, number) in [("acme", 2, 1), ("acme", 1, 2), ("acme", 1, 3)] {
+            queue.push(tenant(of), times, run_id(number));
+        }
+        let next = |queue: &mut Queue| queue.pop().map(|(_, _, run)| run);
+        assert_eq!(next(&mut queue), Some(run_id(2)), "who was on trial the least");
+        for (of, times, number) in [("acme", 1, 4), ("beta", 3, 5), ("beta", 1, 6)] {
+            queue.push(tenant(of), times, run_id(number));
+        }
+        let rest: Vec<_> = std::iter::from_fn(|| next(&mut queue)).collect();
+        assert_eq!(rest, [3, 6, 4, 5, 1].map(run_id));
+        assert!(queue.of.is_empty() && queue.turns.is_empty());
+    }
 }

@@ -1,13 +1,15 @@
 //! Suspended runs go on: each is a row of the record that says when, and nothing in memory.
 //!
 //! Invariants: what is due is what the record says, whoever suspended it and whenever: so a run goes on after a restart, and on
-//! whichever host is there. Whoever is first to claim it has it. One for which there is no room stays suspended, and others
-//! that have room go on before it.
+//! whichever host is there. Whoever is first to claim it has it. Tenants take turns; of one that has no room for more runs nothing is
+//! read, and those of others go on before its own.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
+use ltmc_model::TenantId;
 use ltmc_model::run::Run;
 use ltmc_ports::journal::Suspended;
 use ltmc_ports::{Kind, StoreError};
@@ -15,8 +17,10 @@ use ltmc_tenancy::Error;
 
 use crate::runs::Runs;
 
-/// Rows read at once.
+/// Tenants read at once.
 const PAGE: u32 = 256;
+/// Runs of a tenant's turn.
+const TURN: u32 = 32;
 /// Runs taken up at once: their claims share a commit.
 const AT_ONCE: usize = 32;
 /// How long until it is looked again where something due could not go on.
@@ -43,27 +47,47 @@ pub(crate) async fn wake(runs: &Runs) {
     }
 }
 
-/// Takes up every run that is due and has room. For how long there is nothing to do then.
+/// Takes up every run that is due and has room, tenants in turns. For how long there is nothing to do then.
 async fn take_up_due(runs: &Runs) -> Result<Duration, StoreError> {
     let inner = &runs.inner;
-    let (mut after, mut stays) = (None, false);
+    let (now, mut next, mut stays) = (inner.ports.clock.now(), LONGEST, false);
+    let mut turns: VecDeque<(TenantId, Option<Suspended>)> = VecDeque::new();
+    let mut after = None;
     loop {
-        let now = inner.ports.clock.now();
-        let page = inner.ports.read.suspended(after, PAGE).await?;
-        after = page.last().and_then(Suspended::of);
-        let first_later = page.iter().filter_map(|row| row.wakes_at).find(|at| *at > now);
-        let due = page.into_iter().filter(|row| row.wakes_at.is_some_and(|at| at <= now));
-        let due = due.filter(|row| !inner.registry.is_left_behind(&row.tenant, row.id));
-        let (room, full): (Vec<Run>, Vec<Run>) = due.partition(|row| inner.registry.has_room(&row.tenant));
-        stays |= !full.is_empty();
-        let due = runs.sift(room).await?.now;
-        let stay = stream::iter(due).map(|row| take_up(runs, row)).buffer_unordered(AT_ONCE);
-        stays |= stay.fold(false, |some, one| async move { some | one }).await;
-        if first_later.is_some() || after.is_none() || inner.registry.is_stopping() {
-            let next = first_later.map_or(LONGEST, |at| at.since(inner.ports.clock.now()));
-            return Ok(if stays { next.min(AGAIN) } else { next });
+        let page = inner.ports.read.sleepers(after.as_ref(), PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        for (tenant, wakes_at) in page {
+            match wakes_at <= now {
+                true => turns.push_back((tenant, None)),
+                false => next = next.min(wakes_at.since(now)),
+            }
         }
     }
+    while let Some((tenant, after)) = turns.pop_front()
+        && !inner.registry.is_stopping()
+    {
+        // Nothing is read of one that has no room.
+        if !inner.registry.has_room(&tenant) {
+            stays = true;
+            continue;
+        }
+        let mut page = inner.ports.read.suspended(&tenant, after, TURN).await?;
+        let last = page.last().and_then(Suspended::of);
+        let now = inner.ports.clock.now();
+        let first_later = page.iter().position(|row| row.wakes_at.is_some_and(|at| at > now));
+        match first_later.and_then(|first| page.get(first)?.wakes_at) {
+            Some(later) => next = next.min(later.since(now)),
+            None if last.is_some() => turns.push_back((tenant, last)),
+            None => {}
+        }
+        page.truncate(first_later.unwrap_or(page.len()));
+        page.retain(|row| !inner.registry.is_left_behind(&row.tenant, row.id));
+        let due = runs.sift(page).await?.now;
+        let stay = stream::iter(due).map(|row| take_up(runs, row)).buffer_unordered(AT_ONCE);
+        stays |= stay.fold(false, |some, one| async move { some | one }).await;
+    }
+    Ok(if stays { next.min(AGAIN) } else { next })
 }
 
 /// Goes on with a run, if there is room for it; whether it stays suspended for now.

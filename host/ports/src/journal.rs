@@ -113,21 +113,19 @@ pub struct RunFilter {
     pub limit: u32,
 }
 
-/// Where a suspended run stands among all of them.
+/// Where a suspended run stands among its tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Suspended {
     /// When it goes on.
     pub wakes_at: Timestamp,
     /// Which.
     pub run: RunId,
-    /// Whose.
-    pub tenant: TenantId,
 }
 
 impl Suspended {
     /// Where this one stands; none: it is not suspended.
     pub fn of(run: &Run) -> Option<Self> {
-        run.wakes_at.map(|wakes_at| Self { wakes_at, run: run.id, tenant: run.tenant.clone() })
+        run.wakes_at.map(|wakes_at| Self { wakes_at, run: run.id })
     }
 }
 
@@ -161,8 +159,12 @@ pub trait ReadJournal: Send + Sync {
     /// up again.
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
-    /// Rows of every tenant's runs that are suspended, those first that go on first, after `after`.
-    async fn suspended(&self, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
+    /// Tenants after `after` that have suspended runs, by name, each with when the first of them goes on. What it costs does not grow
+    /// with how many runs they have.
+    async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;
+
+    /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
+    async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

@@ -66,11 +66,11 @@ fn a_run_goes_on_after_a_restart_and_a_start_leaves_it_where_it_is() {
         drop(host);
         // Nobody is there when it becomes due.
         tokio::time::sleep(LONG).await;
-        assert_eq!(record.suspended(None, 10).await.unwrap()[0].wakes_at, Some(until));
+        assert_eq!(record.suspended(&tenant(), None, 10).await.unwrap()[0].wakes_at, Some(until));
         let next = world.host(&record, []);
         assert_eq!(next.runs.recover().await.unwrap().resumed, 0, "that is not what a start takes up");
         assert!(next.ask(&Request::workflow("patient")).await.unwrap().is_ok());
-        assert!(record.suspended(None, 10).await.unwrap().is_empty());
+        assert!(record.suspended(&tenant(), None, 10).await.unwrap().is_empty());
     });
 }
 
@@ -90,7 +90,7 @@ fn runs_in_long_back_off_take_no_room_for_inputs_also_over_restarts() {
             let shortly = Some(Duration::from_millis(1));
             assert_eq!(host.runs.wait(&caller(), &started, shortly).await.unwrap(), None);
         }
-        assert_eq!(host.record.suspended(None, 100).await.unwrap().len(), RUNS);
+        assert_eq!(host.record.suspended(&tenant(), None, 100).await.unwrap().len(), RUNS);
         assert_eq!((host.runs.alive(), host.runs.input_bytes()), (0, 0));
         let mut record = host.record.crash();
         drop(host);
@@ -102,7 +102,7 @@ fn runs_in_long_back_off_take_no_room_for_inputs_also_over_restarts() {
         }
         let last = world.host(&record, []);
         tokio::time::sleep(LONG).await;
-        assert!(record.suspended(None, 10).await.unwrap().is_empty(), "they go on when they are due");
+        assert!(record.suspended(&tenant(), None, 10).await.unwrap().is_empty(), "they go on when they are due");
         assert_eq!((last.runs.alive(), last.runs.input_bytes()), (0, 0));
     });
 }

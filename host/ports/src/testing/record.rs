@@ -254,9 +254,21 @@ impl ReadJournal for MemoryRecord {
         Ok(runs)
     }
 
-    async fn suspended(&self, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError> {
+    async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let inner = self.lock();
-        let placed = inner.tables.runs.values().filter_map(|run| Suspended::of(run).map(|place| (place, run.clone())));
+        let mut first: BTreeMap<TenantId, Timestamp> = BTreeMap::new();
+        for run in inner.tables.runs.values().filter(|run| after.is_none_or(|after| run.tenant > *after)) {
+            let Some(wakes_at) = run.wakes_at else { continue };
+            let first = first.entry(run.tenant.clone()).or_insert(wakes_at);
+            *first = wakes_at.min(*first);
+        }
+        Ok(first.into_iter().take(limit as usize).collect())
+    }
+
+    async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let inner = self.lock();
+        let own = inner.tables.runs.values().filter(|run| run.tenant == *tenant);
+        let placed = own.filter_map(|run| Suspended::of(run).map(|place| (place, run.clone())));
         let placed: BTreeMap<Suspended, Run> =
             placed.filter(|(place, _)| after.as_ref().is_none_or(|a| place > a)).collect();
         Ok(placed.into_values().take(limit as usize).collect())

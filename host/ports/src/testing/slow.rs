@@ -82,7 +82,8 @@ slowly! { ReadJournal:
     run(tenant: &TenantId, run: RunId) -> Option<Run>;
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
-    suspended(after: Option<Suspended>, limit: u32) -> Vec<Run>;
+    sleepers(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
+    suspended(tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Vec<Run>;
     idempotent(tenant: &TenantId, key: &str, now: Timestamp) -> Option<IdempotencyKey>;
     last(tenant: &TenantId, run: RunId) -> Seq;
     verify() -> Audit;

@@ -1,13 +1,13 @@
 //! The record in SQLite: every port of a store on one database file. The only crate that knows SQL.
 //!
-//! Invariants: one writer, a thread that takes whatever is waiting and commits it as one group; readers do not wait for it, and
+//! Invariants: one writer, a thread that takes what is waiting, tenants in turns, and commits it as one group; readers do not wait for it, and
 //! read in the thread that asks.
 //! An append's entries, the memory it changes and the run's row are one transaction. A data directory belongs to one host: a
 //! lock on it refuses a second one.
 //!
 //! - [`open`]: the directory, its lock, migrations; [`readers`]: connections for those who read; [`turns`]: who reads for long
-//! - [`writer`]: groups, fences, the chain; [`expects`]: whether what a change was decided on is so
-//! - [`quota`]: how much a tenant may have on disk; [`reserve`]: what is kept of the disk for those who make room on a full one
+//! - [`line`]: what waits to be written, and in whose turn; [`writer`]: groups, fences, the chain; [`expects`]: whether what a change was decided on is so
+//! - [`counts`], [`quota`]: how much a tenant has on disk, and may have; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
@@ -18,12 +18,14 @@
 mod acts;
 mod bind;
 mod catalog;
+mod counts;
 mod deltas;
 mod error;
 mod expects;
 mod frames;
 mod graph;
 mod journal;
+mod line;
 mod log;
 mod mail;
 mod marks;

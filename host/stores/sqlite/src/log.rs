@@ -71,7 +71,7 @@ impl ReadLog for Record {
         const OP: &str = "log.rows";
         let (sql, value) = match interest {
             Interest::Memory(drawer, prefix) => (
-                "select position, tenant, delta from log indexed by log_memory where topic = 0 and tenant = ?1 and \
+                "select position, tenant, delta from log indexed by log_topic where topic = 0 and tenant = ?1 and \
                  position > ?2 and position <= ?3 and substr(about, 1, length(?5)) = ?5 order by position limit ?4",
                 about(drawer, prefix),
             ),
@@ -82,8 +82,8 @@ impl ReadLog for Record {
             ),
             // Of the few rows since somebody looked into a mailbox.
             Interest::Mailbox(_) => (
-                "select position, tenant, delta from log where position > ?2 and position <= ?3 and tenant = ?1 and \
-                 topic = 3 and ?5 = ?5 order by position limit ?4",
+                "select position, tenant, delta from log indexed by log_topic where topic = 3 and tenant = ?1 and \
+                 position > ?2 and position <= ?3 and ?5 = ?5 order by position limit ?4",
                 String::new(),
             ),
             Interest::Run(run) => {
@@ -132,7 +132,7 @@ impl ReadLog for Record {
             execute(db, "delete from log where position <= ?", [last])?;
             execute(db, "delete from events where position <= ?", [last])
         };
-        self.writing.side(OP, Needs::Nothing, forget).await?;
+        self.writing.side(OP, &TenantId::host(), Needs::Nothing, forget).await?;
         Ok(number(count))
     }
 
@@ -209,17 +209,26 @@ impl Record {
             self.trimmed.saw(Some(&tenant), Position(number(last)));
             let forget = move |db: &Connection| {
                 let of = params![tenant.as_str(), last];
-                execute(db, "update usage set trimmed = max(trimmed, ?2) where tenant = ?1", of)?;
+                execute(db, "update chains set trimmed = max(trimmed, ?2) where tenant = ?1", of)?;
                 let events = "delete from events indexed by events_position where tenant = ?1 and position in \
-                              (select position from log indexed by log_tenant where tenant = ?1 and position <= ?2)";
+                              (select position from log indexed by log_topic where tenant = ?1 and topic = 3 and position <= ?2)";
                 execute(db, events, of)?;
-                execute(db, "delete from log where tenant = ?1 and position <= ?2", of)
+                each_topic(|topic| {
+                    let sql =
+                        "delete from log indexed by log_topic where tenant = ?1 and topic = ?3 and position <= ?2";
+                    execute(db, sql, params![tenant.as_str(), last, topic])
+                })
             };
-            self.writing.side(OP, Needs::Nothing, forget).await?;
+            self.writing.side(OP, &host, Needs::Nothing, forget).await?;
             gone += rows;
         }
         Ok(gone)
     }
+}
+
+/// Of each topic, as the log names it: rows of a tenant's are found by it.
+fn each_topic<E>(each: impl FnMut(i64) -> Result<(), E>) -> Result<(), E> {
+    Topic::ALL.into_iter().map(topic).try_for_each(each)
 }
 
 /// What a tenant has of the log beyond its share.
@@ -231,7 +240,7 @@ struct Excess {
 
 /// Tenants with more than `most` rows of the log, or with rows that take more than a quarter of what they may have on disk.
 fn too_much(db: &Connection, most: u64, quota: u64) -> Result<Vec<Excess>, Error> {
-    let sql = "select usage.tenant, log_rows, log_bytes, ceiling from usage left join ceilings using (tenant) where log_rows > 0";
+    let sql = "select chains.tenant, log_rows, log_bytes, ceiling from chains left join ceilings using (tenant) where log_rows > 0";
     let found = all(db, sql, [], |row| {
         let ceiling = row.get::<_, Option<String>>(3)?.map(from_json::<Ceiling>).transpose()?.unwrap_or_default();
         let bytes = quota::allowed(&ceiling, quota) / 4;
@@ -245,11 +254,16 @@ fn too_much(db: &Connection, most: u64, quota: u64) -> Result<Vec<Excess>, Error
 impl Excess {
     /// How many of the tenant's oldest rows are to go, and the place of the last of them. The newest stays.
     fn cut(&self, db: &Connection, to: Position, limit: u32) -> Result<Option<(u64, i64)>, Error> {
-        let sql = "select position, length(delta) + octet_length(about) + 64 from log indexed by log_tenant \
-                   where tenant = ?1 and position <= ?2 order by position limit ?3";
-        let oldest = all(db, sql, params![self.tenant.as_str(), int(to.0), limit], |row| {
-            Ok((row.get::<_, i64>(0)?, number(row.get(1)?)))
+        let sql = "select position, length(delta) + octet_length(about) + 64 from log indexed by log_topic \
+                   where tenant = ?1 and topic = ?4 and position <= ?2 order by position limit ?3";
+        let mut oldest = Vec::new();
+        each_topic(|topic| {
+            let values = params![self.tenant.as_str(), int(to.0), limit, topic];
+            oldest.extend(all(db, sql, values, |row| Ok((row.get::<_, i64>(0)?, number(row.get(1)?))))?);
+            Ok::<_, Error>(())
         })?;
+        oldest.sort_unstable();
+        oldest.truncate(limit as usize);
         let (mut rows, mut bytes, mut last) = (0, 0, None);
         for (position, size) in oldest {
             if rows >= self.rows && bytes >= self.bytes {
@@ -271,7 +285,7 @@ pub(crate) struct Trimmed {
 impl Trimmed {
     /// As the record has it.
     pub(crate) fn load(db: &Connection) -> Result<Self, Error> {
-        let sql = "select tenant, trimmed from usage where trimmed > 0";
+        let sql = "select tenant, trimmed from chains where trimmed > 0";
         let of = all(db, sql, [], |row| Ok((tenant_of(row.get(0)?)?, number(row.get(1)?))))?;
         let all = found(db, "select value from meta where key = 'trimmed'", [])?.map_or(0, number);
         Ok(Self { all: AtomicU64::new(all), of: RwLock::new(of.into_iter().collect()) })

@@ -187,7 +187,7 @@ impl WriteVectors for Record {
                        position = coalesce(excluded.position, embedded.position)";
             execute(db, sql, params![of, name, dimensions, to.map(|to| int(to.0))])
         };
-        self.writing.side(OP, Needs::Room, keep).await?;
+        self.writing.side(OP, tenant, Needs::Room, keep).await?;
         Ok((added, gone))
     }
 
@@ -197,7 +197,7 @@ impl WriteVectors for Record {
             execute(db, "delete from passages where tenant = ? and embedder = ?", params![of, name])?;
             execute(db, "delete from embedded where tenant = ? and embedder = ?", params![of, name])
         };
-        self.writing.side("notes.forget_embedder", Needs::Nothing, forget).await
+        self.writing.side("notes.forget_embedder", tenant, Needs::Nothing, forget).await
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ltmc_model::chain::Link;
-use ltmc_model::{Position, Timestamp};
+use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::StoreError;
 use ltmc_ports::journal::Audit;
 use ltmc_ports::log::Ends;
@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{broadcast, watch};
 
 use crate::bind::number;
+use crate::counts::Counts;
 use crate::error::Error;
 use crate::log::Trimmed;
 use crate::readers::Readers;
@@ -33,7 +34,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -41,6 +42,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0005_usage.sql"),
     include_str!("../migrations/0006_identity.sql"),
     include_str!("../migrations/0007_taken_up.sql"),
+    include_str!("../migrations/0008_counting.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
@@ -148,7 +150,8 @@ impl Record {
         let reserve = Reserve::open(dir, options.reserve);
         let has_room = reserve.has_room();
         let connection = prepare(&path)?;
-        let sql = "select (select value from meta where key = 'revision'), coalesce((select max(position) from log), 0), \
+        let sql = "select max((select value from meta where key = 'revision'), coalesce((select max(revision) from chains), 0)), \
+                   coalesce((select max(position) from log), 0), \
                    coalesce((select max(id) from passages), 0), (select value from meta where key = 'id')";
         let numbers = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
         let (highest, end, passage, id): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
@@ -218,7 +221,7 @@ impl ltmc_ports::Record for Record {
     async fn check(&self) -> Result<(), StoreError> {
         const OP: &str = "record.check";
         self.readers.point(OP, |db| Ok(schema(db)?))?;
-        self.writing.side(OP, Needs::Nothing, |_| Ok(())).await
+        self.writing.side(OP, &TenantId::host(), Needs::Nothing, |_| Ok(())).await
     }
 
     fn has_room(&self) -> bool {
@@ -269,8 +272,21 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Statements that it keeps prepared.
 const PREPARED: usize = 128;
 
-/// A connection of the writer's.
-pub(crate) fn for_writing(path: &Path) -> Result<Connection, rusqlite::Error> {
+/// A connection of the writer's, with what counts its rows.
+pub(crate) fn for_writing(path: &Path, counts: &Counts) -> Result<Connection, rusqlite::Error> {
+    let connection = connect(path)?;
+    counts.count(&connection)?;
+    Ok(connection)
+}
+
+/// A connection that changes nothing.
+pub(crate) fn for_reading(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = connect(path)?;
+    connection.execute_batch("pragma query_only = on")?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -278,13 +294,6 @@ pub(crate) fn for_writing(path: &Path) -> Result<Connection, rusqlite::Error> {
     for (name, value) in PRAGMAS {
         connection.execute_batch(&format!("pragma {name} = {value}"))?;
     }
-    Ok(connection)
-}
-
-/// A connection that changes nothing.
-pub(crate) fn for_reading(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = for_writing(path)?;
-    connection.execute_batch("pragma query_only = on")?;
     Ok(connection)
 }
 
@@ -349,8 +358,9 @@ fn prepare(path: &Path) -> Result<Connection, OpenError> {
         .open(path)
         .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
         .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let mut connection = for_writing(path).map_err(|e| damaged(path, e))?;
-    let found = migrate(&mut connection).map_err(|e| damaged(path, e))?;
+    let counts = Counts::default();
+    let mut connection = for_writing(path, &counts).map_err(|e| damaged(path, e))?;
+    let found = migrate(&mut connection, &counts).map_err(|e| damaged(path, e))?;
     if found > KNOWN {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: KNOWN });
     }
@@ -359,8 +369,9 @@ fn prepare(path: &Path) -> Result<Connection, OpenError> {
 
 /// A record without a file, empty.
 pub(crate) fn in_memory() -> Result<Connection, rusqlite::Error> {
-    let mut db = Connection::open_in_memory()?;
-    migrate(&mut db)?;
+    let (mut db, counts) = (Connection::open_in_memory()?, Counts::default());
+    counts.count(&db)?;
+    migrate(&mut db, &counts)?;
     Ok(db)
 }
 
@@ -373,7 +384,7 @@ pub(crate) fn schema(db: &Connection) -> Result<i64, rusqlite::Error> {
 }
 
 /// Brings an older schema up to this version's, all of it or nothing; which it had before.
-fn migrate(db: &mut Connection) -> Result<i64, rusqlite::Error> {
+fn migrate(db: &mut Connection, counts: &Counts) -> Result<i64, rusqlite::Error> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = match schema(&transaction)? {
         0 => adopt(&transaction)?,
@@ -383,6 +394,7 @@ fn migrate(db: &mut Connection) -> Result<i64, rusqlite::Error> {
         transaction.execute_batch(sql)?;
     }
     if found < KNOWN {
+        counts.settle(&transaction)?;
         transaction.pragma_update(None, "user_version", KNOWN)?;
     }
     transaction.commit()?;

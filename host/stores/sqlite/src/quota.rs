@@ -1,7 +1,7 @@
 //! How much a tenant may have on disk, and what is taken of it where it has all of that, or where the disk is full.
 //!
 //! Invariant: what a tenant has is counted by what writes it, in the same transaction: journals at the end of the tenant's chain,
-//! everything else by triggers (`migrations/0005_usage.sql`).
+//! everything else by [`crate::counts`].
 
 use ltmc_model::TenantId;
 use ltmc_model::delta::Delta;
@@ -140,5 +140,5 @@ pub(crate) fn used(db: &Connection, tenant: &TenantId) -> Result<[u64; 2], rusql
 
 /// What a tenant has besides journals.
 pub(crate) fn besides(db: &Connection, tenant: &TenantId) -> Result<u64, rusqlite::Error> {
-    Ok(found(db, "select bytes from usage where tenant = ?", params![tenant.as_str()])?.map_or(0, number))
+    Ok(found(db, "select besides from chains where tenant = ?", params![tenant.as_str()])?.map_or(0, number))
 }

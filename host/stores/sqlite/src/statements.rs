@@ -7,7 +7,6 @@ use ltmc_ports::journal::IdempotencyKey;
 use rusqlite::{Connection, Error, params};
 
 use crate::bind::{blob, execute, int, state_number, target_text, time, trial_number};
-use crate::deltas::{self, Row};
 
 /// A run's entries `from` the first to the last, as frames; `place` is where the first stands in the tenant's chain.
 pub(crate) fn journal(
@@ -81,12 +80,6 @@ pub(crate) fn forget_idempotency(db: &Connection, now: Timestamp, most: usize) -
     let sql = "delete from idempotency where (tenant, key) in \
                (select tenant, key from idempotency where expires_at <= ? limit ?)";
     execute(db, sql, params![time(now), int(most as u64)])
-}
-
-/// The highest revision that these rows were drawn.
-pub(crate) fn revision(db: &Connection, rows: &[Row<'_>]) -> Result<(), Error> {
-    let Some(highest) = rows.iter().filter_map(|row| deltas::revision(row.delta)).max() else { return Ok(()) };
-    execute(db, "update meta set value = max(value, ?) where key = 'revision'", params![int(highest)])
 }
 
 /// Something to write, for a commit that has nothing else and is to be synced.

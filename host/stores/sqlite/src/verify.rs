@@ -13,12 +13,14 @@ use ltmc_ports::journal::{Audit, Damage, Head};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
-use crate::bind::{all, number, one, run_id, state_of, tenant};
+use crate::bind::{all, number, run_id, state_of, tenant};
 use crate::error::{Error, wrong};
 use crate::{acts, frames, open};
 
 /// The catalog: what the ledgers' acts add up to.
 const CATALOG: [&str; 6] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows"];
+/// From this schema on the journal's rows are in the order in which they were written.
+const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
 const MOST_ROWS: usize = 20;
 
@@ -27,18 +29,9 @@ pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
     let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new() };
-    let mut walk = Walk { since: since.iter().copied().collect(), catalog: Replayed::new()? };
-    // Also tenants whose end is gone while their entries are there, and the other way round.
-    let sql = "select tenant from chains union select distinct tenant from journal order by 1";
-    for name in all(&snapshot, sql, [], |row| Ok(row.get::<_, String>(0)?))? {
-        match tenant(name.clone()) {
-            Ok(tenant) => walk.chain(&snapshot, &tenant, &mut audit)?,
-            Err(_) => {
-                let what = format!("`{}` is no tenant's name", name.chars().take(80).collect::<String>());
-                audit.damage.push(Damage { tenant: TenantId::host(), run: None, seq: None, what });
-            }
-        }
-    }
+    let mut walk = Walk { since: since.iter().copied().collect(), catalog: Replayed::new()?, chains: BTreeMap::new() };
+    walk.entries(&snapshot, &mut audit)?;
+    walk.ends(&snapshot, &mut audit)?;
     for link in walk.since {
         let what =
             format!("no entry has the hash {link} any more: entries were changed or taken away since it was kept");
@@ -55,61 +48,98 @@ pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
 struct Walk {
     since: BTreeSet<Link>,
     catalog: Replayed,
+    /// How far each tenant's chain is whole; none: it is broken, and that is told. By name, for the record may have one that is none.
+    chains: BTreeMap<String, Option<Chain>>,
 }
 
 impl Walk {
-    fn chain(&mut self, snapshot: &Connection, tenant: &TenantId, audit: &mut Audit) -> Result<(), Error> {
-        let mut chain = Chain::default();
-        let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.to_owned() };
-        let sql = "select run, first, last, place, frames from journal where tenant = ? order by place";
-        let mut statement = snapshot.prepare(sql)?;
-        let mut rows = statement.query([tenant.as_str()])?;
+    /// All journals, in the order in which they were written: each chain in its own.
+    fn entries(&mut self, snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
+        let order = if open::schema(snapshot)? < IN_ORDER { "tenant, place" } else { "id" };
+        let sql = format!("select tenant, run, first, last, place, frames from journal order by {order}");
+        let mut statement = snapshot.prepare(&sql)?;
+        let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let Ok(run) = row.get(0).map(run_id) else {
-                audit.damage.push(damage(None, None, "a run's id is not as it was"));
-                return Ok(());
+            let name: String = row.get(0)?;
+            let Ok(tenant) = tenant(name.clone()) else {
+                // Told where it ends.
+                self.chains.entry(name).or_default();
+                continue;
             };
-            let (first, last, place) = (number(row.get(1)?), number(row.get(2)?), number(row.get(3)?));
-            let mut seq = Seq(first);
-            if place != chain.length + 1 {
-                audit.damage.push(damage(Some(run), Some(seq), "entries before this one are missing"));
-                return Ok(());
-            }
-            for frame in frames::read(row.get_ref(4)?.as_blob().map_err(|_| wrong("a run's entries"))?) {
-                let Ok((link, bytes)) = frame else {
-                    audit.damage.push(damage(Some(run), Some(seq), "the entry does not end where it should"));
-                    return Ok(());
-                };
-                if chain.link(tenant, run, seq, &Digest::of(bytes)) != link {
-                    audit.damage.push(damage(Some(run), Some(seq), "the entry, or its hash, is not as it was"));
-                    return Ok(());
+            let Some(mut chain) = *self.chains.entry(name.clone()).or_insert(Some(Chain::default())) else { continue };
+            let walked = self.row(&tenant, &mut chain, row, audit)?;
+            let chain = match walked {
+                Ok(()) => Some(chain),
+                Err((run, seq, what)) => {
+                    audit.damage.push(Damage { tenant, run, seq, what: what.to_owned() });
+                    None
                 }
-                self.since.remove(&link);
-                if run == RunId::ledger() {
-                    self.catalog.perform(tenant, bytes)?;
-                }
-                audit.verified += 1;
-                seq = seq.next();
+            };
+            self.chains.insert(name, chain);
+        }
+        Ok(())
+    }
+
+    /// One row of a journal, as its tenant's chain goes on with it; or where that breaks, and why.
+    fn row(&mut self, tenant: &TenantId, chain: &mut Chain, row: &Row<'_>, audit: &mut Audit) -> Result<Walked, Error> {
+        let Ok(run) = row.get(1).map(run_id) else { return Ok(Err((None, None, "a run's id is not as it was"))) };
+        let (first, last, place) = (number(row.get(2)?), number(row.get(3)?), number(row.get(4)?));
+        let mut seq = Seq(first);
+        if place != chain.length + 1 {
+            return Ok(Err((Some(run), Some(seq), "entries before this one are missing")));
+        }
+        for frame in frames::read(row.get_ref(5)?.as_blob().map_err(|_| wrong("a run's entries"))?) {
+            let Ok((link, bytes)) = frame else {
+                return Ok(Err((Some(run), Some(seq), "the entry does not end where it should")));
+            };
+            if chain.link(tenant, run, seq, &Digest::of(bytes)) != link {
+                return Ok(Err((Some(run), Some(seq), "the entry, or its hash, is not as it was")));
             }
-            if seq.0 != last + 1 {
-                audit.damage.push(damage(Some(run), Some(seq), "the entry is missing"));
-                return Ok(());
+            self.since.remove(&link);
+            if run == RunId::ledger() {
+                self.catalog.perform(tenant, bytes)?;
+            }
+            audit.verified += 1;
+            seq = seq.next();
+        }
+        if seq.0 != last + 1 {
+            return Ok(Err((Some(run), Some(seq), "the entry is missing")));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Each chain against its end; also tenants whose end is gone while their entries are there, and the other way round.
+    fn ends(&mut self, snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
+        let sql = "select tenant, length, head from chains";
+        let read = |row: &Row<'_>| Ok((row.get(0)?, Chain { length: number(row.get(1)?), head: Link(row.get(2)?) }));
+        let mut ends: BTreeMap<String, Chain> = all(snapshot, sql, [], read)?.into_iter().collect();
+        for name in ends.keys() {
+            self.chains.entry(name.clone()).or_insert(Some(Chain::default()));
+        }
+        for (name, chain) in std::mem::take(&mut self.chains) {
+            let end = ends.remove(&name);
+            let damage = |tenant, what| Damage { tenant, run: None, seq: None, what };
+            let Ok(tenant) = tenant(name.clone()) else {
+                let what = format!("`{}` is no tenant's name", name.chars().take(80).collect::<String>());
+                audit.damage.push(damage(TenantId::host(), what));
+                continue;
+            };
+            let Some(chain) = chain else { continue };
+            if end != Some(chain) {
+                let what = "the chain does not end where it should: its last entries are missing".to_owned();
+                audit.damage.push(damage(tenant.clone(), what));
+            }
+            // Who has a key and has done nothing yet has no chain.
+            if chain != Chain::default() {
+                audit.heads.push(Head { tenant, length: chain.length, hash: chain.head });
             }
         }
-        let sql = "select length, head from chains where tenant = ?";
-        let read = |row: &Row<'_>| Ok(Chain { length: number(row.get(0)?), head: Link(row.get(1)?) });
-        let end = one(snapshot, sql, params![tenant.as_str()], read)?;
-        if end != Some(chain) {
-            audit.damage.push(damage(
-                None,
-                None,
-                "the chain does not end where it should: its last entries are missing",
-            ));
-        }
-        audit.heads.push(Head { tenant: tenant.clone(), length: chain.length, hash: chain.head });
         Ok(())
     }
 }
+
+/// Where a chain breaks: in which run, at which entry, and why.
+type Walked = Result<(), (Option<RunId>, Option<Seq>, &'static str)>;
 
 /// The catalog made anew from the ledgers, by what the writer performs acts by.
 struct Replayed {

@@ -1,4 +1,4 @@
-//! The one writer: takes whatever is waiting, and commits it as one group, on a thread of its own.
+//! The one writer: takes what is next in the line ([`crate::line`]), and commits it as one group, on a thread of its own.
 //!
 //! Invariants:
 //! - An append is judged (length, epoch, what it was decided on) by what the record holds with everything before it in the
@@ -25,47 +25,43 @@ use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::bind::{blob, execute, int, number, tenant};
+use crate::bind::{blob, execute, found, int, number, tenant};
+use crate::counts::Counts;
 use crate::deltas::Row;
 use crate::expects::Bounds;
+use crate::line::{Line, Size};
 use crate::memory::drawer;
 use crate::open::for_writing;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
 use crate::{acts, deltas, error, expects, frames, marks, statements};
 
-/// Parts of a group.
-const GROUP: usize = 256;
-/// Bytes of a group, from which on it takes no more.
-const GROUP_BYTES: usize = 8 << 20;
-/// How many may wait.
-const QUEUE: usize = 4_096;
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_ROWS: usize = 1_000;
-/// For how long the writer waits for what else belongs to a group.
-const GATHER: Duration = Duration::from_micros(50);
 /// How many runs' ends are remembered; those of others are looked up.
 const KNOWN: usize = 50_000;
 
-/// The way to the writer.
-#[derive(Clone)]
+/// The way to the writer, which ends when this is dropped.
 pub(crate) struct Writing {
-    to: mpsc::Sender<Order>,
+    line: Arc<Line<Order>>,
     marks_runs: bool,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.line.shut();
+    }
 }
 
 enum Order {
     Write(Part),
     /// Statements that belong to no journal: what is made again at any time.
     Side(Side, Needs, oneshot::Sender<Result<(), StoreError>>),
-    /// What was committed without a barrier has been unsynced for long enough.
-    Sync,
-    Close(oneshot::Sender<()>),
 }
 
 /// Whether statements beside the journal are done on a full disk.
@@ -186,29 +182,28 @@ impl Writing {
         let bytes = besides + entries.iter().map(|(bytes, _)| bytes.len()).sum::<usize>();
         let (reply, answer) = oneshot::channel();
         let purpose = work.purpose(bytes);
+        let tenant = work.tenant().clone();
         let part = Part { work, entries, deltas, bytes, purpose, durability, reply };
         // Where it is closed the part is dropped, and its reply with it.
-        let _ = self.to.send(Order::Write(part)).await;
+        self.line.join(&tenant, Size::Part(bytes), Order::Write(part)).await;
         Box::pin(async move { answer.await.map_err(|_| closed(op))? })
     }
 
-    /// Statements in a transaction of their own, between groups.
+    /// Statements in a transaction of their own, between groups, in a tenant's turn.
     pub(crate) async fn side(
         &self,
         op: &'static str,
+        tenant: &TenantId,
         needs: Needs,
         work: impl FnOnce(&Connection) -> Result<(), rusqlite::Error> + Send + 'static,
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.to.send(Order::Side(Box::new(work), needs, reply)).await;
+        self.line.join(tenant, Size::Alone, Order::Side(Box::new(work), needs, reply)).await;
         answer.await.map_err(|_| closed(op))?
     }
 
     pub(crate) async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        if self.to.send(Order::Close(done)).await.is_ok() {
-            let _ = closed.await;
-        }
+        self.line.close().await;
     }
 }
 
@@ -234,34 +229,37 @@ pub(crate) struct WriterOptions {
     pub(crate) reserve: Reserve,
 }
 
-/// Starts the writer's thread, from within a runtime. It ends when it is closed, or nobody can write any more.
+/// Starts the writer's thread, from within a runtime. It ends when it is closed.
 pub(crate) fn start(
     options: WriterOptions,
     marks_runs: bool,
     tail: Tail,
 ) -> std::io::Result<(Writing, std::thread::JoinHandle<()>)> {
-    // bound: the writer's line
-    let (to, from) = mpsc::channel(QUEUE);
+    let line = Arc::new(Line::new());
     let position = tail.ends.borrow().visible;
     let writer = Writer {
         options,
         connection: None,
         full: false,
         unsynced: false,
-        soon: Soon { to: to.downgrade(), runtime: Handle::current(), asked: false },
+        soon: Soon { line: line.clone(), runtime: Handle::current(), asked: false },
         swept: Timestamp::default(),
         known: Known { position, ..Known::default() },
         bounds: Bounds::default(),
+        counts: Counts::default(),
         tail,
         meters: Meters::new(),
     };
-    let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || writer.run(from))?;
-    Ok((Writing { to, marks_runs }, thread))
+    let thread = std::thread::Builder::new().name("record".to_owned()).spawn({
+        let line = line.clone();
+        move || writer.run(&line)
+    })?;
+    Ok((Writing { line, marks_runs }, thread))
 }
 
 /// Asks for a sync after a while.
 struct Soon {
-    to: mpsc::WeakSender<Order>,
+    line: Arc<Line<Order>>,
     runtime: Handle,
     asked: bool,
 }
@@ -271,12 +269,10 @@ impl Soon {
         if std::mem::replace(&mut self.asked, true) {
             return;
         }
-        let to = self.to.clone();
+        let line = self.line.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(SOON).await;
-            if let Some(to) = to.upgrade() {
-                let _ = to.send(Order::Sync).await;
-            }
+            line.sync();
         });
     }
 }
@@ -319,6 +315,7 @@ struct Writer {
     swept: Timestamp,
     known: Known,
     bounds: Bounds,
+    counts: Counts,
     tail: Tail,
     meters: Meters,
 }
@@ -345,10 +342,24 @@ impl Meters {
 struct Known {
     runs: HashMap<(TenantId, RunId), End>,
     chains: HashMap<TenantId, Ledger>,
-    /// What tenants have on disk besides journals, and what they may have: forgotten where it may have changed.
+    /// What tenants have on disk besides journals, after the last commit.
     besides: HashMap<TenantId, u64>,
+    /// What they may have: forgotten where it may have changed.
     allowed: HashMap<TenantId, u64>,
     position: Position,
+}
+
+impl Known {
+    /// What was counted has been committed.
+    fn settled(&mut self, counts: &Counts) {
+        for (tenant, count) in counts.take() {
+            if let Ok(tenant) = TenantId::recorded(&tenant)
+                && let Some(besides) = self.besides.get_mut(&tenant)
+            {
+                *besides = besides.saturating_add_signed(count.bytes);
+            }
+        }
+    }
 }
 
 /// The end of a tenant's chain, and what its journals take.
@@ -376,7 +387,7 @@ struct Next {
 
 impl Next {
     /// Writes what stands once a group.
-    fn finish(&self, db: &Connection, rows: &[Row<'_>]) -> Result<(), rusqlite::Error> {
+    fn finish(&self, db: &Connection) -> Result<(), rusqlite::Error> {
         for (tenant, ledger) in &self.chains {
             statements::chain(db, tenant, &ledger.chain, ledger.bytes)?;
         }
@@ -384,64 +395,31 @@ impl Next {
             // A synced commit needs something to write, also where all there is was written before.
             statements::touch(db)?;
         }
-        statements::revision(db, rows)
-    }
-}
-
-/// What is there, or comes until then. While a group is smaller than the one before, those who were in that are on their way with
-/// what they do next, and a commit costs the same for one as for all of them.
-fn soon(from: &mut mpsc::Receiver<Order>, until: Instant) -> Option<Order> {
-    loop {
-        match from.try_recv() {
-            Ok(order) => return Some(order),
-            Err(_) if Instant::now() >= until => return None,
-            Err(_) => std::thread::yield_now(),
-        }
+        Ok(())
     }
 }
 
 impl Writer {
-    fn run(mut self, mut from: mpsc::Receiver<Order>) {
-        let (mut closing, mut before) = (None, 0);
-        while closing.is_none()
-            && let Some(order) = from.blocking_recv()
-        {
-            let (mut group, mut bytes) = (Vec::new(), 0);
-            let (mut next, mut until) = (Some(order), None);
-            while let Some(order) = next {
+    fn run(mut self, line: &Line<Order>) {
+        let ending = line.ending();
+        let mut before = 0;
+        while let Some(taken) = line.take(before) {
+            let mut group = Vec::with_capacity(taken.orders.len());
+            for order in taken.orders {
                 match order {
-                    Order::Write(part) => {
-                        bytes += part.bytes;
-                        group.push(part);
-                    }
-                    Order::Side(work, needs, reply) => {
-                        before = 0;
-                        let _ = reply.send(self.side(work, needs));
-                    }
-                    Order::Sync => {
-                        before = 0;
-                        self.sync_late();
-                    }
-                    Order::Close(done) => {
-                        closing = Some(done);
-                        break;
-                    }
+                    Order::Write(part) => group.push(part),
+                    Order::Side(work, needs, reply) => drop(reply.send(self.side(work, needs))),
                 }
-                let full = group.len() >= GROUP || bytes >= GROUP_BYTES;
-                next = match full {
-                    true => None,
-                    false if group.len() < before => {
-                        soon(&mut from, *until.get_or_insert_with(|| Instant::now() + GATHER))
-                    }
-                    false => from.try_recv().ok(),
-                };
             }
             before = group.len();
             if !group.is_empty() {
                 self.group(group);
             }
+            if taken.sync {
+                before = 0;
+                self.sync_late();
+            }
         }
-        from.close();
         if let Err(error) = self.sync() {
             tracing::error!(%error, "the record could not be synced at its end");
         }
@@ -450,7 +428,7 @@ impl Writer {
         {
             tracing::warn!(%error, "the record's writer did not close well");
         }
-        drop(closing);
+        drop(ending);
     }
 
     /// Commits a group, or, where that breaks a constraint, its parts one by one; answers everybody.
@@ -495,7 +473,6 @@ impl Writer {
         if !self.options.reserve.look() && needs == Needs::Room {
             return Err(StoreError::new(Kind::Full, OP));
         }
-        self.known.besides.clear();
         self.transaction(false, |_, db| work(db)).map_err(|e| error::store(OP, e))
     }
 
@@ -521,7 +498,7 @@ impl Writer {
                     false => writer.write(db, &mut next, &mut rows, part)?,
                 });
             }
-            next.finish(db, &rows)
+            next.finish(db)
         });
         done.map_err(|e| self.failed(OP, e))?;
         let Next { runs, chains, .. } = next;
@@ -578,14 +555,12 @@ impl Writer {
                 let row = &append.run;
                 statements::run(db, row)?;
                 if let Some(key) = &append.idempotency {
-                    self.known.besides.remove(tenant);
                     statements::idempotency(db, tenant, key, at)?;
                 }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
             Work::Act { act, .. } => {
                 acts::perform(db, tenant, at, act)?;
-                self.known.besides.remove(tenant);
                 if let Change::CeilingSet { tenant, .. } = &act.change {
                     self.known.allowed.remove(tenant);
                 }
@@ -593,16 +568,21 @@ impl Writer {
             }
         };
         next.runs.insert((tenant.clone(), run), end);
-        if !deltas.is_empty() {
-            self.known.besides.remove(tenant);
-        }
         for (delta, bytes) in deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();
             let row = Row { position: next.position, tenant, at, delta, bytes };
-            row.perform(db)?;
+            self.perform(db, &row)?;
             rows.push(row);
         }
         Ok(None)
+    }
+
+    /// Makes a row true, within the transaction that is open.
+    fn perform(&self, db: &Connection, row: &Row<'_>) -> Result<(), rusqlite::Error> {
+        if let Some(revision) = deltas::revision(row.delta) {
+            self.counts.drawn(row.tenant.as_str(), revision);
+        }
+        row.perform(db)
     }
 
     /// Whether a tenant may have what a part adds. The error: how much it has and may have.
@@ -619,6 +599,8 @@ impl Writer {
             Some(bytes) => *bytes,
             None => *besides.entry(tenant.clone()).or_insert(quota::besides(db, tenant)?),
         };
+        // As the group has it so far.
+        let besides = besides.saturating_add_signed(self.counts.of(tenant.as_str()));
         let allowed = match allowed.get(tenant) {
             Some(bytes) => *bytes,
             None => *allowed.entry(tenant.clone()).or_insert(quota::allowed_now(db, tenant, self.options.quota)?),
@@ -749,8 +731,8 @@ impl Writer {
         for (tenant, run) in runs {
             let of = params![tenant.as_str(), blob(run)];
             let end = if run == RunId::ledger() {
-                let sql = "select max(last) from journal where tenant = ? and run = ?";
-                let last = self.connection()?.prepare_cached(sql)?.query_row(of, |row| row.get::<_, Option<i64>>(0))?;
+                let sql = "select last from journal where tenant = ? and run = ? order by first desc limit 1";
+                let last = found(self.connection()?, sql, of)?;
                 last.map(|last| End { epoch: Epoch(0), seq: Seq(number(last)), over: false })
             } else {
                 let sql = "select epoch, seq, state >= 3 or wakes_at is not null from runs where tenant = ? and id = ?";
@@ -788,17 +770,19 @@ impl Writer {
         let done = self.synchronous(&db, barrier).and_then(|()| {
             execute(&db, "begin immediate", [])?;
             let done = work(self, &db)?;
+            self.counts.settle(&db)?;
             execute(&db, "commit", [])?;
             Ok(done)
         });
         let Err(error) = &done else {
             self.connection = Some(db);
+            self.known.settled(&self.counts);
             return done;
         };
         // It may have failed before, within or after the transaction: outside of one there is nothing to roll back.
         self.full = false;
+        self.counts.take();
         self.bounds = Bounds::default();
-        self.known.besides.clear();
         self.known.allowed.clear();
         let outside = db.is_autocommit() || db.execute_batch("rollback").is_ok();
         if outside && db.execute_batch("pragma synchronous = normal").is_ok() {
@@ -821,7 +805,7 @@ impl Writer {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connection = for_writing(&self.options.path)?;
+                let connection = for_writing(&self.options.path, &self.counts)?;
                 if let Some(pages) = self.options.max_pages {
                     connection.execute_batch(&format!("pragma max_page_count = {pages}"))?;
                 }
@@ -858,7 +842,6 @@ impl Writer {
             return;
         }
         self.swept = now;
-        self.known.besides.clear();
         let swept = self.transaction(false, |_, db| statements::forget_idempotency(db, now, SWEEP_ROWS));
         let swept = swept.map_err(|e| error::store("record.sweep", e)).and_then(|()| self.end_memory(now));
         if let Err(error) = swept {
@@ -888,10 +871,7 @@ impl Writer {
             .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
             .collect();
         self.begin();
-        let done = self.transaction(false, |_, db| {
-            rows.iter().try_for_each(|row| row.perform(db))?;
-            statements::revision(db, &rows)
-        });
+        let done = self.transaction(false, |writer, db| rows.iter().try_for_each(|row| writer.perform(db, row)));
         done.map_err(|e| self.failed(OP, e))?;
         self.committed(&rows, std::iter::empty(), false);
         Ok(())

@@ -20,6 +20,8 @@ use ltmc_ports::{
     WriteJournal as _, WriteVectors as _,
 };
 use ltmc_sqlite::{OpenOptions, Record};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use rusqlite::Connection;
 
 const MIB: usize = 1 << 20;
@@ -43,6 +45,27 @@ fn act(change: Change) -> Act {
 fn failed() -> Vec<Entry> {
     let failure = Failure::new(Code::DiskQuotaExceeded, "no more");
     vec![Entry { at: at(9), event: Event::RunFailed { failure } }]
+}
+
+/// What the record keeps of what a tenant has on disk, and the sum over its rows.
+fn kept_and_summed(dir: &Path, tenant: &TenantId) -> (u64, u64) {
+    // The same sums that a record of before was given when it was opened.
+    let script = include_str!("../migrations/0005_usage.sql");
+    let (sums, _) = script.split_once("create trigger").unwrap();
+    let sums = sums.replace("alter table chains add column bytes integer not null default 0;", "");
+    let sums = sums.replace("create index log_tenant on log (tenant, position);", "");
+    let db = Connection::open(dir.join("record.db")).unwrap();
+    let of = tenant.as_str();
+    let kept = "select bytes, besides, log_rows, log_bytes from chains where tenant = ?";
+    let row = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+    let kept: [i64; 4] = db.query_row(kept, [of], row).unwrap();
+    db.execute_batch(&format!("begin; {sums}")).unwrap();
+    let summed = "select chains.bytes, usage.bytes, usage.log_rows, usage.log_bytes from chains join usage using (tenant) where tenant = ?";
+    let summed: [i64; 4] = db.query_row(summed, [of], row).unwrap();
+    db.execute_batch("rollback").unwrap();
+    assert_eq!(kept, summed, "of {tenant}: journals, besides, rows and bytes of the log");
+    let total = |both: [i64; 4]| u64::try_from(both[0] + both[1]).unwrap();
+    (total(kept), total(summed))
 }
 
 /// Everything that a tenant can have, and what is thrown away of it again, is counted as a look at all of its rows counts it.
@@ -106,32 +129,104 @@ async fn what_is_counted_is_what_there_is() {
     let end = record.ends().borrow().durable;
     assert!(record.trim(Position(end.0 / 2), 1_000).await.unwrap() > 0);
     assert!(used(&record, &acme).await < before, "what is thrown away of the log is not counted any more");
-    let check = || {
-        // The same sums that a record of before is given when it is opened.
-        let script = include_str!("../migrations/0005_usage.sql");
-        let (sums, _) = script.split_once("create trigger").unwrap();
-        let sums = sums.replace("alter table chains add column bytes integer not null default 0;", "");
-        let sums = sums.replace("create index log_tenant on log (tenant, position);", "");
-        let db = Connection::open(dir.path().join("record.db")).unwrap();
-        let counted = |db: &Connection| {
-            let sql = "select (select bytes from chains where tenant = 'acme') + (select bytes from usage where tenant = 'acme')";
-            db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
-        };
-        let kept = counted(&db);
-        db.execute_batch(&format!("begin; drop table usage; {sums}")).unwrap();
-        let summed = counted(&db);
-        db.execute_batch("rollback").unwrap();
-        (kept, summed)
-    };
-    let (kept, summed) = check();
+    let (kept, summed) = kept_and_summed(dir.path(), &acme);
     assert_eq!(kept, summed, "with all of it there");
     record.act(&acme, at(1), act(Change::AgentDeleted { name: echo })).await.unwrap();
     record.act(&acme, at(1), act(Change::WorkflowDeleted { name: "w".parse().unwrap() })).await.unwrap();
     record.forget_embedder(&acme, &embedder).await.unwrap();
-    let (kept, summed) = check();
+    let (kept, summed) = kept_and_summed(dir.path(), &acme);
     assert_eq!(kept, summed, "with some of it gone");
-    assert_eq!(u64::try_from(kept).unwrap(), used(&record, &acme).await);
+    assert_eq!(kept, used(&record, &acme).await);
     record.close().await;
+}
+
+/// The same after work at random by many at once, of which some is refused and some breaks a group that others are in.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_counted_is_what_there_is_after_any_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let tenants = ["acme", "beta", "gamma"].map(tenant);
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    for round in 0..3 {
+        // A quota that is soon reached.
+        let record = open(dir.path(), MIB as u64 / 2).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..8_u64 {
+            let (record, tenants) = (record.clone(), tenants.clone());
+            let mut random = StdRng::seed_from_u64(seed.wrapping_add(100 * round + task));
+            tasks.spawn(async move {
+                let (mut written, mut refused) = (0, 0);
+                for number in 0..40 {
+                    let of = &tenants[random.random_range(0..tenants.len())];
+                    match random_work(&record, of, number, &mut random).await {
+                        Ok(()) => written += 1,
+                        Err(error) => {
+                            let expected = [Kind::Conflict, Kind::Stale, Kind::OverQuota];
+                            assert!(expected.contains(&error.kind), "{error}");
+                            refused += 1;
+                        }
+                    }
+                }
+                (written, refused)
+            });
+        }
+        let outcomes = tasks.join_all().await;
+        let (written, refused) = outcomes.into_iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        assert!(written > 100 && refused > 10, "{written} written, {refused} refused: this is not what is to be tried");
+        for of in &tenants {
+            let (kept, _) = kept_and_summed(dir.path(), of);
+            assert_eq!(kept, used(&record, of).await);
+        }
+        record.close().await;
+    }
+}
+
+/// Something that a tenant's could do.
+async fn random_work(record: &Record, of: &TenantId, number: u64, random: &mut StdRng) -> Result<(), StoreError> {
+    let some = |random: &mut StdRng, most: usize| vec![7; random.random_range(0..most)];
+    let next = || record.next_revision();
+    let key = format!("k{}", random.random_range(0..6));
+    // Few, so that some are there already: their first entry breaks the group.
+    let mut owner = Owner::new(of.as_str(), random.random_range(0..200));
+    match random.random_range(0..9) {
+        0 => write(record, owner.append(1 + random.random_range(0..3))).await,
+        1 => write(record, owner.under(&key, at(99))).await,
+        2 | 3 => {
+            let put = put(&Drawer::Global, &key, next(), some(random, 20_000));
+            write(record, owner.remember(vec![put])).await
+        }
+        4 => {
+            let deltas = vec![
+                Delta::Memory(delete(&Drawer::Global, &key, next())),
+                Delta::NoteForgotten { id: key, revision: next() },
+            ];
+            let context = Change::Context { call: "memory.delete".into(), about: "k".into(), request: Digest([0; 32]) };
+            record.act_with(of, at(2), act(context), ltmc_ports::Changes::blind(deltas)).await
+        }
+        5 => {
+            let text = "x".repeat(random.random_range(0..2_000));
+            let metadata = [("lang".to_owned(), text.chars().take(10).collect())].into();
+            let note = Note { id: key, text, metadata, revision: next(), kept_at: at(1) };
+            write(record, owner.change(vec![Delta::NoteKept(note)])).await
+        }
+        6 => {
+            let letter = sent(mailbox("echo"), next().0, "a letter");
+            write(record, owner.change(vec![letter, sent(topic("news"), next().0, "an event")])).await
+        }
+        7 => {
+            let source = "x".repeat(random.random_range(0..2_000));
+            let put = Change::WorkflowPut { name: "w".parse().unwrap(), source, digest: Digest([0; 32]) };
+            record.act(of, at(1), act(put)).await
+        }
+        _ => {
+            let end = record.ends().borrow().durable;
+            let limit = u32::try_from(number % 7).unwrap();
+            match number % 2 {
+                0 => record.trim_shares(5, end, limit).await.map(drop),
+                _ => record.trim(Position(end.0 / 2), limit).await.map(drop),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is the record's own: its directory, its versions, a full disk, a changed byte.
 
 use std::path::Path;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use ltmc_model::agent::{Carry, Grants};
@@ -201,6 +202,34 @@ async fn a_group_with_a_bad_part_takes_the_good_ones() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(record.verify().await.unwrap().verified, 40);
     assert!(record.entries(&tenant("acme"), RunId::ledger(), Seq(0), 1).await.unwrap().is_empty());
+}
+
+/// A tenant that writes large values has those of others wait for one of them at most, which may be under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_large_values_holds_up_nobody_elses_small_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
+    let mut flood = Vec::new();
+    for number in 0..30 {
+        let put = put(&Drawer::Global, "large", record.next_revision(), vec![7; 4 << 20]);
+        flood.push(record.hand_over(Owner::new("acme", number).remember(vec![put]), Durability::Lazy).await);
+    }
+    let written = |flood: &mut Vec<_>| {
+        flood.retain_mut(|receipt: &mut ltmc_ports::Receipt| {
+            let polled = receipt.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            polled.map(Result::unwrap).is_pending()
+        });
+        30 - flood.len()
+    };
+    for number in 0..5 {
+        let before = written(&mut flood);
+        record.append(Owner::new("beta", number).append(1), Durability::Barrier).await.unwrap();
+        let meanwhile = written(&mut flood) - before;
+        assert!(meanwhile <= 2, "{meanwhile} of the flood went before it");
+    }
+    assert!(written(&mut flood) < 30, "there was no flood any more");
+    record.close().await;
+    assert_eq!(written(&mut flood), 30, "what waits is written before it is closed");
 }
 
 /// Whoever can write the data directory can have the host load what he likes.

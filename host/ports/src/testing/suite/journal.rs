@@ -251,10 +251,10 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
     assert_eq!(found, [run_id(1), run_id(2), run_id(4)]);
 }
 
-/// Suspended runs stand in the order in which they go on, and only for as long as they are.
+/// A tenant's suspended runs stand in the order in which they go on, and only for as long as they are.
 pub async fn suspended_runs_stand_in_the_order_in_which_they_go_on<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
-    let wakes = [(1, "acme", 3_000), (2, "beta", 1_000), (3, "acme", 2_000), (4, "acme", 1_000), (5, "acme", 500)];
+    let wakes = [(1, "acme", 3_000), (2, "beta", 1_500), (3, "acme", 2_000), (4, "acme", 1_000), (5, "acme", 500)];
     let mut owners = Vec::new();
     for (number, of, wakes_at) in wakes {
         let mut owner = Owner::new(of, number);
@@ -267,15 +267,22 @@ pub async fn suspended_runs_stand_in_the_order_in_which_they_go_on<F: Fixture>(f
     (awake.row.state, awake.row.wakes_at) = (State::Running, None);
     store.append(awake.append(1), Barrier).await.unwrap();
     let store = fixture.crash(store).await;
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let page = store.suspended(after, 3).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Suspended::of(last);
-        found.extend(page.into_iter().map(|run| (run.id, run.wakes_at)));
+    for (of, expected) in [("acme", vec![(4, 1_000), (3, 2_000), (1, 3_000)]), ("beta", vec![(2, 1_500)])] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.suspended(&tenant(of), after, 2).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Suspended::of(last);
+            found.extend(page.into_iter().map(|run| (run.id, run.wakes_at)));
+        }
+        let expected: Vec<_> = expected.into_iter().map(|(number, time)| (run_id(number), Some(at(time)))).collect();
+        assert_eq!(found, expected, "of {of}");
     }
-    let expected = [(2, 1_000), (4, 1_000), (3, 2_000), (1, 3_000)];
-    assert_eq!(found, expected.map(|(number, wakes_at)| (run_id(number), Some(at(wakes_at)))));
+    let [acme, beta] = [(tenant("acme"), at(1_000)), (tenant("beta"), at(1_500))];
+    assert_eq!(store.sleepers(None, 10).await.unwrap(), [acme.clone(), beta.clone()]);
+    assert_eq!(store.sleepers(None, 1).await.unwrap(), std::slice::from_ref(&acme));
+    assert_eq!(store.sleepers(Some(&acme.0), 10).await.unwrap(), std::slice::from_ref(&beta));
+    assert_eq!(store.sleepers(Some(&beta.0), 10).await.unwrap(), []);
 }
 
 /// Idempotency keys expire.
