@@ -34,7 +34,6 @@ mod quota;
 mod readers;
 mod reserve;
 mod statements;
-mod turns;
 mod verify;
 mod writer;
 
