@@ -47,7 +47,9 @@ impl Edge {
         let (Some(query), Some(route)) = (request.uri().query(), request.extensions().get::<MatchedPath>()) else {
             return Ok(());
         };
-        let place = (request.method().clone(), route.as_str().to_owned());
+        // What is asked for by HEAD is what GET would give.
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let place = (method.clone(), route.as_str().to_owned());
         let Some(known) = self.queries.get(&place) else { return Ok(()) };
         let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
         // None of ours has anything in its name that is to be escaped.
@@ -137,7 +139,7 @@ fn problem_of(response: &mut Response) -> Option<Problem> {
 pub(crate) fn unreadable(status: StatusCode) -> Problem {
     match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => headers::too_large(),
-        StatusCode::URI_TOO_LONG => Problem::new("uri-too-long", "The request's path and query are too long."),
+        StatusCode::URI_TOO_LONG => headers::uri_too_long(),
         _ => Problem::new("bad-request", "The request's head is not well-formed HTTP."),
     }
 }
@@ -228,6 +230,7 @@ mod tests {
             ("GET", "/query?a=x", 400, "bad-request"),
             ("GET", "/good?limit=1&limt=2", 400, "bad-query"),
             ("GET", "/good?limi%74=1", 400, "bad-query"),
+            ("HEAD", "/good?limt=2", 400, "bad-query"),
             ("POST", "/json", 415, "unsupported-media-type"),
             ("GET", "/plain/413", 413, "too-large"),
             ("GET", "/plain/418", 400, "bad-request"),
