@@ -230,7 +230,6 @@ mod tests {
             ("GET", "/query?a=x", 400, "bad-request"),
             ("GET", "/good?limit=1&limt=2", 400, "bad-query"),
             ("GET", "/good?limi%74=1", 400, "bad-query"),
-            ("HEAD", "/good?limt=2", 400, "bad-query"),
             ("POST", "/json", 415, "unsupported-media-type"),
             ("GET", "/plain/413", 413, "too-large"),
             ("GET", "/plain/418", 400, "bad-request"),
@@ -265,6 +264,7 @@ mod tests {
         let (parts, body) = ask(asked).await;
         assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (431, "head-too-large"));
         assert_eq!(ask(request("GET", "/good?limit=1&")).await.0.status, 200);
+        assert_eq!(ask(request("HEAD", "/good?limt=1")).await.0.status, 400);
         let (parts, _) = ask(request("DELETE", "/good")).await;
         assert_eq!(parts.headers["allow"], "GET,HEAD");
     }
