@@ -19,6 +19,7 @@ mod flows;
 mod full_disk;
 mod grants;
 mod hostile;
+mod http;
 mod isolation;
 mod neighbours;
 mod operations;

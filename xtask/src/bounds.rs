@@ -1,7 +1,7 @@
 //! What tenants share is bounded, and docs/security.md says of each bound who fills it and by what it is divided. This holds the
-//! page against the code: whatever the host's code makes that is shared (a pot, a queue, a channel, turns, a cache) stands under a
-//! comment `// bound: NAME`, each name has a row in the page's table, and each row a place in the code. What has no bound is not
-//! to be had at all.
+//! page against the code: each statement, or field, of the host's code that makes something shared (a pot, a queue, a channel,
+//! turns, a cache) stands directly under a comment `// bound: NAME`, each name has a row in the page's table, and each row a place
+//! in the code. What has no bound is not to be had at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,6 @@ const MADE: [&str; 13] = [
 ];
 /// What is never made.
 const WITHOUT: [&str; 3] = ["unbounded_channel", "mpsc::unbounded", "LruCache::unbounded"];
-/// How many lines above a bound may be named: one name can stand over several that are made together.
-const ABOVE: usize = 14;
 const MARK: &str = "// bound: ";
 const SECTION: &str = "## What is shared, and by what it is divided";
 
@@ -51,11 +49,20 @@ fn made(source: &str) -> (Vec<Made>, BTreeSet<String>) {
     for (index, line) in lines.iter().enumerate() {
         let is_code = !line.trim_start().starts_with("//");
         if is_code && MADE.iter().any(|made| line.contains(made)) {
-            let above = lines[index.saturating_sub(ABOVE)..index].iter().rev();
-            places.push(Made { line: index + 1, bound: above.copied().find_map(name) });
+            places.push(Made { line: index + 1, bound: mark(&lines[..index]).and_then(name) });
         }
     }
     (places, lines.into_iter().filter_map(name).collect())
+}
+
+/// The mark over a line that comes after these: directly over it, or over the statement or field that it goes on with. Other
+/// comments may stand between.
+fn mark<'a>(above: &[&'a str]) -> Option<&'a str> {
+    let is_comment = |line: &str| line.starts_with("//");
+    let goes_on = |line: &str| !line.is_empty() && !line.ends_with([';', '{', '}', ',']);
+    let mut above = above.iter().map(|line| line.trim()).rev().peekable();
+    while above.next_if(|line| !is_comment(line) && goes_on(line)).is_some() {}
+    above.take_while(|line| is_comment(line)).find(|line| line.starts_with(MARK))
 }
 
 /// Every source of the host, but for its tests.
@@ -114,12 +121,31 @@ fn whatever_is_shared_has_a_bound_that_the_page_tells() {
 
 #[test]
 fn what_names_no_bound_is_found_and_tests_are_left_out() {
-    let source = "fn a() {\n    // bound: seats\n    Pot::new(1, 1)\n}\n\nuse x;\n";
-    let far = "\n".repeat(ABOVE);
-    let (places, names) =
-        made(&format!("{source}{far}fn b() {{ Semaphore::new(1) }}\n// Pot::new(\n#[cfg(test)]\nPot::new(1, 1)"));
-    assert_eq!(places.len(), 2);
-    assert_eq!(places[0], Made { line: 3, bound: Some("seats".into()) });
-    assert_eq!(places[1].bound, None);
-    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["seats"]);
+    let source = [
+        "fn a() {",
+        "    // bound: seats",
+        "    Pot::new(1, 1)",
+        "}",
+        "// bound: lines (of one kind)",
+        "// Another word.",
+        "let (to, from) =",
+        "    mpsc::channel(1);",
+        "let other = Semaphore::new(1);",
+        "Self {",
+        "    // bound: caches",
+        "    one: Cache::builder()",
+        "        .weigher(|_| Cache::new(1))",
+        "        .build(),",
+        "    two: Cache::new(1),",
+        "}",
+        "// Pot::new(",
+        "#[cfg(test)]",
+        "Pot::new(1, 1)",
+    ];
+    let (places, names) = made(&source.join("\n"));
+    let found: Vec<_> = places.iter().map(|place| (place.line, place.bound.as_deref())).collect();
+    let named =
+        [(3, Some("seats")), (8, Some("lines")), (9, None), (12, Some("caches")), (13, Some("caches")), (15, None)];
+    assert_eq!(found, named);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["caches", "lines", "seats"]);
 }

@@ -43,8 +43,10 @@ pub(crate) struct Connection {
     opened: Instant,
     requests: AtomicU64,
     under_way: AtomicU32,
+    /// Of these, how many have an answer that their client is to take, over HTTP/2.
+    untaken: AtomicU32,
     is_http2: AtomicBool,
-    /// When a request ended, or anything of an answer was written, in milliseconds from `opened`.
+    /// When a request ended, or anything of an answer was written or taken, in milliseconds from `opened`.
     last: AtomicU64,
     /// When the first byte of a head came of which no request is known yet; 0: none has.
     head: AtomicU64,
@@ -56,6 +58,8 @@ pub(crate) struct Connection {
     crowd: Arc<Crowd>,
     /// Fires where it is to make room for another.
     gone: CancellationToken,
+    /// Fires where its client has said that it sends nothing more, and waits for an answer.
+    half_closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -189,6 +193,7 @@ impl Connection {
             opened: Instant::now(),
             requests: AtomicU64::new(0),
             under_way: AtomicU32::new(0),
+            untaken: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
             last: AtomicU64::new(0),
             head: AtomicU64::new(0),
@@ -197,6 +202,7 @@ impl Connection {
             is_known: AtomicBool::new(false),
             crowd,
             gone: CancellationToken::new(),
+            half_closed: CancellationToken::new(),
         }
     }
 
@@ -243,6 +249,25 @@ impl Connection {
     /// Fires where it is to make room for another.
     pub(crate) fn gone(&self) -> &CancellationToken {
         &self.gone
+    }
+
+    /// Fires where its client has said that it sends nothing more, and waits for an answer: or has gone, which looks the same.
+    pub(crate) fn half_closed(&self) -> &CancellationToken {
+        &self.half_closed
+    }
+
+    /// Its client took something of an answer, over HTTP/2.
+    pub(crate) fn took(&self) {
+        self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Its client has not taken an answer for so long: where nothing else has moved, it goes as a whole.
+    pub(crate) fn given_up(&self, after: Duration) {
+        let all = self.untaken.load(Ordering::Acquire) >= self.under_way.load(Ordering::Acquire);
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        if all && self.opened.elapsed().saturating_sub(last) >= after {
+            self.gone.cancel();
+        }
     }
 
     /// Bytes came.
@@ -321,6 +346,23 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.last.store(self.0.now(), Ordering::Relaxed);
         self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A request under way whose answer waits for its client, until it does not any more.
+#[derive(Debug)]
+pub(crate) struct Untaken(Arc<Connection>);
+
+impl Untaken {
+    pub(crate) fn begin(connection: Arc<Connection>) -> Self {
+        connection.untaken.fetch_add(1, Ordering::AcqRel);
+        Self(connection)
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.0.untaken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -48,7 +48,9 @@ impl Edge {
         let (Some(query), Some(route)) = (request.uri().query(), request.extensions().get::<MatchedPath>()) else {
             return Ok(());
         };
-        let place = (request.method().clone(), route.as_str().to_owned());
+        // What is asked for by HEAD is what GET would give.
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let place = (method.clone(), route.as_str().to_owned());
         let Some(known) = self.queries.get(&place) else { return Ok(()) };
         let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
         // None of ours has anything in its name that is to be escaped.
@@ -144,7 +146,7 @@ fn problem_of(response: &mut Response) -> Option<Problem> {
 pub(crate) fn unreadable(status: StatusCode) -> Problem {
     match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => headers::too_large(),
-        StatusCode::URI_TOO_LONG => Problem::new("uri-too-long", "The request's path and query are too long."),
+        StatusCode::URI_TOO_LONG => headers::uri_too_long(),
         _ => Problem::new("bad-request", "The request's head is not well-formed HTTP."),
     }
 }
@@ -269,6 +271,7 @@ mod tests {
         let (parts, body) = ask(asked).await;
         assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (431, "head-too-large"));
         assert_eq!(ask(request("GET", "/good?limit=1&")).await.0.status, 200);
+        assert_eq!(ask(request("HEAD", "/good?limt=1")).await.0.status, 400);
         let (parts, _) = ask(request("DELETE", "/good")).await;
         assert_eq!(parts.headers["allow"], "GET,HEAD");
     }

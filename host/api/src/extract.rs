@@ -15,6 +15,7 @@ use bytes::Bytes;
 use ltmc_model::caller::Caller;
 use ltmc_policy::Action;
 use ltmc_processor::Account;
+use ltmc_tenancy::compute::LARGE;
 use serde::de::DeserializeOwned;
 
 use crate::app::Api;
@@ -116,7 +117,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 }
 
 /// What can be sent as a document in JSON.
-pub(crate) trait Document: DeserializeOwned {
+pub(crate) trait Document: DeserializeOwned + Send + 'static {
     /// What is asked for with it.
     const FOR: Action;
 }
@@ -133,16 +134,28 @@ impl<T: Document> FromRequest<Api> for Json<T> {
         if !essence.is_some_and(|mime| mime.subtype() == mime::JSON || mime.suffix() == Some(mime::JSON)) {
             return Err(Problem::new("unsupported-media-type", "This route takes `Content-Type: application/json`."));
         }
-        let (bytes, _held) = whole(request, T::FOR, api.limits.document, api).await?;
-        let read = &mut serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut *read).map_err(|e| {
-            let field = e.path().to_string();
-            let problem = Problem::new("bad-json", e.into_inner().to_string());
-            if field == "." { problem } else { problem.field(field) }
-        })?;
-        read.end().map_err(|e| Problem::new("bad-json", e.to_string()))?;
-        Ok(Self(value))
+        let caller = request.extensions().get::<Caller>().cloned();
+        let (bytes, held) = whole(request, T::FOR, api.limits.document, api).await?;
+        match caller {
+            Some(caller) if bytes.len() > LARGE => {
+                let parse = move || parsed(&held.around(bytes));
+                Ok(Self(api.compute.run(&caller.tenant, parse).await??))
+            }
+            _ => parsed(&bytes).map(Self),
+        }
     }
+}
+
+/// What a document says; or what is wrong with it, and where.
+pub(crate) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let read = &mut serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut *read).map_err(|e| {
+        let field = e.path().to_string();
+        let problem = Problem::new("bad-json", e.into_inner().to_string());
+        if field == "." { problem } else { problem.field(field) }
+    })?;
+    read.end().map_err(|e| Problem::new("bad-json", e.to_string()))?;
+    Ok(value)
 }
 
 /// A whole body of at most `limit` bytes.

@@ -73,10 +73,13 @@ pub(crate) fn check(request: &Request, longest: usize) -> Result<()> {
         let why = "A body is sent as it is: without `Content-Encoding`, or with `identity`.";
         return Err(Problem::new("unsupported-media-type", why).field("Content-Encoding"));
     }
-    // HTTP/1.1 has this bound in its reader.
+    // HTTP/1.1 has these bounds in its framing.
     if request.version() == Version::HTTP_2 {
         let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
         let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        if path > longest {
+            return Err(uri_too_long());
+        }
         if fields.sum::<usize>() + path > longest {
             return Err(too_large());
         }
@@ -87,6 +90,11 @@ pub(crate) fn check(request: &Request, longest: usize) -> Result<()> {
 /// The head has more bytes than are taken.
 pub(crate) fn too_large() -> Problem {
     Problem::new("head-too-large", "The request's head has more bytes, or more fields, than are taken.")
+}
+
+/// The path and the query have more bytes than are taken.
+pub(crate) fn uri_too_long() -> Problem {
+    Problem::new("uri-too-long", "The request's path and query are too long.")
 }
 
 /// The caller's trace context, where it is well formed. As the standard asks, another one is ignored, not refused.

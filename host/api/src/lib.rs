@@ -15,6 +15,7 @@ mod crowd;
 mod docs;
 mod edge;
 mod extract;
+mod framing;
 mod headers;
 mod limits;
 mod meter;
@@ -23,6 +24,7 @@ mod page;
 mod problem;
 mod rest;
 mod serve;
+mod taking;
 mod wire;
 
 pub use app::{App, Check, Health, router};

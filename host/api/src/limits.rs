@@ -37,6 +37,13 @@ pub struct HttpLimits {
     pub drain: Duration,
 }
 
+impl HttpLimits {
+    /// Bytes of a head that HTTP/1.1 has room for, at the least.
+    pub(crate) fn longest_head(&self) -> usize {
+        self.head.max(8 << 10)
+    }
+}
+
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {

@@ -1,22 +1,21 @@
 //! The listener: connections, their bounds, and their orderly end. The only place of the host that touches a socket.
 //!
 //! Invariants: connections are bounded in number, and divided among those who have them ([`crate::crowd`]); a head in size and in
-//! time, as the wire counts it; an idle connection in patience, an answer that nobody reads in time. Where connections get scarce
+//! time, as the wire counts it; an idle connection in patience, an answer that nobody reads in time ([`crate::wire`], and over
+//! HTTP/2 [`crate::taking`]). Where connections get scarce
 //! those without a key go first. Once the host is to stop, nothing new is taken, and what is under way has `drain` to end.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,6 +26,7 @@ use tower::Service as _;
 
 use crate::crowd::{Busy, Connection, Crowd, Waits};
 use crate::limits::HttpLimits;
+use crate::taking::{Answered, Streams};
 use crate::wire::Wire;
 
 /// Patience with idle connections once three of four are taken.
@@ -35,6 +35,8 @@ const SCARCE: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(1);
 /// Requests of one connection at once, where HTTP/2 lets it have several.
 const STREAMS: u32 = 32;
+/// What the HTTP library may read of a head beyond the longest: it is our framing that says of one that it is too long.
+const BEYOND: usize = 1 << 10;
 /// Bytes of bodies that one connection may have sent, and nobody has read yet; and of answers that it has not read yet, a
 /// stream.
 const WINDOW: u32 = 256 << 10;
@@ -144,11 +146,11 @@ impl House {
             let answer = self.router.clone().call(request);
             async move {
                 let answer: Result<_, Infallible> = answer.await;
-                answer.map(|answer| answer.map(|body| Answered { body, _busy: busy }))
+                answer.map(|answer| answer.map(|body| Answered::new(body, busy)))
             }
         });
-        let builder = self.builder();
-        let wire = Wire::new(stream, self.limits.write_stall, connection.clone());
+        let builder = self.builder(connection);
+        let wire = Wire::new(stream, &self.limits, connection.clone());
         let mut conversation = pin!(builder.serve_connection(TokioIo::new(wire), service));
         let mut stopping = false;
         // Once it is to end, and has no request under way: when it is cut off.
@@ -163,7 +165,7 @@ impl House {
                 () = sleep_until(look_at) => {
                     let (now, waits) = (Instant::now(), connection.waits());
                     let left = waits.map(|waits| self.time_left(connection, &waits));
-                    let grace = waits.map_or(GRACE, |waits| self.grace(connection, &waits));
+                    let grace = waits.map_or(GRACE, |waits| grace(&waits));
                     look_at = now + match left {
                         None => {
                             cut_at = None;
@@ -193,17 +195,6 @@ impl House {
         waits.head.map_or(left, |head| left.min(self.limits.head_time.saturating_sub(head)))
     }
 
-    /// How long one that is to end is given to end by itself.
-    fn grace(&self, connection: &Connection, waits: &Waits) -> Duration {
-        match connection.is_http2() {
-            // Nothing is being answered.
-            _ if waits.is_first || waits.head.is_some() => Duration::ZERO,
-            // What HTTP/2 still keeps of answers is not seen from here.
-            true => self.limits.write_stall,
-            false => GRACE,
-        }
-    }
-
     /// How long this connection may be idle.
     fn patience(&self, connection: &Connection, waits: &Waits) -> Duration {
         let patience = match waits.is_first || !connection.is_known() {
@@ -214,10 +205,14 @@ impl House {
         if scarce { patience.min(SCARCE) } else { patience }
     }
 
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+    fn builder(&self, connection: &Arc<Connection>) -> auto::Builder<Streams> {
+        let mut builder = auto::Builder::new(Streams::of(connection, self.limits.write_stall));
         // How long a head may take is counted by the wire.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(self.limits.head.max(8 << 10));
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(self.limits.longest_head() + BEYOND);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -233,30 +228,10 @@ impl House {
     }
 }
 
-/// An answer's body, until it has been given out.
-struct Answered {
-    body: Body,
-    _busy: Busy,
-}
-
-impl hyper::body::Body for Answered {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// How long a connection that is to end is given to end by itself.
+fn grace(waits: &Waits) -> Duration {
+    // Nothing is being answered.
+    if waits.is_first || waits.head.is_some() { Duration::ZERO } else { GRACE }
 }
 
 /// Whether `accept` failed for the one connection only.

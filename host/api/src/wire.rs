@@ -1,5 +1,10 @@
 //! A connection's bytes: gives up on a client that does not read its answer, and closes without cutting one off; tells the
-//! connection what comes and goes; and says in a problem of our own what the HTTP library would only say in a status.
+//! connection what comes and goes; keeps from the HTTP library what can be read in two ways ([`crate::framing`]); and says in a
+//! problem of our own what the library would only say in a status.
+//!
+//! A client that sends a whole request and then says that it sends nothing more gets its answer: its end is shown to the library
+//! only then. One that has closed its connection altogether looks the same until something is written to it; so what is to end
+//! with its client ends at once ([`Connection::half_closed`]).
 //!
 //! A socket that is closed while unread bytes wait in it is reset, and the reset can overtake the answer: a client that
 //! sends 65 MiB where 64 are taken would never learn why. So, after its answer, the rest is read and thrown away for a while.
@@ -18,6 +23,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::crowd::Connection;
 use crate::edge;
+use crate::framing::Framing;
+use crate::limits::HttpLimits;
+use crate::problem::Problem;
+
+/// What the library gets in place of what is refused: whatever came before, it is no HTTP.
+const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 /// How long to wait for the first byte that nobody will read, and for the next one.
 const FIRST: Duration = Duration::from_millis(200);
@@ -30,10 +41,18 @@ pub(crate) struct Wire {
     stream: TcpStream,
     connection: Arc<Connection>,
     write_stall: Duration,
+    framing: Framing,
+    refused: Option<Refused>,
     /// What is written in place of an answer of the library's own, as far as it is not written yet.
     own: Bytes,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
+}
+
+/// What came is refused: the library is to say so.
+struct Refused {
+    problem: Option<Problem>,
+    to_read: &'static [u8],
 }
 
 struct Linger {
@@ -43,8 +62,25 @@ struct Linger {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream, write_stall: Duration, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, write_stall, own: Bytes::new(), stalled: None, linger: None }
+    pub(crate) fn new(stream: TcpStream, limits: &HttpLimits, connection: Arc<Connection>) -> Self {
+        Self {
+            stream,
+            connection,
+            write_stall: limits.write_stall,
+            framing: Framing::new(limits.longest_head()),
+            refused: None,
+            own: Bytes::new(),
+            stalled: None,
+            linger: None,
+        }
+    }
+
+    /// Looks at what came, which stands in `into` behind so many bytes, and takes away what is refused.
+    fn look(&mut self, into: &mut ReadBuf<'_>, before: usize) {
+        if let Err(wrong) = self.framing.look(&into.filled()[before..]) {
+            into.set_filled(before + wrong.at);
+            self.refused = Some(Refused { problem: Some(wrong.problem), to_read: REFUSED });
+        }
     }
 
     /// What a write came to, given up where it has waited for too long.
@@ -78,7 +114,8 @@ impl Wire {
             return false;
         }
         let Some(status) = status_alone(bytes) else { return false };
-        self.own = edge::unreadable(status).alone().into();
+        let refused = self.refused.as_mut().and_then(|refused| refused.problem.take());
+        self.own = refused.unwrap_or_else(|| edge::unreadable(status)).alone().into();
         true
     }
 }
@@ -97,13 +134,33 @@ fn status_alone(answer: &[u8]) -> Option<StatusCode> {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
         let before = into.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, into);
-        if into.filled().len() > before {
-            self.connection.read();
+        if this.refused.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, into))?;
+            let is_end = into.filled().len() == before && into.remaining() > 0;
+            if is_end && this.connection.is_busy() && this.framing.is_between_requests() {
+                this.connection.half_closed().cancel();
+                // It is read again once the answer is written.
+                return Poll::Pending;
+            }
+            if !is_end {
+                this.connection.read();
+            }
+            this.look(into, before);
         }
-        read
+        match &mut this.refused {
+            None => Poll::Ready(Ok(())),
+            Some(Refused { to_read, .. }) if !to_read.is_empty() => {
+                let (now, later) = to_read.split_at(to_read.len().min(into.remaining()));
+                into.put_slice(now);
+                *to_read = later;
+                Poll::Ready(Ok(()))
+            }
+            // Nothing more comes of it: the library has what it needs to close the connection.
+            Some(_) => Poll::Pending,
+        }
     }
 }
 

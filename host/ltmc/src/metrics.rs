@@ -53,6 +53,10 @@ fn describe() {
         "ltmc_disk_quota_refusals_total",
         "Writes refused because a tenant has all that it may have on disk."
     );
+    metrics::describe_counter!(
+        "ltmc_recall_left_out_total",
+        "Notes whose vectors were not kept because their tenant has all that it may have on disk."
+    );
     metrics::describe_gauge!("process_threads", "Threads.");
     metrics::describe_gauge!(
         "ltmc_blocked_threads",

@@ -24,9 +24,9 @@ use ltmc_model::workflow::{Retry, Validate};
 use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
+use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
 
-use crate::compute::Compute;
 use crate::patterns::{Decision, Input, Todo};
 use crate::plan::{self, Plan, validator_path};
 use crate::resumed::Resumed;
@@ -180,7 +180,7 @@ impl Engine<'_> {
             (Some(Validate::Schema { .. }), Some(schema)) => {
                 let output = given(step)?;
                 self.bounded.store(true, Ordering::Relaxed);
-                let _turn = self.judges.turn(self.log.tenant()).await?;
+                let _turn = self.judges.turn(self.log.tenant()).await.map_err(input::not_computed)?;
                 self.ports.schemas.judge(schema, &output).await?
             }
             (Some(Validate::Agent { .. }), _) => judge::of_payload(&given(&validator_path(step))?)?,

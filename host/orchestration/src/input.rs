@@ -11,8 +11,9 @@ use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::workflow::{Pick, Source, StepName, Template, With};
 use ltmc_model::{Payload, StepPath};
+use ltmc_tenancy::compute::LARGE;
+use ltmc_tenancy::{Compute, Error};
 
-use crate::compute::Compute;
 use crate::patterns::Input;
 use crate::picked::{Bounded, Json, Picked, name_of};
 use crate::plan::Plan;
@@ -21,8 +22,6 @@ use crate::plan::Plan;
 const MAX_BUILT: usize = 8 << 20;
 /// How many fields an object may have that others are laid over.
 const MAX_FIELDS: usize = 100_000;
-/// Sources of so many bytes are looked through at once; larger ones on a thread beside those that serve.
-const AT_ONCE: usize = 64 << 10;
 
 /// What the step at `step` works on, where `input` is what comes before it.
 pub(crate) async fn build(
@@ -47,7 +46,8 @@ pub(crate) async fn build(
         }
     }
     let given = Given { before: before?, sources };
-    if given.bytes() <= AT_ONCE {
+    // Larger ones are looked through on a thread beside those that serve.
+    if given.bytes() <= LARGE {
         return given.build(&planned.id, with);
     }
     let (plan, step) = (plan.clone(), step.clone());
@@ -58,7 +58,15 @@ pub(crate) async fn build(
             None => Ok(given.before),
         }
     };
-    compute.run(log.tenant(), build).await?
+    compute.run(log.tenant(), build).await.map_err(not_computed)?
+}
+
+/// Why something was not computed, as a step's failure.
+pub(crate) fn not_computed(error: Error) -> Failure {
+    match error {
+        Error::Busy { message, .. } => Failure::new(Code::Unavailable, message).retryable(),
+        other => Failure::new(Code::Internal, other.to_string()),
+    }
 }
 
 /// What is passed on where there is no `with`.

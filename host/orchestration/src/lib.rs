@@ -6,7 +6,6 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
-//! - `compute`: threads for what documents have the host compute
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
@@ -15,7 +14,6 @@
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
-mod compute;
 mod engine;
 mod input;
 mod judge;

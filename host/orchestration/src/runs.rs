@@ -33,13 +33,12 @@ use ltmc_ports::log::Interest;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
-use ltmc_tenancy::{Authority, Error, Pins};
+use ltmc_tenancy::{Authority, Compute, Error, Pins, Turns};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::compute::Compute;
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
@@ -54,10 +53,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PAGE: u32 = 256;
 /// Bytes of entries that are read at once, where one is not larger by itself.
 const PAGE_BYTES: usize = 1 << 20;
-/// How many outputs are judged by a schema at once, each in a process of its own; of one tenant half.
-const JUDGED_AT_ONCE: usize = 2;
+/// How many outputs are judged by a schema at once, each in a process of its own; of one tenant one.
+const JUDGED_AT_ONCE: usize = 3;
 /// How much of what documents ask for is computed at once; of one tenant's half.
 const COMPUTED_AT_ONCE: usize = 4;
+/// How many of a tenant's may wait for either: no more than it has runs alive.
+const WAITING: usize = 20_000;
 /// How long somebody who cancels a run waits for its end.
 const CANCEL: Duration = Duration::from_secs(10);
 
@@ -165,8 +166,10 @@ impl Runs {
             sleepers: Notify::new(),
             // bound: what is remembered
             ready: Cache::new(1_000),
-            compute: Compute::new(COMPUTED_AT_ONCE),
-            judges: Compute::new(JUDGED_AT_ONCE),
+            // bound: documents computed and judged
+            compute: Compute::new(Turns::new(COMPUTED_AT_ONCE, WAITING)),
+            // bound: documents computed and judged
+            judges: Compute::new(Turns::new(JUDGED_AT_ONCE, WAITING)),
             suspects: Suspects::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -17,13 +17,14 @@ use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::schema::Unusable;
 use ltmc_ports::{ReadCatalog, Schemas};
 use ltmc_tenancy::error::Detail;
-use ltmc_tenancy::{Authority, Error};
+use ltmc_tenancy::{Authority, Compute, Error, Turns};
 
-use crate::compute::Compute;
 use crate::plan::Plan;
 
 /// How many documents' schemas are looked at at once.
-const CHECKED_AT_ONCE: usize = 2;
+const CHECKED_AT_ONCE: usize = 3;
+/// How many of a tenant's may wait for it.
+const WAITING: usize = 1_024;
 
 /// The use cases.
 pub struct Workflows {
@@ -54,7 +55,9 @@ pub struct Put {
 impl Workflows {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        Self { ports, judges: Compute::new(CHECKED_AT_ONCE) }
+        // bound: documents computed and judged
+        let judges = Compute::new(Turns::new(CHECKED_AT_ONCE, WAITING));
+        Self { ports, judges }
     }
 
     /// Stores a document under the name it has.
@@ -135,7 +138,7 @@ impl Workflows {
             true => Error::Busy { message: f.message, retry_after: Duration::from_secs(1) },
             false => Error::Internal { message: f.message },
         };
-        let _turn = self.judges.turn(&caller.tenant).await.map_err(trouble)?;
+        let _turn = self.judges.turn(&caller.tenant).await?;
         let Some(Unusable { number, why }) = self.ports.schemas.check(&schemas).await.map_err(trouble)? else {
             return Ok(());
         };

@@ -8,7 +8,9 @@
 mod actions;
 mod in_force;
 pub mod pot;
+mod turns;
 
 pub use actions::{Action, Denied, authorize};
 pub use in_force::{InForce, Verdict};
 pub use pot::Pot;
+pub use turns::{Turn, Turns};

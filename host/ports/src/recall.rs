@@ -100,7 +100,9 @@ pub struct Embedded {
 #[async_trait]
 pub trait WriteVectors: Send + Sync {
     /// Puts what was made of notes in the place of what was made of them before, and remembers that everything up to `to`
-    /// is in. Answers the new passages with their numbers, and the numbers of those that are gone.
+    /// is in. Answers the new passages with their numbers, and the numbers of those that are gone. Of a tenant that has all that
+    /// it may have on disk nothing more is kept: what is made of a note is kept whole or left out, and is then among what a
+    /// repair finds missing.
     async fn keep_vectors(
         &self,
         tenant: &TenantId,

@@ -1,7 +1,7 @@
 //! Access: keys, tenants, and tenants' ceilings.
 //!
 //! Invariants: the record keeps of a key's secret only a hash; it is compared in constant time, and a wrong, expired,
-//! revoked or unknown key all get the same answer. A key is shown once. What changes anything does so on a task of the host's.
+//! revoked or unknown key all get the same answer after the same work. A key is shown once. What changes anything does so on a task of the host's.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -73,25 +73,32 @@ impl Access {
     /// [`Error::Unauthorized`], whatever is wrong with it.
     pub async fn authenticate(&self, text: &str) -> Result<Caller, Error> {
         let (id, secret) = split(text).ok_or(Error::Unauthorized)?;
-        let known = self.ports.authority.key(&id).await?;
         let hash = Digest::of(&secret).0;
-        let expected = known.as_ref().map_or([0; 32], |key| key.hash);
-        let same: bool = hash.ct_eq(&expected).into();
-        match known {
-            Some(key) if same && self.is_good(&key) => {
-                Ok(Caller { tenant: key.tenant.clone(), key: id, role: key.role })
-            }
-            Some(key) => {
-                let why = match (same, key.revoked_at) {
-                    (false, _) => "the secret is wrong",
-                    (true, Some(_)) => "the key was taken back",
-                    (true, None) => "the key has expired",
-                };
-                self.ports.authority.came_in_vain(&key.tenant, &id, why);
-                Err(Error::Unauthorized)
-            }
-            None => Err(Error::Unauthorized),
+        let is_right = |key: Option<&Key>| bool::from(hash.ct_eq(&key.map_or([0; 32], |key| key.hash)));
+        let caller = |key: &Key| Caller { tenant: key.tenant.clone(), key: id.clone(), role: key.role };
+        // Who comes with a good key that is remembered waits for nothing. Everybody else is looked up in the record once, whether
+        // there is such a key or not, and whatever is remembered: how long that takes says nothing about it.
+        if let Some(key) = self.ports.authority.remembered_key(&id)
+            && is_right(Some(&key))
+            && self.is_good(&key)
+        {
+            return Ok(caller(&key));
         }
+        let found = self.ports.catalog.key(&id).await?;
+        let is_right = is_right(found.as_ref());
+        let Some(key) = found else { return Err(Error::Unauthorized) };
+        if is_right && self.is_good(&key) {
+            // Remembered from now on; it may have been taken back in the meantime.
+            let known = self.ports.authority.key(&id).await?;
+            return known.filter(|key| self.is_good(key)).map(|key| caller(&key)).ok_or(Error::Unauthorized);
+        }
+        let why = match (is_right, key.revoked_at) {
+            (false, _) => "the secret is wrong",
+            (true, Some(_)) => "the key was taken back",
+            (true, None) => "the key has expired",
+        };
+        self.ports.authority.came_in_vain(&key.tenant, &id, why);
+        Err(Error::Unauthorized)
     }
 
     /// Whether the key that a caller came with is still good, for whoever has kept it waiting.
@@ -376,5 +383,61 @@ fn split(text: &str) -> Option<(KeyId, [u8; 32])> {
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy};
+
+    use super::*;
+
+    fn access(record: &Arc<MemoryRecord>) -> (Arc<Access>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(Timestamp::default()));
+        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
+        let ports = Ports {
+            catalog: record.clone(),
+            journal: record.clone(),
+            authority,
+            clock: clock.clone(),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            max_memory: 1,
+        };
+        (Arc::new(Access::new(ports)), clock)
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_in_vain_costs_the_same_whether_there_is_such_a_key_or_not() {
+        let record = MemoryRecord::new();
+        let (access, clock) = access(&record);
+        let mut keys = None;
+        assert!(access.bootstrap(|first| Ok(keys = Some(first.clone()))).await.unwrap());
+        let good = keys.unwrap().default;
+        let id = split(&good).unwrap().0;
+        let admin = access.authenticate(&good).await.unwrap();
+        let new = |expires_at| NewKey { tenant: None, role: Role::Viewer, expires_at };
+        let (expired, expired_text) = access.create_key(&admin, new(Some(Timestamp::from_millis(1)))).await.unwrap();
+        let (revoked, revoked_text) = access.create_key(&admin, new(None)).await.unwrap();
+        access.revoke_key(&admin, &revoked.id).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        let wrong = |id: &KeyId| format!("ltmc_{id}_{}", "00".repeat(32));
+        let unknown: KeyId = "abcdefghijkl".parse().unwrap();
+        let cost = async |text: &str| {
+            let before = record.keys_read();
+            assert!(matches!(access.authenticate(text).await, Err(Error::Unauthorized)));
+            record.keys_read() - before
+        };
+        // What is remembered of the good key, and of none of the others, makes no difference.
+        for _ in 0..3 {
+            access.authenticate(&good).await.unwrap();
+            for text in [wrong(&id), wrong(&unknown), wrong(&expired.id), expired_text.clone(), revoked_text.clone()] {
+                assert_eq!(cost(&text).await, 1, "{text}");
+            }
+        }
+        let before = record.keys_read();
+        access.authenticate(&good).await.unwrap();
+        assert_eq!(record.keys_read(), before, "a good one that is remembered is not looked up");
     }
 }

@@ -71,17 +71,23 @@ impl Authority {
             clock,
             tasks: Tasks::default(),
             generations: Arc::default(),
-            // bound: what is remembered (each of these)
+            // bound: what is remembered
             keys: Cache::builder().max_capacity(REMEMBERED).time_to_live(KEY_BELIEVED).build(),
+            // bound: what is remembered
             ceilings: Cache::new(REMEMBERED),
+            // bound: what is remembered
             in_force: Cache::new(REMEMBERED),
+            // bound: what is remembered
             agents: Cache::new(REMEMBERED),
             // A document has up to 1 MiB: their bytes are what is counted.
+            // bound: what is remembered
             workflows: Cache::builder()
                 .max_capacity(MAX_DOCUMENTS)
                 .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
                 .build(),
+            // bound: what is remembered
             wrong: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
+            // bound: what is remembered
             refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
         }
     }
@@ -174,15 +180,19 @@ impl Authority {
         self.generations.news()
     }
 
+    /// A key that was looked up a moment ago, and has not changed here since.
+    pub(crate) fn remembered_key(&self, id: &KeyId) -> Option<Arc<Key>> {
+        let found = self.keys.get(id)?;
+        (self.generations.now(&found.value.tenant) == Some(found.generation)).then_some(found.value)
+    }
+
     /// A key, by its public half.
     ///
     /// # Errors
     /// The record's.
     pub(crate) async fn key(&self, id: &KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        if let Some(found) = self.keys.get(id)
-            && self.generations.now(&found.value.tenant) == Some(found.generation)
-        {
-            return Ok(Some(found.value));
+        if let Some(found) = self.remembered_key(id) {
+            return Ok(Some(found));
         }
         let Some(key) = self.read.key(id).await? else { return Ok(None) };
         // Only now it is known whose it is: it is read again, in a generation of that tenant's.

@@ -3,7 +3,7 @@
 //! - [`Access`]: tenants, keys, ceilings; [`Agents`]: components pushed and granted; [`Pins`]: which of them are in use
 //! - [`Authority`]: who may, and what is in force; what it remembers is good for one of the `generations` of a catalog
 //! - [`Tasks`]: changes survive the client that asked for them
-//! - [`Pot`]: what tenants share, divided among them
+//! - [`Pot`]: what tenants share, divided among them; [`Compute`]: threads for what takes long
 //! - [`Error`]: how a use case of any crate fails
 //!
 //! Invariants: a use case takes `&Caller` first and asks `policy` before anything else. To add a use case: a method on the noun
@@ -12,6 +12,7 @@
 pub mod access;
 pub mod agents;
 mod authority;
+pub mod compute;
 pub mod error;
 mod generations;
 pub mod pins;
@@ -20,7 +21,9 @@ mod tasks;
 pub use access::Access;
 pub use agents::Agents;
 pub use authority::Authority;
+pub use compute::Compute;
 pub use error::Error;
+pub use ltmc_policy::Turns;
 pub use ltmc_policy::pot::{self, Pot};
 pub use pins::Pins;
 pub use tasks::Tasks;

@@ -1,13 +1,15 @@
 //! What starts something: a call of an agent, a run of a workflow. And how it ended, as an answer.
 //!
 //! Invariants: the payload's bytes are passed on as they came, in and out. A client that goes away while it waits for a
-//! call, without a bound and without a key to ask for it again, cancels the call; any other cancels nothing. What an agent returned is never taken for a page: its
+//! call, without a bound and without a key to ask for it again, cancels the call; any other cancels nothing. (One that closes its
+//! side of the connection has gone away, as far as can be told.) What an agent returned is never taken for a page: its
 //! content type is checked, and a browser is told not to guess and not to run it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use ltmc_model::agent::AgentRef;
@@ -15,6 +17,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::{Digest, Payload, RunId, SessionId, WorkflowName};
 use ltmc_orchestration::{CallRequest, StartRequest, Started};
 use ltmc_policy::Action;
+use ltmc_tenancy::compute::LARGE;
 use serde::Serialize;
 use sha2::Digest as _;
 use utoipa::ToSchema;
@@ -23,6 +26,7 @@ use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
 use crate::body::Held;
+use crate::crowd::Connection;
 use crate::extract::{At, By, whole};
 use crate::headers::{self, IDEMPOTENT_REPLAYED, LTMC_RUN, PREFERENCE_APPLIED, Prefer};
 use crate::problem::{Problem, Result};
@@ -57,27 +61,43 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         (status = 202, description = "It runs", body = Accepted, headers(("Location" = String, description = "The run"))),
     ),
 )]
-async fn call(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>, request: Request) -> Answer {
+async fn call(
+    State(api): State<Api>,
+    By(caller): By,
+    At(agent): At<AgentRef>,
+    connection: Option<Extension<Arc<Connection>>>,
+    request: Request,
+) -> Answer {
     let prefer = Prefer::of(request.headers());
-    let work = Work::read(request, "call", &agent, &api).await?;
+    let work = Work::read(request, &caller, "call", &agent, &api).await?;
     let wait = if prefer.respond_async { Wait::Not } else { prefer.wait.map_or(Wait::ToTheEnd, Wait::For) };
-    let started = api
-        .runs
-        .call(
-            &caller,
-            CallRequest {
-                agent,
-                input: work.input,
-                session: work.session,
-                idempotency: work.idempotency,
-                request_digest: work.digest,
-                traceparent: work.traceparent,
-                cancel_on_disconnect: matches!(wait, Wait::ToTheEnd),
-            },
-        )
-        .await?;
-    finish(&api, &caller, started, wait, prefer).await
+    let cancel_on_disconnect = matches!(wait, Wait::ToTheEnd) && work.idempotency.is_none();
+    let request = CallRequest {
+        agent,
+        input: work.input,
+        session: work.session,
+        idempotency: work.idempotency,
+        request_digest: work.digest,
+        traceparent: work.traceparent,
+        cancel_on_disconnect,
+    };
+    let answer = async {
+        let started = api.runs.call(&caller, request).await?;
+        finish(&api, &caller, started, wait, prefer).await
+    };
+    match connection {
+        Some(Extension(connection)) if cancel_on_disconnect => tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = connection.half_closed().cancelled() => Err(Problem::new("cancelled", GONE)),
+        },
+        _ => answer.await,
+    }
 }
+
+/// What a client learns that has only said that it sends nothing more: one that has gone says the same.
+const GONE: &str = "The call ended because its client closed its side of the connection. \
+                    Send `Prefer: wait` or an `Idempotency-Key` to have it go on.";
 
 /// Run a workflow
 ///
@@ -106,7 +126,7 @@ async fn call(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>, r
 )]
 async fn start(State(api): State<Api>, By(caller): By, At(workflow): At<WorkflowName>, request: Request) -> Answer {
     let prefer = Prefer::of(request.headers());
-    let work = Work::read(request, "run", &workflow, &api).await?;
+    let work = Work::read(request, &caller, "run", &workflow, &api).await?;
     let started = api
         .runs
         .start(
@@ -137,7 +157,13 @@ struct Work {
 }
 
 impl Work {
-    async fn read(request: Request, verb: &str, target: &impl std::fmt::Display, api: &Api) -> Result<Self> {
+    async fn read(
+        request: Request,
+        caller: &Caller,
+        verb: &'static str,
+        target: &impl std::fmt::Display,
+        api: &Api,
+    ) -> Result<Self> {
         let head = request.headers();
         let content_type = headers::content_type(head)?;
         let session = headers::session(head)?;
@@ -146,6 +172,11 @@ impl Work {
         let (bytes, held) = whole(request, Action::Run, api.limits.payload, api).await?;
         let input = Payload { content_type, bytes };
         let digest = match &idempotency {
+            Some(_) if input.bytes.len() > LARGE => {
+                let (target, session, input) = (target.to_string(), session.clone(), input.clone());
+                let digest = move || digest(verb, &target, session.as_ref(), &input);
+                api.compute.run(&caller.tenant, digest).await?
+            }
             Some(_) => digest(verb, target, session.as_ref(), &input),
             // compared with nothing
             None => Digest([0; 32]),

@@ -18,6 +18,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::{RunId, Seq, TenantId};
 use ltmc_orchestration::{Followed, Shown, Watch};
 use ltmc_tenancy::Pot;
+use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::pot::{Full, Share};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -90,12 +91,15 @@ impl Source for Run {
             return Ok(None);
         }
         match self.watch.next().await? {
-            Followed::Entries(entries) => Ok(Some(entries.into_iter().map(|shown| event(self.run, shown)).collect())),
+            Followed::Entries(entries) => {
+                let events = entries.into_iter().map(|shown| event(self.run, shown));
+                Ok(Some(Batch::of(events).await))
+            }
             Followed::Over(state) => {
                 self.is_over = true;
                 let data = serde_json::json!({ "state": state });
                 let end = Event::default().event("end").data(data.to_string());
-                Ok(Some(std::iter::once((end, 0)).collect()))
+                Ok(Some(Batch::of([(end, 0)]).await))
             }
         }
     }
@@ -115,12 +119,18 @@ pub(super) struct Batch {
     bytes: usize,
 }
 
-impl FromIterator<(Event, usize)> for Batch {
-    fn from_iter<I: IntoIterator<Item = (Event, usize)>>(from: I) -> Self {
-        let mut batch = Self::default();
-        for (event, bytes) in from {
+impl Batch {
+    /// Of events that are made one after the other, with a pause for others after so many bytes.
+    pub(super) async fn of(events: impl IntoIterator<Item = (Event, usize), IntoIter: Send>) -> Self {
+        let (mut batch, mut at_once) = (Self::default(), 0);
+        for (event, bytes) in events {
             batch.events.push(event);
             batch.bytes += bytes;
+            at_once += bytes;
+            if at_once > LARGE {
+                at_once = 0;
+                tokio::task::yield_now().await;
+            }
         }
         batch
     }

@@ -12,6 +12,7 @@ use ltmc_model::memory::{Drawer, Item, MAX_VALUE, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::{AgentName, Revision, SessionId};
 use ltmc_policy::Action;
+use ltmc_tenancy::compute::LARGE;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +21,7 @@ use utoipa_axum::routes;
 use super::context::refused;
 use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, AtBoth, By, media_type, whole};
+use crate::extract::{Asked, At, AtBoth, By, media_type, parsed, whole};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -120,11 +121,14 @@ async fn list(State(api): State<Api>, By(caller): By, At(scope): At<Scope>, Aske
     // The store's page may be shorter than asked for, for it is bounded in bytes too.
     let (more, count) = (found.next.is_some(), u32::try_from(found.items.len()).unwrap_or(limit));
     let limit = if more { limit.min(count) } else { limit };
-    let mut page = Page::of(LIST, limit, found.items, |item| item.key.clone(), Entry::from);
-    if more && page.next.is_none() {
-        page.next = found.next.map(|key| crate::page::seal(LIST, &key));
-    }
-    room.json(&page)
+    let page = move || {
+        let mut page = Page::of(LIST, limit, found.items, |item| item.key.clone(), Entry::from);
+        if more && page.next.is_none() {
+            page.next = found.next.map(|key| crate::page::seal(LIST, &key));
+        }
+        page
+    };
+    room.long_json(&api, &caller, page).await
 }
 
 /// Read a key
@@ -224,10 +228,11 @@ async fn patch(
     let text = std::str::from_utf8(&body).map_err(|_| Problem::new("bad-json", "The body is not UTF-8."))?;
     let merge = match essence.as_deref() {
         Some("application/merge-patch+json") => Merge::MergePatch(text.to_owned()),
-        Some("application/json") => {
-            let rule: Rule = serde_json::from_str(text).map_err(|e| Problem::new("bad-json", e.to_string()))?;
-            rule.into()
+        Some("application/json") if body.len() > LARGE => {
+            let rule = body.clone();
+            api.compute.run(&caller.tenant, move || parsed::<Rule>(&rule).map(Merge::from)).await??
         }
+        Some("application/json") => parsed::<Rule>(&body)?.into(),
         _ => {
             let takes = "This route takes `application/json` or `application/merge-patch+json`.";
             return Err(Problem::new("unsupported-media-type", takes));

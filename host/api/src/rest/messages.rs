@@ -223,8 +223,11 @@ async fn events(State(api): State<Api>, By(caller): By, Asked(which): Asked<Whic
     let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.events(&caller, &which.topic, after, limit).await?;
     let found = found.map_err(refused)?;
-    let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
-    room.json(&Events { items, next: found.next.0 })
+    let page = move || {
+        let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
+        Events { items, next: found.next.0 }
+    };
+    room.long_json(&api, &caller, page).await
 }
 
 /// A message that nobody could process.
@@ -284,8 +287,8 @@ async fn dead(State(api): State<Api>, By(caller): By, Asked(dead): Asked<Dead>) 
         at: letter.at,
         event: Event::of(Position(0), letter.message.event),
     };
-    let page = Page::of(LIST, limit, found, |letter| letter.message.id.to_string(), letter);
-    room.json(&page)
+    let page = move || Page::of(LIST, limit, found, |letter| letter.message.id.to_string(), letter);
+    room.long_json(&api, &caller, page).await
 }
 
 /// Send a dead letter again

@@ -160,7 +160,10 @@ struct Rows {
 impl Source for Rows {
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self.rows.next(PAGE).await {
-            Ok(rows) => Ok(Some(rows.iter().filter_map(|row| (self.event)(row)).collect())),
+            Ok(rows) => {
+                let event = self.event;
+                Ok(Some(Batch::of(rows.into_iter().filter_map(move |row| event(&row))).await))
+            }
             Err(Lost::Resync(_)) => Ok(None),
             Err(Lost::Store(error)) => Err(error.into()),
         }

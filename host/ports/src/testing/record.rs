@@ -38,6 +38,8 @@ pub struct MemoryRecord {
     news: broadcast::Sender<Arc<Group>>,
     /// What was thrown away of the log, to who asks: it is kept.
     pub(super) trimmed: AtomicU64,
+    /// How often a key was looked up.
+    keys_read: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +59,11 @@ impl MemoryRecord {
     /// An empty one.
     pub fn new() -> Arc<Self> {
         Arc::new(Self::with(Inner::default(), 0))
+    }
+
+    /// How often a key was looked up.
+    pub fn keys_read(&self) -> u64 {
+        self.keys_read.load(Ordering::SeqCst)
     }
 
     /// What is left of it if the host dies now: everything up to the last barrier. This one stays as it is.
@@ -97,6 +104,7 @@ impl MemoryRecord {
             ends: watch::Sender::new(Ends { visible: end, durable: end, ..Ends::default() }),
             news: broadcast::Sender::new(1_024),
             trimmed: AtomicU64::new(0),
+            keys_read: AtomicU64::new(0),
         }
     }
 
@@ -401,6 +409,7 @@ impl ReadCatalog for MemoryRecord {
     }
 
     async fn key(&self, id: &KeyId) -> Result<Option<Key>, StoreError> {
+        self.keys_read.fetch_add(1, Ordering::SeqCst);
         Ok(self.lock().tables.keys.get(id).cloned())
     }
 

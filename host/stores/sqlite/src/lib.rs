@@ -36,7 +36,6 @@ mod quota;
 mod readers;
 mod reserve;
 mod statements;
-mod turns;
 mod verify;
 mod writer;
 

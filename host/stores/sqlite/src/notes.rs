@@ -1,5 +1,6 @@
 //! Notes, and what was made of them: read, and kept beside the journal, for it can be made again at any time.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -8,10 +9,12 @@ use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::recall::{Embedded, StoredPassage, VectorId};
 use ltmc_ports::{ReadNotes, StoreError, WriteVectors};
 use rusqlite::{Connection, Row, params, params_from_iter};
+use tokio::sync::oneshot;
 
 use crate::Record;
 use crate::bind::{all, execute, from_json, int, json, number, one, stamp};
 use crate::error::{Error, wrong};
+use crate::quota;
 use crate::writer::Needs;
 
 /// Bytes of texts that are read at once.
@@ -173,21 +176,38 @@ impl WriteVectors for Record {
             }
         }
         let (of, name, dimensions) = (tenant.to_string(), embedder.name.clone(), embedder.dimensions);
+        let (whose, otherwise, (told, left_out)) = (tenant.clone(), self.quota, oneshot::channel());
         let keep = move |db: &Connection| {
+            let mut room = Room::of(db, &whose, otherwise, &of, &name, &names)?;
             let sql =
                 "delete from passages where tenant = ? and embedder = ? and note in (select value from json_each(?))";
             execute(db, sql, params![of, name, names])?;
             let sql = "insert into passages (id, tenant, embedder, note, revision, part, begins, ends, vector) \
                        values (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-            for (id, note, revision, part, (begins, ends), vector) in rows {
-                execute(db, sql, params![id, of, name, note, revision, part, begins, ends, vector])?;
+            let mut left_out = BTreeSet::new();
+            for rows in rows.chunk_by(|(_, one, ..), (_, other, ..)| one == other) {
+                if !room.take(rows.iter().map(|(_, note, .., vector)| passage_size(note, vector)).sum()) {
+                    left_out.extend(rows.iter().map(|(_, note, ..)| note.clone()));
+                    continue;
+                }
+                for (id, note, revision, part, (begins, ends), vector) in rows {
+                    execute(db, sql, params![id, of, name, note, revision, part, begins, ends, vector])?;
+                }
             }
+            let _ = told.send(left_out);
             let sql = "insert into embedded (tenant, embedder, dimensions, position) values (?, ?, ?, ?) \
                        on conflict (tenant, embedder) do update set dimensions = excluded.dimensions, \
                        position = coalesce(excluded.position, embedded.position)";
             execute(db, sql, params![of, name, dimensions, to.map(|to| int(to.0))])
         };
         self.writing.side(OP, tenant, Needs::Room, keep).await?;
+        let left_out = left_out.await.unwrap_or_default();
+        if !left_out.is_empty() {
+            let count = left_out.len();
+            metrics::counter!("ltmc_recall_left_out_total").increment(count as u64);
+            tracing::warn!(%tenant, count, "notes are not found by what they mean: the tenant has all that it may have on disk");
+            added.retain(|passage| !left_out.contains(&passage.note));
+        }
         Ok((added, gone))
     }
 
@@ -199,6 +219,39 @@ impl WriteVectors for Record {
         };
         self.writing.side("notes.forget_embedder", tenant, Needs::Nothing, forget).await
     }
+}
+
+/// What a tenant may still have on disk.
+struct Room(u64);
+
+impl Room {
+    /// Once what was made of these notes is gone.
+    fn of(
+        db: &Connection,
+        tenant: &TenantId,
+        otherwise: u64,
+        of: &str,
+        embedder: &str,
+        notes: &str,
+    ) -> Result<Self, rusqlite::Error> {
+        let sql = "select coalesce(sum(length(vector) + octet_length(note) + 128), 0) from passages \
+                   where tenant = ? and embedder = ? and note in (select value from json_each(?))";
+        let freed = db.prepare_cached(sql)?.query_row(params![of, embedder, notes], |row| Ok(number(row.get(0)?)))?;
+        let used = quota::used(db, tenant)?.into_iter().fold(0, u64::saturating_add).saturating_sub(freed);
+        Ok(Self(quota::allowed_now(db, tenant, otherwise)?.saturating_sub(used)))
+    }
+
+    /// Whether there were so many bytes.
+    fn take(&mut self, bytes: u64) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
+/// What a passage is counted as.
+fn passage_size(note: &str, vector: &[u8]) -> u64 {
+    (note.len() + vector.len() + 128) as u64
 }
 
 pub(crate) fn note(row: &Row<'_>) -> Result<Note, Error> {

@@ -3,8 +3,8 @@
 //!
 //! Invariants: a connection is lent to a closure, and so never across an await. What holds up the thread that asks is bounded:
 //! a read by a key ([`Readers::point`]), or one that is cut off where it turns out to be long, and done on a thread for what
-//! blocks ([`Readers::search`]). What is long in any case begins there ([`Readers::scan`]). Long reads have turns (`turns.rs`), so that
-//! no tenant has all of them, and a tenant's is cut off where it would take too much.
+//! blocks ([`Readers::search`]). What is long in any case begins there ([`Readers::scan`]). Long reads have turns (`policy/src/turns.rs`), so that
+//! no two tenants have all of them, and a tenant's is cut off where it would take too much.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,15 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ltmc_model::TenantId;
+use ltmc_policy::Turns;
 use ltmc_ports::{Kind, StoreError};
 use rusqlite::Connection;
 
 use crate::error::{Error, store};
 use crate::open::for_reading;
-use crate::turns::Turns;
 
 /// Long reads at once.
 const SCANS: usize = 6;
+/// How many long reads of a tenant's may wait.
+const WAITING: usize = 1_024;
 /// How long a long read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Steps of SQLite's machine from one look at the budget to the next; a row takes some ten.
@@ -63,7 +65,7 @@ impl Readers {
     /// One connection is made now, the others when they are needed.
     pub(crate) fn open(path: PathBuf) -> Result<Arc<Self>, rusqlite::Error> {
         // bound: long reads
-        let readers = Self { path, idle: Mutex::new(Some(Vec::new())), scans: Turns::new(SCANS) };
+        let readers = Self { path, idle: Mutex::new(Some(Vec::new())), scans: Turns::new(SCANS, WAITING) };
         let first = Reader::open(&readers)?;
         readers.give_back(first);
         Ok(Arc::new(readers))
