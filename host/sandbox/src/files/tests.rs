@@ -66,8 +66,12 @@ impl Guest {
         let whose =
             Whose { tenant: "t".parse().unwrap(), run: RunId::new(Timestamp::from_millis(1), [1; 10]), agent: name };
         let granted = Directory { name: "docs".parse().unwrap(), path: path.to_owned(), write };
-        let slots =
-            Slots { admission: Admission::new(1, Pot::divided(1)), waiting: Pot::divided(1), memory: Pot::divided(1) };
+        let slots = Slots {
+            admission: Admission::new(1, Pot::divided(1)),
+            waiting: Pot::divided(1),
+            waiting_memory: Pot::divided(1),
+            memory: Pot::divided(1),
+        };
         let entered = Arc::new(slots).enter(&whose.tenant, 1, &Arc::default()).await.unwrap();
         let is_granted = Arc::new(AtomicBool::new(true));
         let gate: Arc<dyn Gate> = Arc::new(Granting(is_granted.clone()));

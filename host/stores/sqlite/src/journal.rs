@@ -259,7 +259,7 @@ mod tests {
         let db = open::in_memory().unwrap();
         let sql = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at) \
                    values (?, ?, '', '', 2, '', '', 0, 0, 1, 1, ?)";
-        let mut insert = |of: &str, number: u64| {
+        let insert = |of: &str, number: u64| {
             db.prepare_cached(sql).unwrap().execute(params![of, number.to_be_bytes(), int(number)]).unwrap();
         };
         (1..10_000).for_each(|number| insert("acme", number));
