@@ -2,14 +2,16 @@
 //! them, and the last one against the chain's end. What the ledgers' acts add up to is held against the catalog, and each run's
 //! row against the end of its journal. It sees the record as it was when the walk began, so that a host may go on writing
 //! beside it.
+//!
+//! - [`kept`]: what somebody kept of the chains elsewhere; [`context`]: memory, notes, facts and mailboxes against what the chain commits to
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Change, Entry, Event};
 use ltmc_model::run::State;
-use ltmc_model::{Digest, RunId, Seq, TenantId};
-use ltmc_ports::journal::{Audit, Damage, Head};
+use ltmc_model::{Digest, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::journal::{Audit, Damage, Head, Kept};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
@@ -17,17 +19,25 @@ use crate::bind::{all, number, one, run_id, state_of, tenant};
 use crate::error::{Error, wrong};
 use crate::{acts, frames, open};
 
+mod context;
+mod kept;
+
+use context::Committed;
+use kept::Wanted;
+
 /// The catalog: what the ledgers' acts add up to.
 const CATALOG: [&str; 6] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows"];
 /// How many rows that differ are told of each table: more say nothing more.
 const MOST_ROWS: usize = 20;
 
-/// On a connection of its own. `since`: hashes of entries that somebody kept; each has to stand in a chain still.
-pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
+/// On a connection of its own. `kept`: what somebody kept of the chains elsewhere; all of it has to stand there still.
+pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
-    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new() };
-    let mut walk = Walk { since: since.iter().copied().collect(), catalog: Replayed::new()? };
+    let wanted = Wanted::new(kept);
+    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads() };
+    let is_known = open::schema(db)? == open::KNOWN;
+    let mut walk = Walk { wanted, catalog: Replayed::new()?, is_known, now: kept.now };
     // Also tenants whose end is gone while their entries are there, and the other way round.
     let sql = "select tenant from chains union select distinct tenant from journal order by 1";
     for name in all(&snapshot, sql, [], |row| Ok(row.get::<_, String>(0)?))? {
@@ -39,13 +49,9 @@ pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
             }
         }
     }
-    for link in walk.since {
-        let what =
-            format!("no entry has the hash {link} any more: entries were changed or taken away since it was kept");
-        audit.damage.push(Damage { tenant: TenantId::host(), run: None, seq: None, what });
-    }
+    walk.wanted.finish(&snapshot, &mut audit)?;
     // A chain that is broken says nothing of what it added up to.
-    if audit.damage.is_empty() && open::schema(db)? == open::KNOWN {
+    if audit.damage.is_empty() && is_known {
         walk.catalog.compare(&snapshot, &mut audit)?;
         runs(&snapshot, &mut audit)?;
     }
@@ -53,13 +59,18 @@ pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
 }
 
 struct Walk {
-    since: BTreeSet<Link>,
+    wanted: Wanted,
     catalog: Replayed,
+    /// Whether the tables are as this version makes them.
+    is_known: bool,
+    now: Option<Timestamp>,
 }
 
 impl Walk {
     fn chain(&mut self, snapshot: &Connection, tenant: &TenantId, audit: &mut Audit) -> Result<(), Error> {
         let mut chain = Chain::default();
+        let mut heads = self.wanted.take(tenant);
+        let mut committed = Committed::default();
         let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.to_owned() };
         let sql = "select run, first, last, place, frames from journal where tenant = ? order by place";
         let mut statement = snapshot.prepare(sql)?;
@@ -84,10 +95,14 @@ impl Walk {
                     audit.damage.push(damage(Some(run), Some(seq), "the entry, or its hash, is not as it was"));
                     return Ok(());
                 }
-                self.since.remove(&link);
+                self.wanted.saw(&link);
+                if let Some(what) = heads.saw(&chain) {
+                    audit.damage.push(damage(Some(run), Some(seq), &what));
+                }
                 if run == RunId::ledger() {
                     self.catalog.perform(tenant, bytes)?;
                 }
+                committed.saw(chain.length, (run, seq), bytes);
                 audit.verified += 1;
                 seq = seq.next();
             }
@@ -105,6 +120,12 @@ impl Walk {
                 None,
                 "the chain does not end where it should: its last entries are missing",
             ));
+        }
+        if let Some(what) = heads.ended(&chain) {
+            audit.damage.push(damage(None, None, &what));
+        }
+        if self.is_known && end == Some(chain) {
+            committed.compare(snapshot, tenant, self.now, audit)?;
         }
         audit.heads.push(Head { tenant: tenant.clone(), length: chain.length, hash: chain.head });
         Ok(())

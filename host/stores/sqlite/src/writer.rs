@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ltmc_model::chain::{Chain, Link};
+use ltmc_model::commitment::Commitment;
 use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
@@ -153,7 +154,13 @@ impl Writing {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Written out and hashed here: the writer never waits for a large entry.
-        let entries = append.entries.iter().map(sealed).collect();
+        let commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
+        let last = append.entries.len().saturating_sub(1);
+        let sealed = |(number, entry): (usize, &Entry)| match number == last && !commitments.is_empty() {
+            true => sealed(entry.to_bytes_committing(&commitments)),
+            false => sealed(entry.to_bytes()),
+        };
+        let entries = append.entries.iter().enumerate().map(sealed).collect();
         if self.marks_runs {
             append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
         }
@@ -168,7 +175,10 @@ impl Writing {
         changes: Changes,
     ) -> Result<(), StoreError> {
         let act = Box::new(act);
-        let entries = vec![sealed(&Entry { at, event: Event::Act(act.clone()) })];
+        let commitments: Vec<Commitment> = changes.deltas.iter().flat_map(Commitment::of).collect();
+        // Also to nothing: of a chain that begins so it is known that all of its changes are committed to.
+        let entry = Entry { at, event: Event::Act(act.clone()) };
+        let entries = vec![sealed(entry.to_bytes_committing(&commitments))];
         let work = Work::Act { tenant: tenant.clone(), at, act, changes };
         self.send("catalog.act", work, entries, Durability::Barrier).await.await
     }
@@ -216,8 +226,7 @@ fn closed(op: &'static str) -> StoreError {
     StoreError::new(Kind::Unavailable, op).because("the record is closed")
 }
 
-fn sealed(entry: &Entry) -> (Vec<u8>, Digest) {
-    let bytes = entry.to_bytes();
+fn sealed(bytes: Vec<u8>) -> (Vec<u8>, Digest) {
     let digest = Digest::of(&bytes);
     (bytes, digest)
 }
