@@ -13,6 +13,11 @@ async fn acts(host: &Host, key: &str, query: &str) -> Result<Vec<Value>> {
     Ok(page["items"].as_array().cloned().unwrap_or_default())
 }
 
+/// Without what tells of reads, this very one among them.
+fn done(acts: Vec<Value>) -> Vec<Value> {
+    acts.into_iter().filter(|act| act["action"] != "accessed").collect()
+}
+
 fn actions(acts: &[Value]) -> Vec<&str> {
     acts.iter().filter_map(|act| act["action"].as_str()).collect()
 }
@@ -35,13 +40,13 @@ async fn a_tenant_s_admin_sees_what_was_done_and_by_whom() -> Result<()> {
         host.send(host.request(Method::GET, "/v1/agents", &wrong)).await?.expect(401);
     }
     // A wrong key is written down by a task of its own.
-    let mut all = acts(&host, &acme, "").await?;
+    let mut all = done(acts(&host, &acme, "").await?);
     for _ in 0..200 {
         if all.iter().filter(|act| act["action"] == "refused").count() >= 2 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        all = acts(&host, &acme, "").await?;
+        all = done(acts(&host, &acme, "").await?);
     }
     assert_eq!(
         actions(&all),
@@ -68,7 +73,7 @@ async fn a_tenant_s_admin_sees_what_was_done_and_by_whom() -> Result<()> {
         let Some(next) = page["next"].as_str() else { break };
         query = format!("?limit=2&cursor={next}");
     }
-    assert_eq!(seen, all);
+    assert_eq!(done(seen), all);
     let wrong = host.send(host.request(Method::GET, "/v1/audit?action=nothing", &acme)).await?.expect(400);
     assert!(wrong.text().contains("key-revoked"), "it says what there is: {}", wrong.text());
 
@@ -176,6 +181,142 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
     assert_eq!(verify(&host, &[])?["damage"], json!([]), "by itself it is whole");
     let rolled_back = verify(&host, &[&newer])?;
     assert!(rolled_back["damage"][0]["what"].as_str().is_some_and(|what| what.contains(&newer)), "{rolled_back:#}");
+    Ok(())
+}
+
+/// Who reads what is not its own is told by the hour: the first read at once, the others by their number, and many readers together.
+#[tokio::test]
+async fn reads_that_matter_are_counted_and_fill_no_ledger() -> Result<()> {
+    let mut host = Host::start().await?;
+    let acme = host.tenant("acme", "admin").await?;
+    let (caller, viewer) = (host.key("acme", "caller").await?, host.key("acme", "viewer").await?);
+    host.push(&acme, "echo", "echo", &["log"]).await?;
+    let run = host.call(&caller, "echo", &json!({})).await?.expect(200).headers["ltmc-run"].to_str()?.to_owned();
+    let read =
+        async |key: &str, path: &str| anyhow::Ok(host.send(host.request(Method::GET, path, key)).await?.expect(200));
+    let id = |key: &str| key.split('_').nth(1).unwrap_or_default().to_owned();
+    for _ in 0..20 {
+        read(&caller, &format!("/v1/runs/{run}")).await?;
+        read(&viewer, &format!("/v1/runs/{run}")).await?;
+        read(&viewer, "/v1/memory/global").await?;
+        read(&host.operator, "/v1/keys?tenant=acme").await?;
+        read(&host.operator, "/v1/ceilings/acme").await?;
+    }
+    let told = async |host: &Host| -> Result<std::collections::BTreeMap<(String, String), u64>> {
+        let mut found = std::collections::BTreeMap::new();
+        for act in acts(host, &acme, "?action=accessed&limit=100").await? {
+            let of = (act["by"].as_str().unwrap_or("-").to_owned(), act["subject"].as_str().unwrap_or("-").to_owned());
+            *found.entry(of).or_default() += act["detail"]["times"].as_u64().unwrap_or(0);
+        }
+        Ok(found)
+    };
+    let wanted = |times: u64| {
+        let by = |key: &str, what: &str| ((id(key), what.to_owned()), times);
+        [
+            by(&viewer, "runs of other keys"),
+            by(&viewer, "shared context"),
+            by(&host.operator, "keys"),
+            by(&host.operator, "ceiling and use of the disk"),
+        ]
+    };
+    // Nobody waits for it to be written.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let first = wanted(1);
+    loop {
+        let found = told(&host).await?;
+        if first.iter().all(|(of, times)| found.get(of) == Some(times)) {
+            assert!(found.keys().all(|(by, _)| *by != id(&caller)), "its own run is no news: {found:?}");
+            break;
+        }
+        anyhow::ensure!(std::time::Instant::now() < deadline, "{found:#?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let all = wanted(20);
+    host.terminate().await?;
+    assert_eq!(verify(&host, &[])?["damage"], json!([]));
+    host.restart().await?;
+    let found = told(&host).await?;
+    for (of, times) in all {
+        assert_eq!(found.get(&of), Some(&times), "{found:#?}");
+    }
+    assert!(
+        acts(&host, &acme, "?action=accessed&limit=100").await?.len() <= 12,
+        "two entries each, and those of this test's own reads"
+    );
+    Ok(())
+}
+
+/// Memory, notes, facts and mailboxes are what the chain commits to: by clients, by agents, by what ended of itself.
+#[tokio::test]
+async fn an_edit_of_shared_context_behind_the_host_s_back_is_found() -> Result<()> {
+    let mut host = Host::start().await?;
+    let acme = host.tenant("acme", "admin").await?;
+    let send = async |method, path: &str, body: Value| -> Result<()> {
+        let answer = host.send(host.request(method, path, &acme).json(&body)).await?;
+        anyhow::ensure!(answer.status.is_success(), "{path}: {}", answer.text());
+        Ok(())
+    };
+    for (key, value) in [("a", 1), ("b", 2), ("gone", 3), ("b", 4)] {
+        send(Method::PUT, &format!("/v1/memory/global/{key}"), json!(value)).await?;
+    }
+    send(Method::PUT, "/v1/memory/global/ends?ttl=1s", json!(5)).await?;
+    host.send(host.request(Method::DELETE, "/v1/memory/global/gone", &acme)).await?.expect(204);
+    send(Method::PUT, "/v1/recall/n", json!({"text": "a note", "metadata": {"b": "2", "a": "1"}})).await?;
+    send(
+        Method::POST,
+        "/v1/graph/facts",
+        json!({"subject": "x", "relation": "knows", "object": "y", "properties": {"n": 1}}),
+    )
+    .await?;
+    let ended = "/v1/graph/facts?subject=x&relation=knows&object=y";
+    host.send(host.request(Method::DELETE, ended, &acme)).await?.expect(204);
+    send(Method::POST, "/v1/graph/facts", json!({"subject": "x", "relation": "knows", "object": "z"})).await?;
+    let grants = ["memory:read:*", "memory:write:*", "message:send:*"];
+    host.push(&acme, "m", "memory-script", &grants).await?;
+    host.push(&acme, "post", "message-script", &grants).await?;
+    let steps = json!([{"do": "update", "scope": "global", "key": "counter", "rule": {"increment": 1}}]);
+    for _ in 0..3 {
+        host.call(&acme, "m", &steps).await?.expect(200);
+    }
+    let steps = json!([{"do": "send", "to": "m", "kind": "tick", "data": 7}]);
+    host.call(&acme, "post", &steps).await?.expect(200);
+    // What has ended is thrown away without an entry, and is not missed.
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    host.terminate().await?;
+    assert_eq!(verify(&host, &[])?["damage"], json!([]));
+
+    let mut record = SqliteConnection::connect(&host.data().join("record.db").to_string_lossy()).await?;
+    let copy = host.data().join("copy.db").to_string_lossy().into_owned();
+    sqlx::query("vacuum into ?").bind(&copy).execute(&mut record).await?;
+    let edits = [
+        ("a value", "update memory set value = x'39' where key = 'counter'", "counter"),
+        ("a value of now for a revision of before", "update memory set revision = revision - 1 where key = 'b'", "b"),
+        ("what ends", "update memory set expires_at = 9999999999999 where key = 'a'", "`a`"),
+        ("a key of nobody's", "insert into memory values ('acme', 0, '', 'new', 99, null, x'31')", "new"),
+        ("a key that was deleted", "insert into memory values ('acme', 0, '', 'gone', 3, null, x'33')", "gone"),
+        ("a key is gone", "delete from memory where key = 'a'", "is not there"),
+        ("a note's text", "update notes set text = cast('other' as blob)", "the note `n`"),
+        ("a note's metadata", "update notes set metadata = '{}'", "the note `n`"),
+        ("a fact's properties", "update facts set properties = cast('{}' as blob)", "the fact x knows"),
+        ("a fact that was ended holds again", "update facts set valid_to = null, ended_at = null", "is not there"),
+        ("a fact is over", "update facts set valid_to = 5, ended_at = 5 where object = 'z'", "the end of the fact"),
+        ("a message", "update mail set event = x'00'", "a message to `m`"),
+        ("a message is gone", "delete from mail", "is not there"),
+    ];
+    for (what, edit, named) in edits {
+        sqlx::raw_sql(edit).execute(&mut record).await?;
+        let found = verify(&host, &[])?;
+        let first = &found["damage"][0];
+        assert!(first["what"].as_str().is_some_and(|what| what.contains(named)), "{what}: {found:#}");
+        assert_eq!(first["tenant"], "acme", "{what}: {found:#}");
+        sqlx::query("attach ? as copy").bind(&copy).execute(&mut record).await?;
+        for table in ["memory", "notes", "facts", "mail"] {
+            let sql = format!("delete from main.{table}; insert into main.{table} select * from copy.{table}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut record).await?;
+        }
+        sqlx::query("detach copy").execute(&mut record).await?;
+        assert_eq!(verify(&host, &[])?["damage"], json!([]), "put back after: {what}");
+    }
     Ok(())
 }
 

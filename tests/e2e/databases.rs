@@ -276,6 +276,64 @@ async fn a_database_follows_one_record_and_is_left_alone_by_others() -> Result<(
     Ok(())
 }
 
+/// A database that is taken from another record, and whoever does that is killed on the way: nothing of the other's places is believed, and the
+/// next host that follows has it hold what its own record holds.
+#[tokio::test]
+async fn a_database_whose_taking_was_broken_off_is_taken_by_the_next_start() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let redis = Redis::start(dir.path())?;
+    let config = format!("[redis]\nurl = \"{}\"\n", redis.url());
+    let event = |data: usize| json!({"topic": "ticks", "type": "tick", "data": data});
+    let host = Host::start_with(&config).await?;
+    for n in 0..30 {
+        host.post_json("/v1/events", &event(n)).await?.expect(200);
+    }
+    host.settled(PATIENCE).await?;
+    let events = "ltmc:{default}:topic:ticks";
+    assert_eq!(redis.say(&["XLEN", events])?, "30");
+    drop(host);
+    // The other record's log is longer, and what the tenant has of it stands at its beginning. It has many tenants, so that there is a way.
+    let mut other = Host::start().await?;
+    for n in 0..3 {
+        other.post_json("/v1/events", &event(n)).await?.expect(200);
+    }
+    for n in 0..40 {
+        let key = other.tenant(&format!("t{n}"), "admin").await?;
+        for _ in 0..2 {
+            other.send(other.request(Method::POST, "/v1/events", &key).json(&event(n))).await?.expect(200);
+        }
+    }
+    other.terminate().await?;
+    std::fs::write(other.data().parent().context("its directory")?.join("ltmc.toml"), &config)?;
+    let mut taking = std::process::Command::new(ltmc_tests::binary()?)
+        .args(["repair", "--rebind", "--data"])
+        .arg(other.data())
+        .arg("--config")
+        .arg(other.data().parent().context("its directory")?.join("ltmc.toml"))
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .env_remove("LTMC_URL")
+        .env_remove("LTMC_KEY")
+        .spawn()?;
+    let begun = std::time::Instant::now();
+    while !redis.say(&["GET", "ltmc:record"])?.ends_with(" halfway") {
+        ensure!(begun.elapsed() < PATIENCE, "it does not begin");
+    }
+    redis.say(&["CLIENT", "PAUSE", "60000", "WRITE"])?;
+    taking.kill()?;
+    taking.wait()?;
+    redis.say(&["CLIENT", "UNPAUSE"])?;
+    ensure!(redis.say(&["GET", "ltmc:record"])?.ends_with(" halfway"), "it was broken off on the way");
+
+    other.restart().await?;
+    other.settled(PATIENCE).await?;
+    assert_eq!(redis.say(&["XLEN", events])?, "3");
+    let outcome = compare(&other, true).await?;
+    assert_eq!((differences(&outcome), &outcome["failed"]), (0, &json!([])), "{outcome:#}");
+    ensure!(!redis.say(&["GET", "ltmc:record"])?.contains("halfway"), "it is done");
+    Ok(())
+}
+
 /// What is wrongly configured is said at once, by name, and no secret with it.
 #[tokio::test]
 async fn a_wrong_address_stops_the_start_and_a_wrong_password_only_the_following() -> Result<()> {

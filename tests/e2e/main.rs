@@ -3,10 +3,12 @@
 #![expect(clippy::print_stdout, reason = "seeds and figures, for whoever reads a failed test")]
 
 mod access;
+mod anchors;
 mod audit;
 mod bad_input;
 mod batches;
 mod calls;
+mod children;
 mod commands;
 mod context;
 mod crash;

@@ -25,7 +25,8 @@ struct Need {
 
 /// Reached through ports: these are named by the binary and by tests alone.
 fn is_adapter(folder: &str) -> bool {
-    folder.starts_with("host/stores/") || matches!(folder, "host/sandbox" | "host/embedders" | "host/schemas")
+    folder.starts_with("host/stores/")
+        || matches!(folder, "host/sandbox" | "host/embedders" | "host/integrations" | "host/schemas")
 }
 
 /// May name adapters.

@@ -19,7 +19,7 @@ use ltmc_policy::Action;
 use ltmc_ports::log::Interest;
 use ltmc_ports::metered::Family;
 use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
-use ltmc_tenancy::{Authority, Error};
+use ltmc_tenancy::{Authority, Error, Read};
 use metrics::{Counter, counter};
 
 use crate::context::{Asked, Context, Decided, Whose, Within};
@@ -92,9 +92,17 @@ impl Clients {
         }
     }
 
+    /// The tenant's audit tells who reads its shared context.
+    fn note(&self, caller: &Caller) {
+        self.ports.authority.note_read(&caller.tenant, &caller.key, Read::Context);
+    }
+
     async fn any_call(&self, caller: &Caller, owner: &Owner, call: Call) -> Result<Result<Reply, Refusal>, Error> {
         let action = if call.changes() { Action::WriteContext } else { Action::ReadContext };
         self.ports.authority.authorize(caller, action).await?;
+        if action == Action::ReadContext {
+            self.note(caller);
+        }
         let change = Change::Context { call: call.name().to_owned(), about: call.about(), request: call.digest() };
         CALLS.of([call.name()]).increment(1);
         for tries in 0..TRIES {
@@ -221,6 +229,7 @@ impl Clients {
         after: Option<Position>,
     ) -> Result<Result<Subscription, Refusal>, Error> {
         self.ports.authority.authorize(caller, Action::ReadContext).await?;
+        self.note(caller);
         match self.ports.subscriptions.subscribe(&caller.tenant, interest, Watermark::Durable, after).await {
             Ok(subscription) => Ok(Ok(subscription)),
             Err(lost) => Ok(Err(lost.refusal()?)),
@@ -263,6 +272,7 @@ impl Clients {
         limit: u32,
     ) -> Result<Vec<DeadLetter>, Error> {
         self.ports.authority.authorize(caller, Action::ReadContext).await?;
+        self.note(caller);
         Ok(self.ports.mail.dead_letters(&caller.tenant, agent, after, limit).await?)
     }
 

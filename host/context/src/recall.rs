@@ -19,7 +19,7 @@ use ltmc_model::recall::{self, EmbedderId, Hit, Hits, MAX_HITS, Metadata, Note};
 use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::recall::{Embedded, IndexId, Purpose, VectorId};
-use ltmc_ports::{Embedder, Expect, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
+use ltmc_ports::{Bound, Embedder, Expect, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
 use ltmc_projections::Follower;
 use tokio::sync::Mutex;
 
@@ -390,7 +390,11 @@ impl Projection for Index {
     }
 
     /// It stands in the record's own directory.
-    async fn bind(&self, _: &str, _: bool) -> Result<(), StoreError> {
+    async fn bind(&self, _: &str, _: bool) -> Result<Bound, StoreError> {
+        Ok(Bound::Wholly)
+    }
+
+    async fn bound(&self, _: &str, _: &[TenantId]) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -20,8 +20,6 @@ use std::sync::Arc;
 use ltmc_ports::{Embedder, StoreError};
 
 mod hashed;
-#[cfg(feature = "openai")]
-mod lookup;
 #[cfg(feature = "minilm")]
 mod minilm;
 #[cfg(feature = "openai")]

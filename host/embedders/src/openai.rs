@@ -9,7 +9,6 @@
 //! Failures: `Internal` where the endpoint refuses these very texts, or makes numbers of them that are none. All others are
 //! `Unavailable`: it is down, slow, overloaded, or set up in another way than it should be, and may be set right.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,17 +16,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ltmc_http::{Client, client, trusted};
 use ltmc_model::recall::{EmbedderId, MAX_QUERY};
 use ltmc_ports::recall::Purpose;
 use ltmc_ports::{Embedder, Kind, StoreError};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
 
-use crate::lookup::Lookup;
 use crate::options::{Options, Secret};
 use crate::{Error, beginning, nothing, unit};
 
@@ -124,7 +119,7 @@ struct Endpoint {
     /// With its port, if that is not the usual one.
     host: String,
     headers: HeaderMap,
-    client: Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>,
+    client: Client,
     /// What every vector has to have; none: not known yet.
     dimensions: Option<u32>,
 }
@@ -388,36 +383,10 @@ fn option(name: &'static str, what: String) -> Error {
     Error::Option { name, what }
 }
 
-/// The certificates that this machine trusts; where it has none, those that browsers do.
-fn trusted() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
-}
-
-fn client(
-    roots: RootCertStore,
-    timeout: Duration,
-) -> Result<Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let tls = tls.with_root_certificates(roots).with_no_client_auth();
-    let mut tcp = HttpConnector::new_with_resolver(Lookup::new());
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(timeout));
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_max_idle_per_host(4).build(connector))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
     use axum::Router;

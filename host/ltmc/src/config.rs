@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) graph: Graph,
     pub(crate) redis: Redis,
     pub(crate) recall: Recall,
+    pub(crate) audit: Audit,
     /// By the names that capabilities say. The one table whose keys are the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) directories: BTreeMap<String, PathBuf>,
@@ -79,6 +80,17 @@ pub(crate) struct Recall {
     pub(crate) api_key_file: String,
     pub(crate) dimensions: u32,
     pub(crate) memory: ByteSize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Audit {
+    pub(crate) anchor_file: String,
+    pub(crate) anchor_url: String,
+    pub(crate) anchor_secret: Hidden,
+    pub(crate) anchor_secret_file: String,
+    pub(crate) anchor_log: bool,
+    pub(crate) anchor_every: Span,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +219,14 @@ impl Default for Config {
                 dimensions: 0,
                 memory: ByteSize::mib(256),
             },
+            audit: Audit {
+                anchor_file: String::new(),
+                anchor_url: String::new(),
+                anchor_secret: Hidden::default(),
+                anchor_secret_file: String::new(),
+                anchor_log: false,
+                anchor_every: Span::seconds(60),
+            },
             directories: BTreeMap::new(),
         }
     }
@@ -273,13 +293,19 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
     ("recall.api_key_file", "openai: a file that holds it"),
     ("recall.dimensions", "openai: numbers of a vector; 0: as many as the endpoint answers"),
     ("recall.memory", "bytes of vectors kept loaded"),
+    ("audit.anchor_file", "a file outside of the data directory that the chains' heads are appended to; empty: none"),
+    ("audit.anchor_url", "an http:// or https:// address that they are posted to; empty: none"),
+    ("audit.anchor_secret", "what is posted is signed with this (HMAC-SHA256)"),
+    ("audit.anchor_secret_file", "a file that holds it"),
+    ("audit.anchor_log", "whether they stand in the host's log"),
+    ("audit.anchor_every", "how often, where there is anything new"),
 ];
 
 /// The table of directories that can be granted, with its point: its keys are names that the operator gives.
 const DIRECTORIES: &str = "directories.";
 
 /// Keys whose values are not shown.
-const HIDDEN: &[&str] = &["graph.password", "redis.url", "redis.password", "recall.api_key"];
+const HIDDEN: &[&str] = &["graph.password", "redis.url", "redis.password", "recall.api_key", "audit.anchor_secret"];
 
 /// Variables of the same prefix that are the client's, not the host's.
 pub(crate) const CLIENT_VARIABLES: &[&str] =
@@ -414,6 +440,7 @@ impl Config {
             ("graph.password", &self.graph.password, &self.graph.password_file),
             ("redis.password", &self.redis.password, &self.redis.password_file),
             ("recall.api_key", &self.recall.api_key, &self.recall.api_key_file),
+            ("audit.anchor_secret", &self.audit.anchor_secret, &self.audit.anchor_secret_file),
         ] {
             if !inline.0.is_empty() && !file.is_empty() {
                 return wrong(secret, &format!("set it or {secret}_file, not both"));
@@ -424,6 +451,21 @@ impl Config {
         }
         if self.recall.embedder == Embedder::Openai && self.recall.url.is_empty() {
             return wrong("recall.url", "openai wants an endpoint's address, such as https://api.openai.com/v1");
+        }
+        let audit = &self.audit;
+        if !audit.anchor_url.is_empty() && audit.anchor_secret.0.is_empty() && audit.anchor_secret_file.is_empty() {
+            return wrong(
+                "audit.anchor_secret",
+                "what is posted to `audit.anchor_url` is signed: set it, or audit.anchor_secret_file",
+            );
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60)).contains(&audit.anchor_every.0) {
+            return wrong("audit.anchor_every", "from 1 s to 1 day");
+        }
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if absolute(Path::new(&audit.anchor_file)).starts_with(absolute(&self.data)) && !audit.anchor_file.is_empty() {
+            let why = "it is in the data directory: who can put back the record there can put it back as well; name a file elsewhere";
+            return wrong("audit.anchor_file", why);
         }
         if let Err(e) = self.log.level.parse::<tracing_subscriber::filter::Targets>() {
             return wrong(

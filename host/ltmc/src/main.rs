@@ -6,8 +6,9 @@
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
 //! - [`config`]: what the host is told; [`wire`]: how it is put together, [`record`]: the record, [`context`]: shared
 //!   context, [`databases`]: what follows the record
-//! - [`health`]: whether it can serve
+//! - [`health`]: whether it can serve; [`anchors`]: what is kept of the chains elsewhere
 
+mod anchors;
 mod cli;
 mod client;
 mod commands;

@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ltmc_model::chain::Link;
 use ltmc_ports::Record;
-use ltmc_ports::journal::Audit;
+use ltmc_ports::journal::{Audit, Kept};
 use ltmc_sqlite::{OpenError, OpenOptions};
 
 use crate::config::Config;
@@ -30,9 +29,9 @@ pub(crate) async fn open(config: &Config, marks_runs: bool) -> anyhow::Result<Ar
     Ok(opened.map_err(explained)?)
 }
 
-/// Walks the chains of a data directory's record, which may be in use; hashes that somebody kept have to stand there still.
-pub(crate) async fn audit(data: &Path, since: Vec<Link>) -> anyhow::Result<Audit> {
-    Ok(ltmc_sqlite::Record::audit(data, since).await.map_err(explained)?)
+/// Walks the chains of a data directory's record, which may be in use; what somebody kept of them has to stand there still.
+pub(crate) async fn audit(data: &Path, kept: Kept) -> anyhow::Result<Audit> {
+    Ok(ltmc_sqlite::Record::audit(data, kept).await.map_err(explained)?)
 }
 
 /// Whether a data directory's record can be opened; the error: what is wrong with it, and what to do.

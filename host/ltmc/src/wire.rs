@@ -37,6 +37,7 @@ pub(crate) struct Host {
     pub(crate) runs: Runs,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) record: Arc<dyn Record>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
@@ -132,7 +133,8 @@ impl Host {
             clock: clock.clone(),
         }));
         let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
-        let workflows = Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority, schemas }));
+        let workflows =
+            Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority: authority.clone(), schemas }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
@@ -164,7 +166,7 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, tasks, record, shared, sandbox, pins, first_start })
+        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, first_start })
     }
 }
 

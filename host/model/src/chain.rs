@@ -5,7 +5,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Digest, RunId, Seq, TenantId};
+use crate::{Digest, RunId, Seq, TenantId, Timestamp};
 
 /// An entry's hash: SHA-256 over the hash before it, its place, and the digest of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,41 @@ impl serde::Serialize for Link {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Link {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'_, str>>::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How a tenant's chain ends, or ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Head {
+    /// Whose.
+    #[serde(deserialize_with = "recorded")]
+    pub tenant: TenantId,
+    /// How many entries it has.
+    pub length: u64,
+    /// The last one's hash.
+    pub hash: Link,
+}
+
+fn recorded<'de, D: serde::Deserializer<'de>>(from: D) -> Result<TenantId, D::Error> {
+    let text = <std::borrow::Cow<'_, str> as serde::Deserialize>::deserialize(from)?;
+    TenantId::recorded(&text).map_err(serde::de::Error::custom)
+}
+
+/// How chains ended at a time: what is kept outside of the record, so that a record that was put back to an earlier state shows. As JSON it is
+/// one line of a file of them, and the body that a webhook is sent.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Anchors {
+    /// When.
+    pub at: Timestamp,
+    /// Of which record: the id that it has had since it was made.
+    pub record: String,
+    /// Of those tenants whose chain had grown.
+    pub heads: Vec<Head>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +142,19 @@ mod tests {
         ] {
             assert_ne!(right, wrong);
         }
+    }
+
+    #[test]
+    fn anchors_read_back_from_the_line_that_they_are() {
+        let head = |tenant, length| Head { tenant, length, hash: Link([7; 32]) };
+        let heads = vec![head(TenantId::host(), 3), head(tenant("a"), 4)];
+        let anchors = Anchors { at: Timestamp::from_millis(5), record: "00ff".to_owned(), heads };
+        let line = serde_json::to_string(&anchors).unwrap();
+        assert!(line.starts_with(
+            r#"{"at":"1970-01-01T00:00:00.005Z","record":"00ff","heads":[{"tenant":"_host","length":3,"hash":"0707"#
+        ));
+        assert_eq!(serde_json::from_str::<Anchors>(&line).unwrap(), anchors);
+        assert!(serde_json::from_str::<Anchors>(&line.replace("\"0707", "\"x707")).is_err());
     }
 
     #[test]

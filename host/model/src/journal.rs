@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, Carry};
+use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::run::{Target, Usage};
@@ -30,6 +32,13 @@ impl Entry {
         rmp_serde::to_vec_named(self).expect("entries are plain values, which MessagePack can write")
     }
 
+    /// The same, with commitments to what becomes true by it. Whoever reads the entry alone does not see them.
+    pub fn to_bytes_committing(&self, to: &[Commitment]) -> Vec<u8> {
+        let commits = ByteBuf::from(Commitment::to_bytes(to));
+        let written = Committing { at: self.at, event: &self.event, commits: &commits };
+        rmp_serde::to_vec_named(&written).expect("entries are plain values, which MessagePack can write")
+    }
+
     /// As read from the record.
     ///
     /// # Errors
@@ -37,6 +46,30 @@ impl Entry {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
         rmp_serde::from_slice(bytes)
     }
+
+    /// What an entry in the record commits to; none: it is of a build that did not, or nothing became true by it.
+    ///
+    /// # Errors
+    /// Where the bytes are no entry.
+    pub fn committed(bytes: &[u8]) -> Result<Option<Vec<Commitment>>, rmp_serde::decode::Error> {
+        let Committed { commits } = rmp_serde::from_slice(bytes)?;
+        Ok(commits.map(|commits| Commitment::from_bytes(&commits).collect()))
+    }
+}
+
+/// An entry with what it commits to.
+#[derive(Serialize)]
+struct Committing<'a> {
+    at: Timestamp,
+    event: &'a Event,
+    commits: &'a ByteBuf,
+}
+
+/// Of an entry only what it commits to.
+#[derive(Deserialize)]
+struct Committed {
+    #[serde(default)]
+    commits: Option<ByteBuf>,
 }
 
 /// What happened.
@@ -355,6 +388,13 @@ pub enum Change {
         action: String,
         /// Why not.
         why: String,
+    },
+    /// Reads of what is not the key's own, counted: the first of an hour is written at once, the others together.
+    Accessed {
+        /// What was read.
+        what: String,
+        /// How often.
+        times: u64,
     },
 }
 

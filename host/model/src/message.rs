@@ -33,6 +33,13 @@ pub struct Event {
     pub data: Payload,
 }
 
+impl Event {
+    /// As the record keeps it: MessagePack with field names.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("events are plain values, which MessagePack can write")
+    }
+}
+
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -29,6 +29,13 @@ pub struct Note {
     pub kept_at: Timestamp,
 }
 
+impl Note {
+    /// Its metadata, as the record keeps them: JSON, sorted by name.
+    pub fn metadata_text(&self) -> String {
+        serde_json::to_string(&self.metadata).expect("names and values are texts, which JSON can write")
+    }
+}
+
 /// A passage that was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hit {

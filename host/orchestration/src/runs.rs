@@ -33,7 +33,7 @@ use ltmc_ports::log::Interest;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
-use ltmc_tenancy::{Authority, Compute, Error, Pins, Turns};
+use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -448,7 +448,7 @@ impl Runs {
     pub async fn get(&self, caller: &Caller, run: RunId) -> Result<RunView, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
-        let row = self.row(caller, run).await?;
+        let row = self.seen(caller, run).await?;
         Ok(RunView::new(&row, &self.outline(&caller.tenant, run).await?))
     }
 
@@ -459,7 +459,7 @@ impl Runs {
     pub async fn output(&self, caller: &Caller, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
-        self.row(caller, run).await?;
+        self.seen(caller, run).await?;
         self.result(&caller.tenant, run).await
     }
 
@@ -477,7 +477,7 @@ impl Runs {
     ) -> Result<(Vec<Shown>, Option<Seq>), Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
-        let row = self.row(caller, run).await?;
+        let row = self.seen(caller, run).await?;
         let page = self.inner.ports.read.page(&caller.tenant, run, after, limit, PAGE_BYTES).await?;
         let next = page.last().map(|last| last.seq).filter(|last| *last < row.seq);
         Ok((page.into_iter().map(|placed| Shown::of(placed, sight(caller), Extent::Short)).collect(), next))
@@ -490,7 +490,7 @@ impl Runs {
     pub async fn entry(&self, caller: &Caller, run: RunId, seq: Seq) -> Result<Shown, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
-        self.row(caller, run).await?;
+        self.seen(caller, run).await?;
         let missing = || Error::not_found(format!("entry {seq} of run `{run}`"));
         let before = Seq(seq.0.checked_sub(1).ok_or_else(missing)?);
         let found = self.inner.ports.read.entries(&caller.tenant, run, before, 1).await?;
@@ -507,7 +507,7 @@ impl Runs {
         authority.authorize(caller, Action::ReadRuns).await?;
         // One that began just now is then there; its end, and what it does, comes to disk without being asked for.
         self.settle(&caller.tenant, run, Durability::Lazy).await?;
-        self.row(caller, run).await?;
+        self.seen(caller, run).await?;
         let news = subscriptions.subscribe(&caller.tenant, Interest::Run(run), Watermark::Durable, None).await;
         let (read, tenant, news) = (read.clone(), caller.tenant.clone(), news.map_err(lost)?);
         let sight = sight(caller);
@@ -740,6 +740,15 @@ impl Runs {
             },
             None => Ok(()),
         }
+    }
+
+    /// A run's row for who looks at the run: the audit tells who looks at another key's.
+    async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+        let row = self.row(caller, run).await?;
+        if row.by != caller.key {
+            self.inner.ports.authority.note_read(&caller.tenant, &caller.key, Read::OthersRuns);
+        }
+        Ok(row)
     }
 
     async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {

@@ -3,10 +3,12 @@
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use ltmc_model::chain::Link;
+use ltmc_model::chain::{Anchors, Link};
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
+
+pub use ltmc_model::chain::Head;
 
 use crate::{Changes, StoreError};
 
@@ -188,17 +190,26 @@ pub struct Audit {
     /// How each tenant's chain ends, by tenant. Whoever keeps one elsewhere can tell later that nothing before it was changed or
     /// taken away.
     pub heads: Vec<Head>,
+    /// How many heads that were kept elsewhere were looked for.
+    pub anchors: u64,
 }
 
-/// How a tenant's chain ends.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Head {
-    /// Whose.
-    pub tenant: TenantId,
-    /// How many entries it has.
-    pub length: u64,
-    /// The last one's hash.
-    pub hash: Link,
+/// What somebody kept of the chains outside of the record: all of it has to stand there still.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Hashes of entries, in whichever chain.
+    pub since: Vec<Link>,
+    /// Heads, with their places.
+    pub anchors: Vec<Anchors>,
+    /// The time now: keys of memory that end by then may be gone. None: whatever ends may be gone.
+    pub now: Option<Timestamp>,
+}
+
+/// For whoever keeps the chains' heads elsewhere.
+#[async_trait]
+pub trait ReadChains: Send + Sync {
+    /// How chains end, by tenant, after `after`; at most `limit`. All of it is on disk: a power cut takes none of it back.
+    async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError>;
 }
 
 /// Where a chain breaks.

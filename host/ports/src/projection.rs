@@ -20,6 +20,15 @@ pub fn follows_another(op: &'static str, found: &str, record: &str) -> StoreErro
     ))
 }
 
+/// How a database is bound to the record that it follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// What it says it was told is this record's.
+    Wholly,
+    /// It is being taken from another record, whose places in the log it may still have: nothing it says is believed.
+    Halfway,
+}
+
 /// One destination of the outbox.
 #[async_trait]
 pub trait Projection: Send + Sync {
@@ -42,11 +51,17 @@ pub trait Projection: Send + Sync {
     async fn check(&self) -> Result<(), StoreError>;
 
     /// Binds it to a record: one that follows none yet follows this from now on, and one that follows another does so where it is to be
-    /// `taken`. What it held of the other is then to be compared with this one.
+    /// `taken`. That is begun by this, and done with [`Self::bound`] once it holds what this record holds.
     ///
     /// # Errors
-    /// `Conflict` where it follows another record; the source says which.
-    async fn bind(&self, record: &str, taken: bool) -> Result<(), StoreError>;
+    /// `Conflict` where it follows another record, also halfway; the source says which.
+    async fn bind(&self, record: &str, taken: bool) -> Result<Bound, StoreError>;
+
+    /// It holds what this record holds: it is bound. Of all but these tenants it forgets how far it was told: that was another's log.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn bound(&self, record: &str, tenants: &[TenantId]) -> Result<(), StoreError>;
 
     /// Up to which place of the log it has been told of a tenant; none: it knows nothing of it, and is to be built.
     async fn applied(&self, tenant: &TenantId) -> Result<Option<Position>, StoreError>;

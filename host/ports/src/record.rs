@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use ltmc_model::{Position, Timestamp};
 
 use crate::{
-    Bus, ReadCatalog, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes, StoreError,
-    TakeUps, WriteCatalog, WriteJournal, WriteVectors,
+    Bus, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
+    StoreError, TakeUps, WriteCatalog, WriteJournal, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -13,6 +13,7 @@ use crate::{
 #[async_trait]
 pub trait Record:
     ReadJournal
+    + ReadChains
     + WriteJournal
     + TakeUps
     + ReadCatalog

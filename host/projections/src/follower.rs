@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::{Ends, Item};
-use ltmc_ports::{Kind, Projection, ReadContext, ReadLog, StoreError};
+use ltmc_ports::{Bound, Kind, Projection, ReadContext, ReadLog, StoreError};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -151,17 +151,28 @@ impl Follower {
     /// Follows until something fails.
     async fn follow(&self) -> Result<(), StoreError> {
         self.database.check().await?;
-        self.database.bind(self.log.record_id(), false).await?;
+        let bound = self.database.bind(self.log.record_id(), false).await?;
         let mut ends = self.log.ends();
         let durable = ends.borrow_and_update().durable;
         // Up to here there may be rows for it; what comes after is seen as it comes.
         let mut due = durable;
         let mut at = durable;
         let mut known: HashMap<TenantId, Position> = HashMap::new();
-        for tenant in self.log.tenants_with_context().await? {
-            let applied = self.begin(&tenant).await?;
+        let tenants = self.log.tenants_with_context().await?;
+        for tenant in &tenants {
+            let applied = match bound {
+                Bound::Wholly => self.begin(tenant).await?,
+                // Whoever was taking it was broken off: what it has may be another record's.
+                Bound::Halfway => {
+                    self.database.applied(tenant).await?;
+                    self.build(tenant).await?
+                }
+            };
             at = at.min(applied);
-            known.insert(tenant, applied);
+            known.insert(tenant.clone(), applied);
+        }
+        if bound == Bound::Halfway {
+            self.database.bound(self.log.record_id(), &tenants).await?;
         }
         {
             let mut state = self.state();
@@ -346,13 +357,13 @@ impl Follower {
     }
 
     /// Has the database follow this record from now on, whichever it followed before; [`Self::repair`] then makes it hold what this
-    /// one holds.
+    /// one holds. Where that is broken off, it is done by the next repair, or by the next host that follows.
     ///
     /// # Errors
     /// The database's.
     pub async fn take(&self) -> Result<(), StoreError> {
         self.database.check().await?;
-        self.database.bind(self.log.record_id(), true).await
+        self.database.bind(self.log.record_id(), true).await.map(drop)
     }
 
     /// Every topic of every tenant compared; with `mend`, put right.
@@ -365,22 +376,26 @@ impl Follower {
         progress: &mut (dyn FnMut(&TenantId, Topic, &Difference) + Send),
     ) -> Result<(), StoreError> {
         self.database.check().await?;
-        self.database.bind(self.log.record_id(), false).await?;
+        let is_halfway = self.database.bind(self.log.record_id(), false).await? == Bound::Halfway;
         let _shown = Shown(self);
-        for tenant in self.log.tenants_with_context().await? {
+        let tenants = self.log.tenants_with_context().await?;
+        for tenant in &tenants {
             let from = self.log.ends().borrow().durable;
-            let known = self.database.applied(&tenant).await?;
+            let known = self.database.applied(tenant).await?;
             for topic in self.database.topics() {
                 let mut so_far = |count| self.state().comparing = Some((tenant.clone(), *topic, count));
                 so_far(0);
-                let difference = self.compare(&tenant, *topic, mend, &mut so_far).await?;
-                progress(&tenant, *topic, &difference);
+                let difference = self.compare(tenant, *topic, mend, &mut so_far).await?;
+                progress(tenant, *topic, &difference);
             }
-            if mend && known.is_none_or(|known| known < from) {
-                self.database.set_applied(&tenant, from).await?;
+            if mend && (is_halfway || known.is_none_or(|known| known < from)) {
+                self.database.set_applied(tenant, from).await?;
             }
         }
-        Ok(())
+        match mend && is_halfway {
+            true => self.database.bound(self.log.record_id(), &tenants).await,
+            false => Ok(()),
+        }
     }
 
     /// Whether the database has everything that is on disk now; waits a little for it.

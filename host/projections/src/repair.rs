@@ -6,7 +6,7 @@ use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Topic;
 use ltmc_policy::Action;
-use ltmc_tenancy::{Authority, Error};
+use ltmc_tenancy::{Authority, Error, Read};
 use serde::Serialize;
 
 use crate::Follower;
@@ -80,9 +80,12 @@ impl Repairs {
     /// # Errors
     /// Where the caller may not.
     pub async fn repair(&self, caller: &Caller, mend: bool) -> Result<Outcome, Error> {
+        let (authority, by) = (self.authority.clone(), caller.clone());
         let followers = self.followers.clone();
-        let work =
-            async move { Ok(repair(&followers, mend, &mut |report| tracing::info!(?report, mend, "compared")).await) };
+        let work = async move {
+            authority.note_read(&by.tenant, &by.key, Read::Databases);
+            Ok(repair(&followers, mend, &mut |report| tracing::info!(?report, mend, "compared")).await)
+        };
         self.authority.perform(caller, Action::Repair, work).await
     }
 

@@ -1,7 +1,9 @@
 //! Compilation, apart: a child process of the same binary, under limits of memory and time, so that a component made to
 //! exhaust the compiler takes only the child with it.
 //!
-//! The child gets three paths (component, artifact, answer) and the limits; it writes the artifact and a JSON answer.
+//! The child gets two paths (component, artifact) and the limits; it writes the artifact, and a JSON answer to standard output. It lives
+//! as long as its standard input is held open, so that it ends with its host, however that ends. (A parent's death signal would be sent
+//! where the one *thread* ends that started the child, and threads of the host come and go.)
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,9 @@ pub enum Compiler {
 
 /// How the child says that there is no room for the artifact.
 const NO_ROOM: i32 = 6;
+
+/// The stack of the thread that watches standard input.
+const LIFELINE_STACK: usize = 64 << 10;
 
 /// Whether a file could not be written for lack of room.
 pub(crate) fn is_full(e: &std::io::Error) -> bool {
@@ -86,18 +91,20 @@ async fn in_child(
     limits: &CompileLimits,
 ) -> Result<Answer, CompileError> {
     let failed = |what: &str, e: &dyn std::fmt::Display| CompileError::Failed(format!("{what}: {e}"));
-    let child = Command::new(exe)
+    let mut child = Command::new(exe)
         .args(args)
         .args([wasm, artifact])
         .arg(limits.memory.to_string())
         .arg(limits.cpu.as_secs().max(1).to_string())
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed("the compiler did not start", &e))?;
+    // Held until it has ended: waiting for a child closes what is its own.
+    let _lifeline = child.stdin.take();
     let too_costly = |why: &str| {
         CompileError::Refused(Refused::new(
             "too-costly",
@@ -146,8 +153,7 @@ pub fn compile_worker(args: &[OsString]) -> ExitCode {
     if let Err(code) = limited {
         return code;
     }
-    #[cfg(target_os = "linux")]
-    if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
+    if std::thread::Builder::new().stack_size(LIFELINE_STACK).spawn(end_with_the_host).is_err() {
         return ExitCode::from(3);
     }
     let answer = match work(Path::new(wasm), Path::new(artifact)) {
@@ -159,6 +165,12 @@ pub fn compile_worker(args: &[OsString]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(5),
     }
+}
+
+/// Ends this process, whatever it computes, once nobody holds its standard input any more.
+fn end_with_the_host() {
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
 }
 
 fn work(wasm: &Path, artifact: &Path) -> std::io::Result<Answer> {

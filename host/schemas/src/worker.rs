@@ -1,7 +1,11 @@
 //! The child's side: requests on standard input, answers on standard output, until there are no more.
+//!
+//! Each request is judged on a thread of its own, while standard input is read on: once nobody holds that any more, the process ends,
+//! whatever it computes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -20,22 +24,27 @@ pub fn run() -> ExitCode {
     if limited.is_err() {
         return ExitCode::from(3);
     }
-    let served = std::thread::Builder::new().stack_size(STACK).spawn(serve).map(std::thread::JoinHandle::join);
-    match served {
-        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
-        // As where memory is at its end: what was asked is too much.
-        Ok(Err(_)) => std::process::abort(),
-        Ok(Ok(Err(_))) | Err(_) => ExitCode::from(4),
+    // As where memory is at its end: what was asked is too much.
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(4),
     }
 }
 
+/// On return the process ends, and with it what is still judged: nobody waits for it any more.
 fn serve() -> std::io::Result<()> {
-    let (mut from, mut to) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut from = std::io::stdin().lock();
+    let mut judging: Option<JoinHandle<std::io::Result<()>>> = None;
     loop {
         let mut kind = [0];
         match from.read_exact(&mut kind) {
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(()),
             read => read?,
+        }
+        // Who asks again has its answer, so that this one is at its end.
+        if let Some(before) = judging.take() {
+            before.join().map_err(|_| ErrorKind::Other)??;
         }
         let kind = Kind::of(kind[0]).ok_or(ErrorKind::InvalidData)?;
         let parts = number(&mut from, MAX_PARTS)?;
@@ -45,11 +54,17 @@ fn serve() -> std::io::Result<()> {
         // Whole seconds: of the one that has begun nothing is taken.
         let soft = (spent + 1 + CPU.as_secs()).min(hard.unwrap_or(u64::MAX));
         setrlimit(Resource::Cpu, Rlimit { current: Some(soft), maximum: hard })?;
-        let answer = serde_json::to_vec(&judge::answer(kind, &parts))?;
-        to.write_all(&u32::try_from(answer.len()).map_err(|_| ErrorKind::FileTooLarge)?.to_le_bytes())?;
-        to.write_all(&answer)?;
-        to.flush()?;
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        judging = Some(thread.spawn(move || answer(kind, &parts))?);
     }
+}
+
+fn answer(kind: Kind, parts: &[Vec<u8>]) -> std::io::Result<()> {
+    let mut to = std::io::stdout().lock();
+    let answer = serde_json::to_vec(&judge::answer(kind, parts))?;
+    to.write_all(&u32::try_from(answer.len()).map_err(|_| ErrorKind::FileTooLarge)?.to_le_bytes())?;
+    to.write_all(&answer)?;
+    to.flush()
 }
 
 fn part(from: &mut impl Read) -> std::io::Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use ltmc_ports::{Clock, Entropy, ReadCatalog, ReadJournal};
 use subtle::ConstantTimeEq as _;
 
 use crate::authority::KEY_BELIEVED;
-use crate::{Authority, Error};
+use crate::{Authority, Error, Read};
 
 /// The most of a ceiling's numbers.
 const MAX_CONCURRENCY: u32 = 100_000;
@@ -86,7 +86,11 @@ impl Access {
         }
         let found = self.ports.catalog.key(&id).await?;
         let is_right = is_right(found.as_ref());
-        let Some(key) = found else { return Err(Error::Unauthorized) };
+        let Some(key) = found else {
+            // There is no tenant whose audit it would be in.
+            metrics::counter!("ltmc_wrong_keys_total").increment(1);
+            return Err(Error::Unauthorized);
+        };
         if is_right && self.is_good(&key) {
             // Remembered from now on; it may have been taken back in the meantime.
             let known = self.ports.authority.key(&id).await?;
@@ -223,6 +227,7 @@ impl Access {
     ) -> Result<Vec<Key>, Error> {
         self.ports.authority.authorize(caller, Action::ManageKeys).await?;
         let tenant = self.managed(caller, tenant).await?;
+        self.ports.authority.note_read(&tenant, &caller.key, Read::Keys);
         Ok(self.ports.catalog.keys(&tenant, after, limit).await?)
     }
 
@@ -264,6 +269,7 @@ impl Access {
     pub async fn ledger(&self, caller: &Caller, after: Seq, limit: u32) -> Result<Vec<Placed>, Error> {
         const BYTES: usize = 1 << 20;
         self.ports.authority.authorize(caller, Action::ReadAudit).await?;
+        self.ports.authority.note_read(&caller.tenant, &caller.key, Read::Audit);
         Ok(self.ports.journal.page(&caller.tenant, RunId::ledger(), after, limit, BYTES).await?)
     }
 
@@ -278,6 +284,7 @@ impl Access {
             Some(_) => self.managed(caller, tenant).await?,
             None => caller.tenant.clone(),
         };
+        self.note_operator(caller, &tenant);
         Ok(Ceiling::clone(&*self.ports.authority.ceiling(&tenant).await?))
     }
 
@@ -289,6 +296,7 @@ impl Access {
         let action = if tenant.is_some() { Action::ReadCeiling } else { Action::ReadOwnCeiling };
         self.ports.authority.authorize(caller, action).await?;
         let tenant = self.managed(caller, tenant).await?;
+        self.note_operator(caller, &tenant);
         Ok(self.ports.catalog.disk_usage(&tenant).await?)
     }
 
@@ -339,6 +347,13 @@ impl Access {
         let tenant = Tenant { name, created_at: self.ports.clock.now() };
         authority.act(&TenantId::host(), None, Change::TenantCreated(tenant)).await?;
         Ok(true)
+    }
+
+    /// What the operator looks at of a tenant is in that tenant's audit.
+    fn note_operator(&self, caller: &Caller, tenant: &TenantId) {
+        if caller.tenant != *tenant {
+            self.ports.authority.note_read(tenant, &caller.key, Read::Tenant);
+        }
     }
 
     /// The tenant that a caller may manage under this name.

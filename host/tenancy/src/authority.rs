@@ -21,7 +21,8 @@ use moka::sync::Cache;
 use tokio::sync::futures::Notified;
 
 use crate::generations::Generations;
-use crate::{Error, Tasks};
+use crate::reads::{Reads, Told};
+use crate::{Error, Read, Tasks};
 
 /// How many things are remembered of each kind.
 const REMEMBERED: u64 = 100_000;
@@ -48,6 +49,7 @@ pub struct Authority {
     refused: Cache<(KeyId, Action), ()>,
     /// Keys with which somebody came in vain a moment ago.
     wrong: Cache<KeyId, ()>,
+    reads: Reads,
 }
 
 /// What was found, and in which generation of its tenant's catalog.
@@ -85,6 +87,7 @@ impl Authority {
                 .max_capacity(MAX_DOCUMENTS)
                 .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
                 .build(),
+            reads: Reads::default(),
             // bound: what is remembered
             wrong: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
             // bound: what is remembered
@@ -129,6 +132,28 @@ impl Authority {
         });
     }
 
+    /// Counts a read of what is not the key's own, where the audit of `tenant` tells of it. Nobody waits for that, and a read whose
+    /// number cannot be written is answered all the same.
+    pub fn note_read(self: &Arc<Self>, tenant: &TenantId, by: &KeyId, read: Read) {
+        let Some(told) = self.reads.count(tenant, by, read, self.clock.now()) else { return };
+        let (authority, of) = (self.clone(), tenant.clone());
+        self.tasks.detach(tenant, async move { authority.tell_read(&of, told).await });
+    }
+
+    /// Writes how many reads there were in hours that are over; `all`: also in those that are not.
+    pub async fn tell_reads(&self, all: bool) {
+        for (tenant, told) in self.reads.take(self.clock.now(), all) {
+            self.tell_read(&tenant, told).await;
+        }
+    }
+
+    async fn tell_read(&self, tenant: &TenantId, Told { by, read, times }: Told) {
+        let change = Change::Accessed { what: read.as_str().to_owned(), times };
+        if let Err(error) = self.act(tenant, by.as_ref(), change).await {
+            tracing::warn!(%tenant, %error, what = read.as_str(), times, "reads could not be recorded");
+        }
+    }
+
     /// What every use case goes through that changes anything: asks whether the caller may, and then does `work` to its end on
     /// a task of the host's.
     ///
@@ -169,7 +194,7 @@ impl Authority {
     ) -> Result<(), StoreError> {
         // Until it is known what became of it, nothing of the catalog is believed but what the record says.
         let _changing = match change {
-            Change::Context { .. } | Change::Refused { .. } => None,
+            Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => None,
             _ => Some(self.generations.change(tenant)),
         };
         self.write.act_with(tenant, self.clock.now(), Act { by: by.cloned(), change }, changes).await

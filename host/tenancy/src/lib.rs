@@ -2,6 +2,7 @@
 //!
 //! - [`Access`]: tenants, keys, ceilings; [`Agents`]: components pushed and granted; [`Pins`]: which of them are in use
 //! - [`Authority`]: who may, and what is in force; what it remembers is good for one of the `generations` of a catalog
+//! - [`Read`]: reads that the audit tells of, counted by the hour
 //! - [`Tasks`]: changes survive the client that asked for them
 //! - [`Pot`]: what tenants share, divided among them; [`Compute`]: threads for what takes long
 //! - [`Error`]: how a use case of any crate fails
@@ -16,6 +17,7 @@ pub mod compute;
 pub mod error;
 mod generations;
 pub mod pins;
+mod reads;
 mod tasks;
 
 pub use access::Access;
@@ -26,4 +28,5 @@ pub use error::Error;
 pub use ltmc_policy::Turns;
 pub use ltmc_policy::pot::{self, Pot};
 pub use pins::Pins;
+pub use reads::Read;
 pub use tasks::Tasks;

@@ -68,7 +68,8 @@ struct Which {
 
 /// List what was done
 ///
-/// The newest first: keys, grants, ceilings, agents, workflows, changes of shared context by clients, and who was refused. A
+/// The newest first: keys, grants, ceilings, agents, workflows, changes of shared context by clients, who was refused, and who read
+/// what is not its own (by the hour). A
 /// tenant's admin sees its own; the operator the host's (tenants, ceilings, its own keys). What the operator does to a tenant's
 /// keys is in the tenant's. A page may be short, or empty, and have a `next`: a page looks through 2,000 acts, and has about 1 MiB.
 #[utoipa::path(
@@ -129,7 +130,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 14] = [
     "tenant-created",
     "ceiling-set",
     "key-created",
@@ -143,6 +144,7 @@ const ACTIONS: [&str; 13] = [
     "workflow-deleted",
     "context-changed",
     "refused",
+    "accessed",
 ];
 
 impl Entry {
@@ -183,6 +185,7 @@ fn said(change: Change) -> (&'static str, String, Value) {
         Change::WorkflowDeleted { name } => ("workflow-deleted", name.to_string(), json!({})),
         Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
         Change::Refused { action, why } => ("refused", action, json!({"why": why})),
+        Change::Accessed { what, times } => ("accessed", what, json!({"times": times})),
     }
 }
 
@@ -197,6 +200,7 @@ mod tests {
             Change::AgentDeleted { name: name.clone() },
             Change::GrantsSet { agent: name, grants: Vec::new(), digest: None, carry: None },
             Change::Refused { action: "come in".into(), why: "no".into() },
+            Change::Accessed { what: "the audit".into(), times: 1 },
         ] {
             assert!(ACTIONS.contains(&said(change).0));
         }

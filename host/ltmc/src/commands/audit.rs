@@ -1,11 +1,16 @@
 //! `ltmc audit`: the chain of everything that was recorded, and what was done to a tenant's things.
 
+use std::path::PathBuf;
+
 use ltmc_model::chain::Link;
+use ltmc_ports::Clock as _;
+use ltmc_ports::journal::Kept;
 use serde_json::{Value, json};
 
 use super::{Context, text};
 use crate::exit::{Exit, Problem};
-use crate::{record, ui};
+use crate::wire::SystemClock;
+use crate::{anchors, record, ui};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -27,13 +32,17 @@ pub(crate) enum Command {
         /// The hash at a chain's end, as an earlier `verify` printed it: it has to stand in the chain still
         #[arg(long, value_name = "HASH")]
         since: Vec<Link>,
+        /// A file of heads that were kept elsewhere (`audit.anchor_file`, or the bodies that a webhook was sent, a line each): all of
+        /// them have to stand in the chains still
+        #[arg(long, value_name = "FILE")]
+        anchors: Vec<PathBuf>,
     },
 }
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
     match command {
         Command::List { by, action, limit } => list(&context, by, action, limit).await,
-        Command::Verify { since } => verify(&context, since).await,
+        Command::Verify { since, anchors } => verify(&context, since, &anchors).await,
     }
 }
 
@@ -62,19 +71,30 @@ async fn list(context: &Context, by: Option<String>, action: Option<String>, lim
     Ok(())
 }
 
-async fn verify(context: &Context, since: Vec<Link>) -> anyhow::Result<()> {
+async fn verify(context: &Context, since: Vec<Link>, files: &[PathBuf]) -> anyhow::Result<()> {
     let data = &context.loaded.config.data;
     if !record::exists(data) {
         return Err(Problem::usage(format!("{} has no record", data.display()))
             .help("name the host's data directory with --data")
             .into());
     }
+    let mut kept = Kept { since, anchors: Vec::new(), now: Some(SystemClock.now()) };
+    for path in files {
+        let (found, unread) = anchors::read(path)?;
+        kept.anchors.extend(found);
+        if let [first, ..] = unread[..] {
+            let (count, path) = (unread.len(), path.display());
+            ui::note(format!("{path}: {count} lines are no heads of chains, the first is line {first}"));
+        }
+    }
     let progress = ui::Progress::start("Walking the chain");
-    let audit = record::audit(data, since).await;
+    let audit = record::audit(data, kept).await;
     drop(progress);
     let audit = audit?;
     if context.json {
-        ui::json(&json!({"verified": audit.verified, "damage": audit.damage, "heads": audit.heads}));
+        ui::json(
+            &json!({"verified": audit.verified, "damage": audit.damage, "heads": audit.heads, "anchors": audit.anchors}),
+        );
     } else {
         let mut table = ui::Table::new(&["tenant", "entries", "hash of the last"]);
         for head in &audit.heads {
@@ -84,6 +104,10 @@ async fn verify(context: &Context, since: Vec<Link>) -> anyhow::Result<()> {
     }
     if audit.damage.is_empty() {
         ui::note(format!("{} entries verified: the chain is whole.", audit.verified));
+        if audit.anchors > 0 {
+            ui::note(format!("{} heads that were kept elsewhere stand in the chains.", audit.anchors));
+            return Ok(());
+        }
         ui::note(
             "Keep a hash elsewhere: `ltmc audit verify --since HASH` tells whether anything up to it was changed since.",
         );

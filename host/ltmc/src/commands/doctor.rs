@@ -35,6 +35,7 @@ pub(crate) async fn run(_args: Args, context: Context) -> anyhow::Result<()> {
         host(config, &context, running).await,
         space(&config.data),
         files(config),
+        anchors(config),
         toolchain(),
     ];
     let findings: Vec<Finding> = findings.into_iter().chain(databases(config).await).collect();
@@ -182,6 +183,31 @@ fn files(config: &Config) -> Finding {
         Ok(format!("{limit} open files are allowed"))
     };
     Finding { what: "open files", how }
+}
+
+/// Whether the heads of the chains are kept elsewhere.
+fn anchors(config: &Config) -> Finding {
+    let what = "anchors";
+    let (file, url) = (&config.audit.anchor_file, &config.audit.anchor_url);
+    if file.is_empty() {
+        let how = match url.is_empty() && !config.audit.anchor_log {
+            true => "the chains' heads are kept nowhere: a record that is put back to an earlier state does not show"
+                .to_owned(),
+            false => "the chains' heads are told to the webhook or the log".to_owned(),
+        };
+        return Finding { what, how: Ok(how) };
+    }
+    let how = match std::fs::OpenOptions::new().append(true).open(file) {
+        Ok(_) => Ok(format!("the chains' heads are appended to {file}")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => match Path::new(file).parent() {
+            Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => {
+                Ok(format!("{file} is not there yet; `ltmc serve` makes it"))
+            }
+            _ => bad(format!("{file}: there is no such directory"), "make it, or set audit.anchor_file to another"),
+        },
+        Err(e) => bad(format!("{file}: {e}"), "let the host's user append to it, or set audit.anchor_file to another"),
+    };
+    Finding { what, how }
 }
 
 fn toolchain() -> Finding {

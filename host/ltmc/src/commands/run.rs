@@ -1,7 +1,9 @@
 //! `ltmc run`: one call of a component without a host, the author's inner loop. It is the real host all the same, in a
 //! directory that is gone afterwards: what works here works there. No database that is configured is told of it.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -40,20 +42,39 @@ pub(crate) struct Args {
 
 /// How the directories of such hosts are called.
 const PREFIX: &str = "ltmc-run-";
+/// How many entries of the directory for temporary files are looked at, and how many of the abandoned are removed.
+const LOOKED_AT: usize = 10_000;
+const REMOVED: usize = 100;
+/// After how long one that has no record is abandoned.
+const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
 
 fn interrupted() -> anyhow::Error {
     Problem::new(Exit::Failed, "cancelled", "interrupted: nothing of the call is kept [cancelled]").into()
 }
 
-/// Removes what hosts left behind that were killed: directories of theirs that nobody has any more.
+/// Removes what hosts left behind that were killed: directories of theirs that nobody has any more. So many at once: the next call goes on.
 fn remove_abandoned(temporary: &Path) {
     let Ok(entries) = std::fs::read_dir(temporary) else { return };
-    for entry in entries.flatten() {
-        let is_one = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        // A link is none, and one of somebody else's cannot be locked by us.
-        if is_one && entry.file_type().is_ok_and(|kind| kind.is_dir()) && crate::record::is_abandoned(&entry.path()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
+    let abandoned = entries.flatten().take(LOOKED_AT).filter(is_abandoned).take(REMOVED);
+    for entry in abandoned {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+fn is_abandoned(entry: &DirEntry) -> bool {
+    let is_one = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+    // A link is none, and one of somebody else's cannot be locked by us.
+    if !is_one || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        return false;
+    }
+    // One that was killed before it had made its record has nothing that could be locked.
+    let is_old = || {
+        let changed = entry.metadata().and_then(|found| found.modified());
+        changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|ago| ago > WITHOUT_RECORD))
+    };
+    match crate::record::exists(&entry.path()) {
+        true => crate::record::is_abandoned(&entry.path()),
+        false => is_old(),
     }
 }
 
@@ -149,4 +170,36 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_killed_before_it_had_a_record_is_removed_too_and_nothing_else() {
+        let temporary = tempfile::tempdir().unwrap();
+        let make = |name: &str, hours: u64| {
+            let path = temporary.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            let dir = std::fs::File::open(&path).unwrap();
+            let changed = dir.metadata().unwrap().modified().unwrap() - Duration::from_secs(hours * 60 * 60);
+            dir.set_modified(changed).unwrap();
+        };
+        for number in 0..=REMOVED {
+            make(&format!("{PREFIX}old-{number}"), 2);
+        }
+        make(&format!("{PREFIX}new"), 0);
+        make("somebody-else-s", 2);
+        std::os::unix::fs::symlink(
+            temporary.path().join("somebody-else-s"),
+            temporary.path().join(format!("{PREFIX}link")),
+        )
+        .unwrap();
+        let left = || std::fs::read_dir(temporary.path()).unwrap().count();
+        remove_abandoned(temporary.path());
+        assert_eq!(left(), 4, "so many at once");
+        remove_abandoned(temporary.path());
+        assert_eq!(left(), 3, "the new one, another's, and the link");
+    }
 }

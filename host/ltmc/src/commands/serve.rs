@@ -15,14 +15,14 @@ use crate::credentials::URL_FILE;
 use crate::exit::Problem;
 use crate::metrics::Metrics;
 use crate::wire::Host;
-use crate::{logs, ui};
+use crate::{anchors, logs, ui};
 
 /// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
 /// How long after `shutdown_deadline` the process has come to its end, whatever keeps it.
 const LAST_PART: Duration = Duration::from_secs(5);
 
-/// How often components that nobody has are looked for.
+/// How often components that nobody has are looked for, and how many reads there were is written.
 const TIDY: Duration = Duration::from_secs(600);
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let listener = listen(config.listen).await?;
     let host = Host::open(&config, Some(metrics)).await?;
     let address = listener.local_addr().context("the listener has no address")?;
+    let anchoring = anchors::start(&config, &host.record)?;
     let url = UrlFile::write(&config.data, address)?;
     if host.first_start {
         let path = config.data.join(crate::credentials::FILE);
@@ -99,9 +100,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         async move { runs.wake().await }
     });
     let tidying = tokio::spawn({
-        let pins = host.pins.clone();
+        let (pins, authority) = (host.pins.clone(), host.authority.clone());
         async move {
             loop {
+                authority.tell_reads(false).await;
                 if let Err(error) = pins.sweep_all().await {
                     tracing::warn!(%error, "components that nobody has could not all be removed; trying again later");
                 }
@@ -122,7 +124,11 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     tidying.abort();
     drop(url);
     host.tasks.stop(LAST_CHANGES).await;
+    if tokio::time::timeout(LAST_CHANGES, host.authority.tell_reads(true)).await.is_err() {
+        tracing::warn!("how many reads there were could not all be written in time");
+    }
     host.shared.stop().await;
+    anchoring.stop().await;
     host.record.close().await;
     drop(host.sandbox);
     tracing::info!("stopped");

@@ -300,7 +300,7 @@ impl ReadJournal for MemoryRecord {
 
     async fn verify(&self) -> Result<Audit, StoreError> {
         let inner = self.lock();
-        let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new() };
+        let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: 0 };
         for (tenant, (end, links)) in &inner.tables.links {
             let mut chain = Chain::default();
             let broken = links.iter().find(|(run, seq, link)| {

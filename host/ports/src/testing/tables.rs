@@ -148,7 +148,7 @@ impl Tables {
                 self.workflows.insert((tenant.clone(), name), stored);
             }
             Change::WorkflowDeleted { name } => drop(self.workflows.remove(&(tenant.clone(), name))),
-            Change::Context { .. } | Change::Refused { .. } => {}
+            Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
         }
         for delta in &changes.deltas {
             self.context.apply(tenant, delta);

@@ -8,7 +8,7 @@ use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::log::Item;
 use ltmc_ports::projection::follows_another;
-use ltmc_ports::{Kind, Projection, StoreError};
+use ltmc_ports::{Bound, Kind, Projection, StoreError};
 use serde::Deserialize;
 
 use crate::error::{self, Trouble};
@@ -55,21 +55,37 @@ impl Projection for Neo4j {
         check::check(&self.link).await
     }
 
-    async fn bind(&self, record: &str, taken: bool) -> Result<(), StoreError> {
+    async fn bind(&self, record: &str, taken: bool) -> Result<Bound, StoreError> {
         const OP: &str = "neo4j.bind";
         #[derive(Deserialize)]
         struct Found {
             id: String,
+            halfway: bool,
         }
         let text = match taken {
-            true => "MERGE (r:LtmcRecord {name: 'record'}) SET r.id = $id RETURN r.id AS id",
-            false => "MERGE (r:LtmcRecord {name: 'record'}) ON CREATE SET r.id = $id RETURN r.id AS id",
+            true => {
+                "MERGE (r:LtmcRecord {name: 'record'}) SET r.id = $id, r.halfway = true RETURN r.id AS id, true AS halfway"
+            }
+            false => {
+                "MERGE (r:LtmcRecord {name: 'record'}) ON CREATE SET r.id = $id \
+                 RETURN r.id AS id, coalesce(r.halfway, false) AS halfway"
+            }
         };
         let found: Vec<Found> = self.link.ask(OP, Statement::about_the_database(text).with("id", record)).await?;
-        match found.into_iter().find(|found| found.id != record) {
-            Some(found) => Err(follows_another(OP, &found.id, record)),
-            None => Ok(()),
+        match found.into_iter().next() {
+            Some(found) if found.id != record => Err(follows_another(OP, &found.id, record)),
+            Some(Found { halfway: true, .. }) => Ok(Bound::Halfway),
+            Some(_) | None => Ok(Bound::Wholly),
         }
+    }
+
+    async fn bound(&self, record: &str, tenants: &[TenantId]) -> Result<(), StoreError> {
+        const OP: &str = "neo4j.bound";
+        let tenants: Vec<String> = tenants.iter().map(TenantId::to_string).collect();
+        let text = "MATCH (r:LtmcRecord {name: 'record', id: $id}) REMOVE r.halfway WITH count(r) AS records \
+                    MATCH (a:Applied) WHERE NOT a.tenant IN $tenants DELETE a";
+        let statement = Statement::about_the_database(text).with("id", record).with("tenants", tenants);
+        self.link.ask::<()>(OP, statement).await.map(drop)
     }
 
     /// Where nothing is known of a tenant, a build of it begins here; [`Projection::set_applied`] ends it, unless what was

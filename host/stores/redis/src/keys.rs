@@ -2,7 +2,7 @@
 //!
 //! | key | what |
 //! | --- | --- |
-//! | `ltmc:record` | which record is followed |
+//! | `ltmc:record` | which record is followed; ` halfway` after it: it is being taken from another |
 //! | `ltmc:{T}:applied` | the place in the log up to which the tenant is told |
 //! | `ltmc:{T}:building` | the token of the build under way, and how many calls it has made |
 //! | `ltmc:{T}:mailbox:AGENT` | stream: entry `PLACE-ID` with `event`; its group `agents` shows who has what |
@@ -22,6 +22,8 @@ use ltmc_model::message::Topic;
 
 /// Which record is followed.
 pub(crate) const RECORD: &str = "ltmc:record";
+/// Of every tenant the place up to which it is told, as a pattern.
+pub(crate) const EVERY_APPLIED: &str = "ltmc:{*}:applied";
 
 /// Names of one tenant's keys.
 #[derive(Debug, Clone)]

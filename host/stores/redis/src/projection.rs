@@ -1,12 +1,14 @@
 //! Following the record.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::memory::Drawer;
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::projection::follows_another;
-use ltmc_ports::{Kind, Projection, StoreError};
+use ltmc_ports::{Bound, Kind, Projection, StoreError};
 use redis::Cmd;
 
 use crate::keys::{self, Keys};
@@ -18,6 +20,8 @@ use crate::{Redis, check, inventory, rows, scripts};
 /// some thousands of words to one command.
 const MAX_ROWS: usize = 1_000;
 const MAX_BYTES: usize = 4 << 20;
+/// What follows a record's id where this is being taken from another.
+const HALFWAY: &str = " halfway";
 
 #[async_trait]
 impl Projection for Redis {
@@ -46,18 +50,41 @@ impl Projection for Redis {
         check::check(&self.link).await
     }
 
-    async fn bind(&self, record: &str, taken: bool) -> Result<(), StoreError> {
+    async fn bind(&self, record: &str, taken: bool) -> Result<Bound, StoreError> {
         const OP: &str = "redis.bind";
         let mut set = redis::cmd("SET");
-        set.arg(keys::RECORD).arg(record);
+        set.arg(keys::RECORD);
         if taken {
-            return self.link.ask(OP, &set).await;
+            self.link.ask::<()>(OP, set.arg(format!("{record}{HALFWAY}"))).await?;
+            return Ok(Bound::Halfway);
         }
-        let found: Option<String> = self.link.ask(OP, set.arg("NX").arg("GET")).await?;
-        match found {
-            Some(found) if found != record => Err(follows_another(OP, &found, record)),
-            Some(_) | None => Ok(()),
+        let found: Option<String> = self.link.ask(OP, set.arg(record).arg("NX").arg("GET")).await?;
+        let Some(found) = found else { return Ok(Bound::Wholly) };
+        match found.strip_suffix(HALFWAY) {
+            Some(of) if of == record => Ok(Bound::Halfway),
+            None if found == record => Ok(Bound::Wholly),
+            Some(of) => Err(follows_another(OP, of, record)),
+            None => Err(follows_another(OP, &found, record)),
         }
+    }
+
+    async fn bound(&self, record: &str, tenants: &[TenantId]) -> Result<(), StoreError> {
+        const OP: &str = "redis.bound";
+        let kept: HashSet<String> = tenants.iter().map(|tenant| Keys::of(tenant).applied()).collect();
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(keys::EVERY_APPLIED).arg("COUNT").arg(MAX_ROWS);
+            let (next, found): (u64, Vec<String>) = self.link.ask(OP, &scan).await?;
+            for key in found.iter().filter(|key| !kept.contains(*key)) {
+                self.link.ask::<()>(OP, redis::cmd("DEL").arg(key)).await?;
+            }
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        self.link.ask(OP, redis::cmd("SET").arg(keys::RECORD).arg(record)).await
     }
 
     /// Where nothing is known of a tenant, a build of it begins here: what is put from now on belongs to it, and

@@ -71,7 +71,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::WorkflowDeleted { name } => {
             execute(db, "delete from workflows where tenant = ? and name = ?", params![tenant, name.as_str()])?;
         }
-        Change::Context { .. } | Change::Refused { .. } => {}
+        Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }
     Ok(())
 }

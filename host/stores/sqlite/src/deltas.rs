@@ -8,7 +8,7 @@ use ltmc_model::recall::Note;
 use ltmc_model::{Position, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
-use crate::bind::{execute, found, int, json, scope, time};
+use crate::bind::{execute, found, int, scope, time};
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -109,7 +109,7 @@ fn note(db: &Connection, tenant: &str, note: &Note) -> Result<(), rusqlite::Erro
     forget(db, tenant, &note.id)?;
     let sql = "insert into notes (tenant, id, revision, kept_at, metadata, text) values (?, ?, ?, ?, ?, ?)";
     let (revision, kept) = (int(note.revision.0), time(note.kept_at));
-    execute(db, sql, params![tenant, note.id, revision, kept, json(&note.metadata), note.text.as_bytes()])?;
+    execute(db, sql, params![tenant, note.id, revision, kept, note.metadata_text(), note.text.as_bytes()])?;
     let sql = "insert into note_metadata (tenant, name, value, note) values (?, ?, ?, ?)";
     for (name, value) in &note.metadata {
         execute(db, sql, params![tenant, name, value, note.id])?;
@@ -123,7 +123,7 @@ fn forget(db: &Connection, tenant: &str, id: &str) -> Result<(), rusqlite::Error
 }
 
 fn sent(db: &Connection, tenant: &str, place: Position, message: &Message) -> Result<(), rusqlite::Error> {
-    let event = rmp_serde::to_vec_named(&message.event).expect("events are plain values, which MessagePack can write");
+    let event = message.event.to_bytes();
     let (place, id) = (int(place.0), int(message.id.0));
     match &message.channel {
         Channel::Mailbox(agent) => {

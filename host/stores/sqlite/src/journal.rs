@@ -1,11 +1,14 @@
 //! Journals and runs, read.
 
 use async_trait::async_trait;
+use ltmc_model::chain::Link;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_ports::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
-use ltmc_ports::{Append, Durability, Kind, ReadJournal, Receipt, StoreError, TakeUps, WriteJournal};
+use ltmc_ports::journal::{Audit, Head, IdempotencyKey, Kept, RunFilter, Suspended};
+use ltmc_ports::{
+    Append, Durability, Kind, ReadChains, ReadJournal, ReadLog as _, Receipt, StoreError, TakeUps, WriteJournal,
+};
 use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::bind::{
@@ -140,8 +143,25 @@ impl ReadJournal for Record {
     async fn verify(&self) -> Result<Audit, StoreError> {
         const OP: &str = "journal.verify";
         let connection = self.aside().map_err(|e| store(OP, e))?;
-        let walked = tokio::task::spawn_blocking(move || verify::walk(&connection, &[])).await;
+        let walked = tokio::task::spawn_blocking(move || verify::walk(&connection, &Kept::default())).await;
         walked.map_err(|e| StoreError::new(Kind::Internal, OP).because(e))?.map_err(|e| store(OP, e))
+    }
+}
+
+#[async_trait]
+impl ReadChains for Record {
+    async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError> {
+        let after = after.map(|after| after.as_str().to_owned());
+        let sql = "select tenant, length, head from chains where ?1 is null or tenant > ?1 order by tenant limit ?2";
+        let read = move |db: &Connection| {
+            all(db, sql, params![after, limit], |row| {
+                let (length, hash) = (number(row.get(1)?), Link(row.get(2)?));
+                Ok(Head { tenant: tenant_of(row.get(0)?)?, length, hash })
+            })
+        };
+        let heads = self.readers.scan("journal.heads", &TenantId::host(), read).await?;
+        self.settled().await;
+        Ok(heads)
     }
 }
 

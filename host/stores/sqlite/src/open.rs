@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ltmc_model::chain::Link;
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::StoreError;
-use ltmc_ports::journal::Audit;
+use ltmc_ports::journal::{Audit, Kept};
 use ltmc_ports::log::Ends;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
@@ -176,7 +175,7 @@ impl Record {
             writing,
             tail,
             trimmed,
-            id: format!("{id:016x}"),
+            id: id_text(id),
             passage: AtomicI64::new(passage),
             quota,
             has_room,
@@ -185,12 +184,12 @@ impl Record {
         }))
     }
 
-    /// Walks the chains of the record in `dir` without owning it: it changes nothing, and a host may run on it meanwhile. Hashes
-    /// of entries that somebody kept, `since`, have to stand in a chain still.
+    /// Walks the chains of the record in `dir` without owning it: it changes nothing, and a host may run on it meanwhile. What
+    /// somebody `kept` of them has to stand there still.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn audit(dir: &Path, since: Vec<Link>) -> Result<Audit, OpenError> {
+    pub async fn audit(dir: &Path, kept: Kept) -> Result<Audit, OpenError> {
         let path = dir.join(FILE);
         let walk = {
             let path = path.clone();
@@ -198,7 +197,7 @@ impl Record {
                 let connection = for_reading(&path)?;
                 match schema(&connection)? {
                     found if found > KNOWN => Ok(Err(OpenError::Newer { path, found, known: KNOWN })),
-                    _ => verify::walk(&connection, &since).map(Ok),
+                    _ => verify::walk(&connection, &kept).map(Ok),
                 }
             }
         };
@@ -245,6 +244,11 @@ impl ltmc_ports::Record for Record {
         }
         self.readers.close();
     }
+}
+
+/// A record's id, as those who follow it know it.
+pub(crate) fn id_text(id: i64) -> String {
+    format!("{id:016x}")
 }
 
 /// Whether a data directory has a record.

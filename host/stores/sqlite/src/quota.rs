@@ -68,7 +68,8 @@ impl Purpose {
             | Change::AgentPushed(_)
             | Change::AgentUpgraded { .. }
             | Change::WorkflowPut { .. }
-            | Change::Refused { .. } => Self::Adds,
+            | Change::Refused { .. }
+            | Change::Accessed { .. } => Self::Adds,
         }
     }
 

@@ -2,20 +2,28 @@
 //! them, and the last one against the chain's end. What the ledgers' acts add up to is held against the catalog, and each run's
 //! row against the end of its journal. It sees the record as it was when the walk began, so that a host may go on writing
 //! beside it.
+//!
+//! - [`kept`]: what somebody kept of the chains elsewhere; [`context`]: memory, notes, facts and mailboxes against what the chain commits to
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Change, Entry, Event};
 use ltmc_model::run::State;
-use ltmc_model::{Digest, RunId, Seq, TenantId};
-use ltmc_ports::journal::{Audit, Damage, Head};
+use ltmc_model::{Digest, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::journal::{Audit, Damage, Head, Kept};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
 use crate::bind::{all, number, run_id, state_of, tenant};
 use crate::error::{Error, wrong};
 use crate::{acts, frames, open};
+
+mod context;
+mod kept;
+
+use context::Committed;
+use kept::{Heads, Wanted};
 
 /// The catalog: what the ledgers' acts add up to.
 const CATALOG: [&str; 6] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows"];
@@ -24,21 +32,19 @@ const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
 const MOST_ROWS: usize = 20;
 
-/// On a connection of its own. `since`: hashes of entries that somebody kept; each has to stand in a chain still.
-pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
+/// On a connection of its own. `kept`: what somebody kept of the chains elsewhere; all of it has to stand there still.
+pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
-    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new() };
-    let mut walk = Walk { since: since.iter().copied().collect(), catalog: Replayed::new()?, chains: BTreeMap::new() };
+    let wanted = Wanted::new(kept);
+    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads() };
+    let is_known = open::schema(db)? == open::KNOWN;
+    let mut walk = Walk { wanted, catalog: Replayed::new()?, chains: BTreeMap::new(), is_known, now: kept.now };
     walk.entries(&snapshot, &mut audit)?;
     walk.ends(&snapshot, &mut audit)?;
-    for link in walk.since {
-        let what =
-            format!("no entry has the hash {link} any more: entries were changed or taken away since it was kept");
-        audit.damage.push(Damage { tenant: TenantId::host(), run: None, seq: None, what });
-    }
+    walk.wanted.finish(&snapshot, &mut audit)?;
     // A chain that is broken says nothing of what it added up to.
-    if audit.damage.is_empty() && open::schema(db)? == open::KNOWN {
+    if audit.damage.is_empty() && is_known {
         walk.catalog.compare(&snapshot, &mut audit)?;
         runs(&snapshot, &mut audit)?;
     }
@@ -46,11 +52,25 @@ pub(crate) fn walk(db: &Connection, since: &[Link]) -> Result<Audit, Error> {
 }
 
 struct Walk {
-    since: BTreeSet<Link>,
+    wanted: Wanted,
     catalog: Replayed,
-    /// How far each tenant's chain is whole; none: it is broken, and that is told. By name, for the record may have one that is none.
-    chains: BTreeMap<String, Option<Chain>>,
+    /// By name, for the record may have one that is no tenant's.
+    chains: BTreeMap<String, Walked>,
+    /// Whether the tables are as this version makes them.
+    is_known: bool,
+    now: Option<Timestamp>,
 }
+
+/// A tenant's chain, as far as it was walked.
+struct Walked {
+    /// How far it is whole; none: it is broken, and that is told.
+    chain: Option<Chain>,
+    heads: Heads,
+    committed: Committed,
+}
+
+/// Where a chain breaks, and why.
+type Broken = (Option<RunId>, Option<Seq>, String);
 
 impl Walk {
     /// All journals, in the order in which they were written: each chain in its own.
@@ -61,50 +81,68 @@ impl Walk {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let name: String = row.get(0)?;
-            let Ok(tenant) = tenant(name.clone()) else {
-                // Told where it ends.
-                self.chains.entry(name).or_default();
-                continue;
-            };
-            let Some(mut chain) = *self.chains.entry(name.clone()).or_insert(Some(Chain::default())) else { continue };
-            let walked = self.row(&tenant, &mut chain, row, audit)?;
-            let chain = match walked {
-                Ok(()) => Some(chain),
-                Err((run, seq, what)) => {
-                    audit.damage.push(Damage { tenant, run, seq, what: what.to_owned() });
-                    None
-                }
-            };
-            self.chains.insert(name, chain);
+            let mut walked = self.taken(&name);
+            // A name that is no tenant's is told where its chain ends.
+            if let (Ok(tenant), Some(chain)) = (tenant(name.clone()), walked.chain)
+                && let Err((run, seq, what)) = self.row(&tenant, chain, &mut walked, row, audit)?
+            {
+                audit.damage.push(Damage { tenant, run, seq, what });
+                walked.chain = None;
+            }
+            self.chains.insert(name, walked);
         }
         Ok(())
     }
 
+    /// What was walked of a chain so far.
+    fn taken(&mut self, name: &str) -> Walked {
+        self.chains.remove(name).unwrap_or_else(|| Walked {
+            chain: Some(Chain::default()),
+            heads: tenant(name.to_owned()).map(|tenant| self.wanted.take(&tenant)).unwrap_or_default(),
+            committed: Committed::default(),
+        })
+    }
+
     /// One row of a journal, as its tenant's chain goes on with it; or where that breaks, and why.
-    fn row(&mut self, tenant: &TenantId, chain: &mut Chain, row: &Row<'_>, audit: &mut Audit) -> Result<Walked, Error> {
-        let Ok(run) = row.get(1).map(run_id) else { return Ok(Err((None, None, "a run's id is not as it was"))) };
+    fn row(
+        &mut self,
+        tenant: &TenantId,
+        mut chain: Chain,
+        walked: &mut Walked,
+        row: &Row<'_>,
+        audit: &mut Audit,
+    ) -> Result<Result<(), Broken>, Error> {
+        let Ok(run) = row.get(1).map(run_id) else {
+            return Ok(Err((None, None, "a run's id is not as it was".to_owned())));
+        };
         let (first, last, place) = (number(row.get(2)?), number(row.get(3)?), number(row.get(4)?));
         let mut seq = Seq(first);
+        let broken = |seq, what: &str| Ok(Err((Some(run), Some(seq), what.to_owned())));
         if place != chain.length + 1 {
-            return Ok(Err((Some(run), Some(seq), "entries before this one are missing")));
+            return broken(seq, "entries before this one are missing");
         }
         for frame in frames::read(row.get_ref(5)?.as_blob().map_err(|_| wrong("a run's entries"))?) {
             let Ok((link, bytes)) = frame else {
-                return Ok(Err((Some(run), Some(seq), "the entry does not end where it should")));
+                return broken(seq, "the entry does not end where it should");
             };
             if chain.link(tenant, run, seq, &Digest::of(bytes)) != link {
-                return Ok(Err((Some(run), Some(seq), "the entry, or its hash, is not as it was")));
+                return broken(seq, "the entry, or its hash, is not as it was");
             }
-            self.since.remove(&link);
+            self.wanted.saw(&link);
+            if let Some(what) = walked.heads.saw(&chain) {
+                audit.damage.push(Damage { tenant: tenant.clone(), run: Some(run), seq: Some(seq), what });
+            }
             if run == RunId::ledger() {
                 self.catalog.perform(tenant, bytes)?;
             }
+            walked.committed.saw(chain.length, (run, seq), bytes);
             audit.verified += 1;
             seq = seq.next();
         }
         if seq.0 != last + 1 {
-            return Ok(Err((Some(run), Some(seq), "the entry is missing")));
+            return broken(seq, "the entry is missing");
         }
+        walked.chain = Some(chain);
         Ok(Ok(()))
     }
 
@@ -114,9 +152,10 @@ impl Walk {
         let read = |row: &Row<'_>| Ok((row.get(0)?, Chain { length: number(row.get(1)?), head: Link(row.get(2)?) }));
         let mut ends: BTreeMap<String, Chain> = all(snapshot, sql, [], read)?.into_iter().collect();
         for name in ends.keys() {
-            self.chains.entry(name.clone()).or_insert(Some(Chain::default()));
+            let walked = self.taken(name);
+            self.chains.insert(name.clone(), walked);
         }
-        for (name, chain) in std::mem::take(&mut self.chains) {
+        for (name, walked) in std::mem::take(&mut self.chains) {
             let end = ends.remove(&name);
             let damage = |tenant, what| Damage { tenant, run: None, seq: None, what };
             let Ok(tenant) = tenant(name.clone()) else {
@@ -124,10 +163,16 @@ impl Walk {
                 audit.damage.push(damage(TenantId::host(), what));
                 continue;
             };
-            let Some(chain) = chain else { continue };
+            let Some(chain) = walked.chain else { continue };
             if end != Some(chain) {
                 let what = "the chain does not end where it should: its last entries are missing".to_owned();
                 audit.damage.push(damage(tenant.clone(), what));
+            }
+            if let Some(what) = walked.heads.ended(&chain) {
+                audit.damage.push(damage(tenant.clone(), what));
+            }
+            if self.is_known && end == Some(chain) {
+                walked.committed.compare(snapshot, &tenant, self.now, audit)?;
             }
             // Who has a key and has done nothing yet has no chain.
             if chain != Chain::default() {
@@ -137,9 +182,6 @@ impl Walk {
         Ok(())
     }
 }
-
-/// Where a chain breaks: in which run, at which entry, and why.
-type Walked = Result<(), (Option<RunId>, Option<Seq>, &'static str)>;
 
 /// The catalog made anew from the ledgers, by what the writer performs acts by.
 struct Replayed {

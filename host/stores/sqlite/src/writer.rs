@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ltmc_model::chain::{Chain, Link};
+use ltmc_model::commitment::Commitment;
 use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
@@ -88,7 +89,7 @@ type Side = Box<dyn FnOnce(&Connection) -> Result<(), rusqlite::Error> + Send>;
 struct Part {
     work: Work,
     /// The entries as bytes, with their digests.
-    entries: Vec<(Vec<u8>, Digest)>,
+    entries: Vec<Sealed>,
     /// The deltas as bytes.
     deltas: Vec<Vec<u8>>,
     bytes: usize,
@@ -157,13 +158,14 @@ impl Writing {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Written out and hashed here: the writer never waits for a large entry.
+        let commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
         let size = append.entries.iter().map(|entry| entry.event.size()).fold(0, usize::saturating_add);
         let entries = match size > LARGE {
-            true => match self.seal_aside(&mut append).await {
+            true => match self.seal_aside(&mut append, commitments).await {
                 Ok(entries) => entries,
                 Err(error) => return Box::pin(std::future::ready(Err(error))),
             },
-            false => append.entries.iter().map(sealed).collect(),
+            false => all_sealed(&append.entries, &commitments),
         };
         if self.marks_runs {
             append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
@@ -172,7 +174,7 @@ impl Writing {
     }
 
     /// Writes out and hashes large entries, on a thread for what blocks.
-    async fn seal_aside(&self, append: &mut Append) -> Result<Vec<(Vec<u8>, Digest)>, StoreError> {
+    async fn seal_aside(&self, append: &mut Append, commitments: Vec<Commitment>) -> Result<Vec<Sealed>, StoreError> {
         const OP: &str = "journal.append";
         let turn = self.sealing.take(&append.run.tenant).await;
         let turn =
@@ -180,7 +182,7 @@ impl Writing {
         let entries = std::mem::take(&mut append.entries);
         let seal = move || {
             let _turn = turn;
-            let sealed = entries.iter().map(sealed).collect();
+            let sealed = all_sealed(&entries, &commitments);
             (entries, sealed)
         };
         let done = tokio::task::spawn_blocking(seal).await;
@@ -197,18 +199,15 @@ impl Writing {
         changes: Changes,
     ) -> Result<(), StoreError> {
         let act = Box::new(act);
-        let entries = vec![sealed(&Entry { at, event: Event::Act(act.clone()) })];
+        let commitments: Vec<Commitment> = changes.deltas.iter().flat_map(Commitment::of).collect();
+        // Also to nothing: of a chain that begins so it is known that all of its changes are committed to.
+        let entry = Entry { at, event: Event::Act(act.clone()) };
+        let entries = vec![sealed(entry.to_bytes_committing(&commitments))];
         let work = Work::Act { tenant: tenant.clone(), at, act, changes };
         self.send("catalog.act", work, entries, Durability::Barrier).await.await
     }
 
-    async fn send(
-        &self,
-        op: &'static str,
-        work: Work,
-        entries: Vec<(Vec<u8>, Digest)>,
-        durability: Durability,
-    ) -> Receipt {
+    async fn send(&self, op: &'static str, work: Work, entries: Vec<Sealed>, durability: Durability) -> Receipt {
         let deltas: Vec<Vec<u8>> = work.changes().deltas.iter().map(Delta::to_bytes).collect();
         // A delta is written twice: to the log, and as what it makes.
         let besides: usize = deltas.iter().map(|bytes| 2 * bytes.len()).sum();
@@ -244,8 +243,20 @@ fn closed(op: &'static str) -> StoreError {
     StoreError::new(Kind::Unavailable, op).because("the record is closed")
 }
 
-fn sealed(entry: &Entry) -> (Vec<u8>, Digest) {
-    let bytes = entry.to_bytes();
+/// An entry as bytes, with their digest.
+type Sealed = (Vec<u8>, Digest);
+
+/// Entries of a run, the last of which commits to what becomes true by them.
+fn all_sealed(entries: &[Entry], commitments: &[Commitment]) -> Vec<Sealed> {
+    let last = entries.len().saturating_sub(1);
+    let one = |(number, entry): (usize, &Entry)| match number == last && !commitments.is_empty() {
+        true => sealed(entry.to_bytes_committing(commitments)),
+        false => sealed(entry.to_bytes()),
+    };
+    entries.iter().enumerate().map(one).collect()
+}
+
+fn sealed(bytes: Vec<u8>) -> Sealed {
     let digest = Digest::of(&bytes);
     (bytes, digest)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ltmc_model::agent::{Carry, Grants};
 use ltmc_model::memory::Drawer;
 use ltmc_model::{Capability, RunId, Seq};
+use ltmc_ports::journal::Kept;
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
 use ltmc_ports::{
     Durability, Kind, ReadCatalog as _, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _, WriteJournal as _,
@@ -45,7 +46,7 @@ async fn a_newer_versions_record_is_left_alone() {
     raw(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
-    let error = Record::audit(dir.path(), Vec::new()).await.unwrap_err();
+    let error = Record::audit(dir.path(), Kept::default()).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
 }
 

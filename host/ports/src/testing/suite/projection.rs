@@ -17,7 +17,7 @@ use ltmc_model::{AgentName, Payload, Position, Revision, RunId, Seq, TenantId};
 use crate::log::Item;
 use crate::testing::context::Context;
 use crate::testing::sample::{at, delete, put, run_id, tenant};
-use crate::{Kind, Projection};
+use crate::{Bound, Kind, Projection};
 
 /// How the suite gets a projection.
 #[async_trait]
@@ -52,14 +52,15 @@ macro_rules! projection_contract {
 pub async fn it_follows_one_record_until_it_is_taken<F: ProjectionFixture>(fixture: &F) {
     let database = fixture.fresh().await;
     // Other cases have their own records in the same database, and ask nothing of this.
-    database.bind("one", true).await.unwrap();
-    database.bind("one", false).await.unwrap();
+    assert_eq!(database.bind("one", true).await.unwrap(), Bound::Halfway);
+    // Until all of it is done it says so, to this one and to others.
+    assert_eq!(database.bind("one", false).await.unwrap(), Bound::Halfway);
     let refused = database.bind("two", false).await.unwrap_err();
     assert_eq!(refused.kind, Kind::Conflict);
     let said = refused.reason();
     assert!(said.contains("the record one") && said.contains("two") && said.contains("--rebind"), "{said}");
-    database.bind("two", true).await.unwrap();
-    database.bind("two", false).await.unwrap();
+    assert_eq!(database.bind("two", true).await.unwrap(), Bound::Halfway);
+    assert_eq!(database.bind("two", false).await.unwrap(), Bound::Halfway);
     assert_eq!(database.bind("one", false).await.unwrap_err().kind, Kind::Conflict);
 }
 

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 4;
 
 /// The system's resolver.
 #[derive(Debug, Clone)]
-pub(crate) struct Lookup {
+pub struct Lookup {
     turns: Arc<Semaphore>,
 }
 

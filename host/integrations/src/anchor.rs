@@ -1,0 +1,328 @@
+//! The heads of the chains, told to places outside of the record: a file, a webhook, the log. Against them `ltmc audit verify --anchors`
+//! finds a record that was put back to an earlier state, which by itself is whole.
+//!
+//! Each place has a task, and is told of those chains alone that have grown since it was last told. One that cannot be told is told later:
+//! then of the newest heads, which say all that earlier ones would have.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, StatusCode, Uri};
+use ltmc_http::Client;
+use ltmc_model::TenantId;
+use ltmc_model::chain::{Anchors, Link};
+use ltmc_ports::{Clock, ReadChains, StoreError};
+use sha2::Sha256;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Heads of one line of the file, or of one body.
+const HEADS: u32 = 500;
+/// How long a webhook may take for one body.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The first pause after a place could not be told; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// How long the last heads may take when the host stops.
+const LAST: Duration = Duration::from_secs(3);
+
+/// The header with the signature: `sha256=` and the HMAC-SHA256 of the body in hexadecimal digits.
+pub const SIGNATURE: &str = "ltmc-signature";
+
+/// Where heads are told, and how often.
+#[derive(Default)]
+pub struct Options {
+    /// Appended to this file, a line each time.
+    pub file: Option<PathBuf>,
+    /// Posted to this address.
+    pub webhook: Option<Webhook>,
+    /// Written into the log.
+    pub log: bool,
+    /// How often it is looked whether there is anything to tell.
+    pub every: Duration,
+}
+
+/// Whom heads are posted to.
+pub struct Webhook {
+    /// An `http` or `https` address.
+    pub url: String,
+    /// What bodies are signed with.
+    pub secret: String,
+}
+
+/// Why heads cannot be told anybody by these options.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address.
+    #[error("it is no http:// or https:// address with a host, and without a user or password in it")]
+    Url,
+    /// TLS.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// What heads are read from.
+pub struct Ports {
+    /// The chains.
+    pub chains: Arc<dyn ReadChains>,
+    /// Which record it is.
+    pub record: String,
+    /// For the time of what is told.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Tells heads, until it is stopped.
+pub struct Anchoring {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Anchoring {
+    /// Begins to tell every place.
+    ///
+    /// # Errors
+    /// Where one of them could never be told.
+    pub fn start(options: Options, ports: Ports) -> Result<Self, OpenError> {
+        let mut places = Vec::new();
+        places.extend(options.file.map(Place::File));
+        if let Some(webhook) = options.webhook {
+            places.push(Place::Webhook(Box::new(Endpoint::new(webhook)?)));
+        }
+        places.extend(options.log.then_some(Place::Log));
+        let anchoring = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let ports = Arc::new(ports);
+        for place in places {
+            let teller = Teller { place, ports: ports.clone(), told: HashMap::new() };
+            anchoring.tasks.spawn(teller.run(options.every, anchoring.stop.clone()));
+        }
+        Ok(anchoring)
+    }
+
+    /// Tells what has moved last, if that does not take long, and no more. The record is still open.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(LAST, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "the last heads of the chains could not be told everybody in time; they are at the next start"
+            );
+        }
+    }
+}
+
+/// Who is told.
+enum Place {
+    File(PathBuf),
+    Webhook(Box<Endpoint>),
+    Log,
+}
+
+impl Place {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Webhook(_) => "webhook",
+            Self::Log => "log",
+        }
+    }
+
+    async fn tell(&self, anchors: &Anchors) -> Result<(), Failure> {
+        let text = || serde_json::to_string(anchors).expect("plain values, which JSON can write");
+        match self {
+            Self::File(path) => {
+                let (path, line) = (path.clone(), text());
+                let appended = tokio::task::spawn_blocking(move || append(&path, line)).await;
+                appended.map_err(|e| Failure::File(e.into()))?.map_err(Failure::File)
+            }
+            Self::Webhook(endpoint) => endpoint.post(text().into()).await,
+            Self::Log => {
+                for head in &anchors.heads {
+                    let (record, hash) = (&anchors.record, head.hash);
+                    tracing::info!(%record, tenant = %head.tenant, length = head.length, %hash, "the head of a chain");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Why a place could not be told.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the record cannot be read: {0}")]
+    Record(#[from] StoreError),
+    #[error("{0}")]
+    File(std::io::Error),
+    #[error("it cannot be reached: {0}")]
+    Unreached(String),
+    #[error("no answer within {TIMEOUT:?}")]
+    Slow,
+    #[error("it answers {0}")]
+    Refused(StatusCode),
+}
+
+/// Leads one place.
+struct Teller {
+    place: Place,
+    ports: Arc<Ports>,
+    /// The heads that it has.
+    told: HashMap<TenantId, Link>,
+}
+
+impl Teller {
+    async fn run(mut self, every: Duration, stop: CancellationToken) {
+        let mut failures = 0_u32;
+        loop {
+            // Looked at before: what is written until then is told.
+            let is_last = stop.is_cancelled();
+            let to = self.place.name();
+            match self.tell().await {
+                Ok(()) => {
+                    if failures > 0 {
+                        tracing::info!(to, "heads of the chains are told again");
+                    }
+                    failures = 0;
+                }
+                Err(error) => {
+                    metrics::counter!("ltmc_anchor_failures_total", "to" => to).increment(1);
+                    if failures == 0 {
+                        tracing::warn!(to, %error, "heads of the chains cannot be told; trying again");
+                    }
+                    failures = failures.saturating_add(1);
+                }
+            }
+            metrics::gauge!("ltmc_anchor_up", "to" => to).set(f64::from(u8::from(failures == 0)));
+            if is_last {
+                return;
+            }
+            let pause = if failures == 0 { every } else { pause(failures) };
+            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
+    }
+
+    /// Tells what has moved since.
+    async fn tell(&mut self) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let mut heads = self.ports.chains.heads(after.as_ref(), HEADS).await?;
+            let Some(last) = heads.last() else { return Ok(()) };
+            after = Some(last.tenant.clone());
+            heads.retain(|head| self.told.get(&head.tenant) != Some(&head.hash));
+            if heads.is_empty() {
+                continue;
+            }
+            let anchors = Anchors { at: self.ports.clock.now(), record: self.ports.record.clone(), heads };
+            self.place.tell(&anchors).await?;
+            self.told.extend(anchors.heads.into_iter().map(|head| (head.tenant, head.hash)));
+        }
+    }
+}
+
+/// Between half of it and the whole: who failed at once does not come back at once.
+fn pause(failures: u32) -> Duration {
+    let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_PAUSE);
+    pause.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Appends a line, on disk on return. A line that was broken off before is ended first, so that it takes no other along.
+fn append(path: &Path, mut line: String) -> std::io::Result<()> {
+    line.push('\n');
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] {
+        line.insert(0, '\n');
+    }
+    file.write_all(line.as_bytes())?;
+    file.sync_all()
+}
+
+/// A webhook.
+struct Endpoint {
+    url: Uri,
+    mac: Hmac<Sha256>,
+    client: Client,
+}
+
+impl Endpoint {
+    fn new(webhook: Webhook) -> Result<Self, OpenError> {
+        let url: Uri = webhook.url.parse().map_err(|_| OpenError::Url)?;
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        if !matches!(url.scheme_str(), Some("http" | "https")) || authority.is_empty() || authority.contains('@') {
+            return Err(OpenError::Url);
+        }
+        let mac = Hmac::new_from_slice(webhook.secret.as_bytes()).expect("a key of any length is one");
+        let client = ltmc_http::client(ltmc_http::trusted(), TIMEOUT).map_err(|e| OpenError::Tls(e.to_string()))?;
+        Ok(Self { url, mac, client })
+    }
+
+    async fn post(&self, body: Bytes) -> Result<(), Failure> {
+        let signature = self.mac.clone().chain_update(&body).finalize().into_bytes();
+        let request = Request::post(self.url.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(SIGNATURE, format!("sha256={}", hex::encode(signature)))
+            .body(Full::new(body))
+            .map_err(|e| Failure::Unreached(e.to_string()))?;
+        let answer = tokio::time::timeout(TIMEOUT, self.client.request(request)).await.map_err(|_| Failure::Slow)?;
+        let status = answer.map_err(|e| Failure::Unreached(told(&e)))?.status();
+        // What it says besides is not read.
+        if status.is_success() { Ok(()) } else { Err(Failure::Refused(status)) }
+    }
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(why) = cause {
+        text = format!("{text}: {why}");
+        cause = why.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_broken_off_takes_no_other_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchors");
+        append(&path, "one".into()).unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"bro").unwrap();
+        append(&path, "two".into()).unwrap();
+        append(&path, "three".into()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\nbro\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        for (failures, longest) in [(1, 1), (2, 2), (5, 16), (100, 300)] {
+            let longest = Duration::from_secs(longest);
+            let pause = pause(failures);
+            assert!(pause <= longest && pause >= longest / 2, "{failures}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_scheme_and_a_host_and_no_password() {
+        for url in ["", "example.org", "ftp://example.org", "http://", "https://u:p@example.org/", "/heads"] {
+            let webhook = Webhook { url: url.to_owned(), secret: "s".to_owned() };
+            assert!(Endpoint::new(webhook).is_err(), "{url}");
+        }
+        Endpoint::new(Webhook { url: "https://example.org/heads".to_owned(), secret: "s".to_owned() }).unwrap();
+    }
+}

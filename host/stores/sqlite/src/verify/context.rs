@@ -1,0 +1,146 @@
+//! Shared context against the chain: what stands in memory, in notes, facts and mailboxes is what the entries of the tenant's chain commit
+//! to, and what they commit to stands there.
+//!
+//! Of a chain that was begun by a build that did not commit to anything, only what was changed since can be compared.
+
+use std::collections::HashMap;
+
+use ltmc_model::commitment::{self, Commitment, Place};
+use ltmc_model::journal::Entry;
+use ltmc_model::{Digest, Revision, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::journal::{Audit, Damage};
+use rusqlite::{Connection, Row};
+
+use super::MOST_ROWS;
+use crate::bind::{number, stamp};
+use crate::error::Error;
+use crate::{graph, memory, notes};
+
+/// What a tenant's chain commits to, as far as it was walked.
+#[derive(Default)]
+pub(super) struct Committed {
+    /// Whether it does so from its first entry on.
+    is_whole: bool,
+    places: HashMap<Place, Left>,
+}
+
+/// What is left in a place, and by which entry.
+struct Left {
+    content: Digest,
+    ends_at: Option<Timestamp>,
+    by: (RunId, Seq),
+}
+
+/// A row: its place, what it holds, and what it is called.
+type Found = (Place, Digest, String);
+
+impl Committed {
+    /// The next entry, at this place of the chain.
+    pub(super) fn saw(&mut self, place: u64, by: (RunId, Seq), bytes: &[u8]) {
+        let Ok(Some(commitments)) = Entry::committed(bytes) else { return };
+        self.is_whole |= place == 1;
+        for Commitment { place, content, ends_at } in commitments {
+            match content {
+                Some(content) => drop(self.places.insert(place, Left { content, ends_at, by })),
+                None => drop(self.places.remove(&place)),
+            }
+        }
+    }
+
+    /// Holds the tables against it.
+    pub(super) fn compare(
+        mut self,
+        snapshot: &Connection,
+        tenant: &TenantId,
+        now: Option<Timestamp>,
+        audit: &mut Audit,
+    ) -> Result<(), Error> {
+        let mut told = 0;
+        let mut damage = |by: Option<(RunId, Seq)>, what: String| {
+            told += 1;
+            if told <= MOST_ROWS {
+                let (run, seq) = by.unzip();
+                audit.damage.push(Damage { tenant: tenant.clone(), run, seq, what });
+            }
+        };
+        for (table, columns, read) in TABLES {
+            let mut statement = snapshot.prepare(&format!("select {columns} from {table} where tenant = ?"))?;
+            let mut rows = statement.query([tenant.as_str()])?;
+            while let Some(row) = rows.next()? {
+                let Ok(found) = read(row) else {
+                    damage(None, format!("in `{table}`, a row does not read back"));
+                    continue;
+                };
+                for (place, content, name) in found {
+                    match self.places.remove(&place) {
+                        Some(left) if left.content == content => {}
+                        Some(left) => {
+                            damage(Some(left.by), format!("in `{table}`, {name} is not what this entry made it"));
+                        }
+                        None if self.is_whole => {
+                            damage(None, format!("in `{table}`, {name} is in no entry of the chain"))
+                        }
+                        None => {}
+                    }
+                }
+            }
+        }
+        for left in self.places.into_values() {
+            let may_be_gone = left.ends_at.is_some_and(|ends| now.is_none_or(|now| ends <= now));
+            if !may_be_gone {
+                damage(Some(left.by), "what this entry put into shared context is not there".to_owned());
+            }
+        }
+        if told > MOST_ROWS {
+            damage_more(audit, tenant, told - MOST_ROWS);
+        }
+        Ok(())
+    }
+}
+
+fn damage_more(audit: &mut Audit, tenant: &TenantId, more: usize) {
+    let what = format!("in shared context, {more} more things are not as the chain says");
+    audit.damage.push(Damage { tenant: tenant.clone(), run: None, seq: None, what });
+}
+
+type Read = fn(&Row<'_>) -> Result<Vec<Found>, Error>;
+
+/// Each table with the columns that its rows are read from.
+const TABLES: [(&str, &str, Read); 4] = [
+    ("memory", "scope, owner, key, revision, expires_at, value", memory_row),
+    ("notes", "id, text, metadata, revision, kept_at", note_row),
+    ("facts", graph::COLUMNS, fact_row),
+    ("mail", "id, agent, event", mail_row),
+];
+
+fn memory_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
+    let (drawer, key): (_, String) = (memory::drawer(row.get(0)?, row.get(1)?)?, row.get(2)?);
+    let (revision, expires_at) = (Revision(number(row.get(3)?)), row.get::<_, Option<i64>>(4)?.map(stamp));
+    let content = commitment::memory(revision, expires_at, row.get_ref(5)?.as_blob().unwrap_or_default());
+    let owner = if drawer.owner().is_empty() { String::new() } else { format!(" of {}", drawer.owner()) };
+    let name = format!("`{key}` ({}{owner})", drawer.scope());
+    Ok(vec![(commitment::memory_place(&drawer, &key), content, name)])
+}
+
+fn note_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
+    let note = notes::note(row)?;
+    // As it stands there: another order of the same metadata is another text.
+    let metadata: String = row.get(2)?;
+    let content = commitment::note(note.revision, note.kept_at, &metadata, note.text.as_bytes());
+    Ok(vec![(commitment::note_place(&note.id), content, format!("the note `{}`", note.id))])
+}
+
+fn fact_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
+    let fact = graph::fact(row)?;
+    let name = format!("the fact {} {} {}", fact.subject, fact.relation, fact.object);
+    let end = commitment::fact_end(fact.valid_to, fact.ended_at);
+    let end = end.map(|end| (commitment::fact_end_place(fact.id), end, format!("the end of {name}")));
+    let began = (commitment::fact_place(fact.id), commitment::fact(&fact), name);
+    Ok(std::iter::once(began).chain(end).collect())
+}
+
+fn mail_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
+    let (id, agent): (_, String) = (Revision(number(row.get(0)?)), row.get(1)?);
+    let content = commitment::mail(&agent, row.get_ref(2)?.as_blob().unwrap_or_default());
+    Ok(vec![(commitment::mail_place(id), content, format!("a message to `{agent}`"))])
+}
