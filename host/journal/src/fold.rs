@@ -407,7 +407,6 @@ impl History {
         of_step.or_else(|| self.nodes.get(path).map(|node| node.ended_at)).unwrap_or_default()
     }
 
-
     /// The step, or another node, whose output is the run's result; none: it is not completed.
     pub fn completed(&self) -> Option<&StepPath> {
         match &self.phase {
@@ -451,9 +450,7 @@ impl History {
         match event {
             Event::StepCompleted { step, .. }
             | Event::StepFailed { step, retry_at: None, .. }
-            | Event::StepCancelled { step, .. } => {
-                of(step).map(|(path, step)| all(path, step)).unwrap_or_default()
-            }
+            | Event::StepCancelled { step, .. } => of(step).map(|(path, step)| all(path, step)).unwrap_or_default(),
             Event::StepFailed { step, .. } => of(step).map(|(path, step)| since(path, step)).unwrap_or_default(),
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
@@ -537,7 +534,8 @@ impl History {
             _ => None,
         };
         let is_rescued = |path: &StepPath| self.nodes.get(path).is_some_and(Node::is_rescued);
-        let by_verdict = self.steps.iter().filter(|(path, step)| matches!(step.verdict, Some(Err(_))) && !is_rescued(path));
+        let by_verdict =
+            self.steps.iter().filter(|(path, step)| matches!(step.verdict, Some(Err(_))) && !is_rescued(path));
         let nodes = self.nodes.iter().filter(|(_, node)| node.is_rejected());
         let rejected = by_verdict.map(|(path, _)| path).chain(nodes.map(|(path, _)| path)).cloned();
         let rejected: Vec<StepPath> = rejected.chain(of_the_run).collect();

@@ -367,7 +367,9 @@ impl NodeView {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
-            crate::node::Node { retry_at: Some(due), until, .. } if !is_step => ("waiting", Some(until.unwrap_or(*due))),
+            crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
+                ("waiting", Some(until.unwrap_or(*due)))
+            }
             _ => ("running", known.until),
         };
         Some(Self {

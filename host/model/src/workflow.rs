@@ -505,7 +505,13 @@ impl Retry {
 /// What `retry: {}` means.
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, backoff: Duration::from_millis(200), factor: 2.0, max: Duration::from_secs(30), on: Vec::new() }
+        Self {
+            attempts: 3,
+            backoff: Duration::from_millis(200),
+            factor: 2.0,
+            max: Duration::from_secs(30),
+            on: Vec::new(),
+        }
     }
 }
 

@@ -51,7 +51,8 @@ async fn written(
 
 fn write([open, close]: [&str; 2], parts: &[(Option<String>, Option<Gave>)]) -> Result<Payload, Failure> {
     let too_large = |_| {
-        let message = format!("what its branches gave has more than {MAX_BUILT} bytes together, the most that are put together");
+        let message =
+            format!("what its branches gave has more than {MAX_BUILT} bytes together, the most that are put together");
         Failure::new(Code::BadStep, message)
     };
     let mut out = Bounded::new(MAX_BUILT);
@@ -70,7 +71,8 @@ fn write([open, close]: [&str; 2], parts: &[(Option<String>, Option<Gave>)]) -> 
         };
         let missing = || Failure::new(Code::Internal, format!("{path} has given nothing yet"));
         let text = Json::of(output.as_ref().ok_or_else(missing)?, MAX_BUILT);
-        let text = text.map_err(|why| Failure::new(Code::BadStep, format!("what {path} gave is {why}")).in_step(path))?;
+        let text =
+            text.map_err(|why| Failure::new(Code::BadStep, format!("what {path} gave is {why}")).in_step(path))?;
         let text = text.ok_or_else(|| too_large(std::io::ErrorKind::FileTooLarge.into()))?;
         out.write_all(text.text().as_bytes()).map_err(too_large)?;
     }

@@ -120,9 +120,9 @@ fn nothing(at: &StepPath) -> Failure {
 
 fn holds(condition: &Condition, sources: &Sources) -> bool {
     let picks = condition.picks();
-    let readable = sources.iter().filter_map(|(source, payload)| {
-        Some((source, Json::of(payload.as_ref()?, MAX_BUILT).ok().flatten()?))
-    });
+    let readable = sources
+        .iter()
+        .filter_map(|(source, payload)| Some((source, Json::of(payload.as_ref()?, MAX_BUILT).ok().flatten()?)));
     let texts: BTreeMap<_, _> = readable.collect();
     let found = texts.iter().map(|(source, text)| {
         let of_it = picks.iter().copied().filter(|pick| pick.source == **source);
@@ -156,6 +156,8 @@ fn listed(over: &Pick, sources: &Sources) -> Result<Vec<Payload>, Failure> {
         (Err(why), None) => return Err(wrong(why)),
     };
     let items = items(&list, MapItems::MAX_ITEMS);
-    let items = items.map_err(|why| wrong(format!("`map` works on a list of at most {} items, and `{over}` is {why}", MapItems::MAX_ITEMS)))?;
+    let items = items.map_err(|why| {
+        wrong(format!("`map` works on a list of at most {} items, and `{over}` is {why}", MapItems::MAX_ITEMS))
+    })?;
     Ok(items.into_iter().map(json).collect())
 }

@@ -247,9 +247,7 @@ impl Engine<'_> {
                 let _turn = self.judges.turn(self.log.tenant()).await?;
                 self.ports.schemas.judge(&schema.to_string(), &output).await?
             }
-            Some(Validate::Agent { .. }) => {
-                judge::of_payload(&input::output(self.log, &at.child(node.validator()))?)?
-            }
+            Some(Validate::Agent { .. }) => judge::of_payload(&input::output(self.log, &at.child(node.validator()))?)?,
             None => return Err(Failure::new(Code::Internal, format!("the plan has nothing that judges {at}"))),
         };
         Ok(judge::rejection(&found).map(|failure| failure.in_step(at)))
@@ -465,9 +463,7 @@ impl Engine<'_> {
         let tries = self.log.read(|history| history.step(step).map_or(1, |step| step.tries()));
         let is_busy = failure.code == Code::Busy && self.log.started().document.is_some();
         let (attempts, retry) = match is_busy {
-            true => {
-                (retry.attempts.max(TRIES_WHEN_BUSY), Retry { backoff: Duration::from_secs(1), ..retry.clone() })
-            }
+            true => (retry.attempts.max(TRIES_WHEN_BUSY), Retry { backoff: Duration::from_secs(1), ..retry.clone() }),
             false => (retry.attempts, retry.clone()),
         };
         let is_worth_it = is_busy || retry.covers(failure);

@@ -135,7 +135,9 @@ pub(crate) fn output(log: &RunLog, step: &StepPath) -> Result<Payload, Failure> 
 
 fn gave_nothing(pick: &Pick) -> Failure {
     let whole = Pick { path: Vec::new(), ..pick.clone() };
-    let message = format!("`{pick}` is not there: there is no `{whole}` in this run; `{{pick: {pick}, else: …}}` says what is taken then");
+    let message = format!(
+        "`{pick}` is not there: there is no `{whole}` in this run; `{{pick: {pick}, else: …}}` says what is taken then"
+    );
     Failure::new(Code::BadStep, message)
 }
 

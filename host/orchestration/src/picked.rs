@@ -420,7 +420,8 @@ mod tests {
             ways.extend(longer.iter().flat_map(|way| names.map(|name| [way.as_slice(), &[name.to_owned()]].concat())));
         }
         let source = ltmc_model::workflow::Source::Input;
-        let picks: Vec<Pick> = ways.into_iter().map(|path| Pick { source: source.clone(), path, or_else: None }).collect();
+        let picks: Vec<Pick> =
+            ways.into_iter().map(|path| Pick { source: source.clone(), path, or_else: None }).collect();
         let mut seed = 7;
         let mut hits = 0;
         for round in 0..300 {

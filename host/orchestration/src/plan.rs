@@ -94,7 +94,11 @@ impl Plan {
             scope.way.push(number);
             match node.below(number).ok_or_else(missing)? {
                 Below::Validator(agent) => {
-                    return if way.next().is_none() { Ok(Found { work: Work::Validator(agent), scope }) } else { Err(missing()) };
+                    return if way.next().is_none() {
+                        Ok(Found { work: Work::Validator(agent), scope })
+                    } else {
+                        Err(missing())
+                    };
                 }
                 Below::Child(child) => node = child,
                 Below::Template(child) => {
@@ -128,9 +132,9 @@ impl Plan {
         let missing = || Failure::new(Code::Internal, format!("the plan has no step `{name}` there"));
         let way = self.names.get(name).ok_or_else(missing)?;
         let numbers = way.iter().enumerate().map(|(depth, number)| number.or_else(|| from.way.get(depth).copied()));
-        let path = numbers.map(|number| number.ok_or_else(missing)).try_fold(StepPath::root(), |path, number| {
-            Ok(path.child(number?))
-        });
+        let path = numbers
+            .map(|number| number.ok_or_else(missing))
+            .try_fold(StepPath::root(), |path, number| Ok(path.child(number?)));
         path
     }
 }

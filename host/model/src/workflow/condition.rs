@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn every_test_comes_to_an_answer_for_every_value() {
-        let values = [None, Some(json!(null)), Some(json!(3)), Some(json!("abc")), Some(json!([1])), Some(json!({"a": 1}))];
+        let values =
+            [None, Some(json!(null)), Some(json!(3)), Some(json!("abc")), Some(json!([1])), Some(json!({"a": 1}))];
         let number = |n: i64| Number::from(n);
         for (test, wanted) in [
             (Test::Equals(json!(3.0)), [false, false, true, false, false, false]),

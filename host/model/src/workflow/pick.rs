@@ -59,16 +59,21 @@ impl FromStr for Pick {
         if text.len() > Self::MAX_LEN {
             return Err(wrong(&format!("it is longer than {} bytes", Self::MAX_LEN)));
         }
-        let pick = |source, rest: &str| {
-            Ok(Self { source, path: path(rest).map_err(|why| wrong(&why))?, or_else: None })
-        };
-        let simple = [("$.input", Source::Input), ("$.round", Source::Round), ("$.last", Source::Last), ("$.error", Source::Error)];
+        let pick =
+            |source, rest: &str| Ok(Self { source, path: path(rest).map_err(|why| wrong(&why))?, or_else: None });
+        let simple = [
+            ("$.input", Source::Input),
+            ("$.round", Source::Round),
+            ("$.last", Source::Last),
+            ("$.error", Source::Error),
+        ];
         for (start, source) in simple {
             if let Some(rest) = text.strip_prefix(start) {
                 return pick(source, rest);
             }
         }
-        let of_items: [(&str, fn(Option<StepName>) -> Source); 2] = [("$.item", Source::Item), ("$.index", Source::Index)];
+        let of_items: [(&str, fn(Option<StepName>) -> Source); 2] =
+            [("$.item", Source::Item), ("$.index", Source::Index)];
         for (start, source) in of_items {
             if let Some(rest) = text.strip_prefix(start) {
                 let (name, rest) = named(rest).map_err(|why| wrong(&why))?;
@@ -93,7 +98,9 @@ impl FromStr for Pick {
 /// The name before a JSON Pointer, as in `$.item.file/a~1b`. What has dots alone is a path: which of its parts is a name is known
 /// only to who knows what is around it ([`super::read`]).
 fn named(rest: &str) -> Result<(Option<StepName>, &str), String> {
-    let Some((name, _)) = rest.strip_prefix('.').and_then(|dotted| dotted.split_once('/')) else { return Ok((None, rest)) };
+    let Some((name, _)) = rest.strip_prefix('.').and_then(|dotted| dotted.split_once('/')) else {
+        return Ok((None, rest));
+    };
     let name: StepName = name.parse().map_err(|e| format!("{e}"))?;
     let rest = &rest[1 + name.as_str().len()..];
     Ok((Some(name), rest))

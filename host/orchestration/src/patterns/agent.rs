@@ -37,9 +37,7 @@ impl JudgedBy {
         let judge = Decision::just(Todo::Judge { node: at.clone() });
         match self {
             Self::Schema => judge,
-            Self::Agent(number) => {
-                tried(history, &at.child(*number), &Input::Output(at.clone())).unwrap_or(judge)
-            }
+            Self::Agent(number) => tried(history, &at.child(*number), &Input::Output(at.clone())).unwrap_or(judge),
         }
     }
 }

@@ -65,3 +65,36 @@ impl Pattern for Parallel {
         Decision::just(Todo::End { node: at.clone(), output })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::{Decided, Event};
+    use ltmc_model::workflow::Document;
+
+    use super::super::agent::tests::{completed, history, started};
+    use super::super::of;
+    use super::*;
+
+    #[test]
+    fn who_was_done_first_counts_and_the_others_are_ended_before_the_node_is() {
+        let document = "name: p\nflow: {parallel: [{agent: a}, {agent: b}, {agent: c}], need: any}";
+        let parallel = of(&Document::parse(document, None).unwrap().flow);
+        let root = StepPath::root();
+        let [a, b, c] = [0, 1, 2].map(|number| root.child(number));
+        let next = |events: &[Event]| parallel.next(&root, &mut history(events.to_vec()), &Input::Run);
+        let attempt = |step: &StepPath| Todo::Attempt { step: step.clone(), input: Input::Run };
+        assert_eq!(next(&[]), Decision::Do([&a, &b, &c].map(attempt).to_vec()));
+        // By the journal, whatever their numbers are.
+        let mut so_far = vec![started(&a, 1), started(&b, 1), started(&c, 1), completed(&b, 1), completed(&a, 1)];
+        let decided = Decided::Joined { winners: vec![1], failure: None };
+        let record = Todo::Record { node: root.clone(), decided: decided.clone() };
+        assert_eq!(next(&so_far), Decision::Do(vec![attempt(&c), record]));
+        so_far.push(Event::NodeDecided { node: root.clone(), decided });
+        assert_eq!(next(&so_far), Decision::just(Todo::Cancel { node: root.clone() }));
+        so_far.push(Event::StepCancelled { step: c, attempt: 1 });
+        let output = Output::List(vec![None, Some(b), None]);
+        assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
+        so_far.push(Event::NodeEnded { node: root.clone(), output: ltmc_model::Payload::text("") });
+        assert_eq!(next(&so_far), Decision::Done(root.clone()));
+    }
+}

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn one_that_is_skipped_passes_on_what_it_was_given() {
-        let document = "name: s\nflow: {sequence: [{agent: a}, {agent: b, when: {pick: $.input, equals: 1}}, {agent: c}]}";
+        let document =
+            "name: s\nflow: {sequence: [{agent: a}, {agent: b, when: {pick: $.input, equals: 1}}, {agent: c}]}";
         let document = ltmc_model::workflow::Document::parse(document, None).unwrap();
         let sequence = of(&document.flow);
         let [a, b, c]: [StepPath; 3] = ["0/0", "0/1", "0/2"].map(|path| path.parse().unwrap());

@@ -303,7 +303,12 @@ fn crash_at_every_step_of_a_nested_sequence() {
     let document = "name: nested\nflow:\n  sequence:\n  - sequence:\n    - agent: one\n    - sequence: [{agent: two}]\n  \
                     - sequence: [{agent: three, with: $.steps.one.output}]";
     let scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
-    crash_at_every_step(&Case { request: Request::workflow("nested"), document: Some(document.into()), scripts, side_by_side: false });
+    crash_at_every_step(&Case {
+        request: Request::workflow("nested"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -312,7 +317,12 @@ fn crash_at_every_step_of_a_sequence_that_is_validated() {
                     required: [count]}}\n  - agent: two\n    validate: {agent: approve}\n  - agent: three";
     let mut scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
     scripts.push(approve());
-    crash_at_every_step(&Case { request: Request::workflow("validated"), document: Some(document.into()), scripts, side_by_side: false });
+    crash_at_every_step(&Case {
+        request: Request::workflow("validated"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -320,7 +330,12 @@ fn crash_at_every_step_of_a_run_that_is_rejected() {
     let document = "name: rejected\nflow:\n  sequence:\n  - agent: one\n  - agent: two\n    validate: {json-schema: {type: \
                     string}}\n  - agent: three";
     let scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
-    crash_at_every_step(&Case { request: Request::workflow("rejected"), document: Some(document.into()), scripts, side_by_side: false });
+    crash_at_every_step(&Case {
+        request: Request::workflow("rejected"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -331,7 +346,8 @@ fn crash_at_every_step_of_a_run_that_is_suspended() {
         if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { work(guest).await }
     });
     let scripts = vec![agent("one", work), late, approve(), agent("two", work)];
-    let case = Case { request: Request::workflow("patient"), document: Some(document.into()), scripts, side_by_side: false };
+    let case =
+        Case { request: Request::workflow("patient"), document: Some(document.into()), scripts, side_by_side: false };
     crash_at_every_step_in(&case, &[PLAIN, MODES[3]]);
 }
 
@@ -347,7 +363,8 @@ fn crash_at_every_step_of_a_retry() {
     });
     let scripts = vec![flaky, agent("one", work)];
     // After a checkpoint it would be the same attempt to itself, and fail each time.
-    let case = Case { request: Request::workflow("retried"), document: Some(document.into()), scripts, side_by_side: false };
+    let case =
+        Case { request: Request::workflow("retried"), document: Some(document.into()), scripts, side_by_side: false };
     crash_at_every_step_in(&case, &MODES[..2]);
 }
 
@@ -359,7 +376,12 @@ fn crash_at_every_step_of_a_run_whose_retries_run_out() {
         Err(may_pass(&format!("counted {tries}")))
     });
     let scripts = vec![agent("one", work), hopeless];
-    crash_at_every_step(&Case { request: Request::workflow("hopeless"), document: Some(document.into()), scripts, side_by_side: false });
+    crash_at_every_step(&Case {
+        request: Request::workflow("hopeless"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -397,7 +419,12 @@ fn crash_at_every_step_and_again_while_the_run_is_taken_up() {
     }
     let document = "name: little\nflow: {sequence: [{agent: one}, {agent: two, validate: {json-schema: {const: 2}}}]}";
     let scripts = ["one", "two"].map(|name| agent(name, little)).to_vec();
-    crash_twice_at_every_step(&Case { request: Request::workflow("little"), document: Some(document.into()), scripts, side_by_side: false });
+    crash_twice_at_every_step(&Case {
+        request: Request::workflow("little"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]

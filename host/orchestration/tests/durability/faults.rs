@@ -195,7 +195,8 @@ fn a_run_of_a_tenant_that_has_all_it_may_have_ends_with_that() {
     for at in 2..=5 {
         in_paused_time(async {
             let world = World::new(case.scripts.clone()).with_checkpoints();
-            let host = world.host(&world.record(case.document.as_deref()).await, [(at, Fault::Refuse(Kind::OverQuota))]);
+            let host =
+                world.host(&world.record(case.document.as_deref()).await, [(at, Fault::Refuse(Kind::OverQuota))]);
             let told = host.ask_until_told(&case.request).await.unwrap_err();
             assert_eq!(told.code, Code::DiskQuotaExceeded, "{told:?}; at {at}");
             assert!(!told.retryable, "{told:?}");

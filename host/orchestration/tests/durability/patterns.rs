@@ -96,7 +96,8 @@ fn failure(flow: &str, input: Value) -> Failure {
 
 #[test]
 fn a_node_whose_when_does_not_hold_is_skipped_and_passes_on_its_input() {
-    let flow = "{sequence: [{agent: plus-one}, {agent: bad, when: {pick: $.steps.plus-one.output, less: 2}}, {agent: pass}]}";
+    let flow =
+        "{sequence: [{agent: plus-one}, {agent: bad, when: {pick: $.steps.plus-one.output, less: 2}}, {agent: pass}]}";
     assert_eq!(value(flow, json!(1)), 2);
     assert_eq!(failure(flow, json!(0)).code, Code::AgentError);
     let nothing = "{agent: a, when: {pick: $.input.x, exists: true}}";
@@ -136,7 +137,8 @@ fn branches_give_a_list_or_an_object() {
 
 #[test]
 fn the_need_decides_and_a_failure_below_it_stays_handled() {
-    let of_three = |need: &str| format!("{{parallel: [{{agent: bad}}, {{agent: pass}}, {{agent: pass, id: p}}], need: {need}}}");
+    let of_three =
+        |need: &str| format!("{{parallel: [{{agent: bad}}, {{agent: pass}}, {{agent: pass, id: p}}], need: {need}}}");
     for need in ["2", "{share: 0.66}", "{share: 0.5}"] {
         assert_eq!(value(&of_three(need), json!(7)), json!([null, 7, 7]), "{need}");
     }
@@ -210,7 +212,8 @@ fn a_map_does_the_same_for_every_item() {
                  $.index.cell, r: $.index.row}}}}";
     let found = value(named, json!([[{"v": 1}], [{"v": 2}, {"v": 3}]]));
     assert_eq!(found[1][1], json!({"v": 3, "c": 3, "i": 1, "r": 1}));
-    let same_item = "{map: $.input, do: {sequence: [{agent: plus-one}, {agent: a}, {agent: pass, with: $.steps.plus-one.output}]}}";
+    let same_item =
+        "{map: $.input, do: {sequence: [{agent: plus-one}, {agent: a}, {agent: pass, with: $.steps.plus-one.output}]}}";
     assert_eq!(value(same_item, json!([1, 5])), json!([2, 6]), "a step picks from its own item");
 }
 
@@ -304,7 +307,8 @@ fn what_takes_too_long_is_cancelled_and_handled() {
 fn what_fails_is_done_by_others_in_order() {
     let flow = "{agent: bad, id: x, fallback: [{agent: bad, id: y}, {agent: plus-one}]}";
     assert_eq!(value(flow, json!(1)), 2);
-    let picked = "{sequence: [{agent: bad, id: x, fallback: [{agent: plus-one}]}, {agent: pass, with: $.steps.x.output}]}";
+    let picked =
+        "{sequence: [{agent: bad, id: x, fallback: [{agent: plus-one}]}, {agent: pass, with: $.steps.x.output}]}";
     assert_eq!(value(picked, json!(1)), 2, "what stands in for it is picked under its name");
     let handlers = "{agent: bad, on-error: [{when: {pick: $.error.message, equals: good}, do: {agent: slow}}, {when: {pick: \
                     $.error.message, equals: bad}, do: {agent: pass, with: {was: $.error}}}]}";
@@ -319,7 +323,8 @@ fn what_fails_is_done_by_others_in_order() {
 #[test]
 fn a_node_is_begun_anew_with_everything_below_it() {
     in_paused_time(async {
-        let flow = "{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 1m, max: 1m}}";
+        let flow =
+            "{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 1m, max: 1m}}";
         let (_, host) = host(flow).await;
         let begun = tokio::time::Instant::now();
         let answer = host.ask(&request(json!(7))).await.unwrap().unwrap().to_value().unwrap();
@@ -336,16 +341,25 @@ fn a_node_is_begun_anew_with_everything_below_it() {
 #[test]
 fn crash_at_every_step_of_every_pattern() {
     for (flow, input) in [
-        ("{sequence: [{agent: a, when: {pick: $.input, equals: 1}}, {agent: b}, {agent: c, when: {not: {pick: $.input, equals: 1}}}]}", json!(1)),
+        (
+            "{sequence: [{agent: a, when: {pick: $.input, equals: 1}}, {agent: b}, {agent: c, when: {not: {pick: $.input, equals: 1}}}]}",
+            json!(1),
+        ),
         ("{sequence: [{parallel: {x: {agent: a}, y: {sequence: [{agent: b}, {agent: c}]}}}, {agent: d}]}", json!(0)),
         ("{parallel: [{agent: slow}, {agent: a}], need: any, validate: {json-schema: {type: array}}}", json!(0)),
         ("{parallel: [{agent: bad}, {agent: a}, {agent: b}], need: 2, id: three}", json!(0)),
         ("{parallel: [{agent: a}, {agent: bad}], on-failure: continue}", json!(0)),
         ("{choice: [{when: {pick: $.input, equals: 1}, do: {agent: a}}, {else: {agent: b}}], id: either}", json!(0)),
         ("{map: $.input, do: {sequence: [{agent: odd}, {agent: a}]}, at-once: 2, tolerate: 1}", json!([1, 2, 3])),
-        ("{loop: {sequence: [{agent: plus-one}, {agent: a, when: {pick: $.round, equals: 2}}, {agent: pass, with: $.steps.plus-one.output}]}, \
-          until: {pick: $.last, at-least: 3}, at-most: 5}", json!(0)),
-        ("{sequence: [{agent: a}, {agent: slow}], timeout: 10s, on-error: [{do: {agent: b, with: $.error.code}}]}", json!(0)),
+        (
+            "{loop: {sequence: [{agent: plus-one}, {agent: a, when: {pick: $.round, equals: 2}}, {agent: pass, with: $.steps.plus-one.output}]}, \
+          until: {pick: $.last, at-least: 3}, at-most: 5}",
+            json!(0),
+        ),
+        (
+            "{sequence: [{agent: a}, {agent: slow}], timeout: 10s, on-error: [{do: {agent: b, with: $.error.code}}]}",
+            json!(0),
+        ),
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
     ] {
@@ -370,14 +384,28 @@ fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     match kind {
         1 | 2 => format!("{{sequence: [{}, {}]}}", node(seed), node(seed)),
         3 => format!("{{parallel: [{}, {}], id: n{id}, on-failure: continue}}", node(seed), node(seed)),
-        4 => format!("{{parallel: [{{agent: bad, id: n{id}}}, {}, {}], need: 2, on-failure: continue}}", node(seed), node(seed)),
-        5 => format!("{{choice: [{{when: {{pick: $.input.n, less: {n}}}, do: {}}}, {{else: {}}}]}}", node(seed), node(seed)),
+        4 => format!(
+            "{{parallel: [{{agent: bad, id: n{id}}}, {}, {}], need: 2, on-failure: continue}}",
+            node(seed),
+            node(seed)
+        ),
+        5 => format!(
+            "{{choice: [{{when: {{pick: $.input.n, less: {n}}}, do: {}}}, {{else: {}}}]}}",
+            node(seed),
+            node(seed)
+        ),
         6 if n % 2 == 0 => format!("{{map: $.input.list, do: {}, at-once: {}, tolerate: 3}}", node(seed), n / 2 + 1),
         6 => format!("{{map: $.input.list, do: {}, at-once: 1, tolerate: 1}}", node(seed)),
         7 => format!("{{loop: {}, at-most: {}}}", node(seed), n % 2 + 1),
         _ => {
-            let flow = format!("{}, fallback: [{}], timeout: 9h}}", "{sequence: [".to_owned() + &node(seed) + "]", node(seed));
-            if n < 3 { flow } else { flow.replacen("timeout: 9h", "on-error: [{do: {agent: pass, id: ID}}]", 1).replace("ID", &format!("e{id}")) }
+            let flow =
+                format!("{}, fallback: [{}], timeout: 9h}}", "{sequence: [".to_owned() + &node(seed) + "]", node(seed));
+            if n < 3 {
+                flow
+            } else {
+                flow.replacen("timeout: 9h", "on-error: [{do: {agent: pass, id: ID}}]", 1)
+                    .replace("ID", &format!("e{id}"))
+            }
         }
     }
 }
@@ -395,7 +423,11 @@ fn nested_documents_come_out_the_same_wherever_the_host_dies() {
         for (round, (how, left)) in every_way().enumerate() {
             let at = 1 + (seed >> (round * 7)) % 7;
             let crash = Crash { at, how, left };
-            compare(&in_paused_time(play(&case, PLAIN, &[crash])), &undisturbed, &format!("{number}: {crash:?} of {flow}"));
+            compare(
+                &in_paused_time(play(&case, PLAIN, &[crash])),
+                &undisturbed,
+                &format!("{number}: {crash:?} of {flow}"),
+            );
         }
     }
     println!("{} completed, {} failed", outcomes[1], outcomes[0]);
@@ -413,10 +445,16 @@ fn a_resumed_run_makes_the_failed_branch_again_and_no_other() {
         });
         for (flow, again) in [
             ("{parallel: [{agent: a}, {sequence: [{agent: b}, {agent: sick}]}], on-failure: continue}", "0/1/1"),
-            ("{map: $.input, do: {choice: [{when: {pick: $.item, equals: 2}, do: {agent: sick}}, {else: {agent: a}}]}, at-once: 1}", "0/1/0"),
+            (
+                "{map: $.input, do: {choice: [{when: {pick: $.item, equals: 2}, do: {agent: sick}}, {else: {agent: a}}]}, at-once: 1}",
+                "0/1/0",
+            ),
             ("{loop: {sequence: [{agent: a}, {agent: sick, when: {pick: $.round, equals: 2}}]}, at-most: 3}", "0/1/1"),
             ("{sequence: [{agent: bad, fallback: [{agent: a}]}, {agent: sick}]}", "0/1"),
-            ("{sequence: [{agent: a}, {agent: sick}], on-error: [{when: {pick: $.error.code, equals: x}, do: {agent: b}}]}", "0/1"),
+            (
+                "{sequence: [{agent: a}, {agent: sick}], on-error: [{when: {pick: $.error.code, equals: x}, do: {agent: b}}]}",
+                "0/1",
+            ),
         ] {
             is_well.store(false, Ordering::SeqCst);
             let mut all = scripts();
@@ -430,8 +468,10 @@ fn a_resumed_run_makes_the_failed_branch_again_and_no_other() {
             host.runs.resume(&caller(), host.run().await.unwrap()).await.unwrap();
             host.ask(&request).await.unwrap().unwrap();
             let ran = host.sandbox.ran();
-            let attempts: Vec<_> = ran.iter().filter(|(step, _)| before.iter().any(|(known, _)| known == step)).collect();
-            let twice: Vec<_> = attempts.iter().filter(|(_, attempt)| *attempt > 1).map(|(step, _)| step.as_str()).collect();
+            let attempts: Vec<_> =
+                ran.iter().filter(|(step, _)| before.iter().any(|(known, _)| known == step)).collect();
+            let twice: Vec<_> =
+                attempts.iter().filter(|(_, attempt)| *attempt > 1).map(|(step, _)| step.as_str()).collect();
             assert_eq!(twice, [again], "{flow}: {ran:?}");
         }
     });
@@ -445,12 +485,19 @@ fn a_cancelled_run_of_branches_leaves_nothing_and_goes_on_once_it_is_resumed() {
         let started = host.start(&request(json!(0))).await.unwrap();
         assert_eq!(host.runs.wait(&caller(), &started, Some(Duration::from_secs(1))).await.unwrap(), None);
         host.runs.cancel(&caller(), started.run).await.unwrap();
-        assert_eq!((host.runs.alive(), host.runs.get(&caller(), started.run).await.unwrap().state), (0, State::Cancelled));
+        assert_eq!(
+            (host.runs.alive(), host.runs.get(&caller(), started.run).await.unwrap().state),
+            (0, State::Cancelled)
+        );
         host.runs.resume(&caller(), started.run).await.unwrap();
         let answer = host.ask(&request(json!(0))).await.unwrap();
         assert_eq!(answer.unwrap_err().code, Code::AgentError);
         let story = Story::of(&host.journal(started.run).await);
-        assert_eq!(story.begun.iter().filter(|(step, _)| step.as_str() == "0/0").count(), 1, "what was done stays done");
+        assert_eq!(
+            story.begun.iter().filter(|(step, _)| step.as_str() == "0/0").count(),
+            1,
+            "what was done stays done"
+        );
     });
 }
 

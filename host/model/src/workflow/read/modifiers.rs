@@ -73,7 +73,8 @@ impl Reader {
         }
         for (number, tree) in (Node::HANDLER..).zip(modifiers.on_error) {
             let Some(mut fields) = self.object(tree, "an entry of `on-error`") else { continue };
-            let condition = |reader: &mut Self, tree: &Tree| reader.within(At::Body, number, true, |r| r.condition(tree));
+            let condition =
+                |reader: &mut Self, tree: &Tree| reader.within(At::Body, number, true, |r| r.condition(tree));
             let when = fields.take("when").map(|tree| condition(self, tree));
             let node = self.body(&mut fields, tree, At::Body, number, depth);
             self.refuse_the_rest(fields, "an entry of `on-error`");

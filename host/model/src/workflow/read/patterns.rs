@@ -1,11 +1,11 @@
 //! What a node does: a word, and the fields that belong to it.
 
-use super::scope::{Level, Place as At};
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
-    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Place, StepName,
-    Tolerate,
+    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Node, OnFailure, OnLoss, Parallel,
+    Place, StepName, Tolerate,
 };
+use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
 
 /// Words of patterns; a node has one of them.
@@ -211,7 +211,10 @@ impl Reader {
             let Some(mut fields) = self.object(part, "an option of `choice`") else { continue };
             if let Some((key, node)) = fields.take_pair("else") {
                 if number + 1 < parts.len() {
-                    self.fault(key.place, "`else` is the last of a choice: what comes after it would never be looked at");
+                    self.fault(
+                        key.place,
+                        "`else` is the last of a choice: what comes after it would never be looked at",
+                    );
                 }
                 otherwise = self.within(At::Choice, number, true, |reader| reader.node(node, depth + 1)).map(Box::new);
                 self.refuse_the_rest(fields, "`else`");
@@ -220,7 +223,10 @@ impl Reader {
             let when = match fields.take("when") {
                 Some(tree) => self.condition(tree),
                 None => {
-                    self.fault(part.place, "an option of `choice` has `when` and `do`, and the last may be `{else: …}`");
+                    self.fault(
+                        part.place,
+                        "an option of `choice` has `when` and `do`, and the last may be `{else: …}`",
+                    );
                     None
                 }
             };
@@ -290,7 +296,8 @@ impl Reader {
         let at_most = match fields.take("at-most") {
             Some(tree) => self.count(tree, "`at-most`", 1, Loop::MAX_ROUNDS),
             None => {
-                let message = format!("`at-most` is missing: a loop has a bound, from 1 to {} rounds", Loop::MAX_ROUNDS);
+                let message =
+                    format!("`at-most` is missing: a loop has a bound, from 1 to {} rounds", Loop::MAX_ROUNDS);
                 self.fault(key.place, message);
                 None
             }

@@ -171,12 +171,7 @@ impl Reader {
 }
 
 /// Which map's item is meant. A map that names its items has them under that name only.
-fn item(
-    scope: &Scope,
-    name: Option<StepName>,
-    path: &mut Vec<String>,
-    what: &str,
-) -> Result<Option<StepName>, String> {
+fn item(scope: &Scope, name: Option<StepName>, path: &mut Vec<String>, what: &str) -> Result<Option<StepName>, String> {
     let Some(innermost) = scope.maps.last() else {
         return Err(format!("`{what}` is known inside of a `map` only"));
     };

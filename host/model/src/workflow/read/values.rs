@@ -127,7 +127,10 @@ impl Reader {
                         read.map(|read| Pick { or_else, ..read })
                     }
                     _ => {
-                        self.fault(pick.place, format!("`pick` is a pick such as `$.input.kind`, this is {}", pick.describe()));
+                        self.fault(
+                            pick.place,
+                            format!("`pick` is a pick such as `$.input.kind`, this is {}", pick.describe()),
+                        );
                         None
                     }
                 };
