@@ -106,3 +106,47 @@ async fn an_agent_can_judge_a_result() -> Result<()> {
     assert_eq!(answer.code(), "validation-failed");
     Ok(())
 }
+
+/// Every pattern at once, on real components, in a host that is killed in the middle of it.
+#[tokio::test]
+async fn branches_items_and_rounds_go_on_after_the_host_was_killed() -> Result<()> {
+    let mut host = Host::start().await?;
+    for (name, guest) in [("echo", "echo"), ("flaky", "flaky"), ("trap", "flaky")] {
+        host.push(&host.admin, name, guest, &[]).await?;
+    }
+    let document = r"
+name: everything
+flow:
+  sequence:
+    - parallel:
+        items: {map: $.input.list, do: {agent: echo, with: {n: $.item, at: $.index}}, at-once: 3}
+        rounds: {loop: {agent: echo, id: again, with: {round: $.round}}, at-most: 5}
+        patient: {agent: flaky, retry: {attempts: 2, backoff: 3s}}
+        saved: {agent: trap, fallback: [{agent: echo, id: instead, with: {why: $.error.code}}]}
+    - choice:
+        - {when: {pick: $.input.until, less: 2}, do: {agent: echo, id: no}}
+        - else: {agent: echo, id: done}
+";
+    put(&host, "everything", document).await?.expect(201);
+    let request = host.request(Method::POST, "/v1/workflows/everything/runs", &host.admin);
+    let list: Vec<u32> = (0..20).collect();
+    let answer =
+        host.send(request.header("prefer", "wait=0").json(&json!({"list": list, "until": 2}))).await?.expect(202);
+    let id = answer.headers["ltmc-run"].to_str()?.to_owned();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    host.kill_and_restart().await?;
+    let view = host.ended(&host.admin, &id).await?;
+    assert_eq!(view["state"], "completed", "{view}");
+    let output = host.get(&format!("/v1/runs/{id}/output")).await?.expect(200).json();
+    let items = output["items"].as_array().unwrap();
+    assert!(items.len() == 20 && items[19]["n"] == 19 && items[19]["at"] == 19, "{output}");
+    assert_eq!((&output["rounds"]["round"], &output["saved"]["why"]), (&json!(5), &json!("agent-error")), "{output}");
+    let nodes = view["nodes"].as_array().unwrap();
+    let of = |path: &str| nodes.iter().find(|node| node["path"] == path).unwrap_or_else(|| panic!("{path}: {view}"));
+    assert_eq!((&of("0/0")["pattern"], &of("0/0/0")["items"]), (&json!("parallel"), &json!(20)));
+    assert_eq!(
+        (&of("0/0/1")["rounds"], &of("0/0/3")["rescued"], &of("0/1")["option"]),
+        (&json!(5), &json!(true), &json!(1))
+    );
+    Ok(())
+}

@@ -81,6 +81,9 @@ pub(crate) const CODES: &[Code] = &[
     code("replay-mismatch", StatusCode::CONFLICT, "The run cannot be resumed: the agent asks for something else than before"),
     code("fenced", StatusCode::SERVICE_UNAVAILABLE, "The run has another owner now"),
     code("cancelled", StatusCode::CONFLICT, "The run was cancelled"),
+    code("timed-out", StatusCode::GATEWAY_TIMEOUT, "A part of the workflow took too long"),
+    code("loop-exhausted", StatusCode::UNPROCESSABLE_ENTITY, "A loop made all its rounds"),
+    code("loop-stalled", StatusCode::UNPROCESSABLE_ENTITY, "A loop came no further"),
     code("quarantined", StatusCode::CONFLICT, "The host died of the run"),
 ];
 
@@ -136,25 +139,7 @@ mod tests {
 
     #[test]
     fn every_ending_of_a_run_has_a_code() {
-        use Ending::*;
-        for ending in [
-            AgentError,
-            AgentTrapped,
-            LimitCpu,
-            LimitWall,
-            LimitMemory,
-            LimitOutput,
-            LimitResources,
-            Busy,
-            ValidationFailed,
-            BadStep,
-            AgentMissing,
-            ReplayMismatch,
-            Fenced,
-            Cancelled,
-            Unavailable,
-            Internal,
-        ] {
+        for ending in Ending::ALL {
             assert_eq!(of_ending(ending).name, ending.as_str());
         }
     }

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Effect, Entry, Event, Placed, RunStarted};
+use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
+
+use crate::node::{Branches, Joined, Node, Round};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -46,8 +48,10 @@ pub struct History {
     /// How many of them have an attempt open, and how many wait for their next.
     running: usize,
     waiting: usize,
-    /// What nodes gave that are no steps.
-    nodes: BTreeMap<StepPath, Payload>,
+    /// Whether the last thing that happened was that a node failed, which waits until it is begun anew.
+    is_retrying: bool,
+    /// What is known of nodes besides their steps.
+    nodes: BTreeMap<StepPath, Node>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -82,6 +86,8 @@ pub struct Step {
     pub attempts: Vec<Attempt>,
     /// What it gave.
     pub output: Option<Payload>,
+    /// Which entry says so.
+    pub ended_at: Seq,
     /// What was found about its output; none: it was not judged. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
@@ -126,6 +132,8 @@ pub enum Status {
     Completed,
     /// There is no further attempt.
     Failed,
+    /// It was ended because its outcome is not needed any more.
+    Cancelled,
 }
 
 /// One try of a step.
@@ -182,7 +190,7 @@ impl History {
             Event::RunClaimed { .. } => self.steps.values_mut().for_each(Step::go_back),
             Event::Act(_) => {}
             Event::StepStarted { step, attempt, transaction, .. } => {
-                self.phase = Phase::UnderWay;
+                (self.phase, self.is_retrying) = (Phase::UnderWay, false);
                 self.change(step, |step| step.begin(*attempt, at, *transaction));
             }
             Event::Effect(effect) => {
@@ -205,6 +213,7 @@ impl History {
                     step.replay = Vec::new();
                     step.status = Status::Completed;
                     step.output = Some(output.clone());
+                    step.ended_at = seq;
                     step.verdict = None;
                 });
             }
@@ -218,9 +227,47 @@ impl History {
                 });
             }
             Event::StepJudged { step, rejection } => {
-                self.step_mut(step).verdict = Some(rejection.clone().map_or(Ok(()), Err));
+                let verdict = Some(rejection.clone().map_or(Ok(()), Err));
+                match self.steps.get_mut(step) {
+                    Some(step) => step.verdict = verdict,
+                    None => self.node_mut(step).verdict = verdict,
+                }
             }
-            Event::NodeEnded { node, output } => drop(self.nodes.insert(node.clone(), output.clone())),
+            Event::StepCancelled { step, attempt } => {
+                self.change(step, |step| {
+                    step.end(*attempt, at, Some(&cancelled()), Usage::default());
+                    step.took.clear();
+                    step.status = Status::Cancelled;
+                });
+            }
+            Event::NodeStarted { node, until } => self.node_mut(node).until = Some(*until),
+            Event::NodeDecided { node, decided } => self.decided(node, decided),
+            Event::NodeEnded { node, output } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(output.clone());
+                node.ended_at = seq;
+            }
+            Event::NodeGave { node, of } => {
+                let node = self.node_mut(node);
+                node.gave = Some(of.clone());
+                node.ended_at = seq;
+            }
+            Event::NodeFailed { node, failure, retry_at: None } => self.node_mut(node).failure = Some(failure.clone()),
+            Event::NodeFailed { node, retry_at, .. } => {
+                let failed = self.node_mut(node);
+                failed.failures += 1;
+                failed.retry_at = *retry_at;
+                self.begin_anew(node);
+                self.is_retrying = true;
+            }
+            Event::NodeTimedOut { node, after } => {
+                let after = std::time::Duration::from_millis(*after);
+                let failure = Failure::new(Code::TimedOut, format!("it took longer than its time-out of {after:?}"));
+                let timed_out = self.node_mut(node);
+                timed_out.failure = Some(failure.in_step(node));
+                timed_out.is_timed_out = true;
+            }
             Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
@@ -252,7 +299,7 @@ impl History {
     pub fn state(&self) -> State {
         match self.phase {
             Phase::Queued => State::Queued,
-            Phase::UnderWay if self.running == 0 && self.waiting > 0 => State::Waiting,
+            Phase::UnderWay if self.running == 0 && (self.waiting > 0 || self.is_retrying) => State::Waiting,
             Phase::UnderWay => State::Running,
             Phase::Completed(_) => State::Completed,
             Phase::Failed(_) => State::Failed,
@@ -296,9 +343,68 @@ impl History {
         self.steps.get(path)
     }
 
-    /// What a step gave, or another node that has an output of its own.
+    /// What is known of a node besides its steps.
+    pub fn node(&self, path: &StepPath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// Nodes of which more is known than their steps.
+    pub fn nodes(&self) -> impl Iterator<Item = (&StepPath, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// Steps that have begun, in the order of their paths.
+    pub fn steps(&self) -> impl Iterator<Item = (&StepPath, &Step)> {
+        self.steps.iter()
+    }
+
+    /// Steps at a node or below it that have begun.
+    pub fn steps_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
+        // A node's paths stand together: `/` comes before every digit.
+        self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
+    }
+
+    /// Whether anything at a node or below it has begun.
+    pub fn has_begun(&self, node: &StepPath) -> bool {
+        let decided = self.nodes.range(node..).next().is_some_and(|(path, _)| path.is_within(node));
+        decided || self.steps_within(node).next().is_some()
+    }
+
+    /// What a node's pattern has found out about its branches.
+    pub fn branches(&mut self, node: &StepPath) -> &mut Branches {
+        &mut self.node_mut(node).branches
+    }
+
+    /// Whose output a node's is: its own, or that of another one below it.
+    pub fn giver<'a>(&'a self, path: &'a StepPath) -> &'a StepPath {
+        let mut at = path;
+        // A node gives what stands below it, so this ends.
+        while let Some(of) = self.nodes.get(at).and_then(|node| node.gave.as_ref()).filter(|of| *of != at) {
+            at = of;
+        }
+        at
+    }
+
+    /// What a step gave, or another node.
     pub fn output(&self, path: &StepPath) -> Option<&Payload> {
-        self.steps.get(path).and_then(|step| step.output.as_ref()).or_else(|| self.nodes.get(path))
+        let path = self.giver(path);
+        let of_node = self.nodes.get(path).and_then(|node| node.output.as_ref());
+        of_node.or_else(|| self.steps.get(path).and_then(|step| step.output.as_ref()))
+    }
+
+    /// The same, where it was not found wanting: what others may pick from.
+    pub fn given(&self, path: &StepPath) -> Option<&Payload> {
+        let step = self.steps.get(self.giver(path));
+        let is_rejected = step.is_some_and(|step| matches!(step.verdict, Some(Err(_))));
+        let is_rejected = is_rejected || self.nodes.get(path).is_some_and(Node::is_rejected);
+        if is_rejected { None } else { self.output(path) }
+    }
+
+    /// Which entry says what a node gave.
+    pub fn gave_at(&self, path: &StepPath) -> Seq {
+        let path = self.giver(path);
+        let of_step = self.steps.get(path).map(|step| step.ended_at);
+        of_step.or_else(|| self.nodes.get(path).map(|node| node.ended_at)).unwrap_or_default()
     }
 
     /// The step, or another node, whose output is the run's result; none: it is not completed.
@@ -342,9 +448,9 @@ impl History {
         };
         let of = |path: &StepPath| self.steps.get_key_value(path);
         match event {
-            Event::StepCompleted { step, .. } | Event::StepFailed { step, retry_at: None, .. } => {
-                of(step).map(|(path, step)| all(path, step)).unwrap_or_default()
-            }
+            Event::StepCompleted { step, .. }
+            | Event::StepFailed { step, retry_at: None, .. }
+            | Event::StepCancelled { step, .. } => of(step).map(|(path, step)| all(path, step)).unwrap_or_default(),
             Event::StepFailed { step, .. } => of(step).map(|(path, step)| since(path, step)).unwrap_or_default(),
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
@@ -373,7 +479,7 @@ impl History {
         let counted = |history: &mut Self, status: Status, change: fn(usize) -> usize| match status {
             Status::Running => history.running = change(history.running),
             Status::Waiting(_) => history.waiting = change(history.waiting),
-            Status::Pending | Status::Completed | Status::Failed => {}
+            Status::Pending | Status::Completed | Status::Failed | Status::Cancelled => {}
         };
         counted(self, before, |count| count - 1);
         counted(self, after, |count| count + 1);
@@ -386,40 +492,129 @@ impl History {
         self.ended_at = Some(at);
     }
 
-    /// Completed steps keep their output, except those whose output was found wanting; failed ones may try again.
+    fn node_mut(&mut self, path: &StepPath) -> &mut Node {
+        if !self.nodes.contains_key(path) {
+            self.nodes.insert(path.clone(), Node::default());
+        }
+        self.nodes.get_mut(path).expect("it was inserted just now")
+    }
+
+    fn decided(&mut self, path: &StepPath, decided: &Decided) {
+        let node = self.node_mut(path);
+        match decided {
+            Decided::When(holds) => node.when = Some(*holds),
+            Decided::Option(option) => node.option = Some(*option),
+            Decided::Handler(handler) => node.handler = Some(*handler),
+            Decided::Items(items) => node.items = Some(items.as_slice().into()),
+            Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Joined { winners, failure } => {
+                node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
+            }
+        }
+    }
+
+    /// Everything at a node and below it is to be done again.
+    fn begin_anew(&mut self, node: &StepPath) {
+        let below: Vec<StepPath> = self.steps_within(node).map(|(path, _)| path.clone()).collect();
+        for path in below {
+            // A step that is a node itself counts its tries on.
+            let forgives = path != *node;
+            self.change(&path, |step| step.begin_anew(forgives));
+        }
+        self.nodes.retain(|path, _| path == node || !path.is_within(node));
+        self.node_mut(node).begin_anew();
+    }
+
+    /// What is completed keeps its output, except where that was found wanting; what failed may try again. A failure that was
+    /// handled stays so, with everything below it.
     fn reopen(&mut self) {
         // Before verdicts were journaled, a run said over which output it failed.
         let of_the_run = match &self.phase {
             Phase::Failed(failure) if failure.code == Code::ValidationFailed => failure.step.clone(),
             _ => None,
         };
-        let rejected = self.steps.iter().filter(|(_, step)| matches!(step.verdict, Some(Err(_))));
-        let rejected: Vec<StepPath> = rejected.map(|(path, _)| path.clone()).chain(of_the_run).collect();
+        let is_rescued = |path: &StepPath| self.nodes.get(path).is_some_and(Node::is_rescued);
+        let by_verdict =
+            self.steps.iter().filter(|(path, step)| matches!(step.verdict, Some(Err(_))) && !is_rescued(path));
+        let nodes = self.nodes.iter().filter(|(_, node)| node.is_rejected());
+        let rejected = by_verdict.map(|(path, _)| path).chain(nodes.map(|(path, _)| path)).cloned();
+        let rejected: Vec<StepPath> = rejected.chain(of_the_run).collect();
         self.phase = Phase::UnderWay;
         self.ended_at = None;
+        for path in &rejected {
+            if !self.is_settled(path, &rejected) {
+                self.begin_anew(path);
+            }
+        }
+        self.reopen_nodes(&rejected);
+        let settled: BTreeSet<StepPath> = self
+            .steps
+            .iter()
+            .filter(|(_, step)| matches!(step.status, Status::Failed | Status::Cancelled))
+            .filter(|(path, _)| self.is_settled(path, &rejected))
+            .map(|(path, _)| path.clone())
+            .collect();
         let (mut running, mut waiting) = (0, 0);
-        let nodes = &mut self.nodes;
         for (path, step) in &mut self.steps {
-            let within_rejected = rejected.iter().any(|rejected| is_within(path, rejected));
-            if within_rejected || step.status == Status::Failed {
+            if matches!(step.status, Status::Failed | Status::Cancelled) && !settled.contains(path) {
+                let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
+                if step.last().is_some_and(mismatch) {
+                    // What it did up to its checkpoint stays done, and somebody has it begin at the beginning all the same:
+                    // from the checkpoint it would come to the same end.
+                    step.forget_checkpoints();
+                }
                 step.status = Status::Pending;
                 step.output = None;
                 step.verdict = None;
-                // What a node came to by it comes anew.
-                nodes.retain(|node, _| !is_within(path, node));
-            }
-            let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
-            if within_rejected || step.last().is_some_and(mismatch) {
-                // What it did up to its checkpoint stays done, and somebody has it begin at the beginning all the same: from
-                // the checkpoint it would come to the same end.
-                step.checkpoint = Checkpoint::default();
-                step.checkpoints.clear();
             }
             step.forgiven = u32::try_from(step.attempts.len()).unwrap_or(u32::MAX);
             running += usize::from(step.status == Status::Running);
             waiting += usize::from(matches!(step.status, Status::Waiting(_)));
         }
-        (self.running, self.waiting) = (running, waiting);
+        (self.running, self.waiting, self.is_retrying) = (running, waiting, false);
+    }
+
+    /// Nodes that gave nothing yet forget how they failed, and what was decided by it.
+    fn reopen_nodes(&mut self, rejected: &[StepPath]) {
+        let open: Vec<StepPath> = self
+            .nodes
+            .iter()
+            .filter(|(path, node)| !node.has_ended() && !self.is_settled(path, rejected))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in open {
+            let Some(node) = self.nodes.get_mut(&path) else { continue };
+            let has_failed = node.failure.take().is_some();
+            (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
+            (node.handler, node.branches) = (None, Branches::default());
+            if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
+                node.joined = None;
+            }
+            let last = node.rounds.pop_if(|last| matches!(last.next, Next::Exhausted | Next::Stalled));
+            let again = last.map(|_| path.child(node.rounds.len()));
+            // What was done in its place may be needed no more, and what it was done for is another failure then.
+            let rescues = self.steps.keys().chain(self.nodes.keys()).filter(|_| has_failed).filter_map(|below| {
+                let rest = below.is_within(&path).then(|| below.way().nth(path.way().count())).flatten()?;
+                (rest >= ltmc_model::workflow::Node::FALLBACK).then(|| path.child(rest))
+            });
+            let rescues: BTreeSet<StepPath> = rescues.collect();
+            for path in rescues.into_iter().chain(again) {
+                self.begin_anew(&path);
+                self.nodes.remove(&path);
+            }
+        }
+    }
+
+    /// Whether something at a path, or above it, has ended all the same: what became of it does not matter any more.
+    fn is_settled(&self, path: &StepPath, rejected: &[StepPath]) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            if !rejected.contains(&path) && self.nodes.get(&path).is_some_and(Node::has_ended) {
+                return true;
+            }
+            at = path.parent();
+        }
+        false
     }
 }
 
@@ -427,6 +622,11 @@ impl Step {
     /// The last attempt.
     pub fn last(&self) -> Option<&Attempt> {
         self.attempts.last()
+    }
+
+    /// Whether an attempt of it is under way, or it waits for its next.
+    pub fn is_open(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Waiting(_))
     }
 
     /// The number that the next attempt has, or that the open one has.
@@ -438,6 +638,21 @@ impl Step {
     /// How many attempts were made since the run began or was last resumed.
     pub fn tries(&self) -> u32 {
         u32::try_from(self.attempts.len()).unwrap_or(u32::MAX).saturating_sub(self.forgiven)
+    }
+
+    /// All of it is to be done again.
+    fn begin_anew(&mut self, forgives: bool) {
+        self.status = Status::Pending;
+        (self.output, self.verdict) = (None, None);
+        self.forget_checkpoints();
+        if forgives {
+            self.forgiven = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        }
+    }
+
+    fn forget_checkpoints(&mut self) {
+        self.checkpoint = Checkpoint::default();
+        self.checkpoints.clear();
     }
 
     fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
@@ -531,8 +746,8 @@ fn quarantined(taken_up: u32) -> String {
     )
 }
 
-fn is_within(path: &StepPath, of: &StepPath) -> bool {
-    path.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+fn cancelled() -> Failure {
+    Failure::new(Code::Cancelled, "its outcome is not needed any more")
 }
 
 #[cfg(test)]

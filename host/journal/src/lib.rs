@@ -4,6 +4,7 @@
 //! and nowhere else. No I/O but through ports.
 
 pub mod fold;
+pub mod node;
 pub mod runlog;
 pub mod shown;
 pub mod view;

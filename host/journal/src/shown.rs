@@ -7,7 +7,7 @@
 //! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
 
 use ltmc_model::effect::{Refusal, Reply};
-use ltmc_model::journal::{Effect, Entry, Event, Placed};
+use ltmc_model::journal::{Decided, Effect, Entry, Event, Placed};
 use ltmc_model::{Digest, Payload, Seq, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -89,6 +89,14 @@ impl Show {
             }
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
+            }
+            Event::NodeDecided { decided: Decided::Items(items), .. } => {
+                let bytes = items.iter().map(|item| item.bytes.len()).sum();
+                if self.leaves_out(bytes) {
+                    let large = json!({"items": items.len(), "large": {"bytes": bytes}});
+                    parts.insert("decided".into(), json!({ "items": large }));
+                    items.clear();
+                }
             }
             Event::Effect(effect) => {
                 parts.insert("reply".into(), self.reply(effect));

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Event, Placed};
+use ltmc_model::journal::{Decided, Event, Placed};
 use ltmc_model::run::{Run, State, Target, Usage};
-use ltmc_model::workflow::{Document, Node, Validate};
+use ltmc_model::workflow::{Below, Document, Does, Node};
 use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName};
 use serde::Serialize;
 
@@ -45,8 +45,14 @@ pub struct RunView {
     pub document: Option<Digest>,
     /// What its input is.
     pub input: Option<Size>,
-    /// Its steps, in the order of the document.
+    /// Its steps, in the order of the document; of those in maps and loops each that has begun.
     pub steps: Vec<StepView>,
+    /// How many more steps there are than are shown.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub steps_left_out: usize,
+    /// Its other nodes of which more is known than their steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeView>,
     /// Its result, once it is completed.
     pub output: Option<Content>,
     /// How it ended badly.
@@ -122,6 +128,9 @@ impl Outline {
                     self.outputs.insert(step.clone(), left);
                 }
             }
+            Event::NodeDecided { decided: Decided::Items(items), .. } => {
+                items.iter_mut().for_each(|item| item.bytes.clear());
+            }
             _ => {}
         }
         self.history.apply(&placed);
@@ -129,7 +138,7 @@ impl Outline {
 
     /// The entry that has the run's result, where it was left out.
     pub fn result_at(&self) -> Option<Seq> {
-        self.outputs.get(self.history.completed()?).map(|left| left.seq)
+        self.outputs.get(self.history.giver(self.history.completed()?)).map(|left| left.seq)
     }
 
     fn size(&self, step: &StepPath, output: &Payload) -> Size {
@@ -140,7 +149,7 @@ impl Outline {
     }
 
     fn output(&self) -> Option<Content> {
-        let step = self.history.completed()?;
+        let step = self.history.giver(self.history.completed()?);
         Some(match self.outputs.get(step) {
             Some(Left { content_type, large, .. }) => {
                 Content::Large { content_type: content_type.clone(), large: large.clone() }
@@ -161,7 +170,7 @@ pub struct StepView {
     pub agent: AgentRef,
     /// What it is for.
     pub role: Role,
-    /// `pending`, `running`, `waiting`, `completed` or `failed`.
+    /// `pending`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
     pub status: &'static str,
     /// When the next attempt is due, while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +180,51 @@ pub struct StepView {
     /// What it gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Size>,
+}
+
+/// A node that is no step, or that has more to it than its step.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeView {
+    /// Its place in the tree of patterns.
+    pub path: StepPath,
+    /// What others call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its pattern's word: `parallel`, `map`, ...
+    pub pattern: &'static str,
+    /// `running`, `waiting`, `completed`, `failed` or `skipped`.
+    pub status: &'static str,
+    /// When it is begun anew, while it waits for that; or until when it may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// How often it failed and was begun anew.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub failures: usize,
+    /// How its own work failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Whether something else was done in its place, and gave what it gives.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rescued: bool,
+    /// Of a choice: the number of the option that was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub option: Option<u32>,
+    /// Of a map: how many items there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<usize>,
+    /// Of a loop: how many rounds are over.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub rounds: usize,
+    /// The branches that count, in the order in which they were done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub winners: Vec<u32>,
+}
+
+/// Steps and nodes that are shown of a run, each: of more only how many they are.
+const SHOWN: usize = 1_000;
+
+fn is_nothing(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What a step is for.
@@ -212,17 +266,18 @@ impl RunView {
             Target::Agent(agent) => (Some(agent.clone()), None),
             Target::Workflow(workflow) => (None, Some(workflow.clone())),
         };
-        let mut steps = Vec::new();
+        let mut tree = Tree::default();
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
-            Some(Ok(document)) => collect(&document.flow, &StepPath::root(), outline, &mut steps),
+            Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline),
             // A document that this version does not read: its steps are in the journal.
             Some(Err(_)) => {}
-            None => steps.extend(agent.iter().map(|agent| {
+            None => tree.steps.extend(agent.iter().map(|agent| {
                 let name = agent.name.to_string();
                 StepView::new(StepPath::root(), name, agent.clone(), Role::Work, outline)
             })),
         }
         let error = history.result().and_then(Result::err);
+        let Tree { steps, nodes, left_out: steps_left_out } = tree;
         Self {
             id: run.id,
             state: run.state,
@@ -238,40 +293,115 @@ impl RunView {
             document: started.and_then(|started| started.document_digest),
             input: outline.input.clone(),
             steps,
+            steps_left_out,
+            nodes,
             output: outline.output(),
             error,
         }
     }
 }
 
-fn collect(node: &Node, path: &StepPath, outline: &Outline, into: &mut Vec<StepView>) {
-    match node {
-        Node::Agent(step) => {
-            let name = step.id.to_string();
-            into.push(StepView::new(path.clone(), name, step.agent.clone(), Role::Work, outline));
-            if let Some(Validate::Agent { agent, .. }) = &step.validate {
-                let name = format!("{} (judged)", step.id);
-                into.push(StepView::new(path.child(0), name, agent.clone(), Role::Validator, outline));
+/// What is shown of a run's tree.
+#[derive(Default)]
+struct Tree {
+    steps: Vec<StepView>,
+    nodes: Vec<NodeView>,
+    left_out: usize,
+}
+
+impl Tree {
+    fn collect(&mut self, node: &Node, path: &StepPath, outline: &Outline) {
+        let history = &outline.history;
+        if let Does::Agent(agent) = &node.does {
+            let name = node.id.as_ref().map_or_else(String::new, ToString::to_string);
+            self.step(StepView::new(path.clone(), name, agent.clone(), Role::Work, outline));
+        }
+        if let Some(view) = history.node(path).and_then(|known| NodeView::new(node, path, known)) {
+            if self.nodes.len() < SHOWN {
+                self.nodes.push(view);
             }
         }
-        Node::Sequence(children) => {
-            for (index, child) in children.iter().enumerate() {
-                collect(child, &path.child(index), outline, into);
+        if let Some(Below::Validator(agent)) = node.below(node.validator()) {
+            let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
+            let place = path.child(node.validator());
+            // That of a step is there from the start, as the step is.
+            if matches!(node.does, Does::Agent(_)) || history.step(&place).is_some() {
+                self.step(StepView::new(place, format!("{name} (judged)"), agent.clone(), Role::Validator, outline));
             }
         }
+        for (number, child) in node.children().into_iter().enumerate() {
+            self.collect(child, &path.child(number), outline);
+        }
+        if let Some(template) = node.template() {
+            // One after the other: items and rounds begin in the order of their numbers.
+            for place in (0..).map(|number| path.child(number)).take_while(|place| history.has_begun(place)) {
+                self.collect(template, &place, outline);
+            }
+        }
+        for (number, rescue) in node.rescues() {
+            let place = path.child(number);
+            if history.has_begun(&place) {
+                self.collect(rescue, &place, outline);
+            }
+        }
+    }
+
+    fn step(&mut self, step: StepView) {
+        if self.steps.len() < SHOWN {
+            self.steps.push(step);
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+impl NodeView {
+    /// None: there is nothing to it that its step does not show.
+    fn new(node: &Node, path: &StepPath, known: &crate::node::Node) -> Option<Self> {
+        let is_step = matches!(node.does, Does::Agent(_));
+        let says_more = known.when == Some(false) || known.failure.is_some() || known.until.is_some();
+        if is_step && !says_more && known.failures == 0 {
+            return None;
+        }
+        let (status, due_at) = match known {
+            crate::node::Node { when: Some(false), .. } => ("skipped", None),
+            known if known.has_ended() => ("completed", None),
+            crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
+                ("waiting", Some(until.unwrap_or(*due)))
+            }
+            _ => ("running", known.until),
+        };
+        Some(Self {
+            path: path.clone(),
+            name: node.id.as_ref().map(ToString::to_string),
+            pattern: node.word(),
+            status,
+            due_at,
+            failures: known.failures as usize,
+            failure: known.failure.clone(),
+            rescued: known.is_rescued(),
+            option: known.option.flatten(),
+            items: known.items.as_ref().map(|items| items.len()),
+            rounds: known.rounds.len(),
+            winners: known.joined.iter().flat_map(|joined| joined.winners.iter().copied()).collect(),
+        })
     }
 }
 
 impl StepView {
     fn new(path: StepPath, name: String, agent: AgentRef, role: Role, outline: &Outline) -> Self {
         let step = outline.history.step(&path);
+        let is_skipped = outline.history.node(&path).is_some_and(|node| node.when == Some(false));
         let status = step.map(|step| step.status).unwrap_or_default();
         let (status, due_at) = match status {
+            Status::Pending if is_skipped => ("skipped", None),
             Status::Pending => ("pending", None),
             Status::Running => ("running", None),
             Status::Waiting(due) => ("waiting", Some(due)),
             Status::Completed => ("completed", None),
             Status::Failed => ("failed", None),
+            Status::Cancelled => ("cancelled", None),
         };
         let attempts = step.map(attempts).unwrap_or_default();
         let output = step.and_then(|step| step.output.as_ref()).map(|output| outline.size(&path, output));

@@ -38,6 +38,12 @@ pub enum Code {
     Conflict,
     /// Somebody cancelled it.
     Cancelled,
+    /// A node of a workflow took longer than it may.
+    TimedOut,
+    /// A loop made all its rounds, and what it works towards is not there.
+    LoopExhausted,
+    /// A loop gave the same again and again.
+    LoopStalled,
     /// The host died of taking the run up, again and again: it is set aside until somebody resumes it.
     Quarantined,
     /// A store did not answer; the run can be resumed.
@@ -51,6 +57,33 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every one.
+    pub const ALL: [Self; 23] = [
+        Self::AgentError,
+        Self::AgentTrapped,
+        Self::LimitCpu,
+        Self::LimitWall,
+        Self::LimitMemory,
+        Self::LimitOutput,
+        Self::LimitResources,
+        Self::Busy,
+        Self::ValidationFailed,
+        Self::BadStep,
+        Self::AgentMissing,
+        Self::ReplayMismatch,
+        Self::Fenced,
+        Self::Conflict,
+        Self::Cancelled,
+        Self::TimedOut,
+        Self::LoopExhausted,
+        Self::LoopStalled,
+        Self::Quarantined,
+        Self::Unavailable,
+        Self::StorageFull,
+        Self::DiskQuotaExceeded,
+        Self::Internal,
+    ];
+
     /// As clients read it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,6 +102,9 @@ impl Code {
             Self::Fenced => "fenced",
             Self::Conflict => "conflict",
             Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed-out",
+            Self::LoopExhausted => "loop-exhausted",
+            Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
@@ -111,6 +147,35 @@ impl Failure {
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
         self
+    }
+
+    /// Whether another try makes sense where nothing else is said.
+    pub fn may_pass(&self) -> bool {
+        match self.code {
+            Code::AgentError => self.retryable,
+            Code::AgentTrapped
+            | Code::LimitCpu
+            | Code::LimitWall
+            | Code::LimitMemory
+            | Code::LimitOutput
+            | Code::LimitResources
+            | Code::Busy
+            | Code::TimedOut
+            | Code::Unavailable
+            | Code::StorageFull
+            | Code::Internal => true,
+            Code::ValidationFailed
+            | Code::BadStep
+            | Code::AgentMissing
+            | Code::ReplayMismatch
+            | Code::DiskQuotaExceeded
+            | Code::Conflict
+            | Code::Fenced
+            | Code::Cancelled
+            | Code::LoopExhausted
+            | Code::LoopStalled
+            | Code::Quarantined => false,
+        }
     }
 
     /// The same, in this step.

@@ -96,8 +96,9 @@ text_name!(
 );
 text_name!(
     /// A step's place in the tree of patterns, such as `0/2/1`.
-    StepPath, "a step's path", "numbers joined by `/`, at most 128 characters",
-    |text| text.len() <= 128 && text.split('/').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    StepPath, "a step's path", "numbers joined by `/`, at most 256 characters",
+    // The deepest that documents nest (`workflow::MAX_DEPTH`), with the longest numbers.
+    |text| text.len() <= 256 && text.split('/').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 );
 
 impl TenantId {
@@ -124,6 +125,16 @@ impl StepPath {
     /// The path of this step's child number `index`.
     pub fn child(&self, index: usize) -> Self {
         Self(format!("{}/{index}", self.0).into())
+    }
+
+    /// The path of the node that this one is a child of; none: it is the root.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
+    }
+
+    /// Whether it stands at `of` or below it.
+    pub fn is_within(&self, of: &Self) -> bool {
+        self.0.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The way down from the root: which child of which.

@@ -159,6 +159,52 @@ pub enum Event {
         /// What it gave.
         output: Payload,
     },
+    /// A node that may take so long only began.
+    NodeStarted {
+        /// Its place.
+        node: StepPath,
+        /// Until when it may take.
+        until: Timestamp,
+    },
+    /// Something was decided about a node: it is so from then on, whoever goes on with the run.
+    NodeDecided {
+        /// Its place.
+        node: StepPath,
+        /// What.
+        decided: Decided,
+    },
+    /// A node gives what another one below it gave.
+    NodeGave {
+        /// Its place.
+        node: StepPath,
+        /// Whose output it is.
+        of: StepPath,
+    },
+    /// A node's own work failed: it is done anew, or what is done in its place comes next.
+    NodeFailed {
+        /// Its place.
+        node: StepPath,
+        /// How.
+        failure: Failure,
+        /// When everything below it is done anew; none: it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_at: Option<Timestamp>,
+    },
+    /// A node took longer than it may; what was open below it is cancelled.
+    NodeTimedOut {
+        /// Its place.
+        node: StepPath,
+        /// How long it may take, in milliseconds.
+        after: u64,
+    },
+    /// A step's attempt was ended, or what it waited for, because its outcome is not needed any more. What it did since its last
+    /// checkpoint never was.
+    StepCancelled {
+        /// Which step.
+        step: StepPath,
+        /// Its last attempt.
+        attempt: u32,
+    },
     /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
     RunSuspended {
         /// When it goes on.
@@ -222,6 +268,12 @@ impl Event {
             Self::StepFailed { .. } => "step-failed",
             Self::StepJudged { .. } => "step-judged",
             Self::NodeEnded { .. } => "node-ended",
+            Self::NodeStarted { .. } => "node-started",
+            Self::NodeDecided { .. } => "node-decided",
+            Self::NodeGave { .. } => "node-gave",
+            Self::NodeFailed { .. } => "node-failed",
+            Self::NodeTimedOut { .. } => "node-timed-out",
+            Self::StepCancelled { .. } => "step-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",
@@ -231,6 +283,52 @@ impl Event {
             Self::Act(_) => "act",
         }
     }
+}
+
+/// What was decided about a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decided {
+    /// Whether its `when` holds; where it does not the node is skipped.
+    When(bool),
+    /// Which option of a choice is taken; none: no condition holds, and there is nothing else.
+    Option(Option<u32>),
+    /// Which handler of errors is taken; none: no condition holds.
+    Handler(Option<u32>),
+    /// The items of a map, each in JSON.
+    Items(Vec<Payload>),
+    /// What comes after a round of a loop.
+    Round {
+        /// Which, from 0 on.
+        round: u32,
+        /// Whose output the round gave; none: all of it was skipped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gave: Option<StepPath>,
+        /// What comes next.
+        next: Next,
+    },
+    /// Which branches count, in the order in which they were done; or how it failed.
+    Joined {
+        /// Their numbers.
+        winners: Vec<u32>,
+        /// Why too few of them succeeded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+}
+
+/// What comes after a round of a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Next {
+    /// Another round.
+    Again,
+    /// Nothing: what it works towards is there.
+    Done,
+    /// Nothing: there may be no more rounds.
+    Exhausted,
+    /// Nothing: the last rounds all gave the same.
+    Stalled,
 }
 
 /// How a run began: all it needs to be made again.

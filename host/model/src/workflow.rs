@@ -4,7 +4,7 @@
 //! step names are unique, picks are of steps that come before, numbers are within their bounds. [`Document::to_json`] writes
 //! one form only, and reading it gives the same document: that is what a run is pinned to.
 //!
-//! To add a pattern: a variant of [`Node`], its word in `read.rs`, and a file in orchestration's `patterns/`.
+//! To add a pattern: a variant of [`Does`], its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,16 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ltmc_rules::Name;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::agent::AgentRef;
+use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
 use crate::{Digest, WorkflowName};
 
+mod condition;
 mod pick;
 mod read;
 mod tree;
+mod write;
 
+pub use condition::{Condition, Test};
 pub use pick::{Pick, Source};
 
 /// The largest document, in bytes.
@@ -42,30 +46,185 @@ pub struct Document {
     pub flow: Node,
 }
 
-/// One node of the tree of patterns.
+/// One node of the tree of patterns: what it does, and the modifiers that every node may have.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Node {
-    /// One agent's work.
-    Agent(Box<AgentStep>),
-    /// One after the other; at least one.
-    Sequence(Vec<Node>),
-}
-
-/// A step that an agent does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentStep {
-    /// Who does it.
-    pub agent: AgentRef,
-    /// What others call it; the agent's name unless said otherwise. Unique in the document.
-    pub id: StepName,
-    /// What its input is made of besides the output of the step before.
+pub struct Node {
+    /// What it does.
+    pub does: Does,
+    /// What others call it. Unique in the document; an agent's step has the agent's name unless said otherwise.
+    pub id: Option<StepName>,
+    /// Where this does not hold the node is skipped.
+    pub when: Option<Condition>,
+    /// What its input is made of besides what comes before it.
     pub with: Option<With>,
     /// How its output is judged.
     pub validate: Option<Validate>,
     /// How often it is tried.
     pub retry: Retry,
+    /// How long it may take, all its tries and pauses together.
+    pub timeout: Option<Duration>,
+    /// What is done in its place where it fails, one after the other until one does not.
+    pub fallback: Vec<Node>,
+    /// What is done where it fails and no fallback helped: the first whose condition holds.
+    pub on_error: Vec<Handler>,
     /// Where it stands in the source.
     pub place: Place,
+}
+
+/// What a node does. A pattern's children are its node's ([`Node::child`]).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Does {
+    /// One agent's work: a step.
+    Agent(AgentRef),
+    /// One after the other; at least one.
+    Sequence(Vec<Node>),
+    /// Side by side.
+    Parallel(Parallel),
+    /// The first whose condition holds.
+    Choice(Choice),
+    /// The same for every item of a list, side by side.
+    Map(Box<MapItems>),
+    /// The same again and again.
+    Loop(Box<Loop>),
+}
+
+/// Nodes side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parallel {
+    /// At least one; either all of them have names or none.
+    pub branches: Vec<(Option<StepName>, Node)>,
+    /// How many of them have to succeed.
+    pub need: Need,
+    /// What becomes of the others once the need cannot be met any more.
+    pub on_failure: OnFailure,
+    /// What becomes of those that are not needed any more.
+    pub on_loss: OnLoss,
+    /// How many are under way at once; none: all of them.
+    pub at_once: Option<u32>,
+    /// What it gives.
+    pub collect: Collect,
+}
+
+/// How many branches have to succeed. Those that are skipped do not count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Need {
+    /// Every one.
+    All,
+    /// One.
+    Any,
+    /// So many.
+    Count(u32),
+    /// So large a share of them, rounded up.
+    Share(f64),
+}
+
+/// What becomes of the other branches once the need cannot be met any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are cancelled.
+    Stop,
+    /// They go on to their end.
+    Continue,
+}
+
+/// What becomes of branches that are not needed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// They are cancelled.
+    Cancel,
+    /// They go on to their end, for which the node waits.
+    Finish,
+}
+
+/// What branches give together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collect {
+    /// A list in the order of the document, with null for a branch that gives nothing.
+    List,
+    /// An object by the branches' names, without those that give nothing.
+    Object,
+}
+
+/// Nodes of which one is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// In the order in which their conditions are looked at.
+    pub options: Vec<Handler>,
+    /// What is done where none holds.
+    pub otherwise: Option<Box<Node>>,
+}
+
+/// What is done where a condition holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handler {
+    /// None: always.
+    pub when: Option<Condition>,
+    /// What is done.
+    pub node: Node,
+}
+
+/// A node for every item of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapItems {
+    /// The list.
+    pub over: Pick,
+    /// What an item is called: `$.item.NAME`.
+    pub name: Option<StepName>,
+    /// What is done with each.
+    pub body: Node,
+    /// How many are under way at once.
+    pub at_once: u32,
+    /// How many may fail.
+    pub tolerate: Tolerate,
+}
+
+impl MapItems {
+    /// The most items.
+    pub const MAX_ITEMS: usize = 10_000;
+    /// How many are under way at once where nothing is said.
+    pub const AT_ONCE: u32 = 16;
+    /// The most that can be under way at once.
+    pub const MAX_AT_ONCE: u32 = 1_000;
+}
+
+/// How many items may fail.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tolerate {
+    /// So many.
+    Count(u32),
+    /// So large a share of them, rounded down.
+    Share(f64),
+}
+
+/// A node that is done again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loop {
+    /// What is done in each round.
+    pub body: Node,
+    /// Where this holds after a round, that was the last; none: all rounds are made.
+    pub until: Option<Condition>,
+    /// The most rounds.
+    pub at_most: u32,
+    /// So many rounds in a row with the same output are one too many.
+    pub stall: Option<u32>,
+}
+
+impl Loop {
+    /// The most rounds that can be asked for.
+    pub const MAX_ROUNDS: u32 = 10_000;
+}
+
+/// What stands below a node under a number of its path.
+#[derive(Debug, Clone, Copy)]
+pub enum Below<'a> {
+    /// The agent that judges the node's output.
+    Validator(&'a AgentRef),
+    /// A node of its pattern.
+    Child(&'a Node),
+    /// The node for an item, or of a round: one for every number.
+    Template(&'a Node),
+    /// A node that is done where the node has failed.
+    Rescue(&'a Node),
 }
 
 /// A step's name within its document.
@@ -114,7 +273,7 @@ pub enum Validate {
 }
 
 /// How often a step is tried, and how long it waits between: exponential back-off with full jitter.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     /// Tries in all, 1 to [`Retry::MAX_ATTEMPTS`].
     pub attempts: u32,
@@ -124,6 +283,8 @@ pub struct Retry {
     pub factor: f64,
     /// No wait is longer.
     pub max: Duration,
+    /// After which failures it is tried again; empty: after those that may pass.
+    pub on: Vec<Code>,
 }
 
 /// A place in a document's source; line and column from 1 on, 0 where it has none.
@@ -175,93 +336,143 @@ impl Document {
         read::document(&tree::Tree::from(value), None)
     }
 
-    /// The one form that a run is pinned to: what is as by default is left out.
-    pub fn to_json(&self) -> String {
-        json!({ "name": self.name, "flow": self.flow.to_value() }).to_string()
-    }
-
     /// The digest of [`Self::to_json`].
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_json().as_bytes())
     }
 
-    /// Every step, in the order of the document.
-    pub fn steps(&self) -> Vec<&AgentStep> {
-        let mut steps = Vec::new();
-        self.flow.collect(&mut steps);
-        steps
+    /// Every agent's step, in the order of the document.
+    pub fn steps(&self) -> Vec<&Node> {
+        self.nodes().into_iter().filter(|node| matches!(node.does, Does::Agent(_))).collect()
+    }
+
+    /// Every node, in the order of the document.
+    pub fn nodes(&self) -> Vec<&Node> {
+        let mut nodes = Vec::new();
+        self.flow.collect(&mut nodes);
+        nodes
     }
 
     /// Every agent that it names, with the export it must have there: `true` for a validator.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
-        self.steps().into_iter().flat_map(|step| {
-            let validator = match &step.validate {
+        self.nodes().into_iter().flat_map(|node| {
+            let step = match &node.does {
+                Does::Agent(agent) => Some((agent, node.place, false)),
+                _ => None,
+            };
+            let validator = match &node.validate {
                 Some(Validate::Agent { agent, place }) => Some((agent, *place, true)),
                 Some(Validate::Schema { .. }) | None => None,
             };
-            std::iter::once((&step.agent, step.place, false)).chain(validator)
+            step.into_iter().chain(validator)
         })
     }
 }
 
 impl Node {
-    fn collect<'a>(&'a self, steps: &mut Vec<&'a AgentStep>) {
-        match self {
-            Self::Agent(step) => steps.push(step),
-            Self::Sequence(children) => children.iter().for_each(|child| child.collect(steps)),
+    /// Where a step's validator stands below it, which has nothing else there but what is done where it fails.
+    const STEP_VALIDATOR: usize = 0;
+    /// Where another node's validator stands below it, behind everything of its pattern.
+    const VALIDATOR: usize = 10_000;
+    /// Where the first of its fallbacks does.
+    pub const FALLBACK: usize = 11_000;
+    /// Where the first of its handlers of errors does.
+    pub const HANDLER: usize = 12_000;
+    /// How many fallbacks it may have, and how many handlers.
+    pub const MAX_RESCUES: usize = 100;
+    /// The longest time-out that can be asked for.
+    pub const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+    /// A node without modifiers.
+    pub fn new(does: Does, place: Place) -> Self {
+        let (id, when, with, validate, timeout) = (None, None, None, None, None);
+        let (fallback, on_error) = (Vec::new(), Vec::new());
+        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, place }
+    }
+
+    /// A step of an agent under its name.
+    pub fn step(agent: AgentRef, id: StepName, place: Place) -> Self {
+        Self { id: Some(id), ..Self::new(Does::Agent(agent), place) }
+    }
+
+    /// The number under which its validator stands.
+    pub fn validator(&self) -> usize {
+        if matches!(self.does, Does::Agent(_)) { Self::STEP_VALIDATOR } else { Self::VALIDATOR }
+    }
+
+    /// What stands below it under a number.
+    pub fn below(&self, number: usize) -> Option<Below<'_>> {
+        if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
+            return Some(Below::Validator(agent));
+        }
+        if let Some(number) = number.checked_sub(Self::HANDLER) {
+            return self.on_error.get(number).map(|handler| Below::Rescue(&handler.node));
+        }
+        if let Some(number) = number.checked_sub(Self::FALLBACK) {
+            return self.fallback.get(number).map(Below::Rescue);
+        }
+        match &self.does {
+            Does::Agent(_) => None,
+            Does::Sequence(children) => children.get(number).map(Below::Child),
+            Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
+            Does::Choice(choice) => choice.option(number).map(Below::Child),
+            Does::Map(map) => (number < MapItems::MAX_ITEMS).then_some(Below::Template(&map.body)),
+            Does::Loop(again) => (number < Loop::MAX_ROUNDS as usize).then_some(Below::Template(&again.body)),
         }
     }
 
-    fn to_value(&self) -> Value {
-        match self {
-            Self::Agent(step) => step.to_value(),
-            Self::Sequence(children) => json!({ "sequence": children.iter().map(Self::to_value).collect::<Vec<_>>() }),
+    /// The nodes of its pattern, by their numbers; none for those that have one for every number.
+    pub fn children(&self) -> Vec<&Self> {
+        match &self.does {
+            Does::Agent(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Sequence(children) => children.iter().collect(),
+            Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
+            Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
         }
+    }
+
+    /// What is done for every item or in every round, where there is such a thing.
+    pub fn template(&self) -> Option<&Self> {
+        match &self.does {
+            Does::Map(map) => Some(&map.body),
+            Does::Loop(again) => Some(&again.body),
+            _ => None,
+        }
+    }
+
+    /// What is done where it fails, with its numbers.
+    pub fn rescues(&self) -> impl Iterator<Item = (usize, &Self)> {
+        let fallbacks = (Self::FALLBACK..).zip(&self.fallback);
+        fallbacks.chain((Self::HANDLER..).zip(self.on_error.iter().map(|handler| &handler.node)))
+    }
+
+    /// The pattern's word in documents.
+    pub fn word(&self) -> &'static str {
+        match &self.does {
+            Does::Agent(_) => "agent",
+            Does::Sequence(_) => "sequence",
+            Does::Parallel(_) => "parallel",
+            Does::Choice(_) => "choice",
+            Does::Map(_) => "map",
+            Does::Loop(_) => "loop",
+        }
+    }
+
+    fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {
+        into.push(self);
+        self.children().into_iter().chain(self.template()).for_each(|node| node.collect(into));
+        self.rescues().for_each(|(_, node)| node.collect(into));
     }
 }
 
-impl AgentStep {
-    fn to_value(&self) -> Value {
-        let mut out = Map::new();
-        out.insert("agent".into(), self.agent.to_string().into());
-        if self.id.as_str() != self.agent.name.as_str() {
-            out.insert("id".into(), self.id.as_str().into());
+impl Choice {
+    /// What is done under a number: an option, or behind them what is done where none holds.
+    pub fn option(&self, number: usize) -> Option<&Node> {
+        if number == self.options.len() {
+            return self.otherwise.as_deref();
         }
-        match &self.with {
-            Some(With::Pick(pick)) => drop(out.insert("with".into(), pick.to_string().into())),
-            Some(With::Fields(fields)) => drop(out.insert("with".into(), fields_to_value(fields))),
-            None => {}
-        }
-        match &self.validate {
-            Some(Validate::Schema { schema, .. }) => {
-                out.insert("validate".into(), json!({ "json-schema": schema }));
-            }
-            Some(Validate::Agent { agent, .. }) => {
-                out.insert("validate".into(), json!({ "agent": agent.to_string() }));
-            }
-            None => {}
-        }
-        if self.retry != Retry::none() {
-            out.insert("retry".into(), self.retry.to_value());
-        }
-        Value::Object(out)
+        self.options.get(number).map(|option| &option.node)
     }
-}
-
-impl Template {
-    fn to_value(&self) -> Value {
-        match self {
-            Self::Constant(Value::String(text)) if text.starts_with('$') => format!("${text}").into(),
-            Self::Constant(value) => value.clone(),
-            Self::Pick(pick) => pick.to_string().into(),
-            Self::Object(fields) => fields_to_value(fields),
-            Self::Array(items) => Value::Array(items.iter().map(Self::to_value).collect()),
-        }
-    }
-}
-
-fn fields_to_value(fields: &[(String, Template)]) -> Value {
-    Value::Object(fields.iter().map(|(name, value)| (name.clone(), value.to_value())).collect())
 }
 
 impl Retry {
@@ -285,20 +496,22 @@ impl Retry {
         if wait < self.max.as_secs_f64() { Duration::from_secs_f64(wait) } else { self.max }
     }
 
-    fn to_value(self) -> Value {
-        json!({
-            "attempts": self.attempts,
-            "backoff": humantime::format_duration(self.backoff).to_string(),
-            "factor": self.factor,
-            "max": humantime::format_duration(self.max).to_string(),
-        })
+    /// Whether another try makes sense after a failure.
+    pub fn covers(&self, failure: &Failure) -> bool {
+        if self.on.is_empty() { failure.may_pass() } else { self.on.contains(&failure.code) }
     }
 }
 
 /// What `retry: {}` means.
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, backoff: Duration::from_millis(200), factor: 2.0, max: Duration::from_secs(30) }
+        Self {
+            attempts: 3,
+            backoff: Duration::from_millis(200),
+            factor: 2.0,
+            max: Duration::from_secs(30),
+            on: Vec::new(),
+        }
     }
 }
 

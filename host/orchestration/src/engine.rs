@@ -1,8 +1,9 @@
 //! The engine: does what patterns decide, and journals it.
 //!
-//! Invariants: everything that is done is in the run's log before the pattern is asked again. Dropping [`Engine::drive`]
-//! anywhere ends its attempts and leaves a log that can be gone on with. An error of the record's ends it: what is true is
-//! then known only by reading the record.
+//! Invariants: everything that is done is in the run's log before the pattern is asked again. What is under way is what the
+//! pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
+//! none of its [`Guests`] is left, and leaves a log that can be gone on with. An error of the record's ends it: what is true is then
+//! known only by reading the record.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
 use ltmc_journal::fold::Status;
 use ltmc_journal::runlog::Commit;
@@ -20,18 +22,23 @@ use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
-use ltmc_model::workflow::{Retry, Validate};
+use ltmc_model::run::Usage;
+use ltmc_model::workflow::{Does, Retry, Validate};
 use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, StoreError};
+use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::patterns::{Decision, Input, Todo};
-use crate::plan::{self, Plan, validator_path};
+use crate::decide::Decider;
+use crate::guests::Guests;
+use crate::patterns::{About, Decision, Input, Output, Todo};
+use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{input, judge, metered, supervise};
+use crate::{aggregate, input, judge, metered, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -49,6 +56,8 @@ pub(crate) struct Engine<'a> {
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
     pub(crate) beginnings: &'a Beginnings,
+    /// Those of its guests that are at work.
+    pub(crate) guests: &'a Guests,
     /// Set once a guest begins, or somebody judges in a process of its own.
     pub(crate) bounded: &'a AtomicBool,
 }
@@ -100,95 +109,148 @@ impl Engine<'_> {
     /// # Errors
     /// The record's.
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
-        // What is being done, and until when it merely waits.
-        let mut open: BTreeMap<StepPath, Option<Timestamp>> = BTreeMap::new();
+        let mut open = Open::default();
         let mut work = FuturesUnordered::new();
         loop {
             let decision = self.log.read_mut(|history| {
                 history.tick(self.log.now());
-                self.plan.flow.next(history, &Input::Run)
+                self.plan.flow.next(&StepPath::root(), history, &Input::Run)
             });
             let todos = match decision {
                 Decision::Do(todos) => todos,
-                Decision::Done(step) => return self.end(Event::RunCompleted { step }).await,
-                Decision::Failed(failure) => return self.end(Event::RunFailed { failure }).await,
+                Decision::Done(step) => return self.end(vec![Event::RunCompleted { step }]).await,
+                Decision::Skipped => return self.end(self.nothing_done()).await,
+                Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
             };
-            for todo in todos {
-                if let Entry::Vacant(place) = open.entry(todo.node().clone()) {
-                    place.insert(todo.waits_until());
-                    work.push(async { (todo.node().clone(), self.carry_out(todo).await) });
-                }
+            for (todo, number, registration) in open.renew(todos) {
+                work.push(async move {
+                    let key = owned(todo.key());
+                    let done = Abortable::new(self.carry_out(todo), registration).await;
+                    (key, number, done)
+                });
             }
-            if let Some(until) = only_waits(&open)
+            if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
                 self.log.append(vec![Event::RunSuspended { until }], Durability::Barrier).await?;
                 return Ok(Driven::Suspended);
             }
-            let Some((step, done)) = work.next().await else {
+            let Some((key, number, done)) = work.next().await else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
-                return self.end(Event::RunFailed { failure }).await;
+                return self.end(vec![Event::RunFailed { failure }]).await;
             };
-            open.remove(&step);
+            open.is_over(&key, number);
             match done {
-                Ok(()) => {}
-                Err(Stop::Lost(error)) => return Err(error),
-                Err(Stop::Failed(failure)) => {
-                    return self.end(Event::RunFailed { failure: failure.in_step(&step) }).await;
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(Stop::Lost(error))) => return Err(error),
+                Ok(Err(Stop::Failed(failure))) => {
+                    return self.end(vec![Event::RunFailed { failure: failure.in_step(&key.0) }]).await;
                 }
             }
         }
     }
 
-    async fn end(&self, event: Event) -> Result<Driven, StoreError> {
-        self.log.append(vec![event], Durability::Barrier).await.map(|()| Driven::Over)
+    async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
+        self.log.append(events, Durability::Barrier).await.map(|()| Driven::Over)
+    }
+
+    /// How a run ends of which everything was skipped: with its input.
+    fn nothing_done(&self) -> Vec<Event> {
+        let (node, output) = (StepPath::root(), self.log.started().input.clone());
+        vec![Event::NodeEnded { node: node.clone(), output }, Event::RunCompleted { step: node }]
     }
 
     async fn carry_out(&self, todo: Todo) -> Result<(), Stop> {
         match todo {
-            Todo::Attempt { step, input } => match self.plan.work(&step).map_err(Stop::Failed)? {
-                plan::Work::Step(planned) => {
+            Todo::Attempt { step, input } => match self.plan.find(&step).map_err(Stop::Failed)?.work {
+                plan::Work::Node(node) => {
+                    let Does::Agent(agent) = &node.does else {
+                        return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
+                    };
                     let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
-                    self.attempt(&step, &planned.step.agent, Work::Agent, built, planned.step.retry).await
+                    self.attempt(&step, agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
-                    let judged = input::before(self.log, &input);
-                    self.attempt(&step, agent, Work::Validator, judged, Retry::none()).await
+                    let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
+                    self.attempt(&step, agent, Work::Validator, judged, &Retry::none()).await?;
                 }
             },
-            Todo::Judge { step } => {
-                let rejection = self.rejection(&step).await.map_err(Stop::Failed)?;
-                self.log.stage(Event::StepJudged { step, rejection });
-                Ok(())
+            Todo::Judge { node } => {
+                let judged = self.rejection(&node).await;
+                self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
-            Todo::Wait { step: _, until } => self.wait(until).await,
-            Todo::End { node, output } => {
-                self.log.stage(Event::NodeEnded { node, output });
-                Ok(())
+            Todo::Wait { node: _, until } => self.wait(until).await?,
+            Todo::Start { node } => {
+                let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+                let until = self.log.now().after(planned.timeout.unwrap_or_default());
+                self.log.stage(Event::NodeStarted { node, until });
             }
+            Todo::Decide { node, question } => {
+                let decider = Decider { compute: self.compute, plan: self.plan, log: self.log };
+                let answer = decider.answer(&node, question).await;
+                self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
+            }
+            Todo::Record { node, decided } => self.log.stage(Event::NodeDecided { node, decided }),
+            Todo::Cancel { node } => self.cancel(&node).await,
+            Todo::TimeOut { node } => {
+                self.cancel(&node).await;
+                let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+                let after = planned.timeout.unwrap_or_default().as_millis();
+                self.log.stage(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
+            }
+            Todo::Fail { node, failure, again } => {
+                let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+                let failures = self.log.read(|history| history.node(&node).map_or(0, |node| node.failures));
+                let retry_at = again.then(|| self.due(&node, failures + 1, failures + 1, &planned.retry));
+                self.log.stage(Event::NodeFailed { node, failure, retry_at });
+            }
+            Todo::End { node, output: Output::Of(of) } => self.log.stage(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::List(gave) } => {
+                let output = aggregate::list(self.compute, self.log, gave).await;
+                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
+            }
+            Todo::End { node, output: Output::Object(gave) } => {
+                let output = aggregate::object(self.compute, self.log, gave).await;
+                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
+            }
+        }
+        Ok(())
+    }
+
+    /// Journals what came of something about a node, or that the node failed by it.
+    fn stage<T>(&self, node: StepPath, came: Result<T, Failure>, event: impl FnOnce(StepPath, T) -> Event) {
+        self.log.stage(match came {
+            Ok(came) => event(node, came),
+            Err(failure) => Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None },
+        });
+    }
+
+    /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
+    async fn cancel(&self, node: &StepPath) {
+        self.guests.left(node).await;
+        let open: Vec<(StepPath, u32)> = self.log.read(|history| {
+            let open = history.steps_within(node).filter(|(_, step)| step.is_open());
+            open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
+        });
+        for (step, attempt) in open {
+            self.log.stage(Event::StepCancelled { step, attempt });
         }
     }
 
-    /// What is wrong with a step's output; none: it is good.
-    async fn rejection(&self, step: &StepPath) -> Result<Option<Failure>, Failure> {
-        let given = |path: &StepPath| {
-            let output = self.log.read(|history| history.output(path).cloned());
-            output.ok_or_else(|| Failure::new(Code::Internal, format!("{path} gave nothing that could be judged")))
-        };
-        let planned = self.plan.step(step)?;
-        let found = match (&planned.step.validate, &planned.schema) {
-            (Some(Validate::Schema { .. }), Some(schema)) => {
-                let output = given(step)?;
+    /// What is wrong with a node's output; none: it is good.
+    async fn rejection(&self, at: &StepPath) -> Result<Option<Failure>, Failure> {
+        let (node, _) = self.plan.node(at)?;
+        let found = match &node.validate {
+            Some(Validate::Schema { schema, .. }) => {
+                let output = input::output(self.log, at)?;
                 self.bounded.store(true, Ordering::Relaxed);
                 let _turn = self.judges.turn(self.log.tenant()).await.map_err(input::not_computed)?;
-                self.ports.schemas.judge(schema, &output).await?
+                self.ports.schemas.judge(&schema.to_string(), &output).await?
             }
-            (Some(Validate::Agent { .. }), _) => judge::of_payload(&given(&validator_path(step))?)?,
-            (Some(Validate::Schema { .. }), None) | (None, _) => {
-                return Err(Failure::new(Code::Internal, format!("the plan has nothing that judges {step}")));
-            }
+            Some(Validate::Agent { .. }) => judge::of_payload(&input::output(self.log, &at.child(node.validator()))?)?,
+            None => return Err(Failure::new(Code::Internal, format!("the plan has nothing that judges {at}"))),
         };
-        Ok(judge::rejection(&found).map(|failure| failure.in_step(step)))
+        Ok(judge::rejection(&found).map(|failure| failure.in_step(at)))
     }
 
     async fn wait(&self, until: Timestamp) -> Result<(), Stop> {
@@ -205,7 +267,7 @@ impl Engine<'_> {
         agent: &AgentRef,
         work: Work,
         input: Result<Payload, Failure>,
-        retry: Retry,
+        retry: &Retry,
     ) -> Result<(), Stop> {
         let begun = Instant::now();
         if self.log.staged_for() > MAX_STAGED_TIME {
@@ -222,7 +284,7 @@ impl Engine<'_> {
             // What it read of a directory is in no journal: it is another attempt that may read something else.
             let message = "it read a granted directory when the host stopped: it is made again";
             let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
-            let (retry_at, usage) = (Some(self.log.now()), ltmc_model::run::Usage::default());
+            let (retry_at, usage) = (Some(self.log.now()), Usage::default());
             self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
             (attempt, is_open) = (attempt + 1, false);
         }
@@ -235,7 +297,7 @@ impl Engine<'_> {
             self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
         }
         let begun_at = self.begun_at(step).await?;
-        let mut usage = ltmc_model::run::Usage::default();
+        let mut usage = Usage::default();
         let mut commit = Commit::default();
         let spent = self.beginnings.since(step, attempt);
         let prepared = self.prepare(step, begun_at.checkpoint.origin, agent, work, input).await;
@@ -255,7 +317,7 @@ impl Engine<'_> {
                 };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 self.bounded.store(true, Ordering::Relaxed);
-                let mut run = self.ports.runner.run(job, gate.clone());
+                let mut run = self.guest(job, gate.clone());
                 let show = async {
                     tokio::time::sleep(MAX_STAGED_TIME).await;
                     self.log.flush(Durability::Lazy).await
@@ -299,6 +361,22 @@ impl Engine<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Runs a guest; on a task of its own where others may be at work beside it.
+    fn guest(&self, job: Job, gate: Arc<Resumed>) -> BoxFuture<'static, (Result<Outcome, Failure>, Usage)> {
+        let (runner, at_work) = (self.ports.runner.clone(), self.guests.begin(&job.step));
+        let guest = async move {
+            let _at_work = at_work;
+            runner.run(job, gate).await
+        };
+        if !self.plan.is_side_by_side {
+            return guest.boxed();
+        }
+        let account = Account::of(self.log.tenant());
+        let task = AbortOnDropHandle::new(tokio::spawn(ltmc_processor::run(account, guest)));
+        let broke = |e| (Err(Failure::new(Code::Internal, format!("a guest's task broke off: {e}"))), Usage::default());
+        task.map(move |ended| ended.unwrap_or_else(broke)).boxed()
     }
 
     /// From where the attempt that is open goes on: its beginning, or the last checkpoint of its step, with the effects up to
@@ -381,24 +459,75 @@ impl Engine<'_> {
     }
 
     /// When the next attempt is due; none: there is no other.
-    fn retry_at(&self, step: &StepPath, attempt: u32, failure: &Failure, retry: Retry) -> Option<Timestamp> {
+    fn retry_at(&self, step: &StepPath, attempt: u32, failure: &Failure, retry: &Retry) -> Option<Timestamp> {
         let tries = self.log.read(|history| history.step(step).map_or(1, |step| step.tries()));
-        let (attempts, retry) = match failure.code {
-            Code::Busy if self.log.started().document.is_some() => {
-                (retry.attempts.max(TRIES_WHEN_BUSY), Retry { backoff: Duration::from_secs(1), ..retry })
-            }
-            _ => (retry.attempts, retry),
+        let is_busy = failure.code == Code::Busy && self.log.started().document.is_some();
+        let (attempts, retry) = match is_busy {
+            true => (retry.attempts.max(TRIES_WHEN_BUSY), Retry { backoff: Duration::from_secs(1), ..retry.clone() }),
+            false => (retry.attempts, retry.clone()),
         };
-        if tries >= attempts || !may_do_better(failure) {
-            return None;
-        }
-        let seed = derived(&self.log.started().seed, "back-off", step, attempt);
+        let is_worth_it = is_busy || retry.covers(failure);
+        (tries < attempts && is_worth_it).then(|| self.due(step, attempt, tries, &retry))
+    }
+
+    /// When a step or another node is tried again, after so many tries.
+    fn due(&self, node: &StepPath, attempt: u32, tries: u32, retry: &Retry) -> Timestamp {
+        let seed = derived(&self.log.started().seed, "back-off", node, attempt);
         let mut eight = [0; 8];
         eight.copy_from_slice(&seed[..8]);
         // Full jitter: anything from nothing to the longest wait.
         let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
-        Some(self.log.now().after(retry.longest_wait(tries).mul_f64(share)))
+        self.log.now().after(retry.longest_wait(tries).mul_f64(share))
     }
+}
+
+/// What is under way, and of it what merely waits.
+#[derive(Default)]
+struct Open {
+    /// Until when it waits; none: something is done.
+    todos: BTreeMap<(StepPath, About), (Option<Timestamp>, u64, AbortHandle)>,
+    /// How many there were.
+    begun: u64,
+}
+
+impl Open {
+    /// Ends what is not wanted any more. What is to be begun, each under a number.
+    fn renew(&mut self, todos: Vec<Todo>) -> Vec<(Todo, u64, AbortRegistration)> {
+        let wanted: BTreeMap<_, _> = todos.iter().map(|todo| (owned(todo.key()), todo.waits_until())).collect();
+        self.todos.retain(|key, (until, _, abort)| {
+            let is_wanted = wanted.get(key) == Some(until);
+            if !is_wanted {
+                abort.abort();
+            }
+            is_wanted
+        });
+        let mut fresh = Vec::new();
+        for todo in todos {
+            if let Entry::Vacant(place) = self.todos.entry(owned(todo.key())) {
+                self.begun += 1;
+                let (abort, registration) = AbortHandle::new_pair();
+                place.insert((todo.waits_until(), self.begun, abort));
+                fresh.push((todo, self.begun, registration));
+            }
+        }
+        fresh
+    }
+
+    fn is_over(&mut self, key: &(StepPath, About), number: u64) {
+        // Under the same key something else may have begun since it was ended.
+        if self.todos.get(key).is_some_and(|(_, begun, _)| *begun == number) {
+            self.todos.remove(key);
+        }
+    }
+
+    /// Until when nothing is to be done, if all that is open waits.
+    fn only_waits(&self) -> Option<Timestamp> {
+        self.todos.values().map(|(until, ..)| *until).collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+}
+
+fn owned((node, about): (&StepPath, About)) -> (StepPath, About) {
+    (node.clone(), about)
 }
 
 /// What is left of a job's wall time after what was spent of it in vain.
@@ -409,11 +538,6 @@ fn in_time((job, agent): (Job, AgentName), spent: Duration) -> Result<(Job, Agen
         Failure::new(Code::LimitWall, message)
     })?;
     Ok((Job { limits: Limits { wall: left, ..job.limits }, ..job }, agent))
-}
-
-/// Until when nothing is to be done, if all that is open waits.
-fn only_waits(open: &BTreeMap<StepPath, Option<Timestamp>>) -> Option<Timestamp> {
-    open.values().copied().collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// What an agent is to do.
@@ -437,32 +561,6 @@ impl Work {
                 format!("agent `{}` cannot {called}: it exports {}", agent.name, has.join(", ")),
             )
         })
-    }
-}
-
-/// Whether another attempt makes sense.
-fn may_do_better(failure: &Failure) -> bool {
-    match failure.code {
-        Code::AgentError => failure.retryable,
-        Code::AgentTrapped
-        | Code::LimitCpu
-        | Code::LimitWall
-        | Code::LimitMemory
-        | Code::LimitOutput
-        | Code::LimitResources
-        | Code::Busy
-        | Code::Unavailable
-        | Code::StorageFull
-        | Code::Internal => true,
-        Code::ValidationFailed
-        | Code::BadStep
-        | Code::AgentMissing
-        | Code::ReplayMismatch
-        | Code::DiskQuotaExceeded
-        | Code::Conflict
-        | Code::Fenced
-        | Code::Cancelled
-        | Code::Quarantined => false,
     }
 }
 

@@ -7,58 +7,81 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::workflow::{Pick, Source, StepName, Template, With};
 use ltmc_model::{Payload, StepPath};
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Compute, Error};
+use serde_json::json;
 
 use crate::patterns::Input;
 use crate::picked::{Bounded, Json, Picked, name_of};
-use crate::plan::Plan;
+use crate::plan::{Plan, Scope};
 
 /// The largest input that is built, in bytes: the same as a client may send.
-const MAX_BUILT: usize = 8 << 20;
+pub(crate) const MAX_BUILT: usize = 8 << 20;
 /// How many fields an object may have that others are laid over.
 const MAX_FIELDS: usize = 100_000;
 
-/// What the step at `step` works on, where `input` is what comes before it.
+/// What an input comes to.
+pub(crate) fn resolve<'a>(
+    compute: &'a Compute,
+    plan: &'a Arc<Plan>,
+    log: &'a RunLog,
+    input: &'a Input,
+) -> BoxFuture<'a, Result<Payload, Failure>> {
+    match input {
+        Input::With { node, input } => build(compute, plan, log, node, input).boxed(),
+        Input::Run => std::future::ready(Ok(log.started().input.clone())).boxed(),
+        Input::Output(step) => std::future::ready(output(log, step)).boxed(),
+        Input::Item { map, index } => std::future::ready(item(log, map, *index)).boxed(),
+    }
+}
+
+/// What the node at `at` works on, where `input` is what comes before it.
 pub(crate) async fn build(
     compute: &Compute,
     plan: &Arc<Plan>,
     log: &RunLog,
-    step: &StepPath,
+    at: &StepPath,
     input: &Input,
 ) -> Result<Payload, Failure> {
-    let planned = &plan.step(step)?.step;
-    let before = before(log, input);
-    let with = match &planned.with {
-        None => return before,
+    let (node, scope) = plan.node(at)?;
+    let with = match &node.with {
+        None => return resolve(compute, plan, log, input).await,
         // Passed on whole, and as what it is.
-        Some(With::Pick(pick)) if pick.path.is_empty() => return source(plan, log, &pick.source),
+        Some(With::Pick(pick)) if pick.path.is_empty() => {
+            let found = source(plan, log, &scope, &pick.source)?;
+            let or_else = || pick.or_else.as_ref().map(Payload::json);
+            return found.or_else(or_else).ok_or_else(|| gave_nothing(pick));
+        }
         Some(with) => with,
     };
-    let mut sources = BTreeMap::new();
-    for pick in picks(with) {
-        if !sources.contains_key(&pick.source) {
-            sources.insert(pick.source.clone(), source(plan, log, &pick.source)?);
-        }
-    }
-    let given = Given { before: before?, sources };
+    let sources = sources(plan, log, &scope, picks(with))?;
+    let given = Given { before: resolve(compute, plan, log, input).await?, sources };
+    let name = node.id.as_ref().map_or_else(|| at.to_string(), ToString::to_string);
     // Larger ones are looked through on a thread beside those that serve.
     if given.bytes() <= LARGE {
-        return given.build(&planned.id, with);
+        return given.build(&name, with);
     }
-    let (plan, step) = (plan.clone(), step.clone());
-    let build = move || {
-        let planned = &plan.step(&step)?.step;
-        match &planned.with {
-            Some(with) => given.build(&planned.id, with),
-            None => Ok(given.before),
-        }
+    let (plan, at) = (plan.clone(), at.clone());
+    let build = move || match &plan.node(&at)?.0.with {
+        Some(with) => given.build(&name, with),
+        None => Ok(given.before),
     };
-    compute.run(log.tenant(), build).await.map_err(not_computed)?
+    computed(compute, log, build).await?
+}
+
+/// Does what may take long for a run's tenant, on a thread beside those that serve.
+pub(crate) async fn computed<T: Send + 'static>(
+    compute: &Compute,
+    log: &RunLog,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    compute.run(log.tenant(), work).await.map_err(not_computed)
 }
 
 /// Why something was not computed, as a step's failure.
@@ -69,29 +92,70 @@ pub(crate) fn not_computed(error: Error) -> Failure {
     }
 }
 
-/// What is passed on where there is no `with`.
-pub(crate) fn before(log: &RunLog, input: &Input) -> Result<Payload, Failure> {
-    match input {
-        Input::Run => Ok(log.started().input.clone()),
-        Input::Output(step) => output(log, step),
-    }
-}
+/// What picks pick from, whole; none: there is nothing.
+pub(crate) type Sources = BTreeMap<Source, Option<Payload>>;
 
-/// What a pick picks from, whole.
-fn source(plan: &Plan, log: &RunLog, source: &Source) -> Result<Payload, Failure> {
-    match source {
-        Source::Input => Ok(log.started().input.clone()),
-        Source::Step(name) => {
-            let path = plan.path(name);
-            let path = path.ok_or_else(|| Failure::new(Code::Internal, format!("the plan has no step `{name}`")))?;
-            output(log, path)
+pub(crate) fn sources(plan: &Plan, log: &RunLog, scope: &Scope, picks: Vec<&Pick>) -> Result<Sources, Failure> {
+    let mut sources = Sources::new();
+    for pick in picks {
+        if !sources.contains_key(&pick.source) {
+            sources.insert(pick.source.clone(), source(plan, log, scope, &pick.source)?);
         }
     }
+    Ok(sources)
 }
 
-fn output(log: &RunLog, step: &StepPath) -> Result<Payload, Failure> {
+/// What a pick picks from, whole; none: there is nothing.
+fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Option<Payload>, Failure> {
+    let number = |number: usize| Some(Payload::json(&number.into()));
+    let around = |name: &Option<StepName>| match name {
+        Some(_) => scope.maps.iter().rev().find(|(known, ..)| known == name),
+        None => scope.maps.last(),
+    };
+    Ok(match source {
+        Source::Input => Some(log.started().input.clone()),
+        Source::Step(name) => {
+            let path = plan.path(name, scope)?;
+            log.read(|history| history.given(&path).cloned())
+        }
+        Source::Item(name) => around(name).map(|(_, map, index)| item(log, map, *index)).transpose()?,
+        Source::Index(name) => around(name).and_then(|(.., index)| number(*index)),
+        Source::Round => scope.round.as_ref().and_then(|(_, round)| number(round + 1)),
+        Source::Last => {
+            let before = || scope.round.as_ref().and_then(|(path, round)| last(log, path, *round));
+            let path = scope.last.clone().or_else(before);
+            path.and_then(|path| log.read(|history| history.given(&path).cloned()))
+        }
+        Source::Error => scope.failed.as_ref().and_then(|path| {
+            let failure = log.read(|history| history.node(path).and_then(|node| node.failure.clone()))?;
+            let Failure { code, message, agent_code, step, .. } = failure;
+            let value = json!({"code": code.as_str(), "message": message, "agent-code": agent_code, "step": step});
+            Some(Payload::json(&value))
+        }),
+    })
+}
+
+/// Whose output a loop's rounds before one gave last.
+fn last(log: &RunLog, path: &StepPath, round: usize) -> Option<StepPath> {
+    log.read(|history| history.node(path)?.rounds.iter().take(round).rev().find_map(|round| round.gave.clone()))
+}
+
+fn item(log: &RunLog, map: &StepPath, index: usize) -> Result<Payload, Failure> {
+    let item = log.read(|history| history.node(map)?.items.as_ref()?.get(index).cloned());
+    item.ok_or_else(|| Failure::new(Code::Internal, format!("map {map} has no item {index}")))
+}
+
+pub(crate) fn output(log: &RunLog, step: &StepPath) -> Result<Payload, Failure> {
     let output = log.read(|history| history.output(step).cloned());
     output.ok_or_else(|| Failure::new(Code::Internal, format!("step {step} has given nothing yet")))
+}
+
+fn gave_nothing(pick: &Pick) -> Failure {
+    let whole = Pick { path: Vec::new(), ..pick.clone() };
+    let message = format!(
+        "`{pick}` is not there: there is no `{whole}` in this run; `{{pick: {pick}, else: …}}` says what is taken then"
+    );
+    Failure::new(Code::BadStep, message)
 }
 
 /// Every pick, in the order of the document.
@@ -112,25 +176,39 @@ fn picks(with: &With) -> Vec<&Pick> {
     found
 }
 
+/// How many bytes there are to be looked through.
+pub(crate) fn bytes(sources: &Sources) -> usize {
+    sources.values().flatten().map(|source| source.bytes.len()).sum()
+}
+
 /// What an input is built from.
 struct Given {
     before: Payload,
-    sources: BTreeMap<Source, Payload>,
+    sources: Sources,
 }
 
 impl Given {
     fn bytes(&self) -> usize {
-        self.before.bytes.len() + self.sources.values().map(|source| source.bytes.len()).sum::<usize>()
+        self.before.bytes.len() + bytes(&self.sources)
     }
 
-    fn build(&self, name: &StepName, with: &With) -> Result<Payload, Failure> {
+    fn build(&self, name: &str, with: &With) -> Result<Payload, Failure> {
         let wrong = |message: String| Failure::new(Code::BadStep, message);
         let (picks, mut texts) = (picks(with), BTreeMap::new());
         for pick in &picks {
+            let Some(payload) = self.sources.get(&pick.source).and_then(Option::as_ref) else {
+                if pick.or_else.is_none() {
+                    return Err(gave_nothing(pick));
+                }
+                continue;
+            };
             if !texts.contains_key(&pick.source) {
-                let text = Json::of(&self.sources[&pick.source], MAX_BUILT);
-                let text = text.map_err(|why| wrong(format!("`{pick}` picks from what is {why}")))?;
-                texts.insert(&pick.source, text.ok_or_else(|| too_large(name))?);
+                match Json::of(payload, MAX_BUILT) {
+                    Ok(text) => drop(texts.insert(&pick.source, text.ok_or_else(|| too_large(name))?)),
+                    // Of what cannot be read nothing is there.
+                    Err(_) if pick.or_else.is_some() => {}
+                    Err(why) => return Err(wrong(format!("`{pick}` picks from what is {why}"))),
+                }
             }
         }
         let found = texts.iter().map(|(source, text)| {
@@ -161,7 +239,7 @@ impl Given {
 struct Writer<'a> {
     found: BTreeMap<&'a Source, Picked<'a>>,
     out: Bounded,
-    step: &'a StepName,
+    step: &'a str,
 }
 
 impl Writer<'_> {
@@ -217,9 +295,13 @@ impl Writer<'_> {
     }
 
     fn pick(&mut self, pick: &Pick) -> Result<(), Failure> {
-        let missing = || Failure::new(Code::Internal, format!("`{pick}` was not looked for"));
-        let found = self.found.get(&pick.source).ok_or_else(missing)?;
-        let text = found.get(pick).map_err(|why| Failure::new(Code::BadStep, why))?;
+        let found = self.found.get(&pick.source).ok_or_else(|| gave_nothing(pick));
+        let text = found.and_then(|found| found.get(pick).map_err(|why| Failure::new(Code::BadStep, why)));
+        let text = match (text, &pick.or_else) {
+            (Ok(text), _) => text,
+            (Err(_), Some(or_else)) => return self.json(or_else),
+            (Err(failure), None) => return Err(failure),
+        };
         self.out.write_all(text.as_bytes()).map_err(|_| too_large(self.step))
     }
 
@@ -232,7 +314,7 @@ impl Writer<'_> {
     }
 }
 
-fn too_large(step: &StepName) -> Failure {
+fn too_large(step: &str) -> Failure {
     let message = format!(
         "the input of step `{step}` would have more than {MAX_BUILT} bytes, the most that are built: pick less, or what is \
          smaller"
@@ -252,8 +334,8 @@ mod tests {
 
     fn built(before: &str, input: Payload, with: &With) -> Result<String, Failure> {
         let before = Payload { content_type: Payload::JSON.into(), bytes: before.to_owned().into() };
-        let given = Given { before, sources: BTreeMap::from([(Source::Input, input)]) };
-        let built = given.build(&"a".parse().unwrap(), with)?;
+        let given = Given { before, sources: BTreeMap::from([(Source::Input, Some(input))]) };
+        let built = given.build("a", with)?;
         Ok(String::from_utf8(built.bytes.to_vec()).unwrap())
     }
 

@@ -6,6 +6,7 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
+//! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
@@ -14,7 +15,10 @@
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
+mod aggregate;
+mod decide;
 mod engine;
+mod guests;
 mod input;
 mod judge;
 mod metered;

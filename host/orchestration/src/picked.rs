@@ -35,6 +35,11 @@ impl<'a> Json<'a> {
         Ok(serde_json::to_writer(&mut quoted, text).ok().map(|()| Self(Cow::Owned(quoted.into_text()))))
     }
 
+    /// The text itself.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Its fields, each once, in order; none: it is no object. The error: it has more than `most`.
     pub(crate) fn fields(&self, most: usize) -> Result<Option<Vec<(&str, &str)>>, String> {
         let text = &*self.0;
@@ -56,6 +61,21 @@ impl<'a> Json<'a> {
         }
         Ok(Some(fields))
     }
+}
+
+/// The items of a list, each as it stands there. The error: what it is instead, or that it has more than `most`.
+pub(crate) fn items(text: &str, most: usize) -> Result<Vec<&str>, String> {
+    if !text.starts_with('[') {
+        return Err(format!("{}, and no list", describe(text)));
+    }
+    let (mut items, mut members) = (Vec::new(), Members::of(text, 0));
+    while let Some(member) = members.next() {
+        if items.len() == most {
+            return Err(format!("a list of more than {most} items"));
+        }
+        items.push(&text[member.at..members.skip(member.at)]);
+    }
+    Ok(items)
 }
 
 /// A field's name, as it is looked up by.
@@ -114,7 +134,7 @@ impl<'s> Picked<'s> {
         for (depth, part) in pick.path.iter().enumerate() {
             let next = self.nodes[at].below.get(part.as_str()).copied();
             let Some(next) = next.filter(|next| self.is_there(*next)) else {
-                let reached = Pick { source: pick.source.clone(), path: pick.path[..depth].to_vec() };
+                let reached = Pick { source: pick.source.clone(), path: pick.path[..depth].to_vec(), or_else: None };
                 let there = describe(&self.text[self.nodes[at].found.clone()]);
                 return Err(format!("`{pick}` is not there: `{reached}` is {there}"));
             };
@@ -400,7 +420,8 @@ mod tests {
             ways.extend(longer.iter().flat_map(|way| names.map(|name| [way.as_slice(), &[name.to_owned()]].concat())));
         }
         let source = ltmc_model::workflow::Source::Input;
-        let picks: Vec<Pick> = ways.into_iter().map(|path| Pick { source: source.clone(), path }).collect();
+        let picks: Vec<Pick> =
+            ways.into_iter().map(|path| Pick { source: source.clone(), path, or_else: None }).collect();
         let mut seed = 7;
         let mut hits = 0;
         for round in 0..300 {

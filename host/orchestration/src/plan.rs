@@ -8,50 +8,61 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
-use ltmc_model::workflow::{AgentStep, Document, Node, Place, Retry, StepName, Validate};
+use ltmc_model::workflow::{Below, Document, Does, Node, Place, StepName};
 
 use crate::patterns::{self, Pattern};
 
 pub(crate) struct Plan {
     pub(crate) flow: Box<dyn Pattern>,
-    root: Branch,
-    names: BTreeMap<StepName, StepPath>,
+    root: Node,
+    names: BTreeMap<StepName, Way>,
+    /// Whether several of its steps may be at work at once.
+    pub(crate) is_side_by_side: bool,
 }
 
-/// A node of the document, to be found by the way to it. A pattern whose children are made as it goes, from one template,
-/// is a branch that has the template for every number.
-enum Branch {
-    Step(Box<Step>),
-    Children(Vec<Branch>),
-}
+/// The way down to a node. None: whichever item or round it is picked from.
+type Way = Vec<Option<usize>>;
 
-/// A step, with what judges its output.
-pub(crate) struct Step {
-    pub(crate) step: AgentStep,
-    /// The schema that its output is judged by, in JSON.
-    pub(crate) schema: Option<String>,
+/// What stands at a path, and what is known there besides what every step knows.
+pub(crate) struct Found<'a> {
+    pub(crate) work: Work<'a>,
+    pub(crate) scope: Scope,
 }
 
 /// What is done at a path.
+#[derive(Clone, Copy)]
 pub(crate) enum Work<'a> {
-    /// A step's own work.
-    Step(&'a Step),
-    /// Judging the output of a step, by an agent.
+    /// A node's own work.
+    Node(&'a Node),
+    /// Judging the output of a node, by an agent.
     Validator(&'a AgentRef),
 }
 
+/// Where a path leads through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    /// Which child of which.
+    pub(crate) way: Vec<usize>,
+    /// The maps around it, from the outside in: what they call their items, where they stand, and which item it is.
+    pub(crate) maps: Vec<(Option<StepName>, StepPath, usize)>,
+    /// The innermost loop around it, and the round.
+    pub(crate) round: Option<(StepPath, usize)>,
+    /// What its innermost loop gave last, where that is not in the history yet.
+    pub(crate) last: Option<StepPath>,
+    /// The innermost node that failed, where it is done in its place.
+    pub(crate) failed: Option<StepPath>,
+}
+
 impl Plan {
-    pub(crate) fn of(document: &Document) -> Result<Self, Failure> {
-        Self::of_node(&document.flow)
+    pub(crate) fn of(document: &Document) -> Self {
+        Self::of_node(document.flow.clone())
     }
 
     /// The plan of a lone call.
     pub(crate) fn call(agent: &AgentRef) -> Result<Self, Failure> {
         let id = agent.name.as_str().parse();
         let id = id.map_err(|_| Failure::new(Code::Internal, "an agent's name is a step's name"))?;
-        let retry = Retry::none();
-        let step = AgentStep { agent: agent.clone(), id, with: None, validate: None, retry, place: Place::default() };
-        Self::of_node(&Node::Agent(Box::new(step)))
+        Ok(Self::of_node(Node::step(agent.clone(), id, Place::default())))
     }
 
     /// The plan of a run as its journal pins it.
@@ -61,71 +72,85 @@ impl Plan {
                 let document = Document::from_json(json).map_err(|faults| {
                     Failure::new(Code::BadStep, format!("this version does not read the run's document: {faults}"))
                 })?;
-                Self::of(&document)
+                Ok(Self::of(&document))
             }
             (None, Target::Agent(agent)) => Self::call(agent),
             (None, Target::Workflow(_)) => Err(Failure::new(Code::Internal, "the journal lacks the run's document")),
         }
     }
 
-    fn of_node(node: &Node) -> Result<Self, Failure> {
-        let mut names = BTreeMap::new();
-        let root = branch(node, StepPath::root(), &mut names)?;
-        Ok(Self { flow: patterns::of(node, StepPath::root()), root, names })
+    fn of_node(root: Node) -> Self {
+        let (mut names, mut is_side_by_side) = (BTreeMap::new(), false);
+        collect(&root, &mut Vec::new(), &mut names, &mut is_side_by_side);
+        Self { flow: patterns::of(&root), root, names, is_side_by_side }
     }
 
-    /// What is done at `path`.
-    pub(crate) fn work(&self, path: &StepPath) -> Result<Work<'_>, Failure> {
+    /// What stands at `path`.
+    pub(crate) fn find(&self, path: &StepPath) -> Result<Found<'_>, Failure> {
         let missing = || Failure::new(Code::Internal, format!("the plan has nothing at {path}"));
-        let (mut at, mut way) = (&self.root, path.way());
-        while let Branch::Children(children) = at {
-            at = way.next().and_then(|index| children.get(index)).ok_or_else(missing)?;
+        let (mut node, mut at, mut scope) = (&self.root, StepPath::root(), Scope::default());
+        let mut way = path.way();
+        while let Some(number) = way.next() {
+            scope.way.push(number);
+            match node.below(number).ok_or_else(missing)? {
+                Below::Validator(agent) => {
+                    return if way.next().is_none() {
+                        Ok(Found { work: Work::Validator(agent), scope })
+                    } else {
+                        Err(missing())
+                    };
+                }
+                Below::Child(child) => node = child,
+                Below::Template(child) => {
+                    match &node.does {
+                        Does::Map(map) => scope.maps.push((map.name.clone(), at.clone(), number)),
+                        _ => scope.round = Some((at.clone(), number)),
+                    }
+                    node = child;
+                }
+                Below::Rescue(child) => {
+                    scope.failed = Some(at.clone());
+                    node = child;
+                }
+            }
+            at = at.child(number);
         }
-        let Branch::Step(step) = at else { return Err(missing()) };
-        match (way.next(), way.next(), &step.step.validate) {
-            (None, ..) => Ok(Work::Step(step)),
-            (Some(VALIDATOR), None, Some(Validate::Agent { agent, .. })) => Ok(Work::Validator(agent)),
-            _ => Err(missing()),
-        }
+        Ok(Found { work: Work::Node(node), scope })
     }
 
-    /// The step at `path`.
-    pub(crate) fn step(&self, path: &StepPath) -> Result<&Step, Failure> {
-        match self.work(path)? {
-            Work::Step(step) => Ok(step),
+    /// The node at `path`.
+    pub(crate) fn node(&self, path: &StepPath) -> Result<(&Node, Scope), Failure> {
+        let Found { work, scope } = self.find(path)?;
+        match work {
+            Work::Node(node) => Ok((node, scope)),
             Work::Validator(_) => Err(Failure::new(Code::Internal, format!("{path} is a validator's place"))),
         }
     }
 
-    /// Where a step of this name stands.
-    pub(crate) fn path(&self, name: &StepName) -> Option<&StepPath> {
-        self.names.get(name)
+    /// Where the node of this name stands that is meant from somewhere: in the same items and rounds.
+    pub(crate) fn path(&self, name: &StepName, from: &Scope) -> Result<StepPath, Failure> {
+        let missing = || Failure::new(Code::Internal, format!("the plan has no step `{name}` there"));
+        let way = self.names.get(name).ok_or_else(missing)?;
+        let numbers = way.iter().enumerate().map(|(depth, number)| number.or_else(|| from.way.get(depth).copied()));
+        let path = numbers
+            .map(|number| number.ok_or_else(missing))
+            .try_fold(StepPath::root(), |path, number| Ok(path.child(number?)));
+        path
     }
 }
 
-fn branch(node: &Node, path: StepPath, names: &mut BTreeMap<StepName, StepPath>) -> Result<Branch, Failure> {
-    match node {
-        Node::Agent(step) => {
-            let schema = match &step.validate {
-                Some(Validate::Schema { schema, .. }) => Some(schema.to_string()),
-                Some(Validate::Agent { .. }) | None => None,
-            };
-            names.insert(step.id.clone(), path);
-            Ok(Branch::Step(Box::new(Step { step: AgentStep::clone(step), schema })))
-        }
-        Node::Sequence(children) => {
-            let children = children.iter().enumerate().map(|(index, child)| branch(child, path.child(index), names));
-            children.collect::<Result<_, _>>().map(Branch::Children)
-        }
+fn collect(node: &Node, way: &mut Way, names: &mut BTreeMap<StepName, Way>, is_side_by_side: &mut bool) {
+    *is_side_by_side |= matches!(node.does, Does::Parallel(_) | Does::Map(_));
+    if let Some(id) = &node.id {
+        names.insert(id.clone(), way.clone());
     }
-}
-
-/// The number of a step's validator among the children of the step, which has no others.
-const VALIDATOR: usize = 0;
-
-/// Where the attempts of a step's validator stand.
-pub(crate) fn validator_path(step: &StepPath) -> StepPath {
-    step.child(VALIDATOR)
+    let numbered = node.children().into_iter().enumerate().chain(node.rescues());
+    let below = numbered.map(|(number, node)| (Some(number), node)).chain(node.template().map(|node| (None, node)));
+    for (number, node) in below {
+        way.push(number);
+        collect(node, way, names, is_side_by_side);
+        way.pop();
+    }
 }
 
 pub(crate) type Shared = Arc<Plan>;

@@ -807,7 +807,7 @@ impl Ready {
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
-            plan: Arc::new(Plan::of(&document).map_err(|failure| failure.message)?),
+            plan: Arc::new(Plan::of(&document)),
         })
     }
 }

@@ -12,7 +12,7 @@ use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
-use ltmc_model::{Epoch, KeyId, Payload, RunId, TenantId};
+use ltmc_model::{Epoch, KeyId, Payload, RunId, StepPath, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
 use ltmc_tenancy::pins::Pin;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::engine::{Beginnings, Driven, Engine};
+use crate::guests::Guests;
 use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
@@ -298,15 +299,19 @@ async fn go(
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
-            let bounded = &live.bounded;
-            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, bounded };
-            let stopped = tokio::select! {
+            let (bounded, guests) = (&live.bounded, &Guests::default());
+            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, guests, bounded };
+            let driven = tokio::select! {
                 biased;
-                driven = engine.drive() => match driven? {
-                    Driven::Over => None,
-                    Driven::Suspended => return Ok(End::suspended()),
-                },
-                () = live.stop.cancelled() => {
+                driven = engine.drive() => Some(driven),
+                () = live.stop.cancelled() => None,
+            };
+            // What is ended half-way does nothing any more once this is over.
+            guests.left(&StepPath::root()).await;
+            let stopped = match driven.transpose()? {
+                Some(Driven::Over) => None,
+                Some(Driven::Suspended) => return Ok(End::suspended()),
+                None => {
                     let why = live.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     Some(why.unwrap_or(Why::Parked))
                 }

@@ -10,7 +10,7 @@ use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
-use ltmc_model::workflow::{self, AgentStep, Document, Validate};
+use ltmc_model::workflow::{self, Document, Node, Validate};
 use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -18,8 +18,6 @@ use ltmc_ports::schema::Unusable;
 use ltmc_ports::{ReadCatalog, Schemas};
 use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Compute, Error, Turns};
-
-use crate::plan::Plan;
 
 /// How many documents' schemas are looked at at once.
 const CHECKED_AT_ONCE: usize = 3;
@@ -108,7 +106,6 @@ impl Workflows {
             return Err(wrong(details));
         }
         self.check_schemas(caller, &document).await?;
-        Plan::of(&document).map_err(|f| wrong(vec![Detail { line: 0, column: 0, message: f.message }]))?;
         let digest = Digest::of(source.as_bytes());
         let before = self.ports.read.workflow(&caller.tenant, &name).await?;
         let created = before.is_none();
@@ -124,9 +121,10 @@ impl Workflows {
 
     /// Looks whether what outputs are to be judged by can be.
     async fn check_schemas(&self, caller: &Caller, document: &Document) -> Result<(), Error> {
-        let steps = document.steps();
-        let of = |step: &&AgentStep| match &step.validate {
-            Some(Validate::Schema { schema, place }) => Some((step.id.clone(), *place, schema.to_string())),
+        let steps = document.nodes();
+        let name = |node: &Node| node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
+        let of = |node: &&Node| match &node.validate {
+            Some(Validate::Schema { schema, place }) => Some((name(node), *place, schema.to_string())),
             Some(Validate::Agent { .. }) | None => None,
         };
         let (steps, schemas): (Vec<_>, Vec<_>) =

@@ -183,10 +183,37 @@ fn show(run: &Value) {
             ));
         }
     }
+    for node in run["nodes"].as_array().into_iter().flatten() {
+        if let Some(line) = node_line(node, over) {
+            ui::line(line);
+        }
+    }
+    if let Some(left_out) = run["steps_left_out"].as_u64() {
+        ui::line(format!("and {left_out} more steps, which are in the journal"));
+    }
     if run["error"].is_object() {
         let error = &run["error"];
         let (code, message) = (text(error, "code"), ui::clean(text(error, "message")));
         ui::line(format!("{} {code}: {message}{}", style("error").red(), own_code(&error["agent_code"])));
+    }
+}
+
+/// A node that is no step in one line, where it waits for something or has failed.
+fn node_line(node: &Value, over: bool) -> Option<String> {
+    let (path, pattern, status) = (text(node, "path"), text(node, "pattern"), text(node, "status"));
+    let name = text(node, "name");
+    let called = if name.is_empty() { format!("{pattern} at {path}") } else { format!("{name} ({pattern} at {path})") };
+    let failure = &node["failure"];
+    let failed = format!("{}: {}", text(failure, "code"), ui::clean(&ui::short(text(failure, "message"), 300)));
+    let due = text(node, "due_at");
+    match status {
+        _ if failure.is_object() && node["rescued"] == true => {
+            Some(format!("{called} failed, and was handled: {failed}"))
+        }
+        "failed" => Some(format!("{called} failed: {failed}")),
+        "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
+        "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),
+        _ => None,
     }
 }
 
@@ -207,7 +234,7 @@ pub(crate) fn step_line(step: &Value, over: bool) -> String {
     let mark = match status {
         "completed" => style("✓").green(),
         "failed" => style("✗").red(),
-        "pending" => style("·").dim(),
+        "pending" | "skipped" | "cancelled" => style("·").dim(),
         _ => style("…").yellow(),
     };
     let attempts = step["attempts"].as_array().cloned().unwrap_or_default();

@@ -1,10 +1,12 @@
-//! Picks: `$.input…` and `$.steps.NAME.output…`, parsed once.
+//! Picks: `$.input…`, `$.steps.NAME.output…`, and what is known inside of a `map`, a `loop` or a handler of errors; parsed once.
 //!
 //! After the source comes a dotted path (`$.input.files.0.path`) or a JSON Pointer (`$.input/files/0/path`), which is the
 //! one to use for names with dots in them. After a step's name `.output` may be left out before a pointer.
 
 use std::fmt;
 use std::str::FromStr;
+
+use serde_json::Value;
 
 use super::StepName;
 
@@ -15,6 +17,8 @@ pub struct Pick {
     pub source: Source,
     /// Names of fields and numbers of items, from the outside in.
     pub path: Vec<String>,
+    /// What is taken where nothing stands there; none: that is a failure.
+    pub or_else: Option<Value>,
 }
 
 /// What is picked from.
@@ -22,8 +26,18 @@ pub struct Pick {
 pub enum Source {
     /// The run's input.
     Input,
-    /// A step's output.
+    /// A step's output, or another node's.
     Step(StepName),
+    /// The item of the innermost `map`, or of the one around here that calls its items so.
+    Item(Option<StepName>),
+    /// The item's number, from 0 on.
+    Index(Option<StepName>),
+    /// The number of the loop's round, from 1 on.
+    Round,
+    /// What the loop's round before gave; in `until`, what the round gave that is just over.
+    Last,
+    /// How the node failed: `code`, `message` and `step`.
+    Error,
 }
 
 impl Pick {
@@ -45,8 +59,26 @@ impl FromStr for Pick {
         if text.len() > Self::MAX_LEN {
             return Err(wrong(&format!("it is longer than {} bytes", Self::MAX_LEN)));
         }
-        if let Some(rest) = text.strip_prefix("$.input") {
-            return Ok(Self { source: Source::Input, path: path(rest).map_err(|why| wrong(&why))? });
+        let pick =
+            |source, rest: &str| Ok(Self { source, path: path(rest).map_err(|why| wrong(&why))?, or_else: None });
+        let simple = [
+            ("$.input", Source::Input),
+            ("$.round", Source::Round),
+            ("$.last", Source::Last),
+            ("$.error", Source::Error),
+        ];
+        for (start, source) in simple {
+            if let Some(rest) = text.strip_prefix(start) {
+                return pick(source, rest);
+            }
+        }
+        let of_items: [(&str, fn(Option<StepName>) -> Source); 2] =
+            [("$.item", Source::Item), ("$.index", Source::Index)];
+        for (start, source) in of_items {
+            if let Some(rest) = text.strip_prefix(start) {
+                let (name, rest) = named(rest).map_err(|why| wrong(&why))?;
+                return pick(source(name), rest);
+            }
         }
         let Some(rest) = text.strip_prefix("$.steps.") else {
             return Err(wrong("it begins with neither `$.input` nor `$.steps.`"));
@@ -59,8 +91,19 @@ impl FromStr for Pick {
             None if rest.starts_with('/') => rest,
             None => return Err(wrong("after the step's name comes `.output`")),
         };
-        Ok(Self { source: Source::Step(step), path: path(rest).map_err(|why| wrong(&why))? })
+        pick(Source::Step(step), rest)
     }
+}
+
+/// The name before a JSON Pointer, as in `$.item.file/a~1b`. What has dots alone is a path: which of its parts is a name is known
+/// only to who knows what is around it ([`super::read`]).
+fn named(rest: &str) -> Result<(Option<StepName>, &str), String> {
+    let Some((name, _)) = rest.strip_prefix('.').and_then(|dotted| dotted.split_once('/')) else {
+        return Ok((None, rest));
+    };
+    let name: StepName = name.parse().map_err(|e| format!("{e}"))?;
+    let rest = &rest[1 + name.as_str().len()..];
+    Ok((Some(name), rest))
 }
 
 fn path(text: &str) -> Result<Vec<String>, String> {
@@ -104,6 +147,13 @@ impl fmt::Display for Pick {
         match &self.source {
             Source::Input => f.write_str("$.input")?,
             Source::Step(step) => write!(f, "$.steps.{step}.output")?,
+            Source::Item(None) => f.write_str("$.item")?,
+            Source::Item(Some(name)) => write!(f, "$.item.{name}")?,
+            Source::Index(None) => f.write_str("$.index")?,
+            Source::Index(Some(name)) => write!(f, "$.index.{name}")?,
+            Source::Round => f.write_str("$.round")?,
+            Source::Last => f.write_str("$.last")?,
+            Source::Error => f.write_str("$.error")?,
         }
         let plain = self.path.iter().all(|part| !part.is_empty() && !part.contains(['.', '/', '~']));
         for part in &self.path {

@@ -47,7 +47,8 @@ fn a_document_and_its_canonical_form_are_one() {
     assert_eq!(Document::parse(&json, None).unwrap(), document);
     assert_eq!(Document::from_json(&json).unwrap().to_json(), json);
     let steps = document.steps();
-    assert_eq!(steps.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["read-diff", "secrets", "write-report"]);
+    let names: Vec<&str> = steps.iter().map(|s| s.id.as_ref().unwrap().as_str()).collect();
+    assert_eq!(names, ["read-diff", "secrets", "write-report"]);
     assert_eq!((steps[1].place.line, steps[1].place.column), (7, 14));
     assert_eq!(steps[0].retry, Retry::none());
     assert_eq!(steps[2].retry.max, Duration::from_secs(60));
@@ -57,8 +58,8 @@ fn a_document_and_its_canonical_form_are_one() {
 #[test]
 fn a_lone_agent_is_a_flow() {
     let document = Document::parse("{name: one, flow: {agent: a, retry: {}}}", None).unwrap();
-    let Node::Agent(step) = document.flow else { panic!("an agent") };
-    assert_eq!(step.retry, Retry::default());
+    assert!(matches!(document.flow.does, Does::Agent(_)));
+    assert_eq!(document.flow.retry, Retry::default());
 }
 
 #[test]
@@ -75,7 +76,7 @@ flow:
     - agent: b
     - parallel: {branches: []}
     - agent: c
-      timeout: 3s
+      compensate: {agent: c}
       with: {x: $.steps.later.output, y: $.steps.c.output, z: $.steps.bb.output, w: $.inputs, v: $nothing}
       validate: {json-schema: 7}
     - agent: later
@@ -98,8 +99,8 @@ flow:
             ("7:57", "at least as long as `backoff`"),
             ("8:7", "did you mean `with`?"),
             ("9:14", "taken by the one at line 6, column 14"),
-            ("10:7", "`parallel` is reserved"),
-            ("12:7", "`timeout` is reserved"),
+            ("10:29", "is an object, this is a list"),
+            ("12:7", "`compensate` is reserved"),
             ("13:17", "does not come before"),
             ("13:42", "its own output: a cycle"),
             ("13:63", "did you mean `b`?"),
@@ -107,7 +108,7 @@ flow:
             ("13:98", "begins with neither"),
             ("14:31", "this is a number"),
             ("16:17", "one of `json-schema` and `agent`"),
-            ("17:7", "has `agent` or `sequence`"),
+            ("17:7", "has `agent`, `sequence` or another pattern"),
             ("18:7", "is an object, this is a number"),
             ("19:14", "not a digest"),
             ("21:7", "second time"),
@@ -249,4 +250,157 @@ fn words_that_old_yaml_took_for_truth_are_texts() {
     let document = Document::parse(source, None).unwrap();
     let Some(Validate::Schema { schema, .. }) = &document.steps()[0].validate else { panic!("a schema") };
     assert_eq!(schema, &json!({"required": ["n", "no", "off", "yes"], "const": true}));
+}
+
+const EVERYTHING: &str = r#"
+name: everything
+flow:
+  sequence:
+    - agent: read
+      timeout: 20s
+      retry: {attempts: 2, on: [agent-error, limit-wall], then: fail}
+    - parallel: {legal: {agent: legal}, cost: {agent: cost, when: {pick: $.input.cost, at-least: 10}}}
+      id: both
+      need: {share: 0.5}
+      on-failure: continue
+      on-loss: finish
+      at-once: 1
+      collect: list
+      validate: {agent: check}
+    - map: {pick: $.steps.read.output.files, else: []}
+      as: file
+      at-once: 8
+      tolerate: {share: 0.05}
+      do:
+        map: $.item.file/a.b
+        do: {agent: look, with: {line: $.item, number: $.index, file: $.item.file.name}}
+    - choice:
+        - when: {all: [{pick: $.input.kind, in: [bug, 1]}, {any: [{pick: $.steps.legal.output, exists: false}, {not: {pick: $.input.x, prefix: a}}]}]}
+          do: {agent: fix}
+        - when: {pick: $.input.kind, suffix: z, else: xyz}
+          do: {agent: other}
+        - else: {agent: sort-out}
+    - loop: {sequence: [{agent: write, with: {before: {pick: $.last.text, else: null}, round: $.round}}, {agent: critique}]}
+      until: {pick: $.steps.critique.output.ok, equals: true}
+      at-most: 5
+      stall: 2
+      fallback: [{agent: reserve, with: {why: $.error.message}}]
+      on-error: [{when: {pick: $.error.code, equals: loop-stalled}, do: {agent: apologise}}, {do: {agent: report}}]
+    - agent: close
+      with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
+"#;
+
+#[test]
+fn every_pattern_and_modifier_has_one_form() {
+    let document = Document::parse(EVERYTHING, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let json = document.to_json();
+    let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
+    assert_eq!(read, document);
+    assert_eq!(read.to_json(), json);
+    assert_eq!(document.nodes().len(), 22);
+}
+
+/// What runs are pinned to must not change with what is added later.
+#[test]
+fn the_form_of_what_there_was_before_is_as_it_was() {
+    let document = Document::parse(REVIEW, None).unwrap();
+    let before = r#"{"name":"review","flow":{"sequence":[{"agent":"read-diff","validate":{"json-schema":{"type":"object","required":["files"]}}},{"agent":"scan-secrets@sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","id":"secrets","with":{"files":"$.steps.read-diff.output.files","deep":[{"first":"$.input/a~1b/0","price":"$$5"},7]},"validate":{"agent":"check-findings"}},{"sequence":[{"agent":"write-report","with":"$.steps.secrets.output","retry":{"attempts":5,"backoff":"250ms","factor":1.5,"max":"1m"}}]}]}}"#;
+    assert_eq!(document.to_json(), before);
+}
+
+#[test]
+fn what_is_wrong_with_patterns_is_told_with_its_place() {
+    told(
+        r#"name: review
+flow:
+  sequence:
+    - parallel: [{agent: a}, {agent: b, with: $.steps.a.output}]
+      need: 3
+      collect: {vote: /label}
+    - parallel: {x: {agent: c}, "Y Z": {agent: d}}
+      need: {share: 0}
+      on-loss: drop
+    - parallel: [{sequence: [{agent: f}]}]
+      need: {share: 1.1}
+      collect: object
+    - choice: [{else: {agent: g}}, {when: {pick: $.input}, do: {agent: h, with: $.steps.g.output}}]
+    - loop: {agent: i, with: $.last}
+    - map: 7
+      tolerate: {share: 2}
+      do: {agent: j}
+    - map: $.input
+      as: row
+      with: $.input
+      do: {agent: k, with: {a: $.item, b: $.item.row, c: $.round}}
+    - agent: l
+      with: {a: $.item, b: $.steps.k.output, c: $.steps.h.output, d: {pick: $.steps.h.output, else: 1}, e: $.error.code}
+      retry: {on: [nonsense], then: pause}
+      timeout: 0s
+      fallback: []
+    - agent: m
+      when: {pick: $.steps.n.output, equals: 1, less: 2}
+      on-error: [{when: {pick: $.error.code, in: x}}]
+    - {agent: n, when: {all: []}, need: text}
+    - {wait: 30m}
+    - {parallel: []}
+    - {loop: {agent: o}, at-most: 10001, stall: 1}
+    - {agent: p, compensate: {agent: q}}
+    - {parallel: [{agent: r}], need: any}
+    - {agent: s, with: $.steps.r.output}
+    - {sequence: [{agent: t}], id: u, with: $.steps.t.output}
+"#,
+        &[
+            ("4:47", "in a branch beside this one"),
+            ("5:13", "a number of branches, which is a whole number from 1 to 2"),
+            ("6:16", "`collect` is reserved"),
+            ("7:31", "a branch's name"),
+            ("8:21", "above 0, and at most 1"),
+            ("9:16", "one of `cancel`, `finish`"),
+            ("10:18", "needs a name for every branch"),
+            ("11:21", "above 0, and at most 1"),
+            ("13:16", "`else` is the last"),
+            ("13:41", "has one test"),
+            ("13:79", "in another option of the choice"),
+            ("14:7", "`at-most` is missing"),
+            ("14:28", "not there in a loop's first round"),
+            ("15:12", "is a pick of a list"),
+            ("16:25", "above 0, and at most 1"),
+            ("20:13", "works on its items"),
+            ("21:32", "calls its items `row`"),
+            ("21:61", "inside of a loop only"),
+            ("23:17", "inside of a `map` only"),
+            ("23:29", "is inside of a `map`"),
+            ("23:53", "may give nothing"),
+            ("23:121", "`fallback` and `on-error` only"),
+            ("24:20", "a code of `on` is one of"),
+            ("24:37", "`then: pause` is reserved"),
+            ("25:16", "from 1ms to"),
+            ("26:17", "1 to 100 entries"),
+            ("28:13", "has one test"),
+            ("28:20", "does not come before"),
+            ("29:18", "`do` is missing"),
+            ("29:51", "`in` is a list"),
+            ("30:29", "`all` is empty"),
+            ("30:34", "has no field `need`"),
+            ("31:8", "`wait` is reserved"),
+            ("32:8", "`parallel` is empty"),
+            ("33:8", "x"),
+            ("33:35", "from 1 to 10000"),
+            ("33:49", "from 2 to 10000"),
+            ("34:18", "`compensate` is reserved"),
+            ("36:23", "may give nothing"),
+            ("37:46", "does not come before"),
+        ],
+    );
+}
+
+/// Every document in the docs is one.
+#[test]
+fn the_documents_in_the_docs_are_taken() {
+    let page = include_str!("../../../../docs/workflows.md");
+    let documents: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(documents.len() >= 8);
+    for document in documents {
+        Document::parse(document, None).unwrap_or_else(|faults| panic!("{faults}\n{document}"));
+    }
 }

@@ -4,52 +4,55 @@ use ltmc_journal::History;
 use ltmc_journal::fold::{Status, Step};
 use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::Validate;
+use ltmc_model::workflow::{Node, Validate};
 
 use super::{Decision, Input, Pattern, Todo};
-use crate::plan::validator_path;
 
 pub(super) struct Agent {
-    path: StepPath,
     judged_by: Option<JudgedBy>,
 }
 
-/// What judges the output.
-enum JudgedBy {
+/// What judges a node's output.
+pub(super) enum JudgedBy {
     Schema,
-    /// An agent, as a step of its own at this place.
-    Step(StepPath),
+    /// An agent, as a step of its own, which stands below the node under this number.
+    Agent(usize),
+}
+
+impl JudgedBy {
+    pub(super) fn of(node: &Node) -> Option<Self> {
+        node.validate.as_ref().map(|validate| match validate {
+            Validate::Schema { .. } => Self::Schema,
+            Validate::Agent { .. } => Self::Agent(node.validator()),
+        })
+    }
+
+    /// What is next for the output of the node at `at`, of which this is known.
+    pub(super) fn next(&self, at: &StepPath, history: &History, verdict: Option<&Result<(), Failure>>) -> Decision {
+        match verdict {
+            Some(Ok(())) => return Decision::Done(at.clone()),
+            Some(Err(rejection)) => return Decision::Failed(rejection.clone().in_step(at)),
+            None => {}
+        }
+        let judge = Decision::just(Todo::Judge { node: at.clone() });
+        match self {
+            Self::Schema => judge,
+            Self::Agent(number) => tried(history, &at.child(*number), &Input::Output(at.clone())).unwrap_or(judge),
+        }
+    }
 }
 
 impl Agent {
-    pub(super) fn new(path: StepPath, validate: Option<&Validate>) -> Self {
-        let judged_by = validate.map(|validate| match validate {
-            Validate::Schema { .. } => JudgedBy::Schema,
-            Validate::Agent { .. } => JudgedBy::Step(validator_path(&path)),
-        });
-        Self { path, judged_by }
-    }
-
-    fn judged(&self, history: &History, by: &JudgedBy) -> Decision {
-        let step = self.path.clone();
-        match history.step(&step).and_then(|step| step.verdict.as_ref()) {
-            Some(Ok(())) => return Decision::Done(step),
-            Some(Err(rejection)) => return Decision::Failed(rejection.clone().in_step(&step)),
-            None => {}
-        }
-        let judge = Decision::Do(vec![Todo::Judge { step: step.clone() }]);
-        match by {
-            JudgedBy::Schema => judge,
-            JudgedBy::Step(validator) => tried(history, validator, &Input::Output(step)).unwrap_or(judge),
-        }
+    pub(super) fn new(node: &Node) -> Self {
+        Self { judged_by: JudgedBy::of(node) }
     }
 }
 
 impl Pattern for Agent {
-    fn next(&self, history: &History, input: &Input) -> Decision {
-        tried(history, &self.path, input).unwrap_or_else(|| match &self.judged_by {
-            Some(by) => self.judged(history, by),
-            None => Decision::Done(self.path.clone()),
+    fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
+        tried(history, at, input).unwrap_or_else(|| match &self.judged_by {
+            Some(by) => by.next(at, history, history.step(at).and_then(|step| step.verdict.as_ref())),
+            None => Decision::Done(at.clone()),
         })
     }
 }
@@ -57,12 +60,12 @@ impl Pattern for Agent {
 /// What is next for a step until it has given its output; none: it has.
 fn tried(history: &History, step: &StepPath, input: &Input) -> Option<Decision> {
     let begun = history.step(step);
-    let attempt = || Decision::Do(vec![Todo::Attempt { step: step.clone(), input: input.clone() }]);
+    let attempt = || Decision::just(Todo::Attempt { step: step.clone(), input: input.clone() });
     Some(match begun.map(|begun| begun.status).unwrap_or_default() {
         Status::Pending | Status::Running => attempt(),
         Status::Waiting(due) if due <= history.now() => attempt(),
-        Status::Waiting(until) => Decision::Do(vec![Todo::Wait { step: step.clone(), until }]),
-        Status::Failed => Decision::Failed(failure(begun).in_step(step)),
+        Status::Waiting(until) => Decision::just(Todo::Wait { node: step.clone(), until }),
+        Status::Failed | Status::Cancelled => Decision::Failed(failure(begun).in_step(step)),
         Status::Completed => return None,
     })
 }
@@ -78,7 +81,7 @@ pub(super) mod tests {
 
     use ltmc_model::journal::{Entry, Event};
     use ltmc_model::run::Usage;
-    use ltmc_model::workflow::Place;
+    use ltmc_model::workflow::{Node, Place};
     use ltmc_model::{Payload, Timestamp};
 
     use super::*;
@@ -115,17 +118,22 @@ pub(super) mod tests {
         Decision::Do(vec![Todo::Attempt { step: step.clone(), input }])
     }
 
+    fn agent(validate: Option<Validate>) -> Agent {
+        let node = Node::step("a".parse().unwrap(), "a".parse().unwrap(), Place::default());
+        Agent::new(&Node { validate, ..node })
+    }
+
     #[test]
     fn a_step_is_attempted_and_done() {
         let path = StepPath::root();
-        let agent = Agent::new(path.clone(), None);
+        let agent = agent(None);
         let mut so_far = vec![];
-        assert_eq!(agent.next(&history(so_far.clone()), &Input::Run), attempt(&path, Input::Run));
+        assert_eq!(agent.next(&path, &mut history(so_far.clone()), &Input::Run), attempt(&path, Input::Run));
         so_far.push(started(&path, 1));
         let open = "an open attempt is gone on with";
-        assert_eq!(agent.next(&history(so_far.clone()), &Input::Run), attempt(&path, Input::Run), "{open}");
+        assert_eq!(agent.next(&path, &mut history(so_far.clone()), &Input::Run), attempt(&path, Input::Run), "{open}");
         so_far.push(completed(&path, 1));
-        assert_eq!(agent.next(&history(so_far), &Input::Run), Decision::Done(path));
+        assert_eq!(agent.next(&path, &mut history(so_far), &Input::Run), Decision::Done(path));
     }
 
     #[test]
@@ -134,25 +142,25 @@ pub(super) mod tests {
         let schema = Validate::Schema { schema: serde_json::json!({}), place: Place::default() };
         let by_agent = Validate::Agent { agent: "judge".parse().unwrap(), place: Place::default() };
         for (validate, validator) in [(schema, None), (by_agent, Some(path.child(0)))] {
-            let agent = Agent::new(path.clone(), Some(&validate));
+            let agent = agent(Some(validate));
             let mut so_far = vec![started(&path, 1), completed(&path, 1)];
             if let Some(validator) = validator {
                 let asked = attempt(&validator, Input::Output(path.clone()));
-                assert_eq!(agent.next(&history(so_far.clone()), &Input::Run), asked);
+                assert_eq!(agent.next(&path, &mut history(so_far.clone()), &Input::Run), asked);
                 let mut failed_once = so_far.clone();
                 failed_once.extend([started(&validator, 1), failed(&validator, 1, None)]);
                 let of_the_validator = |failure: &Failure| failure.step == Some(validator.clone());
-                let decided = agent.next(&history(failed_once), &Input::Run);
+                let decided = agent.next(&path, &mut history(failed_once), &Input::Run);
                 assert!(matches!(&decided, Decision::Failed(failure) if of_the_validator(failure)), "{decided:?}");
                 so_far.extend([started(&validator, 1), completed(&validator, 1)]);
             }
-            let judge = Decision::Do(vec![Todo::Judge { step: path.clone() }]);
-            assert_eq!(agent.next(&history(so_far.clone()), &Input::Run), judge);
+            let judge = Decision::Do(vec![Todo::Judge { node: path.clone() }]);
+            assert_eq!(agent.next(&path, &mut history(so_far.clone()), &Input::Run), judge);
             so_far.push(judged(&path, None));
-            assert_eq!(agent.next(&history(so_far.clone()), &Input::Run), Decision::Done(path.clone()));
+            assert_eq!(agent.next(&path, &mut history(so_far.clone()), &Input::Run), Decision::Done(path.clone()));
             so_far.pop();
             so_far.push(judged(&path, Some(Failure::new(Code::ValidationFailed, "no"))));
-            let decided = agent.next(&history(so_far), &Input::Run);
+            let decided = agent.next(&path, &mut history(so_far), &Input::Run);
             assert!(matches!(&decided, Decision::Failed(f) if f.code == Code::ValidationFailed), "{decided:?}");
         }
     }
@@ -160,16 +168,16 @@ pub(super) mod tests {
     #[test]
     fn a_failed_attempt_waits_until_the_next_is_due_by_the_historys_time() {
         let path = StepPath::root();
-        let agent = Agent::new(path.clone(), None);
+        let agent = agent(None);
         let due = AT.after(Duration::from_millis(50));
         let mut waiting = history([started(&path, 1), failed(&path, 1, Some(due))]);
-        let wait = Decision::Do(vec![Todo::Wait { step: path.clone(), until: due }]);
-        assert_eq!(agent.next(&waiting, &Input::Run), wait);
+        let wait = Decision::Do(vec![Todo::Wait { node: path.clone(), until: due }]);
+        assert_eq!(agent.next(&path, &mut waiting, &Input::Run), wait);
         waiting.tick(due);
         assert!(
-            matches!(agent.next(&waiting, &Input::Run), Decision::Do(todo) if matches!(todo[0], Todo::Attempt { .. }))
+            matches!(agent.next(&path, &mut waiting, &Input::Run), Decision::Do(todo) if matches!(todo[0], Todo::Attempt { .. }))
         );
-        let over = history([started(&path, 1), failed(&path, 1, None)]);
-        assert!(matches!(agent.next(&over, &Input::Run), Decision::Failed(f) if f.step == Some(path)));
+        let mut over = history([started(&path, 1), failed(&path, 1, None)]);
+        assert!(matches!(agent.next(&path, &mut over, &Input::Run), Decision::Failed(f) if f.step == Some(path)));
     }
 }

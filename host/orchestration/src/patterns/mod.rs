@@ -1,20 +1,28 @@
 //! Patterns: what is next. Each is a pure function from what has happened to a decision; a file each, and their table below.
 //!
 //! Invariants: no I/O, no clock, no randomness: time is the history's. A step's path is its place in the tree and depends
-//! on nothing that happens.
+//! on nothing that happens. What a decision lists is everything that is to be done: what is under way and is not listed is ended. One
+//! that says that a node is over leaves nothing open below it.
 
 use ltmc_journal::History;
 use ltmc_model::failure::Failure;
-use ltmc_model::workflow::Node;
-use ltmc_model::{Payload, StepPath, Timestamp};
+use ltmc_model::journal::Decided;
+use ltmc_model::workflow::{Does, Node};
+use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
+mod choice;
+mod loops;
+mod map;
+mod node;
+mod parallel;
 mod sequence;
+mod side_by_side;
 
-/// A node of a workflow, made ready to decide.
+/// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
-    /// What is next, for a node that works on `input`.
-    fn next(&self, history: &History, input: &Input) -> Decision;
+    /// What is next, for a node that stands at `at` and works on `input`. The history is changed in its memos alone.
+    fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision;
 }
 
 /// What a node works on.
@@ -24,6 +32,20 @@ pub enum Input {
     Run,
     /// What a step gave, or another node.
     Output(StepPath),
+    /// An item of a map.
+    Item {
+        /// Which map.
+        map: StepPath,
+        /// From 0 on.
+        index: usize,
+    },
+    /// What a node's `with` makes of its input.
+    With {
+        /// Which node.
+        node: StepPath,
+        /// Its input.
+        input: Box<Input>,
+    },
 }
 
 /// What a pattern decides.
@@ -33,6 +55,8 @@ pub enum Decision {
     Do(Vec<Todo>),
     /// The node is done: it gives what this step, or this other node, gave.
     Done(StepPath),
+    /// The node is not done at all: what comes next works on its input.
+    Skipped,
     /// The node is over, badly.
     Failed(Failure),
 }
@@ -47,35 +71,120 @@ pub enum Todo {
         /// On what.
         input: Input,
     },
-    /// Journal whether a step's output is good: by its schema, or by what its validator found.
+    /// Journal whether a node's output is good: by its schema, or by what its validator found.
     Judge {
-        /// Which step.
-        step: StepPath,
+        /// Which node.
+        node: StepPath,
     },
-    /// Wait until its next attempt is due.
+    /// Wait until it is tried again, or until it has taken too long.
     Wait {
-        /// Which step.
-        step: StepPath,
+        /// Which step, or other node.
+        node: StepPath,
         /// Until when.
         until: Timestamp,
+    },
+    /// Journal until when a node may take.
+    Start {
+        /// Its place.
+        node: StepPath,
+    },
+    /// Find something out that decides about a node, and journal it.
+    Decide {
+        /// Its place.
+        node: StepPath,
+        /// What is to be found out.
+        question: Question,
+    },
+    /// Journal what a pattern has decided by itself.
+    Record {
+        /// The node's place.
+        node: StepPath,
+        /// What.
+        decided: Decided,
+    },
+    /// End everything that is open below a node.
+    Cancel {
+        /// Its place.
+        node: StepPath,
+    },
+    /// End everything that is open at a node and below it, and journal that it took too long.
+    TimeOut {
+        /// Its place.
+        node: StepPath,
+    },
+    /// Journal that a node failed.
+    Fail {
+        /// Its place.
+        node: StepPath,
+        /// How.
+        failure: Failure,
+        /// Whether it is begun anew.
+        again: bool,
     },
     /// Journal what a node gives that is no step.
     End {
         /// Its place.
         node: StepPath,
         /// What it gives.
-        output: Payload,
+        output: Output,
     },
 }
 
+/// What is to be found out about a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Whether its `when` holds.
+    When,
+    /// Which option of a choice is taken.
+    Option,
+    /// Which handler is taken, now that it failed.
+    Handler,
+    /// A map's items.
+    Items,
+    /// What comes after a round of a loop.
+    Round {
+        /// Which.
+        round: usize,
+        /// Whose output it gave.
+        gave: Option<StepPath>,
+    },
+}
+
+/// What a node gives that is no step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// What another node gave.
+    Of(StepPath),
+    /// A list of what others gave, with null for who gave nothing.
+    List(Vec<Option<StepPath>>),
+    /// The same as an object, without who gave nothing.
+    Object(Vec<(String, Option<StepPath>)>),
+}
+
+/// How something is about a node: of each there is one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// Something is done about it.
+    Work,
+    /// It is waited.
+    Wait,
+    /// What is done about it, and below it, is ended.
+    Stop,
+}
+
 impl Todo {
-    /// Which step it is about, or which other node.
-    pub fn node(&self) -> &StepPath {
+    /// Which step it is about, or which other node, and how: of the same there is one at a time.
+    pub fn key(&self) -> (&StepPath, About) {
         match self {
+            Self::Wait { node, .. } => (node, About::Wait),
+            Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
-            | Self::Judge { step: node }
-            | Self::Wait { step: node, .. }
-            | Self::End { node, .. } => node,
+            | Self::Judge { node }
+            | Self::Start { node }
+            | Self::Decide { node, .. }
+            | Self::Record { node, .. }
+            | Self::Fail { node, .. }
+            | Self::End { node, .. } => (node, About::Work),
         }
     }
 
@@ -83,15 +192,30 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
-            Self::Attempt { .. } | Self::Judge { .. } | Self::End { .. } => None,
+            _ => None,
         }
     }
 }
 
-/// The table of patterns: the one that a node of a document means, at its place.
-pub fn of(node: &Node, path: StepPath) -> Box<dyn Pattern> {
-    match node {
-        Node::Agent(step) => Box::new(agent::Agent::new(path, step.validate.as_ref())),
-        Node::Sequence(children) => Box::new(sequence::Sequence::new(children, &path)),
+impl Decision {
+    fn just(todo: Todo) -> Self {
+        Self::Do(vec![todo])
+    }
+}
+
+/// A node with its modifiers.
+pub fn of(node: &Node) -> Box<dyn Pattern> {
+    Box::new(node::Modified::new(node))
+}
+
+/// The table of patterns: the one that a node of a document means.
+fn pattern(node: &Node) -> Box<dyn Pattern> {
+    match &node.does {
+        Does::Agent(_) => Box::new(agent::Agent::new(node)),
+        Does::Sequence(children) => Box::new(sequence::Sequence::new(children)),
+        Does::Parallel(parallel) => Box::new(parallel::Parallel::new(parallel)),
+        Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
+        Does::Map(map) => Box::new(map::Map::new(map)),
+        Does::Loop(again) => Box::new(loops::Loop::new(again)),
     }
 }

@@ -19,23 +19,25 @@ use crate::story::{Story, claims};
 /// Some work to be done.
 pub(crate) struct Case {
     pub(crate) request: Request,
-    pub(crate) document: Option<&'static str>,
+    pub(crate) document: Option<String>,
     pub(crate) scripts: Vec<Script>,
+    /// Whether several steps may be at work at once.
+    pub(crate) side_by_side: bool,
 }
 
 /// How a host dies.
 #[derive(Debug, Clone, Copy)]
-struct Crash {
+pub(crate) struct Crash {
     /// At this append.
-    at: u64,
+    pub(crate) at: u64,
     /// Just before it is in the record, or just after.
-    how: Fault,
-    left: Left,
+    pub(crate) how: Fault,
+    pub(crate) left: Left,
 }
 
 /// What a crash leaves of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
+pub(crate) enum Left {
     /// What was on disk for sure.
     Synced,
     /// As luck has it, all of it.
@@ -44,15 +46,15 @@ enum Left {
 
 /// How a case is played.
 #[derive(Debug, Clone, Copy)]
-struct Mode {
+pub(crate) struct Mode {
     /// Somebody looks at the journal after every host call, which has it written.
     watched: bool,
     /// Every guest makes a checkpoint after each change.
     checkpoints: bool,
 }
 
-const PLAIN: Mode = Mode { watched: false, checkpoints: false };
-const MODES: [Mode; 4] = [
+pub(crate) const PLAIN: Mode = Mode { watched: false, checkpoints: false };
+pub(crate) const MODES: [Mode; 4] = [
     PLAIN,
     Mode { watched: true, checkpoints: false },
     Mode { watched: false, checkpoints: true },
@@ -60,12 +62,12 @@ const MODES: [Mode; 4] = [
 ];
 
 /// What was seen of one play.
-struct Played {
-    answer: Answer,
-    memory: Contents,
-    story: Story,
+pub(crate) struct Played {
+    pub(crate) answer: Answer,
+    pub(crate) memory: Contents,
+    pub(crate) story: Story,
     /// Whether every crash came.
-    crashed: bool,
+    pub(crate) crashed: bool,
 }
 
 /// Runs a case undisturbed; then again and again, each time with the host killed at another append, right before or right
@@ -76,11 +78,11 @@ struct Played {
 ///
 /// The same with somebody who looks at the journal after every host call: then every entry is an append of its own, and
 /// what was looked at counts as told. And with and without a checkpoint after each change, from which it goes on.
-fn crash_at_every_step(case: &Case) {
+pub(crate) fn crash_at_every_step(case: &Case) {
     crash_at_every_step_in(case, &MODES);
 }
 
-fn crash_at_every_step_in(case: &Case, modes: &[Mode]) {
+pub(crate) fn crash_at_every_step_in(case: &Case, modes: &[Mode]) {
     for mode in modes.iter().copied() {
         let undisturbed = in_paused_time(play(case, mode, &[]));
         let mut appends = 0;
@@ -133,23 +135,23 @@ fn opposite() -> impl Iterator<Item = (Fault, Left)> {
     every_way().collect::<Vec<_>>().into_iter().rev()
 }
 
-fn every_way() -> impl Iterator<Item = (Fault, Left)> {
+pub(crate) fn every_way() -> impl Iterator<Item = (Fault, Left)> {
     let hows = [Fault::CrashBefore, Fault::CrashAfter];
     hows.into_iter().flat_map(|how| [Left::Synced, Left::All].map(|left| (how, left)))
 }
 
-fn compare(played: &Played, undisturbed: &Played, how: &str) {
+pub(crate) fn compare(played: &Played, undisturbed: &Played, how: &str) {
     assert_eq!(played.answer, undisturbed.answer, "the outcome; {how}");
     assert_eq!(played.memory, undisturbed.memory, "the memory; {how}");
     assert_eq!(played.story, undisturbed.story, "the journal; {how}");
 }
 
 /// Plays a case on one host after the other, each of which dies as is told, and the last of which lives.
-async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
+pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     let Mode { watched, checkpoints } = mode;
     let world = World::new(case.scripts.clone());
     let world = if checkpoints { world.with_checkpoints() } else { world };
-    let mut record = world.record(case.document).await;
+    let mut record = world.record(case.document.as_deref()).await;
     let mut dead: Vec<Host> = Vec::new();
     let mut crashed = true;
     for crash in crashes {
@@ -192,6 +194,7 @@ async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     assert_eq!(again.ask(&case.request).await.as_ref(), Some(&answer), "who asks again is told the same");
     assert!(again.sandbox.ran().is_empty(), "what is told again is not done again");
     let story = Story::of(&journal);
+    let story = if case.side_by_side { story.by_step() } else { story };
     assert!(!watched || !crashes.is_empty() || told.is_empty() == story.effects.is_empty(), "somebody did look");
     Played { answer, memory: world.memory(&record).await, story, crashed }
 }
@@ -272,21 +275,22 @@ fn approve() -> Script {
 fn three_steps() -> Case {
     Case {
         request: Request::workflow("three"),
-        document: Some("name: three\nflow: {sequence: [{agent: one}, {agent: two}, {agent: three}]}"),
+        document: Some("name: three\nflow: {sequence: [{agent: one}, {agent: two}, {agent: three}]}".into()),
         scripts: ["one", "two", "three"].map(|name| agent(name, work)).to_vec(),
+        side_by_side: false,
     }
 }
 
 #[test]
 fn crash_at_every_step_of_a_lone_call() {
     let scripts = vec![agent("one", work)];
-    crash_at_every_step(&Case { request: Request::call("one"), document: None, scripts });
+    crash_at_every_step(&Case { request: Request::call("one"), document: None, scripts, side_by_side: false });
 }
 
 #[test]
 fn crash_at_every_step_of_a_lone_call_without_effects() {
     let scripts = vec![agent("pure", |guest| async move { Ok(guest.job.input.clone()) })];
-    crash_at_every_step(&Case { request: Request::call("pure"), document: None, scripts });
+    crash_at_every_step(&Case { request: Request::call("pure"), document: None, scripts, side_by_side: false });
 }
 
 #[test]
@@ -299,7 +303,12 @@ fn crash_at_every_step_of_a_nested_sequence() {
     let document = "name: nested\nflow:\n  sequence:\n  - sequence:\n    - agent: one\n    - sequence: [{agent: two}]\n  \
                     - sequence: [{agent: three, with: $.steps.one.output}]";
     let scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
-    crash_at_every_step(&Case { request: Request::workflow("nested"), document: Some(document), scripts });
+    crash_at_every_step(&Case {
+        request: Request::workflow("nested"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -308,7 +317,12 @@ fn crash_at_every_step_of_a_sequence_that_is_validated() {
                     required: [count]}}\n  - agent: two\n    validate: {agent: approve}\n  - agent: three";
     let mut scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
     scripts.push(approve());
-    crash_at_every_step(&Case { request: Request::workflow("validated"), document: Some(document), scripts });
+    crash_at_every_step(&Case {
+        request: Request::workflow("validated"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -316,7 +330,12 @@ fn crash_at_every_step_of_a_run_that_is_rejected() {
     let document = "name: rejected\nflow:\n  sequence:\n  - agent: one\n  - agent: two\n    validate: {json-schema: {type: \
                     string}}\n  - agent: three";
     let scripts = ["one", "two", "three"].map(|name| agent(name, work)).to_vec();
-    crash_at_every_step(&Case { request: Request::workflow("rejected"), document: Some(document), scripts });
+    crash_at_every_step(&Case {
+        request: Request::workflow("rejected"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -327,7 +346,8 @@ fn crash_at_every_step_of_a_run_that_is_suspended() {
         if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { work(guest).await }
     });
     let scripts = vec![agent("one", work), late, approve(), agent("two", work)];
-    let case = Case { request: Request::workflow("patient"), document: Some(document), scripts };
+    let case =
+        Case { request: Request::workflow("patient"), document: Some(document.into()), scripts, side_by_side: false };
     crash_at_every_step_in(&case, &[PLAIN, MODES[3]]);
 }
 
@@ -343,7 +363,8 @@ fn crash_at_every_step_of_a_retry() {
     });
     let scripts = vec![flaky, agent("one", work)];
     // After a checkpoint it would be the same attempt to itself, and fail each time.
-    let case = Case { request: Request::workflow("retried"), document: Some(document), scripts };
+    let case =
+        Case { request: Request::workflow("retried"), document: Some(document.into()), scripts, side_by_side: false };
     crash_at_every_step_in(&case, &MODES[..2]);
 }
 
@@ -355,7 +376,12 @@ fn crash_at_every_step_of_a_run_whose_retries_run_out() {
         Err(may_pass(&format!("counted {tries}")))
     });
     let scripts = vec![agent("one", work), hopeless];
-    crash_at_every_step(&Case { request: Request::workflow("hopeless"), document: Some(document), scripts });
+    crash_at_every_step(&Case {
+        request: Request::workflow("hopeless"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]
@@ -371,7 +397,7 @@ fn crash_at_every_step_of_a_run_longer_than_a_page_of_the_journal() {
         let count = guest.count("count").await?;
         Ok(Payload::json(&json!(count)))
     });
-    let case = Case { request: Request::call("long"), document: None, scripts: vec![long] };
+    let case = Case { request: Request::call("long"), document: None, scripts: vec![long], side_by_side: false };
     let undisturbed = in_paused_time(play(&case, PLAIN, &[]));
     for at in 1..=9 {
         for (how, left) in every_way() {
@@ -393,7 +419,12 @@ fn crash_at_every_step_and_again_while_the_run_is_taken_up() {
     }
     let document = "name: little\nflow: {sequence: [{agent: one}, {agent: two, validate: {json-schema: {const: 2}}}]}";
     let scripts = ["one", "two"].map(|name| agent(name, little)).to_vec();
-    crash_twice_at_every_step(&Case { request: Request::workflow("little"), document: Some(document), scripts });
+    crash_twice_at_every_step(&Case {
+        request: Request::workflow("little"),
+        document: Some(document.into()),
+        scripts,
+        side_by_side: false,
+    });
 }
 
 #[test]

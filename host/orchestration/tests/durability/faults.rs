@@ -27,9 +27,10 @@ fn two_steps() -> Case {
     Case {
         request: Request::workflow("two"),
         document: Some(
-            "name: two\nflow: {sequence: [{agent: one}, {agent: two, validate: {json-schema: {type: object}}}]}",
+            "name: two\nflow: {sequence: [{agent: one}, {agent: two, validate: {json-schema: {type: object}}}]}".into(),
         ),
         scripts: ["one", "two"].map(|name| agent(name, work)).to_vec(),
+        side_by_side: false,
     }
 }
 
@@ -49,7 +50,7 @@ fn a_fault_at_any_append_changes_nothing() {
     let with = |line: fn(&std::sync::Arc<ltmc_ports::testing::MemoryRecord>, u64, Option<Fault>) -> Line, at, fault| {
         in_paused_time(async {
             let world = World::new(case.scripts.clone()).with_checkpoints();
-            let record = world.record(case.document).await;
+            let record = world.record(case.document.as_deref()).await;
             let host = world.host_over(line(&record, at, fault));
             (outcome(&case, &world, &host).await, host.line.appends() >= at)
         })
@@ -78,7 +79,7 @@ fn a_call_without_a_key_is_done_once_or_not_at_all() {
         for fault in FAULTS {
             in_paused_time(async {
                 let world = World::new(case.scripts.clone()).with_checkpoints();
-                let host = world.host(&world.record(case.document).await, [(at, fault)]);
+                let host = world.host(&world.record(case.document.as_deref()).await, [(at, fault)]);
                 let answer = host.ask(&case.request).await.unwrap();
                 let memory = world.memory(&host.record).await;
                 match (answer, host.run().await) {
@@ -104,7 +105,7 @@ fn nobody_is_kept_waiting_for_a_record_that_does_not_answer() {
         let case = two_steps();
         let world = World::new(case.scripts.clone()).with_checkpoints();
         let faults = (3..=12).map(|at| (at, Fault::Refuse(Kind::Unavailable)));
-        let host = world.host(&world.record(case.document).await, faults);
+        let host = world.host(&world.record(case.document.as_deref()).await, faults);
         let begun = Instant::now();
         let told = host.ask(&case.request).await.unwrap().unwrap_err();
         assert!(is_ask_again(&told), "{told:?}");
@@ -164,14 +165,14 @@ fn a_full_record_leaves_the_run_to_the_next_start() {
     let case = two_steps();
     let undisturbed = in_paused_time(async {
         let world = World::new(case.scripts.clone()).with_checkpoints();
-        let host = world.host(&world.record(case.document).await, []);
+        let host = world.host(&world.record(case.document.as_deref()).await, []);
         outcome(&case, &world, &host).await
     });
     for from in 2..=6 {
         in_paused_time(async {
             let world = World::new(case.scripts.clone()).with_checkpoints();
             let full = (from..1_000).map(|at| (at, Fault::Refuse(Kind::Full)));
-            let host = world.host(&world.record(case.document).await, full);
+            let host = world.host(&world.record(case.document.as_deref()).await, full);
             let told = host.ask(&case.request).await.unwrap().unwrap_err();
             assert!(
                 is_ask_again(&told) && told.code == Code::StorageFull || told.code == Code::Unavailable,
@@ -194,7 +195,8 @@ fn a_run_of_a_tenant_that_has_all_it_may_have_ends_with_that() {
     for at in 2..=5 {
         in_paused_time(async {
             let world = World::new(case.scripts.clone()).with_checkpoints();
-            let host = world.host(&world.record(case.document).await, [(at, Fault::Refuse(Kind::OverQuota))]);
+            let host =
+                world.host(&world.record(case.document.as_deref()).await, [(at, Fault::Refuse(Kind::OverQuota))]);
             let told = host.ask_until_told(&case.request).await.unwrap_err();
             assert_eq!(told.code, Code::DiskQuotaExceeded, "{told:?}; at {at}");
             assert!(!told.retryable, "{told:?}");

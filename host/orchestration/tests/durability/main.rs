@@ -11,6 +11,7 @@
 //! - `crash`: a host dies at every append. To add a workflow: a case there
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
+//! - `patterns`: every pattern and modifier, and nestings of them drawn at random
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
@@ -27,6 +28,7 @@ mod follow;
 mod guest;
 mod host;
 mod owners;
+mod patterns;
 mod replay;
 mod story;
 mod suspects;

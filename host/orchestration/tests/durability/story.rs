@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::failure::Code;
-use ltmc_model::journal::{Event, Placed};
+use ltmc_model::journal::{Decided, Event, Placed};
 use ltmc_model::{Epoch, StepPath, Timestamp};
 
 /// A run's story.
@@ -20,6 +20,8 @@ pub(crate) struct Story {
     pub(crate) logs: Vec<(StepPath, u32, u32, String)>,
     /// Which outputs were judged, and whether they were found good.
     pub(crate) judged: Vec<(StepPath, bool)>,
+    /// What was decided about nodes, and what became of them.
+    pub(crate) nodes: Vec<(StepPath, String)>,
     /// How the run ended, each time.
     pub(crate) ends: Vec<&'static str>,
 }
@@ -51,7 +53,27 @@ impl Story {
             | Event::RunSuspended { .. }
             | Event::Act(_) => {}
             Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
-            Event::NodeEnded { node, .. } => panic!("{node} is a step, or gives what a step gave"),
+            Event::NodeEnded { node, .. } => self.nodes.push((node, "ended".into())),
+            Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
+            Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),
+            Event::NodeFailed { node, failure, retry_at } => {
+                self.nodes.push((node, format!("failed {} {}", failure.code.as_str(), retry_at.is_some())));
+            }
+            Event::NodeTimedOut { node, .. } => self.nodes.push((node, "timed out".into())),
+            // Which of several was done first is as it comes.
+            Event::NodeDecided { node, decided: Decided::Joined { mut winners, failure } } => {
+                winners.sort_unstable();
+                self.nodes.push((node, format!("joined {winners:?} {}", failure.is_some())));
+            }
+            Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
+            Event::StepCancelled { step, attempt } => {
+                // What it did since its checkpoint never was.
+                let (_, effects, lines) = open.remove(&step).unwrap_or_default();
+                self.effects.retain(|(s, a, number, ..)| *s != step || *a != attempt || *number <= effects);
+                self.logs.retain(|(s, a, number, _)| *s != step || *a != attempt || *number <= lines);
+                self.ended.retain(|(s, a, _)| *s != step || *a != attempt);
+                self.ended.push((step, attempt, Some(Code::Cancelled)));
+            }
             Event::RunClaimed { epoch: claimed } => {
                 assert!(claimed > *epoch, "a claim raises the epoch");
                 *epoch = claimed;
@@ -87,6 +109,18 @@ impl Story {
                 self.ends.push(end.kind());
             }
         }
+    }
+
+    /// The same, step by step: of those that are at work side by side nobody says in which order.
+    pub(crate) fn by_step(mut self) -> Self {
+        self.begun.sort();
+        self.ended.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+        self.effects.sort();
+        self.logs.sort();
+        self.judged.sort();
+        // Of one node in order.
+        self.nodes.sort_by(|one, other| one.0.cmp(&other.0));
+        self
     }
 
     fn each_once(&self) {

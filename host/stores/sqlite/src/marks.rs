@@ -21,6 +21,7 @@ pub(crate) fn step(entry: &Entry) -> Option<StepMark> {
         Event::StepCompleted { step, attempt, .. } => (step, attempt, None, State::Completed),
         Event::StepFailed { step, attempt, retry_at: Some(_), .. } => (step, attempt, None, State::Waiting),
         Event::StepFailed { step, attempt, .. } => (step, attempt, None, State::Failed),
+        Event::StepCancelled { step, attempt } => (step, attempt, None, State::Cancelled),
         _ => return None,
     };
     Some(StepMark { step: step.clone(), attempt: *attempt, agent, state, at: entry.at })

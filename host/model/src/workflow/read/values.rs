@@ -1,0 +1,193 @@
+//! Templates, picks and conditions.
+
+use serde_json::Value;
+
+use super::super::tree::{Kind, Tree};
+use super::super::{Condition, Pick, Place, Source, Template, Test, With};
+use super::Reader;
+
+impl Reader {
+    pub(super) fn with(&mut self, tree: &Tree) -> Option<With> {
+        match &tree.kind {
+            Kind::Text(text) if text.starts_with("$.") => self.pick(text, tree.place).map(With::Pick),
+            Kind::Object(_) => match self.template(tree)? {
+                Template::Object(fields) => Some(With::Fields(fields)),
+                Template::Constant(Value::Object(fields)) => {
+                    Some(With::Fields(fields.into_iter().map(|(k, v)| (k, Template::Constant(v))).collect()))
+                }
+                Template::Pick(pick) => Some(With::Pick(pick)),
+                _ => None,
+            },
+            _ => {
+                let message = format!("`with` is an object or a pick such as `$.input`, this is {}", tree.describe());
+                self.fault(tree.place, message);
+                None
+            }
+        }
+    }
+
+    fn template(&mut self, tree: &Tree) -> Option<Template> {
+        match &tree.kind {
+            Kind::Text(text) => match text.strip_prefix('$') {
+                Some(rest) if rest.starts_with('$') => Some(Template::Constant(rest.into())),
+                Some(_) => self.pick(text, tree.place).map(Template::Pick),
+                None => Some(Template::Constant(text.clone().into())),
+            },
+            Kind::List(items) => {
+                let items: Vec<Template> = items.iter().filter_map(|item| self.template(item)).collect();
+                let constants: Option<Vec<Value>> = items.iter().map(constant).collect();
+                Some(constants.map_or(Template::Array(items), |values| Template::Constant(Value::Array(values))))
+            }
+            Kind::Object(fields) => {
+                if let Some(pick) = self.pick_or_else(tree) {
+                    return pick.map(Template::Pick);
+                }
+                self.refuse_duplicates(fields);
+                let fields: Vec<(String, Template)> =
+                    fields.iter().filter_map(|(key, value)| Some((key.name.clone(), self.template(value)?))).collect();
+                let constants: Option<serde_json::Map<String, Value>> =
+                    fields.iter().map(|(name, value)| Some((name.clone(), constant(value)?))).collect();
+                Some(constants.map_or(Template::Object(fields), |values| Template::Constant(Value::Object(values))))
+            }
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) => Some(Template::Constant(tree.to_value())),
+        }
+    }
+
+    /// `{pick: …, else: …}`; none: the object is something else.
+    pub(super) fn pick_or_else(&mut self, tree: &Tree) -> Option<Option<Pick>> {
+        let Kind::Object(fields) = &tree.kind else { return None };
+        let field = |name: &str| fields.iter().find(|(key, _)| key.name == name).map(|(_, value)| value);
+        let (pick, or_else) = (field("pick")?, field("else")?);
+        let Kind::Text(text) = &pick.kind else { return None };
+        if fields.len() != 2 || !text.starts_with("$.") {
+            return None;
+        }
+        Some(self.picked(text, pick.place, Some(or_else.to_value())))
+    }
+
+    pub(super) fn pick(&mut self, text: &str, place: Place) -> Option<Pick> {
+        self.picked(text, place, None)
+    }
+
+    fn picked(&mut self, text: &str, place: Place, or_else: Option<Value>) -> Option<Pick> {
+        let read = text.parse::<Pick>().and_then(|mut pick| {
+            pick.source = self.resolve(pick.source, &mut pick.path)?;
+            Ok(pick)
+        });
+        match read {
+            Ok(mut pick) => {
+                if let Source::Step(name) = &pick.source {
+                    self.scope.picked(name.clone(), or_else.is_some(), place);
+                }
+                if pick.source == Source::Last && or_else.is_none() && !self.has_last() {
+                    let message = "`$.last` is not there in a loop's first round: write `{pick: $.last, else: …}`";
+                    self.fault(place, message);
+                }
+                pick.or_else = or_else;
+                Some(pick)
+            }
+            Err(why) => {
+                self.fault(place, why);
+                None
+            }
+        }
+    }
+
+    pub(super) fn condition(&mut self, tree: &Tree) -> Option<Condition> {
+        let mut tests = 0;
+        let condition = self.part(tree, 1, &mut tests);
+        if tests > Condition::MAX_TESTS {
+            let message = format!("a condition has at most {} tests, this one has {tests}", Condition::MAX_TESTS);
+            self.fault(tree.place, message);
+        }
+        condition
+    }
+
+    fn part(&mut self, tree: &Tree, depth: usize, tests: &mut usize) -> Option<Condition> {
+        if depth > Condition::MAX_DEPTH {
+            self.fault(tree.place, format!("conditions nest at most {} deep", Condition::MAX_DEPTH));
+            return None;
+        }
+        let what = "a condition such as `{pick: $.input.kind, equals: bug}`";
+        let mut fields = self.object(tree, what)?;
+        let joined = (fields.take("all"), fields.take("any"), fields.take("not"), fields.take("pick"));
+        let condition = match joined {
+            (Some(parts), None, None, None) => self.parts(parts, "`all`", depth, tests).map(Condition::All),
+            (None, Some(parts), None, None) => self.parts(parts, "`any`", depth, tests).map(Condition::Any),
+            (None, None, Some(part), None) => {
+                self.part(part, depth + 1, tests).map(|part| Condition::Not(Box::new(part)))
+            }
+            (None, None, None, Some(pick)) => {
+                *tests += 1;
+                let or_else = fields.take("else").map(Tree::to_value);
+                let pick = match &pick.kind {
+                    // What is not there is a value like another to a test: nothing has to be said for it.
+                    Kind::Text(text) => {
+                        let read = self.picked(text, pick.place, Some(or_else.clone().unwrap_or_default()));
+                        read.map(|read| Pick { or_else, ..read })
+                    }
+                    _ => {
+                        self.fault(
+                            pick.place,
+                            format!("`pick` is a pick such as `$.input.kind`, this is {}", pick.describe()),
+                        );
+                        None
+                    }
+                };
+                let test = self.test(&mut fields, tree);
+                Some(Condition::Test { pick: pick?, test: test? })
+            }
+            _ => {
+                self.fault(tree.place, "a condition has one of `pick` (with a test), `all`, `any` and `not`");
+                return None;
+            }
+        };
+        self.refuse_the_rest(fields, "a condition");
+        condition
+    }
+
+    fn parts(&mut self, tree: &Tree, what: &str, depth: usize, tests: &mut usize) -> Option<Vec<Condition>> {
+        let parts = self.list(tree, &format!("{what} is a list of conditions"))?;
+        if parts.is_empty() {
+            self.fault(tree.place, format!("{what} is empty: it has at least one condition"));
+        }
+        Some(parts.iter().filter_map(|part| self.part(part, depth + 1, tests)).collect())
+    }
+
+    fn test(&mut self, fields: &mut super::Fields<'_>, around: &Tree) -> Option<Test> {
+        let words = ["equals", "in", "less", "at-least", "prefix", "suffix", "exists"];
+        let found: Vec<(&str, &Tree)> = words.iter().filter_map(|word| Some((*word, fields.take(word)?))).collect();
+        let [(word, tree)] = found.as_slice() else {
+            let message = format!("a condition with `pick` has one test: {}", words.join(", "));
+            self.fault(around.place, message);
+            return None;
+        };
+        let test = match (*word, &tree.kind) {
+            ("equals", _) => Some(Test::Equals(tree.to_value())),
+            ("in", Kind::List(items)) => Some(Test::In(items.iter().map(Tree::to_value).collect())),
+            ("less", Kind::Number(number)) => Some(Test::Less(number.clone())),
+            ("at-least", Kind::Number(number)) => Some(Test::AtLeast(number.clone())),
+            ("prefix", Kind::Text(text)) => Some(Test::Prefix(text.clone())),
+            ("suffix", Kind::Text(text)) => Some(Test::Suffix(text.clone())),
+            ("exists", Kind::Bool(there)) => Some(Test::Exists(*there)),
+            _ => None,
+        };
+        if test.is_none() {
+            let wanted = match *word {
+                "in" => "a list",
+                "less" | "at-least" => "a number",
+                "exists" => "true or false",
+                _ => "a text",
+            };
+            self.fault(tree.place, format!("`{word}` is {wanted}, this is {}", tree.describe()));
+        }
+        test
+    }
+}
+
+fn constant(template: &Template) -> Option<Value> {
+    match template {
+        Template::Constant(value) => Some(value.clone()),
+        Template::Pick(_) | Template::Object(_) | Template::Array(_) => None,
+    }
+}

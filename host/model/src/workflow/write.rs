@@ -1,0 +1,220 @@
+//! The canonical form of a document: what is as by default is left out, so that a run is pinned to one form only.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Collect, Condition, Document, Does, Handler, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
+    Template, Test, Tolerate, Validate, With,
+};
+
+impl Document {
+    /// The one form that a run is pinned to: what is as by default is left out.
+    pub fn to_json(&self) -> String {
+        json!({ "name": self.name, "flow": self.flow.to_value() }).to_string()
+    }
+}
+
+impl Node {
+    fn to_value(&self) -> Value {
+        let mut out = Map::new();
+        self.pattern(&mut out);
+        let own_name = match &self.does {
+            Does::Agent(agent) => Some(agent.name.as_str()),
+            _ => None,
+        };
+        if let Some(id) = self.id.as_ref().filter(|id| Some(id.as_str()) != own_name) {
+            out.insert("id".into(), id.as_str().into());
+        }
+        match &self.with {
+            Some(With::Pick(pick)) => drop(out.insert("with".into(), pick.to_value())),
+            Some(With::Fields(fields)) => drop(out.insert("with".into(), fields_to_value(fields))),
+            None => {}
+        }
+        match &self.validate {
+            Some(Validate::Schema { schema, .. }) => {
+                out.insert("validate".into(), json!({ "json-schema": schema }));
+            }
+            Some(Validate::Agent { agent, .. }) => {
+                out.insert("validate".into(), json!({ "agent": agent.to_string() }));
+            }
+            None => {}
+        }
+        if self.retry != Retry::none() {
+            out.insert("retry".into(), self.retry.to_value());
+        }
+        if let Some(when) = &self.when {
+            out.insert("when".into(), when.to_value());
+        }
+        if let Some(timeout) = self.timeout {
+            out.insert("timeout".into(), duration(timeout));
+        }
+        if !self.fallback.is_empty() {
+            out.insert("fallback".into(), self.fallback.iter().map(Self::to_value).collect());
+        }
+        if !self.on_error.is_empty() {
+            out.insert("on-error".into(), self.on_error.iter().map(Handler::to_value).collect());
+        }
+        Value::Object(out)
+    }
+
+    /// The pattern's word, and the fields that are its own.
+    fn pattern(&self, out: &mut Map<String, Value>) {
+        let mut put = |name: &str, value: Value| drop(out.insert(name.into(), value));
+        match &self.does {
+            Does::Agent(agent) => put("agent", agent.to_string().into()),
+            Does::Sequence(children) => put("sequence", children.iter().map(Self::to_value).collect()),
+            Does::Parallel(parallel) => parallel.put(&mut put),
+            Does::Choice(choice) => {
+                let options = choice.options.iter().map(Handler::to_value);
+                let otherwise = choice.otherwise.iter().map(|node| json!({ "else": node.to_value() }));
+                put("choice", options.chain(otherwise).collect());
+            }
+            Does::Map(map) => {
+                put("map", map.over.to_value());
+                if let Some(name) = &map.name {
+                    put("as", name.as_str().into());
+                }
+                put("do", map.body.to_value());
+                if map.at_once != MapItems::AT_ONCE {
+                    put("at-once", map.at_once.into());
+                }
+                match map.tolerate {
+                    Tolerate::Count(0) => {}
+                    Tolerate::Count(count) => put("tolerate", count.into()),
+                    Tolerate::Share(share) => put("tolerate", json!({ "share": share })),
+                }
+            }
+            Does::Loop(again) => {
+                put("loop", again.body.to_value());
+                if let Some(until) = &again.until {
+                    put("until", until.to_value());
+                }
+                put("at-most", again.at_most.into());
+                if let Some(stall) = again.stall {
+                    put("stall", stall.into());
+                }
+            }
+        }
+    }
+}
+
+impl Parallel {
+    fn put(&self, put: &mut impl FnMut(&str, Value)) {
+        let is_named = self.branches.iter().any(|(name, _)| name.is_some());
+        if is_named {
+            let named = |(name, node): &(Option<super::StepName>, Node)| {
+                Some((name.as_ref()?.as_str().to_owned(), node.to_value()))
+            };
+            put("parallel", Value::Object(self.branches.iter().filter_map(named).collect()));
+        } else {
+            put("parallel", self.branches.iter().map(|(_, node)| node.to_value()).collect());
+        }
+        match self.need {
+            Need::All => {}
+            Need::Any => put("need", "any".into()),
+            Need::Count(count) => put("need", count.into()),
+            Need::Share(share) => put("need", json!({ "share": share })),
+        }
+        if self.on_failure == OnFailure::Continue {
+            put("on-failure", "continue".into());
+        }
+        if self.on_loss == OnLoss::Finish {
+            put("on-loss", "finish".into());
+        }
+        if let Some(at_once) = self.at_once {
+            put("at-once", at_once.into());
+        }
+        match (self.collect, is_named) {
+            (Collect::List, true) => put("collect", "list".into()),
+            (Collect::Object, false) => put("collect", "object".into()),
+            (Collect::List, false) | (Collect::Object, true) => {}
+        }
+    }
+}
+
+impl Handler {
+    fn to_value(&self) -> Value {
+        let mut out = Map::new();
+        if let Some(when) = &self.when {
+            out.insert("when".into(), when.to_value());
+        }
+        out.insert("do".into(), self.node.to_value());
+        Value::Object(out)
+    }
+}
+
+impl Condition {
+    fn to_value(&self) -> Value {
+        let list = |parts: &[Self]| parts.iter().map(Self::to_value).collect::<Value>();
+        let (pick, test) = match self {
+            Self::All(parts) => return json!({ "all": list(parts) }),
+            Self::Any(parts) => return json!({ "any": list(parts) }),
+            Self::Not(part) => return json!({ "not": part.to_value() }),
+            Self::Test { pick, test } => (pick.to_value(), test),
+        };
+        match test {
+            Test::Equals(value) => json!({ "pick": pick, "equals": value }),
+            Test::In(values) => json!({ "pick": pick, "in": values }),
+            Test::Less(number) => json!({ "pick": pick, "less": number }),
+            Test::AtLeast(number) => json!({ "pick": pick, "at-least": number }),
+            Test::Prefix(text) => json!({ "pick": pick, "prefix": text }),
+            Test::Suffix(text) => json!({ "pick": pick, "suffix": text }),
+            Test::Exists(there) => json!({ "pick": pick, "exists": there }),
+        }
+    }
+}
+
+impl Pick {
+    fn to_value(&self) -> Value {
+        match &self.or_else {
+            Some(or_else) => json!({ "pick": self.to_string(), "else": or_else }),
+            None => self.to_string().into(),
+        }
+    }
+}
+
+impl Template {
+    fn to_value(&self) -> Value {
+        match self {
+            Self::Constant(value) => escaped(value),
+            Self::Pick(pick) => pick.to_value(),
+            Self::Object(fields) => fields_to_value(fields),
+            Self::Array(items) => Value::Array(items.iter().map(Self::to_value).collect()),
+        }
+    }
+}
+
+/// A constant, with its texts written so that they are none of them picks.
+fn escaped(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.starts_with('$') => format!("${text}").into(),
+        Value::Array(items) => items.iter().map(escaped).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), escaped(value))).collect(),
+        value => value.clone(),
+    }
+}
+
+fn fields_to_value(fields: &[(String, Template)]) -> Value {
+    Value::Object(fields.iter().map(|(name, value)| (name.clone(), value.to_value())).collect())
+}
+
+impl Retry {
+    fn to_value(&self) -> Value {
+        let mut out = json!({
+            "attempts": self.attempts,
+            "backoff": duration(self.backoff),
+            "factor": self.factor,
+            "max": duration(self.max),
+        });
+        if !self.on.is_empty() {
+            out["on"] = self.on.iter().map(|code| code.as_str()).collect();
+        }
+        out
+    }
+}
+
+fn duration(duration: Duration) -> Value {
+    humantime::format_duration(duration).to_string().into()
+}

@@ -1,0 +1,164 @@
+//! What is found out for patterns: whether conditions hold, which items a list has, what comes after a round of a loop.
+//!
+//! Invariants: total but for items: a condition holds or does not, whatever there is to look at. What is found is journaled by
+//! who asks, once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ltmc_journal::RunLog;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Decided, Next};
+use ltmc_model::workflow::{Condition, Does, Handler, MapItems, Node, Pick};
+use ltmc_model::{Payload, StepPath};
+use ltmc_tenancy::Compute;
+use ltmc_tenancy::compute::LARGE;
+use serde_json::Value;
+
+use crate::input::{self, MAX_BUILT, Sources, computed};
+use crate::patterns::Question;
+use crate::picked::{Json, Picked, items};
+use crate::plan::{Plan, Scope};
+
+/// What decides about the node at a place.
+pub(crate) struct Decider<'a> {
+    pub(crate) compute: &'a Compute,
+    pub(crate) plan: &'a Arc<Plan>,
+    pub(crate) log: &'a RunLog,
+}
+
+impl Decider<'_> {
+    pub(crate) async fn answer(&self, at: &StepPath, question: Question) -> Result<Decided, Failure> {
+        let (node, scope) = self.plan.node(at)?;
+        match (question, &node.does) {
+            (Question::When, _) => match &node.when {
+                Some(when) => Ok(Decided::When(self.first(vec![Some(when)], scope).await?.is_some())),
+                None => Err(nothing(at)),
+            },
+            (Question::Option, Does::Choice(choice)) => {
+                let taken = self.first(conditions(&choice.options), scope).await?;
+                let otherwise = choice.otherwise.as_ref().map(|_| choice.options.len() as u32);
+                Ok(Decided::Option(taken.or(otherwise)))
+            }
+            (Question::Handler, _) => {
+                let scope = Scope { failed: Some(at.clone()), ..scope };
+                Ok(Decided::Handler(self.first(conditions(&node.on_error), scope).await?))
+            }
+            (Question::Items, Does::Map(map)) => self.items(&map.over, scope).await.map(Decided::Items),
+            (Question::Round { round, gave }, Does::Loop(_)) => {
+                let next = self.after(at, node, round, gave.as_ref()).await?;
+                Ok(Decided::Round { round: u32::try_from(round).unwrap_or(u32::MAX), gave, next })
+            }
+            _ => Err(nothing(at)),
+        }
+    }
+
+    /// The number of the first condition that holds; one that is none always does.
+    async fn first(&self, conditions: Vec<Option<&Condition>>, scope: Scope) -> Result<Option<u32>, Failure> {
+        let picks = conditions.iter().flatten().flat_map(|condition| condition.picks()).collect();
+        let sources = input::sources(self.plan, self.log, &scope, picks)?;
+        let first = |conditions: &[Option<Condition>], sources: &Sources| {
+            let holds = |condition: &Option<Condition>| condition.as_ref().is_none_or(|of| holds(of, sources));
+            conditions.iter().position(holds).and_then(|number| u32::try_from(number).ok())
+        };
+        let conditions: Vec<Option<Condition>> = conditions.into_iter().map(Option::<&Condition>::cloned).collect();
+        if input::bytes(&sources) <= LARGE {
+            return Ok(first(&conditions, &sources));
+        }
+        computed(self.compute, self.log, move || first(&conditions, &sources)).await
+    }
+
+    async fn items(&self, over: &Pick, scope: Scope) -> Result<Vec<Payload>, Failure> {
+        let sources = input::sources(self.plan, self.log, &scope, vec![over])?;
+        let over = over.clone();
+        if input::bytes(&sources) <= LARGE {
+            return listed(&over, &sources);
+        }
+        computed(self.compute, self.log, move || listed(&over, &sources)).await?
+    }
+
+    /// What comes after a round: it is over where `until` holds, or where there may be no other.
+    async fn after(&self, at: &StepPath, node: &Node, round: usize, gave: Option<&StepPath>) -> Result<Next, Failure> {
+        let Does::Loop(again) = &node.does else { return Err(nothing(at)) };
+        if let Some(until) = &again.until {
+            // Steps of the round are seen as from within it.
+            let (_, scope) = self.plan.node(&at.child(round))?;
+            let scope = Scope { last: gave.cloned(), ..scope };
+            if self.first(vec![Some(until)], scope).await?.is_some() {
+                return Ok(Next::Done);
+            }
+        }
+        if again.stall.is_some_and(|stall| self.is_stalled(at, stall as usize, gave)) {
+            return Ok(Next::Stalled);
+        }
+        Ok(match (round + 1 < again.at_most as usize, &again.until) {
+            (true, _) => Next::Again,
+            (false, None) => Next::Done,
+            (false, Some(_)) => Next::Exhausted,
+        })
+    }
+
+    /// Whether the last so many rounds, this one included, gave the same.
+    fn is_stalled(&self, at: &StepPath, stall: usize, gave: Option<&StepPath>) -> bool {
+        let Some(gave) = gave else { return false };
+        self.log.read(|history| {
+            let Some(output) = history.output(gave) else { return false };
+            let rounds = history.node(at).map_or(&[][..], |node| &node.rounds);
+            let mut before = rounds.iter().rev().take(stall - 1);
+            rounds.len() + 1 >= stall
+                && before.all(|round| round.gave.as_ref().and_then(|gave| history.output(gave)) == Some(output))
+        })
+    }
+}
+
+fn conditions(handlers: &[Handler]) -> Vec<Option<&Condition>> {
+    handlers.iter().map(|handler| handler.when.as_ref()).collect()
+}
+
+fn nothing(at: &StepPath) -> Failure {
+    Failure::new(Code::Internal, format!("the plan has nothing to be decided at {at}"))
+}
+
+fn holds(condition: &Condition, sources: &Sources) -> bool {
+    let picks = condition.picks();
+    let readable = sources
+        .iter()
+        .filter_map(|(source, payload)| Some((source, Json::of(payload.as_ref()?, MAX_BUILT).ok().flatten()?)));
+    let texts: BTreeMap<_, _> = readable.collect();
+    let found = texts.iter().map(|(source, text)| {
+        let of_it = picks.iter().copied().filter(|pick| pick.source == **source);
+        (*source, Picked::from(text, of_it))
+    });
+    let found: BTreeMap<_, _> = found.collect();
+    condition.holds(&|pick| {
+        let text = found.get(&pick.source).and_then(|found| found.get(pick).ok());
+        let value = text.and_then(|text| serde_json::from_str::<Value>(text).ok());
+        value.or_else(|| pick.or_else.clone())
+    })
+}
+
+fn listed(over: &Pick, sources: &Sources) -> Result<Vec<Payload>, Failure> {
+    let wrong = |message: String| Failure::new(Code::BadStep, message);
+    let json = |text: &str| Payload { content_type: Payload::JSON.into(), bytes: text.to_owned().into() };
+    let source = sources.get(&over.source).and_then(Option::as_ref);
+    let text = match source.map(|source| Json::of(source, MAX_BUILT)) {
+        Some(Ok(Some(text))) => Ok(text),
+        Some(Ok(None)) => Err(format!("`{over}` picks from more than {MAX_BUILT} bytes")),
+        Some(Err(why)) => Err(format!("`{over}` picks from what is {why}")),
+        None => Err(format!("`{over}` is not there")),
+    };
+    let found = text.and_then(|text| {
+        let found = Picked::from(&text, std::iter::once(over)).get(over).map(str::to_owned);
+        found
+    });
+    let list = match (found, &over.or_else) {
+        (Ok(list), _) => list,
+        (Err(_), Some(or_else)) => or_else.to_string(),
+        (Err(why), None) => return Err(wrong(why)),
+    };
+    let items = items(&list, MapItems::MAX_ITEMS);
+    let items = items.map_err(|why| {
+        wrong(format!("`map` works on a list of at most {} items, and `{over}` is {why}", MapItems::MAX_ITEMS))
+    })?;
+    Ok(items.into_iter().map(json).collect())
+}

@@ -1,0 +1,52 @@
+//! The same for every item of a list, side by side. The items are journaled once; a step below is found by the path without its
+//! item's number.
+
+use ltmc_journal::History;
+use ltmc_model::StepPath;
+use ltmc_model::workflow::{MapItems, Tolerate};
+
+use super::side_by_side::{Enough, Next, Terms, next};
+use super::{Decision, Input, Output, Pattern, Question, Todo, of};
+
+pub(super) struct Map {
+    body: Box<dyn Pattern>,
+    at_once: usize,
+    tolerate: Tolerate,
+}
+
+impl Map {
+    pub(super) fn new(map: &MapItems) -> Self {
+        Self { body: of(&map.body), at_once: map.at_once as usize, tolerate: map.tolerate }
+    }
+}
+
+impl Pattern for Map {
+    fn next(&self, at: &StepPath, history: &mut History, _input: &Input) -> Decision {
+        let node = history.node(at);
+        if node.is_some_and(|node| node.output.is_some()) {
+            return Decision::Done(at.clone());
+        }
+        let Some(count) = node.and_then(|node| node.items.as_ref()).map(|items| items.len()) else {
+            return Decision::just(Todo::Decide { node: at.clone(), question: Question::Items });
+        };
+        let end = |gave| Decision::just(Todo::End { node: at.clone(), output: Output::List(gave) });
+        if count == 0 {
+            return end(Vec::new());
+        }
+        let tolerated = match self.tolerate {
+            Tolerate::Count(tolerated) => tolerated as usize,
+            // A share that is whole is not rounded down by what a product is off.
+            Tolerate::Share(share) => (count as f64 * share + 1e-9).floor() as usize,
+        };
+        let enough = Enough::AllBut(tolerated);
+        let terms = Terms { count, at_once: self.at_once, enough, stops: true, cancels: true, called: "items" };
+        let item = |index: usize, history: &mut History| {
+            self.body.next(&at.child(index), history, &Input::Item { map: at.clone(), index })
+        };
+        match next(at, history, &terms, &item) {
+            Next::Do(todos) => Decision::Do(todos),
+            Next::Failed(failure) => Decision::Failed(failure),
+            Next::Over(gave) => end(gave),
+        }
+    }
+}

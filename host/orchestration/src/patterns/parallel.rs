@@ -1,0 +1,100 @@
+//! Branches side by side, all on the same input. Which of them count is journaled; the others are cancelled, or waited for.
+
+use ltmc_journal::History;
+use ltmc_model::StepPath;
+use ltmc_model::workflow::{self, Collect, Need, OnFailure, OnLoss};
+
+use super::side_by_side::{Enough, Next, Terms, next};
+use super::{Decision, Input, Output, Pattern, Todo, of};
+
+pub(super) struct Parallel {
+    branches: Vec<(String, Box<dyn Pattern>)>,
+    terms: Terms,
+    collect: Collect,
+}
+
+impl Parallel {
+    pub(super) fn new(parallel: &workflow::Parallel) -> Self {
+        let named = parallel.branches.iter().map(|(name, node)| {
+            let name = name.as_ref().or(node.id.as_ref()).map_or_else(String::new, ToString::to_string);
+            (name, of(node))
+        });
+        let count = parallel.branches.len();
+        let enough = match parallel.need {
+            Need::All => Enough::Of(|counted, _| counted, 0.0),
+            Need::Any => Enough::Of(|_, _| 1, 0.0),
+            Need::Count(needed) => Enough::Of(|_, needed| needed as usize, f64::from(needed)),
+            // Never none, and a share that is whole is not rounded up by what a product is off.
+            Need::Share(share) => {
+                Enough::Of(|counted, share| ((counted as f64 * share - 1e-9).ceil() as usize).max(1), share)
+            }
+        };
+        let terms = Terms {
+            count,
+            at_once: parallel.at_once.map_or(count, |at_once| at_once as usize),
+            enough,
+            stops: parallel.on_failure == OnFailure::Stop,
+            cancels: parallel.on_loss == OnLoss::Cancel,
+            called: "branches",
+        };
+        Self { branches: named.collect(), terms, collect: parallel.collect }
+    }
+}
+
+impl Pattern for Parallel {
+    fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
+        if history.node(at).is_some_and(|node| node.output.is_some()) {
+            return Decision::Done(at.clone());
+        }
+        let branch = |number: usize, history: &mut History| {
+            let (_, branch) = &self.branches[number];
+            branch.next(&at.child(number), history, input)
+        };
+        let gave = match next(at, history, &self.terms, &branch) {
+            Next::Do(todos) => return Decision::Do(todos),
+            Next::Failed(failure) => return Decision::Failed(failure),
+            Next::Over(gave) => gave,
+        };
+        let output = match self.collect {
+            Collect::List => Output::List(gave),
+            Collect::Object => {
+                let names = self.branches.iter().map(|(name, _)| name.clone());
+                Output::Object(names.zip(gave).collect())
+            }
+        };
+        Decision::just(Todo::End { node: at.clone(), output })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::{Decided, Event};
+    use ltmc_model::workflow::Document;
+
+    use super::super::agent::tests::{completed, history, started};
+    use super::super::of;
+    use super::*;
+
+    #[test]
+    fn who_was_done_first_counts_and_the_others_are_ended_before_the_node_is() {
+        let document = "name: p\nflow: {parallel: [{agent: a}, {agent: b}, {agent: c}], need: any}";
+        let parallel = of(&Document::parse(document, None).unwrap().flow);
+        let root = StepPath::root();
+        let [a, b, c] = [0, 1, 2].map(|number| root.child(number));
+        let next = |events: &[Event]| parallel.next(&root, &mut history(events.to_vec()), &Input::Run);
+        let attempt = |step: &StepPath| Todo::Attempt { step: step.clone(), input: Input::Run };
+        assert_eq!(next(&[]), Decision::Do([&a, &b, &c].map(attempt).to_vec()));
+        // By the journal, whatever their numbers are.
+        let mut so_far = vec![started(&a, 1), started(&b, 1), started(&c, 1), completed(&b, 1), completed(&a, 1)];
+        let decided = Decided::Joined { winners: vec![1], failure: None };
+        let record = Todo::Record { node: root.clone(), decided: decided.clone() };
+        assert_eq!(next(&so_far), Decision::Do(vec![attempt(&c), record]));
+        so_far.push(Event::NodeDecided { node: root.clone(), decided });
+        assert_eq!(next(&so_far), Decision::just(Todo::Cancel { node: root.clone() }));
+        so_far.push(Event::StepCancelled { step: c, attempt: 1 });
+        let output = Output::List(vec![None, Some(b), None]);
+        assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
+        so_far.push(Event::NodeEnded { node: root.clone(), output: ltmc_model::Payload::text("") });
+        assert_eq!(next(&so_far), Decision::Done(root.clone()));
+    }
+}

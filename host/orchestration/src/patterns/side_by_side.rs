@@ -1,0 +1,210 @@
+//! What `parallel` and `map` have in common: branches side by side, so many at once, until enough of them are done or too many failed.
+//!
+//! Invariants: branches begin in the order of their numbers. Which of them count is journaled before anything becomes of it.
+
+use ltmc_journal::History;
+use ltmc_journal::node::{Branches, Joined};
+use ltmc_model::StepPath;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::Decided;
+
+use super::{Decision, Todo};
+
+/// How branches are dealt with.
+pub(super) struct Terms {
+    /// How many there are.
+    pub(super) count: usize,
+    pub(super) at_once: usize,
+    pub(super) enough: Enough,
+    /// Whether the others are cancelled once too many failed; otherwise they go on to their end before the node fails.
+    pub(super) stops: bool,
+    /// Whether those are cancelled that are not needed any more; otherwise their end is waited for.
+    pub(super) cancels: bool,
+    /// What a branch is called in messages.
+    pub(super) called: &'static str,
+}
+
+/// When enough of them are done.
+pub(super) enum Enough {
+    /// When so many of those that are not skipped are: the first of them count.
+    Of(fn(usize, f64) -> usize, f64),
+    /// When all are over, of which so many may have failed.
+    AllBut(usize),
+}
+
+/// What is next for branches.
+pub(super) enum Next {
+    /// This is to be done.
+    Do(Vec<Todo>),
+    /// They are over: what each of them gave.
+    Over(Vec<Option<StepPath>>),
+    /// Too few succeeded.
+    Failed(Failure),
+}
+
+/// What is next. `branch`: what is next for one of them.
+pub(super) fn next(
+    at: &StepPath,
+    history: &mut History,
+    terms: &Terms,
+    branch: &dyn Fn(usize, &mut History) -> Decision,
+) -> Next {
+    let joined = history.node(at).and_then(|node| node.joined.clone());
+    if let Some(joined) = joined {
+        return over(at, history, terms, &joined, branch);
+    }
+    let mut branches = std::mem::take(history.branches(at));
+    let todos = go_on(history, terms, &mut branches, branch);
+    let outcome = outcome(history, terms, &branches);
+    *history.branches(at) = branches;
+    match outcome {
+        Some((winners, failure)) => {
+            let decided = Decided::Joined { winners, failure };
+            // What is under way goes on until that is so.
+            let record = Todo::Record { node: at.clone(), decided };
+            Next::Do(todos.into_iter().filter(|todo| !is_new(history, todo)).chain([record]).collect())
+        }
+        None => Next::Do(todos),
+    }
+}
+
+/// Looks at those that are open, and begins others while there is room.
+fn go_on(
+    history: &mut History,
+    terms: &Terms,
+    branches: &mut Branches,
+    branch: &dyn Fn(usize, &mut History) -> Decision,
+) -> Vec<Todo> {
+    let mut todos = Vec::new();
+    let mut look = |number, branches: &mut Branches, history: &mut History| match branch(number, history) {
+        Decision::Do(more) => {
+            branches.open.insert(number);
+            todos.extend(more);
+        }
+        Decision::Done(given) => {
+            branches.open.remove(&number);
+            branches.done.push((number, given));
+        }
+        Decision::Skipped => {
+            branches.open.remove(&number);
+            branches.skipped += 1;
+        }
+        Decision::Failed(failure) => {
+            branches.open.remove(&number);
+            branches.failed.push((number, failure));
+        }
+    };
+    for number in branches.open.clone() {
+        look(number, branches, history);
+    }
+    while branches.begun < terms.count && branches.open.len() < terms.at_once && !is_decided(terms, branches) {
+        let number = branches.begun;
+        branches.begun += 1;
+        look(number, branches, history);
+    }
+    todos
+}
+
+/// How many have to be done, as far as is known.
+fn needed(terms: &Terms, branches: &Branches) -> usize {
+    let counted = terms.count - branches.skipped;
+    match terms.enough {
+        Enough::Of(needed, by) => needed(counted, by),
+        Enough::AllBut(tolerated) => counted.saturating_sub(tolerated),
+    }
+}
+
+fn is_out_of_reach(terms: &Terms, branches: &Branches) -> bool {
+    let possible = terms.count - branches.skipped - branches.failed.len();
+    possible < needed(terms, branches)
+}
+
+/// Whether what comes of them is known, so that no other has to begin.
+fn is_decided(terms: &Terms, branches: &Branches) -> bool {
+    let are_all_over = branches.begun == terms.count && branches.open.is_empty();
+    match terms.enough {
+        _ if is_out_of_reach(terms, branches) => terms.stops || are_all_over,
+        // One that is skipped later leaves no more to be needed.
+        Enough::Of(..) => branches.done.len() >= needed(terms, branches),
+        Enough::AllBut(_) => are_all_over,
+    }
+}
+
+/// Which count, or how it failed; none: that is not known yet.
+fn outcome(history: &History, terms: &Terms, branches: &Branches) -> Option<(Vec<u32>, Option<Failure>)> {
+    if !is_decided(terms, branches) {
+        return None;
+    }
+    let mut done: Vec<_> = branches.done.iter().map(|(number, given)| (history.gave_at(given), *number)).collect();
+    done.sort_unstable();
+    let failure = is_out_of_reach(terms, branches).then(|| too_few(terms, branches));
+    if let (Enough::Of(..), None) = (&terms.enough, &failure) {
+        done.truncate(needed(terms, branches));
+    }
+    let winners = done.into_iter().filter_map(|(_, number)| u32::try_from(number).ok()).collect();
+    Some((winners, failure))
+}
+
+fn too_few(terms: &Terms, branches: &Branches) -> Failure {
+    let Terms { count, called, .. } = terms;
+    let (failed, needed) = (branches.failed.len(), needed(terms, branches));
+    let skipped = match branches.skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} skipped"),
+    };
+    let counted = format!("{failed} of {count} {called} failed{skipped}, and {needed} are needed");
+    match branches.failed.iter().min_by_key(|(number, _)| *number) {
+        Some((number, first)) => {
+            let message = format!("{counted}; of those that failed the first is number {number}: {}", first.message);
+            Failure { message, ..first.clone() }
+        }
+        None => Failure::new(Code::BadStep, counted),
+    }
+}
+
+/// It is decided: what is still open comes to its end, and then the node does.
+fn over(
+    at: &StepPath,
+    history: &mut History,
+    terms: &Terms,
+    joined: &Joined,
+    branch: &dyn Fn(usize, &mut History) -> Decision,
+) -> Next {
+    let cancels = if joined.failure.is_some() { terms.stops } else { terms.cancels };
+    let is_open = history.steps_within(at).any(|(_, step)| step.is_open());
+    if is_open && cancels {
+        return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
+    }
+    let winners: Vec<usize> = joined.winners.iter().map(|number| *number as usize).collect();
+    if !cancels {
+        let mut todos = Vec::new();
+        for number in (0..terms.count).filter(|number| !winners.contains(number)) {
+            if history.has_begun(&at.child(number))
+                && let Decision::Do(more) = branch(number, history)
+            {
+                todos.extend(more);
+            }
+        }
+        if !todos.is_empty() {
+            return Next::Do(todos);
+        }
+    }
+    if let Some(failure) = &joined.failure {
+        return Next::Failed(failure.clone());
+    }
+    let mut gave = vec![None; terms.count];
+    for number in winners {
+        if let (Decision::Done(given), Some(place)) = (branch(number, history), gave.get_mut(number)) {
+            *place = Some(given);
+        }
+    }
+    Next::Over(gave)
+}
+
+/// Whether it is something that has not begun.
+fn is_new(history: &History, todo: &Todo) -> bool {
+    match todo {
+        Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
+        _ => false,
+    }
+}
