@@ -380,8 +380,8 @@ impl Node {
     pub const HANDLER: usize = 12_000;
     /// How many fallbacks it may have, and how many handlers.
     pub const MAX_RESCUES: usize = 100;
-    /// The longest time-out that can be asked for.
-    pub const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    /// The longest time-out that can be asked for: a year.
+    pub const MAX_TIMEOUT: Duration = Duration::from_secs(31_557_600);
 
     /// A node without modifiers.
     pub fn new(does: Does, place: Place) -> Self {

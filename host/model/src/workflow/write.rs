@@ -152,17 +152,23 @@ impl Condition {
             Self::All(parts) => return json!({ "all": list(parts) }),
             Self::Any(parts) => return json!({ "any": list(parts) }),
             Self::Not(part) => return json!({ "not": part.to_value() }),
-            Self::Test { pick, test } => (pick.to_value(), test),
+            Self::Test { pick, test } => (pick, test),
         };
-        match test {
-            Test::Equals(value) => json!({ "pick": pick, "equals": value }),
-            Test::In(values) => json!({ "pick": pick, "in": values }),
-            Test::Less(number) => json!({ "pick": pick, "less": number }),
-            Test::AtLeast(number) => json!({ "pick": pick, "at-least": number }),
-            Test::Prefix(text) => json!({ "pick": pick, "prefix": text }),
-            Test::Suffix(text) => json!({ "pick": pick, "suffix": text }),
-            Test::Exists(there) => json!({ "pick": pick, "exists": there }),
+        let mut out = json!({ "pick": pick.to_string() });
+        if let Some(or_else) = &pick.or_else {
+            out["else"] = or_else.clone();
         }
+        let (word, value) = match test {
+            Test::Equals(value) => ("equals", value.clone()),
+            Test::In(values) => ("in", values.clone().into()),
+            Test::Less(number) => ("less", number.clone().into()),
+            Test::AtLeast(number) => ("at-least", number.clone().into()),
+            Test::Prefix(text) => ("prefix", text.as_str().into()),
+            Test::Suffix(text) => ("suffix", text.as_str().into()),
+            Test::Exists(there) => ("exists", (*there).into()),
+        };
+        out[word] = value;
+        out
     }
 }
 

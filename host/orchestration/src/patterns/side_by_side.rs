@@ -54,7 +54,7 @@ pub(super) fn next(
         return over(at, history, terms, &joined, branch);
     }
     let mut branches = std::mem::take(history.branches(at));
-    let todos = go_on(history, terms, &mut branches, branch);
+    let todos = go_on(at, history, terms, &mut branches, branch);
     let outcome = outcome(history, terms, &branches);
     *history.branches(at) = branches;
     match outcome {
@@ -70,6 +70,7 @@ pub(super) fn next(
 
 /// Looks at those that are open, and begins others while there is room.
 fn go_on(
+    at: &StepPath,
     history: &mut History,
     terms: &Terms,
     branches: &mut Branches,
@@ -97,8 +98,13 @@ fn go_on(
     for number in branches.open.clone() {
         look(number, branches, history);
     }
-    while branches.begun < terms.count && branches.open.len() < terms.at_once && !is_decided(terms, branches) {
+    while branches.begun < terms.count {
         let number = branches.begun;
+        // Whatever has begun is looked at before it is said which were done first.
+        let has_room = branches.open.len() < terms.at_once && !is_decided(terms, branches);
+        if !has_room && !history.has_begun(&at.child(number)) {
+            break;
+        }
         branches.begun += 1;
         look(number, branches, history);
     }

@@ -47,7 +47,7 @@ struct Reader {
     scope: Scope,
     /// Every agent's name, with the first form it stands in.
     agents: HashMap<AgentName, AgentRef>,
-    nodes: usize,
+    steps: usize,
 }
 
 /// An object's fields, each taken once by whoever knows it; what is left is unknown.
@@ -104,8 +104,8 @@ impl Reader {
             }
         };
         self.refuse_the_rest(fields, "a document");
-        if self.nodes > MAX_STEPS {
-            let message = format!("a document has at most {MAX_STEPS} steps, this one has {}", self.nodes);
+        if self.steps > MAX_STEPS {
+            let message = format!("a document has at most {MAX_STEPS} steps, this one has {}", self.steps);
             self.fault(tree.place, message);
         }
         Some(Document { name: name?, flow: flow? })

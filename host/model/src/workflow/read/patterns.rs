@@ -2,8 +2,8 @@
 
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
-    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Node, OnFailure, OnLoss, Parallel,
-    Place, StepName, Tolerate,
+    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Place,
+    StepName, Tolerate,
 };
 use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
@@ -22,7 +22,6 @@ impl Reader {
             self.fault(tree.place, format!("patterns nest at most {MAX_DEPTH} deep"));
             return None;
         }
-        self.nodes += 1;
         let mut fields = self.object(tree, "a node of the flow")?;
         let words: Vec<(&Key, &Tree)> = PATTERNS.iter().filter_map(|word| fields.take_pair(word)).collect();
         let mut reserved = false;
@@ -67,6 +66,7 @@ impl Reader {
         place: Place,
         depth: usize,
     ) -> Option<Node> {
+        self.steps += usize::from(key.name == "agent");
         let modifiers = self.modifiers(&mut fields);
         if let (true, Some(place)) = (key.name == "map", modifiers.with_at) {
             self.fault(place, "a `map` works on its items: what else they need is the `with` of what is under `do`");
@@ -312,9 +312,6 @@ impl Reader {
             self.scope.loops.pop();
             until
         });
-        if self.nodes > MAX_STEPS {
-            return None;
-        }
         Some(Does::Loop(Box::new(Loop { body: body?, until, at_most: at_most?, stall })))
     }
 
