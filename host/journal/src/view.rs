@@ -316,11 +316,8 @@ impl Tree {
             let name = node.id.as_ref().map_or_else(String::new, ToString::to_string);
             self.step(StepView::new(path.clone(), name, agent.clone(), Role::Work, outline));
         }
-        if let Some(view) = history.node(path).and_then(|known| NodeView::new(node, path, known)) {
-            if self.nodes.len() < SHOWN {
-                self.nodes.push(view);
-            }
-        }
+        let view = history.node(path).and_then(|known| NodeView::new(node, path, known));
+        self.nodes.extend(view.filter(|_| self.nodes.len() < SHOWN));
         if let Some(Below::Validator(agent)) = node.below(node.validator()) {
             let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
             let place = path.child(node.validator());

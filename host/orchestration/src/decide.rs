@@ -147,10 +147,7 @@ fn listed(over: &Pick, sources: &Sources) -> Result<Vec<Payload>, Failure> {
         Some(Err(why)) => Err(format!("`{over}` picks from what is {why}")),
         None => Err(format!("`{over}` is not there")),
     };
-    let found = text.and_then(|text| {
-        let found = Picked::from(&text, std::iter::once(over)).get(over).map(str::to_owned);
-        found
-    });
+    let found = text.and_then(|text| Picked::from(&text, std::iter::once(over)).get(over).map(str::to_owned));
     let list = match (found, &over.or_else) {
         (Ok(list), _) => list,
         (Err(_), Some(or_else)) => or_else.to_string(),

@@ -131,11 +131,10 @@ impl Plan {
     pub(crate) fn path(&self, name: &StepName, from: &Scope) -> Result<StepPath, Failure> {
         let missing = || Failure::new(Code::Internal, format!("the plan has no step `{name}` there"));
         let way = self.names.get(name).ok_or_else(missing)?;
-        let numbers = way.iter().enumerate().map(|(depth, number)| number.or_else(|| from.way.get(depth).copied()));
-        let path = numbers
-            .map(|number| number.ok_or_else(missing))
-            .try_fold(StepPath::root(), |path, number| Ok(path.child(number?)));
-        path
+        way.iter().enumerate().try_fold(StepPath::root(), |path, (depth, number)| {
+            let number = number.or_else(|| from.way.get(depth).copied());
+            Ok(path.child(number.ok_or_else(missing)?))
+        })
     }
 }
 

@@ -249,7 +249,7 @@ fn a_map_over_as_many_items_as_there_may_be_is_done() {
     let found = value("{map: $.input, do: {agent: pass}}", json!((0..10_000).collect::<Vec<_>>()));
     assert_eq!(found.as_array().unwrap().len(), 10_000);
     assert_eq!(found[9_999], 9_999);
-    println!("10,000 items took {:?}", begun.elapsed());
+    eprintln!("10,000 items took {:?}", begun.elapsed());
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn crash_at_every_step_of_every_pattern() {
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
     ] {
-        println!("{flow}");
+        eprintln!("{flow}");
         crash_at_every_step(&case(flow, input));
     }
 }
@@ -430,7 +430,7 @@ fn nested_documents_come_out_the_same_wherever_the_host_dies() {
             );
         }
     }
-    println!("{} completed, {} failed", outcomes[1], outcomes[0]);
+    eprintln!("{} completed, {} failed", outcomes[1], outcomes[0]);
     assert!(outcomes.iter().all(|count| *count > documents / 10), "{outcomes:?}");
 }
 
