@@ -261,6 +261,32 @@ async fn a_key_that_is_taken_back_ends_what_it_follows_and_waits_for() -> Result
 }
 
 /// A run's journal, page by page.
+/// What was sent before a key was taken back counts no more than what is sent afterwards.
+#[tokio::test]
+async fn a_key_that_is_taken_back_while_a_body_comes_changes_nothing() -> Result<()> {
+    let host = Host::start().await?;
+    let form = "--b\r\nContent-Disposition: form-data; name=\"component\"\r\n\r\nx\r\n--b--\r\n";
+    for (head, body) in [
+        ("POST /v1/keys HTTP/1.1\r\nContent-Type: application/json", r#"{"role":"admin"}"#),
+        ("PUT /v1/memory/global/k HTTP/1.1\r\nContent-Type: text/plain", "value"),
+        ("PUT /v1/agents/a HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b", form),
+    ] {
+        let made = host.request(Method::POST, "/v1/keys", &host.admin).json(&json!({"role": "admin"}));
+        let made = host.send(made).await?.expect(201).json();
+        let (key, id) = (made["key"].as_str().unwrap_or_default(), made["id"].as_str().unwrap_or_default());
+        ensure!(!key.is_empty() && !id.is_empty(), "{made}");
+        let head = format!("{head}\r\nContent-Length: {}", body.len());
+        let mut stream = send(&host, &head, key, 0)?;
+        stream.write_all(&body.as_bytes()[..1])?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        host.send(host.request(Method::DELETE, &format!("/v1/keys/{id}"), &host.admin)).await?.expect(204);
+        stream.write_all(&body.as_bytes()[1..])?;
+        let answer = answer(&mut stream, Duration::from_secs(10));
+        ensure!(answer.starts_with("HTTP/1.1 401"), "{head}: {answer}");
+    }
+    Ok(())
+}
+
 async fn journal(host: &Host, run: &str, key: &str) -> Result<Vec<serde_json::Value>> {
     let (mut entries, mut cursor) = (Vec::new(), String::new());
     loop {

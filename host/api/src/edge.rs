@@ -267,6 +267,16 @@ mod tests {
         assert_eq!(ask(asked).await.0.status, 200);
         let mut asked = request("GET", "/good");
         *asked.version_mut() = Version::HTTP_2;
+        let (parts, body) = ask(asked).await;
+        assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (400, "bad-request"), "no host");
+        let mut asked = request("GET", "http://one/good");
+        *asked.version_mut() = Version::HTTP_2;
+        for (host, status) in [("ONE", 200), ("other", 400)] {
+            let mut asked = Request::builder().uri("http://one/good").version(Version::HTTP_2).header("host", host);
+            assert_eq!(ask(asked.body(Body::empty()).unwrap()).await.0.status, status, "{host}");
+            asked = Request::builder().uri("/good").version(Version::HTTP_2).header("host", host).header("host", host);
+            assert_eq!(ask(asked.body(Body::empty()).unwrap()).await.0.status, 400, "twice {host}");
+        }
         asked.headers_mut().insert("x-much", "x".repeat(1_000).parse().unwrap());
         let (parts, body) = ask(asked).await;
         assert_eq!((parts.status.as_u16(), body["code"].as_str().unwrap()), (431, "head-too-large"));

@@ -158,9 +158,20 @@ pub(crate) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     Ok(value)
 }
 
-/// A whole body of at most `limit` bytes.
+/// A whole body of at most `limit` bytes, of a caller whose key is good still when it has come.
 pub(crate) async fn whole(request: Request, action: Action, limit: u64, api: &Api) -> Result<(Bytes, Held)> {
-    incoming(request, action, limit, api).await?.1.whole().await
+    let (parts, incoming) = incoming(request, action, limit, api).await?;
+    let whole = incoming.whole().await?;
+    has_come(&parts, api).await?;
+    Ok(whole)
+}
+
+/// Looks at a caller's key again once its body has come, which may take hours: it may have been taken back meanwhile.
+pub(crate) async fn has_come(parts: &Parts, api: &Api) -> Result<()> {
+    match parts.extensions.get::<Caller>() {
+        Some(caller) => Ok(api.access.confirm(caller).await?),
+        None => Err(Problem::internal("a body came without a key")),
+    }
 }
 
 /// A body of at most `limit` bytes, as it comes; refused before it has come where its caller may not do what it is sent for.

@@ -75,6 +75,7 @@ pub(crate) fn check(request: &Request, longest: usize) -> Result<()> {
     }
     // HTTP/1.1 has these bounds in its framing.
     if request.version() == Version::HTTP_2 {
+        one_host(request)?;
         let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
         let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         if path > longest {
@@ -85,6 +86,24 @@ pub(crate) fn check(request: &Request, longest: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether it is clear which host is meant: HTTP/2 says so by `:authority`, by `Host`, or by both alike.
+fn one_host(request: &Request) -> Result<()> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let is_clear = match (hosts.next(), hosts.next(), authority) {
+        (Some(host), None, Some(authority)) => host.as_bytes().eq_ignore_ascii_case(authority),
+        (Some(_), None, None) | (None, None, Some(_)) => true,
+        (_, Some(_), _) | (None, None, None) => false,
+    };
+    match is_clear && request.headers().get_all(header::CONTENT_LENGTH).iter().count() <= 1 {
+        true => Ok(()),
+        false => Err(Problem::new(
+            "bad-request",
+            "A request names one host, the same in `:authority` and `Host`, and one length.",
+        )),
+    }
 }
 
 /// The head has more bytes than are taken.

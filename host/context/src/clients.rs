@@ -169,6 +169,8 @@ impl Clients {
         let mut transaction = Transaction::new(nobody, false, self.ports.context.overlays.share(&caller.tenant));
         let mut replies = Vec::with_capacity(calls.len());
         for (number, (owner, call)) in calls.iter().enumerate() {
+            // Each may take a large value apart and put it together: others have a turn between two.
+            tokio::task::yield_now().await;
             let within = Some(Within { log: None, transaction: &transaction });
             let whose = Whose { patience, within, ..whose(caller, owner) };
             match self.decide(whose, call.clone()).await? {

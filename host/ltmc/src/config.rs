@@ -462,8 +462,7 @@ impl Config {
         if !(Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60)).contains(&audit.anchor_every.0) {
             return wrong("audit.anchor_every", "from 1 s to 1 day");
         }
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        if absolute(Path::new(&audit.anchor_file)).starts_with(absolute(&self.data)) && !audit.anchor_file.is_empty() {
+        if !audit.anchor_file.is_empty() && real(Path::new(&audit.anchor_file)).starts_with(real(&self.data)) {
             let why = "it is in the data directory: who can put back the record there can put it back as well; name a file elsewhere";
             return wrong("audit.anchor_file", why);
         }
@@ -474,6 +473,16 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+/// A path as the file system has it, without links; of what is not there yet, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (std::fs::canonicalize(&path), path.parent(), path.file_name()) {
+        (Ok(real), _, _) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        (Err(_), _, _) => path,
     }
 }
 

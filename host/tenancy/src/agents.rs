@@ -132,6 +132,8 @@ impl Agents {
         manifest: Option<Manifest>,
     ) -> Result<Pushed, Error> {
         let found = self.ports.components.admit(&caller.tenant, component).await.map_err(refused)?;
+        // That may have taken minutes.
+        self.ports.authority.still_good(caller).await?;
         let manifest = match (manifest, &found.manifest) {
             (Some(beside), _) => beside,
             (None, Some(inside)) => Manifest::parse(inside).map_err(|why| {

@@ -226,6 +226,22 @@ impl Authority {
         Ok(Some(remember(&self.keys, id.clone(), Some(generation), key)))
     }
 
+    /// Whether a caller's key is good still, where what it asked for has taken long.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] where it was taken back, or has expired.
+    pub(crate) async fn still_good(&self, caller: &Caller) -> Result<(), Error> {
+        // Who is a caller had a key that was good: one that is not known is the host's own.
+        match self.key(&caller.key).await? {
+            Some(key) if !self.is_good(&key) => Err(Error::Unauthorized),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_good(&self, key: &Key) -> bool {
+        key.revoked_at.is_none() && key.expires_at.is_none_or(|at| self.clock.now() < at)
+    }
+
     /// A tenant's ceiling.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::body::{self, Interrupted};
-use crate::extract::{Asked, At, By, incoming, media_type, whole};
+use crate::extract::{Asked, At, By, has_come, incoming, media_type, whole};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -218,6 +218,7 @@ impl Upload {
     async fn read_form(request: Request, api: &Api) -> Result<Self> {
         let (mut head, incoming) = incoming(request, Action::PushAgent, api.limits.upload, api).await?;
         let held = incoming.held();
+        let asked = head.clone();
         head.extensions.clear();
         let mut request = Request::from_parts(head, axum::body::Body::from_stream(incoming));
         axum::extract::DefaultBodyLimit::disable().apply(&mut request);
@@ -241,6 +242,7 @@ impl Upload {
                 return Err(wrong_form("A part stands in the form twice.").field(name));
             }
         }
+        has_come(&asked, api).await?;
         let component = component.ok_or_else(|| wrong_form("The form has no part `component`.").field("component"))?;
         let manifest = manifest
             .map(|json| Manifest::parse(&json).map_err(|why| Problem::new("bad-manifest", why).field("manifest")));
