@@ -142,6 +142,31 @@ async fn programs_tell_by_the_exit_code_how_it_went() -> Result<()> {
     Ok(())
 }
 
+/// Where no host runs on a data directory, its keys go nowhere: not to the port of the configuration, nor to the one of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_goes_only_to_the_host_of_its_own_directory() -> Result<()> {
+    let mut host = Host::start().await?;
+    let port = host.address();
+    host.kill();
+    // Somebody else listens there now, and the configuration beside which the command is run names that port too.
+    let stranger = std::net::TcpListener::bind(&port)?;
+    stranger.set_nonblocking(true)?;
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("ltmc.toml"), format!("listen = \"{port}\"\n"))?;
+    let mut list = ltmc(&host, &["runs", "list"])?;
+    let output = list.current_dir(dir.path()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("no host runs on") && said.contains("ltmc serve --data"), "{said}");
+    let asked = stranger.accept().map(|(_, peer)| peer);
+    assert!(asked.is_err(), "a stranger was asked: {asked:?}");
+    let mut doctor = ltmc(&host, &["doctor"])?;
+    let said = text(&doctor.current_dir(dir.path()).output()?);
+    assert!(said.contains("none is running on"), "{said}");
+    assert!(stranger.accept().is_err(), "the doctor asked a stranger: {said}");
+    Ok(())
+}
+
 /// What an agent or a client wrote is shown on a terminal, and not obeyed by it; to a file it goes as it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_obeys_nothing_that_others_wrote() -> Result<()> {

@@ -1,22 +1,26 @@
 //! Keys on this machine: `<data>/credentials.toml`, and how a command finds the host and the key it is to use.
 //!
-//! Invariants: the file is never readable by others (mode 0600, made so before anything is in it), appears whole or not
+//! Invariants: a key of a data directory goes only to where a host that runs on it said that it listens ([`UrlFile`]), or where whoever types the
+//! command says; never to an address of the configuration, which anybody on the machine may listen on. The file is never readable by others (mode 0600, made so before anything is in it), appears whole or not
 //! at all, and is on disk before the host takes its first request. A key is never printed by [`std::fmt::Debug`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
 
-use crate::exit::Problem;
+use crate::exit::{Exit, Problem};
 
 /// The file's name in the data directory.
 pub(crate) const FILE: &str = "credentials.toml";
-/// Where a host that listens says under which URL; gone when it stops.
-pub(crate) const URL_FILE: &str = "url";
+/// The name of [`UrlFile`] in the data directory.
+const URL_FILE: &str = "url";
+/// A URL takes no more bytes.
+const LONGEST_URL: u64 = 256;
 
 /// A key's text.
 #[derive(Clone, PartialEq, Eq)]
@@ -131,8 +135,6 @@ pub(crate) struct Wanted {
     pub(crate) key: Option<String>,
     /// The data directory in force.
     pub(crate) data: PathBuf,
-    /// The address that the configuration says the host listens on.
-    pub(crate) listen: String,
 }
 
 /// Where the host is, and the key to use.
@@ -143,29 +145,35 @@ pub(crate) struct Found {
 }
 
 impl Wanted {
-    /// The URL: what was said, else what the host of the data directory wrote down, else what the configuration says.
-    pub(crate) fn url(&self) -> String {
-        let url = self.url.clone().or_else(|| {
-            let text = std::fs::read_to_string(self.data.join(URL_FILE)).ok()?;
-            Some(text.trim().to_owned()).filter(|t| !t.is_empty())
-        });
-        url.unwrap_or_else(|| format!("http://{}", self.listen)).trim_end_matches('/').to_owned()
+    /// The URL: what was said, else what the host that runs on the data directory says.
+    pub(crate) fn url(&self) -> Option<String> {
+        let url = self.url.clone().or_else(|| UrlFile::read(&self.data))?;
+        Some(url.trim_end_matches('/').to_owned())
     }
 
     /// URL and key; `default` names the entry where nobody chose one.
     pub(crate) fn find(&self, default: &str) -> anyhow::Result<Found> {
-        let url = self.url();
         if let (Some(key), None) = (&self.key, &self.name) {
             let key = Secret::parse(key).map_err(|why| Problem::usage(format!("LTMC_KEY: {why}")))?;
             // Where the host is might be said by a directory that somebody else filled, who would be sent the key.
-            if self.url.is_none() {
+            let (Some(_), Some(url)) = (&self.url, self.url()) else {
                 return Err(Problem::usage("LTMC_KEY is set, and nothing says which host it is for")
                     .help("set LTMC_URL, or give --url; without LTMC_KEY the keys of the data directory are used")
                     .into());
-            }
+            };
             return Ok(Found { url, key });
         }
-        let name = self.name.as_deref().unwrap_or(default);
+        let key = self.kept(self.name.as_deref().unwrap_or(default))?;
+        let url = self.url().ok_or_else(|| {
+            let data = self.data.display();
+            Problem::new(Exit::Unreached, "unreached", format!("no host runs on {data}"))
+                .help(format!("start one with `ltmc serve --data {data}`, or say where it is with --url or LTMC_URL"))
+        })?;
+        Ok(Found { url, key })
+    }
+
+    /// The data directory's key of this name.
+    fn kept(&self, name: &str) -> anyhow::Result<Secret> {
         let path = self.data.join(FILE);
         let Some(credentials) = Credentials::read(&self.data)? else {
             return Err(Problem::usage(format!("no key: {} is not there, and LTMC_KEY is not set", path.display()))
@@ -174,15 +182,54 @@ impl Wanted {
                 )
                 .into());
         };
-        match credentials.get(name) {
-            Some(key) => Ok(Found { url, key: key.clone() }),
-            None => {
-                let known: Vec<&str> = credentials.names().collect();
-                Err(Problem::usage(format!("{} has no entry [{name}]", path.display()))
-                    .help(format!("choose with --as one of: {}", known.join(", ")))
-                    .into())
-            }
+        credentials.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = credentials.names().collect();
+            Problem::usage(format!("{} has no entry [{name}]", path.display()))
+                .help(format!("choose with --as one of: {}", known.join(", ")))
+                .into()
+        })
+    }
+}
+
+/// Where a host says under which URL it listens: a file in its data directory that it holds a lock on for as long as it runs. It is put there
+/// locked and whole, so one that is not locked is what a killed host left.
+pub(crate) struct UrlFile {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl UrlFile {
+    /// For a host that has the data directory.
+    pub(crate) fn write(data: &Path, url: &str) -> anyhow::Result<Self> {
+        let (path, temporary) = (data.join(URL_FILE), data.join(format!(".{URL_FILE}.new")));
+        let make = || {
+            let _ = std::fs::remove_file(&temporary);
+            let mut file = File::create_new(&temporary)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            writeln!(file, "{url}")?;
+            std::fs::rename(&temporary, &path)?;
+            Ok(file)
+        };
+        let locked = make().map_err(|e: std::io::Error| anyhow::anyhow!("writing {}: {e}", path.display()))?;
+        Ok(Self { path, _locked: locked })
+    }
+
+    /// What the host that runs on this directory wrote; none where none runs.
+    fn read(data: &Path) -> Option<String> {
+        let file = File::open(data.join(URL_FILE)).ok()?;
+        // Shared: those who look are not in each other's way.
+        if flock(&file, FlockOperation::NonBlockingLockShared) != Err(rustix::io::Errno::WOULDBLOCK) {
+            return None;
         }
+        let mut url = String::new();
+        file.take(LONGEST_URL).read_to_string(&mut url).ok()?;
+        Some(url.trim().to_owned()).filter(|url| !url.is_empty())
+    }
+}
+
+impl Drop for UrlFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -222,12 +269,15 @@ mod tests {
     #[test]
     fn a_key_is_chosen_by_name_or_taken_from_the_environment() {
         let dir = tempfile::tempdir().unwrap();
-        let mut wanted = Wanted { data: dir.path().into(), listen: "127.0.0.1:7420".into(), ..Wanted::default() };
+        let mut wanted = Wanted { data: dir.path().into(), ..Wanted::default() };
         assert_eq!(exit_of(&wanted.find("default").unwrap_err()), Exit::Usage);
         two().write(dir.path()).unwrap();
-        let found = wanted.find("default").unwrap();
-        assert_eq!((found.url.as_str(), found.key.expose()), ("http://127.0.0.1:7420", "ltmc_bbcdefghijkl_4567"));
+        assert_eq!(exit_of(&wanted.find("default").unwrap_err()), Exit::Unreached, "no host runs there");
         std::fs::write(dir.path().join(URL_FILE), "http://127.0.0.1:4711\n").unwrap();
+        assert_eq!(exit_of(&wanted.find("default").unwrap_err()), Exit::Unreached, "a killed host left that");
+        let host = UrlFile::write(dir.path(), "http://127.0.0.1:4711").unwrap();
+        let found = wanted.find("default").unwrap();
+        assert_eq!((found.url.as_str(), found.key.expose()), ("http://127.0.0.1:4711", "ltmc_bbcdefghijkl_4567"));
         wanted.name = Some("operator".into());
         let found = wanted.find("default").unwrap();
         assert_eq!((found.url.as_str(), found.key.expose()), ("http://127.0.0.1:4711", "ltmc_abcdefghijkl_0123"));
@@ -241,6 +291,9 @@ mod tests {
         wanted.url = Some("http://elsewhere:1/".into());
         let found = wanted.find("default").unwrap();
         assert_eq!((found.url.as_str(), found.key.expose()), ("http://elsewhere:1", "ltmc_dbcdefghijkl_ff"));
+        (wanted.key, wanted.url) = (None, None);
+        drop(host);
+        assert_eq!(exit_of(&wanted.find("default").unwrap_err()), Exit::Unreached, "it has stopped");
     }
 
     #[test]

@@ -114,24 +114,30 @@ fn credentials(data: &Path) -> Finding {
 }
 
 async fn host(config: &Config, context: &Context, running: bool) -> Finding {
-    let url = context.wanted.url();
+    let how = match context.wanted.url() {
+        Some(url) => answers(&url).await,
+        None if running => bad("a host has the data directory, and says nowhere where it listens", "look at its log"),
+        None => match TcpListener::bind(config.listen) {
+            Ok(_) => Ok(format!("none is running; {} is free", config.listen)),
+            Err(e) => bad(
+                format!("none is running on {}, and on {} none can listen: {e}", config.data.display(), config.listen),
+                "choose another port with --listen",
+            ),
+        },
+    };
+    Finding { what: "host", how }
+}
+
+async fn answers(url: &str) -> Result<String, (String, String)> {
     let ready = async {
         let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(3)).no_proxy().build().ok()?;
         client.get(format!("{url}/readyz")).send().await.ok()
     };
-    let how = match ready.await {
+    match ready.await {
         Some(answer) if answer.status().is_success() => Ok(format!("{url} is ready")),
         Some(answer) => bad(format!("{url} answers {}", answer.status()), "its log says why"),
-        None if running => bad(
-            format!("a host has the data directory, and {url} does not answer"),
-            "look at its log, or for another --listen",
-        ),
-        None => match TcpListener::bind(config.listen) {
-            Ok(_) => Ok(format!("none is running; {} is free", config.listen)),
-            Err(e) => bad(format!("{}: {e}", config.listen), "choose another port with --listen"),
-        },
-    };
-    Finding { what: "host", how }
+        None => bad(format!("{url} does not answer"), "look at the host's log; --url and LTMC_URL say where it is"),
+    }
 }
 
 /// The databases that are configured: whether they can be reached and used.

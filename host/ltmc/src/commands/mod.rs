@@ -66,7 +66,6 @@ impl Context {
             name: global.name.clone().or(name),
             key,
             data: loaded.config.data.clone(),
-            listen: loaded.config.listen.to_string(),
         };
         Ok(Self { json: global.json, loaded, wanted })
     }

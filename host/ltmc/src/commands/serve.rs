@@ -1,7 +1,6 @@
 //! `ltmc serve`: the host, from its first log line to its orderly end.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::credentials::URL_FILE;
+use crate::credentials::UrlFile;
 use crate::exit::Problem;
 use crate::metrics::Metrics;
 use crate::wire::Host;
@@ -67,12 +66,13 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let host = Host::open(&config, Some(metrics)).await?;
     let address = listener.local_addr().context("the listener has no address")?;
     let anchoring = anchors::start(&config, &host.record)?;
-    let url = UrlFile::write(&config.data, address)?;
+    let url = url_of(address);
+    let url_file = UrlFile::write(&config.data, &url)?;
     if host.first_start {
         let path = config.data.join(crate::credentials::FILE);
         tracing::info!(path = %path.display(), "first start: keys of the operator and of the tenant `default` are in this file");
     }
-    tracing::info!(url = %url.url, data = %config.data.display(), ready_after_ms = begun.elapsed().as_millis() as u64, "ready");
+    tracing::info!(url, data = %config.data.display(), ready_after_ms = begun.elapsed().as_millis() as u64, "ready");
     let recovery = tokio::spawn({
         let runs = host.runs.clone();
         async move {
@@ -122,7 +122,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     recovery.abort();
     waking.abort();
     tidying.abort();
-    drop(url);
+    drop(url_file);
     host.tasks.stop(LAST_CHANGES).await;
     if tokio::time::timeout(LAST_CHANGES, host.authority.tell_reads(true)).await.is_err() {
         tracing::warn!("how many reads there were could not all be written in time");
@@ -192,26 +192,10 @@ fn end() -> ! {
     std::process::exit(1)
 }
 
-/// Where commands on the same machine find the host; gone when it stops.
-struct UrlFile {
-    path: PathBuf,
-    url: String,
-}
-
-impl UrlFile {
-    fn write(data: &Path, address: SocketAddr) -> anyhow::Result<Self> {
-        let path = data.join(URL_FILE);
-        let url = match address {
-            any if any.ip().is_unspecified() => format!("http://127.0.0.1:{}", any.port()),
-            one => format!("http://{one}"),
-        };
-        std::fs::write(&path, format!("{url}\n")).with_context(|| format!("writing {}", path.display()))?;
-        Ok(Self { path, url })
-    }
-}
-
-impl Drop for UrlFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+/// Under which URL commands on the same machine reach a listener.
+fn url_of(address: SocketAddr) -> String {
+    match address {
+        any if any.ip().is_unspecified() => format!("http://127.0.0.1:{}", any.port()),
+        one => format!("http://{one}"),
     }
 }
