@@ -72,8 +72,8 @@ impl FromStr for Pick {
                 return pick(source, rest);
             }
         }
-        let of_items: [(&str, fn(Option<StepName>) -> Source); 2] =
-            [("$.item", Source::Item), ("$.index", Source::Index)];
+        type Of = fn(Option<StepName>) -> Source;
+        let of_items: [(&str, Of); 2] = [("$.item", Source::Item), ("$.index", Source::Index)];
         for (start, source) in of_items {
             if let Some(rest) = text.strip_prefix(start) {
                 let (name, rest) = named(rest).map_err(|why| wrong(&why))?;
