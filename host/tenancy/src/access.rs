@@ -413,7 +413,11 @@ mod tests {
         let record = MemoryRecord::new();
         let (access, clock) = access(&record);
         let mut keys = None;
-        assert!(access.bootstrap(|first| Ok(keys = Some(first.clone()))).await.unwrap());
+        let keep = |first: &FirstKeys| {
+            keys = Some(first.clone());
+            Ok(())
+        };
+        assert!(access.bootstrap(keep).await.unwrap());
         let good = keys.unwrap().default;
         let id = split(&good).unwrap().0;
         let admin = access.authenticate(&good).await.unwrap();
