@@ -287,7 +287,7 @@ pub(crate) fn start(
         meters: Meters::new(),
     };
     let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || writer.run(from))?;
-    // bound: long answers and large requests
+    // bound: large requests and entries
     let sealing = Turns::new(SEALED_AT_ONCE, QUEUE);
     Ok((Writing { to, sealing, marks_runs }, thread))
 }
