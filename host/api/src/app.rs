@@ -84,7 +84,7 @@ pub fn router(app: App) -> Router {
         bodies: Bodies::new(&app.limits),
         answers: Answers::new(app.limits.answers),
         watchers: Arc::new(Watchers::new(app.limits.watchers)),
-        // bound: large requests and entries
+        // bound: large requests
         compute: Compute::new(Turns::new(computed_at_once(), app.limits.connections)),
         document: json.into(),
         app,

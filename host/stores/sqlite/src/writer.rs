@@ -20,7 +20,6 @@ use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_policy::Turns;
 use ltmc_ports::log::{Ends, Group};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -43,9 +42,6 @@ const GROUP: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 /// How many may wait.
 const QUEUE: usize = 4_096;
-/// Entries of more bytes are written out and hashed on a thread for what blocks: so many at once.
-const LARGE: usize = 64 << 10;
-const SEALED_AT_ONCE: usize = 4;
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
@@ -60,8 +56,6 @@ const KNOWN: usize = 50_000;
 #[derive(Clone)]
 pub(crate) struct Writing {
     to: mpsc::Sender<Order>,
-    /// For writing out and hashing what is large.
-    sealing: Arc<Turns>,
     marks_runs: bool,
 }
 
@@ -159,36 +153,11 @@ impl Writing {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Written out and hashed here: the writer never waits for a large entry.
-        let size = append.entries.iter().map(|entry| entry.event.size()).fold(0, usize::saturating_add);
-        let entries = match size > LARGE {
-            true => match self.seal_aside(&mut append).await {
-                Ok(entries) => entries,
-                Err(error) => return Box::pin(std::future::ready(Err(error))),
-            },
-            false => append.entries.iter().map(sealed).collect(),
-        };
+        let entries = append.entries.iter().map(sealed).collect();
         if self.marks_runs {
             append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
         }
         self.send(OP, Work::Append(Box::new(append)), entries, durability).await
-    }
-
-    /// Writes out and hashes large entries, on a thread for what blocks.
-    async fn seal_aside(&self, append: &mut Append) -> Result<Vec<(Vec<u8>, Digest)>, StoreError> {
-        const OP: &str = "journal.append";
-        let turn = self.sealing.take(&append.run.tenant).await;
-        let turn =
-            turn.ok_or_else(|| StoreError::new(Kind::Unavailable, OP).because("too much waits to be written"))?;
-        let entries = std::mem::take(&mut append.entries);
-        let seal = move || {
-            let _turn = turn;
-            let sealed = entries.iter().map(sealed).collect();
-            (entries, sealed)
-        };
-        let done = tokio::task::spawn_blocking(seal).await;
-        let (entries, sealed) = done.map_err(|e| StoreError::new(Kind::Internal, OP).because(e))?;
-        append.entries = entries;
-        Ok(sealed)
     }
 
     pub(crate) async fn act(
@@ -287,9 +256,7 @@ pub(crate) fn start(
         meters: Meters::new(),
     };
     let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || writer.run(from))?;
-    // bound: large requests and entries
-    let sealing = Turns::new(SEALED_AT_ONCE, QUEUE);
-    Ok((Writing { to, sealing, marks_runs }, thread))
+    Ok((Writing { to, marks_runs }, thread))
 }
 
 /// Asks for a sync after a while.
