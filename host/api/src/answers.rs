@@ -15,7 +15,7 @@ use ltmc_tenancy::Pot;
 use ltmc_tenancy::pot::Share;
 use serde::Serialize;
 
-use crate::app::{Answer, Api};
+use crate::app::Answer;
 use crate::problem::{Problem, Result};
 
 /// What is set apart for an answer before it is known how large it is: where it shows one thing, and where it shows a page of them.
@@ -82,16 +82,6 @@ impl Room {
         }
         self.grow(bytes.len() as u64)?;
         Ok(Bytes::from_owner(Counted { bytes, _room: self }))
-    }
-
-    /// An answer in JSON that may be long: what it shows is made, and written, on a thread beside those that serve.
-    pub(crate) async fn long_json<T: Serialize>(
-        self,
-        api: &Api,
-        caller: &Caller,
-        shown: impl FnOnce() -> T + Send + 'static,
-    ) -> Answer {
-        api.compute.run(&caller.tenant, move || self.json(&shown())).await?
     }
 
     /// An answer in JSON.

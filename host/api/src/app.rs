@@ -7,7 +7,6 @@ use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
 use ltmc_context::Clients;
-use ltmc_model::caller::Caller;
 use ltmc_orchestration::{Runs, Workflows};
 use ltmc_ports::Clock;
 use ltmc_projections::Repairs;
@@ -22,8 +21,11 @@ use crate::meter::Meters;
 use crate::rest::Watchers;
 use crate::{edge, openapi, rest};
 
-/// How many long answers are made, and large requests parsed, at once.
-const COMPUTED_AT_ONCE: usize = 4;
+/// How many large requests are parsed at once: as many as there are processors, for more would only be
+/// more threads among which these are divided; two at least, so that no tenant has all.
+fn computed_at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
+}
 
 /// The use cases, and what else the routes need.
 #[derive(Clone)]
@@ -82,8 +84,8 @@ pub fn router(app: App) -> Router {
         bodies: Bodies::new(&app.limits),
         answers: Answers::new(app.limits.answers),
         watchers: Arc::new(Watchers::new(app.limits.watchers)),
-        // bound: long answers and large requests
-        compute: Compute::new(Turns::new(COMPUTED_AT_ONCE, app.limits.connections)),
+        // bound: large requests
+        compute: Compute::new(Turns::new(computed_at_once(), app.limits.connections)),
         document: json.into(),
         app,
     };
@@ -106,21 +108,10 @@ pub(crate) struct Shared {
     pub(crate) answers: Arc<Answers>,
     /// Room for readers of events.
     pub(crate) watchers: Arc<Watchers>,
-    /// Threads for long answers and large requests.
+    /// Threads for large requests.
     pub(crate) compute: Compute,
     /// `/openapi.json`
     pub(crate) document: Bytes,
-}
-
-impl Api {
-    /// Makes a long answer of what it reads from the record, on a thread beside those that serve.
-    pub(crate) async fn make_long(
-        &self,
-        caller: &Caller,
-        answer: impl Future<Output = Answer> + Send + 'static,
-    ) -> Answer {
-        self.compute.drive(&caller.tenant, answer).await?
-    }
 }
 
 impl std::ops::Deref for Api {

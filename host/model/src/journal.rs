@@ -242,19 +242,6 @@ pub enum Event {
 }
 
 impl Event {
-    /// About how many bytes of content it has, of what can be large.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::RunStarted(started) => started.input.bytes.len(),
-            Self::StepCompleted { output, .. } | Self::NodeEnded { output, .. } => output.bytes.len(),
-            Self::Effect(effect) => match &effect.reply {
-                Ok(reply) => usize::try_from(reply.size()).unwrap_or(usize::MAX),
-                Err(_) => 0,
-            },
-            _ => 0,
-        }
-    }
-
     /// Its kind, as it stands in JSON.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Work that would keep a thread that serves for too long: long answers and large requests, what documents have the host compute.
+//! Work that would keep a thread that serves for too long: large requests, what documents have the host compute.
 //! It is done on a few threads beside those.
 //!
 //! Invariants: of so many at once every tenant has its part ([`Turns`]), and who waits does so without a thread, behind its own
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use ltmc_model::TenantId;
 use ltmc_policy::{Turn, Turns};
-use tracing::Instrument as _;
 
 use crate::Error;
 
@@ -57,19 +56,6 @@ impl Compute {
         let done = tokio::task::spawn_blocking(move || span.in_scope(done)).await;
         done.map_err(|e| Error::Internal { message: format!("what was computed broke: {e}") })
     }
-
-    /// The same, of work that asks the record on its way: it is not to wait for anything else.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub async fn drive<T: Send + 'static>(
-        &self,
-        tenant: &TenantId,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Error> {
-        let (runtime, work) = (tokio::runtime::Handle::current(), work.in_current_span());
-        self.run(tenant, move || runtime.block_on(work)).await
-    }
 }
 
 #[cfg(test)]
@@ -106,7 +92,7 @@ mod tests {
         for one in stuck {
             one.await.unwrap().unwrap();
         }
-        assert_eq!(compute.drive(&beta, async { 8 }).await.unwrap(), 8);
+        assert_eq!(compute.run(&beta, || 8).await.unwrap(), 8);
     }
 
     #[tokio::test]

@@ -110,13 +110,9 @@ impl From<AgentView> for Agent {
 async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Paging>) -> Answer {
     let limit = paging.limit()?;
     let room = api.answers.room(&caller, PAGE)?;
-    let after = paging.after(LIST)?;
-    let (to, by) = (api.clone(), caller.clone());
-    let answer = async move {
-        let found = to.agents.list(&by, after.as_ref(), limit + 1).await?;
-        room.json(&Page::of(LIST, limit, found, |view| view.agent.name.to_string(), Agent::from))
-    };
-    api.make_long(&caller, answer).await
+    let found = api.agents.list(&caller, paging.after(LIST)?.as_ref(), limit + 1).await?;
+    let page = Page::of(LIST, limit, found, |view| view.agent.name.to_string(), Agent::from);
+    room.json(&page)
 }
 
 /// Show an agent

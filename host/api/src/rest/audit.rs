@@ -85,21 +85,15 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
         return Err(Problem::new("bad-query", format!("`{action}` is no action; there are `{known}`.")).field("action"));
     }
     let room = api.answers.room(&caller, PAGE)?;
-    let (to, by) = (api.clone(), caller.clone());
-    let answer = async move { room.json(&page_of(&to, &by, &which, before, limit).await?) };
-    api.make_long(&caller, answer).await
-}
-
-async fn page_of(api: &Api, caller: &Caller, which: &Which, before: Option<Seq>, limit: usize) -> Result<Page<Entry>> {
     let mut before = match before {
         Some(before) => before,
-        None => api.access.ledger_end(caller).await?.next(),
+        None => api.access.ledger_end(&caller).await?.next(),
     };
     let (mut items, mut bytes, mut looked) = (Vec::new(), 0, 0);
     while before.0 > 1 && items.len() < limit && bytes < PAGE && looked < LOOKED_THROUGH {
         let first = before.0.saturating_sub(1 + u64::from(STRETCH));
         looked += STRETCH;
-        for entry in stretch(api, caller, Seq(first), before).await?.into_iter().rev() {
+        for entry in stretch(&api, &caller, Seq(first), before).await?.into_iter().rev() {
             before = Seq(entry.number);
             let is_wanted = which.by.as_ref().is_none_or(|by| entry.by.as_ref() == Some(by))
                 && which.action.as_deref().is_none_or(|action| entry.action == action);
@@ -113,7 +107,7 @@ async fn page_of(api: &Api, caller: &Caller, which: &Which, before: Option<Seq>,
         }
     }
     let next = (before.0 > 1).then(|| page::seal(LIST, &before.0.to_string()));
-    Ok(Page { items, next })
+    room.json(&Page { items, next })
 }
 
 /// The ledger's entries between two numbers, without what is large in them: of that no more than a page is held at once.

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use ltmc_model::caller::Caller;
 use ltmc_model::effect::Refusal;
 use serde::Serialize;
 
 use crate::answers::Room;
-use crate::app::{Answer, Api};
+use crate::app::Answer;
 use crate::problem::Problem;
 
 /// A refusal, as a client is told of it.
@@ -35,12 +34,8 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
 }
 
 /// An answer that says where the record stood in for a database.
-pub(super) async fn marked<T: Serialize>(
-    (room, api, caller): (Room, &Api, &Caller),
-    degraded: bool,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Answer {
-    let mut response = room.long_json(api, caller, body).await?;
+pub(super) fn marked<T: Serialize>(room: Room, degraded: bool, body: &T) -> Answer {
+    let mut response = room.json(body)?;
     if degraded {
         response.headers_mut().insert("ltmc-degraded", HeaderValue::from_static("true"));
     }

@@ -212,9 +212,8 @@ async fn facts(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which
         limit: limit + 1,
     };
     let found = api.clients.call(&caller, &Owner::default(), call::Facts(filter)).await?.map_err(refused)?;
-    let facts = found.facts;
-    let page = move || Page::of(LIST, limit, facts, |fact| fact.id.to_string(), Fact::from);
-    marked((room, &api, &caller), found.degraded, page).await
+    let page = Page::of(LIST, limit, found.facts, |fact| fact.id.to_string(), Fact::from);
+    marked(room, found.degraded, &page)
 }
 
 /// A walk along what holds.
@@ -279,9 +278,8 @@ async fn path(State(api): State<Api>, By(caller): By, Asked(mut along): Asked<Al
     let to = along.to.take().ok_or_else(|| Problem::new("bad-query", "A path has a `to`.").field("to"))?;
     let call = call::FindPath { walk: along.walk()?, to };
     let path = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
-    let facts = path.facts;
-    let way = move || Way { facts: facts.map(|facts| facts.into_iter().map(Fact::from).collect()) };
-    marked((room, &api, &caller), path.degraded, way).await
+    let facts = path.facts.map(|facts| facts.into_iter().map(Fact::from).collect());
+    marked(room, path.degraded, &Way { facts })
 }
 
 /// What can be reached.
@@ -304,9 +302,8 @@ struct Reached {
 async fn reach(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along>) -> Answer {
     let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.call(&caller, &Owner::default(), call::Reach(along.walk()?)).await?.map_err(refused)?;
-    let (facts, cut) = (found.facts, found.cut);
-    let reached = move || Reached { facts: facts.into_iter().map(Fact::from).collect(), cut };
-    marked((room, &api, &caller), found.degraded, reached).await
+    let facts = found.facts.into_iter().map(Fact::from).collect();
+    marked(room, found.degraded, &Reached { facts, cut: found.cut })
 }
 
 /// An order.
@@ -330,11 +327,7 @@ async fn order(State(api): State<Api>, By(caller): By, Asked(along): Asked<Along
     let room = api.answers.room(&caller, PAGE)?;
     let call = call::DependencyOrder(along.walk()?);
     let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
-    let degraded = found.degraded;
-    let order = move || {
-        let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
-        let cycles = found.cycles.into_iter().map(names).collect();
-        Order { entities: names(found.entities), cycles, cut: found.cut }
-    };
-    marked((room, &api, &caller), degraded, order).await
+    let names = |entities: Vec<Entity>| entities.into_iter().map(String::from).collect();
+    let cycles = found.cycles.into_iter().map(names).collect();
+    marked(room, found.degraded, &Order { entities: names(found.entities), cycles, cut: found.cut })
 }

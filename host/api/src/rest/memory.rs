@@ -121,14 +121,11 @@ async fn list(State(api): State<Api>, By(caller): By, At(scope): At<Scope>, Aske
     // The store's page may be shorter than asked for, for it is bounded in bytes too.
     let (more, count) = (found.next.is_some(), u32::try_from(found.items.len()).unwrap_or(limit));
     let limit = if more { limit.min(count) } else { limit };
-    let page = move || {
-        let mut page = Page::of(LIST, limit, found.items, |item| item.key.clone(), Entry::from);
-        if more && page.next.is_none() {
-            page.next = found.next.map(|key| crate::page::seal(LIST, &key));
-        }
-        page
-    };
-    room.long_json(&api, &caller, page).await
+    let mut page = Page::of(LIST, limit, found.items, |item| item.key.clone(), Entry::from);
+    if more && page.next.is_none() {
+        page.next = found.next.map(|key| crate::page::seal(LIST, &key));
+    }
+    room.json(&page)
 }
 
 /// Read a key

@@ -223,11 +223,8 @@ async fn events(State(api): State<Api>, By(caller): By, Asked(which): Asked<Whic
     let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.events(&caller, &which.topic, after, limit).await?;
     let found = found.map_err(refused)?;
-    let page = move || {
-        let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
-        Events { items, next: found.next.0 }
-    };
-    room.long_json(&api, &caller, page).await
+    let items = found.events.into_iter().map(|one| Event::of(one.position, one.event)).collect();
+    room.json(&Events { items, next: found.next.0 })
 }
 
 /// A message that nobody could process.
@@ -287,8 +284,8 @@ async fn dead(State(api): State<Api>, By(caller): By, Asked(dead): Asked<Dead>) 
         at: letter.at,
         event: Event::of(Position(0), letter.message.event),
     };
-    let page = move || Page::of(LIST, limit, found, |letter| letter.message.id.to_string(), letter);
-    room.long_json(&api, &caller, page).await
+    let page = Page::of(LIST, limit, found, |letter| letter.message.id.to_string(), letter);
+    room.json(&page)
 }
 
 /// Send a dead letter again

@@ -141,7 +141,5 @@ async fn search(State(api): State<Api>, By(caller): By, Json(question): Json<Que
     let found = api.clients.call(&caller, &Owner::default(), call).await?.map_err(refused)?;
     let hit =
         |hit: ltmc_model::recall::Hit| Hit { id: hit.id, text: hit.text, metadata: hit.metadata, score: hit.score };
-    let hits = found.hits;
-    let shown = move || Found { hits: hits.into_iter().map(hit).collect() };
-    marked((room, &api, &caller), found.degraded, shown).await
+    marked(room, found.degraded, &Found { hits: found.hits.into_iter().map(hit).collect() })
 }

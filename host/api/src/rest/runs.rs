@@ -133,13 +133,9 @@ impl Which {
 )]
 async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>) -> Answer {
     let (limit, filter) = which.filter()?;
-    let room = api.answers.room(&caller, PAGE)?;
-    let (to, by) = (api.clone(), caller.clone());
-    let answer = async move {
-        let found = to.runs.list(&by, filter).await?;
-        room.json(&Page::of(LIST, limit, found, |run| run.id.to_string(), Run::from))
-    };
-    api.make_long(&caller, answer).await
+    let found = api.runs.list(&caller, filter).await?;
+    let page = Page::of(LIST, limit, found, |run| run.id.to_string(), Run::from);
+    Ok(axum::Json(page).into_response())
 }
 
 /// Show a run
@@ -154,14 +150,10 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
     let room = api.answers.room(&caller, ONE)?;
-    let (to, by) = (api.clone(), caller.clone());
-    let answer = async move {
-        let view = to.runs.get(&by, run).await?;
-        let is_large = matches!(view.output, Some(Content::Large { .. }));
-        let output_href = is_large.then(|| format!("/v1/runs/{run}/output"));
-        room.json(&Whole { view, output_href })
-    };
-    api.make_long(&caller, answer).await
+    let view = api.runs.get(&caller, run).await?;
+    let is_large = matches!(view.output, Some(Content::Large { .. }));
+    let output_href = is_large.then(|| format!("/v1/runs/{run}/output"));
+    room.json(&Whole { view, output_href })
 }
 
 /// A run and where its result is.
@@ -208,13 +200,9 @@ async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Ask
     let limit = paging.limit()?;
     let after = Seq(paging.after(JOURNAL)?.unwrap_or_default());
     let room = api.answers.room(&caller, PAGE)?;
-    let (to, by) = (api.clone(), caller.clone());
-    let answer = async move {
-        let (found, next) = to.runs.journal(&by, run, after, limit).await?;
-        let items = found.into_iter().map(|shown| Entry::of(run, shown)).collect();
-        room.json(&Page { items, next: next.map(|after| crate::page::seal(JOURNAL, &after.to_string())) })
-    };
-    api.make_long(&caller, answer).await
+    let (found, next) = api.runs.journal(&caller, run, after, limit).await?;
+    let items = found.into_iter().map(|shown| Entry::of(run, shown)).collect();
+    room.json(&Page { items, next: next.map(|after| crate::page::seal(JOURNAL, &after.to_string())) })
 }
 
 /// Read an entry of a run's journal
@@ -228,8 +216,7 @@ async fn journal(State(api): State<Api>, By(caller): By, At(run): At<RunId>, Ask
 )]
 async fn entry(State(api): State<Api>, By(caller): By, AtBoth(run, seq): AtBoth<RunId, u64>) -> Answer {
     let room = api.answers.room(&caller, ONE)?;
-    let (to, by) = (api.clone(), caller.clone());
-    api.make_long(&caller, async move { room.json(&to.runs.entry(&by, run, Seq(seq)).await?) }).await
+    room.json(&api.runs.entry(&caller, run, Seq(seq)).await?)
 }
 
 /// An entry, and where all of it is.

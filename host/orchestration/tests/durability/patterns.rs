@@ -394,7 +394,9 @@ fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
             node(seed),
             node(seed)
         ),
-        6 if n.is_multiple_of(2) => format!("{{map: $.input.list, do: {}, at-once: {}, tolerate: 3}}", node(seed), n / 2 + 1),
+        6 if n.is_multiple_of(2) => {
+            format!("{{map: $.input.list, do: {}, at-once: {}, tolerate: 3}}", node(seed), n / 2 + 1)
+        }
         6 => format!("{{map: $.input.list, do: {}, at-once: 1, tolerate: 1}}", node(seed)),
         7 => format!("{{loop: {}, at-most: {}}}", node(seed), n % 2 + 1),
         _ => {

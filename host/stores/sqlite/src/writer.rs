@@ -21,7 +21,6 @@ use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_policy::Turns;
 use ltmc_ports::log::{Ends, Group};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -40,11 +39,6 @@ use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
 use crate::{acts, deltas, error, expects, frames, marks, statements};
 
-/// Entries of more bytes are written out and hashed on a thread for what blocks: so many at once.
-const LARGE: usize = 64 << 10;
-const SEALED_AT_ONCE: usize = 4;
-/// How many of a tenant's may wait for that.
-const SEALING: usize = 4_096;
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
 /// How often what has expired is thrown away, and how much at once.
@@ -56,8 +50,6 @@ const KNOWN: usize = 50_000;
 /// The way to the writer, which ends when this is dropped.
 pub(crate) struct Writing {
     line: Arc<Line<Order>>,
-    /// For writing out and hashing what is large.
-    sealing: Arc<Turns>,
     marks_runs: bool,
 }
 
@@ -159,36 +151,11 @@ impl Writing {
         }
         // Written out and hashed here: the writer never waits for a large entry.
         let commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
-        let size = append.entries.iter().map(|entry| entry.event.size()).fold(0, usize::saturating_add);
-        let entries = match size > LARGE {
-            true => match self.seal_aside(&mut append, commitments).await {
-                Ok(entries) => entries,
-                Err(error) => return Box::pin(std::future::ready(Err(error))),
-            },
-            false => all_sealed(&append.entries, &commitments),
-        };
+        let entries = all_sealed(&append.entries, &commitments);
         if self.marks_runs {
             append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
         }
         self.send(OP, Work::Append(Box::new(append)), entries, durability).await
-    }
-
-    /// Writes out and hashes large entries, on a thread for what blocks.
-    async fn seal_aside(&self, append: &mut Append, commitments: Vec<Commitment>) -> Result<Vec<Sealed>, StoreError> {
-        const OP: &str = "journal.append";
-        let turn = self.sealing.take(&append.run.tenant).await;
-        let turn =
-            turn.ok_or_else(|| StoreError::new(Kind::Unavailable, OP).because("too much waits to be written"))?;
-        let entries = std::mem::take(&mut append.entries);
-        let seal = move || {
-            let _turn = turn;
-            let sealed = all_sealed(&entries, &commitments);
-            (entries, sealed)
-        };
-        let done = tokio::task::spawn_blocking(seal).await;
-        let (entries, sealed) = done.map_err(|e| StoreError::new(Kind::Internal, OP).because(e))?;
-        append.entries = entries;
-        Ok(sealed)
     }
 
     pub(crate) async fn act(
@@ -298,9 +265,7 @@ pub(crate) fn start(
         let line = line.clone();
         move || writer.run(&line)
     })?;
-    // bound: long answers and large requests
-    let sealing = Turns::new(SEALED_AT_ONCE, SEALING);
-    Ok((Writing { line, sealing, marks_runs }, thread))
+    Ok((Writing { line, marks_runs }, thread))
 }
 
 /// Asks for a sync after a while.
