@@ -172,7 +172,9 @@ async fn a_record_that_was_put_back_cut_or_exchanged_is_found_by_heads_that_were
     let found = |file: &Path, tenant: &str, words: &str| -> Result<()> {
         let found = verify(&data, file)?;
         let damage = found["damage"].as_array().cloned().unwrap_or_default();
-        let is_named = |one: &Value| one["tenant"] == tenant && one["what"].as_str().is_some_and(|w| w.contains(words));
+        let is_named = |one: &Value| {
+            one["tenant"].as_str().unwrap_or("") == tenant && one["what"].as_str().is_some_and(|w| w.contains(words))
+        };
         ensure!(damage.iter().any(is_named), "{tenant}, {words}: {found:#}");
         Ok(())
     };
@@ -202,12 +204,31 @@ async fn a_record_that_was_put_back_cut_or_exchanged_is_found_by_heads_that_were
     put_back(&data, &now)?;
     edit(&data, "delete from journal where tenant = 'acme'; delete from chains where tenant = 'acme'").await?;
     found(&file, "acme", "is gone")?;
+    let own = lines(&file).join("\n");
+    // A host that starts on a record that was put back says so.
+    put_back(&data, &before)?;
+    host.restart().await?;
+    host.terminate().await?;
+    let said = host.whole_log();
+    ensure!(said.contains("ERROR") && said.contains("does not have the entry that was kept of it elsewhere"), "{said}");
     // Another record, whole in itself.
     let other = Host::start().await?;
     let exchanged = elsewhere.path().join("other.db");
     copy(&other.data(), &exchanged).await?;
     put_back(&data, &exchanged)?;
-    found(&file, "_host", "of the record")?;
+    found(&file, "", "of the record")?;
+    // Lines about another record beside this one's are left out, and said.
+    put_back(&data, &now)?;
+    let both = elsewhere.path().join("both");
+    let foreign = json!({"at": "2026-01-01T00:00:00Z", "record": "00000000000000aa", "heads": []}).to_string();
+    std::fs::write(&both, format!("{foreign}\n{own}\n"))?;
+    let found = verify(&data, &both)?;
+    assert_eq!((&found["damage"], &found["others"]), (&json!([]), &json!({"00000000000000aa": 1})), "{found:#}");
+    // A hash that is in no chain is no tenant's.
+    let mut since = Command::new(ltmc_tests::binary()?);
+    since.args(["audit", "verify", "--since", &"ab".repeat(32), "--data"]).arg(&data);
+    let said = String::from_utf8_lossy(&since.output()?.stderr).into_owned();
+    ensure!(said.contains("in no chain: no entry has the hash") && !said.contains("_host"), "{said}");
     Ok(())
 }
 

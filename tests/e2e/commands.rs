@@ -134,6 +134,17 @@ async fn programs_tell_by_the_exit_code_how_it_went() -> Result<()> {
     let mut denied = ltmc(&host, &["call", "panics"])?;
     denied.env("LTMC_KEY", viewer).env("LTMC_URL", host.url(""));
     assert_eq!(code(denied)?, Some(4));
+    // What an author pushes is there, though an author may not grant.
+    let wasm = dir.path().join("echo.wasm");
+    std::fs::write(&wasm, ltmc_tests::guest_bytes("echo")?)?;
+    let mut pushed = ltmc(&host, &["push", &wasm.to_string_lossy(), "--name", "authored", "--grant", "log"])?;
+    pushed.env("LTMC_KEY", host.key("default", "author").await?).env("LTMC_URL", host.url(""));
+    let pushed = pushed.output()?;
+    let said = String::from_utf8_lossy(&pushed.stderr);
+    assert_eq!(pushed.status.code(), Some(5), "{said}");
+    assert!(said.contains("pushed authored@sha256:") && said.contains("but not granted"), "{said}");
+    assert!(said.contains("ltmc grant add authored@sha256:"), "{said}");
+    host.get("/v1/agents/authored").await?.expect(200);
     host.terminate().await?;
     assert_eq!(code(ltmc(&host, &["runs", "list"])?)?, Some(3));
     // Without a host these look at the directory itself.

@@ -104,6 +104,18 @@ async fn a_run_that_the_host_dies_of_is_set_aside_and_the_others_go_on() -> Resu
         .output()?;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("quarantined"), "{shown}");
+    // However often the host starts, its operator sees that there is one.
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        let metrics = host.send(host.request(Method::GET, "/metrics", &host.operator)).await?.expect(200).text();
+        if metrics.lines().any(|line| line == "ltmc_runs{state=\"quarantined\"} 1") {
+            break;
+        }
+        ensure!(Instant::now() < patience, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let said = host.whole_log();
+    assert!(said.contains("runs are quarantined") && said.contains("--state quarantined"), "{}", host.log());
     let request = host.request(Method::POST, &format!("/v1/runs/{guilty}/resume"), &host.admin);
     host.send(request).await?.expect(202);
     let request = host.request(Method::POST, &format!("/v1/runs/{guilty}/cancel"), &host.admin);

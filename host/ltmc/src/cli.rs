@@ -18,7 +18,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the job failed, 2 wrong use, 3 host not reached, 4 denied.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the job failed, 2 wrong use, 3 host not reached, 4 denied, 5 done in part.\n\
     The host is found by --url, LTMC_URL, or what a running host left in its data directory; the key by LTMC_KEY, \
     LTMC_KEY_FILE, or the data directory's credentials.toml.";
 

@@ -466,11 +466,9 @@ impl Config {
             let why = "it is in the data directory: who can put back the record there can put it back as well; name a file elsewhere";
             return wrong("audit.anchor_file", why);
         }
-        if let Err(e) = self.log.level.parse::<tracing_subscriber::filter::Targets>() {
-            return wrong(
-                "log.level",
-                &format!("`{}` is none: {e}; known are off, error, warn, info, debug, trace", self.log.level),
-            );
+        if let Some(part) = self.log.level.split(',').map(str::trim).find(|part| !is_level(part)) {
+            let known = "off, error, warn, info, debug, trace, or MODULE=LEVEL, with commas between several";
+            return wrong("log.level", &format!("`{part}` is no level; right is {known}"));
         }
         Ok(())
     }
@@ -484,6 +482,15 @@ fn real(path: &Path) -> PathBuf {
         (Err(_), Some(parent), Some(name)) => real(parent).join(name),
         (Err(_), _, _) => path,
     }
+}
+
+/// Whether it is `LEVEL` or `MODULE=LEVEL`. A word alone would be taken for a module, and nothing else be logged.
+fn is_level(part: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let (module, level) = part.split_once('=').map_or((None, part), |(module, level)| (Some(module), level));
+    let is_path = |module: &str| module.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'));
+    module.is_none_or(|module| !module.is_empty() && is_path(module))
+        && LEVELS.contains(&level.to_ascii_lowercase().as_str())
 }
 
 /// The process's own environment, as [`Sources`] take it. Only names with the prefix; what is not UTF-8 is no value of ours.
@@ -606,7 +613,7 @@ fn wrong_value(figment: &Figment, error: &figment::Error) -> Problem {
     let key = error.path.join(".");
     let origin = figment.find_metadata(&key).map(|m| m.name.to_string()).unwrap_or_default();
     let about = KEYS.iter().find(|(k, _)| *k == key).map(|(_, about)| *about);
-    let problem = Problem::usage(format!("{origin}: `{key}` has a wrong value: {}", error.kind));
+    let problem = Problem::usage(format!("{origin}: `{key}` has a wrong value: {}", error.kind).replace("``", "`"));
     match about {
         Some(about) => problem.help(format!("{key} is {about}")),
         None => problem,
@@ -702,6 +709,22 @@ mod tests {
     fn message(error: &anyhow::Error) -> String {
         let problem = error.downcast_ref::<Problem>().expect("a problem");
         format!("{} {}", problem.message, problem.help.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        let with = |level: &str| {
+            let flags = vec![("log.level", "--level", format!("\"{level}\""))];
+            Loaded::new(&Sources { flags, ..Sources::default() })
+        };
+        for level in ["loud", "inf", "verbose", "", "info,loud", "=info", "ltmc_sandbox=loud", "info,", "a[b]=info"] {
+            let error = with(level).unwrap_err();
+            assert!(error.to_string().starts_with("log.level: `"), "{level}: {error}");
+        }
+        for level in ["info", "WARN", "off", "info,ltmc_sandbox=debug", "warn, ltmc_api::serve=trace"] {
+            let filter = with(level).unwrap().config.log.level.parse::<tracing_subscriber::filter::Targets>();
+            assert!(filter.is_ok(), "{level}");
+        }
     }
 
     #[test]

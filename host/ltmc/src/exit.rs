@@ -1,6 +1,6 @@
 //! How the command ends: an exit code, what went wrong, and what to do about it.
 //!
-//! Codes: 0 done, 1 the job failed, 2 wrong use, 3 host not reached, 4 denied.
+//! Codes: 0 done, 1 the job failed, 2 wrong use, 3 host not reached, 4 denied, 5 done in part.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ pub(crate) enum Exit {
     Usage = 2,
     Unreached = 3,
     Denied = 4,
+    InPart = 5,
 }
 
 impl From<Exit> for ExitCode {

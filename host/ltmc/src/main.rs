@@ -6,7 +6,7 @@
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
 //! - [`config`]: what the host is told; [`wire`]: how it is put together, [`record`]: the record, [`context`]: shared
 //!   context, [`databases`]: what follows the record
-//! - [`health`]: whether it can serve; [`anchors`]: what is kept of the chains elsewhere
+//! - [`health`]: whether it can serve; [`anchors`]: what is kept of the chains elsewhere; [`quarantine`]: runs set aside, counted
 
 mod anchors;
 mod cli;
@@ -20,6 +20,7 @@ mod exit;
 mod health;
 mod logs;
 mod metrics;
+mod quarantine;
 mod record;
 mod ui;
 mod wire;

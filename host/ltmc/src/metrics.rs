@@ -57,6 +57,7 @@ fn describe() {
         "ltmc_recall_left_out_total",
         "Notes whose vectors were not kept because their tenant has all that it may have on disk."
     );
+    metrics::describe_gauge!("ltmc_runs", "Runs in a state: quarantined, until somebody resumes or cancels them.");
     metrics::describe_gauge!("process_threads", "Threads.");
     metrics::describe_gauge!(
         "ltmc_blocked_threads",

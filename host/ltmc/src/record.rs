@@ -43,6 +43,12 @@ pub(crate) async fn look(data: &Path) -> Result<&'static str, (String, &'static 
         }
         Err(OpenError::Locked { .. }) => Ok("in use by a running host"),
         Err(error @ OpenError::Newer { .. }) => Err((error.to_string(), "use the newer version of ltmc")),
+        Err(error @ OpenError::Shared { .. }) => {
+            Err((error.to_string(), "`chmod -R go-w` it; what is in it stays as it is"))
+        }
+        Err(error @ OpenError::Link { .. }) => {
+            Err((error.to_string(), "put there what it leads to, or mount it there"))
+        }
         Err(error) => Err((error.to_string(), "restore it from a copy, or name another directory with --data")),
     }
 }

@@ -4,7 +4,7 @@
 //! is counted no more ([`TakenUp`]). So after a death what was being taken up is known: suspects, of which one may be guilty. They go
 //! on after all others and one after the other, each for so long as it takes to get on, or for its time on trial, which doubles from one
 //! to the next: of what the host dies then is known. Who is found guilty is set aside, from its row alone: nothing else of it is
-//! read. What merely waits was not being taken up, and is no suspect.
+//! read. What is suspended was not being taken up, and is no suspect; a guest that sleeps within its step is.
 //!
 //! [`TakenUp`]: ltmc_model::run::TakenUp
 

@@ -1,5 +1,6 @@
 //! The journal's ports: one for the engine that writes, one for those who read.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -168,6 +169,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
     async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
+    /// How many of a tenant's runs are quarantined. What it costs grows with those alone.
+    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(
         &self,
@@ -192,6 +196,8 @@ pub struct Audit {
     pub heads: Vec<Head>,
     /// How many heads that were kept elsewhere were looked for.
     pub anchors: u64,
+    /// Lines kept elsewhere that are of other records, by the record: they were left out.
+    pub others: BTreeMap<String, u64>,
 }
 
 /// What somebody kept of the chains outside of the record: all of it has to stand there still.
@@ -215,8 +221,8 @@ pub trait ReadChains: Send + Sync {
 /// Where a chain breaks.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Damage {
-    /// Whose chain.
-    pub tenant: TenantId,
+    /// Whose chain; none: what was looked for is in no chain.
+    pub tenant: Option<TenantId>,
     /// In which run's journal; run zero is the ledger. None: in no place (the end is missing).
     pub run: Option<RunId>,
     /// Which entry of it.

@@ -153,6 +153,14 @@ impl Admission {
         answer.expect("a place in the queue is answered or outlives the admission")
     }
 
+    /// What keeps a tenant's calls waiting now: its own bound, or the slots of all.
+    pub(crate) fn holds_up(&self, tenant: &TenantId) -> Full {
+        match self.lock().tenants.get(tenant) {
+            Some(line) if line.running >= line.bound => Full::Own,
+            _ => Full::All,
+        }
+    }
+
     /// Calls that run, and that wait.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.lock();
@@ -286,6 +294,7 @@ mod tests {
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(5), admission.enter(&name, 1));
         assert!(waiting.await.is_err());
         assert_eq!(admission.counts(), (1, 0));
+        assert_eq!((admission.holds_up(&name), admission.holds_up(&tenant("b"))), (Full::Own, Full::All));
         let other = admission.enter(&tenant("b"), 1).await.unwrap();
         drop((held, other));
         assert_eq!(admission.counts(), (0, 0));

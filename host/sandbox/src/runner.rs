@@ -51,7 +51,16 @@ pub(crate) async fn run(sandbox: &Sandbox, job: Job, gate: Arc<dyn Gate>) -> (Re
         }
         Ok(Err(QueueFull(Full::All))) => return (Err(busy("the queue is full: try again later")), Usage::default()),
         Err(_) => {
-            let waited = format!("no turn came within {:?}", sandbox.config.queue_deadline);
+            let within = sandbox.config.queue_deadline;
+            let waited = match sandbox.slots.admission.holds_up(&job.tenant) {
+                Full::Own => {
+                    let most = job.concurrency;
+                    format!(
+                        "no turn came within {within:?}: its tenant's own ceiling has {most} calls run at once (`concurrency`)"
+                    )
+                }
+                Full::All => format!("no turn came within {within:?}: the host's slots are taken (`sandbox.slots`)"),
+            };
             return (Err(busy(&waited)), Usage::default());
         }
     };

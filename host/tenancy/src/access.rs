@@ -6,6 +6,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::journal::{Change, Placed};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
@@ -17,6 +18,10 @@ use subtle::ConstantTimeEq as _;
 use crate::authority::KEY_BELIEVED;
 use crate::{Authority, Error, Read};
 
+/// A page of linear memory: no component runs in less.
+const LEAST_MEMORY: ByteSize = ByteSize::kib(64);
+/// With less on disk a tenant could not keep its keys and the journal of a call.
+const LEAST_DISK: ByteSize = ByteSize::mib(1);
 /// The most of a ceiling's numbers.
 const MAX_CONCURRENCY: u32 = 100_000;
 
@@ -312,10 +317,19 @@ impl Access {
 
     async fn change_ceiling(&self, caller: &Caller, tenant: &TenantId, ceiling: Ceiling) -> Result<(), Error> {
         let tenant = self.managed(caller, Some(tenant)).await?;
-        if let Some(memory) = ceiling.limits.memory.filter(|memory| memory.as_u64() > self.ports.max_memory) {
-            let most = self.ports.max_memory;
-            let message = format!("{memory} of memory is more than this host's sandbox gives to a call: {most} bytes");
-            return Err(Error::invalid("bad-json", "limits.memory", message));
+        let wrong = |field: &'static str, message: String| Err(Error::invalid("bad-json", field, message));
+        if let Some(memory) = ceiling.limits.memory {
+            let most = ByteSize(self.ports.max_memory);
+            if memory > most {
+                let message = format!("{memory} of memory is more than `sandbox.max_memory` of this host, {most}");
+                return wrong("limits.memory", message);
+            }
+            if memory < LEAST_MEMORY {
+                return wrong("limits.memory", format!("{memory} is no memory to run in: at least {LEAST_MEMORY}"));
+            }
+        }
+        if let Some(disk) = ceiling.disk.filter(|disk| *disk < LEAST_DISK) {
+            return wrong("disk", format!("{disk} is no room on the disk to work with: at least {LEAST_DISK}"));
         }
         if !(1..=MAX_CONCURRENCY).contains(&ceiling.concurrency) {
             let message = format!("`concurrency` is 1 to {MAX_CONCURRENCY}");
@@ -418,9 +432,39 @@ mod tests {
             authority,
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(1)),
-            max_memory: 1,
+            max_memory: 64 << 20,
         };
         (Arc::new(Access::new(ports)), clock)
+    }
+
+    #[tokio::test]
+    async fn a_ceiling_in_which_nothing_can_run_is_refused() {
+        let record = MemoryRecord::new();
+        let (access, _) = access(&record);
+        let mut keys = None;
+        let keep = |first: &FirstKeys| {
+            keys = Some(first.clone());
+            Ok(())
+        };
+        assert!(access.bootstrap(keep).await.unwrap());
+        let operator = access.authenticate(&keys.unwrap().operator).await.unwrap();
+        let tenant: TenantId = "default".parse().unwrap();
+        let set = async |memory: Option<u64>, disk: Option<u64>| {
+            let mut ceiling = Ceiling { disk: disk.map(ByteSize), ..Ceiling::default() };
+            ceiling.limits.memory = memory.map(ByteSize);
+            access.set_ceiling(&operator, &tenant, ceiling).await
+        };
+        set(Some(64 << 10), Some(1 << 20)).await.unwrap();
+        set(None, None).await.unwrap();
+        for (memory, disk, words) in [
+            (Some(0), None, "64.0 KiB"),
+            (Some((64 << 10) - 1), None, "64.0 KiB"),
+            (Some(1 << 30), None, "`sandbox.max_memory` of this host, 64.0 MiB"),
+            (None, Some(0), "1.0 MiB"),
+        ] {
+            let error = set(memory, disk).await.unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -93,7 +93,7 @@ async fn verify(context: &Context, since: Vec<Link>, files: &[PathBuf]) -> anyho
     let audit = audit?;
     if context.json {
         ui::json(
-            &json!({"verified": audit.verified, "damage": audit.damage, "heads": audit.heads, "anchors": audit.anchors}),
+            &json!({"verified": audit.verified, "damage": audit.damage, "heads": audit.heads, "anchors": audit.anchors, "others": audit.others}),
         );
     } else {
         let mut table = ui::Table::new(&["tenant", "entries", "hash of the last"]);
@@ -101,6 +101,12 @@ async fn verify(context: &Context, since: Vec<Link>, files: &[PathBuf]) -> anyho
             table.row([head.tenant.to_string(), head.length.to_string(), head.hash.to_string()]);
         }
         table.print("Nothing was recorded.");
+    }
+    for (record, lines) in &audit.others {
+        ui::note(format!(
+            "{lines} lines are about the record {record} and not about this one; they were not looked for. If no other host appends to \
+             that file, this record was put in the place of that one."
+        ));
     }
     if audit.damage.is_empty() {
         ui::note(format!("{} entries verified: the chain is whole.", audit.verified));
@@ -117,7 +123,8 @@ async fn verify(context: &Context, since: Vec<Link>, files: &[PathBuf]) -> anyho
     for damage in &audit.damage {
         let run = damage.run.map(|run| format!(", run {run}")).unwrap_or_default();
         let entry = damage.seq.map(|seq| format!(", entry {seq}")).unwrap_or_default();
-        problem.details.push(format!("tenant {}{run}{entry}: {}", damage.tenant, damage.what));
+        let place = damage.tenant.as_ref().map_or("in no chain".into(), |tenant| format!("tenant {tenant}"));
+        problem.details.push(format!("{place}{run}{entry}: {}", damage.what));
     }
     Err(problem.help("keep the files as they are, and restore the record from a copy").into())
 }

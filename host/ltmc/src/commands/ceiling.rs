@@ -18,7 +18,7 @@ pub(crate) enum Command {
         /// Whose [default: the tenant of the key this command comes with]
         tenant: Option<TenantId>,
     },
-    /// Change a tenant's: what is not named stays
+    /// Change a tenant's: what is not named stays, and `default` as a bound's value takes it back to the host's default
     Set(Box<Set>),
 }
 
@@ -34,25 +34,57 @@ pub(crate) struct Set {
     no_capabilities: bool,
     /// Linear memory of a call, such as 64MiB
     #[arg(long)]
-    memory: Option<ByteSize>,
+    memory: Option<Bound<ByteSize>>,
     /// CPU time of a call, such as 2s
-    #[arg(long, value_parser = humantime::parse_duration)]
-    cpu: Option<Duration>,
+    #[arg(long, value_parser = span)]
+    cpu: Option<Bound<Duration>>,
     /// Wall time of a call, such as 30s
-    #[arg(long, value_parser = humantime::parse_duration)]
-    wall: Option<Duration>,
+    #[arg(long, value_parser = span)]
+    wall: Option<Bound<Duration>>,
     /// Bytes of a result, such as 8MiB
     #[arg(long)]
-    output: Option<ByteSize>,
+    output: Option<Bound<ByteSize>>,
     /// Calls that run at once
     #[arg(long)]
-    concurrency: Option<u32>,
+    concurrency: Option<Bound<u32>>,
     /// Bytes that the tenant's memory holds at most, such as 1GiB
     #[arg(long)]
-    storage: Option<ByteSize>,
+    storage: Option<Bound<ByteSize>>,
     /// Bytes that all of the tenant's things take on disk at most, such as 16GiB
     #[arg(long)]
-    disk: Option<ByteSize>,
+    disk: Option<Bound<ByteSize>>,
+}
+
+/// A bound, or that there is to be the host's default again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound<T> {
+    Default,
+    Of(T),
+}
+
+impl<T> Bound<T> {
+    fn read<E>(text: &str, read: impl FnOnce(&str) -> Result<T, E>) -> Result<Self, E> {
+        if text == "default" { Ok(Self::Default) } else { read(text).map(Self::Of) }
+    }
+
+    /// None: the host's default.
+    fn set(self) -> Option<T> {
+        match self {
+            Self::Default => None,
+            Self::Of(value) => Some(value),
+        }
+    }
+}
+
+impl<T: std::str::FromStr> std::str::FromStr for Bound<T> {
+    type Err = T::Err;
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        Self::read(text, str::parse)
+    }
+}
+
+fn span(text: &str) -> Result<Bound<Duration>, humantime::DurationError> {
+    Bound::read(text, humantime::parse_duration)
 }
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
@@ -82,14 +114,18 @@ impl Set {
         if self.no_capabilities || !self.capabilities.is_empty() {
             ceiling.capabilities.clone_from(&self.capabilities);
         }
-        let limits = &mut ceiling.limits;
-        limits.memory = self.memory.or(limits.memory);
-        limits.cpu = self.cpu.or(limits.cpu);
-        limits.wall = self.wall.or(limits.wall);
-        limits.output = self.output.or(limits.output);
-        ceiling.concurrency = self.concurrency.unwrap_or(ceiling.concurrency);
-        ceiling.storage = self.storage.unwrap_or(ceiling.storage);
-        ceiling.disk = self.disk.or(ceiling.disk);
+        let (limits, default) = (&mut ceiling.limits, Ceiling::default());
+        limits.memory = self.memory.map_or(limits.memory, Bound::set);
+        limits.cpu = self.cpu.map_or(limits.cpu, Bound::set);
+        limits.wall = self.wall.map_or(limits.wall, Bound::set);
+        limits.output = self.output.map_or(limits.output, Bound::set);
+        ceiling.disk = self.disk.map_or(ceiling.disk, Bound::set);
+        if let Some(concurrency) = self.concurrency {
+            ceiling.concurrency = concurrency.set().unwrap_or(default.concurrency);
+        }
+        if let Some(storage) = self.storage {
+            ceiling.storage = storage.set().unwrap_or(default.storage);
+        }
     }
 }
 
@@ -124,11 +160,11 @@ mod tests {
             tenant: "acme".parse().unwrap(),
             capabilities: Vec::new(),
             no_capabilities: false,
-            memory: Some(ByteSize::mib(16)),
+            memory: Some(Bound::Of(ByteSize::mib(16))),
             cpu: None,
             wall: None,
             output: None,
-            concurrency: Some(2),
+            concurrency: Some(Bound::Of(2)),
             storage: None,
             disk: None,
         };
@@ -137,5 +173,22 @@ mod tests {
         assert_eq!((ceiling.limits.memory, ceiling.concurrency), (Some(ByteSize::mib(16)), 2));
         Set { no_capabilities: true, ..set }.apply(&mut ceiling);
         assert!(ceiling.capabilities.is_empty());
+    }
+
+    #[test]
+    fn default_takes_a_bound_back() {
+        let parsed = |arguments: &[&str]| {
+            let set = <Set as clap::Args>::augment_args(clap::Command::new("set"));
+            let matches = set.try_get_matches_from([&["set", "acme"], arguments].concat()).unwrap();
+            <Set as clap::FromArgMatches>::from_arg_matches(&matches).unwrap()
+        };
+        let bounds = ["--memory", "--cpu", "--wall", "--output", "--concurrency", "--storage", "--disk"];
+        let values = ["16MiB", "1s", "2s", "1MiB", "2", "1MiB", "2MiB"];
+        let mut ceiling = Ceiling::default();
+        parsed(&bounds.iter().zip(values).flat_map(|(bound, value)| [*bound, value]).collect::<Vec<_>>())
+            .apply(&mut ceiling);
+        assert_eq!((ceiling.limits.wall, ceiling.concurrency), (Some(Duration::from_secs(2)), 2));
+        parsed(&bounds.iter().flat_map(|bound| [*bound, "default"]).collect::<Vec<_>>()).apply(&mut ceiling);
+        assert_eq!(ceiling, Ceiling::default());
     }
 }

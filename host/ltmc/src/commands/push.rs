@@ -9,7 +9,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::{Context, agent, build, grant, text};
 use crate::client::encode;
-use crate::exit::Problem;
+use crate::exit::{Exit, Problem};
 use crate::ui;
 
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,8 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             shown.get("asks").cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
         // To what was pushed here, and not to what somebody else pushes meanwhile.
         let version = AgentRef { name, digest: Some(text(&shown, "digest").parse()?) };
-        grant::add(&client, &version, &Grant::resolve(&args.grant, &asks), args.rule).await?;
+        let wanted = Grant::resolve(&args.grant, &asks);
+        grant::add(&client, &version, &wanted, args.rule).await.map_err(|e| not_granted(&version, &wanted, &e))?;
         shown = client.get(&format!("/v1/agents/{}", encode(&version.to_string()))).await?;
     }
     if context.json {
@@ -105,6 +106,13 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The agent is there, and may do nothing.
+fn not_granted(version: &AgentRef, wanted: &[Capability], error: &anyhow::Error) -> Problem {
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    Problem::new(Exit::InPart, "not-granted", format!("pushed {version}, but not granted: {error:#}"))
+        .help(format!("a key of the role admin may: ltmc grant add {version} {}", wanted.join(" ")))
 }
 
 #[cfg(test)]

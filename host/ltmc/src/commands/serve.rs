@@ -14,7 +14,7 @@ use crate::credentials::UrlFile;
 use crate::exit::Problem;
 use crate::metrics::Metrics;
 use crate::wire::Host;
-use crate::{anchors, logs, ui};
+use crate::{anchors, logs, quarantine, ui};
 
 /// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
@@ -65,6 +65,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let listener = listen(config.listen).await?;
     let host = Host::open(&config, Some(metrics)).await?;
     let address = listener.local_addr().context("the listener has no address")?;
+    anchors::look_back(&config, &host.record).await?;
     let anchoring = anchors::start(&config, &host.record)?;
     let url = url_of(address);
     let url_file = UrlFile::write(&config.data, &url)?;
@@ -74,7 +75,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     }
     tracing::info!(url, data = %config.data.display(), ready_after_ms = begun.elapsed().as_millis() as u64, "ready");
     let recovery = tokio::spawn({
-        let runs = host.runs.clone();
+        let (runs, record) = (host.runs.clone(), host.record.clone());
         async move {
             loop {
                 match runs.recover().await {
@@ -86,13 +87,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                             quarantined = recovered.quarantined,
                             "runs of before were taken up again"
                         );
-                        return;
+                        break;
                     }
-                    Ok(_) => return,
+                    Ok(_) => break,
                     Err(error) => tracing::error!(%error, "runs of before could not be looked up; trying again"),
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
+            quarantine::count(record).await;
         }
     });
     let waking = tokio::spawn({

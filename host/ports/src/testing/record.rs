@@ -12,7 +12,7 @@ use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::chain::Chain;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
-use ltmc_model::run::{Run, TakenUp, Target, Trial};
+use ltmc_model::run::{Run, State, TakenUp, Target, Trial};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
@@ -262,6 +262,11 @@ impl ReadJournal for MemoryRecord {
         Ok(runs)
     }
 
+    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let is_set_aside = |run: &&Run| run.tenant == *tenant && run.state == State::Quarantined;
+        Ok(self.lock().tables.runs.values().filter(is_set_aside).count() as u64)
+    }
+
     async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let inner = self.lock();
         let mut first: BTreeMap<TenantId, Timestamp> = BTreeMap::new();
@@ -300,7 +305,8 @@ impl ReadJournal for MemoryRecord {
 
     async fn verify(&self) -> Result<Audit, StoreError> {
         let inner = self.lock();
-        let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: 0 };
+        let mut audit =
+            Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: 0, others: BTreeMap::new() };
         for (tenant, (end, links)) in &inner.tables.links {
             let mut chain = Chain::default();
             let broken = links.iter().find(|(run, seq, link)| {
@@ -310,7 +316,7 @@ impl ReadJournal for MemoryRecord {
                 audit.verified += u64::from(whole);
                 !whole
             });
-            let damage = |run, seq, what: &str| Damage { tenant: tenant.clone(), run, seq, what: what.into() };
+            let damage = |run, seq, what: &str| Damage { tenant: Some(tenant.clone()), run, seq, what: what.into() };
             audit.heads.push(Head { tenant: tenant.clone(), length: end.length, hash: end.head });
             match broken {
                 Some((run, seq, _)) => audit.damage.push(damage(Some(*run), Some(*seq), "the entry is not as it was")),

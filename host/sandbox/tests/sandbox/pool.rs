@@ -1,10 +1,11 @@
 //! wasmtime's pool of instances has for every call that is admitted what a component may need at most.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ltmc_model::failure::Code;
 use ltmc_model::limits::Limits;
-use ltmc_ports::runner::AdmitError;
+use ltmc_ports::runner::{AdmitError, Job, Runner as _};
 
 use super::Rig;
 
@@ -61,4 +62,23 @@ async fn a_component_that_needs_more_than_a_call_may_have_is_not_taken() {
     // Up to the bound it is taken.
     rig.push(&component(32, 2, 8)).await.unwrap();
     rig.push(&component(1, 1, 1).replace("(memory 1)", "(memory 16)")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_busy_is_told_whose_bound_it_was() {
+    let rig = Rig::new(2, |config| config.queue_deadline = Duration::from_millis(200));
+    let component = rig.push(&component(1, 1, 1)).await.unwrap();
+    let limits = || Limits { cpu: Duration::from_secs(2), wall: Duration::from_secs(60), ..Limits::default() };
+    let call = async |tenant: &str, concurrency| {
+        let job = Job { concurrency, ..super::job(tenant, component, limits()) };
+        rig.sandbox.run(job, Arc::new(super::NoHost)).await.0.unwrap_err()
+    };
+    let later = async |tenant: &str, concurrency| {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        call(tenant, concurrency).await
+    };
+    let (_, own) = tokio::join!(call("acme", 1), later("acme", 1));
+    assert!(own.code == Code::Busy && own.message.contains("1 calls run at once (`concurrency`)"), "{own}");
+    let (_, _, host) = tokio::join!(call("acme", 9), call("beta", 9), later("gamma", 9));
+    assert!(host.code == Code::Busy && host.message.contains("`sandbox.slots`"), "{host}");
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use ltmc_model::chain::Link;
 use ltmc_model::journal::{Entry, Placed};
-use ltmc_model::run::{Run, Trial};
+use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Head, IdempotencyKey, Kept, RunFilter, Suspended};
 use ltmc_ports::{
@@ -109,6 +109,13 @@ impl ReadJournal for Record {
             None => (Vec::new(), ""),
         };
         self.readers.point("journal.unfinished", |db| all(db, &sql, params![id, tenant, limit], read_run))
+    }
+
+    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let sql = "select count(*) from runs indexed by runs_ended_badly where tenant = ? and state > 3 and state = ?";
+        let values = params![tenant.as_str(), state_number(State::Quarantined)];
+        let count = self.readers.point("journal.quarantined", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
+        Ok(number(count.unwrap_or(0)))
     }
 
     async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {

@@ -3,6 +3,9 @@
 //! Invariant: what a tenant has is counted by what writes it, in the same transaction: journals at the end of the tenant's chain,
 //! everything else by [`crate::counts`].
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
 use ltmc_model::TenantId;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Event};
@@ -100,6 +103,29 @@ impl Purpose {
     }
 }
 
+/// Which tenants' refusals the log was told of lately: each tenant's once a minute, and not of more than so many tenants.
+#[derive(Default)]
+pub(crate) struct Refusals(HashMap<TenantId, Instant>);
+
+impl Refusals {
+    const EVERY: Duration = Duration::from_secs(60);
+    const MOST: usize = 1_000;
+
+    pub(crate) fn is_to_be_said(&mut self, tenant: &TenantId, now: Instant) -> bool {
+        if self.0.len() >= Self::MOST {
+            self.0.retain(|_, said| now.duration_since(*said) < Self::EVERY);
+        }
+        match self.0.get(tenant) {
+            Some(said) if now.duration_since(*said) < Self::EVERY => false,
+            None if self.0.len() >= Self::MOST => false,
+            _ => {
+                self.0.insert(tenant.clone(), now);
+                true
+            }
+        }
+    }
+}
+
 /// Whether there is less in the record by it, or not more than a few bytes.
 fn is_smaller(delta: &Delta) -> bool {
     match delta {
@@ -142,4 +168,22 @@ pub(crate) fn used(db: &Connection, tenant: &TenantId) -> Result<[u64; 2], rusql
 /// What a tenant has besides journals.
 pub(crate) fn besides(db: &Connection, tenant: &TenantId) -> Result<u64, rusqlite::Error> {
     Ok(found(db, "select besides from chains where tenant = ?", params![tenant.as_str()])?.map_or(0, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenants_refusals_are_said_once_a_minute() {
+        let tenant = |n: usize| format!("t{n}").parse::<TenantId>().unwrap();
+        let (mut refusals, begin) = (Refusals::default(), Instant::now());
+        assert!(refusals.is_to_be_said(&tenant(0), begin));
+        assert!(!refusals.is_to_be_said(&tenant(0), begin + Duration::from_secs(59)));
+        assert!(refusals.is_to_be_said(&tenant(1), begin), "another tenant's are");
+        assert!(refusals.is_to_be_said(&tenant(0), begin + Refusals::EVERY));
+        let said =
+            (0..2 * Refusals::MOST).filter(|n| refusals.is_to_be_said(&tenant(*n), begin + Refusals::EVERY)).count();
+        assert_eq!((said, refusals.0.len()), (Refusals::MOST - 1, Refusals::MOST));
+    }
 }

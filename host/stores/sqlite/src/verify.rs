@@ -36,13 +36,13 @@ const MOST_ROWS: usize = 20;
 pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
-    let wanted = Wanted::new(kept);
-    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads() };
+    let (wanted, others) = Wanted::new(kept, &snapshot)?;
+    let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads(), others };
     let is_known = open::schema(db)? == open::KNOWN;
     let mut walk = Walk { wanted, catalog: Replayed::new()?, chains: BTreeMap::new(), is_known, now: kept.now };
     walk.entries(&snapshot, &mut audit)?;
     walk.ends(&snapshot, &mut audit)?;
-    walk.wanted.finish(&snapshot, &mut audit)?;
+    walk.wanted.finish(&mut audit);
     // A chain that is broken says nothing of what it added up to.
     if audit.damage.is_empty() && is_known {
         walk.catalog.compare(&snapshot, &mut audit)?;
@@ -86,7 +86,7 @@ impl Walk {
             if let (Ok(tenant), Some(chain)) = (tenant(name.clone()), walked.chain)
                 && let Err((run, seq, what)) = self.row(&tenant, chain, &mut walked, row, audit)?
             {
-                audit.damage.push(Damage { tenant, run, seq, what });
+                audit.damage.push(Damage { tenant: Some(tenant), run, seq, what });
                 walked.chain = None;
             }
             self.chains.insert(name, walked);
@@ -130,7 +130,7 @@ impl Walk {
             }
             self.wanted.saw(&link);
             if let Some(what) = walked.heads.saw(&chain) {
-                audit.damage.push(Damage { tenant: tenant.clone(), run: Some(run), seq: Some(seq), what });
+                audit.damage.push(Damage { tenant: Some(tenant.clone()), run: Some(run), seq: Some(seq), what });
             }
             if run == RunId::ledger() {
                 self.catalog.perform(tenant, bytes)?;
@@ -157,7 +157,7 @@ impl Walk {
         }
         for (name, walked) in std::mem::take(&mut self.chains) {
             let end = ends.remove(&name);
-            let damage = |tenant, what| Damage { tenant, run: None, seq: None, what };
+            let damage = |tenant, what| Damage { tenant: Some(tenant), run: None, seq: None, what };
             let Ok(tenant) = tenant(name.clone()) else {
                 let what = format!("`{}` is no tenant's name", name.chars().take(80).collect::<String>());
                 audit.damage.push(damage(TenantId::host(), what));
@@ -229,11 +229,16 @@ impl Replayed {
             for ((of, name), what) in differing.into_iter().take(MOST_ROWS) {
                 let what = format!("in `{table}`, `{}` {what}", if name.is_empty() { &of } else { &name });
                 let tenant = tenant(of).unwrap_or_else(|_| TenantId::host());
-                audit.damage.push(Damage { tenant, run: Some(RunId::ledger()), seq: None, what });
+                audit.damage.push(Damage { tenant: Some(tenant), run: Some(RunId::ledger()), seq: None, what });
             }
             if more > 0 {
                 let what = format!("in `{table}`, {more} more rows are not what the ledger says");
-                audit.damage.push(Damage { tenant: TenantId::host(), run: Some(RunId::ledger()), seq: None, what });
+                audit.damage.push(Damage {
+                    tenant: Some(TenantId::host()),
+                    run: Some(RunId::ledger()),
+                    seq: None,
+                    what,
+                });
             }
         }
         Ok(())
@@ -267,7 +272,7 @@ fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
     for (tenant, run, seq, last) in all(snapshot, sql, [MOST_ROWS as i64], read)? {
         let last: Option<i64> = last;
         let what = format!("the run's row says {seq} entries, its journal has {}", last.unwrap_or(0));
-        audit.damage.push(Damage { tenant, run: Some(run), seq: None, what });
+        audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
     }
     let sql = "select j.tenant, j.run from (select distinct tenant, run from journal) j left join runs r \
                on r.tenant = j.tenant and r.id = j.run where r.id is null and j.run <> ? limit ?";
@@ -275,7 +280,7 @@ fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
     let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?)));
     for (tenant, run) in all(snapshot, sql, params![&ledger.0.as_bytes()[..], MOST_ROWS as i64], read)? {
         let what = "the run has a journal and no row".to_owned();
-        audit.damage.push(Damage { tenant, run: Some(run), seq: None, what });
+        audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
     }
     let sql = "select tenant, id, session, by_key, state, \
                (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first limit 1), \
@@ -288,7 +293,12 @@ fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
         let entries = |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
         let Some(what) = differs(row, entries(5)?, entries(6)?)? else { continue };
         told += 1;
-        audit.damage.push(Damage { tenant: tenant(row.get(0)?)?, run: Some(run_id(row.get(1)?)), seq: None, what });
+        audit.damage.push(Damage {
+            tenant: Some(tenant(row.get(0)?)?),
+            run: Some(run_id(row.get(1)?)),
+            seq: None,
+            what,
+        });
     }
     Ok(())
 }

@@ -256,6 +256,7 @@ pub(crate) fn start(
         soon: Soon { line: line.clone(), runtime: Handle::current(), asked: false },
         swept: Timestamp::default(),
         known: Known { position, ..Known::default() },
+        refusals: quota::Refusals::default(),
         bounds: Bounds::default(),
         counts: Counts::default(),
         tail,
@@ -325,6 +326,7 @@ struct Writer {
     soon: Soon,
     swept: Timestamp,
     known: Known,
+    refusals: quota::Refusals,
     bounds: Bounds,
     counts: Counts,
     tail: Tail,
@@ -617,7 +619,11 @@ impl Writer {
             None => *allowed.entry(tenant.clone()).or_insert(quota::allowed_now(db, tenant, self.options.quota)?),
         };
         let more = part.bytes as u64 + part.work.besides();
-        Ok(part.purpose.check(journals + besides, more, allowed))
+        let checked = part.purpose.check(journals + besides, more, allowed);
+        if checked.is_err() && self.refusals.is_to_be_said(tenant, Instant::now()) {
+            tracing::warn!(%tenant, used = journals + besides, allowed, more, "refused: the tenant has all that it may have on disk");
+        }
+        Ok(checked)
     }
 
     /// Writes a part's entries into the journal and the tenant's chain; how long the journal is then.

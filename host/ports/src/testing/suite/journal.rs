@@ -249,6 +249,11 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
         found.extend(page.into_iter().map(|run| run.id));
     }
     assert_eq!(found, [run_id(1), run_id(2), run_id(4)]);
+    let mut aside = Owner::new("acme", 9);
+    aside.row.state = State::Quarantined;
+    store.append(aside.append(1), Barrier).await.unwrap();
+    assert_eq!(store.quarantined(&tenant("acme")).await.unwrap(), 1);
+    assert_eq!(store.quarantined(&tenant("beta")).await.unwrap(), 0);
 }
 
 /// A tenant's suspended runs stand in the order in which they go on, and only for as long as they are.

@@ -60,7 +60,7 @@ impl Committed {
             told += 1;
             if told <= MOST_ROWS {
                 let (run, seq) = by.unzip();
-                audit.damage.push(Damage { tenant: tenant.clone(), run, seq, what });
+                audit.damage.push(Damage { tenant: Some(tenant.clone()), run, seq, what });
             }
         };
         for (table, columns, read) in TABLES {
@@ -100,7 +100,7 @@ impl Committed {
 
 fn damage_more(audit: &mut Audit, tenant: &TenantId, more: usize) {
     let what = format!("in shared context, {more} more things are not as the chain says");
-    audit.damage.push(Damage { tenant: tenant.clone(), run: None, seq: None, what });
+    audit.damage.push(Damage { tenant: Some(tenant.clone()), run: None, seq: None, what });
 }
 
 type Read = fn(&Row<'_>) -> Result<Vec<Found>, Error>;

@@ -19,22 +19,32 @@ pub(super) struct Wanted {
     since: BTreeSet<Link>,
     /// Of tenants whose chains were not walked yet.
     heads: BTreeMap<TenantId, Places>,
-    /// The records that the heads are of.
-    records: BTreeMap<String, Timestamp>,
+    /// This record's id, and the others of which all the heads are, with the times: then this one is in another's place.
+    instead: Option<(Option<String>, BTreeMap<String, Timestamp>)>,
 }
 
 impl Wanted {
-    pub(super) fn new(kept: &Kept) -> Self {
-        let mut wanted =
-            Self { since: kept.since.iter().copied().collect(), heads: BTreeMap::new(), records: BTreeMap::new() };
-        for anchors in &kept.anchors {
-            wanted.records.insert(anchors.record.clone(), anchors.at);
+    /// And how many lines are of other records: those are not looked for.
+    pub(super) fn new(kept: &Kept, snapshot: &Connection) -> Result<(Self, BTreeMap<String, u64>), Error> {
+        let id = found(snapshot, "select value from meta where key = 'id'", [])?.map(id_text);
+        let since = kept.since.iter().copied().collect();
+        let (mut wanted, mut others) = (Self { since, heads: BTreeMap::new(), instead: None }, BTreeMap::new());
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            kept.anchors.iter().partition(|anchors| id.as_ref() == Some(&anchors.record));
+        for anchors in &foreign {
+            *others.entry(anchors.record.clone()).or_default() += 1;
+        }
+        if own.is_empty() && !foreign.is_empty() {
+            let records = foreign.iter().map(|anchors| (anchors.record.clone(), anchors.at)).collect();
+            wanted.instead = Some((id, records));
+        }
+        for anchors in own {
             for head in &anchors.heads {
                 let of = wanted.heads.entry(head.tenant.clone()).or_default();
                 of.entry((head.length, head.hash)).or_insert(anchors.at);
             }
         }
-        wanted
+        Ok((wanted, others))
     }
 
     /// How many heads there are to be found.
@@ -53,31 +63,29 @@ impl Wanted {
     }
 
     /// What was found nowhere.
-    pub(super) fn finish(self, snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
-        let id = found(snapshot, "select value from meta where key = 'id'", [])?.map(id_text);
+    pub(super) fn finish(self, audit: &mut Audit) {
         let mut damage =
             |tenant, what| audit.damage.push(Damage { tenant, run: None::<RunId>, seq: None::<Seq>, what });
-        for (record, at) in self.records {
-            if id.as_ref() != Some(&record) {
-                let what = format!(
-                    "what was kept elsewhere at {at} is of the record {record}, this is {}: another was put in its place, or these \
-                     are another host's",
-                    id.as_deref().unwrap_or("one without an id")
-                );
-                damage(TenantId::host(), what);
-            }
+        let (id, records) = self.instead.unwrap_or_default();
+        for (record, at) in records {
+            let what = format!(
+                "what was kept elsewhere at {at} is of the record {record}, this is {}: another was put in its place, or these \
+                 are another host's",
+                id.as_deref().unwrap_or("one without an id")
+            );
+            damage(None, what);
         }
         for link in self.since {
-            let what =
-                format!("no entry has the hash {link} any more: entries were changed or taken away since it was kept");
-            damage(TenantId::host(), what);
+            let what = format!(
+                "no entry has the hash {link}: entries were changed or taken away since it was kept, or it was never in this record"
+            );
+            damage(None, what);
         }
         for (tenant, heads) in self.heads {
             let Some(((length, _), at)) = heads.last_key_value() else { continue };
             let what = format!("the tenant had {length} entries at {at}, as was kept elsewhere, and is gone");
-            damage(tenant, what);
+            damage(Some(tenant), what);
         }
-        Ok(())
     }
 }
 
