@@ -109,8 +109,10 @@ fn put_back(data: &Path, from: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Edits a record as somebody does who is not the host.
 async fn edit(data: &Path, sql: &str) -> Result<()> {
     let mut record = SqliteConnection::connect(&data.join("record.db").to_string_lossy()).await?;
+    crate::audit::count_nothing(&mut record).await?;
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut record).await?;
     record.close().await?;
     Ok(())
