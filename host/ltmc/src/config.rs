@@ -714,7 +714,7 @@ mod tests {
     #[test]
     fn a_word_that_is_no_level_is_refused() {
         let with = |level: &str| {
-            let flags = vec![("log.level", "--level", format!("\"{level}\""))];
+            let flags = vec![("log.level", "--level", level.to_owned())];
             Loaded::new(&Sources { flags, ..Sources::default() })
         };
         for level in ["loud", "inf", "verbose", "", "info,loud", "=info", "ltmc_sandbox=loud", "info,", "a[b]=info"] {
