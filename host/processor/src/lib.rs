@@ -219,6 +219,27 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn who_has_had_its_part_goes_on_in_the_lanes_while_others_want_the_processor() {
+        let over = Arc::new(AtomicBool::new(false));
+        let wanted = over.clone();
+        let other = tokio::spawn(run(account("wants-little"), async move {
+            while !wanted.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        }));
+        let work = async {
+            while !lane() {
+                compute(LONG / 10);
+                tokio::task::yield_now().await;
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(10), run(account("wants-much"), work)).await;
+        over.store(true, Ordering::Relaxed);
+        other.await.unwrap();
+        done.expect("it goes over though each of its polls is brief");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn dropped_in_the_lanes_it_is_over() {
         struct Told(Arc<AtomicBool>);
         impl Drop for Told {
