@@ -83,6 +83,11 @@ pub enum Todo {
         /// Until when.
         until: Timestamp,
     },
+    /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
+    Await {
+        /// Which step, or other node.
+        node: StepPath,
+    },
     /// Journal until when a node may take.
     Start {
         /// Its place.
@@ -168,6 +173,8 @@ pub enum About {
     Work,
     /// It is waited.
     Wait,
+    /// Something from outside is awaited.
+    Await,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -177,6 +184,7 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
+            Self::Await { node } => (node, About::Await),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
@@ -192,6 +200,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
+            Self::Await { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
