@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
-use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
 
 use crate::node::{Branches, Joined, Node, Round};
 
@@ -52,6 +53,8 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// Runs that its guests began; not more than they may.
+    children: BTreeSet<RunId>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -195,6 +198,11 @@ impl History {
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
+                if let Ok(Reply::Begun(run) | Reply::Ended(Ended { run, .. })) = &effect.reply
+                    && self.children.len() < MAX_CHILDREN
+                {
+                    self.children.insert(*run);
+                }
                 self.step_mut(&effect.step).effect(effect, keep);
             }
             Event::Checkpoint { step, attempt, .. } => {
@@ -337,6 +345,16 @@ impl History {
     /// When it was over; none: it is not.
     pub fn ended_at(&self) -> Option<Timestamp> {
         self.ended_at
+    }
+
+    /// Runs that its guests began, of which the journal tells.
+    pub fn children(&self) -> &BTreeSet<RunId> {
+        &self.children
+    }
+
+    /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
+    pub fn is_cancelled_by_host(&self) -> bool {
+        matches!(self.phase, Phase::Cancelled { by: None, .. })
     }
 
     /// A step, if it has begun.

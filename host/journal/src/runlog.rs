@@ -129,6 +129,7 @@ impl RunLog {
             tenant,
             id: run,
             target: started.target.clone(),
+            parent: started.parent.as_ref().map(|parent| parent.run),
             state: ltmc_model::run::State::Queued,
             session: started.session.clone(),
             by: started.by.clone(),

@@ -153,6 +153,8 @@ fn redacted(what: &str) -> Value {
 fn holds_context(reply: &Reply) -> bool {
     match reply {
         Reply::Done | Reply::Revision(_) | Reply::Existed(_) | Reply::Item(None) => false,
+        // Who may look at a run may look at those that it began.
+        Reply::Begun(_) | Reply::Ended(_) | Reply::Joined(_) => false,
         Reply::Item(Some(_))
         | Reply::Page(_)
         | Reply::Feed(_)

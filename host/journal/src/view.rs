@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Decided, Event, Placed};
 use ltmc_model::run::{Run, State, Target, Usage};
@@ -27,6 +28,14 @@ pub struct RunView {
     pub workflow: Option<WorkflowName>,
     /// The agent, if it is a lone call.
     pub agent: Option<AgentRef>,
+    /// What began it; none: a client did.
+    pub parent: Option<ParentView>,
+    /// The runs that it began, the oldest first; at most [`RunView::CHILDREN`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildView>,
+    /// Whether it began more than are shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_children: bool,
     /// The session it works in.
     pub session: SessionId,
     /// Whose key started it.
@@ -57,6 +66,36 @@ pub struct RunView {
     pub output: Option<Content>,
     /// How it ended badly.
     pub error: Option<Failure>,
+}
+
+/// Where a run comes from that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParentView {
+    /// Which run.
+    pub run: RunId,
+    /// Which step of it, or which other node.
+    pub step: StepPath,
+    /// Which attempt of the step; none: it is a node that is no step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Which host call of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<u32>,
+}
+
+/// A run that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChildView {
+    /// Which.
+    pub id: RunId,
+    /// Where it stands.
+    pub state: State,
+    /// The workflow, if it is a run of one.
+    pub workflow: Option<WorkflowName>,
+    /// The agent, if it is a lone call.
+    pub agent: Option<AgentRef>,
+    /// When it began.
+    pub created_at: Timestamp,
 }
 
 /// What a payload is, without its content.
@@ -258,14 +297,14 @@ pub struct AttemptView {
 }
 
 impl RunView {
-    /// A run, from its row and the outline of its history.
-    pub fn new(run: &Run, outline: &Outline) -> Self {
+    /// How many of the runs that it began are shown.
+    pub const CHILDREN: usize = 100;
+
+    /// A run, from its row, the outline of its history, and the rows of runs that it began, the oldest first.
+    pub fn new(run: &Run, outline: &Outline, children: &[Run]) -> Self {
         let history = &outline.history;
         let started = history.started();
-        let (agent, workflow) = match &run.target {
-            Target::Agent(agent) => (Some(agent.clone()), None),
-            Target::Workflow(workflow) => (None, Some(workflow.clone())),
-        };
+        let (agent, workflow) = parts(&run.target);
         let mut tree = Tree::default();
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
             Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline),
@@ -283,6 +322,9 @@ impl RunView {
             state: run.state,
             workflow,
             agent,
+            parent: started.and_then(|started| started.parent.as_deref()).map(ParentView::of),
+            children: children.iter().take(Self::CHILDREN).map(ChildView::of).collect(),
+            more_children: children.len() > Self::CHILDREN,
             session: run.session.clone(),
             by: run.by.clone(),
             created_at: run.created_at,
@@ -298,6 +340,29 @@ impl RunView {
             output: outline.output(),
             error,
         }
+    }
+}
+
+impl ParentView {
+    fn of(parent: &Parent) -> Self {
+        let Parent { run, step, attempt, effect, .. } = parent.clone();
+        let some = |number: u32| (number > 0).then_some(number);
+        Self { run, step, attempt: some(attempt), effect: some(effect) }
+    }
+}
+
+impl ChildView {
+    fn of(run: &Run) -> Self {
+        let (agent, workflow) = parts(&run.target);
+        Self { id: run.id, state: run.state, workflow, agent, created_at: run.created_at }
+    }
+}
+
+/// A target's agent, or its workflow.
+fn parts(target: &Target) -> (Option<AgentRef>, Option<WorkflowName>) {
+    match target {
+        Target::Agent(agent) => (Some(agent.clone()), None),
+        Target::Workflow(workflow) => (None, Some(workflow.clone())),
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, Carry};
+use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
@@ -341,6 +342,9 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// A host call of a guest, as it was decided and answered.

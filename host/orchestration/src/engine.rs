@@ -33,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::children::Children;
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::patterns::{About, Decision, Input, Output, Todo};
@@ -63,6 +64,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) bounded: &'a AtomicBool,
     /// Told when others brought something into its log.
     pub(crate) news: &'a Notify,
+    /// What its guests begin.
+    pub(crate) children: &'a Arc<Children>,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -107,7 +110,7 @@ pub(crate) enum Driven {
 }
 
 impl Engine<'_> {
-    /// Drives the run until it is over or suspended, and that is on disk.
+    /// Drives the run until it is over or suspended, and that is on disk; of a child, in the record.
     ///
     /// # Errors
     /// The record's.
@@ -165,8 +168,11 @@ impl Engine<'_> {
         }
     }
 
+    /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
     async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
-        self.log.append(events, Durability::Barrier).await.map(|()| Driven::Over)
+        let is_child = self.log.started().parent.is_some();
+        let durability = if is_child { Durability::Lazy } else { Durability::Barrier };
+        self.log.append(events, durability).await.map(|()| Driven::Over)
     }
 
     /// How a run ends of which everything was skipped: with its input.
@@ -247,6 +253,7 @@ impl Engine<'_> {
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
+        self.children.end(node);
         let open: Vec<(StepPath, u32)> = self.log.read(|history| {
             let open = history.steps_within(node).filter(|(_, step)| step.is_open());
             open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
@@ -327,6 +334,7 @@ impl Engine<'_> {
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
                     log,
+                    children: self.children.clone(),
                     agent: name,
                     component: job.component,
                     step,
@@ -359,6 +367,8 @@ impl Engine<'_> {
                 ended
             }
         };
+        // What it began and did not wait for is not needed any more.
+        self.children.end(step);
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());

@@ -9,6 +9,7 @@
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
+//! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
@@ -16,6 +17,7 @@
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod children;
 mod decide;
 mod deliver;
 mod engine;

@@ -110,6 +110,8 @@ pub struct RunFilter {
     pub session: Option<SessionId>,
     /// Started by this key.
     pub by: Option<ltmc_model::KeyId>,
+    /// Begun by this run.
+    pub parent: Option<RunId>,
     /// Older than this one; the newest first.
     pub before: Option<RunId>,
     /// At most so many.

@@ -207,6 +207,7 @@ pub async fn lists_of_runs_obey_every_filter<F: Fixture>(fixture: &F) {
             owner.row.session = "even".parse().unwrap();
             owner.row.target = ltmc_model::run::Target::Workflow("review".parse().unwrap());
             owner.row.by = "bbbbbbbbbbbb".parse().unwrap();
+            owner.row.parent = (number > 2).then(|| run_id(2));
         }
         store.append(owner.append(1), Lazy).await.unwrap();
     }
@@ -223,6 +224,8 @@ pub async fn lists_of_runs_obey_every_filter<F: Fixture>(fixture: &F) {
     assert_eq!(list(RunFilter { target: Some("review".into()), ..all.clone() }).await, [6, 4, 2]);
     assert_eq!(list(RunFilter { session: Some("even".parse().unwrap()), ..all.clone() }).await, [6, 4, 2]);
     assert_eq!(list(RunFilter { by: Some("bbbbbbbbbbbb".parse().unwrap()), ..all.clone() }).await, [6, 4, 2]);
+    assert_eq!(list(RunFilter { parent: Some(run_id(2)), ..all.clone() }).await, [6, 4]);
+    assert_eq!(store.run(&tenant("acme"), run_id(4)).await.unwrap().unwrap().parent, Some(run_id(2)));
     assert_eq!(list(RunFilter { before: Some(run_id(3)), ..all.clone() }).await, [2, 1]);
     assert_eq!(list(RunFilter { limit: 2, ..all.clone() }).await, [6, 5]);
     assert!(store.runs(&tenant("beta"), &all).await.unwrap().is_empty());
