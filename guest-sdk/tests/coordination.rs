@@ -87,7 +87,10 @@ fn several_are_joined_in_their_order() {
         let calls = ["go", "fail", "go"].map(|input| ("counts", input.to_owned()));
         let joined = coordination::fork::<String, _>(calls).unwrap();
         let codes = joined.iter().map(|ended| ended.as_ref().map_err(|failure| failure.code.as_str()));
-        assert_eq!(codes.collect::<Vec<_>>(), [Ok(&"counts 1".to_owned()), Err("agent-error"), Ok(&"counts 2".to_owned())]);
+        assert_eq!(
+            codes.collect::<Vec<_>>(),
+            [Ok(&"counts 1".to_owned()), Err("agent-error"), Ok(&"counts 2".to_owned())]
+        );
     });
 }
 

@@ -36,7 +36,10 @@ async fn an_agent_calls_another_one() -> Result<()> {
     let parent = host.get(&format!("/v1/runs/{run}")).await?.expect(200).json();
     assert_eq!((parent["children"].as_array().map(Vec::len), &parent["parent"]), (Some(1), &json!(null)), "{parent:#}");
     let child = parent["children"][0]["id"].as_str().context("a child")?;
-    assert_eq!((&parent["children"][0]["agent"], &parent["children"][0]["state"]), (&json!("echo"), &json!("completed")));
+    assert_eq!(
+        (&parent["children"][0]["agent"], &parent["children"][0]["state"]),
+        (&json!("echo"), &json!("completed"))
+    );
     let child = host.get(&format!("/v1/runs/{child}")).await?.expect(200).json();
     let from = json!({"run": run, "step": "0", "attempt": 1, "effect": 1});
     assert_eq!((&child["parent"], &child["session"], &child["by"]), (&from, &parent["session"], &parent["by"]));
@@ -73,7 +76,8 @@ async fn how_a_child_fails_is_a_value() -> Result<()> {
         {"do": "call", "agent": "judges", "input": 1},
     ]);
     let played = play(&host, "caller", steps).await?;
-    let failed: Vec<_> = played.iter().map(|step| (step["ok"]["failed"].as_str(), step["ok"]["own"].as_str())).collect();
+    let failed: Vec<_> =
+        played.iter().map(|step| (step["ok"]["failed"].as_str(), step["ok"]["own"].as_str())).collect();
     let expected = [
         (Some("agent-error"), Some("as-asked")),
         (Some("agent-trapped"), None),
@@ -142,7 +146,10 @@ async fn five_at_once_are_joined_in_their_order() -> Result<()> {
     ]);
     let played = play(&host, "caller", steps).await?;
     let gave = &played[0]["ok"];
-    assert_eq!((&gave[0], &gave[1], &gave[2], &gave[4]), (&json!([{"ok": null}]), &json!(2), &json!([{"ok": null}]), &json!(5)));
+    assert_eq!(
+        (&gave[0], &gave[1], &gave[2], &gave[4]),
+        (&json!([{"ok": null}]), &json!(2), &json!([{"ok": null}]), &json!(5))
+    );
     assert_eq!(gave[3]["failed"], "agent-error");
     assert_eq!(played[3]["ok"], json!(["a", "b"]));
     Ok(())
@@ -194,5 +201,64 @@ async fn a_child_is_cancelled_with_its_parent() -> Result<()> {
     host.send(host.request(Method::POST, &format!("/v1/runs/{run}/cancel"), &host.admin)).await?.expect(204);
     let ended = host.ended(&host.admin, &child).await?;
     ensure!(ended["state"] == "cancelled", "{ended:#}");
+    Ok(())
+}
+
+async fn put(host: &Host, name: &str, document: &str) -> Result<ltmc_tests::Answer> {
+    let request = host.request(Method::PUT, &format!("/v1/workflows/{name}"), &host.admin);
+    host.send(request.header("content-type", "application/yaml").body(document.to_owned())).await
+}
+
+async fn start(host: &Host, workflow: &str, input: &Value) -> Result<String> {
+    let request = host.request(Method::POST, &format!("/v1/workflows/{workflow}/runs"), &host.admin);
+    let started = host.send(request.json(input)).await?.expect(202).json();
+    Ok(started["run"].as_str().context("a run")?.to_owned())
+}
+
+/// The host dies while a workflow waits for another one: that goes on, and its end makes the first go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_starts_another_one_and_waits_for_it_over_kills() -> Result<()> {
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
+    let inner = "name: inner\nflow: {sequence: [{agent: slow}, {agent: slow, id: again, with: $.input}]}\n";
+    put(&host, "inner", inner).await?.expect(201);
+    let outer = "name: outer\nflow: {sequence: [{workflow: inner, id: first}, {agent: slow, with: {n: 1, sleep_ms: 1, scope: agent}}]}\n";
+    put(&host, "outer", outer).await?.expect(201);
+    let run = start(&host, "outer", &json!({"n": 20, "sleep_ms": 60, "scope": "agent"})).await?;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        host.kill_and_restart().await?;
+    }
+    let ended = host.ended(&host.admin, &run).await?;
+    assert_eq!((&ended["state"], &ended["output"]["json"]["count"]), (&json!("completed"), &json!(41)), "{ended:#}");
+    assert_eq!(ended["nodes"][0]["run"], ended["children"][0]["id"], "{ended:#}");
+    assert_eq!(ended["children"][0]["workflow"], "inner");
+
+    // As people see it.
+    let shown = std::process::Command::new(ltmc_tests::binary()?)
+        .args(["runs", "show", &run])
+        .env("LTMC_URL", host.url(""))
+        .env("LTMC_KEY", &host.admin)
+        .output()?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let child = ended["children"][0]["id"].as_str().unwrap_or_default();
+    assert!(shown.lines().any(|line| line.trim().starts_with("↳ inner") && line.contains(child)), "{shown}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ring_of_workflows_is_a_fault_of_the_document() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let missing = put(&host, "one", "name: one\nflow: {workflow: two}\n").await?.expect(400);
+    assert!(missing.text().contains("there is no workflow `two`"), "{}", missing.text());
+    put(&host, "two", "name: two\nflow: {agent: echo}\n").await?.expect(201);
+    put(&host, "one", "name: one\nflow: {workflow: two}\n").await?.expect(201);
+    let ring =
+        put(&host, "two", "name: two\nflow:\n  sequence:\n  - agent: echo\n  - workflow: one\n").await?.expect(400);
+    assert_eq!(ring.json()["details"][0]["line"], 5, "{}", ring.text());
+    assert!(ring.text().contains("two → one → two"), "{}", ring.text());
+    let itself = put(&host, "self", "name: self\nflow: {workflow: self}\n").await?.expect(400);
+    assert!(itself.text().contains("self → self"), "{}", itself.text());
     Ok(())
 }

@@ -23,12 +23,14 @@ impl Crossing {
         request: Digest,
     ) -> Result<Decided, Failure> {
         let answer = match call {
-            CoordinationCall::Call(Call { agent, input }) => match self.begun(turn, agent, input, request).await? {
-                Ok(run) => Ok(Reply::Ended(self.ended(run).await?)),
-                Err(refusal) => Err(refusal),
-            },
+            CoordinationCall::Call(Call { agent, input }) => {
+                match self.begun(turn, agent, input, request, false).await? {
+                    Ok(run) => Ok(Reply::Ended(self.ended(run).await?)),
+                    Err(refusal) => Err(refusal),
+                }
+            }
             CoordinationCall::Begin(Begin { agent, input }) => {
-                let begun = self.begun(turn, agent, input, request).await?;
+                let begun = self.begun(turn, agent, input, request, true).await?;
                 begun.map(|run| {
                     turn.children.insert(run);
                     Reply::Begun(run)
@@ -45,13 +47,14 @@ impl Crossing {
         agent: AgentName,
         input: Payload,
         request: Digest,
+        is_told: bool,
     ) -> Result<Result<RunId, Refusal>, Failure> {
         if let Err(why) = child::check_input(&input.content_type, &input.bytes) {
             return Ok(Err(Refusal::Invalid(why)));
         }
         self.come_true(turn).await?;
         let (step, attempt, effect) = (self.step.clone(), self.attempt, turn.number + 1);
-        self.children.begin(Child { step, attempt, effect, request, agent, input }).await
+        self.children.begin(Child { step, attempt, effect, request, agent, input, is_told }).await
     }
 
     async fn joined(&self, turn: &mut Turn, children: &[RunId]) -> Result<Result<Vec<Ended>, Refusal>, Failure> {

@@ -15,7 +15,7 @@ use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarte
 use ltmc_model::run::{State, Usage};
 use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Joined, Node, Round};
+use crate::node::{Branches, Child, Joined, Node, Round};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -55,6 +55,8 @@ pub struct History {
     nodes: BTreeMap<StepPath, Node>,
     /// Runs that its guests began; not more than they may.
     children: BTreeSet<RunId>,
+    /// How often each node began a run, or had it go on.
+    begun: BTreeMap<StepPath, u32>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -269,6 +271,21 @@ impl History {
                 self.begin_anew(node);
                 self.is_retrying = true;
             }
+            Event::ChildStarted { node, run } => {
+                (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+                *self.begun.entry(node.clone()).or_default() += 1;
+                self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
+            }
+            Event::ChildEnded { node, run, result } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                let ended = Some(result.as_ref().map(|_| ()).map_err(Failure::clone));
+                node.child = Some(Child { run: *run, ended, again: false });
+                if let Ok(output) = result {
+                    node.output = Some(output.clone());
+                    node.ended_at = seq;
+                }
+            }
             Event::NodeTimedOut { node, after } => {
                 let after = std::time::Duration::from_millis(*after);
                 let failure = Failure::new(Code::TimedOut, format!("it took longer than its time-out of {after:?}"));
@@ -350,6 +367,22 @@ impl History {
     /// Runs that its guests began, of which the journal tells.
     pub fn children(&self) -> &BTreeSet<RunId> {
         &self.children
+    }
+
+    /// How often a node began a run, or had it go on.
+    pub fn begun(&self, node: &StepPath) -> u32 {
+        self.begun.get(node).copied().unwrap_or(0)
+    }
+
+    /// Nodes that began a run which is not known to be over, at a node or below it.
+    pub fn open_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
+    }
+
+    /// Whether anything at a node or below it is under way, or waits for its next attempt.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        self.steps_within(node).any(|(_, step)| step.is_open()) || self.open_children(node).next().is_some()
     }
 
     /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
@@ -606,6 +639,10 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What it did is not done again.
+            if let Some(child) = &mut node.child {
+                (child.ended, child.again) = (None, true);
+            }
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }

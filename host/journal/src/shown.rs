@@ -90,6 +90,10 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::ChildEnded { result: Ok(output), .. } => {
+                let output = self.payload(std::mem::take(output));
+                parts.insert("result".into(), json!({ "Ok": output }));
+            }
             Event::NodeDecided { decided: Decided::Items(items), .. } => {
                 let bytes = items.iter().map(|item| item.bytes.len()).sum();
                 if self.leaves_out(bytes) {

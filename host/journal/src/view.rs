@@ -15,6 +15,7 @@ use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepP
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
+use crate::node::Child;
 use crate::shown::LARGE;
 
 /// A run.
@@ -158,7 +159,9 @@ impl Outline {
                 self.input = Some(Size::of(&started.input));
                 started.input.bytes.clear();
             }
-            Event::StepCompleted { step, output, .. } | Event::NodeEnded { node: step, output } => {
+            Event::StepCompleted { step, output, .. }
+            | Event::NodeEnded { node: step, output }
+            | Event::ChildEnded { node: step, result: Ok(output), .. } => {
                 self.outputs.remove(step);
                 if output.bytes.len() > LARGE {
                     let bytes = std::mem::take(&mut output.bytes);
@@ -245,6 +248,9 @@ pub struct NodeView {
     /// Whether something else was done in its place, and gave what it gives.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rescued: bool,
+    /// The run that it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// Of a choice: the number of the option that was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<u32>,
@@ -429,6 +435,7 @@ impl NodeView {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { child: Some(Child { ended: Some(Err(_)), .. }), .. } => ("failed", None),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }
@@ -441,8 +448,9 @@ impl NodeView {
             status,
             due_at,
             failures: known.failures as usize,
-            failure: known.failure.clone(),
+            failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
             rescued: known.is_rescued(),
+            run: known.child.as_ref().map(|child| child.run),
             option: known.option.flatten(),
             items: known.items.as_ref().map(|items| items.len()),
             rounds: known.rounds.len(),

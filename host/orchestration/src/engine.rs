@@ -24,9 +24,9 @@ use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, RunId, Seq, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
@@ -115,7 +115,7 @@ impl Engine<'_> {
     /// # Errors
     /// The record's.
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
-        let mut open = Open::default();
+        let (mut open, mut lingered) = (Open::default(), false);
         let mut work = FuturesUnordered::new();
         loop {
             let (decision, decided_at) = self.log.read_mut(|history| {
@@ -129,29 +129,35 @@ impl Engine<'_> {
                 Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
             };
             for (todo, number, registration) in open.renew(todos) {
+                lingered = false;
                 work.push(async move {
                     let key = owned(todo.key());
                     let done = Abortable::new(self.carry_out(todo), registration).await;
                     (key, number, done)
                 });
             }
+            let mut lingers = false;
             if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
-                // Whoever brings something into the log finds the run suspended from here on, or was faster.
-                let is_as_decided = |history: &History| (history.seq() == decided_at).then_some(()).ok_or(());
-                let suspended =
-                    |history: &History| is_as_decided(history).map(|()| vec![Event::RunSuspended { until }]);
-                if self.log.stage_if(suspended).is_err() {
+                // How long a child takes is not known: most are over soon.
+                lingers =
+                    !lingered && self.log.read(|history| history.open_children(&StepPath::root()).next().is_some());
+                if !lingers {
+                    if self.suspend(until, decided_at).await? {
+                        return Ok(Driven::Suspended);
+                    }
                     continue;
                 }
-                self.log.flush(Durability::Barrier).await?;
-                return Ok(Driven::Suspended);
             }
             let next = tokio::select! {
                 biased;
                 next = work.next() => next,
                 () = self.news.notified() => continue,
+                () = tokio::time::sleep(LONG_WAIT), if lingers => {
+                    lingered = true;
+                    continue;
+                }
             };
             let Some((key, number, done)) = next else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
@@ -166,6 +172,24 @@ impl Engine<'_> {
                 }
             }
         }
+    }
+
+    /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
+    async fn suspend(&self, until: Timestamp, decided_at: Seq) -> Result<bool, StoreError> {
+        // Whoever brings something into the log finds the run suspended from here on, or was faster.
+        let suspended = |history: &History| {
+            if history.seq() != decided_at {
+                return Err(());
+            }
+            // The end of a child makes it due, if that comes after this; what came before it is found now.
+            let root = StepPath::root();
+            let joined = history.open_children(&root).map(|(_, run)| Expect::UnderWay { run });
+            Ok((vec![Event::RunSuspended { until }], joined.collect()))
+        };
+        if self.log.stage_if_expecting(suspended).is_err() {
+            return Ok(false);
+        }
+        self.log.flush(Durability::Barrier).await.map(|()| true)
     }
 
     /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
@@ -205,6 +229,8 @@ impl Engine<'_> {
                 self.log.flush(Durability::Lazy).await?;
                 std::future::pending::<()>().await;
             }
+            Todo::Begin { node, input } => self.begin(node, &input).await?,
+            Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
@@ -261,6 +287,38 @@ impl Engine<'_> {
         for (step, attempt) in open {
             self.log.stage(Event::StepCancelled { step, attempt });
         }
+        let children: Vec<(StepPath, RunId)> =
+            self.log.read(|history| history.open_children(node).map(|(node, run)| (node.clone(), run)).collect());
+        for (node, run) in children {
+            let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
+            self.log.stage(Event::ChildEnded { node, run, result: Err(failure) });
+        }
+    }
+
+    /// Begins the run of a node that starts another workflow.
+    async fn begin(&self, node: StepPath, input: &Input) -> Result<(), Stop> {
+        let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+        let Does::Workflow(sub) = &planned.does else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
+        };
+        let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
+            Ok(input) => self.children.start(&node, sub, input).await?,
+            Err(failure) => Err(failure),
+        };
+        self.stage(node, begun, |node, run| Event::ChildStarted { node, run });
+        Ok(())
+    }
+
+    /// Waits until the run that a node began is over.
+    async fn join(&self, node: StepPath) -> Result<(), Stop> {
+        self.log.flush(Durability::Lazy).await?;
+        let run = self.log.read(|history| history.node(&node)?.child.as_ref().map(|child| child.run));
+        let Some(run) = run else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} began no run"))));
+        };
+        let result = self.children.joined(run).await?;
+        self.log.stage(Event::ChildEnded { node, run, result });
+        Ok(())
     }
 
     /// What is wrong with a node's output; none: it is good.

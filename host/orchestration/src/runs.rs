@@ -206,30 +206,8 @@ impl Runs {
     /// Where the workflow or an agent of it is not there, the host is busy, or the idempotency key was used for another
     /// request.
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
-        let inner = &self.inner;
-        inner.ports.authority.authorize(caller, Action::Run).await?;
-        let missing = || Error::not_found(format!("workflow `{}`", request.workflow));
-        let stored = inner.ports.authority.workflow(&caller.tenant, &request.workflow).await?.ok_or_else(missing)?;
-        let ready = match inner.ready.get(&stored.digest) {
-            Some(ready) => ready,
-            None => {
-                let of = stored.clone();
-                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
-                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
-                let ready =
-                    Arc::new(made.map_err(|why| Error::Internal {
-                        message: format!("workflow `{}`: {why}", request.workflow),
-                    })?);
-                inner.ready.insert(stored.digest, ready.clone());
-                ready
-            }
-        };
-        let mut agents = BTreeMap::new();
-        for agent in &ready.agents {
-            let found = inner.ports.authority.agent(&caller.tenant, agent).await?;
-            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
-            agents.insert(found.name.clone(), found.digest);
-        }
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -242,6 +220,39 @@ impl Runs {
             traceparent: request.traceparent,
         };
         self.begin(caller, begin).await
+    }
+
+    /// A workflow's document as it is now, made ready to run, with the newest version of each agent that it names.
+    ///
+    /// # Errors
+    /// Where the workflow or an agent of it is not there.
+    pub(crate) async fn ready(
+        &self,
+        tenant: &TenantId,
+        workflow: &WorkflowName,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let inner = &self.inner;
+        let missing = || Error::not_found(format!("workflow `{workflow}`"));
+        let stored = inner.ports.authority.workflow(tenant, workflow).await?.ok_or_else(missing)?;
+        let ready = match inner.ready.get(&stored.digest) {
+            Some(ready) => ready,
+            None => {
+                let of = stored.clone();
+                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
+                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
+                let ready =
+                    Arc::new(made.map_err(|why| Error::Internal { message: format!("workflow `{workflow}`: {why}") })?);
+                inner.ready.insert(stored.digest, ready.clone());
+                ready
+            }
+        };
+        let mut agents = BTreeMap::new();
+        for agent in &ready.agents {
+            let found = inner.ports.authority.agent(tenant, agent).await?;
+            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
+            agents.insert(found.name.clone(), found.digest);
+        }
+        Ok((ready, agents))
     }
 
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
@@ -410,7 +421,11 @@ impl Runs {
     }
 
     /// How a run ended, if it is over.
-    pub(crate) async fn result(&self, tenant: &TenantId, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
+    pub(crate) async fn result(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+    ) -> Result<Option<Result<Payload, Failure>>, Error> {
         let row = self.inner.ports.read.run(tenant, run).await?;
         let row = row.ok_or_else(|| Error::not_found(format!("run `{run}`")))?;
         if !row.state.is_over() {
@@ -420,7 +435,11 @@ impl Runs {
         let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
         let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
-            Some(Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. }) => Ok(Some(Ok(output))),
+            Some(
+                Event::StepCompleted { output, .. }
+                | Event::NodeEnded { output, .. }
+                | Event::ChildEnded { result: Ok(output), .. },
+            ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
         }
     }
@@ -568,10 +587,13 @@ impl Runs {
         };
         let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
         // Whoever goes on with it at the same moment is fenced off here, or fences this off.
-        log.append(vec![cancelled], Durability::Barrier).await.map_err(|error| match error.kind {
+        let cancelled = log.append(vec![cancelled], Durability::Barrier).await;
+        cancelled.map_err(|error| match error.kind {
             Kind::Fenced | Kind::Conflict => being_taken_up(),
             _ => error.into(),
-        })
+        })?;
+        self.end_below(&caller.tenant, run, Vec::new(), true).await;
+        Ok(())
     }
 
     /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
@@ -822,13 +844,13 @@ impl Inner {
 }
 
 /// A workflow's document, made ready to run.
-struct Ready {
+pub(crate) struct Ready {
     /// Its one form, which runs are pinned to.
-    json: Arc<str>,
+    pub(crate) json: Arc<str>,
     /// Of that.
-    digest: Digest,
+    pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
-    plan: plan::Shared,
+    pub(crate) plan: plan::Shared,
 }
 
 impl Ready {
@@ -853,8 +875,19 @@ pub(crate) struct Entered {
 
 impl Entered {
     /// Its life, to be driven by whoever has it.
-    fn driven(self, inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + 'static {
+    fn driven(self, inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
         supervise::live(inner.clone(), self.place, Some(self.plan), self.pins)
+    }
+
+    /// The same, once its beginning is in the record; also where it is not known whether that is: its task looks.
+    ///
+    /// # Errors
+    /// The record's; nothing of it is then done.
+    pub(crate) async fn recorded(self) -> Result<Self, Error> {
+        match self.place.live().log().flush(Durability::Lazy).await {
+            Err(error) if error.kind != Kind::Unavailable => Err(error.into()),
+            Ok(()) | Err(_) => Ok(self),
+        }
     }
 
     /// It is driven by a task of the host's.

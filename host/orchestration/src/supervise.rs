@@ -203,11 +203,13 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let is_suspended = end.is_suspended();
     let state = if is_suspended { "suspended" } else { end.state.map_or("parked", State::as_str) };
     metered::RUNS.of([state]).increment(1);
-    if end.state.is_some_and(State::is_over) {
+    let is_over = end.state.is_some_and(State::is_over);
+    if is_over {
         children::end_all(&inner, &live).await;
     }
     place.end(end);
-    if is_suspended {
+    // The end of a child makes its parent due, where that is suspended.
+    if is_suspended || is_over && live.log().started().parent.is_some() {
         inner.sleepers.notify_one();
     }
     drop(pins);

@@ -20,6 +20,8 @@ pub struct Child {
     pub agent: AgentName,
     /// On what.
     pub input: Payload,
+    /// Whether it is in the record before its caller is told of it: one that is waited for in the same call is found again without.
+    pub is_told: bool,
 }
 
 /// The children of one run.

@@ -126,7 +126,18 @@ impl Which {
         }
         let target = self.workflow.map(String::from).or(self.agent.map(String::from));
         let before = paging.after(LIST)?;
-        Ok((limit, RunFilter { state: self.state, target, session: self.session, parent: self.parent, by: None, before, limit: limit + 1 }))
+        Ok((
+            limit,
+            RunFilter {
+                state: self.state,
+                target,
+                session: self.session,
+                parent: self.parent,
+                by: None,
+                before,
+                limit: limit + 1,
+            },
+        ))
     }
 }
 

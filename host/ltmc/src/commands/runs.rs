@@ -230,7 +230,8 @@ fn show(run: &Value, children: &Children) {
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
     let over = !ended.is_empty();
-    for step in run["steps"].as_array().into_iter().flatten() {
+    let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for step in steps {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
         ui::line(format!("{indent}{}", step_line(step, over)));
@@ -250,6 +251,9 @@ fn show(run: &Value, children: &Children) {
     for node in run["nodes"].as_array().into_iter().flatten() {
         if let Some(line) = node_line(node, over) {
             ui::line(line);
+        }
+        if steps.iter().all(|step| step["path"] != node["path"]) {
+            children.draw(run, text(node, "path"), 1);
         }
     }
     if !text(&run["parent"], "run").is_empty() {

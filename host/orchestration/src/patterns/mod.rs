@@ -18,6 +18,7 @@ mod node;
 mod parallel;
 mod sequence;
 mod side_by_side;
+mod workflow;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
@@ -82,6 +83,18 @@ pub enum Todo {
         node: StepPath,
         /// Until when.
         until: Timestamp,
+    },
+    /// Begin the run of a node that starts another workflow, or have the one go on that it had begun, and journal which that is.
+    Begin {
+        /// Its place.
+        node: StepPath,
+        /// On what.
+        input: Input,
+    },
+    /// Wait for the end of the run that a node had begun, and journal it.
+    Join {
+        /// The node's place.
+        node: StepPath,
     },
     /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
     Await {
@@ -184,10 +197,11 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
-            Self::Await { node } => (node, About::Await),
+            Self::Await { node } | Self::Join { node } => (node, About::Await),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -200,7 +214,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
-            Self::Await { .. } => Some(Timestamp::NEVER),
+            Self::Await { .. } | Self::Join { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
@@ -226,5 +240,6 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Workflow(_) => Box::new(workflow::Workflow),
     }
 }

@@ -10,12 +10,12 @@ use ltmc_model::child::{Ended, MAX_ABOVE};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::run::{Run, State};
-use ltmc_model::{Payload, RunId};
+use ltmc_model::{Payload, RunId, Timestamp};
 use ltmc_ports::ReadJournal as _;
 use ltmc_ports::journal::RunFilter;
 use serde_json::{Value, json};
 
-use crate::crash::{Case, crash_at_every_step, work};
+use crate::crash::{Case, MODES, PLAIN, crash_at_every_step, crash_at_every_step_in, work};
 use crate::guest::{Guest, Script, agent, may_pass};
 use crate::host::{Host, Request, World, caller, in_paused_time, tenant};
 use crate::story::Story;
@@ -131,7 +131,11 @@ fn crash_at_every_step_of_a_workflow_whose_steps_call_others() {
 #[test]
 fn a_child_ends_with_its_parent_and_goes_on_with_it() {
     in_paused_time(async {
-        let outer = agent("outer", |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) });
+        let outer =
+            agent(
+                "outer",
+                |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) },
+            );
         let world = World::new([outer, patient()]);
         let host = world.host(&world.record(None).await, []);
         let request = Request::call("outer");
@@ -151,7 +155,10 @@ fn a_child_ends_with_its_parent_and_goes_on_with_it() {
         host.runs.resume(&caller(), started.run).await.unwrap();
         assert_eq!(host.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
         let over = children(&host, started.run).await;
-        assert_eq!(over.iter().map(|child| (child.id, child.state)).collect::<Vec<_>>(), [(begun[0].id, State::Completed)]);
+        assert_eq!(
+            over.iter().map(|child| (child.id, child.state)).collect::<Vec<_>>(),
+            [(begun[0].id, State::Completed)]
+        );
         let story = Story::of(&host.journal(begun[0].id).await);
         assert_eq!(story.ends, ["run-cancelled", "run-completed"], "it went on, and no other was begun");
     });
@@ -160,7 +167,11 @@ fn a_child_ends_with_its_parent_and_goes_on_with_it() {
 #[test]
 fn a_child_that_somebody_cancels_is_a_failure_that_its_parent_lives_with() {
     in_paused_time(async {
-        let outer = agent("outer", |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) });
+        let outer =
+            agent(
+                "outer",
+                |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) },
+            );
         let world = World::new([outer, patient()]);
         let host = world.host(&world.record(None).await, []);
         let started = host.start(&Request::call("outer")).await.unwrap();
@@ -264,7 +275,11 @@ fn what_cannot_be_called_is_refused_as_a_value() {
 #[test]
 fn a_host_that_stops_parks_parent_and_child_and_both_go_on() {
     in_paused_time(async {
-        let outer = agent("outer", |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) });
+        let outer =
+            agent(
+                "outer",
+                |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) },
+            );
         let world = World::new([outer, patient()]);
         let host = world.host(&world.record(None).await, []);
         let request = Request::call("outer");
@@ -276,5 +291,132 @@ fn a_host_that_stops_parks_parent_and_child_and_both_go_on() {
         assert_eq!(next.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
         let over = children(&next, started.run).await;
         assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Completed]);
+    });
+}
+
+/// Runs a workflow that starts others, and compares it over every crash.
+fn crash_at_every_step_of(documents: &str, scripts: Vec<Script>) {
+    let case =
+        Case { request: Request::workflow("outer"), document: Some(documents.into()), scripts, side_by_side: true };
+    crash_at_every_step_in(&case, &[PLAIN, MODES[3]]);
+}
+
+#[test]
+fn crash_at_every_step_of_a_workflow_that_starts_others() {
+    let documents = "name: outer\nflow:\n  sequence:\n  - agent: one\n  - {workflow: inner, id: first, with: {said: $.input}}\n  \
+                     - {workflow: failing, on-error: [{do: {agent: two, with: $.error}}]}\n  - parallel: {a: {workflow: inner}, b: \
+                     {agent: three, with: $.steps.first.output}}\n---\nname: inner\nflow: {sequence: [{agent: four}, {agent: \
+                     five}]}\n---\nname: failing\nflow: {agent: broken}";
+    let pass = |name: &str| agent(name, |guest| async move { Ok(guest.job.input.clone()) });
+    let scripts = vec![agent("one", work), pass("two"), pass("three"), pass("four"), pass("five"), broken()];
+    crash_at_every_step_of(documents, scripts);
+}
+
+#[test]
+fn crash_at_every_step_of_a_workflow_that_is_suspended_until_its_child_is_over() {
+    let documents = "name: outer\nflow: {sequence: [{workflow: inner}, {agent: one}]}\n---\nname: inner\nflow: {agent: late, retry: \
+                     {attempts: 3, backoff: 1m, max: 1m}}";
+    let late = agent("late", |guest| async move {
+        if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { Ok(guest.job.input.clone()) }
+    });
+    crash_at_every_step_of(documents, vec![late, agent("one", work)]);
+}
+
+#[test]
+fn a_run_that_waits_for_a_child_is_a_row_and_goes_on_with_its_end() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow: {workflow: inner}\n---\nname: inner\nflow: {agent: patient}";
+        let world = World::new([patient()]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let request = Request { input: Payload::text("600000"), ..Request::workflow("outer") };
+        let started = host.start(&request).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let row = host.record.run(&tenant(), started.run).await.unwrap().unwrap();
+        assert_eq!((row.state, row.wakes_at, host.runs.alive()), (State::Waiting, Some(Timestamp::NEVER), 1));
+        let next = world.host(&host.record.copy(), []);
+        drop(host);
+        assert_eq!(next.runs.recover().await.unwrap().resumed, 1, "the child alone is taken up");
+        assert_eq!(next.ask(&request).await.unwrap(), Ok(Payload::text("600000")));
+        let over = children(&next, started.run).await;
+        assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Completed]);
+    });
+}
+
+#[test]
+fn what_a_child_did_stays_where_its_parent_is_resumed() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow: {sequence: [{workflow: inner}, {agent: one}]}\n---\nname: inner\nflow: {sequence: [{agent: \
+                         one}, {agent: mends}]}";
+        let broken = Arc::new(AtomicU32::new(0));
+        let mends = agent("mends", move |guest| {
+            let times = broken.fetch_add(1, Ordering::SeqCst);
+            async move { if times == 0 { Err(Failure::new(Code::AgentError, "no")) } else { work(guest).await } }
+        });
+        let world = World::new([agent("one", work), mends]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let request = Request::workflow("outer");
+        let failure = host.ask(&request).await.unwrap().unwrap_err();
+        assert_eq!(
+            (failure.code, failure.step.as_ref().map(ToString::to_string)),
+            (Code::AgentError, Some("0/0".into()))
+        );
+        let run = host.run().await.unwrap();
+        host.runs.resume(&caller(), run).await.unwrap();
+        let gave = host.ask(&request).await.unwrap().unwrap().to_value().unwrap();
+        assert_eq!(gave["count"], 3, "each of three steps counted once: {gave}");
+        let over = children(&host, run).await;
+        assert_eq!(over.len(), 1, "it went on, and no other was begun");
+        assert_eq!(Story::of(&host.journal(over[0].id).await).ends, ["run-failed", "run-completed"]);
+    });
+}
+
+#[test]
+fn a_child_is_cancelled_with_its_parent_unless_it_is_to_be_abandoned() {
+    for (on_end, expected) in [("cancel", State::Cancelled), ("abandon", State::Completed)] {
+        in_paused_time(async {
+            let documents = format!(
+                "name: outer\nflow: {{workflow: inner, on-parent-end: {on_end}}}\n---\nname: inner\nflow: {{agent: patient}}"
+            );
+            let world = World::new([patient()]);
+            let host = world.host(&world.record(Some(&documents)).await, []);
+            let request = Request { input: Payload::text("60000"), ..Request::workflow("outer") };
+            let started = host.start(&request).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            host.runs.cancel(&caller(), started.run).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            let over = children(&host, started.run).await;
+            assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [expected], "{on_end}");
+        });
+    }
+}
+
+#[test]
+fn a_branch_that_is_not_needed_ends_its_child_and_a_node_that_takes_too_long_does() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow:\n  sequence:\n  - {parallel: [{workflow: inner}, {agent: quick}], need: any}\n  - {workflow: \
+                         inner, timeout: 5s, fallback: [{agent: quick}]}\n---\nname: inner\nflow: {agent: endless}";
+        let endless = agent("endless", |guest| async move {
+            guest.compute(3_600_000).await;
+            Ok(guest.job.input.clone())
+        });
+        let quick = agent("quick", |_| async { Ok(Payload::text("quick")) });
+        let world = World::new([endless, quick]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        assert_eq!(host.ask(&Request::workflow("outer")).await.unwrap(), Ok(Payload::text("quick")));
+        let over = children(&host, host.run().await.unwrap()).await;
+        assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Cancelled, State::Cancelled]);
+    });
+}
+
+#[test]
+fn workflows_that_came_to_start_each_other_end_at_the_bound() {
+    in_paused_time(async {
+        // Put one after the other neither would be taken; as documents change both may be there.
+        let documents = "name: outer\nflow: {workflow: inner}\n---\nname: inner\nflow: {workflow: outer}";
+        let world = World::new([]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let failure = host.ask(&Request::workflow("outer")).await.unwrap().unwrap_err();
+        assert_eq!(failure.code, Code::BadStep);
+        assert!(failure.message.contains("workflow outer → workflow inner → workflow outer"), "{failure}");
     });
 }

@@ -15,8 +15,8 @@ use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
 use ltmc_model::manifest::Manifest;
-use ltmc_model::run::State;
 use ltmc_model::memory::Drawer;
+use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
@@ -80,7 +80,7 @@ impl World {
         Self { checkpoints: true, ..self }
     }
 
-    /// A record that knows the agents, each granted everything there is, and this workflow.
+    /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
     pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
         let record = MemoryRecord::new();
         let act = async |change| record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
@@ -98,7 +98,7 @@ impl World {
             act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Some(Carry::Never) })
                 .await;
         }
-        if let Some(source) = document {
+        for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
             act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
@@ -187,7 +187,10 @@ impl Host {
         let mut children = Vec::new();
         for run in self.record.runs(&tenant(), &filter).await.unwrap() {
             if run.parent.is_some() {
-                children.push((run.target.to_string(), run.state, Story::of(&self.journal(run.id).await)));
+                // How far it was when it was cancelled is as it comes.
+                let story = Story::of(&self.journal(run.id).await);
+                let story = if run.state == State::Cancelled { Story::default() } else { story };
+                children.push((run.target.to_string(), run.state, story));
             }
         }
         children.sort_by_key(|child| format!("{child:?}"));
