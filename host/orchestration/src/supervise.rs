@@ -319,6 +319,7 @@ async fn go(
                 compute,
                 judges,
                 log,
+                coordinator: &inner.coordinator,
                 overtaken,
                 beginnings,
                 guests,

@@ -10,10 +10,13 @@ mod call;
 mod child;
 mod client;
 mod databases;
+mod fanout;
 mod flow;
 mod hot;
 mod inside;
 mod load;
+mod loops;
+mod map;
 mod memory;
 mod message;
 mod ops;
@@ -41,6 +44,9 @@ const BENCHES: &[(&str, Bench)] = &[
     ("child", child::run),
     ("rest", rest::run),
     ("flow", flow::run),
+    ("fanout", fanout::run),
+    ("map", map::run),
+    ("loop", loops::run),
     ("hot", hot::run),
     ("memory", memory::run),
     ("start", start::run),
