@@ -558,6 +558,7 @@ impl History {
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
             Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
             Decided::Joined { winners, failure } => {

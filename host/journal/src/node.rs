@@ -19,6 +19,8 @@ pub struct Node {
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
+    /// The document that was planned.
+    pub planned: Option<Arc<str>>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.

@@ -309,6 +309,8 @@ pub enum Decided {
         /// Those that were looked at, the best first; of many the first.
         candidates: Vec<Candidate>,
     },
+    /// The document that an agent wrote, in its one form.
+    Planned(std::sync::Arc<str>),
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.

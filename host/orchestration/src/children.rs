@@ -20,8 +20,8 @@ use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{State, Target};
-use ltmc_model::workflow::SubWorkflow;
-use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId};
+use ltmc_model::workflow::{Document, Does, Node};
+use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
 use ltmc_ports::children::Child;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::{Durability, StoreError};
@@ -128,7 +128,7 @@ impl Children {
     pub(crate) async fn start(
         &self,
         at: &StepPath,
-        sub: &SubWorkflow,
+        sub: &Sub,
         input: Payload,
     ) -> Result<Result<RunId, Failure>, StoreError> {
         self.log.flush(Durability::Lazy).await?;
@@ -150,7 +150,7 @@ impl Children {
         &self,
         run: RunId,
         goes_on: bool,
-        sub: &SubWorkflow,
+        sub: &Sub,
         input: Payload,
         origin: &Origin<'_>,
     ) -> Result<Result<(), Failure>, StoreError> {
@@ -181,14 +181,11 @@ impl Children {
         }
     }
 
-    async fn begin_workflow(
-        &self,
-        run: RunId,
-        sub: &SubWorkflow,
-        input: Payload,
-        origin: &Origin<'_>,
-    ) -> Result<(), Error> {
-        let (ready, agents) = self.runs.ready(self.log.tenant(), &sub.workflow).await?;
+    async fn begin_workflow(&self, run: RunId, sub: &Sub, input: Payload, origin: &Origin<'_>) -> Result<(), Error> {
+        let (ready, agents) = match &sub.planned {
+            None => self.runs.ready(self.log.tenant(), &sub.workflow).await?,
+            Some(document) => self.runs.ready_plan(document, &self.log.started().agents)?,
+        };
         let target = Target::Workflow(sub.workflow.clone());
         let started = self.beginning(target, input, origin, sub.on_parent_end);
         let mut started = started.map_err(|why| Error::invalid("bad-workflow", None, why))?;
@@ -212,6 +209,30 @@ impl Children {
         };
         self.parent.children.remove(child);
         Ok(ended)
+    }
+}
+
+/// A workflow that a node starts.
+pub(crate) struct Sub {
+    pub(crate) workflow: WorkflowName,
+    pub(crate) on_parent_end: OnParentEnd,
+    /// Its document, where an agent wrote it.
+    pub(crate) planned: Option<Arc<str>>,
+}
+
+impl Sub {
+    /// What a node starts, of which this is known; none: nothing.
+    pub(crate) fn of(node: &Node, planned: Option<Arc<str>>) -> Option<Self> {
+        match (&node.does, planned) {
+            (Does::Workflow(sub), _) => {
+                Some(Self { workflow: sub.workflow.clone(), on_parent_end: sub.on_parent_end, planned: None })
+            }
+            (Does::Plan(_), Some(document)) => {
+                let workflow = Document::from_json(&document).ok()?.name;
+                Some(Self { workflow, on_parent_end: OnParentEnd::Cancel, planned: Some(document) })
+            }
+            _ => None,
+        }
     }
 }
 

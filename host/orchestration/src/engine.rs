@@ -33,7 +33,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::children::Children;
+use crate::children::{Children, Sub};
 use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
@@ -305,11 +305,12 @@ impl Engine<'_> {
     /// Begins the run of a node that starts another workflow.
     async fn begin(&self, node: StepPath, input: &Input) -> Result<(), Stop> {
         let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
-        let Does::Workflow(sub) = &planned.does else {
+        let document = self.log.read(|history| history.node(&node).and_then(|node| node.planned.clone()));
+        let Some(sub) = Sub::of(planned, document) else {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
         };
         let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
-            Ok(input) => self.children.start(&node, sub, input).await?,
+            Ok(input) => self.children.start(&node, &sub, input).await?,
             Err(failure) => Err(failure),
         };
         self.stage(node, begun, |node, run| Event::ChildStarted { node, run });

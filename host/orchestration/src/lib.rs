@@ -4,7 +4,7 @@
 //! of its history alone. A run has one owner at a time; whoever takes it over raises its epoch.
 //!
 //! - [`patterns`]: what is next, a file each
-//! - `plan`: a document, made ready to run
+//! - `plan`: a document, made ready to run; `planned`: one that an agent wrote
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
@@ -30,6 +30,7 @@ mod metered;
 pub mod patterns;
 mod picked;
 mod plan;
+mod planned;
 mod registry;
 mod resumed;
 pub mod runs;

@@ -263,6 +263,19 @@ impl Runs {
         Ok((ready, agents))
     }
 
+    /// The same for a document that an agent wrote, in its one form; `agents`: the versions that its parent is pinned to.
+    pub(crate) fn ready_plan(
+        &self,
+        json: &Arc<str>,
+        agents: &BTreeMap<AgentName, Digest>,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let document = Document::from_json(json).map_err(|faults| Error::Internal { message: faults.to_string() })?;
+        let ready = Ready::of_document(&document);
+        let versions = ready.agents.iter().filter_map(|agent| Some((agent.name.clone(), *agents.get(&agent.name)?)));
+        let versions = versions.collect();
+        Ok((Arc::new(ready), versions))
+    }
+
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
         let inner = &self.inner;
         if inner.registry.is_stopping() {
@@ -864,13 +877,17 @@ pub(crate) struct Ready {
 impl Ready {
     fn of(stored: &StoredWorkflow) -> Result<Self, String> {
         let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
+        Ok(Self::of_document(&document))
+    }
+
+    fn of_document(document: &Document) -> Self {
         let json = document.to_json();
-        Ok(Self {
+        Self {
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
-            plan: Arc::new(Plan::of(&document)),
-        })
+            plan: Arc::new(Plan::of(document)),
+        }
     }
 }
 

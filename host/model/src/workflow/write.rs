@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
-    Retry, Template, Test, Tolerate, Validate, With,
+    Planning, Retry, Template, Test, Tolerate, Validate, With,
 };
 use crate::child::OnParentEnd;
 
@@ -105,6 +105,17 @@ impl Node {
                 if let Some(stall) = again.stall {
                     put("stall", stall.into());
                 }
+            }
+            Does::Plan(planning) => {
+                let mut plan = planning.planner.to_value();
+                plan["may"] = planning.may.iter().map(|(agent, _)| agent.to_string()).collect();
+                if planning.depth != Planning::DEPTH {
+                    plan["depth"] = planning.depth.into();
+                }
+                if planning.at_most != Planning::AT_MOST {
+                    plan["at-most"] = planning.at_most.into();
+                }
+                put("plan", plan);
             }
             Does::Workflow(started) => {
                 put("workflow", started.workflow.as_str().into());

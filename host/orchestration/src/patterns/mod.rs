@@ -17,6 +17,7 @@ mod map;
 mod need;
 mod node;
 mod parallel;
+mod plan;
 mod sequence;
 mod side_by_side;
 mod workflow;
@@ -159,6 +160,11 @@ pub enum Question {
         /// On what.
         input: Input,
     },
+    /// Whether what a planner gave may be done.
+    Plan {
+        /// Who gave it.
+        of: StepPath,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
@@ -248,5 +254,6 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
         Does::Workflow(_) => Box::new(workflow::Workflow),
+        Does::Plan(planning) => Box::new(plan::Plan::new(planning)),
     }
 }
