@@ -24,7 +24,7 @@ use ltmc_model::workflow::{Document, Does, Node};
 use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
 use ltmc_ports::children::Child;
 use ltmc_ports::journal::RunFilter;
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
 use sha2::{Digest as _, Sha256};
@@ -308,8 +308,14 @@ impl Runs {
         loop {
             if let Some(live) = inner.registry.get(tenant, child) {
                 let end = live.ended().await;
-                if end.state.is_some_and(|state| state.is_over() && state != State::Cancelled) {
-                    return Ok(end.result);
+                match end.state {
+                    Some(state) if state.is_over() && state != State::Cancelled => return Ok(end.result),
+                    // The record does not answer: nobody is kept waiting until it does.
+                    None if end.is_left && !inner.registry.is_stopping() => {
+                        tokio::time::sleep(AGAIN).await;
+                        return Err(StoreError::new(Kind::Unavailable, "run.child").into());
+                    }
+                    _ => {}
                 }
             }
             // It is parked, and goes on here at the next start.
