@@ -8,8 +8,9 @@
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
-//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
-//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
+//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
+//!   `recovered`: how often what deals with failures helped
+//! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //!
@@ -26,9 +27,11 @@ mod metered;
 pub mod patterns;
 mod picked;
 mod plan;
+mod recovered;
 mod registry;
 mod resumed;
 pub mod runs;
+mod stop;
 mod supervise;
 mod suspects;
 
@@ -38,4 +41,5 @@ pub mod workflows;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Collect, Condition, Document, Does, Handler, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
-    Template, Test, Tolerate, Validate, With,
+    Template, Test, Then, Tolerate, Validate, With,
 };
 
 impl Document {
@@ -55,6 +55,9 @@ impl Node {
         }
         if !self.on_error.is_empty() {
             out.insert("on-error".into(), self.on_error.iter().map(Handler::to_value).collect());
+        }
+        if let Some(node) = &self.compensate {
+            out.insert("compensate".into(), node.to_value());
         }
         Value::Object(out)
     }
@@ -216,6 +219,9 @@ impl Retry {
         });
         if !self.on.is_empty() {
             out["on"] = self.on.iter().map(|code| code.as_str()).collect();
+        }
+        if self.then == Then::Pause {
+            out["then"] = "pause".into();
         }
         out
     }

@@ -83,7 +83,7 @@ slowly! { ReadJournal:
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
     sleepers(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
-    quarantined(tenant: &TenantId) -> u64;
+    set_aside(tenant: &TenantId, state: State) -> u64;
     suspended(tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Vec<Run>;
     idempotent(tenant: &TenantId, key: &str, now: Timestamp) -> Option<IdempotencyKey>;
     last(tenant: &TenantId, run: RunId) -> Seq;

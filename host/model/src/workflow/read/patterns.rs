@@ -13,7 +13,7 @@ const PATTERNS: [&str; 6] = ["agent", "sequence", "parallel", "choice", "map", "
 /// Words that a node will mean one day.
 const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "workflow", "need", "on"];
 /// Fields of patterns that there will be one day.
-const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
+const FIELDS_TO_COME: &[&str] = &["context"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
