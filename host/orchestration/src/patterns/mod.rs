@@ -16,6 +16,7 @@ mod choice;
 mod compensation;
 mod loops;
 mod map;
+mod need;
 mod node;
 mod parallel;
 mod sequence;
@@ -156,6 +157,11 @@ pub enum Todo {
 pub enum Question {
     /// Whether its `when` holds.
     When,
+    /// Which agent does a step.
+    Agent {
+        /// On what.
+        input: Input,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
@@ -248,6 +254,7 @@ pub fn flow(root: &Node) -> Box<dyn Pattern> {
 fn pattern(node: &Node) -> Box<dyn Pattern> {
     match &node.does {
         Does::Agent(_) => Box::new(agent::Agent::new(node)),
+        Does::Need(_) => Box::new(need::Needed::new(node)),
         Does::Sequence(children) => Box::new(sequence::Sequence::new(children)),
         Does::Parallel(parallel) => Box::new(parallel::Parallel::new(parallel)),
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ltmc_journal::History;
 use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Does, Node, Retry, Then};
+use ltmc_model::workflow::{Node, Retry, Then};
 
 use super::agent::JudgedBy;
 use super::compensation::undo;
@@ -35,7 +35,7 @@ pub(super) struct Modified {
 
 impl Modified {
     pub(super) fn new(node: &Node) -> Self {
-        let is_step = matches!(node.does, Does::Agent(_));
+        let is_step = node.is_step();
         Self {
             work: pattern(node),
             is_step,
