@@ -46,14 +46,14 @@ pub struct History {
     ended_at: Option<Timestamp>,
     now: Timestamp,
     progress: u64,
-    pub(crate) steps: BTreeMap<StepPath, Step>,
+    steps: BTreeMap<StepPath, Step>,
     /// How many of them have an attempt open, and how many wait for their next.
     running: usize,
     waiting: usize,
     /// Whether the last thing that happened was that a node failed, which waits until it is begun anew.
     is_retrying: bool,
     /// What is known of nodes besides their steps.
-    pub(crate) nodes: BTreeMap<StepPath, Node>,
+    nodes: BTreeMap<StepPath, Node>,
     /// What undoes what it did.
     pub(crate) undoing: Undoing,
     /// Whether somebody went on with it.

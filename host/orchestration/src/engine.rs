@@ -159,24 +159,24 @@ impl Engine<'_> {
                 next = work.next() => next,
                 () = self.news.notified() => continue,
             };
-            let Some((key, number, done)) = next else {
-                let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
-                return self.end(vec![self.failed(failure)]).await;
-            };
-            open.is_over(&key, number);
-            match done {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(Stop::Lost(error))) => return Err(error),
-                Ok(Err(Stop::Failed(failure))) => {
-                    let event = self.failed(failure.in_step(&key.0));
-                    if !matches!(event, Event::RunFailing { .. }) {
-                        return self.end(vec![event]).await;
+            let failure = match next {
+                None => Failure::new(Code::Internal, "the workflow decided to do nothing"),
+                Some((key, number, done)) => {
+                    open.is_over(&key, number);
+                    match done {
+                        Ok(Ok(())) | Err(_) => continue,
+                        Ok(Err(Stop::Lost(error))) => return Err(error),
+                        Ok(Err(Stop::Failed(failure))) => failure.in_step(&key.0),
                     }
-                    open.renew(Vec::new());
-                    self.guests.all_left().await;
-                    self.journal(event);
                 }
+            };
+            let event = self.failed(failure);
+            if !matches!(event, Event::RunFailing { .. }) {
+                return self.end(vec![event]).await;
             }
+            open.renew(Vec::new());
+            self.guests.all_left().await;
+            self.journal(event);
         }
     }
 

@@ -463,7 +463,9 @@ async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) ->
                 tokio::select! {
                     () = tokio::time::sleep(PATIENCE) => {}
                     why = live.ended_for_good(is_cancelling) => return match why {
-                        Why::Cancelled { by, reason } => end_lost(inner, live, &mut own, by, reason).await.unwrap_or(Err(end)),
+                        Why::Cancelled { by, reason } => {
+                            end_lost(inner, live, &mut own, by, reason).await.unwrap_or(Err(end))
+                        }
                         Why::Paused { .. } | Why::Parked => Err(end),
                     },
                 }
