@@ -12,6 +12,7 @@ mod children;
 mod commands;
 mod compensate;
 mod context;
+mod coordination;
 mod crash;
 mod databases;
 mod documents;

@@ -8,14 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
-use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Joined, Node, Round};
+use crate::node::{Branches, Child, Joined, Node, Round};
 use crate::undoing::{Ending, Undoing};
 
 /// How many effects one attempt may have.
@@ -58,6 +59,10 @@ pub struct History {
     pub(crate) undoing: Undoing,
     /// Whether somebody went on with it.
     was_resumed: bool,
+    /// Runs that its guests began; not more than they may.
+    children: BTreeSet<RunId>,
+    /// How often each node began a run, or had it go on.
+    begun: BTreeMap<StepPath, u32>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -205,6 +210,11 @@ impl History {
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
+                if let Ok(Reply::Begun(run) | Reply::Ended(Ended { run, .. })) = &effect.reply
+                    && self.children.len() < MAX_CHILDREN
+                {
+                    self.children.insert(*run);
+                }
                 self.step_mut(&effect.step).effect(effect, keep);
             }
             Event::Checkpoint { step, attempt, .. } => {
@@ -270,6 +280,21 @@ impl History {
                 failed.retry_at = *retry_at;
                 self.begin_anew(node);
                 self.is_retrying = true;
+            }
+            Event::ChildStarted { node, run } => {
+                (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+                *self.begun.entry(node.clone()).or_default() += 1;
+                self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
+            }
+            Event::ChildEnded { node, run, result } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                let ended = Some(result.as_ref().map(|_| ()).map_err(Failure::clone));
+                node.child = Some(Child { run: *run, ended, again: false });
+                if let Ok(output) = result {
+                    node.output = Some(output.clone());
+                    node.ended_at = seq;
+                }
             }
             Event::NodeTimedOut { node, after } => {
                 let after = std::time::Duration::from_millis(*after);
@@ -373,6 +398,37 @@ impl History {
     /// When it was over; none: it is not.
     pub fn ended_at(&self) -> Option<Timestamp> {
         self.ended_at
+    }
+
+    /// Runs that its guests began, of which the journal tells.
+    pub fn children(&self) -> &BTreeSet<RunId> {
+        &self.children
+    }
+
+    /// How often a node began a run, or had it go on.
+    pub fn begun(&self, node: &StepPath) -> u32 {
+        self.begun.get(node).copied().unwrap_or(0)
+    }
+
+    /// Nodes that began a run which is not known to be over, at a node or below it.
+    pub fn open_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
+    }
+
+    /// Whether anything at a node or below it is under way, or waits for its next attempt.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        self.open_within(node).next().is_some() || self.own_children(node).next().is_some()
+    }
+
+    /// Those of [`Self::open_children`] that are of a node's own work.
+    pub fn own_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        self.open_children(node).filter(|(path, _)| !workflow::Node::is_undoing(path, node))
+    }
+
+    /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
+    pub fn is_cancelled_by_host(&self) -> bool {
+        matches!(self.phase, Phase::Cancelled { by: None, .. })
     }
 
     /// A step, if it has begun.
@@ -530,6 +586,10 @@ impl History {
             });
         }
         undoing.iter().for_each(|path| self.step_mut(path).go_back());
+        let own = self.nodes.iter_mut().filter(|(path, _)| !is_undoing(path));
+        for child in own.filter_map(|(_, node)| node.child.as_mut()).filter(|child| child.is_open()) {
+            child.ended = Some(Err(cancelled()));
+        }
         self.undoing.ending = Some(ending);
     }
 
@@ -716,6 +776,10 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What it did is not done again.
+            if let Some(child) = &mut node.child {
+                (child.ended, child.again) = (None, true);
+            }
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Input, Next};
-use ltmc_model::{Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{Payload, RunId, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +47,8 @@ pub struct Node {
     pub is_to_be_redone: bool,
     /// What undoes its work, where it is one for which that stands ready.
     pub compensation: Option<Compensation>,
+    /// The run that it began.
+    pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
     pub branches: Branches,
 }
@@ -69,6 +71,24 @@ pub struct InVain {
     pub within: StepPath,
     /// Why.
     pub failure: Failure,
+}
+
+/// A run that a node began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Which.
+    pub run: RunId,
+    /// Whether it gave something, which the node then gives; the error: how it ended badly. None: it is not known to be over.
+    pub ended: Option<Result<(), Failure>>,
+    /// Whether it is to go on, because the node's own run was resumed.
+    pub again: bool,
+}
+
+impl Child {
+    /// Whether it is not known to be over.
+    pub fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
 }
 
 /// A round of a loop that is over.

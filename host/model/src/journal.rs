@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, AgentRef, Carry};
+use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, Seq, SessionId, StepPath, TenantId, Timestamp, WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
+    WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -190,6 +192,22 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
     },
+    /// A node began a run of a workflow; or that one goes on, after its own run was resumed.
+    ChildStarted {
+        /// Its place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+    },
+    /// The run that a node had begun is over, or is not needed any more.
+    ChildEnded {
+        /// The node's place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+        /// What it gave, or how it ended badly.
+        result: Result<Payload, Failure>,
+    },
     /// A node took longer than it may; what was open below it is cancelled.
     NodeTimedOut {
         /// Its place.
@@ -311,6 +329,8 @@ impl Event {
             Self::NodeDecided { .. } => "node-decided",
             Self::NodeGave { .. } => "node-gave",
             Self::NodeFailed { .. } => "node-failed",
+            Self::ChildStarted { .. } => "child-started",
+            Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
@@ -451,6 +471,9 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// A host call of a guest, as it was decided and answered.

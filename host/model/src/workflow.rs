@@ -15,6 +15,7 @@ use ltmc_rules::Name;
 use serde_json::Value;
 
 use crate::agent::AgentRef;
+use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
 use crate::{Digest, StepPath, WorkflowName};
@@ -90,6 +91,17 @@ pub enum Does {
     Map(Box<MapItems>),
     /// The same again and again.
     Loop(Box<Loop>),
+    /// Another workflow, as a run of its own.
+    Workflow(SubWorkflow),
+}
+
+/// A workflow that another one starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubWorkflow {
+    /// Which, as it is when it is started.
+    pub workflow: WorkflowName,
+    /// What becomes of its run where the node, or the run that started it, is over before it.
+    pub on_parent_end: OnParentEnd,
 }
 
 /// Work for which an agent is looked for when it is to be done.
@@ -391,6 +403,14 @@ impl Document {
         nodes
     }
 
+    /// Every workflow that it starts, and where.
+    pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
+        self.nodes().into_iter().filter_map(|node| match &node.does {
+            Does::Workflow(started) => Some((&started.workflow, node.place)),
+            _ => None,
+        })
+    }
+
     /// Every agent that it names, with the export it must have there: `true` for a validator.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
         self.nodes().into_iter().flat_map(|node| {
@@ -462,7 +482,7 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) | Does::Need(_) => None,
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -474,7 +494,7 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -516,6 +536,7 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Workflow(_) => "workflow",
         }
     }
 

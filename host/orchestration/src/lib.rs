@@ -11,13 +11,16 @@
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
 //!   `recovered`: how often what deals with failures helped
-//! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this process;
+//! - `children`: runs that a run begins
+//! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
+//!   process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod children;
 mod coordinator;
 mod decide;
 mod deliver;

@@ -77,6 +77,7 @@ impl Runs {
             }
             event => {
                 log.append(vec![event], Durability::Barrier).await.map_err(faster)?;
+                self.end_below(&caller.tenant, row.id, Vec::new(), true).await;
                 Ok(Cancelled::Over)
             }
         }

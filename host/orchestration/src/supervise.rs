@@ -13,13 +13,14 @@ use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
-use ltmc_model::{Epoch, KeyId, Payload, RunId, TenantId};
+use ltmc_model::{Epoch, KeyId, Payload, RunId, StepPath, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
 use ltmc_tenancy::pins::Pin;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::children::{self, Children};
 use crate::engine::{self, Beginnings, Driven, Engine};
 use crate::guests::Guests;
 use crate::metered;
@@ -49,6 +50,8 @@ pub(crate) struct Live {
     /// Told when others brought something into its log.
     pub(crate) news: Notify,
     pub(crate) weight: u64,
+    /// What its guests began and did not wait for yet.
+    pub(crate) children: children::Open,
     /// Whether it came to where what it does is bounded apart from the host: its guest, or who judges its output.
     bounded: AtomicBool,
 }
@@ -143,6 +146,7 @@ impl Live {
             unwinds: CancellationToken::new(),
             news: Notify::new(),
             weight,
+            children: children::Open::default(),
             bounded: AtomicBool::new(false),
         })
     }
@@ -245,14 +249,20 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let is_suspended = end.is_suspended();
     let state = if is_suspended { "suspended" } else { end.state.map_or("parked", State::as_str) };
     metered::RUNS.of([state]).increment(1);
+    let is_over = end.state.is_some_and(State::is_over);
+    // Of one that waits for people what it began goes on.
+    if end.state.is_some_and(State::is_final) {
+        children::end_all(&inner, &live).await;
+    }
     place.end(end);
-    if is_suspended {
+    // The end of a child makes its parent due, where that is suspended.
+    if is_suspended || is_over && live.log().started().parent.is_some() {
         inner.sleepers.notify_one();
     }
     drop(pins);
 }
 
-async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
+async fn drive(inner: &Arc<Inner>, live: &Arc<Live>, mut plan: Option<plan::Shared>) -> End {
     let (mut contention, mut beginnings, mut refused) = (Contention::default(), Beginnings::default(), None);
     loop {
         let log = live.log();
@@ -360,8 +370,8 @@ fn over(log: &RunLog) -> End {
 
 /// Goes on with a log until the run is over or is stopped. None: it is to be gone on with, for what it did is to be undone.
 async fn go(
-    inner: &Inner,
-    live: &Live,
+    inner: &Arc<Inner>,
+    live: &Arc<Live>,
     log: &Arc<RunLog>,
     plan: &mut Option<plan::Shared>,
     overtaken: u32,
@@ -382,6 +392,7 @@ async fn go(
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
             let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
+            let children = &Children::new(inner, live, log);
             let engine = Engine {
                 ports,
                 plan: &plan,
@@ -394,6 +405,7 @@ async fn go(
                 guests,
                 bounded,
                 news,
+                children,
             };
             let driven = tokio::select! {
                 biased;
@@ -414,6 +426,7 @@ async fn go(
                     let goes_on = matches!(event, Event::RunCancelling { .. });
                     log.append(vec![event], Durability::Barrier).await?;
                     if goes_on {
+                        children.end(&StepPath::root());
                         return Ok(None);
                     }
                 }

@@ -8,6 +8,7 @@ use super::{
     Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
     Retry, Template, Test, Then, Tolerate, Validate, With,
 };
+use crate::child::OnParentEnd;
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
@@ -106,6 +107,12 @@ impl Node {
                 put("at-most", again.at_most.into());
                 if let Some(stall) = again.stall {
                     put("stall", stall.into());
+                }
+            }
+            Does::Workflow(started) => {
+                put("workflow", started.workflow.as_str().into());
+                if started.on_parent_end == OnParentEnd::Abandon {
+                    put("on-parent-end", "abandon".into());
                 }
             }
         }

@@ -21,6 +21,7 @@ mod node;
 mod parallel;
 mod sequence;
 mod side_by_side;
+mod workflow;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
@@ -62,6 +63,18 @@ pub enum Todo {
         node: StepPath,
         /// Until when.
         until: Timestamp,
+    },
+    /// Begin the run of a node that starts another workflow, or have the one go on that it had begun, and journal which that is.
+    Begin {
+        /// Its place.
+        node: StepPath,
+        /// On what.
+        input: Input,
+    },
+    /// Wait for the end of the run that a node had begun, and journal it.
+    Join {
+        /// The node's place.
+        node: StepPath,
     },
     /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
     Await {
@@ -208,7 +221,7 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
-            Self::Await { node } | Self::Halt { node, .. } => (node, About::Await),
+            Self::Await { node } | Self::Join { node } | Self::Halt { node, .. } => (node, About::Await),
             Self::Register { node, .. }
             | Self::Compensate { node, .. }
             | Self::Compensated { node }
@@ -216,6 +229,7 @@ impl Todo {
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -228,7 +242,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
-            Self::Await { .. } => Some(Timestamp::NEVER),
+            Self::Await { .. } | Self::Join { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
@@ -260,5 +274,6 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Workflow(_) => Box::new(workflow::Workflow),
     }
 }

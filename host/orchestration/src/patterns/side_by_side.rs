@@ -178,7 +178,7 @@ fn over(
     branch: &dyn Fn(usize, &mut History) -> Decision,
 ) -> Next {
     let cancels = if joined.failure.is_some() { terms.stops } else { terms.cancels };
-    if history.open_within(at).next().is_some() && cancels {
+    if cancels && history.is_open_within(at) {
         return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
     }
     let winners: Vec<usize> = joined.winners.iter().map(|number| *number as usize).collect();
@@ -229,6 +229,7 @@ fn lost(at: &StepPath, history: &History, kept: &[usize]) -> Option<Decision> {
 fn is_new(history: &History, todo: &Todo) -> bool {
     match todo {
         Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
+        Todo::Begin { .. } => true,
         _ => false,
     }
 }

@@ -134,7 +134,8 @@ fn a_suspended_run_is_cancelled_once_and_does_not_go_on() {
         let (one, other) = tokio::join!(host.runs.cancel(&by, run), host.runs.cancel(&by, run));
         let answers = [one, other];
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
-        let refused = |answer: &Result<Cancelled, Error>| matches!(answer, Err(Error::Busy { .. } | Error::Conflict { .. }));
+        let refused =
+            |answer: &Result<Cancelled, Error>| matches!(answer, Err(Error::Busy { .. } | Error::Conflict { .. }));
         assert!(answers.iter().all(|answer| answer.is_ok() || refused(answer)), "{answers:?}");
         tokio::time::sleep(LONG).await;
         assert_eq!(host.runs.get(&caller(), run).await.unwrap().state, State::Cancelled);

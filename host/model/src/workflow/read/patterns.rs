@@ -3,16 +3,18 @@
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
     Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Place,
-    StepName, Tolerate,
+    StepName, SubWorkflow, Tolerate,
 };
 use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
+use crate::WorkflowName;
 use crate::agent::AgentRef;
+use crate::child::OnParentEnd;
 
 /// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 6] = ["agent", "sequence", "parallel", "choice", "map", "loop"];
+const PATTERNS: [&str; 7] = ["agent", "sequence", "parallel", "choice", "map", "loop", "workflow"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "workflow", "on"];
+const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["context"];
 
@@ -43,7 +45,7 @@ impl Reader {
         }
         match words.as_slice() {
             [(key, pattern)] => {
-                let place = if key.name == "agent" { pattern.place } else { key.place };
+                let place = if ["agent", "workflow"].contains(&key.name.as_str()) { pattern.place } else { key.place };
                 self.known_node(key, pattern, fields, place, depth)
             }
             [(first, _), (second, _), ..] => {
@@ -88,6 +90,7 @@ impl Reader {
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "workflow" => self.workflow(pattern, &mut fields),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();
@@ -353,6 +356,13 @@ impl Reader {
             until
         });
         Some(Does::Loop(Box::new(Loop { body: body?, until, at_most: at_most?, stall })))
+    }
+
+    fn workflow(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Does> {
+        let words = [("cancel", OnParentEnd::Cancel), ("abandon", OnParentEnd::Abandon)];
+        let on_parent_end = fields.take("on-parent-end").and_then(|tree| self.word(tree, "`on-parent-end`", &words));
+        let workflow = self.parsed::<WorkflowName>(tree, "`workflow`")?;
+        Some(Does::Workflow(SubWorkflow { workflow, on_parent_end: on_parent_end.unwrap_or_default() }))
     }
 
     /// Reads what stands at a place of a pattern.
