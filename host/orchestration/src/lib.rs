@@ -9,9 +9,11 @@
 //! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
-//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
+//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
+//!   `recovered`: how often what deals with failures helped
 //! - `children`: runs that a run begins
-//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
+//! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
+//!   process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //!
@@ -31,9 +33,11 @@ pub mod patterns;
 mod picked;
 mod plan;
 mod planned;
+mod recovered;
 mod registry;
 mod resumed;
 pub mod runs;
+mod stop;
 mod supervise;
 mod suspects;
 
@@ -43,4 +47,5 @@ pub mod workflows;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
-    Planning, Retry, Template, Test, Tolerate, Validate, With,
+    Planning, Retry, Template, Test, Then, Tolerate, Validate, With,
 };
 use crate::child::OnParentEnd;
 
@@ -56,6 +56,9 @@ impl Node {
         }
         if !self.on_error.is_empty() {
             out.insert("on-error".into(), self.on_error.iter().map(Handler::to_value).collect());
+        }
+        if let Some(node) = &self.compensate {
+            out.insert("compensate".into(), node.to_value());
         }
         Value::Object(out)
     }
@@ -243,6 +246,9 @@ impl Retry {
         });
         if !self.on.is_empty() {
             out["on"] = self.on.iter().map(|code| code.as_str()).collect();
+        }
+        if self.then == Then::Pause {
+            out["then"] = "pause".into();
         }
         out
     }

@@ -16,7 +16,7 @@ const PATTERNS: [&str; 8] = ["agent", "sequence", "parallel", "choice", "map", "
 /// Words that a node will mean one day.
 const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
-const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
+const FIELDS_TO_COME: &[&str] = &["context"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
