@@ -21,6 +21,7 @@ use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::journal::IdempotencyKey;
 use ltmc_ports::log::{Ends, Group};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -150,7 +151,8 @@ impl Writing {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Written out and hashed here: the writer never waits for a large entry.
-        let commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
+        let mut commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
+        commitments.extend(append.idempotency.as_ref().map(IdempotencyKey::commitment));
         let entries = all_sealed(&append.entries, &commitments);
         if self.marks_runs {
             append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
