@@ -72,6 +72,9 @@ pub struct Check {
     /// If not: what is wrong, fit for the eyes of everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Whether it is shown to who comes with an operator's key alone.
+    #[serde(skip)]
+    pub for_operators: bool,
 }
 
 /// The routes over these use cases. A metrics recorder is to be installed before.
