@@ -25,7 +25,7 @@ use crate::context::Shared;
 use crate::credentials::{Credentials, Secret};
 use crate::databases::Databases;
 use crate::exit::Problem;
-use crate::health::{Healthy, Looked};
+use crate::health::{Anchored, Healthy, Looked};
 use crate::metrics::Metrics;
 
 /// What this program is told to be to judge by schemas.
@@ -42,6 +42,8 @@ pub(crate) struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) pins: Arc<Pins>,
+    /// What the start finds of the heads that were kept elsewhere.
+    pub(crate) anchors: Arc<Anchored>,
     /// Whether this is the data directory's first start.
     pub(crate) first_start: bool,
 }
@@ -139,6 +141,7 @@ impl Host {
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
             .context("making the first keys")?;
+        let anchors = Arc::new(Anchored::default());
         let app = App {
             access,
             agents,
@@ -150,6 +153,7 @@ impl Host {
                 record: record.clone(),
                 sandbox: sandbox.clone(),
                 shared: shared.clone(),
+                anchors: anchors.clone(),
                 backlog: config.context.backlog,
             })),
             metrics: Arc::new({
@@ -166,7 +170,7 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, first_start })
+        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, anchors, first_start })
     }
 }
 

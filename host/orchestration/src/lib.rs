@@ -10,7 +10,7 @@
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
-//!   `wake`: suspended runs go on; `suspects`: those of which the host may have died
+//!   `recover`: runs of before go on at a start; `wake`: suspended runs go on; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
@@ -25,6 +25,7 @@ mod metered;
 pub mod patterns;
 mod picked;
 mod plan;
+mod recover;
 mod registry;
 mod resumed;
 pub mod runs;
@@ -36,5 +37,6 @@ pub mod workflows;
 
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
+pub use recover::Recovered;
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use workflows::{Put, Workflows};

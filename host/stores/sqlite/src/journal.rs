@@ -111,6 +111,15 @@ impl ReadJournal for Record {
         self.readers.point("journal.unfinished", |db| all(db, &sql, params![id, tenant, limit], read_run))
     }
 
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from runs where tenant = ? and id >= ? and state < 3 and wakes_at is null order by id limit ?"
+        );
+        let of = tenant.clone();
+        let read = move |db: &Connection| all(db, &sql, params![of.as_str(), blob(from), limit], read_run);
+        self.readers.search("journal.unfinished-of", &TenantId::host(), read).await
+    }
+
     async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
         let sql = "select count(*) from runs indexed by runs_ended_badly where tenant = ? and state > 3 and state = ?";
         let values = params![tenant.as_str(), state_number(State::Quarantined)];
@@ -158,18 +167,21 @@ impl ReadJournal for Record {
 #[async_trait]
 impl ReadChains for Record {
     async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError> {
-        let after = after.map(|after| after.as_str().to_owned());
-        let sql = "select tenant, length, head from chains where ?1 is null or tenant > ?1 order by tenant limit ?2";
-        let read = move |db: &Connection| {
-            all(db, sql, params![after, limit], |row| {
-                let (length, hash) = (number(row.get(1)?), Link(row.get(2)?));
-                Ok(Head { tenant: tenant_of(row.get(0)?)?, length, hash })
-            })
-        };
+        let after = after.cloned();
+        let read = move |db: &Connection| heads(db, after.as_ref(), limit);
         let heads = self.readers.scan("journal.heads", &TenantId::host(), read).await?;
         self.settled().await;
         Ok(heads)
     }
+}
+
+/// How chains end, by tenant, after `after`.
+pub(crate) fn heads(db: &Connection, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, Error> {
+    let sql = "select tenant, length, head from chains where ?1 is null or tenant > ?1 order by tenant limit ?2";
+    all(db, sql, params![after.map(TenantId::as_str), limit], |row| {
+        let (length, hash) = (number(row.get(1)?), Link(row.get(2)?));
+        Ok(Head { tenant: tenant_of(row.get(0)?)?, length, hash })
+    })
 }
 
 /// From one tenant's first to the next one's, by the index: those between are not looked at.

@@ -39,4 +39,4 @@ mod statements;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record, exists, is_abandoned, pragmas_for_benchmarks};
+pub use open::{OpenError, OpenOptions, Record, exists, is_abandoned, is_in_use, pragmas_for_benchmarks};

@@ -10,15 +10,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::StoreError;
-use ltmc_ports::journal::{Audit, Kept};
+use ltmc_ports::journal::{Audit, Head, Kept};
 use ltmc_ports::log::Ends;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{broadcast, watch};
 
-use crate::bind::number;
+use crate::bind::{found, number};
 use crate::counts::Counts;
 use crate::error::Error;
+use crate::journal;
 use crate::log::Trimmed;
 use crate::readers::Readers;
 use crate::reserve::Reserve;
@@ -190,19 +191,39 @@ impl Record {
     /// # Errors
     /// See [`OpenError`].
     pub async fn audit(dir: &Path, kept: Kept) -> Result<Audit, OpenError> {
+        Self::look(dir, move |db| verify::walk(db, &kept)).await
+    }
+
+    /// Which record is in `dir`, and how its chains end; without owning it, as [`Self::audit`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn ends(dir: &Path) -> Result<(String, Vec<Head>), OpenError> {
+        Self::look(dir, |db| {
+            let id = found(db, "select value from meta where key = 'id'", [])?;
+            Ok((id.map(id_text).unwrap_or_default(), journal::heads(db, None, u32::MAX)?))
+        })
+        .await
+    }
+
+    /// Reads of the record in `dir` without owning it.
+    async fn look<T: Send + 'static>(
+        dir: &Path,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, OpenError> {
         let path = dir.join(FILE);
-        let walk = {
+        let look = {
             let path = path.clone();
             move || {
                 let connection = for_reading(&path)?;
                 match schema(&connection)? {
                     found if found > KNOWN => Ok(Err(OpenError::Newer { path, found, known: KNOWN })),
-                    _ => verify::walk(&connection, &kept).map(Ok),
+                    _ => read(&connection).map(Ok),
                 }
             }
         };
-        let walked: Result<_, Error> = tokio::task::spawn_blocking(walk).await.map_err(|e| damaged(&path, e))?;
-        walked.map_err(|e| damaged(&path, e))?
+        let looked: Result<_, Error> = tokio::task::spawn_blocking(look).await.map_err(|e| damaged(&path, e))?;
+        looked.map_err(|e| damaged(&path, e))?
     }
 
     /// A connection for somebody who reads for long, beside the readers' own.
@@ -260,6 +281,12 @@ pub fn exists(dir: &Path) -> bool {
 pub fn is_abandoned(dir: &Path) -> bool {
     let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
     lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+/// Whether a host has a directory.
+pub fn is_in_use(dir: &Path) -> bool {
+    let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 /// How every connection is set.
