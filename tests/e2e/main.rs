@@ -13,6 +13,7 @@ mod commands;
 mod context;
 mod crash;
 mod databases;
+mod deleted;
 mod documents;
 mod door;
 mod dropped;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ltmc_integrations::anchor::{Anchoring, Options, Ports, Webhook};
-use ltmc_model::TenantId;
 use ltmc_model::chain::{Anchors, Head};
+use ltmc_model::{TenantId, Timestamp};
 use ltmc_ports::Record;
 
 use crate::config::Config;
 use crate::databases::secret;
 use crate::exit::Problem;
-use crate::record;
+use crate::record::{self, ChainEnds};
 use crate::wire::SystemClock;
 
 /// The longest line: 500 heads have some 80 KiB.
@@ -88,7 +88,9 @@ pub(crate) async fn look_back(config: &Config, record: &Arc<dyn Record>) -> anyh
         after = Some(end.tenant.clone());
         now.extend(heads);
     }
-    let lacking = lacking(&mut kept, record.record_id(), now);
+    let deleted = record.deleted().await?.into_iter().collect();
+    let ends = ChainEnds { id: record.record_id().to_owned(), heads: now, gone: record.gone().await?, deleted };
+    let lacking = lacking(&mut kept, ends);
     for (Head { tenant, length, hash }, now) in &lacking.heads {
         tracing::error!(
             %path, %tenant, length, %hash, now,
@@ -110,26 +112,28 @@ pub(crate) async fn compare(config: &Config) -> anyhow::Result<Option<Lacking>> 
     if kept.is_empty() || !record::exists(&config.data) {
         return Ok(None);
     }
-    let (id, now) = record::ends(&config.data).await?;
-    Ok(Some(lacking(&mut kept, &id, now)))
+    Ok(Some(lacking(&mut kept, record::ends(&config.data).await?)))
 }
 
 /// What of the heads that were kept a record lacks.
-fn lacking(kept: &mut Last, record: &str, now: Vec<Head>) -> Lacking {
-    let Some(mut own) = kept.remove(record) else { return Lacking { others: kept.len(), ..Lacking::default() } };
+fn lacking(kept: &mut Last, ends: ChainEnds) -> Lacking {
+    let ChainEnds { id, heads: now, gone, deleted } = ends;
+    let Some(mut own) = kept.remove(&id) else { return Lacking { others: kept.len(), ..Lacking::default() } };
+    // Of one that was deleted since there is nothing to be had.
+    own.retain(|tenant, (at, _)| !deleted.contains(tenant) && gone.get(tenant).is_none_or(|gone| *gone < *at));
     let mut heads = Vec::new();
     for now in now {
-        let Some(then) = own.remove(&now.tenant) else { continue };
+        let Some((_, then)) = own.remove(&now.tenant) else { continue };
         if then.length > now.length || (then.length == now.length && then.hash != now.hash) {
             heads.push((then, now.length));
         }
     }
-    heads.extend(own.into_values().map(|then| (then, 0)));
+    heads.extend(own.into_values().map(|(_, then)| (then, 0)));
     Lacking { heads, others: 0 }
 }
 
-/// By record the heads of its chains, by tenant.
-type Last = BTreeMap<String, BTreeMap<TenantId, Head>>;
+/// By record the heads of its chains, by tenant, and when they were.
+type Last = BTreeMap<String, BTreeMap<TenantId, (Timestamp, Head)>>;
 
 /// The heads that a file ends with.
 fn last(path: &Path) -> std::io::Result<Last> {
@@ -140,8 +144,8 @@ fn last(path: &Path) -> std::io::Result<Last> {
     file.take(MAX_LINE).read_to_end(&mut end)?;
     let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Anchors>(line).ok());
     let mut last = Last::new();
-    for Anchors { record, heads, .. } in lines {
-        last.entry(record).or_default().extend(heads.into_iter().map(|head| (head.tenant.clone(), head)));
+    for Anchors { at, record, heads } in lines {
+        last.entry(record).or_default().extend(heads.into_iter().map(|head| (head.tenant.clone(), (at, head))));
     }
     Ok(last)
 }
@@ -219,27 +223,38 @@ mod tests {
     #[test]
     fn what_a_record_lacks_is_what_was_kept_and_is_not_there() {
         let kept = |record: &str, heads: Vec<Head>| -> Last {
-            [(record.to_owned(), heads.into_iter().map(|head| (head.tenant.clone(), head)).collect())].into()
+            let at = Timestamp::from_millis(5);
+            [(record.to_owned(), heads.into_iter().map(|head| (head.tenant.clone(), (at, head))).collect())].into()
         };
-        let now = || vec![head("acme", 5, 1), head("beta", 7, 2)];
+        let now = || ChainEnds {
+            id: "r".to_owned(),
+            heads: vec![head("acme", 5, 1), head("beta", 7, 2)],
+            gone: [("early", 4), ("late", 5)]
+                .map(|(name, at)| (name.parse().unwrap(), Timestamp::from_millis(at)))
+                .into(),
+            deleted: ["leaving".parse().unwrap()].into(),
+        };
         let of = |heads: Vec<Head>| -> Vec<(String, u64)> {
-            let found = lacking(&mut kept("r", heads), "r", now());
+            let found = lacking(&mut kept("r", heads), now());
             found.heads.into_iter().map(|(then, now)| (then.tenant.to_string(), now)).collect()
         };
         assert_eq!(of(vec![head("acme", 5, 1), head("beta", 6, 9)]), [], "it has grown since");
         assert_eq!(of(vec![head("acme", 6, 1)]), [("acme".to_owned(), 5)], "its last are gone");
         assert_eq!(of(vec![head("acme", 5, 3)]), [("acme".to_owned(), 5)], "it ends otherwise");
         assert_eq!(of(vec![head("gone", 1, 1)]), [("gone".to_owned(), 0)]);
-        let other = lacking(&mut kept("other", vec![head("acme", 1, 1)]), "r", now());
+        assert_eq!(of(vec![head("late", 9, 1), head("leaving", 9, 1)]), [], "they were deleted since");
+        assert_eq!(of(vec![head("early", 9, 1)]), [("early".to_owned(), 0)], "that one came after the deleted one");
+        let other = lacking(&mut kept("other", vec![head("acme", 1, 1)]), now());
         assert!((other.others, other.heads.len()) == (1, 0) && other.in_words().unwrap().contains("1 other records"));
-        assert_eq!(lacking(&mut Last::new(), "r", now()).in_words(), None);
+        assert_eq!(lacking(&mut Last::new(), now()).in_words(), None);
     }
 
     #[test]
     fn what_is_no_regular_file_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
         for path in [pipe.as_path(), dir.path(), Path::new("/dev/null")] {
             assert!(open(path).unwrap_err().to_string().contains("no regular file"), "{}", path.display());
         }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ltmc_ports::Record;
-use ltmc_ports::journal::{Audit, Head, Kept};
+use ltmc_ports::journal::{Audit, Kept};
+pub(crate) use ltmc_sqlite::ChainEnds;
 use ltmc_sqlite::{OpenError, OpenOptions};
 
 use crate::config::Config;
@@ -30,7 +31,7 @@ pub(crate) fn is_free(data: &Path) -> anyhow::Result<()> {
 }
 
 /// Which record a data directory has, and how its chains end; it may be in use.
-pub(crate) async fn ends(data: &Path) -> anyhow::Result<(String, Vec<Head>)> {
+pub(crate) async fn ends(data: &Path) -> anyhow::Result<ChainEnds> {
     Ok(ltmc_sqlite::Record::ends(data).await.map_err(explained)?)
 }
 

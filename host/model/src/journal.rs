@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, Carry};
+use crate::chain::Head;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
@@ -413,6 +414,17 @@ pub struct Act {
 pub enum Change {
     /// A new tenant.
     TenantCreated(Tenant),
+    /// A tenant is deleted: its keys, agents, grants, workflows and its ceiling are gone with this, and whatever else it has goes piece
+    /// by piece.
+    TenantDeleted {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Nothing is left of a tenant that was deleted: its name is free.
+    TenantGone {
+        /// How its chain ended.
+        head: Head,
+    },
     /// A tenant's ceiling, whole.
     CeilingSet {
         /// Whose.

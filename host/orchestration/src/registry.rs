@@ -97,6 +97,11 @@ impl Registry {
         self.live.get(&(tenant.clone(), run)).map(|live| live.clone())
     }
 
+    /// Those of a tenant that are alive.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Vec<Arc<Live>> {
+        self.live.iter().filter(|live| live.tenant == *tenant).map(|live| live.clone()).collect()
+    }
+
     /// How many are alive.
     pub(crate) fn len(&self) -> usize {
         self.live.len()

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
@@ -33,7 +34,7 @@ use ltmc_ports::log::Interest;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
-use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
+use ltmc_tenancy::{Authority, Compute, Error, Holds, Pins, Read, Turns};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -699,6 +700,22 @@ impl Runs {
             }
             page.into_iter().for_each(|placed| outline.apply(placed));
         }
+    }
+}
+
+/// Nothing of a deleted tenant can be written: what is alive of it ends where it is.
+#[async_trait]
+impl Holds for Runs {
+    async fn let_go(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let alive = self.inner.registry.of(tenant);
+        alive.iter().for_each(|live| live.stop(Why::Parked));
+        for live in alive {
+            if within(Some(CANCEL), live.ended()).await.is_none() {
+                let why = format!("run {} does not end", live.run);
+                return Err(StoreError::new(Kind::Unavailable, "runs.let-go").because(why));
+            }
+        }
+        Ok(())
     }
 }
 

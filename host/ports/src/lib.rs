@@ -23,7 +23,7 @@ pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use catalog::{ReadCatalog, WriteCatalog};
+pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};
 pub use expect::{Changes, Expect};

@@ -201,7 +201,7 @@ struct Upload {
 
 impl Upload {
     async fn read(request: Request, api: &Api) -> Result<Self> {
-        may(&request, Action::PushAgent, api).await?;
+        may(request.extensions(), Action::PushAgent, api).await?;
         match media_type(request.headers()).as_ref().map(mime::Mime::essence_str) {
             Some("application/wasm") => {
                 let (component, held) = whole(request, Action::PushAgent, api.limits.upload, api).await?;

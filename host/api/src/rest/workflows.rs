@@ -95,7 +95,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>)
     responses((status = 201, description = "New", body = Workflow), (status = 200, description = "Replaced", body = Workflow)),
 )]
 async fn put(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>, request: Request) -> Answer {
-    may(&request, Action::PutWorkflow, &api).await?;
+    may(request.extensions(), Action::PutWorkflow, &api).await?;
     check_type(request.headers())?;
     let (bytes, _held) = whole(request, Action::PutWorkflow, api.limits.document, &api).await?;
     let source = String::from_utf8(bytes.into())

@@ -117,6 +117,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             }
         }
     });
+    let deleting = tokio::spawn({
+        let deletions = host.deletions.clone();
+        async move { deletions.run().await }
+    });
     let limits = host.app.limits.clone();
     let serving = ltmc_api::serve(listener, ltmc_api::router(host.app), shutdown.clone(), limits);
     let stopping = async {
@@ -128,6 +132,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     recovery.abort();
     waking.abort();
     tidying.abort();
+    deleting.abort();
     drop(url_file);
     host.tasks.stop(LAST_CHANGES).await;
     if tokio::time::timeout(LAST_CHANGES, host.authority.tell_reads(true)).await.is_err() {

@@ -16,6 +16,7 @@ use crate::bind::{
     tenant as tenant_of, time,
 };
 use crate::error::{Error, store, wrong};
+use crate::purge::DELETED;
 use crate::writer::Needs;
 use crate::{Record, frames, statements, verify};
 
@@ -102,7 +103,7 @@ impl ReadJournal for Record {
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
         let sql = format!(
             "select {COLUMNS} from runs where state < 3 and wakes_at is null and (id, tenant) > (?, ?) \
-             order by id, tenant limit ?"
+             and tenant not in {DELETED} order by id, tenant limit ?"
         );
         let (id, tenant) = match &after {
             Some((tenant, run)) => (blob(*run), tenant.as_str()),
@@ -113,7 +114,8 @@ impl ReadJournal for Record {
 
     async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError> {
         let sql = format!(
-            "select {COLUMNS} from runs where tenant = ? and id >= ? and state < 3 and wakes_at is null order by id limit ?"
+            "select {COLUMNS} from runs where tenant = ? and id >= ? and state < 3 and wakes_at is null \
+             and tenant not in {DELETED} order by id limit ?"
         );
         let of = tenant.clone();
         let read = move |db: &Connection| all(db, &sql, params![of.as_str(), blob(from), limit], read_run);
@@ -186,11 +188,13 @@ pub(crate) fn heads(db: &Connection, after: Option<&TenantId>, limit: u32) -> Re
 
 /// From one tenant's first to the next one's, by the index: those between are not looked at.
 fn sleepers(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
-    let sql = "select tenant, wakes_at from runs indexed by runs_suspended where wakes_at is not null and tenant > ? \
-               order by tenant, wakes_at limit 1";
+    let sql = format!(
+        "select tenant, wakes_at from runs indexed by runs_suspended where wakes_at is not null and tenant > ? \
+         and tenant not in {DELETED} order by tenant, wakes_at limit 1"
+    );
     let (mut found, mut after) = (Vec::new(), after.to_owned());
     while found.len() < limit as usize {
-        let first = one(db, sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
+        let first = one(db, &sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
         let Some(first) = first else { break };
         after = first.0.to_string();
         found.push(first);

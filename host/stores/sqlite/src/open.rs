@@ -1,5 +1,6 @@
 //! Opening a data directory: its lock, its database, its migrations; and how every connection is set.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::counts::Counts;
 use crate::error::Error;
 use crate::journal;
 use crate::log::Trimmed;
+use crate::purge;
 use crate::readers::Readers;
 use crate::reserve::Reserve;
 use crate::verify;
@@ -34,7 +36,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -43,6 +45,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0006_identity.sql"),
     include_str!("../migrations/0007_taken_up.sql"),
     include_str!("../migrations/0008_counting.sql"),
+    include_str!("../migrations/0009_deleted.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
@@ -65,6 +68,19 @@ impl OpenOptions {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), max_pages: None, marks_runs: false, quota: u64::MAX, reserve: 0 }
     }
+}
+
+/// Which record it is, and how its chains end.
+#[derive(Debug)]
+pub struct ChainEnds {
+    /// Its id, as those who follow it know it.
+    pub id: String,
+    /// How they end, by tenant.
+    pub heads: Vec<Head>,
+    /// Tenants that were deleted and of which nothing is left, and since when.
+    pub gone: BTreeMap<TenantId, Timestamp>,
+    /// Tenants that are deleted and of which something is left.
+    pub deleted: BTreeSet<TenantId>,
 }
 
 /// Why a record cannot be opened.
@@ -198,10 +214,12 @@ impl Record {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn ends(dir: &Path) -> Result<(String, Vec<Head>), OpenError> {
+    pub async fn ends(dir: &Path) -> Result<ChainEnds, OpenError> {
         Self::look(dir, |db| {
-            let id = found(db, "select value from meta where key = 'id'", [])?;
-            Ok((id.map(id_text).unwrap_or_default(), journal::heads(db, None, u32::MAX)?))
+            let id = found(db, "select value from meta where key = 'id'", [])?.map(id_text).unwrap_or_default();
+            let is_known = schema(db)? == KNOWN;
+            let deleted = if is_known { purge::deleted(db)?.into_iter().collect() } else { BTreeSet::new() };
+            Ok(ChainEnds { id, heads: journal::heads(db, None, u32::MAX)?, gone: purge::gone(db)?, deleted })
         })
         .await
     }

@@ -57,6 +57,8 @@ impl Purpose {
         match &act.change {
             Change::KeyCreated(_) => Self::Keys,
             Change::TenantCreated(_)
+            | Change::TenantDeleted { .. }
+            | Change::TenantGone { .. }
             | Change::CeilingSet { .. }
             | Change::KeyRevoked { .. }
             | Change::GrantRevoked { .. }

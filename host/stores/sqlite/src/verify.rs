@@ -17,7 +17,7 @@ use rusqlite::{Connection, Row};
 
 use crate::bind::{all, number, run_id, tenant};
 use crate::error::{Error, wrong};
-use crate::{acts, frames, open};
+use crate::{acts, frames, open, purge};
 
 mod context;
 mod counts;
@@ -40,28 +40,52 @@ const MOST_ROWS: usize = 20;
 pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
-    let (wanted, others) = Wanted::new(kept, &snapshot)?;
+    let deleted = Deleted::read(&snapshot)?;
+    let (wanted, others) = Wanted::new(kept, &snapshot, &deleted)?;
     let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads(), others };
     let is_known = open::schema(db)? == open::KNOWN;
     let logged = if is_known { Logged::read(&snapshot)? } else { HashMap::new() };
-    let mut walk = Walk { wanted, catalog: Replayed::new()?, chains: BTreeMap::new(), logged, is_known, now: kept.now };
+    let mut walk =
+        Walk { wanted, deleted, catalog: Replayed::new()?, chains: BTreeMap::new(), logged, is_known, now: kept.now };
     walk.entries(&snapshot, &mut audit)?;
     walk.ends(&snapshot, &mut audit)?;
     walk.wanted.finish(&mut audit);
     // A chain that is broken says nothing of what it added up to.
     if audit.damage.is_empty() && is_known {
         walk.catalog.compare(&snapshot, &mut audit)?;
-        runs::compare(&snapshot, &mut audit)?;
+        runs::compare(&snapshot, &walk.deleted, &mut audit)?;
     }
     // What differs is counted otherwise, too, and that says nothing more.
     if audit.damage.is_empty() && is_known {
-        counts::compare(&snapshot, &mut audit)?;
+        counts::compare(&snapshot, &walk.deleted, &mut audit)?;
     }
     Ok(audit)
 }
 
+/// Tenants that were deleted, by name: their chains say nothing.
+struct Deleted {
+    /// Of these something is left: as the catalog has it, which is held against the ledger.
+    left: BTreeSet<String>,
+    /// Of these nothing is, since then: those of the same name are others.
+    gone: BTreeMap<TenantId, Timestamp>,
+}
+
+impl Deleted {
+    fn read(snapshot: &Connection) -> Result<Self, Error> {
+        let is_known = open::schema(snapshot)? == open::KNOWN;
+        let left = if is_known { purge::deleted(snapshot)? } else { Vec::new() };
+        Ok(Self { left: left.iter().map(ToString::to_string).collect(), gone: purge::gone(snapshot)? })
+    }
+
+    /// Whether what was kept of a tenant at a time is of one that was deleted since.
+    fn covers(&self, tenant: &TenantId, at: Timestamp) -> bool {
+        self.left.contains(tenant.as_str()) || self.gone.get(tenant).is_some_and(|gone| at <= *gone)
+    }
+}
+
 struct Walk {
     wanted: Wanted,
+    deleted: Deleted,
     catalog: Replayed,
     /// By name, for the record may have one that is no tenant's.
     chains: BTreeMap<String, Walked>,
@@ -92,6 +116,9 @@ impl Walk {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let name: String = row.get(0)?;
+            if self.deleted.left.contains(&name) {
+                continue;
+            }
             let mut walked = self.taken(&name);
             // A name that is no tenant's is told where its chain ends.
             if let (Ok(tenant), Some(chain)) = (tenant(name.clone()), walked.chain)
@@ -162,6 +189,7 @@ impl Walk {
         let sql = "select tenant, length, head from chains";
         let read = |row: &Row<'_>| Ok((row.get(0)?, Chain { length: number(row.get(1)?), head: Link(row.get(2)?) }));
         let mut ends: BTreeMap<String, Chain> = all(snapshot, sql, [], read)?.into_iter().collect();
+        ends.retain(|name, _| !self.deleted.left.contains(name));
         for name in ends.keys() {
             let walked = self.taken(name);
             self.chains.insert(name.clone(), walked);
@@ -191,6 +219,9 @@ impl Walk {
             }
         }
         for (name, logged) in std::mem::take(&mut self.logged) {
+            if self.deleted.left.contains(&name) {
+                continue;
+            }
             logged.finish(&tenant(name).unwrap_or_else(|_| TenantId::host()), true, audit);
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What a tenant has on disk: counted as it is, bounded, and never in the way of those who make room.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -178,36 +179,33 @@ async fn what_is_counted_is_what_there_is() {
     record.close().await;
 }
 
-/// Whatever goes is counted as it was when it came: all rows of each table together are what the tenant has besides journals.
-/// Nothing is gone afterwards.
+/// Whatever goes is counted as it was when it came, table by table. Nothing is gone afterwards.
 fn what_goes_is_counted(dir: &Path, tenant: &TenantId) {
     let db = Connection::open(dir.join("record.db")).unwrap();
-    let counted = Arc::new(Mutex::new((0, 0)));
+    let counted = Arc::new(Mutex::new(0_i64));
     let at = counted.clone();
     let count = move |row: &rusqlite::functions::Context<'_>| {
-        let mut sum = at.lock().unwrap();
-        *sum = (sum.0 + row.get::<i64>(1)?, sum.1 + row.get::<i64>(2)?);
+        *at.lock().unwrap() += row.get::<i64>(2)?;
         Ok(None::<i64>)
     };
     db.create_scalar_function("counted", 3, rusqlite::functions::FunctionFlags::SQLITE_INNOCUOUS, count).unwrap();
-    let of = tenant.as_str();
-    let kept = "select besides, log_rows from chains where tenant = ?";
-    let kept: (i64, i64) = db.query_row(kept, [of], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let sql = "select tbl_name from sqlite_schema where type = 'trigger' and name like '%\\_go%' escape '\\'";
-    let mut statement = db.prepare(sql).unwrap();
-    let tables =
-        statement.query_map([], |row| row.get::<_, String>(0)).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
-    assert_eq!(tables.len(), 12, "{tables:?}");
+    // What each row of a table takes, as a record of before was given it when it was opened.
+    let sums = include_str!("../migrations/0005_usage.sql").lines();
+    let sums = sums.filter_map(|line| line.trim().trim_start_matches("union all ").strip_prefix("select tenant, "));
+    let sums = sums.filter_map(|line| line.rsplit_once(" from ")).filter(|(bytes, _)| !bytes.starts_with("sum("));
+    let (mut went, mut took) = (BTreeMap::new(), BTreeMap::new());
     db.execute_batch("begin").unwrap();
-    for table in &tables {
-        let before = counted.lock().unwrap().1;
-        let gone = db.execute(&format!("delete from {table} where tenant = ?"), [of]).unwrap();
-        assert!(gone > 0, "there is nothing in `{table}`: this is not what is to be tried");
-        assert!(counted.lock().unwrap().1 < before, "what goes of `{table}` is not counted");
+    for (bytes, table) in sums {
+        let bytes = bytes.trim_end_matches(" as bytes");
+        let sql = format!("select sum({bytes}) from {table} where tenant = ?");
+        took.insert(table, db.query_row(&sql, [tenant.as_str()], |row| row.get::<_, Option<i64>>(0)).unwrap());
+        *counted.lock().unwrap() = 0;
+        db.execute(&format!("delete from {table} where tenant = ?"), [tenant.as_str()]).unwrap();
+        went.insert(table, Some(-*counted.lock().unwrap()));
     }
     db.execute_batch("rollback").unwrap();
-    let (rows, bytes) = *counted.lock().unwrap();
-    assert_eq!((bytes, rows), (-kept.0, -kept.1), "bytes besides journals, and rows of the log");
+    assert!(took.len() == 13 && took.values().all(Option::is_some), "not everything is there to be tried: {took:?}");
+    assert_eq!(went, took, "what goes of each table, and what it took");
 }
 
 /// The same after work at random by many at once, of which some is refused and some breaks a group that others are in.

@@ -5,6 +5,7 @@ use ltmc_model::TenantId;
 use ltmc_ports::journal::{Audit, Damage};
 use rusqlite::Connection;
 
+use super::Deleted;
 use crate::bind::{all, tenant};
 use crate::error::Error;
 
@@ -26,14 +27,14 @@ with besides as (
     union all select tenant, octet_length(grants) + 64 from grants
     union all select tenant, octet_length(source) + 128 from workflows
     union all select tenant, 256 from keys
-), rows as (
+), each_row as (
     select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal
     union all select tenant, 512, 0, 0, 0 from runs
     union all select tenant, 0, bytes, 0, 0 from besides
     union all select tenant, 0, length(delta) + octet_length(about) + 64, 1, length(delta) + octet_length(about) + 64 from log
 ), sums as (
     select tenant, sum(bytes) as bytes, sum(besides) as besides, sum(log_rows) as log_rows, sum(log_bytes) as log_bytes
-    from rows group by tenant
+    from each_row group by tenant
 )
 select c.tenant, c.bytes, c.besides, c.log_rows, c.log_bytes,
     coalesce(s.bytes, 0), coalesce(s.besides, 0), coalesce(s.log_rows, 0), coalesce(s.log_bytes, 0)
@@ -41,13 +42,13 @@ select c.tenant, c.bytes, c.besides, c.log_rows, c.log_bytes,
 union all select s.tenant, 0, 0, 0, 0, s.bytes, s.besides, s.log_rows, s.log_bytes
     from sums s where s.tenant not in (select tenant from chains)";
 
-pub(super) fn compare(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
+pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audit) -> Result<(), Error> {
     let counts = all(snapshot, SUMS, [], |row| {
         let column = |number: usize| row.get::<_, i64>(number);
         let both = |of: usize| Ok::<_, Error>((column(1 + of)?, column(1 + COUNTED.len() + of)?));
         Ok((row.get::<_, String>(0)?, [both(0)?, both(1)?, both(2)?, both(3)?]))
     })?;
-    for (of, counts) in counts {
+    for (of, counts) in counts.into_iter().filter(|(of, _)| !deleted.left.contains(of)) {
         for (name, (kept, summed)) in COUNTED.into_iter().zip(counts) {
             if kept == summed {
                 continue;

@@ -7,6 +7,7 @@ use ltmc_model::{RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Damage, Kept};
 use rusqlite::Connection;
 
+use super::Deleted;
 use crate::bind::found;
 use crate::error::Error;
 use crate::open::id_text;
@@ -25,7 +26,11 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// And how many lines are of other records beside it: those are not looked for.
-    pub(super) fn new(kept: &Kept, snapshot: &Connection) -> Result<(Self, BTreeMap<String, u64>), Error> {
+    pub(super) fn new(
+        kept: &Kept,
+        snapshot: &Connection,
+        deleted: &Deleted,
+    ) -> Result<(Self, BTreeMap<String, u64>), Error> {
         let id = found(snapshot, "select value from meta where key = 'id'", [])?.map(id_text);
         let since = kept.since.iter().copied().collect();
         let (own, foreign): (Vec<_>, Vec<_>) =
@@ -42,7 +47,7 @@ impl Wanted {
         others.retain(|record, _| !last.contains_key(record));
         let mut wanted = Self { since, heads: BTreeMap::new(), instead: (id, last) };
         for anchors in own {
-            for head in &anchors.heads {
+            for head in anchors.heads.iter().filter(|head| !deleted.covers(&head.tenant, anchors.at)) {
                 let of = wanted.heads.entry(head.tenant.clone()).or_default();
                 of.entry((head.length, head.hash)).or_insert(anchors.at);
             }

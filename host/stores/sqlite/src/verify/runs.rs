@@ -7,27 +7,32 @@ use ltmc_model::run::State;
 use ltmc_ports::journal::{Audit, Damage};
 use rusqlite::{Connection, Row, params};
 
-use super::MOST_ROWS;
+use super::{Deleted, MOST_ROWS};
 use crate::bind::{all, number, run_id, state_of, target_text, tenant};
 use crate::error::Error;
 use crate::frames;
+use crate::purge::DELETED;
 
 /// Each run's row against the end of its journal.
-pub(super) fn compare(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
-    let sql = "select r.tenant, r.id, r.seq, j.last from runs r left join \
-               (select tenant, run, max(last) as last from journal group by tenant, run) j \
-               on j.tenant = r.tenant and j.run = r.id where j.last is not r.seq limit ?";
+pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audit) -> Result<(), Error> {
+    let sql = format!(
+        "select r.tenant, r.id, r.seq, j.last from runs r left join \
+         (select tenant, run, max(last) as last from journal group by tenant, run) j \
+         on j.tenant = r.tenant and j.run = r.id where j.last is not r.seq and r.tenant not in {DELETED} limit ?"
+    );
     let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?), number(row.get(2)?), row.get(3)?));
-    for (tenant, run, seq, last) in all(snapshot, sql, [MOST_ROWS as i64], read)? {
+    for (tenant, run, seq, last) in all(snapshot, &sql, [MOST_ROWS as i64], read)? {
         let last: Option<i64> = last;
         let what = format!("the run's row says {seq} entries, its journal has {}", last.unwrap_or(0));
         audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
     }
-    let sql = "select j.tenant, j.run from (select distinct tenant, run from journal) j left join runs r \
-               on r.tenant = j.tenant and r.id = j.run where r.id is null and j.run <> ? limit ?";
+    let sql = format!(
+        "select j.tenant, j.run from (select distinct tenant, run from journal) j left join runs r \
+         on r.tenant = j.tenant and r.id = j.run where r.id is null and j.run <> ? and j.tenant not in {DELETED} limit ?"
+    );
     let ledger = RunId::ledger();
     let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?)));
-    for (tenant, run) in all(snapshot, sql, params![&ledger.0.as_bytes()[..], MOST_ROWS as i64], read)? {
+    for (tenant, run) in all(snapshot, &sql, params![&ledger.0.as_bytes()[..], MOST_ROWS as i64], read)? {
         let what = "the run has a journal and no row".to_owned();
         audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
     }
@@ -39,6 +44,9 @@ pub(super) fn compare(snapshot: &Connection, audit: &mut Audit) -> Result<(), Er
     while let Some(row) = rows.next()?
         && told < MOST_ROWS
     {
+        if deleted.left.contains(row.get_ref(0)?.as_str().unwrap_or_default()) {
+            continue;
+        }
         let entries = |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
         let Some(what) = differs(row, entries(7)?, entries(8)?)? else { continue };
         told += 1;
