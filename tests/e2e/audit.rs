@@ -177,6 +177,7 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
         ("a run is another key's", "update runs set by_key = 'aaaaaaaaaaaa'", "key"),
         ("a run is of another session", "update runs set session = 'forged'", "session"),
         ("a run did not go well", "update runs set state = 4", "failed"),
+        ("a run was begun by another", "update runs set parent = id where name = 'echo'", "began it"),
         ("a run has another's name", "update runs set name = 'other' where name = 'echo'", "`other`"),
         (
             "a run is of something else",

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
-use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Joined, Node, Round};
+use crate::node::{Branches, Child, Joined, Node, Round};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -52,6 +53,10 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// Runs that its guests began; not more than they may.
+    children: BTreeSet<RunId>,
+    /// How often each node began a run, or had it go on.
+    begun: BTreeMap<StepPath, u32>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -195,6 +200,11 @@ impl History {
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
+                if let Ok(Reply::Begun(run) | Reply::Ended(Ended { run, .. })) = &effect.reply
+                    && self.children.len() < MAX_CHILDREN
+                {
+                    self.children.insert(*run);
+                }
                 self.step_mut(&effect.step).effect(effect, keep);
             }
             Event::Checkpoint { step, attempt, .. } => {
@@ -261,6 +271,21 @@ impl History {
                 self.begin_anew(node);
                 self.is_retrying = true;
             }
+            Event::ChildStarted { node, run } => {
+                (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+                *self.begun.entry(node.clone()).or_default() += 1;
+                self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
+            }
+            Event::ChildEnded { node, run, result } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                let ended = Some(result.as_ref().map(|_| ()).map_err(Failure::clone));
+                node.child = Some(Child { run: *run, ended, again: false });
+                if let Ok(output) = result {
+                    node.output = Some(output.clone());
+                    node.ended_at = seq;
+                }
+            }
             Event::NodeTimedOut { node, after } => {
                 let after = std::time::Duration::from_millis(*after);
                 let failure = Failure::new(Code::TimedOut, format!("it took longer than its time-out of {after:?}"));
@@ -298,6 +323,7 @@ impl History {
     /// How far the run is, as rows show it.
     pub fn state(&self) -> State {
         match self.phase {
+            Phase::Queued | Phase::UnderWay if self.suspended.is_some() => State::Waiting,
             Phase::Queued => State::Queued,
             Phase::UnderWay if self.running == 0 && (self.waiting > 0 || self.is_retrying) => State::Waiting,
             Phase::UnderWay => State::Running,
@@ -336,6 +362,32 @@ impl History {
     /// When it was over; none: it is not.
     pub fn ended_at(&self) -> Option<Timestamp> {
         self.ended_at
+    }
+
+    /// Runs that its guests began, of which the journal tells.
+    pub fn children(&self) -> &BTreeSet<RunId> {
+        &self.children
+    }
+
+    /// How often a node began a run, or had it go on.
+    pub fn begun(&self, node: &StepPath) -> u32 {
+        self.begun.get(node).copied().unwrap_or(0)
+    }
+
+    /// Nodes that began a run which is not known to be over, at a node or below it.
+    pub fn open_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
+    }
+
+    /// Whether anything at a node or below it is under way, or waits for its next attempt.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        self.steps_within(node).any(|(_, step)| step.is_open()) || self.open_children(node).next().is_some()
+    }
+
+    /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
+    pub fn is_cancelled_by_host(&self) -> bool {
+        matches!(self.phase, Phase::Cancelled { by: None, .. })
     }
 
     /// A step, if it has begun.
@@ -505,6 +557,7 @@ impl History {
             Decided::When(holds) => node.when = Some(*holds),
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
+            Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
             Decided::Joined { winners, failure } => {
@@ -566,6 +619,10 @@ impl History {
                 step.status = Status::Pending;
                 step.output = None;
                 step.verdict = None;
+                // Who failed at it need not be who does it again.
+                if let Some(node) = self.nodes.get_mut(path) {
+                    node.agent = None;
+                }
             }
             step.forgiven = u32::try_from(step.attempts.len()).unwrap_or(u32::MAX);
             running += usize::from(step.status == Status::Running);
@@ -587,6 +644,10 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What it did is not done again.
+            if let Some(child) = &mut node.child {
+                (child.ended, child.again) = (None, true);
+            }
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Decided, Event, Placed};
 use ltmc_model::run::{Run, State, Target, Usage};
@@ -14,6 +15,7 @@ use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepP
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
+use crate::node::Child;
 use crate::shown::LARGE;
 
 /// A run.
@@ -27,6 +29,14 @@ pub struct RunView {
     pub workflow: Option<WorkflowName>,
     /// The agent, if it is a lone call.
     pub agent: Option<AgentRef>,
+    /// What began it; none: a client did.
+    pub parent: Option<ParentView>,
+    /// The runs that it began, the oldest first; at most [`RunView::CHILDREN`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildView>,
+    /// Whether it began more than are shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_children: bool,
     /// The session it works in.
     pub session: SessionId,
     /// Whose key started it.
@@ -57,6 +67,36 @@ pub struct RunView {
     pub output: Option<Content>,
     /// How it ended badly.
     pub error: Option<Failure>,
+}
+
+/// Where a run comes from that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParentView {
+    /// Which run.
+    pub run: RunId,
+    /// Which step of it, or which other node.
+    pub step: StepPath,
+    /// Which attempt of the step; none: it is a node that is no step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Which host call of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<u32>,
+}
+
+/// A run that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChildView {
+    /// Which.
+    pub id: RunId,
+    /// Where it stands.
+    pub state: State,
+    /// The workflow, if it is a run of one.
+    pub workflow: Option<WorkflowName>,
+    /// The agent, if it is a lone call.
+    pub agent: Option<AgentRef>,
+    /// When it began.
+    pub created_at: Timestamp,
 }
 
 /// What a payload is, without its content.
@@ -119,7 +159,9 @@ impl Outline {
                 self.input = Some(Size::of(&started.input));
                 started.input.bytes.clear();
             }
-            Event::StepCompleted { step, output, .. } | Event::NodeEnded { node: step, output } => {
+            Event::StepCompleted { step, output, .. }
+            | Event::NodeEnded { node: step, output }
+            | Event::ChildEnded { node: step, result: Ok(output), .. } => {
                 self.outputs.remove(step);
                 if output.bytes.len() > LARGE {
                     let bytes = std::mem::take(&mut output.bytes);
@@ -166,8 +208,9 @@ pub struct StepView {
     pub path: StepPath,
     /// What others call it.
     pub name: String,
-    /// Who does it.
-    pub agent: AgentRef,
+    /// Who does it; none: an agent is still to be found for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentRef>,
     /// What it is for.
     pub role: Role,
     /// `pending`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
@@ -206,6 +249,9 @@ pub struct NodeView {
     /// Whether something else was done in its place, and gave what it gives.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rescued: bool,
+    /// The run that it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// Of a choice: the number of the option that was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<u32>,
@@ -258,14 +304,14 @@ pub struct AttemptView {
 }
 
 impl RunView {
-    /// A run, from its row and the outline of its history.
-    pub fn new(run: &Run, outline: &Outline) -> Self {
+    /// How many of the runs that it began are shown.
+    pub const CHILDREN: usize = 100;
+
+    /// A run, from its row, the outline of its history, and the rows of runs that it began, the oldest first.
+    pub fn new(run: &Run, outline: &Outline, children: &[Run]) -> Self {
         let history = &outline.history;
         let started = history.started();
-        let (agent, workflow) = match &run.target {
-            Target::Agent(agent) => (Some(agent.clone()), None),
-            Target::Workflow(workflow) => (None, Some(workflow.clone())),
-        };
+        let (agent, workflow) = parts(&run.target);
         let mut tree = Tree::default();
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
             Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline),
@@ -273,7 +319,7 @@ impl RunView {
             Some(Err(_)) => {}
             None => tree.steps.extend(agent.iter().map(|agent| {
                 let name = agent.name.to_string();
-                StepView::new(StepPath::root(), name, agent.clone(), Role::Work, outline)
+                StepView::new(StepPath::root(), name, Some(agent.clone()), Role::Work, outline)
             })),
         }
         let error = history.result().and_then(Result::err);
@@ -283,6 +329,9 @@ impl RunView {
             state: run.state,
             workflow,
             agent,
+            parent: started.and_then(|started| started.parent.as_deref()).map(ParentView::of),
+            children: children.iter().take(Self::CHILDREN).map(ChildView::of).collect(),
+            more_children: children.len() > Self::CHILDREN,
             session: run.session.clone(),
             by: run.by.clone(),
             created_at: run.created_at,
@@ -301,6 +350,29 @@ impl RunView {
     }
 }
 
+impl ParentView {
+    fn of(parent: &Parent) -> Self {
+        let Parent { run, step, attempt, effect, .. } = parent.clone();
+        let some = |number: u32| (number > 0).then_some(number);
+        Self { run, step, attempt: some(attempt), effect: some(effect) }
+    }
+}
+
+impl ChildView {
+    fn of(run: &Run) -> Self {
+        let (agent, workflow) = parts(&run.target);
+        Self { id: run.id, state: run.state, workflow, agent, created_at: run.created_at }
+    }
+}
+
+/// A target's agent, or its workflow.
+fn parts(target: &Target) -> (Option<AgentRef>, Option<WorkflowName>) {
+    match target {
+        Target::Agent(agent) => (Some(agent.clone()), None),
+        Target::Workflow(workflow) => (None, Some(workflow.clone())),
+    }
+}
+
 /// What is shown of a run's tree.
 #[derive(Default)]
 struct Tree {
@@ -312,9 +384,13 @@ struct Tree {
 impl Tree {
     fn collect(&mut self, node: &Node, path: &StepPath, outline: &Outline) {
         let history = &outline.history;
-        if let Does::Agent(agent) = &node.does {
-            let name = node.id.as_ref().map_or_else(String::new, ToString::to_string);
-            self.step(StepView::new(path.clone(), name, agent.clone(), Role::Work, outline));
+        if node.is_step() {
+            let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
+            let agent = match &node.does {
+                Does::Agent(agent) => Some(agent),
+                _ => history.node(path).and_then(|known| known.agent.as_ref()),
+            };
+            self.step(StepView::new(path.clone(), name, agent.cloned(), Role::Work, outline));
         }
         let view = history.node(path).and_then(|known| NodeView::new(node, path, known));
         self.nodes.extend(view.filter(|_| self.nodes.len() < SHOWN));
@@ -322,8 +398,14 @@ impl Tree {
             let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
             let place = path.child(node.validator());
             // That of a step is there from the start, as the step is.
-            if matches!(node.does, Does::Agent(_)) || history.step(&place).is_some() {
-                self.step(StepView::new(place, format!("{name} (judged)"), agent.clone(), Role::Validator, outline));
+            if node.is_step() || history.step(&place).is_some() {
+                self.step(StepView::new(
+                    place,
+                    format!("{name} (judged)"),
+                    Some(agent.clone()),
+                    Role::Validator,
+                    outline,
+                ));
             }
         }
         for (number, child) in node.children().into_iter().enumerate() {
@@ -355,7 +437,7 @@ impl Tree {
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
     fn new(node: &Node, path: &StepPath, known: &crate::node::Node) -> Option<Self> {
-        let is_step = matches!(node.does, Does::Agent(_));
+        let is_step = node.is_step();
         let says_more = known.when == Some(false) || known.failure.is_some() || known.until.is_some();
         if is_step && !says_more && known.failures == 0 {
             return None;
@@ -364,6 +446,7 @@ impl NodeView {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { child: Some(Child { ended: Some(Err(_)), .. }), .. } => ("failed", None),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }
@@ -376,8 +459,9 @@ impl NodeView {
             status,
             due_at,
             failures: known.failures as usize,
-            failure: known.failure.clone(),
+            failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
             rescued: known.is_rescued(),
+            run: known.child.as_ref().map(|child| child.run),
             option: known.option.flatten(),
             items: known.items.as_ref().map(|items| items.len()),
             rounds: known.rounds.len(),
@@ -387,7 +471,7 @@ impl NodeView {
 }
 
 impl StepView {
-    fn new(path: StepPath, name: String, agent: AgentRef, role: Role, outline: &Outline) -> Self {
+    fn new(path: StepPath, name: String, agent: Option<AgentRef>, role: Role, outline: &Outline) -> Self {
         let step = outline.history.step(&path);
         let is_skipped = outline.history.node(&path).is_some_and(|node| node.when == Some(false));
         let status = step.map(|step| step.status).unwrap_or_default();

@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::agent::{Agent, Carry};
+use crate::agent::{Agent, AgentRef, Carry};
 use crate::chain::Head;
+use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, Seq, SessionId, StepPath, TenantId, Timestamp, WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
+    WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -207,6 +209,22 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
     },
+    /// A node began a run of a workflow; or that one goes on, after its own run was resumed.
+    ChildStarted {
+        /// Its place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+    },
+    /// The run that a node had begun is over, or is not needed any more.
+    ChildEnded {
+        /// The node's place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+        /// What it gave, or how it ended badly.
+        result: Result<Payload, Failure>,
+    },
     /// A node took longer than it may; what was open below it is cancelled.
     NodeTimedOut {
         /// Its place.
@@ -276,6 +294,8 @@ impl Event {
             Self::NodeDecided { .. } => "node-decided",
             Self::NodeGave { .. } => "node-gave",
             Self::NodeFailed { .. } => "node-failed",
+            Self::ChildStarted { .. } => "child-started",
+            Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
@@ -299,6 +319,13 @@ pub enum Decided {
     Option(Option<u32>),
     /// Which handler of errors is taken; none: no condition holds.
     Handler(Option<u32>),
+    /// Which agent does a step, and how it was found.
+    Agent {
+        /// The version.
+        agent: AgentRef,
+        /// Those that were looked at, the best first; of many the first.
+        candidates: Vec<Candidate>,
+    },
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.
@@ -319,6 +346,23 @@ pub enum Decided {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+}
+
+/// An agent that was looked at for a need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Candidate {
+    /// Which.
+    pub agent: AgentName,
+    /// How well it fits in all, from 0 to 1.
+    pub score: f64,
+    /// How near its description is to the need, from 0 to 1.
+    pub likeness: f64,
+    /// Which share of its work succeeded, as far as the host knew.
+    pub success: f64,
+    /// Why it could not be taken; none: it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// What comes after a round of a loop.
@@ -358,6 +402,9 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// A host call of a guest, as it was decided and answered.

@@ -1,7 +1,7 @@
 //! The engine: does what patterns decide, and journals it.
 //!
-//! Invariants: everything that is done is in the run's log before the pattern is asked again. What is under way is what the
-//! pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
+//! Invariants: everything that is done is in the run's log before the pattern is asked again; so is what others bring into it from
+//! outside, of which `news` tells. What is under way is what the pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
 //! none of its [`Guests`] is left, and leaves a log that can be gone on with. An error of the record's ends it: what is true is then
 //! known only by reading the record.
 
@@ -24,14 +24,17 @@ use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, RunId, Seq, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::children::Children;
+use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::patterns::{About, Decision, Input, Output, Todo};
@@ -53,6 +56,7 @@ pub(crate) struct Engine<'a> {
     /// Whose turn it is to have an output judged by a schema.
     pub(crate) judges: &'a Compute,
     pub(crate) log: &'a Arc<RunLog>,
+    pub(crate) coordinator: &'a Coordinator,
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
     pub(crate) beginnings: &'a Beginnings,
@@ -60,6 +64,10 @@ pub(crate) struct Engine<'a> {
     pub(crate) guests: &'a Guests,
     /// Set once a guest begins, or somebody judges in a process of its own.
     pub(crate) bounded: &'a AtomicBool,
+    /// Told when others brought something into its log.
+    pub(crate) news: &'a Notify,
+    /// What its guests begin.
+    pub(crate) children: &'a Arc<Children>,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -104,17 +112,17 @@ pub(crate) enum Driven {
 }
 
 impl Engine<'_> {
-    /// Drives the run until it is over or suspended, and that is on disk.
+    /// Drives the run until it is over or suspended, and that is on disk; of a child, in the record.
     ///
     /// # Errors
     /// The record's.
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
-        let mut open = Open::default();
+        let (mut open, mut lingered) = (Open::default(), false);
         let mut work = FuturesUnordered::new();
         loop {
-            let decision = self.log.read_mut(|history| {
+            let (decision, decided_at) = self.log.read_mut(|history| {
                 history.tick(self.log.now());
-                self.plan.flow.next(&StepPath::root(), history, &Input::Run)
+                (self.plan.flow.next(&StepPath::root(), history, &Input::Run), history.seq())
             });
             let todos = match decision {
                 Decision::Do(todos) => todos,
@@ -123,19 +131,37 @@ impl Engine<'_> {
                 Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
             };
             for (todo, number, registration) in open.renew(todos) {
+                lingered = false;
                 work.push(async move {
                     let key = owned(todo.key());
                     let done = Abortable::new(self.carry_out(todo), registration).await;
                     (key, number, done)
                 });
             }
+            let mut lingers = false;
             if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
-                self.log.append(vec![Event::RunSuspended { until }], Durability::Barrier).await?;
-                return Ok(Driven::Suspended);
+                // How long a child takes is not known: most are over soon.
+                lingers =
+                    !lingered && self.log.read(|history| history.open_children(&StepPath::root()).next().is_some());
+                if !lingers {
+                    if self.suspend(until, decided_at).await? {
+                        return Ok(Driven::Suspended);
+                    }
+                    continue;
+                }
             }
-            let Some((key, number, done)) = work.next().await else {
+            let next = tokio::select! {
+                biased;
+                next = work.next() => next,
+                () = self.news.notified() => continue,
+                () = tokio::time::sleep(LONG_WAIT), if lingers => {
+                    lingered = true;
+                    continue;
+                }
+            };
+            let Some((key, number, done)) = next else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
                 return self.end(vec![Event::RunFailed { failure }]).await;
             };
@@ -150,8 +176,29 @@ impl Engine<'_> {
         }
     }
 
+    /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
+    async fn suspend(&self, until: Timestamp, decided_at: Seq) -> Result<bool, StoreError> {
+        // Whoever brings something into the log finds the run suspended from here on, or was faster.
+        let suspended = |history: &History| {
+            if history.seq() != decided_at {
+                return Err(());
+            }
+            // The end of a child makes it due, if that comes after this; what came before it is found now.
+            let root = StepPath::root();
+            let joined = history.open_children(&root).map(|(_, run)| Expect::UnderWay { run });
+            Ok((vec![Event::RunSuspended { until }], joined.collect()))
+        };
+        if self.log.stage_if_expecting(suspended).is_err() {
+            return Ok(false);
+        }
+        self.log.flush(Durability::Barrier).await.map(|()| true)
+    }
+
+    /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
     async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
-        self.log.append(events, Durability::Barrier).await.map(|()| Driven::Over)
+        let is_child = self.log.started().parent.is_some();
+        let durability = if is_child { Durability::Lazy } else { Durability::Barrier };
+        self.log.append(events, durability).await.map(|()| Driven::Over)
     }
 
     /// How a run ends of which everything was skipped: with its input.
@@ -164,11 +211,15 @@ impl Engine<'_> {
         match todo {
             Todo::Attempt { step, input } => match self.plan.find(&step).map_err(Stop::Failed)?.work {
                 plan::Work::Node(node) => {
-                    let Does::Agent(agent) = &node.does else {
+                    let agent = match &node.does {
+                        Does::Agent(agent) => Some(agent.clone()),
+                        _ => self.log.read(|history| history.node(&step).and_then(|node| node.agent.clone())),
+                    };
+                    let Some(agent) = agent else {
                         return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
                     };
                     let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
-                    self.attempt(&step, agent, Work::Agent, built, &node.retry).await?;
+                    self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
                     let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
@@ -180,13 +231,20 @@ impl Engine<'_> {
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
             Todo::Wait { node: _, until } => self.wait(until).await?,
+            Todo::Await { node: _ } => {
+                self.log.flush(Durability::Lazy).await?;
+                std::future::pending::<()>().await;
+            }
+            Todo::Begin { node, input } => self.begin(node, &input).await?,
+            Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
                 self.log.stage(Event::NodeStarted { node, until });
             }
             Todo::Decide { node, question } => {
-                let decider = Decider { compute: self.compute, plan: self.plan, log: self.log };
+                let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
+                let decider = Decider { compute, plan, log, coordinator, authority: &self.ports.authority };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
@@ -228,6 +286,7 @@ impl Engine<'_> {
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
+        self.children.end(node);
         let open: Vec<(StepPath, u32)> = self.log.read(|history| {
             let open = history.steps_within(node).filter(|(_, step)| step.is_open());
             open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
@@ -235,6 +294,38 @@ impl Engine<'_> {
         for (step, attempt) in open {
             self.log.stage(Event::StepCancelled { step, attempt });
         }
+        let children: Vec<(StepPath, RunId)> =
+            self.log.read(|history| history.open_children(node).map(|(node, run)| (node.clone(), run)).collect());
+        for (node, run) in children {
+            let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
+            self.log.stage(Event::ChildEnded { node, run, result: Err(failure) });
+        }
+    }
+
+    /// Begins the run of a node that starts another workflow.
+    async fn begin(&self, node: StepPath, input: &Input) -> Result<(), Stop> {
+        let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+        let Does::Workflow(sub) = &planned.does else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
+        };
+        let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
+            Ok(input) => self.children.start(&node, sub, input).await?,
+            Err(failure) => Err(failure),
+        };
+        self.stage(node, begun, |node, run| Event::ChildStarted { node, run });
+        Ok(())
+    }
+
+    /// Waits until the run that a node began is over.
+    async fn join(&self, node: StepPath) -> Result<(), Stop> {
+        self.log.flush(Durability::Lazy).await?;
+        let run = self.log.read(|history| history.node(&node)?.child.as_ref().map(|child| child.run));
+        let Some(run) = run else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} began no run"))));
+        };
+        let result = self.children.joined(run).await?;
+        self.log.stage(Event::ChildEnded { node, run, result });
+        Ok(())
     }
 
     /// What is wrong with a node's output; none: it is good.
@@ -308,6 +399,7 @@ impl Engine<'_> {
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
                     log,
+                    children: self.children.clone(),
                     agent: name,
                     component: job.component,
                     step,
@@ -340,9 +432,12 @@ impl Engine<'_> {
                 ended
             }
         };
+        // What it began and did not wait for is not needed any more.
+        self.children.end(step);
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());
+        self.coordinator.note(self.log.tenant(), &agent.name, ended.as_ref().err().map(|f| f.code), begun.elapsed());
         match ended {
             Ok(outcome) => {
                 let output = match outcome {

@@ -6,17 +6,23 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
+//! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
+//! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
-//!   `recover`: runs of before go on at a start; `wake`: suspended runs go on; `suspects`: those of which the host may have died
+//!   `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
+//!   `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod children;
+mod coordinator;
 mod decide;
+mod deliver;
 mod engine;
 mod guests;
 mod input;

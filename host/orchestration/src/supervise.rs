@@ -15,10 +15,11 @@ use ltmc_model::run::State;
 use ltmc_model::{Epoch, KeyId, Payload, RunId, StepPath, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
 use ltmc_tenancy::pins::Pin;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::children::{self, Children};
 use crate::engine::{Beginnings, Driven, Engine};
 use crate::guests::Guests;
 use crate::metered;
@@ -43,8 +44,12 @@ pub(crate) struct Live {
     log: RwLock<Arc<RunLog>>,
     end: watch::Sender<Option<End>>,
     stop: CancellationToken,
+    /// Told when others brought something into its log.
+    pub(crate) news: Notify,
     why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
+    /// What its guests began and did not wait for yet.
+    pub(crate) children: children::Open,
     /// Whether it came to where what it does is bounded apart from the host: its guest, or who judges its output.
     bounded: AtomicBool,
 }
@@ -119,8 +124,10 @@ impl Live {
             log: RwLock::new(log),
             end: watch::Sender::new(None),
             stop: CancellationToken::new(),
+            news: Notify::new(),
             why: Mutex::default(),
             weight,
+            children: children::Open::default(),
             bounded: AtomicBool::new(false),
         })
     }
@@ -196,14 +203,19 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let is_suspended = end.is_suspended();
     let state = if is_suspended { "suspended" } else { end.state.map_or("parked", State::as_str) };
     metered::RUNS.of([state]).increment(1);
+    let is_over = end.state.is_some_and(State::is_over);
+    if is_over {
+        children::end_all(&inner, &live).await;
+    }
     place.end(end);
-    if is_suspended {
+    // The end of a child makes its parent due, where that is suspended.
+    if is_suspended || is_over && live.log().started().parent.is_some() {
         inner.sleepers.notify_one();
     }
     drop(pins);
 }
 
-async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
+async fn drive(inner: &Arc<Inner>, live: &Arc<Live>, mut plan: Option<plan::Shared>) -> End {
     let (mut contention, mut beginnings, mut refused) = (Contention::default(), Beginnings::default(), None);
     loop {
         let log = live.log();
@@ -282,8 +294,8 @@ async fn fail(log: &RunLog, failure: Failure) -> Result<End, StoreError> {
 
 /// Goes on with a log until the run is over or is stopped.
 async fn go(
-    inner: &Inner,
-    live: &Live,
+    inner: &Arc<Inner>,
+    live: &Arc<Live>,
     log: &Arc<RunLog>,
     plan: &mut Option<plan::Shared>,
     overtaken: u32,
@@ -299,8 +311,22 @@ async fn go(
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
-            let (bounded, guests) = (&live.bounded, &Guests::default());
-            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, guests, bounded };
+            let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
+            let children = &Children::new(inner, live, log);
+            let engine = Engine {
+                ports,
+                plan: &plan,
+                compute,
+                judges,
+                log,
+                coordinator: &inner.coordinator,
+                overtaken,
+                beginnings,
+                guests,
+                bounded,
+                news,
+                children,
+            };
             let driven = tokio::select! {
                 biased;
                 driven = engine.drive() => Some(driven),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Collect, Condition, Document, Does, Handler, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
-    Template, Test, Tolerate, Validate, With,
+    Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
+    Retry, Template, Test, Tolerate, Validate, With,
 };
+use crate::child::OnParentEnd;
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
@@ -64,6 +65,15 @@ impl Node {
         let mut put = |name: &str, value: Value| drop(out.insert(name.into(), value));
         match &self.does {
             Does::Agent(agent) => put("agent", agent.to_string().into()),
+            Does::Need(needed) => {
+                put("need", needed.text.as_str().into());
+                if !needed.among.is_empty() {
+                    put("among", needed.among.iter().map(|(agent, _)| agent.to_string()).collect());
+                }
+                if needed.at_least != Needed::AT_LEAST {
+                    put("at-least", needed.at_least.into());
+                }
+            }
             Does::Sequence(children) => put("sequence", children.iter().map(Self::to_value).collect()),
             Does::Parallel(parallel) => parallel.put(&mut put),
             Does::Choice(choice) => {
@@ -94,6 +104,12 @@ impl Node {
                 put("at-most", again.at_most.into());
                 if let Some(stall) = again.stall {
                     put("stall", stall.into());
+                }
+            }
+            Does::Workflow(started) => {
+                put("workflow", started.workflow.as_str().into());
+                if started.on_parent_end == OnParentEnd::Abandon {
+                    put("on-parent-end", "abandon".into());
                 }
             }
         }

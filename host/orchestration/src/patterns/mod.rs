@@ -14,10 +14,12 @@ mod agent;
 mod choice;
 mod loops;
 mod map;
+mod need;
 mod node;
 mod parallel;
 mod sequence;
 mod side_by_side;
+mod workflow;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
@@ -83,6 +85,23 @@ pub enum Todo {
         /// Until when.
         until: Timestamp,
     },
+    /// Begin the run of a node that starts another workflow, or have the one go on that it had begun, and journal which that is.
+    Begin {
+        /// Its place.
+        node: StepPath,
+        /// On what.
+        input: Input,
+    },
+    /// Wait for the end of the run that a node had begun, and journal it.
+    Join {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
+    Await {
+        /// Which step, or other node.
+        node: StepPath,
+    },
     /// Journal until when a node may take.
     Start {
         /// Its place.
@@ -135,6 +154,11 @@ pub enum Todo {
 pub enum Question {
     /// Whether its `when` holds.
     When,
+    /// Which agent does a step.
+    Agent {
+        /// On what.
+        input: Input,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
@@ -168,6 +192,8 @@ pub enum About {
     Work,
     /// It is waited.
     Wait,
+    /// Something from outside is awaited.
+    Await,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -177,9 +203,11 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
+            Self::Await { node } | Self::Join { node } => (node, About::Await),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -192,6 +220,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
+            Self::Await { .. } | Self::Join { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
@@ -212,10 +241,12 @@ pub fn of(node: &Node) -> Box<dyn Pattern> {
 fn pattern(node: &Node) -> Box<dyn Pattern> {
     match &node.does {
         Does::Agent(_) => Box::new(agent::Agent::new(node)),
+        Does::Need(_) => Box::new(need::Needed::new(node)),
         Does::Sequence(children) => Box::new(sequence::Sequence::new(children)),
         Does::Parallel(parallel) => Box::new(parallel::Parallel::new(parallel)),
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Workflow(_) => Box::new(workflow::Workflow),
     }
 }

@@ -9,6 +9,7 @@
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
+//! - `children`: runs that runs begin
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
@@ -22,6 +23,7 @@
 //! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
+mod children;
 mod crash;
 mod decided;
 mod ends;

@@ -8,7 +8,7 @@ use ltmc_ports::journal::{Audit, Damage};
 use rusqlite::{Connection, Row, params};
 
 use super::{Deleted, MOST_ROWS};
-use crate::bind::{all, number, run_id, state_of, target_text, tenant};
+use crate::bind::{all, blob, number, run_id, state_of, target_text, tenant};
 use crate::error::Error;
 use crate::frames;
 use crate::purge::DELETED;
@@ -36,7 +36,7 @@ pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audi
         let what = "the run has a journal and no row".to_owned();
         audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
     }
-    let sql = "select tenant, id, session, by_key, state, target, name, \
+    let sql = "select tenant, id, session, by_key, state, target, name, parent, \
                (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first limit 1), \
                (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first desc limit 1) from runs r";
     let mut statement = snapshot.prepare(sql)?;
@@ -48,7 +48,7 @@ pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audi
             continue;
         }
         let entries = |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
-        let Some(what) = differs(row, entries(7)?, entries(8)?)? else { continue };
+        let Some(what) = differs(row, entries(8)?, entries(9)?)? else { continue };
         told += 1;
         audit.damage.push(Damage {
             tenant: Some(tenant(row.get(0)?)?),
@@ -72,6 +72,11 @@ fn differs(row: &Row<'_>, first: &[u8], last: &[u8]) -> Result<Option<String>, E
         let (of, key) = (&started.session, &started.by);
         if of.as_str() != session || key.as_str() != by {
             return Ok(Some(format!("the run's row says session {session} of key {by}, its journal {of} of {key}")));
+        }
+        let (parent, began) =
+            (row.get::<_, Option<Vec<u8>>>(7)?, started.parent.as_ref().map(|parent| blob(parent.run)));
+        if parent != began {
+            return Ok(Some("the run's row says that another run began it than its journal".to_owned()));
         }
         let (runs, called) = target_text(&started.target);
         if (&runs, &called) != (&target, &name) {
