@@ -10,6 +10,7 @@ mod batches;
 mod calls;
 mod children;
 mod commands;
+mod compensate;
 mod context;
 mod coordination;
 mod crash;

@@ -11,6 +11,7 @@ use ltmc_model::{RunId, TenantId};
 use ltmc_ports::{Kind, StoreError};
 use ltmc_tenancy::Error;
 
+use crate::recovered::{RECOVERED, TRIED, by_host};
 use crate::runs::Runs;
 use crate::suspects::may_pass;
 
@@ -133,12 +134,16 @@ impl Runs {
             rest.waits(&tenant, run);
             return self.not_taken_up(&tenant, run).await;
         }
-        match self.claim(&tenant, run).await {
-            None => {}
-            Some(Ok(())) => recovered.resumed += 1,
+        let Some(taken) = self.claim(&tenant, run).await else { return };
+        by_host(TRIED);
+        if taken.is_ok() {
+            by_host(RECOVERED);
+        }
+        match taken {
+            Ok(()) => recovered.resumed += 1,
             // Its task is on its way all the same, and takes it up as soon as the record answers.
-            Some(Err(_)) if registry.get(&tenant, run).is_some() => recovered.resumed += 1,
-            Some(Err(error)) => {
+            Err(_) if registry.get(&tenant, run).is_some() => recovered.resumed += 1,
+            Err(error) => {
                 self.not_taken_up(&tenant, run).await;
                 let passes = match &error {
                     Error::Busy { .. } => true,

@@ -1,4 +1,4 @@
-//! Runs: started, waited for, looked at, followed, cancelled, resumed.
+//! Runs: started, waited for, looked at, followed, resumed. How people end and pause them: `stop`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -42,9 +42,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::children;
 use crate::coordinator::Coordinator;
 use crate::plan::{self, Plan};
+use crate::recovered;
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::Suspects;
@@ -271,6 +271,19 @@ impl Runs {
             agents.insert(found.name.clone(), found.digest);
         }
         Ok((ready, agents))
+    }
+
+    /// The same for a document that an agent wrote, in its one form; `agents`: the versions that its parent is pinned to.
+    pub(crate) fn ready_plan(
+        &self,
+        json: &Arc<str>,
+        agents: &BTreeMap<AgentName, Digest>,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let document = Document::from_json(json).map_err(|faults| Error::Internal { message: faults.to_string() })?;
+        let ready = Ready::of_document(&document);
+        let versions = ready.agents.iter().filter_map(|agent| Some((agent.name.clone(), *agents.get(&agent.name)?)));
+        let versions = versions.collect();
+        Ok((Arc::new(ready), versions))
     }
 
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
@@ -556,65 +569,8 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Ends a run. What it did is kept.
-    ///
-    /// # Errors
-    /// Where it is not there, or over already.
-    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
-            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() });
-            let ended = tokio::time::timeout(CANCEL, live.ended()).await;
-            match ended.map(|end| end.state) {
-                Ok(Some(State::Cancelled)) => return Ok(()),
-                // It was suspended at that very moment, and is ended where it waits.
-                Ok(Some(State::Waiting)) => {}
-                Ok(Some(state)) => return Err(is_over(run, state)),
-                Ok(None) | Err(_) => {
-                    return Err(Error::Busy {
-                        message: "the run is being cancelled, and its end is not on disk yet".into(),
-                        retry_after: Duration::from_secs(1),
-                    });
-                }
-            }
-        }
-        let row = self.row(caller, run).await?;
-        let is_quarantined = row.state == State::Quarantined;
-        if row.state.is_over() && !is_quarantined {
-            return Err(is_over(run, row.state));
-        }
-        let is_at_rest = is_quarantined || row.wakes_at.is_some() || self.is_waiting_alone(&row);
-        if !is_at_rest {
-            return Err(being_taken_up());
-        }
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_at_rest(&by, run, is_quarantined).await };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
-    }
-
-    /// Ends a run of which nothing but its row is kept.
-    async fn cancel_at_rest(&self, caller: &Caller, run: RunId, is_quarantined: bool) -> Result<(), Error> {
-        let whose = if is_quarantined { Whose::Nobodys } else { Whose::Anyones };
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
-            Found::Log(log) if is_quarantined && log.read(History::state) != State::Quarantined => {
-                return Err(being_taken_up());
-            }
-            Found::Log(log) => log,
-            Found::Over(state, _) => return Err(is_over(run, state)),
-            Found::Taken | Found::Nothing => return Err(being_taken_up()),
-        };
-        let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
-        // Whoever goes on with it at the same moment is fenced off here, or fences this off.
-        let cancelled = log.append(vec![cancelled], Durability::Barrier).await;
-        cancelled.map_err(|error| match error.kind {
-            Kind::Fenced | Kind::Conflict => being_taken_up(),
-            _ => error.into(),
-        })?;
-        self.end_below(&caller.tenant, run, Vec::new(), true).await;
-        Ok(())
-    }
-
-    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
+    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
+    /// somebody paused it, it goes on.
     ///
     /// # Errors
     /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
@@ -624,11 +580,11 @@ impl Runs {
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }
 
-    async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+    pub(crate) async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
+        if !matches!(row.state, State::Failed | State::Cancelled) && !row.state.is_set_aside() {
             let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
+                "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
                 row.state.as_str()
             );
             return Err(Error::Conflict { code: "conflict", message });
@@ -637,7 +593,12 @@ impl Runs {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
-        let resumed = Event::RunResumed { by: caller.key.clone() };
+        let by = caller.key.clone();
+        let resumed = match log.read(History::is_paused_by_somebody) {
+            true => Event::RunContinued { by },
+            false => Event::RunResumed { by },
+        };
+        recovered::by_people();
         // Whoever resumes it at the same moment is fenced off here.
         self.go_on(log, vec![resumed]).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
@@ -657,7 +618,10 @@ impl Runs {
         match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
             Ok(Found::Log(log)) => match self.is_orphan(&log).await {
                 Ok(false) => Some(self.go_on(log, Vec::new()).await),
-                Ok(true) => children::cancel(&log).await.err().map(|error| Err(error.into())),
+                Ok(true) => match self.end_at_rest(log).await {
+                    Ok(goes_on) => goes_on.then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                },
                 Err(error) => Some(Err(error.into())),
             },
             Ok(Found::Over(..) | Found::Taken | Found::Nothing) => None,
@@ -727,7 +691,7 @@ impl Runs {
         Ok(row)
     }
 
-    async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.inner.ports.read.run(&caller.tenant, run).await?;
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
     }
@@ -813,13 +777,17 @@ pub(crate) struct Ready {
 impl Ready {
     fn of(stored: &StoredWorkflow) -> Result<Self, String> {
         let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
+        Ok(Self::of_document(&document))
+    }
+
+    fn of_document(document: &Document) -> Self {
         let json = document.to_json();
-        Ok(Self {
+        Self {
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
-            plan: Arc::new(Plan::of(&document)),
-        })
+            plan: Arc::new(Plan::of(document)),
+        }
     }
 }
 
@@ -1020,7 +988,7 @@ fn sight(caller: &Caller) -> Sight {
     Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }
 
-fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
+pub(crate) fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 

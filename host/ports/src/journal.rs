@@ -183,8 +183,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
     async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
-    /// How many of a tenant's runs are quarantined. What it costs grows with those alone.
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+    /// How many of a tenant's runs are in a state in which they wait for people ([`State::is_set_aside`]). What it costs grows with
+    /// those alone.
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

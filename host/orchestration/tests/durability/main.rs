@@ -13,6 +13,7 @@
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
+//! - `compensate`: what was in vain is undone; runs that wait for people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
@@ -24,6 +25,7 @@
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod children;
+mod compensate;
 mod crash;
 mod decided;
 mod ends;

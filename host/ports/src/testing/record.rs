@@ -285,8 +285,8 @@ impl ReadJournal for MemoryRecord {
         Ok(self.read(unfinished.take(limit as usize).cloned().collect()))
     }
 
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        let is_set_aside = |run: &&Run| run.tenant == *tenant && run.state == State::Quarantined;
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError> {
+        let is_set_aside = |run: &&Run| run.tenant == *tenant && run.state == state;
         Ok(self.lock().tables.runs.values().filter(is_set_aside).count() as u64)
     }
 

@@ -122,10 +122,10 @@ impl ReadJournal for Record {
         self.readers.search("journal.unfinished-of", &TenantId::host(), read).await
     }
 
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError> {
         let sql = "select count(*) from runs indexed by runs_ended_badly where tenant = ? and state > 3 and state = ?";
-        let values = params![tenant.as_str(), state_number(State::Quarantined)];
-        let count = self.readers.point("journal.quarantined", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
+        let values = params![tenant.as_str(), state_number(state)];
+        let count = self.readers.point("journal.set-aside", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
         Ok(number(count.unwrap_or(0)))
     }
 

@@ -266,8 +266,16 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
     let mut aside = Owner::new("acme", 9);
     aside.row.state = State::Quarantined;
     store.append(aside.append(1), Barrier).await.unwrap();
-    assert_eq!(store.quarantined(&tenant("acme")).await.unwrap(), 1);
-    assert_eq!(store.quarantined(&tenant("beta")).await.unwrap(), 0);
+    for (number, state) in [(10, State::Stuck), (11, State::Stuck), (12, State::Paused)] {
+        let mut aside = Owner::new("acme", number);
+        aside.row.state = state;
+        store.append(aside.append(1), Barrier).await.unwrap();
+    }
+    for (state, of_acme) in [(State::Quarantined, 1), (State::Paused, 1), (State::Stuck, 2)] {
+        assert_eq!(store.set_aside(&tenant("acme"), state).await.unwrap(), of_acme);
+        assert_eq!(store.set_aside(&tenant("beta"), state).await.unwrap(), 0);
+    }
+    assert_eq!(store.unfinished(None, 100).await.unwrap().len(), 3, "nobody takes up what is set aside");
 }
 
 /// A tenant's suspended runs stand in the order in which they go on, and only for as long as they are.
