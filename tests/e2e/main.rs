@@ -26,5 +26,6 @@ mod isolation;
 mod neighbours;
 mod operations;
 mod restart;
+mod schedules;
 mod shares;
 mod transactions;

@@ -12,11 +12,13 @@
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
+//! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
 mod decide;
+mod due;
 mod engine;
 mod guests;
 mod input;
@@ -28,13 +30,15 @@ mod plan;
 mod registry;
 mod resumed;
 pub mod runs;
+pub mod schedules;
 mod supervise;
 mod suspects;
-
+mod ticks;
 mod wake;
 pub mod workflows;
 
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use schedules::Schedules;
 pub use workflows::{Put, Workflows};

@@ -24,12 +24,14 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
+use ltmc_model::schedule::Scheduled;
 use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
+use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -195,6 +197,7 @@ impl Runs {
             tied: request.cancel_on_disconnect && request.idempotency.is_none(),
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
         };
         self.begin(caller, begin).await
     }
@@ -205,30 +208,8 @@ impl Runs {
     /// Where the workflow or an agent of it is not there, the host is busy, or the idempotency key was used for another
     /// request.
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
-        let inner = &self.inner;
-        inner.ports.authority.authorize(caller, Action::Run).await?;
-        let missing = || Error::not_found(format!("workflow `{}`", request.workflow));
-        let stored = inner.ports.authority.workflow(&caller.tenant, &request.workflow).await?.ok_or_else(missing)?;
-        let ready = match inner.ready.get(&stored.digest) {
-            Some(ready) => ready,
-            None => {
-                let of = stored.clone();
-                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
-                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
-                let ready =
-                    Arc::new(made.map_err(|why| Error::Internal {
-                        message: format!("workflow `{}`: {why}", request.workflow),
-                    })?);
-                inner.ready.insert(stored.digest, ready.clone());
-                ready
-            }
-        };
-        let mut agents = BTreeMap::new();
-        for agent in &ready.agents {
-            let found = inner.ports.authority.agent(&caller.tenant, agent).await?;
-            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
-            agents.insert(found.name.clone(), found.digest);
-        }
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -239,8 +220,63 @@ impl Runs {
             tied: false,
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
         };
         self.begin(caller, begin).await
+    }
+
+    /// Starts a run of a workflow by a schedule of its document. It is recorded when this returns, unless the record does not say.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a conflict of the record's where the schedule does not allow it any more.
+    pub(crate) async fn start_scheduled(&self, caller: &Caller, start: ScheduledStart) -> Result<Started, Error> {
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
+        let schedule = ready.schedules.get((start.id.number as usize).saturating_sub(1)).filter(|found| found.digest == start.digest);
+        let input = schedule.ok_or_else(|| Error::not_found(format!("schedule `{}`", start.id)))?.input.clone();
+        let begin = Begin {
+            target: Target::Workflow(start.id.workflow.clone()),
+            agents,
+            document: Some((ready.json.clone(), ready.digest)),
+            plan: ready.plan.clone(),
+            input,
+            session: None,
+            tied: false,
+            idempotency: None,
+            traceparent: None,
+            scheduled: Some(start),
+        };
+        self.begin(caller, begin).await
+    }
+
+    /// A workflow, made ready to run, and the versions of its agents.
+    async fn ready(
+        &self,
+        tenant: &TenantId,
+        workflow: &WorkflowName,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let inner = &self.inner;
+        let missing = || Error::not_found(format!("workflow `{workflow}`"));
+        let stored = inner.ports.authority.workflow(tenant, workflow).await?.ok_or_else(missing)?;
+        let ready = match inner.ready.get(&stored.digest) {
+            Some(ready) => ready,
+            None => {
+                let of = stored.clone();
+                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
+                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
+                let wrong = |why| Error::Internal { message: format!("workflow `{workflow}`: {why}") };
+                let ready = Arc::new(made.map_err(wrong)?);
+                inner.ready.insert(stored.digest, ready.clone());
+                ready
+            }
+        };
+        let mut agents = BTreeMap::new();
+        for agent in &ready.agents {
+            let found = inner.ports.authority.agent(tenant, agent).await?;
+            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
+            agents.insert(found.name.clone(), found.digest);
+        }
+        Ok((ready, agents))
     }
 
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
@@ -278,6 +314,11 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
+                number: start.id.number,
+                tick: start.tick,
+                asked_for: start.due.is_none(),
+            }),
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -285,11 +326,12 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
+        let is_to_be_first = kept.is_some() || begin.scheduled.is_some();
         let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept);
-        let log = Arc::new(log);
+        let log = Arc::new(log.scheduled(begin.scheduled));
         let live = Live::new(log.clone(), weight);
         let place = inner.registry.enter(live.clone())?;
-        let Some((key, request)) = idempotency else {
+        if !is_to_be_first {
             // Nothing is to be written first: the run itself is what survives its client.
             let driven = supervise::live(inner.clone(), place, Some(begin.plan), pins);
             let tied = match begin.tied {
@@ -300,21 +342,20 @@ impl Runs {
                 }
             };
             return Ok(Started { run, attached: false, live: Some(live), tied });
-        };
+        }
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {
             let inner = &runs.inner;
-            // Recorded before anything is done, so that of two requests with the same key one only does it.
+            // Recorded before anything is done, so that of two requests with the same key, or by the same tick, one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
             if let Err(error) = log.flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
                 drop(place);
-                let found = match error.kind {
-                    Kind::Conflict => inner.ports.read.idempotent(&by.tenant, &key, now).await?,
-                    _ => None,
+                let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
+                    return Err(error.into());
                 };
-                return match found {
+                return match inner.ports.read.idempotent(&by.tenant, &key, now).await? {
                     Some(found) => runs.attach(&by, found, &request),
                     None => Err(error.into()),
                 };
@@ -797,13 +838,26 @@ struct Ready {
     digest: Digest,
     agents: Vec<AgentRef>,
     plan: plan::Shared,
+    /// What starts it by itself, in the order of the document.
+    schedules: Vec<ReadySchedule>,
+}
+
+/// What a schedule starts runs with.
+struct ReadySchedule {
+    digest: Digest,
+    input: Payload,
 }
 
 impl Ready {
     fn of(stored: &StoredWorkflow) -> Result<Self, String> {
         let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
         let json = document.to_json();
+        let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
+            digest: schedule.digest(),
+            input: Payload::json(schedule.input.as_ref().unwrap_or(&serde_json::Value::Null)),
+        });
         Ok(Self {
+            schedules: schedules.collect(),
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
@@ -824,6 +878,8 @@ struct Begin {
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
+    /// The schedule that starts it.
+    scheduled: Option<ScheduledStart>,
 }
 
 /// What a start took up again.

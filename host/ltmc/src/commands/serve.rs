@@ -101,6 +101,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         let runs = host.runs.clone();
         async move { runs.wake().await }
     });
+    let ticking = tokio::spawn({
+        let schedules = host.schedules.clone();
+        async move { schedules.tick().await }
+    });
     let tidying = tokio::spawn({
         let (pins, authority) = (host.pins.clone(), host.authority.clone());
         async move {
@@ -123,6 +127,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
     waking.abort();
+    ticking.abort();
     tidying.abort();
     drop(url_file);
     host.tasks.stop(LAST_CHANGES).await;

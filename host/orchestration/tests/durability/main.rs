@@ -16,6 +16,7 @@
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
+//! - `schedules`: each tick starts one run
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
@@ -30,6 +31,7 @@ mod host;
 mod owners;
 mod patterns;
 mod replay;
+mod schedules;
 mod story;
 mod suspects;
 mod suspended;

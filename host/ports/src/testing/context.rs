@@ -175,7 +175,7 @@ impl Context {
                 held as u64 + more <= *quota
             }
             // What was granted is in the catalog.
-            Expect::Grants { .. } => false,
+            Expect::Grants { .. } | Expect::Schedules { .. } | Expect::Schedule { .. } => false,
         }
     }
 

@@ -61,7 +61,8 @@ impl Purpose {
             | Change::KeyRevoked { .. }
             | Change::GrantRevoked { .. }
             | Change::AgentDeleted { .. }
-            | Change::WorkflowDeleted { .. } => Self::Relieves,
+            | Change::WorkflowDeleted { .. }
+            | Change::SchedulePaused { .. } => Self::Relieves,
             Change::Context { .. } if !changes.deltas.is_empty() && changes.deltas.iter().all(is_smaller) => {
                 Self::Relieves
             }
@@ -71,6 +72,7 @@ impl Purpose {
             | Change::AgentPushed(_)
             | Change::AgentUpgraded { .. }
             | Change::WorkflowPut { .. }
+            | Change::ScheduleContinued { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }
