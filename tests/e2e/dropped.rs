@@ -464,7 +464,8 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
     let put = Sent::new(&host, "PUT", "/v1/workflows/steps").of_type("application/yaml", steps);
     put.answered(&host).await?.expect(201);
 
-    let yearly = "name: yearly\non: [{schedule: 0 0 1 1 *, input: {n: 1, sleep_ms: 1, scope: agent}}]\nflow: {agent: slow}\n";
+    let yearly =
+        "name: yearly\non: [{schedule: 0 0 1 1 *, input: {n: 1, sleep_ms: 1, scope: agent}}]\nflow: {agent: slow}\n";
     let put = Sent::new(&host, "PUT", "/v1/workflows/yearly").of_type("application/yaml", yearly);
     put.answered(&host).await?.expect(201);
 

@@ -79,7 +79,8 @@ async fn schedules_are_looked_at_paused_continued_and_run_by_the_command() -> Re
     let told = put(&host, wrong).await?.expect(400).json();
     let places: Vec<_> = told["details"].as_array().into_iter().flatten().map(|one| one["line"].clone()).collect();
     assert_eq!((told["code"].as_str(), places), (Some("bad-workflow"), vec![json!(3), json!(4)]), "{told:#}");
-    let document = "name: yearly\non: [{schedule: 30 2 28 3 *, zone: Europe/Berlin, input: {say: hello}}]\nflow: {agent: echo}\n";
+    let document =
+        "name: yearly\non: [{schedule: 30 2 28 3 *, zone: Europe/Berlin, input: {say: hello}}]\nflow: {agent: echo}\n";
     put(&host, document).await?.expect(201);
     let ltmc = |arguments: &[&str]| -> Result<Output> {
         let mut command = Command::new(ltmc_tests::binary()?);
@@ -102,7 +103,11 @@ async fn schedules_are_looked_at_paused_continued_and_run_by_the_command() -> Re
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("paused already"));
     let row: Value = serde_json::from_str(&text(&ltmc(&["--json", "schedules", "list"])?))?;
-    assert_eq!((row["paused"]["by"].is_string(), &row["next"], &row["started"]), (true, &json!([]), &json!(1)), "{row:#}");
+    assert_eq!(
+        (row["paused"]["by"].is_string(), &row["next"], &row["started"]),
+        (true, &json!([]), &json!(1)),
+        "{row:#}"
+    );
     assert!(ltmc(&["schedules", "continue", "yearly"])?.status.success());
     let row = schedule(&host, "yearly").await?;
     assert!(row["paused"].is_null(), "{row:#}");

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, schedules, serve,
-    tenant,
+    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, schedules,
+    serve, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.

@@ -255,6 +255,5 @@ impl Trouble {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

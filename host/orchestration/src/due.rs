@@ -205,7 +205,9 @@ mod tests {
         assert_eq!(decide(&schedule, schedule.next, false), Decision::Wait { tick: schedule.next });
         let newer = later(&schedule, HOUR);
         assert_eq!(decide(&schedule, newer, false), Decision::Wait { tick: newer }, "the newest waits");
-        assert!(matches!(decide(&schedule, later(&schedule, HOUR), true), Decision::Start { tick, .. } if tick == newer));
+        assert!(
+            matches!(decide(&schedule, later(&schedule, HOUR), true), Decision::Start { tick, .. } if tick == newer)
+        );
         let schedule = hourly(Overlap::Parallel);
         assert!(!is_alone(&schedule));
         assert!(matches!(decide(&schedule, schedule.next, true), Decision::Start { .. }));
@@ -222,7 +224,8 @@ mod tests {
         assert_eq!((tick, ticked.next), (now, now.after(Duration::from_secs(60))));
         assert_eq!(ticked.passed, Passed { skipped: 0, missed: 1_000 });
         // Days without any before.
-        schedule.timing = Timing::new("* * 1 1 *".parse().unwrap(), "UTC".parse().unwrap(), Overlap::Parallel, day * 31);
+        schedule.timing =
+            Timing::new("* * 1 1 *".parse().unwrap(), "UTC".parse().unwrap(), Overlap::Parallel, day * 31);
         schedule.next = schedule.timing.next(schedule.next).unwrap();
         let new_years_eve = schedule.next.after(Duration::from_secs(24 * 60 * 60 - 60));
         let Decision::Start { tick, .. } = decide(&schedule, schedule.next.after(day * 20), true) else { panic!() };

@@ -232,7 +232,10 @@ impl Runs {
     pub(crate) async fn start_scheduled(&self, caller: &Caller, start: ScheduledStart) -> Result<Started, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
         let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
-        let schedule = ready.schedules.get((start.id.number as usize).saturating_sub(1)).filter(|found| found.digest == start.digest);
+        let schedule = ready
+            .schedules
+            .get((start.id.number as usize).saturating_sub(1))
+            .filter(|found| found.digest == start.digest);
         let input = schedule.ok_or_else(|| Error::not_found(format!("schedule `{}`", start.id)))?.input.clone();
         let begin = Begin {
             target: Target::Workflow(start.id.workflow.clone()),

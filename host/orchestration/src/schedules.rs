@@ -193,9 +193,10 @@ impl Schedules {
 /// A schedule that was replaced between two looks.
 fn changed_meanwhile(error: Error, id: &ScheduleId) -> Error {
     match error {
-        Error::Store(error) if error.kind == Kind::Conflict => {
-            Error::Conflict { code: "conflict", message: format!("schedule `{id}` was changed just now: look at it again") }
-        }
+        Error::Store(error) if error.kind == Kind::Conflict => Error::Conflict {
+            code: "conflict",
+            message: format!("schedule `{id}` was changed just now: look at it again"),
+        },
         error => error,
     }
 }

@@ -100,7 +100,13 @@ impl StoredSchedule {
     /// One of a document that is put by `by`, as it goes on from what there was of the same: also its pause, unless that was the
     /// host's, for which the new name in which it starts runs may be a remedy.
     #[must_use]
-    pub fn planned(tenant: &TenantId, id: ScheduleId, planned: &Planned, by: Option<&KeyId>, before: Option<&Self>) -> Self {
+    pub fn planned(
+        tenant: &TenantId,
+        id: ScheduleId,
+        planned: &Planned,
+        by: Option<&KeyId>,
+        before: Option<&Self>,
+    ) -> Self {
         let new = Self {
             tenant: tenant.clone(),
             id,
@@ -159,7 +165,13 @@ pub trait WriteSchedules: Send + Sync {
     ///
     /// # Errors
     /// The store's.
-    async fn tick(&self, tenant: &TenantId, id: &ScheduleId, digest: Digest, ticked: Ticked) -> Result<bool, StoreError>;
+    async fn tick(
+        &self,
+        tenant: &TenantId,
+        id: &ScheduleId,
+        digest: Digest,
+        ticked: Ticked,
+    ) -> Result<bool, StoreError>;
 }
 
 /// For those who read schedules.

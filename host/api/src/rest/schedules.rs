@@ -23,7 +23,11 @@ const LIST: &str = "schedules";
 const SHOWN: usize = 5;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(list)).routes(routes!(pause)).routes(routes!(go_on)).routes(routes!(run_now))
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(pause))
+        .routes(routes!(go_on))
+        .routes(routes!(run_now))
 }
 
 /// A schedule of a workflow's document.
@@ -200,7 +204,11 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
     extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["conflict"]))),
     responses((status = 204, description = "Paused")),
 )]
-async fn pause(State(api): State<Api>, By(caller): By, AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>) -> Answer {
+async fn pause(
+    State(api): State<Api>,
+    By(caller): By,
+    AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>,
+) -> Answer {
     api.schedules.pause(&caller, &ScheduleId { workflow, number }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -217,7 +225,11 @@ async fn pause(State(api): State<Api>, By(caller): By, AtBoth(workflow, Number(n
     extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["conflict"]))),
     responses((status = 204, description = "It goes on")),
 )]
-async fn go_on(State(api): State<Api>, By(caller): By, AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>) -> Answer {
+async fn go_on(
+    State(api): State<Api>,
+    By(caller): By,
+    AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>,
+) -> Answer {
     api.schedules.go_on(&caller, &ScheduleId { workflow, number }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -234,7 +246,11 @@ async fn go_on(State(api): State<Api>, By(caller): By, AtBoth(workflow, Number(n
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
     responses((status = 202, description = "It runs", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
 )]
-async fn run_now(State(api): State<Api>, By(caller): By, AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>) -> Answer {
+async fn run_now(
+    State(api): State<Api>,
+    By(caller): By,
+    AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>,
+) -> Answer {
     let started = api.schedules.run_now(&caller, &ScheduleId { workflow, number }).await?;
     // What is accepted is on disk.
     api.runs.wait(&caller, &started, Some(Duration::ZERO)).await?;

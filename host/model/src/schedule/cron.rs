@@ -161,7 +161,8 @@ impl Field {
                 is_number && has_names(day, &DAYS)
             }),
         };
-        let step = |part: &str| part.split_once('/').is_none_or(|(_, step)| step.parse().is_ok_and(|n: u32| n <= self.most));
+        let step =
+            |part: &str| part.split_once('/').is_none_or(|(_, step)| step.parse().is_ok_and(|n: u32| n <= self.most));
         has_right_letters && text.split(',').all(|part| !part.is_empty() && step(part))
     }
 }

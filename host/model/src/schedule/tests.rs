@@ -140,16 +140,22 @@ fn what_comes_in_every_hour_goes_with_the_clock() {
 #[test]
 fn zones_without_summer_time_and_of_odd_minutes_are_as_any_other() {
     assert_eq!(next("0 6 * * *", "Asia/Kathmandu", "2027-03-28T00:00:00Z", 1), ["2027-03-28T06:00:00+05:45"]);
-    assert_eq!(timing("0 6 * * *", "Asia/Kathmandu").next(at("2027-03-28T00:00:00Z")), Some(at("2027-03-28T00:15:00Z")));
+    assert_eq!(
+        timing("0 6 * * *", "Asia/Kathmandu").next(at("2027-03-28T00:00:00Z")),
+        Some(at("2027-03-28T00:15:00Z"))
+    );
     assert_eq!(timing("30 2 * * *", "UTC").next(at("2027-03-28T01:00:00Z")), Some(at("2027-03-28T02:30:00Z")));
 }
 
 /// From whatever moment it is asked, also in an hour that comes twice, the next tick is the first one after it.
 #[test]
 fn the_next_tick_is_the_first_after_any_moment() {
-    for zone in ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Chatham", "Asia/Kathmandu", "UTC"] {
+    for zone in ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Chatham", "Asia/Kathmandu", "UTC"]
+    {
         for cron in ["30 2 * * *", "*/7 1-3 * * *", "0,59 2,3 * * *", "*/13 * * * *", "0 * * * *", "15 0 * * SUN"] {
-            for day in ["2027-03-13", "2027-03-27", "2027-04-03", "2027-09-25", "2027-10-02", "2027-10-30", "2027-11-06"] {
+            for day in
+                ["2027-03-13", "2027-03-27", "2027-04-03", "2027-09-25", "2027-10-02", "2027-10-30", "2027-11-06"]
+            {
                 let timing = timing(cron, zone);
                 let from = at(&format!("{day}T00:00:00Z"));
                 let until = from.after(Duration::from_secs(50 * 60 * 60));

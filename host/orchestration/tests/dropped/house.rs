@@ -26,8 +26,8 @@ use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
 use ltmc_ports::schedules::StoredSchedule;
 use ltmc_ports::testing::{MemoryRecord, SeededEntropy, Slow, sample};
 use ltmc_ports::{
-    Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, ReadSchedules as _, Runner, WriteCatalog as _,
-    WriteJournal as _,
+    Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, ReadSchedules as _, Runner,
+    WriteCatalog as _, WriteJournal as _,
 };
 use ltmc_tenancy::access::{self, NewKey};
 use ltmc_tenancy::{Access, Agents, Authority, Error, Pins, agents};
@@ -39,7 +39,8 @@ pub(crate) const FAIL: &str = "fail";
 pub(crate) const LONG: &str = "long";
 /// The dead letter that there is.
 pub(crate) const LETTER: Revision = Revision(1_000);
-const DOCUMENT: &str = "name: flow\non: [{schedule: 0 0 1 1 *, input: in}]\nflow: {sequence: [{agent: echo}, {agent: echo, id: again}]}";
+const DOCUMENT: &str =
+    "name: flow\non: [{schedule: 0 0 1 1 *, input: in}]\nflow: {sequence: [{agent: echo}, {agent: echo, id: again}]}";
 
 /// A host.
 pub(crate) struct House {

@@ -407,7 +407,13 @@ impl WriteCatalog for MemoryRecord {
 
 #[async_trait]
 impl WriteSchedules for MemoryRecord {
-    async fn tick(&self, tenant: &TenantId, id: &ScheduleId, digest: Digest, ticked: Ticked) -> Result<bool, StoreError> {
+    async fn tick(
+        &self,
+        tenant: &TenantId,
+        id: &ScheduleId,
+        digest: Digest,
+        ticked: Ticked,
+    ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         let is_done = inner.tables.tick(tenant, id, &digest, &ticked);
         if is_done {

@@ -130,7 +130,13 @@ slowly! { Bus:
 
 #[async_trait]
 impl WriteSchedules for Slow {
-    async fn tick(&self, tenant: &TenantId, id: &ScheduleId, digest: Digest, ticked: Ticked) -> Result<bool, StoreError> {
+    async fn tick(
+        &self,
+        tenant: &TenantId,
+        id: &ScheduleId,
+        digest: Digest,
+        ticked: Ticked,
+    ) -> Result<bool, StoreError> {
         let (record, tenant, id) = (self.0.clone(), tenant.clone(), id.clone());
         written(async move { record.tick(&tenant, &id, digest, ticked).await }).await
     }

@@ -208,7 +208,8 @@ impl Tables {
     /// Whether a schedule allows a start.
     fn allows(&self, tenant: &TenantId, start: &ScheduledStart) -> bool {
         let Some(schedule) = self.schedules.get(&(tenant.clone(), start.id.clone())) else { return false };
-        let is_over = |last: LastStart| self.runs.get(&(tenant.clone(), last.run)).is_none_or(|run| run.state.is_over());
+        let is_over =
+            |last: LastStart| self.runs.get(&(tenant.clone(), last.run)).is_none_or(|run| run.state.is_over());
         schedule.allows(start) && (!start.is_alone || schedule.last.is_none_or(is_over))
     }
 

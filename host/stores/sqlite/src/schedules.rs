@@ -23,7 +23,13 @@ const COLUMNS: &str = "tenant, workflow, number, digest, timing, by_key, paused_
 
 #[async_trait]
 impl WriteSchedules for Record {
-    async fn tick(&self, tenant: &TenantId, id: &ScheduleId, digest: Digest, ticked: Ticked) -> Result<bool, StoreError> {
+    async fn tick(
+        &self,
+        tenant: &TenantId,
+        id: &ScheduleId,
+        digest: Digest,
+        ticked: Ticked,
+    ) -> Result<bool, StoreError> {
         let (of, id, is_done) = (tenant.clone(), id.clone(), Arc::new(AtomicBool::new(false)));
         let done = is_done.clone();
         // Not synced: what is to be outlived is the process, and a tick that comes up again is dealt with again.
@@ -133,15 +139,8 @@ pub(crate) fn pause(
     let sql = "update schedules set paused_at = ?, paused_by = ?, paused_why = ? \
                where tenant = ? and workflow = ? and number = ? and digest = ?";
     let Paused { at, by, why } = paused;
-    let values = params![
-        time(*at),
-        by.as_ref().map(KeyId::as_str),
-        why,
-        tenant,
-        workflow.as_str(),
-        number,
-        &digest.0[..]
-    ];
+    let values =
+        params![time(*at), by.as_ref().map(KeyId::as_str), why, tenant, workflow.as_str(), number, &digest.0[..]];
     execute(db, sql, values)
 }
 
@@ -218,7 +217,12 @@ fn deal(db: &Connection, tenant: &TenantId, id: &ScheduleId, ticked: &Ticked) ->
 }
 
 /// The first tick of a schedule that is open; none: there is no such schedule, or it is paused.
-fn next_of(db: &Connection, tenant: &TenantId, id: &ScheduleId, digest: Digest) -> Result<Option<Timestamp>, rusqlite::Error> {
+fn next_of(
+    db: &Connection,
+    tenant: &TenantId,
+    id: &ScheduleId,
+    digest: Digest,
+) -> Result<Option<Timestamp>, rusqlite::Error> {
     let sql = "select next from schedules where tenant = ? and workflow = ? and number = ? and digest = ? and paused_at is null";
     let values = params![tenant.as_str(), id.workflow.as_str(), id.number, &digest.0[..]];
     Ok(found(db, sql, values)?.map(stamp))
@@ -226,7 +230,8 @@ fn next_of(db: &Connection, tenant: &TenantId, id: &ScheduleId, digest: Digest) 
 
 fn insert(db: &Connection, schedule: &StoredSchedule) -> Result<(), rusqlite::Error> {
     let sql = format!("insert into schedules ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
-    let StoredSchedule { tenant, id, digest, timing, by, next, paused, last, started, skipped, missed, trouble } = schedule;
+    let StoredSchedule { tenant, id, digest, timing, by, next, paused, last, started, skipped, missed, trouble } =
+        schedule;
     let paused = paused.as_ref();
     let values = params![
         tenant.as_str(),

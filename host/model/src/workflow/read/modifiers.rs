@@ -189,7 +189,10 @@ impl Reader {
         let span = span.filter(|span| (least..=most).contains(span));
         if span.is_none() {
             let [least, most] = [least, most].map(humantime::format_duration);
-            self.fault(tree.place, format!("{what} is a duration such as `200ms`, `2s` or `1m`, from {least} to {most}"));
+            self.fault(
+                tree.place,
+                format!("{what} is a duration such as `200ms`, `2s` or `1m`, from {least} to {most}"),
+            );
         }
         // Durations count in milliseconds, as the journal does.
         span.map(|span| Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))

@@ -1,7 +1,7 @@
 //! When a workflow is started by itself.
 
-use super::super::tree::Tree;
 use super::super::Schedule;
+use super::super::tree::Tree;
 use super::Reader;
 use crate::schedule::{Cron, MAX_OF_A_DOCUMENT, Overlap, Timing, Zone};
 
@@ -10,7 +10,8 @@ const RESERVED: [&str; 2] = ["topic", "memory"];
 
 impl Reader {
     pub(super) fn schedules(&mut self, tree: &Tree) -> Vec<Schedule> {
-        let what = "`on` is a list of what starts the workflow, such as `- {schedule: \"0 6 * * 1-5\", zone: Europe/Berlin}`";
+        let what =
+            "`on` is a list of what starts the workflow, such as `- {schedule: \"0 6 * * 1-5\", zone: Europe/Berlin}`";
         let items = self.list(tree, what).unwrap_or_default();
         if items.len() > MAX_OF_A_DOCUMENT {
             let message = format!("a document has at most {MAX_OF_A_DOCUMENT} schedules, this one has {}", items.len());
@@ -21,7 +22,10 @@ impl Reader {
             let Some(schedule) = self.schedule(item) else { continue };
             match schedules.iter().find(|other| **other == schedule) {
                 Some(other) => {
-                    self.fault(item.place, format!("this schedule stands here a second time, first at {}", other.place));
+                    self.fault(
+                        item.place,
+                        format!("this schedule stands here a second time, first at {}", other.place),
+                    );
                 }
                 None => schedules.push(schedule),
             }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{
-    ReadCatalog, ReadJournal, ReadMemory, ReadSchedules, TakeUps, WriteCatalog, WriteJournal, WriteSchedules,
-};
+use crate::{ReadCatalog, ReadJournal, ReadMemory, ReadSchedules, TakeUps, WriteCatalog, WriteJournal, WriteSchedules};
 
 pub mod bus;
 pub mod catalog;
@@ -23,7 +21,15 @@ pub mod vectors;
 
 /// A store that has all the ports.
 pub trait Store:
-    WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + WriteSchedules + ReadSchedules + 'static
+    WriteJournal
+    + TakeUps
+    + ReadJournal
+    + ReadMemory
+    + WriteCatalog
+    + ReadCatalog
+    + WriteSchedules
+    + ReadSchedules
+    + 'static
 {
 }
 

@@ -11,8 +11,8 @@ use super::{Fixture, Store};
 use crate::schedules::{Coming, LastStart, Paused, ScheduledStart, StoredSchedule, Ticked};
 use crate::testing::sample::{Owner, at, run_id, tenant};
 use crate::{
-    Append, Changes, Durability, Expect, Kind, ReadJournal as _, ReadSchedules as _, WriteCatalog as _, WriteJournal as _,
-    WriteSchedules as _,
+    Append, Changes, Durability, Expect, Kind, ReadJournal as _, ReadSchedules as _, WriteCatalog as _,
+    WriteJournal as _, WriteSchedules as _,
 };
 
 const MINUTE: u64 = 60_000;
@@ -38,7 +38,12 @@ fn planned(name: &str, minutes: u64) -> Planned {
 
 fn put(workflow: &str, schedules: &[Planned]) -> Change {
     let digest = Digest::of(workflow.as_bytes());
-    Change::WorkflowPut { name: workflow.parse().unwrap(), source: workflow.into(), digest, schedules: schedules.to_vec() }
+    Change::WorkflowPut {
+        name: workflow.parse().unwrap(),
+        source: workflow.into(),
+        digest,
+        schedules: schedules.to_vec(),
+    }
 }
 
 async fn act<S: Store>(store: &S, of: &str, by: Option<&KeyId>, change: Change) {
@@ -125,8 +130,13 @@ pub async fn a_schedule_that_stays_the_same_goes_on_as_it_was<F: Fixture>(fixtur
     let set_aside = Paused { at: at(7), by: None, why: Some("its key was taken back".into()) };
     assert_eq!(one(&*store, "report", 3).await.unwrap().paused, Some(set_aside));
     let other = key("otherother00");
-    act(&*store, "acme", Some(&other), put("report", &[planned("new", 9), planned("c", 9), planned("b", 9), planned("a", 9)]))
-        .await;
+    act(
+        &*store,
+        "acme",
+        Some(&other),
+        put("report", &[planned("new", 9), planned("c", 9), planned("b", 9), planned("a", 9)]),
+    )
+    .await;
     let store = fixture.crash(store).await;
     let now = one(&*store, "report", 4).await.unwrap();
     let kept = StoredSchedule { id: id("report", 4), by: Some(other.clone()), ..a.clone() };
@@ -155,7 +165,8 @@ pub async fn a_tick_starts_one_run<F: Fixture>(fixture: &F) {
     let now = one(&*store, "report", 1).await.unwrap();
     let run = now.last.unwrap().run;
     assert_eq!((now.next, now.started, now.last.unwrap().tick), (at(2 * MINUTE), 1, due.next));
-    let runs = store.runs(&tenant("acme"), &crate::journal::RunFilter { limit: 10, ..Default::default() }).await.unwrap();
+    let runs =
+        store.runs(&tenant("acme"), &crate::journal::RunFilter { limit: 10, ..Default::default() }).await.unwrap();
     assert_eq!(runs.iter().map(|row| row.id).collect::<Vec<_>>(), [run]);
     let store = fixture.crash(store).await;
     assert_eq!(store.append(started(3, &due, false), Durability::Barrier).await.unwrap_err().kind, Kind::Conflict);
@@ -225,7 +236,8 @@ pub async fn paused_schedules_start_nothing<F: Fixture>(fixture: &F) {
         let expect = Expect::Schedule { id: id("report", 1), digest: Digest::of(digest), is_paused };
         Changes { deltas: Vec::new(), expects: vec![expect] }
     };
-    let pause = Change::SchedulePaused { workflow: "report".parse().unwrap(), number: 1, digest: due.digest, why: None };
+    let pause =
+        Change::SchedulePaused { workflow: "report".parse().unwrap(), number: 1, digest: due.digest, why: None };
     let pause = Act { by: Some(author()), change: pause };
     store.act_with(&acme, at(8), pause.clone(), expecting(false, b"a")).await.unwrap();
     for (is_paused, digest) in [(false, &b"a"[..]), (true, b"b")] {
