@@ -1,7 +1,7 @@
 //! The engine: does what patterns decide, and journals it.
 //!
-//! Invariants: everything that is done is in the run's log before the pattern is asked again. What is under way is what the
-//! pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
+//! Invariants: everything that is done is in the run's log before the pattern is asked again; so is what others bring into it from
+//! outside, of which `news` tells. What is under way is what the pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
 //! none of its [`Guests`] is left, and leaves a log that can be gone on with. An error of the record's ends it: what is true is then
 //! known only by reading the record.
 
@@ -30,8 +30,10 @@ use ltmc_ports::{Durability, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::patterns::{About, Decision, Input, Output, Todo};
@@ -53,6 +55,7 @@ pub(crate) struct Engine<'a> {
     /// Whose turn it is to have an output judged by a schema.
     pub(crate) judges: &'a Compute,
     pub(crate) log: &'a Arc<RunLog>,
+    pub(crate) coordinator: &'a Coordinator,
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
     pub(crate) beginnings: &'a Beginnings,
@@ -60,6 +63,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) guests: &'a Guests,
     /// Set once a guest begins, or somebody judges in a process of its own.
     pub(crate) bounded: &'a AtomicBool,
+    /// Told when others brought something into its log.
+    pub(crate) news: &'a Notify,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -112,9 +117,9 @@ impl Engine<'_> {
         let mut open = Open::default();
         let mut work = FuturesUnordered::new();
         loop {
-            let decision = self.log.read_mut(|history| {
+            let (decision, decided_at) = self.log.read_mut(|history| {
                 history.tick(self.log.now());
-                self.plan.flow.next(&StepPath::root(), history, &Input::Run)
+                (self.plan.flow.next(&StepPath::root(), history, &Input::Run), history.seq())
             });
             let todos = match decision {
                 Decision::Do(todos) => todos,
@@ -132,10 +137,22 @@ impl Engine<'_> {
             if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
-                self.log.append(vec![Event::RunSuspended { until }], Durability::Barrier).await?;
+                // Whoever brings something into the log finds the run suspended from here on, or was faster.
+                let is_as_decided = |history: &History| (history.seq() == decided_at).then_some(()).ok_or(());
+                let suspended =
+                    |history: &History| is_as_decided(history).map(|()| vec![Event::RunSuspended { until }]);
+                if self.log.stage_if(suspended).is_err() {
+                    continue;
+                }
+                self.log.flush(Durability::Barrier).await?;
                 return Ok(Driven::Suspended);
             }
-            let Some((key, number, done)) = work.next().await else {
+            let next = tokio::select! {
+                biased;
+                next = work.next() => next,
+                () = self.news.notified() => continue,
+            };
+            let Some((key, number, done)) = next else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
                 return self.end(vec![Event::RunFailed { failure }]).await;
             };
@@ -164,11 +181,15 @@ impl Engine<'_> {
         match todo {
             Todo::Attempt { step, input } => match self.plan.find(&step).map_err(Stop::Failed)?.work {
                 plan::Work::Node(node) => {
-                    let Does::Agent(agent) = &node.does else {
+                    let agent = match &node.does {
+                        Does::Agent(agent) => Some(agent.clone()),
+                        _ => self.log.read(|history| history.node(&step).and_then(|node| node.agent.clone())),
+                    };
+                    let Some(agent) = agent else {
                         return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
                     };
                     let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
-                    self.attempt(&step, agent, Work::Agent, built, &node.retry).await?;
+                    self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
                     let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
@@ -180,13 +201,18 @@ impl Engine<'_> {
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
             Todo::Wait { node: _, until } => self.wait(until).await?,
+            Todo::Await { node: _ } => {
+                self.log.flush(Durability::Lazy).await?;
+                std::future::pending::<()>().await;
+            }
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
                 self.log.stage(Event::NodeStarted { node, until });
             }
             Todo::Decide { node, question } => {
-                let decider = Decider { compute: self.compute, plan: self.plan, log: self.log };
+                let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
+                let decider = Decider { compute, plan, log, coordinator, authority: &self.ports.authority };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
@@ -343,6 +369,7 @@ impl Engine<'_> {
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());
+        self.coordinator.note(self.log.tenant(), &agent.name, ended.as_ref().err().map(|f| f.code), begun.elapsed());
         match ended {
             Ok(outcome) => {
                 let output = match outcome {

@@ -6,18 +6,21 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
+//! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
-//!   `wake`: suspended runs go on; `suspects`: those of which the host may have died
+//!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod coordinator;
 mod decide;
+mod deliver;
 mod due;
 mod engine;
 mod guests;

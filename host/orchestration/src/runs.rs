@@ -32,7 +32,9 @@ use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::schedules::ScheduledStart;
-use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
+use ltmc_ports::{
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
@@ -41,6 +43,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::coordinator::Coordinator;
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
@@ -90,6 +93,8 @@ pub struct Ports {
     pub directories: BTreeMap<AgentName, PathBuf>,
     /// Who judges by JSON Schema.
     pub schemas: Arc<dyn Schemas>,
+    /// What needs and agents' descriptions are compared by.
+    pub embedder: Arc<dyn Embedder>,
 }
 
 /// The use cases. A handle: clones are the same.
@@ -157,12 +162,15 @@ pub(crate) struct Inner {
     /// For what is judged by their schemas.
     pub(crate) judges: Compute,
     pub(crate) suspects: Suspects,
+    /// Finds agents for needs.
+    pub(crate) coordinator: Coordinator,
 }
 
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
         let inner = Inner {
+            coordinator: Coordinator::new(ports.embedder.clone()),
             ports,
             registry: Arc::default(),
             sleepers: Notify::new(),
@@ -738,7 +746,7 @@ impl Runs {
     }
 
     /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
-    async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
+    pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;
@@ -770,7 +778,7 @@ impl Runs {
         self.inner.registry.input_bytes()
     }
 
-    fn live(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
+    pub(crate) fn live(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
         self.inner.registry.get(tenant, run)
     }
 
@@ -1054,11 +1062,11 @@ fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 
-fn being_taken_up() -> Error {
+pub(crate) fn being_taken_up() -> Error {
     Error::Busy { message: "the run is being taken up again".into(), retry_after: Duration::from_secs(1) }
 }
 
-fn is_over(run: RunId, state: State) -> Error {
+pub(crate) fn is_over(run: RunId, state: State) -> Error {
     Error::Conflict { code: "conflict", message: format!("run {run} is over: it is {}", state.as_str()) }
 }
 

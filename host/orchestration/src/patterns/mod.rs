@@ -14,6 +14,7 @@ mod agent;
 mod choice;
 mod loops;
 mod map;
+mod need;
 mod node;
 mod parallel;
 mod sequence;
@@ -83,6 +84,11 @@ pub enum Todo {
         /// Until when.
         until: Timestamp,
     },
+    /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
+    Await {
+        /// Which step, or other node.
+        node: StepPath,
+    },
     /// Journal until when a node may take.
     Start {
         /// Its place.
@@ -135,6 +141,11 @@ pub enum Todo {
 pub enum Question {
     /// Whether its `when` holds.
     When,
+    /// Which agent does a step.
+    Agent {
+        /// On what.
+        input: Input,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
@@ -168,6 +179,8 @@ pub enum About {
     Work,
     /// It is waited.
     Wait,
+    /// Something from outside is awaited.
+    Await,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -177,6 +190,7 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
+            Self::Await { node } => (node, About::Await),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
@@ -192,6 +206,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
+            Self::Await { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
@@ -212,6 +227,7 @@ pub fn of(node: &Node) -> Box<dyn Pattern> {
 fn pattern(node: &Node) -> Box<dyn Pattern> {
     match &node.does {
         Does::Agent(_) => Box::new(agent::Agent::new(node)),
+        Does::Need(_) => Box::new(need::Needed::new(node)),
         Does::Sequence(children) => Box::new(sequence::Sequence::new(children)),
         Does::Parallel(parallel) => Box::new(parallel::Parallel::new(parallel)),
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),

@@ -125,6 +125,7 @@ impl House {
             entropy,
             directories: BTreeMap::new(),
             schemas: schemas.clone(),
+            embedder: ltmc_embedders::hashed(),
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
