@@ -33,7 +33,7 @@ pub(crate) fn is_alone(schedule: &StoredSchedule) -> bool {
 /// What becomes of what is due by `now`. `is_free`: the run that the schedule started last is over, or that does not matter.
 pub(crate) fn decide(schedule: &StoredSchedule, now: Timestamp, is_free: bool) -> Decision {
     let Some(due) = Due::of(schedule, now) else { return Decision::Nothing };
-    let Due { newest, older, late } = due;
+    let Due { newest, older, late, last } = due;
     let in_time = |skipped, missed, trouble| {
         let next = after(&schedule.timing, now);
         Ticked { due: schedule.next, next, passed: Passed { skipped, missed }, trouble }
@@ -43,7 +43,7 @@ pub(crate) fn decide(schedule: &StoredSchedule, now: Timestamp, is_free: bool) -
     let why = waited.map_or(NOBODY, |trouble| trouble.why.as_str());
     let missed = |tick| Some(Trouble::new(tick, Outcome::Missed, why));
     let Some(tick) = newest else {
-        return Decision::Pass(in_time(0, older + late, missed(due.last)));
+        return Decision::Pass(in_time(0, older + late, missed(last)));
     };
     match schedule.timing.overlap() {
         Overlap::Skip if !is_free => {
