@@ -158,14 +158,14 @@ fn the_next_tick_is_the_first_after_any_moment() {
             {
                 let timing = timing(cron, zone);
                 let from = at(&format!("{day}T00:00:00Z"));
-                let until = from.after(Duration::from_secs(50 * 60 * 60));
+                let until = from.after(Duration::from_secs(26 * 60 * 60));
                 let ticks: Vec<Timestamp> = timing.ticks(from).take_while(|tick| *tick < until).collect();
                 assert!(ticks.windows(2).all(|pair| pair[0] < pair[1]), "{cron} in {zone}");
                 let mut now = from;
                 while ticks.last().is_some_and(|last| now < *last) {
                     let wanted = ticks.iter().find(|tick| **tick > now).copied();
                     assert_eq!(timing.next(now), wanted, "{cron} in {zone} after {now}");
-                    now = now.after(Duration::from_millis(607_001));
+                    now = now.after(Duration::from_millis(1_207_001));
                 }
             }
         }
