@@ -168,7 +168,7 @@ impl Schedules {
         let (passed, next) = (ticked.passed, ticked.next);
         if let Some(trouble) = &ticked.trouble {
             let outcome = trouble.outcome.as_str();
-            tracing::info!(tenant = %row.tenant, schedule = %row.id, tick = %trouble.tick, outcome, why = trouble.why, "a tick started nothing");
+            tracing::debug!(tenant = %row.tenant, schedule = %row.id, tick = %trouble.tick, outcome, why = trouble.why, "a tick started nothing");
         }
         if self.write.tick(&row.tenant, &row.id, row.digest, ticked).await? {
             count(passed);
@@ -182,14 +182,14 @@ impl Schedules {
         if row.trouble.as_ref() == Some(&trouble) {
             return Ok(());
         }
-        tracing::warn!(tenant = %row.tenant, schedule = %row.id, %tick, why, "a schedule's tick waits");
+        tracing::debug!(tenant = %row.tenant, schedule = %row.id, %tick, why, "a schedule's tick waits");
         let ticked = Ticked { due: row.next, next: row.next, passed: Passed::default(), trouble: Some(trouble) };
         self.write.tick(&row.tenant, &row.id, row.digest, ticked).await.map(drop)
     }
 
     /// Lets a schedule start nothing more, for the key in whose name it did may not any more.
     async fn set_aside(&self, row: &StoredSchedule, why: String) -> Result<Option<Timestamp>, Error> {
-        tracing::warn!(tenant = %row.tenant, schedule = %row.id, why, "a schedule is set aside");
+        tracing::info!(tenant = %row.tenant, schedule = %row.id, why, "a schedule is set aside");
         let StoredSchedule { tenant, id, digest, .. } = row;
         let expect = Expect::Schedule { id: id.clone(), digest: *digest, is_paused: false };
         let (workflow, number) = (id.workflow.clone(), id.number);
