@@ -1,4 +1,4 @@
-//! Runs: started, waited for, looked at, followed, cancelled, resumed.
+//! Runs: started, waited for, looked at, followed, resumed. How people end and pause them: `stop`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -45,6 +45,7 @@ use tokio::time::Instant;
 
 use crate::coordinator::Coordinator;
 use crate::plan::{self, Plan};
+use crate::recovered;
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::{Suspects, may_pass};
@@ -53,7 +54,7 @@ use crate::wake;
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long between two looks at a run that is not alive here, or at runs for which there was no room.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 /// Entries that whoever follows a run is given at once.
 const PAGE: u32 = 256;
 /// Bytes of entries that are read at once, where one is not larger by itself.
@@ -65,7 +66,7 @@ const COMPUTED_AT_ONCE: usize = 4;
 /// How many of a tenant's may wait for either: no more than it has runs alive.
 const WAITING: usize = 20_000;
 /// How long somebody who cancels a run waits for its end.
-const CANCEL: Duration = Duration::from_secs(10);
+pub(crate) const CANCEL: Duration = Duration::from_secs(10);
 
 /// What runs need.
 pub struct Ports {
@@ -260,8 +261,11 @@ impl Runs {
         self.begin(caller, begin).await
     }
 
-    /// A workflow, made ready to run, and the versions of its agents.
-    async fn ready(
+    /// A workflow's document as it is now, made ready to run, with the newest version of each agent that it names.
+    ///
+    /// # Errors
+    /// Where the workflow or an agent of it is not there.
+    pub(crate) async fn ready(
         &self,
         tenant: &TenantId,
         workflow: &WorkflowName,
@@ -275,8 +279,8 @@ impl Runs {
                 let of = stored.clone();
                 let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
                 let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
-                let wrong = |why| Error::Internal { message: format!("workflow `{workflow}`: {why}") };
-                let ready = Arc::new(made.map_err(wrong)?);
+                let ready =
+                    Arc::new(made.map_err(|why| Error::Internal { message: format!("workflow `{workflow}`: {why}") })?);
                 inner.ready.insert(stored.digest, ready.clone());
                 ready
             }
@@ -288,6 +292,19 @@ impl Runs {
             agents.insert(found.name.clone(), found.digest);
         }
         Ok((ready, agents))
+    }
+
+    /// The same for a document that an agent wrote, in its one form; `agents`: the versions that its parent is pinned to.
+    pub(crate) fn ready_plan(
+        &self,
+        json: &Arc<str>,
+        agents: &BTreeMap<AgentName, Digest>,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let document = Document::from_json(json).map_err(|faults| Error::Internal { message: faults.to_string() })?;
+        let ready = Ready::of_document(&document);
+        let versions = ready.agents.iter().filter_map(|agent| Some((agent.name.clone(), *agents.get(&agent.name)?)));
+        let versions = versions.collect();
+        Ok((Arc::new(ready), versions))
     }
 
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
@@ -312,9 +329,7 @@ impl Runs {
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
         };
-        let weight = begin.input.bytes.len() as u64;
         let (document, document_digest) = begin.document.unzip();
-        let pins = inner.pin(&begin.agents).await;
         let started = RunStarted {
             target: begin.target,
             agents: begin.agents,
@@ -325,6 +340,7 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            parent: None,
             scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
                 number: start.id.number,
                 tick: start.tick,
@@ -338,17 +354,16 @@ impl Runs {
             expires_at: now.after(IDEMPOTENCY),
         });
         let is_to_be_first = kept.is_some() || begin.scheduled.is_some();
-        let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept);
-        let log = Arc::new(log.scheduled(begin.scheduled));
-        let live = Live::new(log.clone(), weight);
-        let place = inner.registry.enter(live.clone())?;
+        let log =
+            RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept).scheduled(begin.scheduled);
+        let entered = self.enter_as(log, begin.plan).await?;
+        let live = entered.place.live().clone();
         if !is_to_be_first {
             // Nothing is to be written first: the run itself is what survives its client.
-            let driven = supervise::live(inner.clone(), place, Some(begin.plan), pins);
             let tied = match begin.tied {
-                true => Some(Tied::new(live.clone(), driven)),
+                true => Some(Tied::new(live.clone(), entered.driven(inner))),
                 false => {
-                    tokio::spawn(ltmc_processor::run(Account::of(&caller.tenant), driven));
+                    entered.set_out(inner);
                     None
                 }
             };
@@ -359,10 +374,10 @@ impl Runs {
             let inner = &runs.inner;
             // Recorded before anything is done, so that of two requests with the same key, or by the same tick, one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
-            if let Err(error) = log.flush(Durability::Lazy).await
+            if let Err(error) = live.log().flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
-                drop(place);
+                drop(entered);
                 let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
                     return Err(error.into());
                 };
@@ -371,10 +386,35 @@ impl Runs {
                     None => Err(error.into()),
                 };
             }
-            inner.spawn(place, Some(begin.plan), pins);
+            entered.set_out(inner);
             Ok(Started { run, attached: false, live: Some(live), tied: None })
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// Takes a place for a new run. Nothing of it is written, nor done.
+    ///
+    /// # Errors
+    /// Where there is no room, or it is under way already.
+    pub(crate) async fn enter(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        started: RunStarted,
+        plan: plan::Shared,
+        kept: Option<IdempotencyKey>,
+    ) -> Result<Entered, Error> {
+        let log = RunLog::fresh(self.inner.log_ports(), tenant.clone(), run, started, kept);
+        self.enter_as(log, plan).await
+    }
+
+    /// The same, for the log of a new run.
+    async fn enter_as(&self, log: RunLog, plan: plan::Shared) -> Result<Entered, Error> {
+        let inner = &self.inner;
+        let weight = log.started().input.bytes.len() as u64;
+        let pins = inner.pin(&log.started().agents).await;
+        let place = inner.registry.enter(Live::new(Arc::new(log), weight))?;
+        Ok(Entered { place, plan, pins })
     }
 
     /// The session that a caller means by a name. Keys of the role `caller` have each their own: what one keeps in a session
@@ -438,30 +478,18 @@ impl Runs {
                 let message = "the run is not over, and goes on when the host is started again";
                 return Ok(Some(Err(Failure::new(Code::Unavailable, message).retryable())));
             }
-            let news = async {
-                let again = tokio::time::sleep(AGAIN);
-                tokio::pin!(again);
-                // Whatever else takes a place is no news of this one, and no reason to ask the record.
-                loop {
-                    let entered = registry.entered();
-                    if registry.get(tenant, run).is_some() {
-                        return;
-                    }
-                    tokio::select! {
-                        () = entered => {}
-                        () = registry.stopping() => return,
-                        () = &mut again => return,
-                    }
-                }
-            };
-            if within(patience, news).await.is_none() {
+            if within(patience, self.inner.news(tenant, run)).await.is_none() {
                 return Ok(None);
             }
         }
     }
 
     /// How a run ended, if it is over.
-    async fn result(&self, tenant: &TenantId, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
+    pub(crate) async fn result(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+    ) -> Result<Option<Result<Payload, Failure>>, Error> {
         let row = self.inner.ports.read.run(tenant, run).await?;
         let row = row.ok_or_else(|| Error::not_found(format!("run `{run}`")))?;
         if !row.state.is_over() {
@@ -471,7 +499,11 @@ impl Runs {
         let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
         let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
-            Some(Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. }) => Ok(Some(Ok(output))),
+            Some(
+                Event::StepCompleted { output, .. }
+                | Event::NodeEnded { output, .. }
+                | Event::ChildEnded { result: Ok(output), .. },
+            ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
         }
     }
@@ -501,7 +533,11 @@ impl Runs {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
         let row = self.seen(caller, run).await?;
-        Ok(RunView::new(&row, &self.outline(&caller.tenant, run).await?))
+        let limit = u32::try_from(RunView::CHILDREN + 1).unwrap_or(u32::MAX);
+        let filter = RunFilter { parent: Some(run), limit, ..RunFilter::default() };
+        let mut children = self.inner.ports.read.runs(&caller.tenant, &filter).await?;
+        children.sort_by_key(|child| (child.created_at, child.id));
+        Ok(RunView::new(&row, &self.outline(&caller.tenant, run).await?, &children))
     }
 
     /// A run's result; none: it is not over.
@@ -566,62 +602,8 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Ends a run. What it did is kept.
-    ///
-    /// # Errors
-    /// Where it is not there, or over already.
-    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
-            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() });
-            let ended = tokio::time::timeout(CANCEL, live.ended()).await;
-            match ended.map(|end| end.state) {
-                Ok(Some(State::Cancelled)) => return Ok(()),
-                // It was suspended at that very moment, and is ended where it waits.
-                Ok(Some(State::Waiting)) => {}
-                Ok(Some(state)) => return Err(is_over(run, state)),
-                Ok(None) | Err(_) => {
-                    return Err(Error::Busy {
-                        message: "the run is being cancelled, and its end is not on disk yet".into(),
-                        retry_after: Duration::from_secs(1),
-                    });
-                }
-            }
-        }
-        let row = self.row(caller, run).await?;
-        let is_quarantined = row.state == State::Quarantined;
-        if row.state.is_over() && !is_quarantined {
-            return Err(is_over(run, row.state));
-        }
-        let is_at_rest = is_quarantined || row.wakes_at.is_some() || self.is_waiting_alone(&row);
-        if !is_at_rest {
-            return Err(being_taken_up());
-        }
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_at_rest(&by, run, is_quarantined).await };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
-    }
-
-    /// Ends a run of which nothing but its row is kept.
-    async fn cancel_at_rest(&self, caller: &Caller, run: RunId, is_quarantined: bool) -> Result<(), Error> {
-        let whose = if is_quarantined { Whose::Nobodys } else { Whose::Anyones };
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
-            Found::Log(log) if is_quarantined && log.read(History::state) != State::Quarantined => {
-                return Err(being_taken_up());
-            }
-            Found::Log(log) => log,
-            Found::Over(state, _) => return Err(is_over(run, state)),
-            Found::Taken | Found::Nothing => return Err(being_taken_up()),
-        };
-        let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
-        // Whoever goes on with it at the same moment is fenced off here, or fences this off.
-        log.append(vec![cancelled], Durability::Barrier).await.map_err(|error| match error.kind {
-            Kind::Fenced | Kind::Conflict => being_taken_up(),
-            _ => error.into(),
-        })
-    }
-
-    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
+    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
+    /// somebody paused it, it goes on.
     ///
     /// # Errors
     /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
@@ -631,11 +613,11 @@ impl Runs {
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }
 
-    async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+    pub(crate) async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
+        if !matches!(row.state, State::Failed | State::Cancelled) && !row.state.is_set_aside() {
             let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
+                "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
                 row.state.as_str()
             );
             return Err(Error::Conflict { code: "conflict", message });
@@ -644,7 +626,12 @@ impl Runs {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
-        let resumed = Event::RunResumed { by: caller.key.clone() };
+        let by = caller.key.clone();
+        let resumed = match log.read(History::is_paused_by_somebody) {
+            true => Event::RunContinued { by },
+            false => Event::RunResumed { by },
+        };
+        recovered::by_people();
         // Whoever resumes it at the same moment is fenced off here.
         self.go_on(log, vec![resumed]).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
@@ -708,6 +695,10 @@ impl Runs {
                     continue;
                 }
                 let Some(taken) = self.claim(&tenant, run).await else { continue };
+                recovered::by_host(recovered::TRIED);
+                if taken.is_ok() {
+                    recovered::by_host(recovered::RECOVERED);
+                }
                 match taken {
                     Ok(()) => recovered.resumed += 1,
                     Err(Error::Busy { .. }) => {
@@ -736,10 +727,17 @@ impl Runs {
         }
     }
 
-    /// Goes on with a run of the record that is not over; none: there is none to go on with.
+    /// Goes on with a run of the record that is not over; none: there is none to go on with, or what began it is over, and so is it.
     pub(crate) async fn claim(&self, tenant: &TenantId, run: RunId) -> Option<Result<(), Error>> {
         match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
-            Ok(Found::Log(log)) => Some(self.go_on(log, Vec::new()).await),
+            Ok(Found::Log(log)) => match self.is_orphan(&log).await {
+                Ok(false) => Some(self.go_on(log, Vec::new()).await),
+                Ok(true) => match self.end_at_rest(log).await {
+                    Ok(goes_on) => goes_on.then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                },
+                Err(error) => Some(Err(error.into())),
+            },
             Ok(Found::Over(..) | Found::Taken | Found::Nothing) => None,
             Err(error) => Some(Err(error.into())),
         }
@@ -797,13 +795,17 @@ impl Runs {
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
     async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
+        if row.parent.is_some() {
+            // Nobody waited for the disk when it was over.
+            self.inner.ports.subscriptions.log().settled().await;
+        }
         if row.by != caller.key {
             self.inner.ports.authority.note_read(&caller.tenant, &caller.key, Read::OthersRuns);
         }
         Ok(row)
     }
 
-    async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.inner.ports.read.run(&caller.tenant, run).await?;
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
     }
@@ -835,6 +837,25 @@ impl Inner {
         pins
     }
 
+    /// Comes when a run that is not alive here may have ended, or takes a place here, or the host stops.
+    pub(crate) async fn news(&self, tenant: &TenantId, run: RunId) {
+        let registry = &self.registry;
+        let again = tokio::time::sleep(AGAIN);
+        tokio::pin!(again);
+        // Whatever else takes a place is no news of this one, and no reason to ask the record.
+        loop {
+            let entered = registry.entered();
+            if registry.get(tenant, run).is_some() {
+                return;
+            }
+            tokio::select! {
+                () = entered => {}
+                () = registry.stopping() => return,
+                () = &mut again => return,
+            }
+        }
+    }
+
     fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
         let account = Account::of(&place.live().tenant);
         tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
@@ -842,13 +863,13 @@ impl Inner {
 }
 
 /// A workflow's document, made ready to run.
-struct Ready {
+pub(crate) struct Ready {
     /// Its one form, which runs are pinned to.
-    json: Arc<str>,
+    pub(crate) json: Arc<str>,
     /// Of that.
-    digest: Digest,
+    pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
-    plan: plan::Shared,
+    pub(crate) plan: plan::Shared,
     /// What starts it by itself, in the order of the document.
     schedules: Vec<ReadySchedule>,
 }
@@ -862,18 +883,53 @@ struct ReadySchedule {
 impl Ready {
     fn of(stored: &StoredWorkflow) -> Result<Self, String> {
         let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
+        Ok(Self::of_document(&document))
+    }
+
+    fn of_document(document: &Document) -> Self {
         let json = document.to_json();
         let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
             digest: schedule.digest(),
             input: Payload::json(schedule.input.as_ref().unwrap_or(&serde_json::Value::Null)),
         });
-        Ok(Self {
+        Self {
             schedules: schedules.collect(),
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
-            plan: Arc::new(Plan::of(&document)),
-        })
+            plan: Arc::new(Plan::of(document)),
+        }
+    }
+}
+
+/// A new run that has its place, and is not under way yet.
+pub(crate) struct Entered {
+    place: Place,
+    plan: plan::Shared,
+    pins: Vec<Pin>,
+}
+
+impl Entered {
+    /// Its life, to be driven by whoever has it.
+    fn driven(self, inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
+        supervise::live(inner.clone(), self.place, Some(self.plan), self.pins)
+    }
+
+    /// The same, once its beginning is in the record; also where it is not known whether that is: its task looks.
+    ///
+    /// # Errors
+    /// The record's; nothing of it is then done.
+    pub(crate) async fn recorded(self) -> Result<Self, Error> {
+        match self.place.live().log().flush(Durability::Lazy).await {
+            Err(error) if error.kind != Kind::Unavailable => Err(error.into()),
+            Ok(()) | Err(_) => Ok(self),
+        }
+    }
+
+    /// It is driven by a task of the host's.
+    pub(crate) fn set_out(self, inner: &Arc<Inner>) {
+        let Self { place, plan, pins } = self;
+        inner.spawn(place, Some(plan), pins);
     }
 }
 
@@ -1058,7 +1114,7 @@ fn sight(caller: &Caller) -> Sight {
     Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }
 
-fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
+pub(crate) fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 

@@ -10,7 +10,7 @@ use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::Taker;
 use ltmc_model::schedule::ScheduleId;
-use ltmc_model::{AgentName, Digest, Revision, WorkflowName};
+use ltmc_model::{AgentName, Digest, Revision, RunId, WorkflowName};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,11 @@ pub enum Expect {
         digest: Digest,
         /// Whether it is paused.
         is_paused: bool,
+    },
+    /// A run is not over.
+    UnderWay {
+        /// Which.
+        run: RunId,
     },
     /// A version of an agent was granted just these, in any order, by this rule.
     Grants {

@@ -1,4 +1,5 @@
-//! Picks: `$.input…`, `$.steps.NAME.output…`, `$.run.scheduled-at`, and what is known inside of a `map`, a `loop` or a handler of errors; parsed once.
+//! Picks: `$.input…`, `$.steps.NAME.output…`, `$.run.scheduled-at`, and what is known inside of a `map`, a `loop`, a handler of errors or a compensation;
+//! parsed once.
 //!
 //! After the source comes a dotted path (`$.input.files.0.path`) or a JSON Pointer (`$.input/files/0/path`), which is the
 //! one to use for names with dots in them. After a step's name `.output` may be left out before a pointer.
@@ -38,8 +39,12 @@ pub enum Source {
     Last,
     /// When the tick came that started the run; of a run that somebody started there is none.
     ScheduledAt,
-    /// How the node failed: `code`, `message` and `step`.
+    /// How the node failed, or why it is undone: `code`, `message`, `agent-code` and `step`.
     Error,
+    /// What the node gave whose work is undone.
+    Output,
+    /// What the node worked on whose work is undone.
+    Given,
 }
 
 impl Pick {
@@ -68,6 +73,8 @@ impl FromStr for Pick {
             ("$.round", Source::Round),
             ("$.last", Source::Last),
             ("$.error", Source::Error),
+            ("$.output", Source::Output),
+            ("$.given", Source::Given),
             ("$.run.scheduled-at", Source::ScheduledAt),
         ];
         for (start, source) in simple {
@@ -157,6 +164,8 @@ impl fmt::Display for Pick {
             Source::Round => f.write_str("$.round")?,
             Source::Last => f.write_str("$.last")?,
             Source::Error => f.write_str("$.error")?,
+            Source::Output => f.write_str("$.output")?,
+            Source::Given => f.write_str("$.given")?,
             Source::ScheduledAt => f.write_str("$.run.scheduled-at")?,
         }
         let plain = self.path.iter().all(|part| !part.is_empty() && !part.contains(['.', '/', '~']));

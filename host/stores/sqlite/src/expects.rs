@@ -15,7 +15,7 @@ use ltmc_model::{AgentName, TenantId, Timestamp};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::bind::{found, int, number, scope, time};
+use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
@@ -93,6 +93,10 @@ pub(crate) fn holds(
                        and (paused_at is not null) = ?";
             let values = params![of, id.workflow.as_str(), id.number, &digest.0[..], is_paused];
             Ok(found(db, sql, values)?.is_some())
+        }
+        Expect::UnderWay { run } => {
+            let sql = "select 1 from runs where tenant = ? and id = ? and state < 3";
+            Ok(found(db, sql, params![of, blob(*run)])?.is_some())
         }
         Expect::Grants { agent, version, grants } => {
             let sql = "select grants, carry from grants where tenant = ? and agent = ? and digest = ?";

@@ -88,6 +88,11 @@ impl Reader {
                                    $.run.scheduled-at, else: …}`";
                     self.fault(place, message);
                 }
+                if pick.source == Source::Output && or_else.is_none() {
+                    let message = "`$.output` is not there where the node acted and then failed: write `{pick: $.output, else: …}`, or \
+                                   leave out `with`: what is done works on what the node gave, or else on what that was given";
+                    self.fault(place, message);
+                }
                 pick.or_else = or_else;
                 Some(pick)
             }
