@@ -18,14 +18,14 @@ use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
 use ltmc_schemas::Schemas;
 use ltmc_tenancy::access::{self, FirstKeys};
-use ltmc_tenancy::{Access, Agents, Authority, Pins, Tasks, agents};
+use ltmc_tenancy::{Access, Agents, Authority, Deletions, Holds, Pins, Tasks, agents, deletions};
 
 use crate::config::Config;
 use crate::context::Shared;
 use crate::credentials::{Credentials, Secret};
 use crate::databases::Databases;
 use crate::exit::Problem;
-use crate::health::{Healthy, Looked};
+use crate::health::{Anchored, Healthy, Looked};
 use crate::metrics::Metrics;
 
 /// What this program is told to be to judge by schemas.
@@ -43,6 +43,9 @@ pub(crate) struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) deletions: Arc<Deletions>,
+    /// What the start finds of the heads that were kept elsewhere.
+    pub(crate) anchors: Arc<Anchored>,
     /// Whether this is the data directory's first start.
     pub(crate) first_start: bool,
 }
@@ -135,6 +138,15 @@ impl Host {
             clock: clock.clone(),
         }));
         let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
+        let deletions = Deletions::new(deletions::Ports {
+            catalog: record.clone(),
+            purge: record.clone(),
+            chains: record.clone(),
+            authority: authority.clone(),
+            pins: pins.clone(),
+            alive: Arc::new(runs.clone()),
+            followers: shared.followers.iter().map(|follower| follower.clone() as Arc<dyn Holds>).collect(),
+        });
         let (read, write) = (record.clone(), record.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
         let workflows = Arc::new(Workflows::new(workflows::Ports {
@@ -147,8 +159,10 @@ impl Host {
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
             .context("making the first keys")?;
+        let anchors = Arc::new(Anchored::default());
         let app = App {
             access,
+            deletions: deletions.clone(),
             agents,
             runs: Arc::new(runs.clone()),
             workflows,
@@ -159,6 +173,7 @@ impl Host {
                 record: record.clone(),
                 sandbox: sandbox.clone(),
                 shared: shared.clone(),
+                anchors: anchors.clone(),
                 backlog: config.context.backlog,
             })),
             metrics: Arc::new({
@@ -175,7 +190,20 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, schedules, tasks, authority, record, shared, sandbox, pins, first_start })
+        Ok(Self {
+            app,
+            runs,
+            schedules,
+            tasks,
+            authority,
+            record,
+            shared,
+            sandbox,
+            pins,
+            deletions,
+            anchors,
+            first_start,
+        })
     }
 }
 

@@ -13,8 +13,8 @@
 //!   `recovered`: how often what deals with failures helped
 //! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
-//!   process;
-//!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
+//!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
+//!   `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //!
@@ -35,6 +35,7 @@ pub mod patterns;
 mod picked;
 mod plan;
 mod planned;
+mod recover;
 mod recovered;
 mod registry;
 mod resumed;
@@ -49,6 +50,7 @@ pub mod workflows;
 
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
+pub use recover::Recovered;
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use schedules::Schedules;
 pub use stop::Cancelled;
