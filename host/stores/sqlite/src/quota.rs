@@ -221,7 +221,12 @@ mod tests {
         assert_eq!(of(&mut owner, vec![claimed()], ENDING), Purpose::Claims);
         assert_eq!(of(&mut owner, vec![claimed()], ENDING + 1), Purpose::Adds);
         assert_eq!(of(&mut owner, vec![failed(), claimed()], 1), Purpose::Claims, "the last one counts");
-        let put = Change::WorkflowPut { name: "w".parse().unwrap(), source: String::new(), digest: Digest([0; 32]) };
+        let put = Change::WorkflowPut {
+            name: "w".parse().unwrap(),
+            source: String::new(),
+            digest: Digest([0; 32]),
+            schedules: Vec::new(),
+        };
         let act = Act { by: None, change: put };
         assert_eq!(Purpose::of_act(&act, &Changes::default()), Purpose::Adds);
     }
