@@ -42,6 +42,8 @@ impl Things {
             .replace("{tenant}", "default")
             .replace("{cap}", "log")
             .replace("{seq}", "1")
+            .replace("{workflow}", "thing")
+            .replace("{number}", "1")
             .replace("{id}", id);
         assert!(!filled.contains('{'), "{path} has a parameter this test does not know");
         format!("{filled}{}", query(method, path))
@@ -68,7 +70,7 @@ fn is_own(path: &str) -> bool {
         .any(|own| path.starts_with(own))
 }
 
-const WORKFLOW: &str = "name: thing\nflow: {agent: thing}\n";
+const WORKFLOW: &str = "name: thing\non: [{schedule: 0 0 1 1 *}]\nflow: {agent: thing}\n";
 
 /// A request with a body that the route would take.
 fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBuilder {

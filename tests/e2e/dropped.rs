@@ -217,6 +217,24 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             run.answered(host).await?.expect(200);
             one(sent(workflow), &[204, 404], asked(run, 404))
         }
+        ("POST", "/v1/schedules/{workflow}/{number}/pause" | "/v1/schedules/{workflow}/{number}/continue") => {
+            let workflow = format!("name: {name}\non: [{{schedule: 0 0 1 1 *}}]\nflow: {{agent: echo}}\n");
+            let put = Sent::new(host, "PUT", format!("/v1/workflows/{name}")).of_type("application/yaml", workflow);
+            put.answered(host).await?.expect(201);
+            let is_pause = path.ends_with("pause");
+            if !is_pause {
+                let pause = Sent::new(host, "POST", format!("/v1/schedules/{name}/1/pause"));
+                pause.answered(host).await?.expect(204);
+            }
+            let ask = of(&format!("/v1/schedules?workflow={name}"));
+            let is_on = "\"paused\":null".to_owned();
+            let (has, lacks) = if is_pause { (None, Some(is_on)) } else { (Some(is_on), None) };
+            let asked = path.replace("{workflow}", &name).replace("{number}", "1");
+            one(sent(asked), &[204, 409], Then::Asked { ask, status: 200, has, lacks })
+        }
+        ("POST", "/v1/schedules/{workflow}/{number}/run-now") => {
+            one(sent("/v1/schedules/yearly/1/run-now".into()), &[202], Then::Nothing)
+        }
         ("POST", "/v1/keys") => {
             let make = sent(path.into()).json(&json!({"role": "viewer"}));
             one(make, &[201], Then::GivenKeyOpens)
@@ -460,6 +478,11 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
     host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
     let steps = "name: steps\nflow: {sequence: [{agent: slow}, {agent: echo}]}\n";
     let put = Sent::new(&host, "PUT", "/v1/workflows/steps").of_type("application/yaml", steps);
+    put.answered(&host).await?.expect(201);
+
+    let yearly =
+        "name: yearly\non: [{schedule: 0 0 1 1 *, input: {n: 1, sleep_ms: 1, scope: agent}}]\nflow: {agent: slow}\n";
+    let put = Sent::new(&host, "PUT", "/v1/workflows/yearly").of_type("application/yaml", yearly);
     put.answered(&host).await?.expect(201);
 
     let document = host.get("/openapi.json").await?.expect(200).json();

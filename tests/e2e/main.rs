@@ -29,5 +29,6 @@ mod isolation;
 mod neighbours;
 mod operations;
 mod restart;
+mod schedules;
 mod shares;
 mod transactions;

@@ -10,6 +10,7 @@ use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Decided, Event, Placed};
 use ltmc_model::run::{Run, State, Target, Usage};
+use ltmc_model::schedule::Scheduled;
 use ltmc_model::workflow::{Below, Document, Does, Node};
 use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName};
 use serde::Serialize;
@@ -42,6 +43,9 @@ pub struct RunView {
     pub session: SessionId,
     /// Whose key started it.
     pub by: KeyId,
+    /// The tick of a schedule that started it, in that key's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
     /// When it began.
     pub created_at: Timestamp,
     /// When its journal last grew.
@@ -347,6 +351,7 @@ impl RunView {
             more_children: children.len() > Self::CHILDREN,
             session: run.session.clone(),
             by: run.by.clone(),
+            scheduled: started.and_then(|started| started.scheduled.clone()),
             created_at: run.created_at,
             updated_at: run.updated_at,
             ended_at: history.ended_at(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, serve, tenant,
+    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, schedules,
+    serve, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Runs: list, show, cancel, resume, journal, events
     #[command(subcommand)]
     Runs(runs::Command),
+    /// When workflows are started by themselves: list, pause, continue, run
+    #[command(subcommand)]
+    Schedules(schedules::Command),
     /// Agents: list, show, rm
     #[command(subcommand)]
     Agent(agent::Command),

@@ -14,6 +14,7 @@ use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::run::{Target, Usage};
+use crate::schedule::{Planned, Scheduled};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
     AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
@@ -493,6 +494,9 @@ pub struct RunStarted {
     /// The run that began it; none: a client did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<Parent>>,
+    /// Which tick of a schedule started it; none: somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
 }
 
 /// A host call of a guest, as it was decided and answered.
@@ -618,11 +622,37 @@ pub enum Change {
         source: String,
         /// Of the source.
         digest: Digest,
+        /// When it is started by itself, in the order of the document.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        schedules: Vec<Planned>,
     },
     /// A workflow removed.
     WorkflowDeleted {
         /// Which.
         name: WorkflowName,
+    },
+    /// A schedule starts nothing until it is continued.
+    SchedulePaused {
+        /// Of which workflow.
+        workflow: WorkflowName,
+        /// Its number there.
+        number: u32,
+        /// What it is: another one that has the number by now stays as it is.
+        digest: Digest,
+        /// Why, where the host did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A schedule that was paused starts runs again, in the name of who continued it.
+    ScheduleContinued {
+        /// Of which workflow.
+        workflow: WorkflowName,
+        /// Its number there.
+        number: u32,
+        /// What it is.
+        digest: Digest,
+        /// When it comes next.
+        next: Timestamp,
     },
     /// A change of shared context by a client: what was asked, as a guest's call would be.
     Context {

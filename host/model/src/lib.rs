@@ -28,6 +28,7 @@ pub mod message;
 pub mod payload;
 pub mod recall;
 pub mod run;
+pub mod schedule;
 pub mod tenancy;
 pub mod time;
 pub mod workflow;

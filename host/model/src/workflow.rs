@@ -1,4 +1,4 @@
-//! Workflow documents: a name and a tree of patterns.
+//! Workflow documents: a name, a tree of patterns, and when it is started by itself.
 //!
 //! Invariants: a [`Document`] has been checked whole, so nothing that stands in one has to be checked again: names parse,
 //! step names are unique, picks are of steps that come before, numbers are within their bounds. [`Document::to_json`] writes
@@ -18,6 +18,7 @@ use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
+use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
 
 mod condition;
@@ -43,8 +44,21 @@ pub const MAX_FAULTS: usize = 100;
 pub struct Document {
     /// Its name, which is also the one it is put under.
     pub name: WorkflowName,
+    /// When it is started by itself, by their numbers from 1 on; no two are the same.
+    pub schedules: Vec<Schedule>,
     /// What it does.
     pub flow: Node,
+}
+
+/// A time at which a workflow is started by itself, again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// When.
+    pub timing: Timing,
+    /// On what; none: on `null`.
+    pub input: Option<Value>,
+    /// Where it stands in the source.
+    pub place: Place,
 }
 
 /// One node of the tree of patterns: what it does, and the modifiers that every node may have.
@@ -453,6 +467,13 @@ impl Document {
             };
             step.into_iter().chain(among).chain(validator)
         })
+    }
+}
+
+impl Schedule {
+    /// Of all that it is: two that have the same are the same.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_value().to_string().as_bytes())
     }
 }
 

@@ -140,6 +140,9 @@ fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Op
             log.read(|history| history.given(&path).cloned())
         }
         Source::Item(name) => around(name).map(|(_, map, index)| item(log, map, *index)).transpose()?,
+        Source::ScheduledAt => {
+            log.started().scheduled.as_ref().map(|scheduled| Payload::json(&scheduled.tick.to_string().into()))
+        }
         Source::Index(name) => around(name).and_then(|(.., index)| number(*index)),
         Source::Round => scope.round.as_ref().and_then(|(_, round)| number(round + 1)),
         Source::Last => {

@@ -16,6 +16,7 @@
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
+//! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
@@ -24,6 +25,7 @@ mod children;
 mod coordinator;
 mod decide;
 mod deliver;
+mod due;
 mod engine;
 mod guests;
 mod input;
@@ -38,10 +40,11 @@ mod recovered;
 mod registry;
 mod resumed;
 pub mod runs;
+pub mod schedules;
 mod stop;
 mod supervise;
 mod suspects;
-
+mod ticks;
 mod wake;
 pub mod workflows;
 
@@ -49,5 +52,6 @@ pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
 pub use recover::Recovered;
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use schedules::Schedules;
 pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

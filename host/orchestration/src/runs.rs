@@ -25,12 +25,14 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
+use ltmc_model::schedule::Scheduled;
 use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
+use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{
     Clock, Durability, Embedder, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal,
 };
@@ -214,6 +216,7 @@ impl Runs {
             tied: request.cancel_on_disconnect && request.idempotency.is_none(),
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
         };
         self.begin(caller, begin).await
     }
@@ -236,6 +239,34 @@ impl Runs {
             tied: false,
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
+        };
+        self.begin(caller, begin).await
+    }
+
+    /// Starts a run of a workflow by a schedule of its document. It is recorded when this returns, unless the record does not say.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a conflict of the record's where the schedule does not allow it any more.
+    pub(crate) async fn start_scheduled(&self, caller: &Caller, start: ScheduledStart) -> Result<Started, Error> {
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
+        let schedule = ready
+            .schedules
+            .get((start.id.number as usize).saturating_sub(1))
+            .filter(|found| found.digest == start.digest);
+        let input = schedule.ok_or_else(|| Error::not_found(format!("schedule `{}`", start.id)))?.input.clone();
+        let begin = Begin {
+            target: Target::Workflow(start.id.workflow.clone()),
+            agents,
+            document: Some((ready.json.clone(), ready.digest)),
+            plan: ready.plan.clone(),
+            input,
+            session: None,
+            tied: false,
+            idempotency: None,
+            traceparent: None,
+            scheduled: Some(start),
         };
         self.begin(caller, begin).await
     }
@@ -320,6 +351,11 @@ impl Runs {
             seed,
             traceparent: begin.traceparent,
             parent: None,
+            scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
+                number: start.id.number,
+                tick: start.tick,
+                asked_for: start.due.is_none(),
+            }),
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -327,9 +363,12 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let entered = self.enter(&caller.tenant, run, started, begin.plan, kept).await?;
+        let is_to_be_first = kept.is_some() || begin.scheduled.is_some();
+        let log =
+            RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept).scheduled(begin.scheduled);
+        let entered = self.enter_as(log, begin.plan).await?;
         let live = entered.place.live().clone();
-        let Some((key, request)) = idempotency else {
+        if !is_to_be_first {
             // Nothing is to be written first: the run itself is what survives its client.
             let tied = match begin.tied {
                 true => Some(Tied::new(live.clone(), entered.driven(inner))),
@@ -339,21 +378,20 @@ impl Runs {
                 }
             };
             return Ok(Started { run, attached: false, live: Some(live), tied });
-        };
+        }
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {
             let inner = &runs.inner;
-            // Recorded before anything is done, so that of two requests with the same key one only does it.
+            // Recorded before anything is done, so that of two requests with the same key, or by the same tick, one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
             if let Err(error) = live.log().flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
                 drop(entered);
-                let found = match error.kind {
-                    Kind::Conflict => inner.ports.read.idempotent(&by.tenant, &key, now).await?,
-                    _ => None,
+                let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
+                    return Err(error.into());
                 };
-                return match found {
+                return match inner.ports.read.idempotent(&by.tenant, &key, now).await? {
                     Some(found) => runs.attach(&by, found, &request),
                     None => Err(error.into()),
                 };
@@ -376,10 +414,15 @@ impl Runs {
         plan: plan::Shared,
         kept: Option<IdempotencyKey>,
     ) -> Result<Entered, Error> {
+        let log = RunLog::fresh(self.inner.log_ports(), tenant.clone(), run, started, kept);
+        self.enter_as(log, plan).await
+    }
+
+    /// The same, for the log of a new run.
+    async fn enter_as(&self, log: RunLog, plan: plan::Shared) -> Result<Entered, Error> {
         let inner = &self.inner;
-        let weight = started.input.bytes.len() as u64;
-        let pins = inner.pin(&started.agents).await;
-        let log = RunLog::fresh(inner.log_ports(), tenant.clone(), run, started, kept);
+        let weight = log.started().input.bytes.len() as u64;
+        let pins = inner.pin(&log.started().agents).await;
         let place = inner.registry.enter(Live::new(Arc::new(log), weight))?;
         Ok(Entered { place, plan, pins })
     }
@@ -772,6 +815,14 @@ pub(crate) struct Ready {
     pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
     pub(crate) plan: plan::Shared,
+    /// What starts it by itself, in the order of the document.
+    schedules: Vec<ReadySchedule>,
+}
+
+/// What a schedule starts runs with.
+struct ReadySchedule {
+    digest: Digest,
+    input: Payload,
 }
 
 impl Ready {
@@ -782,7 +833,12 @@ impl Ready {
 
     fn of_document(document: &Document) -> Self {
         let json = document.to_json();
+        let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
+            digest: schedule.digest(),
+            input: Payload::json(schedule.input.as_ref().unwrap_or(&serde_json::Value::Null)),
+        });
         Self {
+            schedules: schedules.collect(),
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
@@ -834,6 +890,8 @@ struct Begin {
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
+    /// The schedule that starts it.
+    scheduled: Option<ScheduledStart>,
 }
 
 impl Started {

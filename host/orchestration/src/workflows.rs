@@ -21,6 +21,8 @@ use ltmc_ports::{ReadCatalog, Schemas};
 use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Compute, Error, Turns};
 
+use crate::schedules::Schedules;
+
 /// How many documents' schemas are looked at at once.
 const CHECKED_AT_ONCE: usize = 3;
 /// How many workflows a document may start, those that these start included.
@@ -43,6 +45,8 @@ pub struct Ports {
     pub authority: Arc<Authority>,
     /// Who judges by JSON Schema.
     pub schemas: Arc<dyn Schemas>,
+    /// What starts them by themselves.
+    pub schedules: Arc<Schedules>,
 }
 
 /// What came of putting a document.
@@ -114,11 +118,19 @@ impl Workflows {
         let digest = Digest::of(source.as_bytes());
         let before = self.ports.read.workflow(&caller.tenant, &name).await?;
         let created = before.is_none();
-        if let Some(workflow) = before.filter(|before| before.digest == digest) {
+        let schedules = &self.ports.schedules;
+        // The same document once more changes in whose name it is started.
+        if let Some(workflow) = before.filter(|before| before.digest == digest)
+            && schedules.are_in_name_of(&caller.tenant, &name, &caller.key).await?
+        {
             return Ok(Put { workflow, created });
         }
-        let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest };
-        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?;
+        let planned = schedules.planned(&document);
+        let fit = Schedules::fit(&name, &planned);
+        let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest, schedules: planned };
+        let put = self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, fit).await;
+        put.map_err(Schedules::too_many)?;
+        schedules.changed();
         let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
         let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
         Ok(Put { workflow, created })

@@ -20,6 +20,7 @@ pub mod projection;
 pub mod recall;
 pub mod record;
 pub mod runner;
+pub mod schedules;
 pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -38,4 +39,5 @@ pub use projection::{Bound, Projection};
 pub use recall::{Embedder, ReadNotes, Vectors, WriteVectors};
 pub use record::Record;
 pub use runner::{Components, Gate, Runner};
+pub use schedules::{ReadSchedules, WriteSchedules};
 pub use schema::Schemas;

@@ -243,6 +243,21 @@ impl Authority {
         }
     }
 
+    /// Who comes with a key of a tenant's, for what goes on in its name where nobody comes. The inner error: why nothing goes on in
+    /// its name any more.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn standing(&self, tenant: &TenantId, id: &KeyId) -> Result<Result<Caller, String>, StoreError> {
+        let found = self.key(id).await?.filter(|key| key.tenant == *tenant);
+        Ok(match found {
+            None => Err(format!("there is no key `{id}` any more")),
+            Some(key) if key.revoked_at.is_some() => Err(format!("the key `{id}` was taken back")),
+            Some(key) if !self.is_good(&key) => Err(format!("the key `{id}` has expired")),
+            Some(key) => Ok(Caller { tenant: tenant.clone(), key: id.clone(), role: key.role }),
+        })
+    }
+
     pub(crate) fn is_good(&self, key: &Key) -> bool {
         key.revoked_at.is_none() && key.expires_at.is_none_or(|at| self.clock.now() < at)
     }

@@ -15,6 +15,7 @@ mod messages;
 mod operations;
 mod recall;
 mod runs;
+mod schedules;
 mod tenants;
 mod transactions;
 mod watch;
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         grants::routes(),
         call::routes(),
         workflows::routes(),
+        schedules::routes(),
         runs::routes(),
         events::routes(),
         memory::routes(),

@@ -19,6 +19,7 @@ pub(crate) mod push;
 pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod tenant;
 
@@ -88,6 +89,7 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Call(args) => call::run(args, context).await,
         Command::Flow(command) => flow::run(command, context).await,
         Command::Runs(command) => runs::run(command, context).await,
+        Command::Schedules(command) => schedules::run(command, context).await,
         Command::Agent(command) => agent::run(command, context).await,
         Command::Grant(command) => grant::run(command, context).await,
         Command::Key(command) => key::run(command, context).await,

@@ -1,4 +1,4 @@
-//! Picks: `$.input…`, `$.steps.NAME.output…`, and what is known inside of a `map`, a `loop`, a handler of errors or a compensation;
+//! Picks: `$.input…`, `$.steps.NAME.output…`, `$.run.scheduled-at`, and what is known inside of a `map`, a `loop`, a handler of errors or a compensation;
 //! parsed once.
 //!
 //! After the source comes a dotted path (`$.input.files.0.path`) or a JSON Pointer (`$.input/files/0/path`), which is the
@@ -37,6 +37,8 @@ pub enum Source {
     Round,
     /// What the loop's round before gave; in `until`, what the round gave that is just over.
     Last,
+    /// When the tick came that started the run; of a run that somebody started there is none.
+    ScheduledAt,
     /// How the node failed, or why it is undone: `code`, `message`, `agent-code` and `step`.
     Error,
     /// What the node gave whose work is undone.
@@ -73,6 +75,7 @@ impl FromStr for Pick {
             ("$.error", Source::Error),
             ("$.output", Source::Output),
             ("$.given", Source::Given),
+            ("$.run.scheduled-at", Source::ScheduledAt),
         ];
         for (start, source) in simple {
             if let Some(rest) = text.strip_prefix(start) {
@@ -163,6 +166,7 @@ impl fmt::Display for Pick {
             Source::Error => f.write_str("$.error")?,
             Source::Output => f.write_str("$.output")?,
             Source::Given => f.write_str("$.given")?,
+            Source::ScheduledAt => f.write_str("$.run.scheduled-at")?,
         }
         let plain = self.path.iter().all(|part| !part.is_empty() && !part.contains(['.', '/', '~']));
         for part in &self.path {

@@ -502,3 +502,59 @@ fn the_documents_in_the_docs_are_taken() {
         Document::parse(document, None).unwrap_or_else(|faults| panic!("{faults}\n{document}"));
     }
 }
+
+#[test]
+fn schedules_are_read_whole_and_written_in_one_form() {
+    let source = "
+name: report
+on:
+  - {schedule: 0  6 * * 1-5, zone: europe/berlin, overlap: queue, catch-up: 90m, input: {kind: daily, amount: $5}}
+  - {schedule: \"@hourly\"}
+flow: {agent: report, with: {at: {pick: $.run.scheduled-at, else: null}}}";
+    let document = Document::parse(source, None).unwrap();
+    let json = document.to_json();
+    assert!(
+        json.starts_with(
+            r#"{"name":"report","on":[{"schedule":"0 6 * * 1-5","zone":"Europe/Berlin","overlap":"queue","catch-up":"1h 30m","input":{"kind":"daily","amount":"$5"}},{"schedule":"@hourly","zone":"UTC","overlap":"skip","catch-up":"1h"}],"flow":"#
+        ),
+        "{json}"
+    );
+    assert_eq!(Document::from_json(&json).unwrap(), document);
+    let [one, other] = document.schedules.as_slice() else { panic!("two schedules") };
+    assert_ne!(one.digest(), other.digest());
+    assert_ne!(one.digest(), Schedule { input: None, ..one.clone() }.digest(), "its input is part of it");
+}
+
+#[test]
+fn what_is_wrong_with_schedules_is_told_in_its_place() {
+    told(
+        r#"name: review
+on:
+  - {schedule: 0 24 * * *, zone: Europe/Berln, overlap: maybe, catch-up: 1s}
+  - {zone: UTC}
+  - {topic: orders}
+  - {memory: board/}
+  - {schedule: 0 0 30 2 *, every: 5m}
+  - {schedule: 0 6 * * *}
+  - {schedule: "0  6 * * *", zone: utc}
+  - 6
+flow: {agent: report, with: {at: $.run.scheduled-at}}
+"#,
+        &[
+            ("3:16", "`24` is no hour"),
+            ("3:34", "did you mean `Europe/Berlin`?"),
+            ("3:57", "`overlap` is one of `skip`, `queue`, `parallel`"),
+            ("3:74", "`catch-up` is a duration"),
+            ("4:5", "`schedule` is missing"),
+            ("5:6", "`topic` is reserved"),
+            ("6:6", "`memory` is reserved"),
+            ("7:16", "never comes"),
+            ("7:30", "has no field `every`"),
+            ("9:5", "a second time, first at line 8"),
+            ("10:5", "an entry of `on` is an object"),
+            ("11:34", "`$.run.scheduled-at` is not there"),
+        ],
+    );
+    let many: String = (0..17).map(|minute| format!("  - {{schedule: {minute} 6 * * *}}\n")).collect();
+    told(&format!("name: review\non:\n{many}flow: {{agent: a}}\n"), &[("3:3", "at most 16 schedules")]);
+}

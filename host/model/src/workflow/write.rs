@@ -6,14 +6,35 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
-    Planning, Retry, Template, Test, Then, Tolerate, Validate, With,
+    Planning, Retry, Schedule, Template, Test, Then, Tolerate, Validate, With,
 };
 use crate::child::OnParentEnd;
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
     pub fn to_json(&self) -> String {
-        json!({ "name": self.name, "flow": self.flow.to_value() }).to_string()
+        let mut out = json!({ "name": self.name });
+        if !self.schedules.is_empty() {
+            out["on"] = self.schedules.iter().map(Schedule::to_value).collect();
+        }
+        out["flow"] = self.flow.to_value();
+        out.to_string()
+    }
+}
+
+impl Schedule {
+    pub(super) fn to_value(&self) -> Value {
+        let timing = &self.timing;
+        let mut out = json!({
+            "schedule": timing.cron().as_str(),
+            "zone": timing.zone().as_str(),
+            "overlap": timing.overlap().as_str(),
+            "catch-up": duration(timing.catch_up()),
+        });
+        if let Some(input) = &self.input {
+            out["input"] = input.clone();
+        }
+        out
     }
 }
 

@@ -20,7 +20,7 @@ use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{CallRequest, Extent, Runs, Shown, Sight, StartRequest, Started};
+use ltmc_orchestration::{CallRequest, Extent, Runs, Schedules, Shown, Sight, StartRequest, Started, schedules};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
@@ -61,18 +61,18 @@ pub(crate) struct World {
     room: Option<u64>,
 }
 
-/// Goes with tokio's time.
-struct PassingClock(tokio::time::Instant);
+/// Goes with tokio's time, from a moment on.
+struct PassingClock(Timestamp, tokio::time::Instant);
 
 impl Clock for PassingClock {
     fn now(&self) -> Timestamp {
-        sample::at(0).after(self.0.elapsed())
+        self.0.after(self.1.elapsed())
     }
 }
 
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
-        let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
+        let clock = Arc::new(PassingClock(sample::at(0), tokio::time::Instant::now()));
         Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false, room: None }
     }
 
@@ -84,6 +84,15 @@ impl World {
     /// Every guest makes a checkpoint after each change.
     pub(crate) fn with_checkpoints(self) -> Self {
         Self { checkpoints: true, ..self }
+    }
+
+    /// It is this time now.
+    pub(crate) fn beginning(self, at: Timestamp) -> Self {
+        Self { clock: Arc::new(PassingClock(at, tokio::time::Instant::now())), ..self }
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
@@ -113,7 +122,7 @@ impl World {
         for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
-            act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
+            act(Change::WorkflowPut { name, source: source.to_owned(), digest, schedules: Vec::new() }).await;
         }
     }
 
@@ -158,7 +167,14 @@ impl World {
             let runs = runs.clone();
             async move { runs.wake().await }
         });
-        Host { record, line, sandbox, runs, _waking: AbortOnDropHandle::new(waking) }
+        let (read, write) = (record.clone(), record.clone());
+        let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let ticking = tokio::spawn({
+            let schedules = schedules.clone();
+            async move { schedules.tick().await }
+        });
+        let going = [waking, ticking].map(AbortOnDropHandle::new);
+        Host { record, line, sandbox, runs, schedules, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`.
@@ -184,7 +200,8 @@ pub(crate) struct Host {
     pub(crate) line: Arc<Line>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
-    _waking: AbortOnDropHandle<()>,
+    pub(crate) schedules: Arc<Schedules>,
+    _going: [AbortOnDropHandle<()>; 2],
 }
 
 impl Host {

@@ -19,6 +19,7 @@
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
 //! - `room`: a tenant that has no room for more runs, and others
+//! - `schedules`: each tick starts one run
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `withheld`: what a ceiling withholds of what is granted
@@ -37,6 +38,7 @@ mod owners;
 mod patterns;
 mod replay;
 mod room;
+mod schedules;
 mod story;
 mod suspects;
 mod suspended;

@@ -278,6 +278,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         entries: journal,
         changes: Changes::default(),
         idempotency: None,
+        scheduled: None,
     };
     record.append(append, Durability::Barrier).await.unwrap();
     id

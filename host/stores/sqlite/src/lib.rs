@@ -11,6 +11,7 @@
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
+//! - [`schedules`]: when workflows are started by themselves, written and read
 //! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
@@ -36,6 +37,7 @@ mod purge;
 mod quota;
 mod readers;
 mod reserve;
+mod schedules;
 mod statements;
 mod verify;
 mod writer;

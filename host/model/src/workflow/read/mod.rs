@@ -2,6 +2,7 @@
 //!
 //! Invariant: reading never stops at a fault; what cannot be read is left out and the rest is still looked at.
 //!
+//! - `schedules`: when it is started by itself
 //! - `patterns`: what a node does
 //! - `modifiers`: what every node may have
 //! - `values`: templates, picks, conditions
@@ -16,6 +17,7 @@ use crate::{AgentName, WorkflowName};
 
 mod modifiers;
 mod patterns;
+mod schedules;
 mod scope;
 mod values;
 
@@ -93,9 +95,7 @@ impl Reader {
             let place = self.place_of(tree, "name");
             self.fault(place, format!("the document is called `{name}` and is put under `{expected}`"));
         }
-        if let Some((key, _)) = fields.take_unadvertised("on") {
-            self.fault(key.place, "`on` is reserved: this host does not know it yet");
-        }
+        let schedules = fields.take("on").map_or_else(Vec::new, |tree| self.schedules(tree));
         let flow = match fields.take("flow") {
             Some(tree) => self.node(tree, 1),
             None => {
@@ -108,7 +108,7 @@ impl Reader {
             let message = format!("a document has at most {MAX_STEPS} steps, this one has {}", self.steps);
             self.fault(tree.place, message);
         }
-        Some(Document { name: name?, flow: flow? })
+        Some(Document { name: name?, schedules, flow: flow? })
     }
 
     fn place_of(&self, tree: &Tree, field: &str) -> Place {

@@ -195,16 +195,24 @@ impl Reader {
     }
 
     fn wait(&mut self, tree: &Tree, what: &str, most: Duration) -> Option<Duration> {
-        let wait = match &tree.kind {
+        self.span(tree, what, Duration::from_millis(1), most)
+    }
+
+    /// A duration within bounds.
+    pub(super) fn span(&mut self, tree: &Tree, what: &str, least: Duration, most: Duration) -> Option<Duration> {
+        let span = match &tree.kind {
             Kind::Text(text) => humantime::parse_duration(text).ok(),
             _ => None,
         };
-        let wait = wait.filter(|wait| (Duration::from_millis(1)..=most).contains(wait));
-        if wait.is_none() {
-            let most = humantime::format_duration(most);
-            self.fault(tree.place, format!("{what} is a duration such as `200ms`, `2s` or `1m`, from 1ms to {most}"));
+        let span = span.filter(|span| (least..=most).contains(span));
+        if span.is_none() {
+            let [least, most] = [least, most].map(humantime::format_duration);
+            self.fault(
+                tree.place,
+                format!("{what} is a duration such as `200ms`, `2s` or `1m`, from {least} to {most}"),
+            );
         }
-        // Waits count in milliseconds, as the journal does.
-        wait.map(|wait| Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+        // Durations count in milliseconds, as the journal does.
+        span.map(|span| Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 }

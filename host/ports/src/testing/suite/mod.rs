@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{ReadCatalog, ReadJournal, ReadMemory, TakeUps, WriteCatalog, WriteJournal};
+use crate::{ReadCatalog, ReadJournal, ReadMemory, ReadSchedules, TakeUps, WriteCatalog, WriteJournal, WriteSchedules};
 
 pub mod bus;
 pub mod catalog;
@@ -16,12 +16,35 @@ pub mod journal;
 pub mod memory;
 pub mod projection;
 pub mod record;
+pub mod schedules;
 pub mod vectors;
 
 /// A store that has all the ports.
-pub trait Store: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}
+pub trait Store:
+    WriteJournal
+    + TakeUps
+    + ReadJournal
+    + ReadMemory
+    + WriteCatalog
+    + ReadCatalog
+    + WriteSchedules
+    + ReadSchedules
+    + 'static
+{
+}
 
-impl<S: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store for S {}
+impl<S> Store for S where
+    S: WriteJournal
+        + TakeUps
+        + ReadJournal
+        + ReadMemory
+        + WriteCatalog
+        + ReadCatalog
+        + WriteSchedules
+        + ReadSchedules
+        + 'static
+{
+}
 
 /// How a suite gets a store.
 #[async_trait]
@@ -118,6 +141,16 @@ macro_rules! contract {
             catalogs_of_tenants_never_meet
             every_act_is_in_the_ledger_and_durable
             a_refused_act_leaves_no_trace
+        }
+        $crate::contract! { @port schedules, $fixture;
+            schedules_follow_their_document
+            a_schedule_that_stays_the_same_goes_on_as_it_was
+            a_tick_starts_one_run
+            a_start_that_is_to_be_alone_waits_for_the_run_before
+            ticks_that_start_nothing_are_dealt_with_once
+            paused_schedules_start_nothing
+            schedules_stand_in_the_order_in_which_they_come
+            a_tenant_has_so_many_schedules
         }
     };
     (@port $port:ident, $fixture:expr; $($case:ident)*) => {
