@@ -16,8 +16,8 @@ use ltmc_ports::journal::Kept;
 use ltmc_ports::recall::Embedded;
 use ltmc_ports::testing::sample::{Owner, at, mailbox, put, sent, tenant, topic};
 use ltmc_ports::{
-    Durability, Kind, Purge as _, ReadCatalog as _, ReadChains as _, ReadJournal as _, ReadLog as _, Record as _,
-    WriteCatalog as _, WriteJournal as _, WriteVectors as _,
+    Durability, Kind, Purge as _, ReadCatalog as _, ReadChains as _, ReadJournal as _, Record as _, WriteCatalog as _,
+    WriteJournal as _, WriteVectors as _,
 };
 use ltmc_sqlite::{OpenOptions, Record};
 use rusqlite::Connection;
