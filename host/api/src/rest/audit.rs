@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 16] = [
+const ACTIONS: [&str; 18] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
