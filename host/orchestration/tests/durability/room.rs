@@ -60,7 +60,6 @@ async fn waiting(world: &World, many: usize) -> Host {
             assert_eq!(host.runs.wait(&caller, &started, Some(Duration::from_millis(1))).await.unwrap(), None);
         }
     }
-    assert_eq!(host.runs.alive(), 0, "they wait, and have no room");
     host
 }
 
