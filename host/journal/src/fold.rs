@@ -375,10 +375,10 @@ impl History {
         &mut self.node_mut(node).branches
     }
 
-    /// Whose output a node's is: its own, or that of another one below it.
+    /// Whose output a node's is: its own, that of another one below it, or that of the one it passes on.
     pub fn giver<'a>(&'a self, path: &'a StepPath) -> &'a StepPath {
         let mut at = path;
-        // A node gives what stands below it, so this ends.
+        // A node gives what stands below it, or what was given before it, so this ends.
         while let Some(of) = self.nodes.get(at).and_then(|node| node.gave.as_ref()).filter(|of| *of != at) {
             at = of;
         }
@@ -402,7 +402,14 @@ impl History {
 
     /// Which entry says what a node gave.
     pub fn gave_at(&self, path: &StepPath) -> Seq {
-        let path = self.giver(path);
+        let mut path = path;
+        while let Some((node, of)) = self.nodes.get(path).and_then(|node| Some((node, node.gave.as_ref()?))) {
+            // What it was given it gave only when it passed that on.
+            if of == path || !of.is_within(path) {
+                return node.ended_at;
+            }
+            path = of;
+        }
         let of_step = self.steps.get(path).map(|step| step.ended_at);
         of_step.or_else(|| self.nodes.get(path).map(|node| node.ended_at)).unwrap_or_default()
     }
@@ -507,6 +514,7 @@ impl History {
             Decided::Handler(handler) => node.handler = Some(*handler),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure } => {
                 node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
             }

@@ -22,6 +22,8 @@ pub struct Node {
     pub rounds: Vec<Round>,
     /// Which branches count.
     pub joined: Option<Joined>,
+    /// When its wait is over.
+    pub waits_until: Option<Timestamp>,
     /// Until when it may take.
     pub until: Option<Timestamp>,
     /// How often it failed and was begun anew, since the run began or was last resumed.

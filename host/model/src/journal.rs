@@ -302,6 +302,8 @@ pub enum Decided {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// When a wait is over.
+    Until(Timestamp),
 }
 
 /// What comes after a round of a loop.

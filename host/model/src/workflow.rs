@@ -23,10 +23,12 @@ mod condition;
 mod pick;
 mod read;
 mod tree;
+mod wait;
 mod write;
 
 pub use condition::{Condition, Test};
 pub use pick::{Pick, Source};
+pub use wait::{Moment, Wait};
 
 /// The largest document, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
@@ -86,6 +88,8 @@ pub enum Does {
     Map(Box<MapItems>),
     /// The same again and again.
     Loop(Box<Loop>),
+    /// Nothing, for some time; then on with what it was given.
+    Wait(Wait),
 }
 
 /// Nodes side by side.
@@ -412,7 +416,7 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) => None,
+            Does::Agent(_) | Does::Wait(_) => None,
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -424,7 +428,7 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Agent(_) | Does::Map(_) | Does::Loop(_) | Does::Wait(_) => Vec::new(),
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -455,6 +459,7 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Wait(_) => "wait",
         }
     }
 

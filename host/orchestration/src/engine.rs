@@ -205,6 +205,11 @@ impl Engine<'_> {
                 self.log.stage(Event::NodeFailed { node, failure, retry_at });
             }
             Todo::End { node, output: Output::Of(of) } => self.log.stage(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(Input::Output(of)) } => self.log.stage(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(input) } => {
+                let given = input::resolve(self.compute, self.plan, self.log, &input).await;
+                self.stage(node, given, |node, output| Event::NodeEnded { node, output });
+            }
             Todo::End { node, output: Output::List(gave) } => {
                 let output = aggregate::list(self.compute, self.log, gave).await;
                 self.stage(node, output, |node, output| Event::NodeEnded { node, output });

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Collect, Condition, Document, Does, Handler, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
-    Template, Test, Tolerate, Validate, With,
+    Collect, Condition, Document, Does, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
+    Template, Test, Tolerate, Validate, Wait, With,
 };
 
 impl Document {
@@ -96,6 +96,7 @@ impl Node {
                     put("stall", stall.into());
                 }
             }
+            Does::Wait(wait) => put("wait", wait.to_value()),
         }
     }
 }
@@ -130,6 +131,16 @@ impl Parallel {
             (Collect::List, true) => put("collect", "list".into()),
             (Collect::Object, false) => put("collect", "object".into()),
             (Collect::List, false) | (Collect::Object, true) => {}
+        }
+    }
+}
+
+impl Wait {
+    fn to_value(&self) -> Value {
+        match self {
+            Self::For(long) => duration(*long),
+            Self::Until(Moment::At(at)) => json!({ "until": at }),
+            Self::Until(Moment::Picked(pick)) => json!({ "until": pick.to_value() }),
         }
     }
 }

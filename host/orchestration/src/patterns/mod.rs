@@ -18,6 +18,7 @@ mod node;
 mod parallel;
 mod sequence;
 mod side_by_side;
+mod wait;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
@@ -141,6 +142,8 @@ pub enum Question {
     Handler,
     /// A map's items.
     Items,
+    /// When a wait is over.
+    Until,
     /// What comes after a round of a loop.
     Round {
         /// Which.
@@ -159,6 +162,8 @@ pub enum Output {
     List(Vec<Option<StepPath>>),
     /// The same as an object, without who gave nothing.
     Object(Vec<(String, Option<StepPath>)>),
+    /// What it was given itself.
+    Given(Input),
 }
 
 /// How something is about a node: of each there is one at a time.
@@ -217,5 +222,6 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Wait(_) => Box::new(wait::Wait),
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - `patterns`: what a node does
 //! - `modifiers`: what every node may have
+//! - `waits`: what a run waits for besides its own steps
 //! - `values`: templates, picks, conditions
 //! - `scope`: which names there are, and whether what is picked comes before
 
@@ -18,6 +19,7 @@ mod modifiers;
 mod patterns;
 mod scope;
 mod values;
+mod waits;
 
 use scope::Scope;
 

@@ -9,9 +9,9 @@ use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
 
 /// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 6] = ["agent", "sequence", "parallel", "choice", "map", "loop"];
+const PATTERNS: [&str; 7] = ["agent", "sequence", "parallel", "choice", "map", "loop", "wait"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "workflow", "need", "on"];
+const PATTERNS_TO_COME: &[&str] = &["emit", "ask", "plan", "hand-off", "debate", "workflow", "need", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
 
@@ -81,6 +81,7 @@ impl Reader {
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "wait" => self.waits(pattern),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();
