@@ -298,6 +298,7 @@ impl History {
     /// How far the run is, as rows show it.
     pub fn state(&self) -> State {
         match self.phase {
+            Phase::Queued | Phase::UnderWay if self.suspended.is_some() => State::Waiting,
             Phase::Queued => State::Queued,
             Phase::UnderWay if self.running == 0 && (self.waiting > 0 || self.is_retrying) => State::Waiting,
             Phase::UnderWay => State::Running,

@@ -253,7 +253,20 @@ impl RunLog {
         self.ahead().stage(at, event);
     }
 
-    /// The same, with what becomes true with it. Where something staged here before contradicts what it was decided on, that
+    /// Adds what `decide` says by where the run stands, as one: nothing comes in between.
+    ///
+    /// # Errors
+    /// That of `decide`; nothing is then added.
+    pub fn stage_if<E>(&self, decide: impl FnOnce(&History) -> Result<Vec<Event>, E>) -> Result<(), E> {
+        let at = self.now();
+        let mut ahead = self.ahead();
+        for event in decide(&ahead.history)? {
+            ahead.stage(at, event);
+        }
+        Ok(())
+    }
+
+    /// Adds an entry as [`Self::stage`] does, with what becomes true with it. Where something staged here before contradicts what it was decided on, that
     /// is written first, so that the record finds the contradiction.
     ///
     /// # Errors

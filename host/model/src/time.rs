@@ -11,10 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch; cut at the year 9999, which is as far as RFC 3339 writes.
+    /// The end of the year 9999, which is as far as RFC 3339 writes: what waits until then waits for something else.
+    pub const NEVER: Self = Self(253_402_300_799_999);
+
+    /// From milliseconds since the Unix epoch; cut at [`Self::NEVER`].
     pub const fn from_millis(millis: u64) -> Self {
-        const LAST: u64 = 253_402_300_799_999;
-        Self(if millis > LAST { LAST } else { millis })
+        Self(if millis > Self::NEVER.0 { Self::NEVER.0 } else { millis })
     }
 
     /// Milliseconds since the Unix epoch.

@@ -1,7 +1,7 @@
 //! The engine: does what patterns decide, and journals it.
 //!
-//! Invariants: everything that is done is in the run's log before the pattern is asked again. What is under way is what the
-//! pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
+//! Invariants: everything that is done is in the run's log before the pattern is asked again; so is what others bring into it from
+//! outside, of which `news` tells. What is under way is what the pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
 //! none of its [`Guests`] is left, and leaves a log that can be gone on with. An error of the record's ends it: what is true is then
 //! known only by reading the record.
 
@@ -30,6 +30,7 @@ use ltmc_ports::{Durability, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::decide::Decider;
@@ -60,6 +61,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) guests: &'a Guests,
     /// Set once a guest begins, or somebody judges in a process of its own.
     pub(crate) bounded: &'a AtomicBool,
+    /// Told when others brought something into its log.
+    pub(crate) news: &'a Notify,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -112,9 +115,9 @@ impl Engine<'_> {
         let mut open = Open::default();
         let mut work = FuturesUnordered::new();
         loop {
-            let decision = self.log.read_mut(|history| {
+            let (decision, decided_at) = self.log.read_mut(|history| {
                 history.tick(self.log.now());
-                self.plan.flow.next(&StepPath::root(), history, &Input::Run)
+                (self.plan.flow.next(&StepPath::root(), history, &Input::Run), history.seq())
             });
             let todos = match decision {
                 Decision::Do(todos) => todos,
@@ -132,10 +135,22 @@ impl Engine<'_> {
             if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
-                self.log.append(vec![Event::RunSuspended { until }], Durability::Barrier).await?;
+                // Whoever brings something into the log finds the run suspended from here on, or was faster.
+                let is_as_decided = |history: &History| (history.seq() == decided_at).then_some(()).ok_or(());
+                let suspended =
+                    |history: &History| is_as_decided(history).map(|()| vec![Event::RunSuspended { until }]);
+                if self.log.stage_if(suspended).is_err() {
+                    continue;
+                }
+                self.log.flush(Durability::Barrier).await?;
                 return Ok(Driven::Suspended);
             }
-            let Some((key, number, done)) = work.next().await else {
+            let next = tokio::select! {
+                biased;
+                next = work.next() => next,
+                () = self.news.notified() => continue,
+            };
+            let Some((key, number, done)) = next else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
                 return self.end(vec![Event::RunFailed { failure }]).await;
             };
@@ -180,6 +195,10 @@ impl Engine<'_> {
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
             Todo::Wait { node: _, until } => self.wait(until).await?,
+            Todo::Await { node: _ } => {
+                self.log.flush(Durability::Lazy).await?;
+                std::future::pending::<()>().await;
+            }
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());

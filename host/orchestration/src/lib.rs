@@ -10,13 +10,14 @@
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
-//!   `wake`: suspended runs go on; `suspects`: those of which the host may have died
+//!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
 mod decide;
+mod deliver;
 mod engine;
 mod guests;
 mod input;

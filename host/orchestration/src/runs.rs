@@ -694,7 +694,7 @@ impl Runs {
     }
 
     /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
-    async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
+    pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pin(&started.agents).await;
@@ -726,7 +726,7 @@ impl Runs {
         self.inner.registry.input_bytes()
     }
 
-    fn live(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
+    pub(crate) fn live(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
         self.inner.registry.get(tenant, run)
     }
 
@@ -995,11 +995,11 @@ fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 
-fn being_taken_up() -> Error {
+pub(crate) fn being_taken_up() -> Error {
     Error::Busy { message: "the run is being taken up again".into(), retry_after: Duration::from_secs(1) }
 }
 
-fn is_over(run: RunId, state: State) -> Error {
+pub(crate) fn is_over(run: RunId, state: State) -> Error {
     Error::Conflict { code: "conflict", message: format!("run {run} is over: it is {}", state.as_str()) }
 }
 

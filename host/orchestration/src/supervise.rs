@@ -15,7 +15,7 @@ use ltmc_model::run::State;
 use ltmc_model::{Epoch, KeyId, Payload, RunId, StepPath, TenantId};
 use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
 use ltmc_tenancy::pins::Pin;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -43,6 +43,8 @@ pub(crate) struct Live {
     log: RwLock<Arc<RunLog>>,
     end: watch::Sender<Option<End>>,
     stop: CancellationToken,
+    /// Told when others brought something into its log.
+    pub(crate) news: Notify,
     why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
     /// Whether it came to where what it does is bounded apart from the host: its guest, or who judges its output.
@@ -119,6 +121,7 @@ impl Live {
             log: RwLock::new(log),
             end: watch::Sender::new(None),
             stop: CancellationToken::new(),
+            news: Notify::new(),
             why: Mutex::default(),
             weight,
             bounded: AtomicBool::new(false),
@@ -299,8 +302,9 @@ async fn go(
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
-            let (bounded, guests) = (&live.bounded, &Guests::default());
-            let engine = Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, guests, bounded };
+            let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
+            let engine =
+                Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, guests, bounded, news };
             let driven = tokio::select! {
                 biased;
                 driven = engine.drive() => Some(driven),

@@ -84,6 +84,11 @@ pub enum Todo {
         /// Until when.
         until: Timestamp,
     },
+    /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
+    Await {
+        /// Which step, or other node.
+        node: StepPath,
+    },
     /// Journal until when a node may take.
     Start {
         /// Its place.
@@ -173,6 +178,8 @@ pub enum About {
     Work,
     /// It is waited.
     Wait,
+    /// Something from outside is awaited.
+    Await,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -182,6 +189,7 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
+            Self::Await { node } => (node, About::Await),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
@@ -197,6 +205,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
+            Self::Await { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
