@@ -194,7 +194,7 @@ pub struct NodeView {
     pub pattern: &'static str,
     /// `running`, `waiting`, `completed`, `failed` or `skipped`.
     pub status: &'static str,
-    /// When it is begun anew, while it waits for that; or until when it may take.
+    /// When it goes on, while it waits: for a time, or to be begun anew; or until when it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
     /// How often it failed and was begun anew.
@@ -364,6 +364,7 @@ impl NodeView {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }

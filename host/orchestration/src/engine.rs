@@ -224,7 +224,9 @@ impl Engine<'_> {
                 self.log.stage(Event::NodeFailed { node, failure, retry_at });
             }
             Todo::End { node, output: Output::Of(of) } => self.log.stage(Event::NodeGave { node, of }),
-            Todo::End { node, output: Output::Given(Input::Output(of)) } => self.log.stage(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(Input::Output(of)) } => {
+                self.log.stage(Event::NodeGave { node, of })
+            }
             Todo::End { node, output: Output::Given(input) } => {
                 let given = input::resolve(self.compute, self.plan, self.log, &input).await;
                 self.stage(node, given, |node, output| Event::NodeEnded { node, output });

@@ -211,6 +211,7 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
             Some(format!("{called} failed, and was handled: {failed}"))
         }
         "failed" => Some(format!("{called} failed: {failed}")),
+        "waiting" if !over && pattern == "wait" => Some(format!("{called} waits until {due}")),
         "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
         "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),
         _ => None,

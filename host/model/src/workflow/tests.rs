@@ -286,6 +286,11 @@ flow:
       stall: 2
       fallback: [{agent: reserve, with: {why: $.error.message}}]
       on-error: [{when: {pick: $.error.code, equals: loop-stalled}, do: {agent: apologise}}, {do: {agent: report}}]
+    - {wait: 1h 30m, when: {pick: $.input.later, equals: true}}
+    - wait: {until: {pick: $.input.at, else: 2030-01-01T00:00:00Z}}
+      timeout: 2days
+    - {wait: {until: "2030-01-01T00:00:00.5Z"}}
+    - {wait: 0s, id: pause}
     - agent: close
       with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
 "#;
@@ -297,7 +302,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 20);
+    assert_eq!(document.nodes().len(), 24);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -341,7 +346,7 @@ flow:
       when: {pick: $.steps.n.output, equals: 1, less: 2}
       on-error: [{when: {pick: $.error.code, in: x}}]
     - {agent: n, when: {all: []}, need: text}
-    - {wait: 30m}
+    - parallel: [{wait: 367days}, {wait: 30}, {wait: {}}, {wait: {until: tomorrow}}, {wait: {until: {at: 1}}}, {wait: {untl: $.input}}]
     - {parallel: []}
     - {loop: {agent: o}, at-most: 10001, stall: 1}
     - {agent: p, compensate: {agent: q}}
@@ -382,7 +387,13 @@ flow:
             ("29:50", "`in` is a list"),
             ("30:30", "`all` is empty"),
             ("30:35", "has no field `need`"),
-            ("31:8", "`wait` is reserved"),
+            ("31:24", "from 0s to 1year"),
+            ("31:41", "is a duration such as"),
+            ("31:53", "or `{until: …}`"),
+            ("31:72", "RFC 3339 in UTC"),
+            ("31:99", "or a pick of one"),
+            ("31:118", "or `{until: …}`"),
+            ("31:119", "did you mean `until`?"),
             ("32:8", "`parallel` is empty"),
             ("33:35", "from 1 to 10000"),
             ("33:49", "from 2 to 10000"),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Collect, Condition, Document, Does, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
-    Template, Test, Tolerate, Validate, Wait, With,
+    Collect, Condition, Document, Does, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel, Pick,
+    Retry, Template, Test, Tolerate, Validate, Wait, With,
 };
 
 impl Document {

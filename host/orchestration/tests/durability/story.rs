@@ -65,6 +65,7 @@ impl Story {
                 winners.sort_unstable();
                 self.nodes.push((node, format!("joined {winners:?} {}", failure.is_some())));
             }
+            Event::NodeDecided { node, decided: Decided::Until(_) } => self.nodes.push((node, "waits".into())),
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
             Event::StepCancelled { step, attempt } => {
                 // What it did since its checkpoint never was.

@@ -136,7 +136,9 @@ impl Reader {
                 _ => self.fault(tree.place, format!("`factor` is a number from 1 to {}", Retry::MAX_FACTOR)),
             }
         }
-        if let Some(wait) = fields.take("backoff").and_then(|tree| self.wait(tree, "`backoff`", SHORTEST, Retry::MAX_WAIT)) {
+        if let Some(wait) =
+            fields.take("backoff").and_then(|tree| self.wait(tree, "`backoff`", SHORTEST, Retry::MAX_WAIT))
+        {
             retry.backoff = wait;
             retry.max = retry.max.max(wait);
         }

@@ -32,7 +32,10 @@ impl Reader {
             Kind::Object(_) => {
                 let picked = self.pick_or_else(tree);
                 if picked.is_none() {
-                    self.fault(tree.place, "`until` is a time, or a pick of one: `$.input.at`, or `{pick: …, else: …}`");
+                    self.fault(
+                        tree.place,
+                        "`until` is a time, or a pick of one: `$.input.at`, or `{pick: …, else: …}`",
+                    );
                 }
                 picked.flatten().map(Moment::Picked)
             }
