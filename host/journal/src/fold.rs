@@ -14,7 +14,7 @@ use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarte
 use ltmc_model::run::{State, Usage};
 use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Joined, Node, Round};
+use crate::node::{Asks, Branches, Joined, Node, Round};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -268,6 +268,17 @@ impl History {
                 timed_out.failure = Some(failure.in_step(node));
                 timed_out.is_timed_out = true;
             }
+            Event::Asked { node, token, question } => {
+                let asks = Asks { token: token.clone(), title: question.title.clone(), of: question.of };
+                self.node_mut(node).asks = Some(asks);
+            }
+            Event::Answered { node, answer, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(answer.clone());
+                node.ended_at = seq;
+            }
+            Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
             Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
@@ -363,6 +374,17 @@ impl History {
     pub fn steps_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
         // A node's paths stand together: `/` comes before every digit.
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
+    }
+
+    /// Whether anything at a node or below it is under way: an attempt, or what it waits for.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        self.steps_within(node).any(|(_, step)| step.is_open()) || self.waiting_within(node).next().is_some()
+    }
+
+    /// Nodes at a node or below it that wait for a time, or for what comes from outside.
+    pub fn waiting_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = &'a StepPath> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        within.filter(|(_, node)| node.is_waiting()).map(|(path, _)| path)
     }
 
     /// Whether anything at a node or below it has begun.
@@ -596,6 +618,8 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What was asked is asked anew: whoever has the old question cannot answer it any more.
+            (node.asks, node.is_cancelled) = (None, false);
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }

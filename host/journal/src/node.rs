@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Next;
+use ltmc_model::question::Token;
 use ltmc_model::{Payload, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
@@ -24,6 +26,10 @@ pub struct Node {
     pub joined: Option<Joined>,
     /// When its wait is over.
     pub waits_until: Option<Timestamp>,
+    /// What it asks people.
+    pub asks: Option<Asks>,
+    /// Whether what it waited for is waited for no more.
+    pub is_cancelled: bool,
     /// Until when it may take.
     pub until: Option<Timestamp>,
     /// How often it failed and was begun anew, since the run began or was last resumed.
@@ -44,6 +50,17 @@ pub struct Node {
     pub ended_at: Seq,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
     pub branches: Branches,
+}
+
+/// A question, as far as a run has to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    /// What it is answered by.
+    pub token: Token,
+    /// In a line.
+    pub title: String,
+    /// The smallest role that may answer.
+    pub of: Role,
 }
 
 /// A round of a loop that is over.
@@ -83,6 +100,12 @@ impl Node {
     /// Whether it gave anything.
     pub fn has_ended(&self) -> bool {
         self.output.is_some() || self.gave.is_some()
+    }
+
+    /// Whether it waits for a time, or for what comes from outside.
+    pub fn is_waiting(&self) -> bool {
+        let waits = self.waits_until.is_some() || self.asks.is_some();
+        waits && !self.has_ended() && !self.is_cancelled && self.failure.is_none()
     }
 
     /// Whether what it gave was found wanting, and nothing was done in its place.

@@ -90,6 +90,17 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::Answered { answer, .. } => {
+                parts.insert("answer".into(), self.payload(std::mem::take(answer)));
+            }
+            Event::Asked { question, .. } => {
+                let show = question.show.take().map(|show| self.payload(show));
+                let mut asked = serde_json::to_value(&*question).unwrap_or_default();
+                if let (Some(show), Some(asked)) = (show, asked.as_object_mut()) {
+                    asked.insert("show".into(), show);
+                }
+                parts.insert("question".into(), asked);
+            }
             Event::NodeDecided { decided: Decided::Items(items), .. } => {
                 let bytes = items.iter().map(|item| item.bytes.len()).sum();
                 if self.leaves_out(bytes) {

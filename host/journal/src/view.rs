@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Decided, Event, Placed};
+use ltmc_model::question::Token;
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::workflow::{Below, Document, Does, Node};
 use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName};
@@ -119,7 +120,9 @@ impl Outline {
                 self.input = Some(Size::of(&started.input));
                 started.input.bytes.clear();
             }
-            Event::StepCompleted { step, output, .. } | Event::NodeEnded { node: step, output } => {
+            Event::StepCompleted { step, output, .. }
+            | Event::NodeEnded { node: step, output }
+            | Event::Answered { node: step, answer: output, .. } => {
                 self.outputs.remove(step);
                 if output.bytes.len() > LARGE {
                     let bytes = std::mem::take(&mut output.bytes);
@@ -192,11 +195,14 @@ pub struct NodeView {
     pub name: Option<String>,
     /// Its pattern's word: `parallel`, `map`, ...
     pub pattern: &'static str,
-    /// `running`, `waiting`, `completed`, `failed` or `skipped`.
+    /// `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
     pub status: &'static str,
     /// When it goes on, while it waits: for a time, or to be begun anew; or until when it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
+    /// What it waits for from outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// How often it failed and was begun anew.
     #[serde(skip_serializing_if = "is_nothing")]
     pub failures: usize,
@@ -218,6 +224,21 @@ pub struct NodeView {
     /// The branches that count, in the order in which they were done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub winners: Vec<u32>,
+}
+
+/// What a node waits for from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// The answer to a question.
+    Answer {
+        /// What it is answered by.
+        token: Token,
+        /// What is asked.
+        title: String,
+        /// The smallest role that may answer.
+        of: ltmc_model::caller::Role,
+    },
 }
 
 /// Steps and nodes that are shown of a run, each: of more only how many they are.
@@ -364,7 +385,9 @@ impl NodeView {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
             crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
+            crate::node::Node { asks: Some(_), until, .. } => ("waiting", *until),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }
@@ -376,6 +399,11 @@ impl NodeView {
             pattern: node.word(),
             status,
             due_at,
+            waits_for: known.asks.as_ref().filter(|_| known.is_waiting()).map(|asks| WaitsFor::Answer {
+                token: asks.token.clone(),
+                title: asks.title.clone(),
+                of: asks.of,
+            }),
             failures: known.failures as usize,
             failure: known.failure.clone(),
             rescued: known.is_rescued(),

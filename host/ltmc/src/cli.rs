@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, serve, tenant,
+    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs,
+    serve, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Runs: list, show, cancel, resume, journal, events
     #[command(subcommand)]
     Runs(runs::Command),
+    /// What runs ask people: list, show, answer
+    #[command(subcommand)]
+    Approvals(approvals::Command),
     /// Agents: list, show, rm
     #[command(subcommand)]
     Agent(agent::Command),

@@ -11,6 +11,7 @@ use crate::agent::{Agent, Carry};
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
+use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
@@ -205,6 +206,34 @@ pub enum Event {
         /// Its last attempt.
         attempt: u32,
     },
+    /// People were asked.
+    Asked {
+        /// Which node asks.
+        node: StepPath,
+        /// What the question is answered by.
+        token: Token,
+        /// What is asked.
+        question: Box<Question>,
+    },
+    /// Somebody answered: that is what the node gives.
+    Answered {
+        /// Which node asked.
+        node: StepPath,
+        /// Which of its questions.
+        token: Token,
+        /// Whose key.
+        by: KeyId,
+        /// In JSON.
+        answer: Payload,
+        /// What they said besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
+    /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
+    WaitCancelled {
+        /// Which node.
+        node: StepPath,
+    },
     /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
     RunSuspended {
         /// When it goes on.
@@ -261,6 +290,9 @@ impl Event {
             Self::NodeFailed { .. } => "node-failed",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
+            Self::Asked { .. } => "asked",
+            Self::Answered { .. } => "answered",
+            Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",

@@ -19,6 +19,7 @@ use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
 use crate::{Digest, WorkflowName};
 
+mod ask;
 mod condition;
 mod pick;
 mod read;
@@ -26,6 +27,7 @@ mod tree;
 mod wait;
 mod write;
 
+pub use ask::Ask;
 pub use condition::{Condition, Test};
 pub use pick::{Pick, Source};
 pub use wait::{Moment, Wait};
@@ -90,6 +92,8 @@ pub enum Does {
     Loop(Box<Loop>),
     /// Nothing, for some time; then on with what it was given.
     Wait(Wait),
+    /// A question to people.
+    Ask(Box<Ask>),
 }
 
 /// Nodes side by side.
@@ -357,6 +361,23 @@ impl Document {
         nodes
     }
 
+    /// Every JSON Schema in it, with the node that has it and its place.
+    pub fn schemas(&self) -> Vec<(&Node, Place, &Value)> {
+        let of = |node: &'_ Node| {
+            let judges = match &node.validate {
+                Some(Validate::Schema { schema, place }) => Some((*place, schema)),
+                Some(Validate::Agent { .. }) | None => None,
+            };
+            let asks = match &node.does {
+                Does::Ask(ask) => ask.schema.as_ref().map(|(schema, place)| (*place, schema)),
+                _ => None,
+            };
+            judges.into_iter().chain(asks)
+        };
+        let nodes = self.nodes().into_iter();
+        nodes.flat_map(|node| of(node).map(move |(place, schema)| (node, place, schema))).collect()
+    }
+
     /// Every agent that it names, with the export it must have there: `true` for a validator.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
         self.nodes().into_iter().flat_map(|node| {
@@ -416,7 +437,7 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) | Does::Wait(_) => None,
+            Does::Agent(_) | Does::Wait(_) | Does::Ask(_) => None,
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -428,7 +449,7 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Map(_) | Does::Loop(_) | Does::Wait(_) => Vec::new(),
+            Does::Agent(_) | Does::Map(_) | Does::Loop(_) | Does::Wait(_) | Does::Ask(_) => Vec::new(),
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -460,6 +481,7 @@ impl Node {
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
             Does::Wait(_) => "wait",
+            Does::Ask(_) => "ask",
         }
     }
 

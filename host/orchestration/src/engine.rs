@@ -39,7 +39,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, input, judge, metered, supervise};
+use crate::{aggregate, ask, input, judge, metered, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -199,6 +199,7 @@ impl Engine<'_> {
                 self.log.flush(Durability::Lazy).await?;
                 std::future::pending::<()>().await;
             }
+            Todo::Ask { node } => self.ask(node).await?,
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
@@ -254,13 +255,26 @@ impl Engine<'_> {
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
-        let open: Vec<(StepPath, u32)> = self.log.read(|history| {
+        let cancelled = |history: &History| {
             let open = history.steps_within(node).filter(|(_, step)| step.is_open());
-            open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
-        });
-        for (step, attempt) in open {
-            self.log.stage(Event::StepCancelled { step, attempt });
+            let attempts = open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number)));
+            let attempts = attempts.map(|(step, attempt)| Event::StepCancelled { step, attempt });
+            let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
+            Ok::<_, std::convert::Infallible>(attempts.chain(waits).collect())
+        };
+        let Ok(()) = self.log.stage_if(cancelled);
+    }
+
+    /// Puts a node's question to people. It is on disk before anybody sees it: an answer is never one to a question that was not asked.
+    async fn ask(&self, node: StepPath) -> Result<(), Stop> {
+        match ask::question(self.compute, self.plan, self.log, &node).await {
+            Ok((token, question)) => {
+                let asked = Event::Asked { node, token, question: Box::new(question) };
+                self.log.append(vec![asked], Durability::Barrier).await?;
+            }
+            Err(failure) => self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None }),
         }
+        Ok(())
     }
 
     /// What is wrong with a node's output; none: it is good.
@@ -591,7 +605,7 @@ impl Work {
 }
 
 /// 32 bytes that are the same for the same attempt of the same run, and for nothing else.
-fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
+pub(crate) fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(seed);
     hash.update(format!("{purpose}\n{step}\n{attempt}"));

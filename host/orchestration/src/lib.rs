@@ -7,15 +7,17 @@
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
-//! - `judge`: whether a step's output is good
+//! - `judge`: whether a step's output is good; `ask`: what people are asked
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
-//! - [`workflows`]: documents, put and looked at
+//! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod approvals;
+mod ask;
 mod decide;
 mod deliver;
 mod engine;
@@ -35,6 +37,7 @@ mod suspects;
 mod wake;
 pub mod workflows;
 
+pub use approvals::Answer;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};

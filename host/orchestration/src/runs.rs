@@ -30,7 +30,9 @@ use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
-use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
+use ltmc_ports::{
+    Clock, Durability, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
@@ -68,6 +70,8 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// What they ask people.
+    pub questions: Arc<dyn ReadQuestions>,
     /// What counts which runs are taken up from them.
     pub take_ups: Arc<dyn TakeUps>,
     /// What runs are followed by.
@@ -419,7 +423,11 @@ impl Runs {
         let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
         let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
-            Some(Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. }) => Ok(Some(Ok(output))),
+            Some(
+                Event::StepCompleted { output, .. }
+                | Event::NodeEnded { output, .. }
+                | Event::Answered { answer: output, .. },
+            ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
         }
     }
@@ -991,7 +999,7 @@ fn sight(caller: &Caller) -> Sight {
     Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }
 
-fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
+pub(crate) fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 

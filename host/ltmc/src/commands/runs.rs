@@ -211,6 +211,12 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
             Some(format!("{called} failed, and was handled: {failed}"))
         }
         "failed" => Some(format!("{called} failed: {failed}")),
+        "waiting" if !over && node["waits_for"]["answer"].is_object() => {
+            let answer = &node["waits_for"]["answer"];
+            let (title, of, token) = (ui::clean(text(answer, "title")), text(answer, "of"), text(answer, "token"));
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            Some(format!("{called} waits{until} for an answer of `{of}`: {title} (`ltmc approvals show {token}`)"))
+        }
         "waiting" if !over && pattern == "wait" => Some(format!("{called} waits until {due}")),
         "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
         "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),

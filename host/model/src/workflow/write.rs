@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Collect, Condition, Document, Does, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel, Pick,
+    Ask, Collect, Condition, Document, Does, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel, Pick,
     Retry, Template, Test, Tolerate, Validate, Wait, With,
 };
 
@@ -97,6 +97,7 @@ impl Node {
                 }
             }
             Does::Wait(wait) => put("wait", wait.to_value()),
+            Does::Ask(ask) => put("ask", ask.to_value()),
         }
     }
 }
@@ -132,6 +133,19 @@ impl Parallel {
             (Collect::Object, false) => put("collect", "object".into()),
             (Collect::List, false) | (Collect::Object, true) => {}
         }
+    }
+}
+
+impl Ask {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "title": self.title, "of": self.of });
+        if let Some(show) = &self.show {
+            out["show"] = show.to_value();
+        }
+        if let Some((schema, _)) = &self.schema {
+            out["schema"] = schema.clone();
+        }
+        out
     }
 }
 

@@ -11,6 +11,7 @@ use ltmc_model::workflow::{Does, Node};
 use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
+mod ask;
 mod choice;
 mod loops;
 mod map;
@@ -87,6 +88,11 @@ pub enum Todo {
     /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
     Await {
         /// Which step, or other node.
+        node: StepPath,
+    },
+    /// Put a node's question to people, and journal it.
+    Ask {
+        /// The node's place.
         node: StepPath,
     },
     /// Journal until when a node may take.
@@ -193,6 +199,7 @@ impl Todo {
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Ask { node }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -232,5 +239,6 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
         Does::Wait(_) => Box::new(wait::Wait),
+        Does::Ask(_) => Box::new(ask::Ask),
     }
 }

@@ -124,6 +124,7 @@ impl World {
         let runs = Runs::new(Ports {
             read: record.clone(),
             write: handed,
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),

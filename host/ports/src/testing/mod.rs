@@ -8,6 +8,7 @@
 mod clock;
 pub mod context;
 mod faulty;
+mod questions;
 mod record;
 pub mod sample;
 mod slow;

@@ -12,6 +12,7 @@ use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
+use super::questions::Questions;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
 use crate::{Changes, Expect, Kind, StoreError};
@@ -24,6 +25,7 @@ pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
     pub(super) context: Context,
+    pub(super) questions: Questions,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -69,6 +71,7 @@ impl Tables {
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
+        self.questions.follow(&append.run, &append.entries);
         for delta in &append.changes.deltas {
             self.context.apply(&append.run.tenant, delta);
         }

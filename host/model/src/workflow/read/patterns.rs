@@ -9,9 +9,9 @@ use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
 
 /// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 7] = ["agent", "sequence", "parallel", "choice", "map", "loop", "wait"];
+const PATTERNS: [&str; 8] = ["agent", "sequence", "parallel", "choice", "map", "loop", "wait", "ask"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["emit", "ask", "plan", "hand-off", "debate", "workflow", "need", "on"];
+const PATTERNS_TO_COME: &[&str] = &["emit", "plan", "hand-off", "debate", "workflow", "need", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
 
@@ -82,6 +82,7 @@ impl Reader {
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
             "wait" => self.waits(pattern),
+            "ask" => self.ask(pattern),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();

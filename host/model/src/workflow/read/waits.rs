@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::super::tree::{Kind, Tree};
-use super::super::{Does, Moment, Wait};
+use super::super::{Ask, Does, Moment, Wait};
 use super::Reader;
+use crate::caller::Role;
+use crate::question::Question;
 
 impl Reader {
     pub(super) fn waits(&mut self, tree: &Tree) -> Option<Does> {
@@ -24,6 +26,49 @@ impl Reader {
             _ => self.wait(tree, "`wait`", Duration::ZERO, Wait::LONGEST).map(Wait::For),
         };
         wait.map(Does::Wait)
+    }
+
+    pub(super) fn ask(&mut self, tree: &Tree) -> Option<Does> {
+        let mut fields = self.object(tree, "`ask`")?;
+        let title = match fields.take("title") {
+            Some(tree) => self.title(tree),
+            None => {
+                self.fault(tree.place, "`title` is missing: what is asked, in a line");
+                None
+            }
+        };
+        let of = match fields.take("of") {
+            Some(tree) => self.word(tree, "`of`", &Ask::ROLES),
+            None => {
+                self.fault(tree.place, "`of` is missing: the smallest role that may answer, such as `admin`");
+                None
+            }
+        };
+        let show = fields.take("show").and_then(|tree| self.template(tree));
+        let schema = fields.take("schema").and_then(|tree| {
+            if matches!(tree.kind, Kind::Object(_) | Kind::Bool(_)) {
+                return Some((tree.to_value(), tree.place));
+            }
+            self.fault(tree.place, format!("`schema` is a JSON Schema: an object, this is {}", tree.describe()));
+            None
+        });
+        self.refuse_the_rest(fields, "`ask`");
+        Some(Does::Ask(Box::new(Ask { title: title?, of: of.unwrap_or(Role::Admin), show, schema })))
+    }
+
+    fn title(&mut self, tree: &Tree) -> Option<String> {
+        let text = match &tree.kind {
+            Kind::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        let fits =
+            |text: &String| (1..=Question::MAX_TITLE).contains(&text.len()) && !text.chars().any(|c| c.is_control());
+        let title = text.filter(fits);
+        if title.is_none() {
+            let most = Question::MAX_TITLE;
+            self.fault(tree.place, format!("`title` is a line of text, of at most {most} bytes"));
+        }
+        title
     }
 
     fn moment(&mut self, tree: &Tree) -> Option<Moment> {
