@@ -54,6 +54,11 @@ impl Story {
             | Event::Act(_) => {}
             Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
             Event::NodeEnded { node, .. } => self.nodes.push((node, "ended".into())),
+            Event::Asked { node, .. } => self.nodes.push((node, "asked".into())),
+            Event::Answered { node, answer, .. } => {
+                self.nodes.push((node, format!("answered {:?}", answer.to_value())))
+            }
+            Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
             Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),
             Event::NodeFailed { node, failure, retry_at } => {
