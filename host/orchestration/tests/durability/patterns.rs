@@ -423,6 +423,11 @@ fn crash_at_every_step_of_every_pattern() {
         ),
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
+        ("{sequence: [{agent: a}, {ask: {title: Well?, of: author, show: $.steps.a.output}}, {agent: b}]}", json!(0)),
+        (
+            "{parallel: [{ask: {title: Either?, of: author}}, {sequence: [{wait: 2h}, {agent: b}]}], need: any, id: first}",
+            json!(0),
+        ),
         ("{sequence: [{agent: a}, {wait: 1h}, {agent: b}]}", json!(0)),
         (
             "{parallel: [{wait: 2h, timeout: 1h}, {sequence: [{wait: 0s}, {agent: b}]}], need: any, on-loss: finish}",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{ReadCatalog, ReadJournal, ReadMemory, TakeUps, WriteCatalog, WriteJournal};
+use crate::{ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, TakeUps, WriteCatalog, WriteJournal};
 
 pub mod bus;
 pub mod catalog;
@@ -15,13 +15,20 @@ pub mod graph;
 pub mod journal;
 pub mod memory;
 pub mod projection;
+pub mod questions;
 pub mod record;
 pub mod vectors;
 
 /// A store that has all the ports.
-pub trait Store: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}
+pub trait Store:
+    WriteJournal + TakeUps + ReadJournal + ReadQuestions + ReadMemory + WriteCatalog + ReadCatalog + 'static
+{
+}
 
-impl<S: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store for S {}
+impl<S: WriteJournal + TakeUps + ReadJournal + ReadQuestions + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store
+    for S
+{
+}
 
 /// How a suite gets a store.
 #[async_trait]
@@ -79,6 +86,12 @@ macro_rules! contract {
             tenants_with_the_same_names_never_meet
             large_payloads_come_back
             many_at_once_are_all_there_and_the_chain_is_whole
+        }
+        $crate::contract! { @port questions, $fixture;
+            a_question_is_open_until_it_is_answered_or_withdrawn
+            a_run_that_is_over_has_no_open_questions
+            lists_of_questions_obey_every_filter_and_are_paged
+            questions_outlive_the_host
         }
         $crate::contract! { @port expect, $fixture;
             a_key_stands_where_it_is_expected
