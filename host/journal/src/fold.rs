@@ -278,6 +278,10 @@ impl History {
                 node.output = Some(answer.clone());
                 node.ended_at = seq;
             }
+            Event::Emitted { node, .. } => {
+                self.progress += 1;
+                self.node_mut(node).is_emitted = true;
+            }
             Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
             Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),

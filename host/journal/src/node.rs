@@ -28,6 +28,8 @@ pub struct Node {
     pub waits_until: Option<Timestamp>,
     /// What it asks people.
     pub asks: Option<Asks>,
+    /// Whether it published what it is to publish.
+    pub is_emitted: bool,
     /// Whether what it waited for is waited for no more.
     pub is_cancelled: bool,
     /// Until when it may take.

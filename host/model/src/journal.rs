@@ -11,11 +11,13 @@ use crate::agent::{Agent, Carry};
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
+use crate::message::Topic;
 use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, Seq, SessionId, StepPath, TenantId, Timestamp, WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Revision, Seq, SessionId, StepPath, TenantId, Timestamp,
+    WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -229,6 +231,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
+    /// A node published an event, which is there with this entry.
+    Emitted {
+        /// Which node.
+        node: StepPath,
+        /// Where to.
+        topic: Topic,
+        /// The message's id.
+        id: Revision,
+    },
     /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
     WaitCancelled {
         /// Which node.
@@ -292,6 +303,7 @@ impl Event {
             Self::StepCancelled { .. } => "step-cancelled",
             Self::Asked { .. } => "asked",
             Self::Answered { .. } => "answered",
+            Self::Emitted { .. } => "emitted",
             Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
             Self::RunCompleted { .. } => "run-completed",

@@ -21,6 +21,7 @@ use crate::{Digest, WorkflowName};
 
 mod ask;
 mod condition;
+mod emit;
 mod pick;
 mod read;
 mod tree;
@@ -29,6 +30,7 @@ mod write;
 
 pub use ask::Ask;
 pub use condition::{Condition, Test};
+pub use emit::Emit;
 pub use pick::{Pick, Source};
 pub use wait::{Moment, Wait};
 
@@ -94,6 +96,8 @@ pub enum Does {
     Wait(Wait),
     /// A question to people.
     Ask(Box<Ask>),
+    /// An event, published; then on with what it was given.
+    Emit(Box<Emit>),
 }
 
 /// Nodes side by side.
@@ -437,7 +441,7 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) | Does::Wait(_) | Does::Ask(_) => None,
+            Does::Agent(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -449,7 +453,8 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Map(_) | Does::Loop(_) | Does::Wait(_) | Does::Ask(_) => Vec::new(),
+            Does::Agent(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -482,6 +487,7 @@ impl Node {
             Does::Loop(_) => "loop",
             Does::Wait(_) => "wait",
             Does::Ask(_) => "ask",
+            Does::Emit(_) => "emit",
         }
     }
 

@@ -39,7 +39,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, input, judge, metered, supervise};
+use crate::{aggregate, ask, emit, input, judge, metered, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -200,6 +200,10 @@ impl Engine<'_> {
                 std::future::pending::<()>().await;
             }
             Todo::Ask { node } => self.ask(node).await?,
+            Todo::Emit { node, input } => match emit::event(self.compute, self.plan, self.log, &node, &input).await {
+                Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
+                Err(failure) => self.fail(node, failure),
+            },
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
@@ -246,10 +250,10 @@ impl Engine<'_> {
 
     /// Journals what came of something about a node, or that the node failed by it.
     fn stage<T>(&self, node: StepPath, came: Result<T, Failure>, event: impl FnOnce(StepPath, T) -> Event) {
-        self.log.stage(match came {
-            Ok(came) => event(node, came),
-            Err(failure) => Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None },
-        });
+        match came {
+            Ok(came) => self.log.stage(event(node, came)),
+            Err(failure) => self.fail(node, failure),
+        }
     }
 
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
@@ -272,9 +276,14 @@ impl Engine<'_> {
                 let asked = Event::Asked { node, token, question: Box::new(question) };
                 self.log.append(vec![asked], Durability::Barrier).await?;
             }
-            Err(failure) => self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None }),
+            Err(failure) => self.fail(node, failure),
         }
         Ok(())
+    }
+
+    /// Journals that a node's own work failed for good.
+    fn fail(&self, node: StepPath, failure: Failure) {
+        self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
     }
 
     /// What is wrong with a node's output; none: it is good.

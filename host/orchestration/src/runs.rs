@@ -24,7 +24,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
-use ltmc_model::workflow::Document;
+use ltmc_model::workflow::{Document, Does};
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -227,6 +227,9 @@ impl Runs {
                 ready
             }
         };
+        for action in &ready.needs {
+            inner.ports.authority.authorize(caller, *action).await?;
+        }
         let mut agents = BTreeMap::new();
         for agent in &ready.agents {
             let found = inner.ports.authority.agent(&caller.tenant, agent).await?;
@@ -804,6 +807,8 @@ struct Ready {
     /// Of that.
     digest: Digest,
     agents: Vec<AgentRef>,
+    /// What its starter has to be allowed besides running it.
+    needs: Vec<Action>,
     plan: plan::Shared,
 }
 
@@ -815,9 +820,16 @@ impl Ready {
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
+            needs: needs(&document),
             plan: Arc::new(Plan::of(&document)),
         })
     }
+}
+
+/// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
+fn needs(document: &Document) -> Vec<Action> {
+    let emits = document.nodes().iter().any(|node| matches!(node.does, Does::Emit(_)));
+    emits.then_some(Action::WriteContext).into_iter().collect()
 }
 
 /// What a run is begun with.

@@ -291,6 +291,11 @@ flow:
       timeout: 2days
     - {wait: {until: "2030-01-01T00:00:00.5Z"}}
     - {wait: 0s, id: pause}
+    - ask: {title: "Publish?", of: author, show: {it: $.steps.read.output}, schema: {type: boolean}}
+      id: ok
+    - ask: {title: And?, of: admin}
+    - emit: {topic: reviews, type: review.done, subject: $.input.id, data: [$.steps.ok.output, $$x]}
+    - emit: {topic: reviews/all, type: review.done}
     - agent: close
       with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
 "#;
@@ -302,7 +307,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 24);
+    assert_eq!(document.nodes().len(), 28);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -353,6 +358,10 @@ flow:
     - {parallel: [{agent: r}], need: any}
     - {agent: s, with: $.steps.r.output}
     - {sequence: [{agent: t}], id: u, with: $.steps.t.output}
+    - ask: {of: viewer, schema: 7, shows: 1}
+    - ask: {title: ""}
+    - emit: {topic: Not One, data: $.steps.v.output}
+    - {emit: {type: ""}}
 "#,
         &[
             ("4:47", "in a branch beside this one"),
@@ -400,6 +409,17 @@ flow:
             ("34:18", "`compensate` is reserved"),
             ("36:24", "may give nothing"),
             ("37:45", "does not come before"),
+            ("38:12", "`title` is missing"),
+            ("38:17", "one of `admin`, `author`, `caller`"),
+            ("38:33", "is a JSON Schema"),
+            ("38:36", "did you mean `show`?"),
+            ("39:12", "`of` is missing"),
+            ("39:20", "a line of text, of at most 200 bytes"),
+            ("40:13", "`type` is missing"),
+            ("40:21", "not a topic"),
+            ("40:36", "there is no step `v`"),
+            ("41:14", "`topic` of `emit` is missing"),
+            ("41:21", "an event's type is 1 to"),
         ],
     );
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Ask, Collect, Condition, Document, Does, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel, Pick,
-    Retry, Template, Test, Tolerate, Validate, Wait, With,
+    Ask, Collect, Condition, Document, Does, Emit, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel,
+    Pick, Retry, Template, Test, Tolerate, Validate, Wait, With,
 };
 
 impl Document {
@@ -98,6 +98,7 @@ impl Node {
             }
             Does::Wait(wait) => put("wait", wait.to_value()),
             Does::Ask(ask) => put("ask", ask.to_value()),
+            Does::Emit(emit) => put("emit", emit.to_value()),
         }
     }
 }
@@ -144,6 +145,18 @@ impl Ask {
         }
         if let Some((schema, _)) = &self.schema {
             out["schema"] = schema.clone();
+        }
+        out
+    }
+}
+
+impl Emit {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "topic": self.topic, "type": self.kind });
+        for (name, template) in [("subject", &self.subject), ("data", &self.data)] {
+            if let Some(template) = template {
+                out[name] = template.to_value();
+            }
         }
         out
     }

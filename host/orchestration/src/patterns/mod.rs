@@ -13,6 +13,7 @@ use ltmc_model::{StepPath, Timestamp};
 mod agent;
 mod ask;
 mod choice;
+mod emit;
 mod loops;
 mod map;
 mod node;
@@ -94,6 +95,13 @@ pub enum Todo {
     Ask {
         /// The node's place.
         node: StepPath,
+    },
+    /// Publish a node's event, and journal that.
+    Emit {
+        /// The node's place.
+        node: StepPath,
+        /// What it works on.
+        input: Input,
     },
     /// Journal until when a node may take.
     Start {
@@ -200,6 +208,7 @@ impl Todo {
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
             | Self::Ask { node }
+            | Self::Emit { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -240,5 +249,6 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
         Does::Wait(_) => Box::new(wait::Wait),
         Does::Ask(_) => Box::new(ask::Ask),
+        Does::Emit(_) => Box::new(emit::Emit),
     }
 }

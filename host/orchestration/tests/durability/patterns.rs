@@ -8,6 +8,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Event};
 use ltmc_model::run::State;
 use ltmc_model::{Payload, Timestamp};
+use ltmc_orchestration::StartRequest;
 use ltmc_ports::testing::sample;
 use serde_json::{Value, json};
 
@@ -369,6 +370,41 @@ fn a_wait_is_over_when_it_was_said_and_passes_on_what_it_was_given() {
 }
 
 #[test]
+fn what_is_emitted_is_published_once_and_what_was_given_is_passed_on() {
+    in_paused_time(async {
+        let flow = "{sequence: [{agent: plus-one}, {emit: {topic: news, type: counted, subject: $.input.of, data: {now: \
+                    $.steps.plus-one.output}}}, {emit: {topic: news, type: again}}]}";
+        let (world, host) = host(flow).await;
+        let answer = host.ask(&request(json!({"of": "x"}))).await.unwrap().unwrap();
+        assert_eq!(answer.to_value().unwrap(), 1);
+        let published: Vec<String> =
+            world.memory(&host.record).await.into_values().filter(|v| v.starts_with('/')).collect();
+        assert_eq!(published, ["/workflows/flow counted Some(\"x\") {\"now\":1}", "/workflows/flow again None 1"]);
+        let by = ltmc_model::caller::Caller { role: ltmc_model::caller::Role::Caller, ..caller() };
+        let start = StartRequest {
+            workflow: "flow".parse().unwrap(),
+            input: Payload::json(&json!({})),
+            session: None,
+            idempotency: None,
+            request_digest: ltmc_model::Digest::of(b""),
+            traceparent: None,
+        };
+        let refused = host.runs.start(&by, start).await;
+        assert!(
+            matches!(refused, Err(ltmc_tenancy::Error::Denied { .. })),
+            "who may not publish starts nobody who does"
+        );
+    });
+    let flow = |subject: &str| format!("{{emit: {{topic: news, type: t, subject: {subject}}}}}");
+    for (subject, words) in [("$.input", "`$.input` is none"), ("''", "an event's subject")] {
+        let failure = failure(&flow(subject), json!(7));
+        assert!(failure.code == Code::BadStep && failure.message.contains(words), "{failure}");
+    }
+    let large = failure("{emit: {topic: news, type: t}}", json!("x".repeat(257 << 10)));
+    assert!(large.code == Code::BadStep && large.message.contains("at most 262144 bytes"), "{large}");
+}
+
+#[test]
 fn a_wait_until_what_is_no_time_or_too_far_away_says_so() {
     let until = |at: Value| answer("{wait: {until: $.input.at}}", json!({"at": at}));
     for (at, words) in [
@@ -429,6 +465,14 @@ fn crash_at_every_step_of_every_pattern() {
             json!(0),
         ),
         ("{sequence: [{agent: a}, {wait: 1h}, {agent: b}]}", json!(0)),
+        (
+            "{sequence: [{agent: a}, {emit: {topic: news, type: a.done, data: {on: $.input}}}, {agent: b}], retry: {attempts: 2}}",
+            json!(0),
+        ),
+        (
+            "{map: $.input, do: {emit: {topic: news, type: item, subject: $.item}, id: e}, at-once: 1}",
+            json!(["x", "y"]),
+        ),
         (
             "{parallel: [{wait: 2h, timeout: 1h}, {sequence: [{wait: 0s}, {agent: b}]}], need: any, on-loss: finish}",
             json!(0),

@@ -58,6 +58,7 @@ impl Story {
             Event::Answered { node, answer, .. } => {
                 self.nodes.push((node, format!("answered {:?}", answer.to_value())))
             }
+            Event::Emitted { node, .. } => self.nodes.push((node, "emitted".into())),
             Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
             Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),

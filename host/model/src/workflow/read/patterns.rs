@@ -9,9 +9,9 @@ use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
 
 /// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 8] = ["agent", "sequence", "parallel", "choice", "map", "loop", "wait", "ask"];
+const PATTERNS: [&str; 9] = ["agent", "sequence", "parallel", "choice", "map", "loop", "wait", "ask", "emit"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["emit", "plan", "hand-off", "debate", "workflow", "need", "on"];
+const PATTERNS_TO_COME: &[&str] = &["plan", "hand-off", "debate", "workflow", "need", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
 
@@ -83,6 +83,7 @@ impl Reader {
             "map" => self.map(key, pattern, &mut fields, depth),
             "wait" => self.waits(pattern),
             "ask" => self.ask(pattern),
+            "emit" => self.emit(pattern),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();

@@ -1,11 +1,13 @@
-//! What a run waits for besides its own steps.
+//! What a run waits for besides its own steps, and what it tells others.
 
 use std::time::Duration;
 
 use super::super::tree::{Kind, Tree};
-use super::super::{Ask, Does, Moment, Wait};
-use super::Reader;
+use super::super::{Ask, Does, Emit, Moment, Wait};
+use super::{Fields, Reader};
+use crate::Payload;
 use crate::caller::Role;
+use crate::message::{self, Topic};
 use crate::question::Question;
 
 impl Reader {
@@ -54,6 +56,43 @@ impl Reader {
         });
         self.refuse_the_rest(fields, "`ask`");
         Some(Does::Ask(Box::new(Ask { title: title?, of: of.unwrap_or(Role::Admin), show, schema })))
+    }
+
+    pub(super) fn emit(&mut self, tree: &Tree) -> Option<Does> {
+        let mut fields = self.object(tree, "`emit`")?;
+        let topic = self.topic(&mut fields, tree, "`emit`");
+        let kind = match fields.take("type") {
+            Some(tree) => self.kind(tree),
+            None => {
+                self.fault(tree.place, "`type` is missing: what happened, such as `review.done`");
+                None
+            }
+        };
+        let subject = fields.take("subject").and_then(|tree| self.template(tree));
+        let data = fields.take("data").and_then(|tree| self.template(tree));
+        self.refuse_the_rest(fields, "`emit`");
+        Some(Does::Emit(Box::new(Emit { topic: topic?, kind: kind?, subject, data })))
+    }
+
+    fn topic(&mut self, fields: &mut Fields<'_>, around: &Tree, what: &str) -> Option<Topic> {
+        match fields.take("topic") {
+            Some(tree) => self.parsed(tree, "`topic`"),
+            None => {
+                self.fault(around.place, format!("`topic` of {what} is missing: a topic's name"));
+                None
+            }
+        }
+    }
+
+    fn kind(&mut self, tree: &Tree) -> Option<String> {
+        let kind: String = self.parsed(tree, "`type`")?;
+        match message::check(&kind, None, &Payload::default()) {
+            Ok(()) => Some(kind),
+            Err(why) => {
+                self.fault(tree.place, format!("`type`: {why}"));
+                None
+            }
+        }
     }
 
     fn title(&mut self, tree: &Tree) -> Option<String> {
