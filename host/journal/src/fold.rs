@@ -12,9 +12,9 @@ use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
-use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, Position, Seq, StepPath, Timestamp};
 
-use crate::node::{Asks, Branches, Joined, Node, Round};
+use crate::node::{Asks, Branches, Joined, Listens, Node, Round};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -282,8 +282,25 @@ impl History {
                 self.progress += 1;
                 self.node_mut(node).is_emitted = true;
             }
+            Event::Subscribed { node, topic, subject, kind, after } => {
+                let (topic, subject, kind) = (topic.clone(), subject.clone(), kind.clone());
+                let (after, heard) = (*after, *after);
+                let listens = Listens { topic, subject, kind, after, heard, is_heard: false, is_open: true };
+                self.node_mut(node).listens = Some(listens);
+            }
+            Event::EventTaken { node, event, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(event.clone());
+                node.ended_at = seq;
+            }
             Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
-            Event::RunSuspended { until } => self.suspended = Some(*until),
+            Event::RunSuspended { until, heard } => {
+                self.suspended = Some(*until);
+                if let Some(heard) = heard {
+                    self.heard_up_to(*heard);
+                }
+            }
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
             Event::RunCancelled { by, reason } => {
@@ -378,6 +395,32 @@ impl History {
     pub fn steps_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
         // A node's paths stand together: `/` comes before every digit.
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
+    }
+
+    /// Says that a node looked for its event up to here, and that this was all there was: a memo.
+    pub fn heard(&mut self, node: &StepPath, up_to: Position) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            (listens.heard, listens.is_heard) = (listens.heard.max(up_to), true);
+        }
+    }
+
+    /// Says that there may be more for a node to look for its event in.
+    pub fn may_hear(&mut self, node: &StepPath) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            listens.is_heard = false;
+        }
+    }
+
+    /// Up to where all nodes looked for their events that wait for any; none: none does.
+    pub fn all_heard(&self) -> Option<Position> {
+        let waiting = self.nodes.values().filter(|node| node.is_waiting());
+        waiting.filter_map(|node| node.listens.as_ref().filter(|listens| listens.is_open)).map(|l| l.heard).min()
+    }
+
+    fn heard_up_to(&mut self, heard: Position) {
+        for listens in self.nodes.values_mut().filter_map(|node| node.listens.as_mut()) {
+            listens.heard = listens.heard.max(heard);
+        }
     }
 
     /// Whether anything at a node or below it is under way: an attempt, or what it waits for.
@@ -624,6 +667,10 @@ impl History {
             (node.handler, node.branches) = (None, Branches::default());
             // What was asked is asked anew: whoever has the old question cannot answer it any more.
             (node.asks, node.is_cancelled) = (None, false);
+            if let Some(listens) = &mut node.listens {
+                // It goes on looking from where it began, and the record is to tell it again.
+                (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);
+            }
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }
@@ -833,7 +880,7 @@ mod tests {
     fn it_is_suspended_until_anything_happens() {
         let until = AT.after(std::time::Duration::from_secs(60));
         let step = StepPath::root();
-        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until }];
+        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until, heard: None }];
         assert_eq!(history(so_far.clone()).suspended(), Some(until));
         so_far.push(Event::RunClaimed { epoch: ltmc_model::Epoch(2) });
         assert_eq!(history(so_far).suspended(), None);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Next;
+use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
-use ltmc_model::{Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{Payload, Position, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub struct Node {
     pub joined: Option<Joined>,
     /// When its wait is over.
     pub waits_until: Option<Timestamp>,
+    /// What it waits for in a topic.
+    pub listens: Option<Listens>,
     /// What it asks people.
     pub asks: Option<Asks>,
     /// Whether it published what it is to publish.
@@ -63,6 +66,25 @@ pub struct Asks {
     pub title: String,
     /// The smallest role that may answer.
     pub of: Role,
+}
+
+/// What a node waits for in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listens {
+    /// Which topic.
+    pub topic: Topic,
+    /// Of this subject; none: of any.
+    pub subject: Option<String>,
+    /// Of this type; none: of any.
+    pub kind: Option<String>,
+    /// After which place of the log.
+    pub after: Position,
+    /// Up to where it was looked: a memo, but for what is journaled when its run is suspended.
+    pub heard: Position,
+    /// Whether that is all there was when it was looked: a memo.
+    pub is_heard: bool,
+    /// Whether the record tells its run of what comes.
+    pub is_open: bool,
 }
 
 /// A round of a loop that is over.
@@ -106,7 +128,8 @@ impl Node {
 
     /// Whether it waits for a time, or for what comes from outside.
     pub fn is_waiting(&self) -> bool {
-        let waits = self.waits_until.is_some() || self.asks.is_some();
+        let listens = self.listens.as_ref().is_some_and(|listens| listens.is_open);
+        let waits = self.waits_until.is_some() || self.asks.is_some() || listens;
         waits && !self.has_ended() && !self.is_cancelled && self.failure.is_none()
     }
 

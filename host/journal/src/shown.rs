@@ -90,6 +90,9 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::EventTaken { event, .. } => {
+                parts.insert("event".into(), self.payload(std::mem::take(event)));
+            }
             Event::Answered { answer, .. } => {
                 parts.insert("answer".into(), self.payload(std::mem::take(answer)));
             }

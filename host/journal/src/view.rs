@@ -8,13 +8,17 @@ use std::collections::BTreeMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Decided, Event, Placed};
+use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::workflow::{Below, Document, Does, Node};
-use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName};
+use ltmc_model::{
+    AgentName, Digest, KeyId, Payload, Position, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName,
+};
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
+use crate::node::Listens;
 use crate::shown::LARGE;
 
 /// A run.
@@ -122,7 +126,8 @@ impl Outline {
             }
             Event::StepCompleted { step, output, .. }
             | Event::NodeEnded { node: step, output }
-            | Event::Answered { node: step, answer: output, .. } => {
+            | Event::Answered { node: step, answer: output, .. }
+            | Event::EventTaken { node: step, event: output, .. } => {
                 self.outputs.remove(step);
                 if output.bytes.len() > LARGE {
                     let bytes = std::mem::take(&mut output.bytes);
@@ -230,6 +235,19 @@ pub struct NodeView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitsFor {
+    /// An event of a topic.
+    Event {
+        /// Which topic.
+        topic: Topic,
+        /// Of this subject; none: of any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Of this type; none: of any.
+        #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// After which place of the log.
+        after: Position,
+    },
     /// The answer to a question.
     Answer {
         /// What it is answered by.
@@ -373,6 +391,21 @@ impl Tree {
     }
 }
 
+impl WaitsFor {
+    fn of(known: &crate::node::Node) -> Option<Self> {
+        if !known.is_waiting() {
+            return None;
+        }
+        let asks = known.asks.as_ref();
+        let answer =
+            asks.map(|asks| Self::Answer { token: asks.token.clone(), title: asks.title.clone(), of: asks.of });
+        answer.or_else(|| {
+            let Listens { topic, subject, kind, after, .. } = known.listens.clone()?;
+            Some(Self::Event { topic, subject, kind, after })
+        })
+    }
+}
+
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
     fn new(node: &Node, path: &StepPath, known: &crate::node::Node) -> Option<Self> {
@@ -387,7 +420,7 @@ impl NodeView {
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
             crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
             crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
-            crate::node::Node { asks: Some(_), until, .. } => ("waiting", *until),
+            known if known.is_waiting() => ("waiting", known.until),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }
@@ -399,11 +432,7 @@ impl NodeView {
             pattern: node.word(),
             status,
             due_at,
-            waits_for: known.asks.as_ref().filter(|_| known.is_waiting()).map(|asks| WaitsFor::Answer {
-                token: asks.token.clone(),
-                title: asks.title.clone(),
-                of: asks.of,
-            }),
+            waits_for: WaitsFor::of(known),
             failures: known.failures as usize,
             failure: known.failure.clone(),
             rescued: known.is_rescued(),

@@ -52,13 +52,15 @@ pub enum Code {
     StorageFull,
     /// The tenant has all that it may have on disk.
     DiskQuotaExceeded,
+    /// A bound of what the tenant's runs may have together is reached.
+    QuotaExceeded,
     /// A fault of the host's own.
     Internal,
 }
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -81,6 +83,7 @@ impl Code {
         Self::Unavailable,
         Self::StorageFull,
         Self::DiskQuotaExceeded,
+        Self::QuotaExceeded,
         Self::Internal,
     ];
 
@@ -109,6 +112,7 @@ impl Code {
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",
+            Self::QuotaExceeded => "quota-exceeded",
             Self::Internal => "internal",
         }
     }

@@ -16,8 +16,8 @@ use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, Revision, Seq, SessionId, StepPath, TenantId, Timestamp,
-    WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, Seq, SessionId, StepPath, TenantId,
+    Timestamp, WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -240,6 +240,30 @@ pub enum Event {
         /// The message's id.
         id: Revision,
     },
+    /// A node waits for an event of a topic.
+    Subscribed {
+        /// Which node.
+        node: StepPath,
+        /// Which topic.
+        topic: Topic,
+        /// Of this subject; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Of this type; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// After which place of the log.
+        after: Position,
+    },
+    /// An event came that a node waits for: that is what the node gives.
+    EventTaken {
+        /// Which node.
+        node: StepPath,
+        /// Where in the log the event stands.
+        position: Position,
+        /// The event, in JSON.
+        event: Payload,
+    },
     /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
     WaitCancelled {
         /// Which node.
@@ -249,6 +273,9 @@ pub enum Event {
     RunSuspended {
         /// When it goes on.
         until: Timestamp,
+        /// Up to which place of the log it looked for the events that it waits for; none: it waits for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<Position>,
     },
     /// The run is done; its result is the output of this step, or of another node.
     RunCompleted {
@@ -304,6 +331,8 @@ impl Event {
             Self::Asked { .. } => "asked",
             Self::Answered { .. } => "answered",
             Self::Emitted { .. } => "emitted",
+            Self::Subscribed { .. } => "subscribed",
+            Self::EventTaken { .. } => "event-taken",
             Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
             Self::RunCompleted { .. } => "run-completed",
@@ -387,6 +416,9 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// How far the log of changes went, where that matters: to runs that wait for events from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// A host call of a guest, as it was decided and answered.

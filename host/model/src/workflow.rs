@@ -32,7 +32,7 @@ pub use ask::Ask;
 pub use condition::{Condition, Test};
 pub use emit::Emit;
 pub use pick::{Pick, Source};
-pub use wait::{Moment, Wait};
+pub use wait::{Listen, Moment, Since, Wait};
 
 /// The largest document, in bytes.
 pub const MAX_LEN: usize = 1 << 20;

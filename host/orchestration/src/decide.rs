@@ -84,6 +84,7 @@ impl Decider<'_> {
         let now = self.log.now();
         let until = match wait {
             Wait::For(long) => return Ok(now.after(*long)),
+            Wait::Event(_) => return Err(Failure::new(Code::Internal, "an event has no time")),
             Wait::Until(Moment::At(at)) => *at,
             Wait::Until(Moment::Picked(pick)) => {
                 let text = self.picked(pick, scope).await?;
@@ -151,7 +152,7 @@ fn nothing(at: &StepPath) -> Failure {
     Failure::new(Code::Internal, format!("the plan has nothing to be decided at {at}"))
 }
 
-fn holds(condition: &Condition, sources: &Sources) -> bool {
+pub(crate) fn holds(condition: &Condition, sources: &Sources) -> bool {
     let picks = condition.picks();
     let readable = sources
         .iter()

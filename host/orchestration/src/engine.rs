@@ -84,7 +84,7 @@ impl Beginnings {
 }
 
 /// Why a thing that was to be done was not.
-enum Stop {
+pub(crate) enum Stop {
     /// The record failed: this owner of the run knows nothing any more.
     Lost(StoreError),
     /// The run is over.
@@ -137,8 +137,10 @@ impl Engine<'_> {
             {
                 // Whoever brings something into the log finds the run suspended from here on, or was faster.
                 let is_as_decided = |history: &History| (history.seq() == decided_at).then_some(()).ok_or(());
-                let suspended =
-                    |history: &History| is_as_decided(history).map(|()| vec![Event::RunSuspended { until }]);
+                let suspended = |history: &History| {
+                    let heard = history.all_heard();
+                    is_as_decided(history).map(|()| vec![Event::RunSuspended { until, heard }])
+                };
                 if self.log.stage_if(suspended).is_err() {
                     continue;
                 }
@@ -195,10 +197,12 @@ impl Engine<'_> {
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
             Todo::Wait { node: _, until } => self.wait(until).await?,
-            Todo::Await { node: _ } => {
+            Todo::Await { node } => {
                 self.log.flush(Durability::Lazy).await?;
-                std::future::pending::<()>().await;
+                self.next_event(&node).await?;
             }
+            Todo::Subscribe { node } => self.subscribe(node).await?,
+            Todo::Listen { node } => self.listen(node).await?,
             Todo::Ask { node } => self.ask(node).await?,
             Todo::Emit { node, input } => match emit::event(self.compute, self.plan, self.log, &node, &input).await {
                 Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
@@ -282,7 +286,7 @@ impl Engine<'_> {
     }
 
     /// Journals that a node's own work failed for good.
-    fn fail(&self, node: StepPath, failure: Failure) {
+    pub(crate) fn fail(&self, node: StepPath, failure: Failure) {
         self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
     }
 

@@ -150,6 +150,8 @@ fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<O
             let path = scope.last.clone().or_else(before);
             path.and_then(|path| log.read(|history| history.given(&path).cloned()))
         }
+        // Whoever looks at one knows it.
+        Source::Event => None,
         Source::Error => scope.failed.as_ref().and_then(|path| {
             let failure = log.read(|history| history.node(path).and_then(|node| node.failure.clone()))?;
             let Failure { code, message, agent_code, step, .. } = failure;

@@ -7,7 +7,8 @@
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
-//! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published
+//! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
+//!   `listen`: events that are waited for
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
@@ -25,6 +26,7 @@ mod engine;
 mod guests;
 mod input;
 mod judge;
+mod listen;
 mod metered;
 pub mod patterns;
 mod picked;

@@ -24,14 +24,15 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
-use ltmc_model::workflow::{Document, Does};
+use ltmc_model::workflow::{Document, Does, Wait};
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::{
-    Clock, Durability, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+    Clock, Durability, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps, Waits,
+    WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -70,6 +71,8 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// Topics, and who waits there.
+    pub bus: Arc<dyn Waits>,
     /// What they ask people.
     pub questions: Arc<dyn ReadQuestions>,
     /// What counts which runs are taken up from them.
@@ -199,6 +202,7 @@ impl Runs {
             tied: request.cancel_on_disconnect && request.idempotency.is_none(),
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            listens: false,
         };
         self.begin(caller, begin).await
     }
@@ -246,6 +250,7 @@ impl Runs {
             tied: false,
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            listens: ready.needs.contains(&Action::ReadContext),
         };
         self.begin(caller, begin).await
     }
@@ -285,6 +290,7 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            position: begin.listens.then(|| inner.ports.subscriptions.log().ends().borrow().visible),
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -429,7 +435,8 @@ impl Runs {
             Some(
                 Event::StepCompleted { output, .. }
                 | Event::NodeEnded { output, .. }
-                | Event::Answered { answer: output, .. },
+                | Event::Answered { answer: output, .. }
+                | Event::EventTaken { event: output, .. },
             ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
         }
@@ -828,8 +835,11 @@ impl Ready {
 
 /// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
 fn needs(document: &Document) -> Vec<Action> {
-    let emits = document.nodes().iter().any(|node| matches!(node.does, Does::Emit(_)));
-    emits.then_some(Action::WriteContext).into_iter().collect()
+    let nodes = document.nodes();
+    let emits = nodes.iter().any(|node| matches!(node.does, Does::Emit(_)));
+    let listens = nodes.iter().any(|node| matches!(node.does, Does::Wait(Wait::Event(_))));
+    let writes = emits.then_some(Action::WriteContext);
+    writes.into_iter().chain(listens.then_some(Action::ReadContext)).collect()
 }
 
 /// What a run is begun with.
@@ -844,6 +854,8 @@ struct Begin {
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
+    /// Whether it waits for events.
+    listens: bool,
 }
 
 /// What a start took up again.

@@ -23,6 +23,7 @@ pub mod runner;
 pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod waits;
 
 pub use catalog::{ReadCatalog, WriteCatalog};
 pub use clock::{Clock, Entropy};
@@ -39,3 +40,4 @@ pub use recall::{Embedder, ReadNotes, Vectors, WriteVectors};
 pub use record::Record;
 pub use runner::{Components, Gate, Runner};
 pub use schema::Schemas;
+pub use waits::Waits;

@@ -5,7 +5,7 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::{
     Bus, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    ReadQuestions, StoreError, TakeUps, WriteCatalog, WriteJournal, WriteVectors,
+    ReadQuestions, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -25,6 +25,7 @@ pub trait Record:
     + ReadMail
     + ReadQuestions
     + Bus
+    + Waits
     + ReadNotes
     + WriteVectors
 {

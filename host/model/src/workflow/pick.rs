@@ -38,6 +38,8 @@ pub enum Source {
     Last,
     /// How the node failed: `code`, `message` and `step`.
     Error,
+    /// The event that is looked at: known where a wait says which one it waits for.
+    Event,
 }
 
 impl Pick {
@@ -66,6 +68,7 @@ impl FromStr for Pick {
             ("$.round", Source::Round),
             ("$.last", Source::Last),
             ("$.error", Source::Error),
+            ("$.event", Source::Event),
         ];
         for (start, source) in simple {
             if let Some(rest) = text.strip_prefix(start) {
@@ -154,6 +157,7 @@ impl fmt::Display for Pick {
             Source::Round => f.write_str("$.round")?,
             Source::Last => f.write_str("$.last")?,
             Source::Error => f.write_str("$.error")?,
+            Source::Event => f.write_str("$.event")?,
         }
         let plain = self.path.iter().all(|part| !part.is_empty() && !part.contains(['.', '/', '~']));
         for part in &self.path {

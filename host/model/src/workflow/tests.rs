@@ -291,6 +291,10 @@ flow:
       timeout: 2days
     - {wait: {until: "2030-01-01T00:00:00.5Z"}}
     - {wait: 0s, id: pause}
+    - wait: {topic: orders, match: {type: order.paid, subject: $.input.id}, where: {pick: $.event.data.sum, at-least: 3}, since: run}
+      timeout: 1day
+    - {wait: {topic: orders, match: {subject: one}}}
+    - {wait: {topic: orders}}
     - ask: {title: "Publish?", of: author, show: {it: $.steps.read.output}, schema: {type: boolean}}
       id: ok
     - ask: {title: And?, of: admin}
@@ -307,7 +311,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 28);
+    assert_eq!(document.nodes().len(), 31);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -362,6 +366,9 @@ flow:
     - ask: {title: ""}
     - emit: {topic: Not One, data: $.steps.v.output}
     - {emit: {type: ""}}
+    - wait: {topic: orders, until: $.input.at}
+    - wait: {topic: no topic, match: {topic: x}, where: {pick: $.event, equal: 1}, since: then}
+    - {wait: {topic: orders}, with: $.event.data}
 "#,
         &[
             ("4:47", "in a branch beside this one"),
@@ -420,6 +427,13 @@ flow:
             ("40:36", "there is no step `v`"),
             ("41:14", "`topic` of `emit` is missing"),
             ("41:21", "an event's type is 1 to"),
+            ("42:13", "or `{topic: …}`"),
+            ("43:21", "not a topic"),
+            ("43:39", "has no field `topic`"),
+            ("43:58", "has one test"),
+            ("43:73", "did you mean `equals`?"),
+            ("43:92", "one of `now`, `run`"),
+            ("44:35", "`$.event` is known in the `where`"),
         ],
     );
 }

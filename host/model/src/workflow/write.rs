@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Ask, Collect, Condition, Document, Does, Emit, Handler, MapItems, Moment, Need, Node, OnFailure, OnLoss, Parallel,
-    Pick, Retry, Template, Test, Tolerate, Validate, Wait, With,
+    Ask, Collect, Condition, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Node, OnFailure, OnLoss,
+    Parallel, Pick, Retry, Since, Template, Test, Tolerate, Validate, Wait, With,
 };
 
 impl Document {
@@ -168,7 +168,31 @@ impl Wait {
             Self::For(long) => duration(*long),
             Self::Until(Moment::At(at)) => json!({ "until": at }),
             Self::Until(Moment::Picked(pick)) => json!({ "until": pick.to_value() }),
+            Self::Event(listen) => listen.to_value(),
         }
+    }
+}
+
+impl Listen {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "topic": self.topic });
+        let mut matches = Map::new();
+        if let Some(subject) = &self.subject {
+            matches.insert("subject".into(), subject.to_value());
+        }
+        if let Some(kind) = &self.kind {
+            matches.insert("type".into(), kind.as_str().into());
+        }
+        if !matches.is_empty() {
+            out["match"] = matches.into();
+        }
+        if let Some(filter) = &self.filter {
+            out["where"] = filter.to_value();
+        }
+        if self.since == Since::Run {
+            out["since"] = "run".into();
+        }
+        out
     }
 }
 

@@ -7,13 +7,14 @@
 use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Decided;
-use ltmc_model::workflow::{Does, Node};
+use ltmc_model::workflow::{Does, Node, Wait};
 use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
 mod ask;
 mod choice;
 mod emit;
+mod listen;
 mod loops;
 mod map;
 mod node;
@@ -102,6 +103,16 @@ pub enum Todo {
         node: StepPath,
         /// What it works on.
         input: Input,
+    },
+    /// Journal from where on a node waits for its event.
+    Subscribe {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Look whether the event has come that a node waits for, and journal that.
+    Listen {
+        /// The node's place.
+        node: StepPath,
     },
     /// Journal until when a node may take.
     Start {
@@ -208,6 +219,8 @@ impl Todo {
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
             | Self::Ask { node }
+            | Self::Subscribe { node }
+            | Self::Listen { node }
             | Self::Emit { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
@@ -247,6 +260,7 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),
         Does::Wait(_) => Box::new(wait::Wait),
         Does::Ask(_) => Box::new(ask::Ask),
         Does::Emit(_) => Box::new(emit::Emit),

@@ -78,6 +78,11 @@ impl World {
         Self { checkpoints: true, ..self }
     }
 
+    /// What time it is there.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
     /// A record that knows the agents, each granted everything there is, and this workflow.
     pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
         let record = MemoryRecord::new();
@@ -125,6 +130,7 @@ impl World {
         let runs = Runs::new(Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
             questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,

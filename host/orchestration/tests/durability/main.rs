@@ -9,6 +9,7 @@
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
+//! - `events`: what runs wait for in topics
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
@@ -24,6 +25,7 @@
 mod crash;
 mod decided;
 mod ends;
+mod events;
 mod faults;
 mod follow;
 mod guest;

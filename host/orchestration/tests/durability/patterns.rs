@@ -466,6 +466,12 @@ fn crash_at_every_step_of_every_pattern() {
         ),
         ("{sequence: [{agent: a}, {wait: 1h}, {agent: b}]}", json!(0)),
         (
+            "{parallel: [{wait: {topic: news, match: {type: go, subject: $.input}, where: {pick: $.event.data, at-least: 2}, since: run}}, \
+             {sequence: [{agent: a}, {emit: {topic: news, type: go, subject: $.input, data: 1}}, {emit: {topic: news, type: go, \
+             subject: $.input, data: 2}}]}, {wait: {topic: news}, timeout: 1h, fallback: [{agent: b}]}]}",
+            json!("x"),
+        ),
+        (
             "{sequence: [{agent: a}, {emit: {topic: news, type: a.done, data: {on: $.input}}}, {agent: b}], retry: {attempts: 2}}",
             json!(0),
         ),

@@ -59,6 +59,11 @@ impl Story {
                 self.nodes.push((node, format!("answered {:?}", answer.to_value())))
             }
             Event::Emitted { node, .. } => self.nodes.push((node, "emitted".into())),
+            Event::Subscribed { node, .. } => self.nodes.push((node, "subscribed".into())),
+            Event::EventTaken { node, event, .. } => {
+                let event = event.to_value().unwrap();
+                self.nodes.push((node, format!("took {} {}", event["type"], event["data"])));
+            }
             Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
             Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),

@@ -222,6 +222,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
     let runs = Runs::new(Ports {
         read: record.clone(),
         write: record.clone(),
+        bus: record.clone(),
         questions: record.clone(),
         take_ups: record.clone(),
         subscriptions,

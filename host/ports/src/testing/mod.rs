@@ -12,6 +12,7 @@ mod questions;
 mod record;
 pub mod sample;
 mod slow;
+mod subscriptions;
 pub mod suite;
 mod tables;
 mod vectors;

@@ -164,6 +164,10 @@ impl MemoryRecord {
         look(&self.lock().tables.questions)
     }
 
+    pub(super) fn with_subscriptions<T>(&self, look: impl FnOnce(&super::subscriptions::Subscriptions) -> T) -> T {
+        look(&self.lock().tables.subscriptions)
+    }
+
     pub(super) fn subscribe_ends(&self) -> watch::Receiver<Ends> {
         self.ends.subscribe()
     }

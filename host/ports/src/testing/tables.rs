@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::chain::{Chain, Link};
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
@@ -13,6 +14,7 @@ use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, Work
 
 use super::context::Context;
 use super::questions::Questions;
+use super::subscriptions::Subscriptions;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
 use crate::{Changes, Expect, Kind, StoreError};
@@ -26,6 +28,7 @@ pub(super) struct Tables {
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
     pub(super) context: Context,
     pub(super) questions: Questions,
+    pub(super) subscriptions: Subscriptions,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -72,17 +75,30 @@ impl Tables {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
         self.questions.follow(&append.run, &append.entries);
-        for delta in &append.changes.deltas {
-            self.context.apply(&append.run.tenant, delta);
-        }
         let mut run = append.run.clone();
         // An append says at most that the run got on.
         let counted = self.runs.get(&key).map(|row| row.taken_up).unwrap_or_default();
         if run.taken_up.is_suspect() {
             run.taken_up = counted;
         }
+        if self.subscriptions.follow(&run, &append.entries) {
+            run.wakes_at = Some(run.updated_at);
+        }
         self.runs.insert(key, run);
+        self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas);
         Ok(())
+    }
+
+    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta]) {
+        for delta in deltas {
+            self.context.apply(tenant, delta);
+            for run in self.subscriptions.published(tenant, self.context.end(), delta) {
+                let due = self.runs.get_mut(&(tenant.clone(), run)).filter(|row| !row.state.is_over());
+                if let Some(row) = due.filter(|row| row.wakes_at.is_some_and(|wakes_at| wakes_at > at)) {
+                    row.wakes_at = Some(at);
+                }
+            }
+        }
     }
 
     pub(super) fn act(
@@ -153,9 +169,7 @@ impl Tables {
             Change::WorkflowDeleted { name } => drop(self.workflows.remove(&(tenant.clone(), name))),
             Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
         }
-        for delta in &changes.deltas {
-            self.context.apply(tenant, delta);
-        }
+        self.apply(tenant, at, &changes.deltas);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
     }
@@ -168,6 +182,9 @@ impl Tables {
                 let granted = granted.cloned().unwrap_or_default();
                 let set = |grants: &Grants| grants.capabilities.iter().cloned().collect::<BTreeSet<_>>();
                 granted.carry == grants.carry && set(&granted) == set(grants)
+            }
+            Expect::Waiters { topic, subject, most } => {
+                self.subscriptions.waiting(tenant, topic, subject.as_deref()) < *most as usize
             }
             expect => self.context.holds(tenant, at, expect),
         });

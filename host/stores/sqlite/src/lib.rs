@@ -10,7 +10,7 @@
 //! - [`counts`], [`quota`]: how much a tenant has on disk, and may have; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
-//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`]: rows that follow journals
+//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
 //! - [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
@@ -37,6 +37,7 @@ mod quota;
 mod readers;
 mod reserve;
 mod statements;
+mod subscriptions;
 mod verify;
 mod writer;
 

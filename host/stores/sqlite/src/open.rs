@@ -42,7 +42,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0006_identity.sql"),
     include_str!("../migrations/0007_taken_up.sql"),
     include_str!("../migrations/0008_counting.sql"),
-    include_str!("../migrations/0009_questions.sql"),
+    include_str!("../migrations/0009_waits.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

@@ -37,7 +37,7 @@ use crate::memory::drawer;
 use crate::open::for_writing;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, marks, questions, statements};
+use crate::{acts, deltas, error, expects, frames, marks, questions, statements, subscriptions};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -568,6 +568,7 @@ impl Writer {
                 let row = &append.run;
                 statements::run(db, row)?;
                 questions::follow(db, row, &append.entries)?;
+                subscriptions::follow(db, row, &append.entries)?;
                 if let Some(key) = &append.idempotency {
                     statements::idempotency(db, tenant, key, at)?;
                 }

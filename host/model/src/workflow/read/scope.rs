@@ -44,6 +44,8 @@ pub(super) struct Scope {
     pub(super) loops: Vec<bool>,
     /// How many nodes have failed around here.
     pub(super) errors: usize,
+    /// Whether it is said which event is waited for.
+    pub(super) is_of_event: bool,
 }
 
 /// A pick of a node's output.
@@ -100,6 +102,9 @@ impl Reader {
             }
             Source::Error if scope.errors == 0 => {
                 Err("`$.error` is known in `fallback` and `on-error` only, where a node has failed".into())
+            }
+            Source::Event if !scope.is_of_event => {
+                Err("`$.event` is known in the `where` of a `wait` only; later it is what the `wait` gives".into())
             }
             source => Ok(source),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::tree::{Kind, Tree};
-use super::super::{Ask, Does, Emit, Moment, Wait};
+use super::super::{Ask, Does, Emit, Listen, Moment, Since, Wait};
 use super::{Fields, Reader};
 use crate::Payload;
 use crate::caller::Role;
@@ -15,15 +15,16 @@ impl Reader {
         let wait = match &tree.kind {
             Kind::Object(_) => {
                 let mut fields = self.object(tree, "`wait`")?;
-                let until = fields.take("until");
-                self.refuse_the_rest(fields, "`wait`");
-                match until {
-                    Some(until) => self.moment(until).map(Wait::Until),
-                    None => {
-                        self.fault(tree.place, "`wait` is a duration such as `30m`, or `{until: …}`");
+                let wait = match (fields.take("until"), fields.take("topic")) {
+                    (Some(until), None) => self.moment(until).map(Wait::Until),
+                    (None, Some(topic)) => self.listen(topic, &mut fields).map(|listen| Wait::Event(Box::new(listen))),
+                    _ => {
+                        self.fault(tree.place, "`wait` is a duration such as `30m`, `{until: …}` or `{topic: …}`");
                         None
                     }
-                }
+                };
+                self.refuse_the_rest(fields, "`wait`");
+                wait
             }
             _ => self.wait(tree, "`wait`", Duration::ZERO, Wait::LONGEST).map(Wait::For),
         };
@@ -108,6 +109,31 @@ impl Reader {
             self.fault(tree.place, format!("`title` is a line of text, of at most {most} bytes"));
         }
         title
+    }
+
+    fn listen(&mut self, topic: &Tree, fields: &mut Fields<'_>) -> Option<Listen> {
+        let topic = self.parsed(topic, "`topic`");
+        let (mut subject, mut kind) = (None, None);
+        if let Some(tree) = fields.take("match")
+            && let Some(mut fields) = self.object(tree, "`match`")
+        {
+            subject = fields.take("subject").and_then(|tree| self.template(tree));
+            kind = fields.take("type").and_then(|tree| self.kind(tree));
+            self.refuse_the_rest(fields, "`match`");
+        }
+        self.scope.is_of_event = true;
+        let filter = fields.take("where").map(|tree| self.condition(tree));
+        self.scope.is_of_event = false;
+        let since =
+            fields.take("since").map(|tree| self.word(tree, "`since`", &[("now", Since::Now), ("run", Since::Run)]));
+        // One whose condition could not be read is left out.
+        Some(Listen {
+            topic: topic?,
+            subject,
+            kind,
+            filter: filter.flatten(),
+            since: since.flatten().unwrap_or(Since::Now),
+        })
     }
 
     fn moment(&mut self, tree: &Tree) -> Option<Moment> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, TakeUps, WriteCatalog, WriteJournal};
+use crate::{ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, TakeUps, Waits, WriteCatalog, WriteJournal};
 
 pub mod bus;
 pub mod catalog;
@@ -18,15 +18,17 @@ pub mod projection;
 pub mod questions;
 pub mod record;
 pub mod vectors;
+pub mod waits;
 
 /// A store that has all the ports.
 pub trait Store:
-    WriteJournal + TakeUps + ReadJournal + ReadQuestions + ReadMemory + WriteCatalog + ReadCatalog + 'static
+    WriteJournal + TakeUps + ReadJournal + ReadQuestions + Waits + ReadMemory + WriteCatalog + ReadCatalog + 'static
 {
 }
 
-impl<S: WriteJournal + TakeUps + ReadJournal + ReadQuestions + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store
-    for S
+impl<
+    S: WriteJournal + TakeUps + ReadJournal + ReadQuestions + Waits + ReadMemory + WriteCatalog + ReadCatalog + 'static,
+> Store for S
 {
 }
 
@@ -92,6 +94,13 @@ macro_rules! contract {
             a_run_that_is_over_has_no_open_questions
             lists_of_questions_obey_every_filter_and_are_paged
             questions_outlive_the_host
+        }
+        $crate::contract! { @port waits, $fixture;
+            an_event_makes_those_due_that_may_wait_for_it_and_no_others
+            who_is_suspended_without_knowing_of_an_event_is_due_at_once
+            who_is_over_or_has_its_event_waits_no_more
+            waits_outlive_the_host
+            so_many_wait_for_the_same_and_no_more
         }
         $crate::contract! { @port expect, $fixture;
             a_key_stands_where_it_is_expected

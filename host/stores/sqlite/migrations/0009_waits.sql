@@ -26,3 +26,25 @@ end;
 create trigger questions_go after delete on questions begin
     select counted(old.tenant, 0, -(length(old.question) + octet_length(old.title) + octet_length(old.node) + 192));
 end;
+
+-- What runs wait for in topics: events of this subject and this type; none: any. `hit`: the place in the log of the newest event since that may be
+-- what its run waits for.
+
+create table subscriptions (
+    tenant text not null,
+    run blob not null,
+    node text not null,
+    topic text not null,
+    subject text,
+    kind text,
+    hit integer not null default 0,
+    primary key (tenant, run, node)
+) strict;
+create index subscriptions_topic on subscriptions (tenant, topic, subject);
+
+create trigger subscriptions_come after insert on subscriptions begin
+    select counted(new.tenant, 0, octet_length(new.node) + octet_length(new.topic) + coalesce(octet_length(new.subject), 0) + 192);
+end;
+create trigger subscriptions_go after delete on subscriptions begin
+    select counted(old.tenant, 0, -(octet_length(old.node) + octet_length(old.topic) + coalesce(octet_length(old.subject), 0) + 192));
+end;
