@@ -28,3 +28,4 @@ mod operations;
 mod restart;
 mod shares;
 mod transactions;
+mod waits;

@@ -18,6 +18,7 @@ use crate::engine::{Engine, Stop};
 use crate::{decide, emit, input};
 
 /// How many runs of a tenant may wait for events of the same subject of one topic: so many are woken by one event.
+// bound: runs that wait
 const MOST: u32 = 1_000;
 /// Events looked at, at once.
 const PAGE: u32 = 100;
