@@ -285,8 +285,11 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Journals that a node's own work failed for good.
+    /// Journals that a node's own work failed for good, and that it waits for nothing any more.
     pub(crate) fn fail(&self, node: StepPath, failure: Failure) {
+        if self.log.read(|history| history.node(&node).is_some_and(ltmc_journal::node::Node::is_waiting)) {
+            self.log.stage(Event::WaitCancelled { node: node.clone() });
+        }
         self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
     }
 

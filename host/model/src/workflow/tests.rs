@@ -365,7 +365,7 @@ flow:
     - ask: {of: viewer, schema: 7, shows: 1}
     - ask: {title: ""}
     - emit: {topic: Not One, data: $.steps.v.output}
-    - {emit: {type: ""}}
+    - {emit: {type: "", subject: 7}}
     - wait: {topic: orders, until: $.input.at}
     - wait: {topic: no topic, match: {topic: x}, where: {pick: $.event, equal: 1}, since: then}
     - {wait: {topic: orders}, with: $.event.data}
@@ -427,6 +427,7 @@ flow:
             ("40:36", "there is no step `v`"),
             ("41:14", "`topic` of `emit` is missing"),
             ("41:21", "an event's type is 1 to"),
+            ("41:34", "or a pick of one, this is a number"),
             ("42:13", "or `{topic: …}`"),
             ("43:21", "not a topic"),
             ("43:39", "has no field `topic`"),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::tree::{Kind, Tree};
-use super::super::{Ask, Does, Emit, Listen, Moment, Since, Wait};
+use super::super::{Ask, Does, Emit, Listen, Moment, Since, Template, Wait};
 use super::{Fields, Reader};
 use crate::Payload;
 use crate::caller::Role;
@@ -69,7 +71,7 @@ impl Reader {
                 None
             }
         };
-        let subject = fields.take("subject").and_then(|tree| self.template(tree));
+        let subject = fields.take("subject").and_then(|tree| self.subject(tree));
         let data = fields.take("data").and_then(|tree| self.template(tree));
         self.refuse_the_rest(fields, "`emit`");
         Some(Does::Emit(Box::new(Emit { topic: topic?, kind: kind?, subject, data })))
@@ -80,6 +82,24 @@ impl Reader {
             Some(tree) => self.parsed(tree, "`topic`"),
             None => {
                 self.fault(around.place, format!("`topic` of {what} is missing: a topic's name"));
+                None
+            }
+        }
+    }
+
+    fn subject(&mut self, tree: &Tree) -> Option<Template> {
+        let subject = self.template(tree)?;
+        if let Template::Pick(_) = &subject {
+            return Some(subject);
+        }
+        let wrong = match &subject {
+            Template::Constant(Value::String(text)) => message::check("any", Some(text), &Payload::default()).err(),
+            _ => Some(format!("it is a text, or a pick of one, this is {}", tree.describe())),
+        };
+        match wrong {
+            None => Some(subject),
+            Some(why) => {
+                self.fault(tree.place, format!("`subject`: {why}"));
                 None
             }
         }
@@ -117,7 +137,7 @@ impl Reader {
         if let Some(tree) = fields.take("match")
             && let Some(mut fields) = self.object(tree, "`match`")
         {
-            subject = fields.take("subject").and_then(|tree| self.template(tree));
+            subject = fields.take("subject").and_then(|tree| self.subject(tree));
             kind = fields.take("type").and_then(|tree| self.kind(tree));
             self.refuse_the_rest(fields, "`match`");
         }
