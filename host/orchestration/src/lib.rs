@@ -6,6 +6,7 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
+//! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
 //!   `listen`: events that are waited for
@@ -19,6 +20,7 @@
 mod aggregate;
 mod approvals;
 mod ask;
+mod coordinator;
 mod decide;
 mod deliver;
 mod emit;

@@ -31,8 +31,8 @@ use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::{
-    Clock, Durability, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps, Waits,
-    WriteJournal,
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps,
+    Waits, WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -42,6 +42,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::coordinator::Coordinator;
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
@@ -95,6 +96,8 @@ pub struct Ports {
     pub directories: BTreeMap<AgentName, PathBuf>,
     /// Who judges by JSON Schema.
     pub schemas: Arc<dyn Schemas>,
+    /// What needs and agents' descriptions are compared by.
+    pub embedder: Arc<dyn Embedder>,
 }
 
 /// The use cases. A handle: clones are the same.
@@ -162,12 +165,15 @@ pub(crate) struct Inner {
     /// For what is judged by their schemas.
     pub(crate) judges: Compute,
     pub(crate) suspects: Suspects,
+    /// Finds agents for needs.
+    pub(crate) coordinator: Coordinator,
 }
 
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
         let inner = Inner {
+            coordinator: Coordinator::new(ports.embedder.clone()),
             ports,
             registry: Arc::default(),
             sleepers: Notify::new(),
