@@ -62,7 +62,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -177,6 +177,7 @@ impl Failure {
             | Code::AgentMissing
             | Code::ReplayMismatch
             | Code::DiskQuotaExceeded
+            | Code::QuotaExceeded
             | Code::Conflict
             | Code::Fenced
             | Code::Cancelled

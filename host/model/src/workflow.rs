@@ -389,19 +389,18 @@ impl Document {
 
     /// Every JSON Schema in it, with the node that has it and its place.
     pub fn schemas(&self) -> Vec<(&Node, Place, &Value)> {
-        let of = |node: &'_ Node| {
-            let judges = match &node.validate {
-                Some(Validate::Schema { schema, place }) => Some((*place, schema)),
-                Some(Validate::Agent { .. }) | None => None,
-            };
-            let asks = match &node.does {
-                Does::Ask(ask) => ask.schema.as_ref().map(|(schema, place)| (*place, schema)),
-                _ => None,
-            };
-            judges.into_iter().chain(asks)
-        };
-        let nodes = self.nodes().into_iter();
-        nodes.flat_map(|node| of(node).map(move |(place, schema)| (node, place, schema))).collect()
+        let mut schemas = Vec::new();
+        for node in self.nodes() {
+            if let Some(Validate::Schema { schema, place }) = &node.validate {
+                schemas.push((node, *place, schema));
+            }
+            if let Does::Ask(ask) = &node.does
+                && let Some((schema, place)) = &ask.schema
+            {
+                schemas.push((node, *place, schema));
+            }
+        }
+        schemas
     }
 
     /// Every agent that it names, with the export it must have there: `true` for a validator.

@@ -35,7 +35,7 @@ mod tests {
     fn a_question_is_asked_once_and_its_answer_is_what_the_node_gives() {
         let ask = of(&Document::parse("name: q\nflow: {ask: {title: Well?, of: admin}}", None).unwrap().flow);
         let (root, token) = (StepPath::root(), "0".repeat(32).parse::<Token>().unwrap());
-        let mut next = |events: &[Event]| ask.next(&root, &mut history(events.to_vec()), &Input::Run);
+        let next = |events: &[Event]| ask.next(&root, &mut history(events.to_vec()), &Input::Run);
         let node = root.clone();
         assert_eq!(next(&[]), Decision::just(Todo::Ask { node: node.clone() }));
         let question = Question { title: "Well?".into(), of: Role::Admin, show: None, schema: None, until: None };

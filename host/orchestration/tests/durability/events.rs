@@ -11,7 +11,7 @@ use ltmc_model::run::State;
 use ltmc_model::{Digest, Payload, RunId};
 use ltmc_orchestration::{StartRequest, Started};
 use ltmc_ports::testing::MemoryRecord;
-use ltmc_ports::{Changes, Clock as _, ReadJournal as _, Waits as _, WriteCatalog as _, WriteJournal as _};
+use ltmc_ports::{Changes, ReadJournal as _, Waits as _, WriteCatalog as _, WriteJournal as _};
 use ltmc_tenancy::Error;
 use serde_json::{Value, json};
 

@@ -10,6 +10,7 @@ use super::{Fixture, Store};
 use crate::Durability::{Barrier, Lazy};
 use crate::questions::QuestionFilter;
 use crate::testing::sample::{Owner, at, tenant};
+use crate::{ReadQuestions as _, WriteJournal as _};
 
 fn token(number: u64) -> Token {
     format!("{number:032x}").parse().expect("a token")

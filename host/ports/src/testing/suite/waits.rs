@@ -9,7 +9,7 @@ use ltmc_model::{Payload, Position, StepPath, Timestamp};
 use super::{Fixture, Store};
 use crate::Durability::{Barrier, Lazy};
 use crate::testing::sample::{Owner, at, sent, tenant, topic};
-use crate::{Append, Changes, Expect, Kind};
+use crate::{Append, Bus as _, Changes, Expect, Kind, ReadJournal as _, Waits as _, WriteJournal as _};
 
 /// The place of the test's own clock at which everything happens.
 const NOW: u64 = 100;
