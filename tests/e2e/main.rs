@@ -11,6 +11,7 @@ mod calls;
 mod children;
 mod commands;
 mod context;
+mod coordination;
 mod crash;
 mod databases;
 mod documents;

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
-use ltmc_model::{KeyId, Payload, Position, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Asks, Branches, Joined, Listens, Node, Round};
+use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -52,6 +53,10 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// Runs that its guests began; not more than they may.
+    children: BTreeSet<RunId>,
+    /// How often each node began a run, or had it go on.
+    begun: BTreeMap<StepPath, u32>,
 }
 
 /// How far a run is, with what belongs to it.
@@ -195,6 +200,11 @@ impl History {
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
+                if let Ok(Reply::Begun(run) | Reply::Ended(Ended { run, .. })) = &effect.reply
+                    && self.children.len() < MAX_CHILDREN
+                {
+                    self.children.insert(*run);
+                }
                 self.step_mut(&effect.step).effect(effect, keep);
             }
             Event::Checkpoint { step, attempt, .. } => {
@@ -260,6 +270,21 @@ impl History {
                 failed.retry_at = *retry_at;
                 self.begin_anew(node);
                 self.is_retrying = true;
+            }
+            Event::ChildStarted { node, run } => {
+                (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+                *self.begun.entry(node.clone()).or_default() += 1;
+                self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
+            }
+            Event::ChildEnded { node, run, result } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                let ended = Some(result.as_ref().map(|_| ()).map_err(Failure::clone));
+                node.child = Some(Child { run: *run, ended, again: false });
+                if let Ok(output) = result {
+                    node.output = Some(output.clone());
+                    node.ended_at = seq;
+                }
             }
             Event::NodeTimedOut { node, after } => {
                 let after = std::time::Duration::from_millis(*after);
@@ -371,6 +396,27 @@ impl History {
         self.ended_at
     }
 
+    /// Runs that its guests began, of which the journal tells.
+    pub fn children(&self) -> &BTreeSet<RunId> {
+        &self.children
+    }
+
+    /// How often a node began a run, or had it go on.
+    pub fn begun(&self, node: &StepPath) -> u32 {
+        self.begun.get(node).copied().unwrap_or(0)
+    }
+
+    /// Nodes that began a run which is not known to be over, at a node or below it.
+    pub fn open_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
+    }
+
+    /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
+    pub fn is_cancelled_by_host(&self) -> bool {
+        matches!(self.phase, Phase::Cancelled { by: None, .. })
+    }
+
     /// A step, if it has begun.
     pub fn step(&self, path: &StepPath) -> Option<&Step> {
         self.steps.get(path)
@@ -423,9 +469,10 @@ impl History {
         }
     }
 
-    /// Whether anything at a node or below it is under way: an attempt, or what it waits for.
+    /// Whether anything at a node or below it is under way: an attempt, a child, or what it waits for.
     pub fn is_open_within(&self, node: &StepPath) -> bool {
-        self.steps_within(node).any(|(_, step)| step.is_open()) || self.waiting_within(node).next().is_some()
+        let steps = self.steps_within(node).any(|(_, step)| step.is_open());
+        steps || self.open_children(node).next().is_some() || self.waiting_within(node).next().is_some()
     }
 
     /// Nodes at a node or below it that wait for a time, or for what comes from outside.
@@ -583,6 +630,7 @@ impl History {
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
             Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
             Decided::Until(until) => node.waits_until = Some(*until),
@@ -675,6 +723,10 @@ impl History {
             if let Some(listens) = &mut node.listens {
                 // It goes on looking from where it began, and the record is to tell it again.
                 (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);
+            }
+            // What it did is not done again.
+            if let Some(child) = &mut node.child {
+                (child.ended, child.again) = (None, true);
             }
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;

@@ -9,7 +9,7 @@ use ltmc_model::failure::Failure;
 use ltmc_model::journal::Next;
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
-use ltmc_model::{Payload, Position, Seq, StepPath, Timestamp};
+use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub struct Node {
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
+    /// The document that was planned.
+    pub planned: Option<Arc<str>>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.
@@ -56,6 +58,8 @@ pub struct Node {
     pub verdict: Option<Result<(), Failure>>,
     /// Which entry says what it gave.
     pub ended_at: Seq,
+    /// The run that it began.
+    pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
     pub branches: Branches,
 }
@@ -88,6 +92,24 @@ pub struct Listens {
     pub is_heard: bool,
     /// Whether the record tells its run of what comes.
     pub is_open: bool,
+}
+
+/// A run that a node began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Which.
+    pub run: RunId,
+    /// Whether it gave something, which the node then gives; the error: how it ended badly. None: it is not known to be over.
+    pub ended: Option<Result<(), Failure>>,
+    /// Whether it is to go on, because the node's own run was resumed.
+    pub again: bool,
+}
+
+impl Child {
+    /// Whether it is not known to be over.
+    pub fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
 }
 
 /// A round of a loop that is over.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Decided, Event, Placed};
 use ltmc_model::message::Topic;
@@ -18,7 +19,7 @@ use ltmc_model::{
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
-use crate::node::Listens;
+use crate::node::{Child, Listens};
 use crate::shown::LARGE;
 
 /// A run.
@@ -32,6 +33,14 @@ pub struct RunView {
     pub workflow: Option<WorkflowName>,
     /// The agent, if it is a lone call.
     pub agent: Option<AgentRef>,
+    /// What began it; none: a client did.
+    pub parent: Option<ParentView>,
+    /// The runs that it began, the oldest first; at most [`RunView::CHILDREN`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildView>,
+    /// Whether it began more than are shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_children: bool,
     /// The session it works in.
     pub session: SessionId,
     /// Whose key started it.
@@ -62,6 +71,36 @@ pub struct RunView {
     pub output: Option<Content>,
     /// How it ended badly.
     pub error: Option<Failure>,
+}
+
+/// Where a run comes from that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParentView {
+    /// Which run.
+    pub run: RunId,
+    /// Which step of it, or which other node.
+    pub step: StepPath,
+    /// Which attempt of the step; none: it is a node that is no step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Which host call of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<u32>,
+}
+
+/// A run that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChildView {
+    /// Which.
+    pub id: RunId,
+    /// Where it stands.
+    pub state: State,
+    /// The workflow, if it is a run of one.
+    pub workflow: Option<WorkflowName>,
+    /// The agent, if it is a lone call.
+    pub agent: Option<AgentRef>,
+    /// When it began.
+    pub created_at: Timestamp,
 }
 
 /// What a payload is, without its content.
@@ -127,7 +166,8 @@ impl Outline {
             Event::StepCompleted { step, output, .. }
             | Event::NodeEnded { node: step, output }
             | Event::Answered { node: step, answer: output, .. }
-            | Event::EventTaken { node: step, event: output, .. } => {
+            | Event::EventTaken { node: step, event: output, .. }
+            | Event::ChildEnded { node: step, result: Ok(output), .. } => {
                 self.outputs.remove(step);
                 if output.bytes.len() > LARGE {
                     let bytes = std::mem::take(&mut output.bytes);
@@ -218,6 +258,9 @@ pub struct NodeView {
     /// Whether something else was done in its place, and gave what it gives.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rescued: bool,
+    /// The run that it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// Of a choice: the number of the option that was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<u32>,
@@ -298,14 +341,14 @@ pub struct AttemptView {
 }
 
 impl RunView {
-    /// A run, from its row and the outline of its history.
-    pub fn new(run: &Run, outline: &Outline) -> Self {
+    /// How many of the runs that it began are shown.
+    pub const CHILDREN: usize = 100;
+
+    /// A run, from its row, the outline of its history, and the rows of runs that it began, the oldest first.
+    pub fn new(run: &Run, outline: &Outline, children: &[Run]) -> Self {
         let history = &outline.history;
         let started = history.started();
-        let (agent, workflow) = match &run.target {
-            Target::Agent(agent) => (Some(agent.clone()), None),
-            Target::Workflow(workflow) => (None, Some(workflow.clone())),
-        };
+        let (agent, workflow) = parts(&run.target);
         let mut tree = Tree::default();
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
             Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline),
@@ -323,6 +366,9 @@ impl RunView {
             state: run.state,
             workflow,
             agent,
+            parent: started.and_then(|started| started.parent.as_deref()).map(ParentView::of),
+            children: children.iter().take(Self::CHILDREN).map(ChildView::of).collect(),
+            more_children: children.len() > Self::CHILDREN,
             session: run.session.clone(),
             by: run.by.clone(),
             created_at: run.created_at,
@@ -338,6 +384,29 @@ impl RunView {
             output: outline.output(),
             error,
         }
+    }
+}
+
+impl ParentView {
+    fn of(parent: &Parent) -> Self {
+        let Parent { run, step, attempt, effect, .. } = parent.clone();
+        let some = |number: u32| (number > 0).then_some(number);
+        Self { run, step, attempt: some(attempt), effect: some(effect) }
+    }
+}
+
+impl ChildView {
+    fn of(run: &Run) -> Self {
+        let (agent, workflow) = parts(&run.target);
+        Self { id: run.id, state: run.state, workflow, agent, created_at: run.created_at }
+    }
+}
+
+/// A target's agent, or its workflow.
+fn parts(target: &Target) -> (Option<AgentRef>, Option<WorkflowName>) {
+    match target {
+        Target::Agent(agent) => (Some(agent.clone()), None),
+        Target::Workflow(workflow) => (None, Some(workflow.clone())),
     }
 }
 
@@ -432,6 +501,7 @@ impl NodeView {
             crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
             crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
             known if known.is_waiting() => ("waiting", known.until),
+            crate::node::Node { child: Some(Child { ended: Some(Err(_)), .. }), .. } => ("failed", None),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }
@@ -445,8 +515,9 @@ impl NodeView {
             due_at,
             waits_for: WaitsFor::of(known),
             failures: known.failures as usize,
-            failure: known.failure.clone(),
+            failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
             rescued: known.is_rescued(),
+            run: known.child.as_ref().map(|child| child.run),
             option: known.option.flatten(),
             items: known.items.as_ref().map(|items| items.len()),
             rounds: known.rounds.len(),

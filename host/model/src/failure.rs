@@ -42,6 +42,8 @@ pub enum Code {
     TimedOut,
     /// No agent fits what a step needs.
     NoCandidate,
+    /// What a planner gave is no document that may be done.
+    BadPlan,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
@@ -62,7 +64,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -80,6 +82,7 @@ impl Code {
         Self::Cancelled,
         Self::TimedOut,
         Self::NoCandidate,
+        Self::BadPlan,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
@@ -110,6 +113,7 @@ impl Code {
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
+            Self::BadPlan => "bad-plan",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
@@ -182,6 +186,7 @@ impl Failure {
             | Code::Fenced
             | Code::Cancelled
             | Code::NoCandidate
+            | Code::BadPlan
             | Code::LoopExhausted
             | Code::LoopStalled
             | Code::Quarantined => false,

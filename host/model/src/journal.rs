@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, AgentRef, Carry};
+use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
@@ -16,8 +17,8 @@ use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, Seq, SessionId, StepPath, TenantId,
-    Timestamp, WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath,
+    TenantId, Timestamp, WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -193,6 +194,22 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
     },
+    /// A node began a run of a workflow; or that one goes on, after its own run was resumed.
+    ChildStarted {
+        /// Its place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+    },
+    /// The run that a node had begun is over, or is not needed any more.
+    ChildEnded {
+        /// The node's place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+        /// What it gave, or how it ended badly.
+        result: Result<Payload, Failure>,
+    },
     /// A node took longer than it may; what was open below it is cancelled.
     NodeTimedOut {
         /// Its place.
@@ -326,6 +343,8 @@ impl Event {
             Self::NodeDecided { .. } => "node-decided",
             Self::NodeGave { .. } => "node-gave",
             Self::NodeFailed { .. } => "node-failed",
+            Self::ChildStarted { .. } => "child-started",
+            Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
             Self::Asked { .. } => "asked",
@@ -362,6 +381,8 @@ pub enum Decided {
         /// Those that were looked at, the best first; of many the first.
         candidates: Vec<Candidate>,
     },
+    /// The document that an agent wrote, in its one form.
+    Planned(std::sync::Arc<str>),
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.
@@ -443,6 +464,9 @@ pub struct RunStarted {
     /// How far the log of changes went, where that matters: to runs that wait for events from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// A host call of a guest, as it was decided and answered.

@@ -1,5 +1,7 @@
 //! Runs, as lists show them: a projection of the journal.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentRef;
@@ -13,6 +15,15 @@ pub enum Target {
     Agent(AgentRef),
     /// A workflow.
     Workflow(WorkflowName),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(agent) => agent.fmt(f),
+            Self::Workflow(workflow) => write!(f, "workflow {workflow}"),
+        }
+    }
 }
 
 /// Where a run stands.
@@ -68,6 +79,9 @@ pub struct Run {
     pub id: RunId,
     /// What runs.
     pub target: Target,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
     /// Where it stands.
     pub state: State,
     /// The session it works in.

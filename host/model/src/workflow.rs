@@ -15,6 +15,7 @@ use ltmc_rules::Name;
 use serde_json::Value;
 
 use crate::agent::AgentRef;
+use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
 use crate::{Digest, WorkflowName};
@@ -94,12 +95,49 @@ pub enum Does {
     Map(Box<MapItems>),
     /// The same again and again.
     Loop(Box<Loop>),
+    /// Another workflow, as a run of its own.
+    Workflow(SubWorkflow),
+    /// A document that an agent writes, as a run of its own.
+    Plan(Box<Planning>),
     /// Nothing, for some time; then on with what it was given.
     Wait(Wait),
     /// A question to people.
     Ask(Box<Ask>),
     /// An event, published; then on with what it was given.
     Emit(Box<Emit>),
+}
+
+/// A workflow that another one starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubWorkflow {
+    /// Which, as it is when it is started.
+    pub workflow: WorkflowName,
+    /// What becomes of its run where the node, or the run that started it, is over before it.
+    pub on_parent_end: OnParentEnd,
+}
+
+/// Work that an agent takes apart into a document, which is then done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planning {
+    /// The agent's step, which gives the document.
+    pub planner: Node,
+    /// The agents that may stand in it.
+    pub may: Vec<(AgentRef, Place)>,
+    /// How deep its patterns may nest.
+    pub depth: u32,
+    /// How many steps it may have.
+    pub at_most: u32,
+}
+
+impl Planning {
+    /// How many agents can be named.
+    pub const MAX_MAY: usize = 100;
+    /// How deep a plan may nest where nothing is said.
+    pub const DEPTH: u32 = 4;
+    /// How many steps it may have where nothing is said.
+    pub const AT_MOST: u32 = 20;
+    /// The longest plan, in bytes.
+    pub const MAX_LEN: usize = 64 << 10;
 }
 
 /// Work for which an agent is looked for when it is to be done.
@@ -403,12 +441,21 @@ impl Document {
         schemas
     }
 
+    /// Every workflow that it starts, and where.
+    pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
+        self.nodes().into_iter().filter_map(|node| match &node.does {
+            Does::Workflow(started) => Some((&started.workflow, node.place)),
+            _ => None,
+        })
+    }
+
     /// Every agent that it names, with the export it must have there: `true` for a validator.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
         self.nodes().into_iter().flat_map(|node| {
             let (step, among) = match &node.does {
                 Does::Agent(agent) => (Some((agent, node.place, false)), &[][..]),
                 Does::Need(needed) => (None, needed.among.as_slice()),
+                Does::Plan(planning) => (None, planning.may.as_slice()),
                 _ => (None, &[][..]),
             };
             let among = among.iter().map(|(agent, place)| (agent, *place, false));
@@ -469,7 +516,9 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
+            Does::Plan(planning) => (number == 0).then_some(Below::Child(&planning.planner)),
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -481,8 +530,9 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
             Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
+            Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -517,7 +567,33 @@ impl Node {
             Does::Wait(_) => "wait",
             Does::Ask(_) => "ask",
             Does::Emit(_) => "emit",
+            Does::Workflow(_) => "workflow",
+            Does::Plan(_) => "plan",
         }
+    }
+
+    /// Every node right below it, to be changed.
+    pub fn each_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
+        match &mut self.does {
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => {}
+            Does::Plan(planning) => change(&mut planning.planner),
+            Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
+            Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),
+            Does::Choice(choice) => {
+                choice.options.iter_mut().for_each(|option| change(&mut option.node));
+                choice.otherwise.iter_mut().for_each(|node| change(node));
+            }
+            Does::Map(map) => change(&mut map.body),
+            Does::Loop(again) => change(&mut again.body),
+        }
+        self.fallback.iter_mut().for_each(&mut *change);
+        self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
+    }
+
+    /// How deep patterns nest in it: 1 for one that has no other in it.
+    pub fn depth(&self) -> usize {
+        let below = self.children().into_iter().chain(self.template()).chain(self.rescues().map(|(_, node)| node));
+        1 + below.map(Self::depth).max().unwrap_or(0)
     }
 
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {

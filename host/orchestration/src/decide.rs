@@ -21,6 +21,7 @@ use crate::input::{self, MAX_BUILT, Sources, computed};
 use crate::patterns::Question;
 use crate::picked::{Json, Picked, items};
 use crate::plan::{Plan, Scope};
+use crate::planned;
 
 /// What decides about the node at a place.
 pub(crate) struct Decider<'a> {
@@ -42,6 +43,10 @@ impl Decider<'_> {
             (Question::Agent { input }, Does::Need(needed)) => {
                 let input = input::build(self.compute, self.plan, self.log, at, &input).await?;
                 self.coordinator.select(self.authority, self.log, needed, &input).await
+            }
+            (Question::Plan { of }, Does::Plan(planning)) => {
+                planned::document(planning, &input::output(self.log, &of)?)
+                    .map(|document| Decided::Planned(document.into()))
             }
             (Question::Option, Does::Choice(choice)) => {
                 let taken = self.first(conditions(&choice.options), scope).await?;

@@ -24,15 +24,16 @@ use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, RunId, Seq, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::children::{Children, Sub};
 use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
@@ -65,6 +66,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) bounded: &'a AtomicBool,
     /// Told when others brought something into its log.
     pub(crate) news: &'a Notify,
+    /// What its guests begin.
+    pub(crate) children: &'a Arc<Children>,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -109,12 +112,12 @@ pub(crate) enum Driven {
 }
 
 impl Engine<'_> {
-    /// Drives the run until it is over or suspended, and that is on disk.
+    /// Drives the run until it is over or suspended, and that is on disk; of a child, in the record.
     ///
     /// # Errors
     /// The record's.
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
-        let mut open = Open::default();
+        let (mut open, mut lingered) = (Open::default(), false);
         let mut work = FuturesUnordered::new();
         loop {
             let (decision, decided_at) = self.log.read_mut(|history| {
@@ -128,31 +131,35 @@ impl Engine<'_> {
                 Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
             };
             for (todo, number, registration) in open.renew(todos) {
+                lingered = false;
                 work.push(async move {
                     let key = owned(todo.key());
                     let done = Abortable::new(self.carry_out(todo), registration).await;
                     (key, number, done)
                 });
             }
+            let mut lingers = false;
             if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
-                // Whoever brings something into the log finds the run suspended from here on, or was faster.
-                let is_as_decided = |history: &History| (history.seq() == decided_at).then_some(()).ok_or(());
-                let suspended = |history: &History| {
-                    let heard = history.all_heard();
-                    is_as_decided(history).map(|()| vec![Event::RunSuspended { until, heard }])
-                };
-                if self.log.stage_if(suspended).is_err() {
+                // How long a child takes is not known: most are over soon.
+                lingers =
+                    !lingered && self.log.read(|history| history.open_children(&StepPath::root()).next().is_some());
+                if !lingers {
+                    if self.suspend(until, decided_at).await? {
+                        return Ok(Driven::Suspended);
+                    }
                     continue;
                 }
-                self.log.flush(Durability::Barrier).await?;
-                return Ok(Driven::Suspended);
             }
             let next = tokio::select! {
                 biased;
                 next = work.next() => next,
                 () = self.news.notified() => continue,
+                () = tokio::time::sleep(LONG_WAIT), if lingers => {
+                    lingered = true;
+                    continue;
+                }
             };
             let Some((key, number, done)) = next else {
                 let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
@@ -169,8 +176,30 @@ impl Engine<'_> {
         }
     }
 
+    /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
+    async fn suspend(&self, until: Timestamp, decided_at: Seq) -> Result<bool, StoreError> {
+        // Whoever brings something into the log finds the run suspended from here on, or was faster.
+        let suspended = |history: &History| {
+            if history.seq() != decided_at {
+                return Err(());
+            }
+            // The end of a child makes it due, if that comes after this; what came before it is found now.
+            let root = StepPath::root();
+            let joined = history.open_children(&root).map(|(_, run)| Expect::UnderWay { run });
+            let heard = history.all_heard();
+            Ok((vec![Event::RunSuspended { until, heard }], joined.collect()))
+        };
+        if self.log.stage_if_expecting(suspended).is_err() {
+            return Ok(false);
+        }
+        self.log.flush(Durability::Barrier).await.map(|()| true)
+    }
+
+    /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
     async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
-        self.log.append(events, Durability::Barrier).await.map(|()| Driven::Over)
+        let is_child = self.log.started().parent.is_some();
+        let durability = if is_child { Durability::Lazy } else { Durability::Barrier };
+        self.log.append(events, durability).await.map(|()| Driven::Over)
     }
 
     /// How a run ends of which everything was skipped: with its input.
@@ -214,6 +243,8 @@ impl Engine<'_> {
                 Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
                 Err(failure) => self.fail(node, failure),
             },
+            Todo::Begin { node, input } => self.begin(node, &input).await?,
+            Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
@@ -270,12 +301,17 @@ impl Engine<'_> {
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
+        self.children.end(node);
         let cancelled = |history: &History| {
             let open = history.steps_within(node).filter(|(_, step)| step.is_open());
             let attempts = open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number)));
             let attempts = attempts.map(|(step, attempt)| Event::StepCancelled { step, attempt });
             let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
-            Ok::<_, std::convert::Infallible>(attempts.chain(waits).collect())
+            let ended = history.open_children(node).map(|(node, run)| {
+                let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
+                Event::ChildEnded { node: node.clone(), run, result: Err(failure) }
+            });
+            Ok::<_, std::convert::Infallible>(attempts.chain(waits).chain(ended).collect())
         };
         let Ok(()) = self.log.stage_if(cancelled);
     }
@@ -298,6 +334,33 @@ impl Engine<'_> {
             self.log.stage(Event::WaitCancelled { node: node.clone() });
         }
         self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
+    }
+
+    /// Begins the run of a node that starts another workflow.
+    async fn begin(&self, node: StepPath, input: &Input) -> Result<(), Stop> {
+        let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+        let document = self.log.read(|history| history.node(&node).and_then(|node| node.planned.clone()));
+        let Some(sub) = Sub::of(planned, document) else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
+        };
+        let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
+            Ok(input) => self.children.start(&node, &sub, input).await?,
+            Err(failure) => Err(failure),
+        };
+        self.stage(node, begun, |node, run| Event::ChildStarted { node, run });
+        Ok(())
+    }
+
+    /// Waits until the run that a node began is over.
+    async fn join(&self, node: StepPath) -> Result<(), Stop> {
+        self.log.flush(Durability::Lazy).await?;
+        let run = self.log.read(|history| history.node(&node)?.child.as_ref().map(|child| child.run));
+        let Some(run) = run else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} began no run"))));
+        };
+        let result = self.children.joined(run).await?;
+        self.log.stage(Event::ChildEnded { node, run, result });
+        Ok(())
     }
 
     /// What is wrong with a node's output; none: it is good.
@@ -371,6 +434,7 @@ impl Engine<'_> {
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
                     log,
+                    children: self.children.clone(),
                     agent: name,
                     component: job.component,
                     step,
@@ -403,6 +467,8 @@ impl Engine<'_> {
                 ended
             }
         };
+        // What it began and did not wait for is not needed any more.
+        self.children.end(step);
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());

@@ -4,13 +4,14 @@
 //! of its history alone. A run has one owner at a time; whoever takes it over raises its epoch.
 //!
 //! - [`patterns`]: what is next, a file each
-//! - `plan`: a document, made ready to run
+//! - `plan`: a document, made ready to run; `planned`: one that an agent wrote
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
 //!   `listen`: events that are waited for
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
+//! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
@@ -20,6 +21,7 @@
 mod aggregate;
 mod approvals;
 mod ask;
+mod children;
 mod coordinator;
 mod decide;
 mod deliver;
@@ -33,6 +35,7 @@ mod metered;
 pub mod patterns;
 mod picked;
 mod plan;
+mod planned;
 mod registry;
 mod resumed;
 pub mod runs;

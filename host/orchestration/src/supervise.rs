@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::children::{self, Children};
 use crate::engine::{Beginnings, Driven, Engine};
 use crate::guests::Guests;
 use crate::metered;
@@ -47,6 +48,8 @@ pub(crate) struct Live {
     pub(crate) news: Notify,
     why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
+    /// What its guests began and did not wait for yet.
+    pub(crate) children: children::Open,
     /// Whether it came to where what it does is bounded apart from the host: its guest, or who judges its output.
     bounded: AtomicBool,
 }
@@ -124,6 +127,7 @@ impl Live {
             news: Notify::new(),
             why: Mutex::default(),
             weight,
+            children: children::Open::default(),
             bounded: AtomicBool::new(false),
         })
     }
@@ -199,14 +203,19 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let is_suspended = end.is_suspended();
     let state = if is_suspended { "suspended" } else { end.state.map_or("parked", State::as_str) };
     metered::RUNS.of([state]).increment(1);
+    let is_over = end.state.is_some_and(State::is_over);
+    if is_over {
+        children::end_all(&inner, &live).await;
+    }
     place.end(end);
-    if is_suspended {
+    // The end of a child makes its parent due, where that is suspended.
+    if is_suspended || is_over && live.log().started().parent.is_some() {
         inner.sleepers.notify_one();
     }
     drop(pins);
 }
 
-async fn drive(inner: &Arc<Inner>, live: &Live, mut plan: Option<plan::Shared>) -> End {
+async fn drive(inner: &Arc<Inner>, live: &Arc<Live>, mut plan: Option<plan::Shared>) -> End {
     let (mut contention, mut beginnings, mut refused) = (Contention::default(), Beginnings::default(), None);
     loop {
         let log = live.log();
@@ -285,8 +294,8 @@ async fn fail(log: &RunLog, failure: Failure) -> Result<End, StoreError> {
 
 /// Goes on with a log until the run is over or is stopped.
 async fn go(
-    inner: &Inner,
-    live: &Live,
+    inner: &Arc<Inner>,
+    live: &Arc<Live>,
     log: &Arc<RunLog>,
     plan: &mut Option<plan::Shared>,
     overtaken: u32,
@@ -303,6 +312,7 @@ async fn go(
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
             let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
+            let children = &Children::new(inner, live, log);
             let engine = Engine {
                 ports,
                 plan: &plan,
@@ -315,6 +325,7 @@ async fn go(
                 guests,
                 bounded,
                 news,
+                children,
             };
             let driven = tokio::select! {
                 biased;

@@ -59,7 +59,8 @@ pub enum Durability {
 /// For the engine: appends.
 #[async_trait]
 pub trait WriteJournal: Send + Sync {
-    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. It is
+    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. Where a run is over by
+    /// it, the one that began that run and those that it began are due in the same transaction, if they are suspended. It is
     /// recorded only if the run's journal still has `expected` entries, its epoch is still `previous`, and everything that its
     /// changes expect is so.
     ///
@@ -110,6 +111,8 @@ pub struct RunFilter {
     pub session: Option<SessionId>,
     /// Started by this key.
     pub by: Option<ltmc_model::KeyId>,
+    /// Begun by this run.
+    pub parent: Option<RunId>,
     /// Older than this one; the newest first.
     pub before: Option<RunId>,
     /// At most so many.

@@ -106,6 +106,20 @@ impl Authority {
         }
     }
 
+    /// Whether a key's role may all of this, for what is done as if by it after it asked.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], saying which roles may.
+    pub async fn may_all(&self, key: &KeyId, tenant: &TenantId, needs: &[Action]) -> Result<(), Error> {
+        if needs.is_empty() {
+            return Ok(());
+        }
+        let found = self.key(key).await?.ok_or(Error::Unauthorized)?;
+        let caller = Caller { tenant: tenant.clone(), key: key.clone(), role: found.role };
+        let denied = needs.iter().find_map(|action| ltmc_policy::authorize(&caller, *action).err());
+        denied.map_or(Ok(()), |denied| Err(Error::Denied { why: denied.to_string() }))
+    }
+
     /// What a caller is told that policy refuses, which is recorded.
     pub async fn refuse(self: &Arc<Self>, caller: &Caller, denied: Denied) -> Error {
         let action = denied.action;

@@ -48,6 +48,9 @@ struct Run {
     /// The agent, if it is a lone call.
     #[schema(value_type = Option<String>, required)]
     agent: Option<AgentRef>,
+    /// The run that began it; none: a client did.
+    #[schema(value_type = Option<String>, format = Uuid, required)]
+    parent: Option<RunId>,
     /// The session it works in.
     #[schema(value_type = String)]
     session: SessionId,
@@ -76,6 +79,7 @@ impl From<run::Run> for Run {
             state: run.state,
             workflow,
             agent,
+            parent: run.parent,
             session: run.session,
             by: run.by,
             created_at: run.created_at,
@@ -102,6 +106,9 @@ struct Which {
     /// In this session.
     #[param(value_type = Option<String>)]
     session: Option<SessionId>,
+    /// Begun by this run.
+    #[param(value_type = Option<String>, format = Uuid)]
+    parent: Option<RunId>,
     /// Items of a page, 1 to 500.
     #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
@@ -119,7 +126,18 @@ impl Which {
         }
         let target = self.workflow.map(String::from).or(self.agent.map(String::from));
         let before = paging.after(LIST)?;
-        Ok((limit, RunFilter { state: self.state, target, session: self.session, by: None, before, limit: limit + 1 }))
+        Ok((
+            limit,
+            RunFilter {
+                state: self.state,
+                target,
+                session: self.session,
+                parent: self.parent,
+                by: None,
+                before,
+                limit: limit + 1,
+            },
+        ))
     }
 }
 

@@ -1,5 +1,7 @@
 //! `ltmc runs`: what ran, what runs, and how it went.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use console::style;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
 use serde_json::Value;
@@ -12,7 +14,7 @@ use crate::ui;
 pub(crate) enum Command {
     /// List runs, the newest first
     List(List),
-    /// Show one: its tree of steps with times, attempts and errors
+    /// Show one: its tree of steps with times, attempts and errors, and the runs that they began
     Show {
         /// The run's id
         run: RunId,
@@ -56,6 +58,9 @@ pub(crate) struct List {
     /// In this session
     #[arg(long)]
     session: Option<SessionId>,
+    /// Begun by this run
+    #[arg(long)]
+    parent: Option<RunId>,
     /// At most so many
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -70,7 +75,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             if context.json {
                 ui::json(&super::flow::with_output(&client, shown).await?);
             } else {
-                show(&shown);
+                show(&shown, &Children::below(&client, &shown).await?);
             }
             Ok(())
         }
@@ -120,6 +125,7 @@ async fn list(client: &Client, args: List, as_json: bool) -> anyhow::Result<()> 
     query.extend(args.workflow.map(|workflow| ("workflow", workflow.to_string())));
     query.extend(args.agent.map(|agent| ("agent", agent.to_string())));
     query.extend(args.session.map(|session| ("session", session.to_string())));
+    query.extend(args.parent.map(|parent| ("parent", parent.to_string())));
     let found = client.list("/v1/runs", &query, args.limit).await?;
     if as_json {
         found.iter().for_each(ui::json);
@@ -156,7 +162,64 @@ fn print_entry(entry: &Value, as_json: bool) {
     ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
 }
 
-fn show(run: &Value) {
+/// Runs that a run began, with those that they began: as many as are drawn.
+#[derive(Default)]
+struct Children {
+    /// By the run that began them.
+    of: BTreeMap<String, Vec<Value>>,
+    /// How many were not asked for, as far as is known.
+    left_out: usize,
+}
+
+impl Children {
+    /// How many are drawn at most.
+    const DRAWN: usize = 200;
+
+    /// Of a run, level by level.
+    async fn below(client: &Client, run: &Value) -> anyhow::Result<Self> {
+        let (mut found, mut drawn, mut next) = (Self::default(), 0, vec![run.clone()]);
+        while let Some(run) = next.pop() {
+            for child in run["children"].as_array().into_iter().flatten() {
+                if drawn == Self::DRAWN {
+                    found.left_out += 1;
+                    continue;
+                }
+                drawn += 1;
+                let child = client.get(&format!("/v1/runs/{}", text(child, "id"))).await?;
+                found.of.entry(text(&run, "id").to_owned()).or_default().push(child.clone());
+                next.push(child);
+            }
+            found.left_out += usize::from(run["more_children"] == true);
+        }
+        Ok(found)
+    }
+
+    /// Draws those that a step of a run, or another node, began.
+    fn draw(&self, run: &Value, path: &str, depth: usize) {
+        let own = self.of.get(text(run, "id")).into_iter().flatten();
+        for child in own.filter(|child| text(&child["parent"], "step") == path) {
+            let what = if text(child, "workflow").is_empty() { text(child, "agent") } else { text(child, "workflow") };
+            let indent = "  ".repeat(depth);
+            ui::line(format!("{indent}↳ {what}  {}  {}", coloured(text(child, "state")), text(child, "id")));
+            if child["error"].is_object() {
+                let error = &child["error"];
+                let message = ui::clean(&ui::short(text(error, "message"), 300));
+                ui::line(format!("{indent}    {}: {message}{}", text(error, "code"), own_code(&error["agent_code"])));
+            }
+            for path in self.places(child) {
+                self.draw(child, &path, depth + 1);
+            }
+        }
+    }
+
+    /// Where in a run others were begun, in the order of paths.
+    fn places(&self, run: &Value) -> BTreeSet<String> {
+        let own = self.of.get(text(run, "id")).into_iter().flatten();
+        own.map(|child| text(&child["parent"], "step").to_owned()).collect()
+    }
+}
+
+fn show(run: &Value, children: &Children) {
     let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
     ui::line(format!("{}  {}  {}", style(what).bold(), coloured(text(run, "state")), text(run, "id")));
     let ended = text(run, "ended_at");
@@ -167,10 +230,12 @@ fn show(run: &Value) {
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
     let over = !ended.is_empty();
-    for step in run["steps"].as_array().into_iter().flatten() {
+    let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for step in steps {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
         ui::line(format!("{indent}{}", step_line(step, over)));
+        children.draw(run, text(step, "path"), depth + 1);
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
             let failure = &attempt["failure"];
@@ -187,6 +252,15 @@ fn show(run: &Value) {
         if let Some(line) = node_line(node, over) {
             ui::line(line);
         }
+        if steps.iter().all(|step| step["path"] != node["path"]) {
+            children.draw(run, text(node, "path"), 1);
+        }
+    }
+    if !text(&run["parent"], "run").is_empty() {
+        ui::line(format!("begun by {}, step {}", text(&run["parent"], "run"), text(&run["parent"], "step")));
+    }
+    if children.left_out > 0 {
+        ui::line("and more runs that it began: `ltmc runs list --parent ID` has them all");
     }
     if let Some(left_out) = run["steps_left_out"].as_u64() {
         ui::line(format!("and {left_out} more steps, which are in the journal"));

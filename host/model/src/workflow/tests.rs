@@ -440,6 +440,28 @@ flow:
 }
 
 #[test]
+fn a_plan_has_one_form_and_what_is_wrong_with_it_is_told() {
+    let source = "name: w\nflow: {plan: {agent: p, retry: {attempts: 2}, may: [a, b], depth: 2, at-most: 5}, id: n}";
+    let document = Document::parse(source, None).unwrap();
+    assert_eq!(Document::from_json(&document.to_json()).unwrap(), document);
+    assert_eq!((document.agents().count(), document.steps().len()), (3, 1), "who may stand in it has to be there");
+    told(
+        "name: review\nflow:\n  sequence:\n    - plan: {agent: a}\n    - plan: {agent: b, may: [], depth: 0, at-most: 2000}\n    - plan: {need: x, \
+         may: [c]}\n    - plan: [c]\n    - plan: {agent: d, may: [c], approve: true, among: 7}\n",
+        &[
+            ("4:13", "`may` is missing"),
+            ("5:29", "names 1 to 100 agents"),
+            ("5:40", "from 1 to 32"),
+            ("5:52", "from 1 to 1000"),
+            ("6:13", "written by an `agent`"),
+            ("7:13", "`plan` is an object"),
+            ("8:34", "`approve` is reserved"),
+            ("8:49", "has no field `among`"),
+        ],
+    );
+}
+
+#[test]
 fn a_need_has_one_form_and_what_is_wrong_with_it_is_told() {
     let source = "name: w\nflow: {need: sum up, among: [brief, 'sum@sha256:DIGEST'], at-least: 0.5, id: n}";
     let document = Document::parse(&source.replace("DIGEST", &"0".repeat(64)), None).unwrap();

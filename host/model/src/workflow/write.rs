@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Ask, Collect, Condition, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node, OnFailure,
-    OnLoss, Parallel, Pick, Retry, Since, Template, Test, Tolerate, Validate, Wait, With,
+    OnLoss, Parallel, Pick, Planning, Retry, Since, Template, Test, Tolerate, Validate, Wait, With,
 };
+use crate::child::OnParentEnd;
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
@@ -108,6 +109,23 @@ impl Node {
             Does::Wait(wait) => put("wait", wait.to_value()),
             Does::Ask(ask) => put("ask", ask.to_value()),
             Does::Emit(emit) => put("emit", emit.to_value()),
+            Does::Plan(planning) => {
+                let mut plan = planning.planner.to_value();
+                plan["may"] = planning.may.iter().map(|(agent, _)| agent.to_string()).collect();
+                if planning.depth != Planning::DEPTH {
+                    plan["depth"] = planning.depth.into();
+                }
+                if planning.at_most != Planning::AT_MOST {
+                    plan["at-most"] = planning.at_most.into();
+                }
+                put("plan", plan);
+            }
+            Does::Workflow(started) => {
+                put("workflow", started.workflow.as_str().into());
+                if started.on_parent_end == OnParentEnd::Abandon {
+                    put("on-parent-end", "abandon".into());
+                }
+            }
         }
     }
 }

@@ -20,9 +20,11 @@ mod map;
 mod need;
 mod node;
 mod parallel;
+mod plan;
 mod sequence;
 mod side_by_side;
 mod wait;
+mod workflow;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
@@ -87,6 +89,18 @@ pub enum Todo {
         node: StepPath,
         /// Until when.
         until: Timestamp,
+    },
+    /// Begin the run of a node that starts another workflow, or have the one go on that it had begun, and journal which that is.
+    Begin {
+        /// Its place.
+        node: StepPath,
+        /// On what.
+        input: Input,
+    },
+    /// Wait for the end of the run that a node had begun, and journal it.
+    Join {
+        /// The node's place.
+        node: StepPath,
     },
     /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
     Await {
@@ -172,6 +186,11 @@ pub enum Question {
         /// On what.
         input: Input,
     },
+    /// Whether what a planner gave may be done.
+    Plan {
+        /// Who gave it.
+        of: StepPath,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
@@ -220,7 +239,7 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
-            Self::Await { node } => (node, About::Await),
+            Self::Await { node } | Self::Join { node } => (node, About::Await),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
@@ -228,6 +247,7 @@ impl Todo {
             | Self::Subscribe { node }
             | Self::Listen { node }
             | Self::Emit { node, .. }
+            | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -240,7 +260,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
-            Self::Await { .. } => Some(Timestamp::NEVER),
+            Self::Await { .. } | Self::Join { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
@@ -271,5 +291,7 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Wait(_) => Box::new(wait::Wait),
         Does::Ask(_) => Box::new(ask::Ask),
         Does::Emit(_) => Box::new(emit::Emit),
+        Does::Workflow(_) => Box::new(workflow::Workflow),
+        Does::Plan(planning) => Box::new(plan::Plan::new(planning)),
     }
 }

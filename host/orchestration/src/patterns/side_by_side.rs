@@ -210,6 +210,7 @@ fn over(
 fn is_new(history: &History, todo: &Todo) -> bool {
     match todo {
         Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
+        Todo::Begin { .. } | Todo::Ask { .. } | Todo::Subscribe { .. } | Todo::Emit { .. } => true,
         _ => false,
     }
 }

@@ -10,6 +10,7 @@
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
 //! - `events`: what runs wait for in topics
+//! - `children`: runs that runs begin
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
@@ -22,6 +23,7 @@
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
+mod children;
 mod crash;
 mod decided;
 mod ends;

@@ -70,6 +70,11 @@ impl Story {
             Event::NodeFailed { node, failure, retry_at } => {
                 self.nodes.push((node, format!("failed {} {}", failure.code.as_str(), retry_at.is_some())));
             }
+            Event::ChildStarted { node, .. } => self.nodes.push((node, "began a run".into())),
+            Event::ChildEnded { node, result, .. } => {
+                let code = result.err().map(|failure| failure.code.as_str());
+                self.nodes.push((node, format!("its run is over {code:?}")));
+            }
             Event::NodeTimedOut { node, .. } => self.nodes.push((node, "timed out".into())),
             // Which of several was done first is as it comes.
             Event::NodeDecided { node, decided: Decided::Joined { mut winners, failure } } => {

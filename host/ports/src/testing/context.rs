@@ -174,8 +174,8 @@ impl Context {
                 let held: usize = of_tenant.map(|(_, item)| item.key.len() + item.value.len()).sum();
                 held as u64 + more <= *quota
             }
-            // What was granted is in the catalog, and who waits in a table of its own.
-            Expect::Grants { .. } | Expect::Waiters { .. } => false,
+            // What was granted is in the catalog; runs, and who waits, have rows of their own.
+            Expect::Grants { .. } | Expect::UnderWay { .. } | Expect::Waiters { .. } => false,
         }
     }
 

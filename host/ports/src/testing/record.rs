@@ -254,6 +254,7 @@ impl ReadJournal for MemoryRecord {
                 && filter.target.as_ref().is_none_or(|target| name(run) == *target)
                 && filter.session.as_ref().is_none_or(|session| run.session == *session)
                 && filter.by.as_ref().is_none_or(|by| run.by == *by)
+                && filter.parent.is_none_or(|parent| run.parent == Some(parent))
                 && filter.before.is_none_or(|before| run.id < before)
         });
         Ok(shown.take(filter.limit as usize).cloned().collect())

@@ -84,6 +84,14 @@ impl Tables {
         if self.subscriptions.follow(&run, &append.entries) {
             run.wakes_at = Some(run.updated_at);
         }
+        if run.state.is_over() {
+            // What began it goes on, and what it began may have to end.
+            let is_told =
+                |row: &&mut Run| row.tenant == run.tenant && (Some(row.id) == run.parent || row.parent == Some(run.id));
+            for row in self.runs.values_mut().filter(is_told) {
+                row.wakes_at = row.wakes_at.map(|at| at.min(run.updated_at));
+            }
+        }
         self.runs.insert(key, run);
         self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas);
         Ok(())
@@ -186,6 +194,7 @@ impl Tables {
             Expect::Waiters { topic, subject, most } => {
                 self.subscriptions.waiting(tenant, topic, subject.as_deref()) < *most as usize
             }
+            Expect::UnderWay { run } => self.runs.get(&(tenant.clone(), *run)).is_some_and(|row| !row.state.is_over()),
             expect => self.context.holds(tenant, at, expect),
         });
         expected && changes.deltas.iter().all(|delta| self.context.is_newer(tenant, delta))

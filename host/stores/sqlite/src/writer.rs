@@ -569,6 +569,9 @@ impl Writer {
                 statements::run(db, row)?;
                 questions::follow(db, row, &append.entries)?;
                 subscriptions::follow(db, row, &append.entries)?;
+                if row.state.is_over() {
+                    statements::wake(db, row)?;
+                }
                 if let Some(key) = &append.idempotency {
                     statements::idempotency(db, tenant, key, at)?;
                 }
