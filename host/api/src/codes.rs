@@ -90,6 +90,8 @@ pub(crate) const CODES: &[Code] = &[
     code("loop-exhausted", StatusCode::UNPROCESSABLE_ENTITY, "A loop made all its rounds"),
     code("loop-stalled", StatusCode::UNPROCESSABLE_ENTITY, "A loop came no further"),
     code("quarantined", StatusCode::CONFLICT, "The host died of the run"),
+    code("paused", StatusCode::CONFLICT, "The run is paused"),
+    code("stuck", StatusCode::CONFLICT, "What undoes the run's work has failed"),
 ];
 
 /// The line of a name; that of `internal` where there is none, which a test rules out for every name in the sources.

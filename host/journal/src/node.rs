@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::Next;
+use ltmc_model::journal::{Input, Next};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
@@ -58,6 +58,10 @@ pub struct Node {
     pub verdict: Option<Result<(), Failure>>,
     /// Which entry says what it gave.
     pub ended_at: Seq,
+    /// Whether it is to be begun anew, once what stands ready for that has undone what it did.
+    pub is_to_be_redone: bool,
+    /// What undoes its work, where it is one for which that stands ready.
+    pub compensation: Option<Compensation>,
     /// The run that it began.
     pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
@@ -92,6 +96,26 @@ pub struct Listens {
     pub is_heard: bool,
     /// Whether the record tells its run of what comes.
     pub is_open: bool,
+}
+
+/// What undoes a node's work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compensation {
+    /// What the node works on.
+    pub given: Input,
+    /// Why it was begun; none: it stands ready.
+    pub begun: Option<InVain>,
+    /// Whether the work is undone.
+    pub is_done: bool,
+}
+
+/// Why work was in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InVain {
+    /// It was this node's, with everything below it.
+    pub within: StepPath,
+    /// Why.
+    pub failure: Failure,
 }
 
 /// A run that a node began.
@@ -168,9 +192,16 @@ impl Node {
         self.failure.is_some() && self.gave.is_some()
     }
 
-    /// It is begun anew after a failure: what was decided whether it is done at all stays, and how often it failed.
+    /// Whether its work was undone, and not done again since.
+    pub(crate) fn is_undone(&self) -> bool {
+        self.compensation.as_ref().is_some_and(|compensation| compensation.is_done)
+    }
+
+    /// It is begun anew after a failure: what was decided whether it is done at all stays, how often it failed, and what stands
+    /// ready to undo it.
     pub(crate) fn begin_anew(&mut self) {
         let (when, failures, retry_at, until) = (self.when, self.failures, self.retry_at, self.until);
-        *self = Self { when, failures, retry_at, until, ..Self::default() };
+        let compensation = self.compensation.take().filter(|compensation| !compensation.is_done);
+        *self = Self { when, failures, retry_at, until, compensation, ..Self::default() };
     }
 }

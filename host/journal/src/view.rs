@@ -19,8 +19,9 @@ use ltmc_model::{
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
-use crate::node::{Child, Listens};
+use crate::node::{Child, Compensation, Listens};
 use crate::shown::LARGE;
+use crate::undoing::Ending;
 
 /// A run.
 #[derive(Debug, Clone, Serialize)]
@@ -71,6 +72,9 @@ pub struct RunView {
     pub output: Option<Content>,
     /// How it ended badly.
     pub error: Option<Failure>,
+    /// How it ends once what it did is undone: `failing` or `cancelling`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<&'static str>,
 }
 
 /// Where a run comes from that another one began.
@@ -258,6 +262,9 @@ pub struct NodeView {
     /// Whether something else was done in its place, and gave what it gives.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rescued: bool,
+    /// How far undoing its work is: `ready`, `running` or `done`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<&'static str>,
     /// The run that it began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
@@ -318,6 +325,8 @@ pub enum Role {
     Work,
     /// It judges the output of the step before it in the list.
     Validator,
+    /// It undoes what was done.
+    Compensation,
 }
 
 /// One try of a step.
@@ -360,6 +369,10 @@ impl RunView {
             })),
         }
         let error = history.result().and_then(Result::err);
+        let ending = history.ending().filter(|_| !history.state().is_final()).map(|ending| match ending {
+            Ending::Failing(_) => "failing",
+            Ending::Cancelling { .. } => "cancelling",
+        });
         let Tree { steps, nodes, left_out: steps_left_out } = tree;
         Self {
             id: run.id,
@@ -383,6 +396,7 @@ impl RunView {
             nodes,
             output: outline.output(),
             error,
+            ending,
         }
     }
 }
@@ -429,7 +443,7 @@ impl Tree {
             };
             self.step(StepView::new(path.clone(), name, agent.cloned(), Role::Work, outline));
         }
-        let view = history.node(path).and_then(|known| NodeView::new(node, path, known));
+        let view = history.node(path).and_then(|known| NodeView::new(node, path, known, history.step(path)));
         self.nodes.extend(view.filter(|_| self.nodes.len() < SHOWN));
         if let Some(Below::Validator(agent)) = node.below(node.validator()) {
             let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
@@ -454,7 +468,7 @@ impl Tree {
                 self.collect(template, &place, outline);
             }
         }
-        for (number, rescue) in node.rescues() {
+        for (number, rescue) in node.rescues().chain(node.compensation()) {
             let place = path.child(number);
             if history.has_begun(&place) {
                 self.collect(rescue, &place, outline);
@@ -488,15 +502,22 @@ impl WaitsFor {
 
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
-    fn new(node: &Node, path: &StepPath, known: &crate::node::Node) -> Option<Self> {
+    fn new(node: &Node, path: &StepPath, known: &crate::node::Node, step: Option<&Step>) -> Option<Self> {
         let is_step = node.is_step();
+        let compensation = known.compensation.as_ref().map(|compensation| match compensation {
+            Compensation { is_done: true, .. } => "done",
+            Compensation { begun: Some(_), .. } => "running",
+            Compensation { begun: None, .. } => "ready",
+        });
         let says_more = known.when == Some(false) || known.failure.is_some() || known.until.is_some();
+        let says_more = says_more || compensation.is_some();
         if is_step && !says_more && known.failures == 0 {
             return None;
         }
         let (status, due_at) = match known {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
+            _ if step.is_some_and(|step| step.status == Status::Completed) => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
             crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
             crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
@@ -517,6 +538,7 @@ impl NodeView {
             failures: known.failures as usize,
             failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
             rescued: known.is_rescued(),
+            compensation,
             run: known.child.as_ref().map(|child| child.run),
             option: known.option.flatten(),
             items: known.items.as_ref().map(|items| items.len()),
@@ -542,6 +564,7 @@ impl StepView {
         };
         let attempts = step.map(attempts).unwrap_or_default();
         let output = step.and_then(|step| step.output.as_ref()).map(|output| outline.size(&path, output));
+        let role = if Node::is_undoing(&path, &StepPath::root()) { Role::Compensation } else { role };
         Self { path, name, agent, role, status, due_at, attempts, output }
     }
 }

@@ -50,6 +50,10 @@ pub enum Code {
     LoopStalled,
     /// The host died of taking the run up, again and again: it is set aside until somebody resumes it.
     Quarantined,
+    /// It waits for people: somebody paused it, or something of it failed that is to wait for them.
+    Paused,
+    /// What undoes its work has failed: it waits for people.
+    Stuck,
     /// A store did not answer; the run can be resumed.
     Unavailable,
     /// The record has no room left.
@@ -64,7 +68,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -86,6 +90,8 @@ impl Code {
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
+        Self::Paused,
+        Self::Stuck,
         Self::Unavailable,
         Self::StorageFull,
         Self::DiskQuotaExceeded,
@@ -117,6 +123,8 @@ impl Code {
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
+            Self::Paused => "paused",
+            Self::Stuck => "stuck",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",
@@ -189,7 +197,9 @@ impl Failure {
             | Code::BadPlan
             | Code::LoopExhausted
             | Code::LoopStalled
-            | Code::Quarantined => false,
+            | Code::Quarantined
+            | Code::Paused
+            | Code::Stuck => false,
         }
     }
 

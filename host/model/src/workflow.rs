@@ -18,7 +18,7 @@ use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
-use crate::{Digest, WorkflowName};
+use crate::{Digest, StepPath, WorkflowName};
 
 mod ask;
 mod condition;
@@ -74,6 +74,8 @@ pub struct Node {
     pub fallback: Vec<Node>,
     /// What is done where it fails and no fallback helped: the first whose condition holds.
     pub on_error: Vec<Handler>,
+    /// What undoes its own work, where that turns out to have been in vain.
+    pub compensate: Option<Box<Node>>,
     /// Where it stands in the source.
     pub place: Place,
 }
@@ -297,6 +299,8 @@ pub enum Below<'a> {
     Template(&'a Node),
     /// A node that is done where the node has failed.
     Rescue(&'a Node),
+    /// The node that undoes the node's work.
+    Compensation(&'a Node),
 }
 
 /// A step's name within its document.
@@ -357,6 +361,18 @@ pub struct Retry {
     pub max: Duration,
     /// After which failures it is tried again; empty: after those that may pass.
     pub on: Vec<Code>,
+    /// What comes where it is not tried again.
+    pub then: Then,
+}
+
+/// What comes where something has failed and is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Then {
+    /// It fails.
+    #[default]
+    Fail,
+    /// The run waits for people, who put right what is wrong.
+    Pause,
 }
 
 /// A place in a document's source; line and column from 1 on, 0 where it has none.
@@ -477,6 +493,8 @@ impl Node {
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.
     pub const HANDLER: usize = 12_000;
+    /// Where what undoes its work does.
+    pub const COMPENSATION: usize = 13_000;
     /// How many fallbacks it may have, and how many handlers.
     pub const MAX_RESCUES: usize = 100;
     /// The longest time-out that can be asked for: a year.
@@ -485,8 +503,8 @@ impl Node {
     /// A node without modifiers.
     pub fn new(does: Does, place: Place) -> Self {
         let (id, when, with, validate, timeout) = (None, None, None, None, None);
-        let (fallback, on_error) = (Vec::new(), Vec::new());
-        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, place }
+        let (fallback, on_error, compensate) = (Vec::new(), Vec::new(), None);
+        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, compensate, place }
     }
 
     /// A step of an agent under its name.
@@ -508,6 +526,9 @@ impl Node {
     pub fn below(&self, number: usize) -> Option<Below<'_>> {
         if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
             return Some(Below::Validator(agent));
+        }
+        if number == Self::COMPENSATION {
+            return self.compensate.as_deref().map(Below::Compensation);
         }
         if let Some(number) = number.checked_sub(Self::HANDLER) {
             return self.on_error.get(number).map(|handler| Below::Rescue(&handler.node));
@@ -554,6 +575,16 @@ impl Node {
         fallbacks.chain((Self::HANDLER..).zip(self.on_error.iter().map(|handler| &handler.node)))
     }
 
+    /// What undoes its work, with its number.
+    pub fn compensation(&self) -> Option<(usize, &Self)> {
+        self.compensate.as_deref().map(|node| (Self::COMPENSATION, node))
+    }
+
+    /// Whether `step` is a part of what undoes something below `node`: it is nothing of the node's own work.
+    pub fn is_undoing(step: &StepPath, node: &StepPath) -> bool {
+        step.way().skip(node.way().count()).any(|number| number == Self::COMPENSATION)
+    }
+
     /// The pattern's word in documents.
     pub fn word(&self) -> &'static str {
         match &self.does {
@@ -588,6 +619,7 @@ impl Node {
         }
         self.fallback.iter_mut().for_each(&mut *change);
         self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
+        self.compensate.iter_mut().for_each(|node| change(node));
     }
 
     /// How deep patterns nest in it: 1 for one that has no other in it.
@@ -599,7 +631,7 @@ impl Node {
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {
         into.push(self);
         self.children().into_iter().chain(self.template()).for_each(|node| node.collect(into));
-        self.rescues().for_each(|(_, node)| node.collect(into));
+        self.rescues().chain(self.compensation()).for_each(|(_, node)| node.collect(into));
     }
 }
 
@@ -649,6 +681,7 @@ impl Default for Retry {
             factor: 2.0,
             max: Duration::from_secs(30),
             on: Vec::new(),
+            then: Then::Fail,
         }
     }
 }

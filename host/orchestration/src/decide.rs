@@ -70,7 +70,7 @@ impl Decider<'_> {
     /// The number of the first condition that holds; one that is none always does.
     async fn first(&self, conditions: Vec<Option<&Condition>>, scope: Scope) -> Result<Option<u32>, Failure> {
         let picks = conditions.iter().flatten().flat_map(|condition| condition.picks()).collect();
-        let sources = input::sources(self.plan, self.log, &scope, picks)?;
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, picks).await?;
         let first = |conditions: &[Option<Condition>], sources: &Sources| {
             let holds = |condition: &Option<Condition>| condition.as_ref().is_none_or(|of| holds(of, sources));
             conditions.iter().position(holds).and_then(|number| u32::try_from(number).ok())
@@ -83,7 +83,7 @@ impl Decider<'_> {
     }
 
     async fn items(&self, over: &Pick, scope: Scope) -> Result<Vec<Payload>, Failure> {
-        let sources = input::sources(self.plan, self.log, &scope, vec![over])?;
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, vec![over]).await?;
         let over = over.clone();
         if input::bytes(&sources) <= LARGE {
             return listed(&over, &sources);
@@ -114,7 +114,7 @@ impl Decider<'_> {
 
     /// What stands at a pick, in JSON.
     async fn picked(&self, pick: &Pick, scope: Scope) -> Result<String, Failure> {
-        let sources = input::sources(self.plan, self.log, &scope, vec![pick])?;
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, vec![pick]).await?;
         let pick = pick.clone();
         if input::bytes(&sources) <= LARGE {
             return found_at(&pick, &sources);

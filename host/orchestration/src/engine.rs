@@ -15,8 +15,9 @@ use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
-use ltmc_journal::fold::Status;
+use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::runlog::Commit;
+use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
@@ -41,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, metered, supervise};
+use crate::{aggregate, ask, emit, input, judge, metered, recovered, supervise};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -128,8 +129,18 @@ impl Engine<'_> {
                 Decision::Do(todos) => todos,
                 Decision::Done(step) => return self.end(vec![Event::RunCompleted { step }]).await,
                 Decision::Skipped => return self.end(self.nothing_done()).await,
-                Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
+                Decision::Failed(failure) => return self.end(vec![self.failed(failure)]).await,
             };
+            let (halts, todos): (Vec<Todo>, Vec<Todo>) =
+                todos.into_iter().partition(|todo| matches!(todo, Todo::Halt { .. }));
+            if todos.is_empty()
+                && let Some(event) = set_aside(halts)
+            {
+                if self.stage_as_decided(decided_at, event) {
+                    return self.end(Vec::new()).await;
+                }
+                continue;
+            }
             for (todo, number, registration) in open.renew(todos) {
                 lingered = false;
                 work.push(async move {
@@ -161,19 +172,47 @@ impl Engine<'_> {
                     continue;
                 }
             };
-            let Some((key, number, done)) = next else {
-                let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
-                return self.end(vec![Event::RunFailed { failure }]).await;
-            };
-            open.is_over(&key, number);
-            match done {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(Stop::Lost(error))) => return Err(error),
-                Ok(Err(Stop::Failed(failure))) => {
-                    return self.end(vec![Event::RunFailed { failure: failure.in_step(&key.0) }]).await;
+            let failure = match next {
+                None => Failure::new(Code::Internal, "the workflow decided to do nothing"),
+                Some((key, number, done)) => {
+                    open.is_over(&key, number);
+                    match done {
+                        Ok(Ok(())) | Err(_) => continue,
+                        Ok(Err(Stop::Lost(error))) => return Err(error),
+                        Ok(Err(Stop::Failed(failure))) => failure.in_step(&key.0),
+                    }
                 }
+            };
+            let event = self.failed(failure);
+            if !matches!(event, Event::RunFailing { .. }) {
+                return self.end(vec![event]).await;
             }
+            open.renew(Vec::new());
+            self.guests.all_left().await;
+            self.children.end(&StepPath::root());
+            self.journal(event);
         }
+    }
+
+    /// Adds what follows from a decision, unless somebody brought something into the log since; whoever does so later finds the run
+    /// suspended or set aside.
+    fn stage_as_decided(&self, decided_at: Seq, event: Event) -> bool {
+        let as_decided = |history: &History| (history.seq() == decided_at).then(|| vec![event]).ok_or(());
+        self.log.stage_if(as_decided).is_ok()
+    }
+
+    fn failed(&self, failure: Failure) -> Event {
+        self.log.read(|history| failed(history, failure))
+    }
+
+    /// Adds an entry, and counts what it says of how failures were dealt with.
+    fn journal(&self, event: Event) {
+        self.count(&event);
+        self.log.stage(event);
+    }
+
+    fn count(&self, event: &Event) {
+        self.log.read(|history| recovered::count(event, history, self.plan));
     }
 
     /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
@@ -197,6 +236,7 @@ impl Engine<'_> {
 
     /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
     async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
+        events.iter().for_each(|event| self.count(event));
         let is_child = self.log.started().parent.is_some();
         let durability = if is_child { Durability::Lazy } else { Durability::Barrier };
         self.log.append(events, durability).await.map(|()| Driven::Over)
@@ -231,6 +271,14 @@ impl Engine<'_> {
                 let judged = self.rejection(&node).await;
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
+            Todo::Register { node, given } => self.journal(Event::CompensationRegistered { node, given }),
+            Todo::Compensate { node, within, failure } => {
+                self.journal(Event::CompensationStarted { node, within, failure });
+            }
+            Todo::Compensated { node } => self.journal(Event::Compensated { node }),
+            Todo::Unwind { node: _, failure } => self.journal(Event::RunFailing { failure }),
+            // Nothing is done about it but that the run is set aside.
+            Todo::Halt { .. } => {}
             Todo::Wait { node: _, until } => self.wait(until).await?,
             Todo::Await { node } => {
                 self.log.flush(Durability::Lazy).await?;
@@ -248,7 +296,7 @@ impl Engine<'_> {
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
-                self.log.stage(Event::NodeStarted { node, until });
+                self.journal(Event::NodeStarted { node, until });
             }
             Todo::Decide { node, question } => {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
@@ -256,24 +304,22 @@ impl Engine<'_> {
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
-            Todo::Record { node, decided } => self.log.stage(Event::NodeDecided { node, decided }),
+            Todo::Record { node, decided } => self.journal(Event::NodeDecided { node, decided }),
             Todo::Cancel { node } => self.cancel(&node).await,
             Todo::TimeOut { node } => {
                 self.cancel(&node).await;
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let after = planned.timeout.unwrap_or_default().as_millis();
-                self.log.stage(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
+                self.journal(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
             }
             Todo::Fail { node, failure, again } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let failures = self.log.read(|history| history.node(&node).map_or(0, |node| node.failures));
                 let retry_at = again.then(|| self.due(&node, failures + 1, failures + 1, &planned.retry));
-                self.log.stage(Event::NodeFailed { node, failure, retry_at });
+                self.journal(Event::NodeFailed { node, failure, retry_at });
             }
-            Todo::End { node, output: Output::Of(of) } => self.log.stage(Event::NodeGave { node, of }),
-            Todo::End { node, output: Output::Given(Input::Output(of)) } => {
-                self.log.stage(Event::NodeGave { node, of })
-            }
+            Todo::End { node, output: Output::Of(of) } => self.journal(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(Input::Output(of)) } => self.journal(Event::NodeGave { node, of }),
             Todo::End { node, output: Output::Given(input) } => {
                 let given = input::resolve(self.compute, self.plan, self.log, &input).await;
                 self.stage(node, given, |node, output| Event::NodeEnded { node, output });
@@ -293,7 +339,7 @@ impl Engine<'_> {
     /// Journals what came of something about a node, or that the node failed by it.
     fn stage<T>(&self, node: StepPath, came: Result<T, Failure>, event: impl FnOnce(StepPath, T) -> Event) {
         match came {
-            Ok(came) => self.log.stage(event(node, came)),
+            Ok(came) => self.journal(event(node, came)),
             Err(failure) => self.fail(node, failure),
         }
     }
@@ -302,18 +348,20 @@ impl Engine<'_> {
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
         self.children.end(node);
-        let cancelled = |history: &History| {
-            let open = history.steps_within(node).filter(|(_, step)| step.is_open());
-            let attempts = open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number)));
-            let attempts = attempts.map(|(step, attempt)| Event::StepCancelled { step, attempt });
-            let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
-            let ended = history.open_children(node).map(|(node, run)| {
+        let cancelled: Vec<Event> = self.log.read(|history| {
+            let attempt = |(path, step): (&StepPath, &Step)| {
+                let attempt = step.last().map_or(0, |last| last.number);
+                Event::StepCancelled { step: path.clone(), attempt }
+            };
+            let ended = |(node, run): (&StepPath, RunId)| {
                 let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
                 Event::ChildEnded { node: node.clone(), run, result: Err(failure) }
-            });
-            Ok::<_, std::convert::Infallible>(attempts.chain(waits).chain(ended).collect())
-        };
-        let Ok(()) = self.log.stage_if(cancelled);
+            };
+            let attempts = history.open_within(node).map(attempt);
+            let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
+            attempts.chain(waits).chain(history.own_children(node).map(ended)).collect()
+        });
+        cancelled.into_iter().for_each(|event| self.journal(event));
     }
 
     /// Puts a node's question to people. It is on disk before anybody sees it: an answer is never one to a question that was not asked.
@@ -333,7 +381,7 @@ impl Engine<'_> {
         if self.log.read(|history| history.node(&node).is_some_and(ltmc_journal::node::Node::is_waiting)) {
             self.log.stage(Event::WaitCancelled { node: node.clone() });
         }
-        self.log.stage(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
+        self.journal(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
     }
 
     /// Begins the run of a node that starts another workflow.
@@ -359,7 +407,7 @@ impl Engine<'_> {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} began no run"))));
         };
         let result = self.children.joined(run).await?;
-        self.log.stage(Event::ChildEnded { node, run, result });
+        self.journal(Event::ChildEnded { node, run, result });
         Ok(())
     }
 
@@ -411,16 +459,16 @@ impl Engine<'_> {
             let message = "it read a granted directory when the host stopped: it is made again";
             let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
             let (retry_at, usage) = (Some(self.log.now()), Usage::default());
-            self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
+            self.journal(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
             (attempt, is_open) = (attempt + 1, false);
         }
         if is_open && is_of_before {
             // Each of its effects is true by itself; what it does from here on is a transaction.
-            self.log.stage(Event::Checkpoint { step: step.clone(), attempt, effects });
+            self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
         }
         if !is_open {
             let agent = Some(agent.name.clone());
-            self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
+            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
         }
         let begun_at = self.begun_at(step).await?;
         let mut usage = Usage::default();
@@ -479,7 +527,9 @@ impl Engine<'_> {
                     Outcome::Output(output) => output,
                     Outcome::Violations(found) => judge::to_payload(&found),
                 };
-                self.log.stage_with(Event::StepCompleted { step, attempt, output, usage }, commit).await?;
+                let completed = Event::StepCompleted { step, attempt, output, usage };
+                self.count(&completed);
+                self.log.stage_with(completed, commit).await?;
             }
             Err(failure) => {
                 let failure = failure.in_step(&step);
@@ -487,7 +537,7 @@ impl Engine<'_> {
                 // What it says is its tenant's: that is in the journal, and here only for who looks closely.
                 tracing::info!(%step, attempt, code = failure.code.as_str(), "an attempt failed");
                 tracing::debug!(%step, attempt, message = %failure.message, "an attempt failed");
-                self.log.stage(Event::StepFailed { step, attempt, failure, retry_at, usage });
+                self.journal(Event::StepFailed { step, attempt, failure, retry_at, usage });
             }
         }
         Ok(())
@@ -609,6 +659,30 @@ impl Engine<'_> {
         let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
         self.log.now().after(retry.longest_wait(tries).mul_f64(share))
     }
+}
+
+/// What is journaled of a run that has failed for good: what it did is undone first, or is not where that fails too.
+pub(crate) fn failed(history: &History, failure: Failure) -> Event {
+    match (history.has_to_undo(), history.ending().cloned()) {
+        (true, None) => Event::RunFailing { failure },
+        (true, Some(_)) => Event::RunStuck { failure },
+        (false, Some(Ending::Cancelling { by, reason })) => Event::RunCancelled { by, reason },
+        (false, _) => Event::RunFailed { failure },
+    }
+}
+
+/// What is journaled of a run of which nothing goes on without people; none: nothing of it waits for them.
+fn set_aside(halts: Vec<Todo>) -> Option<Event> {
+    let halt = |todo| match todo {
+        Todo::Halt { failure, is_stuck, .. } => Some((failure, is_stuck)),
+        _ => None,
+    };
+    let halts: Vec<(Failure, bool)> = halts.into_iter().filter_map(halt).collect();
+    let (failure, is_stuck) = halts.iter().find(|(_, is_stuck)| *is_stuck).or(halts.first())?.clone();
+    Some(match is_stuck {
+        true => Event::RunStuck { failure },
+        false => Event::RunPaused { by: None, failure: Some(failure) },
+    })
 }
 
 /// What is under way, and of it what merely waits.

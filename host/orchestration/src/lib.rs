@@ -10,10 +10,12 @@
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
 //!   `listen`: events that are waited for
-//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
+//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
+//!   `recovered`: how often what deals with failures helped
 //! - `children`: runs that a run begins
-//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
-//!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
+//! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
+//!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
+//!   `suspects`: those of which the host may have died
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
 //!
 //! To add a pattern: docs/add-a-pattern.md.
@@ -36,9 +38,12 @@ pub mod patterns;
 mod picked;
 mod plan;
 mod planned;
+mod recover;
+mod recovered;
 mod registry;
 mod resumed;
 pub mod runs;
+mod stop;
 mod supervise;
 mod suspects;
 
@@ -48,5 +53,7 @@ pub mod workflows;
 pub use approvals::Answer;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Extent, RunView, Shown, Sight};
+pub use recover::Recovered;
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

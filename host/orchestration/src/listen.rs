@@ -102,7 +102,7 @@ impl Engine<'_> {
                     continue;
                 }
                 let event = shown(&event);
-                match self.fits(&node, &event) {
+                match self.fits(&node, &event).await {
                     Ok(true) => {
                         self.log.stage(journal::Event::EventTaken { node, position, event });
                         return Ok(());
@@ -120,10 +120,11 @@ impl Engine<'_> {
     }
 
     /// Whether an event is what a node waits for.
-    fn fits(&self, at: &StepPath, event: &Payload) -> Result<bool, Failure> {
+    async fn fits(&self, at: &StepPath, event: &Payload) -> Result<bool, Failure> {
         let (_, scope) = self.plan.node(at)?;
         let Some(wanted) = &self.listening(at)?.filter else { return Ok(true) };
-        let mut sources = input::sources(self.plan, self.log, &scope, wanted.picks())?;
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, wanted.picks());
+        let mut sources = sources.await?;
         sources.insert(Source::Event, Some(event.clone()));
         Ok(decide::holds(wanted, &sources))
     }

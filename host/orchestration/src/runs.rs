@@ -1,4 +1,4 @@
-//! Runs: started, waited for, looked at, followed, cancelled, resumed.
+//! Runs: started, waited for, looked at, followed, resumed. How people end and pause them: `stop`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -7,12 +7,13 @@
 //! that ends with it ([`CallRequest::cancel_on_disconnect`]): it is driven by who waits for it, and taken to its end by a task of
 //! the host's where the client goes away.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
@@ -36,23 +37,23 @@ use ltmc_ports::{
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
-use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
+use ltmc_tenancy::{Authority, Compute, Error, Holds, Pins, Read, Turns};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::children;
 use crate::coordinator::Coordinator;
 use crate::plan::{self, Plan};
+use crate::recovered;
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
-use crate::suspects::{Suspects, may_pass};
+use crate::suspects::Suspects;
 use crate::wake;
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long between two looks at a run that is not alive here, or at runs for which there was no room.
+/// How long between two looks at a run that is not alive here.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 /// Entries that whoever follows a run is given at once.
 const PAGE: u32 = 256;
@@ -173,10 +174,19 @@ pub(crate) struct Inner {
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
+        Self::with(ports, Registry::default())
+    }
+
+    /// The same, with room for so many runs alive at once and no more.
+    pub fn with_room(ports: Ports, most: u64) -> Self {
+        Self::with(ports, Registry::with_room(most))
+    }
+
+    fn with(ports: Ports, registry: Registry) -> Self {
         let inner = Inner {
             coordinator: Coordinator::new(ports.embedder.clone()),
             ports,
-            registry: Arc::default(),
+            registry: Arc::new(registry),
             sleepers: Notify::new(),
             // bound: what is remembered
             ready: Cache::new(1_000),
@@ -578,65 +588,8 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Ends a run. What it did is kept.
-    ///
-    /// # Errors
-    /// Where it is not there, or over already.
-    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
-            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() });
-            let ended = tokio::time::timeout(CANCEL, live.ended()).await;
-            match ended.map(|end| end.state) {
-                Ok(Some(State::Cancelled)) => return Ok(()),
-                // It was suspended at that very moment, and is ended where it waits.
-                Ok(Some(State::Waiting)) => {}
-                Ok(Some(state)) => return Err(is_over(run, state)),
-                Ok(None) | Err(_) => {
-                    return Err(Error::Busy {
-                        message: "the run is being cancelled, and its end is not on disk yet".into(),
-                        retry_after: Duration::from_secs(1),
-                    });
-                }
-            }
-        }
-        let row = self.row(caller, run).await?;
-        let is_quarantined = row.state == State::Quarantined;
-        if row.state.is_over() && !is_quarantined {
-            return Err(is_over(run, row.state));
-        }
-        let is_at_rest = is_quarantined || row.wakes_at.is_some() || self.is_waiting_alone(&row);
-        if !is_at_rest {
-            return Err(being_taken_up());
-        }
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_at_rest(&by, run, is_quarantined).await };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
-    }
-
-    /// Ends a run of which nothing but its row is kept.
-    async fn cancel_at_rest(&self, caller: &Caller, run: RunId, is_quarantined: bool) -> Result<(), Error> {
-        let whose = if is_quarantined { Whose::Nobodys } else { Whose::Anyones };
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
-            Found::Log(log) if is_quarantined && log.read(History::state) != State::Quarantined => {
-                return Err(being_taken_up());
-            }
-            Found::Log(log) => log,
-            Found::Over(state, _) => return Err(is_over(run, state)),
-            Found::Taken | Found::Nothing => return Err(being_taken_up()),
-        };
-        let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
-        // Whoever goes on with it at the same moment is fenced off here, or fences this off.
-        let cancelled = log.append(vec![cancelled], Durability::Barrier).await;
-        cancelled.map_err(|error| match error.kind {
-            Kind::Fenced | Kind::Conflict => being_taken_up(),
-            _ => error.into(),
-        })?;
-        self.end_below(&caller.tenant, run, Vec::new(), true).await;
-        Ok(())
-    }
-
-    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
+    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
+    /// somebody paused it, it goes on.
     ///
     /// # Errors
     /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
@@ -646,11 +599,11 @@ impl Runs {
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }
 
-    async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+    pub(crate) async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
+        if !matches!(row.state, State::Failed | State::Cancelled) && !row.state.is_set_aside() {
             let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
+                "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
                 row.state.as_str()
             );
             return Err(Error::Conflict { code: "conflict", message });
@@ -659,7 +612,12 @@ impl Runs {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
-        let resumed = Event::RunResumed { by: caller.key.clone() };
+        let by = caller.key.clone();
+        let resumed = match log.read(History::is_paused_by_somebody) {
+            true => Event::RunContinued { by },
+            false => Event::RunResumed { by },
+        };
+        recovered::by_people();
         // Whoever resumes it at the same moment is fenced off here.
         self.go_on(log, vec![resumed]).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
@@ -674,89 +632,15 @@ impl Runs {
         wake::wake(self).await;
     }
 
-    /// Takes up every run that was under way when the host ended; those that cannot be are left as they are. One for which there
-    /// is no room waits until there is. Suspects go on by themselves, after all others and one after the other.
-    ///
-    /// # Errors
-    /// Where the record does not say which these are.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        let (mut recovered, mut left) = (Recovered::default(), HashSet::new());
-        let turn = self.inner.suspects.turn.lock().await;
-        let mut is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
-        drop(turn);
-        while is_full {
-            tokio::time::sleep(AGAIN).await;
-            is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
-        }
-        Ok(recovered)
-    }
-
-    /// The same, once over all of them but those `left`; whether there are any for which there was no room.
-    async fn recover_those_with_room(
-        &self,
-        recovered: &mut Recovered,
-        left: &mut HashSet<(TenantId, RunId)>,
-    ) -> Result<bool, StoreError> {
-        let inner = &self.inner;
-        let (mut after, mut is_full) = (None, false);
-        loop {
-            let page = inner.ports.read.unfinished(after.clone(), 100).await?;
-            let Some(last) = page.last() else { return Ok(is_full && !inner.registry.is_stopping()) };
-            if inner.registry.is_stopping() {
-                return Ok(false);
-            }
-            after = Some((last.tenant.clone(), last.id));
-            let is_nobodys = |row: &Run| {
-                inner.registry.get(&row.tenant, row.id).is_none() && !left.contains(&(row.tenant.clone(), row.id))
-            };
-            let (room, full): (Vec<Run>, Vec<Run>) =
-                page.into_iter().filter(is_nobodys).partition(|row| inner.registry.has_room(&row.tenant));
-            is_full |= !full.is_empty();
-            let sifted = self.sift(room).await?;
-            recovered.suspects += sifted.suspects;
-            recovered.quarantined += sifted.quarantined;
-            for row in sifted.now {
-                let (tenant, run) = (row.tenant, row.id);
-                if inner.registry.is_stopping() || !inner.registry.has_room(&tenant) {
-                    is_full = true;
-                    self.not_taken_up(&tenant, run).await;
-                    continue;
-                }
-                let Some(taken) = self.claim(&tenant, run).await else { continue };
-                match taken {
-                    Ok(()) => recovered.resumed += 1,
-                    Err(Error::Busy { .. }) => {
-                        is_full = true;
-                        self.not_taken_up(&tenant, run).await;
-                    }
-                    // Its task is on its way all the same, and takes it up as soon as the record answers.
-                    Err(_) if inner.registry.get(&tenant, run).is_some() => recovered.resumed += 1,
-                    // It is tried again, as those are for which there was no place.
-                    Err(Error::Store(error)) if may_pass(error.kind) => {
-                        is_full = true;
-                        self.not_taken_up(&tenant, run).await;
-                    }
-                    Err(error) => {
-                        self.not_taken_up(&tenant, run).await;
-                        tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
-                        recovered.left += 1;
-                        // Another host that was faster goes on with it.
-                        if !matches!(&error, Error::Store(error) if error.kind == Kind::Fenced) {
-                            inner.registry.leave_behind(&tenant, run);
-                        }
-                        left.insert((tenant, run));
-                    }
-                }
-            }
-        }
-    }
-
     /// Goes on with a run of the record that is not over; none: there is none to go on with, or what began it is over, and so is it.
     pub(crate) async fn claim(&self, tenant: &TenantId, run: RunId) -> Option<Result<(), Error>> {
         match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
             Ok(Found::Log(log)) => match self.is_orphan(&log).await {
                 Ok(false) => Some(self.go_on(log, Vec::new()).await),
-                Ok(true) => children::cancel(&log).await.err().map(|error| Err(error.into())),
+                Ok(true) => match self.end_at_rest(log).await {
+                    Ok(goes_on) => goes_on.then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                },
                 Err(error) => Some(Err(error.into())),
             },
             Ok(Found::Over(..) | Found::Taken | Found::Nothing) => None,
@@ -826,7 +710,7 @@ impl Runs {
         Ok(row)
     }
 
-    async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.inner.ports.read.run(&caller.tenant, run).await?;
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
     }
@@ -842,6 +726,22 @@ impl Runs {
             }
             page.into_iter().for_each(|placed| outline.apply(placed));
         }
+    }
+}
+
+/// Nothing of a deleted tenant can be written: what is alive of it ends where it is.
+#[async_trait]
+impl Holds for Runs {
+    async fn let_go(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let alive = self.inner.registry.of(tenant);
+        alive.iter().for_each(|live| live.stop(Why::Parked));
+        for live in alive {
+            if within(Some(CANCEL), live.ended()).await.is_none() {
+                let why = format!("run {} does not end", live.run);
+                return Err(StoreError::new(Kind::Unavailable, "runs.let-go").because(why));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -967,19 +867,6 @@ struct Begin {
     traceparent: Option<String>,
     /// From where on it may wait for events.
     position: Option<Position>,
-}
-
-/// What a start took up again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    /// Runs that go on.
-    pub resumed: usize,
-    /// Runs that could not be taken up, and stay as they are.
-    pub left: usize,
-    /// Runs that the host was taking up when it died: they go on one after the other.
-    pub suspects: usize,
-    /// Runs that were set aside, for the host died of them.
-    pub quarantined: usize,
 }
 
 impl Started {

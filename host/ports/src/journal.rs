@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use ltmc_model::chain::{Anchors, Link};
+use ltmc_model::commitment::Commitment;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
@@ -42,6 +43,13 @@ pub struct IdempotencyKey {
     pub run: RunId,
     /// From when on it is forgotten.
     pub expires_at: Timestamp,
+}
+
+impl IdempotencyKey {
+    /// What it leaves in the chain.
+    pub fn commitment(&self) -> Commitment {
+        Commitment::of_key(&self.key, &self.request, self.run, self.expires_at)
+    }
 }
 
 /// What becomes of an append that was handed over. To be dropped changes nothing of it.
@@ -165,6 +173,9 @@ pub trait ReadJournal: Send + Sync {
     /// up again.
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
+    /// The same of one tenant's, from this one on.
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError>;
+
     /// Tenants after `after` that have suspended runs, by name, each with when the first of them goes on. What it costs does not grow
     /// with how many runs they have.
     async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;
@@ -172,8 +183,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
     async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
-    /// How many of a tenant's runs are quarantined. What it costs grows with those alone.
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+    /// How many of a tenant's runs are in a state in which they wait for people ([`State::is_set_aside`]). What it costs grows with
+    /// those alone.
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

@@ -26,7 +26,7 @@ pub mod schema;
 pub mod testing;
 pub mod waits;
 
-pub use catalog::{ReadCatalog, WriteCatalog};
+pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use children::Children;
 pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};

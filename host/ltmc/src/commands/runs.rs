@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use console::style;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
+use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::{Context, text};
@@ -19,13 +20,23 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
-    /// End one; what its steps and checkpoints made true is kept
+    /// End one; what its steps and checkpoints made true is kept, or undone by what its nodes have for that
     Cancel {
         /// The run's id
         run: RunId,
     },
-    /// Take a failed, cancelled or quarantined one up again where it stopped
+    /// Take one up again where it stopped that failed, was cancelled or is quarantined, paused or stuck
     Resume {
+        /// The run's id
+        run: RunId,
+    },
+    /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
+    Pause {
+        /// The run's id
+        run: RunId,
+    },
+    /// Go on with a paused one
+    Continue {
         /// The run's id
         run: RunId,
     },
@@ -46,7 +57,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined
+    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined, paused, stuck
     #[arg(long)]
     state: Option<String>,
     /// Of this workflow
@@ -80,8 +91,21 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Cancel { run } => {
-            client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
-            ui::note(format!("Cancelled {run}."));
+            let answer = client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
+            ui::note(match answer.status == StatusCode::ACCEPTED {
+                true => format!("{run} is being cancelled: what it did is undone first (`ltmc runs show {run}`)."),
+                false => format!("Cancelled {run}."),
+            });
+            Ok(())
+        }
+        Command::Pause { run } => {
+            client.post(&format!("/v1/runs/{run}/pause"), None).await?;
+            ui::note(format!("Paused {run}: `ltmc runs continue {run}` goes on with it."));
+            Ok(())
+        }
+        Command::Continue { run } => {
+            client.post(&format!("/v1/runs/{run}/continue"), None).await?;
+            ui::note(format!("{run} goes on."));
             Ok(())
         }
         Command::Resume { run } => {
@@ -229,6 +253,11 @@ fn show(run: &Value, children: &Children) {
         if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    match text(run, "ending") {
+        "cancelling" => ui::line("it was cancelled: what it did is undone first"),
+        "failing" => ui::line("it has failed: what it did is undone first"),
+        _ => {}
+    }
     let over = !ended.is_empty();
     let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     for step in steps {
@@ -280,6 +309,11 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
     let failure = &node["failure"];
     let failed = format!("{}: {}", text(failure, "code"), ui::clean(&ui::short(text(failure, "message"), 300)));
     let due = text(node, "due_at");
+    match text(node, "compensation") {
+        "running" => return Some(format!("{called} is being undone")),
+        "done" => return Some(format!("{called} was undone")),
+        _ => {}
+    }
     match status {
         _ if failure.is_object() && node["rescued"] == true => {
             Some(format!("{called} failed, and was handled: {failed}"))
@@ -356,7 +390,7 @@ fn coloured(state: &str) -> console::StyledObject<String> {
     let state = style(state.to_owned());
     match state.to_string().as_str() {
         "completed" => state.green(),
-        "failed" | "cancelled" | "quarantined" => state.red(),
+        "failed" | "cancelled" | "quarantined" | "stuck" => state.red(),
         _ => state.yellow(),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Ask, Collect, Condition, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node, OnFailure,
-    OnLoss, Parallel, Pick, Planning, Retry, Since, Template, Test, Tolerate, Validate, Wait, With,
+    OnLoss, Parallel, Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Validate, Wait, With,
 };
 use crate::child::OnParentEnd;
 
@@ -56,6 +56,9 @@ impl Node {
         }
         if !self.on_error.is_empty() {
             out.insert("on-error".into(), self.on_error.iter().map(Handler::to_value).collect());
+        }
+        if let Some(node) = &self.compensate {
+            out.insert("compensate".into(), node.to_value());
         }
         Value::Object(out)
     }
@@ -305,6 +308,9 @@ impl Retry {
         });
         if !self.on.is_empty() {
             out["on"] = self.on.iter().map(|code| code.as_str()).collect();
+        }
+        if self.then == Then::Pause {
+            out["then"] = "pause".into();
         }
         out
     }

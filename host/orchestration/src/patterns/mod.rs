@@ -7,12 +7,14 @@
 use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Decided;
+pub use ltmc_model::journal::Input;
 use ltmc_model::workflow::{Does, Node, Wait};
 use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
 mod ask;
 mod choice;
+mod compensation;
 mod emit;
 mod listen;
 mod loops;
@@ -30,29 +32,6 @@ mod workflow;
 pub trait Pattern: Send + Sync {
     /// What is next, for a node that stands at `at` and works on `input`. The history is changed in its memos alone.
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision;
-}
-
-/// What a node works on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// The run's input.
-    Run,
-    /// What a step gave, or another node.
-    Output(StepPath),
-    /// An item of a map.
-    Item {
-        /// Which map.
-        map: StepPath,
-        /// From 0 on.
-        index: usize,
-    },
-    /// What a node's `with` makes of its input.
-    With {
-        /// Which node.
-        node: StepPath,
-        /// Its input.
-        input: Box<Input>,
-    },
 }
 
 /// What a pattern decides.
@@ -167,6 +146,43 @@ pub enum Todo {
         /// Whether it is begun anew.
         again: bool,
     },
+    /// Journal that what undoes a node's work stands ready.
+    Register {
+        /// The node's place.
+        node: StepPath,
+        /// What it works on.
+        given: Input,
+    },
+    /// Undo a node's work, which was in vain: journal that, and do what undoes it.
+    Compensate {
+        /// The node's place.
+        node: StepPath,
+        /// In vain were this node's work and everything below it.
+        within: StepPath,
+        /// Why.
+        failure: Failure,
+    },
+    /// Journal that a node's work is undone.
+    Compensated {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Journal that the run has failed for good, and that what it did is undone.
+    Unwind {
+        /// The root's place.
+        node: StepPath,
+        /// How it failed.
+        failure: Failure,
+    },
+    /// Wait for people: once nothing else is to be done the run is set aside.
+    Halt {
+        /// The node's place.
+        node: StepPath,
+        /// How it failed.
+        failure: Failure,
+        /// Whether that is what undoes its work.
+        is_stuck: bool,
+    },
     /// Journal what a node gives that is no step.
     End {
         /// Its place.
@@ -230,6 +246,8 @@ pub enum About {
     Wait,
     /// Something from outside is awaited.
     Await,
+    /// Its work is undone, or that is prepared.
+    Undo,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -239,7 +257,11 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
-            Self::Await { node } | Self::Join { node } => (node, About::Await),
+            Self::Await { node } | Self::Join { node } | Self::Halt { node, .. } => (node, About::Await),
+            Self::Register { node, .. }
+            | Self::Compensate { node, .. }
+            | Self::Compensated { node }
+            | Self::Unwind { node, .. } => (node, About::Undo),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
@@ -275,6 +297,11 @@ impl Decision {
 /// A node with its modifiers.
 pub fn of(node: &Node) -> Box<dyn Pattern> {
     Box::new(node::Modified::new(node))
+}
+
+/// A whole document's flow: with what it did undone, where that was in vain.
+pub fn flow(root: &Node) -> Box<dyn Pattern> {
+    Box::new(compensation::Flow::new(root))
 }
 
 /// The table of patterns: the one that a node of a document means.

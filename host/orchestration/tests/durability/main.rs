@@ -15,15 +15,19 @@
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
 //! - `questions`: what runs ask people
+//! - `compensate`: what was in vain is undone; runs that wait for people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
+//! - `room`: a tenant that has no room for more runs, and others
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
+//! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod children;
+mod compensate;
 mod crash;
 mod decided;
 mod ends;
@@ -36,8 +40,10 @@ mod owners;
 mod patterns;
 mod questions;
 mod replay;
+mod room;
 mod story;
 mod suspects;
 mod suspended;
 mod transactions;
 mod upgrade;
+mod withheld;

@@ -17,7 +17,7 @@ const PATTERNS: [&str; 11] =
 /// Words that a node will mean one day.
 const PATTERNS_TO_COME: &[&str] = &["hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
-const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
+const FIELDS_TO_COME: &[&str] = &["context"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
