@@ -201,6 +201,16 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let call = if number % 4 < 2 { call.with("idempotency-key", name) } else { call };
             one(call, &[200], Then::Nothing)
         }
+        ("POST", "/v1/approvals/{token}") => {
+            let asking = "name: asking\nflow: {ask: {title: Well?, of: admin}}\n";
+            let put = Sent::new(host, "PUT", "/v1/workflows/asking").of_type("application/yaml", asking);
+            put.answered(host).await?;
+            let start = Sent::new(host, "POST", "/v1/workflows/asking/runs").json(&json!({}));
+            let run = started_run(&start.answered(host).await?)?;
+            let token = token_of(host, &run).await?;
+            let answer = sent(format!("/v1/approvals/{token}")).json(&json!({"answer": true}));
+            one(answer, &[204, 409], Then::RunEnds { run, state: "completed" })
+        }
         ("POST", "/v1/workflows/{name}/runs") => {
             let run = sent("/v1/workflows/steps/runs".into()).json(&json!({"n": 1, "sleep_ms": 1, "scope": "agent"}));
             one(run.with("idempotency-key", name).with("prefer", "wait=20"), &[200], Then::Nothing)
@@ -366,6 +376,24 @@ async fn started(host: &Host, effects: u32) -> Result<String> {
     let begun =
         request.json(&json!({"n": effects, "sleep_ms": 50, "scope": "session"})).answered(host).await?.expect(202);
     Ok(begun.json()["run"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The run that an answer says was started.
+fn started_run(answer: &Answer) -> Result<String> {
+    let location = answer.headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    location.strip_prefix("/v1/runs/").map(str::to_owned).context("no run was started")
+}
+
+/// What the question is answered by that a run asks.
+async fn token_of(host: &Host, run: &str) -> Result<String> {
+    let mut token = None;
+    until("it asks", async || {
+        let shown = Sent::new(host, "GET", format!("/v1/runs/{run}")).answered(host).await?.json();
+        token = shown["nodes"][0]["waits_for"]["answer"]["token"].as_str().map(str::to_owned);
+        Ok(token.is_some())
+    })
+    .await?;
+    token.context("it asks nothing")
 }
 
 fn document(name: &str) -> String {

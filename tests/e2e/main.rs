@@ -32,3 +32,4 @@ mod restart;
 mod schedules;
 mod shares;
 mod transactions;
+mod waits;

@@ -55,6 +55,7 @@ pub(crate) const CODES: &[Code] = &[
     code("too-costly", StatusCode::BAD_REQUEST, "The component takes too much to compile"),
     code("needs-too-much", StatusCode::BAD_REQUEST, "The component needs more than a call may have"),
     code("bad-manifest", StatusCode::BAD_REQUEST, "The agent's manifest is wrong"),
+    code("bad-answer", StatusCode::UNPROCESSABLE_ENTITY, "The answer is not what was asked for"),
     code("bad-workflow", StatusCode::BAD_REQUEST, "The workflow's document is wrong"),
     // what stands in the way
     code("conflict", StatusCode::CONFLICT, "It is there already, or not as the request supposes"),
@@ -62,6 +63,8 @@ pub(crate) const CODES: &[Code] = &[
     code("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not at the revision the request names"),
     code("resync", StatusCode::GONE, "What comes after this place is not kept any more"),
     code("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "A bound of the tenant's shared context is reached"),
+    code("already-answered", StatusCode::CONFLICT, "The question has its answer already"),
+    code("question-closed", StatusCode::CONFLICT, "The question is open no more"),
     code("idempotency-key-reused", StatusCode::CONFLICT, "The idempotency key was used for another request"),
     code("busy", StatusCode::TOO_MANY_REQUESTS, "Too much at once"),
     code("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The host cannot do this at the moment"),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, schedules,
-    serve, tenant,
+    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs,
+    schedules, serve, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// When workflows are started by themselves: list, pause, continue, run
     #[command(subcommand)]
     Schedules(schedules::Command),
+    /// What runs ask people: list, show, answer
+    #[command(subcommand)]
+    Approvals(approvals::Command),
     /// Agents: list, show, rm
     #[command(subcommand)]
     Agent(agent::Command),

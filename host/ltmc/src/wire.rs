@@ -117,6 +117,8 @@ impl Host {
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions: shared.subscriptions.clone(),
             authority: authority.clone(),

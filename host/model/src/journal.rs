@@ -13,12 +13,14 @@ use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
+use crate::message::Topic;
+use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::schedule::{Planned, Scheduled};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
-    WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath,
+    TenantId, Timestamp, WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -241,10 +243,74 @@ pub enum Event {
         /// Its last attempt.
         attempt: u32,
     },
+    /// People were asked.
+    Asked {
+        /// Which node asks.
+        node: StepPath,
+        /// What the question is answered by.
+        token: Token,
+        /// What is asked.
+        question: Box<Question>,
+    },
+    /// Somebody answered: that is what the node gives.
+    Answered {
+        /// Which node asked.
+        node: StepPath,
+        /// Which of its questions.
+        token: Token,
+        /// Whose key.
+        by: KeyId,
+        /// In JSON.
+        answer: Payload,
+        /// What they said besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
+    /// A node published an event, which is there with this entry.
+    Emitted {
+        /// Which node.
+        node: StepPath,
+        /// Where to.
+        topic: Topic,
+        /// The message's id.
+        id: Revision,
+    },
+    /// A node waits for an event of a topic.
+    Subscribed {
+        /// Which node.
+        node: StepPath,
+        /// Which topic.
+        topic: Topic,
+        /// Of this subject; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Of this type; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// After which place of the log.
+        after: Position,
+    },
+    /// An event came that a node waits for: that is what the node gives.
+    EventTaken {
+        /// Which node.
+        node: StepPath,
+        /// Where in the log the event stands.
+        position: Position,
+        /// The event, in JSON.
+        event: Payload,
+    },
+    /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
+    WaitCancelled {
+        /// Which node.
+        node: StepPath,
+    },
     /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
     RunSuspended {
         /// When it goes on.
         until: Timestamp,
+        /// Up to which place of the log it looked for the events that it waits for; none: it waits for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<Position>,
     },
     /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
     CompensationRegistered {
@@ -351,6 +417,12 @@ impl Event {
             Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
+            Self::Asked { .. } => "asked",
+            Self::Answered { .. } => "answered",
+            Self::Emitted { .. } => "emitted",
+            Self::Subscribed { .. } => "subscribed",
+            Self::EventTaken { .. } => "event-taken",
+            Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
             Self::CompensationRegistered { .. } => "compensation-registered",
             Self::CompensationStarted { .. } => "compensation-started",
@@ -435,6 +507,8 @@ pub enum Decided {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// When a wait is over.
+    Until(Timestamp),
 }
 
 /// An agent that was looked at for a need.
@@ -491,6 +565,9 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// How far the log of changes went, where that matters: to runs that wait for events from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
     /// The run that began it; none: a client did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<Parent>>,

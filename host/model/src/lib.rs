@@ -26,6 +26,7 @@ pub mod memory;
 pub mod merge;
 pub mod message;
 pub mod payload;
+pub mod question;
 pub mod recall;
 pub mod run;
 pub mod schedule;

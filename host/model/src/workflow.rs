@@ -21,14 +21,20 @@ use crate::ids::InvalidId;
 use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
 
+mod ask;
 mod condition;
+mod emit;
 mod pick;
 mod read;
 mod tree;
+mod wait;
 mod write;
 
+pub use ask::Ask;
 pub use condition::{Condition, Test};
+pub use emit::Emit;
 pub use pick::{Pick, Source};
+pub use wait::{Listen, Moment, Since, Wait};
 
 /// The largest document, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
@@ -109,6 +115,12 @@ pub enum Does {
     Workflow(SubWorkflow),
     /// A document that an agent writes, as a run of its own.
     Plan(Box<Planning>),
+    /// Nothing, for some time; then on with what it was given.
+    Wait(Wait),
+    /// A question to people.
+    Ask(Box<Ask>),
+    /// An event, published; then on with what it was given.
+    Emit(Box<Emit>),
 }
 
 /// A workflow that another one starts.
@@ -443,6 +455,22 @@ impl Document {
         nodes
     }
 
+    /// Every JSON Schema in it, with the node that has it and its place.
+    pub fn schemas(&self) -> Vec<(&Node, Place, &Value)> {
+        let mut schemas = Vec::new();
+        for node in self.nodes() {
+            if let Some(Validate::Schema { schema, place }) = &node.validate {
+                schemas.push((node, *place, schema));
+            }
+            if let Does::Ask(ask) = &node.does
+                && let Some((schema, place)) = &ask.schema
+            {
+                schemas.push((node, *place, schema));
+            }
+        }
+        schemas
+    }
+
     /// Every workflow that it starts, and where.
     pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
         self.nodes().into_iter().filter_map(|node| match &node.does {
@@ -531,6 +559,7 @@ impl Node {
         }
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
             Does::Plan(planning) => (number == 0).then_some(Below::Child(&planning.planner)),
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
@@ -544,6 +573,7 @@ impl Node {
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
             Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
@@ -586,6 +616,9 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Wait(_) => "wait",
+            Does::Ask(_) => "ask",
+            Does::Emit(_) => "emit",
             Does::Workflow(_) => "workflow",
             Does::Plan(_) => "plan",
         }
@@ -594,7 +627,7 @@ impl Node {
     /// Every node right below it, to be changed.
     pub fn each_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
         match &mut self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => {}
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => {}
             Does::Plan(planning) => change(&mut planning.planner),
             Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
             Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),

@@ -26,15 +26,16 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
-use ltmc_model::workflow::Document;
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
+use ltmc_model::workflow::{Document, Does, Wait};
+use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{
-    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps,
+    Waits, WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -75,6 +76,10 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// Topics, and who waits there.
+    pub bus: Arc<dyn Waits>,
+    /// What they ask people.
+    pub questions: Arc<dyn ReadQuestions>,
     /// What counts which runs are taken up from them.
     pub take_ups: Arc<dyn TakeUps>,
     /// What runs are followed by.
@@ -217,6 +222,7 @@ impl Runs {
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
             scheduled: None,
+            position: None,
         };
         self.begin(caller, begin).await
     }
@@ -229,6 +235,9 @@ impl Runs {
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
         let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
+        for action in &ready.needs {
+            self.inner.ports.authority.authorize(caller, *action).await?;
+        }
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -240,6 +249,7 @@ impl Runs {
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
             scheduled: None,
+            position: self.position(&ready),
         };
         self.begin(caller, begin).await
     }
@@ -256,6 +266,7 @@ impl Runs {
             .get((start.id.number as usize).saturating_sub(1))
             .filter(|found| found.digest == start.digest);
         let input = schedule.ok_or_else(|| Error::not_found(format!("schedule `{}`", start.id)))?.input.clone();
+        let position = self.position(&ready);
         let begin = Begin {
             target: Target::Workflow(start.id.workflow.clone()),
             agents,
@@ -267,6 +278,7 @@ impl Runs {
             idempotency: None,
             traceparent: None,
             scheduled: Some(start),
+            position,
         };
         self.begin(caller, begin).await
     }
@@ -317,6 +329,12 @@ impl Runs {
         Ok((Arc::new(ready), versions))
     }
 
+    /// How far the log goes, for a run that may wait for events from its beginning on.
+    pub(crate) fn position(&self, ready: &Ready) -> Option<Position> {
+        let listens = ready.needs.contains(&Action::ReadContext);
+        listens.then(|| self.inner.ports.subscriptions.log().ends().borrow().visible)
+    }
+
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
         let inner = &self.inner;
         if inner.registry.is_stopping() {
@@ -350,6 +368,7 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            position: begin.position,
             parent: None,
             scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
                 number: start.id.number,
@@ -512,6 +531,8 @@ impl Runs {
             Some(
                 Event::StepCompleted { output, .. }
                 | Event::NodeEnded { output, .. }
+                | Event::Answered { answer: output, .. }
+                | Event::EventTaken { event: output, .. }
                 | Event::ChildEnded { result: Ok(output), .. },
             ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
@@ -814,6 +835,8 @@ pub(crate) struct Ready {
     /// Of that.
     pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
+    /// What its starter has to be allowed besides running it.
+    pub(crate) needs: Vec<Action>,
     pub(crate) plan: plan::Shared,
     /// What starts it by itself, in the order of the document.
     schedules: Vec<ReadySchedule>,
@@ -842,6 +865,7 @@ impl Ready {
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
+            needs: needs(document),
             plan: Arc::new(Plan::of(document)),
         }
     }
@@ -878,6 +902,15 @@ impl Entered {
     }
 }
 
+/// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
+fn needs(document: &Document) -> Vec<Action> {
+    let nodes = document.nodes();
+    let emits = nodes.iter().any(|node| matches!(node.does, Does::Emit(_)));
+    let listens = nodes.iter().any(|node| matches!(node.does, Does::Wait(Wait::Event(_))));
+    let writes = emits.then_some(Action::WriteContext);
+    writes.into_iter().chain(listens.then_some(Action::ReadContext)).collect()
+}
+
 /// What a run is begun with.
 struct Begin {
     target: Target,
@@ -892,6 +925,8 @@ struct Begin {
     traceparent: Option<String>,
     /// The schedule that starts it.
     scheduled: Option<ScheduledStart>,
+    /// From where on it may wait for events.
+    position: Option<Position>,
 }
 
 impl Started {

@@ -12,7 +12,7 @@ use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
-use ltmc_model::workflow::{self, Document, Node, Validate};
+use ltmc_model::workflow::{self, Document, Node};
 use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -178,14 +178,10 @@ impl Workflows {
 
     /// Looks whether what outputs are to be judged by can be.
     async fn check_schemas(&self, caller: &Caller, document: &Document) -> Result<(), Error> {
-        let steps = document.nodes();
         let name = |node: &Node| node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
-        let of = |node: &&Node| match &node.validate {
-            Some(Validate::Schema { schema, place }) => Some((name(node), *place, schema.to_string())),
-            Some(Validate::Agent { .. }) | None => None,
-        };
+        let found = document.schemas().into_iter();
         let (steps, schemas): (Vec<_>, Vec<_>) =
-            steps.iter().filter_map(of).map(|(id, at, text)| ((id, at), text)).unzip();
+            found.map(|(node, place, schema)| ((name(node), place), schema.to_string())).unzip();
         if schemas.is_empty() {
             return Ok(());
         }

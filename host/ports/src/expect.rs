@@ -8,7 +8,7 @@ use ltmc_model::agent::Grants;
 use ltmc_model::delta::Delta;
 use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::Taker;
+use ltmc_model::message::{Taker, Topic};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::{AgentName, Digest, Revision, RunId, WorkflowName};
 
@@ -71,6 +71,15 @@ pub enum Expect {
         agent: AgentName,
         /// How many come.
         more: u32,
+    },
+    /// Fewer runs than this wait for events of this subject of a topic; none: of any.
+    Waiters {
+        /// Which topic.
+        topic: Topic,
+        /// Which subject.
+        subject: Option<String>,
+        /// The bound.
+        most: u32,
     },
     /// The tenant's keys and values, with so many bytes more, are at most this many.
     Storage {

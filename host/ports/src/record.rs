@@ -5,7 +5,7 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::{
     Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    ReadSchedules, StoreError, TakeUps, WriteCatalog, WriteJournal, WriteSchedules, WriteVectors,
+    ReadQuestions, ReadSchedules, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -26,7 +26,9 @@ pub trait Record:
     + ReadContext
     + ReadFacts
     + ReadMail
+    + ReadQuestions
     + Bus
+    + Waits
     + ReadNotes
     + WriteVectors
 {

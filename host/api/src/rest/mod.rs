@@ -1,6 +1,7 @@
 //! The routes, a file for each noun. A handler parses, calls one use case, and writes out what it gave.
 
 mod agents;
+mod approvals;
 mod audit;
 mod call;
 mod ceilings;
@@ -37,6 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         workflows::routes(),
         schedules::routes(),
         runs::routes(),
+        approvals::routes(),
         events::routes(),
         memory::routes(),
         watch::routes(),

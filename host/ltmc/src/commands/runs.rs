@@ -319,6 +319,27 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
             Some(format!("{called} failed, and was handled: {failed}"))
         }
         "failed" => Some(format!("{called} failed: {failed}")),
+        "waiting" if !over && node["waits_for"]["answer"].is_object() => {
+            let answer = &node["waits_for"]["answer"];
+            let (title, of, token) = (ui::clean(text(answer, "title")), text(answer, "of"), text(answer, "token"));
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            Some(format!("{called} waits{until} for an answer of `{of}`: {title} (`ltmc approvals show {token}`)"))
+        }
+        "waiting" if !over && node["waits_for"]["event"].is_object() => {
+            let event = &node["waits_for"]["event"];
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            let of = |name: &str| match text(event, name) {
+                "" => String::new(),
+                value => format!(", {name} {}", ui::clean(value)),
+            };
+            Some(format!(
+                "{called} waits{until} for an event of {}{}{}",
+                text(event, "topic"),
+                of("type"),
+                of("subject")
+            ))
+        }
+        "waiting" if !over && pattern == "wait" => Some(format!("{called} waits until {due}")),
         "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
         "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),
         _ => None,

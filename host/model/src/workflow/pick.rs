@@ -41,6 +41,8 @@ pub enum Source {
     ScheduledAt,
     /// How the node failed, or why it is undone: `code`, `message`, `agent-code` and `step`.
     Error,
+    /// The event that is looked at: known where a wait says which one it waits for.
+    Event,
     /// What the node gave whose work is undone.
     Output,
     /// What the node worked on whose work is undone.
@@ -73,6 +75,7 @@ impl FromStr for Pick {
             ("$.round", Source::Round),
             ("$.last", Source::Last),
             ("$.error", Source::Error),
+            ("$.event", Source::Event),
             ("$.output", Source::Output),
             ("$.given", Source::Given),
             ("$.run.scheduled-at", Source::ScheduledAt),
@@ -164,6 +167,7 @@ impl fmt::Display for Pick {
             Source::Round => f.write_str("$.round")?,
             Source::Last => f.write_str("$.last")?,
             Source::Error => f.write_str("$.error")?,
+            Source::Event => f.write_str("$.event")?,
             Source::Output => f.write_str("$.output")?,
             Source::Given => f.write_str("$.given")?,
             Source::ScheduledAt => f.write_str("$.run.scheduled-at")?,

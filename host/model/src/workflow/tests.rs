@@ -286,6 +286,20 @@ flow:
       stall: 2
       fallback: [{agent: reserve, with: {why: $.error.message}}]
       on-error: [{when: {pick: $.error.code, equals: loop-stalled}, do: {agent: apologise}}, {do: {agent: report}}]
+    - {wait: 1h 30m, when: {pick: $.input.later, equals: true}}
+    - wait: {until: {pick: $.input.at, else: 2030-01-01T00:00:00Z}}
+      timeout: 2days
+    - {wait: {until: "2030-01-01T00:00:00.5Z"}}
+    - {wait: 0s, id: pause}
+    - wait: {topic: orders, match: {type: order.paid, subject: $.input.id}, where: {pick: $.event.data.sum, at-least: 3}, since: run}
+      timeout: 1day
+    - {wait: {topic: orders, match: {subject: one}}}
+    - {wait: {topic: orders}}
+    - ask: {title: "Publish?", of: author, show: {it: $.steps.read.output}, schema: {type: boolean}}
+      id: ok
+    - ask: {title: And?, of: admin}
+    - emit: {topic: reviews, type: review.done, subject: $.input.id, data: [$.steps.ok.output, $$x]}
+    - emit: {topic: reviews/all, type: review.done}
     - agent: close
       with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
 "#;
@@ -297,7 +311,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 20);
+    assert_eq!(document.nodes().len(), 31);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -341,13 +355,20 @@ flow:
       when: {pick: $.steps.n.output, equals: 1, less: 2}
       on-error: [{when: {pick: $.error.code, in: x}}]
     - {agent: n, when: {all: []}, need: text}
-    - {wait: 30m}
+    - parallel: [{wait: 367days}, {wait: 30}, {wait: {}}, {wait: {until: tomorrow}}, {wait: {until: {at: 1}}}, {wait: {untl: $.input}}]
     - {parallel: []}
     - {loop: {agent: o}, at-most: 10001, stall: 1}
     - {agent: p, context: {fork: [session]}}
     - {parallel: [{agent: r}], need: any}
     - {agent: s, with: $.steps.r.output}
     - {sequence: [{agent: t}], id: u, with: $.steps.t.output}
+    - ask: {of: viewer, schema: 7, shows: 1}
+    - ask: {title: ""}
+    - emit: {topic: Not One, data: $.steps.v.output}
+    - {emit: {type: "", subject: 7}}
+    - wait: {topic: orders, until: $.input.at}
+    - wait: {topic: no topic, match: {topic: x}, where: {pick: $.event, equal: 1}, since: then}
+    - {wait: {topic: orders}, with: $.event.data}
 "#,
         &[
             ("4:47", "in a branch beside this one"),
@@ -382,13 +403,38 @@ flow:
             ("29:50", "`in` is a list"),
             ("30:30", "`all` is empty"),
             ("30:35", "has no field `need`"),
-            ("31:8", "`wait` is reserved"),
+            ("31:24", "from 0s to 1year"),
+            ("31:41", "is a duration such as"),
+            ("31:53", "or `{until: …}`"),
+            ("31:72", "RFC 3339 in UTC"),
+            ("31:99", "or a pick of one"),
+            ("31:118", "or `{until: …}`"),
+            ("31:119", "did you mean `until`?"),
             ("32:8", "`parallel` is empty"),
             ("33:35", "from 1 to 10000"),
             ("33:49", "from 2 to 10000"),
             ("34:18", "`context` is reserved"),
             ("36:24", "may give nothing"),
             ("37:45", "does not come before"),
+            ("38:12", "`title` is missing"),
+            ("38:17", "one of `admin`, `author`, `caller`"),
+            ("38:33", "is a JSON Schema"),
+            ("38:36", "did you mean `show`?"),
+            ("39:12", "`of` is missing"),
+            ("39:20", "a line of text, of at most 200 bytes"),
+            ("40:13", "`type` is missing"),
+            ("40:21", "not a topic"),
+            ("40:36", "there is no step `v`"),
+            ("41:14", "`topic` of `emit` is missing"),
+            ("41:21", "an event's type is 1 to"),
+            ("41:34", "or a pick of one, this is a number"),
+            ("42:13", "or `{topic: …}`"),
+            ("43:21", "not a topic"),
+            ("43:39", "has no field `topic`"),
+            ("43:58", "has one test"),
+            ("43:73", "did you mean `equals`?"),
+            ("43:92", "one of `now`, `run`"),
+            ("44:35", "`$.event` is known in the `where`"),
         ],
     );
 }

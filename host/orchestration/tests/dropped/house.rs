@@ -115,6 +115,8 @@ impl House {
         let runs = Runs::new(runs::Ports {
             read: slow.clone(),
             write: slow.clone(),
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),

@@ -16,16 +16,17 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
+use ltmc_model::message::Event;
 use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
-use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
+use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{CallRequest, Extent, Runs, Schedules, Shown, Sight, StartRequest, Started, schedules};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
-    Append, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
+    Append, Bus as _, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Error, Pins};
 use tokio_util::task::AbortOnDropHandle;
@@ -91,6 +92,7 @@ impl World {
         Self { clock: Arc::new(PassingClock(at, tokio::time::Instant::now())), ..self }
     }
 
+    /// What time it is there.
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
@@ -147,6 +149,8 @@ impl World {
         let ports = Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
@@ -177,7 +181,7 @@ impl World {
         Host { record, line, sandbox, runs, schedules, _going: going }
     }
 
-    /// Everything in memory that the scripts can reach, but what they keep under `clock/`.
+    /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
     pub(crate) async fn memory(&self, record: &MemoryRecord) -> Contents {
         let agents = self.scripts.iter().map(|script| Drawer::Agent(script.name.clone()));
         let mut found = BTreeMap::new();
@@ -186,6 +190,12 @@ impl World {
             for item in page.items.into_iter().filter(|item| !item.key.starts_with("clock/")) {
                 found.insert((drawer.clone(), item.key), text(&item.value).to_owned());
             }
+        }
+        let news = record.events(&tenant(), &"news".parse().unwrap(), Position(0), 10_000).await.unwrap();
+        for (number, published) in (1..).zip(news.events) {
+            let Event { source, kind, subject, data, .. } = published.event;
+            let what = format!("{source} {kind} {subject:?} {}", text(&data.bytes));
+            found.insert((Drawer::Global, format!("news/{number}")), what);
         }
         found
     }

@@ -9,10 +9,12 @@
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
+//! - `events`: what runs wait for in topics
 //! - `children`: runs that runs begin
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
+//! - `questions`: what runs ask people
 //! - `compensate`: what was in vain is undone; runs that wait for people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
@@ -30,12 +32,14 @@ mod compensate;
 mod crash;
 mod decided;
 mod ends;
+mod events;
 mod faults;
 mod follow;
 mod guest;
 mod host;
 mod owners;
 mod patterns;
+mod questions;
 mod replay;
 mod room;
 mod schedules;

@@ -8,9 +8,11 @@
 mod clock;
 pub mod context;
 mod faulty;
+mod questions;
 mod record;
 pub mod sample;
 mod slow;
+mod subscriptions;
 pub mod suite;
 mod tables;
 mod vectors;

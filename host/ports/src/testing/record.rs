@@ -181,6 +181,14 @@ impl MemoryRecord {
         look(&self.lock().tables.context)
     }
 
+    pub(super) fn with_questions<T>(&self, look: impl FnOnce(&super::questions::Questions) -> T) -> T {
+        look(&self.lock().tables.questions)
+    }
+
+    pub(super) fn with_subscriptions<T>(&self, look: impl FnOnce(&super::subscriptions::Subscriptions) -> T) -> T {
+        look(&self.lock().tables.subscriptions)
+    }
+
     pub(super) fn subscribe_ends(&self) -> watch::Receiver<Ends> {
         self.ends.subscribe()
     }

@@ -147,6 +147,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         by: "abcdefghijkl".parse().expect("a key's id"),
         seed: [7; 32],
         traceparent: None,
+        position: None,
         parent: None,
         scheduled: None,
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::chain::{Chain, Link};
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
@@ -13,6 +14,8 @@ use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
+use super::questions::Questions;
+use super::subscriptions::Subscriptions;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
 use crate::schedules::{LastStart, Paused, ScheduledStart, StoredSchedule, Ticked};
@@ -26,6 +29,8 @@ pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
     pub(super) context: Context,
+    pub(super) questions: Questions,
+    pub(super) subscriptions: Subscriptions,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -80,14 +85,15 @@ impl Tables {
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
-        for delta in &append.changes.deltas {
-            self.context.apply(&append.run.tenant, delta);
-        }
+        self.questions.follow(&append.run, &append.entries);
         let mut run = append.run.clone();
         // An append says at most that the run got on.
         let counted = self.runs.get(&key).map(|row| row.taken_up).unwrap_or_default();
         if run.taken_up.is_suspect() {
             run.taken_up = counted;
+        }
+        if self.subscriptions.follow(&run, &append.entries) {
+            run.wakes_at = Some(run.updated_at);
         }
         if run.state.is_over() {
             // What began it goes on, and what it began may have to end.
@@ -98,7 +104,20 @@ impl Tables {
             }
         }
         self.runs.insert(key, run);
+        self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas);
         Ok(())
+    }
+
+    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta]) {
+        for delta in deltas {
+            self.context.apply(tenant, delta);
+            for run in self.subscriptions.published(tenant, self.context.end(), delta) {
+                let due = self.runs.get_mut(&(tenant.clone(), run)).filter(|row| !row.state.is_over());
+                if let Some(row) = due.filter(|row| row.wakes_at.is_some_and(|wakes_at| wakes_at > at)) {
+                    row.wakes_at = Some(at);
+                }
+            }
+        }
     }
 
     pub(super) fn act(
@@ -194,9 +213,7 @@ impl Tables {
             }
             Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
         }
-        for delta in &changes.deltas {
-            self.context.apply(tenant, delta);
-        }
+        self.apply(tenant, at, &changes.deltas);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
     }
@@ -209,6 +226,9 @@ impl Tables {
                 let granted = granted.cloned().unwrap_or_default();
                 let set = |grants: &Grants| grants.capabilities.iter().cloned().collect::<BTreeSet<_>>();
                 granted.carry == grants.carry && set(&granted) == set(grants)
+            }
+            Expect::Waiters { topic, subject, most } => {
+                self.subscriptions.waiting(tenant, topic, subject.as_deref()) < *most as usize
             }
             Expect::UnderWay { run } => self.runs.get(&(tenant.clone(), *run)).is_some_and(|row| !row.state.is_over()),
             Expect::Schedules { of, more } => {

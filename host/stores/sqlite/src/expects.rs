@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
+use crate::subscriptions;
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
 const REMEMBERED: usize = 10_000;
@@ -77,6 +78,9 @@ pub(crate) fn holds(
             let count = || Ok(number(found(db, sql, params![of, agent.as_str()])?.unwrap_or(0)));
             let place = (tenant.clone(), agent.clone());
             fits(&mut bounds.mailboxes, place, u64::from(*more), u64::from(MAX_MAILBOX), count)
+        }
+        Expect::Waiters { topic, subject, most } => {
+            Ok(subscriptions::waiting(db, tenant, topic, subject.as_deref())? < u64::from(*most))
         }
         Expect::Storage { more, quota } => {
             let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";

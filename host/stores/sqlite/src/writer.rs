@@ -39,7 +39,7 @@ use crate::open::for_writing;
 use crate::purge::DELETED;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, marks, schedules, statements};
+use crate::{acts, deltas, error, expects, frames, marks, questions, schedules, statements, subscriptions};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -604,6 +604,8 @@ impl Writer {
             Work::Append(append) => {
                 let row = &append.run;
                 statements::run(db, row)?;
+                questions::follow(db, row, &append.entries)?;
+                subscriptions::follow(db, row, &append.entries)?;
                 if row.state.is_over() {
                     statements::wake(db, row)?;
                 }

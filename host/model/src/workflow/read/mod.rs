@@ -5,6 +5,7 @@
 //! - `schedules`: when it is started by itself
 //! - `patterns`: what a node does
 //! - `modifiers`: what every node may have
+//! - `waits`: what a run waits for besides its own steps
 //! - `values`: templates, picks, conditions
 //! - `scope`: which names there are, and whether what is picked comes before
 
@@ -20,6 +21,7 @@ mod patterns;
 mod schedules;
 mod scope;
 mod values;
+mod waits;
 
 use scope::Scope;
 

@@ -12,9 +12,10 @@ use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 
 /// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 8] = ["agent", "sequence", "parallel", "choice", "map", "loop", "workflow", "plan"];
+const PATTERNS: [&str; 11] =
+    ["agent", "sequence", "parallel", "choice", "map", "loop", "wait", "ask", "emit", "workflow", "plan"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "hand-off", "debate", "on"];
+const PATTERNS_TO_COME: &[&str] = &["hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["context"];
 
@@ -91,6 +92,9 @@ impl Reader {
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "wait" => self.waits(pattern),
+            "ask" => self.ask(pattern),
+            "emit" => self.emit(pattern),
             "workflow" => self.workflow(pattern, &mut fields),
             _ => self.again(key, pattern, &mut fields, depth),
         };

@@ -56,7 +56,7 @@ impl Reader {
         let overlap = overlap.map_or(Some(Overlap::default()), |tree| self.word(tree, "`overlap`", &Overlap::WORDS));
         let (least, most) = (Timing::LEAST_CATCH_UP, Timing::MOST_CATCH_UP);
         let catch_up = fields.take("catch-up");
-        let catch_up = catch_up.map_or(Some(Timing::CATCH_UP), |tree| self.span(tree, "`catch-up`", least, most));
+        let catch_up = catch_up.map_or(Some(Timing::CATCH_UP), |tree| self.wait(tree, "`catch-up`", least, most));
         let input = fields.take("input").map(Tree::to_value);
         self.refuse_the_rest(fields, "a schedule");
         Some(Schedule { timing: Timing::new(cron?, zone?, overlap?, catch_up?), input, place: tree.place })

@@ -26,7 +26,7 @@ impl Reader {
         }
     }
 
-    fn template(&mut self, tree: &Tree) -> Option<Template> {
+    pub(super) fn template(&mut self, tree: &Tree) -> Option<Template> {
         match &tree.kind {
             Kind::Text(text) => match text.strip_prefix('$') {
                 Some(rest) if rest.starts_with('$') => Some(Template::Constant(rest.into())),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{ReadCatalog, ReadJournal, ReadMemory, ReadSchedules, TakeUps, WriteCatalog, WriteJournal, WriteSchedules};
+use crate::{
+    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, TakeUps, Waits, WriteCatalog, WriteJournal,
+    WriteSchedules,
+};
 
 pub mod bus;
 pub mod catalog;
@@ -15,15 +18,19 @@ pub mod graph;
 pub mod journal;
 pub mod memory;
 pub mod projection;
+pub mod questions;
 pub mod record;
 pub mod schedules;
 pub mod vectors;
+pub mod waits;
 
 /// A store that has all the ports.
 pub trait Store:
     WriteJournal
     + TakeUps
     + ReadJournal
+    + ReadQuestions
+    + Waits
     + ReadMemory
     + WriteCatalog
     + ReadCatalog
@@ -37,6 +44,8 @@ impl<S> Store for S where
     S: WriteJournal
         + TakeUps
         + ReadJournal
+        + ReadQuestions
+        + Waits
         + ReadMemory
         + WriteCatalog
         + ReadCatalog
@@ -103,6 +112,19 @@ macro_rules! contract {
             tenants_with_the_same_names_never_meet
             large_payloads_come_back
             many_at_once_are_all_there_and_the_chain_is_whole
+        }
+        $crate::contract! { @port questions, $fixture;
+            a_question_is_open_until_it_is_answered_or_withdrawn
+            a_run_that_is_over_has_no_open_questions
+            lists_of_questions_obey_every_filter_and_are_paged
+            questions_outlive_the_host
+        }
+        $crate::contract! { @port waits, $fixture;
+            an_event_makes_those_due_that_may_wait_for_it_and_no_others
+            who_is_suspended_without_knowing_of_an_event_is_due_at_once
+            who_is_over_or_has_its_event_waits_no_more
+            waits_outlive_the_host
+            so_many_wait_for_the_same_and_no_more
         }
         $crate::contract! { @port expect, $fixture;
             a_key_stands_where_it_is_expected
