@@ -80,10 +80,14 @@ impl Runs {
         let answered =
             Event::Answered { node: node.clone(), token: token.clone(), by: caller.key.clone(), answer, comment };
         let decide = |history: &History| -> Result<Vec<Event>, Error> {
-            let asks = history.node(&node).filter(|node| node.is_waiting()).and_then(|node| node.asks.as_ref());
-            let asks = asks.filter(|asks| asks.token == *token).ok_or_else(|| closed(Standing::Answered))?;
+            let known = history.node(&node).and_then(|node| Some((node, node.asks.as_ref()?)));
+            let (known, asks) =
+                known.filter(|(_, asks)| asks.token == *token).ok_or_else(|| closed(Standing::Withdrawn))?;
+            if !known.is_waiting() {
+                return Err(closed(if known.has_ended() { Standing::Answered } else { Standing::Withdrawn }));
+            }
             ltmc_policy::may_answer(caller, asks.of).map_err(denied)?;
-            let until = history.node(&node).and_then(|node| node.until);
+            let until = known.until;
             if until.is_some_and(|until| until <= self.inner.ports.clock.now()) {
                 return Err(closed(Standing::Withdrawn));
             }
@@ -91,10 +95,11 @@ impl Runs {
         };
         let taken = self.deliver(&caller.tenant, run, &decide).await;
         match taken {
-            // What became of it since is told rather than that its run is not as it was.
-            Err(Error::Conflict { .. }) => {
+            // What became of it since is told rather than that its run is not as it was; of a run that is paused, that it is.
+            Err(error @ Error::Conflict { .. }) => {
                 let now = self.inner.ports.questions.question(&caller.tenant, token).await?;
-                Err(now.map_or_else(|| missing(token), |now| closed(now.standing)))
+                let standing = now.ok_or_else(|| missing(token))?.standing;
+                Err(if standing == Standing::Open { error } else { closed(standing) })
             }
             taken => taken,
         }

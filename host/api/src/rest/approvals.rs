@@ -150,7 +150,7 @@ impl Document for NewAnswer {
     params(("token" = String, Path, description = "The question")),
     extensions(
         ("x-ltmc-role" = json!(["admin", "author", "caller"])),
-        ("x-ltmc-codes" = json!(["bad-answer", "already-answered", "question-closed", "busy"])),
+        ("x-ltmc-codes" = json!(["bad-answer", "already-answered", "question-closed", "conflict", "busy"])),
     ),
     responses((status = 204, description = "Taken")),
 )]
