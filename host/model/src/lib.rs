@@ -18,6 +18,7 @@ pub mod commitment;
 pub mod delta;
 pub mod effect;
 pub mod failure;
+pub mod fork;
 pub mod graph;
 pub mod journal;
 pub mod limits;
