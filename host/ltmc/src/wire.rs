@@ -107,9 +107,7 @@ impl Host {
             context: shared.context.clone(),
             clock: clock.clone(),
         });
-        let exe =
-            std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
-        let schemas = Arc::new(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]));
+        let schemas = Arc::new(schemas()?);
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
@@ -169,6 +167,12 @@ impl Host {
         shared.start();
         Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, first_start })
     }
+}
+
+/// Who judges by JSON Schema: this program, in child processes.
+pub(crate) fn schemas() -> anyhow::Result<Schemas> {
+    let exe = std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
+    Ok(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]))
 }
 
 /// Directories that can be granted, each there and named well.

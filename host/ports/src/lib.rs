@@ -20,7 +20,7 @@ pub mod recall;
 pub mod record;
 pub mod runner;
 pub mod schema;
-#[cfg(feature = "testing")]
+#[cfg(feature = "in-memory")]
 pub mod testing;
 
 pub use catalog::{ReadCatalog, WriteCatalog};

@@ -176,7 +176,7 @@ impl Reader {
         codes
     }
 
-    fn wait(&mut self, tree: &Tree, what: &str, most: Duration) -> Option<Duration> {
+    pub(super) fn wait(&mut self, tree: &Tree, what: &str, most: Duration) -> Option<Duration> {
         let wait = match &tree.kind {
             Kind::Text(text) => humantime::parse_duration(text).ok(),
             _ => None,
