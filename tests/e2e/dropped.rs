@@ -229,6 +229,12 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let then = Then::KeyIsGone { id: text("id"), key: text("key") };
             one(sent(format!("/v1/keys/{}", text("id"))), &[204], then)
         }
+        ("DELETE", "/v1/tenants/{name}") => {
+            let key = host.tenant(&name, "admin").await?;
+            let opens = of("/v1/agents").by(&key);
+            opens.answered(host).await?.expect(200);
+            one(sent(format!("/v1/tenants/{name}")).by(&host.operator), &[202, 404], asked(opens, 401))
+        }
         ("POST", "/v1/tenants") => {
             let tenant = format!("t{number}");
             let make = sent(path.into()).by(&host.operator).json(&json!({"name": tenant}));
@@ -321,6 +327,16 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let cancel = Sent::new(host, "POST", format!("/v1/runs/{run}/cancel"));
             cancel.answered(host).await?.expect(204);
             one(sent(format!("/v1/runs/{run}/resume")), &[202, 409], Then::RunEnds { run, state: "completed" })
+        }
+        ("POST", "/v1/runs/{id}/pause") => {
+            let run = started(host, 100).await?;
+            one(sent(format!("/v1/runs/{run}/pause")), &[204], Then::RunEnds { run, state: "paused" })
+        }
+        ("POST", "/v1/runs/{id}/continue") => {
+            let run = started(host, 3).await?;
+            let pause = Sent::new(host, "POST", format!("/v1/runs/{run}/pause"));
+            pause.answered(host).await?.expect(204);
+            one(sent(format!("/v1/runs/{run}/continue")), &[202, 409], Then::RunEnds { run, state: "completed" })
         }
         _ => Ok(None),
     }

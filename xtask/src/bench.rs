@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
     "all",
     "call",
+    "child",
     "rest",
     "flow",
+    "fanout",
+    "map",
+    "loop",
     "hot",
     "memory",
     "start",

@@ -1,7 +1,8 @@
 //! What is drawn of a document: a figure a node, with the lines that say what it is, and how what is below it stands.
 
+use ltmc_model::child::OnParentEnd;
 use ltmc_model::workflow::places::ANY;
-use ltmc_model::workflow::{Choice, Document, Does, Handler, Loop, MapItems, Node, Parallel, Validate};
+use ltmc_model::workflow::{Choice, Document, Does, Handler, Loop, MapItems, Node, Parallel, SubWorkflow, Validate};
 
 use crate::note;
 use crate::state::State;
@@ -21,7 +22,7 @@ pub struct Figure {
     pub body: Body,
     /// Who judges what it gives.
     pub judge: Option<Box<Figure>>,
-    /// What is done in its place where it fails.
+    /// What is done in its place where it fails, and what undoes it.
     pub rescues: Vec<Branch>,
     /// What became of it in a run.
     pub state: Option<State>,
@@ -58,7 +59,7 @@ impl Figure {
     }
 
     fn node(node: &Node, path: String) -> Self {
-        let Node { does, id, when, with, validate, retry, timeout, fallback, on_error, place: _ } = node;
+        let Node { does, id, when, with, validate, retry, timeout, fallback, on_error, compensate, place: _ } = node;
         let id = id.as_ref().map(|id| id.as_str());
         let mut notes = Vec::new();
         notes.extend(when.as_ref().map(|when| format!("when {}", note::condition(when))));
@@ -69,6 +70,15 @@ impl Figure {
             Does::Need(needed) => {
                 notes.extend(note::needed(needed));
                 (note::called(id, "need"), Body::Leaf)
+            }
+            Does::Workflow(started) => {
+                let SubWorkflow { workflow, on_parent_end } = started;
+                notes.extend((*on_parent_end == OnParentEnd::Abandon).then(|| "on-parent-end abandon".to_owned()));
+                (note::called(id, &format!("workflow {workflow}")), Body::Leaf)
+            }
+            Does::Plan(planning) => {
+                notes.extend(note::plan(planning));
+                (note::called(id, "plan"), Body::Down(vec![Self::node(&planning.planner, below(&path, 0))]))
             }
             Does::Sequence(children) => {
                 let children =
@@ -104,7 +114,11 @@ impl Figure {
             let condition = when.as_ref().map_or_else(String::new, |when| format!(" when {}", note::condition(when)));
             Branch { label: Some(format!("on-error{condition}")), figure: Self::node(node, below(&path, number)) }
         });
-        let rescues = in_its_place.chain(handlers).collect();
+        let undone = compensate.iter().map(|node| Branch {
+            label: Some("compensate".to_owned()),
+            figure: Self::node(node, below(&path, Node::COMPENSATION)),
+        });
+        let rescues = in_its_place.chain(handlers).chain(undone).collect();
         Self { path, word: node.word(), title, notes, body, judge, rescues, state: None }
     }
 

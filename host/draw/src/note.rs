@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::workflow::{
-    Collect, Condition, Loop, MapItems, Need, Needed, OnFailure, OnLoss, Parallel, Pick, Retry, Test, Tolerate, With,
+    Collect, Condition, Loop, MapItems, Need, Needed, OnFailure, OnLoss, Parallel, Pick, Planning, Retry, Test, Then,
+    Tolerate, With,
 };
 
 /// How much of a digest is shown.
@@ -74,11 +75,12 @@ pub(crate) fn with(with: &With) -> String {
 
 /// What is said of a retry; none: there is one try.
 pub(crate) fn retry(retry: &Retry) -> Option<String> {
-    let Retry { attempts, backoff, factor: _, max: _, on } = retry;
-    (*attempts > 1).then(|| {
+    let Retry { attempts, backoff, factor: _, max: _, on, then } = retry;
+    let then = if *then == Then::Pause { ", then pause" } else { "" };
+    (*attempts > 1 || !then.is_empty()).then(|| {
         let codes: Vec<&str> = on.iter().map(|code| code.as_str()).collect();
         let on = if codes.is_empty() { String::new() } else { format!(" on {}", codes.join(", ")) };
-        format!("retry {attempts} attempts, backoff {}{on}", duration(*backoff))
+        format!("retry {attempts} attempts, backoff {}{on}{then}", duration(*backoff))
     })
 }
 
@@ -109,6 +111,12 @@ pub(crate) fn needed(needed: &Needed) -> Vec<String> {
     let among = (!among.is_empty()).then(|| format!("among {}", among.join(", ")));
     let at_least = (*at_least != Needed::AT_LEAST).then(|| format!("at-least {at_least}"));
     [Some(text.clone()), among, at_least].into_iter().flatten().collect()
+}
+
+pub(crate) fn plan(planning: &Planning) -> Vec<String> {
+    let Planning { planner: _, may, depth, at_most } = planning;
+    let may: Vec<String> = may.iter().map(|(one, _)| agent(one)).collect();
+    vec![format!("may {}", may.join(", ")), format!("depth {depth}, at-most {at_most}")]
 }
 
 pub(crate) fn map(map: &MapItems) -> Vec<String> {

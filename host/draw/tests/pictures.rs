@@ -94,6 +94,8 @@ flow:
         - when: {all: [{pick: $.input.kind, in: [bug, 1]}, {not: {pick: $.input.x, prefix: "<a & \"b\">"}}]}
           do: {agent: fix}
         - else: {sequence: [{agent: sort-out}, {agent: tidy}]}
+    - {workflow: audit, id: audited}
+    - {plan: {agent: planner, may: [search]}, compensate: {agent: undo}}
     - {need: sum it up, among: [brief, short], id: sum}
     - loop: {sequence: [{agent: write, with: {round: $.round}}, {agent: critique}]}
       until: {pick: $.steps.critique.output.ok, equals: true}

@@ -7,6 +7,7 @@ pub mod fold;
 pub mod node;
 pub mod runlog;
 pub mod shown;
+pub mod undoing;
 pub mod view;
 
 pub use fold::History;

@@ -8,13 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, AgentRef, Carry};
+use crate::chain::Head;
+use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::run::{Target, Usage};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, Seq, SessionId, StepPath, TenantId, Timestamp, WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
+    WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -34,7 +37,8 @@ impl Entry {
 
     /// The same, with commitments to what becomes true by it. Whoever reads the entry alone does not see them.
     pub fn to_bytes_committing(&self, to: &[Commitment]) -> Vec<u8> {
-        let commits = ByteBuf::from(Commitment::to_bytes(to));
+        let mut commits = ByteBuf::from(Commitment::to_bytes(to));
+        commits.push(WITH_KEYS);
         let written = Committing { at: self.at, event: &self.event, commits: &commits };
         rmp_serde::to_vec_named(&written).expect("entries are plain values, which MessagePack can write")
     }
@@ -51,10 +55,25 @@ impl Entry {
     ///
     /// # Errors
     /// Where the bytes are no entry.
-    pub fn committed(bytes: &[u8]) -> Result<Option<Vec<Commitment>>, rmp_serde::decode::Error> {
+    pub fn committed(bytes: &[u8]) -> Result<Option<Commits>, rmp_serde::decode::Error> {
         let Committed { commits } = rmp_serde::from_slice(bytes)?;
-        Ok(commits.map(|commits| Commitment::from_bytes(&commits).collect()))
+        Ok(commits.map(|commits| Commits {
+            several: Commitment::from_bytes(&commits).collect(),
+            with_keys: commits.len() % Commitment::BYTES == 1,
+        }))
     }
+}
+
+/// Stands behind an entry's commitments where its build committed to idempotency keys, too.
+const WITH_KEYS: u8 = 1;
+
+/// What an entry commits to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commits {
+    /// What is left where.
+    pub several: Vec<Commitment>,
+    /// Whether the build that wrote it committed to idempotency keys, too.
+    pub with_keys: bool,
 }
 
 /// An entry with what it commits to.
@@ -190,6 +209,22 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
     },
+    /// A node began a run of a workflow; or that one goes on, after its own run was resumed.
+    ChildStarted {
+        /// Its place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+    },
+    /// The run that a node had begun is over, or is not needed any more.
+    ChildEnded {
+        /// The node's place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+        /// What it gave, or how it ended badly.
+        result: Result<Payload, Failure>,
+    },
     /// A node took longer than it may; what was open below it is cancelled.
     NodeTimedOut {
         /// Its place.
@@ -209,6 +244,58 @@ pub enum Event {
     RunSuspended {
         /// When it goes on.
         until: Timestamp,
+    },
+    /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
+    CompensationRegistered {
+        /// Whose work.
+        node: StepPath,
+        /// What the node works on.
+        given: Input,
+    },
+    /// A node's work was in vain: what undoes it begins.
+    CompensationStarted {
+        /// Whose work.
+        node: StepPath,
+        /// In vain were this node's work and everything below it.
+        within: StepPath,
+        /// Why.
+        failure: Failure,
+    },
+    /// A node's work is undone.
+    Compensated {
+        /// Whose work.
+        node: StepPath,
+    },
+    /// The run has failed for good: what it did is undone first. What was open is ended.
+    RunFailing {
+        /// How.
+        failure: Failure,
+    },
+    /// Somebody ended the run: what it did is undone first. What was open is ended.
+    RunCancelling {
+        /// Whose key; none: the client went away, or the host.
+        by: Option<KeyId>,
+        /// For people.
+        reason: String,
+    },
+    /// The run waits for people. What is open stays so, and what it did since its last checkpoint is made anew.
+    RunPaused {
+        /// Whose key; none: something of it failed that is to wait for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<KeyId>,
+        /// What failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+    /// A run that somebody had paused goes on.
+    RunContinued {
+        /// Whose key.
+        by: KeyId,
+    },
+    /// What undoes a node's work has failed: the run waits for people.
+    RunStuck {
+        /// How.
+        failure: Failure,
     },
     /// The run is done; its result is the output of this step, or of another node.
     RunCompleted {
@@ -232,7 +319,7 @@ pub enum Event {
         /// How often it was taken up since it last got on.
         taken_up: u32,
     },
-    /// A failed, cancelled or quarantined run was taken up again by somebody.
+    /// A run that failed, was cancelled or was set aside was taken up again by somebody.
     RunResumed {
         /// Whose key.
         by: KeyId,
@@ -259,9 +346,19 @@ impl Event {
             Self::NodeDecided { .. } => "node-decided",
             Self::NodeGave { .. } => "node-gave",
             Self::NodeFailed { .. } => "node-failed",
+            Self::ChildStarted { .. } => "child-started",
+            Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
+            Self::CompensationRegistered { .. } => "compensation-registered",
+            Self::CompensationStarted { .. } => "compensation-started",
+            Self::Compensated { .. } => "compensated",
+            Self::RunFailing { .. } => "run-failing",
+            Self::RunCancelling { .. } => "run-cancelling",
+            Self::RunPaused { .. } => "run-paused",
+            Self::RunContinued { .. } => "run-continued",
+            Self::RunStuck { .. } => "run-stuck",
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",
@@ -270,6 +367,32 @@ impl Event {
             Self::Act(_) => "act",
         }
     }
+}
+
+/// What a node works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// The run's input.
+    Run,
+    /// What a step gave, or another node.
+    Output(StepPath),
+    /// An item of a map.
+    Item {
+        /// Which map.
+        map: StepPath,
+        /// From 0 on.
+        index: usize,
+    },
+    /// What a node's `with` makes of its input.
+    With {
+        /// Which node.
+        node: StepPath,
+        /// Its input.
+        input: Box<Input>,
+    },
+    /// What a node gave whose work is undone, or, where it gave nothing, what it was given.
+    Undone(StepPath),
 }
 
 /// What was decided about a node.
@@ -289,6 +412,8 @@ pub enum Decided {
         /// Those that were looked at, the best first; of many the first.
         candidates: Vec<Candidate>,
     },
+    /// The document that an agent wrote, in its one form.
+    Planned(std::sync::Arc<str>),
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.
@@ -365,6 +490,9 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// A host call of a guest, as it was decided and answered.
@@ -388,6 +516,9 @@ pub struct Effect {
     /// The capability that let it pass, or whose lack refused it; none: the call needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<Capability>,
+    /// Whether it was refused though that was granted: the tenant's ceiling withheld it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
     /// What the guest read of the clock since its last effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clock: ClockReads,
@@ -418,6 +549,17 @@ pub struct Act {
 pub enum Change {
     /// A new tenant.
     TenantCreated(Tenant),
+    /// A tenant is deleted: its keys, agents, grants, workflows and its ceiling are gone with this, and whatever else it has goes piece
+    /// by piece.
+    TenantDeleted {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Nothing is left of a tenant that was deleted: its name is free.
+    TenantGone {
+        /// How its chain ended.
+        head: Head,
+    },
     /// A tenant's ceiling, whole.
     CeilingSet {
         /// Whose.

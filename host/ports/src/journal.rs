@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use ltmc_model::chain::{Anchors, Link};
+use ltmc_model::commitment::Commitment;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
@@ -44,6 +45,13 @@ pub struct IdempotencyKey {
     pub expires_at: Timestamp,
 }
 
+impl IdempotencyKey {
+    /// What it leaves in the chain.
+    pub fn commitment(&self) -> Commitment {
+        Commitment::of_key(&self.key, &self.request, self.run, self.expires_at)
+    }
+}
+
 /// What becomes of an append that was handed over. To be dropped changes nothing of it.
 pub type Receipt = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
@@ -59,7 +67,8 @@ pub enum Durability {
 /// For the engine: appends.
 #[async_trait]
 pub trait WriteJournal: Send + Sync {
-    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. It is
+    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. Where a run is over by
+    /// it, the one that began that run and those that it began are due in the same transaction, if they are suspended. It is
     /// recorded only if the run's journal still has `expected` entries, its epoch is still `previous`, and everything that its
     /// changes expect is so.
     ///
@@ -110,6 +119,8 @@ pub struct RunFilter {
     pub session: Option<SessionId>,
     /// Started by this key.
     pub by: Option<ltmc_model::KeyId>,
+    /// Begun by this run.
+    pub parent: Option<RunId>,
     /// Older than this one; the newest first.
     pub before: Option<RunId>,
     /// At most so many.
@@ -162,6 +173,9 @@ pub trait ReadJournal: Send + Sync {
     /// up again.
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
+    /// The same of one tenant's, from this one on.
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError>;
+
     /// Tenants after `after` that have suspended runs, by name, each with when the first of them goes on. What it costs does not grow
     /// with how many runs they have.
     async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;
@@ -169,8 +183,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
     async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
-    /// How many of a tenant's runs are quarantined. What it costs grows with those alone.
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+    /// How many of a tenant's runs are in a state in which they wait for people ([`State::is_set_aside`]). What it costs grows with
+    /// those alone.
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

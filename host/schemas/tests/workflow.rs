@@ -89,6 +89,8 @@ fn nodes() -> impl Strategy<Value = Value> {
     };
     let step = prop_oneof![
         4 => Just(json!({"agent": "@"})),
+        1 => Just(json!({"workflow": "audit", "on-parent-end": "abandon"})),
+        1 => Just(json!({"plan": {"agent": "@", "may": ["one"], "depth": 3, "retry": {}}, "compensate": {"agent": "@"}})),
         1 => Just(json!({"need": "sum it up", "among": ["one", "other"], "at-least": 0.5})),
     ];
     let leaf = (step, modifiers()).prop_map(move |(step, modifiers)| with(step, modifiers, false));

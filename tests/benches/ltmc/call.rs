@@ -9,8 +9,11 @@ use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, Shared};
 use ltmc_journal::{RunLog, runlog};
 use ltmc_model::agent::Export;
+use ltmc_model::effect::Refusal;
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::limits::Limits;
 use ltmc_model::{Payload, RunId, StepPath, TenantId};
+use ltmc_ports::children::Child;
 use ltmc_ports::runner::{Job, Outcome};
 use ltmc_ports::{Components as _, Runner as _};
 use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
@@ -99,17 +102,31 @@ impl Times {
     }
 }
 
+/// Begins no runs: a call without effects does not ask for any.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl ltmc_ports::Children for Nobody {
+    async fn begin(&self, _: Child) -> std::result::Result<std::result::Result<RunId, Refusal>, Failure> {
+        Err(Failure::new(Code::Internal, "nothing is begun here"))
+    }
+
+    async fn ended(&self, _: RunId) -> std::result::Result<std::result::Result<Payload, Failure>, Failure> {
+        Err(Failure::new(Code::Internal, "nothing was begun here"))
+    }
+}
+
 /// The host's inside, as far as a call without effects needs it.
-struct InProcess {
+pub(crate) struct InProcess {
     sandbox: Arc<Sandbox>,
-    record: Arc<Record>,
+    pub(crate) record: Arc<Record>,
     shared: Arc<Shared>,
     log: Arc<RunLog>,
     job: Job,
 }
 
 impl InProcess {
-    async fn start(dir: &std::path::Path) -> Result<Self> {
+    pub(crate) async fn start(dir: &std::path::Path) -> Result<Self> {
         let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
         let component = sandbox.admit(&"bench".parse()?, ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
@@ -142,9 +159,10 @@ impl InProcess {
     }
 
     /// As the engine makes an attempt.
-    async fn call(&self) -> Result<Outcome> {
+    pub(crate) async fn call(&self) -> Result<Outcome> {
         let attempt = Attempt {
             log: self.log.clone(),
+            children: Arc::new(Nobody),
             agent: self.job.agent.clone(),
             component: self.job.component,
             step: self.job.step.clone(),

@@ -7,12 +7,16 @@
 //! To add a benchmark: a module with `run(&Plan) -> Result<Vec<Line>>`, and its line in [`BENCHES`].
 
 mod call;
+mod child;
 mod client;
 mod databases;
+mod fanout;
 mod flow;
 mod hot;
 mod inside;
 mod load;
+mod loops;
+mod map;
 mod memory;
 mod message;
 mod ops;
@@ -37,8 +41,12 @@ type Bench = fn(&Plan) -> Result<Vec<Line>>;
 
 const BENCHES: &[(&str, Bench)] = &[
     ("call", call::run),
+    ("child", child::run),
     ("rest", rest::run),
     ("flow", flow::run),
+    ("fanout", fanout::run),
+    ("map", map::run),
+    ("loop", loops::run),
     ("hot", hot::run),
     ("memory", memory::run),
     ("start", start::run),

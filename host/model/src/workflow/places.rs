@@ -22,7 +22,7 @@ fn collect<'d>(node: &'d Node, place: String, into: &mut Vec<(String, &'d Node)>
     if let Some(template) = node.template() {
         collect(template, format!("{place}/{ANY}"), into);
     }
-    for (number, rescue) in node.rescues() {
+    for (number, rescue) in node.rescues().chain(node.compensation()) {
         collect(rescue, format!("{place}/{number}"), into);
     }
 }

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Loop, MapItems, Needed, Node, Retry};
+use super::{Loop, MAX_DEPTH, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
 use crate::failure::Code;
 
 /// Objects of one kind.
@@ -108,7 +108,7 @@ const fn without_with(form: Form) -> Form {
 }
 
 /// What nodes do: a node has the word of one of these.
-pub(super) static PATTERNS: [Form; 7] = [
+pub(super) static PATTERNS: [Form; 9] = [
     pattern(
         "agent",
         "a step",
@@ -134,6 +134,27 @@ pub(super) static PATTERNS: [Form; 7] = [
             word("at-least", "Who fits less well is not taken (default: 0.2)", Is::Between(0.0, 1.0)),
         ],
         &["need"],
+    ),
+    pattern(
+        "workflow",
+        "`workflow`",
+        "Another workflow, as a run of its own",
+        &[
+            word("workflow", "Which, as it is when it is started", Is::Name),
+            word(
+                "on-parent-end",
+                "What becomes of its run where this one is over before it (default: cancel)",
+                Is::Words(&["cancel", "abandon"]),
+            ),
+        ],
+        &["workflow"],
+    ),
+    pattern(
+        "plan",
+        "`plan`",
+        "A document that an agent writes, which is checked and done as a run of its own",
+        &[word("plan", "The agent's step, and what may stand in the document", Is::Of("plan"))],
+        &["plan"],
     ),
     pattern(
         "sequence",
@@ -223,6 +244,13 @@ pub(super) static PATTERNS: [Form; 7] = [
     ),
 ];
 
+/// What stands in a plan beside the step of the agent that writes it.
+static PLANS: &[Word] = &[
+    word("may", "The agents that may stand in the document", Is::List(&Is::Agent, 1, Planning::MAX_MAY)),
+    word("depth", "How deep its patterns may nest (default: 4)", Is::Whole(1, MAX_DEPTH as u32)),
+    word("at-most", "How many steps it may have (default: 20)", Is::Whole(1, MAX_STEPS as u32)),
+];
+
 /// What every node may have.
 pub(super) static MODIFIERS: &[Word] = &[
     word("id", "The name others pick by; unique in the document", Is::Name),
@@ -241,6 +269,7 @@ pub(super) static MODIFIERS: &[Word] = &[
         "What is done where it fails and no fallback helped: the first whose `when` holds",
         Is::List(&Is::Of("handler"), 1, Node::MAX_RESCUES),
     ),
+    word("compensate", "What undoes its own work, where that turns out to have been in vain", NODE),
 ];
 
 /// The document itself, and what stands in it that is no node.
@@ -308,7 +337,7 @@ pub(super) static FORMS: [(&str, Form); 8] = [
                 ),
                 word("max", "No wait is longer (default: 30s)", Is::Duration),
                 word("on", "After which failures; without it after those that may pass", Is::List(&Is::Code, 1, MOST)),
-                word("then", "What comes after the last", Is::Words(&["fail"])),
+                word("then", "What comes after the last", Is::Words(&["fail", "pause"])),
             ],
             &[],
         ),
@@ -366,6 +395,7 @@ pub fn schema() -> Value {
         {"required": ["not"], "maxProperties": 1},
         {"required": ["pick"], "oneOf": one_of(&tests)},
     ]);
+    defs.insert("plan".into(), plan());
     defs.insert("pick".into(), json!({"type": "string", "maxLength": super::Pick::MAX_LEN, "pattern": pick()}));
     let pick_or_else = json!({
         "type": "object", "required": ["pick", "else"], "maxProperties": 2,
@@ -393,6 +423,18 @@ pub fn schema() -> Value {
     })
 }
 
+/// An agent's step with what is said of its plan.
+fn plan() -> Value {
+    let mut plan = PATTERNS[0].schema();
+    plan["title"] = "a plan".into();
+    plan["description"] = "The step of the agent that writes the document, and what may stand in that".into();
+    plan["required"] = json!(["agent", "may"]);
+    for word in PLANS {
+        plan["properties"][word.name] = word.schema();
+    }
+    plan
+}
+
 fn nodes() -> Vec<Value> {
     PATTERNS.iter().filter_map(|form| Some(json!({"$ref": format!("#/$defs/node-{}", form.pattern?.0)}))).collect()
 }
@@ -400,7 +442,7 @@ fn nodes() -> Vec<Value> {
 fn pick() -> String {
     let of_items = format!(r"(?:item|index)(?:{PATH}|\.{NAME}(?:/(?:[^/~]|~[01])*)+)");
     let of_steps = format!(r"steps\.{NAME}(?:\.output{PATH}|(?:/(?:[^/~]|~[01])*)+)");
-    format!(r"^\$\.(?:(?:input|round|last|error){PATH}|{of_items}|{of_steps})$")
+    format!(r"^\$\.(?:(?:input|round|last|error|output|given){PATH}|{of_items}|{of_steps})$")
 }
 
 impl Form {

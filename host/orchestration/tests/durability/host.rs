@@ -16,6 +16,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
+use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
@@ -30,6 +31,7 @@ use ltmc_tenancy::{Authority, Error, Pins};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Sandbox, Script, text};
+use crate::story::Story;
 
 /// Runs a test whose time passes only where it waits.
 pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
@@ -38,7 +40,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 8] = [
+const GRANTS: [&str; 9] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -47,6 +49,7 @@ const GRANTS: [&str; 8] = [
     "message:send:*",
     "message:receive",
     "message:publish:*",
+    "call:*",
 ];
 
 /// What outlives a host.
@@ -55,6 +58,7 @@ pub(crate) struct World {
     clock: Arc<PassingClock>,
     hosts: Mutex<u64>,
     checkpoints: bool,
+    room: Option<u64>,
 }
 
 /// Goes with tokio's time.
@@ -69,7 +73,12 @@ impl Clock for PassingClock {
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
         let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
-        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false }
+        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false, room: None }
+    }
+
+    /// Every host has room for so many runs alive.
+    pub(crate) fn with_room(self, most: u64) -> Self {
+        Self { room: Some(most), ..self }
     }
 
     /// Every guest makes a checkpoint after each change.
@@ -77,10 +86,16 @@ impl World {
         Self { checkpoints: true, ..self }
     }
 
-    /// A record that knows the agents, each granted everything there is, and this workflow.
+    /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
     pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
         let record = MemoryRecord::new();
-        let act = async |change| record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
+        self.furnish(&record, &tenant(), document).await;
+        record
+    }
+
+    /// The same for another tenant.
+    pub(crate) async fn furnish(&self, record: &MemoryRecord, tenant: &TenantId, document: Option<&str>) {
+        let act = async |change| record.act(tenant, self.clock.now(), Act { by: None, change }).await.unwrap();
         for script in &self.scripts {
             let pushed = Agent {
                 name: script.name.clone(),
@@ -95,12 +110,11 @@ impl World {
             act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Some(Carry::Never) })
                 .await;
         }
-        if let Some(source) = document {
+        for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
             act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
         }
-        record
     }
 
     /// A new host on a record, whose appends meet these faults.
@@ -121,7 +135,7 @@ impl World {
         let handed = Handed::new(line.clone());
         let subscriptions = Subscriptions::start(record.clone());
         let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
-        let runs = Runs::new(Ports {
+        let ports = Ports {
             read: record.clone(),
             write: handed,
             take_ups: record.clone(),
@@ -135,7 +149,11 @@ impl World {
             directories: BTreeMap::new(),
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
-        });
+        };
+        let runs = match self.room {
+            Some(most) => Runs::with_room(ports, most),
+            None => Runs::new(ports),
+        };
         let waking = tokio::spawn({
             let runs = runs.clone();
             async move { runs.wake().await }
@@ -170,12 +188,29 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// The only run there is, if there is one.
+    /// The only run there is that no other run began, if there is one.
     pub(crate) async fn run(&self) -> Option<RunId> {
-        let filter = RunFilter { limit: 10, ..RunFilter::default() };
-        let runs = self.record.runs(&tenant(), &filter).await.unwrap();
+        let filter = RunFilter { limit: 100, ..RunFilter::default() };
+        let mut runs = self.record.runs(&tenant(), &filter).await.unwrap();
+        runs.retain(|run| run.parent.is_none());
         assert!(runs.len() <= 1, "one request started {} runs", runs.len());
         runs.first().map(|run| run.id)
+    }
+
+    /// Runs that other runs began: what runs, where it stands, and what its journal tells, the same each time.
+    pub(crate) async fn children(&self) -> Vec<(String, State, Story)> {
+        let filter = RunFilter { limit: 1_000, ..RunFilter::default() };
+        let mut children = Vec::new();
+        for run in self.record.runs(&tenant(), &filter).await.unwrap() {
+            if run.parent.is_some() {
+                // How far it was when it was cancelled is as it comes.
+                let story = Story::of(&self.journal(run.id).await);
+                let story = if run.state == State::Cancelled { Story::default() } else { story };
+                children.push((run.target.to_string(), run.state, story));
+            }
+        }
+        children.sort_by_key(|child| format!("{child:?}"));
+        children
     }
 
     /// A run's journal as the record has it.
@@ -185,12 +220,17 @@ impl Host {
 
     /// Starts what is asked for, or finds it by its key.
     pub(crate) async fn start(&self, request: &Request) -> Result<Started, Error> {
+        self.start_as(&caller(), request).await
+    }
+
+    /// The same for another caller.
+    pub(crate) async fn start_as(&self, caller: &Caller, request: &Request) -> Result<Started, Error> {
         let (session, idempotency) = (Some(session()), request.key.clone());
         let (input, request_digest) = (request.input.clone(), Digest::of(&request.input.bytes));
         if let Some(workflow) = request.workflow {
             let workflow = workflow.parse().unwrap();
             let start = StartRequest { workflow, input, session, idempotency, request_digest, traceparent: None };
-            self.runs.start(&caller(), start).await
+            self.runs.start(caller, start).await
         } else {
             let agent = request.agent.parse().unwrap();
             let cancel_on_disconnect = true;
@@ -203,7 +243,7 @@ impl Host {
                 traceparent: None,
                 cancel_on_disconnect,
             };
-            self.runs.call(&caller(), call).await
+            self.runs.call(caller, call).await
         }
     }
 

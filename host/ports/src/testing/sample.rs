@@ -50,6 +50,7 @@ impl Owner {
                 tenant: tenant(of),
                 id: run_id(number),
                 target: Target::Agent("echo".parse().expect("an agent's name")),
+                parent: None,
                 state: State::Running,
                 session: "s1".parse().expect("a session's id"),
                 by: "abcdefghijkl".parse().expect("a key's id"),
@@ -138,6 +139,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         by: "abcdefghijkl".parse().expect("a key's id"),
         seed: [7; 32],
         traceparent: None,
+        parent: None,
     }
 }
 

@@ -83,11 +83,12 @@ fn try_all(args: &Args, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a node needs nothing but agents that a file of cases can play. Who is found for a need depends on who else there is.
+/// Whether a node needs nothing but agents that a file of cases can play. Who is found for a need depends on who else there is, and other
+/// runs on other documents.
 fn can_be_played(node: &Node) -> bool {
     match &node.does {
         Does::Agent(_) | Does::Sequence(_) | Does::Parallel(_) | Does::Choice(_) | Does::Map(_) | Does::Loop(_) => true,
-        Does::Need(_) => false,
+        Does::Need(_) | Does::Workflow(_) | Does::Plan(_) => false,
     }
 }
 
