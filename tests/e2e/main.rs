@@ -5,6 +5,7 @@
 mod access;
 mod anchors;
 mod audit;
+mod authors;
 mod bad_input;
 mod batches;
 mod calls;

@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Push(push::Args),
     /// Call an agent and print its result
     Call(call::Args),
-    /// Workflows: push, run, list, show, rm
+    /// Workflows: check, draw, test, schema, push, run, list, show, rm
     #[command(subcommand)]
     Flow(flow::Command),
     /// Runs: list, show, cancel, resume, journal, events

@@ -111,9 +111,7 @@ impl Host {
             context: shared.context.clone(),
             clock: clock.clone(),
         });
-        let exe =
-            std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
-        let schemas = Arc::new(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]));
+        let schemas = Arc::new(schemas()?);
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
@@ -207,6 +205,12 @@ impl Host {
             first_start,
         })
     }
+}
+
+/// Who judges by JSON Schema: this program, in child processes.
+pub(crate) fn schemas() -> anyhow::Result<Schemas> {
+    let exe = std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
+    Ok(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]))
 }
 
 /// Directories that can be granted, each there and named well.

@@ -4,7 +4,7 @@
 //! step names are unique, picks are of steps that come before, numbers are within their bounds. [`Document::to_json`] writes
 //! one form only, and reading it gives the same document: that is what a run is pinned to.
 //!
-//! To add a pattern: a variant of [`Does`], its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
+//! To add a pattern: a variant of [`Does`], its words in `schema.rs`, its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,16 +22,19 @@ use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
 
 mod ask;
+pub mod cases;
 mod condition;
 mod emit;
 mod pick;
+pub mod places;
 mod read;
+pub mod schema;
 mod tree;
 mod wait;
 mod write;
 
 pub use ask::Ask;
-pub use condition::{Condition, Test};
+pub use condition::{Condition, Test, is_same};
 pub use emit::Emit;
 pub use pick::{Pick, Source};
 pub use wait::{Listen, Moment, Since, Wait};

@@ -23,7 +23,7 @@ pub mod record;
 pub mod runner;
 pub mod schedules;
 pub mod schema;
-#[cfg(feature = "testing")]
+#[cfg(feature = "in-memory")]
 pub mod testing;
 pub mod waits;
 

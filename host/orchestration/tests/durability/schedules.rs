@@ -16,7 +16,7 @@ use ltmc_model::{Digest, KeyId, Payload, Seq, Timestamp, call};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::schedules::StoredSchedule;
 use ltmc_ports::testing::{Fault, MemoryRecord, sample};
-use ltmc_ports::{Clock as _, Kind, ReadJournal as _, ReadSchedules as _, WriteCatalog as _};
+use ltmc_ports::{Kind, ReadJournal as _, ReadSchedules as _, WriteCatalog as _};
 use ltmc_tenancy::Error;
 
 use crate::guest::{Guest, Script, agent, text};
