@@ -25,7 +25,7 @@ use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Payload, Seq, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, RunId, Seq, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;

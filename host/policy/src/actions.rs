@@ -54,7 +54,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::CreateTenant,
         Self::DeleteTenant,
         Self::ListTenants,
