@@ -93,7 +93,7 @@ fn a_tenant_s_backlog_lets_others_go_on_before_it() {
         drop(host);
         // Nobody is there when they become due.
         tokio::time::sleep(2 * HOUR).await;
-        let next = world.host(&record, []);
+        let _next = world.host(&record, []);
         tokio::time::sleep(SECOND).await;
         let began = began.lock().unwrap().clone();
         assert_eq!(began.len(), MANY + 1);
