@@ -5,11 +5,14 @@
 
 pub mod fold;
 pub mod node;
+pub mod place;
 pub mod runlog;
 pub mod shown;
 pub mod view;
+pub mod why;
 
 pub use fold::History;
 pub use runlog::RunLog;
 pub use shown::{Extent, Shown, Sight};
 pub use view::RunView;
+pub use why::Why;

@@ -731,7 +731,7 @@ impl Runs {
     }
 
     /// Writes what is so far of a live run, so that it can be read, or told.
-    async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
+    pub(crate) async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
             Some(live) => match written(&live, durability).await {
@@ -743,7 +743,7 @@ impl Runs {
     }
 
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
-    async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
         if row.by != caller.key {
             self.inner.ports.authority.note_read(&caller.tenant, &caller.key, Read::OthersRuns);
@@ -751,13 +751,13 @@ impl Runs {
         Ok(row)
     }
 
-    async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.inner.ports.read.run(&caller.tenant, run).await?;
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
     }
 
     /// Where a run stands, for those who look at it.
-    async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
+    pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
         loop {
             let after = outline.history.seq();

@@ -14,6 +14,7 @@ mod memory;
 mod messages;
 mod operations;
 mod recall;
+mod recovery;
 mod runs;
 mod tenants;
 mod transactions;
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         call::routes(),
         workflows::routes(),
         runs::routes(),
+        recovery::routes(),
         events::routes(),
         memory::routes(),
         watch::routes(),

@@ -4,7 +4,7 @@ use console::style;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
 use serde_json::Value;
 
-use super::{Context, text};
+use super::{Context, recovery, text};
 use crate::client::Client;
 use crate::ui;
 
@@ -27,6 +27,8 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
+    #[command(flatten)]
+    Recovery(recovery::Command),
     /// Show one's journal, entry by entry
     Journal {
         /// The run's id
@@ -84,6 +86,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             ui::note(format!("{run} goes on."));
             Ok(())
         }
+        Command::Recovery(command) => recovery::run(command, &client, context.json).await,
         Command::Journal { run } => {
             let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
             while let Some(entries) = pages.next(100).await? {

@@ -177,8 +177,7 @@ fn over(
     branch: &dyn Fn(usize, &mut History) -> Decision,
 ) -> Next {
     let cancels = if joined.failure.is_some() { terms.stops } else { terms.cancels };
-    let is_open = history.steps_within(at).any(|(_, step)| step.is_open());
-    if is_open && cancels {
+    if history.has_open(at) && cancels {
         return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
     }
     let winners: Vec<usize> = joined.winners.iter().map(|number| *number as usize).collect();
