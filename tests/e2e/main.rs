@@ -25,6 +25,7 @@ mod http;
 mod isolation;
 mod neighbours;
 mod operations;
+mod recovery;
 mod restart;
 mod shares;
 mod transactions;

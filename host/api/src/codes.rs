@@ -56,6 +56,7 @@ pub(crate) const CODES: &[Code] = &[
     code("needs-too-much", StatusCode::BAD_REQUEST, "The component needs more than a call may have"),
     code("bad-manifest", StatusCode::BAD_REQUEST, "The agent's manifest is wrong"),
     code("bad-workflow", StatusCode::BAD_REQUEST, "The workflow's document is wrong"),
+    code("bad-recovery", StatusCode::BAD_REQUEST, "What is to be done with the run does not fit it"),
     // what stands in the way
     code("conflict", StatusCode::CONFLICT, "It is there already, or not as the request supposes"),
     code("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not at the revision the request names"),

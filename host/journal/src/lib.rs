@@ -3,6 +3,7 @@
 //! Invariants: a [`History`] is a fold of entries and of nothing else; a run's entries are written through its [`RunLog`]
 //! and nowhere else. No I/O but through ports.
 
+pub mod diff;
 pub mod fold;
 pub mod node;
 pub mod place;
@@ -11,6 +12,7 @@ pub mod shown;
 pub mod view;
 pub mod why;
 
+pub use diff::Diff;
 pub use fold::History;
 pub use runlog::RunLog;
 pub use shown::{Extent, Shown, Sight};

@@ -38,7 +38,7 @@ pub struct Node {
     pub gave: Option<StepPath>,
     /// What was found about its output. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
-    /// Which entry says what it gave.
+    /// Which entry says what it gave, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
     pub branches: Branches,

@@ -180,18 +180,8 @@ impl Why {
         };
         let (chain, handled, waits, at_work) = Default::default();
         let (summary, next) = (String::new(), Vec::new());
-        let mut why = Self {
-            id: run.id,
-            state: run.state,
-            of,
-            summary,
-            chain,
-            handled,
-            waits,
-            at_work,
-            left_out: 0,
-            next,
-        };
+        let mut why =
+            Self { id: run.id, state: run.state, of, summary, chain, handled, waits, at_work, left_out: 0, next };
         let failure = history.result().and_then(Result::err);
         if run.state == State::Failed
             && let (Some(root), Some(step)) = (&root, failure.as_ref().and_then(|failure| failure.step.as_ref()))
@@ -216,7 +206,8 @@ impl Why {
                     effects: last.effects,
                 }),
                 Status::Waiting(until) if has_room(&self.waits, &mut self.left_out) && !self.state.is_over() => {
-                    let why = last.failure.as_ref().map_or_else(String::new, |f| format!(" after `{}`", f.code.as_str()));
+                    let why =
+                        last.failure.as_ref().map_or_else(String::new, |f| format!(" after `{}`", f.code.as_str()));
                     let what = format!("its try number {}{why}", step.attempt());
                     self.waits.push(Waits { called: Called::at(root, path), what, until });
                 }
@@ -237,7 +228,8 @@ impl Why {
                 continue;
             }
             let retries = node.retry_at.filter(|_| node.failures > 0 && !history.has_open(path));
-            let retries = retries.map(|until| (format!("all of it to be done anew, after {} failures", node.failures), until));
+            let retries =
+                retries.map(|until| (format!("all of it to be done anew, after {} failures", node.failures), until));
             let ends = node.until.map(|until| ("its end, which is its time-out at the latest".to_owned(), until));
             for (what, until) in retries.into_iter().chain(ends) {
                 if has_room(&self.waits, &mut self.left_out) {
@@ -251,7 +243,9 @@ impl Why {
         let told = |failure: &Failure| format!("{}: {}", failure.code.as_str(), short(&failure.message));
         match (run.state, failure) {
             (State::Failed, Some(failure)) => match self.chain.first() {
-                Some(link) => format!("It failed because {} failed, which nothing handled: {}", link.called, told(failure)),
+                Some(link) => {
+                    format!("It failed because {} failed, which nothing handled: {}", link.called, told(failure))
+                }
                 None => format!("It failed: {}", told(failure)),
             },
             (State::Cancelled | State::Quarantined, Some(failure)) => {
@@ -282,9 +276,35 @@ impl Why {
         let id = self.id;
         let next = |command: String, does: &str| Next { command: format!("ltmc {command}"), does: does.to_owned() };
         let mut all = Vec::new();
+        // In an item or a round its name does not say which is meant.
+        let step = self.chain.first().map(|link| &link.called);
+        let step = step.map(|called| match (&called.name, called.item, called.round) {
+            (Some(name), None, None) => name.clone(),
+            _ => called.step.to_string(),
+        });
+        let is_step = self.chain.first().is_some_and(|link| link.called.pattern == "agent");
         match self.state {
             State::Failed => {
-                all.push(next(format!("runs resume {id}"), "makes again what failed, and goes on; what is done stays done"));
+                all.push(next(
+                    format!("runs resume {id}"),
+                    "makes again what failed, and goes on; what is done stays done",
+                ));
+                if let Some(step) = step.as_ref().filter(|_| is_step) {
+                    all.push(next(
+                        format!("runs resume {id} --set {step}=@output.json"),
+                        "goes on as if the step had given this",
+                    ));
+                    all.push(next(
+                        format!("runs resume {id} --input {step}=@input.json"),
+                        "makes the step again, on this",
+                    ));
+                }
+                if let Some(step) = step {
+                    all.push(next(
+                        format!("runs restart {id} --from {step}"),
+                        "does the same in a new run, and leaves this one as it is",
+                    ));
+                }
             }
             State::Cancelled => {
                 all.push(next(format!("runs resume {id}"), "goes on where it stopped; what is done stays done"));
@@ -293,7 +313,12 @@ impl Why {
                 all.push(next(format!("runs resume {id}"), "takes it up again, once what the host died of is gone"));
                 all.push(next(format!("runs cancel {id}"), "ends it; what it did is kept"));
             }
-            State::Completed => {}
+            State::Completed => {
+                all.push(next(
+                    format!("runs restart {id} --from STEP"),
+                    "does a step and what came after it again, in a new run",
+                ));
+            }
             State::Queued | State::Running | State::Waiting => {
                 all.push(next(format!("runs events {id}"), "follows it until it is over"));
                 all.push(next(format!("runs cancel {id}"), "ends it; what it did is kept, and it can be resumed"));
@@ -330,9 +355,12 @@ impl Link {
         let mut tries: Vec<Try> = step.iter().flat_map(|step| &step.attempts).filter_map(failed).collect();
         let tries_left_out = tries.len().saturating_sub(TRIES);
         tries.drain(..tries_left_out);
-        let rejection = |verdict: Option<&Result<(), Failure>>| verdict.and_then(|verdict| verdict.as_ref().err()).map(cut);
-        let of_step = step.and_then(|step| rejection(step.verdict.as_ref()).or_else(|| tries.last().map(|t| t.failure.clone())));
-        let of_node = known.and_then(|node| rejection(node.verdict.as_ref()).or_else(|| node.failure.as_ref().map(cut)));
+        let rejection =
+            |verdict: Option<&Result<(), Failure>>| verdict.and_then(|verdict| verdict.as_ref().err()).map(cut);
+        let of_step =
+            step.and_then(|step| rejection(step.verdict.as_ref()).or_else(|| tries.last().map(|t| t.failure.clone())));
+        let of_node =
+            known.and_then(|node| rejection(node.verdict.as_ref()).or_else(|| node.failure.as_ref().map(cut)));
         let mut levels = Vec::new();
         if let Some(node) = place.node() {
             own_levels(node, step, known, failing, &mut levels);
@@ -374,7 +402,9 @@ fn own_levels(
             "retry",
             match (allowed, tries) {
                 (1, _) => format!("it was tried {times}, and has no `retry`"),
-                (allowed, tries) if tries >= allowed => format!("it was tried {times}, which is as often as `retry` says"),
+                (allowed, tries) if tries >= allowed => {
+                    format!("it was tried {times}, which is as often as `retry` says")
+                }
                 (allowed, _) => {
                     format!("it was tried {times} of {allowed}: after such a failure `retry` does not try again")
                 }
@@ -505,6 +535,7 @@ mod tests {
             by: "abcdefghijkl".parse().unwrap(),
             seed: [0; 32],
             traceparent: None,
+            forked: None,
         };
         let mut history = History::new();
         for event in [Event::RunStarted(Box::new(started))].into_iter().chain(events) {
@@ -580,8 +611,12 @@ mod tests {
             ]
         );
         assert_eq!(why.chain[2].levels[0].level, "need");
-        assert!(why.summary.contains("because `a` (0/0/0) failed, which nothing handled: agent-error"), "{}", why.summary);
-        assert!(why.next[0].command.starts_with("ltmc runs resume "), "{:?}", why.next);
+        assert!(
+            why.summary.contains("because `a` (0/0/0) failed, which nothing handled: agent-error"),
+            "{}",
+            why.summary
+        );
+        assert!(why.next[1].command.ends_with(" --set a=@output.json"), "{:?}", why.next);
     }
 
     #[test]
@@ -619,7 +654,10 @@ mod tests {
         for item in 0..1_000 {
             let step = format!("0/{item}");
             let message = "é".repeat(100_000);
-            events.extend([started(&step, 1), failed(&step, 1, &message, Some(AT.after(std::time::Duration::from_secs(9))))]);
+            events.extend([
+                started(&step, 1),
+                failed(&step, 1, &message, Some(AT.after(std::time::Duration::from_secs(9)))),
+            ]);
         }
         let why = why(flow, State::Waiting, events);
         assert_eq!((why.waits.len(), why.left_out), (TOLD, 1_000 - TOLD));

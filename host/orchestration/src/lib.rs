@@ -11,7 +11,8 @@
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
 //! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
-//! - `recovery`: what people do about a run, a file a verb
+//! - `lineage`: a run's journal, with those of the runs that it was forked from
+//! - [`recovery`]: what people do about a run, a file a verb
 //! - [`workflows`]: documents, put and looked at
 //!
 //! To add a pattern: docs/add-a-pattern.md.
@@ -23,11 +24,12 @@ mod engine;
 mod guests;
 mod input;
 mod judge;
+mod lineage;
 mod metered;
 pub mod patterns;
 mod picked;
 mod plan;
-mod recovery;
+pub mod recovery;
 mod registry;
 mod resumed;
 pub mod runs;
@@ -38,6 +40,7 @@ mod wake;
 pub mod workflows;
 
 pub use ltmc_journal::view::Content;
-pub use ltmc_journal::{Extent, RunView, Shown, Sight, Why};
+pub use ltmc_journal::{Diff, Extent, RunView, Shown, Sight, Why};
+pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use workflows::{Put, Workflows};

@@ -1,4 +1,4 @@
-//! Runs: started, waited for, looked at, followed, cancelled, resumed.
+//! Runs: started, waited for, looked at, followed, cancelled. What people do about those that went wrong is in `recovery`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -25,7 +25,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::workflow::Document;
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
+use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
@@ -39,6 +39,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
@@ -255,12 +256,7 @@ impl Runs {
         {
             return self.attach(caller, found, request);
         }
-        let mut random = [0; 42];
-        inner.ports.entropy.fill(&mut random);
-        let (mut id, mut seed) = ([0; 10], [0; 32]);
-        id.copy_from_slice(&random[..10]);
-        seed.copy_from_slice(&random[10..]);
-        let run = RunId::new(now, id);
+        let (run, seed) = inner.drawn(now);
         let session = match begin.session {
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
@@ -278,6 +274,7 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            forked: None,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -320,7 +317,7 @@ impl Runs {
                 };
             }
             inner.spawn(place, Some(begin.plan), pins);
-            Ok(Started { run, attached: false, live: Some(live), tied: None })
+            Ok(Started::begun(run, live))
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
@@ -337,7 +334,7 @@ impl Runs {
         named_by(caller, session)
     }
 
-    fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
+    pub(crate) fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
         if found.request != *request {
             let message = format!(
                 "the idempotency key was used within 24 hours for another request, which started run {}: use a new key",
@@ -416,10 +413,11 @@ impl Runs {
             return Ok(None);
         }
         let outline = self.outline(tenant, run).await?;
-        let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
-        let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
+        let Some((of, seq)) = outline.result_at() else { return Ok(outline.history.result()) };
+        let found = self.inner.ports.read.entries(tenant, of, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
             Some(Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. }) => Ok(Some(Ok(output))),
+            Some(Event::Amended(amended)) => Ok(amended.output().map(Ok)),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
         }
     }
@@ -569,39 +567,6 @@ impl Runs {
         })
     }
 
-    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
-    ///
-    /// # Errors
-    /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
-    pub async fn resume(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.take_up_again(&by, run).await };
-        self.inner.ports.authority.perform(caller, Action::Run, work).await
-    }
-
-    async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
-            let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
-                row.state.as_str()
-            );
-            return Err(Error::Conflict { code: "conflict", message });
-        }
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
-            Found::Log(log) => log,
-            Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
-        };
-        let resumed = Event::RunResumed { by: caller.key.clone() };
-        // Whoever resumes it at the same moment is fenced off here.
-        self.go_on(log, vec![resumed]).await.map_err(|error| match error {
-            Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
-                Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
-            }
-            error => error,
-        })
-    }
-
     /// Goes on with suspended runs as they become due, until the host stops.
     pub async fn wake(&self) {
         wake::wake(self).await;
@@ -697,7 +662,7 @@ impl Runs {
     pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
-        let pins = inner.pin(&started.agents).await;
+        let pins = inner.pinned(&log, &first).await;
         let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let written = log.append(first, Durability::Barrier).await;
         // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
@@ -759,20 +724,41 @@ impl Runs {
     /// Where a run stands, for those who look at it.
     pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
-        loop {
-            let after = outline.history.seq();
-            let page = self.inner.ports.read.page(tenant, run, after, PAGE, PAGE_BYTES).await?;
-            if page.is_empty() {
-                return Ok(outline);
-            }
-            page.into_iter().for_each(|placed| outline.apply(placed));
-        }
+        let mut apply = |told| match told {
+            Told::Entry(of, placed) => outline.apply(of, placed),
+            Told::BranchesOff => outline.history.branch_off(),
+        };
+        let (read, until) = (self.inner.ports.read.as_ref(), lineage::TO_THE_END);
+        lineage::each(read, tenant, run, until, Some(PAGE_BYTES), &mut apply).await?;
+        Ok(outline)
     }
 }
 
 impl Inner {
     pub(crate) fn log_ports(&self) -> runlog::Ports {
         runlog::Ports { journal: self.ports.write.clone(), clock: self.ports.clock.clone() }
+    }
+
+    /// A new run's id, and its seed.
+    pub(crate) fn drawn(&self, now: Timestamp) -> (RunId, [u8; 32]) {
+        let mut random = [0; 42];
+        self.ports.entropy.fill(&mut random);
+        let (mut id, mut seed) = ([0; 10], [0; 32]);
+        id.copy_from_slice(&random[..10]);
+        seed.copy_from_slice(&random[10..]);
+        (RunId::new(now, id), seed)
+    }
+
+    /// Keeps what a run needs that goes on with these events.
+    pub(crate) async fn pinned(&self, log: &RunLog, first: &[Event]) -> Vec<Pin> {
+        let mut agents =
+            log.read(|history| history.started().map(|started| started.agents.clone())).unwrap_or_default();
+        for event in first {
+            if let Event::AgentReplaced { agent, to, .. } = event {
+                agents.insert(agent.clone(), *to);
+            }
+        }
+        self.pin(&agents).await
     }
 
     async fn pin(&self, agents: &BTreeMap<AgentName, Digest>) -> Vec<Pin> {
@@ -783,7 +769,7 @@ impl Inner {
         pins
     }
 
-    fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+    pub(crate) fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
         let account = Account::of(&place.live().tenant);
         tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
     }
@@ -840,6 +826,11 @@ pub struct Recovered {
 }
 
 impl Started {
+    /// One that a task of the host's drives.
+    pub(crate) fn begun(run: RunId, live: Arc<Live>) -> Self {
+        Self { run, attached: false, live: Some(live), tied: None }
+    }
+
     /// Waits until it ended.
     async fn ended(&self, live: &Live) -> supervise::End {
         let Some(tied) = &self.tied else { return live.ended().await };

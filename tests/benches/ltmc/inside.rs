@@ -40,6 +40,7 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
         by: "benchmarking".parse()?,
         seed: [7; 32],
         traceparent: None,
+        forked: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Runs: listed, shown, read entry by entry, cancelled, resumed.
+//! Runs: listed, shown, read entry by entry, cancelled.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -30,7 +30,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(journal))
         .routes(routes!(entry))
         .routes(routes!(cancel))
-        .routes(routes!(resume))
 }
 
 /// A run, as lists show it.
@@ -264,18 +263,4 @@ pub(super) struct EntryForm {
 async fn cancel(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
     api.runs.cancel(&caller, run).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// Resume a run
-///
-/// A failed, cancelled or quarantined run goes on where it stopped: what it did is not done again.
-#[utoipa::path(
-    post, path = "/v1/runs/{id}/resume", tag = "runs",
-    params(("id" = String, Path, description = "The run")),
-    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
-    responses((status = 202, description = "It runs again", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
-)]
-async fn resume(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    api.runs.resume(&caller, run).await?;
-    super::call::accepted(run)
 }

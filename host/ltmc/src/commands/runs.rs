@@ -22,11 +22,6 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
-    /// Take a failed, cancelled or quarantined one up again where it stopped
-    Resume {
-        /// The run's id
-        run: RunId,
-    },
     #[command(flatten)]
     Recovery(recovery::Command),
     /// Show one's journal, entry by entry
@@ -79,11 +74,6 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         Command::Cancel { run } => {
             client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
             ui::note(format!("Cancelled {run}."));
-            Ok(())
-        }
-        Command::Resume { run } => {
-            client.post(&format!("/v1/runs/{run}/resume"), None).await?;
-            ui::note(format!("{run} goes on."));
             Ok(())
         }
         Command::Recovery(command) => recovery::run(command, &client, context.json).await,
@@ -169,6 +159,9 @@ fn show(run: &Value) {
         if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    if run["forked"].is_object() {
+        ui::line(format!("forked from {} at its entry {}", text(&run["forked"], "of"), run["forked"]["at"]));
+    }
     let over = !ended.is_empty();
     for step in run["steps"].as_array().into_iter().flatten() {
         let depth = text(step, "path").matches('/').count();

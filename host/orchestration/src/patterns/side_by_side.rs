@@ -100,9 +100,9 @@ fn go_on(
     }
     while branches.begun < terms.count {
         let number = branches.begun;
-        // Whatever has begun is looked at before it is said which were done first.
+        // Whatever has got on is looked at before it is said which were done first.
         let has_room = branches.open.len() < terms.at_once && !is_decided(terms, branches);
-        if !has_room && !history.has_begun(&at.child(number)) {
+        if !has_room && !history.has_got_on(&at.child(number)) {
             break;
         }
         branches.begun += 1;

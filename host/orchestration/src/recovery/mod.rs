@@ -4,8 +4,18 @@
 //! with whose key it was. What was done stays done.
 //!
 //! - `why`: what happened, for people
+//! - `resume`: a run that is over goes on; `amend`: with steps changed before
+//! - `fork`: a new run goes on from where another one was
+//! - `diff`: two runs beside each other
 //!
 //! To add a verb: a file here, its route in `api/src/rest/recovery.rs`, its command in `ltmc/src/commands/recovery.rs`, and its
 //! section in docs/recovery.md.
 
+mod amend;
+mod diff;
+mod fork;
+mod resume;
 mod why;
+
+pub use amend::{Asked, Changes};
+pub use fork::{ForkFrom, ForkRequest};

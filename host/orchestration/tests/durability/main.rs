@@ -12,6 +12,7 @@
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
+//! - `recovery`: amended, restarted, forked, compared by people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
@@ -29,6 +30,7 @@ mod guest;
 mod host;
 mod owners;
 mod patterns;
+mod recovery;
 mod replay;
 mod story;
 mod suspects;

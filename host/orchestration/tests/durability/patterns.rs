@@ -370,7 +370,7 @@ fn crash_at_every_step_of_every_pattern() {
 
 /// A document made at random: depth 4, everything nested in everything. What comes of it depends on no race: where branches fail
 /// the others go on to their end.
-fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
+pub(crate) fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let (kind, n) = ((*seed >> 33) % 9, (*seed >> 40) % 6);
     *names += 1;

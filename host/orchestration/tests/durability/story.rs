@@ -49,6 +49,8 @@ impl Story {
             // Whoever takes a suspended run over before it is due suspends it again.
             Event::RunStarted(_)
             | Event::RunQuarantined { .. }
+            | Event::Amended(_)
+            | Event::AgentReplaced { .. }
             | Event::RunResumed { .. }
             | Event::RunSuspended { .. }
             | Event::Act(_) => {}

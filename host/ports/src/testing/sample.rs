@@ -138,6 +138,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         by: "abcdefghijkl".parse().expect("a key's id"),
         seed: [7; 32],
         traceparent: None,
+        forked: None,
     }
 }
 
