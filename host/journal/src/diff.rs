@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Forked;
 use ltmc_model::run::{Run, State};
-use ltmc_model::workflow::Node as Planned;
 use ltmc_model::{AgentName, Digest, RunId, StepPath};
 use serde::Serialize;
 
@@ -152,7 +151,7 @@ impl Diff {
             diff.different += 1;
             if diff.different > skip && diff.items.len() < limit {
                 let root = roots.iter().flatten().find(|root| place::at(root, &path).is_some());
-                let called = Called::at(root.map(|root: &Planned| root), &path);
+                let called = Called::at(root, &path);
                 diff.items.push(Difference { called, differs, a, b });
             }
         }
@@ -345,9 +344,9 @@ mod tests {
             [&done("0/0", "same")[..], &[took(1)], &done("0/1/1", "c"), &done("0/2/2", "d"), &done("0/2/10", "e")]
                 .concat(),
         );
-        let (run, runs) = (run(), |skip, limit| (skip, limit));
-        let diff = |(skip, limit)| Diff::new((&run, &one), (&run, &other), skip, limit);
-        let all = diff(runs(0, 100));
+        let run = run();
+        let diff = |skip, limit| Diff::new((&run, &one), (&run, &other), skip, limit);
+        let all = diff(0, 100);
         let shown: Vec<_> = all.items.iter().map(|item| (item.called.step.as_str(), item.differs.join(" "))).collect();
         let wanted = [
             ("0/1", "option"),
@@ -364,7 +363,7 @@ mod tests {
             (100_000, None, Digest::of(large.as_bytes()).to_string().as_str())
         );
         assert_eq!(all.items[3].b.as_ref().unwrap().output.as_ref().unwrap().text.as_deref(), Some("d"));
-        let page = diff(runs(2, 2));
+        let page = diff(2, 2);
         assert_eq!(page.items.iter().map(|item| item.called.step.as_str()).collect::<Vec<_>>(), ["0/1/1", "0/2/2"]);
         assert_eq!(page.different, 5);
         assert_eq!(Diff::new((&run, &one), (&run, &one), 0, 9).different, 0, "a run is as itself");

@@ -165,7 +165,6 @@ pub struct Next {
     pub does: String,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "that is how serde asks")]
 fn is_nothing(count: &usize) -> bool {
     *count == 0
 }
@@ -311,6 +310,8 @@ impl Why {
             }
             State::Quarantined => {
                 all.push(next(format!("runs resume {id}"), "takes it up again, once what the host died of is gone"));
+                let what = "makes the step that it died of again, on something else";
+                all.push(next(format!("runs resume {id} --input STEP=@input.json"), what));
                 all.push(next(format!("runs cancel {id}"), "ends it; what it did is kept"));
             }
             State::Completed => {

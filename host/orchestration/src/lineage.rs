@@ -75,7 +75,7 @@ pub(crate) async fn fold(
     until: Seq,
     mut history: History,
 ) -> Result<History, StoreError> {
-    let mut fold = |told| match told {
+    let mut fold = |told: Told| match told {
         Told::Entry(_, placed) => history.apply(&placed),
         Told::BranchesOff => history.branch_off(),
     };

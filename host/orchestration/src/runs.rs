@@ -724,7 +724,7 @@ impl Runs {
     /// Where a run stands, for those who look at it.
     pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
-        let mut apply = |told| match told {
+        let mut apply = |told: Told| match told {
             Told::Entry(of, placed) => outline.apply(of, placed),
             Told::BranchesOff => outline.history.branch_off(),
         };

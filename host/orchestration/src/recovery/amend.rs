@@ -8,7 +8,7 @@ use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::place::{self, Is, Place, What};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::journal::{Amended, Amendment, Event};
-use ltmc_model::workflow::{Does, MapItems, StepName, Validate};
+use ltmc_model::workflow::{Does, StepName, Validate};
 use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
 use ltmc_tenancy::Error;
 
@@ -274,7 +274,7 @@ impl Amend<'_> {
             },
             Is::Round(number) => {
                 let made = node.map_or(0, |node| node.rounds.len());
-                match number <= made && number < MapItems::MAX_ITEMS {
+                match number <= made {
                     true => Ok(()),
                     false => Err(format!(
                         "the loop at {at} has not come to a round {number}: {made} are over, counted from 0 on"

@@ -81,10 +81,10 @@ impl Runs {
         };
         self.settle(&caller.tenant, of, Durability::Barrier).await?;
         let row = self.row(caller, of).await?;
-        let (log, kept) = self.forked(caller, &row, at.unwrap_or(row.seq), idempotency.as_ref()).await?;
+        let (log, run) = self.forked(caller, &row, at.unwrap_or(row.seq), idempotency.as_ref()).await?;
         let mut events = self.changed(&log, &caller.key, &changes).await?;
         events.push(Event::RunResumed { by: caller.key.clone() });
-        let (log, run) = (Arc::new(log), kept);
+        let log = Arc::new(log);
         let pins = inner.pinned(&log, &events).await;
         let live = Live::new(log.clone(), log.started().input.bytes.len() as u64);
         let place = inner.registry.enter(live.clone())?;
