@@ -125,7 +125,7 @@ fn a_run_that_is_amended_and_resumed_comes_to_what_an_undisturbed_one_would() {
             let host = host_of(&world(&given), &flow).await;
             let mut answer = host.ask(&request()).await.unwrap();
             let run = host.run().await.unwrap();
-            while let Err(Failure { code: Code::AgentError, step: Some(step), .. }) = &answer {
+            while let Err(Failure { code: Code::AgentError, step: Some(step), .. }) = answer.clone() {
                 let value = json!({"instead": step.to_string()});
                 host.runs.resume_with(&caller(), run, set(step.as_str(), &value)).await.unwrap();
                 answer = host.ask(&request()).await.unwrap();
@@ -226,10 +226,11 @@ fn what_came_before_and_beside_is_not_done_again() {
             "what came after `b` in its branch, and after the step that failed"
         );
         let journal = host.journal(run).await;
-        let amended: Vec<_> = journal.iter().filter_map(|placed| match &placed.entry.event {
+        let amended = journal.iter().filter_map(|placed| match &placed.entry.event {
             Event::Amended(amended) => Some((amended.step.as_str(), amended.by.clone(), amended.was.is_some())),
             _ => None,
         });
+        let amended: Vec<_> = amended.collect();
         let by = caller().key;
         assert_eq!(amended, [("0/1/0/0", by.clone(), true), ("0/2", by, false)], "it is journaled who changed what");
     });
@@ -415,9 +416,8 @@ fn of_two_who_amend_at_once_one_does() {
         let host = host_of(&world(&BTreeMap::new()), FLOW).await;
         assert!(host.ask(&request()).await.unwrap().is_err());
         let run = host.run().await.unwrap();
-        let by = |value: &str| host.runs.resume_with(&caller(), run, set("bad", &json!(value)));
-        let (one, other) = (by("one"), by("other"));
-        let (one, other) = tokio::join!(one, other);
+        let by = async |value: &str| host.runs.resume_with(&caller(), run, set("bad", &json!(value))).await;
+        let (one, other) = tokio::join!(by("one"), by("other"));
         let won = match (&one, &other) {
             (Ok(()), Err(Error::Conflict { .. })) => "one",
             (Err(Error::Conflict { .. }), Ok(())) => "other",
@@ -511,9 +511,8 @@ fn a_run_that_is_under_way_is_cancelled_before_it_is_restarted_and_forked_where_
         let refused = fork(&host, started.run, restart(false), Changes::default()).await.map(drop).unwrap_err();
         assert!(refused.to_string().contains("is running: it is restarted once it is over"), "{refused}");
 
-        let forked =
-            host.runs.fork(&caller(), started.run, ForkRequest { changes: set("slow", &json!("done")), ..nothing() });
-        let forked = forked.await.unwrap();
+        let now = ForkRequest { changes: set("slow", &json!("done")), ..nothing() };
+        let forked = host.runs.fork(&caller(), started.run, now).await.unwrap();
         assert_eq!(ended(&host, &forked).await.unwrap().to_value().unwrap()["on"], "done");
         assert_eq!(host.runs.get(&caller(), started.run).await.unwrap().state, State::Running, "it goes on");
 
