@@ -29,8 +29,8 @@ pub fn of_package(package: &Package) -> anyhow::Result<Vec<u8>> {
     }
     for (field, value) in own {
         match field.as_str() {
-            "asks" | "limits" => manifest[field] = value,
-            _ => bail!("[package.metadata.ltmc] has an unknown field `{field}`; known are asks, limits"),
+            "asks" | "accepts" | "limits" => manifest[field] = value,
+            _ => bail!("[package.metadata.ltmc] has an unknown field `{field}`; known are asks, accepts, limits"),
         }
     }
     Ok(serde_json::to_vec(&manifest)?)

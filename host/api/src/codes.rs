@@ -83,6 +83,7 @@ pub(crate) const CODES: &[Code] = &[
     code("fenced", StatusCode::SERVICE_UNAVAILABLE, "The run has another owner now"),
     code("cancelled", StatusCode::CONFLICT, "The run was cancelled"),
     code("timed-out", StatusCode::GATEWAY_TIMEOUT, "A part of the workflow took too long"),
+    code("no-candidate", StatusCode::UNPROCESSABLE_ENTITY, "No agent fits what a step needs"),
     code("loop-exhausted", StatusCode::UNPROCESSABLE_ENTITY, "A loop made all its rounds"),
     code("loop-stalled", StatusCode::UNPROCESSABLE_ENTITY, "A loop came no further"),
     code("quarantined", StatusCode::CONFLICT, "The host died of the run"),

@@ -149,7 +149,8 @@ impl Index {
         Arc::new(Self { notes, write, vectors, embedders, split, building: DashMap::new() })
     }
 
-    fn embedder(&self) -> &Arc<dyn Embedder> {
+    /// The embedder in force.
+    pub fn embedder(&self) -> &Arc<dyn Embedder> {
         &self.embedders[0]
     }
 

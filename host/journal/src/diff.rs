@@ -63,7 +63,7 @@ pub struct Difference {
     /// Which.
     #[serde(flatten)]
     pub called: Called,
-    /// What differs: `only-in-a`, `only-in-b`, `status`, `output`, `attempts`, `failure`, `when`, `option`, `handler`, `items`, `rounds`,
+    /// What differs: `only-in-a`, `only-in-b`, `status`, `output`, `attempts`, `failure`, `agent`, `when`, `option`, `handler`, `items`, `rounds`,
     /// `winners`.
     pub differs: Vec<&'static str>,
     /// What it came to in the one.
@@ -89,6 +89,9 @@ pub struct Stands {
     /// How it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The agent that was found for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// Whether its `when` holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<bool>,
@@ -203,6 +206,7 @@ fn differs(a: Option<&Stands>, b: Option<&Stands>) -> Vec<&'static str> {
         ("output", a.output != b.output),
         ("attempts", a.attempts != b.attempts),
         ("failure", a.failure != b.failure),
+        ("agent", a.agent != b.agent),
         ("when", a.when != b.when),
         ("option", a.option != b.option),
         ("handler", a.handler != b.handler),
@@ -247,6 +251,7 @@ impl Stands {
 
     fn of_node(&mut self, node: &Node) {
         (self.when, self.option, self.handler) = (node.when, node.option, node.handler);
+        self.agent = node.agent.as_ref().map(ToString::to_string);
         self.items = node.items.as_ref().map(|items| {
             // An outline has the digest of each for it.
             let bytes: Vec<u8> = items.iter().flat_map(|item| item.bytes.iter().copied()).collect();

@@ -574,6 +574,7 @@ impl History {
             Decided::When(holds) => node.when = Some(*holds),
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
+            Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
             Decided::Joined { winners, failure } => {
@@ -635,6 +636,10 @@ impl History {
                 step.status = Status::Pending;
                 step.output = None;
                 step.verdict = None;
+                // Who failed at it need not be who does it again.
+                if let Some(node) = self.nodes.get_mut(path) {
+                    node.agent = None;
+                }
             }
             step.forgiven = u32::try_from(step.attempts.len()).unwrap_or(u32::MAX);
             running += usize::from(step.status == Status::Running);

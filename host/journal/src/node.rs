@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Next;
 use ltmc_model::{Payload, Seq, StepPath, Timestamp};
@@ -16,6 +17,8 @@ pub struct Node {
     pub option: Option<Option<u32>>,
     /// The handler of errors that is taken.
     pub handler: Option<Option<u32>>,
+    /// The agent that was found for a step.
+    pub agent: Option<AgentRef>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.

@@ -198,8 +198,9 @@ pub struct StepView {
     pub path: StepPath,
     /// What others call it.
     pub name: String,
-    /// Who does it.
-    pub agent: AgentRef,
+    /// Who does it; none: an agent is still to be found for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentRef>,
     /// What it is for.
     pub role: Role,
     /// `pending`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
@@ -305,7 +306,7 @@ impl RunView {
             Some(Err(_)) => {}
             None => tree.steps.extend(agent.iter().map(|agent| {
                 let name = agent.name.to_string();
-                StepView::new(StepPath::root(), name, agent.clone(), Role::Work, outline)
+                StepView::new(StepPath::root(), name, Some(agent.clone()), Role::Work, outline)
             })),
         }
         let error = history.result().and_then(Result::err);
@@ -345,9 +346,13 @@ struct Tree {
 impl Tree {
     fn collect(&mut self, node: &Node, path: &StepPath, outline: &Outline) {
         let history = &outline.history;
-        if let Does::Agent(agent) = &node.does {
-            let name = node.id.as_ref().map_or_else(String::new, ToString::to_string);
-            self.step(StepView::new(path.clone(), name, agent.clone(), Role::Work, outline));
+        if node.is_step() {
+            let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
+            let agent = match &node.does {
+                Does::Agent(agent) => Some(agent),
+                _ => history.node(path).and_then(|known| known.agent.as_ref()),
+            };
+            self.step(StepView::new(path.clone(), name, agent.cloned(), Role::Work, outline));
         }
         let view = history.node(path).and_then(|known| NodeView::new(node, path, known));
         self.nodes.extend(view.filter(|_| self.nodes.len() < SHOWN));
@@ -355,8 +360,14 @@ impl Tree {
             let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
             let place = path.child(node.validator());
             // That of a step is there from the start, as the step is.
-            if matches!(node.does, Does::Agent(_)) || history.step(&place).is_some() {
-                self.step(StepView::new(place, format!("{name} (judged)"), agent.clone(), Role::Validator, outline));
+            if node.is_step() || history.step(&place).is_some() {
+                self.step(StepView::new(
+                    place,
+                    format!("{name} (judged)"),
+                    Some(agent.clone()),
+                    Role::Validator,
+                    outline,
+                ));
             }
         }
         for (number, child) in node.children().into_iter().enumerate() {
@@ -388,7 +399,7 @@ impl Tree {
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
     fn new(node: &Node, path: &StepPath, known: &crate::node::Node) -> Option<Self> {
-        let is_step = matches!(node.does, Does::Agent(_));
+        let is_step = node.is_step();
         let says_more = known.when == Some(false) || known.failure.is_some() || known.until.is_some();
         if is_step && !says_more && known.failures == 0 {
             return None;
@@ -420,7 +431,7 @@ impl NodeView {
 }
 
 impl StepView {
-    fn new(path: StepPath, name: String, agent: AgentRef, role: Role, outline: &Outline) -> Self {
+    fn new(path: StepPath, name: String, agent: Option<AgentRef>, role: Role, outline: &Outline) -> Self {
         let step = outline.history.step(&path);
         let is_skipped = outline.history.node(&path).is_some_and(|node| node.when == Some(false));
         let status = step.map(|step| step.status).unwrap_or_default();

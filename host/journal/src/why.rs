@@ -199,7 +199,7 @@ impl Why {
             let Some(last) = step.last() else { continue };
             match step.status {
                 Status::Running if has_room(&self.at_work, &mut self.left_out) => self.at_work.push(AtWork {
-                    called: Called::at(root, path),
+                    called: Called::by(root, path, history),
                     attempt: last.number,
                     since: last.started_at,
                     effects: last.effects,
@@ -281,7 +281,7 @@ impl Why {
             (Some(name), None, None) => name.clone(),
             _ => called.step.to_string(),
         });
-        let is_step = self.chain.first().is_some_and(|link| link.called.pattern == "agent");
+        let is_step = self.chain.first().is_some_and(|link| link.called.agent.is_some());
         match self.state {
             State::Failed => {
                 all.push(next(
@@ -339,7 +339,7 @@ fn chain_of(root: &Planned, step: &StepPath, history: &History) -> Vec<Link> {
     let mut failing = None;
     let mut chain = Vec::new();
     for place in places.iter().rev() {
-        chain.push(Link::new(Called::at(Some(root), &place.path), place, failing.as_ref(), history));
+        chain.push(Link::new(Called::by(Some(root), &place.path, history), place, failing.as_ref(), history));
         failing = Some(place.path.clone());
     }
     chain
@@ -380,7 +380,7 @@ fn own_levels(
     levels: &mut Vec<Level>,
 ) {
     let mut say = |level, said: String| levels.push(Level { level, said, step: None });
-    let is_step = matches!(node.does, Does::Agent(_));
+    let is_step = node.is_step();
     if let Some(why) = known.and_then(|node| node.joined.as_ref()).and_then(|joined| joined.failure.as_ref()) {
         let level = if matches!(node.does, Does::Map(_)) { "tolerate" } else { "need" };
         say(level, short(&why.message));
@@ -461,6 +461,13 @@ fn came_of(path: &StepPath, history: &History) -> Option<String> {
 }
 
 impl Called {
+    /// What stands at a path of a run's tree, with the agent that was found for it.
+    fn by(root: Option<&Planned>, path: &StepPath, history: &History) -> Self {
+        let found = history.node(path).and_then(|node| node.agent.as_ref());
+        let called = Self::at(root, path);
+        Self { agent: called.agent.or_else(|| found.map(ToString::to_string)), ..called }
+    }
+
     /// What stands at a path of a run's tree.
     pub fn at(root: Option<&Planned>, path: &StepPath) -> Self {
         let way = root.map(|root| place::way(root, path)).unwrap_or_default();

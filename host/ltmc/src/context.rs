@@ -47,6 +47,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What texts are compared by.
+    pub(crate) fn embedder(&self) -> Arc<dyn ltmc_ports::Embedder> {
+        self.index.embedder().clone()
+    }
+
     /// Puts everything together; nothing runs before [`Self::start`].
     pub(crate) async fn open(
         config: &Config,

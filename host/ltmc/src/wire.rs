@@ -123,6 +123,7 @@ impl Host {
             entropy,
             directories: directories(config)?,
             schemas: schemas.clone(),
+            embedder: shared.embedder(),
         });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: shared.context.clone(),

@@ -40,6 +40,8 @@ pub enum Code {
     Cancelled,
     /// A node of a workflow took longer than it may.
     TimedOut,
+    /// No agent fits what a step needs.
+    NoCandidate,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
@@ -58,7 +60,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -75,6 +77,7 @@ impl Code {
         Self::Conflict,
         Self::Cancelled,
         Self::TimedOut,
+        Self::NoCandidate,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
@@ -103,6 +106,7 @@ impl Code {
             Self::Conflict => "conflict",
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed-out",
+            Self::NoCandidate => "no-candidate",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
@@ -172,6 +176,7 @@ impl Failure {
             | Code::Conflict
             | Code::Fenced
             | Code::Cancelled
+            | Code::NoCandidate
             | Code::LoopExhausted
             | Code::LoopStalled
             | Code::Quarantined => false,

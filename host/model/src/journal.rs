@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::agent::{Agent, Carry};
+use crate::agent::{Agent, AgentRef, Carry};
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
@@ -299,6 +299,13 @@ pub enum Decided {
     Option(Option<u32>),
     /// Which handler of errors is taken; none: no condition holds.
     Handler(Option<u32>),
+    /// Which agent does a step, and how it was found.
+    Agent {
+        /// The version.
+        agent: AgentRef,
+        /// Those that were looked at, the best first; of many the first.
+        candidates: Vec<Candidate>,
+    },
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.
@@ -319,6 +326,23 @@ pub enum Decided {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+}
+
+/// An agent that was looked at for a need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Candidate {
+    /// Which.
+    pub agent: AgentName,
+    /// How well it fits in all, from 0 to 1.
+    pub score: f64,
+    /// How near its description is to the need, from 0 to 1.
+    pub likeness: f64,
+    /// Which share of its work succeeded, as far as the host knew.
+    pub success: f64,
+    /// Why it could not be taken; none: it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// What comes after a round of a loop.

@@ -30,6 +30,9 @@ pub struct Manifest {
     /// The capabilities it needs to do its work.
     #[serde(default)]
     pub asks: Vec<Capability>,
+    /// The media types of inputs that it takes: `text/plain`, `text/*`; empty: all of them. Looked at where an agent is chosen for a need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepts: Vec<String>,
     /// The limits it would like.
     #[serde(default)]
     pub limits: Wishes,
@@ -43,6 +46,7 @@ impl Default for Manifest {
             version: None,
             description: None,
             asks: Vec::new(),
+            accepts: Vec::new(),
             limits: Wishes::default(),
         }
     }
@@ -53,6 +57,18 @@ impl Manifest {
     pub const MAX_LEN: usize = 64 << 10;
     /// How many capabilities one may ask for.
     pub const MAX_ASKS: usize = 128;
+    /// How many media types one may name.
+    pub const MAX_ACCEPTS: usize = 32;
+
+    /// Whether it takes an input of this content type.
+    pub fn takes(&self, content_type: &str) -> bool {
+        let given = content_type.split(';').next().unwrap_or_default().trim();
+        let matches = |accepted: &String| match accepted.strip_suffix("/*") {
+            Some(kind) => given.split_once('/').is_some_and(|(of, _)| of.eq_ignore_ascii_case(kind)),
+            None => accepted == "*/*" || accepted.eq_ignore_ascii_case(given),
+        };
+        self.accepts.is_empty() || self.accepts.iter().any(matches)
+    }
 
     /// Reads one.
     ///
@@ -76,6 +92,42 @@ impl Manifest {
                 Self::MAX_ASKS
             ));
         }
+        if manifest.accepts.len() > Self::MAX_ACCEPTS {
+            let count = manifest.accepts.len();
+            return Err(format!("`accepts` has {count} media types, at most {} are taken", Self::MAX_ACCEPTS));
+        }
+        if let Some(wrong) = manifest.accepts.iter().find(|accepted| !is_media_range(accepted)) {
+            return Err(format!(
+                "`accepts` has `{wrong}`, which is no media type such as `application/json` or `text/*`"
+            ));
+        }
         Ok(manifest)
+    }
+}
+
+fn is_media_range(text: &str) -> bool {
+    let is_token = |part: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c);
+        !part.is_empty() && part.len() <= 64 && part.chars().all(fits)
+    };
+    text.split_once('/')
+        .is_some_and(|(of, kind)| (is_token(of) && (kind == "*" || is_token(kind))) || (of == "*" && kind == "*"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_compared_by_their_kind() {
+        let manifest = Manifest { accepts: vec!["application/json".into(), "text/*".into()], ..Manifest::default() };
+        for (given, takes) in
+            [("application/json", true), ("text/plain; charset=utf-8", true), ("Text/HTML", true), ("image/png", false)]
+        {
+            assert_eq!(manifest.takes(given), takes, "{given}");
+        }
+        assert!(Manifest::default().takes("anything/at-all"));
+        let wrong = Manifest::parse(br#"{"manifest": 1, "accepts": ["text"]}"#).unwrap_err();
+        assert!(wrong.contains("`text`, which is no media type"), "{wrong}");
     }
 }

@@ -76,6 +76,8 @@ pub struct Node {
 pub enum Does {
     /// One agent's work: a step.
     Agent(AgentRef),
+    /// The work of whichever agent fits best: a step too.
+    Need(Box<Needed>),
     /// One after the other; at least one.
     Sequence(Vec<Node>),
     /// Side by side.
@@ -86,6 +88,26 @@ pub enum Does {
     Map(Box<MapItems>),
     /// The same again and again.
     Loop(Box<Loop>),
+}
+
+/// Work for which an agent is looked for when it is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Needed {
+    /// What is to be done, in words: agents' descriptions are compared with it.
+    pub text: String,
+    /// Among which agents; empty: all of the tenant's.
+    pub among: Vec<(AgentRef, Place)>,
+    /// How well one has to fit at least, from 0 to 1.
+    pub at_least: f64,
+}
+
+impl Needed {
+    /// The longest text, in bytes.
+    pub const MAX_TEXT: usize = 2_000;
+    /// How many agents can be named.
+    pub const MAX_AMONG: usize = 100;
+    /// How well one has to fit where nothing is said.
+    pub const AT_LEAST: f64 = 0.2;
 }
 
 /// Nodes side by side.
@@ -343,7 +365,7 @@ impl Document {
 
     /// Every agent's step, in the order of the document.
     pub fn steps(&self) -> Vec<&Node> {
-        self.nodes().into_iter().filter(|node| matches!(node.does, Does::Agent(_))).collect()
+        self.nodes().into_iter().filter(|node| node.is_step()).collect()
     }
 
     /// Every node, in the order of the document.
@@ -356,15 +378,17 @@ impl Document {
     /// Every agent that it names, with the export it must have there: `true` for a validator.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
         self.nodes().into_iter().flat_map(|node| {
-            let step = match &node.does {
-                Does::Agent(agent) => Some((agent, node.place, false)),
-                _ => None,
+            let (step, among) = match &node.does {
+                Does::Agent(agent) => (Some((agent, node.place, false)), &[][..]),
+                Does::Need(needed) => (None, needed.among.as_slice()),
+                _ => (None, &[][..]),
             };
+            let among = among.iter().map(|(agent, place)| (agent, *place, false));
             let validator = match &node.validate {
                 Some(Validate::Agent { agent, place }) => Some((agent, *place, true)),
                 Some(Validate::Schema { .. }) | None => None,
             };
-            step.into_iter().chain(validator)
+            step.into_iter().chain(among).chain(validator)
         })
     }
 }
@@ -395,9 +419,14 @@ impl Node {
         Self { id: Some(id), ..Self::new(Does::Agent(agent), place) }
     }
 
+    /// Whether it is a step: an agent does its work.
+    pub fn is_step(&self) -> bool {
+        matches!(self.does, Does::Agent(_) | Does::Need(_))
+    }
+
     /// The number under which its validator stands.
     pub fn validator(&self) -> usize {
-        if matches!(self.does, Does::Agent(_)) { Self::STEP_VALIDATOR } else { Self::VALIDATOR }
+        if self.is_step() { Self::STEP_VALIDATOR } else { Self::VALIDATOR }
     }
 
     /// What stands below it under a number.
@@ -412,7 +441,7 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) => None,
+            Does::Agent(_) | Does::Need(_) => None,
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -424,7 +453,7 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Agent(_) | Does::Need(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -450,6 +479,7 @@ impl Node {
     pub fn word(&self) -> &'static str {
         match &self.does {
             Does::Agent(_) => "agent",
+            Does::Need(_) => "need",
             Does::Sequence(_) => "sequence",
             Does::Parallel(_) => "parallel",
             Does::Choice(_) => "choice",

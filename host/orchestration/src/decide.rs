@@ -11,10 +11,11 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Next};
 use ltmc_model::workflow::{Condition, Does, Handler, MapItems, Node, Pick};
 use ltmc_model::{Payload, StepPath};
-use ltmc_tenancy::Compute;
 use ltmc_tenancy::compute::LARGE;
+use ltmc_tenancy::{Authority, Compute};
 use serde_json::Value;
 
+use crate::coordinator::Coordinator;
 use crate::input::{self, MAX_BUILT, Sources, computed};
 use crate::patterns::Question;
 use crate::picked::{Json, Picked, items};
@@ -25,6 +26,8 @@ pub(crate) struct Decider<'a> {
     pub(crate) compute: &'a Compute,
     pub(crate) plan: &'a Arc<Plan>,
     pub(crate) log: &'a RunLog,
+    pub(crate) coordinator: &'a Coordinator,
+    pub(crate) authority: &'a Arc<Authority>,
 }
 
 impl Decider<'_> {
@@ -35,6 +38,10 @@ impl Decider<'_> {
                 Some(when) => Ok(Decided::When(self.first(vec![Some(when)], scope).await?.is_some())),
                 None => Err(nothing(at)),
             },
+            (Question::Agent { input }, Does::Need(needed)) => {
+                let input = input::build(self.compute, self.plan, self.log, at, &input).await?;
+                self.coordinator.select(self.authority, self.log, needed, &input).await
+            }
             (Question::Option, Does::Choice(choice)) => {
                 let taken = self.first(conditions(&choice.options), scope).await?;
                 let otherwise = choice.otherwise.as_ref().map(|_| choice.options.len() as u32);

@@ -33,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::patterns::{About, Decision, Input, Output, Todo};
@@ -54,6 +55,7 @@ pub(crate) struct Engine<'a> {
     /// Whose turn it is to have an output judged by a schema.
     pub(crate) judges: &'a Compute,
     pub(crate) log: &'a Arc<RunLog>,
+    pub(crate) coordinator: &'a Coordinator,
     /// How often, one time after the other, others changed what it had decided on.
     pub(crate) overtaken: u32,
     pub(crate) beginnings: &'a Beginnings,
@@ -179,7 +181,11 @@ impl Engine<'_> {
         match todo {
             Todo::Attempt { step, input } => match self.plan.find(&step).map_err(Stop::Failed)?.work {
                 plan::Work::Node(node) => {
-                    let Does::Agent(agent) = &node.does else {
+                    let agent = match &node.does {
+                        Does::Agent(agent) => Some(agent.clone()),
+                        _ => self.log.read(|history| history.node(&step).and_then(|node| node.agent.clone())),
+                    };
+                    let Some(agent) = agent else {
                         return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
                     };
                     let given = self.log.read(|history| history.step(&step).and_then(|step| step.given.clone()));
@@ -187,7 +193,7 @@ impl Engine<'_> {
                         Some(given) => Ok(given),
                         None => input::build(self.compute, self.plan, self.log, &step, &input).await,
                     };
-                    self.attempt(&step, agent, Work::Agent, built, &node.retry).await?;
+                    self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
                     let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
@@ -209,7 +215,8 @@ impl Engine<'_> {
                 self.log.stage(Event::NodeStarted { node, until });
             }
             Todo::Decide { node, question } => {
-                let decider = Decider { compute: self.compute, plan: self.plan, log: self.log };
+                let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
+                let decider = Decider { compute, plan, log, coordinator, authority: &self.ports.authority };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
@@ -366,6 +373,7 @@ impl Engine<'_> {
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());
+        self.coordinator.note(self.log.tenant(), &agent.name, ended.as_ref().err().map(|f| f.code), begun.elapsed());
         match ended {
             Ok(outcome) => {
                 let output = match outcome {

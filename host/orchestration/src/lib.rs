@@ -6,6 +6,7 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run
 //! - `input`: what a step's input is made of; `picked`: what picks find
+//! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
@@ -18,6 +19,7 @@
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod coordinator;
 mod decide;
 mod deliver;
 mod engine;

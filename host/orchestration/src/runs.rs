@@ -30,7 +30,9 @@ use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
-use ltmc_ports::{Clock, Durability, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal};
+use ltmc_ports::{
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+};
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
 use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
@@ -39,6 +41,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::coordinator::Coordinator;
 use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
@@ -89,6 +92,8 @@ pub struct Ports {
     pub directories: BTreeMap<AgentName, PathBuf>,
     /// Who judges by JSON Schema.
     pub schemas: Arc<dyn Schemas>,
+    /// What needs and agents' descriptions are compared by.
+    pub embedder: Arc<dyn Embedder>,
 }
 
 /// The use cases. A handle: clones are the same.
@@ -156,12 +161,15 @@ pub(crate) struct Inner {
     /// For what is judged by their schemas.
     pub(crate) judges: Compute,
     pub(crate) suspects: Suspects,
+    /// Finds agents for needs.
+    pub(crate) coordinator: Coordinator,
 }
 
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
         let inner = Inner {
+            coordinator: Coordinator::new(ports.embedder.clone()),
             ports,
             registry: Arc::default(),
             sleepers: Notify::new(),

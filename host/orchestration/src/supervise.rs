@@ -302,8 +302,19 @@ async fn go(
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
             let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
-            let engine =
-                Engine { ports, plan: &plan, compute, judges, log, overtaken, beginnings, guests, bounded, news };
+            let engine = Engine {
+                ports,
+                plan: &plan,
+                compute,
+                judges,
+                log,
+                coordinator: &inner.coordinator,
+                overtaken,
+                beginnings,
+                guests,
+                bounded,
+                news,
+            };
             let driven = tokio::select! {
                 biased;
                 driven = engine.drive() => Some(driven),

@@ -290,6 +290,25 @@ impl Authority {
         Ok(found.map(|found| remember(&self.agents, place, generation, found)))
     }
 
+    /// The first `most` of a tenant's agents by their names, in their newest versions.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn agents(&self, tenant: &TenantId, most: usize) -> Result<Vec<AgentRef>, StoreError> {
+        const PAGE: u32 = 100;
+        let mut agents: Vec<AgentRef> = Vec::new();
+        loop {
+            let after = agents.last().map(|last| &last.name);
+            let page = self.read.agents(tenant, after, PAGE).await?;
+            let is_last = page.len() < PAGE as usize;
+            agents.extend(page.into_iter().map(|agent| AgentRef { name: agent.name, digest: Some(agent.digest) }));
+            if is_last || agents.len() >= most {
+                agents.truncate(most);
+                return Ok(agents);
+            }
+        }
+    }
+
     /// A workflow.
     ///
     /// # Errors

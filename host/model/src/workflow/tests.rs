@@ -393,6 +393,28 @@ flow:
     );
 }
 
+#[test]
+fn a_need_has_one_form_and_what_is_wrong_with_it_is_told() {
+    let source = "name: w\nflow: {need: sum up, among: [brief, 'sum@sha256:DIGEST'], at-least: 0.5, id: n}";
+    let document = Document::parse(&source.replace("DIGEST", &"0".repeat(64)), None).unwrap();
+    assert_eq!(Document::from_json(&document.to_json()).unwrap(), document);
+    assert_eq!((document.agents().count(), document.steps().len()), (2, 1), "who is named has to be there");
+    let all = Document::parse("name: w\nflow: {need: sum up, at-least: 0.2}", None).unwrap();
+    assert_eq!(all.to_json(), r#"{"name":"w","flow":{"need":"sum up"}}"#);
+    told(
+        "name: review\nflow:\n  sequence:\n    - need: ' '\n    - {need: x, among: []}\n    - {need: x, at-least: 2}\n    - {need: x, agents: \
+         [a]}\n    - {need: [x]}\n    - {agent: a, need: x}\n",
+        &[
+            ("4:13", "in 1 to 2000 bytes"),
+            ("5:24", "names 1 to 100 agents"),
+            ("6:27", "from 0 to 1"),
+            ("7:17", "has no field `agents`"),
+            ("8:14", "in 1 to 2000 bytes"),
+            ("9:18", "has no field `need`"),
+        ],
+    );
+}
+
 /// Every document in the docs is one.
 #[test]
 fn the_documents_in_the_docs_are_taken() {

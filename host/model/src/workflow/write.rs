@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Collect, Condition, Document, Does, Handler, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Pick, Retry,
-    Template, Test, Tolerate, Validate, With,
+    Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
+    Retry, Template, Test, Tolerate, Validate, With,
 };
 
 impl Document {
@@ -64,6 +64,15 @@ impl Node {
         let mut put = |name: &str, value: Value| drop(out.insert(name.into(), value));
         match &self.does {
             Does::Agent(agent) => put("agent", agent.to_string().into()),
+            Does::Need(needed) => {
+                put("need", needed.text.as_str().into());
+                if !needed.among.is_empty() {
+                    put("among", needed.among.iter().map(|(agent, _)| agent.to_string()).collect());
+                }
+                if needed.at_least != Needed::AT_LEAST {
+                    put("at-least", needed.at_least.into());
+                }
+            }
             Does::Sequence(children) => put("sequence", children.iter().map(Self::to_value).collect()),
             Does::Parallel(parallel) => parallel.put(&mut put),
             Does::Choice(choice) => {

@@ -14,6 +14,7 @@ mod agent;
 mod choice;
 mod loops;
 mod map;
+mod need;
 mod node;
 mod parallel;
 mod sequence;
@@ -140,6 +141,11 @@ pub enum Todo {
 pub enum Question {
     /// Whether its `when` holds.
     When,
+    /// Which agent does a step.
+    Agent {
+        /// On what.
+        input: Input,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
@@ -221,6 +227,7 @@ pub fn of(node: &Node) -> Box<dyn Pattern> {
 fn pattern(node: &Node) -> Box<dyn Pattern> {
     match &node.does {
         Does::Agent(_) => Box::new(agent::Agent::new(node)),
+        Does::Need(_) => Box::new(need::Needed::new(node)),
         Does::Sequence(children) => Box::new(sequence::Sequence::new(children)),
         Does::Parallel(parallel) => Box::new(parallel::Parallel::new(parallel)),
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),

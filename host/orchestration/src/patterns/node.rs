@@ -9,7 +9,7 @@ use std::time::Duration;
 use ltmc_journal::History;
 use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Does, Node, Retry};
+use ltmc_model::workflow::{Node, Retry};
 
 use super::agent::JudgedBy;
 use super::{Decision, Input, Output, Pattern, Question, Todo, of, pattern};
@@ -31,7 +31,7 @@ pub(super) struct Modified {
 
 impl Modified {
     pub(super) fn new(node: &Node) -> Self {
-        let is_step = matches!(node.does, Does::Agent(_));
+        let is_step = node.is_step();
         Self {
             work: pattern(node),
             is_step,

@@ -197,13 +197,16 @@ fn over(
     if let Some(failure) = &joined.failure {
         return Next::Failed(failure.clone());
     }
-    let mut gave = vec![None; terms.count];
+    let (mut gave, mut todos) = (vec![None; terms.count], Vec::new());
     for number in winners {
-        if let (Decision::Done(given), Some(place)) = (branch(number, history), gave.get_mut(number)) {
-            *place = Some(given);
+        match (branch(number, history), gave.get_mut(number)) {
+            (Decision::Done(given), Some(place)) => *place = Some(given),
+            // Of one that is resumed there may be something to be journaled still.
+            (Decision::Do(more), _) => todos.extend(more),
+            _ => {}
         }
     }
-    Next::Over(gave)
+    if todos.is_empty() { Next::Over(gave) } else { Next::Do(todos) }
 }
 
 /// Whether it is something that has not begun.

@@ -239,7 +239,7 @@ impl Amend<'_> {
             What::Validator(_) => {
                 return Err(format!("at {step} an output is judged: change the step whose output that is"));
             }
-            What::Node(node) if !matches!((&node.does, change), (Does::Agent(_), _) | (_, Amendment::Again)) => {
+            What::Node(node) if !node.is_step() && *change != Amendment::Again => {
                 return Err(format!("at {step} is a {}: change the steps in it", node.word()));
             }
             What::Node(_) => {}

@@ -126,6 +126,7 @@ impl House {
             entropy,
             directories: BTreeMap::new(),
             schemas: schemas.clone(),
+            embedder: ltmc_embedders::hashed(),
         });
         let (workflows, key) = (Arc::new(workflows), "nobodyskey00".parse().unwrap());
         Self { record, authority, access, agents, workflows, clients, runs, shelf, texts: Mutex::default(), key }

@@ -134,6 +134,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(seed)),
             directories: BTreeMap::new(),
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
+            embedder: ltmc_embedders::hashed(),
         });
         let waking = tokio::spawn({
             let runs = runs.clone();

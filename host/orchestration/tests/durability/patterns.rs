@@ -361,6 +361,7 @@ fn crash_at_every_step_of_every_pattern() {
             json!(0),
         ),
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
+        ("{sequence: [{need: plus one, among: [plus-one, pass], at-least: 0.1, id: who}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
     ] {
         eprintln!("{flow}");
@@ -525,5 +526,61 @@ fn what_was_decided_is_in_the_journal_and_shown() {
         let nodes: Vec<_> = view.nodes.iter().map(|node| (node.path.as_str(), node.pattern, node.status)).collect();
         assert_eq!(nodes[..1], [("0/0", "parallel", "completed")]);
         assert_eq!(view.nodes.iter().find(|node| node.pattern == "choice").unwrap().option, Some(0));
+    });
+}
+
+/// Agents are found by what their names say.
+fn found(flow: &str) -> (World, String) {
+    let fails = |_: Guest| async move { Err(Failure::new(Code::AgentError, "no")) };
+    let world = World::new([
+        agent("summarise-contracts", own),
+        agent("summarise-long-contracts", fails),
+        agent("translate-texts", own),
+        validator("summarise-validator", |_| async { Ok(Vec::new()) }),
+    ]);
+    (world, format!("name: flow\nflow: {flow}"))
+}
+
+#[test]
+fn who_fits_best_does_what_is_needed_and_who_fails_at_it_fits_less() {
+    in_paused_time(async {
+        let (world, document) = found("{need: summarise long contracts, id: n}");
+        let host = world.host(&world.record(Some(&document)).await, []);
+        let chosen = async |key: &str| {
+            let request = Request { key: Some(key.into()), ..request(json!(0)) };
+            let answer = host.ask(&request).await.unwrap();
+            let journal = host.journal(host.start(&request).await.unwrap().run).await;
+            let found = journal.into_iter().find_map(|placed| match placed.entry.event {
+                Event::NodeDecided { decided: Decided::Agent { agent, candidates }, .. } => Some((agent, candidates)),
+                _ => None,
+            });
+            let (agent, candidates) = found.unwrap();
+            (agent.name.to_string(), candidates, answer)
+        };
+        let (first, candidates, answer) = chosen("0").await;
+        assert_eq!((first.as_str(), answer.is_err()), ("summarise-long-contracts", true));
+        assert_eq!(candidates.len(), 4);
+        let validator = candidates.iter().find(|one| one.agent.as_str() == "summarise-validator").unwrap();
+        assert!(validator.refused.as_ref().unwrap().contains("nothing that can be called"));
+        let mut last = String::new();
+        for number in 1..20 {
+            last = chosen(&number.to_string()).await.0;
+        }
+        assert_eq!(last, "summarise-contracts", "after it had failed again and again");
+    });
+}
+
+#[test]
+fn where_nobody_fits_that_is_said_and_handled() {
+    in_paused_time(async {
+        let among = "{need: summarise contracts, among: [translate-texts], at-least: 0.9, id: n}";
+        let (world, document) = found(among);
+        let host = world.host(&world.record(Some(&document)).await, []);
+        let failure = host.ask(&request(json!(0))).await.unwrap().unwrap_err();
+        assert_eq!(failure.code, Code::NoCandidate);
+        assert!(failure.message.contains("`translate-texts` fits by 0."), "{failure}");
+        let (world, document) = found(&among.replace("id: n", "fallback: [{agent: translate-texts}]"));
+        let host = world.host(&world.record(Some(&document)).await, []);
+        host.ask(&request(json!(0))).await.unwrap().unwrap();
     });
 }

@@ -232,6 +232,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         entropy: Arc::new(SeededEntropy::new(2)),
         directories: Default::default(),
         schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
+        embedder: ltmc_embedders::hashed(),
     });
     assert_eq!(runs.recover().await.unwrap().resumed, 1);
     let over = async {

@@ -2,16 +2,17 @@
 
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
-    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MapItems, Need, Node, OnFailure, OnLoss, Parallel, Place,
+    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Place,
     StepName, Tolerate,
 };
 use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
+use crate::agent::AgentRef;
 
 /// Words of patterns; a node has one of them.
 const PATTERNS: [&str; 6] = ["agent", "sequence", "parallel", "choice", "map", "loop"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "workflow", "need", "on"];
+const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "workflow", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
 
@@ -23,9 +24,13 @@ impl Reader {
             return None;
         }
         let mut fields = self.object(tree, "a node of the flow")?;
-        let words: Vec<(&Key, &Tree)> = PATTERNS.iter().filter_map(|word| fields.take_pair(word)).collect();
+        let mut words: Vec<(&Key, &Tree)> = PATTERNS.iter().filter_map(|word| fields.take_pair(word)).collect();
+        if words.is_empty() {
+            // Beside another word it is a field of that.
+            words.extend(fields.take_pair("need"));
+        }
         let mut reserved = false;
-        for word in PATTERNS_TO_COME.iter().filter(|word| **word != "need" || words.is_empty()) {
+        for word in PATTERNS_TO_COME {
             if let Some((key, _)) = fields.take_unadvertised(word) {
                 self.fault(key.place, format!("`{word}` is reserved for a pattern that this host does not know yet"));
                 reserved = true;
@@ -66,7 +71,8 @@ impl Reader {
         place: Place,
         depth: usize,
     ) -> Option<Node> {
-        self.steps += usize::from(key.name == "agent");
+        let is_step = matches!(key.name.as_str(), "agent" | "need");
+        self.steps += usize::from(is_step);
         let modifiers = self.modifiers(&mut fields);
         if let (true, Some(place)) = (key.name == "map", modifiers.with_at) {
             self.fault(place, "a `map` works on its items: what else they need is the `with` of what is under `do`");
@@ -77,6 +83,7 @@ impl Reader {
         self.scope.enter(Level { at: At::Body, number: 0, may_be_missing: handled });
         let does = match key.name.as_str() {
             "agent" => self.agent(pattern, "`agent`").map(Does::Agent),
+            "need" => self.needed(pattern, &mut fields),
             "sequence" => self.sequence(key, pattern, depth),
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
@@ -84,7 +91,7 @@ impl Reader {
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();
-        let what = if key.name == "agent" { "a step".to_owned() } else { format!("`{}`", key.name) };
+        let what = if is_step { "a step".to_owned() } else { format!("`{}`", key.name) };
         self.refuse_the_rest(fields, &what);
         let id = match (modifiers.id.clone(), &does) {
             (Some(id), _) => Some(id),
@@ -100,6 +107,39 @@ impl Reader {
             return None;
         }
         Some(modifiers.into_node(does, id.map(|(id, _)| id), rescues, place))
+    }
+
+    fn needed(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Does> {
+        let text = match &tree.kind {
+            Kind::Text(text) if !text.trim().is_empty() && text.len() <= Needed::MAX_TEXT => Some(text.clone()),
+            _ => {
+                let most = Needed::MAX_TEXT;
+                self.fault(tree.place, format!("`need` says in 1 to {most} bytes of text what is to be done"));
+                None
+            }
+        };
+        let among = fields.take("among").map_or(Some(Vec::new()), |tree| self.among(tree));
+        let at_least = fields.take("at-least").map_or(Some(Needed::AT_LEAST), |tree| {
+            let number = match &tree.kind {
+                Kind::Number(number) => number.as_f64().filter(|number| (0.0..=1.0).contains(number)),
+                _ => None,
+            };
+            if number.is_none() {
+                self.fault(tree.place, "`at-least` is a number from 0 to 1: how well an agent has to fit");
+            }
+            number
+        });
+        Some(Does::Need(Box::new(Needed { text: text?, among: among?, at_least: at_least? })))
+    }
+
+    /// The agents of which one is taken.
+    fn among(&mut self, tree: &Tree) -> Option<Vec<(AgentRef, Place)>> {
+        let items = self.list(tree, "`among` is a list of agents")?;
+        if items.is_empty() || items.len() > Needed::MAX_AMONG {
+            let (most, count) = (Needed::MAX_AMONG, items.len());
+            self.fault(tree.place, format!("`among` names 1 to {most} agents, this one {count}: leave it out for all"));
+        }
+        Some(items.iter().filter_map(|item| Some((self.agent(item, "`among`")?, item.place))).collect())
     }
 
     fn sequence(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Does> {
