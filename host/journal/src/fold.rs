@@ -574,7 +574,9 @@ impl History {
             Decided::When(holds) => node.when = Some(*holds),
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
-            Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Agent { agent, candidates } => {
+                (node.agent, node.candidates) = (Some(agent.clone()), candidates.as_slice().into());
+            }
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
             Decided::Joined { winners, failure } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::Next;
+use ltmc_model::journal::{Candidate, Next};
 use ltmc_model::{Payload, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
@@ -19,6 +19,8 @@ pub struct Node {
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
+    /// Those that were looked at for it, the best first.
+    pub candidates: Arc<[Candidate]>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.

@@ -7,6 +7,7 @@
 //! To add something that a run can wait for: a line in [`Why::of_nodes`].
 
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::Candidate;
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::workflow::{Does, Node as Planned};
 use ltmc_model::{RunId, StepPath, Timestamp};
@@ -20,6 +21,8 @@ use crate::place::{self, Is, Place};
 const TOLD: usize = 50;
 /// So many tries of a step are told: the last ones.
 const TRIES: usize = 10;
+/// So many agents that were looked at for a step are told.
+const CANDIDATES: usize = 5;
 /// So many characters of a message.
 const MESSAGE: usize = 1_000;
 
@@ -46,7 +49,10 @@ pub struct Why {
     /// The steps that are at work; of a run that is over those that it was cut off at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub at_work: Vec<AtWork>,
-    /// How many more of `handled`, `waits` and `at_work` there are than are told.
+    /// The agents that were found for steps which say what they need, with those that were looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
+    /// How many more of `handled`, `waits`, `at_work` and `found` there are than are told.
     #[serde(skip_serializing_if = "is_nothing")]
     pub left_out: usize,
     /// What a person can do next.
@@ -156,6 +162,16 @@ pub struct AtWork {
     pub effects: u32,
 }
 
+/// Who was found for a step that says what it needs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    /// Which step, and the agent that was found.
+    #[serde(flatten)]
+    pub called: Called,
+    /// Those that were looked at, the best first, and why one could not be taken.
+    pub candidates: Vec<Candidate>,
+}
+
 /// What a person can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Next {
@@ -177,10 +193,21 @@ impl Why {
             Target::Agent(agent) => agent.to_string(),
             Target::Workflow(workflow) => workflow.to_string(),
         };
-        let (chain, handled, waits, at_work) = Default::default();
+        let (chain, handled, waits, at_work, found) = Default::default();
         let (summary, next) = (String::new(), Vec::new());
-        let mut why =
-            Self { id: run.id, state: run.state, of, summary, chain, handled, waits, at_work, left_out: 0, next };
+        let mut why = Self {
+            id: run.id,
+            state: run.state,
+            of,
+            summary,
+            chain,
+            handled,
+            waits,
+            at_work,
+            found,
+            left_out: 0,
+            next,
+        };
         let failure = history.result().and_then(Result::err);
         if run.state == State::Failed
             && let (Some(root), Some(step)) = (&root, failure.as_ref().and_then(|failure| failure.step.as_ref()))
@@ -204,7 +231,7 @@ impl Why {
                     since: last.started_at,
                     effects: last.effects,
                 }),
-                Status::Waiting(until) if has_room(&self.waits, &mut self.left_out) && !self.state.is_over() => {
+                Status::Waiting(until) if !self.state.is_over() && has_room(&self.waits, &mut self.left_out) => {
                     let why =
                         last.failure.as_ref().map_or_else(String::new, |f| format!(" after `{}`", f.code.as_str()));
                     let what = format!("its try number {}{why}", step.attempt());
@@ -217,6 +244,10 @@ impl Why {
 
     fn of_nodes(&mut self, root: Option<&Planned>, history: &History) {
         for (path, node) in history.nodes() {
+            if node.agent.is_some() && has_room(&self.found, &mut self.left_out) {
+                let candidates = node.candidates.iter().take(CANDIDATES).cloned().collect();
+                self.found.push(Found { called: Called::by(root, path, history), candidates });
+            }
             if let (Some(failure), Some(of)) = (&node.failure, &node.gave)
                 && has_room(&self.handled, &mut self.left_out)
             {

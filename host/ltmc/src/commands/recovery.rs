@@ -295,12 +295,26 @@ fn print_why(why: &Value) {
     section("at_work", "At work:", &|one| {
         format!("{}: attempt {}, since {}, {} effects", called(one), one["attempt"], text(one, "since"), one["effects"])
     });
+    section("found", "Found for what a step needs:", &|one| {
+        let candidates: Vec<String> = list(one, "candidates").map(candidate).collect();
+        format!("{}\n      looked at {}", called(one), candidates.join(", "))
+    });
     if let Some(left_out) = why["left_out"].as_u64() {
         ui::line(format!("  and {left_out} more, which are in the journal"));
     }
     section("next", "What you can do:", &|one| {
         format!("{}\n      {}", style(text(one, "command")).bold(), text(one, "does"))
     });
+}
+
+/// An agent that was looked at, how well it fits, and why it could not be taken.
+fn candidate(of: &Value) -> String {
+    let score = of["score"].as_f64().unwrap_or_default();
+    let refused = match text(of, "refused") {
+        "" => String::new(),
+        why => format!(" ({})", ui::clean(why)),
+    };
+    format!("{} {score:.2}{refused}", text(of, "agent"))
 }
 
 /// A step or another node, as people call it.
