@@ -18,7 +18,7 @@ pub(crate) const TO_THE_END: Seq = Seq(u64::MAX);
 /// What comes next.
 pub(crate) enum Told {
     /// An entry of this run's journal.
-    Entry(RunId, Placed),
+    Entry(RunId, Box<Placed>),
     /// Another run goes on from here.
     BranchesOff,
 }
@@ -54,7 +54,7 @@ pub(crate) async fn each(
             let count = entries.len();
             let Some(last) = entries.last() else { break };
             after = last.seq;
-            entries.into_iter().for_each(|placed| each(Told::Entry(run, placed)));
+            entries.into_iter().for_each(|placed| each(Told::Entry(run, Box::new(placed))));
             // Fewer than were asked for are the last ones, where they are not bounded otherwise.
             if bytes.is_none() && count < PAGE as usize {
                 break;

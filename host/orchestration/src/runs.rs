@@ -733,7 +733,7 @@ impl Runs {
     pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
         let mut apply = |told: Told| match told {
-            Told::Entry(of, placed) => outline.apply(of, placed),
+            Told::Entry(of, placed) => outline.apply(of, *placed),
             Told::BranchesOff => outline.history.branch_off(),
         };
         let (read, until) = (self.inner.ports.read.as_ref(), lineage::TO_THE_END);
