@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     "all",
     "call",
     "rest",
     "flow",
+    "fanout",
+    "map",
+    "loop",
     "hot",
     "memory",
     "start",

@@ -100,16 +100,16 @@ impl Times {
 }
 
 /// The host's inside, as far as a call without effects needs it.
-struct InProcess {
+pub(crate) struct InProcess {
     sandbox: Arc<Sandbox>,
-    record: Arc<Record>,
+    pub(crate) record: Arc<Record>,
     shared: Arc<Shared>,
     log: Arc<RunLog>,
     job: Job,
 }
 
 impl InProcess {
-    async fn start(dir: &std::path::Path) -> Result<Self> {
+    pub(crate) async fn start(dir: &std::path::Path) -> Result<Self> {
         let Inside { record, authority, clock } = Inside::open(dir).await?;
         let sandbox = Sandbox::new(SandboxConfig::new(dir.join("sandbox"), Compiler::InProcess))?;
         let component = sandbox.admit(&"bench".parse()?, ltmc_tests::guest_bytes("echo")?.into()).await?.digest;
@@ -142,7 +142,7 @@ impl InProcess {
     }
 
     /// As the engine makes an attempt.
-    async fn call(&self) -> Result<Outcome> {
+    pub(crate) async fn call(&self) -> Result<Outcome> {
         let attempt = Attempt {
             log: self.log.clone(),
             agent: self.job.agent.clone(),

@@ -66,10 +66,10 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
 }
 
 /// What any durable step costs at least.
-struct Commits(SqliteConnection);
+pub(crate) struct Commits(SqliteConnection);
 
 impl Commits {
-    async fn open(path: &Path) -> Result<Self> {
+    pub(crate) async fn open(path: &Path) -> Result<Self> {
         let mut connection = reference::database(path).await?;
         let table = "create table rows (id integer primary key, state integer not null, value blob not null) strict";
         sqlx::query(table).execute(&mut connection).await?;
@@ -77,7 +77,7 @@ impl Commits {
     }
 
     /// Commits a second.
-    async fn rate(&mut self, window: Duration) -> Result<f64> {
+    pub(crate) async fn rate(&mut self, window: Duration) -> Result<f64> {
         let (begun, mut done) = (Instant::now(), 0_u32);
         while begun.elapsed() < window {
             let insert = sqlx::query("insert into rows (state, value) values (?, ?)").bind(3_i64).bind(vec![7_u8; 100]);

@@ -9,10 +9,13 @@
 mod call;
 mod client;
 mod databases;
+mod fanout;
 mod flow;
 mod hot;
 mod inside;
 mod load;
+mod loops;
+mod map;
 mod memory;
 mod message;
 mod ops;
@@ -39,6 +42,9 @@ const BENCHES: &[(&str, Bench)] = &[
     ("call", call::run),
     ("rest", rest::run),
     ("flow", flow::run),
+    ("fanout", fanout::run),
+    ("map", map::run),
+    ("loop", loops::run),
     ("hot", hot::run),
     ("memory", memory::run),
     ("start", start::run),

@@ -1,6 +1,7 @@
 //! What benchmarks start: directories, hosts, agents.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -68,6 +69,21 @@ pub(crate) async fn workflow(host: &Host, name: &str, document: &str) -> Result<
     let answer = host.send(request.header("content-type", "application/yaml").body(document.to_owned())).await?;
     ensure!(answer.status.is_success(), "{name}: {}", answer.text());
     Ok(())
+}
+
+/// Runs a workflow to its end; how long that took by its journal.
+pub(crate) async fn timed_run(host: &Host, name: &str, input: &serde_json::Value) -> Result<Duration> {
+    let request = host.request(Method::POST, &format!("/v1/workflows/{name}/runs"), &host.admin);
+    let started = host.send(request.json(input)).await?;
+    ensure!(started.status == 202, "{name}: {}", started.text());
+    let path = started.headers["location"].to_str()?.to_owned();
+    // The stream of its events ends with it, which costs the host less than to be asked again and again.
+    let mut events = host.request(Method::GET, &format!("{path}/events"), &host.admin).send().await?;
+    while events.chunk().await?.is_some() {}
+    let run = host.send(host.request(Method::GET, &path, &host.admin)).await?.json();
+    ensure!(run["state"] == "completed", "{name}: {run}");
+    let at = |field: &str| Ok::<_, anyhow::Error>(humantime::parse_rfc3339(run[field].as_str().unwrap_or_default())?);
+    Ok(at("ended_at")?.duration_since(at("created_at")?)?)
 }
 
 /// Processor time of a process so far, in seconds.
