@@ -292,7 +292,8 @@ fn print_why(why: &Value) {
     section("waits", "It waits:", &|one| {
         format!("{} for {}, until {}", called(one), ui::clean(text(one, "for")), text(one, "until"))
     });
-    section("at_work", "At work:", &|one| {
+    let is_over = matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined");
+    section("at_work", if is_over { "It was cut off at:" } else { "At work:" }, &|one| {
         format!("{}: attempt {}, since {}, {} effects", called(one), one["attempt"], text(one, "since"), one["effects"])
     });
     section("found", "Found for what a step needs:", &|one| {
