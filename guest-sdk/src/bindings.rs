@@ -39,6 +39,7 @@ pub mod agent_world {
             "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
+            "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });
@@ -59,6 +60,7 @@ pub mod validator_world {
             "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
+            "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });

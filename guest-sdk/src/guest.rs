@@ -2,6 +2,7 @@
 
 pub(crate) mod attempt;
 
+pub(crate) use crate::coordination::guest as coordination;
 pub(crate) use crate::graph::guest as graph;
 pub(crate) use crate::log::guest as log;
 pub(crate) use crate::memory::guest as memory;

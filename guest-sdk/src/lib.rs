@@ -43,6 +43,7 @@
 extern crate self as ltmc;
 
 mod agent;
+pub mod coordination;
 mod error;
 mod failure;
 pub mod graph;

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use ltmc::coordination::{self, CallError};
 use ltmc::graph::{self, AsOf, Filter, RelateOptions};
 use ltmc::memory::{self, Append, Increment, MergePatch, Precondition, PutOptions, Scope, Set, Union};
 use ltmc::messages::{self, Draft};
 use ltmc::recall;
 use ltmc::serde_json::{Value, json};
 use ltmc::testing::{Channel, Host};
-use ltmc::{Failure, Json, Task, Validator, Violation};
+use ltmc::{Failure, FromPayload as _, IntoPayload as _, Json, Task, Validator, Violation};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -255,6 +256,33 @@ fn two_agents_are_tested_as_shown() -> Result<(), ltmc::Error> {
     assert_eq!(host.sent()[0].to, Channel::Mailbox("summarizer".into()));
     assert_eq!(host.clone().agent("summarizer").mailbox().len(), 1);
     Ok(())
+}
+
+#[test]
+#[rustfmt::skip]
+fn other_agents_called_and_joined() {
+    let note = note();
+    let host = host().grant("call:*").answers("plan-steps", |_| Json(["read", "write"]).into_payload());
+    let host = host.answers("summarise", |text| String::from_payload(text)?.to_uppercase().into_payload());
+    granted(&host, || {
+        let store = memory::open(Scope::Session)?;
+        let plan: Json<Vec<String>> = coordination::call("plan-steps", Json(&note))?;
+        match coordination::call::<String>("summarise", note.text.clone()) {
+            Ok(summary) => store.put("summary", summary)?,
+            Err(CallError::Failed(failure)) if failure.retryable => return Err(failure.into()),
+            Err(CallError::Failed(failure)) => store.put("summary", failure.message)?,
+            Err(CallError::Refused(error)) => return Err(error.into()),      // not granted, no such agent, no room
+        };
+        let texts = plan.0.into_iter().map(|step| ("summarise", step));
+        for summary in coordination::fork::<String, _>(texts)? {            // side by side, in their order
+            store.update("summaries", Append(summary?))?;
+        }
+        let child = coordination::begin("summarise", note.text)?;           // goes on beside this
+        let late: String = child.join()?;
+        assert_eq!(late, "A PAGE OF ITS OWN");
+        Ok(())
+    });
+    assert_eq!(host.memory(Scope::Session).get_json::<Vec<String>>("summaries"), Some(vec!["READ".into(), "WRITE".into()]));
 }
 
 #[derive(Deserialize)]

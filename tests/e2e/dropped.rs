@@ -331,6 +331,16 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let again = sent(path.replace("{id}", &run)).json(&body).with("idempotency-key", name);
             one(again, &[202], Then::TheOneGivenEnds)
         }
+        ("POST", "/v1/runs/{id}/pause") => {
+            let run = started(host, 100).await?;
+            one(sent(format!("/v1/runs/{run}/pause")), &[204], Then::RunEnds { run, state: "paused" })
+        }
+        ("POST", "/v1/runs/{id}/continue") => {
+            let run = started(host, 3).await?;
+            let pause = Sent::new(host, "POST", format!("/v1/runs/{run}/pause"));
+            pause.answered(host).await?.expect(204);
+            one(sent(format!("/v1/runs/{run}/continue")), &[202, 409], Then::RunEnds { run, state: "completed" })
+        }
         _ => Ok(None),
     }
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "all",
     "call",
+    "child",
     "rest",
     "flow",
     "fanout",

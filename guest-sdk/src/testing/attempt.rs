@@ -114,8 +114,12 @@ impl Host {
     fn begin(&self, tries: bool) -> Begun {
         let mut state = self.state.borrow_mut();
         state.calls += 1;
-        let attempt =
-            Attempt { journaled: tries, began_ms: state.now_ms, ends_at: state.ends.pop_front(), ..Attempt::default() };
+        if self.above.is_empty() {
+            state.called = 0;
+        }
+        // What a test ends is what it called, not what that calls.
+        let ends_at = if self.above.is_empty() { state.ends.pop_front() } else { None };
+        let attempt = Attempt { journaled: tries, began_ms: state.now_ms, ends_at, ..Attempt::default() };
         Begun(Call { host: self.clone(), number: state.calls, attempt: Rc::new(attempt.into()) })
     }
 }
@@ -295,6 +299,36 @@ impl Call {
         request: fmt::Arguments<'_>,
         perform: impl FnOnce(&mut Crossing<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.cross_apart(request, perform, |answer| answer)
+    }
+
+    /// The same, for a call of which a part is `work` of other agents, who need the host meanwhile.
+    pub(super) fn cross_apart<P, T: Clone + 'static>(
+        &self,
+        request: fmt::Arguments<'_>,
+        perform: impl FnOnce(&mut Crossing<'_>) -> Result<P, Error>,
+        work: impl FnOnce(P) -> T,
+    ) -> Result<T, Error> {
+        if let Some(answer) = self.begun(request)? {
+            return answer;
+        }
+        let performed = {
+            let (mut attempt, mut state) = (self.attempt.borrow_mut(), self.host.state.borrow_mut());
+            let crossing =
+                &mut Crossing { host: &self.host, number: self.number, state: &mut state, attempt: &mut attempt };
+            perform(crossing)
+        };
+        let answer = performed.map(work);
+        let mut attempt = self.attempt.borrow_mut();
+        if attempt.journaled {
+            let (request, now_ms) = (request.to_string(), self.host.now_ms());
+            attempt.journal.push(Entry { request, answer: Box::new(answer.clone()), now_ms });
+        }
+        answer
+    }
+
+    /// A host call begins: its answer, where it is in the journal.
+    fn begun<T: Clone + 'static>(&self, request: fmt::Arguments<'_>) -> Result<Option<Result<T, Error>>, Error> {
         let mut attempt = self.attempt.borrow_mut();
         if attempt.over {
             return Err(super::nobody("the call is over that opened this"));
@@ -303,26 +337,16 @@ impl Call {
         if attempt.ends_at == Some(attempt.calls) {
             resume_unwind(Box::new(Ended::Asked(attempt.calls)));
         }
-        if let Some(entry) = attempt.journal.get(attempt.calls as usize - 1) {
-            let answer = entry.answer.downcast_ref::<Result<T, Error>>();
-            return match answer.filter(|_| entry.request == request.to_string()) {
-                Some(answer) => answer.clone(),
-                None => resume_unwind(Box::new(Ended::Mismatch(format!(
-                    "its host call {} was `{}` when it was made, and is `{request}` now: before a checkpoint an agent does the \
-                     same each time",
-                    attempt.calls, entry.request
-                )))),
-            };
+        let Some(entry) = attempt.journal.get(attempt.calls as usize - 1) else { return Ok(None) };
+        let answer = entry.answer.downcast_ref::<Result<T, Error>>();
+        match answer.filter(|_| entry.request == request.to_string()) {
+            Some(answer) => Ok(Some(answer.clone())),
+            None => resume_unwind(Box::new(Ended::Mismatch(format!(
+                "its host call {} was `{}` when it was made, and is `{request}` now: before a checkpoint an agent does the \
+                 same each time",
+                attempt.calls, entry.request
+            )))),
         }
-        let mut state = self.host.state.borrow_mut();
-        let crossing =
-            &mut Crossing { host: &self.host, number: self.number, state: &mut state, attempt: &mut attempt };
-        let answer = perform(crossing);
-        if attempt.journaled {
-            let entry = Entry { request: request.to_string(), answer: Box::new(answer.clone()), now_ms: state.now_ms };
-            attempt.journal.push(entry);
-        }
-        answer
     }
 
     /// The host's time, as this attempt saw it where its calls are answered from the journal.

@@ -7,12 +7,13 @@
 //! succeeded, and by nobody where it did not. [`Host::tries`] retries, [`Host::fail_at`] makes an attempt fail anywhere.
 //!
 //! Not imitated: limits of time and memory, revoked grants in the middle of a host call, quotas (but for a mailbox's bound),
-//! databases that do not answer, and meaning: [`recall`](crate::recall) goes by the words that question and text share.
+//! databases that do not answer, children that are under way side by side (what is called is done at once), and meaning: [`recall`](crate::recall) goes by the words that question and text share.
 //! Nobody waits: where nothing can come, a call that waits answers at once, and the host's clock is that much further on.
 //! To add an interface: a file here, with its functions under the names that the module `guest` of the interface's file gives
 //! them, each of them one `Call::cross` that does nothing but by its `Crossing`; what it changes is a variant of `attempt::Change`.
 
 pub(crate) mod attempt;
+pub(crate) mod coordination;
 mod grants;
 pub(crate) mod graph;
 pub(crate) mod log;
@@ -45,6 +46,8 @@ use crate::{
 pub struct Host {
     state: Rc<RefCell<State>>,
     task: Task,
+    /// The agents above this one, from the first down.
+    above: Vec<String>,
 }
 
 impl Default for Host {
@@ -64,7 +67,7 @@ impl Host {
             session: "session".to_owned(),
         };
         let state = State { now_ms: FIRST_MS, ..State::default() };
-        Self { state: Rc::new(RefCell::new(state)), task }
+        Self { state: Rc::new(RefCell::new(state)), task, above: Vec::new() }
     }
 
     /// Grants a capability, such as `log` or `memory:read:session`; `*` stands for every scope, agent or topic.
@@ -120,11 +123,12 @@ impl Host {
     /// # Errors
     /// As [`call`](Self::call); `bad-input` where the payload does not parse.
     pub fn call_bytes<A: Agent>(&self, input: Payload) -> Result<Payload, Failure> {
-        let execute = || {
-            let output = A::default().execute(A::Input::from_payload(input)?, &self.task)?;
-            output.into_payload()
-        };
-        told(self.once(execute, Result::is_ok))
+        told(self.once(|| self.execute::<A>(input), Result::is_ok))
+    }
+
+    fn execute<A: Agent>(&self, input: Payload) -> Result<Payload, Failure> {
+        let output = A::default().execute(A::Input::from_payload(input)?, &self.task)?;
+        output.into_payload()
     }
 
     /// Asks the validator; no violations: it is good.
@@ -240,6 +244,12 @@ struct State {
     events: Vec<(String, crate::messages::Published)>,
     sent: Vec<Sent>,
     removed: BTreeSet<String>,
+    /// What agents do that others call.
+    callees: BTreeMap<String, coordination::Callee>,
+    /// How children ended that were begun.
+    children: BTreeMap<String, coordination::Done>,
+    /// How many agents were called by those that a test called.
+    called: usize,
     /// At which host calls the next attempts end.
     ends: VecDeque<u32>,
     calls: u64,

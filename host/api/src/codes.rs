@@ -84,9 +84,12 @@ pub(crate) const CODES: &[Code] = &[
     code("cancelled", StatusCode::CONFLICT, "The run was cancelled"),
     code("timed-out", StatusCode::GATEWAY_TIMEOUT, "A part of the workflow took too long"),
     code("no-candidate", StatusCode::UNPROCESSABLE_ENTITY, "No agent fits what a step needs"),
+    code("bad-plan", StatusCode::UNPROCESSABLE_ENTITY, "What a planner gave cannot be done"),
     code("loop-exhausted", StatusCode::UNPROCESSABLE_ENTITY, "A loop made all its rounds"),
     code("loop-stalled", StatusCode::UNPROCESSABLE_ENTITY, "A loop came no further"),
     code("quarantined", StatusCode::CONFLICT, "The host died of the run"),
+    code("paused", StatusCode::CONFLICT, "The run is paused"),
+    code("stuck", StatusCode::CONFLICT, "What undoes the run's work has failed"),
 ];
 
 /// The line of a name; that of `internal` where there is none, which a test rules out for every name in the sources.

@@ -13,6 +13,8 @@
 //! To add a host call: its interface's file in `ltmc_model::call`. It cannot go round this file: the sandbox has nothing but
 //! [`Gate`] to reach the host by.
 
+mod children;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,11 +31,11 @@ use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Capability, Digest, StepPath, Timestamp};
+use ltmc_model::{AgentName, Capability, Digest, RunId, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::metered::Family;
 use ltmc_ports::runner::{Directory, Gate};
-use ltmc_ports::{Clock, Durability, Kind, StoreError};
+use ltmc_ports::{Children, Clock, Durability, Kind, StoreError};
 use ltmc_tenancy::Authority;
 use metrics::{Counter, Histogram, counter, histogram};
 
@@ -63,6 +65,7 @@ pub struct Shared {
 pub struct Crossing {
     shared: Arc<Shared>,
     log: Arc<RunLog>,
+    children: Arc<dyn Children>,
     agent: AgentName,
     component: Digest,
     step: StepPath,
@@ -77,6 +80,8 @@ pub struct Crossing {
 pub struct Attempt {
     /// The run's log.
     pub log: Arc<RunLog>,
+    /// The runs that its guests begin.
+    pub children: Arc<dyn Children>,
     /// Who runs.
     pub agent: AgentName,
     /// Which version: what it may do was granted to that one.
@@ -122,6 +127,8 @@ struct Turn {
     replay: VecDeque<Effect>,
     checkpoints: Vec<u32>,
     holds: BTreeSet<u32>,
+    /// Children that it began, and may join.
+    children: BTreeSet<RunId>,
     /// The number of the last effect.
     number: u32,
     staged: u64,
@@ -147,7 +154,7 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let Attempt { log, agent, component, step, number, begun_at, overtaken } = attempt;
+        let Attempt { log, children, agent, component, step, number, begun_at, overtaken } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let share = shared.context.overlays.share(log.tenant());
@@ -156,6 +163,7 @@ impl Crossing {
         Self {
             shared,
             log,
+            children,
             agent,
             component,
             step,
@@ -166,6 +174,7 @@ impl Crossing {
                 transaction: Transaction::new(taker, holds.contains(&checkpoint.part), share),
                 checkpoints,
                 holds,
+                children: BTreeSet::new(),
                 number: 0,
                 staged: 0,
                 written: Instant::now(),
@@ -226,7 +235,8 @@ impl Crossing {
         Ok(recorded.reply)
     }
 
-    /// Messages that were taken before the checkpoint from which the attempt goes on are in its hands still.
+    /// Messages that were taken before the checkpoint from which the attempt goes on are in its hands still, and children that
+    /// were begun are its own.
     fn in_hands_again(&self, turn: &mut Turn, call: &Call, reply: &Answer) {
         match (call, reply) {
             (Call::Messages(MessageCall::Receive(_)), Ok(Reply::Deliveries(taken))) => {
@@ -242,6 +252,7 @@ impl Crossing {
                 Call::Messages(MessageCall::Ack(Ack { id }) | MessageCall::Reject(Reject { id, .. })),
                 Ok(Reply::Done),
             ) => turn.transaction.let_go(*id),
+            (Call::Coordination(_), Ok(Reply::Begun(run))) => drop(turn.children.insert(*run)),
             _ => {}
         }
     }
@@ -263,7 +274,10 @@ impl Crossing {
             Verdict::Denied(capability) => {
                 (Some(capability.clone()), Decided::Answer(Err(Refusal::Denied(capability))))
             }
-            Verdict::Allowed(capability) => (capability, self.decided(turn, call).await?),
+            Verdict::Allowed(capability) => match call {
+                Call::Coordination(call) => (capability, self.coordinated(turn, call, request).await?),
+                call => (capability, self.decided(turn, call).await?),
+            },
         };
         turn.number += 1;
         let effect = |reply| {

@@ -304,6 +304,7 @@ mod tests {
             seed: [0; 32],
             traceparent: None,
             forked: None,
+            parent: None,
         };
         let mut outline = Outline::default();
         let events = [Event::RunStarted(Box::new(started))].into_iter().chain(events);
@@ -325,6 +326,7 @@ mod tests {
             updated_at: AT,
             epoch: Epoch(1),
             seq: Seq(1),
+            parent: None,
             wakes_at: None,
             taken_up: TakenUp::default(),
         }

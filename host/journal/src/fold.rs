@@ -8,13 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
-use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
+use ltmc_model::workflow;
+use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Joined, Node, Round};
+use crate::node::{Branches, Child, Joined, Node, Round};
+use crate::undoing::{Ending, Undoing};
 
 mod amend;
 
@@ -38,7 +41,7 @@ enum Effects {
 pub struct History {
     effects: Effects,
     started: Option<Arc<RunStarted>>,
-    phase: Phase,
+    pub(crate) phase: Phase,
     suspended: Option<Timestamp>,
     seq: Seq,
     /// How many entries of the run that it was forked from there are before its own.
@@ -60,11 +63,19 @@ pub struct History {
     nodes: BTreeMap<StepPath, Node>,
     /// What somebody changed: it is so once the run goes on.
     amended: Vec<Amended>,
+    /// What undoes what it did.
+    pub(crate) undoing: Undoing,
+    /// Whether somebody went on with it.
+    was_resumed: bool,
+    /// Runs that its guests began; not more than they may.
+    children: BTreeSet<RunId>,
+    /// How often each node began a run, or had it go on.
+    begun: BTreeMap<StepPath, u32>,
 }
 
 /// How far a run is, with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-enum Phase {
+pub(crate) enum Phase {
     /// Nothing has begun.
     #[default]
     Queued,
@@ -83,6 +94,10 @@ enum Phase {
     },
     /// Set aside, after it was taken up so often.
     Quarantined(u32),
+    /// It waits for people: since when, and what failed; none: somebody paused it.
+    Paused(Timestamp, Option<Failure>),
+    /// What undoes its work has failed.
+    Stuck(Failure),
 }
 
 /// One step, so far as it has begun.
@@ -212,6 +227,11 @@ impl History {
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
+                if let Ok(Reply::Begun(run) | Reply::Ended(Ended { run, .. })) = &effect.reply
+                    && self.children.len() < MAX_CHILDREN
+                {
+                    self.children.insert(*run);
+                }
                 self.step_mut(&effect.step).effect(effect, keep);
             }
             Event::Checkpoint { step, attempt, .. } => {
@@ -278,6 +298,21 @@ impl History {
                 self.begin_anew(node);
                 self.is_retrying = true;
             }
+            Event::ChildStarted { node, run } => {
+                (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+                *self.begun.entry(node.clone()).or_default() += 1;
+                self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
+            }
+            Event::ChildEnded { node, run, result } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                let ended = Some(result.as_ref().map(|_| ()).map_err(Failure::clone));
+                node.child = Some(Child { run: *run, ended, again: false });
+                if let Ok(output) = result {
+                    node.output = Some(output.clone());
+                    node.ended_at = seq;
+                }
+            }
             Event::NodeTimedOut { node, after } => {
                 let after = std::time::Duration::from_millis(*after);
                 let failure = Failure::new(Code::TimedOut, format!("it took longer than its time-out of {after:?}"));
@@ -285,6 +320,22 @@ impl History {
                 timed_out.failure = Some(failure.in_step(node));
                 timed_out.is_timed_out = true;
             }
+            Event::CompensationRegistered { node, given } => self.registered(node, given),
+            Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),
+            Event::Compensated { node } => {
+                self.progress += 1;
+                self.compensated(node);
+            }
+            Event::RunFailing { failure } => self.unwind(at, Ending::Failing(failure.clone())),
+            Event::RunCancelling { by, reason } => {
+                self.unwind(at, Ending::Cancelling { by: by.clone(), reason: reason.clone() });
+            }
+            Event::RunPaused { failure, .. } => self.phase = Phase::Paused(at, failure.clone()),
+            Event::RunContinued { .. } => {
+                self.was_resumed = true;
+                self.go_on(at);
+            }
+            Event::RunStuck { failure } => self.phase = Phase::Stuck(failure.clone()),
             Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
@@ -300,7 +351,8 @@ impl History {
             }
             Event::Amended(amended) => self.amended.push(Amended::clone(amended)),
             Event::RunResumed { .. } => {
-                self.reopen();
+                self.was_resumed = true;
+                self.resume();
                 for amended in std::mem::take(&mut self.amended) {
                     self.amend(&amended, order, at);
                 }
@@ -360,12 +412,19 @@ impl History {
             Phase::Failed(_) => State::Failed,
             Phase::Cancelled { .. } => State::Cancelled,
             Phase::Quarantined(_) => State::Quarantined,
+            Phase::Paused(..) => State::Paused,
+            Phase::Stuck(_) => State::Stuck,
         }
     }
 
     /// Until when it is suspended; none: it is not.
     pub fn suspended(&self) -> Option<Timestamp> {
         self.suspended
+    }
+
+    /// Whether somebody went on with it after it was over, or set aside.
+    pub fn was_resumed(&self) -> bool {
+        self.was_resumed
     }
 
     /// How many entries it is made of.
@@ -393,6 +452,37 @@ impl History {
         self.ended_at
     }
 
+    /// Runs that its guests began, of which the journal tells.
+    pub fn children(&self) -> &BTreeSet<RunId> {
+        &self.children
+    }
+
+    /// How often a node began a run, or had it go on.
+    pub fn begun(&self, node: &StepPath) -> u32 {
+        self.begun.get(node).copied().unwrap_or(0)
+    }
+
+    /// Nodes that began a run which is not known to be over, at a node or below it.
+    pub fn open_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
+    }
+
+    /// Whether anything at a node or below it is under way, or waits for its next attempt.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        self.open_within(node).next().is_some() || self.own_children(node).next().is_some()
+    }
+
+    /// Those of [`Self::open_children`] that are of a node's own work.
+    pub fn own_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        self.open_children(node).filter(|(path, _)| !workflow::Node::is_undoing(path, node))
+    }
+
+    /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
+    pub fn is_cancelled_by_host(&self) -> bool {
+        matches!(self.phase, Phase::Cancelled { by: None, .. })
+    }
+
     /// A step, if it has begun.
     pub fn step(&self, path: &StepPath) -> Option<&Step> {
         self.steps.get(path)
@@ -417,6 +507,12 @@ impl History {
     pub fn steps_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
         // A node's paths stand together: `/` comes before every digit.
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
+    }
+
+    /// Steps of a node's own work that are open, at it and below it. What undoes something below it is none of them.
+    pub fn open_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
+        let open = self.steps_within(node).filter(|(_, step)| step.is_open());
+        open.filter(|(path, _)| !workflow::Node::is_undoing(path, node))
     }
 
     /// Whether anything at a node or below it has begun.
@@ -490,6 +586,8 @@ impl History {
             Phase::Failed(failure) => Some(Err(failure.clone())),
             Phase::Cancelled { reason, .. } => Some(Err(Failure::new(Code::Cancelled, reason.clone()))),
             Phase::Quarantined(taken_up) => Some(Err(Failure::new(Code::Quarantined, quarantined(*taken_up)))),
+            Phase::Paused(_, failure) => Some(Err(paused(failure.as_ref()))),
+            Phase::Stuck(failure) => Some(Err(stuck(failure))),
             Phase::Queued | Phase::UnderWay => None,
         }
     }
@@ -524,6 +622,10 @@ impl History {
             Event::RunResumed { .. } if !self.amended.is_empty() => {
                 self.to_be_forgotten().into_iter().filter_map(of).flat_map(|(path, step)| all(path, step)).collect()
             }
+            Event::RunFailing { .. } | Event::RunCancelling { .. } => {
+                let own = self.steps.iter().filter(|(path, _)| !is_undoing(path));
+                own.flat_map(|(path, step)| all(path, step)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -533,6 +635,70 @@ impl History {
             self.steps.insert(path.clone(), Step::default());
         }
         self.steps.get_mut(path).expect("it was inserted just now")
+    }
+
+    /// What is open of the run's own work is ended, and then what it did is undone. What undoes something already is not ended: it
+    /// begins again at its last checkpoint.
+    fn unwind(&mut self, at: Timestamp, ending: Ending) {
+        (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+        let (undoing, own): (Vec<StepPath>, Vec<StepPath>) = self.steps.keys().cloned().partition(is_undoing);
+        for path in own {
+            self.change(&path, |step| {
+                step.took.clear();
+                if step.is_open() {
+                    step.end(step.last().map_or(0, |last| last.number), at, Some(&cancelled()), Usage::default());
+                    step.status = Status::Cancelled;
+                }
+            });
+        }
+        undoing.iter().for_each(|path| self.step_mut(path).go_back());
+        let own = self.nodes.iter_mut().filter(|(path, _)| !is_undoing(path));
+        for child in own.filter_map(|(_, node)| node.child.as_mut()).filter(|child| child.is_open()) {
+            child.ended = Some(Err(cancelled()));
+        }
+        self.undoing.ending = Some(ending);
+    }
+
+    /// Whoever paused it goes on: how long that was takes nothing of the time that its nodes may take.
+    fn go_on(&mut self, at: Timestamp) {
+        if let Phase::Paused(since, _) = self.phase {
+            let away = at.since(since);
+            self.nodes.values_mut().filter_map(|node| node.until.as_mut()).for_each(|until| *until = until.after(away));
+        }
+        self.phase = Phase::UnderWay;
+    }
+
+    /// Somebody goes on with it. What was undone is done again; where it is only what undoes it that failed, that alone is made again.
+    fn resume(&mut self) {
+        let is_over = matches!(self.phase, Phase::Failed(_) | Phase::Cancelled { .. });
+        if is_over && (self.undoing.ending.is_some() || self.undoing.is_under_way()) {
+            return self.start_over();
+        }
+        if self.undoing.ending.is_some() || self.undoing.is_under_way() {
+            return self.reopen(is_undoing);
+        }
+        self.redo_what_was_undone();
+        self.reopen(|_| true);
+    }
+
+    /// All that it did was undone: it is to be done again from the start.
+    fn start_over(&mut self) {
+        (self.phase, self.ended_at, self.is_retrying) = (Phase::UnderWay, None, false);
+        for path in self.steps.keys().cloned().collect::<Vec<_>>() {
+            self.change(&path, |step| step.begin_anew(true));
+        }
+        self.nodes.clear();
+        self.undoing = Undoing::default();
+    }
+
+    /// What was undone and came to nothing that stays is begun anew, with everything that was in vain with it.
+    fn redo_what_was_undone(&mut self) {
+        let undone = self.nodes.iter().filter(|(_, node)| node.is_undone());
+        let within = undone.filter_map(|(_, node)| Some(node.compensation.as_ref()?.begun.as_ref()?.within.clone()));
+        let within: BTreeSet<StepPath> = within.filter(|path| !self.is_settled(path, &[])).collect();
+        for path in within {
+            self.begin_anew(&path);
+        }
     }
 
     /// Changes a step, and keeps count of where steps stand.
@@ -561,7 +727,7 @@ impl History {
         self.ended_at = Some(at);
     }
 
-    fn node_mut(&mut self, path: &StepPath) -> &mut Node {
+    pub(crate) fn node_mut(&mut self, path: &StepPath) -> &mut Node {
         if !self.nodes.contains_key(path) {
             self.nodes.insert(path.clone(), Node::default());
         }
@@ -577,6 +743,7 @@ impl History {
             Decided::Agent { agent, candidates } => {
                 (node.agent, node.candidates) = (Some(agent.clone()), candidates.as_slice().into());
             }
+            Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
             Decided::Joined { winners, failure } => {
@@ -594,12 +761,26 @@ impl History {
             self.change(&path, |step| step.begin_anew(forgives));
         }
         self.nodes.retain(|path, _| path == node || !path.is_within(node));
+        self.undoing.forget_below(node);
         self.node_mut(node).begin_anew();
     }
 
-    /// What is completed keeps its output, except where that was found wanting; what failed may try again. A failure that was
-    /// handled stays so, with everything below it.
-    fn reopen(&mut self) {
+    /// The same, unless something stands ready to undo what was done there: that comes first. Whether it is so at once.
+    fn redo(&mut self, path: &StepPath) -> bool {
+        let is_at_once = self.next_to_undo(|below| below.is_within(path)).is_none();
+        if is_at_once {
+            self.begin_anew(path);
+        } else {
+            let node = self.node_mut(path);
+            node.is_to_be_redone = true;
+            (node.until, node.retry_at, node.failures) = (None, None, 0);
+        }
+        is_at_once
+    }
+
+    /// Of what is meant: what is completed keeps its output, except where that was found wanting; what failed may try again. A
+    /// failure that was handled stays so, with everything below it.
+    fn reopen(&mut self, is_meant: impl Fn(&StepPath) -> bool) {
         // Before verdicts were journaled, a run said over which output it failed.
         let of_the_run = match &self.phase {
             Phase::Failed(failure) if failure.code == Code::ValidationFailed => failure.step.clone(),
@@ -610,15 +791,15 @@ impl History {
             self.steps.iter().filter(|(path, step)| matches!(step.verdict, Some(Err(_))) && !is_rescued(path));
         let nodes = self.nodes.iter().filter(|(_, node)| node.is_rejected());
         let rejected = by_verdict.map(|(path, _)| path).chain(nodes.map(|(path, _)| path)).cloned();
-        let rejected: Vec<StepPath> = rejected.chain(of_the_run).collect();
+        let rejected: Vec<StepPath> = rejected.chain(of_the_run).filter(|path| is_meant(path)).collect();
         self.phase = Phase::UnderWay;
         self.ended_at = None;
         for path in &rejected {
             if !self.is_settled(path, &rejected) {
-                self.begin_anew(path);
+                self.redo(path);
             }
         }
-        self.reopen_nodes(&rejected);
+        self.reopen_nodes(&rejected, &is_meant);
         let settled: BTreeSet<StepPath> = self
             .steps
             .iter()
@@ -628,7 +809,8 @@ impl History {
             .collect();
         let (mut running, mut waiting) = (0, 0);
         for (path, step) in &mut self.steps {
-            if matches!(step.status, Status::Failed | Status::Cancelled) && !settled.contains(path) {
+            let has_failed = matches!(step.status, Status::Failed | Status::Cancelled);
+            if has_failed && is_meant(path) && !settled.contains(path) {
                 let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
                 if step.last().is_some_and(mismatch) {
                     // What it did up to its checkpoint stays done, and somebody has it begin at the beginning all the same:
@@ -651,11 +833,11 @@ impl History {
     }
 
     /// Nodes that gave nothing yet forget how they failed, and what was decided by it.
-    fn reopen_nodes(&mut self, rejected: &[StepPath]) {
+    fn reopen_nodes(&mut self, rejected: &[StepPath], is_meant: &impl Fn(&StepPath) -> bool) {
         let open: Vec<StepPath> = self
             .nodes
             .iter()
-            .filter(|(path, node)| !node.has_ended() && !self.is_settled(path, rejected))
+            .filter(|(path, node)| is_meant(path) && !node.has_ended() && !self.is_settled(path, rejected))
             .map(|(path, _)| path.clone())
             .collect();
         for path in open {
@@ -663,20 +845,33 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What it did is not done again.
+            if let Some(child) = &mut node.child {
+                (child.ended, child.again) = (None, true);
+            }
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }
             let last = node.rounds.pop_if(|last| matches!(last.next, Next::Exhausted | Next::Stalled));
             let again = last.map(|_| path.child(node.rounds.len()));
+            if has_failed && self.next_to_undo(|below| below.is_within(&path)).is_some() {
+                self.redo(&path);
+                continue;
+            }
             // What was done in its place may be needed no more, and what it was done for is another failure then.
             let rescues = self.steps.keys().chain(self.nodes.keys()).filter(|_| has_failed).filter_map(|below| {
                 let rest = below.is_within(&path).then(|| below.way().nth(path.way().count())).flatten()?;
-                (rest >= ltmc_model::workflow::Node::FALLBACK).then(|| path.child(rest))
+                (rest >= workflow::Node::FALLBACK).then(|| path.child(rest))
             });
             let rescues: BTreeSet<StepPath> = rescues.collect();
-            for path in rescues.into_iter().chain(again) {
+            for path in rescues {
                 self.begin_anew(&path);
                 self.nodes.remove(&path);
+            }
+            if let Some(round) = again
+                && self.redo(&round)
+            {
+                self.nodes.remove(&round);
             }
         }
     }
@@ -688,7 +883,8 @@ impl History {
             if !rejected.contains(&path) && self.nodes.get(&path).is_some_and(Node::has_ended) {
                 return true;
             }
-            at = path.parent();
+            // What undoes a node's work is not over because that is.
+            at = path.parent().filter(|_| path.way().last() != Some(workflow::Node::COMPENSATION));
         }
         false
     }
@@ -821,6 +1017,35 @@ fn quarantined(taken_up: u32) -> String {
         "the host died while it took this run up, which it had tried {taken_up} times: the run is set aside, and what it did is \
          kept; look at what its next step is given, then resume it or cancel it"
     )
+}
+
+/// Why a run waits for people, and what can be done about it.
+fn paused(failure: Option<&Failure>) -> Failure {
+    let Some(failure) = failure else {
+        return Failure::new(Code::Paused, "somebody paused the run: continue it, or cancel it");
+    };
+    let Failure { code, message, .. } = failure;
+    let why = format!(
+        "it is not tried again, and waits for people: {}: {message}; put right what is wrong and resume the run, or cancel it",
+        code.as_str()
+    );
+    Failure { message: why, code: Code::Paused, retryable: false, ..failure.clone() }
+}
+
+/// The same of a run of which something was not undone.
+fn stuck(failure: &Failure) -> Failure {
+    let Failure { code, message, .. } = failure;
+    let why = format!(
+        "what undoes its work has failed: {}: {message}; put right what is wrong and resume the run, which tries that again, or \
+         cancel it, which gives up what is not undone",
+        code.as_str()
+    );
+    Failure { message: why, code: Code::Stuck, retryable: false, ..failure.clone() }
+}
+
+/// Whether a step is a part of what undoes something.
+fn is_undoing(path: &StepPath) -> bool {
+    workflow::Node::is_undoing(path, &StepPath::root())
 }
 
 fn cancelled() -> Failure {

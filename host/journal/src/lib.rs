@@ -9,6 +9,7 @@ pub mod node;
 pub mod place;
 pub mod runlog;
 pub mod shown;
+pub mod undoing;
 pub mod view;
 pub mod why;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Candidate, Next};
-use ltmc_model::{Payload, Seq, StepPath, Timestamp};
+use ltmc_model::journal::{Candidate, Input, Next};
+use ltmc_model::{Payload, RunId, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,8 @@ pub struct Node {
     pub agent: Option<AgentRef>,
     /// Those that were looked at for it, the best first.
     pub candidates: Arc<[Candidate]>,
+    /// The document that was planned.
+    pub planned: Option<Arc<str>>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.
@@ -45,8 +47,52 @@ pub struct Node {
     pub verdict: Option<Result<(), Failure>>,
     /// Which entry says what it gave, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
+    /// Whether it is to be begun anew, once what stands ready for that has undone what it did.
+    pub is_to_be_redone: bool,
+    /// What undoes its work, where it is one for which that stands ready.
+    pub compensation: Option<Compensation>,
+    /// The run that it began.
+    pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
     pub branches: Branches,
+}
+
+/// What undoes a node's work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compensation {
+    /// What the node works on.
+    pub given: Input,
+    /// Why it was begun; none: it stands ready.
+    pub begun: Option<InVain>,
+    /// Whether the work is undone.
+    pub is_done: bool,
+}
+
+/// Why work was in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InVain {
+    /// It was this node's, with everything below it.
+    pub within: StepPath,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A run that a node began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Which.
+    pub run: RunId,
+    /// Whether it gave something, which the node then gives; the error: how it ended badly. None: it is not known to be over.
+    pub ended: Option<Result<(), Failure>>,
+    /// Whether it is to go on, because the node's own run was resumed.
+    pub again: bool,
+}
+
+impl Child {
+    /// Whether it is not known to be over.
+    pub fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
 }
 
 /// A round of a loop that is over.
@@ -98,9 +144,16 @@ impl Node {
         self.failure.is_some() && self.gave.is_some()
     }
 
-    /// It is begun anew after a failure: what was decided whether it is done at all stays, and how often it failed.
+    /// Whether its work was undone, and not done again since.
+    pub(crate) fn is_undone(&self) -> bool {
+        self.compensation.as_ref().is_some_and(|compensation| compensation.is_done)
+    }
+
+    /// It is begun anew after a failure: what was decided whether it is done at all stays, how often it failed, and what stands
+    /// ready to undo it.
     pub(crate) fn begin_anew(&mut self) {
         let (when, failures, retry_at, until) = (self.when, self.failures, self.retry_at, self.until);
-        *self = Self { when, failures, retry_at, until, ..Self::default() };
+        let compensation = self.compensation.take().filter(|compensation| !compensation.is_done);
+        *self = Self { when, failures, retry_at, until, compensation, ..Self::default() };
     }
 }

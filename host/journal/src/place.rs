@@ -43,6 +43,8 @@ pub enum Is {
     Fallback(usize),
     /// The handler of errors of this number.
     Handler(usize),
+    /// What undoes its work.
+    Compensation,
 }
 
 /// The root of a run's tree; none: this version does not read the run's document.
@@ -71,6 +73,7 @@ pub fn way<'a>(root: &'a Node, path: &StepPath) -> Vec<Place<'a>> {
                 Does::Map(_) => (What::Node(child), Is::Item(number)),
                 _ => (What::Node(child), Is::Round(number)),
             },
+            Some(Below::Compensation(child)) => (What::Node(child), Is::Compensation),
             Some(Below::Rescue(child)) => match number.checked_sub(Node::HANDLER) {
                 Some(handler) => (What::Node(child), Is::Handler(handler)),
                 None => (What::Node(child), Is::Fallback(number.saturating_sub(Node::FALLBACK))),

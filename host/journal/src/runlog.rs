@@ -23,7 +23,7 @@ use ltmc_model::message::Taker;
 use ltmc_model::run::{Run, TakenUp};
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
-use ltmc_ports::{Append, Changes, Clock, Durability, Kind, StoreError, WriteJournal};
+use ltmc_ports::{Append, Changes, Clock, Durability, Expect, Kind, StoreError, WriteJournal};
 
 use crate::fold::{Checkpoint, History};
 
@@ -260,9 +260,22 @@ impl RunLog {
     /// # Errors
     /// That of `decide`; nothing is then added.
     pub fn stage_if<E>(&self, decide: impl FnOnce(&History) -> Result<Vec<Event>, E>) -> Result<(), E> {
+        self.stage_if_expecting(|history| Ok((decide(history)?, Vec::new())))
+    }
+
+    /// The same, where it was decided on what the record is to look at.
+    ///
+    /// # Errors
+    /// That of `decide`; nothing is then added.
+    pub fn stage_if_expecting<E>(
+        &self,
+        decide: impl FnOnce(&History) -> Result<(Vec<Event>, Vec<Expect>), E>,
+    ) -> Result<(), E> {
         let at = self.now();
         let mut ahead = self.ahead();
-        for event in decide(&ahead.history)? {
+        let (events, expects) = decide(&ahead.history)?;
+        ahead.commit.changes.expects.extend(expects);
+        for event in events {
             ahead.stage(at, event);
         }
         Ok(())
@@ -454,6 +467,7 @@ fn new_row(tenant: TenantId, run: RunId, started: &RunStarted, at: Timestamp) ->
         tenant,
         id: run,
         target: started.target.clone(),
+        parent: started.parent.as_ref().map(|parent| parent.run),
         state: ltmc_model::run::State::Queued,
         session: started.session.clone(),
         by: started.by.clone(),

@@ -90,6 +90,10 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::ChildEnded { result: Ok(output), .. } => {
+                let output = self.payload(std::mem::take(output));
+                parts.insert("result".into(), json!({ "Ok": output }));
+            }
             Event::NodeDecided { decided: Decided::Items(items), .. } => {
                 let bytes = items.iter().map(|item| item.bytes.len()).sum();
                 if self.leaves_out(bytes) {
@@ -162,6 +166,8 @@ fn redacted(what: &str) -> Value {
 fn holds_context(reply: &Reply) -> bool {
     match reply {
         Reply::Done | Reply::Revision(_) | Reply::Existed(_) | Reply::Item(None) => false,
+        // Who may look at a run may look at those that it began.
+        Reply::Begun(_) | Reply::Ended(_) | Reply::Joined(_) => false,
         Reply::Item(Some(_))
         | Reply::Page(_)
         | Reply::Feed(_)

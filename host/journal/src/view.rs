@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Amendment, Decided, Event, Forked, Placed};
 use ltmc_model::run::{Run, State, Target, Usage};
@@ -15,7 +16,9 @@ use serde::Serialize;
 
 use crate::diff::Gave;
 use crate::fold::{History, Status, Step};
+use crate::node::{Child, Compensation};
 use crate::shown::LARGE;
+use crate::undoing::Ending;
 
 /// A run.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +31,14 @@ pub struct RunView {
     pub workflow: Option<WorkflowName>,
     /// The agent, if it is a lone call.
     pub agent: Option<AgentRef>,
+    /// What began it; none: a client did.
+    pub parent: Option<ParentView>,
+    /// The runs that it began, the oldest first; at most [`RunView::CHILDREN`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ChildView>,
+    /// Whether it began more than are shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_children: bool,
     /// The session it works in.
     pub session: SessionId,
     /// Whose key started it.
@@ -61,6 +72,39 @@ pub struct RunView {
     pub output: Option<Content>,
     /// How it ended badly.
     pub error: Option<Failure>,
+    /// How it ends once what it did is undone: `failing` or `cancelling`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<&'static str>,
+}
+
+/// Where a run comes from that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParentView {
+    /// Which run.
+    pub run: RunId,
+    /// Which step of it, or which other node.
+    pub step: StepPath,
+    /// Which attempt of the step; none: it is a node that is no step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Which host call of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<u32>,
+}
+
+/// A run that another one began.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChildView {
+    /// Which.
+    pub id: RunId,
+    /// Where it stands.
+    pub state: State,
+    /// The workflow, if it is a run of one.
+    pub workflow: Option<WorkflowName>,
+    /// The agent, if it is a lone call.
+    pub agent: Option<AgentRef>,
+    /// When it began.
+    pub created_at: Timestamp,
 }
 
 /// What a payload is, without its content.
@@ -126,7 +170,9 @@ impl Outline {
                 self.input_digest = Some(Digest::of(&started.input.bytes));
                 started.input.bytes.clear();
             }
-            Event::StepCompleted { step, output, .. } | Event::NodeEnded { node: step, output } => {
+            Event::StepCompleted { step, output, .. }
+            | Event::NodeEnded { node: step, output }
+            | Event::ChildEnded { node: step, result: Ok(output), .. } => {
                 self.leave_out(step, output, run, placed.seq);
             }
             Event::Amended(amended) => match &mut amended.change {
@@ -239,6 +285,12 @@ pub struct NodeView {
     /// Whether something else was done in its place, and gave what it gives.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rescued: bool,
+    /// How far undoing its work is: `ready`, `running` or `done`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<&'static str>,
+    /// The run that it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// Of a choice: the number of the option that was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<u32>,
@@ -268,6 +320,8 @@ pub enum Role {
     Work,
     /// It judges the output of the step before it in the list.
     Validator,
+    /// It undoes what was done.
+    Compensation,
 }
 
 /// One try of a step.
@@ -291,14 +345,14 @@ pub struct AttemptView {
 }
 
 impl RunView {
-    /// A run, from its row and the outline of its history.
-    pub fn new(run: &Run, outline: &Outline) -> Self {
+    /// How many of the runs that it began are shown.
+    pub const CHILDREN: usize = 100;
+
+    /// A run, from its row, the outline of its history, and the rows of runs that it began, the oldest first.
+    pub fn new(run: &Run, outline: &Outline, children: &[Run]) -> Self {
         let history = &outline.history;
         let started = history.started();
-        let (agent, workflow) = match &run.target {
-            Target::Agent(agent) => (Some(agent.clone()), None),
-            Target::Workflow(workflow) => (None, Some(workflow.clone())),
-        };
+        let (agent, workflow) = parts(&run.target);
         let mut tree = Tree::default();
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
             Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline),
@@ -310,12 +364,19 @@ impl RunView {
             })),
         }
         let error = history.result().and_then(Result::err);
+        let ending = history.ending().filter(|_| !history.state().is_final()).map(|ending| match ending {
+            Ending::Failing(_) => "failing",
+            Ending::Cancelling { .. } => "cancelling",
+        });
         let Tree { steps, nodes, left_out: steps_left_out } = tree;
         Self {
             id: run.id,
             state: run.state,
             workflow,
             agent,
+            parent: started.and_then(|started| started.parent.as_deref()).map(ParentView::of),
+            children: children.iter().take(Self::CHILDREN).map(ChildView::of).collect(),
+            more_children: children.len() > Self::CHILDREN,
             session: run.session.clone(),
             by: run.by.clone(),
             forked: started.and_then(|started| started.forked),
@@ -331,7 +392,31 @@ impl RunView {
             nodes,
             output: outline.output(),
             error,
+            ending,
         }
+    }
+}
+
+impl ParentView {
+    fn of(parent: &Parent) -> Self {
+        let Parent { run, step, attempt, effect, .. } = parent.clone();
+        let some = |number: u32| (number > 0).then_some(number);
+        Self { run, step, attempt: some(attempt), effect: some(effect) }
+    }
+}
+
+impl ChildView {
+    fn of(run: &Run) -> Self {
+        let (agent, workflow) = parts(&run.target);
+        Self { id: run.id, state: run.state, workflow, agent, created_at: run.created_at }
+    }
+}
+
+/// A target's agent, or its workflow.
+fn parts(target: &Target) -> (Option<AgentRef>, Option<WorkflowName>) {
+    match target {
+        Target::Agent(agent) => (Some(agent.clone()), None),
+        Target::Workflow(workflow) => (None, Some(workflow.clone())),
     }
 }
 
@@ -354,7 +439,7 @@ impl Tree {
             };
             self.step(StepView::new(path.clone(), name, agent.cloned(), Role::Work, outline));
         }
-        let view = history.node(path).and_then(|known| NodeView::new(node, path, known));
+        let view = history.node(path).and_then(|known| NodeView::new(node, path, known, history.step(path)));
         self.nodes.extend(view.filter(|_| self.nodes.len() < SHOWN));
         if let Some(Below::Validator(agent)) = node.below(node.validator()) {
             let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
@@ -379,7 +464,7 @@ impl Tree {
                 self.collect(template, &place, outline);
             }
         }
-        for (number, rescue) in node.rescues() {
+        for (number, rescue) in node.rescues().chain(node.compensation()) {
             let place = path.child(number);
             if history.has_begun(&place) {
                 self.collect(rescue, &place, outline);
@@ -398,16 +483,24 @@ impl Tree {
 
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
-    fn new(node: &Node, path: &StepPath, known: &crate::node::Node) -> Option<Self> {
+    fn new(node: &Node, path: &StepPath, known: &crate::node::Node, step: Option<&Step>) -> Option<Self> {
         let is_step = node.is_step();
+        let compensation = known.compensation.as_ref().map(|compensation| match compensation {
+            Compensation { is_done: true, .. } => "done",
+            Compensation { begun: Some(_), .. } => "running",
+            Compensation { begun: None, .. } => "ready",
+        });
         let says_more = known.when == Some(false) || known.failure.is_some() || known.until.is_some();
+        let says_more = says_more || compensation.is_some();
         if is_step && !says_more && known.failures == 0 {
             return None;
         }
         let (status, due_at) = match known {
             crate::node::Node { when: Some(false), .. } => ("skipped", None),
             known if known.has_ended() => ("completed", None),
+            _ if step.is_some_and(|step| step.status == Status::Completed) => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { child: Some(Child { ended: Some(Err(_)), .. }), .. } => ("failed", None),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
             }
@@ -420,8 +513,10 @@ impl NodeView {
             status,
             due_at,
             failures: known.failures as usize,
-            failure: known.failure.clone(),
+            failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
             rescued: known.is_rescued(),
+            compensation,
+            run: known.child.as_ref().map(|child| child.run),
             option: known.option.flatten(),
             items: known.items.as_ref().map(|items| items.len()),
             rounds: known.rounds.len(),
@@ -446,6 +541,7 @@ impl StepView {
         };
         let attempts = step.map(attempts).unwrap_or_default();
         let output = step.and_then(|step| step.output.as_ref()).map(|output| outline.size(&path, output));
+        let role = if Node::is_undoing(&path, &StepPath::root()) { Role::Compensation } else { role };
         Self { path, name, agent, role, status, due_at, attempts, output }
     }
 }

@@ -144,8 +144,9 @@ pub struct Waits {
     /// For what.
     #[serde(rename = "for")]
     pub what: String,
-    /// Until when.
-    pub until: Timestamp,
+    /// Until when; none: until it comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// A step that an attempt of is open.
@@ -235,7 +236,7 @@ impl Why {
                     let why =
                         last.failure.as_ref().map_or_else(String::new, |f| format!(" after `{}`", f.code.as_str()));
                     let what = format!("its try number {}{why}", step.attempt());
-                    self.waits.push(Waits { called: Called::at(root, path), what, until });
+                    self.waits.push(Waits { called: Called::at(root, path), what, until: Some(until) });
                 }
                 _ => {}
             }
@@ -261,7 +262,10 @@ impl Why {
             let retries =
                 retries.map(|until| (format!("all of it to be done anew, after {} failures", node.failures), until));
             let ends = node.until.map(|until| ("its end, which is its time-out at the latest".to_owned(), until));
-            for (what, until) in retries.into_iter().chain(ends) {
+            let child = node.child.as_ref().filter(|child| child.ended.is_none());
+            let child = child.map(|child| (format!("the end of run {}, which it began", child.run), None));
+            let dated = retries.into_iter().chain(ends).map(|(what, until)| (what, Some(until)));
+            for (what, until) in dated.chain(child) {
                 if has_room(&self.waits, &mut self.left_out) {
                     self.waits.push(Waits { called: Called::at(root, path), what, until });
                 }
@@ -278,7 +282,7 @@ impl Why {
                 }
                 None => format!("It failed: {}", told(failure)),
             },
-            (State::Cancelled | State::Quarantined, Some(failure)) => {
+            (State::Cancelled | State::Quarantined | State::Paused | State::Stuck, Some(failure)) => {
                 format!("It is {}: {}", run.state.as_str(), short(&failure.message))
             }
             (State::Completed, _) => match history.completed() {
@@ -344,6 +348,17 @@ impl Why {
                 let what = "makes the step that it died of again, on something else";
                 all.push(next(format!("runs resume {id} --input STEP=@input.json"), what));
                 all.push(next(format!("runs cancel {id}"), "ends it; what it did is kept"));
+            }
+            State::Paused => {
+                all.push(next(format!("runs continue {id}"), "goes on with it; what failed is tried again"));
+                all.push(next(
+                    format!("runs cancel {id}"),
+                    "ends it; what it did is undone, where something undoes it",
+                ));
+            }
+            State::Stuck => {
+                all.push(next(format!("runs resume {id}"), "tries again what undoes its work"));
+                all.push(next(format!("runs cancel {id}"), "gives up what is not undone"));
             }
             State::Completed => {
                 all.push(next(
@@ -575,6 +590,7 @@ mod tests {
             seed: [0; 32],
             traceparent: None,
             forked: None,
+            parent: None,
         };
         let mut history = History::new();
         for event in [Event::RunStarted(Box::new(started))].into_iter().chain(events) {
@@ -592,6 +608,7 @@ mod tests {
             updated_at: AT,
             epoch: Epoch(1),
             seq: Seq(1),
+            parent: None,
             wakes_at: None,
             taken_up: TakenUp::default(),
         };
@@ -680,8 +697,9 @@ mod tests {
             ],
         );
         assert_eq!(why.handled[0].by, "`b` (0/0/11000) gave what it gives");
-        let waits: Vec<(&str, Timestamp)> = why.waits.iter().map(|waits| (waits.what.as_str(), waits.until)).collect();
-        assert_eq!(waits[0], ("its try number 2 after `agent-error`", until));
+        let waits: Vec<(&str, Option<Timestamp>)> =
+            why.waits.iter().map(|waits| (waits.what.as_str(), waits.until)).collect();
+        assert_eq!(waits[0], ("its try number 2 after `agent-error`", Some(until)));
         assert!(waits[1].0.contains("time-out"), "{waits:?}");
         assert!(why.chain.is_empty() && why.summary.starts_with("It waits: `c` (0/1) for its try"), "{}", why.summary);
     }

@@ -7,11 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Capability;
+use crate::child::Ended;
 use crate::graph::{Fact, FactPage, Order, Path, Reached};
 use crate::memory::{Feed, Item, Page};
 use crate::message::{Delivery, Events};
 use crate::recall::Hits;
-use crate::{Position, Revision, Timestamp};
+use crate::{Position, Revision, RunId, Timestamp};
 
 /// What a performed call gives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,12 @@ pub enum Reply {
     Deliveries(Vec<Delivery>),
     /// Part of a topic.
     Events(Events),
+    /// A run that was begun.
+    Begun(RunId),
+    /// How a run ended that was begun.
+    Ended(Ended),
+    /// How several of them did.
+    Joined(Vec<Ended>),
 }
 
 impl Reply {
@@ -52,7 +59,7 @@ impl Reply {
         let event = |event: &crate::message::Event| event.data.bytes.len() + 256;
         let facts = |facts: &[Fact]| facts.iter().map(|fact| fact.properties.len() + 256).sum::<usize>();
         let bytes: usize = match self {
-            Self::Done | Self::Revision(_) | Self::Existed(_) | Self::Item(None) => 0,
+            Self::Done | Self::Revision(_) | Self::Existed(_) | Self::Item(None) | Self::Begun(_) => 0,
             Self::Item(Some(found)) => item(found),
             Self::Page(page) => page.items.iter().map(item).sum(),
             Self::Feed(feed) => {
@@ -67,6 +74,8 @@ impl Reply {
             Self::Hits(found) => found.hits.iter().map(|hit| hit.id.len() + hit.text.len() + 64).sum(),
             Self::Deliveries(deliveries) => deliveries.iter().map(|delivery| event(&delivery.event)).sum(),
             Self::Events(found) => found.events.iter().map(|published| event(&published.event)).sum(),
+            Self::Ended(ended) => ended.size(),
+            Self::Joined(ended) => ended.iter().map(Ended::size).sum(),
         };
         bytes as u64
     }
@@ -116,6 +125,9 @@ replies! {
     Hits: Hits,
     Vec<Delivery>: Deliveries,
     Events: Events,
+    RunId: Begun,
+    Ended: Ended,
+    Vec<Ended>: Joined,
 }
 
 impl From<()> for Reply {

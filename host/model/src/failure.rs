@@ -42,12 +42,18 @@ pub enum Code {
     TimedOut,
     /// No agent fits what a step needs.
     NoCandidate,
+    /// What a planner gave is no document that may be done.
+    BadPlan,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
     LoopStalled,
     /// The host died of taking the run up, again and again: it is set aside until somebody resumes it.
     Quarantined,
+    /// It waits for people: somebody paused it, or something of it failed that is to wait for them.
+    Paused,
+    /// What undoes its work has failed: it waits for people.
+    Stuck,
     /// A store did not answer; the run can be resumed.
     Unavailable,
     /// The record has no room left.
@@ -60,7 +66,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -78,9 +84,12 @@ impl Code {
         Self::Cancelled,
         Self::TimedOut,
         Self::NoCandidate,
+        Self::BadPlan,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
+        Self::Paused,
+        Self::Stuck,
         Self::Unavailable,
         Self::StorageFull,
         Self::DiskQuotaExceeded,
@@ -107,9 +116,12 @@ impl Code {
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
+            Self::BadPlan => "bad-plan",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
+            Self::Paused => "paused",
+            Self::Stuck => "stuck",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",
@@ -177,9 +189,12 @@ impl Failure {
             | Code::Fenced
             | Code::Cancelled
             | Code::NoCandidate
+            | Code::BadPlan
             | Code::LoopExhausted
             | Code::LoopStalled
-            | Code::Quarantined => false,
+            | Code::Quarantined
+            | Code::Paused
+            | Code::Stuck => false,
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, AgentRef, Carry};
+use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
@@ -191,6 +192,22 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
     },
+    /// A node began a run of a workflow; or that one goes on, after its own run was resumed.
+    ChildStarted {
+        /// Its place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+    },
+    /// The run that a node had begun is over, or is not needed any more.
+    ChildEnded {
+        /// The node's place.
+        node: StepPath,
+        /// The run.
+        run: RunId,
+        /// What it gave, or how it ended badly.
+        result: Result<Payload, Failure>,
+    },
     /// A node took longer than it may; what was open below it is cancelled.
     NodeTimedOut {
         /// Its place.
@@ -210,6 +227,58 @@ pub enum Event {
     RunSuspended {
         /// When it goes on.
         until: Timestamp,
+    },
+    /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
+    CompensationRegistered {
+        /// Whose work.
+        node: StepPath,
+        /// What the node works on.
+        given: Input,
+    },
+    /// A node's work was in vain: what undoes it begins.
+    CompensationStarted {
+        /// Whose work.
+        node: StepPath,
+        /// In vain were this node's work and everything below it.
+        within: StepPath,
+        /// Why.
+        failure: Failure,
+    },
+    /// A node's work is undone.
+    Compensated {
+        /// Whose work.
+        node: StepPath,
+    },
+    /// The run has failed for good: what it did is undone first. What was open is ended.
+    RunFailing {
+        /// How.
+        failure: Failure,
+    },
+    /// Somebody ended the run: what it did is undone first. What was open is ended.
+    RunCancelling {
+        /// Whose key; none: the client went away, or the host.
+        by: Option<KeyId>,
+        /// For people.
+        reason: String,
+    },
+    /// The run waits for people. What is open stays so, and what it did since its last checkpoint is made anew.
+    RunPaused {
+        /// Whose key; none: something of it failed that is to wait for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<KeyId>,
+        /// What failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+    /// A run that somebody had paused goes on.
+    RunContinued {
+        /// Whose key.
+        by: KeyId,
+    },
+    /// What undoes a node's work has failed: the run waits for people.
+    RunStuck {
+        /// How.
+        failure: Failure,
     },
     /// The run is done; its result is the output of this step, or of another node.
     RunCompleted {
@@ -247,7 +316,7 @@ pub enum Event {
         /// The version that it is.
         to: Digest,
     },
-    /// A failed, cancelled or quarantined run was taken up again by somebody; or one that was forked goes on by itself.
+    /// A run that failed, was cancelled or was set aside was taken up again by somebody; or one that was forked goes on by itself.
     RunResumed {
         /// Whose key.
         by: KeyId,
@@ -274,9 +343,19 @@ impl Event {
             Self::NodeDecided { .. } => "node-decided",
             Self::NodeGave { .. } => "node-gave",
             Self::NodeFailed { .. } => "node-failed",
+            Self::ChildStarted { .. } => "child-started",
+            Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
+            Self::CompensationRegistered { .. } => "compensation-registered",
+            Self::CompensationStarted { .. } => "compensation-started",
+            Self::Compensated { .. } => "compensated",
+            Self::RunFailing { .. } => "run-failing",
+            Self::RunCancelling { .. } => "run-cancelling",
+            Self::RunPaused { .. } => "run-paused",
+            Self::RunContinued { .. } => "run-continued",
+            Self::RunStuck { .. } => "run-stuck",
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",
@@ -287,6 +366,32 @@ impl Event {
             Self::Act(_) => "act",
         }
     }
+}
+
+/// What a node works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// The run's input.
+    Run,
+    /// What a step gave, or another node.
+    Output(StepPath),
+    /// An item of a map.
+    Item {
+        /// Which map.
+        map: StepPath,
+        /// From 0 on.
+        index: usize,
+    },
+    /// What a node's `with` makes of its input.
+    With {
+        /// Which node.
+        node: StepPath,
+        /// Its input.
+        input: Box<Input>,
+    },
+    /// What a node gave whose work is undone, or, where it gave nothing, what it was given.
+    Undone(StepPath),
 }
 
 /// What was decided about a node.
@@ -306,6 +411,8 @@ pub enum Decided {
         /// Those that were looked at, the best first; of many the first.
         candidates: Vec<Candidate>,
     },
+    /// The document that an agent wrote, in its one form.
+    Planned(std::sync::Arc<str>),
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.
@@ -385,6 +492,9 @@ pub struct RunStarted {
     /// The run that it was forked from: what happened there up to an entry has happened in this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Forked>,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
 }
 
 /// Where a run was forked from.

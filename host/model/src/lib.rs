@@ -13,6 +13,7 @@ pub mod call;
 pub mod caller;
 pub mod capability;
 pub mod chain;
+pub mod child;
 pub mod commitment;
 pub mod delta;
 pub mod effect;

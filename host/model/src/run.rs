@@ -1,5 +1,7 @@
 //! Runs, as lists show them: a projection of the journal.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentRef;
@@ -13,6 +15,15 @@ pub enum Target {
     Agent(AgentRef),
     /// A workflow.
     Workflow(WorkflowName),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(agent) => agent.fmt(f),
+            Self::Workflow(workflow) => write!(f, "workflow {workflow}"),
+        }
+    }
 }
 
 /// Where a run stands.
@@ -33,16 +44,43 @@ pub enum State {
     Cancelled,
     /// Set aside: the host died of taking it up, again and again. Somebody resumes or cancels it.
     Quarantined,
+    /// It waits for people: somebody paused it, or something of it failed that is to wait for them. Somebody goes on with it or
+    /// cancels it.
+    Paused,
+    /// What undoes its work has failed: somebody resumes it, so that it is tried again, or cancels it.
+    Stuck,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Running, Self::Waiting, Self::Completed, Self::Failed, Self::Cancelled, Self::Quarantined];
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Quarantined,
+        Self::Paused,
+        Self::Stuck,
+    ];
 
     /// Whether nothing more happens unless somebody resumes it.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::Quarantined)
+        match self {
+            Self::Queued | Self::Running | Self::Waiting => false,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::Quarantined | Self::Paused | Self::Stuck => true,
+        }
+    }
+
+    /// Whether it came to an end: it is over, and waits for nobody.
+    pub fn is_final(self) -> bool {
+        self.is_over() && !self.is_set_aside()
+    }
+
+    /// Whether it waits for people, who go on with it or cancel it.
+    pub fn is_set_aside(self) -> bool {
+        matches!(self, Self::Quarantined | Self::Paused | Self::Stuck)
     }
 
     /// In lower case.
@@ -55,6 +93,8 @@ impl State {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Quarantined => "quarantined",
+            Self::Paused => "paused",
+            Self::Stuck => "stuck",
         }
     }
 }
@@ -68,6 +108,9 @@ pub struct Run {
     pub id: RunId,
     /// What runs.
     pub target: Target,
+    /// The run that began it; none: a client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
     /// Where it stands.
     pub state: State,
     /// The session it works in.

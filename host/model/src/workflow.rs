@@ -15,9 +15,10 @@ use ltmc_rules::Name;
 use serde_json::Value;
 
 use crate::agent::AgentRef;
+use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
-use crate::{Digest, WorkflowName};
+use crate::{Digest, StepPath, WorkflowName};
 
 mod condition;
 mod pick;
@@ -67,6 +68,8 @@ pub struct Node {
     pub fallback: Vec<Node>,
     /// What is done where it fails and no fallback helped: the first whose condition holds.
     pub on_error: Vec<Handler>,
+    /// What undoes its own work, where that turns out to have been in vain.
+    pub compensate: Option<Box<Node>>,
     /// Where it stands in the source.
     pub place: Place,
 }
@@ -88,6 +91,43 @@ pub enum Does {
     Map(Box<MapItems>),
     /// The same again and again.
     Loop(Box<Loop>),
+    /// Another workflow, as a run of its own.
+    Workflow(SubWorkflow),
+    /// A document that an agent writes, as a run of its own.
+    Plan(Box<Planning>),
+}
+
+/// A workflow that another one starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubWorkflow {
+    /// Which, as it is when it is started.
+    pub workflow: WorkflowName,
+    /// What becomes of its run where the node, or the run that started it, is over before it.
+    pub on_parent_end: OnParentEnd,
+}
+
+/// Work that an agent takes apart into a document, which is then done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planning {
+    /// The agent's step, which gives the document.
+    pub planner: Node,
+    /// The agents that may stand in it.
+    pub may: Vec<(AgentRef, Place)>,
+    /// How deep its patterns may nest.
+    pub depth: u32,
+    /// How many steps it may have.
+    pub at_most: u32,
+}
+
+impl Planning {
+    /// How many agents can be named.
+    pub const MAX_MAY: usize = 100;
+    /// How deep a plan may nest where nothing is said.
+    pub const DEPTH: u32 = 4;
+    /// How many steps it may have where nothing is said.
+    pub const AT_MOST: u32 = 20;
+    /// The longest plan, in bytes.
+    pub const MAX_LEN: usize = 64 << 10;
 }
 
 /// Work for which an agent is looked for when it is to be done.
@@ -247,6 +287,8 @@ pub enum Below<'a> {
     Template(&'a Node),
     /// A node that is done where the node has failed.
     Rescue(&'a Node),
+    /// The node that undoes the node's work.
+    Compensation(&'a Node),
 }
 
 /// A step's name within its document.
@@ -307,6 +349,18 @@ pub struct Retry {
     pub max: Duration,
     /// After which failures it is tried again; empty: after those that may pass.
     pub on: Vec<Code>,
+    /// What comes where it is not tried again.
+    pub then: Then,
+}
+
+/// What comes where something has failed and is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Then {
+    /// It fails.
+    #[default]
+    Fail,
+    /// The run waits for people, who put right what is wrong.
+    Pause,
 }
 
 /// A place in a document's source; line and column from 1 on, 0 where it has none.
@@ -375,12 +429,21 @@ impl Document {
         nodes
     }
 
+    /// Every workflow that it starts, and where.
+    pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
+        self.nodes().into_iter().filter_map(|node| match &node.does {
+            Does::Workflow(started) => Some((&started.workflow, node.place)),
+            _ => None,
+        })
+    }
+
     /// Every agent that it names, with the export it must have there: `true` for a validator.
     pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
         self.nodes().into_iter().flat_map(|node| {
             let (step, among) = match &node.does {
                 Does::Agent(agent) => (Some((agent, node.place, false)), &[][..]),
                 Does::Need(needed) => (None, needed.among.as_slice()),
+                Does::Plan(planning) => (None, planning.may.as_slice()),
                 _ => (None, &[][..]),
             };
             let among = among.iter().map(|(agent, place)| (agent, *place, false));
@@ -402,6 +465,8 @@ impl Node {
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.
     pub const HANDLER: usize = 12_000;
+    /// Where what undoes its work does.
+    pub const COMPENSATION: usize = 13_000;
     /// How many fallbacks it may have, and how many handlers.
     pub const MAX_RESCUES: usize = 100;
     /// The longest time-out that can be asked for: a year.
@@ -410,8 +475,8 @@ impl Node {
     /// A node without modifiers.
     pub fn new(does: Does, place: Place) -> Self {
         let (id, when, with, validate, timeout) = (None, None, None, None, None);
-        let (fallback, on_error) = (Vec::new(), Vec::new());
-        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, place }
+        let (fallback, on_error, compensate) = (Vec::new(), Vec::new(), None);
+        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, compensate, place }
     }
 
     /// A step of an agent under its name.
@@ -434,6 +499,9 @@ impl Node {
         if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
             return Some(Below::Validator(agent));
         }
+        if number == Self::COMPENSATION {
+            return self.compensate.as_deref().map(Below::Compensation);
+        }
         if let Some(number) = number.checked_sub(Self::HANDLER) {
             return self.on_error.get(number).map(|handler| Below::Rescue(&handler.node));
         }
@@ -441,7 +509,8 @@ impl Node {
             return self.fallback.get(number).map(Below::Rescue);
         }
         match &self.does {
-            Does::Agent(_) | Does::Need(_) => None,
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
+            Does::Plan(planning) => (number == 0).then_some(Below::Child(&planning.planner)),
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -453,7 +522,8 @@ impl Node {
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -475,6 +545,16 @@ impl Node {
         fallbacks.chain((Self::HANDLER..).zip(self.on_error.iter().map(|handler| &handler.node)))
     }
 
+    /// What undoes its work, with its number.
+    pub fn compensation(&self) -> Option<(usize, &Self)> {
+        self.compensate.as_deref().map(|node| (Self::COMPENSATION, node))
+    }
+
+    /// Whether `step` is a part of what undoes something below `node`: it is nothing of the node's own work.
+    pub fn is_undoing(step: &StepPath, node: &StepPath) -> bool {
+        step.way().skip(node.way().count()).any(|number| number == Self::COMPENSATION)
+    }
+
     /// The pattern's word in documents.
     pub fn word(&self) -> &'static str {
         match &self.does {
@@ -485,13 +565,40 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Workflow(_) => "workflow",
+            Does::Plan(_) => "plan",
         }
+    }
+
+    /// Every node right below it, to be changed.
+    pub fn each_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
+        match &mut self.does {
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => {}
+            Does::Plan(planning) => change(&mut planning.planner),
+            Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
+            Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),
+            Does::Choice(choice) => {
+                choice.options.iter_mut().for_each(|option| change(&mut option.node));
+                choice.otherwise.iter_mut().for_each(|node| change(node));
+            }
+            Does::Map(map) => change(&mut map.body),
+            Does::Loop(again) => change(&mut again.body),
+        }
+        self.fallback.iter_mut().for_each(&mut *change);
+        self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
+        self.compensate.iter_mut().for_each(|node| change(node));
+    }
+
+    /// How deep patterns nest in it: 1 for one that has no other in it.
+    pub fn depth(&self) -> usize {
+        let below = self.children().into_iter().chain(self.template()).chain(self.rescues().map(|(_, node)| node));
+        1 + below.map(Self::depth).max().unwrap_or(0)
     }
 
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {
         into.push(self);
         self.children().into_iter().chain(self.template()).for_each(|node| node.collect(into));
-        self.rescues().for_each(|(_, node)| node.collect(into));
+        self.rescues().chain(self.compensation()).for_each(|(_, node)| node.collect(into));
     }
 }
 
@@ -541,6 +648,7 @@ impl Default for Retry {
             factor: 2.0,
             max: Duration::from_secs(30),
             on: Vec::new(),
+            then: Then::Fail,
         }
     }
 }

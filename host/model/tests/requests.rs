@@ -3,7 +3,7 @@
 //! (commit e03a8d3). A new call has an example and its line at the end; so has a value that a request gains later.
 
 use bytes::Bytes;
-use ltmc_model::call::{Call, form, graph, log, memory, messages, recall};
+use ltmc_model::call::{Call, coordination, form, graph, log, memory, messages, recall};
 use ltmc_model::effect::{Level, LogLine};
 use ltmc_model::graph::{AsOf, Direction, FactFilter, Walk};
 use ltmc_model::memory::{Precondition, Scope};
@@ -156,6 +156,13 @@ fn examples() -> Vec<Call> {
         messages::Read { topic: "builds/main".parse().unwrap(), after: None, limit: 100, wait_ms: 0 }.into(),
         memory::Touch { scope: Scope::Session, key: "k".into(), ttl_ms: None }.into(),
         memory::Touch { scope: Scope::Agent, key: "k".into(), ttl_ms: Some(30_000) }.into(),
+        coordination::Call {
+            agent: "summarizer".parse().unwrap(),
+            input: Payload { content_type: "application/json".into(), bytes: Bytes::from_static(b"{\"a\":1}") },
+        }
+        .into(),
+        coordination::Begin { agent: "summarizer".parse().unwrap(), input: Payload::default() }.into(),
+        coordination::Join { children: vec!["0192f0c4-7d8a-7c3e-9b1a-3f0e8d5c2b1a".parse().unwrap(); 2] }.into(),
     ]
 }
 
@@ -208,6 +215,9 @@ const GOLDEN: &[&str] = &[
     "messages.read 81ac6d6573736167652d7265616494ab6275696c64732f6d61696ec06400",
     "memory.touch 81ac6d656d6f72792d746f75636893a773657373696f6ea16bc0",
     "memory.touch 81ac6d656d6f72792d746f75636893a56167656e74a16bcd7530",
+    "coordination.call 81b1636f6f7264696e6174696f6e2d63616c6c92aa73756d6d6172697a657292b06170706c69636174696f6e2f6a736f6ec4077b2261223a317d",
+    "coordination.begin 81b2636f6f7264696e6174696f6e2d626567696e92aa73756d6d6172697a657292a0c400",
+    "coordination.join 81b1636f6f7264696e6174696f6e2d6a6f696e92d92430313932663063342d376438612d376333652d396231612d336630653864356332623161d92430313932663063342d376438612d376333652d396231612d336630653864356332623161",
 ];
 
 fn line(call: &Call) -> String {

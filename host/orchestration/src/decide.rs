@@ -20,6 +20,7 @@ use crate::input::{self, MAX_BUILT, Sources, computed};
 use crate::patterns::Question;
 use crate::picked::{Json, Picked, items};
 use crate::plan::{Plan, Scope};
+use crate::planned;
 
 /// What decides about the node at a place.
 pub(crate) struct Decider<'a> {
@@ -42,6 +43,10 @@ impl Decider<'_> {
                 let input = input::build(self.compute, self.plan, self.log, at, &input).await?;
                 self.coordinator.select(self.authority, self.log, needed, &input).await
             }
+            (Question::Plan { of }, Does::Plan(planning)) => {
+                planned::document(planning, &input::output(self.log, &of)?)
+                    .map(|document| Decided::Planned(document.into()))
+            }
             (Question::Option, Does::Choice(choice)) => {
                 let taken = self.first(conditions(&choice.options), scope).await?;
                 let otherwise = choice.otherwise.as_ref().map(|_| choice.options.len() as u32);
@@ -63,7 +68,7 @@ impl Decider<'_> {
     /// The number of the first condition that holds; one that is none always does.
     async fn first(&self, conditions: Vec<Option<&Condition>>, scope: Scope) -> Result<Option<u32>, Failure> {
         let picks = conditions.iter().flatten().flat_map(|condition| condition.picks()).collect();
-        let sources = input::sources(self.plan, self.log, &scope, picks)?;
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, picks).await?;
         let first = |conditions: &[Option<Condition>], sources: &Sources| {
             let holds = |condition: &Option<Condition>| condition.as_ref().is_none_or(|of| holds(of, sources));
             conditions.iter().position(holds).and_then(|number| u32::try_from(number).ok())
@@ -76,7 +81,7 @@ impl Decider<'_> {
     }
 
     async fn items(&self, over: &Pick, scope: Scope) -> Result<Vec<Payload>, Failure> {
-        let sources = input::sources(self.plan, self.log, &scope, vec![over])?;
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, vec![over]).await?;
         let over = over.clone();
         if input::bytes(&sources) <= LARGE {
             return listed(&over, &sources);

@@ -17,6 +17,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
 use ltmc_journal::fold::Status;
 use ltmc_journal::runlog::Commit;
+use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
@@ -24,15 +25,16 @@ use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Payload, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, RunId, Seq, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::children::{Children, Sub};
 use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
@@ -40,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, input, judge, lineage, metered};
+use crate::{aggregate, input, judge, lineage, metered, recovered};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -65,6 +67,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) bounded: &'a AtomicBool,
     /// Told when others brought something into its log.
     pub(crate) news: &'a Notify,
+    /// What its guests begin.
+    pub(crate) children: &'a Arc<Children>,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -109,12 +113,12 @@ pub(crate) enum Driven {
 }
 
 impl Engine<'_> {
-    /// Drives the run until it is over or suspended, and that is on disk.
+    /// Drives the run until it is over or suspended, and that is on disk; of a child, in the record.
     ///
     /// # Errors
     /// The record's.
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
-        let mut open = Open::default();
+        let (mut open, mut lingered) = (Open::default(), false);
         let mut work = FuturesUnordered::new();
         loop {
             let (decision, decided_at) = self.log.read_mut(|history| {
@@ -125,50 +129,116 @@ impl Engine<'_> {
                 Decision::Do(todos) => todos,
                 Decision::Done(step) => return self.end(vec![Event::RunCompleted { step }]).await,
                 Decision::Skipped => return self.end(self.nothing_done()).await,
-                Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
+                Decision::Failed(failure) => return self.end(vec![self.failed(failure)]).await,
             };
+            let (halts, todos): (Vec<Todo>, Vec<Todo>) =
+                todos.into_iter().partition(|todo| matches!(todo, Todo::Halt { .. }));
+            if todos.is_empty()
+                && let Some(event) = set_aside(halts)
+            {
+                if self.stage_as_decided(decided_at, event) {
+                    return self.end(Vec::new()).await;
+                }
+                continue;
+            }
             for (todo, number, registration) in open.renew(todos) {
+                lingered = false;
                 work.push(async move {
                     let key = owned(todo.key());
                     let done = Abortable::new(self.carry_out(todo), registration).await;
                     (key, number, done)
                 });
             }
+            let mut lingers = false;
             if let Some(until) = open.only_waits()
                 && until.since(self.log.now()) >= LONG_WAIT
             {
-                // Whoever brings something into the log finds the run suspended from here on, or was faster.
-                let is_as_decided = |history: &History| (history.seq() == decided_at).then_some(()).ok_or(());
-                let suspended =
-                    |history: &History| is_as_decided(history).map(|()| vec![Event::RunSuspended { until }]);
-                if self.log.stage_if(suspended).is_err() {
+                // How long a child takes is not known: most are over soon.
+                lingers =
+                    !lingered && self.log.read(|history| history.open_children(&StepPath::root()).next().is_some());
+                if !lingers {
+                    if self.suspend(until, decided_at).await? {
+                        return Ok(Driven::Suspended);
+                    }
                     continue;
                 }
-                self.log.flush(Durability::Barrier).await?;
-                return Ok(Driven::Suspended);
             }
             let next = tokio::select! {
                 biased;
                 next = work.next() => next,
                 () = self.news.notified() => continue,
-            };
-            let Some((key, number, done)) = next else {
-                let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
-                return self.end(vec![Event::RunFailed { failure }]).await;
-            };
-            open.is_over(&key, number);
-            match done {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(Stop::Lost(error))) => return Err(error),
-                Ok(Err(Stop::Failed(failure))) => {
-                    return self.end(vec![Event::RunFailed { failure: failure.in_step(&key.0) }]).await;
+                () = tokio::time::sleep(LONG_WAIT), if lingers => {
+                    lingered = true;
+                    continue;
                 }
+            };
+            let failure = match next {
+                None => Failure::new(Code::Internal, "the workflow decided to do nothing"),
+                Some((key, number, done)) => {
+                    open.is_over(&key, number);
+                    match done {
+                        Ok(Ok(())) | Err(_) => continue,
+                        Ok(Err(Stop::Lost(error))) => return Err(error),
+                        Ok(Err(Stop::Failed(failure))) => failure.in_step(&key.0),
+                    }
+                }
+            };
+            let event = self.failed(failure);
+            if !matches!(event, Event::RunFailing { .. }) {
+                return self.end(vec![event]).await;
             }
+            open.renew(Vec::new());
+            self.guests.all_left().await;
+            self.children.end(&StepPath::root());
+            self.journal(event);
         }
     }
 
+    /// Adds what follows from a decision, unless somebody brought something into the log since; whoever does so later finds the run
+    /// suspended or set aside.
+    fn stage_as_decided(&self, decided_at: Seq, event: Event) -> bool {
+        let as_decided = |history: &History| (history.seq() == decided_at).then(|| vec![event]).ok_or(());
+        self.log.stage_if(as_decided).is_ok()
+    }
+
+    fn failed(&self, failure: Failure) -> Event {
+        self.log.read(|history| failed(history, failure))
+    }
+
+    /// Adds an entry, and counts what it says of how failures were dealt with.
+    fn journal(&self, event: Event) {
+        self.count(&event);
+        self.log.stage(event);
+    }
+
+    fn count(&self, event: &Event) {
+        self.log.read(|history| recovered::count(event, history, self.plan));
+    }
+
+    /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
+    async fn suspend(&self, until: Timestamp, decided_at: Seq) -> Result<bool, StoreError> {
+        // Whoever brings something into the log finds the run suspended from here on, or was faster.
+        let suspended = |history: &History| {
+            if history.seq() != decided_at {
+                return Err(());
+            }
+            // The end of a child makes it due, if that comes after this; what came before it is found now.
+            let root = StepPath::root();
+            let joined = history.open_children(&root).map(|(_, run)| Expect::UnderWay { run });
+            Ok((vec![Event::RunSuspended { until }], joined.collect()))
+        };
+        if self.log.stage_if_expecting(suspended).is_err() {
+            return Ok(false);
+        }
+        self.log.flush(Durability::Barrier).await.map(|()| true)
+    }
+
+    /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
     async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
-        self.log.append(events, Durability::Barrier).await.map(|()| Driven::Over)
+        events.iter().for_each(|event| self.count(event));
+        let is_child = self.log.started().parent.is_some();
+        let durability = if is_child { Durability::Lazy } else { Durability::Barrier };
+        self.log.append(events, durability).await.map(|()| Driven::Over)
     }
 
     /// How a run ends of which everything was skipped: with its input.
@@ -204,15 +274,25 @@ impl Engine<'_> {
                 let judged = self.rejection(&node).await;
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
+            Todo::Register { node, given } => self.journal(Event::CompensationRegistered { node, given }),
+            Todo::Compensate { node, within, failure } => {
+                self.journal(Event::CompensationStarted { node, within, failure });
+            }
+            Todo::Compensated { node } => self.journal(Event::Compensated { node }),
+            Todo::Unwind { node: _, failure } => self.journal(Event::RunFailing { failure }),
+            // Nothing is done about it but that the run is set aside.
+            Todo::Halt { .. } => {}
             Todo::Wait { node: _, until } => self.wait(until).await?,
             Todo::Await { node: _ } => {
                 self.log.flush(Durability::Lazy).await?;
                 std::future::pending::<()>().await;
             }
+            Todo::Begin { node, input } => self.begin(node, &input).await?,
+            Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
-                self.log.stage(Event::NodeStarted { node, until });
+                self.journal(Event::NodeStarted { node, until });
             }
             Todo::Decide { node, question } => {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
@@ -220,21 +300,21 @@ impl Engine<'_> {
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
-            Todo::Record { node, decided } => self.log.stage(Event::NodeDecided { node, decided }),
+            Todo::Record { node, decided } => self.journal(Event::NodeDecided { node, decided }),
             Todo::Cancel { node } => self.cancel(&node).await,
             Todo::TimeOut { node } => {
                 self.cancel(&node).await;
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let after = planned.timeout.unwrap_or_default().as_millis();
-                self.log.stage(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
+                self.journal(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
             }
             Todo::Fail { node, failure, again } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let failures = self.log.read(|history| history.node(&node).map_or(0, |node| node.failures));
                 let retry_at = again.then(|| self.due(&node, failures + 1, failures + 1, &planned.retry));
-                self.log.stage(Event::NodeFailed { node, failure, retry_at });
+                self.journal(Event::NodeFailed { node, failure, retry_at });
             }
-            Todo::End { node, output: Output::Of(of) } => self.log.stage(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Of(of) } => self.journal(Event::NodeGave { node, of }),
             Todo::End { node, output: Output::List(gave) } => {
                 let output = aggregate::list(self.compute, self.log, gave).await;
                 self.stage(node, output, |node, output| Event::NodeEnded { node, output });
@@ -249,7 +329,7 @@ impl Engine<'_> {
 
     /// Journals what came of something about a node, or that the node failed by it.
     fn stage<T>(&self, node: StepPath, came: Result<T, Failure>, event: impl FnOnce(StepPath, T) -> Event) {
-        self.log.stage(match came {
+        self.journal(match came {
             Ok(came) => event(node, came),
             Err(failure) => Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None },
         });
@@ -258,13 +338,47 @@ impl Engine<'_> {
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
+        self.children.end(node);
         let open: Vec<(StepPath, u32)> = self.log.read(|history| {
-            let open = history.steps_within(node).filter(|(_, step)| step.is_open());
+            let open = history.open_within(node);
             open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
         });
         for (step, attempt) in open {
-            self.log.stage(Event::StepCancelled { step, attempt });
+            self.journal(Event::StepCancelled { step, attempt });
         }
+        let children: Vec<(StepPath, RunId)> =
+            self.log.read(|history| history.own_children(node).map(|(node, run)| (node.clone(), run)).collect());
+        for (node, run) in children {
+            let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
+            self.journal(Event::ChildEnded { node, run, result: Err(failure) });
+        }
+    }
+
+    /// Begins the run of a node that starts another workflow.
+    async fn begin(&self, node: StepPath, input: &Input) -> Result<(), Stop> {
+        let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+        let document = self.log.read(|history| history.node(&node).and_then(|node| node.planned.clone()));
+        let Some(sub) = Sub::of(planned, document) else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
+        };
+        let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
+            Ok(input) => self.children.start(&node, &sub, input).await?,
+            Err(failure) => Err(failure),
+        };
+        self.stage(node, begun, |node, run| Event::ChildStarted { node, run });
+        Ok(())
+    }
+
+    /// Waits until the run that a node began is over.
+    async fn join(&self, node: StepPath) -> Result<(), Stop> {
+        self.log.flush(Durability::Lazy).await?;
+        let run = self.log.read(|history| history.node(&node)?.child.as_ref().map(|child| child.run));
+        let Some(run) = run else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} began no run"))));
+        };
+        let result = self.children.joined(run).await?;
+        self.journal(Event::ChildEnded { node, run, result });
+        Ok(())
     }
 
     /// What is wrong with a node's output; none: it is good.
@@ -315,16 +429,16 @@ impl Engine<'_> {
             let message = "it read a granted directory when the host stopped: it is made again";
             let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
             let (retry_at, usage) = (Some(self.log.now()), Usage::default());
-            self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
+            self.journal(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
             (attempt, is_open) = (attempt + 1, false);
         }
         if is_open && is_of_before {
             // Each of its effects is true by itself; what it does from here on is a transaction.
-            self.log.stage(Event::Checkpoint { step: step.clone(), attempt, effects });
+            self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
         }
         if !is_open {
             let agent = Some(agent.name.clone());
-            self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
+            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
         }
         let begun_at = self.begun_at(step).await?;
         let mut usage = Usage::default();
@@ -338,6 +452,7 @@ impl Engine<'_> {
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
                     log,
+                    children: self.children.clone(),
                     agent: name,
                     component: job.component,
                     step,
@@ -370,6 +485,8 @@ impl Engine<'_> {
                 ended
             }
         };
+        // What it began and did not wait for is not needed any more.
+        self.children.end(step);
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());
@@ -380,7 +497,9 @@ impl Engine<'_> {
                     Outcome::Output(output) => output,
                     Outcome::Violations(found) => judge::to_payload(&found),
                 };
-                self.log.stage_with(Event::StepCompleted { step, attempt, output, usage }, commit).await?;
+                let completed = Event::StepCompleted { step, attempt, output, usage };
+                self.count(&completed);
+                self.log.stage_with(completed, commit).await?;
             }
             Err(failure) => {
                 let failure = failure.in_step(&step);
@@ -388,7 +507,7 @@ impl Engine<'_> {
                 // What it says is its tenant's: that is in the journal, and here only for who looks closely.
                 tracing::info!(%step, attempt, code = failure.code.as_str(), "an attempt failed");
                 tracing::debug!(%step, attempt, message = %failure.message, "an attempt failed");
-                self.log.stage(Event::StepFailed { step, attempt, failure, retry_at, usage });
+                self.journal(Event::StepFailed { step, attempt, failure, retry_at, usage });
             }
         }
         Ok(())
@@ -512,6 +631,30 @@ impl Engine<'_> {
         let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
         self.log.now().after(retry.longest_wait(tries).mul_f64(share))
     }
+}
+
+/// What is journaled of a run that has failed for good: what it did is undone first, or is not where that fails too.
+pub(crate) fn failed(history: &History, failure: Failure) -> Event {
+    match (history.has_to_undo(), history.ending().cloned()) {
+        (true, None) => Event::RunFailing { failure },
+        (true, Some(_)) => Event::RunStuck { failure },
+        (false, Some(Ending::Cancelling { by, reason })) => Event::RunCancelled { by, reason },
+        (false, _) => Event::RunFailed { failure },
+    }
+}
+
+/// What is journaled of a run of which nothing goes on without people; none: nothing of it waits for them.
+fn set_aside(halts: Vec<Todo>) -> Option<Event> {
+    let halt = |todo| match todo {
+        Todo::Halt { failure, is_stuck, .. } => Some((failure, is_stuck)),
+        _ => None,
+    };
+    let halts: Vec<(Failure, bool)> = halts.into_iter().filter_map(halt).collect();
+    let (failure, is_stuck) = halts.iter().find(|(_, is_stuck)| *is_stuck).or(halts.first())?.clone();
+    Some(match is_stuck {
+        true => Event::RunStuck { failure },
+        false => Event::RunPaused { by: None, failure: Some(failure) },
+    })
 }
 
 /// What is under way, and of it what merely waits.

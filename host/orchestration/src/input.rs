@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ltmc_journal::RunLog;
+use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::workflow::{Pick, Source, StepName, Template, With};
 use ltmc_model::{Payload, StepPath};
@@ -38,6 +38,7 @@ pub(crate) fn resolve<'a>(
         Input::Run => std::future::ready(Ok(log.started().input.clone())).boxed(),
         Input::Output(step) => std::future::ready(output(log, step)).boxed(),
         Input::Item { map, index } => std::future::ready(item(log, map, *index)).boxed(),
+        Input::Undone(node) => undone(compute, plan, log, node).boxed(),
     }
 }
 
@@ -54,13 +55,13 @@ pub(crate) async fn build(
         None => return resolve(compute, plan, log, input).await,
         // Passed on whole, and as what it is.
         Some(With::Pick(pick)) if pick.path.is_empty() => {
-            let found = source(plan, log, &scope, &pick.source)?;
+            let found = source(compute, plan, log, &scope, &pick.source).await?;
             let or_else = || pick.or_else.as_ref().map(Payload::json);
             return found.or_else(or_else).ok_or_else(|| gave_nothing(pick));
         }
         Some(with) => with,
     };
-    let sources = sources(plan, log, &scope, picks(with))?;
+    let sources = sources(compute, plan, log, &scope, picks(with)).await?;
     let given = Given { before: resolve(compute, plan, log, input).await?, sources };
     let name = node.id.as_ref().map_or_else(|| at.to_string(), ToString::to_string);
     // Larger ones are looked through on a thread beside those that serve.
@@ -95,18 +96,38 @@ pub(crate) fn not_computed(error: Error) -> Failure {
 /// What picks pick from, whole; none: there is nothing.
 pub(crate) type Sources = BTreeMap<Source, Option<Payload>>;
 
-pub(crate) fn sources(plan: &Plan, log: &RunLog, scope: &Scope, picks: Vec<&Pick>) -> Result<Sources, Failure> {
+pub(crate) async fn sources(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    scope: &Scope,
+    picks: Vec<&Pick>,
+) -> Result<Sources, Failure> {
     let mut sources = Sources::new();
     for pick in picks {
         if !sources.contains_key(&pick.source) {
-            sources.insert(pick.source.clone(), source(plan, log, scope, &pick.source)?);
+            sources.insert(pick.source.clone(), source(compute, plan, log, scope, &pick.source).await?);
         }
     }
     Ok(sources)
 }
 
 /// What a pick picks from, whole; none: there is nothing.
-fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Option<Payload>, Failure> {
+async fn source(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    scope: &Scope,
+    source: &Source,
+) -> Result<Option<Payload>, Failure> {
+    match (source, &scope.undone) {
+        (Source::Given, Some(node)) => given(compute, plan, log, node).await.map(Some),
+        _ => known(plan, log, scope, source),
+    }
+}
+
+/// The same, where nothing has to be built for it.
+fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Option<Payload>, Failure> {
     let number = |number: usize| Some(Payload::json(&number.into()));
     let around = |name: &Option<StepName>| match name {
         Some(_) => scope.maps.iter().rev().find(|(known, ..)| known == name),
@@ -126,13 +147,40 @@ fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<O
             let path = scope.last.clone().or_else(before);
             path.and_then(|path| log.read(|history| history.given(&path).cloned()))
         }
-        Source::Error => scope.failed.as_ref().and_then(|path| {
-            let failure = log.read(|history| history.node(path).and_then(|node| node.failure.clone()))?;
+        Source::Output => scope.undone.as_ref().and_then(|node| log.read(|history| history.output(node).cloned())),
+        Source::Given => None,
+        Source::Error => failure(log, scope).map(|failure| {
             let Failure { code, message, agent_code, step, .. } = failure;
             let value = json!({"code": code.as_str(), "message": message, "agent-code": agent_code, "step": step});
-            Some(Payload::json(&value))
+            Payload::json(&value)
         }),
     })
+}
+
+/// How the node failed in whose place something is done, or why its work is undone.
+fn failure(log: &RunLog, scope: &Scope) -> Option<Failure> {
+    log.read(|history| match (&scope.failed, &scope.undone) {
+        (Some(failed), _) => history.node(failed)?.failure.clone(),
+        (None, Some(undone)) => {
+            history.node(undone)?.compensation.as_ref()?.begun.as_ref().map(|begun| begun.failure.clone())
+        }
+        (None, None) => None,
+    })
+}
+
+/// What a node gave whose work is undone, good or not; where it gave nothing, what it was given.
+async fn undone(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPath) -> Result<Payload, Failure> {
+    match log.read(|history| history.output(node).cloned()) {
+        Some(output) => Ok(output),
+        None => given(compute, plan, log, node).await,
+    }
+}
+
+/// What a node was given whose work is undone.
+async fn given(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPath) -> Result<Payload, Failure> {
+    let registered = |history: &History| Some(history.node(node)?.compensation.as_ref()?.given.clone());
+    let missing = || Failure::new(Code::Internal, format!("the journal does not say what {node} was given"));
+    resolve(compute, plan, log, &log.read(registered).ok_or_else(missing)?).await
 }
 
 /// Whose output a loop's rounds before one gave last.

@@ -4,13 +4,16 @@
 //! of its history alone. A run has one owner at a time; whoever takes it over raises its epoch.
 //!
 //! - [`patterns`]: what is next, a file each
-//! - `plan`: a document, made ready to run
+//! - `plan`: a document, made ready to run; `planned`: one that an agent wrote
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good
-//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again
-//! - [`runs`]: the use cases; `registry`: which runs are alive here; `supervise`: a run's life in this process;
+//! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
+//!   `recovered`: how often what deals with failures helped
+//! - `children`: runs that a run begins
+//! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
+//!   process;
 //!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
 //! - `lineage`: a run's journal, with those of the runs that it was forked from
 //! - [`recovery`]: what people do about a run, a file a verb
@@ -19,6 +22,7 @@
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod children;
 mod coordinator;
 mod decide;
 mod deliver;
@@ -31,10 +35,13 @@ mod metered;
 pub mod patterns;
 mod picked;
 mod plan;
+mod planned;
+mod recovered;
 pub mod recovery;
 mod registry;
 mod resumed;
 pub mod runs;
+mod stop;
 mod supervise;
 mod suspects;
 
@@ -45,4 +52,5 @@ pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Diff, Extent, RunView, Shown, Sight, Why};
 pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

@@ -51,6 +51,8 @@ pub(crate) struct Scope {
     pub(crate) last: Option<StepPath>,
     /// The innermost node that failed, where it is done in its place.
     pub(crate) failed: Option<StepPath>,
+    /// The node whose work is undone there.
+    pub(crate) undone: Option<StepPath>,
 }
 
 impl Plan {
@@ -82,7 +84,7 @@ impl Plan {
     fn of_node(root: Node) -> Self {
         let (mut names, mut is_side_by_side) = (BTreeMap::new(), false);
         collect(&root, &mut Vec::new(), &mut names, &mut is_side_by_side);
-        Self { flow: patterns::of(&root), root, names, is_side_by_side }
+        Self { flow: patterns::flow(&root), root, names, is_side_by_side }
     }
 
     /// What stands at `path`.
@@ -110,6 +112,10 @@ impl Plan {
                 }
                 Below::Rescue(child) => {
                     scope.failed = Some(at.clone());
+                    node = child;
+                }
+                Below::Compensation(child) => {
+                    (scope.failed, scope.undone) = (None, Some(at.clone()));
                     node = child;
                 }
             }
@@ -158,7 +164,7 @@ fn collect(node: &Node, way: &mut Way, names: &mut BTreeMap<StepName, Way>, is_s
     if let Some(id) = &node.id {
         names.insert(id.clone(), way.clone());
     }
-    let numbered = node.children().into_iter().enumerate().chain(node.rescues());
+    let numbered = node.children().into_iter().enumerate().chain(node.rescues()).chain(node.compensation());
     let below = numbered.map(|(number, node)| (Some(number), node)).chain(node.template().map(|node| (None, node)));
     for (number, node) in below {
         way.push(number);

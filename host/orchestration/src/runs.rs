@@ -1,4 +1,5 @@
-//! Runs: started, waited for, looked at, followed, cancelled. What people do about those that went wrong is in `recovery`.
+//! Runs: started, waited for, looked at, followed. How people end and pause them: `stop`; what they do about those that went wrong:
+//! `recovery`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -44,6 +45,7 @@ use tokio::time::Instant;
 use crate::coordinator::Coordinator;
 use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
+use crate::recovered;
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::{Suspects, may_pass};
@@ -52,7 +54,7 @@ use crate::wake;
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long between two looks at a run that is not alive here, or at runs for which there was no room.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 /// Entries that whoever follows a run is given at once.
 const PAGE: u32 = 256;
 /// Bytes of entries that are read at once, where one is not larger by itself.
@@ -64,7 +66,7 @@ const COMPUTED_AT_ONCE: usize = 4;
 /// How many of a tenant's may wait for either: no more than it has runs alive.
 const WAITING: usize = 20_000;
 /// How long somebody who cancels a run waits for its end.
-const CANCEL: Duration = Duration::from_secs(10);
+pub(crate) const CANCEL: Duration = Duration::from_secs(10);
 
 /// What runs need.
 pub struct Ports {
@@ -214,30 +216,8 @@ impl Runs {
     /// Where the workflow or an agent of it is not there, the host is busy, or the idempotency key was used for another
     /// request.
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
-        let inner = &self.inner;
-        inner.ports.authority.authorize(caller, Action::Run).await?;
-        let missing = || Error::not_found(format!("workflow `{}`", request.workflow));
-        let stored = inner.ports.authority.workflow(&caller.tenant, &request.workflow).await?.ok_or_else(missing)?;
-        let ready = match inner.ready.get(&stored.digest) {
-            Some(ready) => ready,
-            None => {
-                let of = stored.clone();
-                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
-                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
-                let ready =
-                    Arc::new(made.map_err(|why| Error::Internal {
-                        message: format!("workflow `{}`: {why}", request.workflow),
-                    })?);
-                inner.ready.insert(stored.digest, ready.clone());
-                ready
-            }
-        };
-        let mut agents = BTreeMap::new();
-        for agent in &ready.agents {
-            let found = inner.ports.authority.agent(&caller.tenant, agent).await?;
-            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
-            agents.insert(found.name.clone(), found.digest);
-        }
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -250,6 +230,52 @@ impl Runs {
             traceparent: request.traceparent,
         };
         self.begin(caller, begin).await
+    }
+
+    /// A workflow's document as it is now, made ready to run, with the newest version of each agent that it names.
+    ///
+    /// # Errors
+    /// Where the workflow or an agent of it is not there.
+    pub(crate) async fn ready(
+        &self,
+        tenant: &TenantId,
+        workflow: &WorkflowName,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let inner = &self.inner;
+        let missing = || Error::not_found(format!("workflow `{workflow}`"));
+        let stored = inner.ports.authority.workflow(tenant, workflow).await?.ok_or_else(missing)?;
+        let ready = match inner.ready.get(&stored.digest) {
+            Some(ready) => ready,
+            None => {
+                let of = stored.clone();
+                let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
+                let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
+                let ready =
+                    Arc::new(made.map_err(|why| Error::Internal { message: format!("workflow `{workflow}`: {why}") })?);
+                inner.ready.insert(stored.digest, ready.clone());
+                ready
+            }
+        };
+        let mut agents = BTreeMap::new();
+        for agent in &ready.agents {
+            let found = inner.ports.authority.agent(tenant, agent).await?;
+            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
+            agents.insert(found.name.clone(), found.digest);
+        }
+        Ok((ready, agents))
+    }
+
+    /// The same for a document that an agent wrote, in its one form; `agents`: the versions that its parent is pinned to.
+    pub(crate) fn ready_plan(
+        &self,
+        json: &Arc<str>,
+        agents: &BTreeMap<AgentName, Digest>,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let document = Document::from_json(json).map_err(|faults| Error::Internal { message: faults.to_string() })?;
+        let ready = Ready::of_document(&document);
+        let versions = ready.agents.iter().filter_map(|agent| Some((agent.name.clone(), *agents.get(&agent.name)?)));
+        let versions = versions.collect();
+        Ok((Arc::new(ready), versions))
     }
 
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
@@ -269,9 +295,7 @@ impl Runs {
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
         };
-        let weight = begin.input.bytes.len() as u64;
         let (document, document_digest) = begin.document.unzip();
-        let pins = inner.pin(&begin.agents).await;
         let started = RunStarted {
             target: begin.target,
             agents: begin.agents,
@@ -283,6 +307,7 @@ impl Runs {
             seed,
             traceparent: begin.traceparent,
             forked: None,
+            parent: None,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -290,17 +315,14 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let log = RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept);
-        let log = Arc::new(log);
-        let live = Live::new(log.clone(), weight);
-        let place = inner.registry.enter(live.clone())?;
+        let entered = self.enter(&caller.tenant, run, started, begin.plan, kept).await?;
+        let live = entered.place.live().clone();
         let Some((key, request)) = idempotency else {
             // Nothing is to be written first: the run itself is what survives its client.
-            let driven = supervise::live(inner.clone(), place, Some(begin.plan), pins);
             let tied = match begin.tied {
-                true => Some(Tied::new(live.clone(), driven)),
+                true => Some(Tied::new(live.clone(), entered.driven(inner))),
                 false => {
-                    tokio::spawn(ltmc_processor::run(Account::of(&caller.tenant), driven));
+                    entered.set_out(inner);
                     None
                 }
             };
@@ -311,10 +333,10 @@ impl Runs {
             let inner = &runs.inner;
             // Recorded before anything is done, so that of two requests with the same key one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
-            if let Err(error) = log.flush(Durability::Lazy).await
+            if let Err(error) = live.log().flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
-                drop(place);
+                drop(entered);
                 let found = match error.kind {
                     Kind::Conflict => inner.ports.read.idempotent(&by.tenant, &key, now).await?,
                     _ => None,
@@ -324,10 +346,30 @@ impl Runs {
                     None => Err(error.into()),
                 };
             }
-            inner.spawn(place, Some(begin.plan), pins);
+            entered.set_out(inner);
             Ok(Started::begun(run, live))
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// Takes a place for a new run. Nothing of it is written, nor done.
+    ///
+    /// # Errors
+    /// Where there is no room, or it is under way already.
+    pub(crate) async fn enter(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        started: RunStarted,
+        plan: plan::Shared,
+        kept: Option<IdempotencyKey>,
+    ) -> Result<Entered, Error> {
+        let inner = &self.inner;
+        let weight = started.input.bytes.len() as u64;
+        let pins = inner.pin(&started.agents).await;
+        let log = RunLog::fresh(inner.log_ports(), tenant.clone(), run, started, kept);
+        let place = inner.registry.enter(Live::new(Arc::new(log), weight))?;
+        Ok(Entered { place, plan, pins })
     }
 
     /// The session that a caller means by a name. Keys of the role `caller` have each their own: what one keeps in a session
@@ -391,30 +433,18 @@ impl Runs {
                 let message = "the run is not over, and goes on when the host is started again";
                 return Ok(Some(Err(Failure::new(Code::Unavailable, message).retryable())));
             }
-            let news = async {
-                let again = tokio::time::sleep(AGAIN);
-                tokio::pin!(again);
-                // Whatever else takes a place is no news of this one, and no reason to ask the record.
-                loop {
-                    let entered = registry.entered();
-                    if registry.get(tenant, run).is_some() {
-                        return;
-                    }
-                    tokio::select! {
-                        () = entered => {}
-                        () = registry.stopping() => return,
-                        () = &mut again => return,
-                    }
-                }
-            };
-            if within(patience, news).await.is_none() {
+            if within(patience, self.inner.news(tenant, run)).await.is_none() {
                 return Ok(None);
             }
         }
     }
 
     /// How a run ended, if it is over.
-    async fn result(&self, tenant: &TenantId, run: RunId) -> Result<Option<Result<Payload, Failure>>, Error> {
+    pub(crate) async fn result(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+    ) -> Result<Option<Result<Payload, Failure>>, Error> {
         let row = self.inner.ports.read.run(tenant, run).await?;
         let row = row.ok_or_else(|| Error::not_found(format!("run `{run}`")))?;
         if !row.state.is_over() {
@@ -424,8 +454,12 @@ impl Runs {
         let Some((of, seq)) = outline.result_at() else { return Ok(outline.history.result()) };
         let found = self.inner.ports.read.entries(tenant, of, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
-            Some(Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. }) => Ok(Some(Ok(output))),
             Some(Event::Amended(amended)) => Ok(amended.output().map(Ok)),
+            Some(
+                Event::StepCompleted { output, .. }
+                | Event::NodeEnded { output, .. }
+                | Event::ChildEnded { result: Ok(output), .. },
+            ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
         }
     }
@@ -455,7 +489,11 @@ impl Runs {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         self.settle(&caller.tenant, run, Durability::Barrier).await?;
         let row = self.seen(caller, run).await?;
-        Ok(RunView::new(&row, &self.outline(&caller.tenant, run).await?))
+        let limit = u32::try_from(RunView::CHILDREN + 1).unwrap_or(u32::MAX);
+        let filter = RunFilter { parent: Some(run), limit, ..RunFilter::default() };
+        let mut children = self.inner.ports.read.runs(&caller.tenant, &filter).await?;
+        children.sort_by_key(|child| (child.created_at, child.id));
+        Ok(RunView::new(&row, &self.outline(&caller.tenant, run).await?, &children))
     }
 
     /// A run's result; none: it is not over.
@@ -520,61 +558,6 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Ends a run. What it did is kept.
-    ///
-    /// # Errors
-    /// Where it is not there, or over already.
-    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
-            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() });
-            let ended = tokio::time::timeout(CANCEL, live.ended()).await;
-            match ended.map(|end| end.state) {
-                Ok(Some(State::Cancelled)) => return Ok(()),
-                // It was suspended at that very moment, and is ended where it waits.
-                Ok(Some(State::Waiting)) => {}
-                Ok(Some(state)) => return Err(is_over(run, state)),
-                Ok(None) | Err(_) => {
-                    return Err(Error::Busy {
-                        message: "the run is being cancelled, and its end is not on disk yet".into(),
-                        retry_after: Duration::from_secs(1),
-                    });
-                }
-            }
-        }
-        let row = self.row(caller, run).await?;
-        let is_quarantined = row.state == State::Quarantined;
-        if row.state.is_over() && !is_quarantined {
-            return Err(is_over(run, row.state));
-        }
-        let is_at_rest = is_quarantined || row.wakes_at.is_some() || self.is_waiting_alone(&row);
-        if !is_at_rest {
-            return Err(being_taken_up());
-        }
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_at_rest(&by, run, is_quarantined).await };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
-    }
-
-    /// Ends a run of which nothing but its row is kept.
-    async fn cancel_at_rest(&self, caller: &Caller, run: RunId, is_quarantined: bool) -> Result<(), Error> {
-        let whose = if is_quarantined { Whose::Nobodys } else { Whose::Anyones };
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
-            Found::Log(log) if is_quarantined && log.read(History::state) != State::Quarantined => {
-                return Err(being_taken_up());
-            }
-            Found::Log(log) => log,
-            Found::Over(state, _) => return Err(is_over(run, state)),
-            Found::Taken | Found::Nothing => return Err(being_taken_up()),
-        };
-        let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
-        // Whoever goes on with it at the same moment is fenced off here, or fences this off.
-        log.append(vec![cancelled], Durability::Barrier).await.map_err(|error| match error.kind {
-            Kind::Fenced | Kind::Conflict => being_taken_up(),
-            _ => error.into(),
-        })
-    }
-
     /// Goes on with suspended runs as they become due, until the host stops.
     pub async fn wake(&self) {
         wake::wake(self).await;
@@ -629,6 +612,10 @@ impl Runs {
                     continue;
                 }
                 let Some(taken) = self.claim(&tenant, run).await else { continue };
+                recovered::by_host(recovered::TRIED);
+                if taken.is_ok() {
+                    recovered::by_host(recovered::RECOVERED);
+                }
                 match taken {
                     Ok(()) => recovered.resumed += 1,
                     Err(Error::Busy { .. }) => {
@@ -657,10 +644,17 @@ impl Runs {
         }
     }
 
-    /// Goes on with a run of the record that is not over; none: there is none to go on with.
+    /// Goes on with a run of the record that is not over; none: there is none to go on with, or what began it is over, and so is it.
     pub(crate) async fn claim(&self, tenant: &TenantId, run: RunId) -> Option<Result<(), Error>> {
         match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
-            Ok(Found::Log(log)) => Some(self.go_on(log, Vec::new()).await),
+            Ok(Found::Log(log)) => match self.is_orphan(&log).await {
+                Ok(false) => Some(self.go_on(log, Vec::new()).await),
+                Ok(true) => match self.end_at_rest(log).await {
+                    Ok(goes_on) => goes_on.then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                },
+                Err(error) => Some(Err(error.into())),
+            },
             Ok(Found::Over(..) | Found::Taken | Found::Nothing) => None,
             Err(error) => Some(Err(error.into())),
         }
@@ -718,6 +712,10 @@ impl Runs {
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
     pub(crate) async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
+        if row.parent.is_some() {
+            // Nobody waited for the disk when it was over.
+            self.inner.ports.subscriptions.log().settled().await;
+        }
         if row.by != caller.key {
             self.inner.ports.authority.note_read(&caller.tenant, &caller.key, Read::OthersRuns);
         }
@@ -777,6 +775,25 @@ impl Inner {
         pins
     }
 
+    /// Comes when a run that is not alive here may have ended, or takes a place here, or the host stops.
+    pub(crate) async fn news(&self, tenant: &TenantId, run: RunId) {
+        let registry = &self.registry;
+        let again = tokio::time::sleep(AGAIN);
+        tokio::pin!(again);
+        // Whatever else takes a place is no news of this one, and no reason to ask the record.
+        loop {
+            let entered = registry.entered();
+            if registry.get(tenant, run).is_some() {
+                return;
+            }
+            tokio::select! {
+                () = entered => {}
+                () = registry.stopping() => return,
+                () = &mut again => return,
+            }
+        }
+    }
+
     pub(crate) fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
         let account = Account::of(&place.live().tenant);
         tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
@@ -784,25 +801,60 @@ impl Inner {
 }
 
 /// A workflow's document, made ready to run.
-struct Ready {
+pub(crate) struct Ready {
     /// Its one form, which runs are pinned to.
-    json: Arc<str>,
+    pub(crate) json: Arc<str>,
     /// Of that.
-    digest: Digest,
+    pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
-    plan: plan::Shared,
+    pub(crate) plan: plan::Shared,
 }
 
 impl Ready {
     fn of(stored: &StoredWorkflow) -> Result<Self, String> {
         let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
+        Ok(Self::of_document(&document))
+    }
+
+    fn of_document(document: &Document) -> Self {
         let json = document.to_json();
-        Ok(Self {
+        Self {
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
-            plan: Arc::new(Plan::of(&document)),
-        })
+            plan: Arc::new(Plan::of(document)),
+        }
+    }
+}
+
+/// A new run that has its place, and is not under way yet.
+pub(crate) struct Entered {
+    place: Place,
+    plan: plan::Shared,
+    pins: Vec<Pin>,
+}
+
+impl Entered {
+    /// Its life, to be driven by whoever has it.
+    fn driven(self, inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
+        supervise::live(inner.clone(), self.place, Some(self.plan), self.pins)
+    }
+
+    /// The same, once its beginning is in the record; also where it is not known whether that is: its task looks.
+    ///
+    /// # Errors
+    /// The record's; nothing of it is then done.
+    pub(crate) async fn recorded(self) -> Result<Self, Error> {
+        match self.place.live().log().flush(Durability::Lazy).await {
+            Err(error) if error.kind != Kind::Unavailable => Err(error.into()),
+            Ok(()) | Err(_) => Ok(self),
+        }
+    }
+
+    /// It is driven by a task of the host's.
+    pub(crate) fn set_out(self, inner: &Arc<Inner>) {
+        let Self { place, plan, pins } = self;
+        inner.spawn(place, Some(plan), pins);
     }
 }
 
@@ -990,7 +1042,7 @@ fn sight(caller: &Caller) -> Sight {
     Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }
 
-fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
+pub(crate) fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 

@@ -1,8 +1,10 @@
 //! Workflow documents: put, looked at, deleted.
 //!
-//! Invariants: a document that is stored has been checked whole, and every agent it names was there and could do its part.
+//! Invariants: a document that is stored has been checked whole, and every agent and every workflow it names was there and could do its
+//! part; what it starts did not come back to it. (Documents change: how deep runs begin runs is bounded where they do.)
 //! What changes anything does so on a task of the host's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use ltmc_tenancy::{Authority, Compute, Error, Turns};
 
 /// How many documents' schemas are looked at at once.
 const CHECKED_AT_ONCE: usize = 3;
+/// How many workflows a document may start, those that these start included.
+const MAX_STARTED: usize = 100;
 /// How many of a tenant's may wait for it.
 const WAITING: usize = 1_024;
 
@@ -101,6 +105,7 @@ impl Workflows {
             };
             details.push(Detail { line: place.line, column: place.column, message });
         }
+        details.extend(self.check_workflows(caller, &document).await?);
         if !details.is_empty() {
             details.truncate(workflow::MAX_FAULTS);
             return Err(wrong(details));
@@ -117,6 +122,46 @@ impl Workflows {
         let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
         let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
         Ok(Put { workflow, created })
+    }
+
+    /// What is wrong with the workflows that a document starts: those that are not there, and those that come back to it.
+    async fn check_workflows(&self, caller: &Caller, document: &Document) -> Result<Vec<Detail>, Error> {
+        let mut details = Vec::new();
+        // Each with the way to it.
+        let mut looked_at = BTreeSet::new();
+        for (name, place) in document.workflows() {
+            let mut fault = |message| details.push(Detail { line: place.line, column: place.column, message });
+            let mut next = vec![vec![document.name.clone(), name.clone()]];
+            while let Some(way) = next.pop() {
+                let Some(last) = way.last() else { continue };
+                if *last == document.name {
+                    let way: Vec<&str> = way.iter().map(WorkflowName::as_str).collect();
+                    fault(format!("workflows that start each other would never end: {}", way.join(" → ")));
+                    break;
+                }
+                if !looked_at.insert(last.clone()) {
+                    continue;
+                }
+                if looked_at.len() > MAX_STARTED {
+                    fault(format!("it starts more than {MAX_STARTED} workflows, by others that it starts"));
+                    return Ok(details);
+                }
+                let Some(stored) = self.ports.read.workflow(&caller.tenant, last).await? else {
+                    if way.len() == 2 {
+                        fault(format!("there is no workflow `{last}`: put it first"));
+                    }
+                    continue;
+                };
+                let parsed = tokio::task::spawn_blocking(move || Document::parse(&stored.source, None)).await;
+                let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
+                // One that this version does not read fails where it is started.
+                let Ok(parsed) = parsed else { continue };
+                for (started, _) in parsed.workflows() {
+                    next.push(way.iter().chain([started]).cloned().collect());
+                }
+            }
+        }
+        Ok(details)
     }
 
     /// Looks whether what outputs are to be judged by can be.

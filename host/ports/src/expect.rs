@@ -9,7 +9,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Digest, Revision};
+use ltmc_model::{AgentName, Digest, Revision, RunId};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,11 @@ pub enum Expect {
         more: u64,
         /// The quota, in bytes.
         quota: u64,
+    },
+    /// A run is not over.
+    UnderWay {
+        /// Which.
+        run: RunId,
     },
     /// A version of an agent was granted just these, in any order, by this rule.
     Grants {

@@ -59,7 +59,8 @@ pub enum Durability {
 /// For the engine: appends.
 #[async_trait]
 pub trait WriteJournal: Send + Sync {
-    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. It is
+    /// Puts an append in its place, behind all that were handed over before it; the receipt is what becomes of it. Where a run is over by
+    /// it, the one that began that run and those that it began are due in the same transaction, if they are suspended. It is
     /// recorded only if the run's journal still has `expected` entries, its epoch is still `previous`, and everything that its
     /// changes expect is so.
     ///
@@ -110,6 +111,8 @@ pub struct RunFilter {
     pub session: Option<SessionId>,
     /// Started by this key.
     pub by: Option<ltmc_model::KeyId>,
+    /// Begun by this run.
+    pub parent: Option<RunId>,
     /// Older than this one; the newest first.
     pub before: Option<RunId>,
     /// At most so many.
@@ -169,8 +172,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
     async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
-    /// How many of a tenant's runs are quarantined. What it costs grows with those alone.
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+    /// How many of a tenant's runs are in a state in which they wait for people ([`State::is_set_aside`]). What it costs grows with
+    /// those alone.
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

@@ -6,6 +6,7 @@
 //! To add a port: a module here, an in-memory adapter and a suite under `testing`.
 
 pub mod catalog;
+pub mod children;
 pub mod clock;
 pub mod error;
 pub mod expect;
@@ -24,6 +25,7 @@ pub mod schema;
 pub mod testing;
 
 pub use catalog::{ReadCatalog, WriteCatalog};
+pub use children::Children;
 pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};
 pub use expect::{Changes, Expect};

@@ -9,8 +9,11 @@ use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, Shared};
 use ltmc_journal::{RunLog, runlog};
 use ltmc_model::agent::Export;
+use ltmc_model::effect::Refusal;
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::limits::Limits;
 use ltmc_model::{Payload, RunId, StepPath, TenantId};
+use ltmc_ports::children::Child;
 use ltmc_ports::runner::{Job, Outcome};
 use ltmc_ports::{Components as _, Runner as _};
 use ltmc_sandbox::{Compiler, Sandbox, SandboxConfig};
@@ -99,6 +102,20 @@ impl Times {
     }
 }
 
+/// Begins no runs: a call without effects does not ask for any.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl ltmc_ports::Children for Nobody {
+    async fn begin(&self, _: Child) -> std::result::Result<std::result::Result<RunId, Refusal>, Failure> {
+        Err(Failure::new(Code::Internal, "nothing is begun here"))
+    }
+
+    async fn ended(&self, _: RunId) -> std::result::Result<std::result::Result<Payload, Failure>, Failure> {
+        Err(Failure::new(Code::Internal, "nothing was begun here"))
+    }
+}
+
 /// The host's inside, as far as a call without effects needs it.
 pub(crate) struct InProcess {
     sandbox: Arc<Sandbox>,
@@ -145,6 +162,7 @@ impl InProcess {
     pub(crate) async fn call(&self) -> Result<Outcome> {
         let attempt = Attempt {
             log: self.log.clone(),
+            children: Arc::new(Nobody),
             agent: self.job.agent.clone(),
             component: self.job.component,
             step: self.job.step.clone(),

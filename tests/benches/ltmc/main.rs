@@ -7,6 +7,7 @@
 //! To add a benchmark: a module with `run(&Plan) -> Result<Vec<Line>>`, and its line in [`BENCHES`].
 
 mod call;
+mod child;
 mod client;
 mod databases;
 mod fanout;
@@ -40,6 +41,7 @@ type Bench = fn(&Plan) -> Result<Vec<Line>>;
 
 const BENCHES: &[(&str, Bench)] = &[
     ("call", call::run),
+    ("child", child::run),
     ("rest", rest::run),
     ("flow", flow::run),
     ("fanout", fanout::run),

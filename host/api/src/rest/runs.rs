@@ -1,4 +1,4 @@
-//! Runs: listed, shown, read entry by entry, cancelled.
+//! Runs: listed, shown, read entry by entry, cancelled, paused, gone on with.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -6,7 +6,7 @@ use axum::response::IntoResponse as _;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::run::{self, State as RunState, Target};
 use ltmc_model::{AgentName, KeyId, Payload, RunId, Seq, SessionId, Timestamp, WorkflowName};
-use ltmc_orchestration::{Content, RunView, Shown};
+use ltmc_orchestration::{Cancelled, Content, RunView, Shown};
 use ltmc_ports::journal::RunFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -30,6 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(journal))
         .routes(routes!(entry))
         .routes(routes!(cancel))
+        .routes(routes!(pause))
+        .routes(routes!(continue_run))
 }
 
 /// A run, as lists show it.
@@ -38,7 +40,7 @@ struct Run {
     /// Which.
     #[schema(value_type = String, format = Uuid)]
     id: RunId,
-    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `quarantined`.
+    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled`, `quarantined`, `paused` or `stuck`.
     #[schema(value_type = String, example = "completed")]
     state: RunState,
     /// The workflow, if it is a run of one.
@@ -47,6 +49,9 @@ struct Run {
     /// The agent, if it is a lone call.
     #[schema(value_type = Option<String>, required)]
     agent: Option<AgentRef>,
+    /// The run that began it; none: a client did.
+    #[schema(value_type = Option<String>, format = Uuid, required)]
+    parent: Option<RunId>,
     /// The session it works in.
     #[schema(value_type = String)]
     session: SessionId,
@@ -75,6 +80,7 @@ impl From<run::Run> for Run {
             state: run.state,
             workflow,
             agent,
+            parent: run.parent,
             session: run.session,
             by: run.by,
             created_at: run.created_at,
@@ -89,7 +95,7 @@ impl From<run::Run> for Run {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `quarantined`.
+    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled`, `quarantined`, `paused` or `stuck`.
     #[param(value_type = Option<String>)]
     state: Option<RunState>,
     /// Of this workflow.
@@ -101,6 +107,9 @@ struct Which {
     /// In this session.
     #[param(value_type = Option<String>)]
     session: Option<SessionId>,
+    /// Begun by this run.
+    #[param(value_type = Option<String>, format = Uuid)]
+    parent: Option<RunId>,
     /// Items of a page, 1 to 500.
     #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
@@ -118,7 +127,18 @@ impl Which {
         }
         let target = self.workflow.map(String::from).or(self.agent.map(String::from));
         let before = paging.after(LIST)?;
-        Ok((limit, RunFilter { state: self.state, target, session: self.session, by: None, before, limit: limit + 1 }))
+        Ok((
+            limit,
+            RunFilter {
+                state: self.state,
+                target,
+                session: self.session,
+                parent: self.parent,
+                by: None,
+                before,
+                limit: limit + 1,
+            },
+        ))
     }
 }
 
@@ -253,14 +273,50 @@ pub(super) struct EntryForm {
 
 /// Cancel a run
 ///
-/// What its steps and checkpoints made true is kept. It can be resumed. One that is quarantined can be cancelled too.
+/// What its steps and checkpoints made true is kept. Where its nodes have what undoes their work, that is done first: the answer
+/// is then 202 as soon as it is on disk that the run is being cancelled, and to cancel it again changes nothing. It can be resumed. One that
+/// is quarantined, paused or stuck can be cancelled too; of one that is stuck, what is not undone yet is given up.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/cancel", tag = "runs",
     params(("id" = String, Path, description = "The run")),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict"]))),
-    responses((status = 204, description = "Cancelled")),
+    responses(
+        (status = 204, description = "Cancelled"),
+        (status = 202, description = "It is being cancelled: what it did is undone first", body = super::call::Accepted, headers(("Location" = String, description = "The run"))),
+    ),
 )]
 async fn cancel(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    api.runs.cancel(&caller, run).await?;
+    match api.runs.cancel(&caller, run).await? {
+        Cancelled::Over => Ok(StatusCode::NO_CONTENT.into_response()),
+        Cancelled::BeingUndone => super::call::accepted(run),
+    }
+}
+
+/// Pause a run
+///
+/// It stops where it is, and waits until it is continued, also over restarts: it takes no room meanwhile, and its time-outs stand still.
+/// A step that is under way is made again from its last checkpoint then. One that is paused stays so.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/pause", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
+    responses((status = 204, description = "Paused")),
+)]
+async fn pause(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    api.runs.pause(&caller, run).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Continue a run
+///
+/// One that is paused goes on. Where something of it failed that was to wait for people, that is tried again.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/continue", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
+    responses((status = 202, description = "It runs again", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
+)]
+async fn continue_run(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    api.runs.go_on_with(&caller, run).await?;
+    super::call::accepted(run)
 }

@@ -20,9 +20,13 @@ impl History {
             self.change(&path, |step| step.cut_off(at));
             self.change(&path, |step| step.begin_anew(true));
         }
-        self.nodes.retain(|path, _| !comes_of(amended, path));
+        self.forget_nodes(amended);
         let mut below = amended.step.clone();
         while let (Some(above), Some(number)) = (below.parent(), below.way().last()) {
+            if number >= Planned::COMPENSATION {
+                // What undoes a node's work is nothing of that work.
+                break;
+            }
             if let Some(node) = self.nodes.get_mut(&above) {
                 node.goes_on_at(number, amended.after.contains(&below));
             }
@@ -38,6 +42,19 @@ impl History {
                     step.output = Some(output.clone());
                     step.ended_at = order;
                 });
+            }
+        }
+    }
+
+    /// What was decided about nodes that come of the change. What stands ready to undo their work still does: what was done there is not
+    /// undone by it, and is done again.
+    fn forget_nodes(&mut self, amended: &Amended) {
+        let gone: Vec<StepPath> = self.nodes.keys().filter(|path| comes_of(amended, path)).cloned().collect();
+        for path in gone {
+            let compensation = self.nodes.remove(&path).and_then(|node| node.compensation);
+            match compensation.filter(|ready| ready.begun.is_none() && !ready.is_done) {
+                Some(ready) => self.node_mut(&path).compensation = Some(ready),
+                None => self.undoing.forget(&path),
             }
         }
     }
@@ -96,6 +113,8 @@ fn comes_of(amended: &Amended, path: &StepPath) -> bool {
             // Here their ways part.
             return match path.way().nth(above.way().count()) {
                 None => false,
+                // What undoes something comes to its end by itself.
+                Some(other) if number >= Planned::COMPENSATION || other >= Planned::COMPENSATION => false,
                 Some(other) if number >= Planned::FALLBACK => other > number,
                 Some(other) => other >= Planned::VALIDATOR || other > number && amended.after.contains(&at),
             };

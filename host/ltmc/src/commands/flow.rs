@@ -167,7 +167,7 @@ async fn wait(client: &Client, id: &str) -> anyhow::Result<Value> {
         if let Some(now) = steps.iter().find(|step| matches!(text(step, "status"), "running" | "waiting")) {
             progress.say(format!("{} {}", text(now, "name"), text(now, "status")));
         }
-        if matches!(text(&run, "state"), "completed" | "failed" | "cancelled" | "quarantined") {
+        if matches!(text(&run, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck") {
             return Ok(run);
         }
         tokio::time::sleep(LOOK).await;

@@ -22,7 +22,7 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
-    /// Take a failed, cancelled or quarantined one up again where it stopped
+    /// Take one up again where it stopped that failed, was cancelled or is quarantined, paused or stuck
     Resume {
         /// The run's id
         run: RunId,
@@ -290,9 +290,12 @@ fn print_why(why: &Value) {
         format!("{}: {}; {}", called(one), failure(&one["failure"]), ui::clean(text(one, "by")))
     });
     section("waits", "It waits:", &|one| {
-        format!("{} for {}, until {}", called(one), ui::clean(text(one, "for")), text(one, "until"))
+        let until = text(one, "until");
+        let until = if until.is_empty() { String::new() } else { format!(", until {until}") };
+        format!("{} for {}{until}", called(one), ui::clean(text(one, "for")))
     });
-    let is_over = matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined");
+    let is_over =
+        matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck");
     section("at_work", if is_over { "It was cut off at:" } else { "At work:" }, &|one| {
         format!("{}: attempt {}, since {}, {} effects", called(one), one["attempt"], text(one, "since"), one["effects"])
     });

@@ -1,7 +1,10 @@
 //! `ltmc runs`: what ran, what runs, and how it went.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use console::style;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
+use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::{Context, recovery, text};
@@ -12,18 +15,28 @@ use crate::ui;
 pub(crate) enum Command {
     /// List runs, the newest first
     List(List),
-    /// Show one: its tree of steps with times, attempts and errors
+    /// Show one: its tree of steps with times, attempts and errors, and the runs that they began
     Show {
         /// The run's id
         run: RunId,
     },
-    /// End one; what its steps and checkpoints made true is kept
+    /// End one; what its steps and checkpoints made true is kept, or undone by what its nodes have for that
     Cancel {
         /// The run's id
         run: RunId,
     },
     #[command(flatten)]
     Recovery(recovery::Command),
+    /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
+    Pause {
+        /// The run's id
+        run: RunId,
+    },
+    /// Go on with a paused one
+    Continue {
+        /// The run's id
+        run: RunId,
+    },
     /// Show one's journal, entry by entry
     Journal {
         /// The run's id
@@ -41,7 +54,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined
+    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined, paused, stuck
     #[arg(long)]
     state: Option<String>,
     /// Of this workflow
@@ -53,6 +66,9 @@ pub(crate) struct List {
     /// In this session
     #[arg(long)]
     session: Option<SessionId>,
+    /// Begun by this run
+    #[arg(long)]
+    parent: Option<RunId>,
     /// At most so many
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -67,13 +83,26 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             if context.json {
                 ui::json(&super::flow::with_output(&client, shown).await?);
             } else {
-                show(&shown);
+                show(&shown, &Children::below(&client, &shown).await?);
             }
             Ok(())
         }
         Command::Cancel { run } => {
-            client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
-            ui::note(format!("Cancelled {run}."));
+            let answer = client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
+            ui::note(match answer.status == StatusCode::ACCEPTED {
+                true => format!("{run} is being cancelled: what it did is undone first (`ltmc runs show {run}`)."),
+                false => format!("Cancelled {run}."),
+            });
+            Ok(())
+        }
+        Command::Pause { run } => {
+            client.post(&format!("/v1/runs/{run}/pause"), None).await?;
+            ui::note(format!("Paused {run}: `ltmc runs continue {run}` goes on with it."));
+            Ok(())
+        }
+        Command::Continue { run } => {
+            client.post(&format!("/v1/runs/{run}/continue"), None).await?;
+            ui::note(format!("{run} goes on."));
             Ok(())
         }
         Command::Recovery(command) => recovery::run(command, &client, context.json).await,
@@ -113,6 +142,7 @@ async fn list(client: &Client, args: List, as_json: bool) -> anyhow::Result<()> 
     query.extend(args.workflow.map(|workflow| ("workflow", workflow.to_string())));
     query.extend(args.agent.map(|agent| ("agent", agent.to_string())));
     query.extend(args.session.map(|session| ("session", session.to_string())));
+    query.extend(args.parent.map(|parent| ("parent", parent.to_string())));
     let found = client.list("/v1/runs", &query, args.limit).await?;
     if as_json {
         found.iter().for_each(ui::json);
@@ -149,7 +179,64 @@ fn print_entry(entry: &Value, as_json: bool) {
     ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
 }
 
-fn show(run: &Value) {
+/// Runs that a run began, with those that they began: as many as are drawn.
+#[derive(Default)]
+struct Children {
+    /// By the run that began them.
+    of: BTreeMap<String, Vec<Value>>,
+    /// How many were not asked for, as far as is known.
+    left_out: usize,
+}
+
+impl Children {
+    /// How many are drawn at most.
+    const DRAWN: usize = 200;
+
+    /// Of a run, level by level.
+    async fn below(client: &Client, run: &Value) -> anyhow::Result<Self> {
+        let (mut found, mut drawn, mut next) = (Self::default(), 0, vec![run.clone()]);
+        while let Some(run) = next.pop() {
+            for child in run["children"].as_array().into_iter().flatten() {
+                if drawn == Self::DRAWN {
+                    found.left_out += 1;
+                    continue;
+                }
+                drawn += 1;
+                let child = client.get(&format!("/v1/runs/{}", text(child, "id"))).await?;
+                found.of.entry(text(&run, "id").to_owned()).or_default().push(child.clone());
+                next.push(child);
+            }
+            found.left_out += usize::from(run["more_children"] == true);
+        }
+        Ok(found)
+    }
+
+    /// Draws those that a step of a run, or another node, began.
+    fn draw(&self, run: &Value, path: &str, depth: usize) {
+        let own = self.of.get(text(run, "id")).into_iter().flatten();
+        for child in own.filter(|child| text(&child["parent"], "step") == path) {
+            let what = if text(child, "workflow").is_empty() { text(child, "agent") } else { text(child, "workflow") };
+            let indent = "  ".repeat(depth);
+            ui::line(format!("{indent}↳ {what}  {}  {}", coloured(text(child, "state")), text(child, "id")));
+            if child["error"].is_object() {
+                let error = &child["error"];
+                let message = ui::clean(&ui::short(text(error, "message"), 300));
+                ui::line(format!("{indent}    {}: {message}{}", text(error, "code"), own_code(&error["agent_code"])));
+            }
+            for path in self.places(child) {
+                self.draw(child, &path, depth + 1);
+            }
+        }
+    }
+
+    /// Where in a run others were begun, in the order of paths.
+    fn places(&self, run: &Value) -> BTreeSet<String> {
+        let own = self.of.get(text(run, "id")).into_iter().flatten();
+        own.map(|child| text(&child["parent"], "step").to_owned()).collect()
+    }
+}
+
+fn show(run: &Value, children: &Children) {
     let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
     ui::line(format!("{}  {}  {}", style(what).bold(), coloured(text(run, "state")), text(run, "id")));
     let ended = text(run, "ended_at");
@@ -162,11 +249,18 @@ fn show(run: &Value) {
     if run["forked"].is_object() {
         ui::line(format!("forked from {} at its entry {}", text(&run["forked"], "of"), run["forked"]["at"]));
     }
+    match text(run, "ending") {
+        "cancelling" => ui::line("it was cancelled: what it did is undone first"),
+        "failing" => ui::line("it has failed: what it did is undone first"),
+        _ => {}
+    }
     let over = !ended.is_empty();
-    for step in run["steps"].as_array().into_iter().flatten() {
+    let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for step in steps {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
         ui::line(format!("{indent}{}", step_line(step, over)));
+        children.draw(run, text(step, "path"), depth + 1);
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
             let failure = &attempt["failure"];
@@ -183,6 +277,15 @@ fn show(run: &Value) {
         if let Some(line) = node_line(node, over) {
             ui::line(line);
         }
+        if steps.iter().all(|step| step["path"] != node["path"]) {
+            children.draw(run, text(node, "path"), 1);
+        }
+    }
+    if !text(&run["parent"], "run").is_empty() {
+        ui::line(format!("begun by {}, step {}", text(&run["parent"], "run"), text(&run["parent"], "step")));
+    }
+    if children.left_out > 0 {
+        ui::line("and more runs that it began: `ltmc runs list --parent ID` has them all");
     }
     if let Some(left_out) = run["steps_left_out"].as_u64() {
         ui::line(format!("and {left_out} more steps, which are in the journal"));
@@ -202,6 +305,11 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
     let failure = &node["failure"];
     let failed = format!("{}: {}", text(failure, "code"), ui::clean(&ui::short(text(failure, "message"), 300)));
     let due = text(node, "due_at");
+    match text(node, "compensation") {
+        "running" => return Some(format!("{called} is being undone")),
+        "done" => return Some(format!("{called} was undone")),
+        _ => {}
+    }
     match status {
         _ if failure.is_object() && node["rescued"] == true => {
             Some(format!("{called} failed, and was handled: {failed}"))
@@ -257,7 +365,7 @@ fn coloured(state: &str) -> console::StyledObject<String> {
     let state = style(state.to_owned());
     match state.to_string().as_str() {
         "completed" => state.green(),
-        "failed" | "cancelled" | "quarantined" => state.red(),
+        "failed" | "cancelled" | "quarantined" | "stuck" => state.red(),
         _ => state.yellow(),
     }
 }

@@ -14,7 +14,7 @@ use crate::credentials::UrlFile;
 use crate::exit::Problem;
 use crate::metrics::Metrics;
 use crate::wire::Host;
-use crate::{anchors, logs, quarantine, ui};
+use crate::{anchors, logs, set_aside, ui};
 
 /// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            quarantine::count(record).await;
+            set_aside::count(record).await;
         }
     });
     let waking = tokio::spawn({

@@ -4,6 +4,7 @@
 //! Invariants: pure functions over plain values. `ltmc-model` gives these rules its types, `ltmc-sdk` its errors; nothing here is
 //! compiled into a guest.
 
+pub mod coordination;
 pub mod graph;
 pub mod memory;
 mod merge;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rmp::encode;
 
-use crate::{AgentName, Digest, Payload, Position, Revision, Timestamp};
+use crate::{AgentName, Digest, Payload, Position, Revision, RunId, Timestamp};
 
 /// The form in which requests are written now; an entry of the journal without a word on it has form 1.
 pub const CURRENT: u32 = 1;
@@ -174,6 +174,12 @@ impl Canonical for Timestamp {
 impl Canonical for AgentName {
     fn write(&self, to: &mut Vec<u8>) {
         self.as_str().write(to);
+    }
+}
+
+impl Canonical for RunId {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.to_string().write(to);
     }
 }
 

@@ -40,6 +40,7 @@ macro_rules! interface {
 }
 
 pub mod attempt;
+pub mod coordination;
 pub mod form;
 pub mod graph;
 pub mod log;
@@ -65,6 +66,8 @@ pub enum Call {
     Recall(recall::RecallCall),
     /// `ltmc:agent/messages`
     Messages(messages::MessageCall),
+    /// `ltmc:agent/coordination`
+    Coordination(coordination::CoordinationCall),
 }
 
 /// What the host has to know of a call.
@@ -154,6 +157,7 @@ impl Call {
             Self::Graph(call) => call.any(),
             Self::Recall(call) => call.any(),
             Self::Messages(call) => call.any(),
+            Self::Coordination(call) => call.any(),
         }
     }
 }

@@ -100,7 +100,7 @@ flow:
             ("8:7", "did you mean `with`?"),
             ("9:14", "taken by the one at line 6, column 14"),
             ("10:28", "is an object, this is a list"),
-            ("12:7", "`compensate` is reserved"),
+            ("12:27", "taken by the one at line 11, column 14"),
             ("13:17", "does not come before"),
             ("13:42", "its own output: a cycle"),
             ("13:63", "did you mean `b`?"),
@@ -334,7 +334,7 @@ flow:
       do: {agent: k, with: {a: $.item, b: $.item.row, c: $.round}}
     - agent: l
       with: {a: $.item, b: $.steps.k.output, c: $.steps.h.output, d: {pick: $.steps.h.output, else: 1}, e: $.error.code}
-      retry: {on: [nonsense], then: pause}
+      retry: {on: [nonsense], then: stop}
       timeout: 0s
       fallback: []
     - agent: m
@@ -344,7 +344,7 @@ flow:
     - {wait: 30m}
     - {parallel: []}
     - {loop: {agent: o}, at-most: 10001, stall: 1}
-    - {agent: p, compensate: {agent: q}}
+    - {agent: p, context: {fork: [session]}}
     - {parallel: [{agent: r}], need: any}
     - {agent: s, with: $.steps.r.output}
     - {sequence: [{agent: t}], id: u, with: $.steps.t.output}
@@ -373,7 +373,7 @@ flow:
             ("23:49", "may give nothing"),
             ("23:108", "`fallback` and `on-error` only"),
             ("24:20", "a code of `on` is one of"),
-            ("24:37", "`then: pause` is reserved"),
+            ("24:37", "`then` is one of `fail`, `pause`"),
             ("25:16", "from 1ms to"),
             ("26:17", "1 to 100 entries"),
             ("28:13", "has one test"),
@@ -386,9 +386,70 @@ flow:
             ("32:8", "`parallel` is empty"),
             ("33:35", "from 1 to 10000"),
             ("33:49", "from 2 to 10000"),
-            ("34:18", "`compensate` is reserved"),
+            ("34:18", "`context` is reserved"),
             ("36:24", "may give nothing"),
             ("37:45", "does not come before"),
+        ],
+    );
+}
+
+#[test]
+fn a_plan_has_one_form_and_what_is_wrong_with_it_is_told() {
+    let source = "name: w\nflow: {plan: {agent: p, retry: {attempts: 2}, may: [a, b], depth: 2, at-most: 5}, id: n}";
+    let document = Document::parse(source, None).unwrap();
+    assert_eq!(Document::from_json(&document.to_json()).unwrap(), document);
+    assert_eq!((document.agents().count(), document.steps().len()), (3, 1), "who may stand in it has to be there");
+    told(
+        "name: review\nflow:\n  sequence:\n    - plan: {agent: a}\n    - plan: {agent: b, may: [], depth: 0, at-most: 2000}\n    - plan: {need: x, \
+         may: [c]}\n    - plan: [c]\n    - plan: {agent: d, may: [c], approve: true, among: 7}\n",
+        &[
+            ("4:13", "`may` is missing"),
+            ("5:29", "names 1 to 100 agents"),
+            ("5:40", "from 1 to 32"),
+            ("5:52", "from 1 to 1000"),
+            ("6:13", "written by an `agent`"),
+            ("7:13", "`plan` is an object"),
+            ("8:34", "`approve` is reserved"),
+            ("8:49", "has no field `among`"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_compensations_is_told_with_its_place() {
+    told(
+        r#"name: review
+flow:
+  sequence:
+    - agent: a
+      with: $.given
+      compensate: {agent: b, compensate: {agent: c}}
+    - agent: d
+      compensate:
+        sequence:
+          - {agent: e, with: $.output.id}
+          - agent: f
+            with: {id: {pick: $.output.id, else: null}, why: $.error.code, was: $.given, first: $.steps.a.output}
+            retry: {then: pause}
+          - {agent: g, with: $.steps.d.output}
+          - {agent: h, with: $.steps.i.output}
+    - {agent: i, with: {pick: $.steps.e.output, else: 1}}
+    - {sequence: [{agent: j}], compensate: {agent: k, with: $.steps.j.output}}
+    - {agent: l, with: $.error.code, compensate: 7}
+    - {parallel: [{agent: m}, {agent: n, compensate: {agent: o, with: $.steps.m.output}}]}
+"#,
+        &[
+            ("5:13", "known in `compensate` only"),
+            ("6:30", "within a `compensate`"),
+            ("10:30", "acted and then failed"),
+            ("13:27", "the run is `stuck`"),
+            ("14:30", "its output is `$.output`"),
+            ("15:30", "does not come before"),
+            ("16:29", "is in a `compensate`"),
+            ("17:59", "may give nothing"),
+            ("18:22", "and in `compensate` only"),
+            ("18:48", "is an object, this is a number"),
+            ("19:69", "in a branch beside this one"),
         ],
     );
 }
@@ -413,6 +474,22 @@ fn a_need_has_one_form_and_what_is_wrong_with_it_is_told() {
             ("9:18", "has no field `need`"),
         ],
     );
+}
+
+#[test]
+fn what_undoes_something_is_a_part_of_the_document() {
+    let source = "{name: c, flow: {agent: a, retry: {attempts: 2, then: pause}, compensate: {sequence: [{agent: b, with: {of: \
+                  {pick: $.output, else: 1}}}, {agent: c, with: $.given.x}], retry: {attempts: 9}, timeout: 1m}}}";
+    let document = Document::parse(source, None).unwrap();
+    let json = document.to_json();
+    assert_eq!(Document::from_json(&json).unwrap(), document);
+    assert_eq!(Document::from_json(&json).unwrap().to_json(), json);
+    assert_eq!((document.agents().count(), document.flow.retry.then), (3, Then::Pause));
+    let Some(Below::Compensation(node)) = document.flow.below(13_000) else { panic!("{json}") };
+    assert_eq!(node.retry.attempts, 9);
+    let path: StepPath = "0/13000/1".parse().unwrap();
+    assert!(Node::is_undoing(&path, &StepPath::root()));
+    assert!(!Node::is_undoing(&path, &StepPath::root().child(13_000)), "it is its own work");
 }
 
 /// Every document in the docs is one.

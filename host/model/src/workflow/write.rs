@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
-    Retry, Template, Test, Tolerate, Validate, With,
+    Planning, Retry, Template, Test, Then, Tolerate, Validate, With,
 };
+use crate::child::OnParentEnd;
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
@@ -56,6 +57,9 @@ impl Node {
         if !self.on_error.is_empty() {
             out.insert("on-error".into(), self.on_error.iter().map(Handler::to_value).collect());
         }
+        if let Some(node) = &self.compensate {
+            out.insert("compensate".into(), node.to_value());
+        }
         Value::Object(out)
     }
 
@@ -103,6 +107,23 @@ impl Node {
                 put("at-most", again.at_most.into());
                 if let Some(stall) = again.stall {
                     put("stall", stall.into());
+                }
+            }
+            Does::Plan(planning) => {
+                let mut plan = planning.planner.to_value();
+                plan["may"] = planning.may.iter().map(|(agent, _)| agent.to_string()).collect();
+                if planning.depth != Planning::DEPTH {
+                    plan["depth"] = planning.depth.into();
+                }
+                if planning.at_most != Planning::AT_MOST {
+                    plan["at-most"] = planning.at_most.into();
+                }
+                put("plan", plan);
+            }
+            Does::Workflow(started) => {
+                put("workflow", started.workflow.as_str().into());
+                if started.on_parent_end == OnParentEnd::Abandon {
+                    put("on-parent-end", "abandon".into());
                 }
             }
         }
@@ -225,6 +246,9 @@ impl Retry {
         });
         if !self.on.is_empty() {
             out["on"] = self.on.iter().map(|code| code.as_str()).collect();
+        }
+        if self.then == Then::Pause {
+            out["then"] = "pause".into();
         }
         out
     }

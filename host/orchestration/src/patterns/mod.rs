@@ -7,46 +7,27 @@
 use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Decided;
+pub use ltmc_model::journal::Input;
 use ltmc_model::workflow::{Does, Node};
 use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
 mod choice;
+mod compensation;
 mod loops;
 mod map;
 mod need;
 mod node;
 mod parallel;
+mod plan;
 mod sequence;
 mod side_by_side;
+mod workflow;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
     /// What is next, for a node that stands at `at` and works on `input`. The history is changed in its memos alone.
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision;
-}
-
-/// What a node works on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// The run's input.
-    Run,
-    /// What a step gave, or another node.
-    Output(StepPath),
-    /// An item of a map.
-    Item {
-        /// Which map.
-        map: StepPath,
-        /// From 0 on.
-        index: usize,
-    },
-    /// What a node's `with` makes of its input.
-    With {
-        /// Which node.
-        node: StepPath,
-        /// Its input.
-        input: Box<Input>,
-    },
 }
 
 /// What a pattern decides.
@@ -83,6 +64,18 @@ pub enum Todo {
         node: StepPath,
         /// Until when.
         until: Timestamp,
+    },
+    /// Begin the run of a node that starts another workflow, or have the one go on that it had begun, and journal which that is.
+    Begin {
+        /// Its place.
+        node: StepPath,
+        /// On what.
+        input: Input,
+    },
+    /// Wait for the end of the run that a node had begun, and journal it.
+    Join {
+        /// The node's place.
+        node: StepPath,
     },
     /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
     Await {
@@ -127,6 +120,43 @@ pub enum Todo {
         /// Whether it is begun anew.
         again: bool,
     },
+    /// Journal that what undoes a node's work stands ready.
+    Register {
+        /// The node's place.
+        node: StepPath,
+        /// What it works on.
+        given: Input,
+    },
+    /// Undo a node's work, which was in vain: journal that, and do what undoes it.
+    Compensate {
+        /// The node's place.
+        node: StepPath,
+        /// In vain were this node's work and everything below it.
+        within: StepPath,
+        /// Why.
+        failure: Failure,
+    },
+    /// Journal that a node's work is undone.
+    Compensated {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Journal that the run has failed for good, and that what it did is undone.
+    Unwind {
+        /// The root's place.
+        node: StepPath,
+        /// How it failed.
+        failure: Failure,
+    },
+    /// Wait for people: once nothing else is to be done the run is set aside.
+    Halt {
+        /// The node's place.
+        node: StepPath,
+        /// How it failed.
+        failure: Failure,
+        /// Whether that is what undoes its work.
+        is_stuck: bool,
+    },
     /// Journal what a node gives that is no step.
     End {
         /// Its place.
@@ -145,6 +175,11 @@ pub enum Question {
     Agent {
         /// On what.
         input: Input,
+    },
+    /// Whether what a planner gave may be done.
+    Plan {
+        /// Who gave it.
+        of: StepPath,
     },
     /// Which option of a choice is taken.
     Option,
@@ -181,6 +216,8 @@ pub enum About {
     Wait,
     /// Something from outside is awaited.
     Await,
+    /// Its work is undone, or that is prepared.
+    Undo,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -190,10 +227,15 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
-            Self::Await { node } => (node, About::Await),
+            Self::Await { node } | Self::Join { node } | Self::Halt { node, .. } => (node, About::Await),
+            Self::Register { node, .. }
+            | Self::Compensate { node, .. }
+            | Self::Compensated { node }
+            | Self::Unwind { node, .. } => (node, About::Undo),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
@@ -206,7 +248,7 @@ impl Todo {
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self {
             Self::Wait { until, .. } => Some(*until),
-            Self::Await { .. } => Some(Timestamp::NEVER),
+            Self::Await { .. } | Self::Join { .. } => Some(Timestamp::NEVER),
             _ => None,
         }
     }
@@ -223,6 +265,11 @@ pub fn of(node: &Node) -> Box<dyn Pattern> {
     Box::new(node::Modified::new(node))
 }
 
+/// A whole document's flow: with what it did undone, where that was in vain.
+pub fn flow(root: &Node) -> Box<dyn Pattern> {
+    Box::new(compensation::Flow::new(root))
+}
+
 /// The table of patterns: the one that a node of a document means.
 fn pattern(node: &Node) -> Box<dyn Pattern> {
     match &node.does {
@@ -233,5 +280,7 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Workflow(_) => Box::new(workflow::Workflow),
+        Does::Plan(planning) => Box::new(plan::Plan::new(planning)),
     }
 }

@@ -8,6 +8,7 @@ use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Decided;
 
+use super::compensation::undo;
 use super::{Decision, Todo};
 
 /// How branches are dealt with.
@@ -177,17 +178,21 @@ fn over(
     branch: &dyn Fn(usize, &mut History) -> Decision,
 ) -> Next {
     let cancels = if joined.failure.is_some() { terms.stops } else { terms.cancels };
-    if history.has_open(at) && cancels {
+    if cancels && history.is_open_within(at) {
         return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
     }
     let winners: Vec<usize> = joined.winners.iter().map(|number| *number as usize).collect();
+    // Of branches that came to their end, and do not count, what they did stays.
+    let mut kept = winners.clone();
     if !cancels {
         let mut todos = Vec::new();
         for number in (0..terms.count).filter(|number| !winners.contains(number)) {
-            if history.has_begun(&at.child(number))
-                && let Decision::Do(more) = branch(number, history)
-            {
-                todos.extend(more);
+            if history.has_begun(&at.child(number)) {
+                match branch(number, history) {
+                    Decision::Do(more) => todos.extend(more),
+                    Decision::Done(_) | Decision::Skipped => kept.push(number),
+                    Decision::Failed(_) => {}
+                }
             }
         }
         if !todos.is_empty() {
@@ -196,6 +201,9 @@ fn over(
     }
     if let Some(failure) = &joined.failure {
         return Next::Failed(failure.clone());
+    }
+    if let Some(Decision::Do(undone)) = lost(at, history, &kept) {
+        return Next::Do(undone);
     }
     let (mut gave, mut todos) = (vec![None; terms.count], Vec::new());
     for number in winners {
@@ -209,10 +217,22 @@ fn over(
     if todos.is_empty() { Next::Over(gave) } else { Next::Do(todos) }
 }
 
+/// What undoes next what branches did in vain.
+fn lost(at: &StepPath, history: &History, kept: &[usize]) -> Option<Decision> {
+    let number = |path: &StepPath| path.way().nth(at.way().count());
+    let is_lost = |path: &StepPath| {
+        path != at && path.is_within(at) && number(path).is_some_and(|number| !kept.contains(&number))
+    };
+    let within = at.child(number(history.next_to_undo(is_lost)?)?);
+    let failure = Failure::new(Code::Cancelled, "what the branch did is not needed any more").in_step(&within);
+    undo(history, &within, &failure, |path| path.is_within(&within))
+}
+
 /// Whether it is something that has not begun.
 fn is_new(history: &History, todo: &Todo) -> bool {
     match todo {
         Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
+        Todo::Begin { .. } => true,
         _ => false,
     }
 }

@@ -288,7 +288,7 @@ impl Amend<'_> {
                 }
                 _ => Ok(()),
             },
-            Is::Root | Is::Validator | Is::Fallback(_) | Is::Handler(_) => Ok(()),
+            Is::Root | Is::Validator | Is::Fallback(_) | Is::Handler(_) | Is::Compensation => Ok(()),
         }
     }
 

@@ -20,6 +20,7 @@ use ltmc_tenancy::Error;
 use super::amend::{Changes, unfit};
 use crate::lineage;
 use crate::runs::{IDEMPOTENCY, Runs, Started};
+use crate::stop::Cancelled;
 use crate::supervise::Live;
 
 /// A run that is to go on from where another one was.
@@ -123,8 +124,13 @@ impl Runs {
         }
         match self.cancel(caller, run).await {
             // It came to its end meanwhile.
-            Err(Error::Conflict { .. }) => Ok(()),
-            cancelled => cancelled,
+            Err(Error::Conflict { .. }) | Ok(Cancelled::Over) => Ok(()),
+            Ok(Cancelled::BeingUndone) => {
+                let message =
+                    format!("run {run} is being cancelled: what it did is undone first, and then it can be restarted");
+                Err(Error::Conflict { code: "conflict", message })
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -161,6 +167,7 @@ impl Runs {
             seed,
             traceparent: None,
             forked: Some(Forked { of: of.id, at }),
+            parent: None,
             ..RunStarted::clone(before.started().ok_or_else(missing)?)
         };
         let kept = idempotency.map(|(key, request)| IdempotencyKey {

@@ -1,6 +1,6 @@
 //! A run that is over, and not well, is taken up again.
 
-use ltmc_journal::RunLog;
+use ltmc_journal::{History, RunLog};
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
@@ -11,11 +11,13 @@ use ltmc_tenancy::Error;
 
 use super::amend::{Amend, Changes};
 use crate::plan::Plan;
+use crate::recovered;
 use crate::runs::Runs;
 use crate::supervise::{self, Found, Whose};
 
 impl Runs {
-    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
+    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
+    /// somebody paused it, it goes on.
     ///
     /// # Errors
     /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
@@ -33,11 +35,11 @@ impl Runs {
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }
 
-    async fn take_up_again(&self, caller: &Caller, run: RunId, changes: &Changes) -> Result<(), Error> {
+    pub(crate) async fn take_up_again(&self, caller: &Caller, run: RunId, changes: &Changes) -> Result<(), Error> {
         let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
+        if !matches!(row.state, State::Failed | State::Cancelled) && !row.state.is_set_aside() {
             let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
+                "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
                 row.state.as_str()
             );
             return Err(Error::Conflict { code: "conflict", message });
@@ -47,7 +49,10 @@ impl Runs {
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };
         let mut events = self.changed(&log, &caller.key, changes).await?;
-        events.push(Event::RunResumed { by: caller.key.clone() });
+        let by = caller.key.clone();
+        let is_paused = log.read(History::is_paused_by_somebody);
+        events.push(if is_paused && events.is_empty() { Event::RunContinued { by } } else { Event::RunResumed { by } });
+        recovered::by_people();
         // Whoever resumes it at the same moment is fenced off here.
         self.go_on(log, events).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {

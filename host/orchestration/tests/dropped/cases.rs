@@ -285,6 +285,41 @@ dropped! {
         done async |house: Arc<House>| {
             house.all_runs().await.iter().map(|run| run.state).collect::<Vec<_>>() == [State::Failed, State::Failed]
         };
+    a_paused_run_is_continued:
+        before |house| async move {
+            let run = house.call(LONG, Some("once")).await.unwrap().run;
+            house.runs.pause(&admin(), run).await.unwrap();
+        }.boxed(),
+        ask async |house: Arc<House>| {
+            let run = house.all_runs().await[0].id;
+            house.runs.go_on_with(&admin(), run).await
+        },
+        again ["conflict"],
+        done async |house: Arc<House>| {
+            let run = house.all_runs().await[0].clone();
+            let (view, _) = house.runs.journal(&admin(), run.id, Seq(0), 1_000).await.unwrap();
+            let continued = view.iter().filter(|placed| placed.kind == "run-continued").count();
+            run.state == State::Completed && continued == 1
+        };
+}
+
+#[test]
+fn a_run_is_paused_also_where_who_asked_for_it_does_not_wait() {
+    for polls in 1..MANY {
+        let answered = in_paused_time(async {
+            let house = House::new().await;
+            let run = house.call(LONG, Some("once")).await.unwrap().run;
+            let first = cut(house.runs.pause(&admin(), run), polls).await;
+            house.settle().await;
+            house.agrees(&format!("paused, dropped after {polls} polls")).await;
+            assert_eq!(house.all_runs().await[0].state, State::Paused, "dropped after {polls} polls");
+            first.is_some()
+        });
+        if answered {
+            return;
+        }
+    }
+    panic!("it is not done after {MANY} polls");
 }
 
 #[test]

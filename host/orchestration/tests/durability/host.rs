@@ -16,6 +16,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
+use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
@@ -30,6 +31,7 @@ use ltmc_tenancy::{Authority, Error, Pins};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Sandbox, Script, text};
+use crate::story::Story;
 
 /// Runs a test whose time passes only where it waits.
 pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
@@ -38,7 +40,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 8] = [
+const GRANTS: [&str; 9] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -47,6 +49,7 @@ const GRANTS: [&str; 8] = [
     "message:send:*",
     "message:receive",
     "message:publish:*",
+    "call:*",
 ];
 
 /// What outlives a host.
@@ -77,7 +80,7 @@ impl World {
         Self { checkpoints: true, ..self }
     }
 
-    /// A record that knows the agents, each granted everything there is, and this workflow.
+    /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
     pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
         let record = MemoryRecord::new();
         let act = async |change| record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
@@ -95,7 +98,7 @@ impl World {
             act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Some(Carry::Never) })
                 .await;
         }
-        if let Some(source) = document {
+        for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
             act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
@@ -170,12 +173,29 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// The only run there is, if there is one.
+    /// The only run there is that no other run began, if there is one.
     pub(crate) async fn run(&self) -> Option<RunId> {
-        let filter = RunFilter { limit: 10, ..RunFilter::default() };
-        let runs = self.record.runs(&tenant(), &filter).await.unwrap();
+        let filter = RunFilter { limit: 100, ..RunFilter::default() };
+        let mut runs = self.record.runs(&tenant(), &filter).await.unwrap();
+        runs.retain(|run| run.parent.is_none());
         assert!(runs.len() <= 1, "one request started {} runs", runs.len());
         runs.first().map(|run| run.id)
+    }
+
+    /// Runs that other runs began: what runs, where it stands, and what its journal tells, the same each time.
+    pub(crate) async fn children(&self) -> Vec<(String, State, Story)> {
+        let filter = RunFilter { limit: 1_000, ..RunFilter::default() };
+        let mut children = Vec::new();
+        for run in self.record.runs(&tenant(), &filter).await.unwrap() {
+            if run.parent.is_some() {
+                // How far it was when it was cancelled is as it comes.
+                let story = Story::of(&self.journal(run.id).await);
+                let story = if run.state == State::Cancelled { Story::default() } else { story };
+                children.push((run.target.to_string(), run.state, story));
+            }
+        }
+        children.sort_by_key(|child| format!("{child:?}"));
+        children
     }
 
     /// A run's journal as the record has it.

@@ -9,10 +9,12 @@
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
+//! - `children`: runs that runs begin
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
 //! - `recovery`: amended, restarted, forked, compared by people
+//! - `compensate`: what was in vain is undone; runs that wait for people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
@@ -21,6 +23,8 @@
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
+mod children;
+mod compensate;
 mod crash;
 mod decided;
 mod ends;

@@ -16,7 +16,7 @@ use crate::host::{Answer, Host, Request, World, caller, in_paused_time};
 use crate::story::Story;
 
 /// Keeps to what is its own, so that it gives the same whoever is at work beside it.
-async fn own(guest: Guest) -> Result<Payload, Failure> {
+pub(crate) async fn own(guest: Guest) -> Result<Payload, Failure> {
     let step = guest.job.step.to_string().replace('/', "-");
     let count = guest.count(&format!("count/{step}")).await?;
     guest.compute(2).await;
@@ -36,7 +36,7 @@ fn input(guest: &Guest) -> Value {
 }
 
 /// Every agent that documents here name.
-fn scripts() -> Vec<Script> {
+pub(crate) fn scripts() -> Vec<Script> {
     let slow = |guest: Guest| async move {
         guest.put(format!("slow/{}", guest.job.step.to_string().replace('/', "-")), "begun").await?;
         guest.compute(3_600_000).await;
@@ -66,11 +66,11 @@ fn scripts() -> Vec<Script> {
     scripts
 }
 
-fn request(input: Value) -> Request {
+pub(crate) fn request(input: Value) -> Request {
     Request { input: Payload::json(&input), ..Request::workflow("flow") }
 }
 
-fn case(flow: &str, input: Value) -> Case {
+pub(crate) fn case(flow: &str, input: Value) -> Case {
     let document = Some(format!("name: flow\nflow: {flow}"));
     Case { request: request(input), document, scripts: scripts(), side_by_side: true }
 }
@@ -372,6 +372,17 @@ fn crash_at_every_step_of_every_pattern() {
 /// A document made at random: depth 4, everything nested in everything. What comes of it depends on no race: where branches fail
 /// the others go on to their end.
 pub(crate) fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
+    let node = drawn_node(seed, depth, names);
+    // A third of all nodes has something that undoes its work.
+    if !(*seed >> 50).is_multiple_of(3) {
+        return node;
+    }
+    *names += 1;
+    let body = node.strip_suffix('}').expect("a node is an object");
+    format!("{body}, compensate: {{agent: c, id: n{names}}}}}")
+}
+
+fn drawn_node(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let (kind, n) = ((*seed >> 33) % 9, (*seed >> 40) % 6);
     *names += 1;

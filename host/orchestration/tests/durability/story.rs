@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::failure::Code;
 use ltmc_model::journal::{Decided, Event, Placed};
+use ltmc_model::workflow::Node;
 use ltmc_model::{Epoch, StepPath, Timestamp};
 
 /// A run's story.
@@ -51,6 +52,8 @@ impl Story {
             | Event::RunQuarantined { .. }
             | Event::Amended(_)
             | Event::AgentReplaced { .. }
+            | Event::RunPaused { .. }
+            | Event::RunContinued { .. }
             | Event::RunResumed { .. }
             | Event::RunSuspended { .. }
             | Event::Act(_) => {}
@@ -61,6 +64,11 @@ impl Story {
             Event::NodeFailed { node, failure, retry_at } => {
                 self.nodes.push((node, format!("failed {} {}", failure.code.as_str(), retry_at.is_some())));
             }
+            Event::ChildStarted { node, .. } => self.nodes.push((node, "began a run".into())),
+            Event::ChildEnded { node, result, .. } => {
+                let code = result.err().map(|failure| failure.code.as_str());
+                self.nodes.push((node, format!("its run is over {code:?}")));
+            }
             Event::NodeTimedOut { node, .. } => self.nodes.push((node, "timed out".into())),
             // Which of several was done first is as it comes.
             Event::NodeDecided { node, decided: Decided::Joined { mut winners, failure } } => {
@@ -68,6 +76,19 @@ impl Story {
                 self.nodes.push((node, format!("joined {winners:?} {}", failure.is_some())));
             }
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
+            Event::CompensationRegistered { node, given } => self.nodes.push((node, format!("registered {given:?}"))),
+            Event::CompensationStarted { node, within, failure } => {
+                self.nodes.push((node, format!("in vain {within} {}", failure.code.as_str())));
+            }
+            Event::Compensated { node } => self.nodes.push((node, "compensated".into())),
+            Event::RunFailing { failure } => {
+                self.nodes.push((StepPath::root(), format!("unwinds {}", failure.code.as_str())));
+                self.cut_off(open);
+            }
+            Event::RunCancelling { .. } => {
+                self.nodes.push((StepPath::root(), "unwinds".into()));
+                self.cut_off(open);
+            }
             Event::StepCancelled { step, attempt } => {
                 // What it did since its checkpoint never was.
                 let (_, effects, lines) = open.remove(&step).unwrap_or_default();
@@ -107,10 +128,25 @@ impl Story {
                 open.remove(&step);
                 self.ended.push((step, attempt, Some(failure.code)));
             }
-            end @ (Event::RunCompleted { .. } | Event::RunFailed { .. } | Event::RunCancelled { .. }) => {
+            end @ (Event::RunCompleted { .. }
+            | Event::RunFailed { .. }
+            | Event::RunCancelled { .. }
+            | Event::RunStuck { .. }) => {
                 self.ends.push(end.kind());
             }
         }
+    }
+
+    /// What was open is ended, and what it did since its checkpoint never was; what undoes something is made anew from there.
+    fn cut_off(&mut self, open: &mut BTreeMap<StepPath, (u32, u32, u32)>) {
+        for (path, (attempt, effects, lines)) in &*open {
+            self.effects.retain(|(s, a, number, ..)| s != path || a != attempt || number <= effects);
+            self.logs.retain(|(s, a, number, _)| s != path || a != attempt || number <= lines);
+            if !Node::is_undoing(path, &StepPath::root()) {
+                self.ended.push((path.clone(), *attempt, Some(Code::Cancelled)));
+            }
+        }
+        open.retain(|path, _| Node::is_undoing(path, &StepPath::root()));
     }
 
     /// The same, step by step: of those that are at work side by side nobody says in which order.

@@ -259,6 +259,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         tenant: tenant(),
         id: sample::run_id(1),
         target,
+        parent: None,
         state: State::Running,
         session,
         by,

@@ -246,6 +246,7 @@ impl ReadJournal for MemoryRecord {
                 && filter.target.as_ref().is_none_or(|target| name(run) == *target)
                 && filter.session.as_ref().is_none_or(|session| run.session == *session)
                 && filter.by.as_ref().is_none_or(|by| run.by == *by)
+                && filter.parent.is_none_or(|parent| run.parent == Some(parent))
                 && filter.before.is_none_or(|before| run.id < before)
         });
         Ok(shown.take(filter.limit as usize).cloned().collect())
@@ -262,8 +263,8 @@ impl ReadJournal for MemoryRecord {
         Ok(runs)
     }
 
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        let is_set_aside = |run: &&Run| run.tenant == *tenant && run.state == State::Quarantined;
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError> {
+        let is_set_aside = |run: &&Run| run.tenant == *tenant && run.state == state;
         Ok(self.lock().tables.runs.values().filter(is_set_aside).count() as u64)
     }
 

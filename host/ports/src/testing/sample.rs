@@ -50,6 +50,7 @@ impl Owner {
                 tenant: tenant(of),
                 id: run_id(number),
                 target: Target::Agent("echo".parse().expect("an agent's name")),
+                parent: None,
                 state: State::Running,
                 session: "s1".parse().expect("a session's id"),
                 by: "abcdefghijkl".parse().expect("a key's id"),
@@ -139,6 +140,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         seed: [7; 32],
         traceparent: None,
         forked: None,
+        parent: None,
     }
 }
 

@@ -11,7 +11,7 @@ use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, W
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
-use ltmc_model::run::Run;
+use ltmc_model::run::{Run, State};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
@@ -83,7 +83,7 @@ slowly! { ReadJournal:
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
     sleepers(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
-    quarantined(tenant: &TenantId) -> u64;
+    set_aside(tenant: &TenantId, state: State) -> u64;
     suspended(tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Vec<Run>;
     idempotent(tenant: &TenantId, key: &str, now: Timestamp) -> Option<IdempotencyKey>;
     last(tenant: &TenantId, run: RunId) -> Seq;

@@ -78,6 +78,14 @@ impl Tables {
         if run.taken_up.is_suspect() {
             run.taken_up = counted;
         }
+        if run.state.is_over() {
+            // What began it goes on, and what it began may have to end.
+            let is_told =
+                |row: &&mut Run| row.tenant == run.tenant && (Some(row.id) == run.parent || row.parent == Some(run.id));
+            for row in self.runs.values_mut().filter(is_told) {
+                row.wakes_at = row.wakes_at.map(|at| at.min(run.updated_at));
+            }
+        }
         self.runs.insert(key, run);
         Ok(())
     }
@@ -166,6 +174,7 @@ impl Tables {
                 let set = |grants: &Grants| grants.capabilities.iter().cloned().collect::<BTreeSet<_>>();
                 granted.carry == grants.carry && set(&granted) == set(grants)
             }
+            Expect::UnderWay { run } => self.runs.get(&(tenant.clone(), *run)).is_some_and(|row| !row.state.is_over()),
             expect => self.context.holds(tenant, at, expect),
         });
         expected && changes.deltas.iter().all(|delta| self.context.is_newer(tenant, delta))

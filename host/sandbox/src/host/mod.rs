@@ -2,6 +2,7 @@
 //! needs and how it replays stands in `ltmc_model::call`, through which alone it can reach anything.
 
 mod attempt;
+mod coordination;
 mod graph;
 pub(crate) mod log;
 pub(crate) mod memory;
@@ -31,6 +32,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wit::graph::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::recall::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::messages::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::coordination::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::log::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     Ok(())
 }
@@ -52,13 +54,16 @@ impl Guest {
     /// The same, for a call that may ask to wait for so many milliseconds: if it does, without a slot meanwhile.
     async fn cross_waiting<C: HostCall>(&mut self, call: Result<C, String>, wait_ms: u64) -> Answered<C::Reply> {
         match call {
-            Ok(call) if wait_ms > 0 => {
-                self.meter.called();
-                let answer = self.slot.wait(self.gate.call(call)).await;
-                self.answered(answer)
-            }
+            Ok(call) if wait_ms > 0 => self.cross_aside(call).await,
             call => self.cross_checked(call).await,
         }
+    }
+
+    /// The same, for a call that waits for others: without a slot meanwhile.
+    async fn cross_aside<C: HostCall>(&mut self, call: C) -> Answered<C::Reply> {
+        self.meter.called();
+        let answer = self.slot.wait(self.gate.call(call)).await;
+        self.answered(answer)
     }
 
     /// The one way out: every interface's every function ends here, or in the one above.

@@ -14,7 +14,7 @@ use ltmc_model::{AgentName, TenantId, Timestamp};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::bind::{found, int, number, scope, time};
+use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
@@ -81,6 +81,10 @@ pub(crate) fn holds(
             let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
             let count = || Ok(number(found(db, sql, params![of])?.unwrap_or(0)));
             fits(&mut bounds.memories, tenant.clone(), *more, *quota, count)
+        }
+        Expect::UnderWay { run } => {
+            let sql = "select 1 from runs where tenant = ? and id = ? and state < 3";
+            Ok(found(db, sql, params![of, blob(*run)])?.is_some())
         }
         Expect::Grants { agent, version, grants } => {
             let sql = "select grants, carry from grants where tenant = ? and agent = ? and digest = ?";

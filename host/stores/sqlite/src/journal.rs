@@ -20,7 +20,7 @@ use crate::writer::Needs;
 use crate::{Record, frames, statements, verify};
 
 const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at, \
-                       taken_up, trial";
+                       taken_up, trial, parent";
 /// Entries are read in stretches of so many bytes: whoever reads many lets others go on between them.
 const STRETCH: usize = 1 << 20;
 
@@ -111,10 +111,10 @@ impl ReadJournal for Record {
         self.readers.point("journal.unfinished", |db| all(db, &sql, params![id, tenant, limit], read_run))
     }
 
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError> {
         let sql = "select count(*) from runs indexed by runs_ended_badly where tenant = ? and state > 3 and state = ?";
-        let values = params![tenant.as_str(), state_number(State::Quarantined)];
-        let count = self.readers.point("journal.quarantined", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
+        let values = params![tenant.as_str(), state_number(state)];
+        let count = self.readers.point("journal.set-aside", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
         Ok(number(count.unwrap_or(0)))
     }
 
@@ -250,6 +250,7 @@ fn rows(db: &Connection, tenant: &TenantId, filter: &RunFilter) -> Result<Vec<Ru
     only(" and name = ?", filter.target.clone().map(|target| Box::new(target) as _));
     only(" and session = ?", filter.session.as_ref().map(|session| Box::new(session.to_string()) as _));
     only(" and by_key = ?", filter.by.as_ref().map(|by| Box::new(by.to_string()) as _));
+    only(" and parent = ?", filter.parent.map(|parent| Box::new(blob(parent)) as _));
     only(" and id < ?", filter.before.map(|before| Box::new(blob(before)) as _));
     only(" order by id desc limit ?", Some(Box::new(filter.limit)));
     all(db, &sql, rusqlite::params_from_iter(values), read_run)
@@ -269,6 +270,7 @@ fn read_run(row: &Row<'_>) -> Result<Run, Error> {
         seq: Seq(number(row.get(9)?)),
         wakes_at: row.get::<_, Option<i64>>(10)?.map(stamp),
         taken_up: taken_up_of(row.get(11)?, row.get(12)?),
+        parent: row.get::<_, Option<[u8; 16]>>(13)?.map(run_id),
     })
 }
 

@@ -33,7 +33,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -42,6 +42,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0006_identity.sql"),
     include_str!("../migrations/0007_taken_up.sql"),
     include_str!("../migrations/0008_counting.sql"),
+    include_str!("../migrations/0009_children.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

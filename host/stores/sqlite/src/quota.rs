@@ -44,9 +44,16 @@ impl Purpose {
             return Self::Adds;
         }
         match append.entries.last().map(|entry| &entry.event) {
-            None | Some(Event::RunFailed { .. } | Event::RunCancelled { .. } | Event::RunQuarantined { .. }) => {
-                Self::Relieves
-            }
+            None
+            | Some(
+                Event::RunFailed { .. }
+                | Event::RunCancelled { .. }
+                | Event::RunQuarantined { .. }
+                | Event::RunFailing { .. }
+                | Event::RunCancelling { .. }
+                | Event::RunPaused { .. }
+                | Event::RunStuck { .. },
+            ) => Self::Relieves,
             Some(Event::RunClaimed { .. }) => Self::Claims,
             Some(_) => Self::Adds,
         }

@@ -31,22 +31,32 @@ pub(crate) fn chain(db: &Connection, tenant: &TenantId, chain: &Chain, bytes: u6
 /// A run's row.
 pub(crate) fn run(db: &Connection, run: &Run) -> Result<(), Error> {
     let sql = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq, \
-               wakes_at, taken_up) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+               wakes_at, taken_up, parent) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
                epoch = excluded.epoch, seq = excluded.seq, wakes_at = excluded.wakes_at, \
                taken_up = case excluded.taken_up when 0 then 0 else taken_up end";
     let (target, name) = target_text(&run.target);
     let (created, updated) = (time(run.created_at), time(run.updated_at));
     let (state, epoch, seq) = (state_number(run.state), int(run.epoch.0), int(run.seq.0));
-    let wakes_at = run.wakes_at.map(time);
+    let (wakes_at, parent) = (run.wakes_at.map(time), run.parent.map(blob));
     // That it got on is all that an append says of it.
     let taken_up = i64::from(run.taken_up.times);
     let (tenant, id, session, by) = (run.tenant.as_str(), blob(run.id), run.session.as_str(), run.by.as_str());
     execute(
         db,
         sql,
-        params![tenant, id, target, name, state, session, by, created, updated, epoch, seq, wakes_at, taken_up],
+        params![tenant, id, target, name, state, session, by, created, updated, epoch, seq, wakes_at, taken_up, parent],
     )
+}
+
+/// Now that a run is over, the one that began it and those that it began are due, where they are suspended.
+pub(crate) fn wake(db: &Connection, over: &Run) -> Result<(), Error> {
+    let (tenant, run, at) = (over.tenant.as_str(), blob(over.id), time(over.updated_at));
+    let children = "update runs set wakes_at = ?3 where tenant = ?1 and parent = ?2 and wakes_at > ?3";
+    execute(db, children, params![tenant, run, at])?;
+    let Some(parent) = over.parent.map(blob) else { return Ok(()) };
+    let parents = "update runs set wakes_at = ?3 where tenant = ?1 and id = ?2 and wakes_at > ?3";
+    execute(db, parents, params![tenant, parent, at])
 }
 
 /// How runs that are not over were taken up.

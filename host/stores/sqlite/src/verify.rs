@@ -322,11 +322,12 @@ fn differs(row: &Row<'_>, first: &[u8], last: &[u8]) -> Result<Option<String>, E
         Event::RunFailed { .. } => Some(State::Failed),
         Event::RunCancelled { .. } => Some(State::Cancelled),
         Event::RunQuarantined { .. } => Some(State::Quarantined),
+        Event::RunPaused { .. } => Some(State::Paused),
+        Event::RunStuck { .. } => Some(State::Stuck),
         _ => None,
     };
     let state = state_of(row.get(4)?)?;
-    let over = matches!(state, State::Completed | State::Failed | State::Cancelled | State::Quarantined);
-    if over.then_some(state) == ended {
+    if state.is_over().then_some(state) == ended {
         return Ok(None);
     }
     let journals = ended.map_or("not over", State::as_str);

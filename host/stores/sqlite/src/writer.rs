@@ -567,6 +567,9 @@ impl Writer {
             Work::Append(append) => {
                 let row = &append.run;
                 statements::run(db, row)?;
+                if row.state.is_over() {
+                    statements::wake(db, row)?;
+                }
                 if let Some(key) = &append.idempotency {
                     statements::idempotency(db, tenant, key, at)?;
                 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::tree::{Kind, Tree};
-use super::super::{Condition, Does, Handler, Node, Place, Retry, StepName, Validate, With};
-use super::scope::Place as At;
+use super::super::tree::{Key, Kind, Tree};
+use super::super::{Condition, Does, Handler, Node, Place, Retry, StepName, Then, Validate, With};
+use super::scope::{Level, Place as At};
 use super::{Fields, Reader};
 use crate::failure::Code;
 
-/// A node's modifiers, of which what is done where it fails is read after it.
+/// A node's modifiers, of which what is done where it fails, and what undoes it, is read after it.
 pub(super) struct Modifiers<'t> {
     pub(super) id: Option<(StepName, Place)>,
     pub(super) when: Option<Condition>,
@@ -19,12 +19,14 @@ pub(super) struct Modifiers<'t> {
     timeout: Option<Duration>,
     fallback: &'t [Tree],
     on_error: &'t [Tree],
+    compensate: Option<(&'t Key, &'t Tree)>,
 }
 
-/// What is done where a node fails.
+/// What is done where a node fails, and what undoes its work.
 pub(super) struct Rescues {
     fallback: Vec<Node>,
     on_error: Vec<Handler>,
+    compensate: Option<Box<Node>>,
 }
 
 impl Modifiers<'_> {
@@ -35,8 +37,8 @@ impl Modifiers<'_> {
 
     pub(super) fn into_node(self, does: Does, id: Option<StepName>, rescues: Rescues, place: Place) -> Node {
         let Self { when, with, validate, retry, timeout, .. } = self;
-        let Rescues { fallback, on_error } = rescues;
-        Node { does, id, when, with, validate, retry, timeout, fallback, on_error, place }
+        let Rescues { fallback, on_error, compensate } = rescues;
+        Node { does, id, when, with, validate, retry, timeout, fallback, on_error, compensate, place }
     }
 }
 
@@ -51,7 +53,8 @@ impl Reader {
         let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", Node::MAX_TIMEOUT));
         let fallback = self.several(fields, "fallback", "`fallback` is a list of nodes");
         let on_error = self.several(fields, "on-error", "`on-error` is a list of `{when, do}`");
-        Modifiers { id, when, with, with_at, validate, retry, timeout, fallback, on_error }
+        let compensate = fields.take_pair("compensate");
+        Modifiers { id, when, with, with_at, validate, retry, timeout, fallback, on_error, compensate }
     }
 
     fn several<'t>(&mut self, fields: &mut Fields<'t>, name: &'static str, what: &str) -> &'t [Tree] {
@@ -63,10 +66,10 @@ impl Reader {
         items
     }
 
-    /// Reads what is done where a node fails, after the node itself.
+    /// Reads what is done where a node fails, and what undoes it, after the node itself.
     pub(super) fn rescues(&mut self, modifiers: &Modifiers<'_>, depth: usize) -> Rescues {
         self.scope.errors += 1;
-        let mut rescues = Rescues { fallback: Vec::new(), on_error: Vec::new() };
+        let mut rescues = Rescues { fallback: Vec::new(), on_error: Vec::new(), compensate: None };
         for (number, tree) in (Node::FALLBACK..).zip(modifiers.fallback) {
             let node = self.within(At::Body, number, true, |reader| reader.node(tree, depth + 1));
             rescues.fallback.extend(node);
@@ -83,8 +86,23 @@ impl Reader {
                 rescues.on_error.push(Handler { when: when.flatten(), node });
             }
         }
+        rescues.compensate = modifiers.compensate.and_then(|(key, tree)| self.compensation(key, tree, depth));
         self.scope.errors -= 1;
         rescues
+    }
+
+    fn compensation(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Box<Node>> {
+        if self.scope.is_undoing {
+            let message = "`compensate` stands within a `compensate`: what undoes something is not undone itself";
+            self.fault(key.place, message);
+            return None;
+        }
+        self.scope.is_undoing = true;
+        self.scope.enter(Level { at: At::Compensation, number: Node::COMPENSATION, may_be_missing: true });
+        let node = self.node(tree, depth + 1);
+        self.scope.leave();
+        self.scope.is_undoing = false;
+        node.map(Box::new)
     }
 
     fn validate(&mut self, tree: &Tree) -> Option<Validate> {
@@ -148,11 +166,11 @@ impl Reader {
         }
         retry.on = fields.take("on").map_or_else(Vec::new, |tree| self.codes(tree));
         if let Some(tree) = fields.take("then") {
-            match &tree.kind {
-                Kind::Text(text) if text == "pause" => {
-                    self.fault(tree.place, "`then: pause` is reserved: this host does not know it yet");
-                }
-                _ => drop(self.word(tree, "`then`", &[("fail", ())])),
+            retry.then = self.word(tree, "`then`", &[("fail", Then::Fail), ("pause", Then::Pause)]).unwrap_or_default();
+            if retry.then == Then::Pause && self.scope.is_undoing {
+                let message =
+                    "`then: pause` stands within a `compensate`: where that fails the run is `stuck` for people anyway";
+                self.fault(tree.place, message);
             }
         }
         self.refuse_the_rest(fields, "`retry`");

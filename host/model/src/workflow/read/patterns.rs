@@ -2,19 +2,21 @@
 
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
-    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Place,
-    StepName, Tolerate,
+    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Needed, Node, OnFailure, OnLoss,
+    Parallel, Place, Planning, StepName, SubWorkflow, Tolerate,
 };
 use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
+use crate::WorkflowName;
 use crate::agent::AgentRef;
+use crate::child::OnParentEnd;
 
 /// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 6] = ["agent", "sequence", "parallel", "choice", "map", "loop"];
+const PATTERNS: [&str; 8] = ["agent", "sequence", "parallel", "choice", "map", "loop", "workflow", "plan"];
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "workflow", "on"];
+const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
-const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
+const FIELDS_TO_COME: &[&str] = &["context"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
@@ -43,7 +45,7 @@ impl Reader {
         }
         match words.as_slice() {
             [(key, pattern)] => {
-                let place = if key.name == "agent" { pattern.place } else { key.place };
+                let place = if ["agent", "workflow"].contains(&key.name.as_str()) { pattern.place } else { key.place };
                 self.known_node(key, pattern, fields, place, depth)
             }
             [(first, _), (second, _), ..] => {
@@ -84,10 +86,12 @@ impl Reader {
         let does = match key.name.as_str() {
             "agent" => self.agent(pattern, "`agent`").map(Does::Agent),
             "need" => self.needed(pattern, &mut fields),
+            "plan" => self.plan(pattern, depth),
             "sequence" => self.sequence(key, pattern, depth),
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "workflow" => self.workflow(pattern, &mut fields),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();
@@ -109,6 +113,34 @@ impl Reader {
         Some(modifiers.into_node(does, id.map(|(id, _)| id), rescues, place))
     }
 
+    fn plan(&mut self, tree: &Tree, depth: usize) -> Option<Does> {
+        let mut fields = self.object(tree, "`plan`")?;
+        let may = match fields.take("may") {
+            Some(tree) => self.agents_of(tree, "`may`", Planning::MAX_MAY),
+            None => {
+                self.fault(tree.place, "`may` is missing: the agents that may stand in a plan");
+                None
+            }
+        };
+        let most = u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX);
+        let deep = fields.take("depth").map_or(Some(Planning::DEPTH), |tree| self.count(tree, "`depth`", 1, most));
+        let most = u32::try_from(MAX_STEPS).unwrap_or(u32::MAX);
+        let at_most =
+            fields.take("at-most").map_or(Some(Planning::AT_MOST), |tree| self.count(tree, "`at-most`", 1, most));
+        if let Some((key, _)) = fields.take_unadvertised("approve") {
+            self.fault(key.place, "`approve` is reserved: this host does not know it yet");
+        }
+        // What is left is the planner's step.
+        let left = fields.left.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let step = Tree { kind: Kind::Object(left), place: tree.place };
+        let planner = self.within(At::Sequence, 0, false, |reader| reader.node(&step, depth + 1))?;
+        if !matches!(planner.does, Does::Agent(_)) {
+            self.fault(tree.place, "a plan is written by an `agent`");
+            return None;
+        }
+        Some(Does::Plan(Box::new(Planning { planner, may: may?, depth: deep?, at_most: at_most? })))
+    }
+
     fn needed(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Does> {
         let text = match &tree.kind {
             Kind::Text(text) if !text.trim().is_empty() && text.len() <= Needed::MAX_TEXT => Some(text.clone()),
@@ -118,7 +150,8 @@ impl Reader {
                 None
             }
         };
-        let among = fields.take("among").map_or(Some(Vec::new()), |tree| self.among(tree));
+        let among = fields.take("among");
+        let among = among.map_or(Some(Vec::new()), |tree| self.agents_of(tree, "`among`", Needed::MAX_AMONG));
         let at_least = fields.take("at-least").map_or(Some(Needed::AT_LEAST), |tree| {
             let number = match &tree.kind {
                 Kind::Number(number) => number.as_f64().filter(|number| (0.0..=1.0).contains(number)),
@@ -132,14 +165,13 @@ impl Reader {
         Some(Does::Need(Box::new(Needed { text: text?, among: among?, at_least: at_least? })))
     }
 
-    /// The agents of which one is taken.
-    fn among(&mut self, tree: &Tree) -> Option<Vec<(AgentRef, Place)>> {
-        let items = self.list(tree, "`among` is a list of agents")?;
-        if items.is_empty() || items.len() > Needed::MAX_AMONG {
-            let (most, count) = (Needed::MAX_AMONG, items.len());
-            self.fault(tree.place, format!("`among` names 1 to {most} agents, this one {count}: leave it out for all"));
+    /// A list of agents.
+    fn agents_of(&mut self, tree: &Tree, what: &str, most: usize) -> Option<Vec<(AgentRef, Place)>> {
+        let items = self.list(tree, &format!("{what} is a list of agents"))?;
+        if items.is_empty() || items.len() > most {
+            self.fault(tree.place, format!("{what} names 1 to {most} agents, this one {}", items.len()));
         }
-        Some(items.iter().filter_map(|item| Some((self.agent(item, "`among`")?, item.place))).collect())
+        Some(items.iter().filter_map(|item| Some((self.agent(item, what)?, item.place))).collect())
     }
 
     fn sequence(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Does> {
@@ -353,6 +385,13 @@ impl Reader {
             until
         });
         Some(Does::Loop(Box::new(Loop { body: body?, until, at_most: at_most?, stall })))
+    }
+
+    fn workflow(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Does> {
+        let words = [("cancel", OnParentEnd::Cancel), ("abandon", OnParentEnd::Abandon)];
+        let on_parent_end = fields.take("on-parent-end").and_then(|tree| self.word(tree, "`on-parent-end`", &words));
+        let workflow = self.parsed::<WorkflowName>(tree, "`workflow`")?;
+        Some(Does::Workflow(SubWorkflow { workflow, on_parent_end: on_parent_end.unwrap_or_default() }))
     }
 
     /// Reads what stands at a place of a pattern.

@@ -83,6 +83,11 @@ impl Reader {
                     let message = "`$.last` is not there in a loop's first round: write `{pick: $.last, else: …}`";
                     self.fault(place, message);
                 }
+                if pick.source == Source::Output && or_else.is_none() {
+                    let message = "`$.output` is not there where the node acted and then failed: write `{pick: $.output, else: …}`, or \
+                                   leave out `with`: what is done works on what the node gave, or else on what that was given";
+                    self.fault(place, message);
+                }
                 pick.or_else = or_else;
                 Some(pick)
             }

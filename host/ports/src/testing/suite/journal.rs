@@ -2,7 +2,7 @@
 
 use ltmc_model::journal::{Entry, Event, Placed};
 use ltmc_model::run::{State, TakenUp, Trial};
-use ltmc_model::{Digest, Payload, Revision, RunId, Seq, StepPath};
+use ltmc_model::{Digest, Payload, Revision, RunId, Seq, StepPath, TenantId};
 
 use super::Fixture;
 use crate::journal::{RunFilter, Suspended};
@@ -207,6 +207,7 @@ pub async fn lists_of_runs_obey_every_filter<F: Fixture>(fixture: &F) {
             owner.row.session = "even".parse().unwrap();
             owner.row.target = ltmc_model::run::Target::Workflow("review".parse().unwrap());
             owner.row.by = "bbbbbbbbbbbb".parse().unwrap();
+            owner.row.parent = (number > 2).then(|| run_id(2));
         }
         store.append(owner.append(1), Lazy).await.unwrap();
     }
@@ -223,6 +224,8 @@ pub async fn lists_of_runs_obey_every_filter<F: Fixture>(fixture: &F) {
     assert_eq!(list(RunFilter { target: Some("review".into()), ..all.clone() }).await, [6, 4, 2]);
     assert_eq!(list(RunFilter { session: Some("even".parse().unwrap()), ..all.clone() }).await, [6, 4, 2]);
     assert_eq!(list(RunFilter { by: Some("bbbbbbbbbbbb".parse().unwrap()), ..all.clone() }).await, [6, 4, 2]);
+    assert_eq!(list(RunFilter { parent: Some(run_id(2)), ..all.clone() }).await, [6, 4]);
+    assert_eq!(store.run(&tenant("acme"), run_id(4)).await.unwrap().unwrap().parent, Some(run_id(2)));
     assert_eq!(list(RunFilter { before: Some(run_id(3)), ..all.clone() }).await, [2, 1]);
     assert_eq!(list(RunFilter { limit: 2, ..all.clone() }).await, [6, 5]);
     assert!(store.runs(&tenant("beta"), &all).await.unwrap().is_empty());
@@ -252,8 +255,16 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
     let mut aside = Owner::new("acme", 9);
     aside.row.state = State::Quarantined;
     store.append(aside.append(1), Barrier).await.unwrap();
-    assert_eq!(store.quarantined(&tenant("acme")).await.unwrap(), 1);
-    assert_eq!(store.quarantined(&tenant("beta")).await.unwrap(), 0);
+    for (number, state) in [(10, State::Stuck), (11, State::Stuck), (12, State::Paused)] {
+        let mut aside = Owner::new("acme", number);
+        aside.row.state = state;
+        store.append(aside.append(1), Barrier).await.unwrap();
+    }
+    for (state, of_acme) in [(State::Quarantined, 1), (State::Paused, 1), (State::Stuck, 2)] {
+        assert_eq!(store.set_aside(&tenant("acme"), state).await.unwrap(), of_acme);
+        assert_eq!(store.set_aside(&tenant("beta"), state).await.unwrap(), 0);
+    }
+    assert_eq!(store.unfinished(None, 100).await.unwrap().len(), 3, "nobody takes up what is set aside");
 }
 
 /// A tenant's suspended runs stand in the order in which they go on, and only for as long as they are.
@@ -288,6 +299,56 @@ pub async fn suspended_runs_stand_in_the_order_in_which_they_go_on<F: Fixture>(f
     assert_eq!(store.sleepers(None, 1).await.unwrap(), std::slice::from_ref(&acme));
     assert_eq!(store.sleepers(Some(&acme.0), 10).await.unwrap(), std::slice::from_ref(&beta));
     assert_eq!(store.sleepers(Some(&beta.0), 10).await.unwrap(), []);
+}
+
+/// The end of a run makes the one that began it due, and those that it began, where they are suspended; and what is decided on a run
+/// that is not over is taken only while it is not.
+pub async fn the_end_of_a_run_makes_its_parent_and_its_children_due<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (acme, beta) = (tenant("acme"), tenant("beta"));
+    let mut parents = Vec::new();
+    for (number, of, wakes_at) in [(1, "acme", Some(9_000)), (2, "acme", None), (1, "beta", Some(9_000))] {
+        let mut owner = Owner::new(of, number);
+        (owner.row.state, owner.row.wakes_at) = (State::Waiting, wakes_at.map(at));
+        store.append(owner.append(1), Lazy).await.unwrap();
+        parents.push(owner);
+    }
+    let mut children = Vec::new();
+    for (number, parent) in [(11, 1), (12, 2)] {
+        let mut child = Owner::new("acme", number);
+        child.row.parent = Some(run_id(parent));
+        store.append(child.append(1), Lazy).await.unwrap();
+        children.push(child);
+    }
+    let under_way = |number| vec![crate::Expect::UnderWay { run: run_id(number) }];
+    store.append(Owner::new("acme", 21).expecting(under_way(11), Vec::new()), Lazy).await.unwrap();
+    for child in &mut children {
+        child.row.state = State::Failed;
+        store.append(child.append(1), Barrier).await.unwrap();
+    }
+    for (of, number) in [("acme", 11), ("acme", 99), ("beta", 12)] {
+        let refused = store.append(Owner::new(of, 22).expecting(under_way(number), Vec::new()), Lazy).await;
+        assert_eq!(refused.unwrap_err().kind, Kind::Stale, "run {number} of {of}");
+    }
+    let store = fixture.crash(store).await;
+    let wakes_at = async |of: &TenantId, number| store.run(of, run_id(number)).await.unwrap().unwrap().wakes_at;
+    assert!(wakes_at(&acme, 1).await < Some(at(9_000)), "it is due");
+    assert_eq!(
+        (wakes_at(&acme, 2).await, wakes_at(&beta, 1).await),
+        (None, Some(at(9_000))),
+        "others are as they were"
+    );
+    let mut grandchild = Owner::new("acme", 13);
+    (grandchild.row.state, grandchild.row.wakes_at) = (State::Waiting, Some(at(9_000)));
+    grandchild.row.parent = Some(run_id(2));
+    store.append(grandchild.append(1), Lazy).await.unwrap();
+    parents[1].row.state = State::Completed;
+    store.append(parents[1].append(1), Lazy).await.unwrap();
+    assert!(wakes_at(&acme, 13).await < Some(at(9_000)), "it is due");
+    // Its owner goes on with it as if nothing had been.
+    let mut claim = Owner::claim(&parents[0].row);
+    (claim.row.state, claim.row.wakes_at) = (State::Running, None);
+    store.append(claim.append(1), Lazy).await.unwrap();
 }
 
 /// Idempotency keys expire.

@@ -73,6 +73,7 @@ macro_rules! contract {
             lists_of_runs_obey_every_filter
             unfinished_runs_are_found_again
             suspended_runs_stand_in_the_order_in_which_they_go_on
+            the_end_of_a_run_makes_its_parent_and_its_children_due
             how_often_a_run_was_taken_up_outlives_the_host
             idempotency_keys_expire
             an_idempotency_key_starts_one_run

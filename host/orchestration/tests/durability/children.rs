@@ -1,0 +1,451 @@
+//! Runs that runs begin: a host dies at every append of either, and there is one child for each call; what becomes of a child
+//! when what began it is over, and when that is taken up again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ltmc_model::call::coordination::{Begin, Call, Join};
+use ltmc_model::child::{Ended, MAX_ABOVE};
+use ltmc_model::effect::Refusal;
+use ltmc_model::failure::{Code, Failure};
+use ltmc_model::run::{Run, State};
+use ltmc_model::{Payload, RunId, Timestamp};
+use ltmc_ports::ReadJournal as _;
+use ltmc_ports::journal::RunFilter;
+use serde_json::{Value, json};
+
+use crate::crash::{Case, MODES, PLAIN, crash_at_every_step, crash_at_every_step_in, work};
+use crate::guest::{Guest, Script, agent, may_pass};
+use crate::host::{Host, Request, World, caller, in_paused_time, tenant};
+use crate::story::Story;
+
+fn call(agent: &str, input: impl Into<String>) -> Call {
+    Call { agent: agent.parse().unwrap(), input: Payload::text(input) }
+}
+
+async fn begin(guest: &Guest, agent: &str, input: impl Into<String>) -> Result<RunId, Failure> {
+    let Call { agent, input } = call(agent, input);
+    guest.sure(Begin { agent, input }).await
+}
+
+/// What a child came to, as its caller tells it.
+fn told(ended: Ended) -> Value {
+    match ended.result {
+        Ok(output) => output.to_value().unwrap(),
+        Err(failure) => json!({"code": failure.code.as_str(), "own": failure.agent_code, "message": failure.message}),
+    }
+}
+
+/// Computes for so many milliseconds as it is told, and gives what it was given.
+fn patient() -> Script {
+    agent("patient", |guest| async move {
+        let text = String::from_utf8(guest.job.input.bytes.to_vec()).unwrap();
+        guest.compute(text.parse().unwrap()).await;
+        guest.count(&format!("patient/{text}")).await?;
+        Ok(guest.job.input.clone())
+    })
+}
+
+fn broken() -> Script {
+    agent("broken", |_| async {
+        let own = Some("no-diff".to_owned());
+        Err(Failure { agent_code: own, ..Failure::new(Code::AgentError, "there is nothing to read") })
+    })
+}
+
+fn lone(scripts: Vec<Script>) -> Case {
+    Case { request: Request::call("outer"), document: None, scripts, side_by_side: false }
+}
+
+async fn children(host: &Host, of: RunId) -> Vec<Run> {
+    let filter = RunFilter { parent: Some(of), limit: 100, ..RunFilter::default() };
+    host.record.runs(&tenant(), &filter).await.unwrap()
+}
+
+#[test]
+fn crash_at_every_step_of_an_agent_that_calls_others() {
+    let outer = agent("outer", |guest| async move {
+        let before = guest.count("count").await?;
+        let first = told(guest.sure(call("inner", "one")).await?);
+        let between = guest.count("count").await?;
+        let failed = told(guest.sure(call("broken", "two")).await?);
+        guest.log(format!("counted {between}")).await?;
+        let second = told(guest.sure(call("middle", "three")).await?);
+        let after = guest.count("count").await?;
+        Ok(Payload::json(&json!([before, first, between, failed, second, after])))
+    });
+    let middle = agent("middle", |guest| async move {
+        guest.count("count").await?;
+        Ok(Payload::json(&told(guest.sure(call("inner", "four")).await?)))
+    });
+    crash_at_every_step(&lone(vec![outer, middle, agent("inner", work), broken()]));
+}
+
+#[test]
+fn crash_at_every_step_of_a_fork_that_is_joined() {
+    let outer = agent("outer", |guest| async move {
+        let mut begun = Vec::new();
+        for millis in ["5", "1", "3"] {
+            begun.push(begin(&guest, "patient", millis).await?);
+        }
+        begun.push(begin(&guest, "broken", "").await?);
+        guest.count("count").await?;
+        let joined = guest.sure(Join { children: begun }).await?;
+        Ok(Payload::json(&joined.into_iter().map(told).collect()))
+    });
+    crash_at_every_step(&lone(vec![outer, patient(), broken()]));
+}
+
+#[test]
+fn crash_at_every_step_of_a_child_that_nobody_waits_for() {
+    let outer = agent("outer", |guest| async move {
+        begin(&guest, "endless", "").await?;
+        guest.count("count").await?;
+        Ok(guest.job.input.clone())
+    });
+    let endless = agent("endless", |guest| async move {
+        guest.compute(3_600_000).await;
+        Ok(guest.job.input.clone())
+    });
+    crash_at_every_step(&lone(vec![outer, endless]));
+}
+
+#[test]
+fn crash_at_every_step_of_a_workflow_whose_steps_call_others() {
+    let document = "name: both\nflow: {parallel: [{agent: left}, {agent: right}]}";
+    let calls = |name: &'static str| {
+        agent(name, move |guest| async move {
+            let inner = told(guest.sure(call("patient", if name == "left" { "1" } else { "2" })).await?);
+            Ok(Payload::json(&inner))
+        })
+    };
+    crash_at_every_step(&Case {
+        request: Request::workflow("both"),
+        document: Some(document.into()),
+        scripts: vec![calls("left"), calls("right"), patient()],
+        side_by_side: true,
+    });
+}
+
+#[test]
+fn a_child_ends_with_its_parent_and_goes_on_with_it() {
+    in_paused_time(async {
+        let outer =
+            agent(
+                "outer",
+                |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) },
+            );
+        let world = World::new([outer, patient()]);
+        let host = world.host(&world.record(None).await, []);
+        let request = Request::call("outer");
+        let started = host.start(&request).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = children(&host, started.run).await;
+        assert_eq!(begun.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Running]);
+        assert_eq!(begun[0].session, crate::host::session(), "it works in its parent's session");
+        let seen = host.runs.get(&caller(), started.run).await.unwrap();
+        assert_eq!(seen.children.iter().map(|child| child.id).collect::<Vec<_>>(), [begun[0].id]);
+        let seen = host.runs.get(&caller(), begun[0].id).await.unwrap();
+        assert_eq!(seen.parent.map(|parent| (parent.run, parent.effect)), Some((started.run, Some(1))));
+
+        host.runs.cancel(&caller(), started.run).await.unwrap();
+        assert_eq!(host.runs.alive(), 0);
+        assert_eq!(children(&host, started.run).await[0].state, State::Cancelled);
+        host.runs.resume(&caller(), started.run).await.unwrap();
+        assert_eq!(host.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
+        let over = children(&host, started.run).await;
+        assert_eq!(
+            over.iter().map(|child| (child.id, child.state)).collect::<Vec<_>>(),
+            [(begun[0].id, State::Completed)]
+        );
+        let story = Story::of(&host.journal(begun[0].id).await);
+        assert_eq!(story.ends, ["run-cancelled", "run-completed"], "it went on, and no other was begun");
+    });
+}
+
+#[test]
+fn a_child_that_somebody_cancels_is_a_failure_that_its_parent_lives_with() {
+    in_paused_time(async {
+        let outer =
+            agent(
+                "outer",
+                |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) },
+            );
+        let world = World::new([outer, patient()]);
+        let host = world.host(&world.record(None).await, []);
+        let started = host.start(&Request::call("outer")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        host.runs.cancel(&caller(), children(&host, started.run).await[0].id).await.unwrap();
+        let answer = host.ask(&Request::call("outer")).await.unwrap().unwrap().to_value().unwrap();
+        assert_eq!(answer["code"], "cancelled");
+    });
+}
+
+#[test]
+fn a_retry_begins_its_own_children_and_those_of_before_are_cancelled() {
+    in_paused_time(async {
+        let document = "name: retried\nflow: {agent: outer, retry: {attempts: 2, backoff: 1s}}";
+        let outer = agent("outer", |guest| async move {
+            let kept = guest.sure(call("patient", "1")).await?;
+            let open = begin(&guest, "patient", "600000").await?;
+            match guest.job.attempt {
+                1 => Err(may_pass("not yet")),
+                _ => {
+                    assert_eq!(guest.cross(Join { children: vec![kept.run] }).await?, Err(Refusal::NotFound));
+                    Ok(Payload::json(&told(guest.sure(Join { children: vec![open] }).await?.remove(0))))
+                }
+            }
+        });
+        let world = World::new([outer, patient()]);
+        let host = world.host(&world.record(Some(document)).await, []);
+        let request = Request::workflow("retried");
+        assert_eq!(host.ask(&request).await.unwrap(), Ok(Payload::json(&json!("600000"))));
+        let run = host.run().await.unwrap();
+        let mut states: Vec<_> = children(&host, run).await.into_iter().map(|child| child.state.as_str()).collect();
+        states.sort_unstable();
+        assert_eq!(states, ["cancelled", "completed", "completed", "completed"]);
+    });
+}
+
+#[test]
+fn what_was_answered_before_a_checkpoint_is_not_done_again() {
+    in_paused_time(async {
+        let document = "name: retried\nflow: {agent: outer, retry: {attempts: 2, backoff: 1s}}";
+        let tries = Arc::new(AtomicU32::new(0));
+        let outer = agent("outer", move |guest| {
+            let tries = tries.clone();
+            async move {
+                let gave = told(guest.sure(call("patient", "1")).await?);
+                guest.checkpoint().await?;
+                match tries.fetch_add(1, Ordering::SeqCst) {
+                    0 => Err(may_pass("not yet")),
+                    _ => Ok(Payload::json(&gave)),
+                }
+            }
+        });
+        let world = World::new([outer, patient()]);
+        let host = world.host(&world.record(Some(document)).await, []);
+        assert_eq!(host.ask(&Request::workflow("retried")).await.unwrap(), Ok(Payload::json(&json!("1"))));
+        assert_eq!(children(&host, host.run().await.unwrap()).await.len(), 1);
+    });
+}
+
+#[test]
+fn agents_that_call_each_other_for_ever_are_told_by_whom() {
+    in_paused_time(async {
+        let calls = |name: &'static str, other: &'static str| {
+            agent(name, move |guest| async move {
+                match guest.cross(call(other, "")).await? {
+                    Ok(ended) => Ok(Payload::json(&told(ended))),
+                    Err(Refusal::Quota(why)) => Ok(Payload::json(&json!(why))),
+                    Err(refusal) => panic!("{refusal:?}"),
+                }
+            })
+        };
+        let world = World::new([calls("ping", "pong"), calls("pong", "ping")]);
+        let host = world.host(&world.record(None).await, []);
+        let answer = host.ask(&Request::call("ping")).await.unwrap().unwrap().to_value().unwrap();
+        assert!(answer.as_str().unwrap().contains("ping → pong → ping"), "{answer}");
+        let filter = RunFilter { limit: 100, ..RunFilter::default() };
+        assert_eq!(host.record.runs(&tenant(), &filter).await.unwrap().len(), MAX_ABOVE + 1);
+    });
+}
+
+#[test]
+fn what_cannot_be_called_is_refused_as_a_value() {
+    in_paused_time(async {
+        let outer = agent("outer", |guest| async move {
+            assert_eq!(guest.cross(call("nobody", "")).await?, Err(Refusal::NotFound));
+            let foreign = Join { children: vec![guest.job.run] };
+            assert_eq!(guest.cross(foreign).await?, Err(Refusal::NotFound));
+            let many = Join { children: vec![guest.job.run; 101] };
+            assert!(matches!(guest.cross(many).await?, Err(Refusal::Invalid(_))));
+            let large = Call { input: Payload::text("x".repeat((8 << 20) + 1)), ..call("outer", "") };
+            assert!(matches!(guest.cross(large).await?, Err(Refusal::Invalid(_))));
+            Ok(guest.job.input.clone())
+        });
+        let world = World::new([outer]);
+        let host = world.host(&world.record(None).await, []);
+        assert_eq!(host.ask(&Request::call("outer")).await.unwrap(), Ok(Payload::text("in")));
+        assert!(host.children().await.is_empty());
+    });
+}
+
+#[test]
+fn a_host_that_stops_parks_parent_and_child_and_both_go_on() {
+    in_paused_time(async {
+        let outer =
+            agent(
+                "outer",
+                |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) },
+            );
+        let world = World::new([outer, patient()]);
+        let host = world.host(&world.record(None).await, []);
+        let request = Request::call("outer");
+        let started = host.start(&request).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        host.runs.stop(Duration::from_secs(1)).await;
+        let next = world.host(&host.record.crash(), []);
+        assert_eq!(next.runs.recover().await.unwrap().resumed, 2);
+        assert_eq!(next.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
+        let over = children(&next, started.run).await;
+        assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Completed]);
+    });
+}
+
+/// Runs a workflow that starts others, and compares it over every crash.
+fn crash_at_every_step_of(documents: &str, scripts: Vec<Script>) {
+    let case =
+        Case { request: Request::workflow("outer"), document: Some(documents.into()), scripts, side_by_side: true };
+    crash_at_every_step_in(&case, &[PLAIN, MODES[3]]);
+}
+
+#[test]
+fn crash_at_every_step_of_a_workflow_that_starts_others() {
+    let documents = "name: outer\nflow:\n  sequence:\n  - agent: one\n  - {workflow: inner, id: first, with: {said: $.input}}\n  \
+                     - {workflow: failing, on-error: [{do: {agent: two, with: $.error}}]}\n  - parallel: {a: {workflow: inner}, b: \
+                     {agent: three, with: $.steps.first.output}}\n---\nname: inner\nflow: {sequence: [{agent: four}, {agent: \
+                     five}]}\n---\nname: failing\nflow: {agent: broken}";
+    let pass = |name: &str| agent(name, |guest| async move { Ok(guest.job.input.clone()) });
+    let scripts = vec![agent("one", work), pass("two"), pass("three"), pass("four"), pass("five"), broken()];
+    crash_at_every_step_of(documents, scripts);
+}
+
+#[test]
+fn crash_at_every_step_of_a_workflow_that_is_suspended_until_its_child_is_over() {
+    let documents = "name: outer\nflow: {sequence: [{workflow: inner}, {agent: one}]}\n---\nname: inner\nflow: {agent: late, retry: \
+                     {attempts: 3, backoff: 1m, max: 1m}}";
+    let late = agent("late", |guest| async move {
+        if guest.job.attempt < 3 { Err(may_pass("not yet")) } else { Ok(guest.job.input.clone()) }
+    });
+    crash_at_every_step_of(documents, vec![late, agent("one", work)]);
+}
+
+#[test]
+fn a_run_that_waits_for_a_child_is_a_row_and_goes_on_with_its_end() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow: {workflow: inner}\n---\nname: inner\nflow: {agent: patient}";
+        let world = World::new([patient()]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let request = Request { input: Payload::text("600000"), ..Request::workflow("outer") };
+        let started = host.start(&request).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let row = host.record.run(&tenant(), started.run).await.unwrap().unwrap();
+        assert_eq!((row.state, row.wakes_at, host.runs.alive()), (State::Waiting, Some(Timestamp::NEVER), 1));
+        let next = world.host(&host.record.copy(), []);
+        drop(host);
+        assert_eq!(next.runs.recover().await.unwrap().resumed, 1, "the child alone is taken up");
+        assert_eq!(next.ask(&request).await.unwrap(), Ok(Payload::text("600000")));
+        let over = children(&next, started.run).await;
+        assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Completed]);
+    });
+}
+
+#[test]
+fn what_a_child_did_stays_where_its_parent_is_resumed() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow: {sequence: [{workflow: inner}, {agent: one}]}\n---\nname: inner\nflow: {sequence: [{agent: \
+                         one}, {agent: mends}]}";
+        let broken = Arc::new(AtomicU32::new(0));
+        let mends = agent("mends", move |guest| {
+            let times = broken.fetch_add(1, Ordering::SeqCst);
+            async move { if times == 0 { Err(Failure::new(Code::AgentError, "no")) } else { work(guest).await } }
+        });
+        let world = World::new([agent("one", work), mends]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let request = Request::workflow("outer");
+        let failure = host.ask(&request).await.unwrap().unwrap_err();
+        assert_eq!(
+            (failure.code, failure.step.as_ref().map(ToString::to_string)),
+            (Code::AgentError, Some("0/0".into()))
+        );
+        let run = host.run().await.unwrap();
+        host.runs.resume(&caller(), run).await.unwrap();
+        let gave = host.ask(&request).await.unwrap().unwrap().to_value().unwrap();
+        assert_eq!(gave["count"], 3, "each of three steps counted once: {gave}");
+        let over = children(&host, run).await;
+        assert_eq!(over.len(), 1, "it went on, and no other was begun");
+        assert_eq!(Story::of(&host.journal(over[0].id).await).ends, ["run-failed", "run-completed"]);
+    });
+}
+
+#[test]
+fn a_child_is_cancelled_with_its_parent_unless_it_is_to_be_abandoned() {
+    for (on_end, expected) in [("cancel", State::Cancelled), ("abandon", State::Completed)] {
+        in_paused_time(async {
+            let documents = format!(
+                "name: outer\nflow: {{workflow: inner, on-parent-end: {on_end}}}\n---\nname: inner\nflow: {{agent: patient}}"
+            );
+            let world = World::new([patient()]);
+            let host = world.host(&world.record(Some(&documents)).await, []);
+            let request = Request { input: Payload::text("60000"), ..Request::workflow("outer") };
+            let started = host.start(&request).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            host.runs.cancel(&caller(), started.run).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            let over = children(&host, started.run).await;
+            assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [expected], "{on_end}");
+        });
+    }
+}
+
+#[test]
+fn a_branch_that_is_not_needed_ends_its_child_and_a_node_that_takes_too_long_does() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow:\n  sequence:\n  - {parallel: [{workflow: inner}, {agent: quick}], need: any}\n  - {workflow: \
+                         inner, timeout: 5s, fallback: [{agent: quick}]}\n---\nname: inner\nflow: {agent: endless}";
+        let endless = agent("endless", |guest| async move {
+            guest.compute(3_600_000).await;
+            Ok(guest.job.input.clone())
+        });
+        let quick = agent("quick", |_| async { Ok(Payload::text("quick")) });
+        let world = World::new([endless, quick]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        assert_eq!(host.ask(&Request::workflow("outer")).await.unwrap(), Ok(Payload::text("quick")));
+        let over = children(&host, host.run().await.unwrap()).await;
+        assert_eq!(over.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Cancelled, State::Cancelled]);
+    });
+}
+
+#[test]
+fn workflows_that_came_to_start_each_other_end_at_the_bound() {
+    in_paused_time(async {
+        // Put one after the other neither would be taken; as documents change both may be there.
+        let documents = "name: outer\nflow: {workflow: inner}\n---\nname: inner\nflow: {workflow: outer}";
+        let world = World::new([]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let failure = host.ask(&Request::workflow("outer")).await.unwrap().unwrap_err();
+        assert_eq!(failure.code, Code::BadStep);
+        assert!(failure.message.contains("workflow outer → workflow inner → workflow outer"), "{failure}");
+    });
+}
+
+/// Gives a document for its input.
+fn planner() -> Script {
+    agent("planner", |_| async {
+        Ok(Payload::json(&json!({"name": "planned", "flow": {"sequence": [{"agent": "one"}]}})))
+    })
+}
+
+#[test]
+fn crash_at_every_step_of_a_plan() {
+    let document = "name: outer\nflow: {plan: {agent: planner, may: [one]}, with: $.input}";
+    crash_at_every_step_of(document, vec![planner(), agent("one", work)]);
+}
+
+#[test]
+fn a_plan_that_may_not_be_done_is_not_and_its_planner_may_be_asked_again() {
+    in_paused_time(async {
+        let document = "name: outer\nflow: {plan: {agent: planner, may: [two]}, on-error: [{when: {pick: $.error.code, equals: \
+                        bad-plan}, do: {agent: two, with: $.error.message}}]}";
+        let pass = agent("two", |guest| async move { Ok(guest.job.input.clone()) });
+        let world = World::new([planner(), agent("one", work), pass]);
+        let host = world.host(&world.record(Some(document)).await, []);
+        let request = Request { input: Payload::json(&json!([1, 2])), ..Request::workflow("outer") };
+        let said = host.ask(&request).await.unwrap().unwrap().to_value().unwrap();
+        assert!(said.as_str().unwrap().contains("`one` is not among those"), "{said}");
+        assert!(children(&host, host.start(&request).await.unwrap().run).await.is_empty());
+        assert!(host.sandbox.ran().iter().all(|(step, _)| step.as_str() != "0"), "nothing of it was done");
+    });
+}

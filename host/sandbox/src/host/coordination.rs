@@ -1,0 +1,61 @@
+//! `ltmc:agent/coordination`.
+
+use ltmc_model::call::coordination as call;
+use ltmc_model::child::{Ended, check_joined};
+use ltmc_model::{AgentName, Payload};
+
+use super::{Answered, wit};
+use crate::guest::Guest;
+use wit::coordination::CallFailure;
+
+impl wit::coordination::Host for Guest {
+    async fn call(
+        &mut self,
+        agent: String,
+        input: wit::types::Payload,
+    ) -> Answered<Result<wit::types::Payload, CallFailure>> {
+        match parsed(&agent) {
+            Ok(agent) => Ok(self.cross_aside(call::Call { agent, input: payload(input) }).await?.map(ended)),
+            Err(why) => Ok(Err(wit::types::Error::Invalid(why))),
+        }
+    }
+
+    async fn begin(&mut self, agent: String, input: wit::types::Payload) -> Answered<String> {
+        let call = parsed(&agent).map(|agent| call::Begin { agent, input: payload(input) });
+        Ok(self.cross_checked(call).await?.map(|run| run.to_string()))
+    }
+
+    async fn join(&mut self, children: Vec<String>) -> Answered<Vec<Result<wit::types::Payload, CallFailure>>> {
+        let parsed = check_joined(children.len()).and_then(|()| {
+            let parsed = children.iter().map(|child| child.parse().map_err(|e| format!("{e}")));
+            parsed.collect::<Result<Vec<_>, String>>()
+        });
+        match parsed {
+            Ok(children) => {
+                let joined = self.cross_aside(call::Join { children }).await?;
+                Ok(joined.map(|joined| joined.into_iter().map(ended).collect()))
+            }
+            Err(why) => Ok(Err(wit::types::Error::Invalid(why))),
+        }
+    }
+}
+
+fn parsed(agent: &str) -> Result<AgentName, String> {
+    agent.parse().map_err(|e| format!("{e}"))
+}
+
+fn payload(payload: wit::types::Payload) -> Payload {
+    Payload { content_type: payload.content_type, bytes: payload.bytes.into() }
+}
+
+fn ended(ended: Ended) -> Result<wit::types::Payload, CallFailure> {
+    match ended.result {
+        Ok(output) => Ok(wit::types::Payload { content_type: output.content_type, bytes: output.bytes.into() }),
+        Err(failure) => Err(CallFailure {
+            code: failure.code.as_str().to_owned(),
+            retryable: failure.may_pass(),
+            agent_code: failure.agent_code,
+            message: failure.message,
+        }),
+    }
+}
