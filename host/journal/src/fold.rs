@@ -527,11 +527,6 @@ impl History {
         decided || self.steps_within(node).any(|(_, step)| step.status != Status::Pending)
     }
 
-    /// Whether any step at a node or below it is under way, or waits for its next attempt.
-    pub fn has_open(&self, node: &StepPath) -> bool {
-        self.steps_within(node).any(|(_, step)| step.is_open())
-    }
-
     /// What a node's pattern has found out about its branches.
     pub fn branches(&mut self, node: &StepPath) -> &mut Branches {
         &mut self.node_mut(node).branches

@@ -258,7 +258,7 @@ impl Why {
             if self.state.is_over() || node.has_ended() || node.failure.is_some() {
                 continue;
             }
-            let retries = node.retry_at.filter(|_| node.failures > 0 && !history.has_open(path));
+            let retries = node.retry_at.filter(|_| node.failures > 0 && !history.is_open_within(path));
             let retries =
                 retries.map(|until| (format!("all of it to be done anew, after {} failures", node.failures), until));
             let ends = node.until.map(|until| ("its end, which is its time-out at the latest".to_owned(), until));

@@ -117,6 +117,7 @@ impl Children {
             by: started.by.clone(),
             seed: self.derived("child's seed", origin),
             traceparent: started.traceparent.clone(),
+            forked: None,
             parent: Some(Box::new(parent)),
         })
     }
