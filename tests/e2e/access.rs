@@ -162,6 +162,11 @@ async fn no_route_answers_who_may_not_ask() -> Result<()> {
             let answer = send(method, path, key).await?;
             assert_eq!(answer.status, 403, "{method} {path} as {role}: {}", answer.text());
             assert_eq!(answer.code(), "denied", "{method} {path} as {role}");
+            // Whatever it says that it sends: what a role may not do is not discussed with it.
+            let odd =
+                host.request(method.clone(), &things.fill(method, path), key).header("content-type", "text/nonsense");
+            let answer = host.send(odd.body("nonsense")).await?;
+            assert_eq!(answer.status, 403, "{method} {path} as {role}, with nonsense: {}", answer.text());
         }
     }
     // Last, for some of these take away what the others are about.

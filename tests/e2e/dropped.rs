@@ -231,6 +231,12 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let then = Then::KeyIsGone { id: text("id"), key: text("key") };
             one(sent(format!("/v1/keys/{}", text("id"))), &[204], then)
         }
+        ("DELETE", "/v1/tenants/{name}") => {
+            let key = host.tenant(&name, "admin").await?;
+            let opens = of("/v1/agents").by(&key);
+            opens.answered(host).await?.expect(200);
+            one(sent(format!("/v1/tenants/{name}")).by(&host.operator), &[202, 404], asked(opens, 401))
+        }
         ("POST", "/v1/tenants") => {
             let tenant = format!("t{number}");
             let make = sent(path.into()).by(&host.operator).json(&json!({"name": tenant}));

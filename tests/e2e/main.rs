@@ -15,6 +15,7 @@ mod context;
 mod coordination;
 mod crash;
 mod databases;
+mod deleted;
 mod documents;
 mod door;
 mod dropped;

@@ -207,6 +207,7 @@ mod tests {
             form: 1,
             request: Digest([0; 32]),
             capability: None,
+            withheld: false,
             clock: Vec::new(),
             reply: Ok(Reply::Item(Some(item))),
         }))

@@ -18,14 +18,14 @@ use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
 use ltmc_schemas::Schemas;
 use ltmc_tenancy::access::{self, FirstKeys};
-use ltmc_tenancy::{Access, Agents, Authority, Pins, Tasks, agents};
+use ltmc_tenancy::{Access, Agents, Authority, Deletions, Holds, Pins, Tasks, agents, deletions};
 
 use crate::config::Config;
 use crate::context::Shared;
 use crate::credentials::{Credentials, Secret};
 use crate::databases::Databases;
 use crate::exit::Problem;
-use crate::health::{Healthy, Looked};
+use crate::health::{Anchored, Healthy, Looked};
 use crate::metrics::Metrics;
 
 /// What this program is told to be to judge by schemas.
@@ -42,6 +42,9 @@ pub(crate) struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) deletions: Arc<Deletions>,
+    /// What the start finds of the heads that were kept elsewhere.
+    pub(crate) anchors: Arc<Anchored>,
     /// Whether this is the data directory's first start.
     pub(crate) first_start: bool,
 }
@@ -134,14 +137,25 @@ impl Host {
             clock: clock.clone(),
         }));
         let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
+        let deletions = Deletions::new(deletions::Ports {
+            catalog: record.clone(),
+            purge: record.clone(),
+            chains: record.clone(),
+            authority: authority.clone(),
+            pins: pins.clone(),
+            alive: Arc::new(runs.clone()),
+            followers: shared.followers.iter().map(|follower| follower.clone() as Arc<dyn Holds>).collect(),
+        });
         let workflows =
             Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority: authority.clone(), schemas }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
             .context("making the first keys")?;
+        let anchors = Arc::new(Anchored::default());
         let app = App {
             access,
+            deletions: deletions.clone(),
             agents,
             runs: Arc::new(runs.clone()),
             workflows,
@@ -151,6 +165,7 @@ impl Host {
                 record: record.clone(),
                 sandbox: sandbox.clone(),
                 shared: shared.clone(),
+                anchors: anchors.clone(),
                 backlog: config.context.backlog,
             })),
             metrics: Arc::new({
@@ -167,7 +182,7 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, first_start })
+        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, deletions, anchors, first_start })
     }
 }
 

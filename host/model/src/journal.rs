@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, AgentRef, Carry};
+use crate::chain::Head;
 use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
@@ -36,7 +37,8 @@ impl Entry {
 
     /// The same, with commitments to what becomes true by it. Whoever reads the entry alone does not see them.
     pub fn to_bytes_committing(&self, to: &[Commitment]) -> Vec<u8> {
-        let commits = ByteBuf::from(Commitment::to_bytes(to));
+        let mut commits = ByteBuf::from(Commitment::to_bytes(to));
+        commits.push(WITH_KEYS);
         let written = Committing { at: self.at, event: &self.event, commits: &commits };
         rmp_serde::to_vec_named(&written).expect("entries are plain values, which MessagePack can write")
     }
@@ -53,10 +55,25 @@ impl Entry {
     ///
     /// # Errors
     /// Where the bytes are no entry.
-    pub fn committed(bytes: &[u8]) -> Result<Option<Vec<Commitment>>, rmp_serde::decode::Error> {
+    pub fn committed(bytes: &[u8]) -> Result<Option<Commits>, rmp_serde::decode::Error> {
         let Committed { commits } = rmp_serde::from_slice(bytes)?;
-        Ok(commits.map(|commits| Commitment::from_bytes(&commits).collect()))
+        Ok(commits.map(|commits| Commits {
+            several: Commitment::from_bytes(&commits).collect(),
+            with_keys: commits.len() % Commitment::BYTES == 1,
+        }))
     }
+}
+
+/// Stands behind an entry's commitments where its build committed to idempotency keys, too.
+const WITH_KEYS: u8 = 1;
+
+/// What an entry commits to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commits {
+    /// What is left where.
+    pub several: Vec<Commitment>,
+    /// Whether the build that wrote it committed to idempotency keys, too.
+    pub with_keys: bool,
 }
 
 /// An entry with what it commits to.
@@ -566,6 +583,9 @@ pub struct Effect {
     /// The capability that let it pass, or whose lack refused it; none: the call needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<Capability>,
+    /// Whether it was refused though that was granted: the tenant's ceiling withheld it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
     /// What the guest read of the clock since its last effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clock: ClockReads,
@@ -596,6 +616,17 @@ pub struct Act {
 pub enum Change {
     /// A new tenant.
     TenantCreated(Tenant),
+    /// A tenant is deleted: its keys, agents, grants, workflows and its ceiling are gone with this, and whatever else it has goes piece
+    /// by piece.
+    TenantDeleted {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Nothing is left of a tenant that was deleted: its name is free.
+    TenantGone {
+        /// How its chain ended.
+        head: Head,
+    },
     /// A tenant's ceiling, whole.
     CeilingSet {
         /// Whose.

@@ -372,6 +372,11 @@ fn too_large(step: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use ltmc_journal::runlog;
+    use ltmc_model::journal::RunStarted;
+    use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
+    use ltmc_tenancy::Turns;
+
     use super::*;
 
     fn with(yaml: &str) -> With {
@@ -412,6 +417,31 @@ mod tests {
         let many = format!("{{{}}}", (0..=MAX_FIELDS).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","));
         let error = built(&many, json("{}"), &with("{t: 1}")).unwrap_err().to_string();
         assert!(error.contains("step `a`") && error.contains("100000 fields"), "{error}");
+    }
+
+    /// With no turn left for what is computed, a large one waits and a small one does not.
+    #[tokio::test]
+    async fn what_is_large_is_built_beside_the_threads_that_serve() {
+        let source = "name: w\nflow: {agent: a, with: {t: $.input}}";
+        let document = ltmc_model::workflow::Document::parse(source, None).unwrap();
+        let plan = Arc::new(Plan::of(&document));
+        let acme = sample::tenant("acme");
+        let log = |bytes: usize| {
+            let clock = Arc::new(ManualClock::at(sample::at(0)));
+            let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
+            let started = RunStarted { input: Payload::text("x".repeat(bytes)), ..sample::started(&acme) };
+            RunLog::fresh(ports, acme.clone(), sample::run_id(1), started, None)
+        };
+        let turns = Turns::new(1, 8);
+        let compute = Compute::new(turns.clone());
+        let held = turns.take(&acme).await.unwrap();
+        let (small, large, at) = (log(LARGE / 4), log(LARGE + 1), StepPath::root());
+        let built = build(&compute, &plan, &small, &at, &Input::Run).await.unwrap();
+        assert!(built.bytes.len() > LARGE / 4);
+        let mut building = std::pin::pin!(build(&compute, &plan, &large, &at, &Input::Run));
+        assert!(futures::poll!(&mut building).is_pending(), "it waits for its tenant's turn");
+        drop(held);
+        assert!(building.await.unwrap().bytes.len() > LARGE);
     }
 
     /// 100 times 8 MiB were 1.9 GB before anybody looked how much it was.

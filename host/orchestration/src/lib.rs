@@ -13,8 +13,8 @@
 //!   `recovered`: how often what deals with failures helped
 //! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
-//!   process;
-//!   `wake`: suspended runs go on; `deliver`: what comes from outside; `suspects`: those of which the host may have died
+//!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
+//!   `suspects`: those of which the host may have died
 //! - `lineage`: a run's journal, with those of the runs that it was forked from
 //! - [`recovery`]: what people do about a run, a file a verb
 //! - [`workflows`]: documents, put and looked at
@@ -36,6 +36,7 @@ pub mod patterns;
 mod picked;
 mod plan;
 mod planned;
+mod recover;
 mod recovered;
 pub mod recovery;
 mod registry;
@@ -50,6 +51,7 @@ pub mod workflows;
 
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Diff, Extent, RunView, Shown, Sight, Why};
+pub use recover::Recovered;
 pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use stop::Cancelled;

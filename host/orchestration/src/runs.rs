@@ -8,12 +8,13 @@
 //! that ends with it ([`CallRequest::cancel_on_disconnect`]): it is driven by who waits for it, and taken to its end by a task of
 //! the host's where the client goes away.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
@@ -36,7 +37,7 @@ use ltmc_ports::{
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
-use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
+use ltmc_tenancy::{Authority, Compute, Error, Holds, Pins, Read, Turns};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -47,12 +48,12 @@ use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
-use crate::suspects::{Suspects, may_pass};
+use crate::suspects::Suspects;
 use crate::wake;
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long between two looks at a run that is not alive here, or at runs for which there was no room.
+/// How long between two looks at a run that is not alive here.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 /// Entries that whoever follows a run is given at once.
 const PAGE: u32 = 256;
@@ -169,10 +170,19 @@ pub(crate) struct Inner {
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
+        Self::with(ports, Registry::default())
+    }
+
+    /// The same, with room for so many runs alive at once and no more.
+    pub fn with_room(ports: Ports, most: u64) -> Self {
+        Self::with(ports, Registry::with_room(most))
+    }
+
+    fn with(ports: Ports, registry: Registry) -> Self {
         let inner = Inner {
             coordinator: Coordinator::new(ports.embedder.clone()),
             ports,
-            registry: Arc::default(),
+            registry: Arc::new(registry),
             sleepers: Notify::new(),
             // bound: what is remembered
             ready: Cache::new(1_000),
@@ -562,87 +572,6 @@ impl Runs {
         wake::wake(self).await;
     }
 
-    /// Takes up every run that was under way when the host ended; those that cannot be are left as they are. One for which there
-    /// is no room waits until there is. Suspects go on by themselves, after all others and one after the other.
-    ///
-    /// # Errors
-    /// Where the record does not say which these are.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        let (mut recovered, mut left) = (Recovered::default(), HashSet::new());
-        let turn = self.inner.suspects.turn.lock().await;
-        let mut is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
-        drop(turn);
-        while is_full {
-            tokio::time::sleep(AGAIN).await;
-            is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
-        }
-        Ok(recovered)
-    }
-
-    /// The same, once over all of them but those `left`; whether there are any for which there was no room.
-    async fn recover_those_with_room(
-        &self,
-        recovered: &mut Recovered,
-        left: &mut HashSet<(TenantId, RunId)>,
-    ) -> Result<bool, StoreError> {
-        let inner = &self.inner;
-        let (mut after, mut is_full) = (None, false);
-        loop {
-            let page = inner.ports.read.unfinished(after.clone(), 100).await?;
-            let Some(last) = page.last() else { return Ok(is_full && !inner.registry.is_stopping()) };
-            if inner.registry.is_stopping() {
-                return Ok(false);
-            }
-            after = Some((last.tenant.clone(), last.id));
-            let is_nobodys = |row: &Run| {
-                inner.registry.get(&row.tenant, row.id).is_none() && !left.contains(&(row.tenant.clone(), row.id))
-            };
-            let (room, full): (Vec<Run>, Vec<Run>) =
-                page.into_iter().filter(is_nobodys).partition(|row| inner.registry.has_room(&row.tenant));
-            is_full |= !full.is_empty();
-            let sifted = self.sift(room).await?;
-            recovered.suspects += sifted.suspects;
-            recovered.quarantined += sifted.quarantined;
-            for row in sifted.now {
-                let (tenant, run) = (row.tenant, row.id);
-                if inner.registry.is_stopping() || !inner.registry.has_room(&tenant) {
-                    is_full = true;
-                    self.not_taken_up(&tenant, run).await;
-                    continue;
-                }
-                let Some(taken) = self.claim(&tenant, run).await else { continue };
-                recovered::by_host(recovered::TRIED);
-                if taken.is_ok() {
-                    recovered::by_host(recovered::RECOVERED);
-                }
-                match taken {
-                    Ok(()) => recovered.resumed += 1,
-                    Err(Error::Busy { .. }) => {
-                        is_full = true;
-                        self.not_taken_up(&tenant, run).await;
-                    }
-                    // Its task is on its way all the same, and takes it up as soon as the record answers.
-                    Err(_) if inner.registry.get(&tenant, run).is_some() => recovered.resumed += 1,
-                    // It is tried again, as those are for which there was no place.
-                    Err(Error::Store(error)) if may_pass(error.kind) => {
-                        is_full = true;
-                        self.not_taken_up(&tenant, run).await;
-                    }
-                    Err(error) => {
-                        self.not_taken_up(&tenant, run).await;
-                        tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
-                        recovered.left += 1;
-                        // Another host that was faster goes on with it.
-                        if !matches!(&error, Error::Store(error) if error.kind == Kind::Fenced) {
-                            inner.registry.leave_behind(&tenant, run);
-                        }
-                        left.insert((tenant, run));
-                    }
-                }
-            }
-        }
-    }
-
     /// Goes on with a run of the record that is not over; none: there is none to go on with, or what began it is over, and so is it.
     pub(crate) async fn claim(&self, tenant: &TenantId, run: RunId) -> Option<Result<(), Error>> {
         match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
@@ -736,6 +665,22 @@ impl Runs {
         let (read, until) = (self.inner.ports.read.as_ref(), lineage::TO_THE_END);
         lineage::each(read, tenant, run, until, Some(PAGE_BYTES), &mut apply).await?;
         Ok(outline)
+    }
+}
+
+/// Nothing of a deleted tenant can be written: what is alive of it ends where it is.
+#[async_trait]
+impl Holds for Runs {
+    async fn let_go(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let alive = self.inner.registry.of(tenant);
+        alive.iter().for_each(|live| live.stop(Why::Parked));
+        for live in alive {
+            if within(Some(CANCEL), live.ended()).await.is_none() {
+                let why = format!("run {} does not end", live.run);
+                return Err(StoreError::new(Kind::Unavailable, "runs.let-go").because(why));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -869,19 +814,6 @@ struct Begin {
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
-}
-
-/// What a start took up again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    /// Runs that go on.
-    pub resumed: usize,
-    /// Runs that could not be taken up, and stay as they are.
-    pub left: usize,
-    /// Runs that the host was taking up when it died: they go on one after the other.
-    pub suspects: usize,
-    /// Runs that were set aside, for the host died of them.
-    pub quarantined: usize,
 }
 
 impl Started {

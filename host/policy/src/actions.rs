@@ -10,6 +10,8 @@ use ltmc_model::caller::{Caller, Role};
 pub enum Action {
     /// Make a tenant.
     CreateTenant,
+    /// Delete a tenant.
+    DeleteTenant,
     /// List tenants.
     ListTenants,
     /// Set a tenant's ceiling.
@@ -50,8 +52,9 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::CreateTenant,
+        Self::DeleteTenant,
         Self::ListTenants,
         Self::SetCeiling,
         Self::ReadCeiling,
@@ -76,7 +79,9 @@ impl Action {
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Author, Caller, Operator, Viewer};
         match self {
-            Self::CreateTenant | Self::ListTenants | Self::SetCeiling | Self::Repair => &[Operator],
+            Self::CreateTenant | Self::DeleteTenant | Self::ListTenants | Self::SetCeiling | Self::Repair => {
+                &[Operator]
+            }
             Self::ReadCeiling | Self::ManageKeys | Self::ReadAudit => &[Operator, Admin],
             Self::DeleteAgent | Self::SetGrants => &[Admin],
             Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
@@ -93,6 +98,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CreateTenant => "make a tenant",
+            Self::DeleteTenant => "delete a tenant",
             Self::ListTenants => "list tenants",
             Self::SetCeiling => "set a ceiling",
             Self::ReadCeiling | Self::ReadOwnCeiling => "see a ceiling",
@@ -160,6 +166,7 @@ mod tests {
             Action::ALL.into_iter().filter(|a| authorize(&caller(Role::Operator), *a).is_ok()).collect();
         let wanted = [
             Action::CreateTenant,
+            Action::DeleteTenant,
             Action::ListTenants,
             Action::SetCeiling,
             Action::ReadCeiling,

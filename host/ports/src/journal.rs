@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use ltmc_model::chain::{Anchors, Link};
+use ltmc_model::commitment::Commitment;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
@@ -42,6 +43,13 @@ pub struct IdempotencyKey {
     pub run: RunId,
     /// From when on it is forgotten.
     pub expires_at: Timestamp,
+}
+
+impl IdempotencyKey {
+    /// What it leaves in the chain.
+    pub fn commitment(&self) -> Commitment {
+        Commitment::of_key(&self.key, &self.request, self.run, self.expires_at)
+    }
 }
 
 /// What becomes of an append that was handed over. To be dropped changes nothing of it.
@@ -164,6 +172,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of every tenant's runs that are neither over nor suspended, oldest first, after `after`: what a starting host takes
     /// up again.
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
+
+    /// The same of one tenant's, from this one on.
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError>;
 
     /// Tenants after `after` that have suspended runs, by name, each with when the first of them goes on. What it costs does not grow
     /// with how many runs they have.

@@ -24,7 +24,7 @@ pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use catalog::{ReadCatalog, WriteCatalog};
+pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use children::Children;
 pub use clock::{Clock, Entropy};
 pub use error::{Kind, Retry, StoreError};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ltmc_model::{Position, Timestamp};
 
 use crate::{
-    Bus, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
+    Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
     StoreError, TakeUps, WriteCatalog, WriteJournal, WriteVectors,
 };
 
@@ -18,6 +18,7 @@ pub trait Record:
     + TakeUps
     + ReadCatalog
     + WriteCatalog
+    + Purge
     + ReadMemory
     + ReadLog
     + ReadContext

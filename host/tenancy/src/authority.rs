@@ -20,7 +20,7 @@ use ltmc_ports::{Changes, Clock, ReadCatalog, StoreError, WriteCatalog};
 use moka::sync::Cache;
 use tokio::sync::futures::Notified;
 
-use crate::generations::Generations;
+use crate::generations::{Changing, Generations};
 use crate::reads::{Reads, Told};
 use crate::{Error, Read, Tasks};
 
@@ -198,6 +198,11 @@ impl Authority {
             _ => Some(self.generations.change(tenant)),
         };
         self.write.act_with(tenant, self.clock.now(), Act { by: by.cloned(), change }, changes).await
+    }
+
+    /// Until it is dropped nothing is believed of a tenant's catalog but what the record says: somebody else's act changes it.
+    pub(crate) fn changing(&self, tenant: &TenantId) -> Changing {
+        self.generations.change(tenant)
     }
 
     /// The next change of any tenant's keys, grants, or whatever else is remembered.

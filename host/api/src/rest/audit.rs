@@ -124,8 +124,10 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 14] = [
+const ACTIONS: [&str; 16] = [
     "tenant-created",
+    "tenant-deleted",
+    "tenant-gone",
     "ceiling-set",
     "key-created",
     "key-revoked",
@@ -154,6 +156,10 @@ impl Entry {
 fn said(change: Change) -> (&'static str, String, Value) {
     match change {
         Change::TenantCreated(tenant) => ("tenant-created", tenant.name.to_string(), json!({})),
+        Change::TenantDeleted { tenant } => ("tenant-deleted", tenant.to_string(), json!({})),
+        Change::TenantGone { head } => {
+            ("tenant-gone", head.tenant.to_string(), json!({"entries": head.length, "hash": head.hash}))
+        }
         Change::CeilingSet { tenant, ceiling } => ("ceiling-set", tenant.to_string(), json!({"ceiling": ceiling})),
         Change::KeyCreated(key) => {
             let detail = json!({"role": key.role, "expires_at": key.expires_at});

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::answers::ONE;
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, By, media_type, whole};
+use crate::extract::{Asked, At, By, may, media_type, whole};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -95,6 +95,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>)
     responses((status = 201, description = "New", body = Workflow), (status = 200, description = "Replaced", body = Workflow)),
 )]
 async fn put(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>, request: Request) -> Answer {
+    may(request.extensions(), Action::PutWorkflow, &api).await?;
     check_type(request.headers())?;
     let (bytes, _held) = whole(request, Action::PutWorkflow, api.limits.document, &api).await?;
     let source = String::from_utf8(bytes.into())

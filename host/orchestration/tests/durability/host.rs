@@ -58,6 +58,7 @@ pub(crate) struct World {
     clock: Arc<PassingClock>,
     hosts: Mutex<u64>,
     checkpoints: bool,
+    room: Option<u64>,
 }
 
 /// Goes with tokio's time.
@@ -72,7 +73,12 @@ impl Clock for PassingClock {
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
         let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
-        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false }
+        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false, room: None }
+    }
+
+    /// Every host has room for so many runs alive.
+    pub(crate) fn with_room(self, most: u64) -> Self {
+        Self { room: Some(most), ..self }
     }
 
     /// Every guest makes a checkpoint after each change.
@@ -83,7 +89,13 @@ impl World {
     /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
     pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
         let record = MemoryRecord::new();
-        let act = async |change| record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
+        self.furnish(&record, &tenant(), document).await;
+        record
+    }
+
+    /// The same for another tenant.
+    pub(crate) async fn furnish(&self, record: &MemoryRecord, tenant: &TenantId, document: Option<&str>) {
+        let act = async |change| record.act(tenant, self.clock.now(), Act { by: None, change }).await.unwrap();
         for script in &self.scripts {
             let pushed = Agent {
                 name: script.name.clone(),
@@ -103,7 +115,6 @@ impl World {
             let digest = Digest::of(source.as_bytes());
             act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
         }
-        record
     }
 
     /// A new host on a record, whose appends meet these faults.
@@ -124,7 +135,7 @@ impl World {
         let handed = Handed::new(line.clone());
         let subscriptions = Subscriptions::start(record.clone());
         let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
-        let runs = Runs::new(Ports {
+        let ports = Ports {
             read: record.clone(),
             write: handed,
             take_ups: record.clone(),
@@ -138,7 +149,11 @@ impl World {
             directories: BTreeMap::new(),
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
-        });
+        };
+        let runs = match self.room {
+            Some(most) => Runs::with_room(ports, most),
+            None => Runs::new(ports),
+        };
         let waking = tokio::spawn({
             let runs = runs.clone();
             async move { runs.wake().await }
@@ -205,12 +220,17 @@ impl Host {
 
     /// Starts what is asked for, or finds it by its key.
     pub(crate) async fn start(&self, request: &Request) -> Result<Started, Error> {
+        self.start_as(&caller(), request).await
+    }
+
+    /// The same for another caller.
+    pub(crate) async fn start_as(&self, caller: &Caller, request: &Request) -> Result<Started, Error> {
         let (session, idempotency) = (Some(session()), request.key.clone());
         let (input, request_digest) = (request.input.clone(), Digest::of(&request.input.bytes));
         if let Some(workflow) = request.workflow {
             let workflow = workflow.parse().unwrap();
             let start = StartRequest { workflow, input, session, idempotency, request_digest, traceparent: None };
-            self.runs.start(&caller(), start).await
+            self.runs.start(caller, start).await
         } else {
             let agent = request.agent.parse().unwrap();
             let cancel_on_disconnect = true;
@@ -223,7 +243,7 @@ impl Host {
                 traceparent: None,
                 cancel_on_disconnect,
             };
-            self.runs.call(&caller(), call).await
+            self.runs.call(caller, call).await
         }
     }
 

@@ -19,8 +19,10 @@
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
+//! - `room`: a tenant that has no room for more runs, and others
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
+//! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod children;
@@ -36,8 +38,10 @@ mod owners;
 mod patterns;
 mod recovery;
 mod replay;
+mod room;
 mod story;
 mod suspects;
 mod suspended;
 mod transactions;
 mod upgrade;
+mod withheld;

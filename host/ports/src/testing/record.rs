@@ -40,6 +40,8 @@ pub struct MemoryRecord {
     pub(super) trimmed: AtomicU64,
     /// How often a key was looked up.
     keys_read: AtomicU64,
+    /// How many rows of runs were read to take them up.
+    runs_read: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +66,17 @@ impl MemoryRecord {
     /// How often a key was looked up.
     pub fn keys_read(&self) -> u64 {
         self.keys_read.load(Ordering::SeqCst)
+    }
+
+    /// How many rows of runs were read to take them up.
+    pub fn runs_read(&self) -> u64 {
+        self.runs_read.load(Ordering::SeqCst)
+    }
+
+    /// Rows of runs that were read to take them up.
+    fn read(&self, runs: Vec<Run>) -> Vec<Run> {
+        self.runs_read.fetch_add(runs.len() as u64, Ordering::SeqCst);
+        runs
     }
 
     /// What is left of it if the host dies now: everything up to the last barrier. This one stays as it is.
@@ -105,6 +118,7 @@ impl MemoryRecord {
             news: broadcast::Sender::new(1_024),
             trimmed: AtomicU64::new(0),
             keys_read: AtomicU64::new(0),
+            runs_read: AtomicU64::new(0),
         }
     }
 
@@ -260,7 +274,15 @@ impl ReadJournal for MemoryRecord {
             runs.retain(|run| (run.id, &run.tenant) > (id, &tenant));
         }
         runs.truncate(limit as usize);
-        Ok(runs)
+        Ok(self.read(runs))
+    }
+
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let inner = self.lock();
+        let own = inner.tables.runs.range((tenant.clone(), from)..).map(|(_, run)| run);
+        let own = own.take_while(|run| run.tenant == *tenant);
+        let unfinished = own.filter(|run| !run.state.is_over() && run.wakes_at.is_none());
+        Ok(self.read(unfinished.take(limit as usize).cloned().collect()))
     }
 
     async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError> {
@@ -285,7 +307,8 @@ impl ReadJournal for MemoryRecord {
         let placed = own.filter_map(|run| Suspended::of(run).map(|place| (place, run.clone())));
         let placed: BTreeMap<Suspended, Run> =
             placed.filter(|(place, _)| after.as_ref().is_none_or(|a| place > a)).collect();
-        Ok(placed.into_values().take(limit as usize).collect())
+        let runs: Vec<Run> = placed.into_values().take(limit as usize).collect();
+        Ok(self.read(runs))
     }
 
     async fn idempotent(

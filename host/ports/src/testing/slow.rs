@@ -82,6 +82,7 @@ slowly! { ReadJournal:
     run(tenant: &TenantId, run: RunId) -> Option<Run>;
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;
+    unfinished_of(tenant: &TenantId, from: RunId, limit: u32) -> Vec<Run>;
     sleepers(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
     set_aside(tenant: &TenantId, state: State) -> u64;
     suspended(tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Vec<Run>;

@@ -110,6 +110,15 @@ impl Tables {
         }
         match act.change.clone() {
             Change::TenantCreated(new) => drop(self.tenants.insert(new.name.clone(), new)),
+            Change::TenantDeleted { tenant } => {
+                self.tenants.remove(&tenant);
+                self.ceilings.remove(&tenant);
+                self.keys.retain(|_, key| key.tenant != tenant);
+                self.agents.retain(|(of, _), _| *of != tenant);
+                self.grants.retain(|(of, _), _| *of != tenant);
+                self.workflows.retain(|(of, _), _| *of != tenant);
+            }
+            Change::TenantGone { .. } => {}
             Change::CeilingSet { tenant, ceiling } => drop(self.ceilings.insert(tenant, ceiling)),
             Change::KeyCreated(new) => drop(self.keys.insert(new.id.clone(), new)),
             Change::KeyRevoked { key, at } => {

@@ -15,6 +15,18 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
             let sql = "insert into tenants (name, created_at) values (?, ?)";
             execute(db, sql, params![new.name.as_str(), time(new.created_at)])?;
         }
+        // All that lets anybody in, or anything run, goes at once.
+        Change::TenantDeleted { tenant } => {
+            let sql = "update tenants set deleted_at = coalesce(deleted_at, ?1) where name = ?2";
+            execute(db, sql, params![time(at), tenant.as_str()])?;
+            for table in ["keys", "grants", "agents", "workflows", "ceilings"] {
+                execute(db, &format!("delete from {table} where tenant = ?"), [tenant.as_str()])?;
+            }
+        }
+        Change::TenantGone { head } => {
+            execute(db, "delete from chains where tenant = ?", [head.tenant.as_str()])?;
+            execute(db, "delete from tenants where name = ?", [head.tenant.as_str()])?;
+        }
         Change::CeilingSet { tenant, ceiling } => {
             let sql = "insert into ceilings (tenant, ceiling) values (?, ?) \
                        on conflict (tenant) do update set ceiling = excluded.ceiling";

@@ -42,10 +42,7 @@ impl Row<'_> {
     }
 
     fn log(&self, db: &Connection) -> Result<(), rusqlite::Error> {
-        let about = match self.delta {
-            Delta::Memory(change) => about(&change.drawer, &change.key),
-            _ => String::new(),
-        };
+        let about = about_delta(self.delta);
         let sql = "insert into log (position, tenant, topic, about, at, delta) values (?, ?, ?, ?, ?, ?)";
         let (position, topic) = (int(self.position.0), topic(self.delta.topic()));
         execute(db, sql, params![position, self.tenant.as_str(), topic, about, time(self.at), self.bytes])
@@ -189,6 +186,14 @@ pub(crate) fn taker_of(text: &str) -> Option<Taker> {
     let (step, hold) = rest.rsplit_once('#')?;
     let (attempt, part) = Taker::parse_hold(hold)?;
     Some(Taker { run: run.parse().ok()?, step: step.parse().ok()?, attempt, part })
+}
+
+/// What a delta is about: of a change of memory which key, otherwise nothing.
+pub(crate) fn about_delta(delta: &Delta) -> String {
+    match delta {
+        Delta::Memory(change) => about(&change.drawer, &change.key),
+        _ => String::new(),
+    }
 }
 
 /// What a change of memory is about: SCOPE/OWNER/KEY.

@@ -11,7 +11,7 @@
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
-//! - [`verify`]: the walk along the chain
+//! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
 
@@ -32,6 +32,7 @@ mod marks;
 mod memory;
 mod notes;
 mod open;
+mod purge;
 mod quota;
 mod readers;
 mod reserve;
@@ -39,4 +40,4 @@ mod statements;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record, exists, is_abandoned, pragmas_for_benchmarks};
+pub use open::{ChainEnds, OpenError, OpenOptions, Record, exists, is_abandoned, is_in_use, pragmas_for_benchmarks};
