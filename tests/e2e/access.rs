@@ -53,6 +53,7 @@ impl Things {
             .replace("{workflow}", "thing")
             .replace("{number}", "1")
             .replace("{token}", &self.token)
+            .replace("{other}", &self.run)
             .replace("{id}", id);
         assert!(!filled.contains('{'), "{path} has a parameter this test does not know");
         format!("{filled}{}", query(method, path))
@@ -104,6 +105,7 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
         ("POST", "/v1/transactions") => {
             request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))
         }
+        ("POST", "/v1/runs/{id}/restart") => request.json(&json!({"from": "thing"})),
         ("POST", "/v1/databases/repair") => request.json(&json!({"check": true})),
         ("POST", _) => request.json(&json!({})),
         _ => request,

@@ -64,6 +64,8 @@ enum Then {
     KeyIsGone { id: String, key: String },
     /// The agent may write memory, or may not; whatever the list says of it until then, it does.
     MayWrite { agent: String, at_last: bool },
+    /// The run that the retry gave is completed, and there is no other that an earlier request began.
+    TheOneGivenEnds,
     /// The run ends so.
     RunEnds { run: String, state: &'static str },
 }
@@ -356,6 +358,13 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             cancel.answered(host).await?.expect(204);
             one(sent(format!("/v1/runs/{run}/resume")), &[202, 409], Then::RunEnds { run, state: "completed" })
         }
+        ("POST", "/v1/runs/{id}/restart" | "/v1/runs/{id}/fork") => {
+            let run = started(host, 2).await?;
+            host.ended(&host.admin, &run).await?;
+            let body = if path.ends_with("restart") { json!({"from": "slow"}) } else { json!({}) };
+            let again = sent(path.replace("{id}", &run)).json(&body).with("idempotency-key", name);
+            one(again, &[202], Then::TheOneGivenEnds)
+        }
         ("POST", "/v1/runs/{id}/pause") => {
             let run = started(host, 100).await?;
             one(sent(format!("/v1/runs/{run}/pause")), &[204], Then::RunEnds { run, state: "paused" })
@@ -439,6 +448,19 @@ impl Then {
             }
             Self::MayWrite { agent, at_last } => {
                 ensure!(may_write(host, agent).await? == *at_last, "what is in force is not what was asked for last");
+            }
+            Self::TheOneGivenEnds => {
+                let run = retry.json()["run"].as_str().unwrap_or_default().to_owned();
+                let ended = host.ended(&host.admin, &run).await?;
+                ensure!(ended["state"] == "completed", "the run ended otherwise: {ended:#}");
+                let of = ended["forked"]["of"].clone();
+                let all = host.get("/v1/runs?limit=100").await?.expect(200).json();
+                let mut forks = 0;
+                for one in all["items"].as_array().into_iter().flatten() {
+                    let path = format!("/v1/runs/{}", one["id"].as_str().unwrap_or_default());
+                    forks += usize::from(host.get(&path).await?.expect(200).json()["forked"]["of"] == of);
+                }
+                ensure!(forks == 1, "{forks} runs were forked from {of}");
             }
             Self::RunEnds { run, state } => {
                 let ended = host.ended(&host.admin, run).await?;

@@ -29,6 +29,7 @@ mod http;
 mod isolation;
 mod neighbours;
 mod operations;
+mod recovery;
 mod restart;
 mod schedules;
 mod shares;

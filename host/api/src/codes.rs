@@ -57,6 +57,7 @@ pub(crate) const CODES: &[Code] = &[
     code("bad-manifest", StatusCode::BAD_REQUEST, "The agent's manifest is wrong"),
     code("bad-answer", StatusCode::UNPROCESSABLE_ENTITY, "The answer is not what was asked for"),
     code("bad-workflow", StatusCode::BAD_REQUEST, "The workflow's document is wrong"),
+    code("bad-recovery", StatusCode::BAD_REQUEST, "What is to be done with the run does not fit it"),
     // what stands in the way
     code("conflict", StatusCode::CONFLICT, "It is there already, or not as the request supposes"),
     code("too-many-schedules", StatusCode::CONFLICT, "The tenant has as many schedules as it may have"),

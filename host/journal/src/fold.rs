@@ -11,13 +11,15 @@ use std::sync::Arc;
 use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
+use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 
 use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
 use crate::undoing::{Ending, Undoing};
+
+mod amend;
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -42,6 +44,10 @@ pub struct History {
     pub(crate) phase: Phase,
     suspended: Option<Timestamp>,
     seq: Seq,
+    /// How many entries of the run that it was forked from there are before its own.
+    behind: u64,
+    /// How often one was forked from another.
+    forks: usize,
     created_at: Timestamp,
     updated_at: Timestamp,
     ended_at: Option<Timestamp>,
@@ -55,6 +61,8 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// What somebody changed: it is so once the run goes on.
+    amended: Vec<Amended>,
     /// What undoes what it did.
     pub(crate) undoing: Undoing,
     /// Whether somebody went on with it.
@@ -101,8 +109,13 @@ pub struct Step {
     pub attempts: Vec<Attempt>,
     /// What it gave.
     pub output: Option<Payload>,
-    /// Which entry says so.
+    /// Which entry says so, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
+    /// What somebody wants it done on; none: what its document says.
+    pub given: Option<Payload>,
+    /// What the randomness of its attempts is drawn from, where they go on from a checkpoint of the run that this one was forked
+    /// from; none: that of this run.
+    pub seed: Option<[u8; 32]>,
     /// What was found about its output; none: it was not judged. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
@@ -192,6 +205,7 @@ impl History {
     pub fn advance(&mut self, seq: Seq, entry: &Entry) {
         let at = entry.at;
         self.seq = seq;
+        let order = Seq(self.behind + seq.0);
         self.updated_at = at;
         self.tick(at);
         if !matches!(entry.event, Event::Act(_)) {
@@ -199,6 +213,9 @@ impl History {
         }
         match &entry.event {
             Event::RunStarted(started) => {
+                if started.forked.is_some() {
+                    self.cut_off(at);
+                }
                 self.started = Some(Arc::new(RunStarted::clone(started)));
                 self.created_at = at;
             }
@@ -233,7 +250,7 @@ impl History {
                     step.replay = Vec::new();
                     step.status = Status::Completed;
                     step.output = Some(output.clone());
-                    step.ended_at = seq;
+                    step.ended_at = order;
                     step.verdict = None;
                 });
             }
@@ -266,12 +283,12 @@ impl History {
                 self.progress += 1;
                 let node = self.node_mut(node);
                 node.output = Some(output.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::NodeGave { node, of } => {
                 let node = self.node_mut(node);
                 node.gave = Some(of.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::NodeFailed { node, failure, retry_at: None } => self.node_mut(node).failure = Some(failure.clone()),
             Event::NodeFailed { node, retry_at, .. } => {
@@ -359,11 +376,46 @@ impl History {
             }
             // What is open stays so, with what it has in hand: whoever resumes it goes on there.
             Event::RunQuarantined { taken_up } => self.phase = Phase::Quarantined(*taken_up),
+            Event::AgentReplaced { agent, to, .. } => {
+                if let Some(started) = &mut self.started {
+                    Arc::make_mut(started).agents.insert(agent.clone(), *to);
+                }
+            }
+            Event::Amended(amended) => self.amended.push(Amended::clone(amended)),
             Event::RunResumed { .. } => {
                 self.was_resumed = true;
                 self.resume();
+                for amended in std::mem::take(&mut self.amended) {
+                    self.amend(&amended, order, at);
+                }
             }
         }
+    }
+
+    /// Another run goes on from here: its entries are counted from 1 on.
+    pub fn branch_off(&mut self) {
+        self.behind += self.seq.0;
+        self.seq = Seq(0);
+        self.forks += 1;
+    }
+
+    /// How often a run was forked from another one on the way to this.
+    pub fn forks(&self) -> usize {
+        self.forks
+    }
+
+    /// The run is another one from here on: whatever is open is cut off, and goes on with it from its checkpoint.
+    fn cut_off(&mut self, at: Timestamp) {
+        let seed = self.started.as_ref().map(|started| started.seed);
+        for step in self.steps.values_mut() {
+            step.cut_off(at);
+            step.took.clear();
+            if step.checkpoint.part > 0 && step.seed.is_none() {
+                step.seed = seed;
+            }
+        }
+        (self.running, self.waiting, self.is_retrying) = (0, 0, false);
+        self.end(at, Phase::Cancelled { by: None, reason: "another run was forked from it".into() });
     }
 
     /// Says that it is `now`, for what is due; never goes back.
@@ -535,6 +587,12 @@ impl History {
         decided || self.steps_within(node).next().is_some()
     }
 
+    /// Whether anything at a node or below it has come further than to be begun anew.
+    pub fn has_got_on(&self, node: &StepPath) -> bool {
+        let decided = self.nodes.range(node..).next().is_some_and(|(path, _)| path.is_within(node));
+        decided || self.steps_within(node).any(|(_, step)| step.status != Status::Pending)
+    }
+
     /// What a node's pattern has found out about its branches.
     pub fn branches(&mut self, node: &StepPath) -> &mut Branches {
         &mut self.node_mut(node).branches
@@ -565,7 +623,7 @@ impl History {
         if is_rejected { None } else { self.output(path) }
     }
 
-    /// Which entry says what a node gave.
+    /// Which entry says what a node gave, counted from the first of the run that it was forked from.
     pub fn gave_at(&self, path: &StepPath) -> Seq {
         let mut path = path;
         while let Some((node, of)) = self.nodes.get(path).and_then(|node| Some((node, node.gave.as_ref()?))) {
@@ -628,6 +686,9 @@ impl History {
             Event::StepFailed { step, .. } => of(step).map(|(path, step)| since(path, step)).unwrap_or_default(),
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
+            }
+            Event::RunResumed { .. } if !self.amended.is_empty() => {
+                self.to_be_forgotten().into_iter().filter_map(of).flat_map(|(path, step)| all(path, step)).collect()
             }
             Event::RunFailing { .. } | Event::RunCancelling { .. } => {
                 let own = self.steps.iter().filter(|(path, _)| !is_undoing(path));
@@ -747,7 +808,9 @@ impl History {
             Decided::When(holds) => node.when = Some(*holds),
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
-            Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Agent { agent, candidates } => {
+                (node.agent, node.candidates) = (Some(agent.clone()), candidates.as_slice().into());
+            }
             Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
@@ -937,6 +1000,7 @@ impl Step {
     fn forget_checkpoints(&mut self) {
         self.checkpoint = Checkpoint::default();
         self.checkpoints.clear();
+        self.seed = None;
     }
 
     fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
@@ -945,7 +1009,7 @@ impl Step {
         let before_was_one = std::mem::replace(&mut self.transaction, transaction);
         if !before_was_one || self.checkpoint.part == 0 {
             self.replay.clear();
-            self.checkpoints.clear();
+            self.forget_checkpoints();
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
             self.took.clear();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Input, Next};
+use ltmc_model::journal::{Candidate, Input, Next};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
@@ -22,6 +22,8 @@ pub struct Node {
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
+    /// Those that were looked at for it, the best first.
+    pub candidates: Arc<[Candidate]>,
     /// The document that was planned.
     pub planned: Option<Arc<str>>,
     /// A map's items.
@@ -56,7 +58,7 @@ pub struct Node {
     pub gave: Option<StepPath>,
     /// What was found about its output. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
-    /// Which entry says what it gave.
+    /// Which entry says what it gave, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
     /// Whether it is to be begun anew, once what stands ready for that has undone what it did.
     pub is_to_be_redone: bool,

@@ -127,23 +127,24 @@ impl RunLog {
         started: RunStarted,
         idempotency: Option<IdempotencyKey>,
     ) -> Self {
-        let at = ports.clock.now();
-        let row = Run {
-            tenant,
-            id: run,
-            target: started.target.clone(),
-            parent: started.parent.as_ref().map(|parent| parent.run),
-            state: ltmc_model::run::State::Queued,
-            session: started.session.clone(),
-            by: started.by.clone(),
-            created_at: at,
-            updated_at: at,
-            epoch: Epoch(1),
-            seq: Seq(0),
-            wakes_at: None,
-            taken_up: TakenUp::default(),
-        };
+        let row = new_row(tenant, run, &started, ports.clock.now());
         Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency)
+    }
+
+    /// The log of a new run that goes on from where another one was; none where the beginning of that is missing. `RunStarted` is
+    /// staged, and says so.
+    pub fn forked(
+        ports: Ports,
+        tenant: TenantId,
+        run: RunId,
+        started: RunStarted,
+        mut history: History,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Option<Self> {
+        history.started()?;
+        history.branch_off();
+        let row = new_row(tenant, run, &started, ports.clock.now());
+        Some(Self::with(ports, row, None, history, Event::RunStarted(Box::new(started)), idempotency))
     }
 
     /// The log of a run that is taken over from the record as `history` found it; none where its beginning is missing.
@@ -473,6 +474,24 @@ impl Ahead {
 impl std::fmt::Debug for RunLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RunLog").field("tenant", &self.tenant).field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+fn new_row(tenant: TenantId, run: RunId, started: &RunStarted, at: Timestamp) -> Run {
+    Run {
+        tenant,
+        id: run,
+        target: started.target.clone(),
+        parent: started.parent.as_ref().map(|parent| parent.run),
+        state: ltmc_model::run::State::Queued,
+        session: started.session.clone(),
+        by: started.by.clone(),
+        created_at: at,
+        updated_at: at,
+        epoch: Epoch(1),
+        seq: Seq(0),
+        wakes_at: None,
+        taken_up: TakenUp::default(),
     }
 }
 

@@ -7,7 +7,7 @@
 //! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
 
 use ltmc_model::effect::{Refusal, Reply};
-use ltmc_model::journal::{Decided, Effect, Entry, Event, Placed};
+use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed};
 use ltmc_model::{Digest, Payload, Seq, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -116,6 +116,15 @@ impl Show {
                     items.clear();
                 }
             }
+            Event::Amended(amended) => match &mut amended.change {
+                Amendment::Again => {}
+                Amendment::Output(payload) => {
+                    parts.insert("change".into(), json!({"output": self.payload(std::mem::take(payload))}));
+                }
+                Amendment::Input(payload) => {
+                    parts.insert("change".into(), json!({"input": self.payload(std::mem::take(payload))}));
+                }
+            },
             Event::Effect(effect) => {
                 parts.insert("reply".into(), self.reply(effect));
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Decided, Event, Placed};
+use ltmc_model::journal::{Amendment, Decided, Event, Forked, Placed};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::run::{Run, State, Target, Usage};
@@ -19,6 +19,7 @@ use ltmc_model::{
 };
 use serde::Serialize;
 
+use crate::diff::Gave;
 use crate::fold::{History, Status, Step};
 use crate::node::{Child, Compensation, Listens};
 use crate::shown::LARGE;
@@ -50,6 +51,9 @@ pub struct RunView {
     /// The tick of a schedule that started it, in that key's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Scheduled>,
+    /// The run that it was forked from, and its last entry that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
     /// When it began.
     pub created_at: Timestamp,
     /// When its journal last grew.
@@ -152,23 +156,26 @@ pub struct Outline {
     /// Where the run stands; outputs that are large are empty in it.
     pub history: History,
     input: Option<Size>,
+    input_digest: Option<Digest>,
     outputs: BTreeMap<StepPath, Left>,
 }
 
 /// An output that was left out.
 #[derive(Debug, Clone)]
 struct Left {
+    run: RunId,
     seq: Seq,
     content_type: String,
     large: Large,
 }
 
 impl Outline {
-    /// Takes in the next entry.
-    pub fn apply(&mut self, mut placed: Placed) {
+    /// Takes in the next entry, which stands in the journal of `run`: its own, or that of one it was forked from.
+    pub fn apply(&mut self, run: RunId, mut placed: Placed) {
         match &mut placed.entry.event {
             Event::RunStarted(started) => {
                 self.input = Some(Size::of(&started.input));
+                self.input_digest = Some(Digest::of(&started.input.bytes));
                 started.input.bytes.clear();
             }
             Event::StepCompleted { step, output, .. }
@@ -176,25 +183,50 @@ impl Outline {
             | Event::Answered { node: step, answer: output, .. }
             | Event::EventTaken { node: step, event: output, .. }
             | Event::ChildEnded { node: step, result: Ok(output), .. } => {
-                self.outputs.remove(step);
-                if output.bytes.len() > LARGE {
-                    let bytes = std::mem::take(&mut output.bytes);
-                    let large = Large { bytes: bytes.len(), digest: Digest::of(&bytes).to_string() };
-                    let left = Left { seq: placed.seq, content_type: output.content_type.clone(), large };
-                    self.outputs.insert(step.clone(), left);
-                }
+                self.leave_out(step, output, run, placed.seq);
             }
+            Event::Amended(amended) => match &mut amended.change {
+                Amendment::Output(output) => self.leave_out(&amended.step, output, run, placed.seq),
+                Amendment::Input(input) => input.bytes.clear(),
+                Amendment::Again => {}
+            },
+            // Of each only what tells it from another.
             Event::NodeDecided { decided: Decided::Items(items), .. } => {
-                items.iter_mut().for_each(|item| item.bytes.clear());
+                items.iter_mut().for_each(|item| item.bytes = Digest::of(&item.bytes).0.to_vec().into());
             }
             _ => {}
         }
         self.history.apply(&placed);
     }
 
-    /// The entry that has the run's result, where it was left out.
-    pub fn result_at(&self) -> Option<Seq> {
-        self.outputs.get(self.history.giver(self.history.completed()?)).map(|left| left.seq)
+    fn leave_out(&mut self, step: &StepPath, output: &mut Payload, run: RunId, seq: Seq) {
+        self.outputs.remove(step);
+        if output.bytes.len() > LARGE {
+            let bytes = std::mem::take(&mut output.bytes);
+            let large = Large { bytes: bytes.len(), digest: Digest::of(&bytes).to_string() };
+            self.outputs.insert(step.clone(), Left { run, seq, content_type: output.content_type.clone(), large });
+        }
+    }
+
+    /// The entry that has the run's result, where it was left out, and the run in whose journal it stands.
+    pub fn result_at(&self) -> Option<(RunId, Seq)> {
+        self.outputs.get(self.history.giver(self.history.completed()?)).map(|left| (left.run, left.seq))
+    }
+
+    /// Digest of the run's input.
+    pub(crate) fn input_digest(&self) -> Option<Digest> {
+        self.input_digest
+    }
+
+    /// What a step gave, or another node, of which this is in memory.
+    pub(crate) fn gave(&self, step: &StepPath, output: &Payload) -> Gave {
+        match self.outputs.get(step) {
+            Some(Left { content_type, large, .. }) => {
+                let (content_type, digest) = (content_type.clone(), large.digest.clone());
+                Gave { content_type, bytes: large.bytes, digest, text: None }
+            }
+            None => Gave::small(&output.content_type, &output.bytes),
+        }
     }
 
     fn size(&self, step: &StepPath, output: &Payload) -> Size {
@@ -389,6 +421,7 @@ impl RunView {
             session: run.session.clone(),
             by: run.by.clone(),
             scheduled: started.and_then(|started| started.scheduled.clone()),
+            forked: started.and_then(|started| started.forked),
             created_at: run.created_at,
             updated_at: run.updated_at,
             ended_at: history.ended_at(),

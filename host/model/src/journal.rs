@@ -386,7 +386,21 @@ pub enum Event {
         /// How often it was taken up since it last got on.
         taken_up: u32,
     },
-    /// A run that failed, was cancelled or was set aside was taken up again by somebody.
+    /// Somebody changed what a step gave, or what it works on, before the run went on. With the next [`Self::RunResumed`] it is so, and
+    /// what came after the step is done again.
+    Amended(Box<Amended>),
+    /// Somebody had an agent's steps done by another version from here on.
+    AgentReplaced {
+        /// Whose key.
+        by: KeyId,
+        /// Which agent.
+        agent: AgentName,
+        /// The version that it was.
+        from: Digest,
+        /// The version that it is.
+        to: Digest,
+    },
+    /// A run that failed, was cancelled or was set aside was taken up again by somebody; or one that was forked goes on by itself.
     RunResumed {
         /// Whose key.
         by: KeyId,
@@ -436,6 +450,8 @@ impl Event {
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",
             Self::RunQuarantined { .. } => "run-quarantined",
+            Self::Amended(_) => "amended",
+            Self::AgentReplaced { .. } => "agent-replaced",
             Self::RunResumed { .. } => "run-resumed",
             Self::Act(_) => "act",
         }
@@ -568,12 +584,63 @@ pub struct RunStarted {
     /// How far the log of changes went, where that matters: to runs that wait for events from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// The run that it was forked from: what happened there up to an entry has happened in this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
     /// The run that began it; none: a client did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<Parent>>,
     /// Which tick of a schedule started it; none: somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Scheduled>,
+}
+
+/// Where a run was forked from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// Which run.
+    pub of: RunId,
+    /// Its last entry that counts.
+    pub at: Seq,
+}
+
+/// What somebody changed in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amended {
+    /// Whose key.
+    pub by: KeyId,
+    /// The step.
+    pub step: StepPath,
+    /// What of it.
+    pub change: Amendment,
+    /// Digest of what it had given; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Digest>,
+    /// The step, and nodes above it, after which others come in a sequence or a loop: those are done again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepPath>,
+}
+
+impl Amended {
+    /// What the step gave by it; none: it is done again.
+    pub fn output(self) -> Option<Payload> {
+        match self.change {
+            Amendment::Output(output) => Some(output),
+            Amendment::Input(_) | Amendment::Again => None,
+        }
+    }
+}
+
+/// What was changed about a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Amendment {
+    /// It is done, and has given this.
+    Output(Payload),
+    /// It is done again, on this.
+    Input(Payload),
+    /// It is done again.
+    Again,
 }
 
 /// A host call of a guest, as it was decided and answered.

@@ -512,7 +512,7 @@ impl Node {
     /// Where a step's validator stands below it, which has nothing else there but what is done where it fails.
     const STEP_VALIDATOR: usize = 0;
     /// Where another node's validator stands below it, behind everything of its pattern.
-    const VALIDATOR: usize = 10_000;
+    pub const VALIDATOR: usize = 10_000;
     /// Where the first of its fallbacks does.
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.

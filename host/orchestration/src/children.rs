@@ -118,6 +118,7 @@ impl Children {
             seed: self.derived("child's seed", origin),
             traceparent: started.traceparent.clone(),
             position: None,
+            forked: None,
             parent: Some(Box::new(parent)),
             scheduled: None,
         })

@@ -42,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, metered, recovered, supervise};
+use crate::{aggregate, ask, emit, input, judge, lineage, metered, recovered};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -259,7 +259,11 @@ impl Engine<'_> {
                     let Some(agent) = agent else {
                         return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
                     };
-                    let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
+                    let given = self.log.read(|history| history.step(&step).and_then(|step| step.given.clone()));
+                    let built = match given {
+                        Some(given) => Ok(given),
+                        None => input::build(self.compute, self.plan, self.log, &step, &input).await,
+                    };
                     self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
@@ -566,7 +570,8 @@ impl Engine<'_> {
         if begun_at.replay.len() < begun_at.checkpoint.effects as usize {
             log.flush(Durability::Lazy).await?;
             let read = self.ports.read.as_ref();
-            let mut kept = supervise::fold(read, log.tenant(), log.run(), History::for_replay()).await?;
+            let whole = lineage::fold(read, log.tenant(), log.run(), lineage::TO_THE_END, History::for_replay());
+            let mut kept = whole.await?;
             begun_at = BegunAt::of(&mut kept, step);
         }
         Ok(begun_at)
@@ -582,6 +587,7 @@ impl Engine<'_> {
     ) -> Result<(Job, ltmc_model::AgentName), Failure> {
         let input = input?;
         let (tenant, started) = (self.log.tenant(), self.log.started());
+        let seed = self.log.read(|history| history.step(step).and_then(|step| step.seed)).unwrap_or(started.seed);
         let agent = self.pinned(agent).await?;
         let export = work.export(&agent)?;
         let ceiling = self.ports.authority.ceiling(tenant).await.map_err(|e| broken(&e))?;
@@ -597,7 +603,7 @@ impl Engine<'_> {
             attempt,
             session: started.session.clone(),
             input,
-            seed: derived(&started.seed, "guest", step, attempt),
+            seed: derived(&seed, "guest", step, attempt),
             directories: self.directories(&agent).await?,
         };
         Ok((job, agent.name.clone()))
@@ -630,9 +636,9 @@ impl Engine<'_> {
         Ok(granted.collect())
     }
 
-    /// The version of an agent that the run began with.
+    /// The version of an agent that the run is pinned to.
     async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
-        let digest = self.log.started().agents.get(&agent.name).copied();
+        let digest = self.log.read(|history| history.started()?.agents.get(&agent.name).copied());
         let pinned = AgentRef { name: agent.name.clone(), digest: digest.or(agent.digest) };
         let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
         found.ok_or_else(|| Failure::new(Code::AgentMissing, format!("agent `{pinned}` is not there any more")))

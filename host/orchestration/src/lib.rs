@@ -18,6 +18,8 @@
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
+//! - `lineage`: a run's journal, with those of the runs that it was forked from
+//! - [`recovery`]: what people do about a run, a file a verb
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
@@ -34,6 +36,7 @@ mod engine;
 mod guests;
 mod input;
 mod judge;
+mod lineage;
 mod listen;
 mod metered;
 pub mod patterns;
@@ -42,6 +45,7 @@ mod plan;
 mod planned;
 mod recover;
 mod recovered;
+pub mod recovery;
 mod registry;
 mod resumed;
 pub mod runs;
@@ -55,8 +59,9 @@ pub mod workflows;
 
 pub use approvals::Answer;
 pub use ltmc_journal::view::Content;
-pub use ltmc_journal::{Extent, RunView, Shown, Sight};
+pub use ltmc_journal::{Diff, Extent, RunView, Shown, Sight, Why};
 pub use recover::Recovered;
+pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use schedules::Schedules;
 pub use stop::Cancelled;

@@ -1,4 +1,5 @@
-//! Runs: started, waited for, looked at, followed, resumed. How people end and pause them: `stop`.
+//! Runs: started, waited for, looked at, followed. How people end and pause them: `stop`; what they do about those that went wrong:
+//! `recovery`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -18,7 +19,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::view::Outline;
-use ltmc_journal::{Extent, History, RunLog, RunView, Shown, Sight, runlog};
+use ltmc_journal::{Extent, RunLog, RunView, Shown, Sight, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
@@ -27,7 +28,7 @@ use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::workflow::{Document, Does, Wait};
-use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, WorkflowName};
+use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
@@ -46,8 +47,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::coordinator::Coordinator;
+use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
-use crate::recovered;
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::Suspects;
@@ -347,12 +348,7 @@ impl Runs {
         {
             return self.attach(caller, found, request);
         }
-        let mut random = [0; 42];
-        inner.ports.entropy.fill(&mut random);
-        let (mut id, mut seed) = ([0; 10], [0; 32]);
-        id.copy_from_slice(&random[..10]);
-        seed.copy_from_slice(&random[10..]);
-        let run = RunId::new(now, id);
+        let (run, seed) = inner.drawn(now);
         let session = match begin.session {
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
@@ -369,6 +365,7 @@ impl Runs {
             seed,
             traceparent: begin.traceparent,
             position: begin.position,
+            forked: None,
             parent: None,
             scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
                 number: start.id.number,
@@ -416,7 +413,7 @@ impl Runs {
                 };
             }
             entered.set_out(inner);
-            Ok(Started { run, attached: false, live: Some(live), tied: None })
+            Ok(Started::begun(run, live))
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
@@ -458,7 +455,7 @@ impl Runs {
         named_by(caller, session)
     }
 
-    fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
+    pub(crate) fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
         if found.request != *request {
             let message = format!(
                 "the idempotency key was used within 24 hours for another request, which started run {}: use a new key",
@@ -525,9 +522,10 @@ impl Runs {
             return Ok(None);
         }
         let outline = self.outline(tenant, run).await?;
-        let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
-        let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
+        let Some((of, seq)) = outline.result_at() else { return Ok(outline.history.result()) };
+        let found = self.inner.ports.read.entries(tenant, of, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
+            Some(Event::Amended(amended)) => Ok(amended.output().map(Ok)),
             Some(
                 Event::StepCompleted { output, .. }
                 | Event::NodeEnded { output, .. }
@@ -633,45 +631,6 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
-    /// somebody paused it, it goes on.
-    ///
-    /// # Errors
-    /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
-    pub async fn resume(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.take_up_again(&by, run).await };
-        self.inner.ports.authority.perform(caller, Action::Run, work).await
-    }
-
-    pub(crate) async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled) && !row.state.is_set_aside() {
-            let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
-                row.state.as_str()
-            );
-            return Err(Error::Conflict { code: "conflict", message });
-        }
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
-            Found::Log(log) => log,
-            Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
-        };
-        let by = caller.key.clone();
-        let resumed = match log.read(History::is_paused_by_somebody) {
-            true => Event::RunContinued { by },
-            false => Event::RunResumed { by },
-        };
-        recovered::by_people();
-        // Whoever resumes it at the same moment is fenced off here.
-        self.go_on(log, vec![resumed]).await.map_err(|error| match error {
-            Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
-                Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
-            }
-            error => error,
-        })
-    }
-
     /// Goes on with suspended runs as they become due, until the host stops.
     pub async fn wake(&self) {
         wake::wake(self).await;
@@ -697,7 +656,7 @@ impl Runs {
     pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
-        let pins = inner.pin(&started.agents).await;
+        let pins = inner.pinned(&log, &first).await;
         let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let written = log.append(first, Durability::Barrier).await;
         // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
@@ -731,7 +690,7 @@ impl Runs {
     }
 
     /// Writes what is so far of a live run, so that it can be read, or told.
-    async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
+    pub(crate) async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
             Some(live) => match written(&live, durability).await {
@@ -743,7 +702,7 @@ impl Runs {
     }
 
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
-    async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
         if row.parent.is_some() {
             // Nobody waited for the disk when it was over.
@@ -761,16 +720,15 @@ impl Runs {
     }
 
     /// Where a run stands, for those who look at it.
-    async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
+    pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
-        loop {
-            let after = outline.history.seq();
-            let page = self.inner.ports.read.page(tenant, run, after, PAGE, PAGE_BYTES).await?;
-            if page.is_empty() {
-                return Ok(outline);
-            }
-            page.into_iter().for_each(|placed| outline.apply(placed));
-        }
+        let mut apply = |told: Told| match told {
+            Told::Entry(of, placed) => outline.apply(of, *placed),
+            Told::BranchesOff => outline.history.branch_off(),
+        };
+        let (read, until) = (self.inner.ports.read.as_ref(), lineage::TO_THE_END);
+        lineage::each(read, tenant, run, until, Some(PAGE_BYTES), &mut apply).await?;
+        Ok(outline)
     }
 }
 
@@ -793,6 +751,28 @@ impl Holds for Runs {
 impl Inner {
     pub(crate) fn log_ports(&self) -> runlog::Ports {
         runlog::Ports { journal: self.ports.write.clone(), clock: self.ports.clock.clone() }
+    }
+
+    /// A new run's id, and its seed.
+    pub(crate) fn drawn(&self, now: Timestamp) -> (RunId, [u8; 32]) {
+        let mut random = [0; 42];
+        self.ports.entropy.fill(&mut random);
+        let (mut id, mut seed) = ([0; 10], [0; 32]);
+        id.copy_from_slice(&random[..10]);
+        seed.copy_from_slice(&random[10..]);
+        (RunId::new(now, id), seed)
+    }
+
+    /// Keeps what a run needs that goes on with these events.
+    pub(crate) async fn pinned(&self, log: &RunLog, first: &[Event]) -> Vec<Pin> {
+        let mut agents =
+            log.read(|history| history.started().map(|started| started.agents.clone())).unwrap_or_default();
+        for event in first {
+            if let Event::AgentReplaced { agent, to, .. } = event {
+                agents.insert(agent.clone(), *to);
+            }
+        }
+        self.pin(&agents).await
     }
 
     async fn pin(&self, agents: &BTreeMap<AgentName, Digest>) -> Vec<Pin> {
@@ -822,7 +802,7 @@ impl Inner {
         }
     }
 
-    fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+    pub(crate) fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
         let account = Account::of(&place.live().tenant);
         tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
     }
@@ -930,6 +910,11 @@ struct Begin {
 }
 
 impl Started {
+    /// One that a task of the host's drives.
+    pub(crate) fn begun(run: RunId, live: Arc<Live>) -> Self {
+        Self { run, attached: false, live: Some(live), tied: None }
+    }
+
     /// Waits until it ended.
     async fn ended(&self, live: &Live) -> supervise::End {
         let Some(tied) = &self.tied else { return live.ended().await };

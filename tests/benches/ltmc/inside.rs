@@ -41,6 +41,7 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
         seed: [7; 32],
         traceparent: None,
         position: None,
+        forked: None,
         parent: None,
         scheduled: None,
     })

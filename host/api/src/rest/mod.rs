@@ -15,6 +15,7 @@ mod memory;
 mod messages;
 mod operations;
 mod recall;
+mod recovery;
 mod runs;
 mod schedules;
 mod tenants;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         schedules::routes(),
         runs::routes(),
         approvals::routes(),
+        recovery::routes(),
         events::routes(),
         memory::routes(),
         watch::routes(),

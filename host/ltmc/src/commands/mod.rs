@@ -17,6 +17,7 @@ pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod new;
 pub(crate) mod push;
+mod recovery;
 pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod runs;

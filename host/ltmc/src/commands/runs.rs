@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::flow::draw::Picture;
-use super::{Context, text};
+use super::{Context, recovery, text};
 use crate::client::Client;
 use crate::exit::{Exit, Problem};
 use crate::ui;
@@ -31,11 +31,8 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
-    /// Take one up again where it stopped that failed, was cancelled or is quarantined, paused or stuck
-    Resume {
-        /// The run's id
-        run: RunId,
-    },
+    #[command(flatten)]
+    Recovery(recovery::Command),
     /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
     Pause {
         /// The run's id
@@ -118,11 +115,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             ui::note(format!("{run} goes on."));
             Ok(())
         }
-        Command::Resume { run } => {
-            client.post(&format!("/v1/runs/{run}/resume"), None).await?;
-            ui::note(format!("{run} goes on."));
-            Ok(())
-        }
+        Command::Recovery(command) => recovery::run(command, &client, context.json).await,
         Command::Journal { run } => {
             let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
             while let Some(entries) = pages.next(100).await? {
@@ -305,6 +298,9 @@ fn show(run: &Value, children: &Children) {
         if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    if run["forked"].is_object() {
+        ui::line(format!("forked from {} at its entry {}", text(&run["forked"], "of"), run["forked"]["at"]));
+    }
     match text(run, "ending") {
         "cancelling" => ui::line("it was cancelled: what it did is undone first"),
         "failing" => ui::line("it has failed: what it did is undone first"),

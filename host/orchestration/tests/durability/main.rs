@@ -15,6 +15,7 @@
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
 //! - `questions`: what runs ask people
+//! - `recovery`: amended, restarted, forked, compared by people
 //! - `compensate`: what was in vain is undone; runs that wait for people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
@@ -40,6 +41,7 @@ mod host;
 mod owners;
 mod patterns;
 mod questions;
+mod recovery;
 mod replay;
 mod room;
 mod schedules;

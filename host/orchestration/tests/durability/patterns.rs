@@ -492,7 +492,7 @@ fn crash_at_every_step_of_every_pattern() {
 
 /// A document made at random: depth 4, everything nested in everything. What comes of it depends on no race: where branches fail
 /// the others go on to their end.
-fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
+pub(crate) fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     let node = drawn_node(seed, depth, names);
     // A third of all nodes has something that undoes its work.
     if !(*seed >> 50).is_multiple_of(3) {

@@ -50,6 +50,8 @@ impl Story {
             // Whoever takes a suspended run over before it is due suspends it again.
             Event::RunStarted(_)
             | Event::RunQuarantined { .. }
+            | Event::Amended(_)
+            | Event::AgentReplaced { .. }
             | Event::RunPaused { .. }
             | Event::RunContinued { .. }
             | Event::RunResumed { .. }

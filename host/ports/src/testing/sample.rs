@@ -148,6 +148,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         seed: [7; 32],
         traceparent: None,
         position: None,
+        forked: None,
         parent: None,
         scheduled: None,
     }
