@@ -14,9 +14,9 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
-use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Child, Joined, Node, Round};
+use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
 use crate::undoing::{Ending, Undoing};
 
 /// How many effects one attempt may have.
@@ -303,6 +303,39 @@ impl History {
                 timed_out.failure = Some(failure.in_step(node));
                 timed_out.is_timed_out = true;
             }
+            Event::Asked { node, token, question } => {
+                let asks = Asks { token: token.clone(), title: question.title.clone(), of: question.of };
+                self.node_mut(node).asks = Some(asks);
+            }
+            Event::Answered { node, answer, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(answer.clone());
+                node.ended_at = seq;
+            }
+            Event::Emitted { node, .. } => {
+                self.progress += 1;
+                self.node_mut(node).is_emitted = true;
+            }
+            Event::Subscribed { node, topic, subject, kind, after } => {
+                let (topic, subject, kind) = (topic.clone(), subject.clone(), kind.clone());
+                let (after, heard) = (*after, *after);
+                let listens = Listens { topic, subject, kind, after, heard, is_heard: false, is_open: true };
+                self.node_mut(node).listens = Some(listens);
+            }
+            Event::EventTaken { node, event, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(event.clone());
+                node.ended_at = seq;
+            }
+            Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
+            Event::RunSuspended { until, heard } => {
+                self.suspended = Some(*until);
+                if let Some(heard) = heard {
+                    self.heard_up_to(*heard);
+                }
+            }
             Event::CompensationRegistered { node, given } => self.registered(node, given),
             Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),
             Event::Compensated { node } => {
@@ -319,7 +352,6 @@ impl History {
                 self.go_on(at);
             }
             Event::RunStuck { failure } => self.phase = Phase::Stuck(failure.clone()),
-            Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
             Event::RunCancelled { by, reason } => {
@@ -416,11 +448,6 @@ impl History {
         within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
     }
 
-    /// Whether anything at a node or below it is under way, or waits for its next attempt.
-    pub fn is_open_within(&self, node: &StepPath) -> bool {
-        self.open_within(node).next().is_some() || self.own_children(node).next().is_some()
-    }
-
     /// Those of [`Self::open_children`] that are of a node's own work.
     pub fn own_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
         self.open_children(node).filter(|(path, _)| !workflow::Node::is_undoing(path, node))
@@ -457,6 +484,45 @@ impl History {
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
     }
 
+    /// Says that a node looked for its event up to here, and that this was all there was: a memo.
+    pub fn heard(&mut self, node: &StepPath, up_to: Position) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            (listens.heard, listens.is_heard) = (listens.heard.max(up_to), true);
+        }
+    }
+
+    /// Says that there may be more for a node to look for its event in.
+    pub fn may_hear(&mut self, node: &StepPath) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            listens.is_heard = false;
+        }
+    }
+
+    /// Up to where all nodes looked for their events that wait for any; none: none does.
+    pub fn all_heard(&self) -> Option<Position> {
+        let waiting = self.nodes.values().filter(|node| node.is_waiting());
+        waiting.filter_map(|node| node.listens.as_ref().filter(|listens| listens.is_open)).map(|l| l.heard).min()
+    }
+
+    fn heard_up_to(&mut self, heard: Position) {
+        for listens in self.nodes.values_mut().filter_map(|node| node.listens.as_mut()) {
+            listens.heard = listens.heard.max(heard);
+        }
+    }
+
+    /// Whether anything at a node or below it is under way: an attempt, a child, or what it waits for.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        let steps = self.open_within(node).next().is_some();
+        steps || self.own_children(node).next().is_some() || self.waiting_within(node).next().is_some()
+    }
+
+    /// Nodes of a node's own work, at it or below it, that wait for a time, or for what comes from outside.
+    pub fn waiting_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = &'a StepPath> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        let own = within.filter(|(path, _)| !workflow::Node::is_undoing(path, node));
+        own.filter(|(_, node)| node.is_waiting()).map(|(path, _)| path)
+    }
+
     /// Steps of a node's own work that are open, at it and below it. What undoes something below it is none of them.
     pub fn open_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
         let open = self.steps_within(node).filter(|(_, step)| step.is_open());
@@ -474,10 +540,10 @@ impl History {
         &mut self.node_mut(node).branches
     }
 
-    /// Whose output a node's is: its own, or that of another one below it.
+    /// Whose output a node's is: its own, that of another one below it, or that of the one it passes on.
     pub fn giver<'a>(&'a self, path: &'a StepPath) -> &'a StepPath {
         let mut at = path;
-        // A node gives what stands below it, so this ends.
+        // A node gives what stands below it, or what was given before it, so this ends.
         while let Some(of) = self.nodes.get(at).and_then(|node| node.gave.as_ref()).filter(|of| *of != at) {
             at = of;
         }
@@ -501,7 +567,14 @@ impl History {
 
     /// Which entry says what a node gave.
     pub fn gave_at(&self, path: &StepPath) -> Seq {
-        let path = self.giver(path);
+        let mut path = path;
+        while let Some((node, of)) = self.nodes.get(path).and_then(|node| Some((node, node.gave.as_ref()?))) {
+            // What it was given it gave only when it passed that on.
+            if of == path || !of.is_within(path) {
+                return node.ended_at;
+            }
+            path = of;
+        }
         let of_step = self.steps.get(path).map(|step| step.ended_at);
         of_step.or_else(|| self.nodes.get(path).map(|node| node.ended_at)).unwrap_or_default()
     }
@@ -675,8 +748,10 @@ impl History {
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
             Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure } => {
                 node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
             }
@@ -776,6 +851,12 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What was asked is asked anew: whoever has the old question cannot answer it any more.
+            (node.asks, node.is_cancelled) = (None, false);
+            if let Some(listens) = &mut node.listens {
+                // It goes on looking from where it began, and the record is to tell it again.
+                (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);
+            }
             // What it did is not done again.
             if let Some(child) = &mut node.child {
                 (child.ended, child.again) = (None, true);
@@ -1028,7 +1109,7 @@ mod tests {
     fn it_is_suspended_until_anything_happens() {
         let until = AT.after(std::time::Duration::from_secs(60));
         let step = StepPath::root();
-        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until }];
+        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until, heard: None }];
         assert_eq!(history(so_far.clone()).suspended(), Some(until));
         so_far.push(Event::RunClaimed { epoch: ltmc_model::Epoch(2) });
         assert_eq!(history(so_far).suspended(), None);

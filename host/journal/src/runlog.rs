@@ -23,6 +23,7 @@ use ltmc_model::message::Taker;
 use ltmc_model::run::{Run, TakenUp};
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
+use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{Append, Changes, Clock, Durability, Expect, Kind, StoreError, WriteJournal};
 
 use crate::fold::{Checkpoint, History};
@@ -47,8 +48,9 @@ pub struct RunLog {
     progress: u64,
     ahead: Mutex<Ahead>,
     tail: tokio::sync::Mutex<Tail>,
-    /// As it was given to a new run, for [`RunLog::anew`].
+    /// As they were given to a new run, for [`RunLog::anew`].
     idempotency: Option<IdempotencyKey>,
+    scheduled: Option<ScheduledStart>,
 }
 
 /// What is true once the record has caught up.
@@ -100,6 +102,7 @@ struct Tail {
     row: Run,
     previous: Option<Epoch>,
     idempotency: Option<IdempotencyKey>,
+    scheduled: Option<ScheduledStart>,
     in_flight: Option<InFlight>,
     durable: bool,
     /// How an append failed, and why.
@@ -183,20 +186,31 @@ impl RunLog {
                 row,
                 previous,
                 idempotency: idempotency.clone(),
+                scheduled: None,
                 in_flight: None,
                 durable: true,
                 lost: None,
             }),
             idempotency,
+            scheduled: None,
             ports,
         }
+    }
+
+    /// The same, of a run that a schedule starts, as long as that allows it when it is written.
+    #[must_use]
+    pub fn scheduled(mut self, start: Option<ScheduledStart>) -> Self {
+        self.tail.get_mut().scheduled.clone_from(&start);
+        self.scheduled = start;
+        self
     }
 
     /// The log of the same run, begun again: nothing of it is in the record, for its first append was refused.
     #[must_use]
     pub fn anew(&self) -> Self {
         let (ports, started) = (self.ports.clone(), RunStarted::clone(&self.started));
-        Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone())
+        let log = Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone());
+        log.scheduled(self.scheduled.clone())
     }
 
     /// Whose run it is.
@@ -367,6 +381,7 @@ impl RunLog {
             entries,
             changes,
             idempotency: tail.idempotency.take(),
+            scheduled: tail.scheduled.take(),
         };
         tail.previous = Some(tail.row.epoch);
         tail.durable = durability == Durability::Barrier;

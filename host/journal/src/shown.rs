@@ -90,6 +90,20 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::EventTaken { event, .. } => {
+                parts.insert("event".into(), self.payload(std::mem::take(event)));
+            }
+            Event::Answered { answer, .. } => {
+                parts.insert("answer".into(), self.payload(std::mem::take(answer)));
+            }
+            Event::Asked { question, .. } => {
+                let show = question.show.take().map(|show| self.payload(show));
+                let mut asked = serde_json::to_value(&*question).unwrap_or_default();
+                if let (Some(show), Some(asked)) = (show, asked.as_object_mut()) {
+                    asked.insert("show".into(), show);
+                }
+                parts.insert("question".into(), asked);
+            }
             Event::ChildEnded { result: Ok(output), .. } => {
                 let output = self.payload(std::mem::take(output));
                 parts.insert("result".into(), json!({ "Ok": output }));
@@ -198,6 +212,7 @@ mod tests {
             form: 1,
             request: Digest([0; 32]),
             capability: None,
+            withheld: false,
             clock: Vec::new(),
             reply: Ok(Reply::Item(Some(item))),
         }))

@@ -42,6 +42,8 @@ pub enum Code {
     TimedOut,
     /// No agent fits what a step needs.
     NoCandidate,
+    /// What a planner gave is no document that may be done.
+    BadPlan,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
@@ -58,13 +60,15 @@ pub enum Code {
     StorageFull,
     /// The tenant has all that it may have on disk.
     DiskQuotaExceeded,
+    /// A bound of what the tenant's runs may have together is reached.
+    QuotaExceeded,
     /// A fault of the host's own.
     Internal,
 }
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -82,6 +86,7 @@ impl Code {
         Self::Cancelled,
         Self::TimedOut,
         Self::NoCandidate,
+        Self::BadPlan,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
@@ -90,6 +95,7 @@ impl Code {
         Self::Unavailable,
         Self::StorageFull,
         Self::DiskQuotaExceeded,
+        Self::QuotaExceeded,
         Self::Internal,
     ];
 
@@ -113,6 +119,7 @@ impl Code {
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
+            Self::BadPlan => "bad-plan",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
@@ -121,6 +128,7 @@ impl Code {
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",
+            Self::QuotaExceeded => "quota-exceeded",
             Self::Internal => "internal",
         }
     }
@@ -181,10 +189,12 @@ impl Failure {
             | Code::AgentMissing
             | Code::ReplayMismatch
             | Code::DiskQuotaExceeded
+            | Code::QuotaExceeded
             | Code::Conflict
             | Code::Fenced
             | Code::Cancelled
             | Code::NoCandidate
+            | Code::BadPlan
             | Code::LoopExhausted
             | Code::LoopStalled
             | Code::Quarantined

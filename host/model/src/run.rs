@@ -197,3 +197,18 @@ pub struct Usage {
     /// Host calls.
     pub calls: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_guilty_of_what_happened_beside_others() {
+        let guilty = |times, trial| TakenUp { times, trial }.is_guilty();
+        for times in 0..100 {
+            assert!(!guilty(times, Trial::None), "{times} times, and never on trial");
+            assert_eq!(guilty(times, Trial::Alone), times >= 2, "{times} times");
+            assert_eq!(guilty(times, Trial::Bounded), times >= 5, "{times} times");
+        }
+    }
+}

@@ -1,10 +1,10 @@
-//! Workflow documents: a name and a tree of patterns.
+//! Workflow documents: a name, a tree of patterns, and when it is started by itself.
 //!
 //! Invariants: a [`Document`] has been checked whole, so nothing that stands in one has to be checked again: names parse,
 //! step names are unique, picks are of steps that come before, numbers are within their bounds. [`Document::to_json`] writes
 //! one form only, and reading it gives the same document: that is what a run is pinned to.
 //!
-//! To add a pattern: a variant of [`Does`], its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
+//! To add a pattern: a variant of [`Does`], its words in `schema.rs`, its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,16 +18,26 @@ use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
+use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
 
+mod ask;
+pub mod cases;
 mod condition;
+mod emit;
 mod pick;
+pub mod places;
 mod read;
+pub mod schema;
 mod tree;
+mod wait;
 mod write;
 
-pub use condition::{Condition, Test};
+pub use ask::Ask;
+pub use condition::{Condition, Test, is_same};
+pub use emit::Emit;
 pub use pick::{Pick, Source};
+pub use wait::{Listen, Moment, Since, Wait};
 
 /// The largest document, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
@@ -43,8 +53,21 @@ pub const MAX_FAULTS: usize = 100;
 pub struct Document {
     /// Its name, which is also the one it is put under.
     pub name: WorkflowName,
+    /// When it is started by itself, by their numbers from 1 on; no two are the same.
+    pub schedules: Vec<Schedule>,
     /// What it does.
     pub flow: Node,
+}
+
+/// A time at which a workflow is started by itself, again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// When.
+    pub timing: Timing,
+    /// On what; none: on `null`.
+    pub input: Option<Value>,
+    /// Where it stands in the source.
+    pub place: Place,
 }
 
 /// One node of the tree of patterns: what it does, and the modifiers that every node may have.
@@ -93,6 +116,14 @@ pub enum Does {
     Loop(Box<Loop>),
     /// Another workflow, as a run of its own.
     Workflow(SubWorkflow),
+    /// A document that an agent writes, as a run of its own.
+    Plan(Box<Planning>),
+    /// Nothing, for some time; then on with what it was given.
+    Wait(Wait),
+    /// A question to people.
+    Ask(Box<Ask>),
+    /// An event, published; then on with what it was given.
+    Emit(Box<Emit>),
 }
 
 /// A workflow that another one starts.
@@ -102,6 +133,30 @@ pub struct SubWorkflow {
     pub workflow: WorkflowName,
     /// What becomes of its run where the node, or the run that started it, is over before it.
     pub on_parent_end: OnParentEnd,
+}
+
+/// Work that an agent takes apart into a document, which is then done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planning {
+    /// The agent's step, which gives the document.
+    pub planner: Node,
+    /// The agents that may stand in it.
+    pub may: Vec<(AgentRef, Place)>,
+    /// How deep its patterns may nest.
+    pub depth: u32,
+    /// How many steps it may have.
+    pub at_most: u32,
+}
+
+impl Planning {
+    /// How many agents can be named.
+    pub const MAX_MAY: usize = 100;
+    /// How deep a plan may nest where nothing is said.
+    pub const DEPTH: u32 = 4;
+    /// How many steps it may have where nothing is said.
+    pub const AT_MOST: u32 = 20;
+    /// The longest plan, in bytes.
+    pub const MAX_LEN: usize = 64 << 10;
 }
 
 /// Work for which an agent is looked for when it is to be done.
@@ -403,6 +458,22 @@ impl Document {
         nodes
     }
 
+    /// Every JSON Schema in it, with the node that has it and its place.
+    pub fn schemas(&self) -> Vec<(&Node, Place, &Value)> {
+        let mut schemas = Vec::new();
+        for node in self.nodes() {
+            if let Some(Validate::Schema { schema, place }) = &node.validate {
+                schemas.push((node, *place, schema));
+            }
+            if let Does::Ask(ask) = &node.does
+                && let Some((schema, place)) = &ask.schema
+            {
+                schemas.push((node, *place, schema));
+            }
+        }
+        schemas
+    }
+
     /// Every workflow that it starts, and where.
     pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
         self.nodes().into_iter().filter_map(|node| match &node.does {
@@ -417,6 +488,7 @@ impl Document {
             let (step, among) = match &node.does {
                 Does::Agent(agent) => (Some((agent, node.place, false)), &[][..]),
                 Does::Need(needed) => (None, needed.among.as_slice()),
+                Does::Plan(planning) => (None, planning.may.as_slice()),
                 _ => (None, &[][..]),
             };
             let among = among.iter().map(|(agent, place)| (agent, *place, false));
@@ -426,6 +498,13 @@ impl Document {
             };
             step.into_iter().chain(among).chain(validator)
         })
+    }
+}
+
+impl Schedule {
+    /// Of all that it is: two that have the same are the same.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_value().to_string().as_bytes())
     }
 }
 
@@ -483,6 +562,8 @@ impl Node {
         }
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
+            Does::Plan(planning) => (number == 0).then_some(Below::Child(&planning.planner)),
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -495,6 +576,8 @@ impl Node {
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
+            Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -536,8 +619,37 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Wait(_) => "wait",
+            Does::Ask(_) => "ask",
+            Does::Emit(_) => "emit",
             Does::Workflow(_) => "workflow",
+            Does::Plan(_) => "plan",
         }
+    }
+
+    /// Every node right below it, to be changed.
+    pub fn each_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
+        match &mut self.does {
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => {}
+            Does::Plan(planning) => change(&mut planning.planner),
+            Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
+            Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),
+            Does::Choice(choice) => {
+                choice.options.iter_mut().for_each(|option| change(&mut option.node));
+                choice.otherwise.iter_mut().for_each(|node| change(node));
+            }
+            Does::Map(map) => change(&mut map.body),
+            Does::Loop(again) => change(&mut again.body),
+        }
+        self.fallback.iter_mut().for_each(&mut *change);
+        self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
+        self.compensate.iter_mut().for_each(|node| change(node));
+    }
+
+    /// How deep patterns nest in it: 1 for one that has no other in it.
+    pub fn depth(&self) -> usize {
+        let below = self.children().into_iter().chain(self.template()).chain(self.rescues().map(|(_, node)| node));
+        1 + below.map(Self::depth).max().unwrap_or(0)
     }
 
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {

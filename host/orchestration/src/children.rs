@@ -20,11 +20,11 @@ use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{State, Target};
-use ltmc_model::workflow::{Node, SubWorkflow};
-use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId};
+use ltmc_model::workflow::{Document, Does, Node};
+use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
 use ltmc_ports::children::Child;
 use ltmc_ports::journal::RunFilter;
-use ltmc_ports::{Durability, StoreError};
+use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
 use sha2::{Digest as _, Sha256};
@@ -117,7 +117,9 @@ impl Children {
             by: started.by.clone(),
             seed: self.derived("child's seed", origin),
             traceparent: started.traceparent.clone(),
+            position: None,
             parent: Some(Box::new(parent)),
+            scheduled: None,
         })
     }
 
@@ -128,7 +130,7 @@ impl Children {
     pub(crate) async fn start(
         &self,
         at: &StepPath,
-        sub: &SubWorkflow,
+        sub: &Sub,
         input: Payload,
     ) -> Result<Result<RunId, Failure>, StoreError> {
         self.log.flush(Durability::Lazy).await?;
@@ -150,7 +152,7 @@ impl Children {
         &self,
         run: RunId,
         goes_on: bool,
-        sub: &SubWorkflow,
+        sub: &Sub,
         input: Payload,
         origin: &Origin<'_>,
     ) -> Result<Result<(), Failure>, StoreError> {
@@ -181,17 +183,16 @@ impl Children {
         }
     }
 
-    async fn begin_workflow(
-        &self,
-        run: RunId,
-        sub: &SubWorkflow,
-        input: Payload,
-        origin: &Origin<'_>,
-    ) -> Result<(), Error> {
-        let (ready, agents) = self.runs.ready(self.log.tenant(), &sub.workflow).await?;
+    async fn begin_workflow(&self, run: RunId, sub: &Sub, input: Payload, origin: &Origin<'_>) -> Result<(), Error> {
+        let (ready, agents) = match &sub.planned {
+            None => self.runs.ready(self.log.tenant(), &sub.workflow).await?,
+            Some(document) => self.runs.ready_plan(document, &self.log.started().agents)?,
+        };
         let target = Target::Workflow(sub.workflow.clone());
         let started = self.beginning(target, input, origin, sub.on_parent_end);
         let mut started = started.map_err(|why| Error::invalid("bad-workflow", None, why))?;
+        self.runs.inner.ports.authority.may_all(&started.by, self.log.tenant(), &ready.needs).await?;
+        started.position = self.runs.position(&ready);
         started.agents = agents;
         (started.document, started.document_digest) = (Some(ready.json.clone()), Some(ready.digest));
         let entered = self.runs.enter(self.log.tenant(), run, started, ready.plan.clone(), None).await?;
@@ -212,6 +213,30 @@ impl Children {
         };
         self.parent.children.remove(child);
         Ok(ended)
+    }
+}
+
+/// A workflow that a node starts.
+pub(crate) struct Sub {
+    pub(crate) workflow: WorkflowName,
+    pub(crate) on_parent_end: OnParentEnd,
+    /// Its document, where an agent wrote it.
+    pub(crate) planned: Option<Arc<str>>,
+}
+
+impl Sub {
+    /// What a node starts, of which this is known; none: nothing.
+    pub(crate) fn of(node: &Node, planned: Option<Arc<str>>) -> Option<Self> {
+        match (&node.does, planned) {
+            (Does::Workflow(sub), _) => {
+                Some(Self { workflow: sub.workflow.clone(), on_parent_end: sub.on_parent_end, planned: None })
+            }
+            (Does::Plan(_), Some(document)) => {
+                let workflow = Document::from_json(&document).ok()?.name;
+                Some(Self { workflow, on_parent_end: OnParentEnd::Cancel, planned: Some(document) })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -287,8 +312,14 @@ impl Runs {
         loop {
             if let Some(live) = inner.registry.get(tenant, child) {
                 let end = live.ended().await;
-                if end.state.is_some_and(|state| state.is_over() && state != State::Cancelled) {
-                    return Ok(end.result);
+                match end.state {
+                    Some(state) if state.is_over() && state != State::Cancelled => return Ok(end.result),
+                    // The record does not answer: nobody is kept waiting until it does.
+                    None if end.is_left && !inner.registry.is_stopping() => {
+                        tokio::time::sleep(AGAIN).await;
+                        return Err(StoreError::new(Kind::Unavailable, "run.child").into());
+                    }
+                    _ => {}
                 }
             }
             // It is parked, and goes on here at the next start.

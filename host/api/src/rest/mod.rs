@@ -1,6 +1,7 @@
 //! The routes, a file for each noun. A handler parses, calls one use case, and writes out what it gave.
 
 mod agents;
+mod approvals;
 mod audit;
 mod call;
 mod ceilings;
@@ -15,6 +16,7 @@ mod messages;
 mod operations;
 mod recall;
 mod runs;
+mod schedules;
 mod tenants;
 mod transactions;
 mod watch;
@@ -34,7 +36,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         grants::routes(),
         call::routes(),
         workflows::routes(),
+        schedules::routes(),
         runs::routes(),
+        approvals::routes(),
         events::routes(),
         memory::routes(),
         watch::routes(),

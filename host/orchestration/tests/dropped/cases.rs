@@ -19,7 +19,8 @@ use ltmc_tenancy::Error;
 use ltmc_tenancy::access::NewKey;
 
 use crate::house::{
-    FAIL, House, LETTER, LONG, admin, caps, cut, echo, first, flow, in_paused_time, newest, operator, second, tenant,
+    FAIL, House, LETTER, LONG, admin, caps, cut, echo, first, flow, in_paused_time, newest, operator, schedule, second,
+    tenant,
 };
 
 /// More polls than any use case takes.
@@ -186,6 +187,25 @@ dropped! {
         done async |house: Arc<House>| {
             let stored = house.record.workflow(&tenant(), &flow()).await.unwrap();
             stored.is_some_and(|stored| !stored.source.contains("sequence"))
+        };
+    a_schedule_is_paused:
+        before nothing,
+        ask async |house: Arc<House>| house.schedules.pause(&admin(), &schedule()).await,
+        again ["conflict"],
+        done async |house: Arc<House>| house.scheduled().await.is_some_and(|row| row.paused.is_some());
+    a_schedule_is_continued:
+        before |house| async move { house.schedules.pause(&admin(), &schedule()).await.unwrap() }.boxed(),
+        ask async |house: Arc<House>| house.schedules.go_on(&admin(), &schedule()).await,
+        again ["conflict"],
+        done async |house: Arc<House>| house.scheduled().await.is_some_and(|row| row.paused.is_none());
+    a_schedule_is_run_now:
+        before nothing,
+        ask async |house: Arc<House>| house.schedules.run_now(&admin(), &schedule()).await.map(drop),
+        again [],
+        done async |house: Arc<House>| {
+            let (runs, row) = (house.all_runs().await, house.scheduled().await.unwrap());
+            let is_done = |state: State| state == State::Completed;
+            row.started == runs.len() as u64 && !runs.is_empty() && runs.iter().all(|run| is_done(run.state))
         };
     a_workflow_is_deleted:
         before nothing,

@@ -252,6 +252,17 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
         found.extend(page.into_iter().map(|run| run.id));
     }
     assert_eq!(found, [run_id(1), run_id(2), run_id(4)]);
+    for (of, from, limit, expected) in [
+        ("acme", 0, 9, vec![1, 4]),
+        ("acme", 1, 1, vec![1]),
+        ("acme", 2, 9, vec![4]),
+        ("acme", 5, 9, vec![]),
+        ("beta", 1, 9, vec![2]),
+    ] {
+        let page = store.unfinished_of(&tenant(of), run_id(from), limit).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(run_id).collect();
+        assert_eq!(page.iter().map(|run| run.id).collect::<Vec<_>>(), expected, "of {of} from {from}");
+    }
     let mut aside = Owner::new("acme", 9);
     aside.row.state = State::Quarantined;
     store.append(aside.append(1), Barrier).await.unwrap();
