@@ -495,11 +495,11 @@ flow:
             ("13:27", "the run is `stuck`"),
             ("14:30", "its output is `$.output`"),
             ("15:30", "does not come before"),
-            ("16:29", "is in a `compensate`"),
-            ("17:59", "may give nothing"),
-            ("18:22", "and in `compensate` only"),
-            ("18:48", "is an object, this is a number"),
-            ("19:69", "in a branch beside this one"),
+            ("16:31", "is in a `compensate`"),
+            ("17:61", "may give nothing"),
+            ("18:24", "and in `compensate` only"),
+            ("18:50", "is an object, this is a number"),
+            ("19:71", "in a branch beside this one"),
         ],
     );
 }
