@@ -396,7 +396,7 @@ flow:
             ("23:17", "inside of a `map` only"),
             ("23:28", "is inside of a `map`"),
             ("23:49", "may give nothing"),
-            ("23:108", "`fallback` and `on-error` only"),
+            ("23:108", "`fallback` and `on-error`, where"),
             ("24:20", "a code of `on` is one of"),
             ("24:37", "`then` is one of `fail`, `pause`"),
             ("25:16", "from 1ms to"),
