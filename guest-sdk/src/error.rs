@@ -53,7 +53,12 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AccessDenied(capability) => write!(f, "the capability `{capability}` is not granted"),
+            Self::AccessDenied(capability) => {
+                write!(
+                    f,
+                    "the capability `{capability}` is not in force: not granted, or withheld by the tenant's ceiling"
+                )
+            }
             Self::NotFound => f.write_str("there is no such thing"),
             Self::Resync(position) => {
                 write!(

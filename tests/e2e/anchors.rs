@@ -184,7 +184,8 @@ async fn a_record_that_was_put_back_cut_or_exchanged_is_found_by_heads_that_were
     for file in [&file, &posted] {
         found(file, "acme", "put back to an earlier state")?;
     }
-    // Its last entry taken away with what it made true, and its end set as if there had never been one: by itself the record is whole.
+    // Its last entry taken away with what it made true, and its end and its counts set as if there had never been one: by itself the
+    // record is whole.
     put_back(&data, &now)?;
     let earlier: Vec<String> =
         lines(&file).into_iter().filter(|line| head(std::slice::from_ref(line), "acme") != ends).collect();
@@ -192,7 +193,15 @@ async fn a_record_that_was_put_back_cut_or_exchanged_is_found_by_heads_that_were
     edit(
         &data,
         &format!(
-            "delete from journal where tenant = 'acme' and place > {length}; \
+            "update chains set \
+               bytes = bytes - (select sum(length(frames) + 64) from journal where tenant = 'acme' and place > {length}), \
+               besides = besides - (select length(value) + 65 from memory where tenant = 'acme' and key = 'c'), \
+               log_rows = log_rows - 1 where tenant = 'acme'; \
+             update chains set (besides, log_bytes) = (select besides - bytes, log_bytes - bytes from (select \
+               length(delta) + octet_length(about) + 64 as bytes from log where tenant = 'acme' and about = 'global//c')) \
+               where tenant = 'acme'; \
+             delete from log where tenant = 'acme' and about = 'global//c'; \
+             delete from journal where tenant = 'acme' and place > {length}; \
              delete from memory where tenant = 'acme' and key = 'c'; \
              update chains set length = {length}, head = x'{hash}' where tenant = 'acme'"
         ),
@@ -209,7 +218,25 @@ async fn a_record_that_was_put_back_cut_or_exchanged_is_found_by_heads_that_were
     let own = lines(&file).join("\n");
     // A host that starts on a record that was put back says so.
     put_back(&data, &before)?;
+    let doctor = || -> Result<String> {
+        let mut command = Command::new(ltmc_tests::binary()?);
+        command.args(["doctor", "--data"]).arg(&data).arg("--config").arg(data.with_file_name("ltmc.toml"));
+        Ok(String::from_utf8_lossy(&command.output()?.stdout).into_owned())
+    };
+    let found_by_doctor = doctor()?;
+    ensure!(found_by_doctor.contains("what was kept elsewhere of acme"), "{found_by_doctor}");
     host.restart().await?;
+    let ready = async |key: &str| anyhow::Ok(host.send(host.request(Method::GET, "/readyz", key)).await?.expect(200));
+    ensure!(
+        ready(&host.operator)
+            .await?
+            .text()
+            .contains("degraded: the record does not have what was kept elsewhere of acme")
+    );
+    for key in [&acme, "", "ltmc_aaaaaaaaaaaa_"] {
+        let told = ready(key).await?.text();
+        ensure!(!told.contains("acme") && !told.contains("anchors"), "{key}: {told}");
+    }
     host.terminate().await?;
     let said = host.whole_log();
     ensure!(said.contains("ERROR") && said.contains("does not have the entry that was kept of it elsewhere"), "{said}");
@@ -218,14 +245,23 @@ async fn a_record_that_was_put_back_cut_or_exchanged_is_found_by_heads_that_were
     let exchanged = elsewhere.path().join("other.db");
     copy(&other.data(), &exchanged).await?;
     put_back(&data, &exchanged)?;
-    found(&file, "", "of the record")?;
+    found(&file, "", "was put in its place")?;
+    // Also where the host on it has written its own into the same file since.
+    host.restart().await?;
+    host.terminate().await?;
+    ensure!(host.whole_log().contains("none of this one"), "{}", host.whole_log());
+    let id = |line: &String| serde_json::from_str::<Value>(line).ok()?["record"].as_str().map(str::to_owned);
+    let records: std::collections::BTreeSet<String> = lines(&file).iter().filter_map(id).collect();
+    ensure!(records.len() == 2, "{records:?}");
+    found(&file, "", "was put in its place")?;
     // Lines about another record beside this one's are left out, and said.
     put_back(&data, &now)?;
     let both = elsewhere.path().join("both");
-    let foreign = json!({"at": "2026-01-01T00:00:00Z", "record": "00000000000000aa", "heads": []}).to_string();
-    std::fs::write(&both, format!("{foreign}\n{own}\n"))?;
+    let foreign = |at: &str| json!({"at": at, "record": "00000000000000aa", "heads": []}).to_string();
+    let [earlier, later] = ["2026-01-01T00:00:00Z", "2126-01-01T00:00:00Z"].map(foreign);
+    std::fs::write(&both, format!("{earlier}\n{own}\n{later}\n"))?;
     let found = verify(&data, &both)?;
-    assert_eq!((&found["damage"], &found["others"]), (&json!([]), &json!({"00000000000000aa": 1})), "{found:#}");
+    assert_eq!((&found["damage"], &found["others"]), (&json!([]), &json!({"00000000000000aa": 2})), "{found:#}");
     // A hash that is in no chain is no tenant's.
     let mut since = Command::new(ltmc_tests::binary()?);
     since.args(["audit", "verify", "--since", &"ab".repeat(32), "--data"]).arg(&data);
@@ -263,5 +299,12 @@ fn wrong_places_for_heads_are_refused_by_name() -> Result<()> {
     let output = output.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(2) && said.contains("no heads of chains"), "{said}");
+    // Nobody may ever come to the other end of a pipe.
+    ensure!(Command::new("mkfifo").arg(dir.path().join("pipe")).status()?.success());
+    let mut command = Command::new(ltmc_tests::binary()?);
+    command.args(["audit", "verify", "--anchors", "pipe"]).current_dir(dir.path()).env_remove("LTMC_CONFIG");
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2) && said.contains("no regular file"), "{said}");
     Ok(())
 }

@@ -114,10 +114,18 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
     let acme = host.tenant("acme", "admin").await?;
     host.push(&acme, "echo", "echo", &["log"]).await?;
     host.call(&acme, "echo", &json!({})).await?.expect(200);
+    let flow = "name: flow\non: [{schedule: 0 0 1 1 *}]\nflow: {agent: echo}\n";
+    let put =
+        host.request(Method::PUT, "/v1/workflows/flow", &acme).header("content-type", "application/yaml").body(flow);
+    assert!(host.send(put).await?.status.is_success());
+    let start =
+        host.request(Method::POST, "/v1/workflows/flow/runs", &acme).header("idempotency-key", "k").json(&json!({}));
+    host.send(start.header("prefer", "wait=30")).await?.expect(200);
     let viewer = host.key("acme", "viewer").await?;
     let id = viewer.split('_').nth(1).unwrap_or_default();
     host.send(host.request(Method::DELETE, &format!("/v1/keys/{id}"), &acme)).await?.expect(204);
     host.send(host.request(Method::DELETE, "/v1/agents/echo/grants/log", &acme)).await?.expect(204);
+    host.send(host.request(Method::POST, "/v1/schedules/flow/1/pause", &acme)).await?.expect(204);
     host.terminate().await?;
     let whole = verify(&host, &[])?;
     assert_eq!(whole["damage"], json!([]), "{whole:#}");
@@ -153,12 +161,47 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
         ("a grant", "update grants set grants = '[\"fs:read:secret\"]'", "grants"),
         ("a ceiling", "insert into ceilings values ('acme', '{}')", "ceilings"),
         ("other code under a name", "update agents set digest = zeroblob(32)", "agents"),
+        (
+            "a workflow says something else",
+            "update workflows set source = 'name: flow\nflow: {agent: other}'",
+            "workflows",
+        ),
+        ("a workflow is gone", "delete from workflows", "workflows"),
+        (
+            "a workflow of nobody's",
+            "insert into workflows select tenant, 'other', source, digest, updated_at from workflows",
+            "workflows",
+        ),
+        ("a schedule is in another's name", "update schedules set by_key = 'aaaaaaaaaaaa'", "schedules"),
+        ("a schedule that was paused starts runs", "update schedules set paused_at = null", "schedules"),
         ("a tenant is gone", "delete from tenants where name = 'acme'", "tenants"),
         ("a run's row", "update runs set seq = seq - 1", "row"),
         ("a run is hidden", "delete from runs", "row"),
         ("a run is another key's", "update runs set by_key = 'aaaaaaaaaaaa'", "key"),
         ("a run is of another session", "update runs set session = 'forged'", "session"),
         ("a run did not go well", "update runs set state = 4", "failed"),
+        ("a run was begun by another", "update runs set parent = id where name = 'echo'", "began it"),
+        ("a run has another's name", "update runs set name = 'other' where name = 'echo'", "`other`"),
+        (
+            "a run is of something else",
+            "update runs set target = 'workflow other' where name = 'flow'",
+            "`workflow other`",
+        ),
+        (
+            "a key stands for another run",
+            "update idempotency set run = (select id from runs where name = 'echo')",
+            "idempotency",
+        ),
+        ("a key stands for another request", "update idempotency set request = zeroblob(32)", "idempotency"),
+        ("a key is remembered for longer", "update idempotency set expires_at = expires_at + 1", "idempotency"),
+        (
+            "a key that nobody sent",
+            "insert into idempotency select tenant, 'other', request, run, expires_at from idempotency",
+            "is in no entry",
+        ),
+        ("a key is forgotten", "delete from idempotency", "is not there"),
+        ("a tenant has less on disk", "update chains set besides = besides - 1 where tenant = 'acme'", "`besides`"),
+        ("its journals take less", "update chains set bytes = 0 where tenant = 'acme'", "`bytes`"),
     ];
     for (what, edit, place) in edits {
         sqlx::query("begin").execute(&mut record).await?;
@@ -309,15 +352,25 @@ async fn an_edit_of_shared_context_behind_the_host_s_back_is_found() -> Result<(
         ("a fact is over", "update facts set valid_to = 5, ended_at = 5 where object = 'z'", "the end of the fact"),
         ("a message", "update mail set event = x'00'", "a message to `m`"),
         ("a message is gone", "delete from mail", "is not there"),
+        (
+            "a change that follows",
+            "update log set delta = (select delta from log where topic = 2) where topic = 0",
+            "in `log`",
+        ),
+        ("what a change is about", "update log set about = 'global//other' where topic = 0", "in `log`"),
+        ("a change of another kind", "update log set topic = 3 where topic = 2", "in `log`"),
+        ("a change is another tenant's", "update log set tenant = 'default' where topic = 2", "in `log`"),
+        ("a change that nobody follows", "delete from log where topic = 0", "`besides`"),
     ];
     for (what, edit, named) in edits {
         sqlx::raw_sql(edit).execute(&mut record).await?;
         let found = verify(&host, &[])?;
         let first = &found["damage"][0];
         assert!(first["what"].as_str().is_some_and(|what| what.contains(named)), "{what}: {found:#}");
-        assert_eq!(first["tenant"], "acme", "{what}: {found:#}");
+        let tenant = if edit.contains("'default'") { "default" } else { "acme" };
+        assert_eq!(first["tenant"], tenant, "{what}: {found:#}");
         sqlx::query("attach ? as copy").bind(&copy).execute(&mut record).await?;
-        for table in ["memory", "notes", "facts", "mail"] {
+        for table in ["memory", "notes", "facts", "mail", "log"] {
             let sql = format!("delete from main.{table}; insert into main.{table} select * from copy.{table}");
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut record).await?;
         }
@@ -331,7 +384,9 @@ async fn an_edit_of_shared_context_behind_the_host_s_back_is_found() -> Result<(
 async fn restore(record: &mut SqliteConnection, host: &Host) -> Result<()> {
     let copy = host.data().join("copy.db").to_string_lossy().into_owned();
     sqlx::query("attach ? as copy").bind(copy).execute(&mut *record).await?;
-    for table in ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "runs"] {
+    for table in
+        ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules", "runs", "idempotency", "chains"]
+    {
         let sql = format!("delete from main.{table}; insert into main.{table} select * from copy.{table}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *record).await?;
     }

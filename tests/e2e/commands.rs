@@ -256,3 +256,77 @@ fn a_call_without_a_host_leaves_nothing_behind() -> Result<()> {
     assert_eq!(left()?.len(), 0, "the next one cleans up after it");
     Ok(())
 }
+
+/// Two hosts on one record also want the same port: what is wrong is the record.
+#[tokio::test]
+async fn a_second_host_on_a_record_is_told_of_the_record_and_not_of_the_port() -> Result<()> {
+    let host = Host::start().await?;
+    let address = host.address();
+    for port in [address.to_string(), "127.0.0.1:0".to_owned()] {
+        let second = ltmc(&host, &["serve", "--listen", &port])?.output()?;
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert!(!second.status.success() && said.contains("another host is running on"), "{said}");
+    }
+    // On a record of its own it is the port.
+    let dir = tempfile::tempdir()?;
+    let mut other = Command::new(ltmc_tests::binary()?);
+    other.args(["serve", "--listen", &address.to_string(), "--data"]).arg(dir.path().join("data"));
+    let said = String::from_utf8_lossy(&other.output()?.stderr).into_owned();
+    assert!(said.contains("another program has the port"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_repair_without_any_database_says_so() -> Result<()> {
+    let mut host = Host::start().await?;
+    let said = |arguments: &[&str]| {
+        let output = ltmc(&host, arguments)?.output()?;
+        anyhow::Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let (code, text) = said(&["repair", "--check"])?;
+    assert!(code == Some(0) && text.contains("nothing to compare"), "{text}");
+    host.terminate().await?;
+    let said = |arguments: &[&str]| {
+        let output = ltmc(&host, arguments)?.output()?;
+        anyhow::Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    for arguments in [&["repair"][..], &["repair", "--check"]] {
+        let (code, text) = said(arguments)?;
+        assert!(code == Some(0) && text.contains("no database is configured"), "{text}");
+    }
+    let (code, text) = said(&["repair", "--rebind"])?;
+    assert!(code == Some(2) && text.contains("there is none to bind"), "{text}");
+    Ok(())
+}
+
+/// What a tenant's ceiling withholds is no lack of a grant, and is not called one: by push, by grant, by the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_ceiling_withholds_is_said_to_be_withheld() -> Result<()> {
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    let component = dir.path().join("counter.wasm");
+    std::fs::write(&component, ltmc_tests::guest_bytes("counter")?)?;
+    let component = component.to_string_lossy().into_owned();
+    done(ltmc(&host, &["--as", "operator", "ceiling", "set", "default", "--capability", "log"])?)?;
+    let note = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let grants = ["--grant", "memory:read:*", "--grant", "memory:write:*"];
+    let pushed = done(ltmc(&host, &[&["push", &component, "--name", "counter"][..], &grants].concat())?)?;
+    let said = note(&pushed);
+    assert!(said.contains("ceiling withholds, whatever is granted: memory:read:*, memory:write:*"), "{said}");
+    assert!(!said.contains("ltmc grant add"), "that would change nothing: {said}");
+    assert!(text(&pushed).contains("withheld"), "{}", text(&pushed));
+    let shown = note(&done(ltmc(&host, &["grant", "show", "counter"])?)?);
+    assert!(shown.contains("ltmc ceiling set"), "{shown}");
+    let added = note(&done(ltmc(&host, &["grant", "add", "counter", "graph:read"])?)?);
+    assert!(added.contains("graph:read"), "{added}");
+    let asked = serde_json::json!({"key": "n", "scope": "global", "times": 1});
+    let answer = host.call(&host.admin, "counter", &asked).await?;
+    assert!(answer.text().contains("memory:") && answer.text().contains("ceiling"), "{}", answer.text());
+    let run = answer.headers["ltmc-run"].to_str()?.to_owned();
+    let journal = host.get(&format!("/v1/runs/{run}/journal")).await?.expect(200).text();
+    assert!(
+        journal.contains("the ceiling of tenant `default` withholds it") && journal.contains("\"withheld\":true"),
+        "{journal}"
+    );
+    Ok(())
+}

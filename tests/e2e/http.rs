@@ -60,6 +60,8 @@ async fn what_can_be_read_in_two_ways_is_refused_with_a_problem() -> Result<()> 
             "Content-Length",
         ),
         (format!("{post}Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"), 400, "bad-request", "Content-Length"),
+        (format!("{post}Content-Length: {}\r\n\r\nx", u64::MAX), 400, "bad-request", "Content-Length"),
+        (format!("{post}Content-Length: 18446744073709551616\r\n\r\nx"), 400, "bad-request", "Content-Length"),
         (format!("{post}Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"), 400, "bad-request", ""),
         (
             format!("{post}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
@@ -89,6 +91,16 @@ async fn what_can_be_read_in_two_ways_is_refused_with_a_problem() -> Result<()> 
             assert!(last.contains(&format!("\"code\":\"{code}\"")), "{shown:?}: {text}");
             assert!(field.is_empty() || last.contains(&format!("\"field\":\"{field}\"")), "{shown:?}: {text}");
         }
+    }
+    // A chunk's length with a space behind it, of a body that somebody waits for.
+    host.push(&host.admin, "cat", "cat", &[]).await?;
+    let key = &host.admin;
+    let head = format!("POST /v1/agents/cat/call HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n");
+    for (line, status) in [("3", 200), ("3;a=b", 200), ("3 ", 400), ("3 ;a=b", 400), ("+3", 400)] {
+        let sent = format!("{head}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n{line}\r\nabc\r\n0\r\n\r\n");
+        let text = said(&host, &[&sent], |_| Ok(()))?;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{line:?}: {text}");
+        assert!(status == 200 || text.contains("content-type: application/problem+json"), "{line:?}: {text}");
     }
     let text = said(&host, &["GET /healthz HTTP/1.0\r\n\r\n"], |_| Ok(()))?;
     assert!(text.starts_with("HTTP/1.0 200 ") || text.starts_with("HTTP/1.1 200 "), "{text}");

@@ -469,7 +469,10 @@ impl Host {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let run = self.send(self.request(Method::GET, &format!("/v1/runs/{run}"), key)).await?.json();
-            if matches!(run["state"].as_str(), Some("completed" | "failed" | "cancelled" | "quarantined")) {
+            if matches!(
+                run["state"].as_str(),
+                Some("completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck")
+            ) {
                 return Ok(run);
             }
             ensure!(Instant::now() < deadline, "the run is not over: {run:#}");

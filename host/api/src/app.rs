@@ -7,10 +7,10 @@ use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
 use ltmc_context::Clients;
-use ltmc_orchestration::{Runs, Workflows};
+use ltmc_orchestration::{Runs, Schedules, Workflows};
 use ltmc_ports::Clock;
 use ltmc_projections::Repairs;
-use ltmc_tenancy::{Access, Agents, Compute, Turns};
+use ltmc_tenancy::{Access, Agents, Compute, Deletions, Turns};
 use serde::Serialize;
 
 use crate::answers::Answers;
@@ -32,12 +32,16 @@ fn computed_at_once() -> usize {
 pub struct App {
     /// Tenants, keys, ceilings.
     pub access: Arc<Access>,
+    /// Tenants that are deleted.
+    pub deletions: Arc<Deletions>,
     /// Agents and their grants.
     pub agents: Arc<Agents>,
     /// Calls and runs.
     pub runs: Arc<Runs>,
     /// Workflow documents.
     pub workflows: Arc<Workflows>,
+    /// When they are started by themselves.
+    pub schedules: Arc<Schedules>,
     /// Shared context.
     pub clients: Arc<Clients>,
     /// The databases that follow the record.
@@ -72,6 +76,9 @@ pub struct Check {
     /// If not: what is wrong, fit for the eyes of everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Whether it is shown to who comes with an operator's key alone.
+    #[serde(skip)]
+    pub for_operators: bool,
 }
 
 /// The routes over these use cases. A metrics recorder is to be installed before.

@@ -55,12 +55,17 @@ pub(crate) const CODES: &[Code] = &[
     code("too-costly", StatusCode::BAD_REQUEST, "The component takes too much to compile"),
     code("needs-too-much", StatusCode::BAD_REQUEST, "The component needs more than a call may have"),
     code("bad-manifest", StatusCode::BAD_REQUEST, "The agent's manifest is wrong"),
+    code("bad-answer", StatusCode::UNPROCESSABLE_ENTITY, "The answer is not what was asked for"),
     code("bad-workflow", StatusCode::BAD_REQUEST, "The workflow's document is wrong"),
+    code("bad-recovery", StatusCode::BAD_REQUEST, "What is to be done with the run does not fit it"),
     // what stands in the way
     code("conflict", StatusCode::CONFLICT, "It is there already, or not as the request supposes"),
+    code("too-many-schedules", StatusCode::CONFLICT, "The tenant has as many schedules as it may have"),
     code("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not at the revision the request names"),
     code("resync", StatusCode::GONE, "What comes after this place is not kept any more"),
     code("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "A bound of the tenant's shared context is reached"),
+    code("already-answered", StatusCode::CONFLICT, "The question has its answer already"),
+    code("question-closed", StatusCode::CONFLICT, "The question is open no more"),
     code("idempotency-key-reused", StatusCode::CONFLICT, "The idempotency key was used for another request"),
     code("busy", StatusCode::TOO_MANY_REQUESTS, "Too much at once"),
     code("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The host cannot do this at the moment"),
@@ -83,9 +88,12 @@ pub(crate) const CODES: &[Code] = &[
     code("cancelled", StatusCode::CONFLICT, "The run was cancelled"),
     code("timed-out", StatusCode::GATEWAY_TIMEOUT, "A part of the workflow took too long"),
     code("no-candidate", StatusCode::UNPROCESSABLE_ENTITY, "No agent fits what a step needs"),
+    code("bad-plan", StatusCode::UNPROCESSABLE_ENTITY, "What a planner gave cannot be done"),
     code("loop-exhausted", StatusCode::UNPROCESSABLE_ENTITY, "A loop made all its rounds"),
     code("loop-stalled", StatusCode::UNPROCESSABLE_ENTITY, "A loop came no further"),
     code("quarantined", StatusCode::CONFLICT, "The host died of the run"),
+    code("paused", StatusCode::CONFLICT, "The run is paused"),
+    code("stuck", StatusCode::CONFLICT, "What undoes the run's work has failed"),
 ];
 
 /// The line of a name; that of `internal` where there is none, which a test rules out for every name in the sources.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use bytes::Bytes;
 use ltmc_model::caller::Caller;
 use ltmc_policy::Action;
@@ -130,6 +130,7 @@ impl<T: Document> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self> {
+        may(request.extensions(), T::FOR, api).await?;
         let essence = media_type(request.headers());
         if !essence.is_some_and(|mime| mime.subtype() == mime::JSON || mime.suffix() == Some(mime::JSON)) {
             return Err(Problem::new("unsupported-media-type", "This route takes `Content-Type: application/json`."));
@@ -177,11 +178,20 @@ pub(crate) async fn has_come(parts: &Parts, api: &Api) -> Result<()> {
 /// A body of at most `limit` bytes, as it comes; refused before it has come where its caller may not do what it is sent for.
 pub(crate) async fn incoming(request: Request, action: Action, limit: u64, api: &Api) -> Result<(Parts, Incoming)> {
     let (parts, body) = request.into_parts();
-    let no_key = || Problem::internal("a route reads a body without asking for a key");
+    may(&parts.extensions, action, api).await?;
     let caller = parts.extensions.get::<Caller>().ok_or_else(no_key)?;
-    api.access.may(caller, action).await?;
     let incoming = Incoming::new(&parts.headers, body, limit, &api.limits, (&api.bodies, caller))?;
     Ok((parts, incoming))
+}
+
+/// Whether a request's caller may do what its body is sent for: asked before it is looked at what the body says that it is.
+pub(crate) async fn may(extensions: &Extensions, action: Action, api: &Api) -> Result<()> {
+    let caller = extensions.get::<Caller>().ok_or_else(no_key)?;
+    Ok(api.access.may(caller, action).await?)
+}
+
+fn no_key() -> Problem {
+    Problem::internal("a route reads a body without asking for a key")
 }
 
 /// What the body says it is.

@@ -2,7 +2,8 @@
 //! refused, for a proxy before this host may have read the other one.
 //!
 //! Refused are a line that ends with a line feed alone, other than one `Host`, `Content-Length` that stands twice or beside
-//! `Transfer-Encoding`, and a request line or a head that is too long. Whatever else is wrong the library refuses.
+//! `Transfer-Encoding`, a length with anything around it or beyond all bounds, and a request line or a head that is too long. Whatever
+//! else is wrong the library refuses.
 //!
 //! Invariants: every byte is looked at once, and no more of a head is kept than one line. To refuse something else: a line in
 //! [`Head::field`] or [`Head::end`].
@@ -10,6 +11,9 @@
 use crate::headers;
 use crate::problem::Problem;
 
+/// The longest body, or chunk of one, that can be said: the library has an answer of its own for longer ones, and with a chunk's last
+/// line it is a number still.
+const LONGEST_BODY: u64 = u64::MAX - 4;
 /// The longest line before a chunk, or after the last one, that is looked at.
 const LONGEST_CHUNK_LINE: usize = 1 << 10;
 
@@ -145,7 +149,9 @@ impl Framing {
                 let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
                 let length = std::str::from_utf8(&line[..digits]).ok();
                 let length = length.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                let length = length.filter(|length| *length < u64::MAX - 2);
+                // Nothing stands behind it, or what somebody else may know and we do not.
+                let is_alone = matches!(line.get(digits), None | Some(b';'));
+                let length = length.filter(|length| is_alone && *length <= LONGEST_BODY);
                 self.at = match length.ok_or_else(|| bad("A chunk of the body does not say how long it is."))? {
                     0 => At::Trailers,
                     // Its last line ends behind it.
@@ -176,7 +182,8 @@ impl Head {
             }
             let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let wrong = || bad("`Content-Length` is a number of bytes.").field("Content-Length");
-            self.length = Some(digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?);
+            let length = digits.and_then(|digits| digits.parse().ok()).filter(|length| *length <= LONGEST_BODY);
+            self.length = Some(length.ok_or_else(wrong)?);
         }
         if self.is_chunked && self.length.is_some() {
             let why = "`Content-Length` and `Transfer-Encoding` say each how long the body is: send one of them.";
@@ -260,6 +267,11 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551614\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\t;a=b\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n 3\r\n",
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\n",
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",

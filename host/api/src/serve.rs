@@ -216,7 +216,8 @@ impl House {
         builder
             .http2()
             .timer(TokioTimer::new())
-            // What is larger than `head` is refused with a problem; only what is far larger is cut off.
+            // What is larger than `head` is refused with a problem. What is far larger the library answers 431 by itself, without
+            // a body: it keeps nothing of such a head, and asks nobody.
             .max_header_list_size(u32::try_from(self.limits.head.saturating_mul(2)).unwrap_or(u32::MAX))
             .max_concurrent_streams(STREAMS)
             .initial_connection_window_size(WINDOW)

@@ -191,3 +191,139 @@ impl hyper::body::Body for Answered {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::http::HeaderMap;
+    use futures::future;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::crowd::{Crowd, Present};
+
+    const STALL: Duration = Duration::from_secs(10);
+
+    fn present() -> Present {
+        Crowd::new(16).enter([192, 0, 2, 1].into())
+    }
+
+    /// An answer, as the task of an HTTP/2 stream makes it.
+    fn answered(connection: &Arc<Connection>, body: Body) -> (Answered, Arc<Taking>) {
+        let taking = Arc::new(Taking::of(connection.clone()));
+        let busy = Busy::begin(connection.clone(), true);
+        (TAKING.sync_scope(taking.clone(), || Answered::new(body, busy)), taking)
+    }
+
+    fn poll(body: &mut Answered) -> Poll<Option<Bytes>> {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let frame = hyper::body::Body::poll_frame(Pin::new(body), cx);
+        frame.map(|frame| frame.map(|frame| frame.unwrap().into_data().unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_handed_out_in_pieces_and_is_over_once_all_of_them_have_gone() {
+        let connection = present();
+        let (mut body, taking) = answered(&connection, Body::from(vec![b'x'; 2 * PIECE + 1]));
+        let mut pieces = Vec::new();
+        while let Poll::Ready(Some(piece)) = poll(&mut body) {
+            pieces.push(piece);
+        }
+        assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, PIECE, 1]);
+        assert!(poll(&mut body).is_pending() && !hyper::body::Body::is_end_stream(&body), "all of them wait");
+        let begun = Instant::now();
+        assert_eq!(taking.waits_since(), Some(begun));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        // A part of a piece is none.
+        let part = pieces[0].split_to(5);
+        pieces.remove(0);
+        assert_eq!(taking.waits_since(), Some(begun));
+        drop(part);
+        assert_eq!(taking.waits_since(), Some(begun + Duration::from_secs(3)), "the next one is the oldest since then");
+        assert!(poll(&mut body).is_pending());
+        drop(pieces);
+        assert_eq!(taking.waits_since(), None);
+        assert!(matches!(poll(&mut body), Poll::Ready(None)));
+        assert!(connection.is_busy(), "until the library has dropped it");
+        drop(body);
+        assert!(!connection.is_busy());
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_that_is_empty_nothing_is_to_be_taken() {
+        let connection = present();
+        let (body, taking) = answered(&connection, Body::empty());
+        assert!(hyper::body::Body::is_end_stream(&body) && taking.waits_since().is_none());
+    }
+
+    #[tokio::test]
+    async fn trailers_and_answers_over_http1_pass_as_they_are() {
+        let connection = present();
+        let mut fields = HeaderMap::new();
+        fields.insert("x-end", "1".parse().unwrap());
+        let trailers = Body::new(Body::from("data").with_trailers(future::ready(Some(Ok(fields.clone())))));
+        let (mut body, _) = answered(&connection, trailers);
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(data)) if data == "data"));
+        let last = body.frame().await.unwrap().unwrap();
+        assert_eq!(last.into_trailers().unwrap(), fields);
+        assert!(matches!(poll(&mut body), Poll::Ready(None)));
+        // Not on a stream's task.
+        let mut body = Answered::new(Body::from(vec![b'x'; 3 * PIECE]), Busy::begin(connection.clone(), false));
+        let Poll::Ready(Some(all)) = poll(&mut body) else { panic!("it is there") };
+        assert_eq!(all.len(), 3 * PIECE);
+        assert!(hyper::body::Body::is_end_stream(&body));
+    }
+
+    /// A stream on its task, that says when it is dropped.
+    fn stream(connection: &Arc<Connection>) -> (Arc<Taking>, Arc<AtomicBool>) {
+        struct Told(Arc<AtomicBool>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let dropped = Arc::new(AtomicBool::new(false));
+        let (told, taking) = (Told(dropped.clone()), Arc::new(Taking::of(connection.clone())));
+        let at = taking.clone();
+        let serves = async move {
+            let _told = told;
+            // As a stream is looked at when anything of its connection moves.
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::spawn(while_taken(serves, at, STALL));
+        (taking, dropped)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_given_up_where_a_piece_waits_for_too_long_and_not_before() {
+        let connection = present();
+        let _others = [Busy::begin(connection.clone(), true), Busy::begin(connection.clone(), true)];
+        let (taking, dropped) = stream(&connection);
+        tokio::time::sleep(2 * STALL).await;
+        assert!(!dropped.load(Ordering::SeqCst), "nothing waits");
+        let mut pieces: Vec<Bytes> = (0..3).map(|_| taking.hand_out(Bytes::from_static(b"x"))).collect();
+        for _ in 0..2 {
+            tokio::time::sleep(STALL * 9 / 10).await;
+            assert!(!dropped.load(Ordering::SeqCst), "some of it is taken now and then");
+            pieces.pop();
+        }
+        tokio::time::sleep(STALL + Duration::from_secs(1)).await;
+        assert!(dropped.load(Ordering::SeqCst), "the last piece waits for too long");
+        assert!(!connection.gone().is_cancelled(), "another request of it is under way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_else_moves_goes_with_its_last_stream() {
+        let connection = present();
+        let _busy = [Busy::begin(connection.clone(), true), Busy::begin(connection.clone(), true)];
+        let streams = [stream(&connection), stream(&connection)];
+        let pieces = streams.each_ref().map(|(taking, _)| taking.hand_out(Bytes::from_static(b"x")));
+        tokio::time::sleep(STALL + Duration::from_secs(1)).await;
+        assert!(streams.iter().all(|(_, dropped)| dropped.load(Ordering::SeqCst)));
+        assert!(connection.gone().is_cancelled());
+        drop(pieces);
+    }
+}

@@ -149,6 +149,8 @@ struct Inputs {
     lines: u32,
     /// Lines that are in the journal from before.
     logged: u32,
+    /// Whether a line says already that the ceiling withholds something.
+    is_told: bool,
 }
 
 impl Crossing {
@@ -185,6 +187,7 @@ impl Crossing {
                 latest: Timestamp::default(),
                 lines: 0,
                 logged: checkpoint.logs,
+                is_told: false,
             }),
         }
     }
@@ -226,6 +229,9 @@ impl Crossing {
                 recorded.about
             );
             return Err(Failure::new(Code::ReplayMismatch, message));
+        }
+        if let (true, Err(Refusal::Denied(capability))) = (recorded.withheld, &recorded.reply) {
+            self.tell_withheld(capability);
         }
         let mut inputs = self.inputs();
         inputs.read.clear();
@@ -270,14 +276,19 @@ impl Crossing {
         }
         let (name, about, request) = (call.name(), call.about(), call.digest());
         let is_checkpoint = matches!(call, Call::Attempt(AttemptCall::Checkpoint(_)));
-        let (capability, decided) = match self.verdict(&call).await? {
-            Verdict::Denied(capability) => {
-                (Some(capability.clone()), Decided::Answer(Err(Refusal::Denied(capability))))
-            }
+        let verdict = self.verdict(&call).await?;
+        let withheld = matches!(verdict, Verdict::Withheld(_));
+        let (capability, decided) = match verdict {
             Verdict::Allowed(capability) => match call {
                 Call::Coordination(call) => (capability, self.coordinated(turn, call, request).await?),
                 call => (capability, self.decided(turn, call).await?),
             },
+            Verdict::Denied(capability) | Verdict::Withheld(capability) => {
+                if withheld {
+                    self.tell_withheld(&capability);
+                }
+                (Some(capability.clone()), Decided::Answer(Err(Refusal::Denied(capability))))
+            }
         };
         turn.number += 1;
         let effect = |reply| {
@@ -291,6 +302,7 @@ impl Crossing {
                 form: form::CURRENT,
                 request,
                 capability,
+                withheld,
                 clock,
                 reply,
             })
@@ -397,7 +409,26 @@ impl Crossing {
                 self.keep(host_line(format!("a log line was refused: `{capability}` is not granted")));
                 Ok(Err(Refusal::Denied(capability)))
             }
+            Verdict::Withheld(capability) => {
+                self.keep(host_line(format!("a log line was refused: {}", self.withheld(&capability))));
+                Ok(Err(Refusal::Denied(capability)))
+            }
         }
+    }
+
+    /// Says in the attempt's log, once, that the tenant's ceiling withholds what was granted: the guest is told only what it lacks. An
+    /// attempt that is made again says it at the same place.
+    fn tell_withheld(&self, capability: &Capability) {
+        if !std::mem::replace(&mut self.inputs().is_told, true) {
+            self.keep(host_line(format!("a call was refused: {}", self.withheld(capability))));
+        }
+    }
+
+    fn withheld(&self, capability: &Capability) -> String {
+        let tenant = self.log.tenant();
+        format!(
+            "`{capability}` is granted, and the ceiling of tenant `{tenant}` withholds it; the operator can change that"
+        )
     }
 
     fn inputs(&self) -> MutexGuard<'_, Inputs> {

@@ -295,7 +295,79 @@ fn told(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use ltmc_model::chain::Head;
+    use ltmc_ports::testing::{ManualClock, sample};
+
     use super::*;
+
+    /// Chains, each with how long it is.
+    struct Chains(Mutex<Vec<u64>>);
+
+    #[async_trait]
+    impl ReadChains for Chains {
+        async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError> {
+            let heads = self
+                .0
+                .lock()
+                .unwrap()
+                .iter()
+                .enumerate()
+                .map(|(number, length)| {
+                    let (number, length) = (number as u64, *length);
+                    let hash = Link([u8::try_from(length).unwrap(); 32]);
+                    Head { tenant: sample::tenant(&format!("t{number:04}")), length, hash }
+                })
+                .collect::<Vec<_>>();
+            let later = heads.into_iter().filter(|head| after.is_none_or(|after| head.tenant > *after));
+            Ok(later.take(limit as usize).collect())
+        }
+    }
+
+    /// Of each line that was told, whose heads it has and how long their chains were.
+    fn told(path: &Path) -> Vec<Vec<(String, u64)>> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = |line: &str| {
+            let anchors: Anchors = serde_json::from_str(line).unwrap();
+            anchors.heads.into_iter().map(|head| (head.tenant.to_string(), head.length)).collect()
+        };
+        text.lines().map(line).collect()
+    }
+
+    #[tokio::test]
+    async fn a_place_is_told_all_that_has_moved_since_it_was_told_and_nothing_else() {
+        let (dir, many) = (tempfile::tempdir().unwrap(), HEADS as usize + 2);
+        let (file, missing) = (dir.path().join("anchors"), dir.path().join("missing/anchors"));
+        let chains = Arc::new(Chains(Mutex::new(vec![1; many])));
+        let clock = Arc::new(ManualClock::at(sample::at(0)));
+        let ports = Arc::new(Ports { chains: chains.clone(), record: "r".to_owned(), clock });
+        let mut teller = Teller { place: Place::File(missing), ports, told: HashMap::new() };
+        teller.tell().await.unwrap_err();
+        // What could not be told is told later.
+        teller.place = Place::File(file.clone());
+        teller.tell().await.unwrap();
+        assert_eq!(told(&file).iter().map(Vec::len).collect::<Vec<_>>(), [HEADS as usize, 2], "a line each page");
+        teller.tell().await.unwrap();
+        assert_eq!(told(&file).len(), 2, "nothing has moved");
+        // The last of the second page, while on the first nothing moves; then one of each.
+        let last = format!("t{:04}", many - 1);
+        chains.0.lock().unwrap()[many - 1] = 2;
+        teller.tell().await.unwrap();
+        chains.0.lock().unwrap()[0] = 2;
+        chains.0.lock().unwrap()[many - 1] = 3;
+        teller.tell().await.unwrap();
+        let expected = [vec![(last.clone(), 2)], vec![("t0000".to_owned(), 2)], vec![(last, 3)]];
+        assert_eq!(told(&file)[2..], expected);
+        // A head may be told twice, and none is left out because it was tried once.
+        teller.place = Place::File(dir.path().to_owned());
+        chains.0.lock().unwrap()[0] = 3;
+        teller.tell().await.unwrap_err();
+        teller.place = Place::File(file.clone());
+        teller.tell().await.unwrap();
+        assert_eq!(told(&file)[5..], [vec![("t0000".to_owned(), 3)]]);
+    }
 
     #[test]
     fn a_line_that_was_broken_off_takes_no_other_along() {

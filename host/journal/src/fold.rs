@@ -11,11 +11,15 @@ use std::sync::Arc;
 use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
+use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
-use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
+use ltmc_model::workflow;
+use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Child, Joined, Node, Round};
+use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
+use crate::undoing::{Ending, Undoing};
+
+mod amend;
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -37,9 +41,13 @@ enum Effects {
 pub struct History {
     effects: Effects,
     started: Option<Arc<RunStarted>>,
-    phase: Phase,
+    pub(crate) phase: Phase,
     suspended: Option<Timestamp>,
     seq: Seq,
+    /// How many entries of the run that it was forked from there are before its own.
+    behind: u64,
+    /// How often one was forked from another.
+    forks: usize,
     created_at: Timestamp,
     updated_at: Timestamp,
     ended_at: Option<Timestamp>,
@@ -53,6 +61,12 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// What somebody changed: it is so once the run goes on.
+    amended: Vec<Amended>,
+    /// What undoes what it did.
+    pub(crate) undoing: Undoing,
+    /// Whether somebody went on with it.
+    was_resumed: bool,
     /// Runs that its guests began; not more than they may.
     children: BTreeSet<RunId>,
     /// How often each node began a run, or had it go on.
@@ -61,7 +75,7 @@ pub struct History {
 
 /// How far a run is, with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-enum Phase {
+pub(crate) enum Phase {
     /// Nothing has begun.
     #[default]
     Queued,
@@ -80,6 +94,10 @@ enum Phase {
     },
     /// Set aside, after it was taken up so often.
     Quarantined(u32),
+    /// It waits for people: since when, and what failed; none: somebody paused it.
+    Paused(Timestamp, Option<Failure>),
+    /// What undoes its work has failed.
+    Stuck(Failure),
 }
 
 /// One step, so far as it has begun.
@@ -91,8 +109,13 @@ pub struct Step {
     pub attempts: Vec<Attempt>,
     /// What it gave.
     pub output: Option<Payload>,
-    /// Which entry says so.
+    /// Which entry says so, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
+    /// What somebody wants it done on; none: what its document says.
+    pub given: Option<Payload>,
+    /// What the randomness of its attempts is drawn from, where they go on from a checkpoint of the run that this one was forked
+    /// from; none: that of this run.
+    pub seed: Option<[u8; 32]>,
     /// What was found about its output; none: it was not judged. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
@@ -182,6 +205,7 @@ impl History {
     pub fn advance(&mut self, seq: Seq, entry: &Entry) {
         let at = entry.at;
         self.seq = seq;
+        let order = Seq(self.behind + seq.0);
         self.updated_at = at;
         self.tick(at);
         if !matches!(entry.event, Event::Act(_)) {
@@ -189,6 +213,9 @@ impl History {
         }
         match &entry.event {
             Event::RunStarted(started) => {
+                if started.forked.is_some() {
+                    self.cut_off(at);
+                }
                 self.started = Some(Arc::new(RunStarted::clone(started)));
                 self.created_at = at;
             }
@@ -223,7 +250,7 @@ impl History {
                     step.replay = Vec::new();
                     step.status = Status::Completed;
                     step.output = Some(output.clone());
-                    step.ended_at = seq;
+                    step.ended_at = order;
                     step.verdict = None;
                 });
             }
@@ -256,12 +283,12 @@ impl History {
                 self.progress += 1;
                 let node = self.node_mut(node);
                 node.output = Some(output.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::NodeGave { node, of } => {
                 let node = self.node_mut(node);
                 node.gave = Some(of.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::NodeFailed { node, failure, retry_at: None } => self.node_mut(node).failure = Some(failure.clone()),
             Event::NodeFailed { node, retry_at, .. } => {
@@ -293,7 +320,55 @@ impl History {
                 timed_out.failure = Some(failure.in_step(node));
                 timed_out.is_timed_out = true;
             }
-            Event::RunSuspended { until } => self.suspended = Some(*until),
+            Event::Asked { node, token, question } => {
+                let asks = Asks { token: token.clone(), title: question.title.clone(), of: question.of };
+                self.node_mut(node).asks = Some(asks);
+            }
+            Event::Answered { node, answer, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(answer.clone());
+                node.ended_at = seq;
+            }
+            Event::Emitted { node, .. } => {
+                self.progress += 1;
+                self.node_mut(node).is_emitted = true;
+            }
+            Event::Subscribed { node, topic, subject, kind, after } => {
+                let (topic, subject, kind) = (topic.clone(), subject.clone(), kind.clone());
+                let (after, heard) = (*after, *after);
+                let listens = Listens { topic, subject, kind, after, heard, is_heard: false, is_open: true };
+                self.node_mut(node).listens = Some(listens);
+            }
+            Event::EventTaken { node, event, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(event.clone());
+                node.ended_at = seq;
+            }
+            Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
+            Event::RunSuspended { until, heard } => {
+                self.suspended = Some(*until);
+                if let Some(heard) = heard {
+                    self.heard_up_to(*heard);
+                }
+            }
+            Event::CompensationRegistered { node, given } => self.registered(node, given),
+            Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),
+            Event::Compensated { node } => {
+                self.progress += 1;
+                self.compensated(node);
+            }
+            Event::RunFailing { failure } => self.unwind(at, Ending::Failing(failure.clone())),
+            Event::RunCancelling { by, reason } => {
+                self.unwind(at, Ending::Cancelling { by: by.clone(), reason: reason.clone() });
+            }
+            Event::RunPaused { failure, .. } => self.phase = Phase::Paused(at, failure.clone()),
+            Event::RunContinued { .. } => {
+                self.was_resumed = true;
+                self.go_on(at);
+            }
+            Event::RunStuck { failure } => self.phase = Phase::Stuck(failure.clone()),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
             Event::RunCancelled { by, reason } => {
@@ -301,8 +376,46 @@ impl History {
             }
             // What is open stays so, with what it has in hand: whoever resumes it goes on there.
             Event::RunQuarantined { taken_up } => self.phase = Phase::Quarantined(*taken_up),
-            Event::RunResumed { .. } => self.reopen(),
+            Event::AgentReplaced { agent, to, .. } => {
+                if let Some(started) = &mut self.started {
+                    Arc::make_mut(started).agents.insert(agent.clone(), *to);
+                }
+            }
+            Event::Amended(amended) => self.amended.push(Amended::clone(amended)),
+            Event::RunResumed { .. } => {
+                self.was_resumed = true;
+                self.resume();
+                for amended in std::mem::take(&mut self.amended) {
+                    self.amend(&amended, order, at);
+                }
+            }
         }
+    }
+
+    /// Another run goes on from here: its entries are counted from 1 on.
+    pub fn branch_off(&mut self) {
+        self.behind += self.seq.0;
+        self.seq = Seq(0);
+        self.forks += 1;
+    }
+
+    /// How often a run was forked from another one on the way to this.
+    pub fn forks(&self) -> usize {
+        self.forks
+    }
+
+    /// The run is another one from here on: whatever is open is cut off, and goes on with it from its checkpoint.
+    fn cut_off(&mut self, at: Timestamp) {
+        let seed = self.started.as_ref().map(|started| started.seed);
+        for step in self.steps.values_mut() {
+            step.cut_off(at);
+            step.took.clear();
+            if step.checkpoint.part > 0 && step.seed.is_none() {
+                step.seed = seed;
+            }
+        }
+        (self.running, self.waiting, self.is_retrying) = (0, 0, false);
+        self.end(at, Phase::Cancelled { by: None, reason: "another run was forked from it".into() });
     }
 
     /// Says that it is `now`, for what is due; never goes back.
@@ -331,12 +444,19 @@ impl History {
             Phase::Failed(_) => State::Failed,
             Phase::Cancelled { .. } => State::Cancelled,
             Phase::Quarantined(_) => State::Quarantined,
+            Phase::Paused(..) => State::Paused,
+            Phase::Stuck(_) => State::Stuck,
         }
     }
 
     /// Until when it is suspended; none: it is not.
     pub fn suspended(&self) -> Option<Timestamp> {
         self.suspended
+    }
+
+    /// Whether somebody went on with it after it was over, or set aside.
+    pub fn was_resumed(&self) -> bool {
+        self.was_resumed
     }
 
     /// How many entries it is made of.
@@ -380,9 +500,9 @@ impl History {
         within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
     }
 
-    /// Whether anything at a node or below it is under way, or waits for its next attempt.
-    pub fn is_open_within(&self, node: &StepPath) -> bool {
-        self.steps_within(node).any(|(_, step)| step.is_open()) || self.open_children(node).next().is_some()
+    /// Those of [`Self::open_children`] that are of a node's own work.
+    pub fn own_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
+        self.open_children(node).filter(|(path, _)| !workflow::Node::is_undoing(path, node))
     }
 
     /// Whether it was cancelled by no client: because its own had gone, or the run that had begun it was over.
@@ -416,10 +536,61 @@ impl History {
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
     }
 
+    /// Says that a node looked for its event up to here, and that this was all there was: a memo.
+    pub fn heard(&mut self, node: &StepPath, up_to: Position) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            (listens.heard, listens.is_heard) = (listens.heard.max(up_to), true);
+        }
+    }
+
+    /// Says that there may be more for a node to look for its event in.
+    pub fn may_hear(&mut self, node: &StepPath) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            listens.is_heard = false;
+        }
+    }
+
+    /// Up to where all nodes looked for their events that wait for any; none: none does.
+    pub fn all_heard(&self) -> Option<Position> {
+        let waiting = self.nodes.values().filter(|node| node.is_waiting());
+        waiting.filter_map(|node| node.listens.as_ref().filter(|listens| listens.is_open)).map(|l| l.heard).min()
+    }
+
+    fn heard_up_to(&mut self, heard: Position) {
+        for listens in self.nodes.values_mut().filter_map(|node| node.listens.as_mut()) {
+            listens.heard = listens.heard.max(heard);
+        }
+    }
+
+    /// Whether anything at a node or below it is under way: an attempt, a child, or what it waits for.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        let steps = self.open_within(node).next().is_some();
+        steps || self.own_children(node).next().is_some() || self.waiting_within(node).next().is_some()
+    }
+
+    /// Nodes of a node's own work, at it or below it, that wait for a time, or for what comes from outside.
+    pub fn waiting_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = &'a StepPath> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        let own = within.filter(|(path, _)| !workflow::Node::is_undoing(path, node));
+        own.filter(|(_, node)| node.is_waiting()).map(|(path, _)| path)
+    }
+
+    /// Steps of a node's own work that are open, at it and below it. What undoes something below it is none of them.
+    pub fn open_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
+        let open = self.steps_within(node).filter(|(_, step)| step.is_open());
+        open.filter(|(path, _)| !workflow::Node::is_undoing(path, node))
+    }
+
     /// Whether anything at a node or below it has begun.
     pub fn has_begun(&self, node: &StepPath) -> bool {
         let decided = self.nodes.range(node..).next().is_some_and(|(path, _)| path.is_within(node));
         decided || self.steps_within(node).next().is_some()
+    }
+
+    /// Whether anything at a node or below it has come further than to be begun anew.
+    pub fn has_got_on(&self, node: &StepPath) -> bool {
+        let decided = self.nodes.range(node..).next().is_some_and(|(path, _)| path.is_within(node));
+        decided || self.steps_within(node).any(|(_, step)| step.status != Status::Pending)
     }
 
     /// What a node's pattern has found out about its branches.
@@ -427,10 +598,10 @@ impl History {
         &mut self.node_mut(node).branches
     }
 
-    /// Whose output a node's is: its own, or that of another one below it.
+    /// Whose output a node's is: its own, that of another one below it, or that of the one it passes on.
     pub fn giver<'a>(&'a self, path: &'a StepPath) -> &'a StepPath {
         let mut at = path;
-        // A node gives what stands below it, so this ends.
+        // A node gives what stands below it, or what was given before it, so this ends.
         while let Some(of) = self.nodes.get(at).and_then(|node| node.gave.as_ref()).filter(|of| *of != at) {
             at = of;
         }
@@ -452,9 +623,16 @@ impl History {
         if is_rejected { None } else { self.output(path) }
     }
 
-    /// Which entry says what a node gave.
+    /// Which entry says what a node gave, counted from the first of the run that it was forked from.
     pub fn gave_at(&self, path: &StepPath) -> Seq {
-        let path = self.giver(path);
+        let mut path = path;
+        while let Some((node, of)) = self.nodes.get(path).and_then(|node| Some((node, node.gave.as_ref()?))) {
+            // What it was given it gave only when it passed that on.
+            if of == path || !of.is_within(path) {
+                return node.ended_at;
+            }
+            path = of;
+        }
         let of_step = self.steps.get(path).map(|step| step.ended_at);
         of_step.or_else(|| self.nodes.get(path).map(|node| node.ended_at)).unwrap_or_default()
     }
@@ -476,6 +654,8 @@ impl History {
             Phase::Failed(failure) => Some(Err(failure.clone())),
             Phase::Cancelled { reason, .. } => Some(Err(Failure::new(Code::Cancelled, reason.clone()))),
             Phase::Quarantined(taken_up) => Some(Err(Failure::new(Code::Quarantined, quarantined(*taken_up)))),
+            Phase::Paused(_, failure) => Some(Err(paused(failure.as_ref()))),
+            Phase::Stuck(failure) => Some(Err(stuck(failure))),
             Phase::Queued | Phase::UnderWay => None,
         }
     }
@@ -507,6 +687,13 @@ impl History {
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
             }
+            Event::RunResumed { .. } if !self.amended.is_empty() => {
+                self.to_be_forgotten().into_iter().filter_map(of).flat_map(|(path, step)| all(path, step)).collect()
+            }
+            Event::RunFailing { .. } | Event::RunCancelling { .. } => {
+                let own = self.steps.iter().filter(|(path, _)| !is_undoing(path));
+                own.flat_map(|(path, step)| all(path, step)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -516,6 +703,70 @@ impl History {
             self.steps.insert(path.clone(), Step::default());
         }
         self.steps.get_mut(path).expect("it was inserted just now")
+    }
+
+    /// What is open of the run's own work is ended, and then what it did is undone. What undoes something already is not ended: it
+    /// begins again at its last checkpoint.
+    fn unwind(&mut self, at: Timestamp, ending: Ending) {
+        (self.phase, self.is_retrying) = (Phase::UnderWay, false);
+        let (undoing, own): (Vec<StepPath>, Vec<StepPath>) = self.steps.keys().cloned().partition(is_undoing);
+        for path in own {
+            self.change(&path, |step| {
+                step.took.clear();
+                if step.is_open() {
+                    step.end(step.last().map_or(0, |last| last.number), at, Some(&cancelled()), Usage::default());
+                    step.status = Status::Cancelled;
+                }
+            });
+        }
+        undoing.iter().for_each(|path| self.step_mut(path).go_back());
+        let own = self.nodes.iter_mut().filter(|(path, _)| !is_undoing(path));
+        for child in own.filter_map(|(_, node)| node.child.as_mut()).filter(|child| child.is_open()) {
+            child.ended = Some(Err(cancelled()));
+        }
+        self.undoing.ending = Some(ending);
+    }
+
+    /// Whoever paused it goes on: how long that was takes nothing of the time that its nodes may take.
+    fn go_on(&mut self, at: Timestamp) {
+        if let Phase::Paused(since, _) = self.phase {
+            let away = at.since(since);
+            self.nodes.values_mut().filter_map(|node| node.until.as_mut()).for_each(|until| *until = until.after(away));
+        }
+        self.phase = Phase::UnderWay;
+    }
+
+    /// Somebody goes on with it. What was undone is done again; where it is only what undoes it that failed, that alone is made again.
+    fn resume(&mut self) {
+        let is_over = matches!(self.phase, Phase::Failed(_) | Phase::Cancelled { .. });
+        if is_over && (self.undoing.ending.is_some() || self.undoing.is_under_way()) {
+            return self.start_over();
+        }
+        if self.undoing.ending.is_some() || self.undoing.is_under_way() {
+            return self.reopen(is_undoing);
+        }
+        self.redo_what_was_undone();
+        self.reopen(|_| true);
+    }
+
+    /// All that it did was undone: it is to be done again from the start.
+    fn start_over(&mut self) {
+        (self.phase, self.ended_at, self.is_retrying) = (Phase::UnderWay, None, false);
+        for path in self.steps.keys().cloned().collect::<Vec<_>>() {
+            self.change(&path, |step| step.begin_anew(true));
+        }
+        self.nodes.clear();
+        self.undoing = Undoing::default();
+    }
+
+    /// What was undone and came to nothing that stays is begun anew, with everything that was in vain with it.
+    fn redo_what_was_undone(&mut self) {
+        let undone = self.nodes.iter().filter(|(_, node)| node.is_undone());
+        let within = undone.filter_map(|(_, node)| Some(node.compensation.as_ref()?.begun.as_ref()?.within.clone()));
+        let within: BTreeSet<StepPath> = within.filter(|path| !self.is_settled(path, &[])).collect();
+        for path in within {
+            self.begin_anew(&path);
+        }
     }
 
     /// Changes a step, and keeps count of where steps stand.
@@ -544,7 +795,7 @@ impl History {
         self.ended_at = Some(at);
     }
 
-    fn node_mut(&mut self, path: &StepPath) -> &mut Node {
+    pub(crate) fn node_mut(&mut self, path: &StepPath) -> &mut Node {
         if !self.nodes.contains_key(path) {
             self.nodes.insert(path.clone(), Node::default());
         }
@@ -557,9 +808,13 @@ impl History {
             Decided::When(holds) => node.when = Some(*holds),
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
-            Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Agent { agent, candidates } => {
+                (node.agent, node.candidates) = (Some(agent.clone()), candidates.as_slice().into());
+            }
+            Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure } => {
                 node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
             }
@@ -575,12 +830,26 @@ impl History {
             self.change(&path, |step| step.begin_anew(forgives));
         }
         self.nodes.retain(|path, _| path == node || !path.is_within(node));
+        self.undoing.forget_below(node);
         self.node_mut(node).begin_anew();
     }
 
-    /// What is completed keeps its output, except where that was found wanting; what failed may try again. A failure that was
-    /// handled stays so, with everything below it.
-    fn reopen(&mut self) {
+    /// The same, unless something stands ready to undo what was done there: that comes first. Whether it is so at once.
+    fn redo(&mut self, path: &StepPath) -> bool {
+        let is_at_once = self.next_to_undo(|below| below.is_within(path)).is_none();
+        if is_at_once {
+            self.begin_anew(path);
+        } else {
+            let node = self.node_mut(path);
+            node.is_to_be_redone = true;
+            (node.until, node.retry_at, node.failures) = (None, None, 0);
+        }
+        is_at_once
+    }
+
+    /// Of what is meant: what is completed keeps its output, except where that was found wanting; what failed may try again. A
+    /// failure that was handled stays so, with everything below it.
+    fn reopen(&mut self, is_meant: impl Fn(&StepPath) -> bool) {
         // Before verdicts were journaled, a run said over which output it failed.
         let of_the_run = match &self.phase {
             Phase::Failed(failure) if failure.code == Code::ValidationFailed => failure.step.clone(),
@@ -591,15 +860,15 @@ impl History {
             self.steps.iter().filter(|(path, step)| matches!(step.verdict, Some(Err(_))) && !is_rescued(path));
         let nodes = self.nodes.iter().filter(|(_, node)| node.is_rejected());
         let rejected = by_verdict.map(|(path, _)| path).chain(nodes.map(|(path, _)| path)).cloned();
-        let rejected: Vec<StepPath> = rejected.chain(of_the_run).collect();
+        let rejected: Vec<StepPath> = rejected.chain(of_the_run).filter(|path| is_meant(path)).collect();
         self.phase = Phase::UnderWay;
         self.ended_at = None;
         for path in &rejected {
             if !self.is_settled(path, &rejected) {
-                self.begin_anew(path);
+                self.redo(path);
             }
         }
-        self.reopen_nodes(&rejected);
+        self.reopen_nodes(&rejected, &is_meant);
         let settled: BTreeSet<StepPath> = self
             .steps
             .iter()
@@ -609,7 +878,8 @@ impl History {
             .collect();
         let (mut running, mut waiting) = (0, 0);
         for (path, step) in &mut self.steps {
-            if matches!(step.status, Status::Failed | Status::Cancelled) && !settled.contains(path) {
+            let has_failed = matches!(step.status, Status::Failed | Status::Cancelled);
+            if has_failed && is_meant(path) && !settled.contains(path) {
                 let mismatch = |last: &Attempt| last.failure.as_ref().is_some_and(|f| f.code == Code::ReplayMismatch);
                 if step.last().is_some_and(mismatch) {
                     // What it did up to its checkpoint stays done, and somebody has it begin at the beginning all the same:
@@ -632,11 +902,11 @@ impl History {
     }
 
     /// Nodes that gave nothing yet forget how they failed, and what was decided by it.
-    fn reopen_nodes(&mut self, rejected: &[StepPath]) {
+    fn reopen_nodes(&mut self, rejected: &[StepPath], is_meant: &impl Fn(&StepPath) -> bool) {
         let open: Vec<StepPath> = self
             .nodes
             .iter()
-            .filter(|(path, node)| !node.has_ended() && !self.is_settled(path, rejected))
+            .filter(|(path, node)| is_meant(path) && !node.has_ended() && !self.is_settled(path, rejected))
             .map(|(path, _)| path.clone())
             .collect();
         for path in open {
@@ -644,6 +914,12 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What was asked is asked anew: whoever has the old question cannot answer it any more.
+            (node.asks, node.is_cancelled) = (None, false);
+            if let Some(listens) = &mut node.listens {
+                // It goes on looking from where it began, and the record is to tell it again.
+                (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);
+            }
             // What it did is not done again.
             if let Some(child) = &mut node.child {
                 (child.ended, child.again) = (None, true);
@@ -653,15 +929,24 @@ impl History {
             }
             let last = node.rounds.pop_if(|last| matches!(last.next, Next::Exhausted | Next::Stalled));
             let again = last.map(|_| path.child(node.rounds.len()));
+            if has_failed && self.next_to_undo(|below| below.is_within(&path)).is_some() {
+                self.redo(&path);
+                continue;
+            }
             // What was done in its place may be needed no more, and what it was done for is another failure then.
             let rescues = self.steps.keys().chain(self.nodes.keys()).filter(|_| has_failed).filter_map(|below| {
                 let rest = below.is_within(&path).then(|| below.way().nth(path.way().count())).flatten()?;
-                (rest >= ltmc_model::workflow::Node::FALLBACK).then(|| path.child(rest))
+                (rest >= workflow::Node::FALLBACK).then(|| path.child(rest))
             });
             let rescues: BTreeSet<StepPath> = rescues.collect();
-            for path in rescues.into_iter().chain(again) {
+            for path in rescues {
                 self.begin_anew(&path);
                 self.nodes.remove(&path);
+            }
+            if let Some(round) = again
+                && self.redo(&round)
+            {
+                self.nodes.remove(&round);
             }
         }
     }
@@ -673,7 +958,8 @@ impl History {
             if !rejected.contains(&path) && self.nodes.get(&path).is_some_and(Node::has_ended) {
                 return true;
             }
-            at = path.parent();
+            // What undoes a node's work is not over because that is.
+            at = path.parent().filter(|_| path.way().last() != Some(workflow::Node::COMPENSATION));
         }
         false
     }
@@ -714,6 +1000,7 @@ impl Step {
     fn forget_checkpoints(&mut self) {
         self.checkpoint = Checkpoint::default();
         self.checkpoints.clear();
+        self.seed = None;
     }
 
     fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
@@ -722,7 +1009,7 @@ impl Step {
         let before_was_one = std::mem::replace(&mut self.transaction, transaction);
         if !before_was_one || self.checkpoint.part == 0 {
             self.replay.clear();
-            self.checkpoints.clear();
+            self.forget_checkpoints();
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
             self.took.clear();
         }
@@ -807,6 +1094,35 @@ fn quarantined(taken_up: u32) -> String {
     )
 }
 
+/// Why a run waits for people, and what can be done about it.
+fn paused(failure: Option<&Failure>) -> Failure {
+    let Some(failure) = failure else {
+        return Failure::new(Code::Paused, "somebody paused the run: continue it, or cancel it");
+    };
+    let Failure { code, message, .. } = failure;
+    let why = format!(
+        "it is not tried again, and waits for people: {}: {message}; put right what is wrong and resume the run, or cancel it",
+        code.as_str()
+    );
+    Failure { message: why, code: Code::Paused, retryable: false, ..failure.clone() }
+}
+
+/// The same of a run of which something was not undone.
+fn stuck(failure: &Failure) -> Failure {
+    let Failure { code, message, .. } = failure;
+    let why = format!(
+        "what undoes its work has failed: {}: {message}; put right what is wrong and resume the run, which tries that again, or \
+         cancel it, which gives up what is not undone",
+        code.as_str()
+    );
+    Failure { message: why, code: Code::Stuck, retryable: false, ..failure.clone() }
+}
+
+/// Whether a step is a part of what undoes something.
+fn is_undoing(path: &StepPath) -> bool {
+    workflow::Node::is_undoing(path, &StepPath::root())
+}
+
 fn cancelled() -> Failure {
     Failure::new(Code::Cancelled, "its outcome is not needed any more")
 }
@@ -857,7 +1173,7 @@ mod tests {
     fn it_is_suspended_until_anything_happens() {
         let until = AT.after(std::time::Duration::from_secs(60));
         let step = StepPath::root();
-        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until }];
+        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until, heard: None }];
         assert_eq!(history(so_far.clone()).suspended(), Some(until));
         so_far.push(Event::RunClaimed { epoch: ltmc_model::Epoch(2) });
         assert_eq!(history(so_far).suspended(), None);

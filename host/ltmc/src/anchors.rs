@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use ltmc_integrations::anchor::{Anchoring, Options, Ports, Webhook};
-use ltmc_model::TenantId;
 use ltmc_model::chain::{Anchors, Head};
+use ltmc_model::{TenantId, Timestamp};
 use ltmc_ports::Record;
 
 use crate::config::Config;
 use crate::databases::secret;
 use crate::exit::Problem;
+use crate::record::{self, ChainEnds};
 use crate::wire::SystemClock;
 
 /// The longest line: 500 heads have some 80 KiB.
@@ -23,6 +26,8 @@ const MAX_HEADS: usize = 10_000_000;
 
 /// Chains that are looked up at once.
 const HEADS: u32 = 500;
+/// Tenants that are named at most.
+const MOST_NAMED: usize = 10;
 
 /// Begins to tell them, as configured.
 pub(crate) fn start(config: &Config, record: &Arc<dyn Record>) -> anyhow::Result<Anchoring> {
@@ -31,56 +36,128 @@ pub(crate) fn start(config: &Config, record: &Arc<dyn Record>) -> anyhow::Result
     Ok(started.map_err(|e| Problem::usage(format!("audit.anchor_url: {e}")).help("see docs/run-a-host.md"))?)
 }
 
+/// What a record lacks of what was kept of its chains elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Lacking {
+    /// Of each such chain what was kept of it, and how long it is now.
+    pub(crate) heads: Vec<(Head, u64)>,
+    /// The file has heads of other records alone: of so many.
+    pub(crate) others: usize,
+}
+
+impl Lacking {
+    /// For people; none: it lacks nothing.
+    pub(crate) fn in_words(&self) -> Option<String> {
+        if self.others > 0 {
+            let others = self.others;
+            return Some(format!(
+                "the file has heads of {others} other records and none of this one: unless this host is new to it, its record was put in \
+                 another's place"
+            ));
+        }
+        let tenants: Vec<&str> = self.heads.iter().take(MOST_NAMED).map(|(then, _)| then.tenant.as_str()).collect();
+        let more = self.heads.len().saturating_sub(MOST_NAMED);
+        let more = if more > 0 { format!(" and of {more} more") } else { String::new() };
+        (!tenants.is_empty()).then(|| {
+            format!(
+                "the record does not have what was kept elsewhere of {}{more}: it was put back to an earlier state, or changed; \
+                 `ltmc audit verify --anchors` tells more",
+                tenants.join(", ")
+            )
+        })
+    }
+}
+
 /// Says loudly where the record does not have the heads that the file of anchors ends with: it was put back, or changed. To be asked
 /// before anything is appended there. The rest of the file is looked at by `ltmc audit verify --anchors`.
-pub(crate) async fn look_back(config: &Config, record: &Arc<dyn Record>) -> anyhow::Result<()> {
+pub(crate) async fn look_back(config: &Config, record: &Arc<dyn Record>) -> anyhow::Result<Lacking> {
     let path = &config.audit.anchor_file;
-    if path.is_empty() {
-        return Ok(());
-    }
-    let mut kept = match last(Path::new(path), record.record_id()) {
+    let mut kept = match last(Path::new(path)) {
+        _ if path.is_empty() => return Ok(Lacking::default()),
         Ok(kept) => kept,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Lacking::default()),
         Err(error) => {
             tracing::warn!(%path, %error, "the heads that were kept of the chains cannot be read");
-            return Ok(());
+            return Ok(Lacking::default());
         }
     };
-    let mut after = None;
+    let (mut after, mut now) = (None, Vec::new());
     loop {
         let heads = record.heads(after.as_ref(), HEADS).await?;
         let Some(end) = heads.last() else { break };
         after = Some(end.tenant.clone());
-        for now in heads {
-            let Some(then) = kept.remove(&now.tenant) else { continue };
-            if then.length > now.length || (then.length == now.length && then.hash != now.hash) {
-                contradicted(path, &then, now.length);
-            }
+        now.extend(heads);
+    }
+    let deleted = record.deleted().await?.into_iter().collect();
+    let ends = ChainEnds { id: record.record_id().to_owned(), heads: now, gone: record.gone().await?, deleted };
+    let lacking = lacking(&mut kept, ends);
+    for (Head { tenant, length, hash }, now) in &lacking.heads {
+        tracing::error!(
+            %path, %tenant, length, %hash, now,
+            "the record does not have the entry that was kept of it elsewhere: it was put back to an earlier state, or changed; \
+             `ltmc audit verify --anchors` tells more"
+        );
+    }
+    if lacking.others > 0 {
+        tracing::warn!(%path, "{}", lacking.in_words().unwrap_or_default());
+    }
+    Ok(lacking)
+}
+
+/// The same of a record that may be in use; none: there is nothing to compare.
+pub(crate) async fn compare(config: &Config) -> anyhow::Result<Option<Lacking>> {
+    let path = Path::new(&config.audit.anchor_file);
+    // The file first: what a host that runs appends to it meanwhile is of the record, too.
+    let mut kept = last(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if kept.is_empty() || !record::exists(&config.data) {
+        return Ok(None);
+    }
+    Ok(Some(lacking(&mut kept, record::ends(&config.data).await?)))
+}
+
+/// What of the heads that were kept a record lacks.
+fn lacking(kept: &mut Last, ends: ChainEnds) -> Lacking {
+    let ChainEnds { id, heads: now, gone, deleted } = ends;
+    let Some(mut own) = kept.remove(&id) else { return Lacking { others: kept.len(), ..Lacking::default() } };
+    // Of one that was deleted since there is nothing to be had.
+    own.retain(|tenant, (at, _)| !deleted.contains(tenant) && gone.get(tenant).is_none_or(|gone| *gone < *at));
+    let mut heads = Vec::new();
+    for now in now {
+        let Some((_, then)) = own.remove(&now.tenant) else { continue };
+        if then.length > now.length || (then.length == now.length && then.hash != now.hash) {
+            heads.push((then, now.length));
         }
     }
-    kept.values().for_each(|then| contradicted(path, then, 0));
-    Ok(())
+    heads.extend(own.into_values().map(|(_, then)| (then, 0)));
+    Lacking { heads, others: 0 }
 }
 
-fn contradicted(path: &str, then: &Head, now: u64) {
-    let (tenant, length, hash) = (&then.tenant, then.length, then.hash);
-    tracing::error!(
-        %path, %tenant, length, %hash, now,
-        "the record does not have the entry that was kept of it elsewhere: it was put back to an earlier state, or changed; \
-         `ltmc audit verify --anchors` tells more"
-    );
-}
+/// By record the heads of its chains, by tenant, and when they were.
+type Last = BTreeMap<String, BTreeMap<TenantId, (Timestamp, Head)>>;
 
-/// The heads of a record that a file ends with, by tenant.
-fn last(path: &Path, record: &str) -> std::io::Result<BTreeMap<TenantId, Head>> {
-    let mut file = File::open(path)?;
+/// The heads that a file ends with.
+fn last(path: &Path) -> std::io::Result<Last> {
+    let mut file = open(path)?;
     let from = file.metadata()?.len().saturating_sub(MAX_LINE);
     file.seek(SeekFrom::Start(from))?;
     let mut end = Vec::new();
     file.take(MAX_LINE).read_to_end(&mut end)?;
     let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Anchors>(line).ok());
-    let own = lines.filter(|anchors| anchors.record == record);
-    Ok(own.flat_map(|anchors| anchors.heads).map(|head| (head.tenant.clone(), head)).collect())
+    let mut last = Last::new();
+    for Anchors { at, record, heads } in lines {
+        last.entry(record).or_default().extend(heads.into_iter().map(|head| (head.tenant.clone(), (at, head))));
+    }
+    Ok(last)
+}
+
+/// A file to be read, and nothing else: at the other end of a pipe there may never be anybody.
+fn open(path: &Path) -> std::io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
 }
 
 fn options(config: &Config) -> anyhow::Result<Options> {
@@ -103,7 +180,7 @@ fn options(config: &Config) -> anyhow::Result<Options> {
 /// one that was broken off when its host died is.
 pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Anchors>, Vec<u64>)> {
     let wrong = |why: String| Problem::usage(format!("{}: {why}", path.display()));
-    let mut file = BufReader::new(File::open(path).map_err(|e| wrong(format!("cannot be read: {e}")))?);
+    let mut file = BufReader::new(open(path).map_err(|e| wrong(format!("cannot be read: {e}")))?);
     let (mut kept, mut unread, mut heads, mut line) = (Vec::new(), Vec::new(), 0, Vec::new());
     for number in 1_u64.. {
         line.clear();
@@ -131,4 +208,55 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Anchors>, Vec<u64>)> {
         return Err(wrong("there are no heads of chains in it".to_owned()).help(help).into());
     }
     Ok((kept, unread))
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::chain::Link;
+
+    use super::*;
+
+    fn head(tenant: &str, length: u64, hash: u8) -> Head {
+        Head { tenant: tenant.parse().unwrap(), length, hash: Link([hash; 32]) }
+    }
+
+    #[test]
+    fn what_a_record_lacks_is_what_was_kept_and_is_not_there() {
+        let kept = |record: &str, heads: Vec<Head>| -> Last {
+            let at = Timestamp::from_millis(5);
+            [(record.to_owned(), heads.into_iter().map(|head| (head.tenant.clone(), (at, head))).collect())].into()
+        };
+        let now = || ChainEnds {
+            id: "r".to_owned(),
+            heads: vec![head("acme", 5, 1), head("beta", 7, 2)],
+            gone: [("early", 4), ("late", 5)]
+                .map(|(name, at)| (name.parse().unwrap(), Timestamp::from_millis(at)))
+                .into(),
+            deleted: ["leaving".parse().unwrap()].into(),
+        };
+        let of = |heads: Vec<Head>| -> Vec<(String, u64)> {
+            let found = lacking(&mut kept("r", heads), now());
+            found.heads.into_iter().map(|(then, now)| (then.tenant.to_string(), now)).collect()
+        };
+        assert_eq!(of(vec![head("acme", 5, 1), head("beta", 6, 9)]), [], "it has grown since");
+        assert_eq!(of(vec![head("acme", 6, 1)]), [("acme".to_owned(), 5)], "its last are gone");
+        assert_eq!(of(vec![head("acme", 5, 3)]), [("acme".to_owned(), 5)], "it ends otherwise");
+        assert_eq!(of(vec![head("gone", 1, 1)]), [("gone".to_owned(), 0)]);
+        assert_eq!(of(vec![head("late", 9, 1), head("leaving", 9, 1)]), [], "they were deleted since");
+        assert_eq!(of(vec![head("early", 9, 1)]), [("early".to_owned(), 0)], "that one came after the deleted one");
+        let other = lacking(&mut kept("other", vec![head("acme", 1, 1)]), now());
+        assert!((other.others, other.heads.len()) == (1, 0) && other.in_words().unwrap().contains("1 other records"));
+        assert_eq!(lacking(&mut Last::new(), now()).in_words(), None);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), dir.path(), Path::new("/dev/null")] {
+            assert!(open(path).unwrap_err().to_string().contains("no regular file"), "{}", path.display());
+        }
+    }
 }

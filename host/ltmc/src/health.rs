@@ -3,7 +3,7 @@
 //! Invariants: whatever does not answer, an answer comes, for each piece has its bound; and however many ask, one at a time
 //! looks, and what was found is good for a second.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use ltmc_ports::Record;
 use ltmc_sandbox::Sandbox;
 use tokio::sync::Mutex;
 
+use crate::anchors::Lacking;
 use crate::context::Shared;
 
 /// How long a piece may take to answer.
@@ -24,8 +25,28 @@ pub(crate) struct Looked {
     pub(crate) record: Arc<dyn Record>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) shared: Arc<Shared>,
+    /// What was found of the heads that were kept elsewhere.
+    pub(crate) anchors: Arc<Anchored>,
     /// How many changes a database may be behind.
     pub(crate) backlog: u64,
+}
+
+/// What a start found of the heads that were kept of the chains elsewhere: it stands until the next one.
+#[derive(Default)]
+pub(crate) struct Anchored(OnceLock<String>);
+
+impl Anchored {
+    /// The start has found this.
+    pub(crate) fn say(&self, lacking: &Lacking) {
+        if let Some(words) = lacking.in_words() {
+            self.0.get_or_init(|| words);
+        }
+    }
+
+    fn check(&self) -> Option<Check> {
+        let detail = format!("degraded: {}", self.0.get()?);
+        Some(Check { name: "anchors", ok: true, detail: Some(detail), for_operators: true })
+    }
 }
 
 /// Looks at it, where that is not known already.
@@ -59,8 +80,14 @@ impl Looked {
     async fn look(&self) -> Vec<Check> {
         let (record, threads, tried) = tokio::join!(self.record(), threads(), self.sandbox.try_out(PATIENCE));
         let mut checks = vec![record, threads];
-        checks.extend(tried.into_iter().map(|tried| Check { name: tried.name, ok: tried.ok, detail: tried.detail }));
+        checks.extend(tried.into_iter().map(|tried| Check {
+            name: tried.name,
+            ok: tried.ok,
+            detail: tried.detail,
+            for_operators: false,
+        }));
         checks.extend(self.databases());
+        checks.extend(self.anchors.check());
         checks
     }
 
@@ -76,7 +103,7 @@ impl Looked {
             }
             Err(_) => Some("the record does not answer".to_owned()),
         };
-        Check { name: "record", ok: detail.is_none(), detail }
+        Check { name: "record", ok: detail.is_none(), detail, for_operators: false }
     }
 
     fn databases(&self) -> impl Iterator<Item = Check> {
@@ -91,7 +118,7 @@ impl Looked {
                 }
                 (false, _) => Some(format!("{behind} changes wait for it, which is more than context.backlog")),
             };
-            Check { name: status.name, ok, detail }
+            Check { name: status.name, ok, detail, for_operators: false }
         })
     }
 }
@@ -103,5 +130,5 @@ async fn threads() -> Check {
         Ok(Ok(())) => None,
         _ => Some(format!("no thread of the host's own came free within {PATIENCE:?}")),
     };
-    Check { name: "threads", ok: detail.is_none(), detail }
+    Check { name: "threads", ok: detail.is_none(), detail, for_operators: false }
 }

@@ -6,7 +6,7 @@
 //! - [`cli`]: what can be typed; [`commands`]: what it does, a file each
 //! - [`config`]: what the host is told; [`wire`]: how it is put together, [`record`]: the record, [`context`]: shared
 //!   context, [`databases`]: what follows the record
-//! - [`health`]: whether it can serve; [`anchors`]: what is kept of the chains elsewhere; [`quarantine`]: runs set aside, counted
+//! - [`health`]: whether it can serve; [`anchors`]: what is kept of the chains elsewhere; [`set_aside`]: runs that wait for people, counted
 
 mod anchors;
 mod cli;
@@ -20,8 +20,8 @@ mod exit;
 mod health;
 mod logs;
 mod metrics;
-mod quarantine;
 mod record;
+mod set_aside;
 mod ui;
 mod wire;
 

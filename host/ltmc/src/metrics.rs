@@ -57,7 +57,14 @@ fn describe() {
         "ltmc_recall_left_out_total",
         "Notes whose vectors were not kept because their tenant has all that it may have on disk."
     );
-    metrics::describe_gauge!("ltmc_runs", "Runs in a state: quarantined, until somebody resumes or cancels them.");
+    metrics::describe_gauge!(
+        "ltmc_runs",
+        "Runs in a state: quarantined, stuck or paused, until somebody goes on with them or cancels them."
+    );
+    metrics::describe_counter!(
+        "ltmc_recovered_total",
+        "What deals with failures, by level: how often it was tried, and how often it helped."
+    );
     metrics::describe_gauge!("process_threads", "Threads.");
     metrics::describe_gauge!(
         "ltmc_blocked_threads",

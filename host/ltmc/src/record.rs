@@ -1,4 +1,4 @@
-//! The record's adapter: the only place that names it. To add one: its arm in [`exists`], [`open`], [`audit`] and [`look`], chosen
+//! The record's adapter: the only place that names it. To add one: its arm in [`exists`], [`open`], [`audit`], [`ends`] and [`look`], chosen
 //! by the configuration, of which they are given the data directory alone today.
 
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ltmc_ports::Record;
 use ltmc_ports::journal::{Audit, Kept};
+pub(crate) use ltmc_sqlite::ChainEnds;
 use ltmc_sqlite::{OpenError, OpenOptions};
 
 use crate::config::Config;
@@ -19,6 +20,19 @@ pub(crate) fn exists(data: &Path) -> bool {
 /// Whether a data directory has a record whose host is gone.
 pub(crate) fn is_abandoned(data: &Path) -> bool {
     ltmc_sqlite::is_abandoned(data)
+}
+
+/// Says so where another host has the data directory.
+pub(crate) fn is_free(data: &Path) -> anyhow::Result<()> {
+    match ltmc_sqlite::is_in_use(data) {
+        true => Err(explained(OpenError::Locked { dir: data.to_owned() }).into()),
+        false => Ok(()),
+    }
+}
+
+/// Which record a data directory has, and how its chains end; it may be in use.
+pub(crate) async fn ends(data: &Path) -> anyhow::Result<ChainEnds> {
+    Ok(ltmc_sqlite::Record::ends(data).await.map_err(explained)?)
 }
 
 /// Opens the record of the data directory, and makes it where it is not there. `marks_runs`: databases follow how far runs come.

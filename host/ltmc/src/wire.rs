@@ -12,20 +12,20 @@ use anyhow::Context as _;
 use ltmc_api::{App, HttpLimits};
 use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
-use ltmc_orchestration::{Runs, Workflows, runs, workflows};
+use ltmc_orchestration::{Runs, Schedules, Workflows, runs, schedules, workflows};
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
 use ltmc_schemas::Schemas;
 use ltmc_tenancy::access::{self, FirstKeys};
-use ltmc_tenancy::{Access, Agents, Authority, Pins, Tasks, agents};
+use ltmc_tenancy::{Access, Agents, Authority, Deletions, Holds, Pins, Tasks, agents, deletions};
 
 use crate::config::Config;
 use crate::context::Shared;
 use crate::credentials::{Credentials, Secret};
 use crate::databases::Databases;
 use crate::exit::Problem;
-use crate::health::{Healthy, Looked};
+use crate::health::{Anchored, Healthy, Looked};
 use crate::metrics::Metrics;
 
 /// What this program is told to be to judge by schemas.
@@ -35,6 +35,7 @@ pub(crate) const SCHEMA_WORKER: &str = "schema-worker";
 pub(crate) struct Host {
     pub(crate) app: App,
     pub(crate) runs: Runs,
+    pub(crate) schedules: Arc<Schedules>,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
@@ -42,6 +43,9 @@ pub(crate) struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) deletions: Arc<Deletions>,
+    /// What the start finds of the heads that were kept elsewhere.
+    pub(crate) anchors: Arc<Anchored>,
     /// Whether this is the data directory's first start.
     pub(crate) first_start: bool,
 }
@@ -107,12 +111,12 @@ impl Host {
             context: shared.context.clone(),
             clock: clock.clone(),
         });
-        let exe =
-            std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
-        let schemas = Arc::new(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]));
+        let schemas = Arc::new(schemas()?);
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions: shared.subscriptions.clone(),
             authority: authority.clone(),
@@ -134,23 +138,42 @@ impl Host {
             clock: clock.clone(),
         }));
         let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
-        let workflows =
-            Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority: authority.clone(), schemas }));
+        let deletions = Deletions::new(deletions::Ports {
+            catalog: record.clone(),
+            purge: record.clone(),
+            chains: record.clone(),
+            authority: authority.clone(),
+            pins: pins.clone(),
+            alive: Arc::new(runs.clone()),
+            followers: shared.followers.iter().map(|follower| follower.clone() as Arc<dyn Holds>).collect(),
+        });
+        let (read, write) = (record.clone(), record.clone());
+        let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let workflows = Arc::new(Workflows::new(workflows::Ports {
+            read: record.clone(),
+            authority: authority.clone(),
+            schemas,
+            schedules: schedules.clone(),
+        }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
             .context("making the first keys")?;
+        let anchors = Arc::new(Anchored::default());
         let app = App {
             access,
+            deletions: deletions.clone(),
             agents,
             runs: Arc::new(runs.clone()),
             workflows,
+            schedules: schedules.clone(),
             clients,
             repairs,
             health: Arc::new(Healthy::new(Looked {
                 record: record.clone(),
                 sandbox: sandbox.clone(),
                 shared: shared.clone(),
+                anchors: anchors.clone(),
                 backlog: config.context.backlog,
             })),
             metrics: Arc::new({
@@ -167,8 +190,27 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, first_start })
+        Ok(Self {
+            app,
+            runs,
+            schedules,
+            tasks,
+            authority,
+            record,
+            shared,
+            sandbox,
+            pins,
+            deletions,
+            anchors,
+            first_start,
+        })
     }
+}
+
+/// Who judges by JSON Schema: this program, in child processes.
+pub(crate) fn schemas() -> anyhow::Result<Schemas> {
+    let exe = std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
+    Ok(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]))
 }
 
 /// Directories that can be granted, each there and named well.

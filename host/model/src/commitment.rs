@@ -10,9 +10,9 @@ use crate::delta::{Delta, FactEnd, MemoryChange};
 use crate::graph::Fact;
 use crate::memory::Drawer;
 use crate::message::Channel;
-use crate::{Digest, Revision, Timestamp};
+use crate::{Digest, Revision, RunId, Timestamp};
 
-/// Names a place: of a key, a note, a fact, the end of a fact, or a message.
+/// Names a place: of a key, a note, a fact, the end of a fact, a message, or what a client's idempotency key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(pub [u8; 16]);
 
@@ -120,7 +120,22 @@ pub fn mail(agent: &str, event: &[u8]) -> Digest {
     Form::of("message").text(agent.as_bytes()).text(event).digest()
 }
 
+/// The place of a client's idempotency key.
+pub fn asked_place(key: &str) -> Place {
+    Form::of("asked").text(key.as_bytes()).place()
+}
+
+/// What an idempotency key stands for.
+pub fn asked(request: &Digest, run: RunId, expires_at: Timestamp) -> Digest {
+    Form::of("request").text(&request.0).text(run.0.as_bytes()).number(expires_at.millis()).digest()
+}
+
 impl Commitment {
+    /// What a client's idempotency key leaves.
+    pub fn of_key(key: &str, request: &Digest, run: RunId, expires_at: Timestamp) -> Self {
+        Self { place: asked_place(key), content: Some(asked(request, run, expires_at)), ends_at: Some(expires_at) }
+    }
+
     /// What a change leaves.
     pub fn of(delta: &Delta) -> Vec<Self> {
         let put = |place, content| Self { place, content: Some(content), ends_at: None };
@@ -161,7 +176,7 @@ impl Commitment {
     }
 
     /// How many bytes one has where it is kept.
-    const BYTES: usize = 16 + 32 + 8;
+    pub(crate) const BYTES: usize = 16 + 32 + 8;
 
     /// Several, as they stand in an entry: place, content (zeros: nothing), and when it ends (0: never).
     pub fn to_bytes(several: &[Self]) -> Vec<u8> {

@@ -42,25 +42,33 @@ pub enum Code {
     TimedOut,
     /// No agent fits what a step needs.
     NoCandidate,
+    /// What a planner gave is no document that may be done.
+    BadPlan,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
     LoopStalled,
     /// The host died of taking the run up, again and again: it is set aside until somebody resumes it.
     Quarantined,
+    /// It waits for people: somebody paused it, or something of it failed that is to wait for them.
+    Paused,
+    /// What undoes its work has failed: it waits for people.
+    Stuck,
     /// A store did not answer; the run can be resumed.
     Unavailable,
     /// The record has no room left.
     StorageFull,
     /// The tenant has all that it may have on disk.
     DiskQuotaExceeded,
+    /// A bound of what the tenant's runs may have together is reached.
+    QuotaExceeded,
     /// A fault of the host's own.
     Internal,
 }
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -78,12 +86,16 @@ impl Code {
         Self::Cancelled,
         Self::TimedOut,
         Self::NoCandidate,
+        Self::BadPlan,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
+        Self::Paused,
+        Self::Stuck,
         Self::Unavailable,
         Self::StorageFull,
         Self::DiskQuotaExceeded,
+        Self::QuotaExceeded,
         Self::Internal,
     ];
 
@@ -107,12 +119,16 @@ impl Code {
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
+            Self::BadPlan => "bad-plan",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
+            Self::Paused => "paused",
+            Self::Stuck => "stuck",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",
+            Self::QuotaExceeded => "quota-exceeded",
             Self::Internal => "internal",
         }
     }
@@ -173,13 +189,17 @@ impl Failure {
             | Code::AgentMissing
             | Code::ReplayMismatch
             | Code::DiskQuotaExceeded
+            | Code::QuotaExceeded
             | Code::Conflict
             | Code::Fenced
             | Code::Cancelled
             | Code::NoCandidate
+            | Code::BadPlan
             | Code::LoopExhausted
             | Code::LoopStalled
-            | Code::Quarantined => false,
+            | Code::Quarantined
+            | Code::Paused
+            | Code::Stuck => false,
         }
     }
 

@@ -8,15 +8,19 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::agent::{Agent, AgentRef, Carry};
+use crate::chain::Head;
 use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
+use crate::message::Topic;
+use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
+use crate::schedule::{Planned, Scheduled};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
-    WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath,
+    TenantId, Timestamp, WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -36,7 +40,8 @@ impl Entry {
 
     /// The same, with commitments to what becomes true by it. Whoever reads the entry alone does not see them.
     pub fn to_bytes_committing(&self, to: &[Commitment]) -> Vec<u8> {
-        let commits = ByteBuf::from(Commitment::to_bytes(to));
+        let mut commits = ByteBuf::from(Commitment::to_bytes(to));
+        commits.push(WITH_KEYS);
         let written = Committing { at: self.at, event: &self.event, commits: &commits };
         rmp_serde::to_vec_named(&written).expect("entries are plain values, which MessagePack can write")
     }
@@ -53,10 +58,25 @@ impl Entry {
     ///
     /// # Errors
     /// Where the bytes are no entry.
-    pub fn committed(bytes: &[u8]) -> Result<Option<Vec<Commitment>>, rmp_serde::decode::Error> {
+    pub fn committed(bytes: &[u8]) -> Result<Option<Commits>, rmp_serde::decode::Error> {
         let Committed { commits } = rmp_serde::from_slice(bytes)?;
-        Ok(commits.map(|commits| Commitment::from_bytes(&commits).collect()))
+        Ok(commits.map(|commits| Commits {
+            several: Commitment::from_bytes(&commits).collect(),
+            with_keys: commits.len() % Commitment::BYTES == 1,
+        }))
     }
+}
+
+/// Stands behind an entry's commitments where its build committed to idempotency keys, too.
+const WITH_KEYS: u8 = 1;
+
+/// What an entry commits to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commits {
+    /// What is left where.
+    pub several: Vec<Commitment>,
+    /// Whether the build that wrote it committed to idempotency keys, too.
+    pub with_keys: bool,
 }
 
 /// An entry with what it commits to.
@@ -223,10 +243,126 @@ pub enum Event {
         /// Its last attempt.
         attempt: u32,
     },
+    /// People were asked.
+    Asked {
+        /// Which node asks.
+        node: StepPath,
+        /// What the question is answered by.
+        token: Token,
+        /// What is asked.
+        question: Box<Question>,
+    },
+    /// Somebody answered: that is what the node gives.
+    Answered {
+        /// Which node asked.
+        node: StepPath,
+        /// Which of its questions.
+        token: Token,
+        /// Whose key.
+        by: KeyId,
+        /// In JSON.
+        answer: Payload,
+        /// What they said besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
+    /// A node published an event, which is there with this entry.
+    Emitted {
+        /// Which node.
+        node: StepPath,
+        /// Where to.
+        topic: Topic,
+        /// The message's id.
+        id: Revision,
+    },
+    /// A node waits for an event of a topic.
+    Subscribed {
+        /// Which node.
+        node: StepPath,
+        /// Which topic.
+        topic: Topic,
+        /// Of this subject; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Of this type; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// After which place of the log.
+        after: Position,
+    },
+    /// An event came that a node waits for: that is what the node gives.
+    EventTaken {
+        /// Which node.
+        node: StepPath,
+        /// Where in the log the event stands.
+        position: Position,
+        /// The event, in JSON.
+        event: Payload,
+    },
+    /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
+    WaitCancelled {
+        /// Which node.
+        node: StepPath,
+    },
     /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
     RunSuspended {
         /// When it goes on.
         until: Timestamp,
+        /// Up to which place of the log it looked for the events that it waits for; none: it waits for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<Position>,
+    },
+    /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
+    CompensationRegistered {
+        /// Whose work.
+        node: StepPath,
+        /// What the node works on.
+        given: Input,
+    },
+    /// A node's work was in vain: what undoes it begins.
+    CompensationStarted {
+        /// Whose work.
+        node: StepPath,
+        /// In vain were this node's work and everything below it.
+        within: StepPath,
+        /// Why.
+        failure: Failure,
+    },
+    /// A node's work is undone.
+    Compensated {
+        /// Whose work.
+        node: StepPath,
+    },
+    /// The run has failed for good: what it did is undone first. What was open is ended.
+    RunFailing {
+        /// How.
+        failure: Failure,
+    },
+    /// Somebody ended the run: what it did is undone first. What was open is ended.
+    RunCancelling {
+        /// Whose key; none: the client went away, or the host.
+        by: Option<KeyId>,
+        /// For people.
+        reason: String,
+    },
+    /// The run waits for people. What is open stays so, and what it did since its last checkpoint is made anew.
+    RunPaused {
+        /// Whose key; none: something of it failed that is to wait for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<KeyId>,
+        /// What failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+    /// A run that somebody had paused goes on.
+    RunContinued {
+        /// Whose key.
+        by: KeyId,
+    },
+    /// What undoes a node's work has failed: the run waits for people.
+    RunStuck {
+        /// How.
+        failure: Failure,
     },
     /// The run is done; its result is the output of this step, or of another node.
     RunCompleted {
@@ -250,7 +386,21 @@ pub enum Event {
         /// How often it was taken up since it last got on.
         taken_up: u32,
     },
-    /// A failed, cancelled or quarantined run was taken up again by somebody.
+    /// Somebody changed what a step gave, or what it works on, before the run went on. With the next [`Self::RunResumed`] it is so, and
+    /// what came after the step is done again.
+    Amended(Box<Amended>),
+    /// Somebody had an agent's steps done by another version from here on.
+    AgentReplaced {
+        /// Whose key.
+        by: KeyId,
+        /// Which agent.
+        agent: AgentName,
+        /// The version that it was.
+        from: Digest,
+        /// The version that it is.
+        to: Digest,
+    },
+    /// A run that failed, was cancelled or was set aside was taken up again by somebody; or one that was forked goes on by itself.
     RunResumed {
         /// Whose key.
         by: KeyId,
@@ -281,15 +431,57 @@ impl Event {
             Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
+            Self::Asked { .. } => "asked",
+            Self::Answered { .. } => "answered",
+            Self::Emitted { .. } => "emitted",
+            Self::Subscribed { .. } => "subscribed",
+            Self::EventTaken { .. } => "event-taken",
+            Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
+            Self::CompensationRegistered { .. } => "compensation-registered",
+            Self::CompensationStarted { .. } => "compensation-started",
+            Self::Compensated { .. } => "compensated",
+            Self::RunFailing { .. } => "run-failing",
+            Self::RunCancelling { .. } => "run-cancelling",
+            Self::RunPaused { .. } => "run-paused",
+            Self::RunContinued { .. } => "run-continued",
+            Self::RunStuck { .. } => "run-stuck",
             Self::RunCompleted { .. } => "run-completed",
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",
             Self::RunQuarantined { .. } => "run-quarantined",
+            Self::Amended(_) => "amended",
+            Self::AgentReplaced { .. } => "agent-replaced",
             Self::RunResumed { .. } => "run-resumed",
             Self::Act(_) => "act",
         }
     }
+}
+
+/// What a node works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// The run's input.
+    Run,
+    /// What a step gave, or another node.
+    Output(StepPath),
+    /// An item of a map.
+    Item {
+        /// Which map.
+        map: StepPath,
+        /// From 0 on.
+        index: usize,
+    },
+    /// What a node's `with` makes of its input.
+    With {
+        /// Which node.
+        node: StepPath,
+        /// Its input.
+        input: Box<Input>,
+    },
+    /// What a node gave whose work is undone, or, where it gave nothing, what it was given.
+    Undone(StepPath),
 }
 
 /// What was decided about a node.
@@ -309,6 +501,8 @@ pub enum Decided {
         /// Those that were looked at, the best first; of many the first.
         candidates: Vec<Candidate>,
     },
+    /// The document that an agent wrote, in its one form.
+    Planned(std::sync::Arc<str>),
     /// The items of a map, each in JSON.
     Items(Vec<Payload>),
     /// What comes after a round of a loop.
@@ -329,6 +523,8 @@ pub enum Decided {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// When a wait is over.
+    Until(Timestamp),
 }
 
 /// An agent that was looked at for a need.
@@ -385,9 +581,66 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// How far the log of changes went, where that matters: to runs that wait for events from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// The run that it was forked from: what happened there up to an entry has happened in this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
     /// The run that began it; none: a client did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<Parent>>,
+    /// Which tick of a schedule started it; none: somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
+}
+
+/// Where a run was forked from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// Which run.
+    pub of: RunId,
+    /// Its last entry that counts.
+    pub at: Seq,
+}
+
+/// What somebody changed in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amended {
+    /// Whose key.
+    pub by: KeyId,
+    /// The step.
+    pub step: StepPath,
+    /// What of it.
+    pub change: Amendment,
+    /// Digest of what it had given; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Digest>,
+    /// The step, and nodes above it, after which others come in a sequence or a loop: those are done again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepPath>,
+}
+
+impl Amended {
+    /// What the step gave by it; none: it is done again.
+    pub fn output(self) -> Option<Payload> {
+        match self.change {
+            Amendment::Output(output) => Some(output),
+            Amendment::Input(_) | Amendment::Again => None,
+        }
+    }
+}
+
+/// What was changed about a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Amendment {
+    /// It is done, and has given this.
+    Output(Payload),
+    /// It is done again, on this.
+    Input(Payload),
+    /// It is done again.
+    Again,
 }
 
 /// A host call of a guest, as it was decided and answered.
@@ -411,6 +664,9 @@ pub struct Effect {
     /// The capability that let it pass, or whose lack refused it; none: the call needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<Capability>,
+    /// Whether it was refused though that was granted: the tenant's ceiling withheld it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
     /// What the guest read of the clock since its last effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clock: ClockReads,
@@ -441,6 +697,17 @@ pub struct Act {
 pub enum Change {
     /// A new tenant.
     TenantCreated(Tenant),
+    /// A tenant is deleted: its keys, agents, grants, workflows and its ceiling are gone with this, and whatever else it has goes piece
+    /// by piece.
+    TenantDeleted {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Nothing is left of a tenant that was deleted: its name is free.
+    TenantGone {
+        /// How its chain ended.
+        head: Head,
+    },
     /// A tenant's ceiling, whole.
     CeilingSet {
         /// Whose.
@@ -499,11 +766,37 @@ pub enum Change {
         source: String,
         /// Of the source.
         digest: Digest,
+        /// When it is started by itself, in the order of the document.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        schedules: Vec<Planned>,
     },
     /// A workflow removed.
     WorkflowDeleted {
         /// Which.
         name: WorkflowName,
+    },
+    /// A schedule starts nothing until it is continued.
+    SchedulePaused {
+        /// Of which workflow.
+        workflow: WorkflowName,
+        /// Its number there.
+        number: u32,
+        /// What it is: another one that has the number by now stays as it is.
+        digest: Digest,
+        /// Why, where the host did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A schedule that was paused starts runs again, in the name of who continued it.
+    ScheduleContinued {
+        /// Of which workflow.
+        workflow: WorkflowName,
+        /// Its number there.
+        number: u32,
+        /// What it is.
+        digest: Digest,
+        /// When it comes next.
+        next: Timestamp,
     },
     /// A change of shared context by a client: what was asked, as a guest's call would be.
     Context {

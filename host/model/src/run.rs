@@ -44,16 +44,43 @@ pub enum State {
     Cancelled,
     /// Set aside: the host died of taking it up, again and again. Somebody resumes or cancels it.
     Quarantined,
+    /// It waits for people: somebody paused it, or something of it failed that is to wait for them. Somebody goes on with it or
+    /// cancels it.
+    Paused,
+    /// What undoes its work has failed: somebody resumes it, so that it is tried again, or cancels it.
+    Stuck,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Running, Self::Waiting, Self::Completed, Self::Failed, Self::Cancelled, Self::Quarantined];
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Quarantined,
+        Self::Paused,
+        Self::Stuck,
+    ];
 
     /// Whether nothing more happens unless somebody resumes it.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::Quarantined)
+        match self {
+            Self::Queued | Self::Running | Self::Waiting => false,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::Quarantined | Self::Paused | Self::Stuck => true,
+        }
+    }
+
+    /// Whether it came to an end: it is over, and waits for nobody.
+    pub fn is_final(self) -> bool {
+        self.is_over() && !self.is_set_aside()
+    }
+
+    /// Whether it waits for people, who go on with it or cancel it.
+    pub fn is_set_aside(self) -> bool {
+        matches!(self, Self::Quarantined | Self::Paused | Self::Stuck)
     }
 
     /// In lower case.
@@ -66,6 +93,8 @@ impl State {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Quarantined => "quarantined",
+            Self::Paused => "paused",
+            Self::Stuck => "stuck",
         }
     }
 }
@@ -167,4 +196,19 @@ pub struct Usage {
     pub memory: u64,
     /// Host calls.
     pub calls: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_guilty_of_what_happened_beside_others() {
+        let guilty = |times, trial| TakenUp { times, trial }.is_guilty();
+        for times in 0..100 {
+            assert!(!guilty(times, Trial::None), "{times} times, and never on trial");
+            assert_eq!(guilty(times, Trial::Alone), times >= 2, "{times} times");
+            assert_eq!(guilty(times, Trial::Bounded), times >= 5, "{times} times");
+        }
+    }
 }

@@ -1,10 +1,10 @@
-//! Workflow documents: a name and a tree of patterns.
+//! Workflow documents: a name, a tree of patterns, and when it is started by itself.
 //!
 //! Invariants: a [`Document`] has been checked whole, so nothing that stands in one has to be checked again: names parse,
 //! step names are unique, picks are of steps that come before, numbers are within their bounds. [`Document::to_json`] writes
 //! one form only, and reading it gives the same document: that is what a run is pinned to.
 //!
-//! To add a pattern: a variant of [`Does`], its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
+//! To add a pattern: a variant of [`Does`], its words in `schema.rs`, its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,16 +18,26 @@ use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
-use crate::{Digest, WorkflowName};
+use crate::schedule::Timing;
+use crate::{Digest, StepPath, WorkflowName};
 
+mod ask;
+pub mod cases;
 mod condition;
+mod emit;
 mod pick;
+pub mod places;
 mod read;
+pub mod schema;
 mod tree;
+mod wait;
 mod write;
 
-pub use condition::{Condition, Test};
+pub use ask::Ask;
+pub use condition::{Condition, Test, is_same};
+pub use emit::Emit;
 pub use pick::{Pick, Source};
+pub use wait::{Listen, Moment, Since, Wait};
 
 /// The largest document, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
@@ -43,8 +53,21 @@ pub const MAX_FAULTS: usize = 100;
 pub struct Document {
     /// Its name, which is also the one it is put under.
     pub name: WorkflowName,
+    /// When it is started by itself, by their numbers from 1 on; no two are the same.
+    pub schedules: Vec<Schedule>,
     /// What it does.
     pub flow: Node,
+}
+
+/// A time at which a workflow is started by itself, again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// When.
+    pub timing: Timing,
+    /// On what; none: on `null`.
+    pub input: Option<Value>,
+    /// Where it stands in the source.
+    pub place: Place,
 }
 
 /// One node of the tree of patterns: what it does, and the modifiers that every node may have.
@@ -68,6 +91,8 @@ pub struct Node {
     pub fallback: Vec<Node>,
     /// What is done where it fails and no fallback helped: the first whose condition holds.
     pub on_error: Vec<Handler>,
+    /// What undoes its own work, where that turns out to have been in vain.
+    pub compensate: Option<Box<Node>>,
     /// Where it stands in the source.
     pub place: Place,
 }
@@ -91,6 +116,14 @@ pub enum Does {
     Loop(Box<Loop>),
     /// Another workflow, as a run of its own.
     Workflow(SubWorkflow),
+    /// A document that an agent writes, as a run of its own.
+    Plan(Box<Planning>),
+    /// Nothing, for some time; then on with what it was given.
+    Wait(Wait),
+    /// A question to people.
+    Ask(Box<Ask>),
+    /// An event, published; then on with what it was given.
+    Emit(Box<Emit>),
 }
 
 /// A workflow that another one starts.
@@ -100,6 +133,30 @@ pub struct SubWorkflow {
     pub workflow: WorkflowName,
     /// What becomes of its run where the node, or the run that started it, is over before it.
     pub on_parent_end: OnParentEnd,
+}
+
+/// Work that an agent takes apart into a document, which is then done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planning {
+    /// The agent's step, which gives the document.
+    pub planner: Node,
+    /// The agents that may stand in it.
+    pub may: Vec<(AgentRef, Place)>,
+    /// How deep its patterns may nest.
+    pub depth: u32,
+    /// How many steps it may have.
+    pub at_most: u32,
+}
+
+impl Planning {
+    /// How many agents can be named.
+    pub const MAX_MAY: usize = 100;
+    /// How deep a plan may nest where nothing is said.
+    pub const DEPTH: u32 = 4;
+    /// How many steps it may have where nothing is said.
+    pub const AT_MOST: u32 = 20;
+    /// The longest plan, in bytes.
+    pub const MAX_LEN: usize = 64 << 10;
 }
 
 /// Work for which an agent is looked for when it is to be done.
@@ -259,6 +316,8 @@ pub enum Below<'a> {
     Template(&'a Node),
     /// A node that is done where the node has failed.
     Rescue(&'a Node),
+    /// The node that undoes the node's work.
+    Compensation(&'a Node),
 }
 
 /// A step's name within its document.
@@ -319,6 +378,18 @@ pub struct Retry {
     pub max: Duration,
     /// After which failures it is tried again; empty: after those that may pass.
     pub on: Vec<Code>,
+    /// What comes where it is not tried again.
+    pub then: Then,
+}
+
+/// What comes where something has failed and is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Then {
+    /// It fails.
+    #[default]
+    Fail,
+    /// The run waits for people, who put right what is wrong.
+    Pause,
 }
 
 /// A place in a document's source; line and column from 1 on, 0 where it has none.
@@ -387,6 +458,22 @@ impl Document {
         nodes
     }
 
+    /// Every JSON Schema in it, with the node that has it and its place.
+    pub fn schemas(&self) -> Vec<(&Node, Place, &Value)> {
+        let mut schemas = Vec::new();
+        for node in self.nodes() {
+            if let Some(Validate::Schema { schema, place }) = &node.validate {
+                schemas.push((node, *place, schema));
+            }
+            if let Does::Ask(ask) = &node.does
+                && let Some((schema, place)) = &ask.schema
+            {
+                schemas.push((node, *place, schema));
+            }
+        }
+        schemas
+    }
+
     /// Every workflow that it starts, and where.
     pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
         self.nodes().into_iter().filter_map(|node| match &node.does {
@@ -401,6 +488,7 @@ impl Document {
             let (step, among) = match &node.does {
                 Does::Agent(agent) => (Some((agent, node.place, false)), &[][..]),
                 Does::Need(needed) => (None, needed.among.as_slice()),
+                Does::Plan(planning) => (None, planning.may.as_slice()),
                 _ => (None, &[][..]),
             };
             let among = among.iter().map(|(agent, place)| (agent, *place, false));
@@ -413,15 +501,24 @@ impl Document {
     }
 }
 
+impl Schedule {
+    /// Of all that it is: two that have the same are the same.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_value().to_string().as_bytes())
+    }
+}
+
 impl Node {
     /// Where a step's validator stands below it, which has nothing else there but what is done where it fails.
     const STEP_VALIDATOR: usize = 0;
     /// Where another node's validator stands below it, behind everything of its pattern.
-    const VALIDATOR: usize = 10_000;
+    pub const VALIDATOR: usize = 10_000;
     /// Where the first of its fallbacks does.
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.
     pub const HANDLER: usize = 12_000;
+    /// Where what undoes its work does.
+    pub const COMPENSATION: usize = 13_000;
     /// How many fallbacks it may have, and how many handlers.
     pub const MAX_RESCUES: usize = 100;
     /// The longest time-out that can be asked for: a year.
@@ -430,8 +527,8 @@ impl Node {
     /// A node without modifiers.
     pub fn new(does: Does, place: Place) -> Self {
         let (id, when, with, validate, timeout) = (None, None, None, None, None);
-        let (fallback, on_error) = (Vec::new(), Vec::new());
-        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, place }
+        let (fallback, on_error, compensate) = (Vec::new(), Vec::new(), None);
+        Self { does, id, when, with, validate, retry: Retry::none(), timeout, fallback, on_error, compensate, place }
     }
 
     /// A step of an agent under its name.
@@ -454,6 +551,9 @@ impl Node {
         if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
             return Some(Below::Validator(agent));
         }
+        if number == Self::COMPENSATION {
+            return self.compensate.as_deref().map(Below::Compensation);
+        }
         if let Some(number) = number.checked_sub(Self::HANDLER) {
             return self.on_error.get(number).map(|handler| Below::Rescue(&handler.node));
         }
@@ -462,6 +562,8 @@ impl Node {
         }
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
+            Does::Plan(planning) => (number == 0).then_some(Below::Child(&planning.planner)),
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
@@ -474,6 +576,8 @@ impl Node {
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
+            Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
@@ -495,6 +599,16 @@ impl Node {
         fallbacks.chain((Self::HANDLER..).zip(self.on_error.iter().map(|handler| &handler.node)))
     }
 
+    /// What undoes its work, with its number.
+    pub fn compensation(&self) -> Option<(usize, &Self)> {
+        self.compensate.as_deref().map(|node| (Self::COMPENSATION, node))
+    }
+
+    /// Whether `step` is a part of what undoes something below `node`: it is nothing of the node's own work.
+    pub fn is_undoing(step: &StepPath, node: &StepPath) -> bool {
+        step.way().skip(node.way().count()).any(|number| number == Self::COMPENSATION)
+    }
+
     /// The pattern's word in documents.
     pub fn word(&self) -> &'static str {
         match &self.does {
@@ -505,14 +619,43 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Wait(_) => "wait",
+            Does::Ask(_) => "ask",
+            Does::Emit(_) => "emit",
             Does::Workflow(_) => "workflow",
+            Does::Plan(_) => "plan",
         }
+    }
+
+    /// Every node right below it, to be changed.
+    pub fn each_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
+        match &mut self.does {
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => {}
+            Does::Plan(planning) => change(&mut planning.planner),
+            Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
+            Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),
+            Does::Choice(choice) => {
+                choice.options.iter_mut().for_each(|option| change(&mut option.node));
+                choice.otherwise.iter_mut().for_each(|node| change(node));
+            }
+            Does::Map(map) => change(&mut map.body),
+            Does::Loop(again) => change(&mut again.body),
+        }
+        self.fallback.iter_mut().for_each(&mut *change);
+        self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
+        self.compensate.iter_mut().for_each(|node| change(node));
+    }
+
+    /// How deep patterns nest in it: 1 for one that has no other in it.
+    pub fn depth(&self) -> usize {
+        let below = self.children().into_iter().chain(self.template()).chain(self.rescues().map(|(_, node)| node));
+        1 + below.map(Self::depth).max().unwrap_or(0)
     }
 
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {
         into.push(self);
         self.children().into_iter().chain(self.template()).for_each(|node| node.collect(into));
-        self.rescues().for_each(|(_, node)| node.collect(into));
+        self.rescues().chain(self.compensation()).for_each(|(_, node)| node.collect(into));
     }
 }
 
@@ -562,6 +705,7 @@ impl Default for Retry {
             factor: 2.0,
             max: Duration::from_secs(30),
             on: Vec::new(),
+            then: Then::Fail,
         }
     }
 }

@@ -20,8 +20,8 @@ use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{State, Target};
-use ltmc_model::workflow::SubWorkflow;
-use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId};
+use ltmc_model::workflow::{Document, Does, Node};
+use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
 use ltmc_ports::children::Child;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::{Durability, Kind, StoreError};
@@ -117,7 +117,10 @@ impl Children {
             by: started.by.clone(),
             seed: self.derived("child's seed", origin),
             traceparent: started.traceparent.clone(),
+            position: None,
+            forked: None,
             parent: Some(Box::new(parent)),
+            scheduled: None,
         })
     }
 
@@ -128,7 +131,7 @@ impl Children {
     pub(crate) async fn start(
         &self,
         at: &StepPath,
-        sub: &SubWorkflow,
+        sub: &Sub,
         input: Payload,
     ) -> Result<Result<RunId, Failure>, StoreError> {
         self.log.flush(Durability::Lazy).await?;
@@ -150,7 +153,7 @@ impl Children {
         &self,
         run: RunId,
         goes_on: bool,
-        sub: &SubWorkflow,
+        sub: &Sub,
         input: Payload,
         origin: &Origin<'_>,
     ) -> Result<Result<(), Failure>, StoreError> {
@@ -181,17 +184,16 @@ impl Children {
         }
     }
 
-    async fn begin_workflow(
-        &self,
-        run: RunId,
-        sub: &SubWorkflow,
-        input: Payload,
-        origin: &Origin<'_>,
-    ) -> Result<(), Error> {
-        let (ready, agents) = self.runs.ready(self.log.tenant(), &sub.workflow).await?;
+    async fn begin_workflow(&self, run: RunId, sub: &Sub, input: Payload, origin: &Origin<'_>) -> Result<(), Error> {
+        let (ready, agents) = match &sub.planned {
+            None => self.runs.ready(self.log.tenant(), &sub.workflow).await?,
+            Some(document) => self.runs.ready_plan(document, &self.log.started().agents)?,
+        };
         let target = Target::Workflow(sub.workflow.clone());
         let started = self.beginning(target, input, origin, sub.on_parent_end);
         let mut started = started.map_err(|why| Error::invalid("bad-workflow", None, why))?;
+        self.runs.inner.ports.authority.may_all(&started.by, self.log.tenant(), &ready.needs).await?;
+        started.position = self.runs.position(&ready);
         started.agents = agents;
         (started.document, started.document_digest) = (Some(ready.json.clone()), Some(ready.digest));
         let entered = self.runs.enter(self.log.tenant(), run, started, ready.plan.clone(), None).await?;
@@ -212,6 +214,30 @@ impl Children {
         };
         self.parent.children.remove(child);
         Ok(ended)
+    }
+}
+
+/// A workflow that a node starts.
+pub(crate) struct Sub {
+    pub(crate) workflow: WorkflowName,
+    pub(crate) on_parent_end: OnParentEnd,
+    /// Its document, where an agent wrote it.
+    pub(crate) planned: Option<Arc<str>>,
+}
+
+impl Sub {
+    /// What a node starts, of which this is known; none: nothing.
+    pub(crate) fn of(node: &Node, planned: Option<Arc<str>>) -> Option<Self> {
+        match (&node.does, planned) {
+            (Does::Workflow(sub), _) => {
+                Some(Self { workflow: sub.workflow.clone(), on_parent_end: sub.on_parent_end, planned: None })
+            }
+            (Does::Plan(_), Some(document)) => {
+                let workflow = Document::from_json(&document).ok()?.name;
+                Some(Self { workflow, on_parent_end: OnParentEnd::Cancel, planned: Some(document) })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -318,10 +344,10 @@ impl Runs {
         }
     }
 
-    /// Has a run go on that failed or was cancelled; any other is left as it is.
+    /// Has a run go on that failed, was cancelled or waits for people; any other is left as it is.
     async fn go_on_again(&self, tenant: &TenantId, run: RunId) -> Result<(), Error> {
         let row = self.inner.ports.read.run(tenant, run).await?;
-        if !row.is_some_and(|row| matches!(row.state, State::Failed | State::Cancelled | State::Quarantined)) {
+        if !row.is_some_and(|row| row.state.is_over() && row.state != State::Completed) {
             return Ok(());
         }
         match supervise::take_over(&self.inner, tenant, run, Whose::Nobodys).await? {
@@ -356,17 +382,22 @@ impl Runs {
         if let Some(live) = self.inner.registry.get(tenant, child) {
             if ends_with_parent(&live.log()) {
                 live.stop(Why::Cancelled { by: None, reason: PARENT_OVER.into() });
-                let _ = tokio::time::timeout(CANCEL, live.ended()).await;
+                tokio::select! {
+                    _ = tokio::time::timeout(CANCEL, live.ended()) => {}
+                    // What it did is undone first, which goes on by itself.
+                    () = live.unwinds() => {}
+                }
             }
             return;
         }
         let ended = match supervise::take_over(&self.inner, tenant, child, Whose::Anyones).await {
-            Ok(Found::Log(log)) if ends_with_parent(&log) => cancel(&log).await,
+            Ok(Found::Log(log)) if ends_with_parent(&log) => self.end_at_rest(log).await,
             Ok(_) => return,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         match ended {
-            Ok(()) => self.end_below(tenant, child, Vec::new(), true).await,
+            Ok(true) => {}
+            Ok(false) => self.end_below(tenant, child, Vec::new(), true).await,
             Err(error) => {
                 tracing::warn!(%tenant, run = %child, %error, "a run whose parent is over could not be ended yet");
             }
@@ -404,13 +435,29 @@ impl Runs {
     pub(crate) async fn is_orphan(&self, log: &RunLog) -> Result<bool, StoreError> {
         let Some(parent) = log.started().parent.as_ref().filter(|_| ends_with_parent(log)) else { return Ok(false) };
         let row = self.inner.ports.read.run(log.tenant(), parent.run).await?;
-        Ok(row.is_none_or(|row| row.state.is_over() && row.state != State::Quarantined))
+        Ok(row.is_none_or(|row| row.state.is_final()))
+    }
+
+    /// Ends a run of which nothing but its row is kept, because what began it is over; whether it goes on first, for what it did is to
+    /// be undone.
+    pub(crate) async fn end_at_rest(&self, log: Arc<RunLog>) -> Result<bool, Error> {
+        let is_cancelling = log.read(supervise::is_cancelling);
+        let event = log.read(|history| supervise::cancelled(history, None, PARENT_OVER.into()));
+        if is_cancelling {
+            self.go_on(log, Vec::new()).await?;
+        } else if matches!(event, Event::RunCancelling { .. }) {
+            self.go_on(log, vec![event]).await?;
+        } else {
+            log.append(vec![event], Durability::Barrier).await?;
+            return Ok(false);
+        }
+        Ok(true)
     }
 }
 
 /// Ends what is open of a run's children, now that it is over.
 pub(crate) async fn end_all(inner: &Arc<Inner>, parent: &Live) {
-    let children = parent.children.take_within(&StepPath::root());
+    let children = parent.children.take_all();
     // Of one that was taken up the host before may have begun others.
     let looks = parent.log().epoch() > Epoch(1);
     if looks || !children.is_empty() {
@@ -424,12 +471,6 @@ pub(crate) async fn end_all(inner: &Arc<Inner>, parent: &Live) {
 /// Whether a run is cancelled where what began it is over.
 fn ends_with_parent(log: &RunLog) -> bool {
     log.started().parent.as_ref().is_some_and(|parent| parent.on_end.is_cancel())
-}
-
-/// Journals that a run ends because what began it is over.
-pub(crate) async fn cancel(log: &RunLog) -> Result<(), StoreError> {
-    let cancelled = Event::RunCancelled { by: None, reason: PARENT_OVER.into() };
-    log.append(vec![cancelled], Durability::Barrier).await
 }
 
 /// Children that were begun and whose end nobody waited for yet.
@@ -450,13 +491,18 @@ impl Open {
         self.lock().remove(&child);
     }
 
-    /// Those of a step, or of the steps below a node, which are then known no more.
+    /// Those of a step, or of a node's own work, at it and below it, which are then known no more.
     fn take_within(&self, node: &StepPath) -> Vec<RunId> {
         let mut open = self.lock();
-        let (taken, left) = std::mem::take(&mut *open).into_iter().partition(|(_, step)| step.is_within(node));
+        let is_own = |step: &StepPath| step.is_within(node) && !Node::is_undoing(step, node);
+        let (taken, left) = std::mem::take(&mut *open).into_iter().partition(|(_, step)| is_own(step));
         *open = left;
         let taken: BTreeMap<RunId, StepPath> = taken;
         taken.into_keys().collect()
+    }
+
+    fn take_all(&self) -> Vec<RunId> {
+        std::mem::take(&mut *self.lock()).into_keys().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, StepPath>> {

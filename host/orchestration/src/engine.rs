@@ -15,8 +15,9 @@ use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
-use ltmc_journal::fold::Status;
+use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::runlog::Commit;
+use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
@@ -33,7 +34,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::children::Children;
+use crate::children::{Children, Sub};
 use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
@@ -41,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, input, judge, metered, supervise};
+use crate::{aggregate, ask, emit, input, judge, lineage, metered, recovered};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -89,7 +90,7 @@ impl Beginnings {
 }
 
 /// Why a thing that was to be done was not.
-enum Stop {
+pub(crate) enum Stop {
     /// The record failed: this owner of the run knows nothing any more.
     Lost(StoreError),
     /// The run is over.
@@ -128,8 +129,18 @@ impl Engine<'_> {
                 Decision::Do(todos) => todos,
                 Decision::Done(step) => return self.end(vec![Event::RunCompleted { step }]).await,
                 Decision::Skipped => return self.end(self.nothing_done()).await,
-                Decision::Failed(failure) => return self.end(vec![Event::RunFailed { failure }]).await,
+                Decision::Failed(failure) => return self.end(vec![self.failed(failure)]).await,
             };
+            let (halts, todos): (Vec<Todo>, Vec<Todo>) =
+                todos.into_iter().partition(|todo| matches!(todo, Todo::Halt { .. }));
+            if todos.is_empty()
+                && let Some(event) = set_aside(halts)
+            {
+                if self.stage_as_decided(decided_at, event) {
+                    return self.end(Vec::new()).await;
+                }
+                continue;
+            }
             for (todo, number, registration) in open.renew(todos) {
                 lingered = false;
                 work.push(async move {
@@ -161,19 +172,47 @@ impl Engine<'_> {
                     continue;
                 }
             };
-            let Some((key, number, done)) = next else {
-                let failure = Failure::new(Code::Internal, "the workflow decided to do nothing");
-                return self.end(vec![Event::RunFailed { failure }]).await;
-            };
-            open.is_over(&key, number);
-            match done {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(Stop::Lost(error))) => return Err(error),
-                Ok(Err(Stop::Failed(failure))) => {
-                    return self.end(vec![Event::RunFailed { failure: failure.in_step(&key.0) }]).await;
+            let failure = match next {
+                None => Failure::new(Code::Internal, "the workflow decided to do nothing"),
+                Some((key, number, done)) => {
+                    open.is_over(&key, number);
+                    match done {
+                        Ok(Ok(())) | Err(_) => continue,
+                        Ok(Err(Stop::Lost(error))) => return Err(error),
+                        Ok(Err(Stop::Failed(failure))) => failure.in_step(&key.0),
+                    }
                 }
+            };
+            let event = self.failed(failure);
+            if !matches!(event, Event::RunFailing { .. }) {
+                return self.end(vec![event]).await;
             }
+            open.renew(Vec::new());
+            self.guests.all_left().await;
+            self.children.end(&StepPath::root());
+            self.journal(event);
         }
+    }
+
+    /// Adds what follows from a decision, unless somebody brought something into the log since; whoever does so later finds the run
+    /// suspended or set aside.
+    fn stage_as_decided(&self, decided_at: Seq, event: Event) -> bool {
+        let as_decided = |history: &History| (history.seq() == decided_at).then(|| vec![event]).ok_or(());
+        self.log.stage_if(as_decided).is_ok()
+    }
+
+    fn failed(&self, failure: Failure) -> Event {
+        self.log.read(|history| failed(history, failure))
+    }
+
+    /// Adds an entry, and counts what it says of how failures were dealt with.
+    fn journal(&self, event: Event) {
+        self.count(&event);
+        self.log.stage(event);
+    }
+
+    fn count(&self, event: &Event) {
+        self.log.read(|history| recovered::count(event, history, self.plan));
     }
 
     /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
@@ -186,7 +225,8 @@ impl Engine<'_> {
             // The end of a child makes it due, if that comes after this; what came before it is found now.
             let root = StepPath::root();
             let joined = history.open_children(&root).map(|(_, run)| Expect::UnderWay { run });
-            Ok((vec![Event::RunSuspended { until }], joined.collect()))
+            let heard = history.all_heard();
+            Ok((vec![Event::RunSuspended { until, heard }], joined.collect()))
         };
         if self.log.stage_if_expecting(suspended).is_err() {
             return Ok(false);
@@ -196,6 +236,7 @@ impl Engine<'_> {
 
     /// Ends the run. Of one that another run began nobody outside is told before that one's end is on disk, which comes after it.
     async fn end(&self, events: Vec<Event>) -> Result<Driven, StoreError> {
+        events.iter().for_each(|event| self.count(event));
         let is_child = self.log.started().parent.is_some();
         let durability = if is_child { Durability::Lazy } else { Durability::Barrier };
         self.log.append(events, durability).await.map(|()| Driven::Over)
@@ -218,7 +259,11 @@ impl Engine<'_> {
                     let Some(agent) = agent else {
                         return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
                     };
-                    let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
+                    let given = self.log.read(|history| history.step(&step).and_then(|step| step.given.clone()));
+                    let built = match given {
+                        Some(given) => Ok(given),
+                        None => input::build(self.compute, self.plan, self.log, &step, &input).await,
+                    };
                     self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
@@ -230,17 +275,32 @@ impl Engine<'_> {
                 let judged = self.rejection(&node).await;
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
             }
-            Todo::Wait { node: _, until } => self.wait(until).await?,
-            Todo::Await { node: _ } => {
-                self.log.flush(Durability::Lazy).await?;
-                std::future::pending::<()>().await;
+            Todo::Register { node, given } => self.journal(Event::CompensationRegistered { node, given }),
+            Todo::Compensate { node, within, failure } => {
+                self.journal(Event::CompensationStarted { node, within, failure });
             }
+            Todo::Compensated { node } => self.journal(Event::Compensated { node }),
+            Todo::Unwind { node: _, failure } => self.journal(Event::RunFailing { failure }),
+            // Nothing is done about it but that the run is set aside.
+            Todo::Halt { .. } => {}
+            Todo::Wait { node: _, until } => self.wait(until).await?,
+            Todo::Await { node } => {
+                self.log.flush(Durability::Lazy).await?;
+                self.next_event(&node).await?;
+            }
+            Todo::Subscribe { node } => self.subscribe(node).await?,
+            Todo::Listen { node } => self.listen(node).await?,
+            Todo::Ask { node } => self.ask(node).await?,
+            Todo::Emit { node, input } => match emit::event(self.compute, self.plan, self.log, &node, &input).await {
+                Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
+                Err(failure) => self.fail(node, failure),
+            },
             Todo::Begin { node, input } => self.begin(node, &input).await?,
             Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let until = self.log.now().after(planned.timeout.unwrap_or_default());
-                self.log.stage(Event::NodeStarted { node, until });
+                self.journal(Event::NodeStarted { node, until });
             }
             Todo::Decide { node, question } => {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
@@ -248,21 +308,26 @@ impl Engine<'_> {
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
-            Todo::Record { node, decided } => self.log.stage(Event::NodeDecided { node, decided }),
+            Todo::Record { node, decided } => self.journal(Event::NodeDecided { node, decided }),
             Todo::Cancel { node } => self.cancel(&node).await,
             Todo::TimeOut { node } => {
                 self.cancel(&node).await;
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let after = planned.timeout.unwrap_or_default().as_millis();
-                self.log.stage(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
+                self.journal(Event::NodeTimedOut { node, after: u64::try_from(after).unwrap_or(u64::MAX) });
             }
             Todo::Fail { node, failure, again } => {
                 let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
                 let failures = self.log.read(|history| history.node(&node).map_or(0, |node| node.failures));
                 let retry_at = again.then(|| self.due(&node, failures + 1, failures + 1, &planned.retry));
-                self.log.stage(Event::NodeFailed { node, failure, retry_at });
+                self.journal(Event::NodeFailed { node, failure, retry_at });
             }
-            Todo::End { node, output: Output::Of(of) } => self.log.stage(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Of(of) } => self.journal(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(Input::Output(of)) } => self.journal(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(input) } => {
+                let given = input::resolve(self.compute, self.plan, self.log, &input).await;
+                self.stage(node, given, |node, output| Event::NodeEnded { node, output });
+            }
             Todo::End { node, output: Output::List(gave) } => {
                 let output = aggregate::list(self.compute, self.log, gave).await;
                 self.stage(node, output, |node, output| Event::NodeEnded { node, output });
@@ -277,39 +342,61 @@ impl Engine<'_> {
 
     /// Journals what came of something about a node, or that the node failed by it.
     fn stage<T>(&self, node: StepPath, came: Result<T, Failure>, event: impl FnOnce(StepPath, T) -> Event) {
-        self.log.stage(match came {
-            Ok(came) => event(node, came),
-            Err(failure) => Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None },
-        });
+        match came {
+            Ok(came) => self.journal(event(node, came)),
+            Err(failure) => self.fail(node, failure),
+        }
     }
 
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
         self.children.end(node);
-        let open: Vec<(StepPath, u32)> = self.log.read(|history| {
-            let open = history.steps_within(node).filter(|(_, step)| step.is_open());
-            open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
+        let cancelled: Vec<Event> = self.log.read(|history| {
+            let attempt = |(path, step): (&StepPath, &Step)| {
+                let attempt = step.last().map_or(0, |last| last.number);
+                Event::StepCancelled { step: path.clone(), attempt }
+            };
+            let ended = |(node, run): (&StepPath, RunId)| {
+                let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
+                Event::ChildEnded { node: node.clone(), run, result: Err(failure) }
+            };
+            let attempts = history.open_within(node).map(attempt);
+            let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
+            attempts.chain(waits).chain(history.own_children(node).map(ended)).collect()
         });
-        for (step, attempt) in open {
-            self.log.stage(Event::StepCancelled { step, attempt });
+        cancelled.into_iter().for_each(|event| self.journal(event));
+    }
+
+    /// Puts a node's question to people. It is on disk before anybody sees it: an answer is never one to a question that was not asked.
+    async fn ask(&self, node: StepPath) -> Result<(), Stop> {
+        match ask::question(self.compute, self.plan, self.log, &node).await {
+            Ok((token, question)) => {
+                let asked = Event::Asked { node, token, question: Box::new(question) };
+                self.log.append(vec![asked], Durability::Barrier).await?;
+            }
+            Err(failure) => self.fail(node, failure),
         }
-        let children: Vec<(StepPath, RunId)> =
-            self.log.read(|history| history.open_children(node).map(|(node, run)| (node.clone(), run)).collect());
-        for (node, run) in children {
-            let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
-            self.log.stage(Event::ChildEnded { node, run, result: Err(failure) });
+        Ok(())
+    }
+
+    /// Journals that a node's own work failed for good, and that it waits for nothing any more.
+    pub(crate) fn fail(&self, node: StepPath, failure: Failure) {
+        if self.log.read(|history| history.node(&node).is_some_and(ltmc_journal::node::Node::is_waiting)) {
+            self.log.stage(Event::WaitCancelled { node: node.clone() });
         }
+        self.journal(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
     }
 
     /// Begins the run of a node that starts another workflow.
     async fn begin(&self, node: StepPath, input: &Input) -> Result<(), Stop> {
         let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
-        let Does::Workflow(sub) = &planned.does else {
+        let document = self.log.read(|history| history.node(&node).and_then(|node| node.planned.clone()));
+        let Some(sub) = Sub::of(planned, document) else {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
         };
         let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
-            Ok(input) => self.children.start(&node, sub, input).await?,
+            Ok(input) => self.children.start(&node, &sub, input).await?,
             Err(failure) => Err(failure),
         };
         self.stage(node, begun, |node, run| Event::ChildStarted { node, run });
@@ -324,7 +411,7 @@ impl Engine<'_> {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} began no run"))));
         };
         let result = self.children.joined(run).await?;
-        self.log.stage(Event::ChildEnded { node, run, result });
+        self.journal(Event::ChildEnded { node, run, result });
         Ok(())
     }
 
@@ -376,16 +463,16 @@ impl Engine<'_> {
             let message = "it read a granted directory when the host stopped: it is made again";
             let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
             let (retry_at, usage) = (Some(self.log.now()), Usage::default());
-            self.log.stage(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
+            self.journal(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
             (attempt, is_open) = (attempt + 1, false);
         }
         if is_open && is_of_before {
             // Each of its effects is true by itself; what it does from here on is a transaction.
-            self.log.stage(Event::Checkpoint { step: step.clone(), attempt, effects });
+            self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
         }
         if !is_open {
             let agent = Some(agent.name.clone());
-            self.log.stage(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
+            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
         }
         let begun_at = self.begun_at(step).await?;
         let mut usage = Usage::default();
@@ -444,7 +531,9 @@ impl Engine<'_> {
                     Outcome::Output(output) => output,
                     Outcome::Violations(found) => judge::to_payload(&found),
                 };
-                self.log.stage_with(Event::StepCompleted { step, attempt, output, usage }, commit).await?;
+                let completed = Event::StepCompleted { step, attempt, output, usage };
+                self.count(&completed);
+                self.log.stage_with(completed, commit).await?;
             }
             Err(failure) => {
                 let failure = failure.in_step(&step);
@@ -452,7 +541,7 @@ impl Engine<'_> {
                 // What it says is its tenant's: that is in the journal, and here only for who looks closely.
                 tracing::info!(%step, attempt, code = failure.code.as_str(), "an attempt failed");
                 tracing::debug!(%step, attempt, message = %failure.message, "an attempt failed");
-                self.log.stage(Event::StepFailed { step, attempt, failure, retry_at, usage });
+                self.journal(Event::StepFailed { step, attempt, failure, retry_at, usage });
             }
         }
         Ok(())
@@ -481,7 +570,8 @@ impl Engine<'_> {
         if begun_at.replay.len() < begun_at.checkpoint.effects as usize {
             log.flush(Durability::Lazy).await?;
             let read = self.ports.read.as_ref();
-            let mut kept = supervise::fold(read, log.tenant(), log.run(), History::for_replay()).await?;
+            let whole = lineage::fold(read, log.tenant(), log.run(), lineage::TO_THE_END, History::for_replay());
+            let mut kept = whole.await?;
             begun_at = BegunAt::of(&mut kept, step);
         }
         Ok(begun_at)
@@ -497,6 +587,7 @@ impl Engine<'_> {
     ) -> Result<(Job, ltmc_model::AgentName), Failure> {
         let input = input?;
         let (tenant, started) = (self.log.tenant(), self.log.started());
+        let seed = self.log.read(|history| history.step(step).and_then(|step| step.seed)).unwrap_or(started.seed);
         let agent = self.pinned(agent).await?;
         let export = work.export(&agent)?;
         let ceiling = self.ports.authority.ceiling(tenant).await.map_err(|e| broken(&e))?;
@@ -512,7 +603,7 @@ impl Engine<'_> {
             attempt,
             session: started.session.clone(),
             input,
-            seed: derived(&started.seed, "guest", step, attempt),
+            seed: derived(&seed, "guest", step, attempt),
             directories: self.directories(&agent).await?,
         };
         Ok((job, agent.name.clone()))
@@ -545,9 +636,9 @@ impl Engine<'_> {
         Ok(granted.collect())
     }
 
-    /// The version of an agent that the run began with.
+    /// The version of an agent that the run is pinned to.
     async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
-        let digest = self.log.started().agents.get(&agent.name).copied();
+        let digest = self.log.read(|history| history.started()?.agents.get(&agent.name).copied());
         let pinned = AgentRef { name: agent.name.clone(), digest: digest.or(agent.digest) };
         let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
         found.ok_or_else(|| Failure::new(Code::AgentMissing, format!("agent `{pinned}` is not there any more")))
@@ -574,6 +665,30 @@ impl Engine<'_> {
         let share = u64::from_le_bytes(eight) as f64 / u64::MAX as f64;
         self.log.now().after(retry.longest_wait(tries).mul_f64(share))
     }
+}
+
+/// What is journaled of a run that has failed for good: what it did is undone first, or is not where that fails too.
+pub(crate) fn failed(history: &History, failure: Failure) -> Event {
+    match (history.has_to_undo(), history.ending().cloned()) {
+        (true, None) => Event::RunFailing { failure },
+        (true, Some(_)) => Event::RunStuck { failure },
+        (false, Some(Ending::Cancelling { by, reason })) => Event::RunCancelled { by, reason },
+        (false, _) => Event::RunFailed { failure },
+    }
+}
+
+/// What is journaled of a run of which nothing goes on without people; none: nothing of it waits for them.
+fn set_aside(halts: Vec<Todo>) -> Option<Event> {
+    let halt = |todo| match todo {
+        Todo::Halt { failure, is_stuck, .. } => Some((failure, is_stuck)),
+        _ => None,
+    };
+    let halts: Vec<(Failure, bool)> = halts.into_iter().filter_map(halt).collect();
+    let (failure, is_stuck) = halts.iter().find(|(_, is_stuck)| *is_stuck).or(halts.first())?.clone();
+    Some(match is_stuck {
+        true => Event::RunStuck { failure },
+        false => Event::RunPaused { by: None, failure: Some(failure) },
+    })
 }
 
 /// What is under way, and of it what merely waits.
@@ -660,7 +775,7 @@ impl Work {
 }
 
 /// 32 bytes that are the same for the same attempt of the same run, and for nothing else.
-fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
+pub(crate) fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(seed);
     hash.update(format!("{purpose}\n{step}\n{attempt}"));

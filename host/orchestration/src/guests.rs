@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ltmc_model::StepPath;
+use ltmc_model::workflow::Node;
 use tokio::sync::Notify;
 
 /// Which steps' guests are at work.
@@ -32,14 +33,23 @@ impl Guests {
         AtWork { guests: self.clone(), step: step.clone() }
     }
 
-    /// Waits until none is at work at a node or below it.
+    /// Waits until none is at work on a node's own work, at it and below it.
     pub(crate) async fn left(&self, node: &StepPath) {
+        self.gone(|step| step.is_within(node) && !Node::is_undoing(step, node)).await;
+    }
+
+    /// Waits until none is at work at all.
+    pub(crate) async fn all_left(&self) {
+        self.gone(|_| true).await;
+    }
+
+    async fn gone(&self, is_meant: impl Fn(&StepPath) -> bool) {
         loop {
             let left = self.0.one_left.notified();
             tokio::pin!(left);
             left.as_mut().enable();
             let at_work = || self.0.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-            if !at_work().iter().any(|step| step.is_within(node)) {
+            if !at_work().iter().any(&is_meant) {
                 return;
             }
             left.await;

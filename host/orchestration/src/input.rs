@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ltmc_journal::RunLog;
+use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::workflow::{Pick, Source, StepName, Template, With};
 use ltmc_model::{Payload, StepPath};
@@ -38,6 +38,7 @@ pub(crate) fn resolve<'a>(
         Input::Run => std::future::ready(Ok(log.started().input.clone())).boxed(),
         Input::Output(step) => std::future::ready(output(log, step)).boxed(),
         Input::Item { map, index } => std::future::ready(item(log, map, *index)).boxed(),
+        Input::Undone(node) => undone(compute, plan, log, node).boxed(),
     }
 }
 
@@ -52,15 +53,10 @@ pub(crate) async fn build(
     let (node, scope) = plan.node(at)?;
     let with = match &node.with {
         None => return resolve(compute, plan, log, input).await,
-        // Passed on whole, and as what it is.
-        Some(With::Pick(pick)) if pick.path.is_empty() => {
-            let found = source(plan, log, &scope, &pick.source)?;
-            let or_else = || pick.or_else.as_ref().map(Payload::json);
-            return found.or_else(or_else).ok_or_else(|| gave_nothing(pick));
-        }
+        Some(With::Pick(pick)) if pick.path.is_empty() => return whole(compute, plan, log, &scope, pick).await,
         Some(with) => with,
     };
-    let sources = sources(plan, log, &scope, picks(with))?;
+    let sources = sources(compute, plan, log, &scope, picks(with)).await?;
     let given = Given { before: resolve(compute, plan, log, input).await?, sources };
     let name = node.id.as_ref().map_or_else(|| at.to_string(), ToString::to_string);
     // Larger ones are looked through on a thread beside those that serve.
@@ -73,6 +69,41 @@ pub(crate) async fn build(
         None => Ok(given.before),
     };
     computed(compute, log, build).await?
+}
+
+/// What a template says, for the node at `at`.
+pub(crate) async fn filled(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    at: &StepPath,
+    template: &Template,
+) -> Result<Payload, Failure> {
+    let (node, scope) = plan.node(at)?;
+    let picked = match template {
+        Template::Constant(value) => return Ok(Payload::json(value)),
+        Template::Pick(pick) if pick.path.is_empty() => return whole(compute, plan, log, &scope, pick).await,
+        template => in_template(template),
+    };
+    let sources = sources(compute, plan, log, &scope, picked).await?;
+    let given = Given { before: Payload::default(), sources };
+    let name = node.id.as_ref().map_or_else(|| at.to_string(), ToString::to_string);
+    let template = template.clone();
+    let fill = move || given.write(&name, &in_template(&template), |_, writer| writer.template(&template));
+    computed(compute, log, fill).await?
+}
+
+/// What is passed on whole, and as what it is.
+async fn whole(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    scope: &Scope,
+    pick: &Pick,
+) -> Result<Payload, Failure> {
+    let found = source(compute, plan, log, scope, &pick.source).await?;
+    let or_else = || pick.or_else.as_ref().map(Payload::json);
+    found.or_else(or_else).ok_or_else(|| gave_nothing(pick))
 }
 
 /// Does what may take long for a run's tenant, on a thread beside those that serve.
@@ -95,18 +126,38 @@ pub(crate) fn not_computed(error: Error) -> Failure {
 /// What picks pick from, whole; none: there is nothing.
 pub(crate) type Sources = BTreeMap<Source, Option<Payload>>;
 
-pub(crate) fn sources(plan: &Plan, log: &RunLog, scope: &Scope, picks: Vec<&Pick>) -> Result<Sources, Failure> {
+pub(crate) async fn sources(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    scope: &Scope,
+    picks: Vec<&Pick>,
+) -> Result<Sources, Failure> {
     let mut sources = Sources::new();
     for pick in picks {
         if !sources.contains_key(&pick.source) {
-            sources.insert(pick.source.clone(), source(plan, log, scope, &pick.source)?);
+            sources.insert(pick.source.clone(), source(compute, plan, log, scope, &pick.source).await?);
         }
     }
     Ok(sources)
 }
 
 /// What a pick picks from, whole; none: there is nothing.
-fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Option<Payload>, Failure> {
+async fn source(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    scope: &Scope,
+    source: &Source,
+) -> Result<Option<Payload>, Failure> {
+    match (source, &scope.undone) {
+        (Source::Given, Some(node)) => given(compute, plan, log, node).await.map(Some),
+        _ => known(plan, log, scope, source),
+    }
+}
+
+/// The same, where nothing has to be built for it.
+fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Option<Payload>, Failure> {
     let number = |number: usize| Some(Payload::json(&number.into()));
     let around = |name: &Option<StepName>| match name {
         Some(_) => scope.maps.iter().rev().find(|(known, ..)| known == name),
@@ -119,6 +170,9 @@ fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<O
             log.read(|history| history.given(&path).cloned())
         }
         Source::Item(name) => around(name).map(|(_, map, index)| item(log, map, *index)).transpose()?,
+        Source::ScheduledAt => {
+            log.started().scheduled.as_ref().map(|scheduled| Payload::json(&scheduled.tick.to_string().into()))
+        }
         Source::Index(name) => around(name).and_then(|(.., index)| number(*index)),
         Source::Round => scope.round.as_ref().and_then(|(_, round)| number(round + 1)),
         Source::Last => {
@@ -126,13 +180,42 @@ fn source(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<O
             let path = scope.last.clone().or_else(before);
             path.and_then(|path| log.read(|history| history.given(&path).cloned()))
         }
-        Source::Error => scope.failed.as_ref().and_then(|path| {
-            let failure = log.read(|history| history.node(path).and_then(|node| node.failure.clone()))?;
+        // Whoever looks at one knows it.
+        Source::Event => None,
+        Source::Output => scope.undone.as_ref().and_then(|node| log.read(|history| history.output(node).cloned())),
+        Source::Given => None,
+        Source::Error => failure(log, scope).map(|failure| {
             let Failure { code, message, agent_code, step, .. } = failure;
             let value = json!({"code": code.as_str(), "message": message, "agent-code": agent_code, "step": step});
-            Some(Payload::json(&value))
+            Payload::json(&value)
         }),
     })
+}
+
+/// How the node failed in whose place something is done, or why its work is undone.
+fn failure(log: &RunLog, scope: &Scope) -> Option<Failure> {
+    log.read(|history| match (&scope.failed, &scope.undone) {
+        (Some(failed), _) => history.node(failed)?.failure.clone(),
+        (None, Some(undone)) => {
+            history.node(undone)?.compensation.as_ref()?.begun.as_ref().map(|begun| begun.failure.clone())
+        }
+        (None, None) => None,
+    })
+}
+
+/// What a node gave whose work is undone, good or not; where it gave nothing, what it was given.
+async fn undone(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPath) -> Result<Payload, Failure> {
+    match log.read(|history| history.output(node).cloned()) {
+        Some(output) => Ok(output),
+        None => given(compute, plan, log, node).await,
+    }
+}
+
+/// What a node was given whose work is undone.
+async fn given(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPath) -> Result<Payload, Failure> {
+    let registered = |history: &History| Some(history.node(node)?.compensation.as_ref()?.given.clone());
+    let missing = || Failure::new(Code::Internal, format!("the journal does not say what {node} was given"));
+    resolve(compute, plan, log, &log.read(registered).ok_or_else(missing)?).await
 }
 
 /// Whose output a loop's rounds before one gave last.
@@ -160,6 +243,13 @@ fn gave_nothing(pick: &Pick) -> Failure {
 
 /// Every pick, in the order of the document.
 fn picks(with: &With) -> Vec<&Pick> {
+    match with {
+        With::Pick(pick) => vec![pick],
+        With::Fields(fields) => fields.iter().flat_map(|(_, value)| in_template(value)).collect(),
+    }
+}
+
+fn in_template(template: &Template) -> Vec<&Pick> {
     fn collect<'a>(template: &'a Template, into: &mut Vec<&'a Pick>) {
         match template {
             Template::Constant(_) => {}
@@ -169,10 +259,7 @@ fn picks(with: &With) -> Vec<&Pick> {
         }
     }
     let mut found = Vec::new();
-    match with {
-        With::Pick(pick) => found.push(pick),
-        With::Fields(fields) => fields.iter().for_each(|(_, value)| collect(value, &mut found)),
-    }
+    collect(template, &mut found);
     found
 }
 
@@ -193,9 +280,34 @@ impl Given {
     }
 
     fn build(&self, name: &str, with: &With) -> Result<Payload, Failure> {
+        self.write(name, &picks(with), |given, writer| match with {
+            With::Pick(pick) => writer.pick(pick),
+            With::Fields(fields) => {
+                // Fields go over those of an object; anything else is left behind.
+                let before = Json::of(&given.before, MAX_BUILT).ok().flatten();
+                let below = match &before {
+                    Some(before) => before.fields(MAX_FIELDS).map_err(|why| {
+                        let message =
+                            format!("the input of step `{name}` lays fields over {why}: pick what is wanted of it");
+                        Failure::new(Code::BadStep, message)
+                    })?,
+                    None => None,
+                };
+                writer.overlaid(&below.unwrap_or_default(), fields)
+            }
+        })
+    }
+
+    /// What is written where these picks are found.
+    fn write(
+        &self,
+        name: &str,
+        picks: &[&Pick],
+        write: impl FnOnce(&Self, &mut Writer<'_>) -> Result<(), Failure>,
+    ) -> Result<Payload, Failure> {
         let wrong = |message: String| Failure::new(Code::BadStep, message);
-        let (picks, mut texts) = (picks(with), BTreeMap::new());
-        for pick in &picks {
+        let mut texts = BTreeMap::new();
+        for pick in picks {
             let Some(payload) = self.sources.get(&pick.source).and_then(Option::as_ref) else {
                 if pick.or_else.is_none() {
                     return Err(gave_nothing(pick));
@@ -216,20 +328,7 @@ impl Given {
             (*source, Picked::from(text, of_it))
         });
         let mut writer = Writer { found: found.collect(), out: Bounded::new(MAX_BUILT), step: name };
-        match with {
-            With::Pick(pick) => writer.pick(pick)?,
-            With::Fields(fields) => {
-                // Fields go over those of an object; anything else is left behind.
-                let before = Json::of(&self.before, MAX_BUILT).ok().flatten();
-                let below = match &before {
-                    Some(before) => before.fields(MAX_FIELDS).map_err(|why| {
-                        wrong(format!("the input of step `{name}` lays fields over {why}: pick what is wanted of it"))
-                    })?,
-                    None => None,
-                };
-                writer.overlaid(&below.unwrap_or_default(), fields)?;
-            }
-        }
+        write(self, &mut writer)?;
         let bytes = writer.out.into_bytes().into();
         Ok(Payload { content_type: Payload::JSON.into(), bytes })
     }
@@ -324,6 +423,11 @@ fn too_large(step: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use ltmc_journal::runlog;
+    use ltmc_model::journal::RunStarted;
+    use ltmc_ports::testing::{ManualClock, MemoryRecord, sample};
+    use ltmc_tenancy::Turns;
+
     use super::*;
 
     fn with(yaml: &str) -> With {
@@ -364,6 +468,31 @@ mod tests {
         let many = format!("{{{}}}", (0..=MAX_FIELDS).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","));
         let error = built(&many, json("{}"), &with("{t: 1}")).unwrap_err().to_string();
         assert!(error.contains("step `a`") && error.contains("100000 fields"), "{error}");
+    }
+
+    /// With no turn left for what is computed, a large one waits and a small one does not.
+    #[tokio::test]
+    async fn what_is_large_is_built_beside_the_threads_that_serve() {
+        let source = "name: w\nflow: {agent: a, with: {t: $.input}}";
+        let document = ltmc_model::workflow::Document::parse(source, None).unwrap();
+        let plan = Arc::new(Plan::of(&document));
+        let acme = sample::tenant("acme");
+        let log = |bytes: usize| {
+            let clock = Arc::new(ManualClock::at(sample::at(0)));
+            let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
+            let started = RunStarted { input: Payload::text("x".repeat(bytes)), ..sample::started(&acme) };
+            RunLog::fresh(ports, acme.clone(), sample::run_id(1), started, None)
+        };
+        let turns = Turns::new(1, 8);
+        let compute = Compute::new(turns.clone());
+        let held = turns.take(&acme).await.unwrap();
+        let (small, large, at) = (log(LARGE / 4), log(LARGE + 1), StepPath::root());
+        let built = build(&compute, &plan, &small, &at, &Input::Run).await.unwrap();
+        assert!(built.bytes.len() > LARGE / 4);
+        let mut building = std::pin::pin!(build(&compute, &plan, &large, &at, &Input::Run));
+        assert!(futures::poll!(&mut building).is_pending(), "it waits for its tenant's turn");
+        drop(held);
+        assert!(building.await.unwrap().bytes.len() > LARGE);
     }
 
     /// 100 times 8 MiB were 1.9 GB before anybody looked how much it was.

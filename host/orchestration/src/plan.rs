@@ -51,6 +51,8 @@ pub(crate) struct Scope {
     pub(crate) last: Option<StepPath>,
     /// The innermost node that failed, where it is done in its place.
     pub(crate) failed: Option<StepPath>,
+    /// The node whose work is undone there.
+    pub(crate) undone: Option<StepPath>,
 }
 
 impl Plan {
@@ -82,7 +84,7 @@ impl Plan {
     fn of_node(root: Node) -> Self {
         let (mut names, mut is_side_by_side) = (BTreeMap::new(), false);
         collect(&root, &mut Vec::new(), &mut names, &mut is_side_by_side);
-        Self { flow: patterns::of(&root), root, names, is_side_by_side }
+        Self { flow: patterns::flow(&root), root, names, is_side_by_side }
     }
 
     /// What stands at `path`.
@@ -112,6 +114,10 @@ impl Plan {
                     scope.failed = Some(at.clone());
                     node = child;
                 }
+                Below::Compensation(child) => {
+                    (scope.failed, scope.undone) = (None, Some(at.clone()));
+                    node = child;
+                }
             }
             at = at.child(number);
         }
@@ -125,6 +131,21 @@ impl Plan {
             Work::Node(node) => Ok((node, scope)),
             Work::Validator(_) => Err(Failure::new(Code::Internal, format!("{path} is a validator's place"))),
         }
+    }
+
+    /// Where the node of this name stands, with none for whichever item or round; none: nothing is called so.
+    pub(crate) fn named(&self, name: &StepName) -> Option<&[Option<usize>]> {
+        self.names.get(name).map(Vec::as_slice)
+    }
+
+    /// The names there are.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &StepName> {
+        self.names.keys()
+    }
+
+    /// The root of its tree.
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
     }
 
     /// Where the node of this name stands that is meant from somewhere: in the same items and rounds.
@@ -143,7 +164,7 @@ fn collect(node: &Node, way: &mut Way, names: &mut BTreeMap<StepName, Way>, is_s
     if let Some(id) = &node.id {
         names.insert(id.clone(), way.clone());
     }
-    let numbered = node.children().into_iter().enumerate().chain(node.rescues());
+    let numbered = node.children().into_iter().enumerate().chain(node.rescues()).chain(node.compensation());
     let below = numbered.map(|(number, node)| (Some(number), node)).chain(node.template().map(|node| (None, node)));
     for (number, node) in below {
         way.push(number);

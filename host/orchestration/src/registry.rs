@@ -44,10 +44,17 @@ pub(crate) struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
+        Self::with_room(MAX_LIVE)
+    }
+}
+
+impl Registry {
+    /// With room for so many.
+    pub(crate) fn with_room(most: u64) -> Self {
         Self {
             live: DashMap::new(),
             // bound: runs alive
-            room: Pot::divided(MAX_LIVE),
+            room: Pot::divided(most),
             // bound: inputs of runs alive
             bytes: Pot::divided(MAX_LIVE_BYTES),
             left: DashSet::new(),
@@ -56,9 +63,7 @@ impl Default for Registry {
             stopping: CancellationToken::new(),
         }
     }
-}
 
-impl Registry {
     /// Takes a place for a run, if there is room.
     ///
     /// # Errors
@@ -90,6 +95,11 @@ impl Registry {
     /// A run that is alive.
     pub(crate) fn get(&self, tenant: &TenantId, run: RunId) -> Option<Arc<Live>> {
         self.live.get(&(tenant.clone(), run)).map(|live| live.clone())
+    }
+
+    /// Those of a tenant that are alive.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Vec<Arc<Live>> {
+        self.live.iter().filter(|live| live.tenant == *tenant).map(|live| live.clone()).collect()
     }
 
     /// How many are alive.

@@ -1,4 +1,5 @@
-//! Runs: started, waited for, looked at, followed, cancelled, resumed.
+//! Runs: started, waited for, looked at, followed. How people end and pause them: `stop`; what they do about those that went wrong:
+//! `recovery`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -7,51 +8,55 @@
 //! that ends with it ([`CallRequest::cancel_on_disconnect`]): it is driven by who waits for it, and taken to its end by a task of
 //! the host's where the client goes away.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::view::Outline;
-use ltmc_journal::{Extent, History, RunLog, RunView, Shown, Sight, runlog};
+use ltmc_journal::{Extent, RunLog, RunView, Shown, Sight, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
-use ltmc_model::workflow::Document;
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
+use ltmc_model::schedule::Scheduled;
+use ltmc_model::workflow::{Document, Does, Wait};
+use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
+use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{
-    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps,
+    Waits, WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
-use ltmc_tenancy::{Authority, Compute, Error, Pins, Read, Turns};
+use ltmc_tenancy::{Authority, Compute, Error, Holds, Pins, Read, Turns};
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::children;
 use crate::coordinator::Coordinator;
+use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
-use crate::suspects::{Suspects, may_pass};
+use crate::suspects::Suspects;
 use crate::wake;
 
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long between two looks at a run that is not alive here, or at runs for which there was no room.
+/// How long between two looks at a run that is not alive here.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 /// Entries that whoever follows a run is given at once.
 const PAGE: u32 = 256;
@@ -72,6 +77,10 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// Topics, and who waits there.
+    pub bus: Arc<dyn Waits>,
+    /// What they ask people.
+    pub questions: Arc<dyn ReadQuestions>,
     /// What counts which runs are taken up from them.
     pub take_ups: Arc<dyn TakeUps>,
     /// What runs are followed by.
@@ -168,10 +177,19 @@ pub(crate) struct Inner {
 impl Runs {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
+        Self::with(ports, Registry::default())
+    }
+
+    /// The same, with room for so many runs alive at once and no more.
+    pub fn with_room(ports: Ports, most: u64) -> Self {
+        Self::with(ports, Registry::with_room(most))
+    }
+
+    fn with(ports: Ports, registry: Registry) -> Self {
         let inner = Inner {
             coordinator: Coordinator::new(ports.embedder.clone()),
             ports,
-            registry: Arc::default(),
+            registry: Arc::new(registry),
             sleepers: Notify::new(),
             // bound: what is remembered
             ready: Cache::new(1_000),
@@ -204,6 +222,8 @@ impl Runs {
             tied: request.cancel_on_disconnect && request.idempotency.is_none(),
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
+            position: None,
         };
         self.begin(caller, begin).await
     }
@@ -216,6 +236,9 @@ impl Runs {
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
         let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
+        for action in &ready.needs {
+            self.inner.ports.authority.authorize(caller, *action).await?;
+        }
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -226,6 +249,37 @@ impl Runs {
             tied: false,
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
+            position: self.position(&ready),
+        };
+        self.begin(caller, begin).await
+    }
+
+    /// Starts a run of a workflow by a schedule of its document. It is recorded when this returns, unless the record does not say.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a conflict of the record's where the schedule does not allow it any more.
+    pub(crate) async fn start_scheduled(&self, caller: &Caller, start: ScheduledStart) -> Result<Started, Error> {
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
+        let schedule = ready
+            .schedules
+            .get((start.id.number as usize).saturating_sub(1))
+            .filter(|found| found.digest == start.digest);
+        let input = schedule.ok_or_else(|| Error::not_found(format!("schedule `{}`", start.id)))?.input.clone();
+        let position = self.position(&ready);
+        let begin = Begin {
+            target: Target::Workflow(start.id.workflow.clone()),
+            agents,
+            document: Some((ready.json.clone(), ready.digest)),
+            plan: ready.plan.clone(),
+            input,
+            session: None,
+            tied: false,
+            idempotency: None,
+            traceparent: None,
+            scheduled: Some(start),
+            position,
         };
         self.begin(caller, begin).await
     }
@@ -263,6 +317,25 @@ impl Runs {
         Ok((ready, agents))
     }
 
+    /// The same for a document that an agent wrote, in its one form; `agents`: the versions that its parent is pinned to.
+    pub(crate) fn ready_plan(
+        &self,
+        json: &Arc<str>,
+        agents: &BTreeMap<AgentName, Digest>,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let document = Document::from_json(json).map_err(|faults| Error::Internal { message: faults.to_string() })?;
+        let ready = Ready::of_document(&document);
+        let versions = ready.agents.iter().filter_map(|agent| Some((agent.name.clone(), *agents.get(&agent.name)?)));
+        let versions = versions.collect();
+        Ok((Arc::new(ready), versions))
+    }
+
+    /// How far the log goes, for a run that may wait for events from its beginning on.
+    pub(crate) fn position(&self, ready: &Ready) -> Option<Position> {
+        let listens = ready.needs.contains(&Action::ReadContext);
+        listens.then(|| self.inner.ports.subscriptions.log().ends().borrow().visible)
+    }
+
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
         let inner = &self.inner;
         if inner.registry.is_stopping() {
@@ -275,12 +348,7 @@ impl Runs {
         {
             return self.attach(caller, found, request);
         }
-        let mut random = [0; 42];
-        inner.ports.entropy.fill(&mut random);
-        let (mut id, mut seed) = ([0; 10], [0; 32]);
-        id.copy_from_slice(&random[..10]);
-        seed.copy_from_slice(&random[10..]);
-        let run = RunId::new(now, id);
+        let (run, seed) = inner.drawn(now);
         let session = match begin.session {
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
@@ -296,7 +364,14 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            position: begin.position,
+            forked: None,
             parent: None,
+            scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
+                number: start.id.number,
+                tick: start.tick,
+                asked_for: start.due.is_none(),
+            }),
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -304,9 +379,12 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let entered = self.enter(&caller.tenant, run, started, begin.plan, kept).await?;
+        let is_to_be_first = kept.is_some() || begin.scheduled.is_some();
+        let log =
+            RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept).scheduled(begin.scheduled);
+        let entered = self.enter_as(log, begin.plan).await?;
         let live = entered.place.live().clone();
-        let Some((key, request)) = idempotency else {
+        if !is_to_be_first {
             // Nothing is to be written first: the run itself is what survives its client.
             let tied = match begin.tied {
                 true => Some(Tied::new(live.clone(), entered.driven(inner))),
@@ -316,27 +394,26 @@ impl Runs {
                 }
             };
             return Ok(Started { run, attached: false, live: Some(live), tied });
-        };
+        }
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {
             let inner = &runs.inner;
-            // Recorded before anything is done, so that of two requests with the same key one only does it.
+            // Recorded before anything is done, so that of two requests with the same key, or by the same tick, one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
             if let Err(error) = live.log().flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
                 drop(entered);
-                let found = match error.kind {
-                    Kind::Conflict => inner.ports.read.idempotent(&by.tenant, &key, now).await?,
-                    _ => None,
+                let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
+                    return Err(error.into());
                 };
-                return match found {
+                return match inner.ports.read.idempotent(&by.tenant, &key, now).await? {
                     Some(found) => runs.attach(&by, found, &request),
                     None => Err(error.into()),
                 };
             }
             entered.set_out(inner);
-            Ok(Started { run, attached: false, live: Some(live), tied: None })
+            Ok(Started::begun(run, live))
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
@@ -353,10 +430,15 @@ impl Runs {
         plan: plan::Shared,
         kept: Option<IdempotencyKey>,
     ) -> Result<Entered, Error> {
+        let log = RunLog::fresh(self.inner.log_ports(), tenant.clone(), run, started, kept);
+        self.enter_as(log, plan).await
+    }
+
+    /// The same, for the log of a new run.
+    async fn enter_as(&self, log: RunLog, plan: plan::Shared) -> Result<Entered, Error> {
         let inner = &self.inner;
-        let weight = started.input.bytes.len() as u64;
-        let pins = inner.pin(&started.agents).await;
-        let log = RunLog::fresh(inner.log_ports(), tenant.clone(), run, started, kept);
+        let weight = log.started().input.bytes.len() as u64;
+        let pins = inner.pin(&log.started().agents).await;
         let place = inner.registry.enter(Live::new(Arc::new(log), weight))?;
         Ok(Entered { place, plan, pins })
     }
@@ -373,7 +455,7 @@ impl Runs {
         named_by(caller, session)
     }
 
-    fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
+    pub(crate) fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
         if found.request != *request {
             let message = format!(
                 "the idempotency key was used within 24 hours for another request, which started run {}: use a new key",
@@ -440,12 +522,15 @@ impl Runs {
             return Ok(None);
         }
         let outline = self.outline(tenant, run).await?;
-        let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
-        let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
+        let Some((of, seq)) = outline.result_at() else { return Ok(outline.history.result()) };
+        let found = self.inner.ports.read.entries(tenant, of, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
+            Some(Event::Amended(amended)) => Ok(amended.output().map(Ok)),
             Some(
                 Event::StepCompleted { output, .. }
                 | Event::NodeEnded { output, .. }
+                | Event::Answered { answer: output, .. }
+                | Event::EventTaken { event: output, .. }
                 | Event::ChildEnded { result: Ok(output), .. },
             ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
@@ -546,177 +631,9 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Ends a run. What it did is kept.
-    ///
-    /// # Errors
-    /// Where it is not there, or over already.
-    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
-            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() });
-            let ended = tokio::time::timeout(CANCEL, live.ended()).await;
-            match ended.map(|end| end.state) {
-                Ok(Some(State::Cancelled)) => return Ok(()),
-                // It was suspended at that very moment, and is ended where it waits.
-                Ok(Some(State::Waiting)) => {}
-                Ok(Some(state)) => return Err(is_over(run, state)),
-                Ok(None) | Err(_) => {
-                    return Err(Error::Busy {
-                        message: "the run is being cancelled, and its end is not on disk yet".into(),
-                        retry_after: Duration::from_secs(1),
-                    });
-                }
-            }
-        }
-        let row = self.row(caller, run).await?;
-        let is_quarantined = row.state == State::Quarantined;
-        if row.state.is_over() && !is_quarantined {
-            return Err(is_over(run, row.state));
-        }
-        let is_at_rest = is_quarantined || row.wakes_at.is_some() || self.is_waiting_alone(&row);
-        if !is_at_rest {
-            return Err(being_taken_up());
-        }
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_at_rest(&by, run, is_quarantined).await };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
-    }
-
-    /// Ends a run of which nothing but its row is kept.
-    async fn cancel_at_rest(&self, caller: &Caller, run: RunId, is_quarantined: bool) -> Result<(), Error> {
-        let whose = if is_quarantined { Whose::Nobodys } else { Whose::Anyones };
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
-            Found::Log(log) if is_quarantined && log.read(History::state) != State::Quarantined => {
-                return Err(being_taken_up());
-            }
-            Found::Log(log) => log,
-            Found::Over(state, _) => return Err(is_over(run, state)),
-            Found::Taken | Found::Nothing => return Err(being_taken_up()),
-        };
-        let cancelled = Event::RunCancelled { by: Some(caller.key.clone()), reason: "cancelled by a client".into() };
-        // Whoever goes on with it at the same moment is fenced off here, or fences this off.
-        let cancelled = log.append(vec![cancelled], Durability::Barrier).await;
-        cancelled.map_err(|error| match error.kind {
-            Kind::Fenced | Kind::Conflict => being_taken_up(),
-            _ => error.into(),
-        })?;
-        self.end_below(&caller.tenant, run, Vec::new(), true).await;
-        Ok(())
-    }
-
-    /// Takes a failed, cancelled or quarantined run up again: what it did is not done again.
-    ///
-    /// # Errors
-    /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
-    pub async fn resume(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.take_up_again(&by, run).await };
-        self.inner.ports.authority.perform(caller, Action::Run, work).await
-    }
-
-    async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled | State::Quarantined) {
-            let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined is resumed",
-                row.state.as_str()
-            );
-            return Err(Error::Conflict { code: "conflict", message });
-        }
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
-            Found::Log(log) => log,
-            Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
-        };
-        let resumed = Event::RunResumed { by: caller.key.clone() };
-        // Whoever resumes it at the same moment is fenced off here.
-        self.go_on(log, vec![resumed]).await.map_err(|error| match error {
-            Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
-                Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
-            }
-            error => error,
-        })
-    }
-
     /// Goes on with suspended runs as they become due, until the host stops.
     pub async fn wake(&self) {
         wake::wake(self).await;
-    }
-
-    /// Takes up every run that was under way when the host ended; those that cannot be are left as they are. One for which there
-    /// is no room waits until there is. Suspects go on by themselves, after all others and one after the other.
-    ///
-    /// # Errors
-    /// Where the record does not say which these are.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        let (mut recovered, mut left) = (Recovered::default(), HashSet::new());
-        let turn = self.inner.suspects.turn.lock().await;
-        let mut is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
-        drop(turn);
-        while is_full {
-            tokio::time::sleep(AGAIN).await;
-            is_full = self.recover_those_with_room(&mut recovered, &mut left).await?;
-        }
-        Ok(recovered)
-    }
-
-    /// The same, once over all of them but those `left`; whether there are any for which there was no room.
-    async fn recover_those_with_room(
-        &self,
-        recovered: &mut Recovered,
-        left: &mut HashSet<(TenantId, RunId)>,
-    ) -> Result<bool, StoreError> {
-        let inner = &self.inner;
-        let (mut after, mut is_full) = (None, false);
-        loop {
-            let page = inner.ports.read.unfinished(after.clone(), 100).await?;
-            let Some(last) = page.last() else { return Ok(is_full && !inner.registry.is_stopping()) };
-            if inner.registry.is_stopping() {
-                return Ok(false);
-            }
-            after = Some((last.tenant.clone(), last.id));
-            let is_nobodys = |row: &Run| {
-                inner.registry.get(&row.tenant, row.id).is_none() && !left.contains(&(row.tenant.clone(), row.id))
-            };
-            let (room, full): (Vec<Run>, Vec<Run>) =
-                page.into_iter().filter(is_nobodys).partition(|row| inner.registry.has_room(&row.tenant));
-            is_full |= !full.is_empty();
-            let sifted = self.sift(room).await?;
-            recovered.suspects += sifted.suspects;
-            recovered.quarantined += sifted.quarantined;
-            for row in sifted.now {
-                let (tenant, run) = (row.tenant, row.id);
-                if inner.registry.is_stopping() || !inner.registry.has_room(&tenant) {
-                    is_full = true;
-                    self.not_taken_up(&tenant, run).await;
-                    continue;
-                }
-                let Some(taken) = self.claim(&tenant, run).await else { continue };
-                match taken {
-                    Ok(()) => recovered.resumed += 1,
-                    Err(Error::Busy { .. }) => {
-                        is_full = true;
-                        self.not_taken_up(&tenant, run).await;
-                    }
-                    // Its task is on its way all the same, and takes it up as soon as the record answers.
-                    Err(_) if inner.registry.get(&tenant, run).is_some() => recovered.resumed += 1,
-                    // It is tried again, as those are for which there was no place.
-                    Err(Error::Store(error)) if may_pass(error.kind) => {
-                        is_full = true;
-                        self.not_taken_up(&tenant, run).await;
-                    }
-                    Err(error) => {
-                        self.not_taken_up(&tenant, run).await;
-                        tracing::error!(%tenant, %run, %error, "a run could not be taken up again; it stays as it is");
-                        recovered.left += 1;
-                        // Another host that was faster goes on with it.
-                        if !matches!(&error, Error::Store(error) if error.kind == Kind::Fenced) {
-                            inner.registry.leave_behind(&tenant, run);
-                        }
-                        left.insert((tenant, run));
-                    }
-                }
-            }
-        }
     }
 
     /// Goes on with a run of the record that is not over; none: there is none to go on with, or what began it is over, and so is it.
@@ -724,7 +641,10 @@ impl Runs {
         match supervise::take_over(&self.inner, tenant, run, Whose::Anyones).await {
             Ok(Found::Log(log)) => match self.is_orphan(&log).await {
                 Ok(false) => Some(self.go_on(log, Vec::new()).await),
-                Ok(true) => children::cancel(&log).await.err().map(|error| Err(error.into())),
+                Ok(true) => match self.end_at_rest(log).await {
+                    Ok(goes_on) => goes_on.then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                },
                 Err(error) => Some(Err(error.into())),
             },
             Ok(Found::Over(..) | Found::Taken | Found::Nothing) => None,
@@ -736,7 +656,7 @@ impl Runs {
     pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
-        let pins = inner.pin(&started.agents).await;
+        let pins = inner.pinned(&log, &first).await;
         let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let written = log.append(first, Durability::Barrier).await;
         // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
@@ -770,7 +690,7 @@ impl Runs {
     }
 
     /// Writes what is so far of a live run, so that it can be read, or told.
-    async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
+    pub(crate) async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
             Some(live) => match written(&live, durability).await {
@@ -782,7 +702,7 @@ impl Runs {
     }
 
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
-    async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
         // Nobody waited for the disk when it was over; of one that is alive here what is so far was written just now.
         if row.parent.is_some() && self.live(&caller.tenant, run).is_none() {
@@ -794,28 +714,65 @@ impl Runs {
         Ok(row)
     }
 
-    async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.inner.ports.read.run(&caller.tenant, run).await?;
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
     }
 
     /// Where a run stands, for those who look at it.
-    async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
+    pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
-        loop {
-            let after = outline.history.seq();
-            let page = self.inner.ports.read.page(tenant, run, after, PAGE, PAGE_BYTES).await?;
-            if page.is_empty() {
-                return Ok(outline);
+        let mut apply = |told: Told| match told {
+            Told::Entry(of, placed) => outline.apply(of, *placed),
+            Told::BranchesOff => outline.history.branch_off(),
+        };
+        let (read, until) = (self.inner.ports.read.as_ref(), lineage::TO_THE_END);
+        lineage::each(read, tenant, run, until, Some(PAGE_BYTES), &mut apply).await?;
+        Ok(outline)
+    }
+}
+
+/// Nothing of a deleted tenant can be written: what is alive of it ends where it is.
+#[async_trait]
+impl Holds for Runs {
+    async fn let_go(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let alive = self.inner.registry.of(tenant);
+        alive.iter().for_each(|live| live.stop(Why::Parked));
+        for live in alive {
+            if within(Some(CANCEL), live.ended()).await.is_none() {
+                let why = format!("run {} does not end", live.run);
+                return Err(StoreError::new(Kind::Unavailable, "runs.let-go").because(why));
             }
-            page.into_iter().for_each(|placed| outline.apply(placed));
         }
+        Ok(())
     }
 }
 
 impl Inner {
     pub(crate) fn log_ports(&self) -> runlog::Ports {
         runlog::Ports { journal: self.ports.write.clone(), clock: self.ports.clock.clone() }
+    }
+
+    /// A new run's id, and its seed.
+    pub(crate) fn drawn(&self, now: Timestamp) -> (RunId, [u8; 32]) {
+        let mut random = [0; 42];
+        self.ports.entropy.fill(&mut random);
+        let (mut id, mut seed) = ([0; 10], [0; 32]);
+        id.copy_from_slice(&random[..10]);
+        seed.copy_from_slice(&random[10..]);
+        (RunId::new(now, id), seed)
+    }
+
+    /// Keeps what a run needs that goes on with these events.
+    pub(crate) async fn pinned(&self, log: &RunLog, first: &[Event]) -> Vec<Pin> {
+        let mut agents =
+            log.read(|history| history.started().map(|started| started.agents.clone())).unwrap_or_default();
+        for event in first {
+            if let Event::AgentReplaced { agent, to, .. } = event {
+                agents.insert(agent.clone(), *to);
+            }
+        }
+        self.pin(&agents).await
     }
 
     async fn pin(&self, agents: &BTreeMap<AgentName, Digest>) -> Vec<Pin> {
@@ -845,7 +802,7 @@ impl Inner {
         }
     }
 
-    fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+    pub(crate) fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
         let account = Account::of(&place.live().tenant);
         tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
     }
@@ -858,19 +815,39 @@ pub(crate) struct Ready {
     /// Of that.
     pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
+    /// What its starter has to be allowed besides running it.
+    pub(crate) needs: Vec<Action>,
     pub(crate) plan: plan::Shared,
+    /// What starts it by itself, in the order of the document.
+    schedules: Vec<ReadySchedule>,
+}
+
+/// What a schedule starts runs with.
+struct ReadySchedule {
+    digest: Digest,
+    input: Payload,
 }
 
 impl Ready {
     fn of(stored: &StoredWorkflow) -> Result<Self, String> {
         let document = Document::parse(&stored.source, Some(&stored.name)).map_err(|faults| faults.to_string())?;
+        Ok(Self::of_document(&document))
+    }
+
+    fn of_document(document: &Document) -> Self {
         let json = document.to_json();
-        Ok(Self {
+        let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
+            digest: schedule.digest(),
+            input: Payload::json(schedule.input.as_ref().unwrap_or(&serde_json::Value::Null)),
+        });
+        Self {
+            schedules: schedules.collect(),
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
-            plan: Arc::new(Plan::of(&document)),
-        })
+            needs: needs(document),
+            plan: Arc::new(Plan::of(document)),
+        }
     }
 }
 
@@ -905,6 +882,15 @@ impl Entered {
     }
 }
 
+/// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
+fn needs(document: &Document) -> Vec<Action> {
+    let nodes = document.nodes();
+    let emits = nodes.iter().any(|node| matches!(node.does, Does::Emit(_)));
+    let listens = nodes.iter().any(|node| matches!(node.does, Does::Wait(Wait::Event(_))));
+    let writes = emits.then_some(Action::WriteContext);
+    writes.into_iter().chain(listens.then_some(Action::ReadContext)).collect()
+}
+
 /// What a run is begun with.
 struct Begin {
     target: Target,
@@ -917,22 +903,18 @@ struct Begin {
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
-}
-
-/// What a start took up again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    /// Runs that go on.
-    pub resumed: usize,
-    /// Runs that could not be taken up, and stay as they are.
-    pub left: usize,
-    /// Runs that the host was taking up when it died: they go on one after the other.
-    pub suspects: usize,
-    /// Runs that were set aside, for the host died of them.
-    pub quarantined: usize,
+    /// The schedule that starts it.
+    scheduled: Option<ScheduledStart>,
+    /// From where on it may wait for events.
+    position: Option<Position>,
 }
 
 impl Started {
+    /// One that a task of the host's drives.
+    pub(crate) fn begun(run: RunId, live: Arc<Live>) -> Self {
+        Self { run, attached: false, live: Some(live), tied: None }
+    }
+
     /// Waits until it ended.
     async fn ended(&self, live: &Live) -> supervise::End {
         let Some(tied) = &self.tied else { return live.ended().await };
@@ -1084,7 +1066,7 @@ fn sight(caller: &Caller) -> Sight {
     Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }
 
-fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
+pub(crate) fn may_see(caller: &Caller, by: &ltmc_model::KeyId) -> bool {
     caller.role != Role::Caller || *by == caller.key
 }
 

@@ -4,31 +4,31 @@
 //! the record as it is, for the next start.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ltmc_crossing::broken;
+use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
 use ltmc_model::{Epoch, KeyId, Payload, RunId, StepPath, TenantId};
-use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
+use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::pins::Pin;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::children::{self, Children};
-use crate::engine::{Beginnings, Driven, Engine};
+use crate::engine::{self, Beginnings, Driven, Engine};
 use crate::guests::Guests;
+use crate::lineage;
 use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
 
-/// Entries read at once.
-const PAGE: u32 = 512;
 /// How often a run begins again at its last checkpoint because others were faster, before it fails.
 const MAX_CONFLICTS: u32 = 64;
 /// The longest pause before that, as a power of two of milliseconds.
@@ -43,10 +43,11 @@ pub(crate) struct Live {
     pub(crate) by: KeyId,
     log: RwLock<Arc<RunLog>>,
     end: watch::Sender<Option<End>>,
-    stop: CancellationToken,
+    asked: watch::Sender<Asked>,
+    /// Set once it is on disk that it is cancelled, and that what it did is undone first.
+    unwinds: CancellationToken,
     /// Told when others brought something into its log.
     pub(crate) news: Notify,
-    why: Mutex<Option<Why>>,
     pub(crate) weight: u64,
     /// What its guests began and did not wait for yet.
     pub(crate) children: children::Open,
@@ -111,8 +112,25 @@ impl End {
 pub(crate) enum Why {
     /// Somebody ended it.
     Cancelled { by: Option<KeyId>, reason: String },
+    /// Somebody paused it.
+    Paused { by: KeyId },
     /// The host stops: the next one goes on with it.
     Parked,
+}
+
+/// Everything that a run was asked to stop for: of each kind the first counts.
+#[derive(Debug, Default)]
+struct Asked {
+    cancelled: Option<Why>,
+    paused: Option<Why>,
+    parked: Option<Why>,
+}
+
+impl Asked {
+    /// For what it stops now. One that is being cancelled has what it did undone: it stops for nobody who cancels it.
+    fn why(&self, is_cancelling: bool) -> Option<&Why> {
+        self.cancelled.as_ref().filter(|_| !is_cancelling).or(self.parked.as_ref()).or(self.paused.as_ref())
+    }
 }
 
 impl Live {
@@ -123,9 +141,9 @@ impl Live {
             by: log.started().by.clone(),
             log: RwLock::new(log),
             end: watch::Sender::new(None),
-            stop: CancellationToken::new(),
+            asked: watch::Sender::default(),
+            unwinds: CancellationToken::new(),
             news: Notify::new(),
-            why: Mutex::default(),
             weight,
             children: children::Open::default(),
             bounded: AtomicBool::new(false),
@@ -137,14 +155,41 @@ impl Live {
         self.log.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends it; the first who does so is the one that is recorded.
+    /// Has it stop; the first who ends it is the one that is recorded.
     pub(crate) fn stop(&self, why: Why) {
         if matches!(why, Why::Cancelled { .. }) {
             // Whoever was told that it goes on later can be told more by now.
             self.end.send_if_modified(|end| end.take_if(|end| end.state.is_none()).is_some());
         }
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.stop.cancel();
+        self.asked.send_modify(|asked| {
+            let place = match &why {
+                Why::Cancelled { .. } => &mut asked.cancelled,
+                Why::Paused { .. } => &mut asked.paused,
+                Why::Parked => &mut asked.parked,
+            };
+            place.get_or_insert(why);
+        });
+    }
+
+    /// Comes when it is to stop, with why.
+    async fn stopped(&self, is_cancelling: bool) -> Why {
+        let mut asked = self.asked.subscribe();
+        let why = asked.wait_for(|asked| asked.why(is_cancelling).is_some()).await;
+        why.ok().and_then(|asked| asked.why(is_cancelling).cloned()).unwrap_or(Why::Parked)
+    }
+
+    /// Comes when it is cancelled, or parked: whoever pauses it waits until the record answers.
+    async fn ended_for_good(&self, is_cancelling: bool) -> Why {
+        let for_good =
+            |asked: &Asked| asked.why(is_cancelling).filter(|why| !matches!(why, Why::Paused { .. })).cloned();
+        let mut asked = self.asked.subscribe();
+        let why = asked.wait_for(|asked| for_good(asked).is_some()).await;
+        why.ok().and_then(|asked| for_good(&asked)).unwrap_or(Why::Parked)
+    }
+
+    /// Comes when it is on disk that it is cancelled, and that what it did is undone first.
+    pub(crate) async fn unwinds(&self) {
+        self.unwinds.cancelled().await;
     }
 
     /// Whether it came to where what it does is bounded apart from the host.
@@ -204,7 +249,8 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     let state = if is_suspended { "suspended" } else { end.state.map_or("parked", State::as_str) };
     metered::RUNS.of([state]).increment(1);
     let is_over = end.state.is_some_and(State::is_over);
-    if is_over {
+    // Of one that waits for people what it began goes on.
+    if end.state.is_some_and(State::is_final) {
         children::end_all(&inner, &live).await;
     }
     place.end(end);
@@ -225,7 +271,12 @@ async fn drive(inner: &Arc<Inner>, live: &Arc<Live>, mut plan: Option<plan::Shar
             (None, true) => give_up(&log).await,
         };
         let error = match went {
-            Ok(end) => return end,
+            Ok(Some(end)) => return end,
+            // What it did is undone now.
+            Ok(None) => {
+                contention = Contention::default();
+                continue;
+            }
             Err(error) => error,
         };
         if error.kind == Kind::Stale {
@@ -279,7 +330,7 @@ impl Contention {
     }
 }
 
-async fn give_up(log: &RunLog) -> Result<End, StoreError> {
+async fn give_up(log: &RunLog) -> Result<Option<End>, StoreError> {
     let message = format!(
         "what it decided on was changed by others {MAX_CONFLICTS} times before it could become true: fewer who change the same \
          things at once, or checkpoints closer together, would help"
@@ -287,12 +338,36 @@ async fn give_up(log: &RunLog) -> Result<End, StoreError> {
     fail(log, Failure::new(Code::Conflict, message).retryable()).await
 }
 
-async fn fail(log: &RunLog, failure: Failure) -> Result<End, StoreError> {
-    log.append(vec![Event::RunFailed { failure: failure.clone() }], Durability::Barrier).await?;
-    Ok(End::over(State::Failed, Err(failure)))
+/// None: what it did is to be undone.
+async fn fail(log: &RunLog, failure: Failure) -> Result<Option<End>, StoreError> {
+    let event = log.read(|history| engine::failed(history, failure));
+    let goes_on = matches!(event, Event::RunFailing { .. });
+    log.append(vec![event], Durability::Barrier).await?;
+    Ok((!goes_on).then(|| over(log)))
 }
 
-/// Goes on with a log until the run is over or is stopped.
+/// What is journaled of a run that somebody ends: what it did is undone first.
+pub(crate) fn cancelled(history: &History, by: Option<KeyId>, reason: String) -> Event {
+    match history.has_to_undo() {
+        true => Event::RunCancelling { by, reason },
+        false => Event::RunCancelled { by, reason },
+    }
+}
+
+/// Whether it is cancelled, and what it did is being undone.
+pub(crate) fn is_cancelling(history: &History) -> bool {
+    matches!(history.ending(), Some(Ending::Cancelling { .. }))
+}
+
+/// How a run ended, as its log has it.
+fn over(log: &RunLog) -> End {
+    log.read(|history| {
+        let none = || Err(Failure::new(Code::Internal, "a run that is over has no result"));
+        End::over(history.state(), history.result().unwrap_or_else(none))
+    })
+}
+
+/// Goes on with a log until the run is over or is stopped. None: it is to be gone on with, for what it did is to be undone.
 async fn go(
     inner: &Arc<Inner>,
     live: &Arc<Live>,
@@ -300,14 +375,18 @@ async fn go(
     plan: &mut Option<plan::Shared>,
     overtaken: u32,
     beginnings: &Beginnings,
-) -> Result<End, StoreError> {
+) -> Result<Option<End>, StoreError> {
     log.check().await?;
+    let is_cancelling = log.read(is_cancelling);
+    if is_cancelling && log.is_on_disk().await {
+        live.unwinds.cancel();
+    }
     let ready = match plan {
         Some(plan) => Ok(plan.clone()),
         None => Plan::pinned(log.started()).map(Arc::new),
     };
     match ready {
-        Err(failure) => log.append(vec![Event::RunFailed { failure }], Durability::Barrier).await?,
+        Err(failure) => return fail(log, failure).await,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
@@ -329,38 +408,39 @@ async fn go(
             };
             let driven = tokio::select! {
                 biased;
-                driven = engine.drive() => Some(driven),
-                () = live.stop.cancelled() => None,
+                driven = engine.drive() => Ok(driven),
+                why = live.stopped(is_cancelling) => Err(why),
             };
             // What is ended half-way does nothing any more once this is over.
-            guests.left(&StepPath::root()).await;
-            let stopped = match driven.transpose()? {
-                Some(Driven::Over) => None,
-                Some(Driven::Suspended) => return Ok(End::suspended()),
-                None => {
-                    let why = live.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    Some(why.unwrap_or(Why::Parked))
-                }
-            };
-            match stopped {
+            guests.all_left().await;
+            match driven {
+                Ok(driven) => match driven? {
+                    Driven::Over => {}
+                    Driven::Suspended => return Ok(Some(End::suspended())),
+                },
                 // The last append may have been on its way when the run was stopped: then it is over.
-                Some(_) if log.read(|history| history.state().is_over()) => log.flush(Durability::Barrier).await?,
-                Some(Why::Cancelled { by, reason }) => {
-                    let event = Event::RunCancelled { by, reason };
+                Err(_) if log.read(|history| history.state().is_over()) => log.flush(Durability::Barrier).await?,
+                Err(Why::Cancelled { by, reason }) => {
+                    let event = log.read(|history| cancelled(history, by, reason));
+                    let goes_on = matches!(event, Event::RunCancelling { .. });
+                    log.append(vec![event], Durability::Barrier).await?;
+                    if goes_on {
+                        children.end(&StepPath::root());
+                        return Ok(None);
+                    }
+                }
+                Err(Why::Paused { by }) => {
+                    let event = Event::RunPaused { by: Some(by), failure: None };
                     log.append(vec![event], Durability::Barrier).await?;
                 }
-                Some(Why::Parked) => {
+                Err(Why::Parked) => {
                     log.flush(Durability::Barrier).await?;
-                    return Ok(parked("the host stops; the run goes on when it is started again"));
+                    return Ok(Some(parked("the host stops; the run goes on when it is started again")));
                 }
-                None => {}
             }
         }
     }
-    Ok(log.read(|history| {
-        let none = || Err(Failure::new(Code::Internal, "a run that is over has no result"));
-        End::over(history.state(), history.result().unwrap_or_else(none))
-    }))
+    Ok(Some(over(log)))
 }
 
 fn parked(why: &str) -> End {
@@ -370,6 +450,7 @@ fn parked(why: &str) -> End {
 /// Takes the run up again, as soon as the record answers, unless another host has it by now. The error: how it ends
 /// instead. `own`: the epoch under which this host had it.
 async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) -> Result<Arc<RunLog>, End> {
+    let is_cancelling = live.unwinds.is_cancelled();
     loop {
         match take_over(inner, &live.tenant, live.run, Whose::Own(&mut own, lost.kind)).await {
             Ok(Found::Log(log)) => return Ok(log),
@@ -393,27 +474,38 @@ async fn again(inner: &Inner, live: &Live, mut own: Epoch, lost: &StoreError) ->
                 live.tell(end.clone());
                 tokio::select! {
                     () = tokio::time::sleep(PATIENCE) => {}
-                    () = live.stop.cancelled() => return Err(cancelled(inner, live, &mut own).await.unwrap_or(end)),
+                    why = live.ended_for_good(is_cancelling) => return match why {
+                        Why::Cancelled { by, reason } => {
+                            end_lost(inner, live, &mut own, by, reason).await.unwrap_or(Err(end))
+                        }
+                        Why::Paused { .. } | Why::Parked => Err(end),
+                    },
                 }
             }
         }
     }
 }
 
-/// Ends a run whose thread is lost, where somebody asked for that: that it ends may be written where what it does may not. None:
-/// it goes on later.
-async fn cancelled(inner: &Inner, live: &Live, own: &mut Epoch) -> Option<End> {
-    let why = live.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let Some(Why::Cancelled { by, reason }) = why else { return None };
+/// Ends a run whose thread is lost, as somebody asked: that it ends may be written where what it does may not. A log: what it did
+/// is to be undone. None: it goes on later.
+async fn end_lost(
+    inner: &Inner,
+    live: &Live,
+    own: &mut Epoch,
+    by: Option<KeyId>,
+    reason: String,
+) -> Option<Result<Arc<RunLog>, End>> {
     // Claimed with its end, for nothing else may be written.
     let found = take_over(inner, &live.tenant, live.run, Whose::Own(own, Kind::Stale)).await.ok()?;
     let log = match found {
         Found::Log(log) => log,
-        Found::Over(state, result) => return Some(End::over(state, result)),
+        Found::Over(state, result) => return Some(Err(End::over(state, result))),
         Found::Taken | Found::Nothing => return None,
     };
-    log.append(vec![Event::RunCancelled { by, reason }], Durability::Barrier).await.ok()?;
-    log.read(|history| history.result().map(|result| End::over(history.state(), result)))
+    let event = log.read(|history| cancelled(history, by, reason));
+    let goes_on = matches!(event, Event::RunCancelling { .. });
+    log.append(vec![event], Durability::Barrier).await.ok()?;
+    Some(if goes_on { Ok(log) } else { Err(over(&log)) })
 }
 
 /// Takes a run over from the record: reads it, and stages a higher epoch. One that is this host's own is claimed at once; any
@@ -426,7 +518,7 @@ pub(crate) async fn take_over(
 ) -> Result<Found, StoreError> {
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
-    let history = fold(read.as_ref(), tenant, run, History::for_replay()).await?;
+    let history = lineage::fold(read.as_ref(), tenant, run, lineage::TO_THE_END, History::for_replay()).await?;
     let to_be_resumed = matches!(whose, Whose::Nobodys);
     if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));
@@ -446,22 +538,4 @@ pub(crate) async fn take_over(
         log.flush(Durability::Barrier).await?;
     }
     Ok(Found::Log(Arc::new(log)))
-}
-
-/// Folds a run's journal.
-pub(crate) async fn fold(
-    read: &dyn ReadJournal,
-    tenant: &TenantId,
-    run: RunId,
-    mut history: History,
-) -> Result<History, StoreError> {
-    loop {
-        let page = read.entries(tenant, run, history.seq(), PAGE).await?;
-        for placed in &page {
-            history.apply(placed);
-        }
-        if page.len() < PAGE as usize {
-            return Ok(history);
-        }
-    }
 }

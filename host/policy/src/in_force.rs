@@ -17,6 +17,8 @@ pub enum Verdict {
     Allowed(Option<Capability>),
     /// Refused for lack of this one.
     Denied(Capability),
+    /// Refused, for the tenant's ceiling withholds this one: it is granted.
+    Withheld(Capability),
 }
 
 impl InForce {
@@ -37,13 +39,21 @@ impl InForce {
         (write || self.allows(&Capability::FsRead(one()))).then_some(write)
     }
 
-    /// What becomes of a call that needs one of these; of none where it needs none. For lack of all the first is denied.
+    /// What becomes of a call that needs one of these; of none where it needs none. For lack of all the first is denied, unless one
+    /// of them is granted and withheld.
     pub fn decide(&self, needs: &[Capability]) -> Verdict {
         let Some(first) = needs.first() else { return Verdict::Allowed(None) };
-        match needs.iter().find(|wanted| self.allows(wanted)) {
-            Some(allowed) => Verdict::Allowed(Some(allowed.clone())),
-            None => Verdict::Denied(first.clone()),
+        let granted = || needs.iter().find(|wanted| covered(&self.grants, wanted));
+        match (needs.iter().find(|wanted| self.allows(wanted)), granted()) {
+            (Some(allowed), _) => Verdict::Allowed(Some(allowed.clone())),
+            (None, Some(granted)) => Verdict::Withheld(granted.clone()),
+            (None, None) => Verdict::Denied(first.clone()),
         }
+    }
+
+    /// What of these the ceiling withholds, whatever is granted.
+    pub fn withheld(&self, of: &[Capability]) -> Vec<Capability> {
+        of.iter().filter(|wanted| !covered(&self.ceiling, wanted)).cloned().collect()
     }
 
     /// What of `asks` is not in force.
@@ -78,8 +88,10 @@ mod tests {
         let in_force = InForce::new(caps(&["memory:write:*"]), caps(&["memory:write:agent", "memory:read:*"]));
         let needs = caps(&["memory:write:agent"]);
         assert_eq!(in_force.decide(&needs), Verdict::Allowed(Some(needs[0].clone())));
-        let needs = caps(&["memory:write:global"]);
-        assert_eq!(in_force.decide(&needs), Verdict::Denied(needs[0].clone()));
+        let needs = caps(&["memory:read:agent", "memory:write:global"]);
+        assert_eq!(in_force.decide(&needs), Verdict::Withheld(needs[1].clone()), "that one is granted");
+        assert_eq!(in_force.decide(&needs[..1]), Verdict::Denied(needs[0].clone()), "and that one only allowed");
+        assert_eq!(in_force.withheld(&needs), needs[1..]);
         assert_eq!(in_force.missing(&caps(&["memory:write:agent", "memory:read:agent"])), caps(&["memory:read:agent"]));
     }
 

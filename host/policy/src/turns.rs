@@ -200,4 +200,24 @@ mod tests {
         let state = turns.state();
         assert_eq!((state.out, state.of.len(), state.line.len()), (0, 0, 0), "whoever went away has nothing of it");
     }
+
+    #[test]
+    fn who_was_served_waits_behind_all_others() {
+        let (turns, names) = (Turns::new(1, 8), ["a", "b", "c"].map(tenant));
+        let mut held = now(&turns, &names[0]);
+        // Each has two that wait, and all of a's came before any of the others'.
+        let mut waiting: Vec<_> = names.iter().flat_map(|of| [(of, ask(&turns, of)), (of, ask(&turns, of))]).collect();
+        assert!(waiting.iter_mut().all(|(_, one)| poll(one).is_none()));
+        let mut served = Vec::new();
+        while held.take().is_some() {
+            let next = waiting.iter_mut().position(|(_, one)| {
+                poll(one).flatten().is_some_and(|turn| {
+                    held = Some(turn);
+                    true
+                })
+            });
+            served.extend(next.map(|place| waiting.remove(place).0.as_str()));
+        }
+        assert_eq!(served, ["a", "b", "c", "a", "b", "c"]);
+    }
 }

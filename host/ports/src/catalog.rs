@@ -1,6 +1,8 @@
 //! The catalog's ports: tenants, keys, agents, grants, workflows. Every write is an act in a ledger: the catalog is what
 //! the ledger's entries add up to, and both are one commit.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::journal::Act;
@@ -38,6 +40,20 @@ pub trait WriteCatalog: Send + Sync {
     /// # Errors
     /// `Conflict` where what would be created is there already, `Stale` where an expectation does not hold.
     async fn act_with(&self, tenant: &TenantId, at: Timestamp, act: Act, changes: Changes) -> Result<(), StoreError>;
+}
+
+/// What deleted tenants left. From the act on with which a tenant is deleted nothing of it is written any more: whoever tries is
+/// fenced off.
+#[async_trait]
+pub trait Purge: Send + Sync {
+    /// Tenants that are deleted and of which something is left.
+    async fn deleted(&self) -> Result<Vec<TenantId>, StoreError>;
+
+    /// Throws away a piece of what a deleted tenant left besides its chain's end; whether there may be more.
+    async fn purge(&self, tenant: &TenantId) -> Result<bool, StoreError>;
+
+    /// Tenants that were deleted and of which nothing is left, and since when: those of the same name since then are others.
+    async fn gone(&self) -> Result<BTreeMap<TenantId, Timestamp>, StoreError>;
 }
 
 /// For those who read it. Lists are in the order of names, after `after`, at most `limit`.

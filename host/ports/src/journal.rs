@@ -5,12 +5,14 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use ltmc_model::chain::{Anchors, Link};
+use ltmc_model::commitment::Commitment;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 
 pub use ltmc_model::chain::Head;
 
+use crate::schedules::ScheduledStart;
 use crate::{Changes, StoreError};
 
 /// One run's next entries, with everything that becomes true by them: one commit.
@@ -29,6 +31,8 @@ pub struct Append {
     pub changes: Changes,
     /// A key under which a client can ask for this run again; with the run's first entries.
     pub idempotency: Option<IdempotencyKey>,
+    /// The schedule that starts it; with the run's first entries.
+    pub scheduled: Option<ScheduledStart>,
 }
 
 /// A client's idempotency key: the same key and request mean the same run, until it expires.
@@ -42,6 +46,13 @@ pub struct IdempotencyKey {
     pub run: RunId,
     /// From when on it is forgotten.
     pub expires_at: Timestamp,
+}
+
+impl IdempotencyKey {
+    /// What it leaves in the chain.
+    pub fn commitment(&self) -> Commitment {
+        Commitment::of_key(&self.key, &self.request, self.run, self.expires_at)
+    }
 }
 
 /// What becomes of an append that was handed over. To be dropped changes nothing of it.
@@ -65,7 +76,8 @@ pub trait WriteJournal: Send + Sync {
     /// changes expect is so.
     ///
     /// # Errors
-    /// By the receipt: `Conflict` where the journal has another length (or a new run exists already), `Fenced` where the epoch
+    /// By the receipt: `Conflict` where the journal has another length (or a new run exists already, or the schedule that starts it does
+    /// not allow it any more), `Fenced` where the epoch
     /// is another, or where an earlier lazy append of this process was lost, `Stale` where an expectation does not hold:
     /// nothing of this append is then recorded, and the run is to be taken up again from the record. `Full`,
     /// `Unavailable`: the same, and it may pass.
@@ -165,6 +177,9 @@ pub trait ReadJournal: Send + Sync {
     /// up again.
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
+    /// The same of one tenant's, from this one on.
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError>;
+
     /// Tenants after `after` that have suspended runs, by name, each with when the first of them goes on. What it costs does not grow
     /// with how many runs they have.
     async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;
@@ -172,8 +187,9 @@ pub trait ReadJournal: Send + Sync {
     /// Rows of a tenant's runs that are suspended, those first that go on first, after `after`.
     async fn suspended(&self, tenant: &TenantId, after: Option<Suspended>, limit: u32) -> Result<Vec<Run>, StoreError>;
 
-    /// How many of a tenant's runs are quarantined. What it costs grows with those alone.
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+    /// How many of a tenant's runs are in a state in which they wait for people ([`State::is_set_aside`]). What it costs grows with
+    /// those alone.
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError>;
 
     /// The run that an idempotency key started, unless it has expired by `now`.
     async fn idempotent(

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use ltmc_model::{Position, Timestamp};
 
 use crate::{
-    Bus, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    StoreError, TakeUps, WriteCatalog, WriteJournal, WriteVectors,
+    Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
+    ReadQuestions, ReadSchedules, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -18,12 +18,17 @@ pub trait Record:
     + TakeUps
     + ReadCatalog
     + WriteCatalog
+    + Purge
+    + ReadSchedules
+    + WriteSchedules
     + ReadMemory
     + ReadLog
     + ReadContext
     + ReadFacts
     + ReadMail
+    + ReadQuestions
     + Bus
+    + Waits
     + ReadNotes
     + WriteVectors
 {

@@ -12,10 +12,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use ltmc_model::delta::{Logged, Topic};
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::{Ends, Item};
 use ltmc_ports::{Bound, Kind, Projection, ReadContext, ReadLog, StoreError};
+use ltmc_tenancy::Holds;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,8 @@ const NAMED: usize = 20;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a read waits for what its asker wrote.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long who has a tenant forgotten waits for what was written before.
+const FORGETTING: Duration = Duration::from_secs(10);
 /// While more comes and nobody waits, a database is left alone for so many times as long as it took, at most for so long: on
 /// a machine that it shares with the host, calls come first. One that is so many rows behind is not.
 const GIVE_WAY: (u32, Duration) = (15, Duration::from_secs(5));
@@ -398,6 +402,21 @@ impl Follower {
         }
     }
 
+    /// Discards what the database holds of a tenant of which the record holds nothing any more.
+    ///
+    /// # Errors
+    /// The database's; where it does not follow, for it may be told of the tenant still.
+    pub async fn forget(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        if !self.caught_up_within(FORGETTING).await {
+            let why = format!("{} does not follow", self.name());
+            return Err(StoreError::new(Kind::Unavailable, "projection.forget").because(why));
+        }
+        for topic in self.database.topics() {
+            self.compare(tenant, *topic, true, &mut |_| {}).await?;
+        }
+        Ok(())
+    }
+
     /// Whether the database has everything that is on disk now; waits a little for it.
     pub async fn caught_up(&self) -> bool {
         self.caught_up_within(PATIENCE).await
@@ -508,6 +527,13 @@ fn reason(error: &StoreError) -> String {
     match (&error.source, error.kind) {
         (None, Kind::Conflict) => "it does not hold what it was told before".to_owned(),
         _ => error.reason(),
+    }
+}
+
+#[async_trait]
+impl Holds for Follower {
+    async fn let_go(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        self.forget(tenant).await
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Terms {
     pub carry: Carry,
     /// What it asks for and is not in force: not granted, or above the tenant's ceiling.
     pub missing: Vec<Capability>,
+    /// What of all that it asks for or was granted the tenant's ceiling withholds, whatever is granted.
+    pub withheld: Vec<Capability>,
 }
 
 /// What came of a push.
@@ -326,7 +328,9 @@ impl Agents {
         let ceiling = self.ports.authority.ceiling(tenant).await?;
         let in_force = InForce::new(grants.clone(), ceiling.capabilities.clone());
         let missing = in_force.missing(&agent.manifest.asks);
-        Ok(AgentView { agent, terms: Some(Terms { grants, carry, missing }) })
+        let both: BTreeSet<Capability> = grants.iter().chain(&agent.manifest.asks).cloned().collect();
+        let withheld = in_force.withheld(&Vec::from_iter(both));
+        Ok(AgentView { agent, terms: Some(Terms { grants, carry, missing, withheld }) })
     }
 }
 

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::Value;
 
 use super::run_flow;
-use crate::process::{Host, output, run as run_process};
+use crate::process::{Host, run as run_process};
 use crate::steps::{Steps, out, say};
 
 /// The agents of the workflow, in its order.
@@ -16,25 +15,13 @@ pub(super) const STEPS: usize = 2;
 /// What is asked where nobody asks.
 const QUESTION: &str = "how do I add a store?";
 /// The directory's capability: it is in no ceiling unless an operator puts it there.
-const DIRECTORY: &str = "fs:read:docs";
+pub(super) const DIRECTORY: &str = "fs:read:docs";
 
 /// What the host has to be told: the directory that the agent reads.
 pub(super) fn config() -> anyhow::Result<String> {
     // A JSON string is one of TOML's too.
     let docs = serde_json::to_string(&crate::root().join("docs").canonicalize()?)?;
     Ok(format!("[directories]\ndocs = {docs}\n"))
-}
-
-/// Lets the tenant have the directory.
-pub(super) fn allow(host: &Host) -> anyhow::Result<()> {
-    let ceiling: Value = serde_json::from_slice(&output(host.ltmc(&["ceiling", "show", "default", "--json"]))?)?;
-    // Those that are named replace all that were there.
-    let there = ceiling["capabilities"].as_array().context("a ceiling has capabilities")?;
-    let mut command = host.ltmc(&["ceiling", "set", "default", "--wall", "2m", "--cpu", "10s"]);
-    for capability in there.iter().filter_map(Value::as_str).filter(|one| *one != DIRECTORY).chain([DIRECTORY]) {
-        command.args(["--capability", capability]);
-    }
-    run_process(command)
 }
 
 /// Asks, and shows the answer; the run's id.

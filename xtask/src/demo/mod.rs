@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: everything from an empty machine to a job that is done.
 //!
-//! To add a job: a file here beside [`review`] and [`ask_docs`], and a variant in [`Job`].
+//! To add a job: a file here beside [`review`], [`ask_docs`] and [`fix_issues`], and a variant in [`Job`].
 
 mod ask_docs;
 mod databases;
+mod fix_issues;
 mod review;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,13 @@ pub(crate) struct Args {
     /// review: this unified diff rather than the last commits of this repository
     #[arg(long, value_name = "FILE")]
     diff: Option<PathBuf>,
-    /// Both jobs, with real Neo4j and Redis behind the host
+    /// fix-issues: keep what the agents changed, without being asked
+    #[arg(long)]
+    yes: bool,
+    /// fix-issues: do not keep it
+    #[arg(long, conflicts_with = "yes")]
+    no: bool,
+    /// A review and an answer, with real Neo4j and Redis behind the host
     #[arg(long)]
     full: bool,
     /// Leave the host running, to look around
@@ -41,13 +48,20 @@ enum Job {
     Review,
     /// Agents answer a question from this repository's documents
     AskDocs,
+    /// Agents mend copies of this repository's documents, and a person says whether that is kept
+    FixIssues,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let jobs = args.jobs()?;
     let review = jobs.contains(&Job::Review);
     crate::setup::packages(&if args.full { [HOST, SERVERS].concat() } else { HOST.to_vec() })?;
-    let of = |job: &Job| if *job == Job::Review { review::STEPS } else { ask_docs::STEPS };
+    let of = |job: &Job| match job {
+        Job::Review => review::STEPS,
+        Job::AskDocs => ask_docs::STEPS,
+        Job::FixIssues => fix_issues::STEPS,
+    };
+    let fix = jobs.contains(&Job::FixIssues).then(|| fix_issues::Answer::of(args.yes, args.no)).transpose()?;
     let mut steps = Steps::new(3 + jobs.iter().map(of).sum::<usize>() + if args.full { databases::STEPS } else { 0 });
     // The development build is optimised where it counts, and is there in half the time that a release build takes; without
     // what nothing here needs (see the features of `host/ltmc`) in much less.
@@ -68,20 +82,31 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .full
         .then(|| steps.step("Neo4j and Redis", || Databases::start(&data.with_extension("databases"))))
         .transpose()?;
+    let work = fix.map(|_| fix_issues::Work::copy(fix_issues::place(&folder))).transpose()?;
     let host = steps.step("A host, with the agents", || {
         let mut config = databases.as_ref().map(Databases::config).unwrap_or_default();
         if jobs.contains(&Job::AskDocs) {
             config += &ask_docs::config()?;
+        }
+        if let Some(work) = &work {
+            config += &work.config()?;
         }
         let config = Some(config.as_str()).filter(|config| !config.is_empty());
         let host = Host::start(&ltmc, &data, config, args.keep)?;
         say(format!("  listens on {}", host.url));
         for job in &jobs {
             match job {
-                Job::Review => deploy(&host, &components, review::AGENTS, "review")?,
+                Job::Review => {
+                    deploy(&host, &components, review::AGENTS, "review")?;
+                    deploy(&host, &components, &[], review::REFERENCE)?;
+                }
                 Job::AskDocs => {
-                    ask_docs::allow(&host)?;
+                    allow(&host, &[ask_docs::DIRECTORY])?;
                     deploy(&host, &components, ask_docs::AGENTS, "ask-docs")?;
+                }
+                Job::FixIssues => {
+                    allow(&host, &fix_issues::DIRECTORY)?;
+                    deploy(&host, &components, fix_issues::AGENTS, "fix-issues")?;
                 }
             }
         }
@@ -94,6 +119,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if jobs.contains(&Job::AskDocs) {
         runs.push(ask_docs::run(&mut steps, &host, args.question.as_deref(), &folder)?);
     }
+    if let (Some(work), Some(answer)) = (&work, fix) {
+        runs.push(fix_issues::run(&mut steps, &host, work, answer)?);
+    }
     if let Some(databases) = &databases {
         databases.show(&mut steps, &host)?;
     }
@@ -101,6 +129,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     drop(host);
     if !args.keep {
         let _ = std::fs::remove_dir_all(&data);
+        let _ = std::fs::remove_dir_all(fix_issues::place(&folder));
         for ending in ["log", "toml"] {
             let _ = std::fs::remove_file(data.with_extension(ending));
         }
@@ -111,8 +140,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 impl Args {
     fn jobs(&self) -> anyhow::Result<Vec<Job>> {
-        if self.full {
+        if self.full && !(self.yes || self.no) {
             return Ok(vec![Job::Review, Job::AskDocs]);
+        }
+        if self.job == Job::FixIssues && (self.question.is_some() || self.diff.is_some()) {
+            bail!("fix-issues is given nothing but --yes or --no");
+        }
+        if self.job != Job::FixIssues && (self.yes || self.no) {
+            bail!("--yes and --no answer what fix-issues asks: `cargo xtask demo fix-issues --yes`");
         }
         if self.job == Job::Review && self.question.is_some() {
             bail!("a review is asked nothing: `cargo xtask demo ask-docs \"…\"` is");
@@ -122,6 +157,19 @@ impl Args {
         }
         Ok(vec![self.job])
     }
+}
+
+/// Lets the tenant have these capabilities besides those that it has.
+fn allow(host: &Host, capabilities: &[&str]) -> anyhow::Result<()> {
+    let ceiling: Value = serde_json::from_slice(&output(host.ltmc(&["ceiling", "show", "default", "--json"]))?)?;
+    // Those that are named replace all that were there.
+    let there = ceiling["capabilities"].as_array().context("a ceiling has capabilities")?;
+    let there = there.iter().filter_map(Value::as_str).filter(|one| !capabilities.contains(one));
+    let mut command = host.ltmc(&["ceiling", "set", "default", "--wall", "2m", "--cpu", "10s"]);
+    for capability in there.chain(capabilities.iter().copied()) {
+        command.args(["--capability", capability]);
+    }
+    run_process(command)
 }
 
 /// Uploads a workflow and its agents.
@@ -204,6 +252,12 @@ mod tests {
         };
         for words in [&[][..], &["--keep"], &["review"], &["--diff", "F"], &["review", "--diff", "F", "--keep"]] {
             assert_eq!(jobs(words), Ok(vec![Job::Review]), "{words:?}");
+        }
+        for words in [&["fix-issues"][..], &["fix-issues", "--yes"], &["fix-issues", "--no", "--keep"]] {
+            assert_eq!(jobs(words), Ok(vec![Job::FixIssues]), "{words:?}");
+        }
+        for words in [&["--yes"][..], &["fix-issues", "--yes", "--no"], &["fix-issues", "why?"], &["--full", "--no"]] {
+            assert!(jobs(words).is_err(), "{words:?}");
         }
         for words in [&["ask-docs"][..], &["ask-docs", "why?"], &["ask-docs", "why?", "--keep"]] {
             assert_eq!(jobs(words), Ok(vec![Job::AskDocs]), "{words:?}");

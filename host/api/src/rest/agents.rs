@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::body::{self, Interrupted};
-use crate::extract::{Asked, At, By, has_come, incoming, media_type, whole};
+use crate::extract::{Asked, At, By, has_come, incoming, may, media_type, whole};
 use crate::page::{Page, Paging};
 use crate::problem::{Problem, Result};
 
@@ -70,20 +70,24 @@ struct Terms {
     /// Whether the next version takes them over: `never`, or `same-asks`, where it asks for nothing that this one does not.
     #[schema(value_type = String, example = "never")]
     carry: Carry,
-    /// What it asks for and was not granted.
+    /// What it asks for and is not in force: not granted, or withheld by the tenant's ceiling.
     #[schema(example = json!(["memory:read:session"]))]
     missing: Vec<String>,
+    /// What of all that it asks for or was granted the tenant's ceiling withholds, whatever is granted: the operator sets it.
+    #[schema(example = json!([]))]
+    withheld: Vec<String>,
 }
 
 impl From<AgentView> for Agent {
     fn from(AgentView { agent, terms }: AgentView) -> Self {
         let text = |capabilities: Vec<_>| capabilities.into_iter().map(String::from).collect();
         let asks = agent.manifest.asks;
-        let terms = terms.map(|agents::Terms { grants, carry, missing }| Terms {
+        let terms = terms.map(|agents::Terms { grants, carry, missing, withheld }| Terms {
             asks: text(asks),
             grants: text(grants),
             carry,
             missing: text(missing),
+            withheld: text(withheld),
         });
         Self {
             name: agent.name,
@@ -197,6 +201,7 @@ struct Upload {
 
 impl Upload {
     async fn read(request: Request, api: &Api) -> Result<Self> {
+        may(request.extensions(), Action::PushAgent, api).await?;
         match media_type(request.headers()).as_ref().map(mime::Mime::essence_str) {
             Some("application/wasm") => {
                 let (component, held) = whole(request, Action::PushAgent, api.limits.upload, api).await?;

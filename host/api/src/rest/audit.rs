@@ -124,8 +124,10 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 14] = [
+const ACTIONS: [&str; 18] = [
     "tenant-created",
+    "tenant-deleted",
+    "tenant-gone",
     "ceiling-set",
     "key-created",
     "key-revoked",
@@ -136,6 +138,8 @@ const ACTIONS: [&str; 14] = [
     "grant-revoked",
     "workflow-put",
     "workflow-deleted",
+    "schedule-paused",
+    "schedule-continued",
     "context-changed",
     "refused",
     "accessed",
@@ -154,6 +158,10 @@ impl Entry {
 fn said(change: Change) -> (&'static str, String, Value) {
     match change {
         Change::TenantCreated(tenant) => ("tenant-created", tenant.name.to_string(), json!({})),
+        Change::TenantDeleted { tenant } => ("tenant-deleted", tenant.to_string(), json!({})),
+        Change::TenantGone { head } => {
+            ("tenant-gone", head.tenant.to_string(), json!({"entries": head.length, "hash": head.hash}))
+        }
         Change::CeilingSet { tenant, ceiling } => ("ceiling-set", tenant.to_string(), json!({"ceiling": ceiling})),
         Change::KeyCreated(key) => {
             let detail = json!({"role": key.role, "expires_at": key.expires_at});
@@ -177,6 +185,12 @@ fn said(change: Change) -> (&'static str, String, Value) {
             ("workflow-put", name.to_string(), json!({"digest": digest.to_string()}))
         }
         Change::WorkflowDeleted { name } => ("workflow-deleted", name.to_string(), json!({})),
+        Change::SchedulePaused { workflow, number, why, .. } => {
+            ("schedule-paused", format!("{workflow}/{number}"), json!({"why": why}))
+        }
+        Change::ScheduleContinued { workflow, number, next, .. } => {
+            ("schedule-continued", format!("{workflow}/{number}"), json!({"next": next}))
+        }
         Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
         Change::Refused { action, why } => ("refused", action, json!({"why": why})),
         Change::Accessed { what, times } => ("accessed", what, json!({"times": times})),

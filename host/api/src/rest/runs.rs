@@ -1,4 +1,4 @@
-//! Runs: listed, shown, read entry by entry, cancelled, resumed.
+//! Runs: listed, shown, read entry by entry, cancelled, paused, gone on with.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -6,7 +6,7 @@ use axum::response::IntoResponse as _;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::run::{self, State as RunState, Target};
 use ltmc_model::{AgentName, KeyId, Payload, RunId, Seq, SessionId, Timestamp, WorkflowName};
-use ltmc_orchestration::{Content, RunView, Shown};
+use ltmc_orchestration::{Cancelled, Content, RunView, Shown};
 use ltmc_ports::journal::RunFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -30,7 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(journal))
         .routes(routes!(entry))
         .routes(routes!(cancel))
-        .routes(routes!(resume))
+        .routes(routes!(pause))
+        .routes(routes!(continue_run))
 }
 
 /// A run, as lists show it.
@@ -39,7 +40,7 @@ struct Run {
     /// Which.
     #[schema(value_type = String, format = Uuid)]
     id: RunId,
-    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `quarantined`.
+    /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled`, `quarantined`, `paused` or `stuck`.
     #[schema(value_type = String, example = "completed")]
     state: RunState,
     /// The workflow, if it is a run of one.
@@ -94,7 +95,7 @@ impl From<run::Run> for Run {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `quarantined`.
+    /// In this state: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled`, `quarantined`, `paused` or `stuck`.
     #[param(value_type = Option<String>)]
     state: Option<RunState>,
     /// Of this workflow.
@@ -272,28 +273,50 @@ pub(super) struct EntryForm {
 
 /// Cancel a run
 ///
-/// What its steps and checkpoints made true is kept. It can be resumed. One that is quarantined can be cancelled too.
+/// What its steps and checkpoints made true is kept. Where its nodes have what undoes their work, that is done first: the answer
+/// is then 202 as soon as it is on disk that the run is being cancelled, and to cancel it again changes nothing. It can be resumed. One that
+/// is quarantined, paused or stuck can be cancelled too; of one that is stuck, what is not undone yet is given up.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/cancel", tag = "runs",
     params(("id" = String, Path, description = "The run")),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict"]))),
-    responses((status = 204, description = "Cancelled")),
+    responses(
+        (status = 204, description = "Cancelled"),
+        (status = 202, description = "It is being cancelled: what it did is undone first", body = super::call::Accepted, headers(("Location" = String, description = "The run"))),
+    ),
 )]
 async fn cancel(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    api.runs.cancel(&caller, run).await?;
+    match api.runs.cancel(&caller, run).await? {
+        Cancelled::Over => Ok(StatusCode::NO_CONTENT.into_response()),
+        Cancelled::BeingUndone => super::call::accepted(run),
+    }
+}
+
+/// Pause a run
+///
+/// It stops where it is, and waits until it is continued, also over restarts: it takes no room meanwhile, and its time-outs stand still.
+/// A step that is under way is made again from its last checkpoint then. One that is paused stays so.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/pause", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
+    responses((status = 204, description = "Paused")),
+)]
+async fn pause(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    api.runs.pause(&caller, run).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Resume a run
+/// Continue a run
 ///
-/// A failed, cancelled or quarantined run goes on where it stopped: what it did is not done again.
+/// One that is paused goes on. Where something of it failed that was to wait for people, that is tried again.
 #[utoipa::path(
-    post, path = "/v1/runs/{id}/resume", tag = "runs",
+    post, path = "/v1/runs/{id}/continue", tag = "runs",
     params(("id" = String, Path, description = "The run")),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
     responses((status = 202, description = "It runs again", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
 )]
-async fn resume(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    api.runs.resume(&caller, run).await?;
+async fn continue_run(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    api.runs.go_on_with(&caller, run).await?;
     super::call::accepted(run)
 }

@@ -18,7 +18,11 @@ use crate::page::{Page, Paging};
 const LIST: &str = "tenants";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(list, create)).routes(routes!(own_usage)).routes(routes!(usage))
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(delete))
+        .routes(routes!(own_usage))
+        .routes(routes!(usage))
 }
 
 /// A tenant.
@@ -93,6 +97,23 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(paging): Asked<Pagin
 async fn create(State(api): State<Api>, By(caller): By, Json(new): Json<NewTenant>) -> Answer {
     let tenant = api.access.create_tenant(&caller, new.name).await?;
     Ok((StatusCode::CREATED, axum::Json(Tenant::from(tenant))).into_response())
+}
+
+/// Delete a tenant
+///
+/// At once its keys are good no more, what is under way of it ends, and nothing of it is written. What it has goes in the background,
+/// also over a restart: journals, shared context, components that nobody else has, and what the databases hold. Its name is free once
+/// nothing is left; until then to make a tenant of that name is a conflict. That it was there, and who deleted it, stays in the audit. The only
+/// tenant of a host is not deleted.
+#[utoipa::path(
+    delete, path = "/v1/tenants/{name}", tag = "tenants",
+    params(("name" = String, Path, description = "Its name", example = "acme")),
+    extensions(("x-ltmc-role" = json!(["operator"])), ("x-ltmc-codes" = json!(["conflict"]))),
+    responses((status = 202, description = "Deleted; what it has goes")),
+)]
+async fn delete(State(api): State<Api>, By(caller): By, At(tenant): At<TenantId>) -> Answer {
+    api.deletions.delete(&caller, &tenant).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// Show how much the key's own tenant has on disk

@@ -52,6 +52,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
                 ui::json(&shown);
             } else {
                 print(&shown);
+                note_withheld(&shown);
             }
         }
         Command::Rm { agent } => {
@@ -60,6 +61,17 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         }
     }
     Ok(())
+}
+
+/// What the tenant's ceiling withholds of what an agent asks for or was granted; and what to do about it.
+pub(crate) fn note_withheld(agent: &Value) {
+    let withheld = texts(agent, "withheld");
+    if !withheld.is_empty() {
+        ui::note(format!(
+            "The tenant's ceiling withholds, whatever is granted: {withheld}. The operator can change that: \
+             ltmc ceiling set TENANT --capability …"
+        ));
+    }
 }
 
 /// An agent, as `show` and `push` print it.
@@ -76,7 +88,7 @@ pub(crate) fn print(agent: &Value) {
         line("size", &bytesize::ByteSize(size).to_string());
     }
     line("pushed", text(agent, "pushed_at"));
-    for field in ["exports", "asks", "grants", "missing"] {
+    for field in ["exports", "asks", "grants", "missing", "withheld"] {
         line(field, &texts(agent, field));
     }
     if let Some(limits) = agent.get("limits").and_then(Value::as_object) {

@@ -35,7 +35,7 @@ pub(crate) async fn run(_args: Args, context: Context) -> anyhow::Result<()> {
         host(config, &context, running).await,
         space(&config.data),
         files(config),
-        anchors(config),
+        anchors(config).await,
         toolchain(),
     ];
     let findings: Vec<Finding> = findings.into_iter().chain(databases(config).await).collect();
@@ -191,8 +191,8 @@ fn files(config: &Config) -> Finding {
     Finding { what: "open files", how }
 }
 
-/// Whether the heads of the chains are kept elsewhere.
-fn anchors(config: &Config) -> Finding {
+/// Whether the heads of the chains are kept elsewhere, and the record has those that were.
+async fn anchors(config: &Config) -> Finding {
     let what = "anchors";
     let (file, url) = (&config.audit.anchor_file, &config.audit.anchor_url);
     if file.is_empty() {
@@ -203,15 +203,31 @@ fn anchors(config: &Config) -> Finding {
         };
         return Finding { what, how: Ok(how) };
     }
-    let how = match std::fs::OpenOptions::new().append(true).open(file) {
-        Ok(_) => Ok(format!("the chains' heads are appended to {file}")),
+    let help = "let the host's user append to it, or set audit.anchor_file to another";
+    let how = match std::fs::metadata(file) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => match Path::new(file).parent() {
             Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => {
                 Ok(format!("{file} is not there yet; `ltmc serve` makes it"))
             }
             _ => bad(format!("{file}: there is no such directory"), "make it, or set audit.anchor_file to another"),
         },
-        Err(e) => bad(format!("{file}: {e}"), "let the host's user append to it, or set audit.anchor_file to another"),
+        Err(e) => bad(format!("{file}: {e}"), help),
+        Ok(found) if !found.is_file() => bad(format!("{file} is no regular file"), "set audit.anchor_file to another"),
+        Ok(_) => match std::fs::OpenOptions::new().append(true).open(file) {
+            Err(e) => bad(format!("{file}: {e}"), help),
+            Ok(_) => match crate::anchors::compare(config).await {
+                Err(e) => bad(format!("{e:#}"), "see that it can be read, and the record too"),
+                Ok(lacking) => match lacking.and_then(|lacking| lacking.in_words()) {
+                    None => {
+                        Ok(format!("the chains' heads are appended to {file}, and the record has those it ends with"))
+                    }
+                    Some(words) => bad(
+                        format!("{file}: {words}"),
+                        "after a restore that you mean, move the file aside and keep it; otherwise keep the files as they are",
+                    ),
+                },
+            },
+        },
     };
     Finding { what, how }
 }

@@ -56,35 +56,40 @@ pub(crate) struct Rule {
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
     let client = context.client("default")?;
-    let grants = match command {
-        Command::Show { agent } => of(&client, &agent).await?,
-        Command::Set { agent, capabilities, rule } => set(&client, &agent, &capabilities, rule).await?,
-        Command::Add { agent, capabilities, rule } => add(&client, &agent, &capabilities, rule).await?,
+    let agent = match command {
+        Command::Show { agent } => agent,
+        Command::Set { agent, capabilities, rule } => {
+            set(&client, &agent, &capabilities, rule).await?;
+            agent
+        }
+        Command::Add { agent, capabilities, rule } => {
+            add(&client, &agent, &capabilities, rule).await?;
+            agent
+        }
         Command::Revoke { agent, capabilities } => {
             for capability in &capabilities {
                 let path = format!("/v1/agents/{}/grants/{}", encode(agent.as_str()), encode(&capability.to_string()));
                 client.send(client.request(Method::DELETE, &path)).await?;
             }
-            of(&client, &AgentRef { name: agent, digest: None }).await?
+            AgentRef { name: agent, digest: None }
         }
     };
+    let shown = client.get(&format!("/v1/agents/{}", encode(&agent.to_string()))).await?;
+    let grants = shown["grants"].as_array().cloned().unwrap_or_default();
     if context.json {
-        ui::json(&json!(grants));
-    } else if grants.is_empty() {
-        ui::note("Nothing is granted.");
-    } else {
-        grants.iter().for_each(ui::line);
+        ui::json(&Value::Array(grants));
+        return Ok(());
     }
+    if grants.is_empty() {
+        ui::note("Nothing is granted.");
+    }
+    grants.iter().filter_map(Value::as_str).for_each(ui::line);
+    super::agent::note_withheld(&shown);
     Ok(())
 }
 
-/// Grants these besides what that very version was granted; what is granted then. Others of its versions keep what they have.
-pub(crate) async fn add(
-    client: &Client,
-    agent: &AgentRef,
-    more: &[Capability],
-    rule: Rule,
-) -> anyhow::Result<Vec<String>> {
+/// Grants these besides what that very version was granted. Others of its versions keep what they have.
+pub(crate) async fn add(client: &Client, agent: &AgentRef, more: &[Capability], rule: Rule) -> anyhow::Result<()> {
     // Looked at once: should another version be pushed meanwhile, it is granted nothing.
     let shown = client.get(&format!("/v1/agents/{}", encode(&agent.to_string()))).await?;
     let digest = shown["digest"].as_str().map(str::parse).transpose()?;
@@ -99,18 +104,11 @@ pub(crate) async fn add(
     set(client, &version, &grants, Rule { carry: Some(carry) }).await
 }
 
-/// Grants just these; what is granted then.
-async fn set(client: &Client, agent: &AgentRef, grants: &[Capability], rule: Rule) -> anyhow::Result<Vec<String>> {
+/// Grants just these.
+async fn set(client: &Client, agent: &AgentRef, grants: &[Capability], rule: Rule) -> anyhow::Result<()> {
     let rule = rule.carry.unwrap_or_default().as_str();
     client.put(&format!("{}?carry={rule}", path(agent)), &json!(grants)).await?;
-    of(client, agent).await
-}
-
-/// What a version was granted.
-async fn of(client: &Client, agent: &AgentRef) -> anyhow::Result<Vec<String>> {
-    let answer = client.get(&path(agent)).await?;
-    let list = answer.as_array().or_else(|| answer.get("grants").and_then(Value::as_array));
-    Ok(list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
+    Ok(())
 }
 
 fn path(agent: &AgentRef) -> String {

@@ -96,8 +96,12 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     if let Some(before) = grants_of {
         ui::note(format!("It took over the grants of {before}: they were given with the rule same-asks."));
     }
-    let missing: Vec<&str> =
-        shown.get("missing").and_then(|m| m.as_array()).into_iter().flatten().filter_map(|c| c.as_str()).collect();
+    agent::note_withheld(&shown);
+    let list =
+        |field: &str| shown[field].as_array().into_iter().flatten().filter_map(|c| c.as_str()).collect::<Vec<_>>();
+    // To grant what the ceiling withholds would change nothing.
+    let (withheld, mut missing) = (list("withheld"), list("missing"));
+    missing.retain(|capability| !withheld.contains(capability));
     if !missing.is_empty() {
         ui::note(format!(
             "It asks for what it was not granted. To grant it: ltmc grant add {} {}",

@@ -1,5 +1,6 @@
 //! `ltmc repair`: the databases that follow the record, compared with it and put right.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                     .into());
             }
             let databases = Databases::open(config)?;
+            if databases.all().is_empty() {
+                return nothing_follows(&context, args.rebind);
+            }
             let record = crate::record::open(config, databases.follow_runs()).await?;
             let followers: Vec<_> = databases
                 .all()
@@ -121,8 +125,15 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         return Err(problem.help("see that it runs and can be reached, and try again").into());
     }
     match (differing, args.check) {
+        (0, _) if list("reports").is_empty() => {
+            ui::note("There is nothing to compare: no tenant has anything that a database would hold.");
+            Ok(())
+        }
         (0, _) => {
-            ui::note(format!("{compared} items compared: every database holds what the record holds."));
+            let reports = list("reports");
+            let names: BTreeSet<&str> = reports.iter().filter_map(|report| report["database"].as_str()).collect();
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            ui::note(format!("{compared} items of {names} compared: all is as the record has it."));
             Ok(())
         }
         (_, false) => {
@@ -134,6 +145,19 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             Err(Problem::new(Exit::Failed, "different", message).help("`ltmc repair` puts them right").into())
         }
     }
+}
+
+/// No database is configured: there is nothing to repair, and nothing to be bound.
+fn nothing_follows(context: &Context, rebind: bool) -> anyhow::Result<()> {
+    let what = "no database is configured (graph.url, redis.url): everything is in the record";
+    if rebind {
+        return Err(Problem::usage(format!("{what}, and there is none to bind to it")).into());
+    }
+    if context.json {
+        ui::json(&serde_json::to_value(Outcome::default())?);
+    }
+    ui::note(format!("There is nothing to repair: {what}. The index of notes is compared by a host that runs."));
+    Ok(())
 }
 
 /// Whether a host answers, whatever it says.

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use console::style;
+use ltmc_draw::{Figure, Seen, Status};
+use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
+use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::{Context, text};
+use super::flow::draw::Picture;
+use super::{Context, recovery, text};
 use crate::client::Client;
+use crate::exit::{Exit, Problem};
 use crate::ui;
 
 #[derive(Debug, clap::Subcommand)]
@@ -18,14 +23,23 @@ pub(crate) enum Command {
     Show {
         /// The run's id
         run: RunId,
+        #[command(flatten)]
+        picture: Picture,
     },
-    /// End one; what its steps and checkpoints made true is kept
+    /// End one; what its steps and checkpoints made true is kept, or undone by what its nodes have for that
     Cancel {
         /// The run's id
         run: RunId,
     },
-    /// Take a failed, cancelled or quarantined one up again where it stopped
-    Resume {
+    #[command(flatten)]
+    Recovery(recovery::Command),
+    /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
+    Pause {
+        /// The run's id
+        run: RunId,
+    },
+    /// Go on with a paused one
+    Continue {
         /// The run's id
         run: RunId,
     },
@@ -46,7 +60,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined
+    /// In this state: queued, running, waiting, completed, failed, cancelled, quarantined, paused, stuck
     #[arg(long)]
     state: Option<String>,
     /// Of this workflow
@@ -70,8 +84,12 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
     let client = context.client("default")?;
     match command {
         Command::List(args) => list(&client, args, context.json).await,
-        Command::Show { run } => {
+        Command::Show { run, picture } => {
             let shown = client.get(&format!("/v1/runs/{run}")).await?;
+            if picture.svg.is_some() {
+                let (name, figure) = drawn(&client, &shown).await?;
+                picture.write(&figure, &name)?;
+            }
             if context.json {
                 ui::json(&super::flow::with_output(&client, shown).await?);
             } else {
@@ -80,15 +98,24 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Cancel { run } => {
-            client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
-            ui::note(format!("Cancelled {run}."));
+            let answer = client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
+            ui::note(match answer.status == StatusCode::ACCEPTED {
+                true => format!("{run} is being cancelled: what it did is undone first (`ltmc runs show {run}`)."),
+                false => format!("Cancelled {run}."),
+            });
             Ok(())
         }
-        Command::Resume { run } => {
-            client.post(&format!("/v1/runs/{run}/resume"), None).await?;
+        Command::Pause { run } => {
+            client.post(&format!("/v1/runs/{run}/pause"), None).await?;
+            ui::note(format!("Paused {run}: `ltmc runs continue {run}` goes on with it."));
+            Ok(())
+        }
+        Command::Continue { run } => {
+            client.post(&format!("/v1/runs/{run}/continue"), None).await?;
             ui::note(format!("{run} goes on."));
             Ok(())
         }
+        Command::Recovery(command) => recovery::run(command, &client, context.json).await,
         Command::Journal { run } => {
             let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
             while let Some(entries) = pages.next(100).await? {
@@ -162,6 +189,48 @@ fn print_entry(entry: &Value, as_json: bool) {
     ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
 }
 
+/// A run's picture, and what stands above it: its document as it is pinned, with what became of each node.
+async fn drawn(client: &Client, run: &Value) -> anyhow::Result<(String, Figure)> {
+    let id = text(run, "id");
+    let source = if text(run, "workflow").is_empty() {
+        let agent = run["agent"].as_str().unwrap_or_default();
+        serde_json::json!({"name": "call", "flow": {"agent": agent}}).to_string()
+    } else {
+        let first =
+            client.list(&format!("/v1/runs/{id}/journal"), &[], 1).await?.into_iter().next().unwrap_or_default();
+        let first = whole(client, first, true).await?;
+        let document = first["event"]["run-started"]["document"].as_str().map(str::to_owned);
+        document.ok_or_else(|| Problem::new(Exit::Denied, "denied", "this key may not read workflows' documents"))?
+    };
+    let document = Document::from_json(&source).map_err(|faults| Problem::failed(faults.to_string()))?;
+    let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
+    let name = format!("{what}  {}  {id}", text(run, "state"));
+    Ok((name, Figure::of(&document).with(&seen(run))))
+}
+
+/// What is known of a run's nodes: of a step how long it took and how often it was tried.
+fn seen(run: &Value) -> Vec<Seen> {
+    let over = !text(run, "ended_at").is_empty();
+    let one = |node: &Value, note: String| {
+        let status = match text(node, "status") {
+            "running" | "waiting" if over => Status::Cancelled,
+            status => Status::named(status)?,
+        };
+        Some(Seen { path: text(node, "path").to_owned(), status, note })
+    };
+    let steps = run["steps"].as_array().into_iter().flatten().filter_map(|step| {
+        let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
+        let wall: u64 = attempts.iter().filter_map(|attempt| attempt["usage"]["wall_us"].as_u64()).sum();
+        let tries = if attempts.len() > 1 { format!(", {} attempts", attempts.len()) } else { String::new() };
+        one(step, if attempts.is_empty() { String::new() } else { format!("{}{tries}", ui::span(wall)) })
+    });
+    let steps: Vec<Seen> = steps.collect();
+    let known: BTreeSet<String> = steps.iter().map(|step| step.path.clone()).collect();
+    let nodes = run["nodes"].as_array().into_iter().flatten().filter(|node| !known.contains(text(node, "path")));
+    let nodes = nodes.filter_map(|node| one(node, String::new()));
+    nodes.chain(steps).collect()
+}
+
 /// Runs that a run began, with those that they began: as many as are drawn.
 #[derive(Default)]
 struct Children {
@@ -229,6 +298,14 @@ fn show(run: &Value, children: &Children) {
         if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    if run["forked"].is_object() {
+        ui::line(format!("forked from {} at its entry {}", text(&run["forked"], "of"), run["forked"]["at"]));
+    }
+    match text(run, "ending") {
+        "cancelling" => ui::line("it was cancelled: what it did is undone first"),
+        "failing" => ui::line("it has failed: what it did is undone first"),
+        _ => {}
+    }
     let over = !ended.is_empty();
     let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     for step in steps {
@@ -280,11 +357,37 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
     let failure = &node["failure"];
     let failed = format!("{}: {}", text(failure, "code"), ui::clean(&ui::short(text(failure, "message"), 300)));
     let due = text(node, "due_at");
+    match text(node, "compensation") {
+        "running" => return Some(format!("{called} is being undone")),
+        "done" => return Some(format!("{called} was undone")),
+        _ => {}
+    }
     match status {
         _ if failure.is_object() && node["rescued"] == true => {
             Some(format!("{called} failed, and was handled: {failed}"))
         }
         "failed" => Some(format!("{called} failed: {failed}")),
+        "waiting" if !over && node["waits_for"]["answer"].is_object() => {
+            let answer = &node["waits_for"]["answer"];
+            let (title, of, token) = (ui::clean(text(answer, "title")), text(answer, "of"), text(answer, "token"));
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            Some(format!("{called} waits{until} for an answer of `{of}`: {title} (`ltmc approvals show {token}`)"))
+        }
+        "waiting" if !over && node["waits_for"]["event"].is_object() => {
+            let event = &node["waits_for"]["event"];
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            let of = |name: &str| match text(event, name) {
+                "" => String::new(),
+                value => format!(", {name} {}", ui::clean(value)),
+            };
+            Some(format!(
+                "{called} waits{until} for an event of {}{}{}",
+                text(event, "topic"),
+                of("type"),
+                of("subject")
+            ))
+        }
+        "waiting" if !over && pattern == "wait" => Some(format!("{called} waits until {due}")),
         "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
         "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),
         _ => None,
@@ -335,7 +438,7 @@ fn coloured(state: &str) -> console::StyledObject<String> {
     let state = style(state.to_owned());
     match state.to_string().as_str() {
         "completed" => state.green(),
-        "failed" | "cancelled" | "quarantined" => state.red(),
+        "failed" | "cancelled" | "quarantined" | "stuck" => state.red(),
         _ => state.yellow(),
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ltmc_orchestration::runs::Recovered;
+use ltmc_orchestration::Recovered;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::credentials::UrlFile;
 use crate::exit::Problem;
 use crate::metrics::Metrics;
 use crate::wire::Host;
-use crate::{anchors, logs, quarantine, ui};
+use crate::{anchors, logs, set_aside, ui};
 
 /// How long a host that stops waits for what clients asked for. All but a repair is done in much less.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
@@ -62,10 +62,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             end_after(deadline);
         });
     }
-    let listener = listen(config.listen).await?;
+    let listener = match listen(config.listen).await {
+        Ok(listener) => listener,
+        // Whoever has the port has the record, too: that is what is wrong.
+        Err(error) => return Err(crate::record::is_free(&config.data).err().unwrap_or(error)),
+    };
     let host = Host::open(&config, Some(metrics)).await?;
     let address = listener.local_addr().context("the listener has no address")?;
-    anchors::look_back(&config, &host.record).await?;
+    host.anchors.say(&anchors::look_back(&config, &host.record).await?);
     let anchoring = anchors::start(&config, &host.record)?;
     let url = url_of(address);
     let url_file = UrlFile::write(&config.data, &url)?;
@@ -94,12 +98,16 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            quarantine::count(record).await;
+            set_aside::count(record).await;
         }
     });
     let waking = tokio::spawn({
         let runs = host.runs.clone();
         async move { runs.wake().await }
+    });
+    let ticking = tokio::spawn({
+        let schedules = host.schedules.clone();
+        async move { schedules.tick().await }
     });
     let tidying = tokio::spawn({
         let (pins, authority) = (host.pins.clone(), host.authority.clone());
@@ -113,6 +121,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             }
         }
     });
+    let deleting = tokio::spawn({
+        let deletions = host.deletions.clone();
+        async move { deletions.run().await }
+    });
     let limits = host.app.limits.clone();
     let serving = ltmc_api::serve(listener, ltmc_api::router(host.app), shutdown.clone(), limits);
     let stopping = async {
@@ -123,7 +135,9 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
     waking.abort();
+    ticking.abort();
     tidying.abort();
+    deleting.abort();
     drop(url_file);
     host.tasks.stop(LAST_CHANGES).await;
     if tokio::time::timeout(LAST_CHANGES, host.authority.tell_reads(true)).await.is_err() {

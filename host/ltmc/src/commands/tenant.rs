@@ -5,6 +5,7 @@ use ltmc_model::TenantId;
 use serde_json::json;
 
 use super::{Context, text};
+use crate::exit::Problem;
 use crate::ui;
 
 #[derive(Debug, clap::Subcommand)]
@@ -13,6 +14,14 @@ pub(crate) enum Command {
     Create {
         /// Its name
         name: TenantId,
+    },
+    /// Delete one, with all that it has; its keys stop at once, and nothing brings it back
+    Delete {
+        /// Its name
+        name: TenantId,
+        /// That it is meant
+        #[arg(long)]
+        yes: bool,
     },
     /// List all
     List,
@@ -35,6 +44,17 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
                     "Made the tenant {name}. Its first key: ltmc key create --tenant {name} --role admin"
                 ));
             }
+        }
+        Command::Delete { name, yes } => {
+            if !yes {
+                let message =
+                    format!("this deletes the tenant {name} with everything it has, and nothing brings it back");
+                return Err(Problem::usage(message).help(format!("ltmc tenant delete {name} --yes")).into());
+            }
+            client.delete(&format!("/v1/tenants/{}", crate::client::encode(name.as_str()))).await?;
+            ui::note(format!(
+                "Deleted the tenant {name}: its keys are good no more. What it has goes in the background; then its name is free."
+            ));
         }
         Command::List => {
             let tenants = client.list("/v1/tenants", &[], usize::MAX).await?;

@@ -7,47 +7,31 @@
 use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Decided;
-use ltmc_model::workflow::{Does, Node};
+pub use ltmc_model::journal::Input;
+use ltmc_model::workflow::{Does, Node, Wait};
 use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
+mod ask;
 mod choice;
+mod compensation;
+mod emit;
+mod listen;
 mod loops;
 mod map;
 mod need;
 mod node;
 mod parallel;
+mod plan;
 mod sequence;
 mod side_by_side;
+mod wait;
 mod workflow;
 
 /// What a node does, made ready to decide.
 pub trait Pattern: Send + Sync {
     /// What is next, for a node that stands at `at` and works on `input`. The history is changed in its memos alone.
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision;
-}
-
-/// What a node works on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// The run's input.
-    Run,
-    /// What a step gave, or another node.
-    Output(StepPath),
-    /// An item of a map.
-    Item {
-        /// Which map.
-        map: StepPath,
-        /// From 0 on.
-        index: usize,
-    },
-    /// What a node's `with` makes of its input.
-    With {
-        /// Which node.
-        node: StepPath,
-        /// Its input.
-        input: Box<Input>,
-    },
 }
 
 /// What a pattern decides.
@@ -102,6 +86,28 @@ pub enum Todo {
         /// Which step, or other node.
         node: StepPath,
     },
+    /// Put a node's question to people, and journal it.
+    Ask {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Publish a node's event, and journal that.
+    Emit {
+        /// The node's place.
+        node: StepPath,
+        /// What it works on.
+        input: Input,
+    },
+    /// Journal from where on a node waits for its event.
+    Subscribe {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Look whether the event has come that a node waits for, and journal that.
+    Listen {
+        /// The node's place.
+        node: StepPath,
+    },
     /// Journal until when a node may take.
     Start {
         /// Its place.
@@ -140,6 +146,43 @@ pub enum Todo {
         /// Whether it is begun anew.
         again: bool,
     },
+    /// Journal that what undoes a node's work stands ready.
+    Register {
+        /// The node's place.
+        node: StepPath,
+        /// What it works on.
+        given: Input,
+    },
+    /// Undo a node's work, which was in vain: journal that, and do what undoes it.
+    Compensate {
+        /// The node's place.
+        node: StepPath,
+        /// In vain were this node's work and everything below it.
+        within: StepPath,
+        /// Why.
+        failure: Failure,
+    },
+    /// Journal that a node's work is undone.
+    Compensated {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Journal that the run has failed for good, and that what it did is undone.
+    Unwind {
+        /// The root's place.
+        node: StepPath,
+        /// How it failed.
+        failure: Failure,
+    },
+    /// Wait for people: once nothing else is to be done the run is set aside.
+    Halt {
+        /// The node's place.
+        node: StepPath,
+        /// How it failed.
+        failure: Failure,
+        /// Whether that is what undoes its work.
+        is_stuck: bool,
+    },
     /// Journal what a node gives that is no step.
     End {
         /// Its place.
@@ -159,12 +202,19 @@ pub enum Question {
         /// On what.
         input: Input,
     },
+    /// Whether what a planner gave may be done.
+    Plan {
+        /// Who gave it.
+        of: StepPath,
+    },
     /// Which option of a choice is taken.
     Option,
     /// Which handler is taken, now that it failed.
     Handler,
     /// A map's items.
     Items,
+    /// When a wait is over.
+    Until,
     /// What comes after a round of a loop.
     Round {
         /// Which.
@@ -183,6 +233,8 @@ pub enum Output {
     List(Vec<Option<StepPath>>),
     /// The same as an object, without who gave nothing.
     Object(Vec<(String, Option<StepPath>)>),
+    /// What it was given itself.
+    Given(Input),
 }
 
 /// How something is about a node: of each there is one at a time.
@@ -194,6 +246,8 @@ pub enum About {
     Wait,
     /// Something from outside is awaited.
     Await,
+    /// Its work is undone, or that is prepared.
+    Undo,
     /// What is done about it, and below it, is ended.
     Stop,
 }
@@ -203,10 +257,18 @@ impl Todo {
     pub fn key(&self) -> (&StepPath, About) {
         match self {
             Self::Wait { node, .. } => (node, About::Wait),
-            Self::Await { node } | Self::Join { node } => (node, About::Await),
+            Self::Await { node } | Self::Join { node } | Self::Halt { node, .. } => (node, About::Await),
+            Self::Register { node, .. }
+            | Self::Compensate { node, .. }
+            | Self::Compensated { node }
+            | Self::Unwind { node, .. } => (node, About::Undo),
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Ask { node }
+            | Self::Subscribe { node }
+            | Self::Listen { node }
+            | Self::Emit { node, .. }
             | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
@@ -237,6 +299,11 @@ pub fn of(node: &Node) -> Box<dyn Pattern> {
     Box::new(node::Modified::new(node))
 }
 
+/// A whole document's flow: with what it did undone, where that was in vain.
+pub fn flow(root: &Node) -> Box<dyn Pattern> {
+    Box::new(compensation::Flow::new(root))
+}
+
 /// The table of patterns: the one that a node of a document means.
 fn pattern(node: &Node) -> Box<dyn Pattern> {
     match &node.does {
@@ -247,6 +314,11 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),
+        Does::Wait(_) => Box::new(wait::Wait),
+        Does::Ask(_) => Box::new(ask::Ask),
+        Does::Emit(_) => Box::new(emit::Emit),
         Does::Workflow(_) => Box::new(workflow::Workflow),
+        Does::Plan(planning) => Box::new(plan::Plan::new(planning)),
     }
 }

@@ -8,6 +8,7 @@ use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Decided;
 
+use super::compensation::undo;
 use super::{Decision, Todo};
 
 /// How branches are dealt with.
@@ -100,9 +101,9 @@ fn go_on(
     }
     while branches.begun < terms.count {
         let number = branches.begun;
-        // Whatever has begun is looked at before it is said which were done first.
+        // Whatever has got on is looked at before it is said which were done first.
         let has_room = branches.open.len() < terms.at_once && !is_decided(terms, branches);
-        if !has_room && !history.has_begun(&at.child(number)) {
+        if !has_room && !history.has_got_on(&at.child(number)) {
             break;
         }
         branches.begun += 1;
@@ -181,13 +182,17 @@ fn over(
         return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
     }
     let winners: Vec<usize> = joined.winners.iter().map(|number| *number as usize).collect();
+    // Of branches that came to their end, and do not count, what they did stays.
+    let mut kept = winners.clone();
     if !cancels {
         let mut todos = Vec::new();
         for number in (0..terms.count).filter(|number| !winners.contains(number)) {
-            if history.has_begun(&at.child(number))
-                && let Decision::Do(more) = branch(number, history)
-            {
-                todos.extend(more);
+            if history.has_begun(&at.child(number)) {
+                match branch(number, history) {
+                    Decision::Do(more) => todos.extend(more),
+                    Decision::Done(_) | Decision::Skipped => kept.push(number),
+                    Decision::Failed(_) => {}
+                }
             }
         }
         if !todos.is_empty() {
@@ -197,20 +202,37 @@ fn over(
     if let Some(failure) = &joined.failure {
         return Next::Failed(failure.clone());
     }
-    let mut gave = vec![None; terms.count];
+    if let Some(Decision::Do(undone)) = lost(at, history, &kept) {
+        return Next::Do(undone);
+    }
+    let (mut gave, mut todos) = (vec![None; terms.count], Vec::new());
     for number in winners {
-        if let (Decision::Done(given), Some(place)) = (branch(number, history), gave.get_mut(number)) {
-            *place = Some(given);
+        match (branch(number, history), gave.get_mut(number)) {
+            (Decision::Done(given), Some(place)) => *place = Some(given),
+            // Of one that is resumed there may be something to be journaled still.
+            (Decision::Do(more), _) => todos.extend(more),
+            _ => {}
         }
     }
-    Next::Over(gave)
+    if todos.is_empty() { Next::Over(gave) } else { Next::Do(todos) }
+}
+
+/// What undoes next what branches did in vain.
+fn lost(at: &StepPath, history: &History, kept: &[usize]) -> Option<Decision> {
+    let number = |path: &StepPath| path.way().nth(at.way().count());
+    let is_lost = |path: &StepPath| {
+        path != at && path.is_within(at) && number(path).is_some_and(|number| !kept.contains(&number))
+    };
+    let within = at.child(number(history.next_to_undo(is_lost)?)?);
+    let failure = Failure::new(Code::Cancelled, "what the branch did is not needed any more").in_step(&within);
+    undo(history, &within, &failure, |path| path.is_within(&within))
 }
 
 /// Whether it is something that has not begun.
 fn is_new(history: &History, todo: &Todo) -> bool {
     match todo {
         Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
-        Todo::Begin { .. } => true,
+        Todo::Begin { .. } | Todo::Ask { .. } | Todo::Subscribe { .. } | Todo::Emit { .. } => true,
         _ => false,
     }
 }

@@ -420,3 +420,32 @@ fn workflows_that_came_to_start_each_other_end_at_the_bound() {
         assert!(failure.message.contains("workflow outer → workflow inner → workflow outer"), "{failure}");
     });
 }
+
+/// Gives a document for its input.
+fn planner() -> Script {
+    agent("planner", |_| async {
+        Ok(Payload::json(&json!({"name": "planned", "flow": {"sequence": [{"agent": "one"}]}})))
+    })
+}
+
+#[test]
+fn crash_at_every_step_of_a_plan() {
+    let document = "name: outer\nflow: {plan: {agent: planner, may: [one]}, with: $.input}";
+    crash_at_every_step_of(document, vec![planner(), agent("one", work)]);
+}
+
+#[test]
+fn a_plan_that_may_not_be_done_is_not_and_its_planner_may_be_asked_again() {
+    in_paused_time(async {
+        let document = "name: outer\nflow: {plan: {agent: planner, may: [two]}, on-error: [{when: {pick: $.error.code, equals: \
+                        bad-plan}, do: {agent: two, with: $.error.message}}]}";
+        let pass = agent("two", |guest| async move { Ok(guest.job.input.clone()) });
+        let world = World::new([planner(), agent("one", work), pass]);
+        let host = world.host(&world.record(Some(document)).await, []);
+        let request = Request { input: Payload::json(&json!([1, 2])), ..Request::workflow("outer") };
+        let said = host.ask(&request).await.unwrap().unwrap().to_value().unwrap();
+        assert!(said.as_str().unwrap().contains("`one` is not among those"), "{said}");
+        assert!(children(&host, host.start(&request).await.unwrap().run).await.is_empty());
+        assert!(host.sandbox.ran().iter().all(|(step, _)| step.as_str() != "0"), "nothing of it was done");
+    });
+}

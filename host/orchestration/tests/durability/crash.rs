@@ -10,9 +10,11 @@ use ltmc_model::run::State;
 use ltmc_model::{Payload, RunId, Seq};
 use ltmc_orchestration::Shown;
 use ltmc_ports::journal::RunFilter;
+use ltmc_ports::questions::QuestionFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord};
 use ltmc_ports::{Append, Durability, ReadJournal as _, WriteJournal as _};
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Guest, Script, agent, may_pass, text, validator};
 use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, shown, tenant};
@@ -162,8 +164,10 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     for crash in crashes {
         let host = world.host(&record, [(crash.at, crash.how)]);
         let told = watch(&host, watched);
+        let answering = answer_all(&host, case);
         host.runs.recover().await.unwrap();
         let answer = host.ask(&case.request).await;
+        drop(answering);
         let end_was_told = matches!(answer, Some(Ok(_)));
         crashed &= host.line.is_dead();
         record = match crash.left {
@@ -177,8 +181,10 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
 
     let host = world.host(&record, []);
     let told = watch(&host, watched);
+    let answering = answer_all(&host, case);
     host.runs.recover().await.unwrap();
     let answer = host.ask(&case.request).await.expect("a host that lives tells the end");
+    drop(answering);
     let told = taken(&told);
     nothing_told_is_lost(&host.record.crash(), &told, true).await;
 
@@ -207,6 +213,23 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     let story = if case.side_by_side { story.by_step() } else { story };
     assert!(!watched || !crashes.is_empty() || told.is_empty() == story.effects.is_empty(), "somebody did look");
     Played { answer, memory: world.memory(&record).await, story, children, crashed }
+}
+
+/// Somebody who answers every question with the place of the node that asks it.
+fn answer_all(host: &Host, case: &Case) -> Option<AbortOnDropHandle<()>> {
+    let asks = case.document.as_ref().is_some_and(|document| document.contains("ask:"));
+    let runs = host.runs.clone();
+    let answering = async move {
+        loop {
+            let filter = QuestionFilter { limit: 100, ..QuestionFilter::default() };
+            for asked in runs.questions(&caller(), filter).await.unwrap_or_default() {
+                let given = ltmc_orchestration::Answer { answer: json!(asked.node), comment: None };
+                drop(runs.answer(&caller(), asked.token, given).await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    asks.then(|| AbortOnDropHandle::new(tokio::spawn(answering)))
 }
 
 /// What was told of the journal of each run.

@@ -16,16 +16,17 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
+use ltmc_model::message::Event;
 use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
-use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
+use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{CallRequest, Extent, Runs, Shown, Sight, StartRequest, Started};
+use ltmc_orchestration::{CallRequest, Extent, Runs, Schedules, Shown, Sight, StartRequest, Started, schedules};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
-    Append, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
+    Append, Bus as _, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Error, Pins};
 use tokio_util::task::AbortOnDropHandle;
@@ -58,21 +59,27 @@ pub(crate) struct World {
     clock: Arc<PassingClock>,
     hosts: Mutex<u64>,
     checkpoints: bool,
+    room: Option<u64>,
 }
 
-/// Goes with tokio's time.
-struct PassingClock(tokio::time::Instant);
+/// Goes with tokio's time, from a moment on.
+struct PassingClock(Timestamp, tokio::time::Instant);
 
 impl Clock for PassingClock {
     fn now(&self) -> Timestamp {
-        sample::at(0).after(self.0.elapsed())
+        self.0.after(self.1.elapsed())
     }
 }
 
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
-        let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
-        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false }
+        let clock = Arc::new(PassingClock(sample::at(0), tokio::time::Instant::now()));
+        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false, room: None }
+    }
+
+    /// Every host has room for so many runs alive.
+    pub(crate) fn with_room(self, most: u64) -> Self {
+        Self { room: Some(most), ..self }
     }
 
     /// Every guest makes a checkpoint after each change.
@@ -80,10 +87,26 @@ impl World {
         Self { checkpoints: true, ..self }
     }
 
+    /// It is this time now.
+    pub(crate) fn beginning(self, at: Timestamp) -> Self {
+        Self { clock: Arc::new(PassingClock(at, tokio::time::Instant::now())), ..self }
+    }
+
+    /// What time it is there.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
     pub(crate) async fn record(&self, document: Option<&str>) -> Arc<MemoryRecord> {
         let record = MemoryRecord::new();
-        let act = async |change| record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
+        self.furnish(&record, &tenant(), document).await;
+        record
+    }
+
+    /// The same for another tenant.
+    pub(crate) async fn furnish(&self, record: &MemoryRecord, tenant: &TenantId, document: Option<&str>) {
+        let act = async |change| record.act(tenant, self.clock.now(), Act { by: None, change }).await.unwrap();
         for script in &self.scripts {
             let pushed = Agent {
                 name: script.name.clone(),
@@ -101,9 +124,8 @@ impl World {
         for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
-            act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
+            act(Change::WorkflowPut { name, source: source.to_owned(), digest, schedules: Vec::new() }).await;
         }
-        record
     }
 
     /// A new host on a record, whose appends meet these faults.
@@ -124,9 +146,11 @@ impl World {
         let handed = Handed::new(line.clone());
         let subscriptions = Subscriptions::start(record.clone());
         let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
-        let runs = Runs::new(Ports {
+        let ports = Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
@@ -138,15 +162,26 @@ impl World {
             directories: BTreeMap::new(),
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
-        });
+        };
+        let runs = match self.room {
+            Some(most) => Runs::with_room(ports, most),
+            None => Runs::new(ports),
+        };
         let waking = tokio::spawn({
             let runs = runs.clone();
             async move { runs.wake().await }
         });
-        Host { record, line, sandbox, runs, _waking: AbortOnDropHandle::new(waking) }
+        let (read, write) = (record.clone(), record.clone());
+        let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let ticking = tokio::spawn({
+            let schedules = schedules.clone();
+            async move { schedules.tick().await }
+        });
+        let going = [waking, ticking].map(AbortOnDropHandle::new);
+        Host { record, line, sandbox, runs, schedules, _going: going }
     }
 
-    /// Everything in memory that the scripts can reach, but what they keep under `clock/`.
+    /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
     pub(crate) async fn memory(&self, record: &MemoryRecord) -> Contents {
         let agents = self.scripts.iter().map(|script| Drawer::Agent(script.name.clone()));
         let mut found = BTreeMap::new();
@@ -155,6 +190,12 @@ impl World {
             for item in page.items.into_iter().filter(|item| !item.key.starts_with("clock/")) {
                 found.insert((drawer.clone(), item.key), text(&item.value).to_owned());
             }
+        }
+        let news = record.events(&tenant(), &"news".parse().unwrap(), Position(0), 10_000).await.unwrap();
+        for (number, published) in (1..).zip(news.events) {
+            let Event { source, kind, subject, data, .. } = published.event;
+            let what = format!("{source} {kind} {subject:?} {}", text(&data.bytes));
+            found.insert((Drawer::Global, format!("news/{number}")), what);
         }
         found
     }
@@ -169,7 +210,8 @@ pub(crate) struct Host {
     pub(crate) line: Arc<Line>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
-    _waking: AbortOnDropHandle<()>,
+    pub(crate) schedules: Arc<Schedules>,
+    _going: [AbortOnDropHandle<()>; 2],
 }
 
 impl Host {
@@ -205,12 +247,17 @@ impl Host {
 
     /// Starts what is asked for, or finds it by its key.
     pub(crate) async fn start(&self, request: &Request) -> Result<Started, Error> {
+        self.start_as(&caller(), request).await
+    }
+
+    /// The same for another caller.
+    pub(crate) async fn start_as(&self, caller: &Caller, request: &Request) -> Result<Started, Error> {
         let (session, idempotency) = (Some(session()), request.key.clone());
         let (input, request_digest) = (request.input.clone(), Digest::of(&request.input.bytes));
         if let Some(workflow) = request.workflow {
             let workflow = workflow.parse().unwrap();
             let start = StartRequest { workflow, input, session, idempotency, request_digest, traceparent: None };
-            self.runs.start(&caller(), start).await
+            self.runs.start(caller, start).await
         } else {
             let agent = request.agent.parse().unwrap();
             let cancel_on_disconnect = true;
@@ -223,7 +270,7 @@ impl Host {
                 traceparent: None,
                 cancel_on_disconnect,
             };
-            self.runs.call(&caller(), call).await
+            self.runs.call(caller, call).await
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::failure::Code;
 use ltmc_model::journal::{Decided, Event, Placed};
+use ltmc_model::workflow::Node;
 use ltmc_model::{Epoch, StepPath, Timestamp};
 
 /// A run's story.
@@ -49,11 +50,26 @@ impl Story {
             // Whoever takes a suspended run over before it is due suspends it again.
             Event::RunStarted(_)
             | Event::RunQuarantined { .. }
+            | Event::Amended(_)
+            | Event::AgentReplaced { .. }
+            | Event::RunPaused { .. }
+            | Event::RunContinued { .. }
             | Event::RunResumed { .. }
             | Event::RunSuspended { .. }
             | Event::Act(_) => {}
             Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
             Event::NodeEnded { node, .. } => self.nodes.push((node, "ended".into())),
+            Event::Asked { node, .. } => self.nodes.push((node, "asked".into())),
+            Event::Answered { node, answer, .. } => {
+                self.nodes.push((node, format!("answered {:?}", answer.to_value())))
+            }
+            Event::Emitted { node, .. } => self.nodes.push((node, "emitted".into())),
+            Event::Subscribed { node, .. } => self.nodes.push((node, "subscribed".into())),
+            Event::EventTaken { node, event, .. } => {
+                let event = event.to_value().unwrap();
+                self.nodes.push((node, format!("took {} {}", event["type"], event["data"])));
+            }
+            Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
             Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),
             Event::NodeFailed { node, failure, retry_at } => {
@@ -70,7 +86,21 @@ impl Story {
                 winners.sort_unstable();
                 self.nodes.push((node, format!("joined {winners:?} {}", failure.is_some())));
             }
+            Event::NodeDecided { node, decided: Decided::Until(_) } => self.nodes.push((node, "waits".into())),
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
+            Event::CompensationRegistered { node, given } => self.nodes.push((node, format!("registered {given:?}"))),
+            Event::CompensationStarted { node, within, failure } => {
+                self.nodes.push((node, format!("in vain {within} {}", failure.code.as_str())));
+            }
+            Event::Compensated { node } => self.nodes.push((node, "compensated".into())),
+            Event::RunFailing { failure } => {
+                self.nodes.push((StepPath::root(), format!("unwinds {}", failure.code.as_str())));
+                self.cut_off(open);
+            }
+            Event::RunCancelling { .. } => {
+                self.nodes.push((StepPath::root(), "unwinds".into()));
+                self.cut_off(open);
+            }
             Event::StepCancelled { step, attempt } => {
                 // What it did since its checkpoint never was.
                 let (_, effects, lines) = open.remove(&step).unwrap_or_default();
@@ -110,10 +140,25 @@ impl Story {
                 open.remove(&step);
                 self.ended.push((step, attempt, Some(failure.code)));
             }
-            end @ (Event::RunCompleted { .. } | Event::RunFailed { .. } | Event::RunCancelled { .. }) => {
+            end @ (Event::RunCompleted { .. }
+            | Event::RunFailed { .. }
+            | Event::RunCancelled { .. }
+            | Event::RunStuck { .. }) => {
                 self.ends.push(end.kind());
             }
         }
+    }
+
+    /// What was open is ended, and what it did since its checkpoint never was; what undoes something is made anew from there.
+    fn cut_off(&mut self, open: &mut BTreeMap<StepPath, (u32, u32, u32)>) {
+        for (path, (attempt, effects, lines)) in &*open {
+            self.effects.retain(|(s, a, number, ..)| s != path || a != attempt || number <= effects);
+            self.logs.retain(|(s, a, number, _)| s != path || a != attempt || number <= lines);
+            if !Node::is_undoing(path, &StepPath::root()) {
+                self.ended.push((path.clone(), *attempt, Some(Code::Cancelled)));
+            }
+        }
+        open.retain(|path, _| Node::is_undoing(path, &StepPath::root()));
     }
 
     /// The same, step by step: of those that are at work side by side nobody says in which order.

@@ -169,6 +169,25 @@ fn a_suspect_whose_guest_is_at_work_is_given_more_trials() {
     });
 }
 
+/// However often the host died while it was taken up beside others: that it was of this one nobody knows.
+#[test]
+fn without_a_trial_nobody_is_set_aside() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let (host, runs) = at_work(&world, 2).await;
+        for run in &runs {
+            host.record.take_up(&[(tenant(), *run)], 9, Trial::None).await.unwrap();
+        }
+        let next = died(&world, &host.record);
+        let recovered = next.runs.recover().await.unwrap();
+        assert_eq!((recovered.suspects, recovered.quarantined), (2, 0));
+        tokio::time::sleep(Duration::from_millis(2 * HOUR)).await;
+        for run in runs {
+            assert_eq!(next.runs.get(&caller(), run).await.unwrap().state, State::Completed);
+        }
+    });
+}
+
 /// A host that lives through the trials of innocents, and comes to its end of itself, suspects nobody.
 #[test]
 fn trials_end_and_an_orderly_end_forgets_them() {

@@ -6,6 +6,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::run::State;
 use ltmc_model::{Payload, Timestamp};
+use ltmc_orchestration::Cancelled;
 use ltmc_ports::testing::{Fault, sample};
 use ltmc_ports::{Kind, ReadCatalog as _, ReadJournal as _, WriteCatalog as _};
 use ltmc_tenancy::Error;
@@ -133,7 +134,8 @@ fn a_suspended_run_is_cancelled_once_and_does_not_go_on() {
         let (one, other) = tokio::join!(host.runs.cancel(&by, run), host.runs.cancel(&by, run));
         let answers = [one, other];
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
-        let refused = |answer: &Result<(), Error>| matches!(answer, Err(Error::Busy { .. } | Error::Conflict { .. }));
+        let refused =
+            |answer: &Result<Cancelled, Error>| matches!(answer, Err(Error::Busy { .. } | Error::Conflict { .. }));
         assert!(answers.iter().all(|answer| answer.is_ok() || refused(answer)), "{answers:?}");
         tokio::time::sleep(LONG).await;
         assert_eq!(host.runs.get(&caller(), run).await.unwrap().state, State::Cancelled);

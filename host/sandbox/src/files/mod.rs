@@ -198,7 +198,7 @@ impl View<'_> {
         for held in on {
             if !held.stands().await {
                 let directory = &held.grant.directory.name;
-                self.say(what, &format!("`/{directory}` is not granted any more as it was when the call began"));
+                self.say(what, &format!("`/{directory}` is not in force any more as it was when the call began: its grant, or the tenant's ceiling, was changed"));
                 return Err(ErrorCode::Access.into());
             }
         }

@@ -440,7 +440,7 @@ async fn a_grant_that_is_taken_back_denies_the_next_use_also_of_what_is_open() {
     let root = guest.root();
     assert_eq!(code(guest.view().read_directory(root).await), Some(ErrorCode::Access));
     assert!(guest.table.get_mut(&stream).unwrap().blocking_read(5).await.is_err());
-    assert!(guest.said().contains("`/docs` is not granted any more"), "{}", guest.said());
+    assert!(guest.said().contains("`/docs` is not in force any more"), "{}", guest.said());
     assert_eq!(std::fs::read(dir.path().join("note.md")).unwrap(), b"to be read");
 
     guest.granted.store(true, Ordering::Relaxed);

@@ -106,6 +106,8 @@ pub(crate) fn state_number(state: State) -> i64 {
         State::Failed => 4,
         State::Cancelled => 5,
         State::Quarantined => 6,
+        State::Paused => 7,
+        State::Stuck => 8,
     }
 }
 

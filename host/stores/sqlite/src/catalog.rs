@@ -28,12 +28,12 @@ impl WriteCatalog for Record {
 #[async_trait]
 impl ReadCatalog for Record {
     async fn tenant(&self, name: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let sql = "select name, created_at from tenants where name = ?";
+        let sql = "select name, created_at from tenants where name = ? and deleted_at is null";
         self.readers.point("catalog.tenant", |db| one(db, sql, params![name.as_str()], read_tenant))
     }
 
     async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, StoreError> {
-        let sql = "select name, created_at from tenants where name > ? order by name limit ?";
+        let sql = "select name, created_at from tenants where name > ? and deleted_at is null order by name limit ?";
         let values = params![after.map_or("", TenantId::as_str), limit];
         self.readers.point("catalog.tenants", |db| all(db, sql, values, read_tenant))
     }

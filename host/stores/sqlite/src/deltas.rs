@@ -9,6 +9,7 @@ use ltmc_model::{Position, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
+use crate::subscriptions;
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -35,17 +36,24 @@ impl Row<'_> {
             Delta::NoteForgotten { id, .. } => forget(db, tenant, id),
             Delta::FactBegan(fact) => fact_began(db, tenant, fact),
             Delta::FactEnded(end) => fact_ended(db, tenant, end),
-            Delta::Sent(message) => sent(db, tenant, self.position, message),
+            Delta::Sent(message) => self.sent(db, message),
             Delta::Run(_) => Ok(()),
             mail => mailbox(db, tenant, self.position, mail),
         }
     }
 
+    fn sent(&self, db: &Connection, message: &Message) -> Result<(), rusqlite::Error> {
+        sent(db, self.tenant.as_str(), self.position, message)?;
+        match &message.channel {
+            Channel::Topic(topic) => {
+                subscriptions::published(db, self.tenant, self.at, self.position, topic, &message.event)
+            }
+            Channel::Mailbox(_) => Ok(()),
+        }
+    }
+
     fn log(&self, db: &Connection) -> Result<(), rusqlite::Error> {
-        let about = match self.delta {
-            Delta::Memory(change) => about(&change.drawer, &change.key),
-            _ => String::new(),
-        };
+        let about = about_delta(self.delta);
         let sql = "insert into log (position, tenant, topic, about, at, delta) values (?, ?, ?, ?, ?, ?)";
         let (position, topic) = (int(self.position.0), topic(self.delta.topic()));
         execute(db, sql, params![position, self.tenant.as_str(), topic, about, time(self.at), self.bytes])
@@ -189,6 +197,14 @@ pub(crate) fn taker_of(text: &str) -> Option<Taker> {
     let (step, hold) = rest.rsplit_once('#')?;
     let (attempt, part) = Taker::parse_hold(hold)?;
     Some(Taker { run: run.parse().ok()?, step: step.parse().ok()?, attempt, part })
+}
+
+/// What a delta is about: of a change of memory which key, otherwise nothing.
+pub(crate) fn about_delta(delta: &Delta) -> String {
+    match delta {
+        Delta::Memory(change) => about(&change.drawer, &change.key),
+        _ => String::new(),
+    }
 }
 
 /// What a change of memory is about: SCOPE/OWNER/KEY.

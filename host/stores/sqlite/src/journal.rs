@@ -16,6 +16,7 @@ use crate::bind::{
     tenant as tenant_of, time,
 };
 use crate::error::{Error, store, wrong};
+use crate::purge::DELETED;
 use crate::writer::Needs;
 use crate::{Record, frames, statements, verify};
 
@@ -102,7 +103,7 @@ impl ReadJournal for Record {
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
         let sql = format!(
             "select {COLUMNS} from runs where state < 3 and wakes_at is null and (id, tenant) > (?, ?) \
-             order by id, tenant limit ?"
+             and tenant not in {DELETED} order by id, tenant limit ?"
         );
         let (id, tenant) = match &after {
             Some((tenant, run)) => (blob(*run), tenant.as_str()),
@@ -111,10 +112,20 @@ impl ReadJournal for Record {
         self.readers.point("journal.unfinished", |db| all(db, &sql, params![id, tenant, limit], read_run))
     }
 
-    async fn quarantined(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+    async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from runs where tenant = ? and id >= ? and state < 3 and wakes_at is null \
+             and tenant not in {DELETED} order by id limit ?"
+        );
+        let of = tenant.clone();
+        let read = move |db: &Connection| all(db, &sql, params![of.as_str(), blob(from), limit], read_run);
+        self.readers.search("journal.unfinished-of", &TenantId::host(), read).await
+    }
+
+    async fn set_aside(&self, tenant: &TenantId, state: State) -> Result<u64, StoreError> {
         let sql = "select count(*) from runs indexed by runs_ended_badly where tenant = ? and state > 3 and state = ?";
-        let values = params![tenant.as_str(), state_number(State::Quarantined)];
-        let count = self.readers.point("journal.quarantined", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
+        let values = params![tenant.as_str(), state_number(state)];
+        let count = self.readers.point("journal.set-aside", |db| one(db, sql, values, |row| Ok(row.get(0)?)))?;
         Ok(number(count.unwrap_or(0)))
     }
 
@@ -158,27 +169,32 @@ impl ReadJournal for Record {
 #[async_trait]
 impl ReadChains for Record {
     async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError> {
-        let after = after.map(|after| after.as_str().to_owned());
-        let sql = "select tenant, length, head from chains where ?1 is null or tenant > ?1 order by tenant limit ?2";
-        let read = move |db: &Connection| {
-            all(db, sql, params![after, limit], |row| {
-                let (length, hash) = (number(row.get(1)?), Link(row.get(2)?));
-                Ok(Head { tenant: tenant_of(row.get(0)?)?, length, hash })
-            })
-        };
+        let after = after.cloned();
+        let read = move |db: &Connection| heads(db, after.as_ref(), limit);
         let heads = self.readers.scan("journal.heads", &TenantId::host(), read).await?;
         self.settled().await;
         Ok(heads)
     }
 }
 
+/// How chains end, by tenant, after `after`.
+pub(crate) fn heads(db: &Connection, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, Error> {
+    let sql = "select tenant, length, head from chains where ?1 is null or tenant > ?1 order by tenant limit ?2";
+    all(db, sql, params![after.map(TenantId::as_str), limit], |row| {
+        let (length, hash) = (number(row.get(1)?), Link(row.get(2)?));
+        Ok(Head { tenant: tenant_of(row.get(0)?)?, length, hash })
+    })
+}
+
 /// From one tenant's first to the next one's, by the index: those between are not looked at.
 fn sleepers(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
-    let sql = "select tenant, wakes_at from runs indexed by runs_suspended where wakes_at is not null and tenant > ? \
-               order by tenant, wakes_at limit 1";
+    let sql = format!(
+        "select tenant, wakes_at from runs indexed by runs_suspended where wakes_at is not null and tenant > ? \
+         and tenant not in {DELETED} order by tenant, wakes_at limit 1"
+    );
     let (mut found, mut after) = (Vec::new(), after.to_owned());
     while found.len() < limit as usize {
-        let first = one(db, sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
+        let first = one(db, &sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
         let Some(first) = first else { break };
         after = first.0.to_string();
         found.push(first);

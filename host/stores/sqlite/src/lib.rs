@@ -10,8 +10,9 @@
 //! - [`counts`], [`quota`]: how much a tenant has on disk, and may have; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
-//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
-//! - [`verify`]: the walk along the chain
+//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
+//! - [`schedules`]: when workflows are started by themselves, written and read
+//! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
 
@@ -32,11 +33,15 @@ mod marks;
 mod memory;
 mod notes;
 mod open;
+mod purge;
+mod questions;
 mod quota;
 mod readers;
 mod reserve;
+mod schedules;
 mod statements;
+mod subscriptions;
 mod verify;
 mod writer;
 
-pub use open::{OpenError, OpenOptions, Record, exists, is_abandoned, pragmas_for_benchmarks};
+pub use open::{ChainEnds, OpenError, OpenOptions, Record, exists, is_abandoned, is_in_use, pragmas_for_benchmarks};

@@ -1,5 +1,6 @@
 //! Opening a data directory: its lock, its database, its migrations; and how every connection is set.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -10,16 +11,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::StoreError;
-use ltmc_ports::journal::{Audit, Kept};
+use ltmc_ports::journal::{Audit, Head, Kept};
 use ltmc_ports::log::Ends;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{broadcast, watch};
 
-use crate::bind::number;
+use crate::bind::{found, number};
 use crate::counts::Counts;
 use crate::error::Error;
+use crate::journal;
 use crate::log::Trimmed;
+use crate::purge;
 use crate::readers::Readers;
 use crate::reserve::Reserve;
 use crate::verify;
@@ -33,7 +36,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -43,6 +46,9 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0007_taken_up.sql"),
     include_str!("../migrations/0008_counting.sql"),
     include_str!("../migrations/0009_children.sql"),
+    include_str!("../migrations/0010_deleted.sql"),
+    include_str!("../migrations/0011_schedules.sql"),
+    include_str!("../migrations/0012_waits.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
@@ -65,6 +71,19 @@ impl OpenOptions {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), max_pages: None, marks_runs: false, quota: u64::MAX, reserve: 0 }
     }
+}
+
+/// Which record it is, and how its chains end.
+#[derive(Debug)]
+pub struct ChainEnds {
+    /// Its id, as those who follow it know it.
+    pub id: String,
+    /// How they end, by tenant.
+    pub heads: Vec<Head>,
+    /// Tenants that were deleted and of which nothing is left, and since when.
+    pub gone: BTreeMap<TenantId, Timestamp>,
+    /// Tenants that are deleted and of which something is left.
+    pub deleted: BTreeSet<TenantId>,
 }
 
 /// Why a record cannot be opened.
@@ -191,19 +210,41 @@ impl Record {
     /// # Errors
     /// See [`OpenError`].
     pub async fn audit(dir: &Path, kept: Kept) -> Result<Audit, OpenError> {
+        Self::look(dir, move |db| verify::walk(db, &kept)).await
+    }
+
+    /// Which record is in `dir`, and how its chains end; without owning it, as [`Self::audit`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn ends(dir: &Path) -> Result<ChainEnds, OpenError> {
+        Self::look(dir, |db| {
+            let id = found(db, "select value from meta where key = 'id'", [])?.map(id_text).unwrap_or_default();
+            let is_known = schema(db)? == KNOWN;
+            let deleted = if is_known { purge::deleted(db)?.into_iter().collect() } else { BTreeSet::new() };
+            Ok(ChainEnds { id, heads: journal::heads(db, None, u32::MAX)?, gone: purge::gone(db)?, deleted })
+        })
+        .await
+    }
+
+    /// Reads of the record in `dir` without owning it.
+    async fn look<T: Send + 'static>(
+        dir: &Path,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, OpenError> {
         let path = dir.join(FILE);
-        let walk = {
+        let look = {
             let path = path.clone();
             move || {
                 let connection = for_reading(&path)?;
                 match schema(&connection)? {
                     found if found > KNOWN => Ok(Err(OpenError::Newer { path, found, known: KNOWN })),
-                    _ => verify::walk(&connection, &kept).map(Ok),
+                    _ => read(&connection).map(Ok),
                 }
             }
         };
-        let walked: Result<_, Error> = tokio::task::spawn_blocking(walk).await.map_err(|e| damaged(&path, e))?;
-        walked.map_err(|e| damaged(&path, e))?
+        let looked: Result<_, Error> = tokio::task::spawn_blocking(look).await.map_err(|e| damaged(&path, e))?;
+        looked.map_err(|e| damaged(&path, e))?
     }
 
     /// A connection for somebody who reads for long, beside the readers' own.
@@ -261,6 +302,12 @@ pub fn exists(dir: &Path) -> bool {
 pub fn is_abandoned(dir: &Path) -> bool {
     let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
     lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+/// Whether a host has a directory.
+pub fn is_in_use(dir: &Path) -> bool {
+    let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 /// How every connection is set.

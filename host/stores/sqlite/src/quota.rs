@@ -44,9 +44,16 @@ impl Purpose {
             return Self::Adds;
         }
         match append.entries.last().map(|entry| &entry.event) {
-            None | Some(Event::RunFailed { .. } | Event::RunCancelled { .. } | Event::RunQuarantined { .. }) => {
-                Self::Relieves
-            }
+            None
+            | Some(
+                Event::RunFailed { .. }
+                | Event::RunCancelled { .. }
+                | Event::RunQuarantined { .. }
+                | Event::RunFailing { .. }
+                | Event::RunCancelling { .. }
+                | Event::RunPaused { .. }
+                | Event::RunStuck { .. },
+            ) => Self::Relieves,
             Some(Event::RunClaimed { .. }) => Self::Claims,
             Some(_) => Self::Adds,
         }
@@ -57,11 +64,14 @@ impl Purpose {
         match &act.change {
             Change::KeyCreated(_) => Self::Keys,
             Change::TenantCreated(_)
+            | Change::TenantDeleted { .. }
+            | Change::TenantGone { .. }
             | Change::CeilingSet { .. }
             | Change::KeyRevoked { .. }
             | Change::GrantRevoked { .. }
             | Change::AgentDeleted { .. }
-            | Change::WorkflowDeleted { .. } => Self::Relieves,
+            | Change::WorkflowDeleted { .. }
+            | Change::SchedulePaused { .. } => Self::Relieves,
             Change::Context { .. } if !changes.deltas.is_empty() && changes.deltas.iter().all(is_smaller) => {
                 Self::Relieves
             }
@@ -71,6 +81,7 @@ impl Purpose {
             | Change::AgentPushed(_)
             | Change::AgentUpgraded { .. }
             | Change::WorkflowPut { .. }
+            | Change::ScheduleContinued { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }
@@ -172,7 +183,53 @@ pub(crate) fn besides(db: &Connection, tenant: &TenantId) -> Result<u64, rusqlit
 
 #[cfg(test)]
 mod tests {
+    use ltmc_model::failure::{Code, Failure};
+    use ltmc_model::journal::Entry;
+    use ltmc_model::{Digest, Epoch};
+    use ltmc_ports::testing::sample::{Owner, at};
+
     use super::*;
+
+    #[test]
+    fn what_keeps_things_going_is_taken_beyond_the_quota_and_is_bounded_too() {
+        const ALLOWED: u64 = 1_000;
+        let most = |purpose: Purpose| {
+            let is_taken = |bytes: u64| purpose.check(ALLOWED, bytes, ALLOWED).is_ok();
+            [0, 1, BESIDES, BESIDES + 1, u64::MAX].map(is_taken)
+        };
+        assert_eq!(most(Purpose::Adds), [true, false, false, false, false]);
+        assert_eq!(most(Purpose::Claims), [true, true, true, false, false]);
+        assert_eq!(most(Purpose::Keys), [true, true, true, false, false]);
+        assert_eq!(most(Purpose::Relieves), [true; 5]);
+        let from_reserve =
+            [Purpose::Adds, Purpose::Claims, Purpose::Keys, Purpose::Relieves].map(Purpose::is_from_reserve);
+        assert_eq!(from_reserve, [false, false, true, true]);
+    }
+
+    #[test]
+    fn an_end_is_told_from_what_only_ends_like_one() {
+        let failed = || Event::RunFailed { failure: Failure::new(Code::DiskQuotaExceeded, "no more") };
+        let of = |owner: &mut Owner, events: Vec<Event>, bytes| {
+            let entries = events.into_iter().map(|event| Entry { at: at(1), event }).collect();
+            Purpose::of_append(&owner.write(entries), bytes)
+        };
+        let mut owner = Owner::new("acme", 1);
+        assert_eq!(of(&mut owner, vec![failed()], 1), Purpose::Adds, "a run begins with it");
+        assert_eq!(of(&mut owner, vec![failed()], ENDING), Purpose::Relieves);
+        assert_eq!(of(&mut owner, vec![failed()], ENDING + 1), Purpose::Adds);
+        let claimed = || Event::RunClaimed { epoch: Epoch(2) };
+        assert_eq!(of(&mut owner, vec![claimed()], ENDING), Purpose::Claims);
+        assert_eq!(of(&mut owner, vec![claimed()], ENDING + 1), Purpose::Adds);
+        assert_eq!(of(&mut owner, vec![failed(), claimed()], 1), Purpose::Claims, "the last one counts");
+        let put = Change::WorkflowPut {
+            name: "w".parse().unwrap(),
+            source: String::new(),
+            digest: Digest([0; 32]),
+            schedules: Vec::new(),
+        };
+        let act = Act { by: None, change: put };
+        assert_eq!(Purpose::of_act(&act, &Changes::default()), Purpose::Adds);
+    }
 
     #[test]
     fn a_tenants_refusals_are_said_once_a_minute() {

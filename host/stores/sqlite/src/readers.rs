@@ -203,6 +203,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_tenants_long_reads_leave_others_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.db");
+        Connection::open(&path).unwrap().execute_batch("create table one (id integer)").unwrap();
+        let readers = Readers::open(path).unwrap();
+        let [acme, beta]: [TenantId; 2] = ["acme", "beta"].map(|name| name.parse().unwrap());
+        let (held, (began, begun)) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel());
+        let release = Arc::new(Mutex::new(held.1));
+        let long: Vec<_> = (0..SCANS)
+            .map(|_| {
+                let (readers, acme, release, began) = (readers.clone(), acme.clone(), release.clone(), began.clone());
+                let read = move |_: &Connection| {
+                    began.send(()).unwrap();
+                    let _ = release.lock().unwrap().recv();
+                    Ok(())
+                };
+                tokio::spawn(async move { readers.scan("test", &acme, read).await })
+            })
+            .collect();
+        while begun.try_iter().count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let other = readers.scan("test", &beta, count(100)).await;
+        assert_eq!(other.expect("half of the turns are not acme's").0, 100);
+        drop(held.0);
+        for one in long {
+            one.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn a_read_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record.db");

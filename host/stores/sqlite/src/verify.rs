@@ -3,30 +3,34 @@
 //! row against the end of its journal. It sees the record as it was when the walk began, so that a host may go on writing
 //! beside it.
 //!
-//! - [`kept`]: what somebody kept of the chains elsewhere; [`context`]: memory, notes, facts and mailboxes against what the chain commits to
+//! - [`kept`]: what somebody kept of the chains elsewhere; [`context`]: memory, notes, facts, mailboxes and idempotency keys against what the
+//!   chain commits to; [`log`]: the log of changes, likewise; [`runs`]: rows of runs against their journals; [`counts`]: what is counted against the rows
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::journal::{Change, Entry, Event};
-use ltmc_model::run::State;
 use ltmc_model::{Digest, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Damage, Head, Kept};
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 
-use crate::bind::{all, number, run_id, state_of, tenant};
+use crate::bind::{all, number, run_id, tenant};
 use crate::error::{Error, wrong};
-use crate::{acts, frames, open};
+use crate::{acts, frames, open, purge};
 
 mod context;
+mod counts;
 mod kept;
+mod log;
+mod runs;
 
 use context::Committed;
 use kept::{Heads, Wanted};
+use log::Logged;
 
 /// The catalog: what the ledgers' acts add up to.
-const CATALOG: [&str; 6] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows"];
+const CATALOG: [&str; 7] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules"];
 /// From this schema on the journal's rows are in the order in which they were written.
 const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
@@ -36,26 +40,57 @@ const MOST_ROWS: usize = 20;
 pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     // One transaction of reads is one snapshot.
     let snapshot = db.unchecked_transaction()?;
-    let (wanted, others) = Wanted::new(kept, &snapshot)?;
+    let deleted = Deleted::read(&snapshot)?;
+    let (wanted, others) = Wanted::new(kept, &snapshot, &deleted)?;
     let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads(), others };
     let is_known = open::schema(db)? == open::KNOWN;
-    let mut walk = Walk { wanted, catalog: Replayed::new()?, chains: BTreeMap::new(), is_known, now: kept.now };
+    let logged = if is_known { Logged::read(&snapshot)? } else { HashMap::new() };
+    let mut walk =
+        Walk { wanted, deleted, catalog: Replayed::new()?, chains: BTreeMap::new(), logged, is_known, now: kept.now };
     walk.entries(&snapshot, &mut audit)?;
     walk.ends(&snapshot, &mut audit)?;
     walk.wanted.finish(&mut audit);
     // A chain that is broken says nothing of what it added up to.
     if audit.damage.is_empty() && is_known {
         walk.catalog.compare(&snapshot, &mut audit)?;
-        runs(&snapshot, &mut audit)?;
+        runs::compare(&snapshot, &walk.deleted, &mut audit)?;
+    }
+    // What differs is counted otherwise, too, and that says nothing more.
+    if audit.damage.is_empty() && is_known {
+        counts::compare(&snapshot, &walk.deleted, &mut audit)?;
     }
     Ok(audit)
 }
 
+/// Tenants that were deleted, by name: their chains say nothing.
+struct Deleted {
+    /// Of these something is left: as the catalog has it, which is held against the ledger.
+    left: BTreeSet<String>,
+    /// Of these nothing is, since then: those of the same name are others.
+    gone: BTreeMap<TenantId, Timestamp>,
+}
+
+impl Deleted {
+    fn read(snapshot: &Connection) -> Result<Self, Error> {
+        let is_known = open::schema(snapshot)? == open::KNOWN;
+        let left = if is_known { purge::deleted(snapshot)? } else { Vec::new() };
+        Ok(Self { left: left.iter().map(ToString::to_string).collect(), gone: purge::gone(snapshot)? })
+    }
+
+    /// Whether what was kept of a tenant at a time is of one that was deleted since.
+    fn covers(&self, tenant: &TenantId, at: Timestamp) -> bool {
+        self.left.contains(tenant.as_str()) || self.gone.get(tenant).is_some_and(|gone| at <= *gone)
+    }
+}
+
 struct Walk {
     wanted: Wanted,
+    deleted: Deleted,
     catalog: Replayed,
     /// By name, for the record may have one that is no tenant's.
     chains: BTreeMap<String, Walked>,
+    /// Rows of the log, of tenants whose chains were not walked yet.
+    logged: HashMap<String, Logged>,
     /// Whether the tables are as this version makes them.
     is_known: bool,
     now: Option<Timestamp>,
@@ -81,6 +116,9 @@ impl Walk {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let name: String = row.get(0)?;
+            if self.deleted.left.contains(&name) {
+                continue;
+            }
             let mut walked = self.taken(&name);
             // A name that is no tenant's is told where its chain ends.
             if let (Ok(tenant), Some(chain)) = (tenant(name.clone()), walked.chain)
@@ -99,7 +137,7 @@ impl Walk {
         self.chains.remove(name).unwrap_or_else(|| Walked {
             chain: Some(Chain::default()),
             heads: tenant(name.to_owned()).map(|tenant| self.wanted.take(&tenant)).unwrap_or_default(),
-            committed: Committed::default(),
+            committed: Committed::of(self.logged.remove(name).unwrap_or_default()),
         })
     }
 
@@ -151,6 +189,7 @@ impl Walk {
         let sql = "select tenant, length, head from chains";
         let read = |row: &Row<'_>| Ok((row.get(0)?, Chain { length: number(row.get(1)?), head: Link(row.get(2)?) }));
         let mut ends: BTreeMap<String, Chain> = all(snapshot, sql, [], read)?.into_iter().collect();
+        ends.retain(|name, _| !self.deleted.left.contains(name));
         for name in ends.keys() {
             let walked = self.taken(name);
             self.chains.insert(name.clone(), walked);
@@ -178,6 +217,12 @@ impl Walk {
             if chain != Chain::default() {
                 audit.heads.push(Head { tenant, length: chain.length, hash: chain.head });
             }
+        }
+        for (name, logged) in std::mem::take(&mut self.logged) {
+            if self.deleted.left.contains(&name) {
+                continue;
+            }
+            logged.finish(&tenant(name).unwrap_or_else(|_| TenantId::host()), true, audit);
         }
         Ok(())
     }
@@ -253,82 +298,18 @@ fn rows(db: &Connection, table: &str) -> Result<BTreeMap<(String, String), Vec<V
         "keys" => "tenant, id",
         "agents" => "tenant, name || ' sha256:' || lower(hex(digest))",
         "grants" => "tenant, agent || ' sha256:' || lower(hex(digest))",
+        "schedules" => "tenant, workflow || '/' || number",
         _ => "tenant, name",
     };
-    let sql = format!("select {place}, * from {table}");
+    // What became of a schedule's ticks is in no act.
+    let said = match table {
+        "schedules" => "digest, timing, by_key, paused_at, paused_by, paused_why",
+        _ => "*",
+    };
+    let sql = format!("select {place}, {said} from {table}");
     let read = |row: &Row<'_>| {
         let values = (2..row.as_ref().column_count()).map(|column| row.get(column)).collect::<Result<_, _>>()?;
         Ok(((row.get(0)?, row.get(1)?), values))
     };
     Ok(all(db, &sql, [], read)?.into_iter().collect())
-}
-
-/// Each run's row against the end of its journal.
-fn runs(snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
-    let sql = "select r.tenant, r.id, r.seq, j.last from runs r left join \
-               (select tenant, run, max(last) as last from journal group by tenant, run) j \
-               on j.tenant = r.tenant and j.run = r.id where j.last is not r.seq limit ?";
-    let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?), number(row.get(2)?), row.get(3)?));
-    for (tenant, run, seq, last) in all(snapshot, sql, [MOST_ROWS as i64], read)? {
-        let last: Option<i64> = last;
-        let what = format!("the run's row says {seq} entries, its journal has {}", last.unwrap_or(0));
-        audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
-    }
-    let sql = "select j.tenant, j.run from (select distinct tenant, run from journal) j left join runs r \
-               on r.tenant = j.tenant and r.id = j.run where r.id is null and j.run <> ? limit ?";
-    let ledger = RunId::ledger();
-    let read = |row: &Row<'_>| Ok((tenant(row.get(0)?)?, run_id(row.get(1)?)));
-    for (tenant, run) in all(snapshot, sql, params![&ledger.0.as_bytes()[..], MOST_ROWS as i64], read)? {
-        let what = "the run has a journal and no row".to_owned();
-        audit.damage.push(Damage { tenant: Some(tenant), run: Some(run), seq: None, what });
-    }
-    let sql = "select tenant, id, session, by_key, state, \
-               (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first limit 1), \
-               (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first desc limit 1) from runs r";
-    let mut statement = snapshot.prepare(sql)?;
-    let (mut rows, mut told) = (statement.query([])?, 0);
-    while let Some(row) = rows.next()?
-        && told < MOST_ROWS
-    {
-        let entries = |column| Ok::<_, Error>(row.get_ref(column)?.as_blob_or_null().ok().flatten().unwrap_or(&[]));
-        let Some(what) = differs(row, entries(5)?, entries(6)?)? else { continue };
-        told += 1;
-        audit.damage.push(Damage {
-            tenant: Some(tenant(row.get(0)?)?),
-            run: Some(run_id(row.get(1)?)),
-            seq: None,
-            what,
-        });
-    }
-    Ok(())
-}
-
-/// What of a run's row is not as its journal's first and last entries have it.
-fn differs(row: &Row<'_>, first: &[u8], last: &[u8]) -> Result<Option<String>, Error> {
-    let entry = |frame: Option<Result<(Link, &[u8]), frames::Cut>>| {
-        let (_, bytes) = frame?.ok()?;
-        Entry::from_bytes(bytes).ok()
-    };
-    let (session, by): (String, String) = (row.get(2)?, row.get(3)?);
-    if let Some(Entry { event: Event::RunStarted(started), .. }) = entry(frames::read(first).next())
-        && (started.session.as_str() != session || started.by.as_str() != by)
-    {
-        let (of, key) = (&started.session, &started.by);
-        return Ok(Some(format!("the run's row says session {session} of key {by}, its journal {of} of {key}")));
-    }
-    let Some(Entry { event, .. }) = entry(frames::read(last).last()) else { return Ok(None) };
-    let ended = match event {
-        Event::RunCompleted { .. } => Some(State::Completed),
-        Event::RunFailed { .. } => Some(State::Failed),
-        Event::RunCancelled { .. } => Some(State::Cancelled),
-        Event::RunQuarantined { .. } => Some(State::Quarantined),
-        _ => None,
-    };
-    let state = state_of(row.get(4)?)?;
-    let over = matches!(state, State::Completed | State::Failed | State::Cancelled | State::Quarantined);
-    if over.then_some(state) == ended {
-        return Ok(None);
-    }
-    let journals = ended.map_or("not over", State::as_str);
-    Ok(Some(format!("the run's row says {}, its journal {journals}", state.as_str())))
 }

@@ -9,7 +9,7 @@
 //! - A barrier is answered after a synced commit that carries everything before it. Commits without one are not synced;
 //!   they are synced soon.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
+use ltmc_ports::journal::IdempotencyKey;
 use ltmc_ports::log::{Ends, Group};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -35,9 +36,10 @@ use crate::expects::Bounds;
 use crate::line::{Line, Size};
 use crate::memory::drawer;
 use crate::open::for_writing;
+use crate::purge::DELETED;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, marks, statements};
+use crate::{acts, deltas, error, expects, frames, marks, questions, schedules, statements, subscriptions};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -62,7 +64,7 @@ impl Drop for Writing {
 enum Order {
     Write(Part),
     /// Statements that belong to no journal: what is made again at any time.
-    Side(Side, Needs, oneshot::Sender<Result<(), StoreError>>),
+    Side(TenantId, Side, Needs, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// Whether statements beside the journal are done on a full disk.
@@ -150,7 +152,8 @@ impl Writing {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Written out and hashed here: the writer never waits for a large entry.
-        let commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
+        let mut commitments: Vec<Commitment> = append.changes.deltas.iter().flat_map(Commitment::of).collect();
+        commitments.extend(append.idempotency.as_ref().map(IdempotencyKey::commitment));
         let entries = all_sealed(&append.entries, &commitments);
         if self.marks_runs {
             append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
@@ -197,7 +200,7 @@ impl Writing {
         work: impl FnOnce(&Connection) -> Result<(), rusqlite::Error> + Send + 'static,
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.line.join(tenant, Size::Alone, Order::Side(Box::new(work), needs, reply)).await;
+        self.line.join(tenant, Size::Alone, Order::Side(tenant.clone(), Box::new(work), needs, reply)).await;
         answer.await.map_err(|_| closed(op))?
     }
 
@@ -359,10 +362,23 @@ struct Known {
     besides: HashMap<TenantId, u64>,
     /// What they may have: forgotten where it may have changed.
     allowed: HashMap<TenantId, u64>,
+    /// Tenants that are deleted, of which nothing is written; none: not looked up yet.
+    deleted: Option<BTreeSet<TenantId>>,
     position: Position,
 }
 
 impl Known {
+    /// Nothing is left of a tenant: another may have its name.
+    fn forget(&mut self, tenant: &TenantId) {
+        self.runs.retain(|(of, _), _| of != tenant);
+        self.chains.remove(tenant);
+        self.besides.remove(tenant);
+        self.allowed.remove(tenant);
+        if let Some(deleted) = &mut self.deleted {
+            deleted.remove(tenant);
+        }
+    }
+
     /// What was counted has been committed.
     fn settled(&mut self, counts: &Counts) {
         for (tenant, count) in counts.take() {
@@ -395,6 +411,9 @@ struct End {
 struct Next {
     runs: HashMap<(TenantId, RunId), End>,
     chains: HashMap<TenantId, Ledger>,
+    /// Tenants that are deleted by it, and those of which nothing is left by it.
+    deleted: BTreeSet<TenantId>,
+    gone: BTreeSet<TenantId>,
     position: Position,
 }
 
@@ -421,7 +440,7 @@ impl Writer {
             for order in taken.orders {
                 match order {
                     Order::Write(part) => group.push(part),
-                    Order::Side(work, needs, reply) => drop(reply.send(self.side(work, needs))),
+                    Order::Side(of, work, needs, reply) => drop(reply.send(self.side(&of, work, needs))),
                 }
             }
             before = group.len();
@@ -481,12 +500,16 @@ impl Writer {
     }
 
     /// Does what somebody wants done beside the journal.
-    fn side(&mut self, work: Side, needs: Needs) -> Result<(), StoreError> {
+    fn side(&mut self, of: &TenantId, work: Side, needs: Needs) -> Result<(), StoreError> {
         const OP: &str = "record.side";
         if !self.options.reserve.look() && needs == Needs::Room {
             return Err(StoreError::new(Kind::Full, OP));
         }
-        self.transaction(false, |_, db| work(db)).map_err(|e| error::store(OP, e))
+        let done = self.transaction(false, |writer, db| match writer.is_deleted(db, &Next::default(), of)? {
+            true => Ok(Err(StoreError::new(Kind::Fenced, OP).because("the tenant is deleted"))),
+            false => work(db).map(Ok),
+        });
+        done.map_err(|e| error::store(OP, e))?
     }
 
     /// Commits those that can be; says which were refused. An error: nothing of the group is true.
@@ -514,9 +537,14 @@ impl Writer {
             next.finish(db)
         });
         done.map_err(|e| self.failed(OP, e))?;
-        let Next { runs, chains, .. } = next;
+        let Next { runs, chains, deleted, gone, .. } = next;
         self.known.runs.extend(runs);
         self.known.chains.extend(chains);
+        self.known.deleted.iter_mut().for_each(|known| known.extend(deleted.iter().cloned()));
+        for tenant in &gone {
+            self.known.forget(tenant);
+            self.bounds = Bounds::default();
+        }
         let written = parts.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
         let grown = written.filter_map(|(part, _)| match &part.work {
             Work::Append(append) if !append.entries.is_empty() => Some(&append.run),
@@ -537,10 +565,19 @@ impl Writer {
         rows: &mut Vec<Row<'a>>,
         part: &'a Part,
     ) -> Result<Option<StoreError>, rusqlite::Error> {
+        if self.is_deleted(db, next, part.work.tenant())? {
+            return Ok(Some(StoreError::new(Kind::Fenced, "journal.append").because("the tenant is deleted")));
+        }
         if let Err(error) = self.judge(next, part) {
             return Ok(Some(error));
         }
         let (tenant, at) = (part.work.tenant(), part.at());
+        if let Work::Append(append) = &part.work
+            && let Some(start) = &append.scheduled
+            && !schedules::allows(db, tenant, start)?
+        {
+            return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
+        }
         let Changes { deltas, expects } = part.work.changes();
         for expect in expects {
             if !expects::holds(db, &mut self.bounds, tenant, at, expect)? {
@@ -567,18 +604,26 @@ impl Writer {
             Work::Append(append) => {
                 let row = &append.run;
                 statements::run(db, row)?;
+                questions::follow(db, row, &append.entries)?;
+                subscriptions::follow(db, row, &append.entries)?;
                 if row.state.is_over() {
                     statements::wake(db, row)?;
                 }
                 if let Some(key) = &append.idempotency {
                     statements::idempotency(db, tenant, key, at)?;
                 }
+                if let Some(start) = &append.scheduled {
+                    schedules::start(db, tenant, row.id, start)?;
+                }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
             Work::Act { act, .. } => {
                 acts::perform(db, tenant, at, act)?;
-                if let Change::CeilingSet { tenant, .. } = &act.change {
-                    self.known.allowed.remove(tenant);
+                match &act.change {
+                    Change::CeilingSet { tenant, .. } => drop(self.known.allowed.remove(tenant)),
+                    Change::TenantDeleted { tenant } => drop(next.deleted.insert(tenant.clone())),
+                    Change::TenantGone { head } => drop(next.gone.insert(head.tenant.clone())),
+                    _ => {}
                 }
                 End { epoch: Epoch(0), seq, over: false }
             }
@@ -591,6 +636,17 @@ impl Writer {
             rows.push(row);
         }
         Ok(None)
+    }
+
+    /// Whether a tenant is deleted, as the group has it so far.
+    fn is_deleted(&mut self, db: &Connection, next: &Next, tenant: &TenantId) -> Result<bool, rusqlite::Error> {
+        if self.known.deleted.is_none() {
+            let sql = "select name from tenants where deleted_at is not null";
+            let names = db.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            self.known.deleted = Some(names.iter().filter_map(|name| TenantId::recorded(name).ok()).collect());
+        }
+        let known = self.known.deleted.as_ref().is_some_and(|deleted| deleted.contains(tenant));
+        Ok((known && !next.gone.contains(tenant)) || next.deleted.contains(tenant))
     }
 
     /// Makes a row true, within the transaction that is open.
@@ -899,8 +955,10 @@ impl Writer {
 
     /// Keys that have come to their end: tenant, scope, owner, key; not all at once.
     fn ended(&mut self, now: Timestamp) -> Result<Vec<(String, i64, String, String)>, rusqlite::Error> {
-        let sql = "select tenant, scope, owner, key from memory where expires_at <= ? limit ?";
-        let mut statement = self.connection()?.prepare_cached(sql)?;
+        let sql = format!(
+            "select tenant, scope, owner, key from memory where expires_at <= ? and tenant not in {DELETED} limit ?"
+        );
+        let mut statement = self.connection()?.prepare_cached(&sql)?;
         let of = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
         statement.query_map(params![int(now.millis()), SWEEP_ROWS as i64], of)?.collect()
     }

@@ -1,16 +1,19 @@
 //! What a tenant has on disk: counted as it is, bounded, and never in the way of those who make room.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytesize::ByteSize;
 use ltmc_model::agent::Agent;
+use ltmc_model::caller::Role;
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::graph::Fact;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::memory::Drawer;
 use ltmc_model::recall::{EmbedderId, Note};
-use ltmc_model::tenancy::Ceiling;
+use ltmc_model::tenancy::{Ceiling, Key};
 use ltmc_model::{Digest, Epoch, Position, Revision, TenantId};
 use ltmc_ports::log::Interest;
 use ltmc_ports::recall::Embedded;
@@ -47,6 +50,32 @@ fn failed() -> Vec<Entry> {
     vec![Entry { at: at(9), event: Event::RunFailed { failure } }]
 }
 
+fn fact(subject: &str, id: Revision) -> Delta {
+    Delta::FactBegan(Fact {
+        id,
+        subject: subject.parse().unwrap(),
+        relation: "knows".parse().unwrap(),
+        object: "somebody".parse().unwrap(),
+        properties: "{\"since\":1}".to_owned(),
+        valid_from: at(1),
+        valid_to: None,
+        recorded_at: at(1),
+        ended_at: None,
+    })
+}
+
+fn key(name: char) -> Key {
+    Key {
+        id: format!("{name:a>12}").parse().unwrap(),
+        tenant: tenant("acme"),
+        role: Role::Viewer,
+        hash: [7; 32],
+        created_at: at(1),
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
 /// What the record keeps of what a tenant has on disk, and the sum over its rows.
 fn kept_and_summed(dir: &Path, tenant: &TenantId) -> (u64, u64) {
     // The same sums that a record of before was given when it was opened.
@@ -79,7 +108,11 @@ async fn what_is_counted_is_what_there_is() {
         let metadata = [("lang".to_owned(), "en".to_owned())].into();
         Delta::NoteKept(Note { id: id.into(), text, metadata, revision: next(), kept_at: at(1) })
     };
+    let letter = next();
     let deltas = vec![
+        fact("x", next()),
+        fact("y", next()),
+        sent(mailbox("echo"), letter.0, "a letter that is processed"),
         Delta::Memory(put(&Drawer::Global, "a", next(), vec![1; 5_000])),
         Delta::Memory(put(&Drawer::Global, "a", next(), vec![1; 70])),
         Delta::Memory(put(&Drawer::Global, "b", next(), vec![1; 300])),
@@ -92,6 +125,8 @@ async fn what_is_counted_is_what_there_is() {
         sent(topic("news"), next().0, "an event"),
     ];
     write(&record, owner.change(deltas)).await.unwrap();
+    let processed = Delta::Processed { agent: "echo".parse().unwrap(), message: letter };
+    write(&record, owner.change(vec![processed])).await.unwrap();
     write(&record, Owner::new("acme", 2).under("key", at(99))).await.unwrap();
     let embedder = EmbedderId { name: "test".into(), dimensions: 4 };
     let embedded = |parts: usize| Embedded {
@@ -114,6 +149,7 @@ async fn what_is_counted_is_what_there_is() {
         name: "w".parse().unwrap(),
         source: source.into(),
         digest: Digest([0; 32]),
+        schedules: Vec::new(),
     };
     for change in [
         Change::AgentPushed(agent(1_000)),
@@ -122,9 +158,13 @@ async fn what_is_counted_is_what_there_is() {
         Change::GrantsSet { agent: echo.clone(), grants: Vec::new(), digest: None, carry: None },
         workflow("name: w"),
         workflow("name: w # with more to say"),
+        Change::KeyCreated(key('b')),
+        Change::KeyCreated(key('c')),
+        Change::KeyRevoked { key: key('b').id, at: at(2) },
     ] {
         record.act(&acme, at(1), act(change)).await.unwrap();
     }
+    what_goes_is_counted(dir.path(), &acme);
     let before = used(&record, &acme).await;
     let end = record.ends().borrow().durable;
     assert!(record.trim(Position(end.0 / 2), 1_000).await.unwrap() > 0);
@@ -138,6 +178,35 @@ async fn what_is_counted_is_what_there_is() {
     assert_eq!(kept, summed, "with some of it gone");
     assert_eq!(kept, used(&record, &acme).await);
     record.close().await;
+}
+
+/// Whatever goes is counted as it was when it came, table by table. Nothing is gone afterwards.
+fn what_goes_is_counted(dir: &Path, tenant: &TenantId) {
+    let db = Connection::open(dir.join("record.db")).unwrap();
+    let counted = Arc::new(Mutex::new(0_i64));
+    let at = counted.clone();
+    let count = move |row: &rusqlite::functions::Context<'_>| {
+        *at.lock().unwrap() += row.get::<i64>(2)?;
+        Ok(None::<i64>)
+    };
+    db.create_scalar_function("counted", 3, rusqlite::functions::FunctionFlags::SQLITE_INNOCUOUS, count).unwrap();
+    // What each row of a table takes, as a record of before was given it when it was opened.
+    let sums = include_str!("../migrations/0005_usage.sql").lines();
+    let sums = sums.filter_map(|line| line.trim().trim_start_matches("union all ").strip_prefix("select tenant, "));
+    let sums = sums.filter_map(|line| line.rsplit_once(" from ")).filter(|(bytes, _)| !bytes.starts_with("sum("));
+    let (mut went, mut took) = (BTreeMap::new(), BTreeMap::new());
+    db.execute_batch("begin").unwrap();
+    for (bytes, table) in sums {
+        let bytes = bytes.trim_end_matches(" as bytes");
+        let sql = format!("select sum({bytes}) from {table} where tenant = ?");
+        took.insert(table, db.query_row(&sql, [tenant.as_str()], |row| row.get::<_, Option<i64>>(0)).unwrap());
+        *counted.lock().unwrap() = 0;
+        db.execute(&format!("delete from {table} where tenant = ?"), [tenant.as_str()]).unwrap();
+        went.insert(table, Some(-*counted.lock().unwrap()));
+    }
+    db.execute_batch("rollback").unwrap();
+    assert!(took.len() == 13 && took.values().all(Option::is_some), "not everything is there to be tried: {took:?}");
+    assert_eq!(went, took, "what goes of each table, and what it took");
 }
 
 /// The same after work at random by many at once, of which some is refused and some breaks a group that others are in.
@@ -216,7 +285,12 @@ async fn random_work(record: &Record, of: &TenantId, number: u64, random: &mut S
         }
         7 => {
             let source = "x".repeat(random.random_range(0..2_000));
-            let put = Change::WorkflowPut { name: "w".parse().unwrap(), source, digest: Digest([0; 32]) };
+            let put = Change::WorkflowPut {
+                name: "w".parse().unwrap(),
+                source,
+                digest: Digest([0; 32]),
+                schedules: Vec::new(),
+            };
             record.act(of, at(1), act(put)).await
         }
         _ => {
@@ -262,8 +336,12 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
     let before = used(&record, &acme).await;
     let letter = Owner::new("acme", 50_000).change(vec![sent(topic("news"), record.next_revision().0, "x")]);
     assert_eq!(write(&record, letter).await.unwrap_err().kind, Kind::OverQuota);
-    let put_workflow =
-        Change::WorkflowPut { name: "w".parse().unwrap(), source: "x".repeat(1_000), digest: Digest([0; 32]) };
+    let put_workflow = Change::WorkflowPut {
+        name: "w".parse().unwrap(),
+        source: "x".repeat(1_000),
+        digest: Digest([0; 32]),
+        schedules: Vec::new(),
+    };
     assert_eq!(record.act(&acme, at(1), act(put_workflow)).await.unwrap_err().kind, Kind::OverQuota);
     assert_eq!(used(&record, &acme).await, before, "what is refused leaves nothing");
 
@@ -301,6 +379,44 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
     assert!(used(&record, &acme).await <= 3 * MIB as u64);
 }
 
+/// What ends runs is let through whatever a tenant has; what is larger than an end, and more claims than there are runs, are not.
+#[tokio::test]
+async fn nobody_has_more_than_it_may_by_ends_and_claims() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), 64 << 10).await;
+    let mut owner = Owner::new("acme", 1);
+    write(&record, owner.append(1)).await.unwrap();
+    let mut number = 100;
+    while write(&record, Owner::new("acme", number).append(1)).await.is_ok() {
+        number += 1;
+    }
+    let ending = |bytes: usize| {
+        let failure = Failure::new(Code::DiskQuotaExceeded, "x".repeat(bytes));
+        vec![Entry { at: at(9), event: Event::RunFailed { failure } }]
+    };
+    let large = write(&record, owner.clone().write(ending(300 << 10))).await;
+    assert_eq!(large.unwrap_err().kind, Kind::OverQuota, "that is more than an end");
+    // Claims, each with as much besides as goes through: 16 MiB beyond what it may have, and no more.
+    let (mut row, mut refused) = (owner.row.clone(), None);
+    for epoch in 2..100 {
+        let mut claimant = Owner::claim(&row);
+        let mut entries = ending(200 << 10);
+        entries.push(Entry { at: at(9), event: Event::RunClaimed { epoch: Epoch(epoch) } });
+        match write(&record, claimant.write(entries)).await {
+            Ok(()) => row = claimant.row,
+            Err(error) => {
+                refused = Some((epoch, error.kind));
+                break;
+            }
+        }
+    }
+    let (epoch, kind) = refused.expect("claims are refused at last");
+    assert_eq!(kind, Kind::OverQuota);
+    assert!((80..85).contains(&epoch), "after {epoch} claims of 200 KiB");
+    write(&record, Owner::claim(&row).write(ending(200 << 10))).await.expect("and yet it ends");
+    record.close().await;
+}
+
 /// On a disk on which nothing is left, what makes room and what the operator has to do is done from a reserve.
 #[tokio::test]
 async fn on_a_full_disk_there_is_a_reserve_for_those_who_make_room() {
@@ -328,9 +444,16 @@ async fn on_a_full_disk_there_is_a_reserve_for_those_who_make_room() {
     let mut ending = failed();
     ending.insert(0, Entry { at: at(9), event: Event::RunClaimed { epoch: Epoch(2) } });
     write(&record, claimant.write(ending)).await.unwrap();
-    let set = Change::CeilingSet { tenant: acme.clone(), ceiling: Ceiling::default() };
-    record.act(&acme, at(2), act(set)).await.unwrap();
-    record.act(&acme, at(2), act(Change::AgentDeleted { name: "echo".parse().unwrap() })).await.unwrap();
+    let echo: ltmc_model::AgentName = "echo".parse().unwrap();
+    for change in [
+        Change::CeilingSet { tenant: acme.clone(), ceiling: Ceiling::default() },
+        Change::AgentDeleted { name: echo.clone() },
+        Change::KeyCreated(key('b')),
+        Change::KeyRevoked { key: key('b').id, at: at(2) },
+        Change::GrantsSet { agent: echo, grants: Vec::new(), digest: None, carry: None },
+    ] {
+        record.act(&acme, at(2), act(change)).await.unwrap();
+    }
     record.check().await.unwrap();
 }
 

@@ -10,7 +10,8 @@ use ltmc_model::{Capability, RunId, Seq};
 use ltmc_ports::journal::Kept;
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
 use ltmc_ports::{
-    Durability, Kind, ReadCatalog as _, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _, WriteJournal as _,
+    Durability, Kind, ReadCatalog as _, ReadChains as _, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _,
+    WriteJournal as _,
 };
 use ltmc_sqlite::{OpenError, OpenOptions, Record};
 use rusqlite::{Connection, params};
@@ -260,4 +261,22 @@ async fn a_directory_that_others_may_write_or_that_has_links_is_refused() {
     std::fs::rename(dir.path().join("record.db"), elsewhere.path().join("record.db")).unwrap();
     symlink(elsewhere.path().join("record.db"), dir.path().join("record.db")).unwrap();
     assert!(matches!(Record::open(OpenOptions::new(dir.path())).await, Err(OpenError::Link { .. })));
+}
+
+/// What is told elsewhere of a chain is on disk: after a power cut the record would be found to be behind it.
+#[tokio::test]
+async fn a_head_is_told_once_it_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
+    let mut waited = 0;
+    for number in 1..=5 {
+        record.append(Owner::new("acme", number).append(1), Durability::Lazy).await.unwrap();
+        let before = *record.ends().borrow();
+        let heads = record.heads(None, 10).await.unwrap();
+        assert_eq!(heads[0].length, number, "also what is not on disk yet is waited for");
+        assert!(record.ends().borrow().synced >= before.begun, "it is told, and a power cut may take it back");
+        waited += u32::from(before.synced < before.begun);
+    }
+    assert!(waited > 0, "nothing had to be waited for: this is not what is to be tried");
+    record.close().await;
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::super::tree::{Kind, Tree};
-use super::super::{Condition, Does, Handler, Node, Place, Retry, StepName, Validate, With};
-use super::scope::Place as At;
+use super::super::tree::{Key, Kind, Tree};
+use super::super::{Condition, Does, Handler, Node, Place, Retry, StepName, Then, Validate, With};
+use super::scope::{Level, Place as At};
 use super::{Fields, Reader};
 use crate::failure::Code;
 
-/// A node's modifiers, of which what is done where it fails is read after it.
+/// The shortest time-out, and the shortest back-off.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A node's modifiers, of which what is done where it fails, and what undoes it, is read after it.
 pub(super) struct Modifiers<'t> {
     pub(super) id: Option<(StepName, Place)>,
     pub(super) when: Option<Condition>,
@@ -19,12 +22,14 @@ pub(super) struct Modifiers<'t> {
     timeout: Option<Duration>,
     fallback: &'t [Tree],
     on_error: &'t [Tree],
+    compensate: Option<(&'t Key, &'t Tree)>,
 }
 
-/// What is done where a node fails.
+/// What is done where a node fails, and what undoes its work.
 pub(super) struct Rescues {
     fallback: Vec<Node>,
     on_error: Vec<Handler>,
+    compensate: Option<Box<Node>>,
 }
 
 impl Modifiers<'_> {
@@ -35,8 +40,8 @@ impl Modifiers<'_> {
 
     pub(super) fn into_node(self, does: Does, id: Option<StepName>, rescues: Rescues, place: Place) -> Node {
         let Self { when, with, validate, retry, timeout, .. } = self;
-        let Rescues { fallback, on_error } = rescues;
-        Node { does, id, when, with, validate, retry, timeout, fallback, on_error, place }
+        let Rescues { fallback, on_error, compensate } = rescues;
+        Node { does, id, when, with, validate, retry, timeout, fallback, on_error, compensate, place }
     }
 }
 
@@ -48,10 +53,11 @@ impl Reader {
         let validate = fields.take("validate").and_then(|tree| self.validate(tree));
         let retry = fields.take("retry").map_or_else(Retry::none, |tree| self.retry(tree));
         let when = fields.take("when").and_then(|tree| self.condition(tree));
-        let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", Node::MAX_TIMEOUT));
+        let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", SHORTEST, Node::MAX_TIMEOUT));
         let fallback = self.several(fields, "fallback", "`fallback` is a list of nodes");
         let on_error = self.several(fields, "on-error", "`on-error` is a list of `{when, do}`");
-        Modifiers { id, when, with, with_at, validate, retry, timeout, fallback, on_error }
+        let compensate = fields.take_pair("compensate");
+        Modifiers { id, when, with, with_at, validate, retry, timeout, fallback, on_error, compensate }
     }
 
     fn several<'t>(&mut self, fields: &mut Fields<'t>, name: &'static str, what: &str) -> &'t [Tree] {
@@ -63,10 +69,10 @@ impl Reader {
         items
     }
 
-    /// Reads what is done where a node fails, after the node itself.
+    /// Reads what is done where a node fails, and what undoes it, after the node itself.
     pub(super) fn rescues(&mut self, modifiers: &Modifiers<'_>, depth: usize) -> Rescues {
         self.scope.errors += 1;
-        let mut rescues = Rescues { fallback: Vec::new(), on_error: Vec::new() };
+        let mut rescues = Rescues { fallback: Vec::new(), on_error: Vec::new(), compensate: None };
         for (number, tree) in (Node::FALLBACK..).zip(modifiers.fallback) {
             let node = self.within(At::Body, number, true, |reader| reader.node(tree, depth + 1));
             rescues.fallback.extend(node);
@@ -83,8 +89,23 @@ impl Reader {
                 rescues.on_error.push(Handler { when: when.flatten(), node });
             }
         }
+        rescues.compensate = modifiers.compensate.and_then(|(key, tree)| self.compensation(key, tree, depth));
         self.scope.errors -= 1;
         rescues
+    }
+
+    fn compensation(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Box<Node>> {
+        if self.scope.is_undoing {
+            let message = "`compensate` stands within a `compensate`: what undoes something is not undone itself";
+            self.fault(key.place, message);
+            return None;
+        }
+        self.scope.is_undoing = true;
+        self.scope.enter(Level { at: At::Compensation, number: Node::COMPENSATION, may_be_missing: true });
+        let node = self.node(tree, depth + 1);
+        self.scope.leave();
+        self.scope.is_undoing = false;
+        node.map(Box::new)
     }
 
     fn validate(&mut self, tree: &Tree) -> Option<Validate> {
@@ -133,12 +154,14 @@ impl Reader {
                 _ => self.fault(tree.place, format!("`factor` is a number from 1 to {}", Retry::MAX_FACTOR)),
             }
         }
-        if let Some(wait) = fields.take("backoff").and_then(|tree| self.wait(tree, "`backoff`", Retry::MAX_WAIT)) {
+        if let Some(wait) =
+            fields.take("backoff").and_then(|tree| self.wait(tree, "`backoff`", SHORTEST, Retry::MAX_WAIT))
+        {
             retry.backoff = wait;
             retry.max = retry.max.max(wait);
         }
         if let Some(tree) = fields.take("max")
-            && let Some(wait) = self.wait(tree, "`max`", Retry::MAX_WAIT)
+            && let Some(wait) = self.wait(tree, "`max`", SHORTEST, Retry::MAX_WAIT)
         {
             if wait < retry.backoff {
                 let backoff = humantime::format_duration(retry.backoff);
@@ -148,11 +171,11 @@ impl Reader {
         }
         retry.on = fields.take("on").map_or_else(Vec::new, |tree| self.codes(tree));
         if let Some(tree) = fields.take("then") {
-            match &tree.kind {
-                Kind::Text(text) if text == "pause" => {
-                    self.fault(tree.place, "`then: pause` is reserved: this host does not know it yet");
-                }
-                _ => drop(self.word(tree, "`then`", &[("fail", ())])),
+            retry.then = self.word(tree, "`then`", &[("fail", Then::Fail), ("pause", Then::Pause)]).unwrap_or_default();
+            if retry.then == Then::Pause && self.scope.is_undoing {
+                let message =
+                    "`then: pause` stands within a `compensate`: where that fails the run is `stuck` for people anyway";
+                self.fault(tree.place, message);
             }
         }
         self.refuse_the_rest(fields, "`retry`");
@@ -176,17 +199,19 @@ impl Reader {
         codes
     }
 
-    fn wait(&mut self, tree: &Tree, what: &str, most: Duration) -> Option<Duration> {
+    /// A duration within bounds.
+    pub(super) fn wait(&mut self, tree: &Tree, what: &str, least: Duration, most: Duration) -> Option<Duration> {
         let wait = match &tree.kind {
             Kind::Text(text) => humantime::parse_duration(text).ok(),
             _ => None,
         };
-        let wait = wait.filter(|wait| (Duration::from_millis(1)..=most).contains(wait));
+        let wait = wait.filter(|wait| (least..=most).contains(wait));
         if wait.is_none() {
-            let most = humantime::format_duration(most);
-            self.fault(tree.place, format!("{what} is a duration such as `200ms`, `2s` or `1m`, from 1ms to {most}"));
+            let [least, most] = [least, most].map(humantime::format_duration);
+            let message = format!("{what} is a duration such as `200ms`, `2s` or `1m`, from {least} to {most}");
+            self.fault(tree.place, message);
         }
-        // Waits count in milliseconds, as the journal does.
+        // Durations count in milliseconds, as the journal does.
         wait.map(|wait| Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 }

@@ -1,9 +1,10 @@
 //! What a node does: a word, and the fields that belong to it.
 
+use super::super::schema::PATTERNS;
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
-    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Place,
-    StepName, SubWorkflow, Tolerate,
+    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Needed, Node, OnFailure, OnLoss,
+    Parallel, Place, Planning, StepName, SubWorkflow, Tolerate,
 };
 use super::scope::{Level, Place as At};
 use super::{Fields, Reader, nearest};
@@ -11,12 +12,15 @@ use crate::WorkflowName;
 use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 
-/// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 7] = ["agent", "sequence", "parallel", "choice", "map", "loop", "workflow"];
+/// Words of patterns; a node has one of them. What else is a field of another is looked for where there is none.
+fn patterns() -> impl Iterator<Item = &'static str> {
+    PATTERNS.iter().filter_map(|form| Some(form.pattern?.0)).filter(|word| *word != "need")
+}
+
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "plan", "hand-off", "debate", "on"];
+const PATTERNS_TO_COME: &[&str] = &["hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
-const FIELDS_TO_COME: &[&str] = &["compensate", "context"];
+const FIELDS_TO_COME: &[&str] = &["context"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
@@ -26,7 +30,7 @@ impl Reader {
             return None;
         }
         let mut fields = self.object(tree, "a node of the flow")?;
-        let mut words: Vec<(&Key, &Tree)> = PATTERNS.iter().filter_map(|word| fields.take_pair(word)).collect();
+        let mut words: Vec<(&Key, &Tree)> = patterns().filter_map(|word| fields.take_pair(word)).collect();
         if words.is_empty() {
             // Beside another word it is a field of that.
             words.extend(fields.take_pair("need"));
@@ -55,7 +59,7 @@ impl Reader {
             }
             [] => {
                 if !reserved {
-                    let hint = fields.left.iter().find_map(|(key, _)| nearest(&key.name, PATTERNS));
+                    let hint = fields.left.iter().find_map(|(key, _)| nearest(&key.name, patterns()));
                     let hint = hint.map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
                     let message = format!("a node of the flow has `agent`, `sequence` or another pattern{hint}");
                     self.fault(tree.place, message);
@@ -86,15 +90,23 @@ impl Reader {
         let does = match key.name.as_str() {
             "agent" => self.agent(pattern, "`agent`").map(Does::Agent),
             "need" => self.needed(pattern, &mut fields),
+            "plan" => self.plan(pattern, depth),
             "sequence" => self.sequence(key, pattern, depth),
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "wait" => self.waits(pattern),
+            "ask" => self.ask(pattern),
+            "emit" => self.emit(pattern),
             "workflow" => self.workflow(pattern, &mut fields),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();
-        let what = if is_step { "a step".to_owned() } else { format!("`{}`", key.name) };
+        let what = match key.name.as_str() {
+            "agent" => "a step".to_owned(),
+            "need" => "a step with `need`".to_owned(),
+            word => format!("`{word}`"),
+        };
         self.refuse_the_rest(fields, &what);
         let id = match (modifiers.id.clone(), &does) {
             (Some(id), _) => Some(id),
@@ -112,6 +124,34 @@ impl Reader {
         Some(modifiers.into_node(does, id.map(|(id, _)| id), rescues, place))
     }
 
+    fn plan(&mut self, tree: &Tree, depth: usize) -> Option<Does> {
+        let mut fields = self.object(tree, "`plan`")?;
+        let may = match fields.take("may") {
+            Some(tree) => self.agents_of(tree, "`may`", Planning::MAX_MAY),
+            None => {
+                self.fault(tree.place, "`may` is missing: the agents that may stand in a plan");
+                None
+            }
+        };
+        let most = u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX);
+        let deep = fields.take("depth").map_or(Some(Planning::DEPTH), |tree| self.count(tree, "`depth`", 1, most));
+        let most = u32::try_from(MAX_STEPS).unwrap_or(u32::MAX);
+        let at_most =
+            fields.take("at-most").map_or(Some(Planning::AT_MOST), |tree| self.count(tree, "`at-most`", 1, most));
+        if let Some((key, _)) = fields.take_unadvertised("approve") {
+            self.fault(key.place, "`approve` is reserved: this host does not know it yet");
+        }
+        // What is left is the planner's step.
+        let left = fields.left.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let step = Tree { kind: Kind::Object(left), place: tree.place };
+        let planner = self.within(At::Sequence, 0, false, |reader| reader.node(&step, depth + 1))?;
+        if !matches!(planner.does, Does::Agent(_)) {
+            self.fault(tree.place, "a plan is written by an `agent`");
+            return None;
+        }
+        Some(Does::Plan(Box::new(Planning { planner, may: may?, depth: deep?, at_most: at_most? })))
+    }
+
     fn needed(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Does> {
         let text = match &tree.kind {
             Kind::Text(text) if !text.trim().is_empty() && text.len() <= Needed::MAX_TEXT => Some(text.clone()),
@@ -121,7 +161,8 @@ impl Reader {
                 None
             }
         };
-        let among = fields.take("among").map_or(Some(Vec::new()), |tree| self.among(tree));
+        let among = fields.take("among");
+        let among = among.map_or(Some(Vec::new()), |tree| self.agents_of(tree, "`among`", Needed::MAX_AMONG));
         let at_least = fields.take("at-least").map_or(Some(Needed::AT_LEAST), |tree| {
             let number = match &tree.kind {
                 Kind::Number(number) => number.as_f64().filter(|number| (0.0..=1.0).contains(number)),
@@ -135,14 +176,13 @@ impl Reader {
         Some(Does::Need(Box::new(Needed { text: text?, among: among?, at_least: at_least? })))
     }
 
-    /// The agents of which one is taken.
-    fn among(&mut self, tree: &Tree) -> Option<Vec<(AgentRef, Place)>> {
-        let items = self.list(tree, "`among` is a list of agents")?;
-        if items.is_empty() || items.len() > Needed::MAX_AMONG {
-            let (most, count) = (Needed::MAX_AMONG, items.len());
-            self.fault(tree.place, format!("`among` names 1 to {most} agents, this one {count}: leave it out for all"));
+    /// A list of agents.
+    fn agents_of(&mut self, tree: &Tree, what: &str, most: usize) -> Option<Vec<(AgentRef, Place)>> {
+        let items = self.list(tree, &format!("{what} is a list of agents"))?;
+        if items.is_empty() || items.len() > most {
+            self.fault(tree.place, format!("{what} names 1 to {most} agents, this one {}", items.len()));
         }
-        Some(items.iter().filter_map(|item| Some((self.agent(item, "`among`")?, item.place))).collect())
+        Some(items.iter().filter_map(|item| Some((self.agent(item, what)?, item.place))).collect())
     }
 
     fn sequence(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Does> {

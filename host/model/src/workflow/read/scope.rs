@@ -20,6 +20,8 @@ pub(super) enum Place {
     Map,
     /// In every round, or after it.
     Loop,
+    /// Where the work of a node is undone.
+    Compensation,
 }
 
 /// One level of the way down to where something stands.
@@ -44,6 +46,10 @@ pub(super) struct Scope {
     pub(super) loops: Vec<bool>,
     /// How many nodes have failed around here.
     pub(super) errors: usize,
+    /// Whether it is said which event is waited for.
+    pub(super) is_of_event: bool,
+    /// Whether what is read undoes something.
+    pub(super) is_undoing: bool,
 }
 
 /// A pick of a node's output.
@@ -98,8 +104,16 @@ impl Reader {
             Source::Round | Source::Last if scope.loops.is_empty() => {
                 Err("`$.round` and `$.last` are known inside of a loop only".into())
             }
-            Source::Error if scope.errors == 0 => {
-                Err("`$.error` is known in `fallback` and `on-error` only, where a node has failed".into())
+            Source::Error if scope.errors == 0 => Err(
+                "`$.error` is known in `fallback` and `on-error`, where a node has failed, and in `compensate` only"
+                    .into(),
+            ),
+            Source::Output | Source::Given if !scope.is_undoing => Err(
+                "`$.output` and `$.given` are known in `compensate` only: what the node gave, and what it was given"
+                    .into(),
+            ),
+            Source::Event if !scope.is_of_event => {
+                Err("`$.event` is known in the `where` of a `wait` only; later it is what the `wait` gives".into())
             }
             source => Ok(source),
         }
@@ -128,9 +142,18 @@ impl Reader {
         };
         let same = |(one, other): &(&Level, &Level)| one.at == other.at && one.number == other.number;
         let common = way.iter().zip(there).take_while(same).count();
+        let is_undone = way.get(common).is_some_and(|level| level.at == Place::Compensation);
         let Some(level) = there.get(common) else {
-            return Some(format!("step `{name}` picks its own output: a cycle"));
+            return Some(match is_undone {
+                true => format!("step `{name}` is what is undone here: its output is `$.output`"),
+                false => format!("step `{name}` picks its own output: a cycle"),
+            });
         };
+        if there[common..].iter().any(|level| level.at == Place::Compensation) {
+            return Some(format!(
+                "step `{name}` (at {at}) is in a `compensate`: it is done where something is undone, and picked from within that only"
+            ));
+        }
         let later = || {
             format!(
                 "step `{name}` (at {at}) does not come before this one: a step picks from earlier ones, anything else would be a \
@@ -160,7 +183,8 @@ impl Reader {
                  gives"
             ));
         }
-        let may_be_missing = there[common..].iter().any(|level| level.may_be_missing);
+        // What is undone may have come as far as anywhere.
+        let may_be_missing = is_undone || there[common..].iter().any(|level| level.may_be_missing);
         (may_be_missing && !has_else).then(|| {
             format!(
                 "step `{name}` (at {at}) may give nothing: it is not done in every run; say what is taken then, as in `{{pick: \

@@ -252,11 +252,30 @@ pub async fn unfinished_runs_are_found_again<F: Fixture>(fixture: &F) {
         found.extend(page.into_iter().map(|run| run.id));
     }
     assert_eq!(found, [run_id(1), run_id(2), run_id(4)]);
+    for (of, from, limit, expected) in [
+        ("acme", 0, 9, vec![1, 4]),
+        ("acme", 1, 1, vec![1]),
+        ("acme", 2, 9, vec![4]),
+        ("acme", 5, 9, vec![]),
+        ("beta", 1, 9, vec![2]),
+    ] {
+        let page = store.unfinished_of(&tenant(of), run_id(from), limit).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(run_id).collect();
+        assert_eq!(page.iter().map(|run| run.id).collect::<Vec<_>>(), expected, "of {of} from {from}");
+    }
     let mut aside = Owner::new("acme", 9);
     aside.row.state = State::Quarantined;
     store.append(aside.append(1), Barrier).await.unwrap();
-    assert_eq!(store.quarantined(&tenant("acme")).await.unwrap(), 1);
-    assert_eq!(store.quarantined(&tenant("beta")).await.unwrap(), 0);
+    for (number, state) in [(10, State::Stuck), (11, State::Stuck), (12, State::Paused)] {
+        let mut aside = Owner::new("acme", number);
+        aside.row.state = state;
+        store.append(aside.append(1), Barrier).await.unwrap();
+    }
+    for (state, of_acme) in [(State::Quarantined, 1), (State::Paused, 1), (State::Stuck, 2)] {
+        assert_eq!(store.set_aside(&tenant("acme"), state).await.unwrap(), of_acme);
+        assert_eq!(store.set_aside(&tenant("beta"), state).await.unwrap(), 0);
+    }
+    assert_eq!(store.unfinished(None, 100).await.unwrap().len(), 3, "nobody takes up what is set aside");
 }
 
 /// A tenant's suspended runs stand in the order in which they go on, and only for as long as they are.

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 
 use ltmc_model::commitment::{self, Commitment, Place};
-use ltmc_model::journal::Entry;
+use ltmc_model::journal::{Commits, Entry};
 use ltmc_model::{Digest, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Damage};
 use rusqlite::{Connection, Row};
 
 use super::MOST_ROWS;
-use crate::bind::{number, stamp};
+use super::log::Logged;
+use crate::bind::{all, number, run_id, stamp};
 use crate::error::Error;
 use crate::{graph, memory, notes};
 
@@ -21,7 +22,10 @@ use crate::{graph, memory, notes};
 pub(super) struct Committed {
     /// Whether it does so from its first entry on.
     is_whole: bool,
+    /// From which entry of the chain on it does so of idempotency keys, too.
+    keys_from: Option<u64>,
     places: HashMap<Place, Left>,
+    logged: Logged,
 }
 
 /// What is left in a place, and by which entry.
@@ -35,11 +39,21 @@ struct Left {
 type Found = (Place, Digest, String);
 
 impl Committed {
+    /// Of a tenant whose rows of the log these are.
+    pub(super) fn of(logged: Logged) -> Self {
+        Self { logged, ..Self::default() }
+    }
+
     /// The next entry, at this place of the chain.
     pub(super) fn saw(&mut self, place: u64, by: (RunId, Seq), bytes: &[u8]) {
-        let Ok(Some(commitments)) = Entry::committed(bytes) else { return };
+        let Ok(Some(Commits { several, with_keys })) = Entry::committed(bytes) else { return };
         self.is_whole |= place == 1;
-        for Commitment { place, content, ends_at } in commitments {
+        if with_keys {
+            self.keys_from.get_or_insert(place);
+        }
+        for commitment in several {
+            self.logged.saw(&commitment);
+            let Commitment { place, content, ends_at } = commitment;
             match content {
                 Some(content) => drop(self.places.insert(place, Left { content, ends_at, by })),
                 None => drop(self.places.remove(&place)),
@@ -85,6 +99,17 @@ impl Committed {
                 }
             }
         }
+        for (place, content, run, key) in keys(snapshot, tenant)? {
+            match self.places.remove(&place) {
+                Some(left) if left.content == content => {}
+                Some(left) => damage(Some(left.by), format!("in `idempotency`, {key} is not what this entry made it")),
+                // One of before nothing commits to.
+                None if self.keys_from.is_some_and(|from| run.is_none_or(|begun| begun >= from)) => {
+                    damage(None, format!("in `idempotency`, {key} is in no entry of the chain"));
+                }
+                None => {}
+            }
+        }
         for left in self.places.into_values() {
             let may_be_gone = left.ends_at.is_some_and(|ends| now.is_none_or(|now| ends <= now));
             if !may_be_gone {
@@ -94,8 +119,23 @@ impl Committed {
         if told > MOST_ROWS {
             damage_more(audit, tenant, told - MOST_ROWS);
         }
+        self.logged.finish(tenant, self.is_whole, audit);
         Ok(())
     }
+}
+
+/// Idempotency keys: place, content, where in the chain the run that each stands for begins, and what it is called.
+fn keys(snapshot: &Connection, tenant: &TenantId) -> Result<Vec<(Place, Digest, Option<u64>, String)>, Error> {
+    let sql = "select i.key, i.request, i.run, i.expires_at, j.place from idempotency i left join journal j \
+               on j.tenant = i.tenant and j.run = i.run and j.first = 1 where i.tenant = ?";
+    all(snapshot, sql, [tenant.as_str()], |row| {
+        let (key, request): (String, _) = (row.get(0)?, Digest(row.get(1)?));
+        let content = commitment::asked(&request, run_id(row.get(2)?), stamp(row.get(3)?));
+        let begun = row.get::<_, Option<i64>>(4)?.map(number);
+        // The client's text stands behind the key that sent it.
+        let called: String = key.chars().filter(|c| !c.is_control()).take(80).collect();
+        Ok((commitment::asked_place(&key), content, begun, format!("the key `{called}`")))
+    })
 }
 
 fn damage_more(audit: &mut Audit, tenant: &TenantId, more: usize) {

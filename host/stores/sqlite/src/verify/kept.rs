@@ -7,6 +7,7 @@ use ltmc_model::{RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Damage, Kept};
 use rusqlite::Connection;
 
+use super::Deleted;
 use crate::bind::found;
 use crate::error::Error;
 use crate::open::id_text;
@@ -19,27 +20,34 @@ pub(super) struct Wanted {
     since: BTreeSet<Link>,
     /// Of tenants whose chains were not walked yet.
     heads: BTreeMap<TenantId, Places>,
-    /// This record's id, and the others of which all the heads are, with the times: then this one is in another's place.
-    instead: Option<(Option<String>, BTreeMap<String, Timestamp>)>,
+    /// This record's id, and others in whose place it is, with when the last of theirs was kept.
+    instead: (Option<String>, BTreeMap<String, Timestamp>),
 }
 
 impl Wanted {
-    /// And how many lines are of other records: those are not looked for.
-    pub(super) fn new(kept: &Kept, snapshot: &Connection) -> Result<(Self, BTreeMap<String, u64>), Error> {
+    /// And how many lines are of other records beside it: those are not looked for.
+    pub(super) fn new(
+        kept: &Kept,
+        snapshot: &Connection,
+        deleted: &Deleted,
+    ) -> Result<(Self, BTreeMap<String, u64>), Error> {
         let id = found(snapshot, "select value from meta where key = 'id'", [])?.map(id_text);
         let since = kept.since.iter().copied().collect();
-        let (mut wanted, mut others) = (Self { since, heads: BTreeMap::new(), instead: None }, BTreeMap::new());
         let (own, foreign): (Vec<_>, Vec<_>) =
             kept.anchors.iter().partition(|anchors| id.as_ref() == Some(&anchors.record));
+        let (mut others, mut last) = (BTreeMap::new(), BTreeMap::<String, Timestamp>::new());
         for anchors in &foreign {
             *others.entry(anchors.record.clone()).or_default() += 1;
+            let last = last.entry(anchors.record.clone()).or_default();
+            *last = anchors.at.max(*last);
         }
-        if own.is_empty() && !foreign.is_empty() {
-            let records = foreign.iter().map(|anchors| (anchors.record.clone(), anchors.at)).collect();
-            wanted.instead = Some((id, records));
-        }
+        // Of hosts that share a file each goes on beside the others. One that was there before this one, and not since, has made way.
+        let first = own.iter().map(|anchors| anchors.at).min();
+        last.retain(|_, last| first.is_none_or(|first| *last < first));
+        others.retain(|record, _| !last.contains_key(record));
+        let mut wanted = Self { since, heads: BTreeMap::new(), instead: (id, last) };
         for anchors in own {
-            for head in &anchors.heads {
+            for head in anchors.heads.iter().filter(|head| !deleted.covers(&head.tenant, anchors.at)) {
                 let of = wanted.heads.entry(head.tenant.clone()).or_default();
                 of.entry((head.length, head.hash)).or_insert(anchors.at);
             }
@@ -66,11 +74,11 @@ impl Wanted {
     pub(super) fn finish(self, audit: &mut Audit) {
         let mut damage =
             |tenant, what| audit.damage.push(Damage { tenant, run: None::<RunId>, seq: None::<Seq>, what });
-        let (id, records) = self.instead.unwrap_or_default();
+        let (id, records) = self.instead;
         for (record, at) in records {
             let what = format!(
-                "what was kept elsewhere at {at} is of the record {record}, this is {}: another was put in its place, or these \
-                 are another host's",
+                "what was kept elsewhere up to {at} is of the record {record}, and nothing since: this is {}, which was put in its place, \
+                 or that one's host wrote there before and does not any more",
                 id.as_deref().unwrap_or("one without an id")
             );
             damage(None, what);

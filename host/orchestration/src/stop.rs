@@ -1,0 +1,179 @@
+//! People end runs, pause them, and have them go on.
+//!
+//! Invariants: whoever is answered knows that what was asked for is on disk. A run that is cancelled and has something to undo is
+//! being cancelled from then on: that goes on by itself, over restarts, and to cancel it again changes nothing. A paused run is a row
+//! and nothing else: it has no place, and no start takes it up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ltmc_journal::{History, RunLog};
+use ltmc_model::RunId;
+use ltmc_model::caller::Caller;
+use ltmc_model::journal::Event;
+use ltmc_model::run::{Run, State};
+use ltmc_policy::Action;
+use ltmc_ports::{Durability, Kind, StoreError};
+use ltmc_tenancy::Error;
+
+use crate::recovery::Changes;
+use crate::runs::{CANCEL, Runs, being_taken_up, is_over, may_see};
+use crate::supervise::{self, Found, Live, Whose, Why};
+
+/// What became of a run that was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is over.
+    Over,
+    /// What it did is undone first, which goes on by itself.
+    BeingUndone,
+}
+
+const REASON: &str = "cancelled by a client";
+
+impl Runs {
+    /// Ends a run. What it did is kept, where it has nothing that undoes it. What is not undone yet of one that is stuck is given up.
+    ///
+    /// # Errors
+    /// Where it is not there, or over already.
+    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<Cancelled, Error> {
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
+            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: REASON.into() });
+            match stopped(&live, "the run is being cancelled, and its end is not on disk yet").await? {
+                None => return Ok(Cancelled::BeingUndone),
+                Some(State::Cancelled) => return Ok(Cancelled::Over),
+                // It was suspended at that very moment, and is ended where it waits.
+                Some(State::Waiting) => {}
+                Some(state) => return Err(is_over(run, state)),
+            }
+        }
+        let row = self.at_rest(caller, run).await?;
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move { runs.cancel_at_rest(&by, row).await };
+        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// Ends a run of which nothing but its row is kept.
+    async fn cancel_at_rest(&self, caller: &Caller, row: Run) -> Result<Cancelled, Error> {
+        let log = self.taken_over(caller, &row).await?;
+        let (by, reason) = (Some(caller.key.clone()), REASON.to_owned());
+        let (event, is_cancelling) = log.read(|history| {
+            let event = match history.state() {
+                State::Stuck => Event::RunCancelled { by, reason: format!("{reason}: what is not undone is given up") },
+                _ => supervise::cancelled(history, by, reason),
+            };
+            (event, supervise::is_cancelling(history) && !history.state().is_over())
+        });
+        match event {
+            // It waits until what undoes something is tried again.
+            Event::RunCancelling { .. } if is_cancelling => Ok(Cancelled::BeingUndone),
+            Event::RunCancelling { .. } => {
+                let goes_on = self.go_on(log, vec![event]).await;
+                goes_on.map(|()| Cancelled::BeingUndone).map_err(|error| match error {
+                    Error::Store(error) => faster(error),
+                    Error::Conflict { .. } => being_taken_up(),
+                    error => error,
+                })
+            }
+            event => {
+                log.append(vec![event], Durability::Barrier).await.map_err(faster)?;
+                self.end_below(&caller.tenant, row.id, Vec::new(), true).await;
+                Ok(Cancelled::Over)
+            }
+        }
+    }
+
+    /// Has a run wait until somebody goes on with it: what is open is made again from its checkpoint then. One that is paused stays so.
+    ///
+    /// # Errors
+    /// Where it is not there, or over.
+    pub async fn pause(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
+            live.stop(Why::Paused { by: caller.key.clone() });
+            match live_end(&live, "the run is being paused, which is not on disk yet").await? {
+                State::Paused => return Ok(()),
+                // It was suspended at that very moment.
+                State::Waiting => {}
+                state => return Err(is_over(run, state)),
+            }
+        }
+        let row = self.at_rest(caller, run).await?;
+        match row.state {
+            State::Paused => return Ok(()),
+            state if state.is_over() => return Err(is_over(run, state)),
+            _ => {}
+        }
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move {
+            let paused = Event::RunPaused { by: Some(by.key.clone()), failure: None };
+            let log = runs.taken_over(&by, &row).await?;
+            log.append(vec![paused], Durability::Barrier).await.map_err(faster)
+        };
+        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// Goes on with a run that is paused.
+    ///
+    /// # Errors
+    /// Where it is not there, or not paused; where there is no room for it, and nothing is then written.
+    pub async fn go_on_with(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move {
+            let row = runs.row(&by, run).await?;
+            if row.state != State::Paused {
+                let message = format!("run {run} is {}: only one that is paused is continued", row.state.as_str());
+                return Err(Error::Conflict { code: "conflict", message });
+            }
+            runs.take_up_again(&by, run, &Changes::default()).await
+        };
+        self.inner.ports.authority.perform(caller, Action::Run, work).await
+    }
+
+    /// The row of a run that is set aside, or of which nothing else is kept for now.
+    async fn at_rest(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+        let row = self.row(caller, run).await?;
+        if row.state.is_final() {
+            return Err(is_over(run, row.state));
+        }
+        let is_at_rest = row.state.is_set_aside() || row.wakes_at.is_some() || self.is_waiting_alone(&row);
+        if is_at_rest { Ok(row) } else { Err(being_taken_up()) }
+    }
+
+    /// The log of a run at rest. Whoever goes on with it at the same moment is fenced off by what is written next, or fences that off.
+    async fn taken_over(&self, caller: &Caller, row: &Run) -> Result<Arc<RunLog>, Error> {
+        let whose = if row.state.is_set_aside() { Whose::Nobodys } else { Whose::Anyones };
+        match supervise::take_over(&self.inner, &caller.tenant, row.id, whose).await? {
+            Found::Log(log) if row.state.is_set_aside() && log.read(History::state) != row.state => {
+                Err(being_taken_up())
+            }
+            Found::Log(log) => Ok(log),
+            Found::Over(state, _) => Err(is_over(row.id, state)),
+            Found::Taken | Found::Nothing => Err(being_taken_up()),
+        }
+    }
+}
+
+/// Waits until a run that was cancelled has stopped: where it stands; none: what it did is being undone.
+async fn stopped(live: &Live, not_yet: &str) -> Result<Option<State>, Error> {
+    tokio::select! {
+        biased;
+        state = live_end(live, not_yet) => state.map(Some),
+        () = live.unwinds() => Ok(None),
+    }
+}
+
+/// Waits until a run that was to stop has: where it stands.
+async fn live_end(live: &Live, not_yet: &str) -> Result<State, Error> {
+    let ended = tokio::time::timeout(CANCEL, live.ended()).await;
+    let state = ended.ok().and_then(|end| end.state);
+    state.ok_or_else(|| Error::Busy { message: not_yet.to_owned(), retry_after: Duration::from_secs(1) })
+}
+
+fn faster(error: StoreError) -> Error {
+    match error.kind {
+        Kind::Fenced | Kind::Conflict => being_taken_up(),
+        _ => error.into(),
+    }
+}

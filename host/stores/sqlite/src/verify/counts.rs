@@ -1,0 +1,64 @@
+//! What is counted of each tenant's rows against the rows: bytes of journals and besides them, rows and bytes of the log. Where rows were put in or taken
+//! away that nothing else tells of, the counts do.
+
+use ltmc_model::TenantId;
+use ltmc_ports::journal::{Audit, Damage};
+use rusqlite::Connection;
+
+use super::Deleted;
+use crate::bind::{all, tenant};
+use crate::error::Error;
+
+/// What is counted, by the names of the columns.
+const COUNTED: [&str; 4] = ["bytes", "besides", "log_rows", "log_bytes"];
+
+/// The same, summed: as the triggers of migration 0008 count each row, and the writer each journal's.
+const SUMS: &str = "
+with besides as (
+    select tenant, length(value) + octet_length(key) + octet_length(owner) + 64 as bytes from memory
+    union all select tenant, length(properties) + octet_length(subject) + octet_length(relation) + octet_length(object) + 128 from facts
+    union all select tenant, length(text) + octet_length(metadata) + octet_length(id) + 64 from notes
+    union all select tenant, octet_length(name) + octet_length(value) + octet_length(note) + 64 from note_metadata
+    union all select tenant, length(vector) + octet_length(note) + 128 from passages
+    union all select tenant, length(event) + octet_length(sender) + 128 from mail
+    union all select tenant, length(event) + octet_length(topic) + 64 from events
+    union all select tenant, octet_length(key) + 128 from idempotency
+    union all select tenant, size + octet_length(manifest) + 128 from agents
+    union all select tenant, octet_length(grants) + 64 from grants
+    union all select tenant, octet_length(source) + 128 from workflows
+    union all select tenant, 1024 from schedules
+    union all select tenant, 256 from keys
+), each_row as (
+    select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal
+    union all select tenant, 512, 0, 0, 0 from runs
+    union all select tenant, 0, bytes, 0, 0 from besides
+    union all select tenant, 0, length(delta) + octet_length(about) + 64, 1, length(delta) + octet_length(about) + 64 from log
+), sums as (
+    select tenant, sum(bytes) as bytes, sum(besides) as besides, sum(log_rows) as log_rows, sum(log_bytes) as log_bytes
+    from each_row group by tenant
+)
+select c.tenant, c.bytes, c.besides, c.log_rows, c.log_bytes,
+    coalesce(s.bytes, 0), coalesce(s.besides, 0), coalesce(s.log_rows, 0), coalesce(s.log_bytes, 0)
+    from chains c left join sums s using (tenant)
+union all select s.tenant, 0, 0, 0, 0, s.bytes, s.besides, s.log_rows, s.log_bytes
+    from sums s where s.tenant not in (select tenant from chains)";
+
+pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audit) -> Result<(), Error> {
+    let counts = all(snapshot, SUMS, [], |row| {
+        let column = |number: usize| row.get::<_, i64>(number);
+        let both = |of: usize| Ok::<_, Error>((column(1 + of)?, column(1 + COUNTED.len() + of)?));
+        Ok((row.get::<_, String>(0)?, [both(0)?, both(1)?, both(2)?, both(3)?]))
+    })?;
+    for (of, counts) in counts.into_iter().filter(|(of, _)| !deleted.left.contains(of)) {
+        for (name, (kept, summed)) in COUNTED.into_iter().zip(counts) {
+            if kept == summed {
+                continue;
+            }
+            let what =
+                format!("`{name}` of what the tenant has on disk is kept as {kept}, and its rows come to {summed}");
+            let tenant = tenant(of.clone()).unwrap_or_else(|_| TenantId::host());
+            audit.damage.push(Damage { tenant: Some(tenant), run: None, seq: None, what });
+        }
+    }
+    Ok(())
+}
