@@ -704,8 +704,8 @@ impl Runs {
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
     pub(crate) async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
-        if row.parent.is_some() {
-            // Nobody waited for the disk when it was over.
+        // Nobody waited for the disk when it was over; of one that is alive here what is so far was written just now.
+        if row.parent.is_some() && self.live(&caller.tenant, run).is_none() {
             self.inner.ports.subscriptions.log().settled().await;
         }
         if row.by != caller.key {
