@@ -632,7 +632,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_followed_up_through_each_level_to_the_root() {
-        let flow = "{parallel: {x: {sequence: [{agent: a, retry: {attempts: 2, backoff: 0ms}, fallback: [{agent: b}], \
+        let flow = "{parallel: {x: {sequence: [{agent: a, retry: {attempts: 2, backoff: 1ms}, fallback: [{agent: b}], \
                     on-error: [{when: {pick: $.error.code, equals: busy}, do: {agent: c}}]}]}, y: {agent: d}}}";
         let no = Failure::new(Code::AgentError, "no").in_step(&path("0/0/0"));
         let joined = Failure { message: "1 of 2 branches failed, and 2 are needed".into(), ..no.clone() };

@@ -161,11 +161,7 @@ pub(super) static PATTERNS: [Form; 12] = [
         "wait",
         "`wait`",
         "Nothing is done for so long, until a time, or until an event comes",
-        &[word(
-            "wait",
-            "How long, until when, or for which event",
-            Is::Either(&[Is::Duration, Is::Of("wait-until"), Is::Of("wait-event")]),
-        )],
+        &[word("wait", "How long, until when, or for which event", Is::Either(&[Is::Duration, Is::Of("waited")]))],
         &["wait"],
     ),
     pattern(
@@ -293,7 +289,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 14] = [
+pub(super) static FORMS: [(&str, Form); 13] = [
     (
         "document",
         form(
@@ -323,30 +319,22 @@ pub(super) static FORMS: [(&str, Form); 14] = [
         ),
     ),
     (
-        "wait-until",
+        "waited",
         form(
-            "`wait`",
-            "Until a time",
-            &[word(
-                "until",
-                "RFC 3339 in UTC, or a pick of a text that is",
-                Is::Either(&[Is::Text, Is::Of("pick-or-else")]),
-            )],
-            &["until"],
-        ),
-    ),
-    (
-        "wait-event",
-        form(
-            "`wait`",
-            "Until an event of a topic fits, which is what the node gives",
+            "what `wait` waits for",
+            "A time, or an event of a topic that fits, which is what the node gives",
             &[
+                word(
+                    "until",
+                    "RFC 3339 in UTC, or a pick of a text that is",
+                    Is::Either(&[Is::Text, Is::Of("pick-or-else")]),
+                ),
                 word("topic", "Which topic", Is::Text),
                 word("match", "Which events wake the run", Is::Of("match")),
                 word("where", "What holds of the event, which is `$.event`", CONDITION),
                 word("since", "From when on events are looked at (default: now)", Is::Words(&["now", "run"])),
             ],
-            &["topic"],
+            &[],
         ),
     ),
     (
@@ -364,7 +352,7 @@ pub(super) static FORMS: [(&str, Form); 14] = [
     (
         "ask",
         form(
-            "`ask`",
+            "what is asked",
             "A question to people",
             &[
                 word("title", "What is asked, in a line", Is::Text),
@@ -378,8 +366,8 @@ pub(super) static FORMS: [(&str, Form); 14] = [
     (
         "emit",
         form(
-            "`emit`",
-            "An event",
+            "an event",
+            "What happened",
             &[
                 word("topic", "Where to", Is::Text),
                 word("type", "What happened", Is::Text),
@@ -491,6 +479,8 @@ pub fn schema() -> Value {
     }
     defs.insert("node".into(), json!({"description": "A node: what it does, and its modifiers", "anyOf": nodes()}));
     let one_of = |words: &[&str]| -> Value { words.iter().map(|word| json!({"required": [word]})).collect() };
+    // A time has nothing beside it.
+    defs["waited"]["oneOf"] = json!([{"required": ["until"], "maxProperties": 1}, {"required": ["topic"]}]);
     defs["validate"]["oneOf"] = one_of(&["json-schema", "agent"]);
     defs["share"]["properties"]["share"] = json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1});
     let tests = ["equals", "in", "less", "at-least", "prefix", "suffix", "exists"];

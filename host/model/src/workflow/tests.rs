@@ -254,6 +254,7 @@ fn words_that_old_yaml_took_for_truth_are_texts() {
 
 pub(super) const EVERYTHING: &str = r#"
 name: everything
+on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}]
 flow:
   sequence:
     - agent: read
@@ -407,13 +408,13 @@ flow:
             ("29:50", "`in` is a list"),
             ("30:30", "`all` is empty"),
             ("30:35", "has no field `need`"),
-            ("31:24", "from 0s to 1year"),
-            ("31:41", "is a duration such as"),
-            ("31:53", "or `{until: …}`"),
-            ("31:72", "RFC 3339 in UTC"),
-            ("31:99", "or a pick of one"),
-            ("31:118", "or `{until: …}`"),
-            ("31:119", "did you mean `until`?"),
+            ("31:25", "from 0s to 1year"),
+            ("31:42", "is a duration such as"),
+            ("31:54", "or `{until: …}`"),
+            ("31:74", "RFC 3339 in UTC"),
+            ("31:101", "or a pick of one"),
+            ("31:119", "or `{until: …}`"),
+            ("31:120", "did you mean `until`?"),
             ("32:8", "`parallel` is empty"),
             ("33:35", "from 1 to 10000"),
             ("33:49", "from 2 to 10000"),
@@ -599,7 +600,7 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
             ("5:6", "`topic` is reserved"),
             ("6:6", "`memory` is reserved"),
             ("7:16", "never comes"),
-            ("7:30", "has no field `every`"),
+            ("7:28", "has no field `every`"),
             ("9:5", "a second time, first at line 8"),
             ("10:5", "an entry of `on` is an object"),
             ("11:34", "`$.run.scheduled-at` is not there"),

@@ -399,7 +399,11 @@ fn a_branch_that_is_not_needed_ends_its_child_and_a_node_that_takes_too_long_doe
             guest.compute(3_600_000).await;
             Ok(guest.job.input.clone())
         });
-        let quick = agent("quick", |_| async { Ok(Payload::text("quick")) });
+        // The other branch has begun its run by then.
+        let quick = agent("quick", |guest| async move {
+            guest.compute(1_000).await;
+            Ok(Payload::text("quick"))
+        });
         let world = World::new([endless, quick]);
         let host = world.host(&world.record(Some(documents)).await, []);
         assert_eq!(host.ask(&Request::workflow("outer")).await.unwrap(), Ok(Payload::text("quick")));
@@ -423,7 +427,8 @@ fn workflows_that_came_to_start_each_other_end_at_the_bound() {
 
 /// Gives a document for its input.
 fn planner() -> Script {
-    agent("planner", |_| async {
+    agent("planner", |guest| async move {
+        guest.count("planned").await?;
         Ok(Payload::json(&json!({"name": "planned", "flow": {"sequence": [{"agent": "one"}]}})))
     })
 }

@@ -25,7 +25,7 @@ impl Reader {
                         None
                     }
                 };
-                self.refuse_the_rest(fields, "`wait`");
+                self.refuse_the_rest(fields, "what `wait` waits for");
                 wait
             }
             _ => self.wait(tree, "`wait`", Duration::ZERO, Wait::LONGEST).map(Wait::For),
@@ -57,7 +57,7 @@ impl Reader {
             self.fault(tree.place, format!("`schema` is a JSON Schema: an object, this is {}", tree.describe()));
             None
         });
-        self.refuse_the_rest(fields, "`ask`");
+        self.refuse_the_rest(fields, "what is asked");
         Some(Does::Ask(Box::new(Ask { title: title?, of: of.unwrap_or(Role::Admin), show, schema })))
     }
 
@@ -73,7 +73,7 @@ impl Reader {
         };
         let subject = fields.take("subject").and_then(|tree| self.subject(tree));
         let data = fields.take("data").and_then(|tree| self.template(tree));
-        self.refuse_the_rest(fields, "`emit`");
+        self.refuse_the_rest(fields, "an event");
         Some(Does::Emit(Box::new(Emit { topic: topic?, kind: kind?, subject, data })))
     }
 
