@@ -7,13 +7,15 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 /// Routes that need no key.
-const OPEN: [&str; 5] = ["/", "/healthz", "/readyz", "/openapi.json", "/docs/errors"];
+const OPEN: [&str; 6] = ["/", "/healthz", "/readyz", "/openapi.json", "/docs/errors", "/v1/schemas/workflow.json"];
 const ROLES: [&str; 4] = ["viewer", "caller", "author", "admin"];
 
 /// What stands in the tenant `default` for the routes to be about.
 struct Things {
     run: String,
     key: String,
+    /// A question that is open.
+    token: String,
 }
 
 impl Things {
@@ -22,10 +24,16 @@ impl Things {
         let put = host.request(Method::PUT, "/v1/workflows/thing", &host.admin);
         host.send(put.header("content-type", "application/yaml").body(WORKFLOW)).await?.expect(201);
         let called = host.call(&host.admin, "thing", &json!({})).await?.expect(200);
+        let put = host.request(Method::PUT, "/v1/workflows/asking", &host.admin);
+        host.send(put.header("content-type", "application/yaml").body(ASKING)).await?.expect(201);
+        let asking = host.request(Method::POST, "/v1/workflows/asking/runs", &host.admin);
+        host.send(asking.json(&json!({})).header("prefer", "wait=1")).await?.expect(202);
+        let open = host.get("/v1/approvals").await?.expect(200).json();
+        let token = open["items"][0]["token"].as_str().unwrap_or_default().to_owned();
         let body = json!({"tenant": "default", "role": "viewer"});
         let made = host.send(host.request(Method::POST, "/v1/keys", &host.admin).json(&body)).await?.expect(201).json();
         let key = made["id"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { run: called.headers["ltmc-run"].to_str()?.to_owned(), key })
+        Ok(Self { run: called.headers["ltmc-run"].to_str()?.to_owned(), key, token })
     }
 
     /// The path with real names and ids in it.
@@ -42,6 +50,10 @@ impl Things {
             .replace("{tenant}", "default")
             .replace("{cap}", "log")
             .replace("{seq}", "1")
+            .replace("{workflow}", "thing")
+            .replace("{number}", "1")
+            .replace("{token}", &self.token)
+            .replace("{other}", &self.run)
             .replace("{id}", id);
         assert!(!filled.contains('{'), "{path} has a parameter this test does not know");
         format!("{filled}{}", query(method, path))
@@ -68,7 +80,8 @@ fn is_own(path: &str) -> bool {
         .any(|own| path.starts_with(own))
 }
 
-const WORKFLOW: &str = "name: thing\nflow: {agent: thing}\n";
+const WORKFLOW: &str = "name: thing\non: [{schedule: 0 0 1 1 *}]\nflow: {agent: thing}\n";
+const ASKING: &str = "name: asking\nflow: {ask: {title: thing, of: caller}}\n";
 
 /// A request with a body that the route would take.
 fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBuilder {
@@ -86,11 +99,13 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
         ("PUT", "/v1/recall/{id}") => request.json(&json!({"text": "a text of thing"})),
         ("POST", "/v1/recall/search") => request.json(&json!({"query": "a text"})),
         ("POST", "/v1/graph/facts") => request.json(&json!({"subject": "a", "relation": "r", "object": "thing"})),
+        ("POST", "/v1/approvals/{token}") => request.json(&json!({"answer": true})),
         ("POST", "/v1/events") => request.json(&json!({"topic": "news", "type": "t", "data": "thing"})),
         ("POST", "/v1/messages") => request.json(&json!({"to": "thing", "type": "t"})),
         ("POST", "/v1/transactions") => {
             request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))
         }
+        ("POST", "/v1/runs/{id}/restart") => request.json(&json!({"from": "thing"})),
         ("POST", "/v1/databases/repair") => request.json(&json!({"check": true})),
         ("POST", _) => request.json(&json!({})),
         _ => request,

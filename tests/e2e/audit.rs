@@ -114,7 +114,7 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
     let acme = host.tenant("acme", "admin").await?;
     host.push(&acme, "echo", "echo", &["log"]).await?;
     host.call(&acme, "echo", &json!({})).await?.expect(200);
-    let flow = "name: flow\nflow: {agent: echo}\n";
+    let flow = "name: flow\non: [{schedule: 0 0 1 1 *}]\nflow: {agent: echo}\n";
     let put =
         host.request(Method::PUT, "/v1/workflows/flow", &acme).header("content-type", "application/yaml").body(flow);
     assert!(host.send(put).await?.status.is_success());
@@ -125,6 +125,7 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
     let id = viewer.split('_').nth(1).unwrap_or_default();
     host.send(host.request(Method::DELETE, &format!("/v1/keys/{id}"), &acme)).await?.expect(204);
     host.send(host.request(Method::DELETE, "/v1/agents/echo/grants/log", &acme)).await?.expect(204);
+    host.send(host.request(Method::POST, "/v1/schedules/flow/1/pause", &acme)).await?.expect(204);
     host.terminate().await?;
     let whole = verify(&host, &[])?;
     assert_eq!(whole["damage"], json!([]), "{whole:#}");
@@ -171,6 +172,8 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
             "insert into workflows select tenant, 'other', source, digest, updated_at from workflows",
             "workflows",
         ),
+        ("a schedule is in another's name", "update schedules set by_key = 'aaaaaaaaaaaa'", "schedules"),
+        ("a schedule that was paused starts runs", "update schedules set paused_at = null", "schedules"),
         ("a tenant is gone", "delete from tenants where name = 'acme'", "tenants"),
         ("a run's row", "update runs set seq = seq - 1", "row"),
         ("a run is hidden", "delete from runs", "row"),
@@ -381,7 +384,9 @@ async fn an_edit_of_shared_context_behind_the_host_s_back_is_found() -> Result<(
 async fn restore(record: &mut SqliteConnection, host: &Host) -> Result<()> {
     let copy = host.data().join("copy.db").to_string_lossy().into_owned();
     sqlx::query("attach ? as copy").bind(copy).execute(&mut *record).await?;
-    for table in ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "runs", "idempotency", "chains"] {
+    for table in
+        ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules", "runs", "idempotency", "chains"]
+    {
         let sql = format!("delete from main.{table}; insert into main.{table} select * from copy.{table}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *record).await?;
     }

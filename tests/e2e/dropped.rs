@@ -64,6 +64,8 @@ enum Then {
     KeyIsGone { id: String, key: String },
     /// The agent may write memory, or may not; whatever the list says of it until then, it does.
     MayWrite { agent: String, at_last: bool },
+    /// The run that the retry gave is completed, and there is no other that an earlier request began.
+    TheOneGivenEnds,
     /// The run ends so.
     RunEnds { run: String, state: &'static str },
 }
@@ -201,6 +203,16 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let call = if number % 4 < 2 { call.with("idempotency-key", name) } else { call };
             one(call, &[200], Then::Nothing)
         }
+        ("POST", "/v1/approvals/{token}") => {
+            let asking = "name: asking\nflow: {ask: {title: Well?, of: admin}}\n";
+            let put = Sent::new(host, "PUT", "/v1/workflows/asking").of_type("application/yaml", asking);
+            put.answered(host).await?;
+            let start = Sent::new(host, "POST", "/v1/workflows/asking/runs").json(&json!({}));
+            let run = started_run(&start.answered(host).await?)?;
+            let token = token_of(host, &run).await?;
+            let answer = sent(format!("/v1/approvals/{token}")).json(&json!({"answer": true}));
+            one(answer, &[204, 409], Then::RunEnds { run, state: "completed" })
+        }
         ("POST", "/v1/workflows/{name}/runs") => {
             let run = sent("/v1/workflows/steps/runs".into()).json(&json!({"n": 1, "sleep_ms": 1, "scope": "agent"}));
             one(run.with("idempotency-key", name).with("prefer", "wait=20"), &[200], Then::Nothing)
@@ -216,6 +228,24 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let run = Sent::new(host, "POST", format!("{workflow}/runs")).json(&json!({})).with("prefer", "wait=20");
             run.answered(host).await?.expect(200);
             one(sent(workflow), &[204, 404], asked(run, 404))
+        }
+        ("POST", "/v1/schedules/{workflow}/{number}/pause" | "/v1/schedules/{workflow}/{number}/continue") => {
+            let workflow = format!("name: {name}\non: [{{schedule: 0 0 1 1 *}}]\nflow: {{agent: echo}}\n");
+            let put = Sent::new(host, "PUT", format!("/v1/workflows/{name}")).of_type("application/yaml", workflow);
+            put.answered(host).await?.expect(201);
+            let is_pause = path.ends_with("pause");
+            if !is_pause {
+                let pause = Sent::new(host, "POST", format!("/v1/schedules/{name}/1/pause"));
+                pause.answered(host).await?.expect(204);
+            }
+            let ask = of(&format!("/v1/schedules?workflow={name}"));
+            let is_on = "\"paused\":null".to_owned();
+            let (has, lacks) = if is_pause { (None, Some(is_on)) } else { (Some(is_on), None) };
+            let asked = path.replace("{workflow}", &name).replace("{number}", "1");
+            one(sent(asked), &[204, 409], Then::Asked { ask, status: 200, has, lacks })
+        }
+        ("POST", "/v1/schedules/{workflow}/{number}/run-now") => {
+            one(sent("/v1/schedules/yearly/1/run-now".into()), &[202], Then::Nothing)
         }
         ("POST", "/v1/keys") => {
             let make = sent(path.into()).json(&json!({"role": "viewer"}));
@@ -328,6 +358,13 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             cancel.answered(host).await?.expect(204);
             one(sent(format!("/v1/runs/{run}/resume")), &[202, 409], Then::RunEnds { run, state: "completed" })
         }
+        ("POST", "/v1/runs/{id}/restart" | "/v1/runs/{id}/fork") => {
+            let run = started(host, 2).await?;
+            host.ended(&host.admin, &run).await?;
+            let body = if path.ends_with("restart") { json!({"from": "slow"}) } else { json!({}) };
+            let again = sent(path.replace("{id}", &run)).json(&body).with("idempotency-key", name);
+            one(again, &[202], Then::TheOneGivenEnds)
+        }
         ("POST", "/v1/runs/{id}/pause") => {
             let run = started(host, 100).await?;
             one(sent(format!("/v1/runs/{run}/pause")), &[204], Then::RunEnds { run, state: "paused" })
@@ -348,6 +385,24 @@ async fn started(host: &Host, effects: u32) -> Result<String> {
     let begun =
         request.json(&json!({"n": effects, "sleep_ms": 50, "scope": "session"})).answered(host).await?.expect(202);
     Ok(begun.json()["run"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The run that an answer says was started.
+fn started_run(answer: &Answer) -> Result<String> {
+    let location = answer.headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    location.strip_prefix("/v1/runs/").map(str::to_owned).context("no run was started")
+}
+
+/// What the question is answered by that a run asks.
+async fn token_of(host: &Host, run: &str) -> Result<String> {
+    let mut token = None;
+    until("it asks", async || {
+        let shown = Sent::new(host, "GET", format!("/v1/runs/{run}")).answered(host).await?.json();
+        token = shown["nodes"][0]["waits_for"]["answer"]["token"].as_str().map(str::to_owned);
+        Ok(token.is_some())
+    })
+    .await?;
+    token.context("it asks nothing")
 }
 
 fn document(name: &str) -> String {
@@ -393,6 +448,19 @@ impl Then {
             }
             Self::MayWrite { agent, at_last } => {
                 ensure!(may_write(host, agent).await? == *at_last, "what is in force is not what was asked for last");
+            }
+            Self::TheOneGivenEnds => {
+                let run = retry.json()["run"].as_str().unwrap_or_default().to_owned();
+                let ended = host.ended(&host.admin, &run).await?;
+                ensure!(ended["state"] == "completed", "the run ended otherwise: {ended:#}");
+                let of = ended["forked"]["of"].clone();
+                let all = host.get("/v1/runs?limit=100").await?.expect(200).json();
+                let mut forks = 0;
+                for one in all["items"].as_array().into_iter().flatten() {
+                    let path = format!("/v1/runs/{}", one["id"].as_str().unwrap_or_default());
+                    forks += usize::from(host.get(&path).await?.expect(200).json()["forked"]["of"] == of);
+                }
+                ensure!(forks == 1, "{forks} runs were forked from {of}");
             }
             Self::RunEnds { run, state } => {
                 let ended = host.ended(&host.admin, run).await?;
@@ -460,6 +528,11 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
     host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
     let steps = "name: steps\nflow: {sequence: [{agent: slow}, {agent: echo}]}\n";
     let put = Sent::new(&host, "PUT", "/v1/workflows/steps").of_type("application/yaml", steps);
+    put.answered(&host).await?.expect(201);
+
+    let yearly =
+        "name: yearly\non: [{schedule: 0 0 1 1 *, input: {n: 1, sleep_ms: 1, scope: agent}}]\nflow: {agent: slow}\n";
+    let put = Sent::new(&host, "PUT", "/v1/workflows/yearly").of_type("application/yaml", yearly);
     put.answered(&host).await?.expect(201);
 
     let document = host.get("/openapi.json").await?.expect(200).json();

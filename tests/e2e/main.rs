@@ -5,6 +5,7 @@
 mod access;
 mod anchors;
 mod audit;
+mod authors;
 mod bad_input;
 mod batches;
 mod calls;
@@ -28,6 +29,9 @@ mod http;
 mod isolation;
 mod neighbours;
 mod operations;
+mod recovery;
 mod restart;
+mod schedules;
 mod shares;
 mod transactions;
+mod waits;

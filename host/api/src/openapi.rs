@@ -104,6 +104,7 @@ fn frame() -> OpenApi {
             tag("agents", "Components, what they may do, and calls to them"),
             tag("workflows", "Documents of agents in patterns"),
             tag("runs", "What runs and ran, entry by entry"),
+            tag("approvals", "What runs ask people, and answers"),
             tag("context", "What agents share: memory, graph, recall, messages"),
             tag("tenants", "Tenants, their keys and ceilings"),
             tag("host", "The host itself"),

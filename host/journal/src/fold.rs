@@ -11,13 +11,15 @@ use std::sync::Arc;
 use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Decided, Effect, Entry, Event, Next, Placed, RunStarted};
+use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
-use ltmc_model::{KeyId, Payload, RunId, Seq, StepPath, Timestamp};
+use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 
-use crate::node::{Branches, Child, Joined, Node, Round};
+use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
 use crate::undoing::{Ending, Undoing};
+
+mod amend;
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -42,6 +44,10 @@ pub struct History {
     pub(crate) phase: Phase,
     suspended: Option<Timestamp>,
     seq: Seq,
+    /// How many entries of the run that it was forked from there are before its own.
+    behind: u64,
+    /// How often one was forked from another.
+    forks: usize,
     created_at: Timestamp,
     updated_at: Timestamp,
     ended_at: Option<Timestamp>,
@@ -55,6 +61,8 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// What somebody changed: it is so once the run goes on.
+    amended: Vec<Amended>,
     /// What undoes what it did.
     pub(crate) undoing: Undoing,
     /// Whether somebody went on with it.
@@ -101,8 +109,13 @@ pub struct Step {
     pub attempts: Vec<Attempt>,
     /// What it gave.
     pub output: Option<Payload>,
-    /// Which entry says so.
+    /// Which entry says so, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
+    /// What somebody wants it done on; none: what its document says.
+    pub given: Option<Payload>,
+    /// What the randomness of its attempts is drawn from, where they go on from a checkpoint of the run that this one was forked
+    /// from; none: that of this run.
+    pub seed: Option<[u8; 32]>,
     /// What was found about its output; none: it was not judged. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
@@ -192,6 +205,7 @@ impl History {
     pub fn advance(&mut self, seq: Seq, entry: &Entry) {
         let at = entry.at;
         self.seq = seq;
+        let order = Seq(self.behind + seq.0);
         self.updated_at = at;
         self.tick(at);
         if !matches!(entry.event, Event::Act(_)) {
@@ -199,6 +213,9 @@ impl History {
         }
         match &entry.event {
             Event::RunStarted(started) => {
+                if started.forked.is_some() {
+                    self.cut_off(at);
+                }
                 self.started = Some(Arc::new(RunStarted::clone(started)));
                 self.created_at = at;
             }
@@ -233,7 +250,7 @@ impl History {
                     step.replay = Vec::new();
                     step.status = Status::Completed;
                     step.output = Some(output.clone());
-                    step.ended_at = seq;
+                    step.ended_at = order;
                     step.verdict = None;
                 });
             }
@@ -266,12 +283,12 @@ impl History {
                 self.progress += 1;
                 let node = self.node_mut(node);
                 node.output = Some(output.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::NodeGave { node, of } => {
                 let node = self.node_mut(node);
                 node.gave = Some(of.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::NodeFailed { node, failure, retry_at: None } => self.node_mut(node).failure = Some(failure.clone()),
             Event::NodeFailed { node, retry_at, .. } => {
@@ -303,6 +320,39 @@ impl History {
                 timed_out.failure = Some(failure.in_step(node));
                 timed_out.is_timed_out = true;
             }
+            Event::Asked { node, token, question } => {
+                let asks = Asks { token: token.clone(), title: question.title.clone(), of: question.of };
+                self.node_mut(node).asks = Some(asks);
+            }
+            Event::Answered { node, answer, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(answer.clone());
+                node.ended_at = seq;
+            }
+            Event::Emitted { node, .. } => {
+                self.progress += 1;
+                self.node_mut(node).is_emitted = true;
+            }
+            Event::Subscribed { node, topic, subject, kind, after } => {
+                let (topic, subject, kind) = (topic.clone(), subject.clone(), kind.clone());
+                let (after, heard) = (*after, *after);
+                let listens = Listens { topic, subject, kind, after, heard, is_heard: false, is_open: true };
+                self.node_mut(node).listens = Some(listens);
+            }
+            Event::EventTaken { node, event, .. } => {
+                self.progress += 1;
+                let node = self.node_mut(node);
+                node.output = Some(event.clone());
+                node.ended_at = seq;
+            }
+            Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
+            Event::RunSuspended { until, heard } => {
+                self.suspended = Some(*until);
+                if let Some(heard) = heard {
+                    self.heard_up_to(*heard);
+                }
+            }
             Event::CompensationRegistered { node, given } => self.registered(node, given),
             Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),
             Event::Compensated { node } => {
@@ -319,7 +369,6 @@ impl History {
                 self.go_on(at);
             }
             Event::RunStuck { failure } => self.phase = Phase::Stuck(failure.clone()),
-            Event::RunSuspended { until } => self.suspended = Some(*until),
             Event::RunCompleted { step } => self.end(at, Phase::Completed(step.clone())),
             Event::RunFailed { failure } => self.end(at, Phase::Failed(failure.clone())),
             Event::RunCancelled { by, reason } => {
@@ -327,11 +376,46 @@ impl History {
             }
             // What is open stays so, with what it has in hand: whoever resumes it goes on there.
             Event::RunQuarantined { taken_up } => self.phase = Phase::Quarantined(*taken_up),
+            Event::AgentReplaced { agent, to, .. } => {
+                if let Some(started) = &mut self.started {
+                    Arc::make_mut(started).agents.insert(agent.clone(), *to);
+                }
+            }
+            Event::Amended(amended) => self.amended.push(Amended::clone(amended)),
             Event::RunResumed { .. } => {
                 self.was_resumed = true;
                 self.resume();
+                for amended in std::mem::take(&mut self.amended) {
+                    self.amend(&amended, order, at);
+                }
             }
         }
+    }
+
+    /// Another run goes on from here: its entries are counted from 1 on.
+    pub fn branch_off(&mut self) {
+        self.behind += self.seq.0;
+        self.seq = Seq(0);
+        self.forks += 1;
+    }
+
+    /// How often a run was forked from another one on the way to this.
+    pub fn forks(&self) -> usize {
+        self.forks
+    }
+
+    /// The run is another one from here on: whatever is open is cut off, and goes on with it from its checkpoint.
+    fn cut_off(&mut self, at: Timestamp) {
+        let seed = self.started.as_ref().map(|started| started.seed);
+        for step in self.steps.values_mut() {
+            step.cut_off(at);
+            step.took.clear();
+            if step.checkpoint.part > 0 && step.seed.is_none() {
+                step.seed = seed;
+            }
+        }
+        (self.running, self.waiting, self.is_retrying) = (0, 0, false);
+        self.end(at, Phase::Cancelled { by: None, reason: "another run was forked from it".into() });
     }
 
     /// Says that it is `now`, for what is due; never goes back.
@@ -416,11 +500,6 @@ impl History {
         within.filter_map(|(path, node)| Some((path, node.child.as_ref().filter(|child| child.is_open())?.run)))
     }
 
-    /// Whether anything at a node or below it is under way, or waits for its next attempt.
-    pub fn is_open_within(&self, node: &StepPath) -> bool {
-        self.open_within(node).next().is_some() || self.own_children(node).next().is_some()
-    }
-
     /// Those of [`Self::open_children`] that are of a node's own work.
     pub fn own_children<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, RunId)> {
         self.open_children(node).filter(|(path, _)| !workflow::Node::is_undoing(path, node))
@@ -457,6 +536,45 @@ impl History {
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
     }
 
+    /// Says that a node looked for its event up to here, and that this was all there was: a memo.
+    pub fn heard(&mut self, node: &StepPath, up_to: Position) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            (listens.heard, listens.is_heard) = (listens.heard.max(up_to), true);
+        }
+    }
+
+    /// Says that there may be more for a node to look for its event in.
+    pub fn may_hear(&mut self, node: &StepPath) {
+        if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
+            listens.is_heard = false;
+        }
+    }
+
+    /// Up to where all nodes looked for their events that wait for any; none: none does.
+    pub fn all_heard(&self) -> Option<Position> {
+        let waiting = self.nodes.values().filter(|node| node.is_waiting());
+        waiting.filter_map(|node| node.listens.as_ref().filter(|listens| listens.is_open)).map(|l| l.heard).min()
+    }
+
+    fn heard_up_to(&mut self, heard: Position) {
+        for listens in self.nodes.values_mut().filter_map(|node| node.listens.as_mut()) {
+            listens.heard = listens.heard.max(heard);
+        }
+    }
+
+    /// Whether anything at a node or below it is under way: an attempt, a child, or what it waits for.
+    pub fn is_open_within(&self, node: &StepPath) -> bool {
+        let steps = self.open_within(node).next().is_some();
+        steps || self.own_children(node).next().is_some() || self.waiting_within(node).next().is_some()
+    }
+
+    /// Nodes of a node's own work, at it or below it, that wait for a time, or for what comes from outside.
+    pub fn waiting_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = &'a StepPath> {
+        let within = self.nodes.range(node..).take_while(|(path, _)| path.is_within(node));
+        let own = within.filter(|(path, _)| !workflow::Node::is_undoing(path, node));
+        own.filter(|(_, node)| node.is_waiting()).map(|(path, _)| path)
+    }
+
     /// Steps of a node's own work that are open, at it and below it. What undoes something below it is none of them.
     pub fn open_within<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = (&'a StepPath, &'a Step)> {
         let open = self.steps_within(node).filter(|(_, step)| step.is_open());
@@ -469,15 +587,21 @@ impl History {
         decided || self.steps_within(node).next().is_some()
     }
 
+    /// Whether anything at a node or below it has come further than to be begun anew.
+    pub fn has_got_on(&self, node: &StepPath) -> bool {
+        let decided = self.nodes.range(node..).next().is_some_and(|(path, _)| path.is_within(node));
+        decided || self.steps_within(node).any(|(_, step)| step.status != Status::Pending)
+    }
+
     /// What a node's pattern has found out about its branches.
     pub fn branches(&mut self, node: &StepPath) -> &mut Branches {
         &mut self.node_mut(node).branches
     }
 
-    /// Whose output a node's is: its own, or that of another one below it.
+    /// Whose output a node's is: its own, that of another one below it, or that of the one it passes on.
     pub fn giver<'a>(&'a self, path: &'a StepPath) -> &'a StepPath {
         let mut at = path;
-        // A node gives what stands below it, so this ends.
+        // A node gives what stands below it, or what was given before it, so this ends.
         while let Some(of) = self.nodes.get(at).and_then(|node| node.gave.as_ref()).filter(|of| *of != at) {
             at = of;
         }
@@ -499,9 +623,16 @@ impl History {
         if is_rejected { None } else { self.output(path) }
     }
 
-    /// Which entry says what a node gave.
+    /// Which entry says what a node gave, counted from the first of the run that it was forked from.
     pub fn gave_at(&self, path: &StepPath) -> Seq {
-        let path = self.giver(path);
+        let mut path = path;
+        while let Some((node, of)) = self.nodes.get(path).and_then(|node| Some((node, node.gave.as_ref()?))) {
+            // What it was given it gave only when it passed that on.
+            if of == path || !of.is_within(path) {
+                return node.ended_at;
+            }
+            path = of;
+        }
         let of_step = self.steps.get(path).map(|step| step.ended_at);
         of_step.or_else(|| self.nodes.get(path).map(|node| node.ended_at)).unwrap_or_default()
     }
@@ -555,6 +686,9 @@ impl History {
             Event::StepFailed { step, .. } => of(step).map(|(path, step)| since(path, step)).unwrap_or_default(),
             Event::RunFailed { .. } | Event::RunCancelled { .. } => {
                 self.steps.iter().flat_map(|(path, step)| all(path, step)).collect()
+            }
+            Event::RunResumed { .. } if !self.amended.is_empty() => {
+                self.to_be_forgotten().into_iter().filter_map(of).flat_map(|(path, step)| all(path, step)).collect()
             }
             Event::RunFailing { .. } | Event::RunCancelling { .. } => {
                 let own = self.steps.iter().filter(|(path, _)| !is_undoing(path));
@@ -674,10 +808,13 @@ impl History {
             Decided::When(holds) => node.when = Some(*holds),
             Decided::Option(option) => node.option = Some(*option),
             Decided::Handler(handler) => node.handler = Some(*handler),
-            Decided::Agent { agent, .. } => node.agent = Some(agent.clone()),
+            Decided::Agent { agent, candidates } => {
+                (node.agent, node.candidates) = (Some(agent.clone()), candidates.as_slice().into());
+            }
             Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure } => {
                 node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
             }
@@ -777,6 +914,12 @@ impl History {
             let has_failed = node.failure.take().is_some();
             (node.until, node.retry_at, node.failures, node.is_timed_out) = (None, None, 0, false);
             (node.handler, node.branches) = (None, Branches::default());
+            // What was asked is asked anew: whoever has the old question cannot answer it any more.
+            (node.asks, node.is_cancelled) = (None, false);
+            if let Some(listens) = &mut node.listens {
+                // It goes on looking from where it began, and the record is to tell it again.
+                (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);
+            }
             // What it did is not done again.
             if let Some(child) = &mut node.child {
                 (child.ended, child.again) = (None, true);
@@ -857,6 +1000,7 @@ impl Step {
     fn forget_checkpoints(&mut self) {
         self.checkpoint = Checkpoint::default();
         self.checkpoints.clear();
+        self.seed = None;
     }
 
     fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
@@ -865,7 +1009,7 @@ impl Step {
         let before_was_one = std::mem::replace(&mut self.transaction, transaction);
         if !before_was_one || self.checkpoint.part == 0 {
             self.replay.clear();
-            self.checkpoints.clear();
+            self.forget_checkpoints();
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
             self.took.clear();
         }
@@ -1029,7 +1173,7 @@ mod tests {
     fn it_is_suspended_until_anything_happens() {
         let until = AT.after(std::time::Duration::from_secs(60));
         let step = StepPath::root();
-        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until }];
+        let mut so_far = vec![started(&step), failed(&step, Some(until)), Event::RunSuspended { until, heard: None }];
         assert_eq!(history(so_far.clone()).suspended(), Some(until));
         so_far.push(Event::RunClaimed { epoch: ltmc_model::Epoch(2) });
         assert_eq!(history(so_far).suspended(), None);

@@ -3,14 +3,19 @@
 //! Invariants: a [`History`] is a fold of entries and of nothing else; a run's entries are written through its [`RunLog`]
 //! and nowhere else. No I/O but through ports.
 
+pub mod diff;
 pub mod fold;
 pub mod node;
+pub mod place;
 pub mod runlog;
 pub mod shown;
 pub mod undoing;
 pub mod view;
+pub mod why;
 
+pub use diff::Diff;
 pub use fold::History;
 pub use runlog::RunLog;
 pub use shown::{Extent, Shown, Sight};
 pub use view::RunView;
+pub use why::Why;

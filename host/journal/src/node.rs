@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Input, Next};
-use ltmc_model::{Payload, RunId, Seq, StepPath, Timestamp};
+use ltmc_model::journal::{Candidate, Input, Next};
+use ltmc_model::message::Topic;
+use ltmc_model::question::Token;
+use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
 
 /// A node, so far as anything is known of it.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,8 @@ pub struct Node {
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
+    /// Those that were looked at for it, the best first.
+    pub candidates: Arc<[Candidate]>,
     /// The document that was planned.
     pub planned: Option<Arc<str>>,
     /// A map's items.
@@ -27,6 +32,16 @@ pub struct Node {
     pub rounds: Vec<Round>,
     /// Which branches count.
     pub joined: Option<Joined>,
+    /// When its wait is over.
+    pub waits_until: Option<Timestamp>,
+    /// What it waits for in a topic.
+    pub listens: Option<Listens>,
+    /// What it asks people.
+    pub asks: Option<Asks>,
+    /// Whether it published what it is to publish.
+    pub is_emitted: bool,
+    /// Whether what it waited for is waited for no more.
+    pub is_cancelled: bool,
     /// Until when it may take.
     pub until: Option<Timestamp>,
     /// How often it failed and was begun anew, since the run began or was last resumed.
@@ -43,7 +58,7 @@ pub struct Node {
     pub gave: Option<StepPath>,
     /// What was found about its output. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
-    /// Which entry says what it gave.
+    /// Which entry says what it gave, counted from the first of the run that it was forked from.
     pub ended_at: Seq,
     /// Whether it is to be begun anew, once what stands ready for that has undone what it did.
     pub is_to_be_redone: bool,
@@ -53,6 +68,36 @@ pub struct Node {
     pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
     pub branches: Branches,
+}
+
+/// A question, as far as a run has to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    /// What it is answered by.
+    pub token: Token,
+    /// In a line.
+    pub title: String,
+    /// The smallest role that may answer.
+    pub of: Role,
+}
+
+/// What a node waits for in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listens {
+    /// Which topic.
+    pub topic: Topic,
+    /// Of this subject; none: of any.
+    pub subject: Option<String>,
+    /// Of this type; none: of any.
+    pub kind: Option<String>,
+    /// After which place of the log.
+    pub after: Position,
+    /// Up to where it was looked: a memo, but for what is journaled when its run is suspended.
+    pub heard: Position,
+    /// Whether that is all there was when it was looked: a memo.
+    pub is_heard: bool,
+    /// Whether the record tells its run of what comes.
+    pub is_open: bool,
 }
 
 /// What undoes a node's work.
@@ -130,6 +175,13 @@ impl Node {
     /// Whether it gave anything.
     pub fn has_ended(&self) -> bool {
         self.output.is_some() || self.gave.is_some()
+    }
+
+    /// Whether it waits for a time, or for what comes from outside.
+    pub fn is_waiting(&self) -> bool {
+        let listens = self.listens.as_ref().is_some_and(|listens| listens.is_open);
+        let waits = self.waits_until.is_some() || self.asks.is_some() || listens;
+        waits && !self.has_ended() && !self.is_cancelled && self.failure.is_none()
     }
 
     /// Whether what it gave was found wanting, and nothing was done in its place.

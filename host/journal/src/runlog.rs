@@ -23,6 +23,7 @@ use ltmc_model::message::Taker;
 use ltmc_model::run::{Run, TakenUp};
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::IdempotencyKey;
+use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{Append, Changes, Clock, Durability, Expect, Kind, StoreError, WriteJournal};
 
 use crate::fold::{Checkpoint, History};
@@ -47,8 +48,9 @@ pub struct RunLog {
     progress: u64,
     ahead: Mutex<Ahead>,
     tail: tokio::sync::Mutex<Tail>,
-    /// As it was given to a new run, for [`RunLog::anew`].
+    /// As they were given to a new run, for [`RunLog::anew`].
     idempotency: Option<IdempotencyKey>,
+    scheduled: Option<ScheduledStart>,
 }
 
 /// What is true once the record has caught up.
@@ -100,6 +102,7 @@ struct Tail {
     row: Run,
     previous: Option<Epoch>,
     idempotency: Option<IdempotencyKey>,
+    scheduled: Option<ScheduledStart>,
     in_flight: Option<InFlight>,
     durable: bool,
     /// How an append failed, and why.
@@ -124,23 +127,24 @@ impl RunLog {
         started: RunStarted,
         idempotency: Option<IdempotencyKey>,
     ) -> Self {
-        let at = ports.clock.now();
-        let row = Run {
-            tenant,
-            id: run,
-            target: started.target.clone(),
-            parent: started.parent.as_ref().map(|parent| parent.run),
-            state: ltmc_model::run::State::Queued,
-            session: started.session.clone(),
-            by: started.by.clone(),
-            created_at: at,
-            updated_at: at,
-            epoch: Epoch(1),
-            seq: Seq(0),
-            wakes_at: None,
-            taken_up: TakenUp::default(),
-        };
+        let row = new_row(tenant, run, &started, ports.clock.now());
         Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency)
+    }
+
+    /// The log of a new run that goes on from where another one was; none where the beginning of that is missing. `RunStarted` is
+    /// staged, and says so.
+    pub fn forked(
+        ports: Ports,
+        tenant: TenantId,
+        run: RunId,
+        started: RunStarted,
+        mut history: History,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Option<Self> {
+        history.started()?;
+        history.branch_off();
+        let row = new_row(tenant, run, &started, ports.clock.now());
+        Some(Self::with(ports, row, None, history, Event::RunStarted(Box::new(started)), idempotency))
     }
 
     /// The log of a run that is taken over from the record as `history` found it; none where its beginning is missing.
@@ -183,20 +187,31 @@ impl RunLog {
                 row,
                 previous,
                 idempotency: idempotency.clone(),
+                scheduled: None,
                 in_flight: None,
                 durable: true,
                 lost: None,
             }),
             idempotency,
+            scheduled: None,
             ports,
         }
+    }
+
+    /// The same, of a run that a schedule starts, as long as that allows it when it is written.
+    #[must_use]
+    pub fn scheduled(mut self, start: Option<ScheduledStart>) -> Self {
+        self.tail.get_mut().scheduled.clone_from(&start);
+        self.scheduled = start;
+        self
     }
 
     /// The log of the same run, begun again: nothing of it is in the record, for its first append was refused.
     #[must_use]
     pub fn anew(&self) -> Self {
         let (ports, started) = (self.ports.clone(), RunStarted::clone(&self.started));
-        Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone())
+        let log = Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone());
+        log.scheduled(self.scheduled.clone())
     }
 
     /// Whose run it is.
@@ -367,6 +382,7 @@ impl RunLog {
             entries,
             changes,
             idempotency: tail.idempotency.take(),
+            scheduled: tail.scheduled.take(),
         };
         tail.previous = Some(tail.row.epoch);
         tail.durable = durability == Durability::Barrier;
@@ -458,6 +474,24 @@ impl Ahead {
 impl std::fmt::Debug for RunLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RunLog").field("tenant", &self.tenant).field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+fn new_row(tenant: TenantId, run: RunId, started: &RunStarted, at: Timestamp) -> Run {
+    Run {
+        tenant,
+        id: run,
+        target: started.target.clone(),
+        parent: started.parent.as_ref().map(|parent| parent.run),
+        state: ltmc_model::run::State::Queued,
+        session: started.session.clone(),
+        by: started.by.clone(),
+        created_at: at,
+        updated_at: at,
+        epoch: Epoch(1),
+        seq: Seq(0),
+        wakes_at: None,
+        taken_up: TakenUp::default(),
     }
 }
 

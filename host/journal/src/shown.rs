@@ -7,7 +7,7 @@
 //! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
 
 use ltmc_model::effect::{Refusal, Reply};
-use ltmc_model::journal::{Decided, Effect, Entry, Event, Placed};
+use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed};
 use ltmc_model::{Digest, Payload, Seq, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -90,6 +90,20 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::EventTaken { event, .. } => {
+                parts.insert("event".into(), self.payload(std::mem::take(event)));
+            }
+            Event::Answered { answer, .. } => {
+                parts.insert("answer".into(), self.payload(std::mem::take(answer)));
+            }
+            Event::Asked { question, .. } => {
+                let show = question.show.take().map(|show| self.payload(show));
+                let mut asked = serde_json::to_value(&*question).unwrap_or_default();
+                if let (Some(show), Some(asked)) = (show, asked.as_object_mut()) {
+                    asked.insert("show".into(), show);
+                }
+                parts.insert("question".into(), asked);
+            }
             Event::ChildEnded { result: Ok(output), .. } => {
                 let output = self.payload(std::mem::take(output));
                 parts.insert("result".into(), json!({ "Ok": output }));
@@ -102,6 +116,15 @@ impl Show {
                     items.clear();
                 }
             }
+            Event::Amended(amended) => match &mut amended.change {
+                Amendment::Again => {}
+                Amendment::Output(payload) => {
+                    parts.insert("change".into(), json!({"output": self.payload(std::mem::take(payload))}));
+                }
+                Amendment::Input(payload) => {
+                    parts.insert("change".into(), json!({"input": self.payload(std::mem::take(payload))}));
+                }
+            },
             Event::Effect(effect) => {
                 parts.insert("reply".into(), self.reply(effect));
             }

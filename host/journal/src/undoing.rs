@@ -53,6 +53,12 @@ impl Undoing {
         !self.begun.is_empty()
     }
 
+    /// Nothing undoes this node's work any more.
+    pub(crate) fn forget(&mut self, node: &StepPath) {
+        self.ready.retain(|path| path != node);
+        self.begun.remove(node);
+    }
+
     pub(crate) fn forget_below(&mut self, node: &StepPath) {
         let is_below = |path: &StepPath| path != node && path.is_within(node);
         self.ready.retain(|path| !is_below(path));

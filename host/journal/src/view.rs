@@ -8,14 +8,20 @@ use std::collections::BTreeMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Decided, Event, Placed};
+use ltmc_model::journal::{Amendment, Decided, Event, Forked, Placed};
+use ltmc_model::message::Topic;
+use ltmc_model::question::Token;
 use ltmc_model::run::{Run, State, Target, Usage};
+use ltmc_model::schedule::Scheduled;
 use ltmc_model::workflow::{Below, Document, Does, Node};
-use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName};
+use ltmc_model::{
+    AgentName, Digest, KeyId, Payload, Position, RunId, Seq, SessionId, StepPath, Timestamp, WorkflowName,
+};
 use serde::Serialize;
 
+use crate::diff::Gave;
 use crate::fold::{History, Status, Step};
-use crate::node::{Child, Compensation};
+use crate::node::{Child, Compensation, Listens};
 use crate::shown::LARGE;
 use crate::undoing::Ending;
 
@@ -42,6 +48,12 @@ pub struct RunView {
     pub session: SessionId,
     /// Whose key started it.
     pub by: KeyId,
+    /// The tick of a schedule that started it, in that key's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
+    /// The run that it was forked from, and its last entry that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
     /// When it began.
     pub created_at: Timestamp,
     /// When its journal last grew.
@@ -144,47 +156,77 @@ pub struct Outline {
     /// Where the run stands; outputs that are large are empty in it.
     pub history: History,
     input: Option<Size>,
+    input_digest: Option<Digest>,
     outputs: BTreeMap<StepPath, Left>,
 }
 
 /// An output that was left out.
 #[derive(Debug, Clone)]
 struct Left {
+    run: RunId,
     seq: Seq,
     content_type: String,
     large: Large,
 }
 
 impl Outline {
-    /// Takes in the next entry.
-    pub fn apply(&mut self, mut placed: Placed) {
+    /// Takes in the next entry, which stands in the journal of `run`: its own, or that of one it was forked from.
+    pub fn apply(&mut self, run: RunId, mut placed: Placed) {
         match &mut placed.entry.event {
             Event::RunStarted(started) => {
                 self.input = Some(Size::of(&started.input));
+                self.input_digest = Some(Digest::of(&started.input.bytes));
                 started.input.bytes.clear();
             }
             Event::StepCompleted { step, output, .. }
             | Event::NodeEnded { node: step, output }
+            | Event::Answered { node: step, answer: output, .. }
+            | Event::EventTaken { node: step, event: output, .. }
             | Event::ChildEnded { node: step, result: Ok(output), .. } => {
-                self.outputs.remove(step);
-                if output.bytes.len() > LARGE {
-                    let bytes = std::mem::take(&mut output.bytes);
-                    let large = Large { bytes: bytes.len(), digest: Digest::of(&bytes).to_string() };
-                    let left = Left { seq: placed.seq, content_type: output.content_type.clone(), large };
-                    self.outputs.insert(step.clone(), left);
-                }
+                self.leave_out(step, output, run, placed.seq);
             }
+            Event::Amended(amended) => match &mut amended.change {
+                Amendment::Output(output) => self.leave_out(&amended.step, output, run, placed.seq),
+                Amendment::Input(input) => input.bytes.clear(),
+                Amendment::Again => {}
+            },
+            // Of each only what tells it from another.
             Event::NodeDecided { decided: Decided::Items(items), .. } => {
-                items.iter_mut().for_each(|item| item.bytes.clear());
+                items.iter_mut().for_each(|item| item.bytes = Digest::of(&item.bytes).0.to_vec().into());
             }
             _ => {}
         }
         self.history.apply(&placed);
     }
 
-    /// The entry that has the run's result, where it was left out.
-    pub fn result_at(&self) -> Option<Seq> {
-        self.outputs.get(self.history.giver(self.history.completed()?)).map(|left| left.seq)
+    fn leave_out(&mut self, step: &StepPath, output: &mut Payload, run: RunId, seq: Seq) {
+        self.outputs.remove(step);
+        if output.bytes.len() > LARGE {
+            let bytes = std::mem::take(&mut output.bytes);
+            let large = Large { bytes: bytes.len(), digest: Digest::of(&bytes).to_string() };
+            self.outputs.insert(step.clone(), Left { run, seq, content_type: output.content_type.clone(), large });
+        }
+    }
+
+    /// The entry that has the run's result, where it was left out, and the run in whose journal it stands.
+    pub fn result_at(&self) -> Option<(RunId, Seq)> {
+        self.outputs.get(self.history.giver(self.history.completed()?)).map(|left| (left.run, left.seq))
+    }
+
+    /// Digest of the run's input.
+    pub(crate) fn input_digest(&self) -> Option<Digest> {
+        self.input_digest
+    }
+
+    /// What a step gave, or another node, of which this is in memory.
+    pub(crate) fn gave(&self, step: &StepPath, output: &Payload) -> Gave {
+        match self.outputs.get(step) {
+            Some(Left { content_type, large, .. }) => {
+                let (content_type, digest) = (content_type.clone(), large.digest.clone());
+                Gave { content_type, bytes: large.bytes, digest, text: None }
+            }
+            None => Gave::small(&output.content_type, &output.bytes),
+        }
     }
 
     fn size(&self, step: &StepPath, output: &Payload) -> Size {
@@ -239,11 +281,14 @@ pub struct NodeView {
     pub name: Option<String>,
     /// Its pattern's word: `parallel`, `map`, ...
     pub pattern: &'static str,
-    /// `running`, `waiting`, `completed`, `failed` or `skipped`.
+    /// `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
     pub status: &'static str,
-    /// When it is begun anew, while it waits for that; or until when it may take.
+    /// When it goes on, while it waits: for a time, or to be begun anew; or until when it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
+    /// What it waits for from outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// How often it failed and was begun anew.
     #[serde(skip_serializing_if = "is_nothing")]
     pub failures: usize,
@@ -271,6 +316,34 @@ pub struct NodeView {
     /// The branches that count, in the order in which they were done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub winners: Vec<u32>,
+}
+
+/// What a node waits for from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// An event of a topic.
+    Event {
+        /// Which topic.
+        topic: Topic,
+        /// Of this subject; none: of any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Of this type; none: of any.
+        #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// After which place of the log.
+        after: Position,
+    },
+    /// The answer to a question.
+    Answer {
+        /// What it is answered by.
+        token: Token,
+        /// What is asked.
+        title: String,
+        /// The smallest role that may answer.
+        of: ltmc_model::caller::Role,
+    },
 }
 
 /// Steps and nodes that are shown of a run, each: of more only how many they are.
@@ -347,6 +420,8 @@ impl RunView {
             more_children: children.len() > Self::CHILDREN,
             session: run.session.clone(),
             by: run.by.clone(),
+            scheduled: started.and_then(|started| started.scheduled.clone()),
+            forked: started.and_then(|started| started.forked),
             created_at: run.created_at,
             updated_at: run.updated_at,
             ended_at: history.ended_at(),
@@ -448,6 +523,21 @@ impl Tree {
     }
 }
 
+impl WaitsFor {
+    fn of(known: &crate::node::Node) -> Option<Self> {
+        if !known.is_waiting() {
+            return None;
+        }
+        let asks = known.asks.as_ref();
+        let answer =
+            asks.map(|asks| Self::Answer { token: asks.token.clone(), title: asks.title.clone(), of: asks.of });
+        answer.or_else(|| {
+            let Listens { topic, subject, kind, after, .. } = known.listens.clone()?;
+            Some(Self::Event { topic, subject, kind, after })
+        })
+    }
+}
+
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
     fn new(node: &Node, path: &StepPath, known: &crate::node::Node, step: Option<&Step>) -> Option<Self> {
@@ -467,6 +557,9 @@ impl NodeView {
             known if known.has_ended() => ("completed", None),
             _ if step.is_some_and(|step| step.status == Status::Completed) => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
+            crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
+            known if known.is_waiting() => ("waiting", known.until),
             crate::node::Node { child: Some(Child { ended: Some(Err(_)), .. }), .. } => ("failed", None),
             crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
                 ("waiting", Some(until.unwrap_or(*due)))
@@ -479,6 +572,7 @@ impl NodeView {
             pattern: node.word(),
             status,
             due_at,
+            waits_for: WaitsFor::of(known),
             failures: known.failures as usize,
             failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
             rescued: known.is_rescued(),

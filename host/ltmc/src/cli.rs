@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs, serve, tenant,
+    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs,
+    schedules, serve, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -58,12 +59,18 @@ pub(crate) enum Command {
     Push(push::Args),
     /// Call an agent and print its result
     Call(call::Args),
-    /// Workflows: push, run, list, show, rm
+    /// Workflows: check, draw, test, schema, push, run, list, show, rm
     #[command(subcommand)]
     Flow(flow::Command),
     /// Runs: list, show, cancel, resume, journal, events
     #[command(subcommand)]
     Runs(runs::Command),
+    /// When workflows are started by themselves: list, pause, continue, run
+    #[command(subcommand)]
+    Schedules(schedules::Command),
+    /// What runs ask people: list, show, answer
+    #[command(subcommand)]
+    Approvals(approvals::Command),
     /// Agents: list, show, rm
     #[command(subcommand)]
     Agent(agent::Command),

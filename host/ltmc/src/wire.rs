@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use ltmc_api::{App, HttpLimits};
 use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
-use ltmc_orchestration::{Runs, Workflows, runs, workflows};
+use ltmc_orchestration::{Runs, Schedules, Workflows, runs, schedules, workflows};
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
@@ -35,6 +35,7 @@ pub(crate) const SCHEMA_WORKER: &str = "schema-worker";
 pub(crate) struct Host {
     pub(crate) app: App,
     pub(crate) runs: Runs,
+    pub(crate) schedules: Arc<Schedules>,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
@@ -110,12 +111,12 @@ impl Host {
             context: shared.context.clone(),
             clock: clock.clone(),
         });
-        let exe =
-            std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
-        let schemas = Arc::new(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]));
+        let schemas = Arc::new(schemas()?);
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions: shared.subscriptions.clone(),
             authority: authority.clone(),
@@ -146,8 +147,14 @@ impl Host {
             alive: Arc::new(runs.clone()),
             followers: shared.followers.iter().map(|follower| follower.clone() as Arc<dyn Holds>).collect(),
         });
-        let workflows =
-            Arc::new(Workflows::new(workflows::Ports { read: record.clone(), authority: authority.clone(), schemas }));
+        let (read, write) = (record.clone(), record.clone());
+        let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let workflows = Arc::new(Workflows::new(workflows::Ports {
+            read: record.clone(),
+            authority: authority.clone(),
+            schemas,
+            schedules: schedules.clone(),
+        }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
             .await
@@ -159,6 +166,7 @@ impl Host {
             agents,
             runs: Arc::new(runs.clone()),
             workflows,
+            schedules: schedules.clone(),
             clients,
             repairs,
             health: Arc::new(Healthy::new(Looked {
@@ -182,8 +190,27 @@ impl Host {
             limits: http_limits(config),
         };
         shared.start();
-        Ok(Self { app, runs, tasks, authority, record, shared, sandbox, pins, deletions, anchors, first_start })
+        Ok(Self {
+            app,
+            runs,
+            schedules,
+            tasks,
+            authority,
+            record,
+            shared,
+            sandbox,
+            pins,
+            deletions,
+            anchors,
+            first_start,
+        })
     }
+}
+
+/// Who judges by JSON Schema: this program, in child processes.
+pub(crate) fn schemas() -> anyhow::Result<Schemas> {
+    let exe = std::env::current_exe().context("finding this program, which judges by schemas in child processes")?;
+    Ok(Schemas::in_children(exe, vec![SCHEMA_WORKER.into()]))
 }
 
 /// Directories that can be granted, each there and named well.

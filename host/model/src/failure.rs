@@ -60,13 +60,15 @@ pub enum Code {
     StorageFull,
     /// The tenant has all that it may have on disk.
     DiskQuotaExceeded,
+    /// A bound of what the tenant's runs may have together is reached.
+    QuotaExceeded,
     /// A fault of the host's own.
     Internal,
 }
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -93,6 +95,7 @@ impl Code {
         Self::Unavailable,
         Self::StorageFull,
         Self::DiskQuotaExceeded,
+        Self::QuotaExceeded,
         Self::Internal,
     ];
 
@@ -125,6 +128,7 @@ impl Code {
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage-full",
             Self::DiskQuotaExceeded => "disk-quota-exceeded",
+            Self::QuotaExceeded => "quota-exceeded",
             Self::Internal => "internal",
         }
     }
@@ -185,6 +189,7 @@ impl Failure {
             | Code::AgentMissing
             | Code::ReplayMismatch
             | Code::DiskQuotaExceeded
+            | Code::QuotaExceeded
             | Code::Conflict
             | Code::Fenced
             | Code::Cancelled

@@ -13,11 +13,14 @@ use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
+use crate::message::Topic;
+use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
+use crate::schedule::{Planned, Scheduled};
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
-    AgentName, Capability, Digest, Epoch, KeyId, Payload, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
-    WorkflowName,
+    AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath,
+    TenantId, Timestamp, WorkflowName,
 };
 
 /// One entry: when, and what.
@@ -240,10 +243,74 @@ pub enum Event {
         /// Its last attempt.
         attempt: u32,
     },
+    /// People were asked.
+    Asked {
+        /// Which node asks.
+        node: StepPath,
+        /// What the question is answered by.
+        token: Token,
+        /// What is asked.
+        question: Box<Question>,
+    },
+    /// Somebody answered: that is what the node gives.
+    Answered {
+        /// Which node asked.
+        node: StepPath,
+        /// Which of its questions.
+        token: Token,
+        /// Whose key.
+        by: KeyId,
+        /// In JSON.
+        answer: Payload,
+        /// What they said besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
+    /// A node published an event, which is there with this entry.
+    Emitted {
+        /// Which node.
+        node: StepPath,
+        /// Where to.
+        topic: Topic,
+        /// The message's id.
+        id: Revision,
+    },
+    /// A node waits for an event of a topic.
+    Subscribed {
+        /// Which node.
+        node: StepPath,
+        /// Which topic.
+        topic: Topic,
+        /// Of this subject; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Of this type; none: of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// After which place of the log.
+        after: Position,
+    },
+    /// An event came that a node waits for: that is what the node gives.
+    EventTaken {
+        /// Which node.
+        node: StepPath,
+        /// Where in the log the event stands.
+        position: Position,
+        /// The event, in JSON.
+        event: Payload,
+    },
+    /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
+    WaitCancelled {
+        /// Which node.
+        node: StepPath,
+    },
     /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
     RunSuspended {
         /// When it goes on.
         until: Timestamp,
+        /// Up to which place of the log it looked for the events that it waits for; none: it waits for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<Position>,
     },
     /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
     CompensationRegistered {
@@ -319,7 +386,21 @@ pub enum Event {
         /// How often it was taken up since it last got on.
         taken_up: u32,
     },
-    /// A run that failed, was cancelled or was set aside was taken up again by somebody.
+    /// Somebody changed what a step gave, or what it works on, before the run went on. With the next [`Self::RunResumed`] it is so, and
+    /// what came after the step is done again.
+    Amended(Box<Amended>),
+    /// Somebody had an agent's steps done by another version from here on.
+    AgentReplaced {
+        /// Whose key.
+        by: KeyId,
+        /// Which agent.
+        agent: AgentName,
+        /// The version that it was.
+        from: Digest,
+        /// The version that it is.
+        to: Digest,
+    },
+    /// A run that failed, was cancelled or was set aside was taken up again by somebody; or one that was forked goes on by itself.
     RunResumed {
         /// Whose key.
         by: KeyId,
@@ -350,6 +431,12 @@ impl Event {
             Self::ChildEnded { .. } => "child-ended",
             Self::NodeTimedOut { .. } => "node-timed-out",
             Self::StepCancelled { .. } => "step-cancelled",
+            Self::Asked { .. } => "asked",
+            Self::Answered { .. } => "answered",
+            Self::Emitted { .. } => "emitted",
+            Self::Subscribed { .. } => "subscribed",
+            Self::EventTaken { .. } => "event-taken",
+            Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
             Self::CompensationRegistered { .. } => "compensation-registered",
             Self::CompensationStarted { .. } => "compensation-started",
@@ -363,6 +450,8 @@ impl Event {
             Self::RunFailed { .. } => "run-failed",
             Self::RunCancelled { .. } => "run-cancelled",
             Self::RunQuarantined { .. } => "run-quarantined",
+            Self::Amended(_) => "amended",
+            Self::AgentReplaced { .. } => "agent-replaced",
             Self::RunResumed { .. } => "run-resumed",
             Self::Act(_) => "act",
         }
@@ -434,6 +523,8 @@ pub enum Decided {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// When a wait is over.
+    Until(Timestamp),
 }
 
 /// An agent that was looked at for a need.
@@ -490,9 +581,66 @@ pub struct RunStarted {
     /// The caller's W3C trace context, passed on.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// How far the log of changes went, where that matters: to runs that wait for events from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// The run that it was forked from: what happened there up to an entry has happened in this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
     /// The run that began it; none: a client did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<Parent>>,
+    /// Which tick of a schedule started it; none: somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
+}
+
+/// Where a run was forked from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// Which run.
+    pub of: RunId,
+    /// Its last entry that counts.
+    pub at: Seq,
+}
+
+/// What somebody changed in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amended {
+    /// Whose key.
+    pub by: KeyId,
+    /// The step.
+    pub step: StepPath,
+    /// What of it.
+    pub change: Amendment,
+    /// Digest of what it had given; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Digest>,
+    /// The step, and nodes above it, after which others come in a sequence or a loop: those are done again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepPath>,
+}
+
+impl Amended {
+    /// What the step gave by it; none: it is done again.
+    pub fn output(self) -> Option<Payload> {
+        match self.change {
+            Amendment::Output(output) => Some(output),
+            Amendment::Input(_) | Amendment::Again => None,
+        }
+    }
+}
+
+/// What was changed about a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Amendment {
+    /// It is done, and has given this.
+    Output(Payload),
+    /// It is done again, on this.
+    Input(Payload),
+    /// It is done again.
+    Again,
 }
 
 /// A host call of a guest, as it was decided and answered.
@@ -618,11 +766,37 @@ pub enum Change {
         source: String,
         /// Of the source.
         digest: Digest,
+        /// When it is started by itself, in the order of the document.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        schedules: Vec<Planned>,
     },
     /// A workflow removed.
     WorkflowDeleted {
         /// Which.
         name: WorkflowName,
+    },
+    /// A schedule starts nothing until it is continued.
+    SchedulePaused {
+        /// Of which workflow.
+        workflow: WorkflowName,
+        /// Its number there.
+        number: u32,
+        /// What it is: another one that has the number by now stays as it is.
+        digest: Digest,
+        /// Why, where the host did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A schedule that was paused starts runs again, in the name of who continued it.
+    ScheduleContinued {
+        /// Of which workflow.
+        workflow: WorkflowName,
+        /// Its number there.
+        number: u32,
+        /// What it is.
+        digest: Digest,
+        /// When it comes next.
+        next: Timestamp,
     },
     /// A change of shared context by a client: what was asked, as a guest's call would be.
     Context {

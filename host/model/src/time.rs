@@ -1,6 +1,7 @@
 //! Points in time, as the record keeps them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -54,10 +55,20 @@ impl<'de> Deserialize<'de> for Timestamp {
             return u64::deserialize(from).map(Self::from_millis);
         }
         let text = <std::borrow::Cow<'_, str>>::deserialize(from)?;
-        let time = humantime::parse_rfc3339_weak(&text).map_err(|_| {
-            D::Error::custom(format!("`{text}` is not a time: RFC 3339 in UTC, such as 2026-11-24T12:00:00Z"))
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+
+    /// From RFC 3339 in UTC.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = humantime::parse_rfc3339_weak(text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let since = time.ok_or_else(|| {
+            let given: String = text.chars().take(80).collect();
+            format!("`{given}` is not a time: RFC 3339 in UTC, such as 2026-11-24T12:00:00Z")
         })?;
-        let since = time.duration_since(UNIX_EPOCH).map_err(D::Error::custom)?;
         Ok(Self::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
     }
 }

@@ -1,10 +1,10 @@
-//! Workflow documents: a name and a tree of patterns.
+//! Workflow documents: a name, a tree of patterns, and when it is started by itself.
 //!
 //! Invariants: a [`Document`] has been checked whole, so nothing that stands in one has to be checked again: names parse,
 //! step names are unique, picks are of steps that come before, numbers are within their bounds. [`Document::to_json`] writes
 //! one form only, and reading it gives the same document: that is what a run is pinned to.
 //!
-//! To add a pattern: a variant of [`Does`], its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
+//! To add a pattern: a variant of [`Does`], its words in `schema.rs`, its form in `read/patterns.rs` and `write.rs`, and a file in orchestration's `patterns/`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,16 +18,26 @@ use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
+use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
 
+mod ask;
+pub mod cases;
 mod condition;
+mod emit;
 mod pick;
+pub mod places;
 mod read;
+pub mod schema;
 mod tree;
+mod wait;
 mod write;
 
-pub use condition::{Condition, Test};
+pub use ask::Ask;
+pub use condition::{Condition, Test, is_same};
+pub use emit::Emit;
 pub use pick::{Pick, Source};
+pub use wait::{Listen, Moment, Since, Wait};
 
 /// The largest document, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
@@ -43,8 +53,21 @@ pub const MAX_FAULTS: usize = 100;
 pub struct Document {
     /// Its name, which is also the one it is put under.
     pub name: WorkflowName,
+    /// When it is started by itself, by their numbers from 1 on; no two are the same.
+    pub schedules: Vec<Schedule>,
     /// What it does.
     pub flow: Node,
+}
+
+/// A time at which a workflow is started by itself, again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// When.
+    pub timing: Timing,
+    /// On what; none: on `null`.
+    pub input: Option<Value>,
+    /// Where it stands in the source.
+    pub place: Place,
 }
 
 /// One node of the tree of patterns: what it does, and the modifiers that every node may have.
@@ -95,6 +118,12 @@ pub enum Does {
     Workflow(SubWorkflow),
     /// A document that an agent writes, as a run of its own.
     Plan(Box<Planning>),
+    /// Nothing, for some time; then on with what it was given.
+    Wait(Wait),
+    /// A question to people.
+    Ask(Box<Ask>),
+    /// An event, published; then on with what it was given.
+    Emit(Box<Emit>),
 }
 
 /// A workflow that another one starts.
@@ -429,6 +458,22 @@ impl Document {
         nodes
     }
 
+    /// Every JSON Schema in it, with the node that has it and its place.
+    pub fn schemas(&self) -> Vec<(&Node, Place, &Value)> {
+        let mut schemas = Vec::new();
+        for node in self.nodes() {
+            if let Some(Validate::Schema { schema, place }) = &node.validate {
+                schemas.push((node, *place, schema));
+            }
+            if let Does::Ask(ask) = &node.does
+                && let Some((schema, place)) = &ask.schema
+            {
+                schemas.push((node, *place, schema));
+            }
+        }
+        schemas
+    }
+
     /// Every workflow that it starts, and where.
     pub fn workflows(&self) -> impl Iterator<Item = (&WorkflowName, Place)> {
         self.nodes().into_iter().filter_map(|node| match &node.does {
@@ -456,11 +501,18 @@ impl Document {
     }
 }
 
+impl Schedule {
+    /// Of all that it is: two that have the same are the same.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_value().to_string().as_bytes())
+    }
+}
+
 impl Node {
     /// Where a step's validator stands below it, which has nothing else there but what is done where it fails.
     const STEP_VALIDATOR: usize = 0;
     /// Where another node's validator stands below it, behind everything of its pattern.
-    const VALIDATOR: usize = 10_000;
+    pub const VALIDATOR: usize = 10_000;
     /// Where the first of its fallbacks does.
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.
@@ -510,6 +562,7 @@ impl Node {
         }
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => None,
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => None,
             Does::Plan(planning) => (number == 0).then_some(Below::Child(&planning.planner)),
             Does::Sequence(children) => children.get(number).map(Below::Child),
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
@@ -523,6 +576,7 @@ impl Node {
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
             Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
@@ -565,6 +619,9 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Wait(_) => "wait",
+            Does::Ask(_) => "ask",
+            Does::Emit(_) => "emit",
             Does::Workflow(_) => "workflow",
             Does::Plan(_) => "plan",
         }
@@ -573,7 +630,7 @@ impl Node {
     /// Every node right below it, to be changed.
     pub fn each_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
         match &mut self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => {}
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => {}
             Does::Plan(planning) => change(&mut planning.planner),
             Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
             Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),

@@ -117,7 +117,10 @@ impl Children {
             by: started.by.clone(),
             seed: self.derived("child's seed", origin),
             traceparent: started.traceparent.clone(),
+            position: None,
+            forked: None,
             parent: Some(Box::new(parent)),
+            scheduled: None,
         })
     }
 
@@ -189,6 +192,8 @@ impl Children {
         let target = Target::Workflow(sub.workflow.clone());
         let started = self.beginning(target, input, origin, sub.on_parent_end);
         let mut started = started.map_err(|why| Error::invalid("bad-workflow", None, why))?;
+        self.runs.inner.ports.authority.may_all(&started.by, self.log.tenant(), &ready.needs).await?;
+        started.position = self.runs.position(&ready);
         started.agents = agents;
         (started.document, started.document_digest) = (Some(ready.json.clone()), Some(ready.digest));
         let entered = self.runs.enter(self.log.tenant(), run, started, ready.plan.clone(), None).await?;

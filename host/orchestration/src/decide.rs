@@ -1,6 +1,7 @@
-//! What is found out for patterns: whether conditions hold, which items a list has, what comes after a round of a loop.
+//! What is found out for patterns: whether conditions hold, which items a list has, what comes after a round of a loop, when a
+//! wait is over.
 //!
-//! Invariants: total but for items: a condition holds or does not, whatever there is to look at. What is found is journaled by
+//! Invariants: total but for items and times: a condition holds or does not, whatever there is to look at. What is found is journaled by
 //! who asks, once.
 
 use std::collections::BTreeMap;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Next};
-use ltmc_model::workflow::{Condition, Does, Handler, MapItems, Node, Pick};
-use ltmc_model::{Payload, StepPath};
+use ltmc_model::workflow::{Condition, Does, Handler, MapItems, Moment, Node, Pick, Wait};
+use ltmc_model::{Payload, StepPath, Timestamp};
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Authority, Compute};
 use serde_json::Value;
@@ -57,6 +58,7 @@ impl Decider<'_> {
                 Ok(Decided::Handler(self.first(conditions(&node.on_error), scope).await?))
             }
             (Question::Items, Does::Map(map)) => self.items(&map.over, scope).await.map(Decided::Items),
+            (Question::Until, Does::Wait(wait)) => self.until(wait, scope).await.map(Decided::Until),
             (Question::Round { round, gave }, Does::Loop(_)) => {
                 let next = self.after(at, node, round, gave.as_ref()).await?;
                 Ok(Decided::Round { round: u32::try_from(round).unwrap_or(u32::MAX), gave, next })
@@ -87,6 +89,37 @@ impl Decider<'_> {
             return listed(&over, &sources);
         }
         computed(self.compute, self.log, move || listed(&over, &sources)).await?
+    }
+
+    /// When a wait is over: not further away than a year, whichever way.
+    async fn until(&self, wait: &Wait, scope: Scope) -> Result<Timestamp, Failure> {
+        let now = self.log.now();
+        let until = match wait {
+            Wait::For(long) => return Ok(now.after(*long)),
+            Wait::Event(_) => return Err(Failure::new(Code::Internal, "an event has no time")),
+            Wait::Until(Moment::At(at)) => *at,
+            Wait::Until(Moment::Picked(pick)) => {
+                let text = self.picked(pick, scope).await?;
+                let said: Option<String> = serde_json::from_str(&text).ok();
+                let said = said.ok_or_else(|| format!("`{pick}` is no text"));
+                let until = said.and_then(|text| text.parse::<Timestamp>());
+                until.map_err(|why| bad_step(format!("`wait` until `{pick}`: {why}")))?
+            }
+        };
+        if until.since(now).max(now.since(until)) > Wait::LONGEST {
+            return Err(bad_step(format!("`wait` until {until}: that is more than a year away, and it is {now}")));
+        }
+        Ok(until)
+    }
+
+    /// What stands at a pick, in JSON.
+    async fn picked(&self, pick: &Pick, scope: Scope) -> Result<String, Failure> {
+        let sources = input::sources(self.compute, self.plan, self.log, &scope, vec![pick]).await?;
+        let pick = pick.clone();
+        if input::bytes(&sources) <= LARGE {
+            return found_at(&pick, &sources);
+        }
+        computed(self.compute, self.log, move || found_at(&pick, &sources)).await?
     }
 
     /// What comes after a round: it is over where `until` holds, or where there may be no other.
@@ -131,7 +164,7 @@ fn nothing(at: &StepPath) -> Failure {
     Failure::new(Code::Internal, format!("the plan has nothing to be decided at {at}"))
 }
 
-fn holds(condition: &Condition, sources: &Sources) -> bool {
+pub(crate) fn holds(condition: &Condition, sources: &Sources) -> bool {
     let picks = condition.picks();
     let readable = sources
         .iter()
@@ -149,25 +182,33 @@ fn holds(condition: &Condition, sources: &Sources) -> bool {
     })
 }
 
+fn bad_step(message: String) -> Failure {
+    Failure::new(Code::BadStep, message)
+}
+
 fn listed(over: &Pick, sources: &Sources) -> Result<Vec<Payload>, Failure> {
-    let wrong = |message: String| Failure::new(Code::BadStep, message);
     let json = |text: &str| Payload { content_type: Payload::JSON.into(), bytes: text.to_owned().into() };
-    let source = sources.get(&over.source).and_then(Option::as_ref);
-    let text = match source.map(|source| Json::of(source, MAX_BUILT)) {
-        Some(Ok(Some(text))) => Ok(text),
-        Some(Ok(None)) => Err(format!("`{over}` picks from more than {MAX_BUILT} bytes")),
-        Some(Err(why)) => Err(format!("`{over}` picks from what is {why}")),
-        None => Err(format!("`{over}` is not there")),
-    };
-    let found = text.and_then(|text| Picked::from(&text, std::iter::once(over)).get(over).map(str::to_owned));
-    let list = match (found, &over.or_else) {
-        (Ok(list), _) => list,
-        (Err(_), Some(or_else)) => or_else.to_string(),
-        (Err(why), None) => return Err(wrong(why)),
-    };
+    let list = found_at(over, sources)?;
     let items = items(&list, MapItems::MAX_ITEMS);
     let items = items.map_err(|why| {
-        wrong(format!("`map` works on a list of at most {} items, and `{over}` is {why}", MapItems::MAX_ITEMS))
+        bad_step(format!("`map` works on a list of at most {} items, and `{over}` is {why}", MapItems::MAX_ITEMS))
     })?;
     Ok(items.into_iter().map(json).collect())
+}
+
+/// What stands at a pick, in JSON; where nothing does, what it says is taken then.
+fn found_at(pick: &Pick, sources: &Sources) -> Result<String, Failure> {
+    let source = sources.get(&pick.source).and_then(Option::as_ref);
+    let text = match source.map(|source| Json::of(source, MAX_BUILT)) {
+        Some(Ok(Some(text))) => Ok(text),
+        Some(Ok(None)) => Err(format!("`{pick}` picks from more than {MAX_BUILT} bytes")),
+        Some(Err(why)) => Err(format!("`{pick}` picks from what is {why}")),
+        None => Err(format!("`{pick}` is not there")),
+    };
+    let found = text.and_then(|text| Picked::from(&text, std::iter::once(pick)).get(pick).map(str::to_owned));
+    match (found, &pick.or_else) {
+        (Ok(found), _) => Ok(found),
+        (Err(_), Some(or_else)) => Ok(or_else.to_string()),
+        (Err(why), None) => Err(bad_step(why)),
+    }
 }

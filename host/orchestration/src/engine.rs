@@ -15,7 +15,7 @@ use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
-use ltmc_journal::fold::Status;
+use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
@@ -42,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, input, judge, metered, recovered, supervise};
+use crate::{aggregate, ask, emit, input, judge, lineage, metered, recovered};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -90,7 +90,7 @@ impl Beginnings {
 }
 
 /// Why a thing that was to be done was not.
-enum Stop {
+pub(crate) enum Stop {
     /// The record failed: this owner of the run knows nothing any more.
     Lost(StoreError),
     /// The run is over.
@@ -225,7 +225,8 @@ impl Engine<'_> {
             // The end of a child makes it due, if that comes after this; what came before it is found now.
             let root = StepPath::root();
             let joined = history.open_children(&root).map(|(_, run)| Expect::UnderWay { run });
-            Ok((vec![Event::RunSuspended { until }], joined.collect()))
+            let heard = history.all_heard();
+            Ok((vec![Event::RunSuspended { until, heard }], joined.collect()))
         };
         if self.log.stage_if_expecting(suspended).is_err() {
             return Ok(false);
@@ -258,7 +259,11 @@ impl Engine<'_> {
                     let Some(agent) = agent else {
                         return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
                     };
-                    let built = input::build(self.compute, self.plan, self.log, &step, &input).await;
+                    let given = self.log.read(|history| history.step(&step).and_then(|step| step.given.clone()));
+                    let built = match given {
+                        Some(given) => Ok(given),
+                        None => input::build(self.compute, self.plan, self.log, &step, &input).await,
+                    };
                     self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
                 }
                 plan::Work::Validator(agent) => {
@@ -279,10 +284,17 @@ impl Engine<'_> {
             // Nothing is done about it but that the run is set aside.
             Todo::Halt { .. } => {}
             Todo::Wait { node: _, until } => self.wait(until).await?,
-            Todo::Await { node: _ } => {
+            Todo::Await { node } => {
                 self.log.flush(Durability::Lazy).await?;
-                std::future::pending::<()>().await;
+                self.next_event(&node).await?;
             }
+            Todo::Subscribe { node } => self.subscribe(node).await?,
+            Todo::Listen { node } => self.listen(node).await?,
+            Todo::Ask { node } => self.ask(node).await?,
+            Todo::Emit { node, input } => match emit::event(self.compute, self.plan, self.log, &node, &input).await {
+                Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
+                Err(failure) => self.fail(node, failure),
+            },
             Todo::Begin { node, input } => self.begin(node, &input).await?,
             Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
@@ -311,6 +323,11 @@ impl Engine<'_> {
                 self.journal(Event::NodeFailed { node, failure, retry_at });
             }
             Todo::End { node, output: Output::Of(of) } => self.journal(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(Input::Output(of)) } => self.journal(Event::NodeGave { node, of }),
+            Todo::End { node, output: Output::Given(input) } => {
+                let given = input::resolve(self.compute, self.plan, self.log, &input).await;
+                self.stage(node, given, |node, output| Event::NodeEnded { node, output });
+            }
             Todo::End { node, output: Output::List(gave) } => {
                 let output = aggregate::list(self.compute, self.log, gave).await;
                 self.stage(node, output, |node, output| Event::NodeEnded { node, output });
@@ -325,29 +342,50 @@ impl Engine<'_> {
 
     /// Journals what came of something about a node, or that the node failed by it.
     fn stage<T>(&self, node: StepPath, came: Result<T, Failure>, event: impl FnOnce(StepPath, T) -> Event) {
-        self.journal(match came {
-            Ok(came) => event(node, came),
-            Err(failure) => Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None },
-        });
+        match came {
+            Ok(came) => self.journal(event(node, came)),
+            Err(failure) => self.fail(node, failure),
+        }
     }
 
     /// Journals that what is open at a node and below it is ended, once no guest of it does anything any more.
     async fn cancel(&self, node: &StepPath) {
         self.guests.left(node).await;
         self.children.end(node);
-        let open: Vec<(StepPath, u32)> = self.log.read(|history| {
-            let open = history.open_within(node);
-            open.map(|(path, step)| (path.clone(), step.last().map_or(0, |last| last.number))).collect()
+        let cancelled: Vec<Event> = self.log.read(|history| {
+            let attempt = |(path, step): (&StepPath, &Step)| {
+                let attempt = step.last().map_or(0, |last| last.number);
+                Event::StepCancelled { step: path.clone(), attempt }
+            };
+            let ended = |(node, run): (&StepPath, RunId)| {
+                let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
+                Event::ChildEnded { node: node.clone(), run, result: Err(failure) }
+            };
+            let attempts = history.open_within(node).map(attempt);
+            let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
+            attempts.chain(waits).chain(history.own_children(node).map(ended)).collect()
         });
-        for (step, attempt) in open {
-            self.journal(Event::StepCancelled { step, attempt });
+        cancelled.into_iter().for_each(|event| self.journal(event));
+    }
+
+    /// Puts a node's question to people. It is on disk before anybody sees it: an answer is never one to a question that was not asked.
+    async fn ask(&self, node: StepPath) -> Result<(), Stop> {
+        match ask::question(self.compute, self.plan, self.log, &node).await {
+            Ok((token, question)) => {
+                let asked = Event::Asked { node, token, question: Box::new(question) };
+                self.log.append(vec![asked], Durability::Barrier).await?;
+            }
+            Err(failure) => self.fail(node, failure),
         }
-        let children: Vec<(StepPath, RunId)> =
-            self.log.read(|history| history.own_children(node).map(|(node, run)| (node.clone(), run)).collect());
-        for (node, run) in children {
-            let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
-            self.journal(Event::ChildEnded { node, run, result: Err(failure) });
+        Ok(())
+    }
+
+    /// Journals that a node's own work failed for good, and that it waits for nothing any more.
+    pub(crate) fn fail(&self, node: StepPath, failure: Failure) {
+        if self.log.read(|history| history.node(&node).is_some_and(ltmc_journal::node::Node::is_waiting)) {
+            self.log.stage(Event::WaitCancelled { node: node.clone() });
         }
+        self.journal(Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None });
     }
 
     /// Begins the run of a node that starts another workflow.
@@ -532,7 +570,8 @@ impl Engine<'_> {
         if begun_at.replay.len() < begun_at.checkpoint.effects as usize {
             log.flush(Durability::Lazy).await?;
             let read = self.ports.read.as_ref();
-            let mut kept = supervise::fold(read, log.tenant(), log.run(), History::for_replay()).await?;
+            let whole = lineage::fold(read, log.tenant(), log.run(), lineage::TO_THE_END, History::for_replay());
+            let mut kept = whole.await?;
             begun_at = BegunAt::of(&mut kept, step);
         }
         Ok(begun_at)
@@ -548,6 +587,7 @@ impl Engine<'_> {
     ) -> Result<(Job, ltmc_model::AgentName), Failure> {
         let input = input?;
         let (tenant, started) = (self.log.tenant(), self.log.started());
+        let seed = self.log.read(|history| history.step(step).and_then(|step| step.seed)).unwrap_or(started.seed);
         let agent = self.pinned(agent).await?;
         let export = work.export(&agent)?;
         let ceiling = self.ports.authority.ceiling(tenant).await.map_err(|e| broken(&e))?;
@@ -563,7 +603,7 @@ impl Engine<'_> {
             attempt,
             session: started.session.clone(),
             input,
-            seed: derived(&started.seed, "guest", step, attempt),
+            seed: derived(&seed, "guest", step, attempt),
             directories: self.directories(&agent).await?,
         };
         Ok((job, agent.name.clone()))
@@ -596,9 +636,9 @@ impl Engine<'_> {
         Ok(granted.collect())
     }
 
-    /// The version of an agent that the run began with.
+    /// The version of an agent that the run is pinned to.
     async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
-        let digest = self.log.started().agents.get(&agent.name).copied();
+        let digest = self.log.read(|history| history.started()?.agents.get(&agent.name).copied());
         let pinned = AgentRef { name: agent.name.clone(), digest: digest.or(agent.digest) };
         let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
         found.ok_or_else(|| Failure::new(Code::AgentMissing, format!("agent `{pinned}` is not there any more")))
@@ -735,7 +775,7 @@ impl Work {
 }
 
 /// 32 bytes that are the same for the same attempt of the same run, and for nothing else.
-fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
+pub(crate) fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(seed);
     hash.update(format!("{purpose}\n{step}\n{attempt}"));

@@ -53,12 +53,7 @@ pub(crate) async fn build(
     let (node, scope) = plan.node(at)?;
     let with = match &node.with {
         None => return resolve(compute, plan, log, input).await,
-        // Passed on whole, and as what it is.
-        Some(With::Pick(pick)) if pick.path.is_empty() => {
-            let found = source(compute, plan, log, &scope, &pick.source).await?;
-            let or_else = || pick.or_else.as_ref().map(Payload::json);
-            return found.or_else(or_else).ok_or_else(|| gave_nothing(pick));
-        }
+        Some(With::Pick(pick)) if pick.path.is_empty() => return whole(compute, plan, log, &scope, pick).await,
         Some(with) => with,
     };
     let sources = sources(compute, plan, log, &scope, picks(with)).await?;
@@ -74,6 +69,41 @@ pub(crate) async fn build(
         None => Ok(given.before),
     };
     computed(compute, log, build).await?
+}
+
+/// What a template says, for the node at `at`.
+pub(crate) async fn filled(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    at: &StepPath,
+    template: &Template,
+) -> Result<Payload, Failure> {
+    let (node, scope) = plan.node(at)?;
+    let picked = match template {
+        Template::Constant(value) => return Ok(Payload::json(value)),
+        Template::Pick(pick) if pick.path.is_empty() => return whole(compute, plan, log, &scope, pick).await,
+        template => in_template(template),
+    };
+    let sources = sources(compute, plan, log, &scope, picked).await?;
+    let given = Given { before: Payload::default(), sources };
+    let name = node.id.as_ref().map_or_else(|| at.to_string(), ToString::to_string);
+    let template = template.clone();
+    let fill = move || given.write(&name, &in_template(&template), |_, writer| writer.template(&template));
+    computed(compute, log, fill).await?
+}
+
+/// What is passed on whole, and as what it is.
+async fn whole(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    scope: &Scope,
+    pick: &Pick,
+) -> Result<Payload, Failure> {
+    let found = source(compute, plan, log, scope, &pick.source).await?;
+    let or_else = || pick.or_else.as_ref().map(Payload::json);
+    found.or_else(or_else).ok_or_else(|| gave_nothing(pick))
 }
 
 /// Does what may take long for a run's tenant, on a thread beside those that serve.
@@ -140,6 +170,9 @@ fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Op
             log.read(|history| history.given(&path).cloned())
         }
         Source::Item(name) => around(name).map(|(_, map, index)| item(log, map, *index)).transpose()?,
+        Source::ScheduledAt => {
+            log.started().scheduled.as_ref().map(|scheduled| Payload::json(&scheduled.tick.to_string().into()))
+        }
         Source::Index(name) => around(name).and_then(|(.., index)| number(*index)),
         Source::Round => scope.round.as_ref().and_then(|(_, round)| number(round + 1)),
         Source::Last => {
@@ -147,6 +180,8 @@ fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Op
             let path = scope.last.clone().or_else(before);
             path.and_then(|path| log.read(|history| history.given(&path).cloned()))
         }
+        // Whoever looks at one knows it.
+        Source::Event => None,
         Source::Output => scope.undone.as_ref().and_then(|node| log.read(|history| history.output(node).cloned())),
         Source::Given => None,
         Source::Error => failure(log, scope).map(|failure| {
@@ -208,6 +243,13 @@ fn gave_nothing(pick: &Pick) -> Failure {
 
 /// Every pick, in the order of the document.
 fn picks(with: &With) -> Vec<&Pick> {
+    match with {
+        With::Pick(pick) => vec![pick],
+        With::Fields(fields) => fields.iter().flat_map(|(_, value)| in_template(value)).collect(),
+    }
+}
+
+fn in_template(template: &Template) -> Vec<&Pick> {
     fn collect<'a>(template: &'a Template, into: &mut Vec<&'a Pick>) {
         match template {
             Template::Constant(_) => {}
@@ -217,10 +259,7 @@ fn picks(with: &With) -> Vec<&Pick> {
         }
     }
     let mut found = Vec::new();
-    match with {
-        With::Pick(pick) => found.push(pick),
-        With::Fields(fields) => fields.iter().for_each(|(_, value)| collect(value, &mut found)),
-    }
+    collect(template, &mut found);
     found
 }
 
@@ -241,9 +280,34 @@ impl Given {
     }
 
     fn build(&self, name: &str, with: &With) -> Result<Payload, Failure> {
+        self.write(name, &picks(with), |given, writer| match with {
+            With::Pick(pick) => writer.pick(pick),
+            With::Fields(fields) => {
+                // Fields go over those of an object; anything else is left behind.
+                let before = Json::of(&given.before, MAX_BUILT).ok().flatten();
+                let below = match &before {
+                    Some(before) => before.fields(MAX_FIELDS).map_err(|why| {
+                        let message =
+                            format!("the input of step `{name}` lays fields over {why}: pick what is wanted of it");
+                        Failure::new(Code::BadStep, message)
+                    })?,
+                    None => None,
+                };
+                writer.overlaid(&below.unwrap_or_default(), fields)
+            }
+        })
+    }
+
+    /// What is written where these picks are found.
+    fn write(
+        &self,
+        name: &str,
+        picks: &[&Pick],
+        write: impl FnOnce(&Self, &mut Writer<'_>) -> Result<(), Failure>,
+    ) -> Result<Payload, Failure> {
         let wrong = |message: String| Failure::new(Code::BadStep, message);
-        let (picks, mut texts) = (picks(with), BTreeMap::new());
-        for pick in &picks {
+        let mut texts = BTreeMap::new();
+        for pick in picks {
             let Some(payload) = self.sources.get(&pick.source).and_then(Option::as_ref) else {
                 if pick.or_else.is_none() {
                     return Err(gave_nothing(pick));
@@ -264,20 +328,7 @@ impl Given {
             (*source, Picked::from(text, of_it))
         });
         let mut writer = Writer { found: found.collect(), out: Bounded::new(MAX_BUILT), step: name };
-        match with {
-            With::Pick(pick) => writer.pick(pick)?,
-            With::Fields(fields) => {
-                // Fields go over those of an object; anything else is left behind.
-                let before = Json::of(&self.before, MAX_BUILT).ok().flatten();
-                let below = match &before {
-                    Some(before) => before.fields(MAX_FIELDS).map_err(|why| {
-                        wrong(format!("the input of step `{name}` lays fields over {why}: pick what is wanted of it"))
-                    })?,
-                    None => None,
-                };
-                writer.overlaid(&below.unwrap_or_default(), fields)?;
-            }
-        }
+        write(self, &mut writer)?;
         let bytes = writer.out.into_bytes().into();
         Ok(Payload { content_type: Payload::JSON.into(), bytes })
     }

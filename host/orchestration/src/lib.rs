@@ -8,26 +8,36 @@
 //! - `input`: what a step's input is made of; `picked`: what picks find
 //! - `coordinator`: which agent does what is needed
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
-//! - `judge`: whether a step's output is good
+//! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
+//!   `listen`: events that are waited for
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
 //!   `recovered`: how often what deals with failures helped
 //! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
-//! - [`workflows`]: documents, put and looked at
+//! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
+//! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
+//! - `lineage`: a run's journal, with those of the runs that it was forked from
+//! - [`recovery`]: what people do about a run, a file a verb
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
 mod aggregate;
+mod approvals;
+mod ask;
 mod children;
 mod coordinator;
 mod decide;
 mod deliver;
+mod due;
+mod emit;
 mod engine;
 mod guests;
 mod input;
 mod judge;
+mod lineage;
+mod listen;
 mod metered;
 pub mod patterns;
 mod picked;
@@ -35,19 +45,24 @@ mod plan;
 mod planned;
 mod recover;
 mod recovered;
+pub mod recovery;
 mod registry;
 mod resumed;
 pub mod runs;
+pub mod schedules;
 mod stop;
 mod supervise;
 mod suspects;
-
+mod ticks;
 mod wake;
 pub mod workflows;
 
+pub use approvals::Answer;
 pub use ltmc_journal::view::Content;
-pub use ltmc_journal::{Extent, RunView, Shown, Sight};
+pub use ltmc_journal::{Diff, Extent, RunView, Shown, Sight, Why};
 pub use recover::Recovered;
+pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
+pub use schedules::Schedules;
 pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

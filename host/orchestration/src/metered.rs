@@ -15,5 +15,10 @@ pub(crate) static RUNS: Family<Counter, 1> = Family::new(|[state]| counter!("ltm
 pub(crate) static RECOVERED: Family<Counter, 2> =
     Family::new(|[level, outcome]| counter!("ltmc_recovered_total", "level" => level, "outcome" => outcome));
 pub(crate) static ALIVE: LazyLock<Gauge> = LazyLock::new(|| gauge!("ltmc_runs_alive"));
+/// Ticks of schedules, by what became of them.
+pub(crate) static TICKS: Family<Counter, 1> =
+    Family::new(|[outcome]| counter!("ltmc_schedule_ticks_total", "outcome" => outcome));
+/// How long after its time a tick was started.
+pub(crate) static TICKS_LATE: LazyLock<Histogram> = LazyLock::new(|| histogram!("ltmc_schedule_late_seconds"));
 /// How often what a run had decided on was changed by others.
 pub(crate) static CONFLICTS: LazyLock<Counter> = LazyLock::new(|| counter!("ltmc_conflicts_total"));

@@ -133,6 +133,21 @@ impl Plan {
         }
     }
 
+    /// Where the node of this name stands, with none for whichever item or round; none: nothing is called so.
+    pub(crate) fn named(&self, name: &StepName) -> Option<&[Option<usize>]> {
+        self.names.get(name).map(Vec::as_slice)
+    }
+
+    /// The names there are.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &StepName> {
+        self.names.keys()
+    }
+
+    /// The root of its tree.
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
+    }
+
     /// Where the node of this name stands that is meant from somewhere: in the same items and rounds.
     pub(crate) fn path(&self, name: &StepName, from: &Scope) -> Result<StepPath, Failure> {
         let missing = || Failure::new(Code::Internal, format!("the plan has no step `{name}` there"));

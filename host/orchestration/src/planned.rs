@@ -1,11 +1,11 @@
 //! What a planner gave: a document like one that a person puts, within the bounds that its `plan` sets.
 //!
 //! Invariants: a plan names the agents that it may, and no others; it starts no workflows and plans nothing further, so that what a
-//! document can come to is seen from it.
+//! document can come to is seen from it; it asks nobody, publishes nothing and listens to nothing, which people alone have done in their name.
 
 use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Document, Does, Node, Planning};
+use ltmc_model::workflow::{Document, Does, Node, Planning, Wait};
 
 use crate::picked::Json;
 
@@ -58,7 +58,8 @@ fn wrong(document: &Document, planning: &Planning) -> Vec<String> {
         }
     }
     for node in document.nodes() {
-        if matches!(node.does, Does::Workflow(_) | Does::Plan(_)) {
+        let of_people = matches!(node.does, Does::Ask(_) | Does::Emit(_) | Does::Wait(Wait::Event(_)));
+        if of_people || matches!(node.does, Does::Workflow(_) | Does::Plan(_)) {
             wrong.push(format!("{}: a plan has no `{}`", node.place, node.word()));
         }
     }

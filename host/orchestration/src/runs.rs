@@ -1,4 +1,5 @@
-//! Runs: started, waited for, looked at, followed, resumed. How people end and pause them: `stop`.
+//! Runs: started, waited for, looked at, followed. How people end and pause them: `stop`; what they do about those that went wrong:
+//! `recovery`.
 //!
 //! Invariants: a use case takes `&Caller` first and asks policy before anything else. A run of another tenant is not there;
 //! for a key of the role `caller` neither is another key's. Nothing about a run is told before it is on disk, except to
@@ -18,21 +19,24 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::view::Outline;
-use ltmc_journal::{Extent, History, RunLog, RunView, Shown, Sight, runlog};
+use ltmc_journal::{Extent, RunLog, RunView, Shown, Sight, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
-use ltmc_model::workflow::Document;
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, SessionId, TenantId, WorkflowName};
+use ltmc_model::schedule::Scheduled;
+use ltmc_model::workflow::{Document, Does, Wait};
+use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
+use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{
-    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, Runner, Schemas, StoreError, TakeUps, WriteJournal,
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps,
+    Waits, WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -43,8 +47,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::coordinator::Coordinator;
+use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
-use crate::recovered;
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::Suspects;
@@ -73,6 +77,10 @@ pub struct Ports {
     pub read: Arc<dyn ReadJournal>,
     /// To write them.
     pub write: Arc<dyn WriteJournal>,
+    /// Topics, and who waits there.
+    pub bus: Arc<dyn Waits>,
+    /// What they ask people.
+    pub questions: Arc<dyn ReadQuestions>,
     /// What counts which runs are taken up from them.
     pub take_ups: Arc<dyn TakeUps>,
     /// What runs are followed by.
@@ -214,6 +222,8 @@ impl Runs {
             tied: request.cancel_on_disconnect && request.idempotency.is_none(),
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
+            position: None,
         };
         self.begin(caller, begin).await
     }
@@ -226,6 +236,9 @@ impl Runs {
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
         let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
+        for action in &ready.needs {
+            self.inner.ports.authority.authorize(caller, *action).await?;
+        }
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -236,6 +249,37 @@ impl Runs {
             tied: false,
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
+            scheduled: None,
+            position: self.position(&ready),
+        };
+        self.begin(caller, begin).await
+    }
+
+    /// Starts a run of a workflow by a schedule of its document. It is recorded when this returns, unless the record does not say.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a conflict of the record's where the schedule does not allow it any more.
+    pub(crate) async fn start_scheduled(&self, caller: &Caller, start: ScheduledStart) -> Result<Started, Error> {
+        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
+        let schedule = ready
+            .schedules
+            .get((start.id.number as usize).saturating_sub(1))
+            .filter(|found| found.digest == start.digest);
+        let input = schedule.ok_or_else(|| Error::not_found(format!("schedule `{}`", start.id)))?.input.clone();
+        let position = self.position(&ready);
+        let begin = Begin {
+            target: Target::Workflow(start.id.workflow.clone()),
+            agents,
+            document: Some((ready.json.clone(), ready.digest)),
+            plan: ready.plan.clone(),
+            input,
+            session: None,
+            tied: false,
+            idempotency: None,
+            traceparent: None,
+            scheduled: Some(start),
+            position,
         };
         self.begin(caller, begin).await
     }
@@ -286,6 +330,12 @@ impl Runs {
         Ok((Arc::new(ready), versions))
     }
 
+    /// How far the log goes, for a run that may wait for events from its beginning on.
+    pub(crate) fn position(&self, ready: &Ready) -> Option<Position> {
+        let listens = ready.needs.contains(&Action::ReadContext);
+        listens.then(|| self.inner.ports.subscriptions.log().ends().borrow().visible)
+    }
+
     async fn begin(&self, caller: &Caller, begin: Begin) -> Result<Started, Error> {
         let inner = &self.inner;
         if inner.registry.is_stopping() {
@@ -298,12 +348,7 @@ impl Runs {
         {
             return self.attach(caller, found, request);
         }
-        let mut random = [0; 42];
-        inner.ports.entropy.fill(&mut random);
-        let (mut id, mut seed) = ([0; 10], [0; 32]);
-        id.copy_from_slice(&random[..10]);
-        seed.copy_from_slice(&random[10..]);
-        let run = RunId::new(now, id);
+        let (run, seed) = inner.drawn(now);
         let session = match begin.session {
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
@@ -319,7 +364,14 @@ impl Runs {
             by: caller.key.clone(),
             seed,
             traceparent: begin.traceparent,
+            position: begin.position,
+            forked: None,
             parent: None,
+            scheduled: begin.scheduled.as_ref().map(|start| Scheduled {
+                number: start.id.number,
+                tick: start.tick,
+                asked_for: start.due.is_none(),
+            }),
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -327,9 +379,12 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let entered = self.enter(&caller.tenant, run, started, begin.plan, kept).await?;
+        let is_to_be_first = kept.is_some() || begin.scheduled.is_some();
+        let log =
+            RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept).scheduled(begin.scheduled);
+        let entered = self.enter_as(log, begin.plan).await?;
         let live = entered.place.live().clone();
-        let Some((key, request)) = idempotency else {
+        if !is_to_be_first {
             // Nothing is to be written first: the run itself is what survives its client.
             let tied = match begin.tied {
                 true => Some(Tied::new(live.clone(), entered.driven(inner))),
@@ -339,27 +394,26 @@ impl Runs {
                 }
             };
             return Ok(Started { run, attached: false, live: Some(live), tied });
-        };
+        }
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {
             let inner = &runs.inner;
-            // Recorded before anything is done, so that of two requests with the same key one only does it.
+            // Recorded before anything is done, so that of two requests with the same key, or by the same tick, one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
             if let Err(error) = live.log().flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
             {
                 drop(entered);
-                let found = match error.kind {
-                    Kind::Conflict => inner.ports.read.idempotent(&by.tenant, &key, now).await?,
-                    _ => None,
+                let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
+                    return Err(error.into());
                 };
-                return match found {
+                return match inner.ports.read.idempotent(&by.tenant, &key, now).await? {
                     Some(found) => runs.attach(&by, found, &request),
                     None => Err(error.into()),
                 };
             }
             entered.set_out(inner);
-            Ok(Started { run, attached: false, live: Some(live), tied: None })
+            Ok(Started::begun(run, live))
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
@@ -376,10 +430,15 @@ impl Runs {
         plan: plan::Shared,
         kept: Option<IdempotencyKey>,
     ) -> Result<Entered, Error> {
+        let log = RunLog::fresh(self.inner.log_ports(), tenant.clone(), run, started, kept);
+        self.enter_as(log, plan).await
+    }
+
+    /// The same, for the log of a new run.
+    async fn enter_as(&self, log: RunLog, plan: plan::Shared) -> Result<Entered, Error> {
         let inner = &self.inner;
-        let weight = started.input.bytes.len() as u64;
-        let pins = inner.pin(&started.agents).await;
-        let log = RunLog::fresh(inner.log_ports(), tenant.clone(), run, started, kept);
+        let weight = log.started().input.bytes.len() as u64;
+        let pins = inner.pin(&log.started().agents).await;
         let place = inner.registry.enter(Live::new(Arc::new(log), weight))?;
         Ok(Entered { place, plan, pins })
     }
@@ -396,7 +455,7 @@ impl Runs {
         named_by(caller, session)
     }
 
-    fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
+    pub(crate) fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
         if found.request != *request {
             let message = format!(
                 "the idempotency key was used within 24 hours for another request, which started run {}: use a new key",
@@ -463,12 +522,15 @@ impl Runs {
             return Ok(None);
         }
         let outline = self.outline(tenant, run).await?;
-        let Some(seq) = outline.result_at() else { return Ok(outline.history.result()) };
-        let found = self.inner.ports.read.entries(tenant, run, Seq(seq.0.saturating_sub(1)), 1).await?;
+        let Some((of, seq)) = outline.result_at() else { return Ok(outline.history.result()) };
+        let found = self.inner.ports.read.entries(tenant, of, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {
+            Some(Event::Amended(amended)) => Ok(amended.output().map(Ok)),
             Some(
                 Event::StepCompleted { output, .. }
                 | Event::NodeEnded { output, .. }
+                | Event::Answered { answer: output, .. }
+                | Event::EventTaken { event: output, .. }
                 | Event::ChildEnded { result: Ok(output), .. },
             ) => Ok(Some(Ok(output))),
             _ => Err(Error::Internal { message: format!("the result of run {run} is not where it stood") }),
@@ -569,45 +631,6 @@ impl Runs {
         Ok(Watch { read, news, sight, tenant, run, after, length: Seq(0), state: State::Queued })
     }
 
-    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
-    /// somebody paused it, it goes on.
-    ///
-    /// # Errors
-    /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
-    pub async fn resume(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.take_up_again(&by, run).await };
-        self.inner.ports.authority.perform(caller, Action::Run, work).await
-    }
-
-    pub(crate) async fn take_up_again(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        let row = self.row(caller, run).await?;
-        if !matches!(row.state, State::Failed | State::Cancelled) && !row.state.is_set_aside() {
-            let message = format!(
-                "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
-                row.state.as_str()
-            );
-            return Err(Error::Conflict { code: "conflict", message });
-        }
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
-            Found::Log(log) => log,
-            Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
-        };
-        let by = caller.key.clone();
-        let resumed = match log.read(History::is_paused_by_somebody) {
-            true => Event::RunContinued { by },
-            false => Event::RunResumed { by },
-        };
-        recovered::by_people();
-        // Whoever resumes it at the same moment is fenced off here.
-        self.go_on(log, vec![resumed]).await.map_err(|error| match error {
-            Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
-                Error::Conflict { code: "conflict", message: format!("somebody else resumed run {run} just now") }
-            }
-            error => error,
-        })
-    }
-
     /// Goes on with suspended runs as they become due, until the host stops.
     pub async fn wake(&self) {
         wake::wake(self).await;
@@ -633,7 +656,7 @@ impl Runs {
     pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
-        let pins = inner.pin(&started.agents).await;
+        let pins = inner.pinned(&log, &first).await;
         let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let written = log.append(first, Durability::Barrier).await;
         // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
@@ -667,7 +690,7 @@ impl Runs {
     }
 
     /// Writes what is so far of a live run, so that it can be read, or told.
-    async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
+    pub(crate) async fn settle(&self, tenant: &TenantId, run: RunId, durability: Durability) -> Result<(), Error> {
         match self.live(tenant, run) {
             // Its log may have lost its thread: then the record has what there is.
             Some(live) => match written(&live, durability).await {
@@ -679,10 +702,10 @@ impl Runs {
     }
 
     /// A run's row for who looks at the run: the audit tells who looks at another key's.
-    async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
+    pub(crate) async fn seen(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.row(caller, run).await?;
-        if row.parent.is_some() {
-            // Nobody waited for the disk when it was over.
+        // Nobody waited for the disk when it was over; of one that is alive here what is so far was written just now.
+        if row.parent.is_some() && self.live(&caller.tenant, run).is_none() {
             self.inner.ports.subscriptions.log().settled().await;
         }
         if row.by != caller.key {
@@ -697,16 +720,15 @@ impl Runs {
     }
 
     /// Where a run stands, for those who look at it.
-    async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
+    pub(crate) async fn outline(&self, tenant: &TenantId, run: RunId) -> Result<Outline, StoreError> {
         let mut outline = Outline::default();
-        loop {
-            let after = outline.history.seq();
-            let page = self.inner.ports.read.page(tenant, run, after, PAGE, PAGE_BYTES).await?;
-            if page.is_empty() {
-                return Ok(outline);
-            }
-            page.into_iter().for_each(|placed| outline.apply(placed));
-        }
+        let mut apply = |told: Told| match told {
+            Told::Entry(of, placed) => outline.apply(of, *placed),
+            Told::BranchesOff => outline.history.branch_off(),
+        };
+        let (read, until) = (self.inner.ports.read.as_ref(), lineage::TO_THE_END);
+        lineage::each(read, tenant, run, until, Some(PAGE_BYTES), &mut apply).await?;
+        Ok(outline)
     }
 }
 
@@ -729,6 +751,28 @@ impl Holds for Runs {
 impl Inner {
     pub(crate) fn log_ports(&self) -> runlog::Ports {
         runlog::Ports { journal: self.ports.write.clone(), clock: self.ports.clock.clone() }
+    }
+
+    /// A new run's id, and its seed.
+    pub(crate) fn drawn(&self, now: Timestamp) -> (RunId, [u8; 32]) {
+        let mut random = [0; 42];
+        self.ports.entropy.fill(&mut random);
+        let (mut id, mut seed) = ([0; 10], [0; 32]);
+        id.copy_from_slice(&random[..10]);
+        seed.copy_from_slice(&random[10..]);
+        (RunId::new(now, id), seed)
+    }
+
+    /// Keeps what a run needs that goes on with these events.
+    pub(crate) async fn pinned(&self, log: &RunLog, first: &[Event]) -> Vec<Pin> {
+        let mut agents =
+            log.read(|history| history.started().map(|started| started.agents.clone())).unwrap_or_default();
+        for event in first {
+            if let Event::AgentReplaced { agent, to, .. } = event {
+                agents.insert(agent.clone(), *to);
+            }
+        }
+        self.pin(&agents).await
     }
 
     async fn pin(&self, agents: &BTreeMap<AgentName, Digest>) -> Vec<Pin> {
@@ -758,7 +802,7 @@ impl Inner {
         }
     }
 
-    fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
+    pub(crate) fn spawn(self: &Arc<Self>, place: Place, plan: Option<plan::Shared>, pins: Vec<Pin>) {
         let account = Account::of(&place.live().tenant);
         tokio::spawn(ltmc_processor::run(account, supervise::live(self.clone(), place, plan, pins)));
     }
@@ -771,7 +815,17 @@ pub(crate) struct Ready {
     /// Of that.
     pub(crate) digest: Digest,
     agents: Vec<AgentRef>,
+    /// What its starter has to be allowed besides running it.
+    pub(crate) needs: Vec<Action>,
     pub(crate) plan: plan::Shared,
+    /// What starts it by itself, in the order of the document.
+    schedules: Vec<ReadySchedule>,
+}
+
+/// What a schedule starts runs with.
+struct ReadySchedule {
+    digest: Digest,
+    input: Payload,
 }
 
 impl Ready {
@@ -782,10 +836,16 @@ impl Ready {
 
     fn of_document(document: &Document) -> Self {
         let json = document.to_json();
+        let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
+            digest: schedule.digest(),
+            input: Payload::json(schedule.input.as_ref().unwrap_or(&serde_json::Value::Null)),
+        });
         Self {
+            schedules: schedules.collect(),
             digest: Digest::of(json.as_bytes()),
             json: json.into(),
             agents: document.agents().map(|(agent, _, _)| agent.clone()).collect(),
+            needs: needs(document),
             plan: Arc::new(Plan::of(document)),
         }
     }
@@ -822,6 +882,15 @@ impl Entered {
     }
 }
 
+/// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
+fn needs(document: &Document) -> Vec<Action> {
+    let nodes = document.nodes();
+    let emits = nodes.iter().any(|node| matches!(node.does, Does::Emit(_)));
+    let listens = nodes.iter().any(|node| matches!(node.does, Does::Wait(Wait::Event(_))));
+    let writes = emits.then_some(Action::WriteContext);
+    writes.into_iter().chain(listens.then_some(Action::ReadContext)).collect()
+}
+
 /// What a run is begun with.
 struct Begin {
     target: Target,
@@ -834,9 +903,18 @@ struct Begin {
     tied: bool,
     idempotency: Option<(String, Digest)>,
     traceparent: Option<String>,
+    /// The schedule that starts it.
+    scheduled: Option<ScheduledStart>,
+    /// From where on it may wait for events.
+    position: Option<Position>,
 }
 
 impl Started {
+    /// One that a task of the host's drives.
+    pub(crate) fn begun(run: RunId, live: Arc<Live>) -> Self {
+        Self { run, attached: false, live: Some(live), tied: None }
+    }
+
     /// Waits until it ended.
     async fn ended(&self, live: &Live) -> supervise::End {
         let Some(tied) = &self.tied else { return live.ended().await };

@@ -16,6 +16,7 @@ use ltmc_policy::Action;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::Error;
 
+use crate::recovery::Changes;
 use crate::runs::{CANCEL, Runs, being_taken_up, is_over, may_see};
 use crate::supervise::{self, Found, Live, Whose, Why};
 
@@ -125,7 +126,7 @@ impl Runs {
                 let message = format!("run {run} is {}: only one that is paused is continued", row.state.as_str());
                 return Err(Error::Conflict { code: "conflict", message });
             }
-            runs.take_up_again(&by, run).await
+            runs.take_up_again(&by, run, &Changes::default()).await
         };
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }

@@ -14,7 +14,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
 use ltmc_model::{Epoch, KeyId, Payload, RunId, StepPath, TenantId};
-use ltmc_ports::{Durability, Kind, ReadJournal, StoreError};
+use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::pins::Pin;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,12 @@ use tracing::Instrument as _;
 use crate::children::{self, Children};
 use crate::engine::{self, Beginnings, Driven, Engine};
 use crate::guests::Guests;
+use crate::lineage;
 use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
 
-/// Entries read at once.
-const PAGE: u32 = 512;
 /// How often a run begins again at its last checkpoint because others were faster, before it fails.
 const MAX_CONFLICTS: u32 = 64;
 /// The longest pause before that, as a power of two of milliseconds.
@@ -519,7 +518,7 @@ pub(crate) async fn take_over(
 ) -> Result<Found, StoreError> {
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
-    let history = fold(read.as_ref(), tenant, run, History::for_replay()).await?;
+    let history = lineage::fold(read.as_ref(), tenant, run, lineage::TO_THE_END, History::for_replay()).await?;
     let to_be_resumed = matches!(whose, Whose::Nobodys);
     if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));
@@ -539,22 +538,4 @@ pub(crate) async fn take_over(
         log.flush(Durability::Barrier).await?;
     }
     Ok(Found::Log(Arc::new(log)))
-}
-
-/// Folds a run's journal.
-pub(crate) async fn fold(
-    read: &dyn ReadJournal,
-    tenant: &TenantId,
-    run: RunId,
-    mut history: History,
-) -> Result<History, StoreError> {
-    loop {
-        let page = read.entries(tenant, run, history.seq(), PAGE).await?;
-        for placed in &page {
-            history.apply(placed);
-        }
-        if page.len() < PAGE as usize {
-            return Ok(history);
-        }
-    }
 }

@@ -5,15 +5,19 @@
 //! read, and those of others go on before its own.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
-use ltmc_model::TenantId;
+use ltmc_model::delta::Topic;
 use ltmc_model::run::Run;
+use ltmc_model::{Position, TenantId};
 use ltmc_ports::journal::Suspended;
-use ltmc_ports::{Kind, StoreError};
+use ltmc_ports::log::Ends;
+use ltmc_ports::{Kind, ReadLog, StoreError};
 use ltmc_tenancy::Error;
+use tokio::sync::watch;
 
 use crate::runs::Runs;
 
@@ -25,12 +29,15 @@ const TURN: u32 = 32;
 const AT_ONCE: usize = 32;
 /// How long until it is looked again where something due could not go on.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest time between two looks: another host may have suspended something.
+/// How long messages are gathered before it is looked whether any made a run due.
+const PUBLISHED: Duration = Duration::from_millis(20);
+/// The longest time between two looks: another host may have suspended something, or published something.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Until the host stops.
 pub(crate) async fn wake(runs: &Runs) {
     let registry = runs.inner.registry.clone();
+    let mut published = Published::of(runs);
     while !registry.is_stopping() {
         let next = match take_up_due(runs).await {
             Ok(next) => next,
@@ -42,8 +49,34 @@ pub(crate) async fn wake(runs: &Runs) {
         tokio::select! {
             () = tokio::time::sleep(next.min(LONGEST)) => {}
             () = runs.inner.sleepers.notified() => {}
+            () = published.next() => {}
             () = registry.stopping() => {}
         }
+    }
+}
+
+/// Messages, of which some may make a run due that waits for an event.
+struct Published {
+    log: Arc<dyn ReadLog>,
+    ends: watch::Receiver<Ends>,
+    seen: Position,
+}
+
+impl Published {
+    fn of(runs: &Runs) -> Self {
+        let log = runs.inner.ports.subscriptions.log().clone();
+        Self { ends: log.ends(), seen: log.newest(&[Topic::Messages]), log }
+    }
+
+    /// Comes a little after there are some: of many that come one after the other it tells once.
+    async fn next(&mut self) {
+        while self.log.newest(&[Topic::Messages]) <= self.seen {
+            if self.ends.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        tokio::time::sleep(PUBLISHED).await;
+        self.seen = self.log.newest(&[Topic::Messages]);
     }
 }
 

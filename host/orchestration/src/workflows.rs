@@ -12,7 +12,7 @@ use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
-use ltmc_model::workflow::{self, Document, Node, Validate};
+use ltmc_model::workflow::{self, Document, Fault, Node, Place};
 use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -20,6 +20,8 @@ use ltmc_ports::schema::Unusable;
 use ltmc_ports::{ReadCatalog, Schemas};
 use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Compute, Error, Turns};
+
+use crate::schedules::Schedules;
 
 /// How many documents' schemas are looked at at once.
 const CHECKED_AT_ONCE: usize = 3;
@@ -43,6 +45,8 @@ pub struct Ports {
     pub authority: Arc<Authority>,
     /// Who judges by JSON Schema.
     pub schemas: Arc<dyn Schemas>,
+    /// What starts them by themselves.
+    pub schedules: Arc<Schedules>,
 }
 
 /// What came of putting a document.
@@ -77,14 +81,7 @@ impl Workflows {
         // Not on a thread that others wait for: it may take its time.
         let parsed = tokio::task::spawn_blocking(move || Document::parse(&text, Some(&of))).await;
         let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
-        let document = parsed.map_err(|faults| {
-            let details = faults.0.iter().map(|fault| Detail {
-                line: fault.place.line,
-                column: fault.place.column,
-                message: fault.message.clone(),
-            });
-            wrong(details.collect())
-        })?;
+        let document = parsed.map_err(|faults| wrong(faults.0.into_iter().map(detail).collect()))?;
         let mut details = Vec::new();
         for (agent, place, judges) in document.agents() {
             let found = self.ports.authority.agent(&caller.tenant, agent).await?;
@@ -114,11 +111,19 @@ impl Workflows {
         let digest = Digest::of(source.as_bytes());
         let before = self.ports.read.workflow(&caller.tenant, &name).await?;
         let created = before.is_none();
-        if let Some(workflow) = before.filter(|before| before.digest == digest) {
+        let schedules = &self.ports.schedules;
+        // The same document once more changes in whose name it is started.
+        if let Some(workflow) = before.filter(|before| before.digest == digest)
+            && schedules.are_in_name_of(&caller.tenant, &name, &caller.key).await?
+        {
             return Ok(Put { workflow, created });
         }
-        let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest };
-        self.ports.authority.act(&caller.tenant, Some(&caller.key), change).await?;
+        let planned = schedules.planned(&document);
+        let fit = Schedules::fit(&name, &planned);
+        let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest, schedules: planned };
+        let put = self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, fit).await;
+        put.map_err(Schedules::too_many)?;
+        schedules.changed();
         let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
         let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
         Ok(Put { workflow, created })
@@ -166,15 +171,7 @@ impl Workflows {
 
     /// Looks whether what outputs are to be judged by can be.
     async fn check_schemas(&self, caller: &Caller, document: &Document) -> Result<(), Error> {
-        let steps = document.nodes();
-        let name = |node: &Node| node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
-        let of = |node: &&Node| match &node.validate {
-            Some(Validate::Schema { schema, place }) => Some((name(node), *place, schema.to_string())),
-            Some(Validate::Agent { .. }) | None => None,
-        };
-        let (steps, schemas): (Vec<_>, Vec<_>) =
-            steps.iter().filter_map(of).map(|(id, at, text)| ((id, at), text)).unzip();
-        if schemas.is_empty() {
+        if document.schemas().is_empty() {
             return Ok(());
         }
         let trouble = |f: Failure| match f.retryable {
@@ -182,17 +179,8 @@ impl Workflows {
             false => Error::Internal { message: f.message },
         };
         let _turn = self.judges.turn(&caller.tenant).await?;
-        let Some(Unusable { number, why }) = self.ports.schemas.check(&schemas).await.map_err(trouble)? else {
-            return Ok(());
-        };
-        let detail = match number.and_then(|number| steps.get(number)) {
-            Some((id, place)) => {
-                let message = format!("the JSON Schema of step `{id}`: {why}");
-                Detail { line: place.line, column: place.column, message }
-            }
-            None => Detail { line: 0, column: 0, message: format!("a JSON Schema of the document: {why}") },
-        };
-        Err(wrong(vec![detail]))
+        let faults = check_schemas(self.ports.schemas.as_ref(), document).await.map_err(trouble)?;
+        if faults.is_empty() { Ok(()) } else { Err(wrong(faults.into_iter().map(detail).collect())) }
     }
 
     /// A document, as it was sent.
@@ -234,6 +222,33 @@ impl Workflows {
         };
         self.ports.authority.perform(caller, Action::PutWorkflow, work).await
     }
+}
+
+/// What is wrong with the JSON Schemas that a document has outputs judged by: every one that cannot be used, in its place.
+///
+/// # Errors
+/// Where nobody is there to look at them.
+pub async fn check_schemas(schemas: &dyn Schemas, document: &Document) -> Result<Vec<Fault>, Failure> {
+    let name = |node: &Node| node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
+    let found = document.schemas().into_iter();
+    let (steps, texts): (Vec<_>, Vec<_>) =
+        found.map(|(node, place, schema)| ((name(node), place), schema.to_string())).unzip();
+    let (mut faults, mut looked) = (Vec::new(), 0);
+    while looked < texts.len() && faults.len() < workflow::MAX_FAULTS {
+        let Some(Unusable { number, why }) = schemas.check(&texts[looked..]).await? else { break };
+        let Some((id, place)) = number.and_then(|number| steps.get(looked + number)) else {
+            let message = format!("a JSON Schema of the document: {why}");
+            faults.push(Fault { place: Place::default(), message });
+            break;
+        };
+        faults.push(Fault { place: *place, message: format!("the JSON Schema of step `{id}`: {why}") });
+        looked += number.unwrap_or_default() + 1;
+    }
+    Ok(faults)
+}
+
+fn detail(Fault { place, message }: Fault) -> Detail {
+    Detail { line: place.line, column: place.column, message }
 }
 
 fn wrong(details: Vec<Detail>) -> Error {

@@ -38,6 +38,8 @@ pub enum Action {
     ReadWorkflows,
     /// Call an agent, run a workflow, cancel and resume runs.
     Run,
+    /// Answer questions that runs ask; which, says the question.
+    Answer,
     /// See runs; a caller only those of its own key.
     ReadRuns,
     /// See shared context: memory, graph, recall, messages.
@@ -52,7 +54,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::CreateTenant,
         Self::DeleteTenant,
         Self::ListTenants,
@@ -68,6 +70,7 @@ impl Action {
         Self::PutWorkflow,
         Self::ReadWorkflows,
         Self::Run,
+        Self::Answer,
         Self::ReadRuns,
         Self::ReadContext,
         Self::WriteContext,
@@ -87,7 +90,7 @@ impl Action {
             Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
             // A caller has its own runs, and nothing of what others share.
             Self::ReadContext | Self::ReadDefinitions => &[Admin, Author, Viewer],
-            Self::Run => &[Admin, Author, Caller],
+            Self::Run | Self::Answer => &[Admin, Author, Caller],
             Self::ReadOwnCeiling | Self::ReadAgents | Self::ReadWorkflows | Self::ReadRuns => {
                 &[Admin, Author, Caller, Viewer]
             }
@@ -111,6 +114,7 @@ impl Action {
             Self::PutWorkflow => "change a workflow",
             Self::ReadWorkflows => "see workflows",
             Self::Run => "run anything",
+            Self::Answer => "answer questions of runs",
             Self::ReadRuns => "see runs",
             Self::ReadContext => "see shared context",
             Self::WriteContext => "change shared context",
@@ -146,8 +150,34 @@ pub fn authorize(caller: &Caller, action: Action) -> Result<(), Denied> {
     if roles.contains(&caller.role) {
         return Ok(());
     }
-    let wanted = roles.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(" or ");
-    Err(Denied { role: caller.role, action, wanted })
+    Err(Denied { role: caller.role, action, wanted: listed(roles) })
+}
+
+/// The roles whose questions a role may answer: its own, and those of smaller ones.
+pub fn may_answer_for(role: Role) -> &'static [Role] {
+    match role {
+        Role::Admin => &[Role::Admin, Role::Author, Role::Caller],
+        Role::Author => &[Role::Author, Role::Caller],
+        Role::Caller => &[Role::Caller],
+        Role::Operator | Role::Viewer => &[],
+    }
+}
+
+/// Whether a caller may answer a question that takes at least the role `of`.
+///
+/// # Errors
+/// Why not, and which roles may.
+pub fn may_answer(caller: &Caller, of: Role) -> Result<(), Denied> {
+    if may_answer_for(caller.role).contains(&of) {
+        return Ok(());
+    }
+    let all = [Role::Admin, Role::Author, Role::Caller];
+    let may: Vec<Role> = all.into_iter().filter(|role| may_answer_for(*role).contains(&of)).collect();
+    Err(Denied { role: caller.role, action: Action::Answer, wanted: listed(&may) })
+}
+
+fn listed(roles: &[Role]) -> String {
+    roles.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]

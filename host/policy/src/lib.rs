@@ -10,7 +10,7 @@ mod in_force;
 pub mod pot;
 mod turns;
 
-pub use actions::{Action, Denied, authorize};
+pub use actions::{Action, Denied, authorize, may_answer, may_answer_for};
 pub use in_force::{InForce, Verdict};
 pub use pot::Pot;
 pub use turns::{Turn, Turns};

@@ -8,8 +8,9 @@ use ltmc_model::agent::Grants;
 use ltmc_model::delta::Delta;
 use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Digest, Revision, RunId};
+use ltmc_model::message::{Taker, Topic};
+use ltmc_model::schedule::ScheduleId;
+use ltmc_model::{AgentName, Digest, Revision, RunId, WorkflowName};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +72,37 @@ pub enum Expect {
         /// How many come.
         more: u32,
     },
+    /// Fewer runs than this wait for events of this subject of a topic; none: of any.
+    Waiters {
+        /// Which topic.
+        topic: Topic,
+        /// Which subject.
+        subject: Option<String>,
+        /// The bound.
+        most: u32,
+    },
     /// The tenant's keys and values, with so many bytes more, are at most this many.
     Storage {
         /// Bytes that come.
         more: u64,
         /// The quota, in bytes.
         quota: u64,
+    },
+    /// The tenant's schedules of other workflows, with so many more, are at most [`ltmc_model::schedule::MAX_OF_A_TENANT`].
+    Schedules {
+        /// The workflow whose document is put.
+        of: WorkflowName,
+        /// How many it has.
+        more: u32,
+    },
+    /// A schedule is this one, and is paused or not.
+    Schedule {
+        /// Which.
+        id: ScheduleId,
+        /// What it is.
+        digest: Digest,
+        /// Whether it is paused.
+        is_paused: bool,
     },
     /// A run is not over.
     UnderWay {

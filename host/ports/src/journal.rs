@@ -12,6 +12,7 @@ use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Times
 
 pub use ltmc_model::chain::Head;
 
+use crate::schedules::ScheduledStart;
 use crate::{Changes, StoreError};
 
 /// One run's next entries, with everything that becomes true by them: one commit.
@@ -30,6 +31,8 @@ pub struct Append {
     pub changes: Changes,
     /// A key under which a client can ask for this run again; with the run's first entries.
     pub idempotency: Option<IdempotencyKey>,
+    /// The schedule that starts it; with the run's first entries.
+    pub scheduled: Option<ScheduledStart>,
 }
 
 /// A client's idempotency key: the same key and request mean the same run, until it expires.
@@ -73,7 +76,8 @@ pub trait WriteJournal: Send + Sync {
     /// changes expect is so.
     ///
     /// # Errors
-    /// By the receipt: `Conflict` where the journal has another length (or a new run exists already), `Fenced` where the epoch
+    /// By the receipt: `Conflict` where the journal has another length (or a new run exists already, or the schedule that starts it does
+    /// not allow it any more), `Fenced` where the epoch
     /// is another, or where an earlier lazy append of this process was lost, `Stale` where an expectation does not hold:
     /// nothing of this append is then recorded, and the run is to be taken up again from the record. `Full`,
     /// `Unavailable`: the same, and it may pass.

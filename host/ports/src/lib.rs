@@ -17,12 +17,15 @@ pub mod mail;
 pub mod memory;
 pub mod metered;
 pub mod projection;
+pub mod questions;
 pub mod recall;
 pub mod record;
 pub mod runner;
+pub mod schedules;
 pub mod schema;
-#[cfg(feature = "testing")]
+#[cfg(feature = "in-memory")]
 pub mod testing;
+pub mod waits;
 
 pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use children::Children;
@@ -35,7 +38,10 @@ pub use log::{ReadContext, ReadLog};
 pub use mail::{Bus, ReadMail};
 pub use memory::ReadMemory;
 pub use projection::{Bound, Projection};
+pub use questions::ReadQuestions;
 pub use recall::{Embedder, ReadNotes, Vectors, WriteVectors};
 pub use record::Record;
 pub use runner::{Components, Gate, Runner};
+pub use schedules::{ReadSchedules, WriteSchedules};
 pub use schema::Schemas;
+pub use waits::Waits;

@@ -5,7 +5,7 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::{
     Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    StoreError, TakeUps, WriteCatalog, WriteJournal, WriteVectors,
+    ReadQuestions, ReadSchedules, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -19,12 +19,16 @@ pub trait Record:
     + ReadCatalog
     + WriteCatalog
     + Purge
+    + ReadSchedules
+    + WriteSchedules
     + ReadMemory
     + ReadLog
     + ReadContext
     + ReadFacts
     + ReadMail
+    + ReadQuestions
     + Bus
+    + Waits
     + ReadNotes
     + WriteVectors
 {

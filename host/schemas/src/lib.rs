@@ -42,7 +42,7 @@ pub struct Schemas {
 enum By {
     /// A child process: this program with these arguments. It must call [`worker::run`].
     Child { exe: PathBuf, args: Vec<OsString> },
-    /// This process, for tests.
+    /// This process.
     InProcess,
 }
 
@@ -58,7 +58,7 @@ impl Schemas {
         Self { by: By::Child { exe, args }, idle: Mutex::default() }
     }
 
-    /// In this process, without limits: for tests.
+    /// In this process, without limits: for tests, and where nobody but who wrote the schema waits for it.
     pub fn in_process() -> Self {
         Self { by: By::InProcess, idle: Mutex::default() }
     }

@@ -14,7 +14,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::tenancy::{Ceiling, Key};
 use ltmc_model::{AgentName, Digest, KeyId, TenantId, WorkflowName};
-use ltmc_policy::{Action, InForce};
+use ltmc_policy::{Action, Denied, InForce};
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::{Changes, Clock, ReadCatalog, StoreError, WriteCatalog};
 use moka::sync::Cache;
@@ -100,7 +100,29 @@ impl Authority {
     /// # Errors
     /// [`Error::Denied`], saying which roles may.
     pub async fn authorize(self: &Arc<Self>, caller: &Caller, action: Action) -> Result<(), Error> {
-        let Err(denied) = ltmc_policy::authorize(caller, action) else { return Ok(()) };
+        match ltmc_policy::authorize(caller, action) {
+            Ok(()) => Ok(()),
+            Err(denied) => Err(self.refuse(caller, denied).await),
+        }
+    }
+
+    /// Whether a key's role may all of this, for what is done as if by it after it asked.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], saying which roles may.
+    pub async fn may_all(&self, key: &KeyId, tenant: &TenantId, needs: &[Action]) -> Result<(), Error> {
+        if needs.is_empty() {
+            return Ok(());
+        }
+        let found = self.key(key).await?.ok_or(Error::Unauthorized)?;
+        let caller = Caller { tenant: tenant.clone(), key: key.clone(), role: found.role };
+        let denied = needs.iter().find_map(|action| ltmc_policy::authorize(&caller, *action).err());
+        denied.map_or(Ok(()), |denied| Err(Error::Denied { why: denied.to_string() }))
+    }
+
+    /// What a caller is told that policy refuses, which is recorded.
+    pub async fn refuse(self: &Arc<Self>, caller: &Caller, denied: Denied) -> Error {
+        let action = denied.action;
         metrics::counter!("ltmc_refusals_total").increment(1);
         let place = (caller.key.clone(), action);
         if self.refused.get(&place).is_none() {
@@ -112,7 +134,7 @@ impl Authority {
                 tracing::warn!(tenant = %caller.tenant, %error, "a refusal could not be recorded");
             }
         }
-        Err(Error::Denied { why: denied.to_string() })
+        Error::Denied { why: denied.to_string() }
     }
 
     /// Records that somebody came with a key that is not good, where its tenant sees it: once a minute for a key, for anybody
@@ -241,6 +263,21 @@ impl Authority {
             Some(key) if !self.is_good(&key) => Err(Error::Unauthorized),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Who comes with a key of a tenant's, for what goes on in its name where nobody comes. The inner error: why nothing goes on in
+    /// its name any more.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn standing(&self, tenant: &TenantId, id: &KeyId) -> Result<Result<Caller, String>, StoreError> {
+        let found = self.key(id).await?.filter(|key| key.tenant == *tenant);
+        Ok(match found {
+            None => Err(format!("there is no key `{id}` any more")),
+            Some(key) if key.revoked_at.is_some() => Err(format!("the key `{id}` was taken back")),
+            Some(key) if !self.is_good(&key) => Err(format!("the key `{id}` has expired")),
+            Some(key) => Ok(Caller { tenant: tenant.clone(), key: id.clone(), role: key.role }),
+        })
     }
 
     pub(crate) fn is_good(&self, key: &Key) -> bool {

@@ -11,7 +11,7 @@ mod manifests;
 mod python;
 mod versions;
 
-use findings::{Change, File, Finding, Severity};
+use findings::{Change, File, Finding, Scan, Severity};
 use ltmc::{Agent, Failure, Json, Task};
 
 use locks::{Package, Place, Steps};
@@ -139,20 +139,19 @@ fn plain_http(file: &File, name: &str, line: u32) -> Finding {
     Finding::new("dependencies/plain-http", Severity::Error, file, Some(line), message).help(help)
 }
 
-/// Takes a [`Change`], gives it with what it does to dependencies.
+/// Takes a [`Change`], gives what it does to dependencies.
 #[ltmc::agent]
 #[derive(Default)]
 pub struct AuditDependencies;
 
 impl Agent for AuditDependencies {
     type Input = Json<Change>;
-    type Output = Json<Change>;
+    type Output = Json<Scan>;
 
-    fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Change>, Failure> {
-        let before = change.findings.len();
+    fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Scan>, Failure> {
         audit(&mut change);
-        ltmc::info!(found = change.findings.len() - before; "looked at {} files", change.files.len());
-        Ok(Json(change))
+        ltmc::info!(found = change.findings.len(); "looked at {} files", change.files.len());
+        Ok(Json(change.into()))
     }
 }
 

@@ -1,17 +1,19 @@
 //! What the agents of a review hand each other: a change, and what they found in it.
 //!
-//! Each agent takes a [`Change`], adds its findings, and passes the rest on as it was.
+//! Each agent that looks for something takes a [`Change`] and gives a [`Scan`]: so they work side by side.
 //!
 //! Invariants: what an agent adds is bounded, in number and in length, so that a hostile diff cannot make a review that
 //! is larger than the diff itself; the lines of a hunk stay one text, so that a change is hardly larger than its diff.
 
 mod finding;
 mod hunk;
+mod scan;
 
 use serde::{Deserialize, Serialize};
 
 pub use finding::{Finding, Severity};
 pub use hunk::{Hunk, Kind, Line};
+pub use scan::Scan;
 
 /// A change: its files, and what was found so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ mod heads;
 mod indents;
 mod rust;
 
-use findings::{Change, File, Finding, Kind, Severity, Status};
+use findings::{Change, File, Finding, Kind, Scan, Severity, Status};
 use ltmc::{Agent, Failure, Json, Task};
 
 /// Lines of a function from which on it is told, and from which on it is a warning.
@@ -133,20 +133,19 @@ fn judge(file: &File, function: &Function, new: u32, found: &mut Vec<Finding>) {
     }
 }
 
-/// Takes a [`Change`], gives it with its complex functions found.
+/// Takes a [`Change`], gives the complex functions found in it.
 #[ltmc::agent]
 #[derive(Default)]
 pub struct MeasureComplexity;
 
 impl Agent for MeasureComplexity {
     type Input = Json<Change>;
-    type Output = Json<Change>;
+    type Output = Json<Scan>;
 
-    fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Change>, Failure> {
-        let before = change.findings.len();
+    fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Scan>, Failure> {
         measure(&mut change);
-        ltmc::info!(found = change.findings.len() - before; "looked at {} files", change.files.len());
-        Ok(Json(change))
+        ltmc::info!(found = change.findings.len(); "looked at {} files", change.files.len());
+        Ok(Json(change.into()))
     }
 }
 

@@ -8,7 +8,7 @@
 mod assigned;
 mod shapes;
 
-use findings::{Change, File, Finding, Severity};
+use findings::{Change, File, Finding, Scan, Severity};
 use ltmc::{Agent, Failure, Json, Task};
 
 use assigned::Assignments;
@@ -57,20 +57,19 @@ fn is_made_of_hashes(file: &File) -> bool {
         || name.ends_with(".min.css")
 }
 
-/// Takes a [`Change`], gives it with its secrets found.
+/// Takes a [`Change`], gives the secrets found in it.
 #[ltmc::agent]
 #[derive(Default)]
 pub struct ScanSecrets;
 
 impl Agent for ScanSecrets {
     type Input = Json<Change>;
-    type Output = Json<Change>;
+    type Output = Json<Scan>;
 
-    fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Change>, Failure> {
-        let before = change.findings.len();
+    fn execute(&self, Json(mut change): Json<Change>, _task: &Task) -> Result<Json<Scan>, Failure> {
         scan(&mut change);
-        ltmc::info!(found = change.findings.len() - before; "looked at {} files", change.files.len());
-        Ok(Json(change))
+        ltmc::info!(found = change.findings.len(); "looked at {} files", change.files.len());
+        Ok(Json(change.into()))
     }
 }
 

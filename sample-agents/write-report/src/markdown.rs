@@ -13,9 +13,14 @@ const SEVERITIES: [(Severity, &str); 3] =
 const SHOWN: usize = 30;
 const FILES: usize = 200;
 
-pub(crate) fn write(change: &Change) -> String {
+/// `gaps`: what was not looked for, and why.
+pub(crate) fn write(change: &Change, gaps: &[String]) -> String {
     let mut out = String::from("# Review\n\n");
     summary(&mut out, change);
+    if !gaps.is_empty() {
+        out.push_str("\nNot looked at:\n\n");
+        gaps.iter().take(SHOWN).for_each(|gap| drop(writeln!(out, "- {}", prose(gap))));
+    }
     for (severity, name) in SEVERITIES {
         let all: Vec<&Finding> = change.findings.iter().filter(|finding| finding.severity == severity).collect();
         if !all.is_empty() {

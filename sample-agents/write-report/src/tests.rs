@@ -1,6 +1,12 @@
-use findings::{Change, File, Finding, Severity, Status};
+use findings::{Change, File, Finding, Scan, Severity, Status};
 
-use super::report;
+use super::{Found, Report, Review};
+
+/// The report of a change with all that was found by one agent.
+fn report(change: Change) -> Report {
+    let files = change.files.clone();
+    super::report(Review { files, scans: [("all".to_owned(), Found::At(change.into()))].into() })
+}
 
 fn file(path: &str) -> File {
     let (status, hunks) = (Status::Added, Vec::new());
@@ -106,4 +112,18 @@ fn a_clean_change_says_so() {
     let clean = report(Change::default());
     assert_eq!(clean.markdown, "# Review\n\n**Nothing to look at first** in 0 files (+0 −0 lines).\n");
     assert_eq!(clean.sarif["runs"][0]["results"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn what_was_not_looked_at_is_said() {
+    let gap = |why: &str| Scan { gap: Some(why.to_owned()), ..Scan::default() };
+    let scan = Scan { findings: vec![finding("a/b", Severity::Note, "x.rs", 1)], omitted: 2, gap: None };
+    let scans = [
+        ("secrets".to_owned(), Found::At(gap("no `rules` <b>"))),
+        ("complexity".to_owned(), Found::ByFile(vec![Some(scan.clone()), None, Some(scan)])),
+    ];
+    let text = super::report(Review { files: Vec::new(), scans: scans.into() }).markdown;
+    let expected = "# Review\n\n**2 notes** in 0 files (+0 −0 lines).\n\nNot looked at:\n\n- complexity: 1 of 3 files\n- secrets: no `rules` \\<b\\>\n";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("4 more findings left out"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The agents of review.yaml one after another, natively: over real changes, and over what is hostile to them.
+//! The agents of review.yaml, natively: over real changes, and over what is hostile to them.
 
 #[path = "../examples/review.rs"]
 mod example;
@@ -9,15 +9,14 @@ use ltmc::serde_json::{self, Value};
 use ltmc::testing::Host;
 use ltmc::{Failure, Payload};
 
-/// One agent after another; none gives more than the host takes.
+/// All of it; no agent gives more than the host takes.
 fn review(diff: impl Into<Vec<u8>>) -> Result<Value, Failure> {
     let host = Host::new().grant("log");
-    let mut payload = Payload::new("text/x-diff", diff);
-    for agent in example::AGENTS {
-        payload = agent(&host, payload)?;
+    let payloads = example::review(&host, Payload::new("text/x-diff", diff))?;
+    for payload in &payloads {
         assert!(payload.bytes.len() < 8 << 20, "{} bytes", payload.bytes.len());
     }
-    Ok(serde_json::from_slice(&payload.bytes).unwrap())
+    Ok(serde_json::from_slice(&payloads.last().unwrap().bytes).unwrap())
 }
 
 fn markdown(report: &Value) -> &str {

@@ -40,7 +40,10 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
         by: "benchmarking".parse()?,
         seed: [7; 32],
         traceparent: None,
+        position: None,
+        forked: None,
         parent: None,
+        scheduled: None,
     })
 }
 

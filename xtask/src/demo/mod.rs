@@ -96,7 +96,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say(format!("  listens on {}", host.url));
         for job in &jobs {
             match job {
-                Job::Review => deploy(&host, &components, review::AGENTS, "review")?,
+                Job::Review => {
+                    deploy(&host, &components, review::AGENTS, "review")?;
+                    deploy(&host, &components, &[], review::REFERENCE)?;
+                }
                 Job::AskDocs => {
                     allow(&host, &[ask_docs::DIRECTORY])?;
                     deploy(&host, &components, ask_docs::AGENTS, "ask-docs")?;

@@ -1,7 +1,8 @@
-//! The job `review`: five agents look at a real diff.
+//! The job `review`: agents look at a real diff side by side, and the same agents one after the other.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -12,9 +13,13 @@ use crate::steps::{Steps, out, say};
 
 /// The agents of the workflow, in its order.
 pub(super) const AGENTS: &[&str] =
-    &["read-diff", "scan-secrets", "measure-complexity", "audit-dependencies", "write-report"];
+    &["read-diff", "scan-secrets", "measure-complexity", "audit-dependencies", "note-gap", "write-report"];
+/// The same review one after the other, which it is measured against.
+pub(super) const REFERENCE: &str = "review-in-sequence";
 /// Steps of this job.
-pub(super) const STEPS: usize = 3;
+pub(super) const STEPS: usize = 4;
+/// How often either is run to be measured.
+const ROUNDS: usize = 7;
 /// The most of a diff, in bytes, that makes a good demonstration: so many of the last commits are taken as fit in it.
 const ENOUGH: usize = 1 << 20;
 /// The most commits.
@@ -43,7 +48,44 @@ pub(super) fn run(steps: &mut Steps, host: &Host, diff: &Path, folder: &Path) ->
         Ok(())
     })?;
     run_process(host.ltmc(&["runs", "show", &id]))?;
+    steps.step("Side by side, and one after the other", || measure(host, diff, &report(&run["output"])?.0))?;
     Ok(id)
+}
+
+/// Runs both in turns, and says how long they took: the report is the same.
+fn measure(host: &Host, diff: &Path, markdown: &str) -> anyhow::Result<()> {
+    let mut took = [("review", Vec::new()), (REFERENCE, Vec::new())];
+    // The round before the first warms both up.
+    for round in 0..=ROUNDS {
+        for (flow, times) in &mut took {
+            let run = run_flow(host, flow, diff)?;
+            if report(&run["output"])?.0 != markdown {
+                bail!("`{flow}` gave another report");
+            }
+            let time = time_of(host, run["run"].as_str().unwrap_or_default())?;
+            times.extend((round > 0).then_some(time));
+        }
+    }
+    let medians = took.map(|(flow, mut times)| {
+        times.sort();
+        let (lowest, median, highest) = (times[0], times[ROUNDS / 2], times[ROUNDS - 1]);
+        let ms = |time: Duration| time.as_millis();
+        say(format!("  {flow:<20} {:>5} ms ({}..{} ms, {ROUNDS} runs)", ms(median), ms(lowest), ms(highest)));
+        median
+    });
+    let [side_by_side, in_sequence] = medians.map(|median| median.as_secs_f64());
+    say(format!("  {:.2} x the time, and the same report", side_by_side / in_sequence));
+    Ok(())
+}
+
+/// How long a run took, by its host's clock.
+fn time_of(host: &Host, id: &str) -> anyhow::Result<Duration> {
+    let shown: Value = serde_json::from_slice(&output(host.ltmc(&["runs", "show", id, "--json"]))?)?;
+    let at = |field: &str| {
+        let text = shown[field].as_str().unwrap_or_default();
+        humantime::parse_rfc3339_weak(text).with_context(|| format!("run {id} has no {field}"))
+    };
+    Ok(at("ended_at")?.duration_since(at("created_at")?)?)
 }
 
 /// The diff, and what it is of.

@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 16] = [
+const ACTIONS: [&str; 18] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
@@ -138,6 +138,8 @@ const ACTIONS: [&str; 16] = [
     "grant-revoked",
     "workflow-put",
     "workflow-deleted",
+    "schedule-paused",
+    "schedule-continued",
     "context-changed",
     "refused",
     "accessed",
@@ -183,6 +185,12 @@ fn said(change: Change) -> (&'static str, String, Value) {
             ("workflow-put", name.to_string(), json!({"digest": digest.to_string()}))
         }
         Change::WorkflowDeleted { name } => ("workflow-deleted", name.to_string(), json!({})),
+        Change::SchedulePaused { workflow, number, why, .. } => {
+            ("schedule-paused", format!("{workflow}/{number}"), json!({"why": why}))
+        }
+        Change::ScheduleContinued { workflow, number, next, .. } => {
+            ("schedule-continued", format!("{workflow}/{number}"), json!({"next": next}))
+        }
         Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
         Change::Refused { action, why } => ("refused", action, json!({"why": why})),
         Change::Accessed { what, times } => ("accessed", what, json!({"times": times})),

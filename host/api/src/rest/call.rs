@@ -186,7 +186,12 @@ impl Work {
 }
 
 /// What makes two requests the same.
-fn digest(verb: &str, target: &impl std::fmt::Display, session: Option<&SessionId>, input: &Payload) -> Digest {
+pub(super) fn digest(
+    verb: &str,
+    target: &impl std::fmt::Display,
+    session: Option<&SessionId>,
+    input: &Payload,
+) -> Digest {
     let session = session.map_or("", SessionId::as_str);
     let mut hash = sha2::Sha256::new();
     // none of the first four holds a line feed

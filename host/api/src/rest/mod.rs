@@ -1,6 +1,7 @@
 //! The routes, a file for each noun. A handler parses, calls one use case, and writes out what it gave.
 
 mod agents;
+mod approvals;
 mod audit;
 mod call;
 mod ceilings;
@@ -14,7 +15,9 @@ mod memory;
 mod messages;
 mod operations;
 mod recall;
+mod recovery;
 mod runs;
+mod schedules;
 mod tenants;
 mod transactions;
 mod watch;
@@ -34,7 +37,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         grants::routes(),
         call::routes(),
         workflows::routes(),
+        schedules::routes(),
         runs::routes(),
+        approvals::routes(),
+        recovery::routes(),
         events::routes(),
         memory::routes(),
         watch::routes(),

@@ -30,7 +30,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(journal))
         .routes(routes!(entry))
         .routes(routes!(cancel))
-        .routes(routes!(resume))
         .routes(routes!(pause))
         .routes(routes!(continue_run))
 }
@@ -319,20 +318,5 @@ async fn pause(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> An
 )]
 async fn continue_run(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
     api.runs.go_on_with(&caller, run).await?;
-    super::call::accepted(run)
-}
-
-/// Resume a run
-///
-/// A run that failed, was cancelled or is quarantined, paused or stuck goes on where it stopped: what it did is not done again, but
-/// where it was undone.
-#[utoipa::path(
-    post, path = "/v1/runs/{id}/resume", tag = "runs",
-    params(("id" = String, Path, description = "The run")),
-    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
-    responses((status = 202, description = "It runs again", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
-)]
-async fn resume(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
-    api.runs.resume(&caller, run).await?;
     super::call::accepted(run)
 }

@@ -1,5 +1,8 @@
 //! Workflow documents: put, shown as they were sent, deleted; and runs of them.
 
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
@@ -20,7 +23,7 @@ use crate::problem::{Problem, Result};
 const LIST: &str = "workflows";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(list)).routes(routes!(get, put, delete))
+    OpenApiRouter::default().routes(routes!(list)).routes(routes!(get, put, delete)).routes(routes!(schema))
 }
 
 /// A workflow, without its document.
@@ -90,7 +93,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>)
     )),
     extensions(
         ("x-ltmc-role" = json!(["admin", "author"])),
-        ("x-ltmc-codes" = json!(["unsupported-media-type"])),
+        ("x-ltmc-codes" = json!(["unsupported-media-type", "too-many-schedules"])),
     ),
     responses((status = 201, description = "New", body = Workflow), (status = 200, description = "Replaced", body = Workflow)),
 )]
@@ -103,6 +106,18 @@ async fn put(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>,
     let put = api.workflows.put(&caller, name, source).await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(Workflow::from(put.workflow))).into_response())
+}
+
+/// The JSON Schema of workflow documents
+///
+/// For editors, which then say what can stand where, and what is wrong.
+#[utoipa::path(
+    get, path = "/v1/schemas/workflow.json", tag = "workflows",
+    responses((status = 200, description = "JSON Schema, draft 2020-12", body = Object, content_type = "application/schema+json")),
+)]
+async fn schema() -> axum::response::Response {
+    static SCHEMA: LazyLock<Bytes> = LazyLock::new(|| ltmc_model::workflow::schema::schema().to_string().into());
+    ([(header::CONTENT_TYPE, "application/schema+json")], SCHEMA.clone()).into_response()
 }
 
 /// YAML by any of its names, JSON, or nothing said: JSON is YAML too, so that one reader does for all.

@@ -1,9 +1,10 @@
 //! `ltmc flow`: workflows, and runs of them.
+//!
+//! What an author needs no host for stands in files of their own: [`check`], [`draw`], [`test`].
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ltmc_model::workflow::Document;
 use ltmc_model::{Payload, WorkflowName};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -16,11 +17,26 @@ use crate::client::{Client, content_type, encode};
 use crate::exit::{Exit, Problem};
 use crate::ui;
 
+mod check;
+pub(crate) mod draw;
+mod source;
+mod test;
+
+use source::Source;
+
 /// How often a run that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Say everything that is wrong with documents, each with its line and column; no host is needed
+    Check(check::Args),
+    /// Draw one, as text or as SVG; no host is needed
+    Draw(draw::Args),
+    /// Try one with agents whose parts are played from a file; no host is needed
+    Test(test::Args),
+    /// Print the JSON Schema of documents, for editors; no host is needed
+    Schema,
     /// Upload a document; everything that is wrong with it is told at once
     Push {
         /// The document, YAML or JSON
@@ -55,34 +71,49 @@ pub(crate) struct Run {
 }
 
 pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
-    let client = context.client("default")?;
+    let client = || context.client("default");
     match command {
-        Command::Push { file } => push(&client, &file, context.json).await,
-        Command::Run(args) => start(&client, args, context.json).await,
-        Command::List => {
-            let flows = client.list("/v1/workflows", &[], usize::MAX).await?;
+        Command::Check(args) => check::run(&args, &context).await,
+        Command::Draw(args) => draw::run(&args, &context),
+        Command::Test(args) => test::run(args, context).await,
+        Command::Schema => {
+            let schema = ltmc_model::workflow::schema::schema();
             if context.json {
-                flows.iter().for_each(ui::json);
-                return Ok(());
+                ui::json(&schema);
+            } else {
+                ui::line(serde_json::to_string_pretty(&schema)?);
             }
-            let mut table = ui::Table::new(&["name", "digest", "updated"]);
-            for flow in &flows {
-                table.row([text(flow, "name"), &ui::short(text(flow, "digest"), 20), text(flow, "updated_at")]);
-            }
-            table.print("No workflows yet: `ltmc flow push F.yaml` uploads one.");
             Ok(())
         }
+        Command::Push { file } => push(&client()?, &file, context.json).await,
+        Command::Run(args) => start(&client()?, args, context.json).await,
+        Command::List => list(&client()?, context.json).await,
         Command::Show { name } => {
+            let client = client()?;
             let answer = client.send(client.request(Method::GET, &path(&name))).await?;
             ui::content(&answer.body);
             Ok(())
         }
         Command::Rm { name } => {
-            client.delete(&path(&name)).await?;
+            client()?.delete(&path(&name)).await?;
             ui::note(format!("Removed {name}."));
             Ok(())
         }
     }
+}
+
+async fn list(client: &Client, as_json: bool) -> anyhow::Result<()> {
+    let flows = client.list("/v1/workflows", &[], usize::MAX).await?;
+    if as_json {
+        flows.iter().for_each(ui::json);
+        return Ok(());
+    }
+    let mut table = ui::Table::new(&["name", "digest", "updated"]);
+    for flow in &flows {
+        table.row([text(flow, "name"), &ui::short(text(flow, "digest"), 20), text(flow, "updated_at")]);
+    }
+    table.print("No workflows yet: `ltmc flow push F.yaml` uploads one.");
+    Ok(())
 }
 
 fn path(name: &WorkflowName) -> String {
@@ -90,18 +121,11 @@ fn path(name: &WorkflowName) -> String {
 }
 
 async fn push(client: &Client, file: &std::path::Path, as_json: bool) -> anyhow::Result<()> {
-    let shown = file.display();
-    let source = std::fs::read_to_string(file).map_err(|e| Problem::usage(format!("{shown} cannot be read: {e}")))?;
+    let source = Source::read(file)?;
     // The name is in the document, so it is read here as well as on the host.
-    let document = Document::parse(&source, None).map_err(|faults| {
-        let mut problem = Problem::new(Exit::Failed, "bad-workflow", format!("{shown} is not right [bad-workflow]"));
-        let place =
-            |fault: &ltmc_model::workflow::Fault| format!("{shown}:{}:{}", fault.place.line, fault.place.column);
-        problem.details = faults.0.iter().map(|fault| format!("{}: {}", place(fault), fault.message)).collect();
-        problem
-    })?;
+    let document = source.document()?;
     let request =
-        client.request(Method::PUT, &path(&document.name)).header(CONTENT_TYPE, "application/yaml").body(source);
+        client.request(Method::PUT, &path(&document.name)).header(CONTENT_TYPE, "application/yaml").body(source.text);
     let answer = client.send(request).await?;
     if as_json {
         ui::json(&answer.json()?);

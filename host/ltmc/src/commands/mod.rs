@@ -4,6 +4,7 @@
 //! To add a command: a file here, a line below, and a variant in [`crate::cli::Command`] and in [`run_command`].
 
 pub(crate) mod agent;
+pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod call;
@@ -16,9 +17,11 @@ pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod new;
 pub(crate) mod push;
+mod recovery;
 pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod tenant;
 
@@ -88,6 +91,8 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Call(args) => call::run(args, context).await,
         Command::Flow(command) => flow::run(command, context).await,
         Command::Runs(command) => runs::run(command, context).await,
+        Command::Schedules(command) => schedules::run(command, context).await,
+        Command::Approvals(command) => approvals::run(command, context).await,
         Command::Agent(command) => agent::run(command, context).await,
         Command::Grant(command) => grant::run(command, context).await,
         Command::Key(command) => key::run(command, context).await,

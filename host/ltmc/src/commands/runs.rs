@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use console::style;
+use ltmc_draw::{Figure, Seen, Status};
+use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::{Context, text};
+use super::flow::draw::Picture;
+use super::{Context, recovery, text};
 use crate::client::Client;
+use crate::exit::{Exit, Problem};
 use crate::ui;
 
 #[derive(Debug, clap::Subcommand)]
@@ -19,17 +23,16 @@ pub(crate) enum Command {
     Show {
         /// The run's id
         run: RunId,
+        #[command(flatten)]
+        picture: Picture,
     },
     /// End one; what its steps and checkpoints made true is kept, or undone by what its nodes have for that
     Cancel {
         /// The run's id
         run: RunId,
     },
-    /// Take one up again where it stopped that failed, was cancelled or is quarantined, paused or stuck
-    Resume {
-        /// The run's id
-        run: RunId,
-    },
+    #[command(flatten)]
+    Recovery(recovery::Command),
     /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
     Pause {
         /// The run's id
@@ -81,8 +84,12 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
     let client = context.client("default")?;
     match command {
         Command::List(args) => list(&client, args, context.json).await,
-        Command::Show { run } => {
+        Command::Show { run, picture } => {
             let shown = client.get(&format!("/v1/runs/{run}")).await?;
+            if picture.svg.is_some() {
+                let (name, figure) = drawn(&client, &shown).await?;
+                picture.write(&figure, &name)?;
+            }
             if context.json {
                 ui::json(&super::flow::with_output(&client, shown).await?);
             } else {
@@ -108,11 +115,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             ui::note(format!("{run} goes on."));
             Ok(())
         }
-        Command::Resume { run } => {
-            client.post(&format!("/v1/runs/{run}/resume"), None).await?;
-            ui::note(format!("{run} goes on."));
-            Ok(())
-        }
+        Command::Recovery(command) => recovery::run(command, &client, context.json).await,
         Command::Journal { run } => {
             let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
             while let Some(entries) = pages.next(100).await? {
@@ -186,6 +189,48 @@ fn print_entry(entry: &Value, as_json: bool) {
     ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
 }
 
+/// A run's picture, and what stands above it: its document as it is pinned, with what became of each node.
+async fn drawn(client: &Client, run: &Value) -> anyhow::Result<(String, Figure)> {
+    let id = text(run, "id");
+    let source = if text(run, "workflow").is_empty() {
+        let agent = run["agent"].as_str().unwrap_or_default();
+        serde_json::json!({"name": "call", "flow": {"agent": agent}}).to_string()
+    } else {
+        let first =
+            client.list(&format!("/v1/runs/{id}/journal"), &[], 1).await?.into_iter().next().unwrap_or_default();
+        let first = whole(client, first, true).await?;
+        let document = first["event"]["run-started"]["document"].as_str().map(str::to_owned);
+        document.ok_or_else(|| Problem::new(Exit::Denied, "denied", "this key may not read workflows' documents"))?
+    };
+    let document = Document::from_json(&source).map_err(|faults| Problem::failed(faults.to_string()))?;
+    let what = if text(run, "workflow").is_empty() { text(run, "agent") } else { text(run, "workflow") };
+    let name = format!("{what}  {}  {id}", text(run, "state"));
+    Ok((name, Figure::of(&document).with(&seen(run))))
+}
+
+/// What is known of a run's nodes: of a step how long it took and how often it was tried.
+fn seen(run: &Value) -> Vec<Seen> {
+    let over = !text(run, "ended_at").is_empty();
+    let one = |node: &Value, note: String| {
+        let status = match text(node, "status") {
+            "running" | "waiting" if over => Status::Cancelled,
+            status => Status::named(status)?,
+        };
+        Some(Seen { path: text(node, "path").to_owned(), status, note })
+    };
+    let steps = run["steps"].as_array().into_iter().flatten().filter_map(|step| {
+        let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
+        let wall: u64 = attempts.iter().filter_map(|attempt| attempt["usage"]["wall_us"].as_u64()).sum();
+        let tries = if attempts.len() > 1 { format!(", {} attempts", attempts.len()) } else { String::new() };
+        one(step, if attempts.is_empty() { String::new() } else { format!("{}{tries}", ui::span(wall)) })
+    });
+    let steps: Vec<Seen> = steps.collect();
+    let known: BTreeSet<String> = steps.iter().map(|step| step.path.clone()).collect();
+    let nodes = run["nodes"].as_array().into_iter().flatten().filter(|node| !known.contains(text(node, "path")));
+    let nodes = nodes.filter_map(|node| one(node, String::new()));
+    nodes.chain(steps).collect()
+}
+
 /// Runs that a run began, with those that they began: as many as are drawn.
 #[derive(Default)]
 struct Children {
@@ -253,6 +298,9 @@ fn show(run: &Value, children: &Children) {
         if ended.is_empty() { String::new() } else { format!(", ended {ended}") }
     ));
     ui::line(format!("session {}, {} entries", text(run, "session"), run["entries"]));
+    if run["forked"].is_object() {
+        ui::line(format!("forked from {} at its entry {}", text(&run["forked"], "of"), run["forked"]["at"]));
+    }
     match text(run, "ending") {
         "cancelling" => ui::line("it was cancelled: what it did is undone first"),
         "failing" => ui::line("it has failed: what it did is undone first"),
@@ -319,6 +367,27 @@ fn node_line(node: &Value, over: bool) -> Option<String> {
             Some(format!("{called} failed, and was handled: {failed}"))
         }
         "failed" => Some(format!("{called} failed: {failed}")),
+        "waiting" if !over && node["waits_for"]["answer"].is_object() => {
+            let answer = &node["waits_for"]["answer"];
+            let (title, of, token) = (ui::clean(text(answer, "title")), text(answer, "of"), text(answer, "token"));
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            Some(format!("{called} waits{until} for an answer of `{of}`: {title} (`ltmc approvals show {token}`)"))
+        }
+        "waiting" if !over && node["waits_for"]["event"].is_object() => {
+            let event = &node["waits_for"]["event"];
+            let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
+            let of = |name: &str| match text(event, name) {
+                "" => String::new(),
+                value => format!(", {name} {}", ui::clean(value)),
+            };
+            Some(format!(
+                "{called} waits{until} for an event of {}{}{}",
+                text(event, "topic"),
+                of("type"),
+                of("subject")
+            ))
+        }
+        "waiting" if !over && pattern == "wait" => Some(format!("{called} waits until {due}")),
         "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
         "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),
         _ => None,

@@ -105,6 +105,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         let runs = host.runs.clone();
         async move { runs.wake().await }
     });
+    let ticking = tokio::spawn({
+        let schedules = host.schedules.clone();
+        async move { schedules.tick().await }
+    });
     let tidying = tokio::spawn({
         let (pins, authority) = (host.pins.clone(), host.authority.clone());
         async move {
@@ -131,6 +135,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serving, stopping);
     recovery.abort();
     waking.abort();
+    ticking.abort();
     tidying.abort();
     deleting.abort();
     drop(url_file);

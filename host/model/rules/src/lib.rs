@@ -12,7 +12,7 @@ pub mod message;
 mod name;
 pub mod recall;
 
-pub use merge::Merge;
+pub use merge::{Merge, apply_all};
 pub use name::Name;
 
 /// 1 to `most` bytes without control characters.

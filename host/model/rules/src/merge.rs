@@ -42,26 +42,30 @@ impl Merge<'_> {
     /// # Errors
     /// What of the value that is there, or of the operand, does not fit the rule.
     pub fn apply(self, current: Option<&[u8]>) -> Result<Vec<u8>, String> {
-        let there = || current.map(|bytes| parsed("the value that is there", bytes)).transpose();
-        let list = || match there()? {
+        apply_all([self], current)
+    }
+
+    /// What becomes of a value; none: there is nothing.
+    fn on(self, there: Option<Value>) -> Result<Value, String> {
+        let list = |there| match there {
             None => Ok(Vec::new()),
             Some(Value::Array(list)) => Ok(list),
             Some(other) => Err(format!("`{}` wants a JSON list where there is {}", self.as_str(), kind(&other))),
         };
-        let new = match self {
-            Self::Set(bytes) => return Ok(bytes.to_vec()),
-            Self::Increment(by) => match there()? {
+        Ok(match self {
+            Self::Set(bytes) => parsed("the value", bytes)?,
+            Self::Increment(by) => match there {
                 None => Value::from(by),
                 Some(Value::Number(number)) => Value::Number(sum(&number, by)?),
                 Some(other) => return Err(format!("`increment` wants a JSON number where there is {}", kind(&other))),
             },
             Self::Append(operand) => {
-                let mut list = list()?;
+                let mut list = list(there)?;
                 list.push(parsed("the value to append", operand.as_bytes())?);
                 Value::Array(list)
             }
             Self::Union(operand) => {
-                let mut all = list()?;
+                let mut all = list(there)?;
                 let Value::Array(more) = parsed("the list to unite with", operand.as_bytes())? else {
                     return Err("`union` takes a JSON list".into());
                 };
@@ -71,11 +75,26 @@ impl Merge<'_> {
             }
             Self::MergePatch(operand) => {
                 let patch = parsed("the merge patch", operand.as_bytes())?;
-                patched(there()?.unwrap_or_else(|| Value::Object(Map::new())), patch)
+                patched(there.unwrap_or_else(|| Value::Object(Map::new())), patch)
             }
-        };
-        Ok(new.to_string().into_bytes())
+        })
     }
+}
+
+/// What comes of a value by these rules, one after the other: the value is read and written once.
+///
+/// # Errors
+/// As [`Merge::apply`], of the first that does not fit.
+pub fn apply_all<'a>(rules: impl IntoIterator<Item = Merge<'a>>, current: Option<&[u8]>) -> Result<Vec<u8>, String> {
+    let mut rules = rules.into_iter().peekable();
+    let Some(first) = rules.next() else { return Ok(current.unwrap_or_default().to_vec()) };
+    if let (Merge::Set(bytes), None) = (first, rules.peek()) {
+        return Ok(bytes.to_vec());
+    }
+    let there = || current.map(|bytes| parsed("the value that is there", bytes)).transpose();
+    let there = if matches!(first, Merge::Set(_)) { None } else { there()? };
+    let new = rules.try_fold(first.on(there)?, |there, rule| rule.on(Some(there)))?;
+    Ok(new.to_string().into_bytes())
 }
 
 fn parsed(what: &str, bytes: &[u8]) -> Result<Value, String> {

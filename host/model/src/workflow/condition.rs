@@ -88,7 +88,7 @@ impl Test {
 }
 
 /// Numbers are the same where their values are, whole or not; objects whatever their fields' order.
-fn is_same(one: &Value, other: &Value) -> bool {
+pub fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
         (Value::Array(one), Value::Array(other)) => {

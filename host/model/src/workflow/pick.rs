@@ -1,4 +1,4 @@
-//! Picks: `$.input…`, `$.steps.NAME.output…`, and what is known inside of a `map`, a `loop`, a handler of errors or a compensation;
+//! Picks: `$.input…`, `$.steps.NAME.output…`, `$.run.scheduled-at`, and what is known inside of a `map`, a `loop`, a handler of errors or a compensation;
 //! parsed once.
 //!
 //! After the source comes a dotted path (`$.input.files.0.path`) or a JSON Pointer (`$.input/files/0/path`), which is the
@@ -37,8 +37,12 @@ pub enum Source {
     Round,
     /// What the loop's round before gave; in `until`, what the round gave that is just over.
     Last,
+    /// When the tick came that started the run; of a run that somebody started there is none.
+    ScheduledAt,
     /// How the node failed, or why it is undone: `code`, `message`, `agent-code` and `step`.
     Error,
+    /// The event that is looked at: known where a wait says which one it waits for.
+    Event,
     /// What the node gave whose work is undone.
     Output,
     /// What the node worked on whose work is undone.
@@ -71,8 +75,10 @@ impl FromStr for Pick {
             ("$.round", Source::Round),
             ("$.last", Source::Last),
             ("$.error", Source::Error),
+            ("$.event", Source::Event),
             ("$.output", Source::Output),
             ("$.given", Source::Given),
+            ("$.run.scheduled-at", Source::ScheduledAt),
         ];
         for (start, source) in simple {
             if let Some(rest) = text.strip_prefix(start) {
@@ -161,8 +167,10 @@ impl fmt::Display for Pick {
             Source::Round => f.write_str("$.round")?,
             Source::Last => f.write_str("$.last")?,
             Source::Error => f.write_str("$.error")?,
+            Source::Event => f.write_str("$.event")?,
             Source::Output => f.write_str("$.output")?,
             Source::Given => f.write_str("$.given")?,
+            Source::ScheduledAt => f.write_str("$.run.scheduled-at")?,
         }
         let plain = self.path.iter().all(|part| !part.is_empty() && !part.contains(['.', '/', '~']));
         for part in &self.path {

@@ -252,7 +252,7 @@ fn words_that_old_yaml_took_for_truth_are_texts() {
     assert_eq!(schema, &json!({"required": ["n", "no", "off", "yes"], "const": true}));
 }
 
-const EVERYTHING: &str = r#"
+pub(super) const EVERYTHING: &str = r#"
 name: everything
 flow:
   sequence:
@@ -286,6 +286,23 @@ flow:
       stall: 2
       fallback: [{agent: reserve, with: {why: $.error.message}}]
       on-error: [{when: {pick: $.error.code, equals: loop-stalled}, do: {agent: apologise}}, {do: {agent: report}}]
+    - {wait: 1h 30m, when: {pick: $.input.later, equals: true}}
+    - wait: {until: {pick: $.input.at, else: 2030-01-01T00:00:00Z}}
+      timeout: 2days
+    - {wait: {until: "2030-01-01T00:00:00.5Z"}}
+    - {wait: 0s, id: pause}
+    - wait: {topic: orders, match: {type: order.paid, subject: $.input.id}, where: {pick: $.event.data.sum, at-least: 3}, since: run}
+      timeout: 1day
+    - {wait: {topic: orders, match: {subject: one}}}
+    - {wait: {topic: orders}}
+    - ask: {title: "Publish?", of: author, show: {it: $.steps.read.output}, schema: {type: boolean}}
+      id: ok
+    - ask: {title: And?, of: admin}
+    - emit: {topic: reviews, type: review.done, subject: $.input.id, data: [$.steps.ok.output, $$x]}
+    - emit: {topic: reviews/all, type: review.done}
+    - {workflow: audit, on-parent-end: abandon, id: audited}
+    - {plan: {agent: planner, may: [search, write], depth: 2, at-most: 5}, compensate: {agent: undo, with: $.given}}
+    - {need: sum up what was found, among: [brief, close], at-least: 0.5, id: sum-up}
     - agent: close
       with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
 "#;
@@ -297,7 +314,8 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 20);
+    assert_eq!(document.nodes().len(), 36);
+    assert_eq!(document.nodes().len(), 25);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -341,13 +359,20 @@ flow:
       when: {pick: $.steps.n.output, equals: 1, less: 2}
       on-error: [{when: {pick: $.error.code, in: x}}]
     - {agent: n, when: {all: []}, need: text}
-    - {wait: 30m}
+    - parallel: [{wait: 367days}, {wait: 30}, {wait: {}}, {wait: {until: tomorrow}}, {wait: {until: {at: 1}}}, {wait: {untl: $.input}}]
     - {parallel: []}
     - {loop: {agent: o}, at-most: 10001, stall: 1}
     - {agent: p, context: {fork: [session]}}
     - {parallel: [{agent: r}], need: any}
     - {agent: s, with: $.steps.r.output}
     - {sequence: [{agent: t}], id: u, with: $.steps.t.output}
+    - ask: {of: viewer, schema: 7, shows: 1}
+    - ask: {title: ""}
+    - emit: {topic: Not One, data: $.steps.v.output}
+    - {emit: {type: "", subject: 7}}
+    - wait: {topic: orders, until: $.input.at}
+    - wait: {topic: no topic, match: {topic: x}, where: {pick: $.event, equal: 1}, since: then}
+    - {wait: {topic: orders}, with: $.event.data}
 "#,
         &[
             ("4:47", "in a branch beside this one"),
@@ -371,7 +396,7 @@ flow:
             ("23:17", "inside of a `map` only"),
             ("23:28", "is inside of a `map`"),
             ("23:49", "may give nothing"),
-            ("23:108", "`fallback` and `on-error` only"),
+            ("23:108", "`fallback` and `on-error`, where"),
             ("24:20", "a code of `on` is one of"),
             ("24:37", "`then` is one of `fail`, `pause`"),
             ("25:16", "from 1ms to"),
@@ -382,13 +407,38 @@ flow:
             ("29:50", "`in` is a list"),
             ("30:30", "`all` is empty"),
             ("30:35", "has no field `need`"),
-            ("31:8", "`wait` is reserved"),
+            ("31:24", "from 0s to 1year"),
+            ("31:41", "is a duration such as"),
+            ("31:53", "or `{until: …}`"),
+            ("31:72", "RFC 3339 in UTC"),
+            ("31:99", "or a pick of one"),
+            ("31:118", "or `{until: …}`"),
+            ("31:119", "did you mean `until`?"),
             ("32:8", "`parallel` is empty"),
             ("33:35", "from 1 to 10000"),
             ("33:49", "from 2 to 10000"),
             ("34:18", "`context` is reserved"),
             ("36:24", "may give nothing"),
             ("37:45", "does not come before"),
+            ("38:12", "`title` is missing"),
+            ("38:17", "one of `admin`, `author`, `caller`"),
+            ("38:33", "is a JSON Schema"),
+            ("38:36", "did you mean `show`?"),
+            ("39:12", "`of` is missing"),
+            ("39:20", "a line of text, of at most 200 bytes"),
+            ("40:13", "`type` is missing"),
+            ("40:21", "not a topic"),
+            ("40:36", "there is no step `v`"),
+            ("41:14", "`topic` of `emit` is missing"),
+            ("41:21", "an event's type is 1 to"),
+            ("41:34", "or a pick of one, this is a number"),
+            ("42:13", "or `{topic: …}`"),
+            ("43:21", "not a topic"),
+            ("43:39", "has no field `topic`"),
+            ("43:58", "has one test"),
+            ("43:73", "did you mean `equals`?"),
+            ("43:92", "one of `now`, `run`"),
+            ("44:35", "`$.event` is known in the `where`"),
         ],
     );
 }
@@ -445,11 +495,11 @@ flow:
             ("13:27", "the run is `stuck`"),
             ("14:30", "its output is `$.output`"),
             ("15:30", "does not come before"),
-            ("16:29", "is in a `compensate`"),
-            ("17:59", "may give nothing"),
-            ("18:22", "and in `compensate` only"),
-            ("18:48", "is an object, this is a number"),
-            ("19:69", "in a branch beside this one"),
+            ("16:31", "is in a `compensate`"),
+            ("17:61", "may give nothing"),
+            ("18:24", "and in `compensate` only"),
+            ("18:50", "is an object, this is a number"),
+            ("19:71", "in a branch beside this one"),
         ],
     );
 }
@@ -501,4 +551,60 @@ fn the_documents_in_the_docs_are_taken() {
     for document in documents {
         Document::parse(document, None).unwrap_or_else(|faults| panic!("{faults}\n{document}"));
     }
+}
+
+#[test]
+fn schedules_are_read_whole_and_written_in_one_form() {
+    let source = "
+name: report
+on:
+  - {schedule: 0  6 * * 1-5, zone: europe/berlin, overlap: queue, catch-up: 90m, input: {kind: daily, amount: $5}}
+  - {schedule: \"@hourly\"}
+flow: {agent: report, with: {at: {pick: $.run.scheduled-at, else: null}}}";
+    let document = Document::parse(source, None).unwrap();
+    let json = document.to_json();
+    assert!(
+        json.starts_with(
+            r#"{"name":"report","on":[{"schedule":"0 6 * * 1-5","zone":"Europe/Berlin","overlap":"queue","catch-up":"1h 30m","input":{"kind":"daily","amount":"$5"}},{"schedule":"@hourly","zone":"UTC","overlap":"skip","catch-up":"1h"}],"flow":"#
+        ),
+        "{json}"
+    );
+    assert_eq!(Document::from_json(&json).unwrap(), document);
+    let [one, other] = document.schedules.as_slice() else { panic!("two schedules") };
+    assert_ne!(one.digest(), other.digest());
+    assert_ne!(one.digest(), Schedule { input: None, ..one.clone() }.digest(), "its input is part of it");
+}
+
+#[test]
+fn what_is_wrong_with_schedules_is_told_in_its_place() {
+    told(
+        r#"name: review
+on:
+  - {schedule: 0 24 * * *, zone: Europe/Berln, overlap: maybe, catch-up: 1s}
+  - {zone: UTC}
+  - {topic: orders}
+  - {memory: board/}
+  - {schedule: 0 0 30 2 *, every: 5m}
+  - {schedule: 0 6 * * *}
+  - {schedule: "0  6 * * *", zone: utc}
+  - 6
+flow: {agent: report, with: {at: $.run.scheduled-at}}
+"#,
+        &[
+            ("3:16", "`24` is no hour"),
+            ("3:34", "did you mean `Europe/Berlin`?"),
+            ("3:57", "`overlap` is one of `skip`, `queue`, `parallel`"),
+            ("3:74", "`catch-up` is a duration"),
+            ("4:5", "`schedule` is missing"),
+            ("5:6", "`topic` is reserved"),
+            ("6:6", "`memory` is reserved"),
+            ("7:16", "never comes"),
+            ("7:30", "has no field `every`"),
+            ("9:5", "a second time, first at line 8"),
+            ("10:5", "an entry of `on` is an object"),
+            ("11:34", "`$.run.scheduled-at` is not there"),
+        ],
+    );
+    let many: String = (0..17).map(|minute| format!("  - {{schedule: {minute} 6 * * *}}\n")).collect();
+    told(&format!("name: review\non:\n{many}flow: {{agent: a}}\n"), &[("3:3", "at most 16 schedules")]);
 }

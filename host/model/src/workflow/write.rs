@@ -5,15 +5,36 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Collect, Condition, Document, Does, Handler, MapItems, Need, Needed, Node, OnFailure, OnLoss, Parallel, Pick,
-    Planning, Retry, Template, Test, Then, Tolerate, Validate, With,
+    Ask, Collect, Condition, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node, OnFailure,
+    OnLoss, Parallel, Pick, Planning, Retry, Schedule, Since, Template, Test, Then, Tolerate, Validate, Wait, With,
 };
 use crate::child::OnParentEnd;
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
     pub fn to_json(&self) -> String {
-        json!({ "name": self.name, "flow": self.flow.to_value() }).to_string()
+        let mut out = json!({ "name": self.name });
+        if !self.schedules.is_empty() {
+            out["on"] = self.schedules.iter().map(Schedule::to_value).collect();
+        }
+        out["flow"] = self.flow.to_value();
+        out.to_string()
+    }
+}
+
+impl Schedule {
+    pub(super) fn to_value(&self) -> Value {
+        let timing = &self.timing;
+        let mut out = json!({
+            "schedule": timing.cron().as_str(),
+            "zone": timing.zone().as_str(),
+            "overlap": timing.overlap().as_str(),
+            "catch-up": duration(timing.catch_up()),
+        });
+        if let Some(input) = &self.input {
+            out["input"] = input.clone();
+        }
+        out
     }
 }
 
@@ -109,6 +130,9 @@ impl Node {
                     put("stall", stall.into());
                 }
             }
+            Does::Wait(wait) => put("wait", wait.to_value()),
+            Does::Ask(ask) => put("ask", ask.to_value()),
+            Does::Emit(emit) => put("emit", emit.to_value()),
             Does::Plan(planning) => {
                 let mut plan = planning.planner.to_value();
                 plan["may"] = planning.may.iter().map(|(agent, _)| agent.to_string()).collect();
@@ -161,6 +185,65 @@ impl Parallel {
             (Collect::Object, false) => put("collect", "object".into()),
             (Collect::List, false) | (Collect::Object, true) => {}
         }
+    }
+}
+
+impl Ask {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "title": self.title, "of": self.of });
+        if let Some(show) = &self.show {
+            out["show"] = show.to_value();
+        }
+        if let Some((schema, _)) = &self.schema {
+            out["schema"] = schema.clone();
+        }
+        out
+    }
+}
+
+impl Emit {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "topic": self.topic, "type": self.kind });
+        for (name, template) in [("subject", &self.subject), ("data", &self.data)] {
+            if let Some(template) = template {
+                out[name] = template.to_value();
+            }
+        }
+        out
+    }
+}
+
+impl Wait {
+    fn to_value(&self) -> Value {
+        match self {
+            Self::For(long) => duration(*long),
+            Self::Until(Moment::At(at)) => json!({ "until": at }),
+            Self::Until(Moment::Picked(pick)) => json!({ "until": pick.to_value() }),
+            Self::Event(listen) => listen.to_value(),
+        }
+    }
+}
+
+impl Listen {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "topic": self.topic });
+        let mut matches = Map::new();
+        if let Some(subject) = &self.subject {
+            matches.insert("subject".into(), subject.to_value());
+        }
+        if let Some(kind) = &self.kind {
+            matches.insert("type".into(), kind.as_str().into());
+        }
+        if !matches.is_empty() {
+            out["match"] = matches.into();
+        }
+        if let Some(filter) = &self.filter {
+            out["where"] = filter.to_value();
+        }
+        if self.since == Since::Run {
+            out["since"] = "run".into();
+        }
+        out
     }
 }
 

@@ -50,3 +50,37 @@ impl Pattern for Map {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::Payload;
+    use ltmc_model::failure::{Code, Failure};
+    use ltmc_model::journal::{Decided, Event};
+    use ltmc_model::workflow::Document;
+
+    use super::super::agent::tests::{AT, completed, failed, history, started};
+    use super::*;
+
+    #[test]
+    fn of_one_that_is_begun_anew_no_more_items_begin_at_once_than_may() {
+        let document =
+            "name: m\nflow: {map: $.input, do: {agent: a}, at-once: 2, retry: {attempts: 2, on: [agent-error]}}";
+        let (map, root) = (of(&Document::parse(document, None).unwrap().flow), StepPath::root());
+        let steps: Vec<StepPath> = (0..6).map(|number| root.child(number)).collect();
+        let items = Decided::Items(vec![Payload::text("item"); steps.len()]);
+        let decided = Event::NodeDecided { node: root.clone(), decided: items };
+        let mut events = vec![decided.clone()];
+        for step in &steps[..4] {
+            events.extend([started(step, 1), completed(step, 1)]);
+        }
+        events.extend([started(&steps[4], 1), failed(&steps[4], 1, None)]);
+        let failure = Failure::new(Code::AgentError, "no");
+        events.push(Event::NodeFailed { node: root.clone(), failure, retry_at: Some(AT) });
+        events.push(decided);
+        let Decision::Do(todos) = map.next(&root, &mut history(events), &Input::Run) else {
+            panic!("it is begun anew")
+        };
+        let begun: Vec<&StepPath> = todos.iter().map(|todo| todo.key().0).collect();
+        assert_eq!(begun, [&steps[0], &steps[1]]);
+    }
+}

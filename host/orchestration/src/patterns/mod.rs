@@ -8,12 +8,15 @@ use ltmc_journal::History;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Decided;
 pub use ltmc_model::journal::Input;
-use ltmc_model::workflow::{Does, Node};
+use ltmc_model::workflow::{Does, Node, Wait};
 use ltmc_model::{StepPath, Timestamp};
 
 mod agent;
+mod ask;
 mod choice;
 mod compensation;
+mod emit;
+mod listen;
 mod loops;
 mod map;
 mod need;
@@ -22,6 +25,7 @@ mod parallel;
 mod plan;
 mod sequence;
 mod side_by_side;
+mod wait;
 mod workflow;
 
 /// What a node does, made ready to decide.
@@ -80,6 +84,28 @@ pub enum Todo {
     /// Wait for what comes from outside, and is then in the journal ([`crate::Runs`] brings it there).
     Await {
         /// Which step, or other node.
+        node: StepPath,
+    },
+    /// Put a node's question to people, and journal it.
+    Ask {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Publish a node's event, and journal that.
+    Emit {
+        /// The node's place.
+        node: StepPath,
+        /// What it works on.
+        input: Input,
+    },
+    /// Journal from where on a node waits for its event.
+    Subscribe {
+        /// The node's place.
+        node: StepPath,
+    },
+    /// Look whether the event has come that a node waits for, and journal that.
+    Listen {
+        /// The node's place.
         node: StepPath,
     },
     /// Journal until when a node may take.
@@ -187,6 +213,8 @@ pub enum Question {
     Handler,
     /// A map's items.
     Items,
+    /// When a wait is over.
+    Until,
     /// What comes after a round of a loop.
     Round {
         /// Which.
@@ -205,6 +233,8 @@ pub enum Output {
     List(Vec<Option<StepPath>>),
     /// The same as an object, without who gave nothing.
     Object(Vec<(String, Option<StepPath>)>),
+    /// What it was given itself.
+    Given(Input),
 }
 
 /// How something is about a node: of each there is one at a time.
@@ -235,6 +265,10 @@ impl Todo {
             Self::Cancel { node } | Self::TimeOut { node } => (node, About::Stop),
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
+            | Self::Ask { node }
+            | Self::Subscribe { node }
+            | Self::Listen { node }
+            | Self::Emit { node, .. }
             | Self::Begin { node, .. }
             | Self::Start { node }
             | Self::Decide { node, .. }
@@ -280,6 +314,10 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),
+        Does::Wait(_) => Box::new(wait::Wait),
+        Does::Ask(_) => Box::new(ask::Ask),
+        Does::Emit(_) => Box::new(emit::Emit),
         Does::Workflow(_) => Box::new(workflow::Workflow),
         Does::Plan(planning) => Box::new(plan::Plan::new(planning)),
     }

@@ -1,6 +1,7 @@
 //! A step for which an agent is found when it is to be done. Who that is is journaled; from then on it is a step like another.
 
 use ltmc_journal::History;
+use ltmc_journal::fold::Status;
 use ltmc_model::StepPath;
 use ltmc_model::workflow::Node;
 
@@ -19,7 +20,9 @@ impl Needed {
 
 impl Pattern for Needed {
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
-        if history.node(at).is_none_or(|node| node.agent.is_none()) {
+        // What somebody said it gave needs nobody to do it.
+        let is_done = history.step(at).is_some_and(|step| step.status == Status::Completed);
+        if !is_done && history.node(at).is_none_or(|node| node.agent.is_none()) {
             let question = Question::Agent { input: input.clone() };
             return Decision::just(Todo::Decide { node: at.clone(), question });
         }

@@ -71,7 +71,7 @@ mod tests {
     use ltmc_model::journal::{Decided, Event};
     use ltmc_model::workflow::Document;
 
-    use super::super::agent::tests::{completed, history, started};
+    use super::super::agent::tests::{AT, completed, history, started};
     use super::super::of;
     use super::*;
 
@@ -96,5 +96,25 @@ mod tests {
         assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
         so_far.push(Event::NodeEnded { node: root.clone(), output: ltmc_model::Payload::text("") });
         assert_eq!(next(&so_far), Decision::Done(root.clone()));
+    }
+
+    /// It was taken for one that gave nothing: of what is resumed the time-out begins anew, though it is done.
+    #[test]
+    fn one_that_counts_still_does_once_the_run_is_resumed() {
+        let document = "name: p\nflow: {parallel: [{sequence: [{agent: a}], timeout: 9h}, {agent: b}]}";
+        let parallel = of(&Document::parse(document, None).unwrap().flow);
+        let root = StepPath::root();
+        let (timed, a, b) = (root.child(0), root.child(0).child(0), root.child(1));
+        let next = |events: &[Event]| parallel.next(&root, &mut history(events.to_vec()), &Input::Run);
+        let begun = || Event::NodeStarted { node: timed.clone(), until: AT.after(std::time::Duration::from_secs(9)) };
+        let joined = Decided::Joined { winners: vec![0, 1], failure: None };
+        let mut so_far = vec![begun(), started(&a, 1), completed(&a, 1), started(&b, 1), completed(&b, 1)];
+        so_far.push(Event::NodeDecided { node: root.clone(), decided: joined });
+        so_far.push(Event::RunCancelled { by: None, reason: String::new() });
+        so_far.push(Event::RunResumed { by: "abcdefghijkl".parse().unwrap() });
+        assert_eq!(next(&so_far), Decision::just(Todo::Start { node: timed.clone() }));
+        so_far.push(begun());
+        let output = Output::List(vec![Some(a), Some(b)]);
+        assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
     }
 }

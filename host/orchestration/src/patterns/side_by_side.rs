@@ -101,9 +101,9 @@ fn go_on(
     }
     while branches.begun < terms.count {
         let number = branches.begun;
-        // Whatever has begun is looked at before it is said which were done first.
+        // Whatever has got on is looked at before it is said which were done first.
         let has_room = branches.open.len() < terms.at_once && !is_decided(terms, branches);
-        if !has_room && !history.has_begun(&at.child(number)) {
+        if !has_room && !history.has_got_on(&at.child(number)) {
             break;
         }
         branches.begun += 1;
@@ -205,13 +205,16 @@ fn over(
     if let Some(Decision::Do(undone)) = lost(at, history, &kept) {
         return Next::Do(undone);
     }
-    let mut gave = vec![None; terms.count];
+    let (mut gave, mut todos) = (vec![None; terms.count], Vec::new());
     for number in winners {
-        if let (Decision::Done(given), Some(place)) = (branch(number, history), gave.get_mut(number)) {
-            *place = Some(given);
+        match (branch(number, history), gave.get_mut(number)) {
+            (Decision::Done(given), Some(place)) => *place = Some(given),
+            // Of one that is resumed there may be something to be journaled still.
+            (Decision::Do(more), _) => todos.extend(more),
+            _ => {}
         }
     }
-    Next::Over(gave)
+    if todos.is_empty() { Next::Over(gave) } else { Next::Do(todos) }
 }
 
 /// What undoes next what branches did in vain.
@@ -229,7 +232,7 @@ fn lost(at: &StepPath, history: &History, kept: &[usize]) -> Option<Decision> {
 fn is_new(history: &History, todo: &Todo) -> bool {
     match todo {
         Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
-        Todo::Begin { .. } => true,
+        Todo::Begin { .. } | Todo::Ask { .. } | Todo::Subscribe { .. } | Todo::Emit { .. } => true,
         _ => false,
     }
 }

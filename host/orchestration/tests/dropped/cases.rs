@@ -12,14 +12,16 @@ use ltmc_model::caller::Role;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::run::State;
-use ltmc_model::{RunId, Seq};
+use ltmc_model::{Digest, RunId, Seq};
+use ltmc_orchestration::{Changes, ForkFrom, ForkRequest};
 use ltmc_ports::testing::sample;
 use ltmc_ports::{Durability, ReadCatalog as _, ReadJournal as _, ReadMemory as _, WriteJournal as _};
 use ltmc_tenancy::Error;
 use ltmc_tenancy::access::NewKey;
 
 use crate::house::{
-    FAIL, House, LETTER, LONG, admin, caps, cut, echo, first, flow, in_paused_time, newest, operator, second, tenant,
+    FAIL, House, LETTER, LONG, admin, caps, cut, echo, first, flow, in_paused_time, newest, operator, schedule, second,
+    tenant,
 };
 
 /// More polls than any use case takes.
@@ -187,6 +189,25 @@ dropped! {
             let stored = house.record.workflow(&tenant(), &flow()).await.unwrap();
             stored.is_some_and(|stored| !stored.source.contains("sequence"))
         };
+    a_schedule_is_paused:
+        before nothing,
+        ask async |house: Arc<House>| house.schedules.pause(&admin(), &schedule()).await,
+        again ["conflict"],
+        done async |house: Arc<House>| house.scheduled().await.is_some_and(|row| row.paused.is_some());
+    a_schedule_is_continued:
+        before |house| async move { house.schedules.pause(&admin(), &schedule()).await.unwrap() }.boxed(),
+        ask async |house: Arc<House>| house.schedules.go_on(&admin(), &schedule()).await,
+        again ["conflict"],
+        done async |house: Arc<House>| house.scheduled().await.is_some_and(|row| row.paused.is_none());
+    a_schedule_is_run_now:
+        before nothing,
+        ask async |house: Arc<House>| house.schedules.run_now(&admin(), &schedule()).await.map(drop),
+        again [],
+        done async |house: Arc<House>| {
+            let (runs, row) = (house.all_runs().await, house.scheduled().await.unwrap());
+            let is_done = |state: State| state == State::Completed;
+            row.started == runs.len() as u64 && !runs.is_empty() && runs.iter().all(|run| is_done(run.state))
+        };
     a_workflow_is_deleted:
         before nothing,
         ask async |house: Arc<House>| house.workflows.delete(&admin(), &flow()).await,
@@ -264,6 +285,25 @@ dropped! {
             let (view, _) = house.runs.journal(&admin(), run.id, Seq(0), 1_000).await.unwrap();
             let resumed = view.iter().filter(|placed| placed.kind == "run-resumed").count();
             run.state == State::Failed && (1..=2).contains(&resumed)
+        };
+    /// It fails again, for it is given the same to do.
+    a_run_is_forked:
+        before |house| async move { drop(house.call(FAIL, Some("once")).await.unwrap()) }.boxed(),
+        ask async |house: Arc<House>| {
+            let run = house.all_runs().await.last().unwrap().id;
+            let again = ForkRequest {
+                from: ForkFrom::Step { step: "0".into(), cancel: false },
+                changes: Changes::default(),
+                idempotency: Some("again".into()),
+                request_digest: Digest([1; 32]),
+            };
+            let forked = house.runs.fork(&admin(), run, again).await?;
+            house.wait(&forked).await.unwrap_err();
+            Ok(())
+        },
+        again [],
+        done async |house: Arc<House>| {
+            house.all_runs().await.iter().map(|run| run.state).collect::<Vec<_>>() == [State::Failed, State::Failed]
         };
     a_paused_run_is_continued:
         before |house| async move {

@@ -15,17 +15,19 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::run::{Run, State, Usage};
+use ltmc_model::schedule::ScheduleId;
 use ltmc_model::tenancy::{Ceiling, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, Payload, Revision, TenantId, Timestamp, WorkflowName};
 use ltmc_orchestration::runs::{self, Runs};
-use ltmc_orchestration::{CallRequest, StartRequest, Started, Workflows, workflows};
+use ltmc_orchestration::{CallRequest, Schedules, StartRequest, Started, Workflows, schedules, workflows};
 use ltmc_policy::InForce;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
+use ltmc_ports::schedules::StoredSchedule;
 use ltmc_ports::testing::{MemoryRecord, SeededEntropy, Slow, sample};
 use ltmc_ports::{
-    Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, Runner, WriteCatalog as _,
-    WriteJournal as _,
+    Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, ReadSchedules as _, Runner,
+    WriteCatalog as _, WriteJournal as _,
 };
 use ltmc_tenancy::access::{self, NewKey};
 use ltmc_tenancy::{Access, Agents, Authority, Error, Pins, agents};
@@ -37,7 +39,8 @@ pub(crate) const FAIL: &str = "fail";
 pub(crate) const LONG: &str = "long";
 /// The dead letter that there is.
 pub(crate) const LETTER: Revision = Revision(1_000);
-const DOCUMENT: &str = "name: flow\nflow: {sequence: [{agent: echo}, {agent: echo, id: again}]}";
+const DOCUMENT: &str =
+    "name: flow\non: [{schedule: 0 0 1 1 *, input: in}]\nflow: {sequence: [{agent: echo}, {agent: echo, id: again}]}";
 
 /// A host.
 pub(crate) struct House {
@@ -46,6 +49,7 @@ pub(crate) struct House {
     pub(crate) access: Arc<Access>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) workflows: Arc<Workflows>,
+    pub(crate) schedules: Arc<Schedules>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) runs: Runs,
     shelf: Arc<Shelf>,
@@ -100,11 +104,6 @@ impl House {
             clock: clock.clone(),
         }));
         let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
-        let workflows = Workflows::new(workflows::Ports {
-            read: slow.clone(),
-            authority: authority.clone(),
-            schemas: schemas.clone(),
-        });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: context.clone(),
             authority: authority.clone(),
@@ -116,6 +115,8 @@ impl House {
         let runs = Runs::new(runs::Ports {
             read: slow.clone(),
             write: slow.clone(),
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
@@ -128,8 +129,17 @@ impl House {
             schemas: schemas.clone(),
             embedder: ltmc_embedders::hashed(),
         });
+        let (read, write) = (slow.clone(), slow.clone());
+        let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let workflows = Workflows::new(workflows::Ports {
+            read: slow.clone(),
+            authority: authority.clone(),
+            schemas,
+            schedules: schedules.clone(),
+        });
         let (workflows, key) = (Arc::new(workflows), "nobodyskey00".parse().unwrap());
-        Self { record, authority, access, agents, workflows, clients, runs, shelf, texts: Mutex::default(), key }
+        let texts = Mutex::default();
+        Self { record, authority, access, agents, workflows, schedules, clients, runs, shelf, texts, key }
     }
 
     fn clock(&self) -> PassingClock {
@@ -207,6 +217,11 @@ impl House {
         self.authority.in_force(&tenant(), &echo(), &version).await.unwrap();
         self.authority.workflow(&tenant(), &flow()).await.unwrap();
         self.authority.ceiling(&tenant()).await.unwrap();
+    }
+
+    /// The workflow's schedule, as the record has it.
+    pub(crate) async fn scheduled(&self) -> Option<StoredSchedule> {
+        self.record.schedule(&tenant(), &schedule()).await.unwrap()
     }
 
     /// Lets everything that is under way come to its end.
@@ -311,6 +326,11 @@ pub(crate) fn second() -> Digest {
 
 pub(crate) fn flow() -> WorkflowName {
     "flow".parse().unwrap()
+}
+
+/// The schedule of its document.
+pub(crate) fn schedule() -> ScheduleId {
+    ScheduleId { workflow: flow(), number: 1 }
 }
 
 pub(crate) fn admin() -> Caller {

@@ -394,7 +394,7 @@ fn a_child_is_cancelled_with_its_parent_unless_it_is_to_be_abandoned() {
 fn a_branch_that_is_not_needed_ends_its_child_and_a_node_that_takes_too_long_does() {
     in_paused_time(async {
         let documents = "name: outer\nflow:\n  sequence:\n  - {parallel: [{workflow: inner}, {agent: quick}], need: any}\n  - {workflow: \
-                         inner, timeout: 5s, fallback: [{agent: quick}]}\n---\nname: inner\nflow: {agent: endless}";
+                         inner, timeout: 5s, fallback: [{agent: quick, id: instead}]}\n---\nname: inner\nflow: {agent: endless}";
         let endless = agent("endless", |guest| async move {
             guest.compute(3_600_000).await;
             Ok(guest.job.input.clone())

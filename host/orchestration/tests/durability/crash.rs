@@ -1,17 +1,20 @@
 //! A host dies at every append, the next one takes the run up, and everything is as if nothing had happened.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::run::State;
-use ltmc_model::{Payload, Seq};
+use ltmc_model::{Payload, RunId, Seq};
 use ltmc_orchestration::Shown;
 use ltmc_ports::journal::RunFilter;
+use ltmc_ports::questions::QuestionFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord};
 use ltmc_ports::{Append, Durability, ReadJournal as _, WriteJournal as _};
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Guest, Script, agent, may_pass, text, validator};
 use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, shown, tenant};
@@ -161,8 +164,10 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     for crash in crashes {
         let host = world.host(&record, [(crash.at, crash.how)]);
         let told = watch(&host, watched);
+        let answering = answer_all(&host, case);
         host.runs.recover().await.unwrap();
         let answer = host.ask(&case.request).await;
+        drop(answering);
         let end_was_told = matches!(answer, Some(Ok(_)));
         crashed &= host.line.is_dead();
         record = match crash.left {
@@ -176,8 +181,10 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
 
     let host = world.host(&record, []);
     let told = watch(&host, watched);
+    let answering = answer_all(&host, case);
     host.runs.recover().await.unwrap();
     let answer = host.ask(&case.request).await.expect("a host that lives tells the end");
+    drop(answering);
     let told = taken(&told);
     nothing_told_is_lost(&host.record.crash(), &told, true).await;
 
@@ -208,9 +215,29 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     Played { answer, memory: world.memory(&record).await, story, children, crashed }
 }
 
+/// Somebody who answers every question with the place of the node that asks it.
+fn answer_all(host: &Host, case: &Case) -> Option<AbortOnDropHandle<()>> {
+    let asks = case.document.as_ref().is_some_and(|document| document.contains("ask:"));
+    let runs = host.runs.clone();
+    let answering = async move {
+        loop {
+            let filter = QuestionFilter { limit: 100, ..QuestionFilter::default() };
+            for asked in runs.questions(&caller(), filter).await.unwrap_or_default() {
+                let given = ltmc_orchestration::Answer { answer: json!(asked.node), comment: None };
+                drop(runs.answer(&caller(), asked.token, given).await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    asks.then(|| AbortOnDropHandle::new(tokio::spawn(answering)))
+}
+
+/// What was told of the journal of each run.
+type Told = BTreeMap<RunId, Vec<Shown>>;
+
 /// Looks at a run's journal after each of its host calls, and keeps what was told.
-fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Shown>>> {
-    let told = Arc::<Mutex<Vec<Shown>>>::default();
+fn watch(host: &Host, watched: bool) -> Arc<Mutex<Told>> {
+    let told = Arc::<Mutex<Told>>::default();
     if watched {
         let (runs, line, kept) = (host.runs.clone(), host.line.clone(), told.clone());
         host.sandbox.after_call(move |run| {
@@ -219,7 +246,7 @@ fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Shown>>> {
                 let found = runs.journal(&caller(), run, Seq(0), 100_000).await;
                 // A dead host tells nothing.
                 if let (Ok((found, _)), false) = (found, line.is_dead()) {
-                    *kept.lock().unwrap() = found;
+                    kept.lock().unwrap().insert(run, found);
                 }
             };
             look.boxed()
@@ -228,19 +255,18 @@ fn watch(host: &Host, watched: bool) -> Arc<Mutex<Vec<Shown>>> {
     told
 }
 
-fn taken(told: &Mutex<Vec<Shown>>) -> Vec<Shown> {
+fn taken(told: &Mutex<Told>) -> Told {
     std::mem::take(&mut told.lock().unwrap())
 }
 
-async fn nothing_told_is_lost(record: &MemoryRecord, told: &[Shown], end_was_told: bool) {
+async fn nothing_told_is_lost(record: &MemoryRecord, told: &Told, end_was_told: bool) {
     let filter = RunFilter { limit: 100, ..RunFilter::default() };
     let mut runs = record.runs(&tenant(), &filter).await.unwrap();
     runs.retain(|run| run.parent.is_none());
-    let journal = match runs.first() {
-        Some(run) => record.entries(&tenant(), run.id, Seq(0), 100_000).await.unwrap(),
-        None => Vec::new(),
-    };
-    assert!(shown(&journal).starts_with(told), "{} entries were told, and not all of them are left", told.len());
+    for (run, told) in told {
+        let journal = record.entries(&tenant(), *run, Seq(0), 100_000).await.unwrap();
+        assert!(shown(&journal).starts_with(told), "{} entries were told, and not all of them are left", told.len());
+    }
     assert!(
         !end_was_told || runs.iter().all(|run| run.state.is_over()) && !runs.is_empty(),
         "an end was told and is lost"

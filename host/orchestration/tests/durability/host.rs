@@ -16,16 +16,17 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
+use ltmc_model::message::Event;
 use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
-use ltmc_model::{Digest, Payload, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
+use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{CallRequest, Extent, Runs, Shown, Sight, StartRequest, Started};
+use ltmc_orchestration::{CallRequest, Extent, Runs, Schedules, Shown, Sight, StartRequest, Started, schedules};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
-    Append, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
+    Append, Bus as _, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Error, Pins};
 use tokio_util::task::AbortOnDropHandle;
@@ -61,18 +62,18 @@ pub(crate) struct World {
     room: Option<u64>,
 }
 
-/// Goes with tokio's time.
-struct PassingClock(tokio::time::Instant);
+/// Goes with tokio's time, from a moment on.
+struct PassingClock(Timestamp, tokio::time::Instant);
 
 impl Clock for PassingClock {
     fn now(&self) -> Timestamp {
-        sample::at(0).after(self.0.elapsed())
+        self.0.after(self.1.elapsed())
     }
 }
 
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
-        let clock = Arc::new(PassingClock(tokio::time::Instant::now()));
+        let clock = Arc::new(PassingClock(sample::at(0), tokio::time::Instant::now()));
         Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false, room: None }
     }
 
@@ -84,6 +85,16 @@ impl World {
     /// Every guest makes a checkpoint after each change.
     pub(crate) fn with_checkpoints(self) -> Self {
         Self { checkpoints: true, ..self }
+    }
+
+    /// It is this time now.
+    pub(crate) fn beginning(self, at: Timestamp) -> Self {
+        Self { clock: Arc::new(PassingClock(at, tokio::time::Instant::now())), ..self }
+    }
+
+    /// What time it is there.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// A record that knows the agents, each granted everything there is, and this workflow; several stand between `---`.
@@ -113,7 +124,7 @@ impl World {
         for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
-            act(Change::WorkflowPut { name, source: source.to_owned(), digest }).await;
+            act(Change::WorkflowPut { name, source: source.to_owned(), digest, schedules: Vec::new() }).await;
         }
     }
 
@@ -138,6 +149,8 @@ impl World {
         let ports = Ports {
             read: record.clone(),
             write: handed,
+            bus: record.clone(),
+            questions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
@@ -158,10 +171,17 @@ impl World {
             let runs = runs.clone();
             async move { runs.wake().await }
         });
-        Host { record, line, sandbox, runs, _waking: AbortOnDropHandle::new(waking) }
+        let (read, write) = (record.clone(), record.clone());
+        let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let ticking = tokio::spawn({
+            let schedules = schedules.clone();
+            async move { schedules.tick().await }
+        });
+        let going = [waking, ticking].map(AbortOnDropHandle::new);
+        Host { record, line, sandbox, runs, schedules, _going: going }
     }
 
-    /// Everything in memory that the scripts can reach, but what they keep under `clock/`.
+    /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
     pub(crate) async fn memory(&self, record: &MemoryRecord) -> Contents {
         let agents = self.scripts.iter().map(|script| Drawer::Agent(script.name.clone()));
         let mut found = BTreeMap::new();
@@ -170,6 +190,12 @@ impl World {
             for item in page.items.into_iter().filter(|item| !item.key.starts_with("clock/")) {
                 found.insert((drawer.clone(), item.key), text(&item.value).to_owned());
             }
+        }
+        let news = record.events(&tenant(), &"news".parse().unwrap(), Position(0), 10_000).await.unwrap();
+        for (number, published) in (1..).zip(news.events) {
+            let Event { source, kind, subject, data, .. } = published.event;
+            let what = format!("{source} {kind} {subject:?} {}", text(&data.bytes));
+            found.insert((Drawer::Global, format!("news/{number}")), what);
         }
         found
     }
@@ -184,7 +210,8 @@ pub(crate) struct Host {
     pub(crate) line: Arc<Line>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
-    _waking: AbortOnDropHandle<()>,
+    pub(crate) schedules: Arc<Schedules>,
+    _going: [AbortOnDropHandle<()>; 2],
 }
 
 impl Host {

@@ -9,16 +9,20 @@
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
+//! - `events`: what runs wait for in topics
 //! - `children`: runs that runs begin
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
+//! - `questions`: what runs ask people
+//! - `recovery`: amended, restarted, forked, compared by people
 //! - `compensate`: what was in vain is undone; runs that wait for people
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
 //! - `room`: a tenant that has no room for more runs, and others
+//! - `schedules`: each tick starts one run
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `withheld`: what a ceiling withholds of what is granted
@@ -29,14 +33,18 @@ mod compensate;
 mod crash;
 mod decided;
 mod ends;
+mod events;
 mod faults;
 mod follow;
 mod guest;
 mod host;
 mod owners;
 mod patterns;
+mod questions;
+mod recovery;
 mod replay;
 mod room;
+mod schedules;
 mod story;
 mod suspects;
 mod suspended;

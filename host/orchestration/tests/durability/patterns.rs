@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Event};
 use ltmc_model::run::State;
+use ltmc_model::{Payload, Timestamp};
+use ltmc_orchestration::StartRequest;
+use ltmc_ports::testing::sample;
 use serde_json::{Value, json};
 
 use crate::crash::{Case, Crash, PLAIN, compare, crash_at_every_step, every_way, play};
@@ -339,6 +341,101 @@ fn a_node_is_begun_anew_with_everything_below_it() {
 }
 
 #[test]
+fn a_wait_is_over_when_it_was_said_and_passes_on_what_it_was_given() {
+    in_paused_time(async {
+        let (_, host) = host("{sequence: [{agent: plus-one}, {wait: 2h, id: pause}, {agent: plus-one, id: x}]}").await;
+        let begun = tokio::time::Instant::now();
+        let started = host.start(&request(json!(1))).await.unwrap();
+        assert_eq!(host.runs.wait(&caller(), &started, Some(Duration::from_secs(1))).await.unwrap(), None);
+        assert_eq!(host.runs.alive(), 0, "it is a row");
+        let view = host.runs.get(&caller(), started.run).await.unwrap();
+        assert_eq!((view.state, view.nodes[0].pattern, view.nodes[0].status), (State::Waiting, "wait", "waiting"));
+        assert!(view.nodes[0].due_at.is_some());
+        let answer = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap();
+        assert_eq!(answer.unwrap().to_value().unwrap(), 3);
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(7_200) && took < Duration::from_secs(7_220), "{took:?}");
+    });
+    for flow in [
+        "{wait: 0s}",
+        "{wait: 0s, with: $.input, id: x}",
+        "{wait: {until: {pick: $.input.at, else: 2026-01-01T00:00:00Z}}}",
+    ] {
+        assert_eq!(value(flow, json!({"y": 1})), json!({"y": 1}), "{flow}");
+    }
+    let first = "{parallel: [{sequence: [{wait: 10s}, {agent: pass}]}, {wait: 5s}, {agent: slow}], need: any}";
+    assert_eq!(value(first, json!(7)), json!([null, 7, null]), "one that is over first");
+    let late = "{sequence: [{wait: 1h}, {agent: a}], timeout: 1m, on-error: [{do: {agent: pass, with: $.error.code}}]}";
+    assert_eq!(value(late, json!(7)), "timed-out");
+}
+
+#[test]
+fn what_is_emitted_is_published_once_and_what_was_given_is_passed_on() {
+    in_paused_time(async {
+        let flow = "{sequence: [{agent: plus-one}, {emit: {topic: news, type: counted, subject: $.input.of, data: {now: \
+                    $.steps.plus-one.output}}}, {emit: {topic: news, type: again}}]}";
+        let (world, host) = host(flow).await;
+        let answer = host.ask(&request(json!({"of": "x"}))).await.unwrap().unwrap();
+        assert_eq!(answer.to_value().unwrap(), 1);
+        let published: Vec<String> =
+            world.memory(&host.record).await.into_values().filter(|v| v.starts_with('/')).collect();
+        assert_eq!(published, ["/workflows/flow counted Some(\"x\") {\"now\":1}", "/workflows/flow again None 1"]);
+        let by = ltmc_model::caller::Caller { role: ltmc_model::caller::Role::Caller, ..caller() };
+        let start = StartRequest {
+            workflow: "flow".parse().unwrap(),
+            input: Payload::json(&json!({})),
+            session: None,
+            idempotency: None,
+            request_digest: ltmc_model::Digest::of(b""),
+            traceparent: None,
+        };
+        let refused = host.runs.start(&by, start).await;
+        assert!(
+            matches!(refused, Err(ltmc_tenancy::Error::Denied { .. })),
+            "who may not publish starts nobody who does"
+        );
+    });
+    let flow = |subject: &str| format!("{{emit: {{topic: news, type: t, subject: {subject}}}}}");
+    for (subject, words) in [("$.input", "`$.input` is none"), ("$.input.x", "is not there")] {
+        let failure = failure(&flow(subject), json!(7));
+        assert!(failure.code == Code::BadStep && failure.message.contains(words), "{failure}");
+    }
+    let large = failure("{emit: {topic: news, type: t}}", json!("x".repeat(257 << 10)));
+    assert!(large.code == Code::BadStep && large.message.contains("at most 262144 bytes"), "{large}");
+}
+
+#[test]
+fn a_wait_until_what_is_no_time_or_too_far_away_says_so() {
+    let until = |at: Value| answer("{wait: {until: $.input.at}}", json!({"at": at}));
+    for (at, words) in [
+        (json!("tomorrow"), "`tomorrow` is not a time"),
+        (json!(7), "is no text"),
+        (json!("2326-01-01T00:00:00Z"), "more than a year away"),
+        (json!("1970-01-01T00:00:00Z"), "more than a year away"),
+    ] {
+        let failure = until(at).unwrap_err();
+        assert!(failure.code == Code::BadStep && failure.message.contains(words), "{failure}");
+    }
+    assert!(answer("{wait: {until: $.input.at}}", json!({})).unwrap_err().message.contains("is not there"));
+    let shortly_before = Timestamp::from_millis(sample::at(0).millis() - 1_000).to_string();
+    assert_eq!(until(json!(shortly_before)).unwrap().to_value().unwrap()["at"], shortly_before);
+}
+
+#[test]
+fn a_run_that_is_resumed_waits_until_the_time_it_waited_for() {
+    in_paused_time(async {
+        let (_, host) = host("{sequence: [{wait: 2h}, {agent: pass}]}").await;
+        let begun = tokio::time::Instant::now();
+        let started = host.start(&request(json!(1))).await.unwrap();
+        assert_eq!(host.runs.wait(&caller(), &started, Some(Duration::from_secs(3_600))).await.unwrap(), None);
+        host.runs.cancel(&caller(), started.run).await.unwrap();
+        host.runs.resume(&caller(), started.run).await.unwrap();
+        host.ask(&request(json!(1))).await.unwrap().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(7_220), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
 fn crash_at_every_step_of_every_pattern() {
     for (flow, input) in [
         (
@@ -363,6 +460,30 @@ fn crash_at_every_step_of_every_pattern() {
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
         ("{sequence: [{need: plus one, among: [plus-one, pass], at-least: 0.1, id: who}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
+        ("{sequence: [{agent: a}, {ask: {title: Well?, of: author, show: $.steps.a.output}}, {agent: b}]}", json!(0)),
+        (
+            "{parallel: [{ask: {title: Either?, of: author}}, {sequence: [{wait: 2h}, {agent: b}]}], need: any, id: first}",
+            json!(0),
+        ),
+        ("{sequence: [{agent: a}, {wait: 1h}, {agent: b}]}", json!(0)),
+        (
+            "{parallel: [{wait: {topic: news, match: {type: go, subject: $.input}, where: {pick: $.event.data, at-least: 2}, since: run}}, \
+             {sequence: [{agent: a}, {emit: {topic: news, type: go, subject: $.input, data: 1}}, {emit: {topic: news, type: go, \
+             subject: $.input, data: 2}}]}, {wait: {topic: news}, timeout: 1h, fallback: [{agent: b}]}]}",
+            json!("x"),
+        ),
+        (
+            "{sequence: [{agent: a}, {emit: {topic: news, type: a.done, data: {on: $.input}}}, {agent: b}], retry: {attempts: 2}}",
+            json!(0),
+        ),
+        (
+            "{map: $.input, do: {emit: {topic: news, type: item, subject: $.item}, id: e}, at-once: 1}",
+            json!(["x", "y"]),
+        ),
+        (
+            "{parallel: [{wait: 2h, timeout: 1h}, {sequence: [{wait: 0s}, {agent: b}]}], need: any, on-loss: finish}",
+            json!(0),
+        ),
     ] {
         eprintln!("{flow}");
         crash_at_every_step(&case(flow, input));
@@ -371,7 +492,7 @@ fn crash_at_every_step_of_every_pattern() {
 
 /// A document made at random: depth 4, everything nested in everything. What comes of it depends on no race: where branches fail
 /// the others go on to their end.
-fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
+pub(crate) fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     let node = drawn_node(seed, depth, names);
     // A third of all nodes has something that undoes its work.
     if !(*seed >> 50).is_multiple_of(3) {
@@ -411,6 +532,7 @@ fn drawn_node(seed: &mut u64, depth: u32, names: &mut u32) -> String {
         }
         6 => format!("{{map: $.input.list, do: {}, at-once: 1, tolerate: 1}}", node(seed)),
         7 => format!("{{loop: {}, at-most: {}}}", node(seed), n % 2 + 1),
+        8 if n == 5 => format!("{{wait: {}s, id: n{id}}}", [0, 1, 5_000][depth as usize % 3]),
         _ => {
             let flow =
                 format!("{}, fallback: [{}], timeout: 9h}}", "{sequence: [".to_owned() + &node(seed) + "]", node(seed));

@@ -50,6 +50,8 @@ impl Story {
             // Whoever takes a suspended run over before it is due suspends it again.
             Event::RunStarted(_)
             | Event::RunQuarantined { .. }
+            | Event::Amended(_)
+            | Event::AgentReplaced { .. }
             | Event::RunPaused { .. }
             | Event::RunContinued { .. }
             | Event::RunResumed { .. }
@@ -57,6 +59,17 @@ impl Story {
             | Event::Act(_) => {}
             Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
             Event::NodeEnded { node, .. } => self.nodes.push((node, "ended".into())),
+            Event::Asked { node, .. } => self.nodes.push((node, "asked".into())),
+            Event::Answered { node, answer, .. } => {
+                self.nodes.push((node, format!("answered {:?}", answer.to_value())))
+            }
+            Event::Emitted { node, .. } => self.nodes.push((node, "emitted".into())),
+            Event::Subscribed { node, .. } => self.nodes.push((node, "subscribed".into())),
+            Event::EventTaken { node, event, .. } => {
+                let event = event.to_value().unwrap();
+                self.nodes.push((node, format!("took {} {}", event["type"], event["data"])));
+            }
+            Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
             Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),
             Event::NodeFailed { node, failure, retry_at } => {
@@ -73,6 +86,7 @@ impl Story {
                 winners.sort_unstable();
                 self.nodes.push((node, format!("joined {winners:?} {}", failure.is_some())));
             }
+            Event::NodeDecided { node, decided: Decided::Until(_) } => self.nodes.push((node, "waits".into())),
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
             Event::CompensationRegistered { node, given } => self.nodes.push((node, format!("registered {given:?}"))),
             Event::CompensationStarted { node, within, failure } => {

@@ -27,7 +27,7 @@ use ltmc_orchestration::runs::Ports;
 use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
     Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
-    TakeUps, WriteCatalog, WriteJournal,
+    ReadQuestions, TakeUps, Waits, WriteCatalog, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Pins};
 
@@ -48,7 +48,9 @@ trait AnyRecord:
     + ReadLog
     + ReadFacts
     + ReadMail
+    + ReadQuestions
     + Bus
+    + Waits
     + 'static
 {
 }
@@ -63,7 +65,9 @@ impl<R> AnyRecord for R where
         + ReadLog
         + ReadFacts
         + ReadMail
+        + ReadQuestions
         + Bus
+        + Waits
         + 'static
 {
 }
@@ -222,6 +226,8 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
     let runs = Runs::new(Ports {
         read: record.clone(),
         write: record.clone(),
+        bus: record.clone(),
+        questions: record.clone(),
         take_ups: record.clone(),
         subscriptions,
         authority,
@@ -278,6 +284,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         entries: journal,
         changes: Changes::default(),
         idempotency: None,
+        scheduled: None,
     };
     record.append(append, Durability::Barrier).await.unwrap();
     id

@@ -13,6 +13,7 @@ use ltmc_model::chain::Chain;
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, State, TakenUp, Target, Trial};
+use ltmc_model::schedule::ScheduleId;
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
@@ -21,9 +22,10 @@ use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, Head, IdempotencyKey, RunFilter, Suspended};
 use crate::log::{Ends, Group};
+use crate::schedules::{Coming, StoredSchedule, Ticked};
 use crate::{
-    Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, Receipt, StoreError, TakeUps, WriteCatalog,
-    WriteJournal,
+    Append, Changes, Durability, ReadCatalog, ReadJournal, ReadMemory, ReadSchedules, Receipt, StoreError, TakeUps,
+    WriteCatalog, WriteJournal, WriteSchedules,
 };
 
 /// A page holds so many bytes of values, or one entry.
@@ -55,6 +57,7 @@ struct Inner {
 enum Op {
     Append(Box<Append>),
     Act(TenantId, Timestamp, Box<Act>, Changes),
+    Tick(TenantId, ScheduleId, Digest, Ticked),
 }
 
 impl MemoryRecord {
@@ -163,6 +166,10 @@ impl MemoryRecord {
             match op {
                 Op::Append(append) => tables.append(append),
                 Op::Act(tenant, at, act, changes) => tables.act(tenant, *at, act, changes),
+                Op::Tick(tenant, id, digest, ticked) => {
+                    tables.tick(tenant, id, digest, ticked);
+                    Ok(())
+                }
             }
             .expect("what was appended once can be appended again");
         }
@@ -172,6 +179,14 @@ impl MemoryRecord {
     /// Looks at the shared context.
     pub fn context<T>(&self, look: impl FnOnce(&super::context::Context) -> T) -> T {
         look(&self.lock().tables.context)
+    }
+
+    pub(super) fn with_questions<T>(&self, look: impl FnOnce(&super::questions::Questions) -> T) -> T {
+        look(&self.lock().tables.questions)
+    }
+
+    pub(super) fn with_subscriptions<T>(&self, look: impl FnOnce(&super::subscriptions::Subscriptions) -> T) -> T {
+        look(&self.lock().tables.subscriptions)
     }
 
     pub(super) fn subscribe_ends(&self) -> watch::Receiver<Ends> {
@@ -419,6 +434,71 @@ impl WriteCatalog for MemoryRecord {
         inner.durable = inner.log.len();
         self.tell(&inner, before, None, true);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl WriteSchedules for MemoryRecord {
+    async fn tick(
+        &self,
+        tenant: &TenantId,
+        id: &ScheduleId,
+        digest: Digest,
+        ticked: Ticked,
+    ) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let is_done = inner.tables.tick(tenant, id, &digest, &ticked);
+        if is_done {
+            inner.log.push(Op::Tick(tenant.clone(), id.clone(), digest, ticked));
+        }
+        Ok(is_done)
+    }
+}
+
+#[async_trait]
+impl ReadSchedules for MemoryRecord {
+    async fn schedule(&self, tenant: &TenantId, id: &ScheduleId) -> Result<Option<StoredSchedule>, StoreError> {
+        Ok(self.lock().tables.schedules.get(&(tenant.clone(), id.clone())).cloned())
+    }
+
+    async fn schedules(
+        &self,
+        tenant: &TenantId,
+        of: Option<&WorkflowName>,
+        after: Option<&ScheduleId>,
+        limit: u32,
+    ) -> Result<Vec<StoredSchedule>, StoreError> {
+        let inner = self.lock();
+        let found = inner.tables.schedules.values().filter(|row| {
+            row.tenant == *tenant
+                && of.is_none_or(|of| row.id.workflow == *of)
+                && after.is_none_or(|after| row.id > *after)
+        });
+        Ok(found.take(limit as usize).cloned().collect())
+    }
+
+    async fn coming(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
+        let inner = self.lock();
+        let mut first: BTreeMap<TenantId, Timestamp> = BTreeMap::new();
+        for row in inner.tables.schedules.values().filter(|row| row.paused.is_none()) {
+            let first = first.entry(row.tenant.clone()).or_insert(row.next);
+            *first = row.next.min(*first);
+        }
+        let found = first.into_iter().filter(|(tenant, _)| after.is_none_or(|after| tenant > after));
+        Ok(found.take(limit as usize).collect())
+    }
+
+    async fn due(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Coming>,
+        limit: u32,
+    ) -> Result<Vec<StoredSchedule>, StoreError> {
+        let inner = self.lock();
+        let own = inner.tables.schedules.values().filter(|row| row.tenant == *tenant && row.paused.is_none());
+        let placed: BTreeMap<Coming, &StoredSchedule> = own.map(|row| (row.place(), row)).collect();
+        let found = placed.into_iter().filter(|(place, _)| after.is_none_or(|after| place > after));
+        Ok(found.take(limit as usize).map(|(_, row)| row.clone()).collect())
     }
 }
 

@@ -82,7 +82,15 @@ impl Owner {
         let expected = self.row.seq;
         self.row.seq = Seq(expected.0 + entries.len() as u64);
         let previous = self.previous.replace(self.row.epoch);
-        Append { run: self.row.clone(), expected, previous, entries, changes: Changes::default(), idempotency: None }
+        Append {
+            run: self.row.clone(),
+            expected,
+            previous,
+            entries,
+            changes: Changes::default(),
+            idempotency: None,
+            scheduled: None,
+        }
     }
 
     /// The next append: one entry with these changes of memory.
@@ -139,7 +147,10 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         by: "abcdefghijkl".parse().expect("a key's id"),
         seed: [7; 32],
         traceparent: None,
+        position: None,
+        forked: None,
         parent: None,
+        scheduled: None,
     }
 }
 

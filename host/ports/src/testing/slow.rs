@@ -12,6 +12,7 @@ use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
 use ltmc_model::run::{Run, State};
+use ltmc_model::schedule::ScheduleId;
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
@@ -22,9 +23,10 @@ use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
 use crate::log::{Ends, Group, Interest, Rows};
 use crate::mail::{Bus, ReadMail};
+use crate::schedules::{Coming, StoredSchedule, Ticked};
 use crate::{
-    Append, Changes, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, Receipt,
-    StoreError, WriteCatalog, WriteJournal,
+    Append, Changes, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, ReadSchedules,
+    Receipt, StoreError, WriteCatalog, WriteJournal, WriteSchedules,
 };
 
 /// A record that takes its time.
@@ -91,6 +93,13 @@ slowly! { ReadJournal:
     verify() -> Audit;
 }
 
+slowly! { ReadSchedules:
+    schedule(tenant: &TenantId, id: &ScheduleId) -> Option<StoredSchedule>;
+    schedules(tenant: &TenantId, of: Option<&WorkflowName>, after: Option<&ScheduleId>, limit: u32) -> Vec<StoredSchedule>;
+    coming(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
+    due(tenant: &TenantId, after: Option<&Coming>, limit: u32) -> Vec<StoredSchedule>;
+}
+
 slowly! { ReadMemory:
     get(tenant: &TenantId, drawer: &Drawer, key: &str, now: Timestamp) -> Option<Item>;
     usage(tenant: &TenantId) -> u64;
@@ -118,6 +127,20 @@ slowly! { ReadMail:
 
 slowly! { Bus:
     events(tenant: &TenantId, topic: &message::Topic, after: Position, limit: u32) -> Events;
+}
+
+#[async_trait]
+impl WriteSchedules for Slow {
+    async fn tick(
+        &self,
+        tenant: &TenantId,
+        id: &ScheduleId,
+        digest: Digest,
+        ticked: Ticked,
+    ) -> Result<bool, StoreError> {
+        let (record, tenant, id) = (self.0.clone(), tenant.clone(), id.clone());
+        written(async move { record.tick(&tenant, &id, digest, ticked).await }).await
+    }
 }
 
 #[async_trait]

@@ -6,14 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::chain::{Chain, Link};
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
+use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
+use super::questions::Questions;
+use super::subscriptions::Subscriptions;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey};
+use crate::schedules::{LastStart, Paused, ScheduledStart, StoredSchedule, Ticked};
 use crate::{Changes, Expect, Kind, StoreError};
 
 /// An entry's hash, and whose it is.
@@ -24,6 +29,8 @@ pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
     pub(super) context: Context,
+    pub(super) questions: Questions,
+    pub(super) subscriptions: Subscriptions,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -33,6 +40,7 @@ pub(super) struct Tables {
     pub(super) agents: BTreeMap<(TenantId, AgentName), Vec<Agent>>,
     pub(super) grants: BTreeMap<(TenantId, AgentName), BTreeMap<Digest, Grants>>,
     pub(super) workflows: BTreeMap<(TenantId, WorkflowName), StoredWorkflow>,
+    pub(super) schedules: BTreeMap<(TenantId, ScheduleId), StoredSchedule>,
 }
 
 impl Tables {
@@ -56,6 +64,9 @@ impl Tables {
             return Err(StoreError::new(Kind::Internal, "journal.append")
                 .because("the row's length is not that of the journal after these entries"));
         }
+        if append.scheduled.as_ref().is_some_and(|start| !self.allows(&append.run.tenant, start)) {
+            return fail(Kind::Conflict);
+        }
         if !self.hold(&append.run.tenant, append.run.updated_at, &append.changes) {
             return fail(Kind::Stale);
         }
@@ -66,17 +77,23 @@ impl Tables {
             }
             self.idempotency.insert(place, key.clone());
         }
+        if let Some(start) = &append.scheduled
+            && let Some(schedule) = self.schedules.get_mut(&(append.run.tenant.clone(), start.id.clone()))
+        {
+            schedule.start(append.run.id, start);
+        }
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
-        for delta in &append.changes.deltas {
-            self.context.apply(&append.run.tenant, delta);
-        }
+        self.questions.follow(&append.run, &append.entries);
         let mut run = append.run.clone();
         // An append says at most that the run got on.
         let counted = self.runs.get(&key).map(|row| row.taken_up).unwrap_or_default();
         if run.taken_up.is_suspect() {
             run.taken_up = counted;
+        }
+        if self.subscriptions.follow(&run, &append.entries) {
+            run.wakes_at = Some(run.updated_at);
         }
         if run.state.is_over() {
             // What began it goes on, and what it began may have to end.
@@ -87,7 +104,20 @@ impl Tables {
             }
         }
         self.runs.insert(key, run);
+        self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas);
         Ok(())
+    }
+
+    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta]) {
+        for delta in deltas {
+            self.context.apply(tenant, delta);
+            for run in self.subscriptions.published(tenant, self.context.end(), delta) {
+                let due = self.runs.get_mut(&(tenant.clone(), run)).filter(|row| !row.state.is_over());
+                if let Some(row) = due.filter(|row| row.wakes_at.is_some_and(|wakes_at| wakes_at > at)) {
+                    row.wakes_at = Some(at);
+                }
+            }
+        }
     }
 
     pub(super) fn act(
@@ -117,6 +147,7 @@ impl Tables {
                 self.agents.retain(|(of, _), _| *of != tenant);
                 self.grants.retain(|(of, _), _| *of != tenant);
                 self.workflows.retain(|(of, _), _| *of != tenant);
+                self.schedules.retain(|(of, _), _| *of != tenant);
             }
             Change::TenantGone { .. } => {}
             Change::CeilingSet { tenant, ceiling } => drop(self.ceilings.insert(tenant, ceiling)),
@@ -160,16 +191,29 @@ impl Tables {
                 let versions = granted.into_iter().flat_map(BTreeMap::values_mut);
                 versions.for_each(|held| held.capabilities.retain(|held| *held != grant));
             }
-            Change::WorkflowPut { name, source, digest } => {
+            Change::WorkflowPut { name, source, digest, schedules } => {
                 let stored = StoredWorkflow { name: name.clone(), source, digest, updated_at: at };
-                self.workflows.insert((tenant.clone(), name), stored);
+                self.workflows.insert((tenant.clone(), name.clone()), stored);
+                self.plan(tenant, &name, &schedules, act.by.as_ref());
             }
-            Change::WorkflowDeleted { name } => drop(self.workflows.remove(&(tenant.clone(), name))),
+            Change::WorkflowDeleted { name } => {
+                self.workflows.remove(&(tenant.clone(), name.clone()));
+                self.plan(tenant, &name, &[], None);
+            }
+            Change::SchedulePaused { workflow, number, digest, why } => {
+                if let Some(schedule) = self.schedule(tenant, workflow, number, digest) {
+                    schedule.paused = Some(Paused { at, by: act.by.clone(), why });
+                }
+            }
+            Change::ScheduleContinued { workflow, number, digest, next } => {
+                if let Some(schedule) = self.schedule(tenant, workflow, number, digest) {
+                    (schedule.paused, schedule.trouble, schedule.next) = (None, None, next);
+                    schedule.by.clone_from(&act.by);
+                }
+            }
             Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
         }
-        for delta in &changes.deltas {
-            self.context.apply(tenant, delta);
-        }
+        self.apply(tenant, at, &changes.deltas);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
     }
@@ -183,10 +227,61 @@ impl Tables {
                 let set = |grants: &Grants| grants.capabilities.iter().cloned().collect::<BTreeSet<_>>();
                 granted.carry == grants.carry && set(&granted) == set(grants)
             }
+            Expect::Waiters { topic, subject, most } => {
+                self.subscriptions.waiting(tenant, topic, subject.as_deref()) < *most as usize
+            }
             Expect::UnderWay { run } => self.runs.get(&(tenant.clone(), *run)).is_some_and(|row| !row.state.is_over()),
+            Expect::Schedules { of, more } => {
+                let others = self.schedules.keys().filter(|(t, id)| t == tenant && id.workflow != *of).count();
+                others + *more as usize <= MAX_OF_A_TENANT as usize
+            }
+            Expect::Schedule { id, digest, is_paused } => {
+                let found = self.schedules.get(&(tenant.clone(), id.clone()));
+                found.is_some_and(|found| found.digest == *digest && found.paused.is_some() == *is_paused)
+            }
             expect => self.context.holds(tenant, at, expect),
         });
         expected && changes.deltas.iter().all(|delta| self.context.is_newer(tenant, delta))
+    }
+
+    /// Whether a schedule allows a start.
+    fn allows(&self, tenant: &TenantId, start: &ScheduledStart) -> bool {
+        let Some(schedule) = self.schedules.get(&(tenant.clone(), start.id.clone())) else { return false };
+        let is_over =
+            |last: LastStart| self.runs.get(&(tenant.clone(), last.run)).is_none_or(|run| run.state.is_over());
+        schedule.allows(start) && (!start.is_alone || schedule.last.is_none_or(is_over))
+    }
+
+    /// Deals with due ticks of a schedule that start nothing; whether it did.
+    pub(super) fn tick(&mut self, tenant: &TenantId, id: &ScheduleId, digest: &Digest, ticked: &Ticked) -> bool {
+        let found = self.schedules.get_mut(&(tenant.clone(), id.clone()));
+        let is_open = |s: &&mut StoredSchedule| s.digest == *digest && s.paused.is_none() && s.next == ticked.due;
+        found.filter(is_open).map(|schedule| schedule.tick(ticked)).is_some()
+    }
+
+    /// A workflow's schedules are these from now on.
+    fn plan(&mut self, tenant: &TenantId, of: &WorkflowName, planned: &[Planned], by: Option<&KeyId>) {
+        let is_of = |(t, id): &(TenantId, ScheduleId)| t == tenant && id.workflow == *of;
+        let before: Vec<StoredSchedule> =
+            self.schedules.iter().filter(|(place, _)| is_of(place)).map(|(_, row)| row.clone()).collect();
+        self.schedules.retain(|place, _| !is_of(place));
+        for (number, planned) in (1..).zip(planned) {
+            let id = ScheduleId { workflow: of.clone(), number };
+            let before = before.iter().find(|row| row.digest == planned.digest);
+            let row = StoredSchedule::planned(tenant, id.clone(), planned, by, before);
+            self.schedules.insert((tenant.clone(), id), row);
+        }
+    }
+
+    fn schedule(
+        &mut self,
+        tenant: &TenantId,
+        workflow: WorkflowName,
+        number: u32,
+        digest: Digest,
+    ) -> Option<&mut StoredSchedule> {
+        let found = self.schedules.get_mut(&(tenant.clone(), ScheduleId { workflow, number }));
+        found.filter(|row| row.digest == digest)
     }
 
     /// The newest version of its name.

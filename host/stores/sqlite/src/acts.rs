@@ -3,9 +3,11 @@
 use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::{Capability, TenantId, Timestamp};
+use ltmc_ports::schedules::Paused;
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, int, json, time};
+use crate::schedules;
 
 /// Makes it true, within the transaction that is open.
 pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &Act) -> Result<(), rusqlite::Error> {
@@ -19,7 +21,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::TenantDeleted { tenant } => {
             let sql = "update tenants set deleted_at = coalesce(deleted_at, ?1) where name = ?2";
             execute(db, sql, params![time(at), tenant.as_str()])?;
-            for table in ["keys", "grants", "agents", "workflows", "ceilings"] {
+            for table in ["keys", "grants", "agents", "workflows", "schedules", "ceilings"] {
                 execute(db, &format!("delete from {table} where tenant = ?"), [tenant.as_str()])?;
             }
         }
@@ -74,14 +76,23 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::GrantRevoked { agent, grant } => {
             for_each_version(db, tenant, agent.as_str(), |held| held.capabilities.retain(|held| held != grant))?;
         }
-        Change::WorkflowPut { name, source, digest } => {
+        Change::WorkflowPut { name, source, digest, schedules } => {
             let sql = "insert into workflows (tenant, name, source, digest, updated_at) values (?, ?, ?, ?, ?) \
                        on conflict (tenant, name) do update set source = excluded.source, digest = excluded.digest, \
                        updated_at = excluded.updated_at";
             execute(db, sql, params![tenant, name.as_str(), source, &digest.0[..], time(at)])?;
+            schedules::plan(db, tenant, name, schedules, act.by.as_ref())?;
         }
         Change::WorkflowDeleted { name } => {
             execute(db, "delete from workflows where tenant = ? and name = ?", params![tenant, name.as_str()])?;
+            schedules::plan(db, tenant, name, &[], None)?;
+        }
+        Change::SchedulePaused { workflow, number, digest, why } => {
+            let paused = Paused { at, by: act.by.clone(), why: why.clone() };
+            schedules::pause(db, tenant, (workflow, *number, digest), &paused)?;
+        }
+        Change::ScheduleContinued { workflow, number, digest, next } => {
+            schedules::go_on(db, tenant, (workflow, *number, digest), *next, act.by.as_ref())?;
         }
         Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }

@@ -9,6 +9,7 @@ use ltmc_model::{Position, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
+use crate::subscriptions;
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -35,9 +36,19 @@ impl Row<'_> {
             Delta::NoteForgotten { id, .. } => forget(db, tenant, id),
             Delta::FactBegan(fact) => fact_began(db, tenant, fact),
             Delta::FactEnded(end) => fact_ended(db, tenant, end),
-            Delta::Sent(message) => sent(db, tenant, self.position, message),
+            Delta::Sent(message) => self.sent(db, message),
             Delta::Run(_) => Ok(()),
             mail => mailbox(db, tenant, self.position, mail),
+        }
+    }
+
+    fn sent(&self, db: &Connection, message: &Message) -> Result<(), rusqlite::Error> {
+        sent(db, self.tenant.as_str(), self.position, message)?;
+        match &message.channel {
+            Channel::Topic(topic) => {
+                subscriptions::published(db, self.tenant, self.at, self.position, topic, &message.event)
+            }
+            Channel::Mailbox(_) => Ok(()),
         }
     }
 

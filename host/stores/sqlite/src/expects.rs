@@ -10,12 +10,14 @@ use std::collections::hash_map::Entry;
 
 use ltmc_model::agent::Grants;
 use ltmc_model::message::MAX_MAILBOX;
+use ltmc_model::schedule::MAX_OF_A_TENANT;
 use ltmc_model::{AgentName, TenantId, Timestamp};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
+use crate::subscriptions;
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
 const REMEMBERED: usize = 10_000;
@@ -77,10 +79,24 @@ pub(crate) fn holds(
             let place = (tenant.clone(), agent.clone());
             fits(&mut bounds.mailboxes, place, u64::from(*more), u64::from(MAX_MAILBOX), count)
         }
+        Expect::Waiters { topic, subject, most } => {
+            Ok(subscriptions::waiting(db, tenant, topic, subject.as_deref())? < u64::from(*most))
+        }
         Expect::Storage { more, quota } => {
             let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
             let count = || Ok(number(found(db, sql, params![of])?.unwrap_or(0)));
             fits(&mut bounds.memories, tenant.clone(), *more, *quota, count)
+        }
+        Expect::Schedules { of: workflow, more } => {
+            let sql = "select count(*) from schedules where tenant = ? and workflow <> ?";
+            let others = number(found(db, sql, params![of, workflow.as_str()])?.unwrap_or(0));
+            Ok(others + u64::from(*more) <= u64::from(MAX_OF_A_TENANT))
+        }
+        Expect::Schedule { id, digest, is_paused } => {
+            let sql = "select 1 from schedules where tenant = ? and workflow = ? and number = ? and digest = ? \
+                       and (paused_at is not null) = ?";
+            let values = params![of, id.workflow.as_str(), id.number, &digest.0[..], is_paused];
+            Ok(found(db, sql, values)?.is_some())
         }
         Expect::UnderWay { run } => {
             let sql = "select 1 from runs where tenant = ? and id = ? and state < 3";

@@ -10,7 +10,8 @@
 //! - [`counts`], [`quota`]: how much a tenant has on disk, and may have; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
-//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port
+//! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
+//! - [`schedules`]: when workflows are started by themselves, written and read
 //! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
@@ -33,10 +34,13 @@ mod memory;
 mod notes;
 mod open;
 mod purge;
+mod questions;
 mod quota;
 mod readers;
 mod reserve;
+mod schedules;
 mod statements;
+mod subscriptions;
 mod verify;
 mod writer;
 

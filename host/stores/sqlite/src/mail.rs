@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use ltmc_model::message::{Channel, DeadLetter, Delivery, Event, Events, Message, Published, Taker, Topic};
 use ltmc_model::{AgentName, Position, Revision, TenantId};
-use ltmc_ports::{Bus, ReadMail, StoreError};
+use ltmc_ports::{Bus, ReadMail, StoreError, Waits};
 use rusqlite::{Connection, Params, Row, params};
 
 use crate::Record;
@@ -98,6 +98,22 @@ impl Bus for Record {
         let events = self.readers.point("bus.events", |db| bounded(db, sql, values, 1, read))?;
         let next = events.last().map_or(after, |last| last.position);
         Ok(Events { events, next })
+    }
+}
+
+#[async_trait]
+impl Waits for Record {
+    async fn waiting(
+        &self,
+        tenant: &TenantId,
+        topic: &Topic,
+        subject: Option<&str>,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        let sql = "select count(*) from (select 1 from subscriptions where tenant = ? and topic = ? and subject is ? limit ?)";
+        let values = params![tenant.as_str(), topic.as_str(), subject, most];
+        let count = self.readers.point("waits.waiting", |db| Ok(found(db, sql, values)?))?;
+        Ok(u32::try_from(count.unwrap_or(0)).unwrap_or(most))
     }
 }
 

@@ -36,7 +36,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -47,6 +47,8 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/0008_counting.sql"),
     include_str!("../migrations/0009_children.sql"),
     include_str!("../migrations/0010_deleted.sql"),
+    include_str!("../migrations/0011_schedules.sql"),
+    include_str!("../migrations/0012_waits.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

@@ -21,7 +21,7 @@ use crate::{Record, frames};
 pub(crate) const DELETED: &str = "(select name from tenants where deleted_at is not null)";
 
 /// Each table with what names its rows, and how many of them go at once: entries may have megabytes.
-const TABLES: [(&str, &str, u32); 12] = [
+const TABLES: [(&str, &str, u32); 14] = [
     ("runs", "tenant, id", 1_000),
     ("journal", "id", 16),
     ("idempotency", "tenant, key", 1_000),
@@ -34,6 +34,8 @@ const TABLES: [(&str, &str, u32); 12] = [
     ("mail", "tenant, agent, position", 64),
     ("events", "tenant, topic, position", 64),
     ("log", "position", 64),
+    ("questions", "tenant, token", 64),
+    ("subscriptions", "tenant, run, node", 1_000),
 ];
 
 #[async_trait]

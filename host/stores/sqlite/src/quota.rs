@@ -70,7 +70,8 @@ impl Purpose {
             | Change::KeyRevoked { .. }
             | Change::GrantRevoked { .. }
             | Change::AgentDeleted { .. }
-            | Change::WorkflowDeleted { .. } => Self::Relieves,
+            | Change::WorkflowDeleted { .. }
+            | Change::SchedulePaused { .. } => Self::Relieves,
             Change::Context { .. } if !changes.deltas.is_empty() && changes.deltas.iter().all(is_smaller) => {
                 Self::Relieves
             }
@@ -80,6 +81,7 @@ impl Purpose {
             | Change::AgentPushed(_)
             | Change::AgentUpgraded { .. }
             | Change::WorkflowPut { .. }
+            | Change::ScheduleContinued { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }
@@ -219,7 +221,12 @@ mod tests {
         assert_eq!(of(&mut owner, vec![claimed()], ENDING), Purpose::Claims);
         assert_eq!(of(&mut owner, vec![claimed()], ENDING + 1), Purpose::Adds);
         assert_eq!(of(&mut owner, vec![failed(), claimed()], 1), Purpose::Claims, "the last one counts");
-        let put = Change::WorkflowPut { name: "w".parse().unwrap(), source: String::new(), digest: Digest([0; 32]) };
+        let put = Change::WorkflowPut {
+            name: "w".parse().unwrap(),
+            source: String::new(),
+            digest: Digest([0; 32]),
+            schedules: Vec::new(),
+        };
         let act = Act { by: None, change: put };
         assert_eq!(Purpose::of_act(&act, &Changes::default()), Purpose::Adds);
     }

@@ -30,7 +30,7 @@ use kept::{Heads, Wanted};
 use log::Logged;
 
 /// The catalog: what the ledgers' acts add up to.
-const CATALOG: [&str; 6] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows"];
+const CATALOG: [&str; 7] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules"];
 /// From this schema on the journal's rows are in the order in which they were written.
 const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
@@ -298,9 +298,15 @@ fn rows(db: &Connection, table: &str) -> Result<BTreeMap<(String, String), Vec<V
         "keys" => "tenant, id",
         "agents" => "tenant, name || ' sha256:' || lower(hex(digest))",
         "grants" => "tenant, agent || ' sha256:' || lower(hex(digest))",
+        "schedules" => "tenant, workflow || '/' || number",
         _ => "tenant, name",
     };
-    let sql = format!("select {place}, * from {table}");
+    // What became of a schedule's ticks is in no act.
+    let said = match table {
+        "schedules" => "digest, timing, by_key, paused_at, paused_by, paused_why",
+        _ => "*",
+    };
+    let sql = format!("select {place}, {said} from {table}");
     let read = |row: &Row<'_>| {
         let values = (2..row.as_ref().column_count()).map(|column| row.get(column)).collect::<Result<_, _>>()?;
         Ok(((row.get(0)?, row.get(1)?), values))

@@ -39,7 +39,7 @@ use crate::open::for_writing;
 use crate::purge::DELETED;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, marks, statements};
+use crate::{acts, deltas, error, expects, frames, marks, questions, schedules, statements, subscriptions};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -572,6 +572,12 @@ impl Writer {
             return Ok(Some(error));
         }
         let (tenant, at) = (part.work.tenant(), part.at());
+        if let Work::Append(append) = &part.work
+            && let Some(start) = &append.scheduled
+            && !schedules::allows(db, tenant, start)?
+        {
+            return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
+        }
         let Changes { deltas, expects } = part.work.changes();
         for expect in expects {
             if !expects::holds(db, &mut self.bounds, tenant, at, expect)? {
@@ -598,11 +604,16 @@ impl Writer {
             Work::Append(append) => {
                 let row = &append.run;
                 statements::run(db, row)?;
+                questions::follow(db, row, &append.entries)?;
+                subscriptions::follow(db, row, &append.entries)?;
                 if row.state.is_over() {
                     statements::wake(db, row)?;
                 }
                 if let Some(key) = &append.idempotency {
                     statements::idempotency(db, tenant, key, at)?;
+                }
+                if let Some(start) = &append.scheduled {
+                    schedules::start(db, tenant, row.id, start)?;
                 }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }

@@ -9,6 +9,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::memory::Drawer;
 use ltmc_model::recall::{EmbedderId, Note};
+use ltmc_model::schedule::{Overlap, Planned, Timing};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{Digest, Revision, TenantId};
 use ltmc_ports::journal::Kept;
@@ -55,7 +56,7 @@ async fn furnish(record: &Record, of: &str) {
     for change in [
         Change::KeyCreated(key),
         Change::CeilingSet { tenant: name.clone(), ceiling: Ceiling::default() },
-        Change::WorkflowPut { name: "w".parse().unwrap(), source, digest: Digest([0; 32]) },
+        Change::WorkflowPut { name: "w".parse().unwrap(), source, digest: Digest([0; 32]), schedules: vec![daily()] },
     ] {
         record.act(&name, at(1), act(change)).await.unwrap();
     }
@@ -76,6 +77,13 @@ async fn furnish(record: &Record, of: &str) {
     let passages = vec![((0, 1), vec![0.5; 4])];
     let embedded = Embedded { note: "n".into(), revision: Revision(revision.0), passages };
     record.keep_vectors(&name, &embedder(), vec![embedded], None).await.unwrap();
+}
+
+/// A workflow's schedule.
+fn daily() -> Planned {
+    let zone = "UTC".parse().unwrap();
+    let timing = Timing::new("@daily".parse().unwrap(), zone, Overlap::Skip, Timing::CATCH_UP);
+    Planned { digest: Digest([1; 32]), timing, next: at(1) }
 }
 
 /// How many rows there are of a tenant in all tables, its own row aside.
@@ -136,7 +144,12 @@ async fn a_deleted_tenant_goes_piece_by_piece_and_whoever_has_its_name_is_anothe
     loop {
         let append = Owner::new("acme", 1_000 + pieces).append(1);
         assert_eq!(record.append(append, Durability::Barrier).await.unwrap_err().kind, Kind::Fenced);
-        let change = Change::WorkflowPut { name: "w".parse().unwrap(), source: String::new(), digest: Digest([0; 32]) };
+        let change = Change::WorkflowPut {
+            name: "w".parse().unwrap(),
+            source: String::new(),
+            digest: Digest([0; 32]),
+            schedules: Vec::new(),
+        };
         assert_eq!(record.act(&acme, at(62), act(change)).await.unwrap_err().kind, Kind::Fenced);
         let refused = record.keep_vectors(&acme, &embedder(), Vec::new(), None).await;
         assert_eq!(refused.unwrap_err().kind, Kind::Fenced);

@@ -149,6 +149,7 @@ async fn what_is_counted_is_what_there_is() {
         name: "w".parse().unwrap(),
         source: source.into(),
         digest: Digest([0; 32]),
+        schedules: Vec::new(),
     };
     for change in [
         Change::AgentPushed(agent(1_000)),
@@ -284,7 +285,12 @@ async fn random_work(record: &Record, of: &TenantId, number: u64, random: &mut S
         }
         7 => {
             let source = "x".repeat(random.random_range(0..2_000));
-            let put = Change::WorkflowPut { name: "w".parse().unwrap(), source, digest: Digest([0; 32]) };
+            let put = Change::WorkflowPut {
+                name: "w".parse().unwrap(),
+                source,
+                digest: Digest([0; 32]),
+                schedules: Vec::new(),
+            };
             record.act(of, at(1), act(put)).await
         }
         _ => {
@@ -330,8 +336,12 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
     let before = used(&record, &acme).await;
     let letter = Owner::new("acme", 50_000).change(vec![sent(topic("news"), record.next_revision().0, "x")]);
     assert_eq!(write(&record, letter).await.unwrap_err().kind, Kind::OverQuota);
-    let put_workflow =
-        Change::WorkflowPut { name: "w".parse().unwrap(), source: "x".repeat(1_000), digest: Digest([0; 32]) };
+    let put_workflow = Change::WorkflowPut {
+        name: "w".parse().unwrap(),
+        source: "x".repeat(1_000),
+        digest: Digest([0; 32]),
+        schedules: Vec::new(),
+    };
     assert_eq!(record.act(&acme, at(1), act(put_workflow)).await.unwrap_err().kind, Kind::OverQuota);
     assert_eq!(used(&record, &acme).await, before, "what is refused leaves nothing");
 

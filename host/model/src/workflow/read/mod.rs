@@ -2,10 +2,13 @@
 //!
 //! Invariant: reading never stops at a fault; what cannot be read is left out and the rest is still looked at.
 //!
+//! - `schedules`: when it is started by itself
 //! - `patterns`: what a node does
 //! - `modifiers`: what every node may have
+//! - `waits`: what a run waits for besides its own steps
 //! - `values`: templates, picks, conditions
 //! - `scope`: which names there are, and whether what is picked comes before
+//! - `cases`: what is tried with a workflow, which is another file
 
 use std::collections::HashMap;
 
@@ -14,11 +17,15 @@ use super::{Document, Fault, Faults, MAX_FAULTS, MAX_STEPS, Place};
 use crate::agent::AgentRef;
 use crate::{AgentName, WorkflowName};
 
+mod cases;
 mod modifiers;
 mod patterns;
+mod schedules;
 mod scope;
 mod values;
+mod waits;
 
+pub(super) use cases::cases;
 use scope::Scope;
 
 /// Reads a whole document.
@@ -26,19 +33,7 @@ pub(super) fn document(tree: &Tree, name: Option<&WorkflowName>) -> Result<Docum
     let mut reader = Reader::default();
     let document = reader.document(tree, name);
     reader.check_picks();
-    let mut faults = reader.faults;
-    match document {
-        Some(document) if faults.is_empty() => Ok(document),
-        _ => {
-            faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
-            if faults.len() > MAX_FAULTS {
-                let more = faults.len() - MAX_FAULTS + 1;
-                faults.truncate(MAX_FAULTS - 1);
-                faults.push(Fault { place: Place::default(), message: format!("and {more} more") });
-            }
-            Err(Faults(faults))
-        }
-    }
+    reader.finish(document)
 }
 
 #[derive(Default)]
@@ -74,6 +69,23 @@ impl<'t> Fields<'t> {
 }
 
 impl Reader {
+    /// What was read, or everything that is wrong with it.
+    fn finish<T>(self, read: Option<T>) -> Result<T, Faults> {
+        let mut faults = self.faults;
+        match read {
+            Some(read) if faults.is_empty() => Ok(read),
+            _ => {
+                faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
+                if faults.len() > MAX_FAULTS {
+                    let more = faults.len() - MAX_FAULTS + 1;
+                    faults.truncate(MAX_FAULTS - 1);
+                    faults.push(Fault { place: Place::default(), message: format!("and {more} more") });
+                }
+                Err(Faults(faults))
+            }
+        }
+    }
+
     fn fault(&mut self, place: Place, message: impl Into<String>) {
         self.faults.push(Fault { place, message: message.into() });
     }
@@ -93,9 +105,7 @@ impl Reader {
             let place = self.place_of(tree, "name");
             self.fault(place, format!("the document is called `{name}` and is put under `{expected}`"));
         }
-        if let Some((key, _)) = fields.take_unadvertised("on") {
-            self.fault(key.place, "`on` is reserved: this host does not know it yet");
-        }
+        let schedules = fields.take("on").map_or_else(Vec::new, |tree| self.schedules(tree));
         let flow = match fields.take("flow") {
             Some(tree) => self.node(tree, 1),
             None => {
@@ -108,7 +118,7 @@ impl Reader {
             let message = format!("a document has at most {MAX_STEPS} steps, this one has {}", self.steps);
             self.fault(tree.place, message);
         }
-        Some(Document { name: name?, flow: flow? })
+        Some(Document { name: name?, schedules, flow: flow? })
     }
 
     fn place_of(&self, tree: &Tree, field: &str) -> Place {
@@ -197,6 +207,8 @@ impl Reader {
 
     fn refuse_the_rest(&mut self, fields: Fields<'_>, what: &str) {
         let Fields { left, known } = fields;
+        #[cfg(test)]
+        tests::taken(what, &known);
         let mut told: Vec<&str> = Vec::new();
         for (key, _) in left {
             // A second one of a known name has been told already.
@@ -213,6 +225,9 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// The known word that was probably meant.
 fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

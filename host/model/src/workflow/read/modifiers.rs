@@ -8,6 +8,9 @@ use super::scope::{Level, Place as At};
 use super::{Fields, Reader};
 use crate::failure::Code;
 
+/// The shortest time-out, and the shortest back-off.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// A node's modifiers, of which what is done where it fails, and what undoes it, is read after it.
 pub(super) struct Modifiers<'t> {
     pub(super) id: Option<(StepName, Place)>,
@@ -50,7 +53,7 @@ impl Reader {
         let validate = fields.take("validate").and_then(|tree| self.validate(tree));
         let retry = fields.take("retry").map_or_else(Retry::none, |tree| self.retry(tree));
         let when = fields.take("when").and_then(|tree| self.condition(tree));
-        let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", Node::MAX_TIMEOUT));
+        let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", SHORTEST, Node::MAX_TIMEOUT));
         let fallback = self.several(fields, "fallback", "`fallback` is a list of nodes");
         let on_error = self.several(fields, "on-error", "`on-error` is a list of `{when, do}`");
         let compensate = fields.take_pair("compensate");
@@ -151,12 +154,14 @@ impl Reader {
                 _ => self.fault(tree.place, format!("`factor` is a number from 1 to {}", Retry::MAX_FACTOR)),
             }
         }
-        if let Some(wait) = fields.take("backoff").and_then(|tree| self.wait(tree, "`backoff`", Retry::MAX_WAIT)) {
+        if let Some(wait) =
+            fields.take("backoff").and_then(|tree| self.wait(tree, "`backoff`", SHORTEST, Retry::MAX_WAIT))
+        {
             retry.backoff = wait;
             retry.max = retry.max.max(wait);
         }
         if let Some(tree) = fields.take("max")
-            && let Some(wait) = self.wait(tree, "`max`", Retry::MAX_WAIT)
+            && let Some(wait) = self.wait(tree, "`max`", SHORTEST, Retry::MAX_WAIT)
         {
             if wait < retry.backoff {
                 let backoff = humantime::format_duration(retry.backoff);
@@ -194,17 +199,19 @@ impl Reader {
         codes
     }
 
-    fn wait(&mut self, tree: &Tree, what: &str, most: Duration) -> Option<Duration> {
+    /// A duration within bounds.
+    pub(super) fn wait(&mut self, tree: &Tree, what: &str, least: Duration, most: Duration) -> Option<Duration> {
         let wait = match &tree.kind {
             Kind::Text(text) => humantime::parse_duration(text).ok(),
             _ => None,
         };
-        let wait = wait.filter(|wait| (Duration::from_millis(1)..=most).contains(wait));
+        let wait = wait.filter(|wait| (least..=most).contains(wait));
         if wait.is_none() {
-            let most = humantime::format_duration(most);
-            self.fault(tree.place, format!("{what} is a duration such as `200ms`, `2s` or `1m`, from 1ms to {most}"));
+            let [least, most] = [least, most].map(humantime::format_duration);
+            let message = format!("{what} is a duration such as `200ms`, `2s` or `1m`, from {least} to {most}");
+            self.fault(tree.place, message);
         }
-        // Waits count in milliseconds, as the journal does.
+        // Durations count in milliseconds, as the journal does.
         wait.map(|wait| Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 }

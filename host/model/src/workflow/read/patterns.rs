@@ -1,5 +1,6 @@
 //! What a node does: a word, and the fields that belong to it.
 
+use super::super::schema::PATTERNS;
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
     Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Needed, Node, OnFailure, OnLoss,
@@ -11,10 +12,13 @@ use crate::WorkflowName;
 use crate::agent::AgentRef;
 use crate::child::OnParentEnd;
 
-/// Words of patterns; a node has one of them.
-const PATTERNS: [&str; 8] = ["agent", "sequence", "parallel", "choice", "map", "loop", "workflow", "plan"];
+/// Words of patterns; a node has one of them. What else is a field of another is looked for where there is none.
+fn patterns() -> impl Iterator<Item = &'static str> {
+    PATTERNS.iter().filter_map(|form| Some(form.pattern?.0)).filter(|word| *word != "need")
+}
+
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["wait", "emit", "ask", "hand-off", "debate", "on"];
+const PATTERNS_TO_COME: &[&str] = &["hand-off", "debate", "on"];
 /// Fields of patterns that there will be one day.
 const FIELDS_TO_COME: &[&str] = &["context"];
 
@@ -26,7 +30,7 @@ impl Reader {
             return None;
         }
         let mut fields = self.object(tree, "a node of the flow")?;
-        let mut words: Vec<(&Key, &Tree)> = PATTERNS.iter().filter_map(|word| fields.take_pair(word)).collect();
+        let mut words: Vec<(&Key, &Tree)> = patterns().filter_map(|word| fields.take_pair(word)).collect();
         if words.is_empty() {
             // Beside another word it is a field of that.
             words.extend(fields.take_pair("need"));
@@ -55,7 +59,7 @@ impl Reader {
             }
             [] => {
                 if !reserved {
-                    let hint = fields.left.iter().find_map(|(key, _)| nearest(&key.name, PATTERNS));
+                    let hint = fields.left.iter().find_map(|(key, _)| nearest(&key.name, patterns()));
                     let hint = hint.map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
                     let message = format!("a node of the flow has `agent`, `sequence` or another pattern{hint}");
                     self.fault(tree.place, message);
@@ -91,11 +95,18 @@ impl Reader {
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "wait" => self.waits(pattern),
+            "ask" => self.ask(pattern),
+            "emit" => self.emit(pattern),
             "workflow" => self.workflow(pattern, &mut fields),
             _ => self.again(key, pattern, &mut fields, depth),
         };
         self.scope.leave();
-        let what = if is_step { "a step".to_owned() } else { format!("`{}`", key.name) };
+        let what = match key.name.as_str() {
+            "agent" => "a step".to_owned(),
+            "need" => "a step with `need`".to_owned(),
+            word => format!("`{word}`"),
+        };
         self.refuse_the_rest(fields, &what);
         let id = match (modifiers.id.clone(), &does) {
             (Some(id), _) => Some(id),

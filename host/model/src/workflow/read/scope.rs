@@ -46,6 +46,8 @@ pub(super) struct Scope {
     pub(super) loops: Vec<bool>,
     /// How many nodes have failed around here.
     pub(super) errors: usize,
+    /// Whether it is said which event is waited for.
+    pub(super) is_of_event: bool,
     /// Whether what is read undoes something.
     pub(super) is_undoing: bool,
 }
@@ -110,6 +112,9 @@ impl Reader {
                 "`$.output` and `$.given` are known in `compensate` only: what the node gave, and what it was given"
                     .into(),
             ),
+            Source::Event if !scope.is_of_event => {
+                Err("`$.event` is known in the `where` of a `wait` only; later it is what the `wait` gives".into())
+            }
             source => Ok(source),
         }
     }

@@ -26,7 +26,7 @@ impl Reader {
         }
     }
 
-    fn template(&mut self, tree: &Tree) -> Option<Template> {
+    pub(super) fn template(&mut self, tree: &Tree) -> Option<Template> {
         match &tree.kind {
             Kind::Text(text) => match text.strip_prefix('$') {
                 Some(rest) if rest.starts_with('$') => Some(Template::Constant(rest.into())),
@@ -81,6 +81,11 @@ impl Reader {
                 }
                 if pick.source == Source::Last && or_else.is_none() && !self.has_last() {
                     let message = "`$.last` is not there in a loop's first round: write `{pick: $.last, else: …}`";
+                    self.fault(place, message);
+                }
+                if pick.source == Source::ScheduledAt && or_else.is_none() {
+                    let message = "`$.run.scheduled-at` is not there in a run that somebody starts: write `{pick: \
+                                   $.run.scheduled-at, else: …}`";
                     self.fault(place, message);
                 }
                 if pick.source == Source::Output && or_else.is_none() {

@@ -244,7 +244,8 @@ pub async fn workflows_are_put_and_deleted<F: Fixture>(fixture: &F) {
     let acme = tenant("acme");
     for (name, source) in [("b", "one"), ("a", "x"), ("b", "two")] {
         let digest = Digest::of(source.as_bytes());
-        let change = Change::WorkflowPut { name: name.parse().unwrap(), source: source.into(), digest };
+        let change =
+            Change::WorkflowPut { name: name.parse().unwrap(), source: source.into(), digest, schedules: Vec::new() };
         store.act(&acme, at(5), act(change)).await.unwrap();
     }
     let store = fixture.crash(store).await;
@@ -277,7 +278,12 @@ pub async fn catalogs_of_tenants_never_meet<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (one, beta) = (agent("echo", "one", 1), tenant("beta"));
     push(&*store, "acme", &one).await;
-    let put = Change::WorkflowPut { name: "w".parse().unwrap(), source: "s".into(), digest: Digest::of(b"s") };
+    let put = Change::WorkflowPut {
+        name: "w".parse().unwrap(),
+        source: "s".into(),
+        digest: Digest::of(b"s"),
+        schedules: Vec::new(),
+    };
     let grants = granted(&one.name, &["log"], None, Carry::Never);
     for change in [put, grants, Change::KeyCreated(key("aaaaaaaaaaaa", &tenant("acme")))] {
         store.act(&tenant("acme"), at(1), act(change)).await.unwrap();

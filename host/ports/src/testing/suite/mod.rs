@@ -5,7 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryRecord;
-use crate::{ReadCatalog, ReadJournal, ReadMemory, TakeUps, WriteCatalog, WriteJournal};
+use crate::{
+    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, TakeUps, Waits, WriteCatalog, WriteJournal,
+    WriteSchedules,
+};
 
 pub mod bus;
 pub mod catalog;
@@ -15,13 +18,42 @@ pub mod graph;
 pub mod journal;
 pub mod memory;
 pub mod projection;
+pub mod questions;
 pub mod record;
+pub mod schedules;
 pub mod vectors;
+pub mod waits;
 
 /// A store that has all the ports.
-pub trait Store: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static {}
+pub trait Store:
+    WriteJournal
+    + TakeUps
+    + ReadJournal
+    + ReadQuestions
+    + Waits
+    + ReadMemory
+    + WriteCatalog
+    + ReadCatalog
+    + WriteSchedules
+    + ReadSchedules
+    + 'static
+{
+}
 
-impl<S: WriteJournal + TakeUps + ReadJournal + ReadMemory + WriteCatalog + ReadCatalog + 'static> Store for S {}
+impl<S> Store for S where
+    S: WriteJournal
+        + TakeUps
+        + ReadJournal
+        + ReadQuestions
+        + Waits
+        + ReadMemory
+        + WriteCatalog
+        + ReadCatalog
+        + WriteSchedules
+        + ReadSchedules
+        + 'static
+{
+}
 
 /// How a suite gets a store.
 #[async_trait]
@@ -81,6 +113,19 @@ macro_rules! contract {
             large_payloads_come_back
             many_at_once_are_all_there_and_the_chain_is_whole
         }
+        $crate::contract! { @port questions, $fixture;
+            a_question_is_open_until_it_is_answered_or_withdrawn
+            a_run_that_is_over_has_no_open_questions
+            lists_of_questions_obey_every_filter_and_are_paged
+            questions_outlive_the_host
+        }
+        $crate::contract! { @port waits, $fixture;
+            an_event_makes_those_due_that_may_wait_for_it_and_no_others
+            who_is_suspended_without_knowing_of_an_event_is_due_at_once
+            who_is_over_or_has_its_event_waits_no_more
+            waits_outlive_the_host
+            so_many_wait_for_the_same_and_no_more
+        }
         $crate::contract! { @port expect, $fixture;
             a_key_stands_where_it_is_expected
             what_has_expired_is_not_expected
@@ -118,6 +163,16 @@ macro_rules! contract {
             catalogs_of_tenants_never_meet
             every_act_is_in_the_ledger_and_durable
             a_refused_act_leaves_no_trace
+        }
+        $crate::contract! { @port schedules, $fixture;
+            schedules_follow_their_document
+            a_schedule_that_stays_the_same_goes_on_as_it_was
+            a_tick_starts_one_run
+            a_start_that_is_to_be_alone_waits_for_the_run_before
+            ticks_that_start_nothing_are_dealt_with_once
+            paused_schedules_start_nothing
+            schedules_stand_in_the_order_in_which_they_come
+            a_tenant_has_so_many_schedules
         }
     };
     (@port $port:ident, $fixture:expr; $($case:ident)*) => {

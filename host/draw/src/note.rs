@@ -1,0 +1,194 @@
+//! Parts of a document in few words: those of the document.
+
+use std::time::Duration;
+
+use ltmc_model::agent::AgentRef;
+use ltmc_model::workflow::{
+    Ask, Collect, Condition, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss, Parallel, Pick,
+    Planning, Retry, Since, Template, Test, Then, Tolerate, Wait, With,
+};
+
+/// How much of a digest is shown.
+const DIGEST: usize = 15;
+
+/// An id, and what has it.
+pub(crate) fn called(id: Option<&str>, what: &str) -> String {
+    id.map_or_else(|| what.to_owned(), |id| format!("{id} ({what})"))
+}
+
+pub(crate) fn agent(agent: &AgentRef) -> String {
+    match agent.digest {
+        None => agent.name.to_string(),
+        Some(digest) => format!("{}@{}…", agent.name, digest.to_string().chars().take(DIGEST).collect::<String>()),
+    }
+}
+
+pub(crate) fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// A condition in one line.
+pub(crate) fn condition(condition: &Condition) -> String {
+    match condition {
+        Condition::All(parts) => joined(parts, " and "),
+        Condition::Any(parts) => joined(parts, " or "),
+        Condition::Not(part) => format!("not {}", within(part)),
+        Condition::Test { pick, test } => {
+            let pick = pick.to_string();
+            match test {
+                Test::Equals(value) => format!("{pick} = {value}"),
+                Test::In(values) => {
+                    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                    format!("{pick} in [{}]", values.join(", "))
+                }
+                Test::Less(number) => format!("{pick} < {number}"),
+                Test::AtLeast(number) => format!("{pick} ≥ {number}"),
+                Test::Prefix(text) => format!("{pick} begins with {text:?}"),
+                Test::Suffix(text) => format!("{pick} ends with {text:?}"),
+                Test::Exists(true) => format!("{pick} exists"),
+                Test::Exists(false) => format!("no {pick}"),
+            }
+        }
+    }
+}
+
+fn joined(parts: &[Condition], by: &str) -> String {
+    parts.iter().map(within).collect::<Vec<_>>().join(by)
+}
+
+fn within(part: &Condition) -> String {
+    match part {
+        Condition::All(_) | Condition::Any(_) => format!("({})", condition(part)),
+        Condition::Not(_) | Condition::Test { .. } => condition(part),
+    }
+}
+
+pub(crate) fn with(with: &With) -> String {
+    match with {
+        With::Pick(pick) => pick.to_string(),
+        With::Fields(fields) => {
+            let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{{{}}}", names.join(", "))
+        }
+    }
+}
+
+/// What is said of a retry; none: there is one try.
+pub(crate) fn retry(retry: &Retry) -> Option<String> {
+    let Retry { attempts, backoff, factor: _, max: _, on, then } = retry;
+    let then = if *then == Then::Pause { ", then pause" } else { "" };
+    (*attempts > 1 || !then.is_empty()).then(|| {
+        let codes: Vec<&str> = on.iter().map(|code| code.as_str()).collect();
+        let on = if codes.is_empty() { String::new() } else { format!(" on {}", codes.join(", ")) };
+        format!("retry {attempts} attempts, backoff {}{on}{then}", duration(*backoff))
+    })
+}
+
+/// What of a parallel is not as by default.
+pub(crate) fn parallel(parallel: &Parallel) -> Vec<String> {
+    let Parallel { branches, need, on_failure, on_loss, at_once, collect } = parallel;
+    let need = match need {
+        Need::All => None,
+        Need::Any => Some("need any".to_owned()),
+        Need::Count(count) => Some(format!("need {count}")),
+        Need::Share(share) => Some(format!("need share {share}")),
+    };
+    let is_named = branches.iter().any(|(name, _)| name.is_some());
+    let collect = match (collect, is_named) {
+        (Collect::List, true) => Some("collect list".to_owned()),
+        (Collect::Object, false) => Some("collect object".to_owned()),
+        (Collect::List, false) | (Collect::Object, true) => None,
+    };
+    let on_failure = (*on_failure == OnFailure::Continue).then(|| "on-failure continue".to_owned());
+    let on_loss = (*on_loss == OnLoss::Finish).then(|| "on-loss finish".to_owned());
+    let at_once = at_once.map(|at_once| format!("at-once {at_once}"));
+    [need, on_failure, on_loss, at_once, collect].into_iter().flatten().collect()
+}
+
+pub(crate) fn needed(needed: &Needed) -> Vec<String> {
+    let Needed { text, among, at_least } = needed;
+    let among: Vec<String> = among.iter().map(|(one, _)| agent(one)).collect();
+    let among = (!among.is_empty()).then(|| format!("among {}", among.join(", ")));
+    let at_least = (*at_least != Needed::AT_LEAST).then(|| format!("at-least {at_least}"));
+    [Some(text.clone()), among, at_least].into_iter().flatten().collect()
+}
+
+/// What a `wait` is called: for how long, until when, or for which event.
+pub(crate) fn wait(wait: &Wait, notes: &mut Vec<String>) -> String {
+    match wait {
+        Wait::For(long) => format!("wait {}", duration(*long)),
+        Wait::Until(Moment::At(at)) => format!("wait until {at}"),
+        Wait::Until(Moment::Picked(of)) => format!("wait until {}", pick(of)),
+        Wait::Event(listen) => {
+            let Listen { topic, subject, kind, filter, since } = listen.as_ref();
+            notes.extend(kind.as_ref().map(|kind| format!("type {kind}")));
+            notes.extend(subject.as_ref().map(|subject| format!("subject {}", template(subject))));
+            notes.extend(filter.as_ref().map(|filter| format!("where {}", condition(filter))));
+            notes.extend((*since == Since::Run).then(|| "since run".to_owned()));
+            format!("wait {topic}")
+        }
+    }
+}
+
+/// What is asked, and of whom.
+pub(crate) fn ask(ask: &Ask) -> Vec<String> {
+    let Ask { title, of, show, schema } = ask;
+    let of = Ask::ROLES.iter().find(|(_, role)| role == of).map_or("", |(word, _)| word);
+    let mut notes = vec![title.clone(), format!("of {of}")];
+    notes.extend(show.as_ref().map(|show| format!("show {}", template(show))));
+    notes.extend(schema.as_ref().map(|_| "schema".to_owned()));
+    notes
+}
+
+/// What is published, and where.
+pub(crate) fn emit(emit: &Emit) -> Vec<String> {
+    let Emit { topic, kind, subject, data } = emit;
+    let mut notes = vec![format!("{kind} to {topic}")];
+    notes.extend(subject.as_ref().map(|subject| format!("subject {}", template(subject))));
+    notes.extend(data.as_ref().map(|data| format!("data {}", template(data))));
+    notes
+}
+
+fn template(of: &Template) -> String {
+    match of {
+        Template::Constant(value) => value.to_string(),
+        Template::Pick(of) => pick(of),
+        Template::Object(fields) => {
+            let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{{{}}}", names.join(", "))
+        }
+        Template::Array(items) => format!("a list of {}", items.len()),
+    }
+}
+
+pub(crate) fn plan(planning: &Planning) -> Vec<String> {
+    let Planning { planner: _, may, depth, at_most } = planning;
+    let may: Vec<String> = may.iter().map(|(one, _)| agent(one)).collect();
+    vec![format!("may {}", may.join(", ")), format!("depth {depth}, at-most {at_most}")]
+}
+
+pub(crate) fn map(map: &MapItems) -> Vec<String> {
+    let MapItems { over, name, body: _, at_once, tolerate } = map;
+    let name = name.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
+    let tolerate = match tolerate {
+        Tolerate::Count(0) => None,
+        Tolerate::Count(count) => Some(format!("tolerate {count}")),
+        Tolerate::Share(share) => Some(format!("tolerate share {share}")),
+    };
+    let of = format!("each of {}{name}", pick(over));
+    [Some(of), Some(format!("at-once {at_once}")), tolerate].into_iter().flatten().collect()
+}
+
+pub(crate) fn again(again: &Loop) -> Vec<String> {
+    let Loop { body: _, until, at_most, stall } = again;
+    let until = until.as_ref().map(|until| format!("until {}", condition(until)));
+    let stall = stall.map(|stall| format!("stall {stall}"));
+    [until, Some(format!("at-most {at_most}")), stall].into_iter().flatten().collect()
+}
+
+fn pick(pick: &Pick) -> String {
+    match &pick.or_else {
+        None => pick.to_string(),
+        Some(or_else) => format!("{pick}, else {or_else}"),
+    }
+}

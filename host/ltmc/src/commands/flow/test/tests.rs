@@ -1,0 +1,200 @@
+//! Cases that come out as expected, and what is said of those that do not.
+
+use ltmc_model::workflow::Document;
+
+use super::*;
+
+const FLOW: &str = "
+name: review
+flow:
+  sequence:
+    - {agent: read, timeout: 2h, retry: {attempts: 3, backoff: 10m}}
+    - parallel:
+        style: {agent: style}
+        safety: {agent: safety, fallback: [{agent: safety-lite}]}
+      id: scans
+    - map: $.steps.read.output.files
+      id: all
+      do: {agent: look, id: each, with: {file: $.item}}
+    - choice:
+        - {when: {pick: $.input.strict, equals: true}, do: {agent: judge-all, validate: {agent: check}}}
+        - else: {agent: wave-through}
+      id: verdict
+";
+
+const PARTS: &str = "
+agents:
+  read: {output: {files: [a, b]}}
+  style: {output: neat, takes: 3s}
+  safety: {output: safe}
+  safety-lite: {output: rather safe}
+  look: [{when: {pick: $.input.file, equals: a}, output: 1}, {output: 2}]
+  judge-all: {output: strict}
+  check: {violations: []}
+  wave-through: {output: fine}
+";
+
+/// What is told of the cases, one after the other.
+fn told(cases: &str) -> Vec<Vec<String>> {
+    let document = Document::parse(FLOW, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let read = Cases::parse(&format!("{PARTS}cases:\n{cases}"), &document);
+    let Cases(cases) = read.unwrap_or_else(|faults| panic!("{faults}"));
+    let one = |case: &Case| {
+        let played = stage::play(&document, FLOW, case).unwrap();
+        verdict::differences(&document, case, &played)
+    };
+    cases.iter().map(one).collect()
+}
+
+#[test]
+fn what_was_expected_is_told_nothing_of() {
+    let told = told(
+        "
+  - name: everything goes well
+    input: {strict: true}
+    expect:
+      result: strict
+      ran: [read, scans, style, safety, all, each, verdict, judge-all]
+      skipped: [safety-lite, wave-through]
+      attempts: {read: 1, each: 2}
+      inputs: {each: [{file: a}, {file: b}]}
+      outputs: {scans: {style: neat, safety: safe}, all: [1, 2], each: [1.0, 2]}
+      decided: {verdict: {option: 0}, all: {items: 2}, scans: {status: completed, winners: [1, 0]}, safety: {rescued: false}}
+  - name: a scanner that fails is replaced
+    input: {}
+    agents: {safety: {fail: {agent-code: no-rules, message: no rules}}}
+    expect:
+      result: fine
+      ran: [safety, safety-lite, wave-through]
+      outputs: {scans: {style: neat, safety: rather safe}}
+      decided: {verdict: {option: 1}, safety: {rescued: true}}
+  - name: back-off of hours passes at once
+    input: {}
+    agents: {read: [{fail: {retryable: true}}, {fail: {retryable: true}}, {output: {files: []}}]}
+    expect: {result: fine, attempts: {read: 3, each: 0}, skipped: [each], decided: {all: {items: 0}}}
+  - name: what takes too long is ended
+    input: {}
+    agents: {read: {output: {files: []}, takes: 3h}}
+    expect: {failed: {code: timed-out, step: read, message: longer}, skipped: [scans, style, all, verdict]}
+  - name: what is judged wrong fails
+    input: {strict: true}
+    agents: {check: {violations: [{at: /x, message: missing}]}}
+    expect: {failed: {code: validation-failed, step: judge-all, message: missing}}
+",
+    );
+    assert_eq!(told, vec![Vec::<String>::new(); 5]);
+}
+
+#[test]
+fn every_difference_is_told() {
+    let told = told(
+        "
+  - name: otherwise
+    input: {}
+    expect:
+      result: {a: 1}
+      ran: [judge-all]
+      skipped: [read]
+      attempts: {each: 7}
+      inputs: {each: [{file: a}, {file: c}], judge-all: 1}
+      outputs: {scans: {style: ugly, more: 1}}
+      decided: {verdict: {option: 0}, safety: {rescued: true}}
+  - name: it was to fail
+    expect: {failed: bad-step}
+    agents: {read: {output: {files: []}}}
+    input: {}
+  - name: it was not to fail
+    input: {}
+    agents: {read: {output: {files: 7}}}
+  - name: it fails in another way
+    input: {}
+    agents: {read: {output: {files: 7}}}
+    expect: {failed: {code: timed-out, step: read, message: nothing of the kind}}
+  - name: nobody plays this part
+    input: {}
+    agents: {look: {when: {pick: $.input.file, equals: z}, output: 1}}
+",
+    );
+    let has = |number: usize, words: &[&str]| {
+        let told: &Vec<String> = &told[number];
+        for words in words {
+            assert!(told.iter().any(|line| line.contains(words)), "no `{words}` in {told:#?}");
+        }
+        assert_eq!(told.len(), words.len(), "{told:#?}");
+    };
+    has(
+        0,
+        &[
+            "result: \"fine\", expected {\"a\":1}",
+            "ran: `judge-all` was not done",
+            "skipped: `read` was done, in 1 calls",
+            "attempts: `each` made 2, expected 7",
+            "input of `each` at /1/file: \"b\", expected \"c\"",
+            "input of `judge-all`: there is none",
+            "output of `scans` at /style: \"neat\", expected \"ugly\"",
+            "output of `scans` at /more: nothing there, expected 1",
+            "output of `scans` at /safety: \"safe\", expected nothing",
+            "decided: option of `verdict` is 1, expected 0",
+            "decided: rescued of `safety` is null, expected true",
+        ],
+    );
+    has(1, &["was to fail with bad-step, and gave \"fine\""]);
+    has(2, &["the run failed in step 0/2: bad-step"]);
+    has(
+        3,
+        &[
+            "was to fail with timed-out, and failed with bad-step",
+            "was to fail in `read`, at 0/0",
+            "is not in the failure's message",
+        ],
+    );
+    has(4, &["none of its answers is for {\"file\":\"a\"}", "none of its answers is for {\"file\":\"b\"}"]);
+}
+
+/// The words that a case may use of what was decided are those of a run's `nodes`.
+#[test]
+fn what_can_be_expected_is_what_a_run_shows() {
+    let document = Document::parse(FLOW, None).unwrap();
+    let source = format!("{PARTS}cases: [{{name: a, input: {{}}}}]");
+    let Cases(cases) = Cases::parse(&source, &document).unwrap();
+    let played = stage::play(&document, FLOW, &cases[0]).unwrap();
+    let nodes = serde_json::to_value(&played.view.nodes).unwrap();
+    let mut shown: Vec<String> =
+        nodes.as_array().unwrap().iter().flat_map(|n| n.as_object().unwrap().keys().cloned()).collect();
+    shown.extend(["failures", "rescued", "rounds"].map(str::to_owned));
+    for word in Cases::DECIDED {
+        assert!(shown.iter().any(|known| known == word), "{word} is not in {shown:?}");
+    }
+}
+
+#[test]
+fn tests_stand_beside_the_document() {
+    assert_eq!(beside(Path::new("a/review.yaml")), Path::new("a/review.test.yaml"));
+    assert_eq!(beside(Path::new("review.json")), Path::new("review.test.json"));
+    assert_eq!(beside(Path::new("review")), Path::new("review.test.yaml"));
+}
+
+/// The workflow and the cases in the docs, and those beside the samples.
+#[test]
+fn what_the_docs_try_comes_out_as_expected() {
+    let page = include_str!("../../../../../../docs/workflows.md");
+    let block = |fence: &str, words: &str| {
+        let mut blocks = page.split(fence).skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.find(|block| block.starts_with(words)).unwrap_or_else(|| panic!("no block that begins with {words}"))
+    };
+    for (flow, cases) in [
+        (block("```yaml\n", "name: support"), block("```yml\n", "workflow: support")),
+        (
+            include_str!("../../../../../../sample-agents/review.yaml"),
+            include_str!("../../../../../../sample-agents/review.test.yaml"),
+        ),
+    ] {
+        let document = Document::parse(flow, None).unwrap_or_else(|faults| panic!("{faults}"));
+        let Cases(cases) = Cases::parse(cases, &document).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(cases.len() >= 4);
+        for case in &cases {
+            let played = stage::play(&document, flow, case).unwrap();
+            assert_eq!(verdict::differences(&document, case, &played), Vec::<String>::new(), "{}", case.name);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `ltmc runs why|resume|restart|fork|replace-agent|diff`: what people do about runs that did not go as they should.
+
+use console::style;
+use ltmc_model::RunId;
+use ltmc_model::agent::AgentRef;
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::call::started;
+use super::runs::own_code;
+use super::text;
+use crate::client::{Answer, Client};
+use crate::exit::Problem;
+use crate::ui;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Tell why one stands where it does, what it waits for, and what can be done next
+    Why {
+        /// The run's id
+        run: RunId,
+    },
+    /// Take one up again where it stopped that failed, was cancelled or is quarantined, paused or stuck
+    Resume {
+        /// The run's id
+        run: RunId,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Begin a new one where this one ended, in which a step is done again, and what came after it
+    Restart {
+        /// The run's id
+        run: RunId,
+        /// The step, or another node, by its name or its path
+        #[arg(long, value_name = "STEP")]
+        from: String,
+        /// Cancel the run first, where it is under way
+        #[arg(long)]
+        cancel: bool,
+        #[command(flatten)]
+        changes: Changes,
+        /// The same key and request begin the same run, once
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
+    /// Begin a new one that goes on from an entry of this one's journal, which stays as it is
+    Fork {
+        /// The run's id
+        run: RunId,
+        /// The number of the last entry that counts [default: the last there is]
+        #[arg(long, value_name = "SEQ")]
+        at: Option<u64>,
+        #[command(flatten)]
+        changes: Changes,
+        /// The same key and request begin the same run, once
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
+    /// Take a failed, cancelled or quarantined one up again with another version of an agent
+    ReplaceAgent {
+        /// The run's id
+        run: RunId,
+        /// The version, NAME@sha256:…, which all its steps that are not done yet are done by
+        agent: AgentRef,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Compare two, step by step
+    Diff {
+        /// The one's id
+        a: RunId,
+        /// The other's id
+        b: RunId,
+        /// At most so many differences
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+}
+
+/// What is changed in a run before it goes on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Changes {
+    /// What a step gave, in JSON, or @FILE that holds it; the step, by its name or its path, counts as completed
+    #[arg(long, value_name = "STEP=OUTPUT")]
+    set: Vec<String>,
+    /// What a step works on, in JSON, or @FILE that holds it; the step is made again
+    #[arg(long, value_name = "STEP=INPUT")]
+    input: Vec<String>,
+}
+
+impl Changes {
+    /// As the host takes them, with these other fields.
+    fn body(&self, mut fields: Vec<String>) -> anyhow::Result<String> {
+        for (name, option, given) in [("set", "--set", &self.set), ("input", "--input", &self.input)] {
+            if given.is_empty() {
+                continue;
+            }
+            let steps: Vec<String> = given.iter().map(|given| field(option, given)).collect::<anyhow::Result<_>>()?;
+            fields.push(format!("\"{name}\":{{{}}}", steps.join(",")));
+        }
+        Ok(format!("{{{}}}", fields.join(",")))
+    }
+}
+
+/// `STEP=VALUE` as a field in JSON, the value as it was given.
+fn field(option: &str, given: &str) -> anyhow::Result<String> {
+    let Some((step, value)) = given.split_once('=') else {
+        return Err(
+            Problem::usage(format!("{option} is STEP=VALUE, such as {option} scan='{{\"findings\": []}}'")).into()
+        );
+    };
+    let value = match value.strip_prefix('@') {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|e| Problem::usage(format!("{path} cannot be read: {e}")))?
+        }
+        None => value.to_owned(),
+    };
+    if let Err(why) = serde_json::from_str::<IgnoredAny>(&value) {
+        return Err(Problem::usage(format!("{option} {step}: it is not JSON: {why}"))
+            .help(format!("a text stands in quotes: {option} {step}='\"text\"'; a file: {option} {step}=@out.json"))
+            .into());
+    }
+    Ok(format!("{}:{}", json!(step), value.trim()))
+}
+
+pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> anyhow::Result<()> {
+    match command {
+        Command::Why { run } => {
+            let why = client.get(&format!("/v1/runs/{run}/why")).await?;
+            if as_json {
+                ui::json(&why)
+            } else {
+                print_why(&why)
+            }
+            Ok(())
+        }
+        Command::Resume { run, changes } => {
+            ask(client, run, "resume", &changes.body(Vec::new())?, None).await?;
+            ui::note(format!("{run} goes on."));
+            Ok(())
+        }
+        Command::ReplaceAgent { run, agent, changes } => {
+            let fields = vec![format!("\"agents\":{}", json!([agent.to_string()]))];
+            ask(client, run, "resume", &changes.body(fields)?, None).await?;
+            ui::note(format!("{run} goes on with {agent}."));
+            Ok(())
+        }
+        Command::Restart { run, from, cancel, changes, idempotency_key } => {
+            let fields = vec![format!("\"from\":{}", json!(from)), format!("\"cancel\":{cancel}")];
+            let answer = ask(client, run, "restart", &changes.body(fields)?, idempotency_key.as_deref()).await?;
+            started(&answer.run()?, as_json);
+            Ok(())
+        }
+        Command::Fork { run, at, changes, idempotency_key } => {
+            let fields = at.map(|at| format!("\"at\":{at}")).into_iter().collect();
+            let answer = ask(client, run, "fork", &changes.body(fields)?, idempotency_key.as_deref()).await?;
+            started(&answer.run()?, as_json);
+            Ok(())
+        }
+        Command::Diff { a, b, limit } => {
+            let diff = compared(client, a, b, limit).await?;
+            if as_json {
+                ui::json(&diff)
+            } else {
+                print_diff(&diff)
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn ask(client: &Client, run: RunId, verb: &str, body: &str, key: Option<&str>) -> anyhow::Result<Answer> {
+    let request = client.request(Method::POST, &format!("/v1/runs/{run}/{verb}"));
+    let request = request.header(CONTENT_TYPE, "application/json").body(body.to_owned());
+    client
+        .send(match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        })
+        .await
+}
+
+/// What differs between two runs, up to so many differences.
+async fn compared(client: &Client, a: RunId, b: RunId, limit: usize) -> anyhow::Result<Value> {
+    let path = |limit: usize| format!("/v1/runs/{a}/diff/{b}?limit={}", limit.clamp(1, 500));
+    let mut diff = client.get(&path(limit)).await?;
+    let mut items = list(&diff, "items").cloned().collect::<Vec<_>>();
+    while items.len() < limit
+        && let Some(next) = diff["next"].as_str()
+    {
+        let page = client.get(&format!("{}&cursor={next}", path(limit - items.len()))).await?;
+        items.extend(list(&page, "items").cloned());
+        diff["next"] = page["next"].clone();
+    }
+    diff["items"] = items.into();
+    Ok(diff)
+}
+
+fn print_diff(diff: &Value) {
+    for (name, side) in [("a", &diff["a"]), ("b", &diff["b"])] {
+        let forked = &side["forked"];
+        let forked = match forked.is_object() {
+            true => format!(", forked from {} at {}", text(forked, "of"), forked["at"]),
+            false => String::new(),
+        };
+        let error = &side["error"];
+        let error = if error.is_object() { format!("; {}", failure(error)) } else { String::new() };
+        ui::line(format!("{name}  {}  {}{forked}{error}", text(side, "id"), text(side, "state")));
+    }
+    for (field, what) in [("same_document", "documents"), ("same_input", "inputs")] {
+        if diff[field] == false {
+            ui::line(format!("They have different {what}."));
+        }
+    }
+    for (agent, versions) in diff["agents"].as_object().into_iter().flatten() {
+        let version = |n: usize| versions[n].as_str().unwrap_or("none").to_owned();
+        ui::line(format!("{agent}: {} in a, {} in b", version(0), version(1)));
+    }
+    ui::line(format!("{} the same, {} different", diff["same"], diff["different"]));
+    for item in list(diff, "items") {
+        let differs: Vec<&str> = list(item, "differs").filter_map(Value::as_str).collect();
+        ui::line(format!("  {}: {}", called(item), differs.join(", ")));
+        for side in ["a", "b"] {
+            if item[side].is_object() {
+                ui::line(format!("    {side}: {}", stands(&item[side])));
+            }
+        }
+    }
+    if diff["next"].is_string() {
+        ui::line("  and more: `--limit` shows them");
+    }
+}
+
+/// What a step, or another node, came to, in one line.
+fn stands(of: &Value) -> String {
+    let mut parts = Vec::new();
+    for (name, value) in of.as_object().into_iter().flatten() {
+        parts.push(match (name.as_str(), value) {
+            ("output", output) => {
+                let bytes = &output["bytes"];
+                match output["text"].as_str() {
+                    Some(given) => format!("gave {}", ui::clean(&ui::short(given, 160))),
+                    None => format!("gave {bytes} bytes, {}", text(output, "digest")),
+                }
+            }
+            ("status", Value::String(status)) => status.clone(),
+            ("failure", Value::String(failure)) => ui::clean(&ui::short(failure, 300)),
+            (name, value) => format!("{name} {value}"),
+        });
+    }
+    parts.join(", ")
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value[field].as_array().into_iter().flatten()
+}
+
+fn print_why(why: &Value) {
+    ui::line(format!("{}  {}  {}", style(ui::clean(text(why, "of"))).bold(), text(why, "state"), text(why, "id")));
+    ui::line(ui::clean(text(why, "summary")));
+    let has = |field: &str| list(why, field).next().is_some();
+    if has("chain") {
+        ui::line("");
+        ui::line("From what failed up to the root:");
+    }
+    for link in list(why, "chain") {
+        ui::line(format!("  {}", called(link)));
+        if let Some(left_out) = link["tries_left_out"].as_u64() {
+            ui::line(format!("    {left_out} tries before these are in the journal"));
+        }
+        for tried in list(link, "tries") {
+            ui::line(format!("    try {}: {}", tried["number"], failure(&tried["failure"])));
+        }
+        for level in list(link, "levels") {
+            let step = text(level, "step");
+            let place = if step.is_empty() { String::new() } else { format!(" ({step})") };
+            ui::line(format!("    {}{place}: {}", text(level, "level"), ui::clean(text(level, "said"))));
+        }
+    }
+    let section = |field: &str, title: &str, line: &dyn Fn(&Value) -> String| {
+        if has(field) {
+            ui::line("");
+            ui::line(title);
+        }
+        list(why, field).for_each(|one| ui::line(format!("  {}", line(one))));
+    };
+    section("handled", "Failed, and was handled:", &|one| {
+        format!("{}: {}; {}", called(one), failure(&one["failure"]), ui::clean(text(one, "by")))
+    });
+    section("waits", "It waits:", &|one| {
+        let until = text(one, "until");
+        let until = if until.is_empty() { String::new() } else { format!(", until {until}") };
+        format!("{} for {}{until}", called(one), ui::clean(text(one, "for")))
+    });
+    let is_over =
+        matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck");
+    section("at_work", if is_over { "It was cut off at:" } else { "At work:" }, &|one| {
+        format!("{}: attempt {}, since {}, {} effects", called(one), one["attempt"], text(one, "since"), one["effects"])
+    });
+    section("found", "Found for what a step needs:", &|one| {
+        let candidates: Vec<String> = list(one, "candidates").map(candidate).collect();
+        format!("{}\n      looked at {}", called(one), candidates.join(", "))
+    });
+    if let Some(left_out) = why["left_out"].as_u64() {
+        ui::line(format!("  and {left_out} more, which are in the journal"));
+    }
+    section("next", "What you can do:", &|one| {
+        format!("{}\n      {}", style(text(one, "command")).bold(), text(one, "does"))
+    });
+}
+
+/// An agent that was looked at, how well it fits, and why it could not be taken.
+fn candidate(of: &Value) -> String {
+    let score = of["score"].as_f64().unwrap_or_default();
+    let refused = match text(of, "refused") {
+        "" => String::new(),
+        why => format!(" ({})", ui::clean(why)),
+    };
+    format!("{} {score:.2}{refused}", text(of, "agent"))
+}
+
+/// A step or another node, as people call it.
+fn called(of: &Value) -> String {
+    let (step, pattern, agent) = (text(of, "step"), text(of, "pattern"), text(of, "agent"));
+    let does = if agent.is_empty() { pattern.to_owned() } else { format!("{pattern} {agent}") };
+    let mut place = vec![does, step.to_owned()];
+    place.extend(of["item"].as_u64().map(|item| format!("item {item}")));
+    place.extend(of["round"].as_u64().map(|round| format!("round {round}")));
+    let name = text(of, "name");
+    let place = ui::clean(&place.join(", "));
+    if name.is_empty() { place } else { format!("{} ({place})", style(ui::clean(name)).bold()) }
+}
+
+fn failure(failure: &Value) -> String {
+    let (code, message) = (text(failure, "code"), ui::clean(text(failure, "message")));
+    format!("{code}: {message}{}", own_code(&failure["agent_code"]))
+}

@@ -1,0 +1,140 @@
+//! Forks: what branches did to keys of their own, and what comes of it together.
+//!
+//! Invariants: pure and total. What was done to a key is kept as operations, so that what commutes is done anew to what is there.
+//! What comes of a key depends on its base, on what it holds now and on what each branch did, in the order of the branches; who was
+//! faster counts only where a policy says so, and then by the journal.
+//!
+//! - `did`: operations on a key, one after the other
+//! - `join`: what the branches' operations come to, or that they conflict
+//! - `policy`: what is taken where they conflict
+
+mod did;
+mod join;
+mod policy;
+mod touched;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use did::Did;
+pub use join::{Outcome, Why, join};
+pub use policy::{Policies, Policy};
+
+use crate::delta::MemoryValue;
+use crate::memory::Item;
+use crate::{Revision, StepPath};
+
+/// Bytes that a run's forks hold at most: what their branches looked at and changed, until they come together.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// A branch of a fork that a step is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level {
+    /// The node that forks.
+    pub fork: StepPath,
+    /// Which of its branches.
+    pub branch: u32,
+    /// Whether memory of the session is the branch's own.
+    pub session: bool,
+    /// Whether messages are held until the branches come together.
+    pub messages: bool,
+}
+
+/// What one branch did to a key, and what the key holds to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// What was done.
+    pub did: Did,
+    /// Of the last change.
+    pub revision: Revision,
+    /// What the key holds; none: nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<MemoryValue>,
+}
+
+impl Side {
+    /// The same, and then another change of the same branch.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self { did: self.did.then(next.did), ..next }
+    }
+
+    /// What the key holds to the branch.
+    pub fn item(&self, key: &str) -> Option<Item> {
+        let value = self.value.clone()?;
+        Some(Item { key: key.to_owned(), value: value.bytes, revision: self.revision, expires_at: value.expires_at })
+    }
+
+    /// About how many bytes it takes, besides its key.
+    pub fn size(&self) -> usize {
+        256 + self.did.size() + self.value.as_ref().map_or(0, |value| value.bytes.len())
+    }
+
+    fn bytes(&self) -> Option<&Bytes> {
+        self.value.as_ref().map(|value| &value.bytes)
+    }
+}
+
+/// A key whose branches did not go together, as people look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Which key.
+    pub key: String,
+    /// Why.
+    pub why: String,
+    /// What it held when a branch first looked at it; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Excerpt>,
+    /// What it holds now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Excerpt>,
+    /// What the branches did, in their order; of more than [`Conflict::SIDES`] the first.
+    pub sides: Vec<ConflictSide>,
+    /// The policy by which something was taken; none: nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<String>,
+}
+
+impl Conflict {
+    /// So many are kept of a merge, each with so many sides.
+    pub const KEPT: usize = 50;
+    /// Sides of one.
+    pub const SIDES: usize = 8;
+}
+
+/// What one branch did to a key, as people look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictSide {
+    /// The branch's number.
+    pub branch: u32,
+    /// What it is called.
+    pub name: String,
+    /// What it did, in a word.
+    pub did: String,
+    /// What the key holds to it; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Excerpt>,
+}
+
+/// The beginning of a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// Its first characters.
+    pub text: String,
+    /// How many bytes all of it has.
+    pub bytes: u64,
+}
+
+impl Excerpt {
+    /// The most bytes that are shown of a value.
+    const LONGEST: usize = 200;
+
+    /// Of a value.
+    pub fn of(value: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&value[..value.len().min(Self::LONGEST)]);
+        Self { text: text.into_owned(), bytes: value.len() as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests;

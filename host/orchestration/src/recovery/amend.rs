@@ -1,0 +1,358 @@
+//! What people change in a run before it goes on: a step gave this, or works on that.
+//!
+//! Invariants: what is changed fits the run: the step is one that this run has come by, or may come by, and an output is what the
+//! step's schema wants. What is asked for is read without a tree being made of it. All of it is journaled, or nothing.
+
+use ltmc_journal::History;
+use ltmc_journal::fold::{Status, Step};
+use ltmc_journal::place::{self, Is, Place, What};
+use ltmc_model::agent::AgentRef;
+use ltmc_model::journal::{Amended, Amendment, Event};
+use ltmc_model::workflow::{Does, StepName, Validate};
+use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
+use ltmc_tenancy::Error;
+
+use crate::input::MAX_BUILT;
+use crate::judge;
+use crate::picked::{Json, name_of};
+use crate::plan::Plan;
+use crate::runs::Inner;
+
+/// So many steps are changed at once.
+const MAX_STEPS: usize = 32;
+/// So many names are told to who names a step that there is not.
+const TOLD: usize = 20;
+/// So many fields a request has.
+const FIELDS: usize = 16;
+
+/// What is changed in a run before it goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Which step, by its name or its path, and what of it.
+    pub steps: Vec<(String, Amendment)>,
+    /// Agents whose steps are done by another version from then on.
+    pub agents: Vec<AgentRef>,
+}
+
+impl From<Vec<(String, Amendment)>> for Changes {
+    fn from(steps: Vec<(String, Amendment)>) -> Self {
+        Self { steps, agents: Vec::new() }
+    }
+}
+
+/// What somebody wants done with a run, as it was sent.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// What is changed in it first.
+    pub changes: Changes,
+    /// Its other fields, each in JSON.
+    fields: Vec<(String, String)>,
+}
+
+impl Asked {
+    /// Reads `{"set": {STEP: OUTPUT}, "input": {STEP: INPUT}, "agents": [AGENT@DIGEST], …}`; of nothing, nothing is changed. `others`: the other fields that it
+    /// may have.
+    ///
+    /// # Errors
+    /// Where it is something else.
+    pub fn read(body: &Payload, others: &[&str]) -> Result<Self, Error> {
+        if body.bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let json = Payload { content_type: Payload::JSON.into(), bytes: body.bytes.clone() };
+        let text = Json::of(&json, 0).map_err(|why| bad_json(None, format!("the body is {why}")))?;
+        let fields = text.as_ref().map(|text| text.fields(FIELDS)).transpose();
+        let fields = fields.map_err(|why| bad_json(None, format!("the body is {why}")))?.flatten();
+        let fields = fields.ok_or_else(|| bad_json(None, "the body is no object"))?;
+        let mut asked = Self::default();
+        for (name, value) in fields {
+            let name = name_of(name);
+            match &*name {
+                "set" => asked.changes(&name, value, Amendment::Output)?,
+                "input" => asked.changes(&name, value, Amendment::Input)?,
+                "agents" => asked.versions(value)?,
+                other if others.contains(&other) => asked.fields.push((other.to_owned(), value.to_owned())),
+                other => {
+                    let known: Vec<String> =
+                        ["set", "input", "agents"].iter().chain(others).map(|name| format!("`{name}`")).collect();
+                    return Err(bad_json(
+                        Some(other),
+                        format!("there is no such field; there are {}", known.join(", ")),
+                    ));
+                }
+            }
+        }
+        if asked.changes.steps.len() > MAX_STEPS {
+            return Err(bad_json(None, format!("at most {MAX_STEPS} steps are changed at once")));
+        }
+        Ok(asked)
+    }
+
+    fn changes(&mut self, field: &str, value: &str, change: fn(Payload) -> Amendment) -> Result<(), Error> {
+        let steps = Payload { content_type: Payload::JSON.into(), bytes: value.to_owned().into() };
+        let text = Json::of(&steps, 0).map_err(|why| bad_json(Some(field), why))?;
+        let steps = text.as_ref().map(|text| text.fields(MAX_STEPS)).transpose();
+        let steps =
+            steps.map_err(|_| bad_json(Some(field), format!("at most {MAX_STEPS} steps are changed at once")))?;
+        let of = "it is an object with a field for each step, by its name or its path";
+        for (step, value) in steps.flatten().ok_or_else(|| bad_json(Some(field), of))? {
+            let payload = Payload { content_type: Payload::JSON.into(), bytes: value.to_owned().into() };
+            self.changes.steps.push((name_of(step).into_owned(), change(payload)));
+        }
+        Ok(())
+    }
+
+    fn versions(&mut self, value: &str) -> Result<(), Error> {
+        let of = format!("it is a list of at most {MAX_STEPS} agents, each with a version: NAME@sha256:…");
+        let wrong = || bad_json(Some("agents"), of.clone());
+        let named: Vec<String> = serde_json::from_str(value).map_err(|_| wrong())?;
+        let agents: Result<Vec<AgentRef>, _> = named.iter().map(|name| name.parse()).collect();
+        self.changes.agents = agents.map_err(|_| wrong())?;
+        let has_versions = self.changes.agents.iter().all(|agent| agent.digest.is_some());
+        if !has_versions || named.len() > MAX_STEPS { Err(wrong()) } else { Ok(()) }
+    }
+
+    /// One of the other fields; none: it is not there.
+    ///
+    /// # Errors
+    /// Where it is of another kind.
+    pub fn field<T: serde::de::DeserializeOwned>(&self, name: &'static str, kind: &str) -> Result<Option<T>, Error> {
+        let found = self.fields.iter().find(|(known, _)| known == name);
+        let value = found.map(|(_, value)| serde_json::from_str(value)).transpose();
+        value.map_err(|_| bad_json(Some(name), format!("it is {kind}")))
+    }
+}
+
+fn bad_json(field: Option<&str>, message: impl Into<String>) -> Error {
+    let (message, field) = (message.into(), field.map(str::to_owned));
+    Error::Invalid { code: "bad-json", message, field, details: Vec::new() }
+}
+
+/// What is asked for does not fit the run.
+pub(crate) fn unfit(field: impl Into<String>, message: impl Into<String>) -> Error {
+    let field = Some(field.into());
+    Error::Invalid { code: "bad-recovery", message: message.into(), field, details: Vec::new() }
+}
+
+/// What is changed in a run, as it is journaled.
+pub(crate) struct Amend<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) by: &'a KeyId,
+    pub(crate) plan: &'a Plan,
+    pub(crate) history: &'a History,
+}
+
+impl Amend<'_> {
+    /// The events that say so.
+    ///
+    /// # Errors
+    /// Where one of them does not fit the run.
+    pub(crate) async fn events(&self, asked: &Changes) -> Result<Vec<Event>, Error> {
+        let mut events = Vec::with_capacity(asked.steps.len() + asked.agents.len());
+        let mut known: Vec<StepPath> = Vec::new();
+        for (name, change) in &asked.steps {
+            let field = match change {
+                Amendment::Output(_) => format!("set.{name}"),
+                Amendment::Input(_) => format!("input.{name}"),
+                Amendment::Again => "from".to_owned(),
+            };
+            let step = self.find(name).map_err(|why| unfit(&field, why))?;
+            let after = self.checked(&step, change).map_err(|why| unfit(&field, why))?;
+            if known.contains(&step) {
+                return Err(unfit(field, format!("step {step} is changed twice")));
+            }
+            if let Amendment::Output(output) | Amendment::Input(output) = change {
+                let bytes = output.bytes.len();
+                if bytes > MAX_BUILT {
+                    return Err(unfit(field, format!("it has {bytes} bytes; a step is given at most {MAX_BUILT}")));
+                }
+            }
+            if let Amendment::Output(output) = change {
+                self.judged(&field, &step, output).await?;
+            }
+            let was = self.history.output(&step).map(|output| Digest::of(&output.bytes));
+            let (by, change) = (self.by.clone(), change.clone());
+            known.push(step.clone());
+            events.push(Event::Amended(Box::new(Amended { by, step, change, was, after })));
+        }
+        for agent in &asked.agents {
+            events.push(self.replaced(agent, &known).await?);
+        }
+        Ok(events)
+    }
+
+    /// That an agent's steps are done by another version from now on. `anew`: steps that begin at their beginning, or are done.
+    async fn replaced(&self, agent: &AgentRef, anew: &[StepPath]) -> Result<Event, Error> {
+        let unfit = |why: String| unfit("agents", why);
+        let name = &agent.name;
+        let pinned = self.history.started().and_then(|started| started.agents.get(name).copied());
+        let from = pinned.ok_or_else(|| unfit(format!("no step of this run is done by an agent `{name}`")))?;
+        let found = self.inner.ports.authority.agent(self.tenant, agent).await?;
+        let to = found.ok_or_else(|| unfit(format!("there is no version {agent}: push it first")))?.digest;
+        if from == to {
+            return Err(unfit(format!("`{name}` is of that version in this run already")));
+        }
+        let goes_on = |(path, step): &(&StepPath, &Step)| {
+            let is_of_it =
+                place::at(self.plan.root(), path).and_then(|place| place.agent().map(|agent| agent.name == *name));
+            let has_begun = step.checkpoint.effects > 0 && step.status != Status::Completed;
+            is_of_it == Some(true) && has_begun && !anew.iter().any(|anew| path.is_within(anew))
+        };
+        if let Some((path, step)) = self.history.steps().find(goes_on) {
+            return Err(unfit(format!(
+                "step {path} is in the middle of its work, with {} host calls that are true: only the version that made them goes on from \
+                 there. `input` has the step made again from its beginning",
+                step.checkpoint.effects
+            )));
+        }
+        Ok(Event::AgentReplaced { by: self.by.clone(), agent: name.clone(), from, to })
+    }
+
+    /// The path of what somebody calls so.
+    fn find(&self, name: &str) -> Result<StepPath, String> {
+        if let Ok(path) = name.parse::<StepPath>() {
+            return Ok(path);
+        }
+        let way = name.parse::<StepName>().ok().and_then(|name| self.plan.named(&name));
+        let Some(way) = way else {
+            let names: Vec<String> = self.plan.names().take(TOLD).map(|name| format!("`{name}`")).collect();
+            return Err(format!(
+                "there is no step `{name}` in this run; there are {}, and a step's path will do",
+                names.join(", ")
+            ));
+        };
+        let numbers: Vec<String> = way.iter().map(|number| number.map_or("N".into(), |n| n.to_string())).collect();
+        let path = ["0".to_owned()].into_iter().chain(numbers).collect::<Vec<_>>().join("/");
+        path.parse().map_err(|_| {
+            format!("`{name}` is done for more than one item or round: say by its path which is meant, such as {path} with a number for each N")
+        })
+    }
+
+    /// Whether the step is one that can be changed so; after which nodes others come, that are done again.
+    fn checked(&self, step: &StepPath, change: &Amendment) -> Result<Vec<StepPath>, String> {
+        let way = place::way(self.plan.root(), step);
+        let Some(last) = way.last().filter(|last| last.path == *step) else {
+            return Err(format!("there is nothing at {step} in this run"));
+        };
+        match last.what {
+            What::Validator(_) => {
+                return Err(format!("at {step} an output is judged: change the step whose output that is"));
+            }
+            What::Node(node) if !node.is_step() && *change != Amendment::Again => {
+                return Err(format!("at {step} is a {}: change the steps in it", node.word()));
+            }
+            What::Node(_) => {}
+        }
+        let mut after = Vec::new();
+        for pair in way.windows(2) {
+            let [above, place] = pair else { continue };
+            self.is_come_by(above, place)?;
+            let is_in_sequence = above.node().is_some_and(|node| matches!(node.does, Does::Sequence(_)));
+            if matches!(place.is, Is::Round(_)) || is_in_sequence && matches!(place.is, Is::Child(_)) {
+                after.push(place.path.clone());
+            }
+        }
+        let is_skipped =
+            |place: &&Place<'_>| self.history.node(&place.path).is_some_and(|node| node.when == Some(false));
+        match way.iter().find(is_skipped) {
+            Some(skipped) => Err(format!("{} is skipped in this run: its `when` does not hold", skipped.path)),
+            None => Ok(after),
+        }
+    }
+
+    /// Whether the run has come, or may come, from a node to one below it.
+    fn is_come_by(&self, above: &Place<'_>, place: &Place<'_>) -> Result<(), String> {
+        let (at, node) = (&above.path, self.history.node(&above.path));
+        match place.is {
+            Is::Item(number) => match node.and_then(|node| node.items.as_ref()).map(|items| items.len()) {
+                Some(count) if number < count => Ok(()),
+                Some(count) => Err(format!(
+                    "the map at {at} has {count} items, of which {number} is none: they are counted from 0 on"
+                )),
+                None => Err(format!("the map at {at} has no items yet")),
+            },
+            Is::Round(number) => {
+                let made = node.map_or(0, |node| node.rounds.len());
+                match number <= made {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "the loop at {at} has not come to a round {number}: {made} are over, counted from 0 on"
+                    )),
+                }
+            }
+            Is::Child(number) => match node.and_then(|node| node.option) {
+                Some(taken) if taken.map(|taken| taken as usize) != Some(number) => {
+                    let took = taken.map_or("none of its options".to_owned(), |taken| format!("option {taken}"));
+                    Err(format!("the choice at {at} took {took}, not {number}"))
+                }
+                _ => Ok(()),
+            },
+            Is::Root | Is::Validator | Is::Fallback(_) | Is::Handler(_) | Is::Compensation => Ok(()),
+        }
+    }
+
+    /// Looks at an output as the step's schema does. An agent that judges does so once the run goes on.
+    async fn judged(&self, field: &str, step: &StepPath, output: &Payload) -> Result<(), Error> {
+        let found = place::at(self.plan.root(), step);
+        let Some(Validate::Schema { schema, .. }) =
+            found.as_ref().and_then(Place::node).and_then(|node| node.validate.as_ref())
+        else {
+            return Ok(());
+        };
+        let _turn = self.inner.judges.turn(self.tenant).await?;
+        let judged = self.inner.ports.schemas.judge(&schema.to_string(), output).await;
+        let found = judged.map_err(|failure| unfit(field, failure.message))?;
+        match judge::rejection(&found) {
+            Some(rejection) => Err(unfit(field, format!("the step's schema does not take it: {}", rejection.message))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Asked, Error> {
+        Asked::read(&Payload::text(body.to_owned()), &["from", "at"])
+    }
+
+    #[test]
+    fn what_is_sent_is_read_piece_by_piece() {
+        let asked =
+            read(r#"{"set": {"a": {"n" : 1.50}, "0/1": null}, "input": {"b": [1]}, "from": "c", "at": 7}"#).unwrap();
+        let json = |text: &'static str| Payload { content_type: Payload::JSON.into(), bytes: text.into() };
+        assert_eq!(
+            asked.changes.steps,
+            [
+                ("a".into(), Amendment::Output(json(r#"{"n" : 1.50}"#))),
+                ("0/1".into(), Amendment::Output(json("null"))),
+                ("b".into(), Amendment::Input(json("[1]"))),
+            ]
+        );
+        assert_eq!(asked.field::<String>("from", "a step").unwrap().as_deref(), Some("c"));
+        assert_eq!(asked.field::<u64>("at", "a number").unwrap(), Some(7));
+        assert!(read("").unwrap().changes.steps.is_empty() && read("{}").unwrap().changes.steps.is_empty());
+    }
+
+    #[test]
+    fn what_is_something_else_is_told_with_its_field() {
+        for (body, field, says) in [
+            ("{", None, "not JSON"),
+            ("[]", None, "no object"),
+            (r#"{"st": {}}"#, Some("st"), "`set`, `input`, `agents`, `from`, `at`"),
+            (r#"{"set": 1}"#, Some("set"), "a field for each step"),
+            (r#"{"at": "x"}"#, Some("at"), "it is a number"),
+            (r#"{"agents": ["a"]}"#, Some("agents"), "NAME@sha256:"),
+            (r#"{"agents": {"a": 1}}"#, Some("agents"), "it is a list"),
+        ] {
+            let asked = read(body).and_then(|asked| asked.field::<u64>("at", "a number"));
+            let Err(Error::Invalid { code, message, field: found, .. }) = asked else { panic!("{body} is taken") };
+            assert_eq!((code, found.as_deref()), ("bad-json", field), "{body}");
+            assert!(message.contains(says), "{body}: {message}");
+        }
+        let many: Vec<String> = (0..=MAX_STEPS).map(|n| format!("\"s{n}\": 1")).collect();
+        assert!(read(&format!("{{\"set\": {{{}}}}}", many.join(","))).is_err());
+    }
+}
