@@ -19,7 +19,7 @@ const DOCUMENT: &str = "name: patient\nflow: {agent: late, retry: {attempts: 3, 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
 /// More than are read at once.
-const MANY: usize = 250;
+const MANY: usize = 110;
 
 fn beta() -> TenantId {
     sample::tenant("beta")

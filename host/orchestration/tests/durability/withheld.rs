@@ -29,7 +29,9 @@ async fn asks(guest: Guest) -> Result<Payload, Failure> {
         }
         guest.log("on").await?;
     }
+    guest.checkpoint().await?;
     guest.compute(1_000).await;
+    guest.log("done").await?;
     Ok(Payload::json(&refused.into()))
 }
 
@@ -59,7 +61,7 @@ fn the_run_s_log_says_that_the_ceiling_withholds_it_and_once() {
         let started = host.start(&Request::call("asks")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         host.record.sync();
-        // It dies while the attempt is under way, and the next host makes it again.
+        // It dies while the attempt is under way, and the next host makes it again, from its checkpoint on.
         let next = world.host(&host.record.crash(), []);
         assert_eq!(next.runs.recover().await.unwrap().resumed, 1);
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -67,7 +69,7 @@ fn the_run_s_log_says_that_the_ceiling_withholds_it_and_once() {
         let (lines, withheld) = logged(&next).await;
         let told = "a call was refused: `memory:read:session` is granted, and the ceiling of tenant `acme` withholds it; the operator \
                     can change that";
-        assert_eq!(lines, [told, "on", "on", "on"]);
+        assert_eq!(lines, [told, "on", "on", "on", "done"]);
         assert_eq!(withheld, [true; 3]);
         drop(started);
     });
@@ -87,6 +89,6 @@ fn what_is_not_granted_is_no_matter_of_the_ceiling() {
         record.act(&tenant(), sample::at(0), Act { by: None, change }).await.unwrap();
         let host = world.host(&record, []);
         assert!(host.ask(&Request::call("asks")).await.unwrap().is_ok());
-        assert_eq!(logged(&host).await, (vec!["on".to_owned(); 3], vec![false; 3]));
+        assert_eq!(logged(&host).await, (["on", "on", "on", "done"].map(str::to_owned).to_vec(), vec![false; 3]));
     });
 }
