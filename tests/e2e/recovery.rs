@@ -212,7 +212,7 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() -> Result<()> {
     }
     let (code, text) = said(&ltmc(&host, &["runs", "resume", &run, "--set", "nobody=1"])?);
     assert!(
-        code == Some(1) && text.contains("there are `first`, ") && text.contains("[bad-recovery]"),
+        code == Some(1) && text.contains("there are `beside`, ") && text.contains("[bad-recovery]"),
         "{code:?} {text}"
     );
 

@@ -557,6 +557,7 @@ impl NodeView {
             known if known.has_ended() => ("completed", None),
             _ if step.is_some_and(|step| step.status == Status::Completed) => ("completed", None),
             crate::node::Node { failure: Some(_), .. } => ("failed", None),
+            crate::node::Node { joined: Some(joined), .. } if joined.failure.is_some() => ("failed", None),
             crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
             crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
             known if known.is_waiting() => ("waiting", known.until),

@@ -405,6 +405,8 @@ impl Engine<'_> {
 
     /// Waits until the run that a node began is over.
     async fn join(&self, node: StepPath) -> Result<(), Stop> {
+        // It does nothing but wait: a host that dies meanwhile did not die of it.
+        self.bounded.store(true, Ordering::Relaxed);
         self.log.flush(Durability::Lazy).await?;
         let run = self.log.read(|history| history.node(&node)?.child.as_ref().map(|child| child.run));
         let Some(run) = run else {

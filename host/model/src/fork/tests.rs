@@ -147,7 +147,7 @@ fn updates(kind: Kind, branch: usize, numbers: &[u8]) -> Vec<Merge> {
         Kind::Increment => Merge::Increment(i64::from(*number) - 100),
         Kind::Append => Merge::Append(format!("{{\"n\":{number}}}")),
         Kind::Union => Merge::Union(format!("[{}, {}]", number % 8, number % 5)),
-        Kind::MergePatch if number % 3 == 0 => {
+        Kind::MergePatch if number.is_multiple_of(3) => {
             Merge::MergePatch(format!("{{\"b{branch}\":{{\"m{}\":null}}}}", number % 4))
         }
         Kind::MergePatch => Merge::MergePatch(format!("{{\"b{branch}\":{{\"m{}\":{number}}}}}", number % 4)),

@@ -158,6 +158,13 @@ impl Amend<'_> {
                 Amendment::Again => "from".to_owned(),
             };
             let step = self.find(name).map_err(|why| unfit(&field, why))?;
+            let is_it = |(other, change): &(String, Amendment)| {
+                *change != Amendment::Again && self.find(other).is_ok_and(|found| found == step)
+            };
+            if *change == Amendment::Again && asked.steps.iter().any(is_it) {
+                // What is said of it besides has it done again, or done.
+                continue;
+            }
             let after = self.checked(&step, change).map_err(|why| unfit(&field, why))?;
             if known.contains(&step) {
                 return Err(unfit(field, format!("step {step} is changed twice")));

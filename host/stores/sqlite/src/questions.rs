@@ -63,7 +63,7 @@ impl ReadQuestions for Record {
         let read = move |db: &Connection| {
             let (at, token) = filter.after.as_ref().map_or((-1, ""), |(at, token)| (time(*at), token.as_str()));
             let (of, by) = (json(&filter.of), filter.by.as_ref().map(|by| by.as_str()));
-            all(db, &sql, params![tenant_name.as_str(), at, token, of, by, filter.limit], |row| short(row))
+            all(db, &sql, params![tenant_name.as_str(), at, token, of, by, filter.limit], short)
         };
         self.readers.search("questions.list", tenant, read).await
     }

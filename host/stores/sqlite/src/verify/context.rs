@@ -124,8 +124,11 @@ impl Committed {
     }
 }
 
-/// Idempotency keys: place, content, where in the chain the run that each stands for begins, and what it is called.
-fn keys(snapshot: &Connection, tenant: &TenantId) -> Result<Vec<(Place, Digest, Option<u64>, String)>, Error> {
+/// An idempotency key: place, content, where in the chain the run that it stands for begins, and what it is called.
+type Kept = (Place, Digest, Option<u64>, String);
+
+/// A tenant's idempotency keys.
+fn keys(snapshot: &Connection, tenant: &TenantId) -> Result<Vec<Kept>, Error> {
     let sql = "select i.key, i.request, i.run, i.expires_at, j.place from idempotency i left join journal j \
                on j.tenant = i.tenant and j.run = i.run and j.first = 1 where i.tenant = ?";
     all(snapshot, sql, [tenant.as_str()], |row| {
