@@ -599,7 +599,7 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
             ("5:6", "`topic` is reserved"),
             ("6:6", "`memory` is reserved"),
             ("7:16", "never comes"),
-            ("7:30", "has no field `every`"),
+            ("7:28", "has no field `every`"),
             ("9:5", "a second time, first at line 8"),
             ("10:5", "an entry of `on` is an object"),
             ("11:34", "`$.run.scheduled-at` is not there"),
