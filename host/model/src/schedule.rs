@@ -118,7 +118,7 @@ impl Timing {
     /// The least of it: nobody looks at the very moment.
     pub const LEAST_CATCH_UP: Duration = Duration::from_secs(60);
     /// The most of it.
-    pub const MOST_CATCH_UP: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+    pub const MOST_CATCH_UP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
     /// Of these.
     pub fn new(cron: Cron, zone: Zone, overlap: Overlap, catch_up: Duration) -> Self {

@@ -155,7 +155,7 @@ pub async fn a_tick_starts_one_run<F: Fixture>(fixture: &F) {
     act(&*store, "acme", Some(&author()), put("report", &[planned("a", 1)])).await;
     let due = one(&*store, "report", 1).await.unwrap();
     let (first, second) = tokio::join!(
-        store.append(started(1, &due, false), Durability::Lazy),
+        store.append(started(1, &due, false), Durability::Barrier),
         store.append(started(2, &due, false), Durability::Barrier)
     );
     let ends = [&first, &second];

@@ -27,6 +27,8 @@ with besides as (
     union all select tenant, octet_length(grants) + 64 from grants
     union all select tenant, octet_length(source) + 128 from workflows
     union all select tenant, 1024 from schedules
+    union all select tenant, length(question) + octet_length(title) + octet_length(node) + 192 from questions
+    union all select tenant, octet_length(node) + octet_length(topic) + coalesce(octet_length(subject), 0) + 192 from subscriptions
     union all select tenant, 256 from keys
 ), each_row as (
     select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal
