@@ -70,7 +70,7 @@ async fn list(client: &Client, workflow: Option<WorkflowName>, as_json: bool) ->
         return Ok(());
     }
     if found.is_empty() {
-        ui::note("No schedules: a workflow's document has them under `on`.".to_owned());
+        ui::note("No schedules: a workflow's document has them under `on`.");
     }
     found.iter().for_each(show);
     Ok(())

@@ -40,7 +40,7 @@ mod tests {
         assert_eq!(next(&[]), Decision::just(Todo::Ask { node: node.clone() }));
         let question = Question { title: "Well?".into(), of: Role::Admin, show: None, schema: None, until: None };
         let asked = Event::Asked { node: node.clone(), token: token.clone(), question: Box::new(question) };
-        assert_eq!(next(&[asked.clone()]), Decision::just(Todo::Await { node: node.clone() }));
+        assert_eq!(next(std::slice::from_ref(&asked)), Decision::just(Todo::Await { node: node.clone() }));
         let (by, answer) = ("abcdefghijkl".parse().unwrap(), Payload::json(&true.into()));
         let answered = Event::Answered { node: node.clone(), token, by, answer, comment: None };
         assert_eq!(next(&[asked, answered]), Decision::Done(node));
