@@ -69,7 +69,7 @@ async fn furnish(record: &Record, of: &str) {
         sent(topic("news"), next().0, "an event"),
     ];
     record.append(Owner::new(of, 1).change(deltas), barrier).await.unwrap();
-    record.append(Owner::new(of, 2).under("key", at(99)), barrier).await.unwrap();
+    record.append(Owner::new(of, 2).under("key", Timestamp::NEVER), barrier).await.unwrap();
     for number in 3..100 {
         let change = put(&Drawer::Global, &format!("k{number}"), next(), vec![1; 100]);
         record.append(Owner::new(of, number).remember(vec![change]), Durability::Lazy).await.unwrap();
