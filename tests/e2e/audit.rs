@@ -22,14 +22,16 @@ fn actions(acts: &[Value]) -> Vec<&str> {
     acts.iter().filter_map(|act| act["action"].as_str()).collect()
 }
 
-/// Takes away what counts rows: without it somebody who is not the host can write them.
-pub(crate) async fn count_nothing(record: &mut SqliteConnection) -> Result<()> {
-    let triggers: Vec<String> =
-        sqlx::query_scalar("select name from sqlite_schema where type = 'trigger'").fetch_all(&mut *record).await?;
-    for trigger in triggers {
+/// Takes away what counts rows: without it somebody who is not the host can write them. What makes it anew.
+pub(crate) async fn count_nothing(record: &mut SqliteConnection) -> Result<Vec<String>> {
+    let triggers: Vec<(String, String)> =
+        sqlx::query_as("select name, sql from sqlite_schema where type = 'trigger'").fetch_all(&mut *record).await?;
+    let mut made_by = Vec::new();
+    for (trigger, sql) in triggers {
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop trigger {trigger}"))).execute(&mut *record).await?;
+        made_by.push(sql);
     }
-    Ok(())
+    Ok(made_by)
 }
 
 #[tokio::test]
@@ -149,7 +151,7 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
     // Who counts nothing cannot write to tables whose rows are counted, unless what counts them goes first.
     let counted = sqlx::raw_sql("update grants set grants = '[]'").execute(&mut record).await;
     assert!(counted.is_err_and(|error| error.to_string().contains("counted")), "a row was written and not counted");
-    count_nothing(&mut record).await?;
+    let triggers = count_nothing(&mut record).await?;
     let edits = [
         ("a key that was taken back is good again", "update keys set revoked_at = null", "keys"),
         ("a role is larger", "update keys set role = 'admin' where role = 'viewer'", "keys"),
@@ -214,6 +216,9 @@ async fn what_is_done_to_the_record_behind_the_host_s_back_is_found() -> Result<
         assert_eq!(verify(&host, &[])?["damage"], json!([]), "put back after: {what}");
     }
 
+    for trigger in triggers {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(&mut record).await?;
+    }
     drop(record);
     // A copy from before, put in the place of the record of now.
     host.restart().await?;

@@ -284,7 +284,7 @@ async fn a_repair_without_any_database_says_so() -> Result<()> {
         anyhow::Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     };
     let (code, text) = said(&["repair", "--check"])?;
-    assert!(code == Some(0) && text.contains("nothing to compare"), "{text}");
+    assert!(code == Some(0) && text.contains("0 items of recall compared"), "{text}");
     host.terminate().await?;
     let said = |arguments: &[&str]| {
         let output = ltmc(&host, arguments)?.output()?;
@@ -312,7 +312,7 @@ async fn what_a_ceiling_withholds_is_said_to_be_withheld() -> Result<()> {
     let grants = ["--grant", "memory:read:*", "--grant", "memory:write:*"];
     let pushed = done(ltmc(&host, &[&["push", &component, "--name", "counter"][..], &grants].concat())?)?;
     let said = note(&pushed);
-    assert!(said.contains("ceiling withholds, whatever is granted: memory:read:*, memory:write:*"), "{said}");
+    assert!(said.contains("ceiling withholds, whatever is granted: memory:read:* memory:write:*"), "{said}");
     assert!(!said.contains("ltmc grant add"), "that would change nothing: {said}");
     assert!(text(&pushed).contains("withheld"), "{}", text(&pushed));
     let shown = note(&done(ltmc(&host, &["grant", "show", "counter"])?)?);

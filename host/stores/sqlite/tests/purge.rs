@@ -11,7 +11,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::recall::{EmbedderId, Note};
 use ltmc_model::schedule::{Overlap, Planned, Timing};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::{Digest, Revision, TenantId};
+use ltmc_model::{Digest, Revision, TenantId, Timestamp};
 use ltmc_ports::journal::Kept;
 use ltmc_ports::recall::Embedded;
 use ltmc_ports::testing::sample::{Owner, at, mailbox, put, sent, tenant, topic};
