@@ -42,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, lineage, metered, recovered};
+use crate::{aggregate, ask, emit, input, judge, levels, lineage, metered};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -120,16 +120,16 @@ impl Engine<'_> {
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
         let (mut open, mut lingered) = (Open::default(), false);
         let mut work = FuturesUnordered::new();
-        loop {
+        let ended = loop {
             let (decision, decided_at) = self.log.read_mut(|history| {
                 history.tick(self.log.now());
                 (self.plan.flow.next(&StepPath::root(), history, &Input::Run), history.seq())
             });
             let todos = match decision {
                 Decision::Do(todos) => todos,
-                Decision::Done(step) => return self.end(vec![Event::RunCompleted { step }]).await,
-                Decision::Skipped => return self.end(self.nothing_done()).await,
-                Decision::Failed(failure) => return self.end(vec![self.failed(failure)]).await,
+                Decision::Done(step) => break vec![Event::RunCompleted { step }],
+                Decision::Skipped => break self.nothing_done(),
+                Decision::Failed(failure) => break vec![self.failed(failure)],
             };
             let (halts, todos): (Vec<Todo>, Vec<Todo>) =
                 todos.into_iter().partition(|todo| matches!(todo, Todo::Halt { .. }));
@@ -137,7 +137,7 @@ impl Engine<'_> {
                 && let Some(event) = set_aside(halts)
             {
                 if self.stage_as_decided(decided_at, event) {
-                    return self.end(Vec::new()).await;
+                    break Vec::new();
                 }
                 continue;
             }
@@ -157,6 +157,8 @@ impl Engine<'_> {
                 lingers =
                     !lingered && self.log.read(|history| history.open_children(&StepPath::root()).next().is_some());
                 if !lingers {
+                    // Whatever waits may have its turn at the log, which it gives back only where it is polled.
+                    (open, work) = (Open::default(), FuturesUnordered::new());
                     if self.suspend(until, decided_at).await? {
                         return Ok(Driven::Suspended);
                     }
@@ -185,13 +187,16 @@ impl Engine<'_> {
             };
             let event = self.failed(failure);
             if !matches!(event, Event::RunFailing { .. }) {
-                return self.end(vec![event]).await;
+                break vec![event];
             }
-            open.renew(Vec::new());
+            (open, work) = (Open::default(), FuturesUnordered::new());
             self.guests.all_left().await;
             self.children.end(&StepPath::root());
             self.journal(event);
-        }
+        };
+        // As above: what is still open is not polled any more.
+        drop(work);
+        self.end(ended).await
     }
 
     /// Adds what follows from a decision, unless somebody brought something into the log since; whoever does so later finds the run
@@ -212,7 +217,7 @@ impl Engine<'_> {
     }
 
     fn count(&self, event: &Event) {
-        self.log.read(|history| recovered::count(event, history, self.plan));
+        self.log.read(|history| levels::count(event, history, self.plan));
     }
 
     /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.

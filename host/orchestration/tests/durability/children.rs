@@ -312,7 +312,6 @@ fn crash_at_every_step_of_a_workflow_that_starts_others() {
     crash_at_every_step_of(documents, scripts);
 }
 
-#[ignore = "it does not come to an end at one of its crashes: the run or the harness waits for ever, which is on the issue"]
 #[test]
 fn crash_at_every_step_of_a_workflow_that_is_suspended_until_its_child_is_over() {
     let documents = "name: outer\nflow: {sequence: [{workflow: inner}, {agent: one}]}\n---\nname: inner\nflow: {agent: late, retry: \

@@ -460,6 +460,15 @@ fn crash_at_every_step_of_every_pattern() {
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
         ("{sequence: [{need: plus one, among: [plus-one, pass], at-least: 0.1, id: who}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
+    ] {
+        eprintln!("{flow}");
+        crash_at_every_step(&case(flow, input));
+    }
+}
+
+#[test]
+fn crash_at_every_step_of_what_waits_asks_and_tells() {
+    for (flow, input) in [
         ("{sequence: [{agent: a}, {ask: {title: Well?, of: author, show: $.steps.a.output}}, {agent: b}]}", json!(0)),
         (
             "{parallel: [{ask: {title: Either?, of: author}}, {sequence: [{wait: 2h}, {agent: b}]}], need: any, id: first}",
@@ -467,9 +476,11 @@ fn crash_at_every_step_of_every_pattern() {
         ),
         ("{sequence: [{agent: a}, {wait: 1h}, {agent: b}]}", json!(0)),
         (
-            "{parallel: [{wait: {topic: news, match: {type: go, subject: $.input}, where: {pick: $.event.data, at-least: 2}, since: run}}, \
-             {sequence: [{agent: a}, {emit: {topic: news, type: go, subject: $.input, data: 1}}, {emit: {topic: news, type: go, \
-             subject: $.input, data: 2}}]}, {wait: {topic: news}, timeout: 1h, fallback: [{agent: b}]}]}",
+            // When an event came differs by what the crash took.
+            "{parallel: [{sequence: [{wait: {topic: news, match: {type: go, subject: $.input}, where: {pick: $.event.data, at-least: 2}, \
+             since: run}, id: second}, {agent: pass, with: $.steps.second.output.data}]}, {sequence: [{agent: a}, {emit: {topic: news, type: \
+             go, subject: $.input, data: 1}}, {emit: {topic: news, type: go, subject: $.input, data: 2}}]}, {sequence: [{wait: {topic: news}, \
+             id: any, timeout: 1h, fallback: [{agent: b}]}, {agent: pass, id: last, with: $.steps.any.output.data}]}]}",
             json!("x"),
         ),
         (
