@@ -187,7 +187,7 @@ impl Children {
     async fn begin_workflow(&self, run: RunId, sub: &Sub, input: Payload, origin: &Origin<'_>) -> Result<(), Error> {
         let (ready, agents) = match &sub.planned {
             None => self.runs.ready(self.log.tenant(), &sub.workflow).await?,
-            Some(document) => self.runs.ready_plan(document, &self.log.started().agents)?,
+            Some(document) => Runs::ready_plan(document, &self.log.started().agents),
         };
         let target = Target::Workflow(sub.workflow.clone());
         let started = self.beginning(target, input, origin, sub.on_parent_end);
@@ -222,7 +222,7 @@ pub(crate) struct Sub {
     pub(crate) workflow: WorkflowName,
     pub(crate) on_parent_end: OnParentEnd,
     /// Its document, where an agent wrote it.
-    pub(crate) planned: Option<Arc<str>>,
+    pub(crate) planned: Option<Document>,
 }
 
 impl Sub {
@@ -233,7 +233,8 @@ impl Sub {
                 Some(Self { workflow: sub.workflow.clone(), on_parent_end: sub.on_parent_end, planned: None })
             }
             (Does::Plan(_), Some(document)) => {
-                let workflow = Document::from_json(&document).ok()?.name;
+                let document = Document::from_json(&document).ok()?;
+                let workflow = document.name.clone();
                 Some(Self { workflow, on_parent_end: OnParentEnd::Cancel, planned: Some(document) })
             }
             _ => None,

@@ -11,7 +11,7 @@
 //! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
 //!   `listen`: events that are waited for
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
-//!   `recovered`: how often what deals with failures helped
+//!   `levels`: how often what deals with failures helped
 //! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
@@ -36,6 +36,7 @@ mod engine;
 mod guests;
 mod input;
 mod judge;
+mod levels;
 mod lineage;
 mod listen;
 mod metered;
@@ -44,7 +45,6 @@ mod picked;
 mod plan;
 mod planned;
 mod recover;
-mod recovered;
 pub mod recovery;
 mod registry;
 mod resumed;

@@ -317,17 +317,15 @@ impl Runs {
         Ok((ready, agents))
     }
 
-    /// The same for a document that an agent wrote, in its one form; `agents`: the versions that its parent is pinned to.
+    /// The same for a document that an agent wrote; `agents`: the versions that its parent is pinned to.
     pub(crate) fn ready_plan(
-        &self,
-        json: &Arc<str>,
+        document: &Document,
         agents: &BTreeMap<AgentName, Digest>,
-    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
-        let document = Document::from_json(json).map_err(|faults| Error::Internal { message: faults.to_string() })?;
-        let ready = Ready::of_document(&document);
+    ) -> (Arc<Ready>, BTreeMap<AgentName, Digest>) {
+        let ready = Ready::of_document(document);
         let versions = ready.agents.iter().filter_map(|agent| Some((agent.name.clone(), *agents.get(&agent.name)?)));
         let versions = versions.collect();
-        Ok((Arc::new(ready), versions))
+        (Arc::new(ready), versions)
     }
 
     /// How far the log goes, for a run that may wait for events from its beginning on.

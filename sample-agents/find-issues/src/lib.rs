@@ -94,10 +94,11 @@ fn look(file: &str, text: &str, issues: &mut Vec<Issue>) {
 
 /// Where an address stands in a line that is no link and no code.
 fn bare_link(line: &str) -> Option<usize> {
-    let (at, _) = line.match_indices("https://").find(|(at, _)| {
-        let before = &line[..*at];
+    let (at, _) = line.match_indices("https://").find(|&(at, _)| {
+        let before = &line[..at];
         let is_code = !before.matches('`').count().is_multiple_of(2);
-        !is_code && !before.ends_with(['(', '<', '"', '[', '`'])
+        let has_host = line[at + "https://".len()..].starts_with(char::is_alphanumeric);
+        has_host && !is_code && !before.ends_with(['(', '<', '"', '[', '`'])
     })?;
     Some(at)
 }
@@ -130,7 +131,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sections: String = (1..=6).map(|n| format!("## Part {n}\n\ntext\n")).collect();
         fs::write(dir.path().join("long.md"), format!("# Long\n\n{sections}")).unwrap();
-        let small = "# Small\n\nsee https://example.org/a and `https://b`, [c](https://example.org/c)\n```\n## code\nhttps://x\n```\n```sh\nls\n```\n";
+        let small = "# Small\n\nsee https://example.org/a and `https://b`, [c](https://example.org/c)\n\nan https:// address\n```\n## code\nhttps://x\n```\n```sh\nls\n```\n";
         fs::create_dir(dir.path().join("deep")).unwrap();
         fs::write(dir.path().join("deep/small.md"), small).unwrap();
         fs::write(dir.path().join("other.txt"), "https://example.org").unwrap();
@@ -140,7 +141,7 @@ mod tests {
             told,
             [
                 (Kind::BareLink, "deep/small.md", 3),
-                (Kind::NoLanguage, "deep/small.md", 4),
+                (Kind::NoLanguage, "deep/small.md", 6),
                 (Kind::NoContents, "long.md", 3)
             ]
         );

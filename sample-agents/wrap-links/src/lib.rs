@@ -17,7 +17,8 @@ pub fn mend(issue: Issue) -> Result<Edit, Failure> {
         let ends = |c: char| c.is_whitespace() || "`<>)]\"".contains(c);
         let length = address.find(ends).unwrap_or(address.len());
         let length = address[..length].trim_end_matches(['.', ',', ';', ':', '!', '?']).len();
-        let is_bare = !is_code && !new.ends_with(['(', '<', '"', '[', '`']);
+        let has_host = length > "https://".len();
+        let is_bare = has_host && !is_code && !new.ends_with(['(', '<', '"', '[', '`']);
         let link = &address[..length];
         new.push_str(&if is_bare { format!("<{link}>") } else { link.to_owned() });
         rest = &address[length..];
@@ -57,7 +58,7 @@ mod tests {
         for (line, mended) in [
             ("see https://example.org/a.", "see <https://example.org/a>."),
             ("`https://a` https://b, [c](https://c)", "`https://a` <https://b>, [c](https://c)"),
-            ("none", "none"),
+            ("none, nor https:// alone", "none, nor https:// alone"),
         ] {
             let issue = Issue { kind: Kind::BareLink, file: "a.md".into(), line: 1, lines: vec![line.into()] };
             assert_eq!(mend(issue).unwrap().new, [mended]);

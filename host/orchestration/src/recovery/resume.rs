@@ -10,8 +10,8 @@ use ltmc_ports::Kind;
 use ltmc_tenancy::Error;
 
 use super::amend::{Amend, Changes};
+use crate::levels;
 use crate::plan::Plan;
-use crate::recovered;
 use crate::runs::Runs;
 use crate::supervise::{self, Found, Whose};
 
@@ -52,7 +52,7 @@ impl Runs {
         let by = caller.key.clone();
         let is_paused = log.read(History::is_paused_by_somebody);
         events.push(if is_paused && events.is_empty() { Event::RunContinued { by } } else { Event::RunResumed { by } });
-        recovered::by_people();
+        levels::by_people();
         // Whoever resumes it at the same moment is fenced off here.
         self.go_on(log, events).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {
