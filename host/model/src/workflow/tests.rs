@@ -435,10 +435,10 @@ flow:
             ("42:13", "or `{topic: …}`"),
             ("43:21", "not a topic"),
             ("43:39", "has no field `topic`"),
-            ("43:58", "has one test"),
+            ("43:57", "has one test"),
             ("43:73", "did you mean `equals`?"),
-            ("43:92", "one of `now`, `run`"),
-            ("44:35", "`$.event` is known in the `where`"),
+            ("43:91", "one of `now`, `run`"),
+            ("44:37", "`$.event` is known in the `where`"),
         ],
     );
 }
