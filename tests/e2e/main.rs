@@ -27,6 +27,7 @@ mod grants;
 mod hostile;
 mod http;
 mod isolation;
+mod kills;
 mod neighbours;
 mod operations;
 mod recovery;

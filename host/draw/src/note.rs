@@ -132,11 +132,12 @@ pub(crate) fn wait(wait: &Wait, notes: &mut Vec<String>) -> String {
 
 /// What is asked, and of whom.
 pub(crate) fn ask(ask: &Ask) -> Vec<String> {
-    let Ask { title, of, show, schema } = ask;
+    let Ask { title, of, show, schema, remind } = ask;
     let of = Ask::ROLES.iter().find(|(_, role)| role == of).map_or("", |(word, _)| word);
     let mut notes = vec![title.clone(), format!("of {of}")];
     notes.extend(show.as_ref().map(|show| format!("show {}", template(show))));
     notes.extend(schema.as_ref().map(|_| "schema".to_owned()));
+    notes.extend(remind.as_ref().map(|remind| format!("reminds {} every {}", remind.topic, duration(remind.every))));
     notes
 }
 

@@ -321,8 +321,14 @@ impl History {
                 timed_out.is_timed_out = true;
             }
             Event::Asked { node, token, question } => {
-                let asks = Asks { token: token.clone(), title: question.title.clone(), of: question.of };
+                let (token, title) = (token.clone(), question.title.clone());
+                let asks = Asks { token, title, of: question.of, at, reminded: 0 };
                 self.node_mut(node).asks = Some(asks);
+            }
+            Event::Reminded { node, number, .. } => {
+                if let Some(asks) = &mut self.node_mut(node).asks {
+                    asks.reminded = *number;
+                }
             }
             Event::Answered { node, answer, .. } => {
                 self.progress += 1;

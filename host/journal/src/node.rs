@@ -79,6 +79,10 @@ pub struct Asks {
     pub title: String,
     /// The smallest role that may answer.
     pub of: Role,
+    /// When it was asked.
+    pub at: Timestamp,
+    /// How often it was due to remind people of it.
+    pub reminded: u32,
 }
 
 /// What a node waits for in a topic.

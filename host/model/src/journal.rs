@@ -266,6 +266,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
+    /// People were reminded of a question, by an event that is there with this entry.
+    Reminded {
+        /// Which node asks.
+        node: StepPath,
+        /// How often that was due so far; what was due while no host was there is not made up for.
+        number: u32,
+        /// Where to.
+        topic: Topic,
+        /// The message's id.
+        id: Revision,
+    },
     /// A node published an event, which is there with this entry.
     Emitted {
         /// Which node.
@@ -433,6 +444,7 @@ impl Event {
             Self::StepCancelled { .. } => "step-cancelled",
             Self::Asked { .. } => "asked",
             Self::Answered { .. } => "answered",
+            Self::Reminded { .. } => "reminded",
             Self::Emitted { .. } => "emitted",
             Self::Subscribed { .. } => "subscribed",
             Self::EventTaken { .. } => "event-taken",

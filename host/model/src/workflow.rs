@@ -33,7 +33,7 @@ mod tree;
 mod wait;
 mod write;
 
-pub use ask::Ask;
+pub use ask::{Ask, Remind};
 pub use condition::{Condition, Test, is_same};
 pub use emit::Emit;
 pub use pick::{Pick, Source};

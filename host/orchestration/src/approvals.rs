@@ -5,11 +5,12 @@
 //! Questions of a run that may not be seen are not there.
 
 use ltmc_journal::History;
-use ltmc_model::Payload;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Event;
 use ltmc_model::question::{Asked, Question, Standing, Token};
+use ltmc_model::workflow::Node;
+use ltmc_model::{Payload, StepPath};
 use ltmc_policy::{Action, Denied};
 use ltmc_ports::questions::QuestionFilter;
 use ltmc_tenancy::Error;
@@ -83,6 +84,9 @@ impl Runs {
             let known = history.node(&node).and_then(|node| Some((node, node.asks.as_ref()?)));
             let (known, asks) =
                 known.filter(|(_, asks)| asks.token == *token).ok_or_else(|| closed(Standing::Withdrawn))?;
+            if history.ending().is_some() && !Node::is_undoing(&node, &StepPath::root()) {
+                return Err(closed(Standing::Over));
+            }
             if !known.is_waiting() {
                 return Err(closed(if known.has_ended() { Standing::Answered } else { Standing::Withdrawn }));
             }
@@ -157,9 +161,10 @@ fn closed(standing: Standing) -> Error {
         Standing::Open | Standing::Withdrawn => {
             ("question-closed", "the question is open no more: it took too long, or is not needed any more")
         }
-        Standing::Over => {
-            ("question-closed", "the question is open no more: its run is over; where that is resumed it is asked anew")
-        }
+        Standing::Over => (
+            "question-closed",
+            "the question is open no more: its run is over, or being undone; where that is resumed it is asked anew",
+        ),
     };
     Error::Conflict { code, message: message.into() }
 }

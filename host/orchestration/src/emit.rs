@@ -1,4 +1,4 @@
-//! What a run publishes: the event that a node emits.
+//! What a run publishes: the event that a node emits, and those that remind people of what a node asks.
 //!
 //! Invariant: the event and the entry that says so become true together, so that it is published once, wherever the host dies.
 
@@ -9,12 +9,13 @@ use ltmc_journal::runlog::Commit;
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal;
-use ltmc_model::message::{self, Channel, Event, Message};
+use ltmc_model::message::{self, Channel, Event, Message, Topic};
 use ltmc_model::run::Target;
-use ltmc_model::workflow::{Does, Emit, Template};
-use ltmc_model::{Payload, StepPath};
+use ltmc_model::workflow::{Ask, Does, Emit, Remind, Template};
+use ltmc_model::{Payload, Revision, StepPath};
 use ltmc_ports::Changes;
 use ltmc_tenancy::Compute;
+use serde_json::json;
 
 use crate::input;
 use crate::patterns::Input;
@@ -43,15 +44,47 @@ pub(crate) async fn event(
     };
     let wrong = |why| Failure::new(Code::BadStep, format!("what is published to `{topic}` is no event: {why}"));
     message::check(kind, subject.as_deref(), &data).map_err(wrong)?;
+    let (id, commit) = publish(log, topic, kind, subject, data);
+    Ok((journal::Event::Emitted { node: at.clone(), topic: topic.clone(), id }, commit))
+}
+
+/// The event that reminds people of what the node at `at` asks, and the entry that says so. None: it asks nothing any more. It says which
+/// question that is, and not what it is answered by: who reads a topic is not who may answer.
+pub(crate) fn reminder(
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    at: &StepPath,
+    number: u32,
+) -> Result<Option<(journal::Event, Commit)>, Failure> {
+    let (node, _) = plan.node(at)?;
+    let ask = match &node.does {
+        Does::Ask(ask) => ask.remind.as_ref().map(|remind| (ask, &remind.topic)),
+        _ => None,
+    };
+    let Some((ask, topic)) = ask else {
+        return Err(Failure::new(Code::Internal, format!("the plan has nobody to be reminded at {at}")));
+    };
+    let Ask { title, of, .. } = ask.as_ref();
+    let asked = log.read(|history| {
+        let node = history.node(at).filter(|node| node.is_waiting())?;
+        Some((node.asks.as_ref()?.at, node.until))
+    });
+    let Some((asked_at, until)) = asked else { return Ok(None) };
+    let run = log.run().to_string();
+    let data = json!({ "run": run, "node": at, "title": title, "of": of, "asked_at": asked_at, "until": until, "number": number });
+    let (id, commit) = publish(log, topic, Remind::KIND, Some(run), Payload::json(&data));
+    Ok(Some((journal::Event::Reminded { node: at.clone(), number, topic: topic.clone(), id }, commit)))
+}
+
+fn publish(log: &RunLog, topic: &Topic, kind: &str, subject: Option<String>, data: Payload) -> (Revision, Commit) {
     let source = match &log.started().target {
         Target::Workflow(name) => format!("/workflows/{name}"),
         Target::Agent(agent) => format!("/agents/{}", agent.name),
     };
     let id = log.next_revision();
-    let event = Event { id: id.to_string(), source, kind: kind.clone(), subject, time: log.now(), data };
+    let event = Event { id: id.to_string(), source, kind: kind.to_owned(), subject, time: log.now(), data };
     let sent = Delta::Sent(Message { id, channel: Channel::Topic(topic.clone()), event });
-    let emitted = journal::Event::Emitted { node: at.clone(), topic: topic.clone(), id };
-    Ok((emitted, Commit { changes: Changes::blind(vec![sent]), ..Commit::default() }))
+    (id, Commit { changes: Changes::blind(vec![sent]), ..Commit::default() })
 }
 
 /// A text that stands in a document, or is picked.

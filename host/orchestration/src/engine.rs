@@ -296,6 +296,13 @@ impl Engine<'_> {
             Todo::Subscribe { node } => self.subscribe(node).await?,
             Todo::Listen { node } => self.listen(node).await?,
             Todo::Ask { node } => self.ask(node).await?,
+            Todo::Remind { node, number } => {
+                if let Some((reminded, commit)) =
+                    emit::reminder(self.plan, self.log, &node, number).map_err(Stop::Failed)?
+                {
+                    self.log.stage_with(reminded, commit).await?;
+                }
+            }
             Todo::Emit { node, input } => match emit::event(self.compute, self.plan, self.log, &node, &input).await {
                 Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
                 Err(failure) => self.fail(node, failure),

@@ -255,11 +255,17 @@ impl Runs {
         self.begin(caller, begin).await
     }
 
-    /// Starts a run of a workflow by a schedule of its document. It is recorded when this returns, unless the record does not say.
+    /// Starts a run of a workflow by a schedule of its document, or finds the one that was with this idempotency key. It is recorded when
+    /// this returns, unless the record does not say.
     ///
     /// # Errors
     /// As [`Self::start`]; a conflict of the record's where the schedule does not allow it any more.
-    pub(crate) async fn start_scheduled(&self, caller: &Caller, start: ScheduledStart) -> Result<Started, Error> {
+    pub(crate) async fn start_scheduled(
+        &self,
+        caller: &Caller,
+        start: ScheduledStart,
+        idempotency: Option<(String, Digest)>,
+    ) -> Result<Started, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
         let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
         let schedule = ready
@@ -276,7 +282,7 @@ impl Runs {
             input,
             session: None,
             tied: false,
-            idempotency: None,
+            idempotency,
             traceparent: None,
             scheduled: Some(start),
             position,
@@ -883,7 +889,11 @@ impl Entered {
 /// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
 fn needs(document: &Document) -> Vec<Action> {
     let nodes = document.nodes();
-    let emits = nodes.iter().any(|node| matches!(node.does, Does::Emit(_)));
+    let emits = nodes.iter().any(|node| match &node.does {
+        Does::Emit(_) => true,
+        Does::Ask(ask) => ask.remind.is_some(),
+        _ => false,
+    });
     let listens = nodes.iter().any(|node| matches!(node.does, Does::Wait(Wait::Event(_))));
     let writes = emits.then_some(Action::WriteContext);
     writes.into_iter().chain(listens.then_some(Action::ReadContext)).collect()

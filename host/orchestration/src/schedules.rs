@@ -9,7 +9,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
 use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
 use ltmc_model::workflow::Document;
-use ltmc_model::{KeyId, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{Digest, KeyId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::schedules::{ScheduledStart, StoredSchedule};
 use ltmc_ports::{Changes, Expect, Kind, ReadSchedules, StoreError, WriteSchedules};
@@ -93,17 +93,25 @@ impl Schedules {
         self.authority().perform(caller, Action::PutWorkflow, work).await
     }
 
-    /// Starts a run of one at once, beside its ticks, in the caller's name; also where it is paused, and whatever is under way.
+    /// Starts a run of one at once, beside its ticks, in the caller's name; also where it is paused, and whatever is under way. With a
+    /// client's idempotency key that was used for it before: that run.
     ///
     /// # Errors
     /// Where it is not there; as a workflow's run.
-    pub async fn run_now(self: &Arc<Self>, caller: &Caller, id: &ScheduleId) -> Result<Started, Error> {
+    pub async fn run_now(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &ScheduleId,
+        idempotency: Option<String>,
+    ) -> Result<Started, Error> {
         let (schedules, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
             let row = schedules.one(&by.tenant, &id).await?;
             let (digest, tick) = (row.digest, schedules.now());
             let start = ScheduledStart { id: id.clone(), digest, tick, due: None, is_alone: false };
-            schedules.runs.start_scheduled(&by, start).await.map_err(|error| changed_meanwhile(error, &id))
+            let asked = Digest::of(format!("run-now {id}").as_bytes());
+            let key = idempotency.map(|key| (key, asked));
+            schedules.runs.start_scheduled(&by, start, key).await.map_err(|error| changed_meanwhile(error, &id))
         };
         self.authority().perform(caller, Action::Run, work).await
     }

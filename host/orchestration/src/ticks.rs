@@ -138,7 +138,7 @@ impl Schedules {
             due: Some(ticked.clone()),
             is_alone: row.timing.overlap() != Overlap::Parallel,
         };
-        match self.runs.start_scheduled(&caller, start).await {
+        match self.runs.start_scheduled(&caller, start, None).await {
             Ok(started) => {
                 metered::TICKS.of(["started"]).increment(1);
                 count(ticked.passed);

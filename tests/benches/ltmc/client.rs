@@ -8,9 +8,16 @@ use tokio::net::TcpStream;
 
 /// What is sent again and again.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Request(String);
+pub(crate) struct Request {
+    text: String,
+    /// Where its number stands; none: it has none.
+    number: Option<usize>,
+}
 
 impl Request {
+    /// Stands where the number of a request is to be.
+    pub(crate) const NUMBER: &str = "0000000000";
+
     pub(crate) fn post(path: &str, key: &str, headers: &str, body: &str) -> Self {
         Self::with_body("POST", path, key, headers, body)
     }
@@ -25,15 +32,28 @@ impl Request {
             "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
-        Self(head + body)
+        Self { text: head + body, number: None }
+    }
+
+    /// The same, each time with a number of its own in place of [`Self::NUMBER`].
+    pub(crate) fn numbered(self) -> Result<Self> {
+        let at = self.text.rfind(Self::NUMBER).context("a request has no place for a number")?;
+        Ok(Self { number: Some(at), ..self })
+    }
+
+    /// Gives it its number.
+    pub(crate) fn count(&mut self, number: u64) {
+        if let Some(at) = self.number {
+            self.text.replace_range(at..at + Self::NUMBER.len(), &format!("{number:010}"));
+        }
     }
 
     pub(crate) fn get(path: &str) -> Self {
-        Self(format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"))
+        Self { text: format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"), number: None }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.text.as_bytes()
     }
 }
 

@@ -47,7 +47,8 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
     })
 }
 
-struct SystemClock;
+/// The time of the machine.
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the same clock as the host's")]

@@ -96,7 +96,8 @@ pub(crate) fn run() -> Result<()> {
 
 impl Order {
     fn carry_out(&self) -> Result<Done> {
-        let Self { address, request, load } = self;
+        let Self { address, load, .. } = self;
+        let mut request = self.request.clone();
         let mut poll = Poll::new()?;
         let mut connections = Vec::new();
         for number in 0..load.clients {
@@ -108,7 +109,8 @@ impl Order {
         let mut events = Events::with_capacity(load.clients);
         let begun = Instant::now();
         for connection in connections.iter_mut().take(usize::try_from(load.requests).unwrap_or(usize::MAX)) {
-            connection.send(request)?;
+            request.count(sent);
+            connection.send(&request)?;
             sent += 1;
         }
         while answered < sent {
@@ -123,7 +125,8 @@ impl Order {
                 if connection.receive()? {
                     answered += 1;
                     if sent < load.requests && begun.elapsed() < load.window {
-                        connection.send(request)?;
+                        request.count(sent);
+                        connection.send(&request)?;
                         sent += 1;
                     }
                 }

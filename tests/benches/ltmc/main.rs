@@ -20,6 +20,7 @@ mod map;
 mod memory;
 mod message;
 mod ops;
+mod overhead;
 mod project;
 mod recall;
 mod reference;
@@ -28,6 +29,7 @@ mod rest;
 mod rig;
 mod start;
 mod waiting;
+mod wake;
 mod watch;
 
 use std::time::Duration;
@@ -47,10 +49,12 @@ const BENCHES: &[(&str, Bench)] = &[
     ("fanout", fanout::run),
     ("map", map::run),
     ("loop", loops::run),
+    ("overhead", overhead::run),
     ("hot", hot::run),
     ("memory", memory::run),
     ("start", start::run),
     ("waiting", waiting::run),
+    ("wake", wake::run),
     ("ops", ops::run),
     ("message", message::run),
     ("watch", watch::run),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
 use ltmc_model::schedule::{Outcome, Overlap, ScheduleId};
 use ltmc_model::{KeyId, RunId, Timestamp, WorkflowName};
@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, AtBoth, By};
+use crate::headers;
 use crate::page::{Page, Paging};
 
 const LIST: &str = "schedules";
@@ -236,22 +237,25 @@ async fn go_on(
 
 /// Run a schedule now
 ///
-/// On the schedule's input, beside its ticks, also where it is paused and whatever is under way. Each request starts a run of its own.
+/// On the schedule's input, beside its ticks, also where it is paused and whatever is under way. Each request starts a run of its own, unless they have the same idempotency key.
 #[utoipa::path(
     post, path = "/v1/schedules/{workflow}/{number}/run-now", tag = "workflows",
     params(
         ("workflow" = String, Path, description = "The workflow's name", example = "report"),
         ("number" = u32, Path, description = "The schedule's number in the document, from 1 on", example = 1),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run"),
     ),
-    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy"]))),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy", "idempotency-key-reused"]))),
     responses((status = 202, description = "It runs", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
 )]
 async fn run_now(
     State(api): State<Api>,
     By(caller): By,
     AtBoth(workflow, Number(number)): AtBoth<WorkflowName, Number>,
+    sent: HeaderMap,
 ) -> Answer {
-    let started = api.schedules.run_now(&caller, &ScheduleId { workflow, number }).await?;
+    let key = headers::idempotency_key(&sent)?;
+    let started = api.schedules.run_now(&caller, &ScheduleId { workflow, number }, key).await?;
     // What is accepted is on disk.
     api.runs.wait(&caller, &started, Some(Duration::ZERO)).await?;
     super::call::accepted(started.run)

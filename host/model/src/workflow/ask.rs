@@ -1,9 +1,12 @@
 //! What a run asks people.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{Place, Template};
 use crate::caller::Role;
+use crate::message::Topic;
 
 /// A question.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +19,28 @@ pub struct Ask {
     pub show: Option<Template>,
     /// What an answer has to fit, and where that stands in the source; none: any JSON does.
     pub schema: Option<(Value, Place)>,
+    /// How people are reminded of it; none: they are not.
+    pub remind: Option<Remind>,
+}
+
+/// How people are reminded of a question that is open: by events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remind {
+    /// How often.
+    pub every: Duration,
+    /// In which topic.
+    pub topic: Topic,
+}
+
+impl Remind {
+    /// The shortest time between two.
+    pub const SHORTEST: Duration = Duration::from_secs(1);
+    /// The longest.
+    pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    /// The type of the event.
+    pub const KIND: &'static str = "approval.waiting";
+    /// So many are sent of a question.
+    pub const MOST: u32 = 100;
 }
 
 impl Ask {

@@ -289,7 +289,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 13] = [
+pub(super) static FORMS: [(&str, Form); 14] = [
     (
         "document",
         form(
@@ -359,8 +359,18 @@ pub(super) static FORMS: [(&str, Form); 13] = [
                 word("of", "The smallest role that may answer", Is::Words(&["admin", "author", "caller"])),
                 word("show", "What whoever answers is shown", Is::Of("template")),
                 word("schema", "What an answer has to fit; without it any JSON does", Is::Schema),
+                word("remind", "How people are reminded while nobody answers", Is::Of("remind")),
             ],
             &["title", "of"],
+        ),
+    ),
+    (
+        "remind",
+        form(
+            "how people are reminded",
+            "Events of type `approval.waiting`, while nobody answers",
+            &[word("every", "How often, such as `4h`", Is::Duration), word("topic", "Where to", Is::Text)],
+            &["every", "topic"],
         ),
     ),
     (

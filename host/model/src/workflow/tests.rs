@@ -373,6 +373,7 @@ flow:
     - wait: {topic: orders, until: $.input.at}
     - wait: {topic: no topic, match: {topic: x}, where: {pick: $.event, equal: 1}, since: then}
     - {wait: {topic: orders}, with: $.event.data}
+    - ask: {title: Well?, of: admin, remind: {every: 0s, to: me}}
 "#,
         &[
             ("4:47", "in a branch beside this one"),
@@ -439,6 +440,9 @@ flow:
             ("43:73", "did you mean `equals`?"),
             ("43:91", "one of `now`, `run`"),
             ("44:37", "`$.event` is known in the `where`"),
+            ("45:45", "`topic` of `remind` is missing"),
+            ("45:53", "from 1s to"),
+            ("45:57", "no field `to`"),
         ],
     );
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Ask, Collect, Condition, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node, OnFailure,
-    OnLoss, Parallel, Pick, Planning, Retry, Schedule, Since, Template, Test, Then, Tolerate, Validate, Wait, With,
+    OnLoss, Parallel, Pick, Planning, Remind, Retry, Schedule, Since, Template, Test, Then, Tolerate, Validate, Wait,
+    With,
 };
 use crate::child::OnParentEnd;
 
@@ -196,6 +197,9 @@ impl Ask {
         }
         if let Some((schema, _)) = &self.schema {
             out["schema"] = schema.clone();
+        }
+        if let Some(Remind { every, topic }) = &self.remind {
+            out["remind"] = json!({ "every": duration(*every), "topic": topic });
         }
         out
     }

@@ -1,11 +1,35 @@
-//! A question to people: asked once, and given is what was answered.
+//! A question to people: asked once, and given is what was answered. While nobody answers they are reminded, as often as is said.
 
+use std::time::Duration;
+
+use ltmc_journal::node::Asks;
 use ltmc_journal::{History, node};
-use ltmc_model::StepPath;
+use ltmc_model::workflow::{self, Remind};
+use ltmc_model::{StepPath, Timestamp};
 
 use super::{Decision, Input, Pattern, Todo};
 
-pub(super) struct Ask;
+pub(super) struct Ask {
+    every: Option<Duration>,
+}
+
+impl Ask {
+    pub(super) fn new(ask: &workflow::Ask) -> Self {
+        Self { every: ask.remind.as_ref().map(|remind| remind.every) }
+    }
+
+    /// When people are to be reminded next.
+    fn due(&self, asks: &Asks) -> Option<Timestamp> {
+        let every = self.every.filter(|_| asks.reminded < Remind::MOST)?;
+        Some(asks.at.after(every.saturating_mul(asks.reminded + 1)))
+    }
+
+    /// How often that was due by now.
+    fn number(&self, asks: &Asks, now: Timestamp) -> u32 {
+        let (passed, every) = (now.since(asks.at).as_millis(), self.every.unwrap_or(Duration::MAX).as_millis());
+        u32::try_from(passed / every.max(1)).unwrap_or(u32::MAX)
+    }
+}
 
 impl Pattern for Ask {
     fn next(&self, at: &StepPath, history: &mut History, _input: &Input) -> Decision {
@@ -13,9 +37,15 @@ impl Pattern for Ask {
         if node.is_some_and(node::Node::has_ended) {
             return Decision::Done(at.clone());
         }
-        let is_asked = node.is_some_and(|node| node.asks.is_some());
-        let node = at.clone();
-        Decision::just(if is_asked { Todo::Await { node } } else { Todo::Ask { node } })
+        let Some(asks) = node.and_then(|node| node.asks.as_ref()) else {
+            return Decision::just(Todo::Ask { node: at.clone() });
+        };
+        let mut todos = vec![Todo::Await { node: at.clone() }];
+        todos.extend(self.due(asks).map(|due| match due > history.now() {
+            true => Todo::Wait { node: at.clone(), until: due },
+            false => Todo::Remind { node: at.clone(), number: self.number(asks, history.now()) },
+        }));
+        Decision::Do(todos)
     }
 }
 

@@ -91,6 +91,13 @@ pub enum Todo {
         /// The node's place.
         node: StepPath,
     },
+    /// Reminds people of what a node asks.
+    Remind {
+        /// Which node.
+        node: StepPath,
+        /// How often that was due, with this.
+        number: u32,
+    },
     /// Publish a node's event, and journal that.
     Emit {
         /// The node's place.
@@ -266,6 +273,7 @@ impl Todo {
             Self::Attempt { step: node, .. }
             | Self::Judge { node }
             | Self::Ask { node }
+            | Self::Remind { node, .. }
             | Self::Subscribe { node }
             | Self::Listen { node }
             | Self::Emit { node, .. }
@@ -316,7 +324,7 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
         Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),
         Does::Wait(_) => Box::new(wait::Wait),
-        Does::Ask(_) => Box::new(ask::Ask),
+        Does::Ask(asks) => Box::new(ask::Ask::new(asks)),
         Does::Emit(_) => Box::new(emit::Emit),
         Does::Workflow(_) => Box::new(workflow::Workflow),
         Does::Plan(planning) => Box::new(plan::Plan::new(planning)),

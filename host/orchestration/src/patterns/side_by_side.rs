@@ -232,7 +232,9 @@ fn lost(at: &StepPath, history: &History, kept: &[usize]) -> Option<Decision> {
 fn is_new(history: &History, todo: &Todo) -> bool {
     match todo {
         Todo::Attempt { step, .. } => !history.step(step).is_some_and(|step| step.is_open()),
-        Todo::Begin { .. } | Todo::Ask { .. } | Todo::Subscribe { .. } | Todo::Emit { .. } => true,
+        Todo::Begin { .. } | Todo::Ask { .. } | Todo::Remind { .. } | Todo::Subscribe { .. } | Todo::Emit { .. } => {
+            true
+        }
         _ => false,
     }
 }

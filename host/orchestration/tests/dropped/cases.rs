@@ -201,7 +201,7 @@ dropped! {
         done async |house: Arc<House>| house.scheduled().await.is_some_and(|row| row.paused.is_none());
     a_schedule_is_run_now:
         before nothing,
-        ask async |house: Arc<House>| house.schedules.run_now(&admin(), &schedule()).await.map(drop),
+        ask async |house: Arc<House>| house.schedules.run_now(&admin(), &schedule(), None).await.map(drop),
         again [],
         done async |house: Arc<House>| {
             let (runs, row) = (house.all_runs().await, house.scheduled().await.unwrap());

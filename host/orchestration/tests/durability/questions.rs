@@ -102,6 +102,38 @@ fn a_question_is_answered_and_its_run_goes_on_with_that() {
 }
 
 #[test]
+fn people_are_reminded_of_what_is_open_as_often_as_is_said_and_of_nothing_else() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let flow = "{ask: {title: Publish?, of: author, remind: {every: 4h, topic: approvals}}, timeout: 2days}";
+        let (mut host, started, open) = asked(&world, flow).await;
+        assert_eq!(host.runs.alive(), 0, "a run that reminds people is a row");
+        let hours = |hours: u64| tokio::time::sleep(Duration::from_secs(hours * 60 * 60));
+        hours(9).await;
+        let numbers = async |host: &Host| {
+            let journal = host.journal(started.run).await;
+            let number = |placed: &ltmc_model::journal::Placed| match &placed.entry.event {
+                Event::Reminded { number, .. } => Some(*number),
+                _ => None,
+            };
+            journal.iter().filter_map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&host).await, [1, 2]);
+        // What was due while no host was there is not made up for.
+        let record = host.record.crash();
+        drop(host);
+        hours(12).await;
+        host = world.host(&record, []);
+        hours(1).await;
+        assert_eq!(numbers(&host).await, [1, 2, 5]);
+        host.runs.answer(&caller(), open[0].token.clone(), given(json!(true))).await.unwrap();
+        host.runs.wait(&caller(), &started, None).await.unwrap().unwrap().unwrap();
+        hours(9).await;
+        assert_eq!(numbers(&host).await, [1, 2, 5]);
+    });
+}
+
+#[test]
 fn two_open_questions_in_branches_never_resolve_each_other() {
     in_paused_time(async {
         let world = World::new(scripts());

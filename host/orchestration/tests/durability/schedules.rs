@@ -306,16 +306,18 @@ fn a_paused_schedule_starts_nothing_but_what_somebody_asks_for() {
         tokio::time::sleep(MINUTE * 5).await;
         assert!(runs(&record).await.is_empty());
         let asked = world.clock().now();
-        let started = host.schedules.run_now(&caller(), &one()).await.unwrap();
+        let started = host.schedules.run_now(&caller(), &one(), Some("key".into())).await.unwrap();
+        let again = host.schedules.run_now(&caller(), &one(), Some("key".into())).await.unwrap();
+        assert_eq!(again.run, started.run, "the same key means the same run");
         let output = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap().unwrap();
         assert_eq!(text(&output.bytes), format!("\"{asked}\""));
         let now = row(&record).await;
         assert_eq!((now.started, now.missed, now.paused.is_some()), (1, 0, true));
         let missing = ScheduleId { number: 2, ..one() };
-        assert!(matches!(host.schedules.run_now(&caller(), &missing).await, Err(Error::NotFound { .. })));
+        assert!(matches!(host.schedules.run_now(&caller(), &missing, None).await, Err(Error::NotFound { .. })));
         let viewer = Caller { role: Role::Viewer, ..caller() };
         let refused = [
-            host.schedules.run_now(&viewer, &one()).await.map(drop),
+            host.schedules.run_now(&viewer, &one(), None).await.map(drop),
             host.schedules.pause(&viewer, &one()).await,
             host.schedules.go_on(&Caller { role: Role::Caller, ..caller() }, &one()).await,
         ];

@@ -63,6 +63,7 @@ impl Story {
             Event::Answered { node, answer, .. } => {
                 self.nodes.push((node, format!("answered {:?}", answer.to_value())))
             }
+            Event::Reminded { node, number, .. } => self.nodes.push((node, format!("reminded {number}"))),
             Event::Emitted { node, .. } => self.nodes.push((node, "emitted".into())),
             Event::Subscribed { node, .. } => self.nodes.push((node, "subscribed".into())),
             Event::EventTaken { node, event, .. } => {

@@ -90,6 +90,6 @@ fn what_is_not_granted_is_no_matter_of_the_ceiling() {
         record.act(&tenant(), sample::at(0), Act { by: None, change }).await.unwrap();
         let host = world.host(&record, []);
         assert!(host.ask(&Request::call("asks")).await.unwrap().is_ok());
-        assert_eq!(logged(&host).await, (["on", "on", "on", "done"].map(str::to_owned).to_vec(), vec![false; 3]));
+        assert_eq!(logged(&host).await, (["on", "on", "on", "done"].map(str::to_owned).to_vec(), vec![false; 4]));
     });
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use ltmc_model::TenantId;
 use ltmc_model::journal::{Entry, Event};
 use ltmc_model::question::{Asked, Standing, Token};
 use ltmc_model::run::{Run, State};
+use ltmc_model::workflow::Node;
+use ltmc_model::{StepPath, TenantId};
 
 use super::MemoryRecord;
 use crate::StoreError;
@@ -35,6 +36,9 @@ impl Questions {
                 }
                 Event::Answered { token, .. } => self.close(run, Standing::Answered, |asked| asked.token == *token),
                 Event::WaitCancelled { node } => self.close(run, Standing::Withdrawn, |asked| asked.node == *node),
+                Event::RunFailing { .. } | Event::RunCancelling { .. } => {
+                    self.close(run, Standing::Over, |asked| !Node::is_undoing(&asked.node, &StepPath::root()));
+                }
                 _ => {}
             }
         }

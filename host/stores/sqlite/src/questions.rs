@@ -1,11 +1,12 @@
 //! Questions that runs ask: rows that follow the entries of journals, within their transaction; and read.
 
 use async_trait::async_trait;
-use ltmc_model::TenantId;
 use ltmc_model::caller::Role;
 use ltmc_model::journal::{Entry, Event};
 use ltmc_model::question::{Asked, Question, Standing, Token};
 use ltmc_model::run::{Run, State};
+use ltmc_model::workflow::Node;
+use ltmc_model::{StepPath, TenantId};
 use ltmc_ports::questions::QuestionFilter;
 use ltmc_ports::{ReadQuestions, StoreError};
 use rusqlite::{Connection, Row, params};
@@ -34,6 +35,7 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
                 let sql = "update questions set state = ?, question = x'' where tenant = ? and run = ? and node = ? and state = 0";
                 execute(db, sql, params![number(Standing::Withdrawn), tenant, blob(run.id), node.as_str()])?;
             }
+            Event::RunFailing { .. } | Event::RunCancelling { .. } => close_own(db, run)?,
             _ => {}
         }
     }
@@ -41,6 +43,22 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
     if matches!(run.state, State::Failed | State::Cancelled | State::Quarantined) {
         let sql = "update questions set state = ?, question = x'' where tenant = ? and run = ? and state = 0";
         execute(db, sql, params![number(Standing::Over), tenant, blob(run.id)])?;
+    }
+    Ok(())
+}
+
+/// Closes what a run asks that is being undone. What undoes it may ask as well, and goes on to.
+fn close_own(db: &Connection, run: &Run) -> Result<(), rusqlite::Error> {
+    let (tenant, id) = (run.tenant.as_str(), blob(run.id));
+    let sql = "select node from questions where tenant = ? and run = ? and state = 0";
+    let mut statement = db.prepare_cached(sql)?;
+    let open =
+        statement.query_map(params![tenant, id], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let own = |node: &StepPath| !Node::is_undoing(node, &StepPath::root());
+    for node in open.into_iter().filter_map(|node| StepPath::try_from(node).ok()).filter(own) {
+        let sql =
+            "update questions set state = ?, question = x'' where tenant = ? and run = ? and node = ? and state = 0";
+        execute(db, sql, params![number(Standing::Over), tenant, blob(run.id), node.as_str()])?;
     }
     Ok(())
 }

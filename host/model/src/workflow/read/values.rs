@@ -145,7 +145,7 @@ impl Reader {
                     }
                 };
                 let test = self.test(&mut fields, tree);
-                Some(Condition::Test { pick: pick?, test: test? })
+                pick.zip(test).map(|(pick, test)| Condition::Test { pick, test })
             }
             _ => {
                 self.fault(tree.place, "a condition has one of `pick` (with a test), `all`, `any` and `not`");

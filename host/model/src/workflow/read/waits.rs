@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::tree::{Kind, Tree};
-use super::super::{Ask, Does, Emit, Listen, Moment, Since, Template, Wait};
+use super::super::{Ask, Does, Emit, Listen, Moment, Remind, Since, Template, Wait};
 use super::{Fields, Reader};
 use crate::Payload;
 use crate::caller::Role;
@@ -57,8 +57,23 @@ impl Reader {
             self.fault(tree.place, format!("`schema` is a JSON Schema: an object, this is {}", tree.describe()));
             None
         });
+        let remind = fields.take("remind").and_then(|tree| self.remind(tree));
         self.refuse_the_rest(fields, "what is asked");
-        Some(Does::Ask(Box::new(Ask { title: title?, of: of.unwrap_or(Role::Admin), show, schema })))
+        Some(Does::Ask(Box::new(Ask { title: title?, of: of.unwrap_or(Role::Admin), show, schema, remind })))
+    }
+
+    fn remind(&mut self, tree: &Tree) -> Option<Remind> {
+        let mut fields = self.object(tree, "`remind`")?;
+        let every = match fields.take("every") {
+            Some(tree) => self.wait(tree, "`every`", Remind::SHORTEST, Remind::LONGEST),
+            None => {
+                self.fault(tree.place, "`every` is missing: how often people are reminded, such as `4h`");
+                None
+            }
+        };
+        let topic = self.topic(&mut fields, tree, "`remind`");
+        self.refuse_the_rest(fields, "how people are reminded");
+        Some(Remind { every: every?, topic: topic? })
     }
 
     pub(super) fn emit(&mut self, tree: &Tree) -> Option<Does> {

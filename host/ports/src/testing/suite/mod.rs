@@ -116,6 +116,7 @@ macro_rules! contract {
         $crate::contract! { @port questions, $fixture;
             a_question_is_open_until_it_is_answered_or_withdrawn
             a_run_that_is_over_has_no_open_questions
+            a_run_that_is_being_undone_asks_nothing_of_its_own
             lists_of_questions_obey_every_filter_and_are_paged
             questions_outlive_the_host
         }

@@ -1,9 +1,11 @@
 //! What every store does with questions: rows that follow journals.
 
 use ltmc_model::caller::Role;
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Entry, Event};
 use ltmc_model::question::{Asked, Question, Standing, Token};
 use ltmc_model::run::State;
+use ltmc_model::workflow::Node;
 use ltmc_model::{Payload, StepPath};
 
 use super::{Fixture, Store};
@@ -90,6 +92,28 @@ pub async fn a_run_that_is_over_has_no_open_questions<F: Fixture>(fixture: &F) {
             (open(&*store, "acme", &everything()).await, standing(&*store, number).await),
             (vec![], Standing::Over)
         );
+    }
+}
+
+/// What a run asks is open no more once that is being undone; what undoes it asks on.
+pub async fn a_run_that_is_being_undone_asks_nothing_of_its_own<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let failing = Event::RunFailing { failure: Failure::new(Code::AgentError, "no") };
+    let cancelling = Event::RunCancelling { by: None, reason: "enough".into() };
+    for (number, ends) in (1..).zip([failing, cancelling]) {
+        let mut owner = Owner::new("acme", number);
+        let undoing = StepPath::root().child(Node::COMPENSATION).child(0);
+        let own = ask(number, Role::Admin);
+        let mut undoes = ask(number + 10, Role::Admin);
+        if let Event::Asked { node, .. } = &mut undoes.event {
+            *node = undoing;
+        }
+        store.append(owner.append(1), Lazy).await.unwrap();
+        store.append(owner.write(vec![own, undoes, Entry { at: at(number), event: ends }]), Lazy).await.unwrap();
+        assert_eq!(open(&*store, "acme", &everything()).await, [token(number + 10)]);
+        assert_eq!(standing(&*store, number).await, Standing::Over);
+        owner.row.state = State::Cancelled;
+        store.append(owner.append(1), Lazy).await.unwrap();
     }
 }
 
