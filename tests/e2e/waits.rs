@@ -182,7 +182,12 @@ async fn runs_that_wait_are_woken_by_their_events_over_hosts_that_are_killed() -
             None => break,
         }
     }
-    assert_eq!(seen.len(), count, "each of them ended well");
+    let mut others = Vec::new();
+    for state in ["queued", "running", "waiting", "failed", "cancelled", "quarantined", "paused", "stuck"] {
+        let page = host.get(&format!("/v1/runs?state={state}&limit=20")).await?.expect(200).json();
+        others.extend(page["items"].as_array().context("a list")?.clone());
+    }
+    assert_eq!(seen.len(), count, "each of them ends well; there are {others:#?}\n{}", host.log());
     for run in seen.iter().take(20) {
         let journal = host.get(&format!("/v1/runs/{run}/journal")).await?.expect(200).text();
         assert_eq!(journal.matches("event-taken").count(), 1, "{journal}");

@@ -575,7 +575,7 @@ impl NodeView {
             due_at,
             waits_for: WaitsFor::of(known),
             failures: known.failures as usize,
-            failure: known.failure.clone().or_else(|| known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned()),
+            failure: failure_of(known),
             rescued: known.is_rescued(),
             compensation,
             run: known.child.as_ref().map(|child| child.run),
@@ -585,6 +585,13 @@ impl NodeView {
             winners: known.joined.iter().flat_map(|joined| joined.winners.iter().copied()).collect(),
         })
     }
+}
+
+/// How a node's own work failed: as is journaled, as too few of its branches succeeded, or as the run that it began did.
+fn failure_of(known: &crate::node::Node) -> Option<Failure> {
+    let joined = || known.joined.as_ref().and_then(|joined| joined.failure.clone());
+    let child = || known.child.as_ref()?.ended.as_ref()?.as_ref().err().cloned();
+    known.failure.clone().or_else(joined).or_else(child)
 }
 
 impl StepView {

@@ -321,7 +321,7 @@ impl Why {
             State::Failed => {
                 all.push(next(
                     format!("runs resume {id}"),
-                    "makes again what failed, and goes on; what is done stays done",
+                    "makes again what failed, and goes on; what is done stays done, unless it was undone",
                 ));
                 if let Some(step) = step.as_ref().filter(|_| is_step) {
                     all.push(next(
@@ -341,7 +341,10 @@ impl Why {
                 }
             }
             State::Cancelled => {
-                all.push(next(format!("runs resume {id}"), "goes on where it stopped; what is done stays done"));
+                all.push(next(
+                    format!("runs resume {id}"),
+                    "goes on where it stopped; what is done stays done, unless it was undone",
+                ));
             }
             State::Quarantined => {
                 all.push(next(format!("runs resume {id}"), "takes it up again, once what the host died of is gone"));
@@ -368,7 +371,10 @@ impl Why {
             }
             State::Queued | State::Running | State::Waiting => {
                 all.push(next(format!("runs events {id}"), "follows it until it is over"));
-                all.push(next(format!("runs cancel {id}"), "ends it; what it did is kept, and it can be resumed"));
+                all.push(next(
+                    format!("runs cancel {id}"),
+                    "ends it, and it can be resumed; what it did is kept, unless something undoes it",
+                ));
             }
         }
         if failure.is_some_and(|failure| failure.code == Code::AgentMissing) {

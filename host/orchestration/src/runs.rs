@@ -268,6 +268,9 @@ impl Runs {
     ) -> Result<Started, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
         let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
+        for action in &ready.needs {
+            self.inner.ports.authority.authorize(caller, *action).await?;
+        }
         let schedule = ready
             .schedules
             .get((start.id.number as usize).saturating_sub(1))
@@ -1083,7 +1086,15 @@ pub(crate) fn being_taken_up() -> Error {
 }
 
 pub(crate) fn is_over(run: RunId, state: State) -> Error {
-    Error::Conflict { code: "conflict", message: format!("run {run} is over: it is {}", state.as_str()) }
+    let message = match state {
+        State::Paused => format!("run {run} is paused: `ltmc runs continue {run}` goes on with it first"),
+        State::Stuck => {
+            format!("run {run} is stuck: what undoes its work has failed, which somebody is to look at first")
+        }
+        State::Quarantined => format!("run {run} is quarantined: `ltmc runs resume {run}` takes it up again"),
+        state => format!("run {run} is over: it is {}", state.as_str()),
+    };
+    Error::Conflict { code: "conflict", message }
 }
 
 impl std::fmt::Debug for Runs {

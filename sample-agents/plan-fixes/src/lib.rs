@@ -23,7 +23,7 @@ fn option(kind: Kind) -> Value {
     };
     json!({
         "when": { "pick": "$.item.issue.kind", "equals": kind.name() },
-        "do": { "need": need, "at-least": 0.4 },
+        "do": { "need": need, "at-least": 0.6 },
     })
 }
 

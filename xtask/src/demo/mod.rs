@@ -161,13 +161,9 @@ impl Args {
 
 /// Lets the tenant have these capabilities besides those that it has.
 fn allow(host: &Host, capabilities: &[&str]) -> anyhow::Result<()> {
-    let ceiling: Value = serde_json::from_slice(&output(host.ltmc(&["ceiling", "show", "default", "--json"]))?)?;
-    // Those that are named replace all that were there.
-    let there = ceiling["capabilities"].as_array().context("a ceiling has capabilities")?;
-    let there = there.iter().filter_map(Value::as_str).filter(|one| !capabilities.contains(one));
     let mut command = host.ltmc(&["ceiling", "set", "default", "--wall", "2m", "--cpu", "10s"]);
-    for capability in there.chain(capabilities.iter().copied()) {
-        command.args(["--capability", capability]);
+    for capability in capabilities {
+        command.args(["--add", capability]);
     }
     run_process(command)
 }

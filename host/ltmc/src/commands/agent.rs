@@ -69,7 +69,7 @@ pub(crate) fn note_withheld(agent: &Value) {
     if !withheld.is_empty() {
         ui::note(format!(
             "The tenant's ceiling withholds, whatever is granted: {withheld}. The operator can change that: \
-             ltmc ceiling set TENANT --capability …"
+             ltmc ceiling set TENANT --add …"
         ));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) enum Command {
         token: Token,
     },
     /// Answer one: the first answer counts, and the run goes on with it
-    #[command(group = clap::ArgGroup::new("what").required(true))]
+    #[command(group = clap::ArgGroup::new("what").required(true), override_usage = "ltmc approvals answer <TOKEN> <ANSWER|--yes|--no>")]
     Answer {
         /// The question's token
         token: Token,
@@ -96,9 +96,33 @@ fn show(asked: &Value) {
     let shown = &asked["show"];
     let what = match (shown.get("text").and_then(Value::as_str), shown.get("json")) {
         (Some(text), _) => text.to_owned(),
-        (None, Some(json)) => serde_json::to_string_pretty(json).unwrap_or_default(),
+        (None, Some(json)) => readable(json),
         (None, None) => return,
     };
     ui::line("");
-    ui::line(ui::clean(&what));
+    what.lines().for_each(|line| ui::line(ui::clean(line)));
+}
+
+/// JSON as people read it: a text as it is, and each field that is one of several lines below its name.
+fn readable(json: &Value) -> String {
+    let pretty = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        value => serde_json::to_string_pretty(value).unwrap_or_default(),
+    };
+    match json {
+        Value::Object(fields)
+            if fields.values().any(|value| value.as_str().is_some_and(|text| text.contains('\n'))) =>
+        {
+            let shown = |(name, value): (&String, &Value)| {
+                let value = pretty(value);
+                if value.contains('\n') {
+                    format!("{name}:\n{}\n", value.trim_end())
+                } else {
+                    format!("{name}: {value}\n")
+                }
+            };
+            fields.iter().map(shown).collect::<Vec<_>>().concat()
+        }
+        value => pretty(value),
+    }
 }

@@ -30,8 +30,11 @@ pub(crate) struct Set {
     #[arg(long = "capability", value_name = "CAP")]
     capabilities: Vec<Capability>,
     /// No capability at all
-    #[arg(long, conflicts_with = "capabilities")]
+    #[arg(long, conflicts_with_all = ["capabilities", "added"])]
     no_capabilities: bool,
+    /// A capability besides those there are
+    #[arg(long = "add", value_name = "CAP", conflicts_with = "capabilities")]
+    added: Vec<Capability>,
     /// Linear memory of a call, such as 64MiB
     #[arg(long)]
     memory: Option<Bound<ByteSize>>,
@@ -113,6 +116,11 @@ impl Set {
     fn apply(&self, ceiling: &mut Ceiling) {
         if self.no_capabilities || !self.capabilities.is_empty() {
             ceiling.capabilities.clone_from(&self.capabilities);
+        }
+        for capability in &self.added {
+            if !ceiling.capabilities.contains(capability) {
+                ceiling.capabilities.push(capability.clone());
+            }
         }
         let (limits, default) = (&mut ceiling.limits, Ceiling::default());
         limits.memory = self.memory.map_or(limits.memory, Bound::set);

@@ -175,9 +175,17 @@ pub(crate) async fn with_output(client: &Client, mut run: Value) -> anyhow::Resu
     Ok(run)
 }
 
+/// What a node that waits is called.
+fn waiting(node: &Value) -> String {
+    let name = if text(node, "name").is_empty() { text(node, "pattern") } else { text(node, "name") };
+    format!("{name} waiting")
+}
+
 /// Waits for a run's end, and says what it does meanwhile.
 async fn wait(client: &Client, id: &str) -> anyhow::Result<Value> {
     let progress = ui::Progress::start(format!("run {id}"));
+    // Also for whoever goes away, or loses the host: the run goes on.
+    progress.above(format!("run {id}"));
     let mut told = std::collections::BTreeSet::new();
     loop {
         let run = client.get(&format!("/v1/runs/{id}")).await?;
@@ -188,9 +196,18 @@ async fn wait(client: &Client, id: &str) -> anyhow::Result<Value> {
                 progress.above(runs::step_line(step, false));
             }
         }
-        if let Some(now) = steps.iter().find(|step| matches!(text(step, "status"), "running" | "waiting")) {
-            progress.say(format!("{} {}", text(now, "name"), text(now, "status")));
+        let nodes = run["nodes"].as_array().cloned().unwrap_or_default();
+        let asks = |node: &&Value| text(node, "status") == "waiting" && node["waits_for"].is_object();
+        for node in nodes.iter().filter(asks) {
+            let key = format!("{} {}", text(node, "path"), node["waits_for"]);
+            if let Some(line) = runs::node_line(node, false).filter(|_| told.insert(key)) {
+                progress.above(line);
+            }
         }
+        let at_work = |step: &&Value| matches!(text(step, "status"), "running" | "waiting");
+        let step = steps.iter().find(at_work).map(|step| format!("{} {}", text(step, "name"), text(step, "status")));
+        let node = || nodes.iter().find(|node| text(node, "status") == "waiting").map(waiting);
+        progress.say(step.or_else(node).unwrap_or_else(|| format!("run {id}")));
         if matches!(text(&run, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck") {
             return Ok(run);
         }

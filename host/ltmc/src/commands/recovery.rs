@@ -142,6 +142,11 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
             Ok(())
         }
         Command::ReplaceAgent { run, agent, changes } => {
+            if agent.digest.is_none() {
+                return Err(Problem::usage(format!("`{agent}` says no version"))
+                    .help(format!("{agent}@sha256:…, as `ltmc agent show {agent}` shows it"))
+                    .into());
+            }
             let fields = vec![format!("\"agents\":{}", json!([agent.to_string()]))];
             ask(client, run, "resume", &changes.body(fields)?, None).await?;
             ui::note(format!("{run} goes on with {agent}."));

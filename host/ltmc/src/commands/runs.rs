@@ -311,7 +311,7 @@ fn show(run: &Value, children: &Children) {
     for step in steps {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
-        ui::line(format!("{indent}{}", step_line(step, over)));
+        ui::line(format!("{indent}{}  {}", step_line(step, over), style(text(step, "path")).dim()));
         children.draw(run, text(step, "path"), depth + 1);
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
@@ -350,7 +350,7 @@ fn show(run: &Value, children: &Children) {
 }
 
 /// A node that is no step in one line, where it waits for something or has failed.
-fn node_line(node: &Value, over: bool) -> Option<String> {
+pub(crate) fn node_line(node: &Value, over: bool) -> Option<String> {
     let (path, pattern, status) = (text(node, "path"), text(node, "pattern"), text(node, "status"));
     let name = text(node, "name");
     let called = if name.is_empty() { format!("{pattern} at {path}") } else { format!("{name} ({pattern} at {path})") };
@@ -431,7 +431,11 @@ pub(crate) fn step_line(step: &Value, over: bool) -> String {
     if effects > 0 {
         parts.push(format!("{effects} effect{}", if effects == 1 { "" } else { "s" }));
     }
-    format!("{mark} {:<24} {}", text(step, "name"), parts.join(", "))
+    let (name, agent) = (text(step, "name"), text(step, "agent").split('@').next().unwrap_or_default());
+    // Who was found for what is needed, and whose step it is that has a name of its own.
+    let called =
+        if agent.is_empty() || name.starts_with(agent) { name.to_owned() } else { format!("{name} ({agent})") };
+    format!("{mark} {called:<24} {}", parts.join(", "))
 }
 
 fn coloured(state: &str) -> console::StyledObject<String> {

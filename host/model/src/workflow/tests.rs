@@ -440,9 +440,9 @@ flow:
             ("43:73", "did you mean `equals`?"),
             ("43:91", "one of `now`, `run`"),
             ("44:37", "`$.event` is known in the `where`"),
-            ("45:45", "`topic` of `remind` is missing"),
-            ("45:53", "from 1s to"),
-            ("45:57", "no field `to`"),
+            ("45:46", "`topic` of `remind` is missing"),
+            ("45:54", "from 1s to"),
+            ("45:58", "no field `to`"),
         ],
     );
 }

@@ -92,7 +92,16 @@ fn deserialize(source: &str) -> Result<Tree, Fault> {
         let place = error.location().map_or_else(Place::default, place);
         // The message ends with the place, which stands beside it already.
         let text = error.to_string();
-        let message = text.split(" at line ").next().unwrap_or(&text);
+        let message = match text.split(" at line ").next().unwrap_or(&text) {
+            // In words of our own.
+            breached if breached.starts_with("budget breached: Documents") => {
+                "there is more than one document in it: what comes after `---` stands in a file of its own"
+            }
+            breached if breached.starts_with("budget breached") => {
+                "it has more in it, or nests deeper, than a document may"
+            }
+            message => message,
+        };
         Fault { place, message: format!("this is not a YAML or JSON document: {message}") }
     })
 }

@@ -160,8 +160,13 @@ impl Reader {
         {
             return Some(*found);
         }
+        let meant = match &tree.kind {
+            Kind::Text(text) => nearest(text, words.iter().map(|(word, _)| *word)),
+            _ => None,
+        };
+        let hint = meant.map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
         let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-        self.fault(tree.place, format!("{what} is one of {}", words.join(", ")));
+        self.fault(tree.place, format!("{what} is one of {}{hint}", words.join(", ")));
         None
     }
 
@@ -189,7 +194,8 @@ impl Reader {
 
     fn object<'t>(&mut self, tree: &'t Tree, what: &str) -> Option<Fields<'t>> {
         let Kind::Object(fields) = &tree.kind else {
-            self.fault(tree.place, format!("{what} is an object, this is {}", tree.describe()));
+            let hint = such_as(what, &tree.kind).map_or_else(String::new, |right| format!("; write `{right}`"));
+            self.fault(tree.place, format!("{what} is an object, this is {}{hint}", tree.describe()));
             return None;
         };
         self.refuse_duplicates(fields);
@@ -229,6 +235,23 @@ impl Reader {
 #[cfg(test)]
 mod tests;
 
+/// What was probably meant where something is no object.
+fn such_as(what: &str, given: &Kind) -> Option<&'static str> {
+    Some(match (what, given) {
+        ("a node of the flow", Kind::List(_)) => "sequence: […]",
+        ("a node of the flow", Kind::Text(_)) => "{agent: NAME}",
+        ("`retry`", _) => "{attempts: 3}",
+        ("`validate`", _) => "{agent: NAME}` or `{json-schema: …}",
+        ("`ask`", _) => "{title: …, of: admin}",
+        ("`emit`", _) => "{topic: …, type: …}",
+        ("`plan`", _) => "{agent: NAME, may: [NAME, …]}",
+        ("an option of `choice`", _) => "{when: …, do: …}` or `{else: …}",
+        ("an entry of `on-error`", _) => "{when: …, do: …}",
+        ("an entry of `on`", _) => "{schedule: \"0 6 * * *\"}",
+        _ => return None,
+    })
+}
+
 /// The known word that was probably meant.
 fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if given.len() > 64 {
@@ -237,7 +260,8 @@ fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
     known
         .into_iter()
         .map(|word| (strsim::osa_distance(given, word), word))
-        .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
+        // One that has no letter in common is none.
+        .filter(|(distance, word)| *distance <= 1 + word.len() / 4 && *distance < word.len().max(given.len()))
         .min()
         .map(|(_, word)| word)
 }
