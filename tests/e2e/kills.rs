@@ -56,7 +56,7 @@ flow:
     - {{wait: {{topic: kills, match: {{type: done, subject: $.input.id}}, since: run}}}}
     - {{agent: woken, with: {ONE}}}
     - {{need: counts what is needed, among: [needed], at-least: 0, with: {ONE}}}
-    - {{plan: {{agent: planner, with: {{name: made, flow: {{agent: planned, with: {ONE}}}}}, may: [planned]}}}}
+    - {{plan: {{agent: planner, with: $.input.plan, may: [planned]}}}}
     - {{ask: {{title: "May it go on?", of: admin, schema: {{type: boolean}}}}, id: may}}
     - {{agent: answered, with: {ONE}, when: {{pick: $.steps.may.output, equals: true}}}}
     - {{sequence: [{{agent: again, with: {ONE}}}, {{agent: flaky, id: later, with: {{until: 2}}, retry: {{attempts: 2, backoff: 1ms}}}}]}}
@@ -127,6 +127,13 @@ async fn come_to(host: &Host, workflow: &str, wanted: &str) -> Result<Vec<String
         if states.len() <= 1 && states.contains_key(wanted) {
             return Ok(states.remove(wanted).unwrap_or_default());
         }
+        let ended = states
+            .iter()
+            .find(|(state, _)| *state != wanted && ["completed", "failed", "stuck"].contains(&state.as_str()));
+        if let Some((state, run)) = ended.and_then(|(state, runs)| Some((state, runs.first()?))) {
+            let view = host.get(&format!("/v1/runs/{run}")).await?.json();
+            anyhow::bail!("{run} of `{workflow}` is {state}, not {wanted}: {view:#}\n{}", host.log());
+        }
         ensure!(begun.elapsed() < PATIENCE, "not all of `{workflow}` are {wanted}: {states:#?}\n{}", host.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -171,8 +178,8 @@ async fn whatever_a_workflow_says_is_done_once_however_often_the_host_is_killed(
                 let one = json!({"n": 1, "sleep_ms": 10, "scope": "agent"});
                 let calls = json!([{"do": "call", "agent": "called", "input": one},
                     {"do": "fork", "calls": [["called", one]]}]);
-                let input =
-                    json!({"id": format!("{round}-{number}"), "items": [1, 2, 3], "kind": "some", "calls": calls});
+                let input = json!({"id": format!("{round}-{number}"), "items": [1, 2, 3], "kind": "some", "calls": calls,
+                    "plan": {"name": "made", "flow": {"agent": "planned", "with": one}}});
                 let request = host.request(Method::POST, &format!("/v1/workflows/{workflow}/runs"), &host.admin);
                 let request = request.header("idempotency-key", format!("{round}-{number}")).header("prefer", "wait=0");
                 let answer = host.send(request.json(&input)).await?;
