@@ -15,8 +15,10 @@ use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, 
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
+use crate::sealed::Tail;
 use crate::undoing::{Ending, Undoing};
 
 mod amend;
@@ -36,9 +38,10 @@ enum Effects {
     Keep,
 }
 
-/// Where a run stands.
-#[derive(Debug, Clone, Default)]
+/// Where a run stands. What is written out of it is sealed ([`crate::sealed`]).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
+    #[serde(skip)]
     effects: Effects,
     started: Option<Arc<RunStarted>>,
     pub(crate) phase: Phase,
@@ -71,10 +74,12 @@ pub struct History {
     children: BTreeSet<RunId>,
     /// How often each node began a run, or had it go on.
     begun: BTreeMap<StepPath, u32>,
+    /// What of its journal is not sealed.
+    pub(crate) tail: Tail,
 }
 
 /// How far a run is, with what belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum Phase {
     /// Nothing has begun.
     #[default]
@@ -101,7 +106,7 @@ pub(crate) enum Phase {
 }
 
 /// One step, so far as it has begun.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Step {
     /// Where it stands.
     pub status: Status,
@@ -120,6 +125,8 @@ pub struct Step {
     pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
     pub checkpoint: Checkpoint,
+    /// The entry with which the journal of its effects begins, counted from the first of the run that it was forked from.
+    began: Seq,
     /// Whether the open attempt, or the last one, is a transaction; where it is not, each of its effects is a checkpoint.
     pub transaction: bool,
     /// How many effects there were at each checkpoint, the last one included.
@@ -128,11 +135,12 @@ pub struct Step {
     forgiven: u32,
     /// The parts of its work in which it was handed messages that may be in its hands still.
     pub took: BTreeSet<u32>,
+    #[serde(skip)]
     replay: Vec<Effect>,
 }
 
 /// The last point up to which what a step did is true: the beginning, or a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The attempt under which the journal of effects begins, from 1 on; 0: no attempt was made.
     pub origin: u32,
@@ -147,7 +155,7 @@ pub struct Checkpoint {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Status {
     /// To be begun: not yet, or again because its run was resumed.
     #[default]
@@ -165,7 +173,7 @@ pub enum Status {
 }
 
 /// One try of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// From 1 on.
     pub number: u32,
@@ -196,6 +204,12 @@ impl History {
         Self { effects: Effects::Keep, ..Self::default() }
     }
 
+    /// The same, for what `base` is for.
+    pub(crate) fn used_as(mut self, base: &Self) -> Self {
+        self.effects = base.effects;
+        self
+    }
+
     /// Takes in the next entry.
     pub fn apply(&mut self, placed: &Placed) {
         self.advance(placed.seq, &placed.entry);
@@ -208,7 +222,8 @@ impl History {
         let order = Seq(self.behind + seq.0);
         self.updated_at = at;
         self.tick(at);
-        if !matches!(entry.event, Event::Act(_)) {
+        self.tail.grow(&entry.event);
+        if !matches!(entry.event, Event::Act(_) | Event::Sealed { .. }) {
             self.suspended = None;
         }
         match &entry.event {
@@ -220,10 +235,10 @@ impl History {
                 self.created_at = at;
             }
             Event::RunClaimed { .. } => self.steps.values_mut().for_each(Step::go_back),
-            Event::Act(_) => {}
+            Event::Act(_) | Event::Sealed { .. } => {}
             Event::StepStarted { step, attempt, transaction, .. } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
-                self.change(step, |step| step.begin(*attempt, at, *transaction));
+                self.change(step, |step| step.begin(*attempt, at, *transaction, order));
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
@@ -673,6 +688,12 @@ impl History {
         self.steps.get_mut(path).map(|step| std::mem::take(&mut step.replay)).unwrap_or_default()
     }
 
+    /// The entry of the run's own journal with which that of a step's effects begins; none: it is that of a run that it was forked from.
+    pub fn began(&self, step: &StepPath) -> Option<Seq> {
+        let began = self.steps.get(step)?.began.0;
+        (began > self.behind).then(|| Seq(began - self.behind))
+    }
+
     /// Who has messages in hand that are to be let go with this event. An attempt that another goes on from lets go of what was
     /// taken since its checkpoint; a step that is over lets go of everything. One that is taken over has what it had.
     pub fn let_go(&self, event: &Event) -> Vec<(StepPath, Checkpoint)> {
@@ -1009,7 +1030,7 @@ impl Step {
         self.seed = None;
     }
 
-    fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
+    fn begin(&mut self, number: u32, at: Timestamp, transaction: bool, order: Seq) {
         self.status = Status::Running;
         // An attempt of before left its effects behind, each true by itself; the one after it began at the beginning.
         let before_was_one = std::mem::replace(&mut self.transaction, transaction);
@@ -1017,6 +1038,7 @@ impl Step {
             self.replay.clear();
             self.forget_checkpoints();
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
+            self.began = order;
             self.took.clear();
         }
         self.attempts.push(Attempt {
@@ -1067,7 +1089,8 @@ impl Step {
         if matches!(&effect.reply, Ok(Reply::Deliveries(taken)) if !taken.is_empty()) {
             self.took.insert(self.checkpoint.part);
         }
-        if keep {
+        // Of one that was sealed in the middle of them none are kept: whoever needs them reads all.
+        if keep && self.replay.len() + 1 == attempt.effects as usize {
             self.replay.push(effect.clone());
         }
         if !self.transaction {

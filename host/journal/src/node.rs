@@ -10,15 +10,18 @@ use ltmc_model::journal::{Candidate, Input, Next};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// A node, so far as anything is known of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Node {
     /// Whether its `when` holds.
     pub when: Option<bool>,
     /// The option that a choice takes.
+    #[serde(with = "decided")]
     pub option: Option<Option<u32>>,
     /// The handler of errors that is taken.
+    #[serde(with = "decided")]
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
@@ -67,11 +70,12 @@ pub struct Node {
     /// The run that it began.
     pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
+    #[serde(skip)]
     pub branches: Branches,
 }
 
 /// A question, as far as a run has to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asks {
     /// What it is answered by.
     pub token: Token,
@@ -86,7 +90,7 @@ pub struct Asks {
 }
 
 /// What a node waits for in a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
     /// Which topic.
     pub topic: Topic,
@@ -99,13 +103,14 @@ pub struct Listens {
     /// Up to where it was looked: a memo, but for what is journaled when its run is suspended.
     pub heard: Position,
     /// Whether that is all there was when it was looked: a memo.
+    #[serde(skip)]
     pub is_heard: bool,
     /// Whether the record tells its run of what comes.
     pub is_open: bool,
 }
 
 /// What undoes a node's work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compensation {
     /// What the node works on.
     pub given: Input,
@@ -116,7 +121,7 @@ pub struct Compensation {
 }
 
 /// Why work was in vain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InVain {
     /// It was this node's, with everything below it.
     pub within: StepPath,
@@ -125,7 +130,7 @@ pub struct InVain {
 }
 
 /// A run that a node began.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
     /// Which.
     pub run: RunId,
@@ -143,7 +148,7 @@ impl Child {
 }
 
 /// A round of a loop that is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
     /// Whose output it gave; none: all of it was skipped.
     pub gave: Option<StepPath>,
@@ -152,7 +157,7 @@ pub struct Round {
 }
 
 /// What became of branches together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// The branches that count.
     pub winners: Arc<[u32]>,
@@ -209,5 +214,18 @@ impl Node {
         let (when, failures, retry_at, until) = (self.when, self.failures, self.retry_at, self.until);
         let compensation = self.compensation.take().filter(|compensation| !compensation.is_done);
         *self = Self { when, failures, retry_at, until, compensation, ..Self::default() };
+    }
+}
+
+/// What was decided may be nothing, which is something else than that nothing was decided.
+mod decided {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(decided: &Option<Option<u32>>, to: S) -> Result<S::Ok, S::Error> {
+        decided.map(|decided| [decided]).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
+        Option::<[Option<u32>; 1]>::deserialize(from).map(|decided| decided.map(|[decided]| decided))
     }
 }

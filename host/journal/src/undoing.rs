@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Input;
 use ltmc_model::{KeyId, StepPath};
+use serde::{Deserialize, Serialize};
 
 use crate::fold::{History, Phase};
 use crate::node::{Compensation, InVain};
 
 /// What of a run is to be undone should it turn out to have been in vain.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Undoing {
     /// Nodes whose work is not undone, in the order in which that was made ready.
     ready: Vec<StepPath>,
@@ -24,7 +25,7 @@ pub struct Undoing {
 }
 
 /// How a run ends once what it did is undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// It fails.
     Failing(Failure),

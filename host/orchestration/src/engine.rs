@@ -42,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, levels, lineage, metered};
+use crate::{aggregate, ask, emit, input, judge, levels, metered, take_up};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -583,10 +583,8 @@ impl Engine<'_> {
         let (mut begun_at, log) = (self.log.read_mut(|history| BegunAt::of(history, step)), self.log);
         if begun_at.replay.len() < begun_at.checkpoint.effects as usize {
             log.flush(Durability::Lazy).await?;
-            let read = self.ports.read.as_ref();
-            let whole = lineage::fold(read, log.tenant(), log.run(), lineage::TO_THE_END, History::for_replay());
-            let mut kept = whole.await?;
-            begun_at = BegunAt::of(&mut kept, step);
+            let (read, began) = (self.ports.read.as_ref(), self.log.read(|history| history.began(step)));
+            begun_at = take_up::begun_at(read, log.tenant(), log.run(), step, &begun_at, began).await?;
         }
         Ok(begun_at)
     }

@@ -479,7 +479,7 @@ mod tests {
         let acme = sample::tenant("acme");
         let log = |bytes: usize| {
             let clock = Arc::new(ManualClock::at(sample::at(0)));
-            let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
+            let ports = runlog::Ports { journal: MemoryRecord::new(), clock, sealing: Default::default() };
             let started = RunStarted { input: Payload::text("x".repeat(bytes)), ..sample::started(&acme) };
             RunLog::fresh(ports, acme.clone(), sample::run_id(1), started, None)
         };

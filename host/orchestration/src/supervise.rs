@@ -28,6 +28,7 @@ use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
+use crate::take_up;
 
 /// How often a run begins again at its last checkpoint because others were faster, before it fails.
 const MAX_CONFLICTS: u32 = 64;
@@ -518,7 +519,7 @@ pub(crate) async fn take_over(
 ) -> Result<Found, StoreError> {
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
-    let history = lineage::fold(read.as_ref(), tenant, run, lineage::TO_THE_END, History::for_replay()).await?;
+    let history = take_up::history(read.as_ref(), tenant, run, lineage::TO_THE_END).await?;
     let to_be_resumed = matches!(whose, Whose::Nobodys);
     if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ltmc_journal::{History, RunLog};
+use ltmc_journal::RunLog;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::{Amendment, Event, Forked, RunStarted};
 use ltmc_model::run::Run;
@@ -18,10 +18,10 @@ use ltmc_ports::{Durability, Kind};
 use ltmc_tenancy::Error;
 
 use super::amend::{Changes, unfit};
-use crate::lineage;
 use crate::runs::{IDEMPOTENCY, Runs, Started};
 use crate::stop::Cancelled;
 use crate::supervise::Live;
+use crate::{lineage, take_up};
 
 /// A run that is to go on from where another one was.
 #[derive(Debug, Clone)]
@@ -150,7 +150,7 @@ impl Runs {
             return Err(unfit("at", format!("run {} has the entries 1 to {}, and no {at}", of.id, of.seq)));
         }
         let read = inner.ports.read.as_ref();
-        let before = lineage::fold(read, &caller.tenant, of.id, at, History::for_replay()).await?;
+        let before = take_up::history(read, &caller.tenant, of.id, at).await?;
         if before.forks() >= lineage::MAX_FORKS {
             let why = format!(
                 "run {} was forked from one that was forked, {} times over: begin a new one",
