@@ -3,7 +3,7 @@
 //! Invariants: total (any journal folds, a damaged one too) and deterministic: the same entries give the same history.
 //! Bounded: of effects only those of attempts still open, or up to a checkpoint from which another may go on, are kept, and
 //! only where they are to be replayed. What an attempt did after its last checkpoint is forgotten where the attempt fails, and
-//! where the run is taken over: it had not become true.
+//! where the run is taken over: it had not become true. Of a run that goes on rounds of loops that are over are forgotten ([`rounds`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, RunStarted};
+use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
@@ -22,6 +22,9 @@ use crate::sealed::Tail;
 use crate::undoing::{Ending, Undoing};
 
 mod amend;
+mod rounds;
+
+use rounds::{Keeps, Worn};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -43,6 +46,8 @@ enum Effects {
 pub struct History {
     #[serde(skip)]
     effects: Effects,
+    #[serde(skip)]
+    keeps: Keeps,
     started: Option<Arc<RunStarted>>,
     pub(crate) phase: Phase,
     suspended: Option<Timestamp>,
@@ -74,6 +79,10 @@ pub struct History {
     children: BTreeSet<RunId>,
     /// How often each node began a run, or had it go on.
     begun: BTreeMap<StepPath, u32>,
+    /// What is known of steps below loops that were forgotten.
+    worn: BTreeMap<StepPath, Worn>,
+    /// Whether something was changed in what was forgotten.
+    is_cut: bool,
     /// What of its journal is not sealed.
     pub(crate) tail: Tail,
 }
@@ -206,7 +215,7 @@ impl History {
 
     /// The same, for what `base` is for.
     pub(crate) fn used_as(mut self, base: &Self) -> Self {
-        self.effects = base.effects;
+        (self.effects, self.keeps) = (base.effects, base.keeps);
         self
     }
 
@@ -301,8 +310,11 @@ impl History {
                 node.ended_at = order;
             }
             Event::NodeGave { node, of } => {
+                // Of what came from before it nobody need look through all that passed it on.
+                let passed_on = self.keeps == Keeps::Recent && !of.is_within(node);
+                let of = if passed_on { self.giver(of).clone() } else { of.clone() };
                 let node = self.node_mut(node);
-                node.gave = Some(of.clone());
+                node.gave = Some(of);
                 node.ended_at = order;
             }
             Event::NodeFailed { node, failure, retry_at: None } => self.node_mut(node).failure = Some(failure.clone()),
@@ -315,7 +327,8 @@ impl History {
             }
             Event::ChildStarted { node, run } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
-                *self.begun.entry(node.clone()).or_default() += 1;
+                let begun = self.begun(node).saturating_add(1);
+                self.begun.insert(node.clone(), begun);
                 self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
             }
             Event::ChildEnded { node, run, result } => {
@@ -408,6 +421,9 @@ impl History {
                 self.resume();
                 for amended in std::mem::take(&mut self.amended) {
                     self.amend(&amended, order, at);
+                }
+                if self.keeps == Keeps::UntilResumed {
+                    self.keeps = Keeps::Recent;
                 }
             }
         }
@@ -508,11 +524,6 @@ impl History {
     /// Runs that its guests began, of which the journal tells.
     pub fn children(&self) -> &BTreeSet<RunId> {
         &self.children
-    }
-
-    /// How often a node began a run, or had it go on.
-    pub fn begun(&self, node: &StepPath) -> u32 {
-        self.begun.get(node).copied().unwrap_or(0)
     }
 
     /// Nodes that began a run which is not known to be over, at a node or below it.
@@ -783,6 +794,7 @@ impl History {
             self.change(&path, |step| step.begin_anew(true));
         }
         self.nodes.clear();
+        self.wear(|_| true);
         self.undoing = Undoing::default();
     }
 
@@ -830,6 +842,11 @@ impl History {
     }
 
     fn decided(&mut self, path: &StepPath, decided: &Decided) {
+        if let Decided::Round { gave, next, .. } = decided {
+            let in_a_row = self.in_a_row(path, gave.as_ref());
+            self.node_mut(path).rounds.push(Round { gave: gave.clone(), next: *next, in_a_row });
+            return self.forget_rounds(path);
+        }
         let node = self.node_mut(path);
         match decided {
             Decided::When(holds) => node.when = Some(*holds),
@@ -840,7 +857,7 @@ impl History {
             }
             Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
-            Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Round { .. } => {}
             Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure } => {
                 node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
@@ -857,6 +874,7 @@ impl History {
             self.change(&path, |step| step.begin_anew(forgives));
         }
         self.nodes.retain(|path, _| path == node || !path.is_within(node));
+        self.wear(|path| path.is_within(node));
         self.undoing.forget_below(node);
         self.node_mut(node).begin_anew();
     }
@@ -954,8 +972,7 @@ impl History {
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }
-            let last = node.rounds.pop_if(|last| matches!(last.next, Next::Exhausted | Next::Stalled));
-            let again = last.map(|_| path.child(node.rounds.len()));
+            let again = node.rounds.take_end().map(|_| path.child(workflow::Loop::number(node.rounds.len())));
             if has_failed && self.next_to_undo(|below| below.is_within(&path)).is_some() {
                 self.redo(&path);
                 continue;
@@ -963,7 +980,8 @@ impl History {
             // What was done in its place may be needed no more, and what it was done for is another failure then.
             let rescues = self.steps.keys().chain(self.nodes.keys()).filter(|_| has_failed).filter_map(|below| {
                 let rest = below.is_within(&path).then(|| below.way().nth(path.way().count())).flatten()?;
-                (rest >= workflow::Node::FALLBACK).then(|| path.child(rest))
+                let is_rescue = rest >= workflow::Node::FALLBACK && workflow::Node::is_beside(rest);
+                is_rescue.then(|| path.child(rest))
             });
             let rescues: BTreeSet<StepPath> = rescues.collect();
             for path in rescues {

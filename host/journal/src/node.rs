@@ -1,6 +1,6 @@
 //! A node of a run that has more to it than the steps below it: what was decided about it, how it failed, what it gave.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ltmc_model::agent::AgentRef;
@@ -32,7 +32,7 @@ pub struct Node {
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.
-    pub rounds: Vec<Round>,
+    pub rounds: Rounds,
     /// Which branches count.
     pub joined: Option<Joined>,
     /// When its wait is over.
@@ -154,6 +154,80 @@ pub struct Round {
     pub gave: Option<StepPath>,
     /// What comes after it.
     pub next: Next,
+    /// How many rounds in a row gave the same, up to this one.
+    pub in_a_row: u32,
+}
+
+/// A loop's rounds that are over: the last ones, and of those before them what may still be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rounds {
+    /// How many are forgotten: the first ones.
+    forgotten: usize,
+    /// Whose output those gave last.
+    given: Option<StepPath>,
+    recent: VecDeque<Round>,
+}
+
+impl Rounds {
+    /// How many are over.
+    pub fn len(&self) -> usize {
+        self.forgotten + self.recent.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Option<&Round> {
+        self.recent.back()
+    }
+
+    /// Whose output they gave last: one that was skipped gave what the one before it did.
+    pub fn given(&self) -> Option<&StepPath> {
+        self.given_before(self.len())
+    }
+
+    /// The same of those before one; none also where that is forgotten.
+    pub fn given_before(&self, round: usize) -> Option<&StepPath> {
+        let before = round.checked_sub(self.forgotten)?;
+        let recent = self.recent.iter().take(before).rev().find_map(|round| round.gave.as_ref());
+        recent.or(self.given.as_ref())
+    }
+
+    pub(crate) fn push(&mut self, round: Round) {
+        self.recent.push_back(round);
+    }
+
+    /// Takes the last one back, where it was the last of all because there could be no other.
+    pub(crate) fn take_end(&mut self) -> Option<Round> {
+        let is_end = |last: &Round| matches!(last.next, Next::Exhausted | Next::Stalled);
+        self.recent.back().is_some_and(is_end).then(|| self.recent.pop_back()).flatten()
+    }
+
+    /// Only the first so many are over, as far as they are not forgotten.
+    pub(crate) fn truncate(&mut self, rounds: usize) {
+        self.recent.truncate(rounds.saturating_sub(self.forgotten));
+    }
+
+    pub(crate) fn forgotten(&self) -> usize {
+        self.forgotten
+    }
+
+    pub(crate) fn given_by_forgotten(&self) -> Option<&StepPath> {
+        self.given.as_ref()
+    }
+
+    /// Forgets all but the last so many; whether there was anything to be forgotten.
+    pub(crate) fn forget_but(&mut self, kept: usize) -> bool {
+        let more = self.recent.len().saturating_sub(kept);
+        for round in self.recent.drain(..more) {
+            self.forgotten += 1;
+            self.given = round.gave.or(self.given.take());
+        }
+        more > 0
+    }
 }
 
 /// What became of branches together.

@@ -137,7 +137,7 @@ impl RunLog {
         idempotency: Option<IdempotencyKey>,
     ) -> Self {
         let row = new_row(tenant, run, &started, ports.clock.now());
-        Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency)
+        Self::with(ports, row, None, History::new().forgetting(), Event::RunStarted(Box::new(started)), idempotency)
     }
 
     /// The log of a new run that goes on from where another one was; none where the beginning of that is missing. `RunStarted` is

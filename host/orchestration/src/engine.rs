@@ -77,6 +77,9 @@ pub(crate) struct Engine<'a> {
 pub(crate) struct Beginnings(Mutex<BTreeMap<StepPath, (u32, tokio::time::Instant)>>);
 
 impl Beginnings {
+    /// So many of the last ones are kept: what began before them is over, and in the record, long since.
+    const KEPT: usize = 20_000;
+
     /// For how long an attempt has been under way.
     fn since(&self, step: &StepPath, attempt: u32) -> Duration {
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +88,14 @@ impl Beginnings {
         if first.0 != attempt {
             *first = now;
         }
-        first.1.elapsed()
+        let since = first.1;
+        if begun.len() >= 2 * Self::KEPT {
+            let mut times: Vec<_> = begun.values().map(|(_, at)| *at).collect();
+            let (_, oldest, _) = times.select_nth_unstable(Self::KEPT);
+            let oldest = *oldest;
+            begun.retain(|_, (_, at)| *at >= oldest);
+        }
+        since.elapsed()
     }
 }
 
@@ -470,7 +480,7 @@ impl Engine<'_> {
             let is_open = found.is_some_and(|found| found.status == Status::Running);
             let is_of_before = is_open && found.is_some_and(|found| !found.transaction);
             let effects = found.map_or(0, |found| found.checkpoint.effects);
-            (found.map_or(1, |found| found.attempt()), is_open, is_of_before, effects)
+            (history.attempt(step), is_open, is_of_before, effects)
         });
         if is_open && self.sees_directories(agent).await.map_err(Stop::Failed)? {
             // What it read of a directory is in no journal: it is another attempt that may read something else.

@@ -220,7 +220,7 @@ async fn given(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPat
 
 /// Whose output a loop's rounds before one gave last.
 fn last(log: &RunLog, path: &StepPath, round: usize) -> Option<StepPath> {
-    log.read(|history| history.node(path)?.rounds.iter().take(round).rev().find_map(|round| round.gave.clone()))
+    log.read(|history| history.node(path)?.rounds.given_before(round).cloned())
 }
 
 fn item(log: &RunLog, map: &StepPath, index: usize) -> Result<Payload, Failure> {

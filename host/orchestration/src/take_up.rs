@@ -19,6 +19,16 @@ pub(crate) async fn history(
     run: RunId,
     until: Seq,
 ) -> Result<History, StoreError> {
+    let history = newest(read, tenant, run, until).await?;
+    if !history.is_cut() {
+        return Ok(history);
+    }
+    // Somebody changed a round of a loop that was over long before.
+    let whole = lineage::fold(read, tenant, run, until, History::for_replay()).await?;
+    Ok(whole.forgetting())
+}
+
+async fn newest(read: &dyn ReadJournal, tenant: &TenantId, run: RunId, until: Seq) -> Result<History, StoreError> {
     let mut latest = until;
     while let Some(snapshot) = read.snapshot(tenant, run, latest).await? {
         let at = snapshot.at;
@@ -39,7 +49,17 @@ pub(crate) async fn history(
         let Some(before) = at.0.checked_sub(1) else { break };
         latest = Seq(before);
     }
-    lineage::fold(read, tenant, run, until, History::for_replay()).await
+    lineage::fold(read, tenant, run, until, History::for_replay().forgetting()).await
+}
+
+/// The same, with all there is of it, for whoever changes something in it.
+pub(crate) async fn to_be_changed(
+    read: &dyn ReadJournal,
+    tenant: &TenantId,
+    run: RunId,
+    until: Seq,
+) -> Result<History, StoreError> {
+    lineage::fold(read, tenant, run, until, History::for_replay().for_changes()).await
 }
 
 /// The same, from a snapshot on.
@@ -54,7 +74,7 @@ async fn since(
     let mut found = Err(Unfit::NotCommitted);
     let mut fold = |placed: ltmc_model::journal::Placed| {
         if placed.seq == snapshot.at {
-            found = History::unsealed_from(&snapshot.bytes, &placed.entry.event, &History::for_replay());
+            found = History::unsealed_from(&snapshot.bytes, &placed.entry.event, &History::for_replay().forgetting());
         }
         if let Ok(history) = &mut found {
             history.apply(&placed);
