@@ -3,7 +3,7 @@
 //! Invariants: total (any journal folds, a damaged one too) and deterministic: the same entries give the same history.
 //! Bounded: of effects only those of attempts still open, or up to a checkpoint from which another may go on, are kept, and
 //! only where they are to be replayed. What an attempt did after its last checkpoint is forgotten where the attempt fails, and
-//! where the run is taken over: it had not become true.
+//! where the run is taken over: it had not become true. Of a run that goes on rounds of loops that are over are forgotten ([`rounds`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,15 +11,20 @@ use std::sync::Arc;
 use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Next, Placed, RunStarted};
+use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
+use crate::sealed::Tail;
 use crate::undoing::{Ending, Undoing};
 
 mod amend;
+mod rounds;
+
+use rounds::{Keeps, Worn};
 
 /// How many effects one attempt may have.
 pub const MAX_EFFECTS: u32 = 10_000;
@@ -36,10 +41,13 @@ enum Effects {
     Keep,
 }
 
-/// Where a run stands.
-#[derive(Debug, Clone, Default)]
+/// Where a run stands. What is written out of it is sealed ([`crate::sealed`]).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
+    #[serde(skip)]
     effects: Effects,
+    #[serde(skip)]
+    keeps: Keeps,
     started: Option<Arc<RunStarted>>,
     pub(crate) phase: Phase,
     suspended: Option<Timestamp>,
@@ -71,10 +79,16 @@ pub struct History {
     children: BTreeSet<RunId>,
     /// How often each node began a run, or had it go on.
     begun: BTreeMap<StepPath, u32>,
+    /// What is known of steps below loops that were forgotten.
+    worn: BTreeMap<StepPath, Worn>,
+    /// Whether something was changed in what was forgotten.
+    is_cut: bool,
+    /// What of its journal is not sealed.
+    pub(crate) tail: Tail,
 }
 
 /// How far a run is, with what belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum Phase {
     /// Nothing has begun.
     #[default]
@@ -101,7 +115,7 @@ pub(crate) enum Phase {
 }
 
 /// One step, so far as it has begun.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Step {
     /// Where it stands.
     pub status: Status,
@@ -120,6 +134,8 @@ pub struct Step {
     pub verdict: Option<Result<(), Failure>>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
     pub checkpoint: Checkpoint,
+    /// The entry with which the journal of its effects begins, counted from the first of the run that it was forked from.
+    began: Seq,
     /// Whether the open attempt, or the last one, is a transaction; where it is not, each of its effects is a checkpoint.
     pub transaction: bool,
     /// How many effects there were at each checkpoint, the last one included.
@@ -128,11 +144,12 @@ pub struct Step {
     forgiven: u32,
     /// The parts of its work in which it was handed messages that may be in its hands still.
     pub took: BTreeSet<u32>,
+    #[serde(skip)]
     replay: Vec<Effect>,
 }
 
 /// The last point up to which what a step did is true: the beginning, or a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The attempt under which the journal of effects begins, from 1 on; 0: no attempt was made.
     pub origin: u32,
@@ -147,7 +164,7 @@ pub struct Checkpoint {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Status {
     /// To be begun: not yet, or again because its run was resumed.
     #[default]
@@ -165,7 +182,7 @@ pub enum Status {
 }
 
 /// One try of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// From 1 on.
     pub number: u32,
@@ -196,6 +213,12 @@ impl History {
         Self { effects: Effects::Keep, ..Self::default() }
     }
 
+    /// The same, for what `base` is for.
+    pub(crate) fn used_as(mut self, base: &Self) -> Self {
+        (self.effects, self.keeps) = (base.effects, base.keeps);
+        self
+    }
+
     /// Takes in the next entry.
     pub fn apply(&mut self, placed: &Placed) {
         self.advance(placed.seq, &placed.entry);
@@ -208,7 +231,8 @@ impl History {
         let order = Seq(self.behind + seq.0);
         self.updated_at = at;
         self.tick(at);
-        if !matches!(entry.event, Event::Act(_)) {
+        self.tail.grow(&entry.event);
+        if !matches!(entry.event, Event::Act(_) | Event::Sealed { .. }) {
             self.suspended = None;
         }
         match &entry.event {
@@ -220,10 +244,10 @@ impl History {
                 self.created_at = at;
             }
             Event::RunClaimed { .. } => self.steps.values_mut().for_each(Step::go_back),
-            Event::Act(_) => {}
+            Event::Act(_) | Event::Sealed { .. } => {}
             Event::StepStarted { step, attempt, transaction, .. } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
-                self.change(step, |step| step.begin(*attempt, at, *transaction));
+                self.change(step, |step| step.begin(*attempt, at, *transaction, order));
             }
             Event::Effect(effect) => {
                 let keep = self.effects == Effects::Keep;
@@ -286,8 +310,11 @@ impl History {
                 node.ended_at = order;
             }
             Event::NodeGave { node, of } => {
+                // Of what came from before it nobody need look through all that passed it on.
+                let passed_on = self.keeps == Keeps::Recent && !of.is_within(node);
+                let of = if passed_on { self.giver(of).clone() } else { of.clone() };
                 let node = self.node_mut(node);
-                node.gave = Some(of.clone());
+                node.gave = Some(of);
                 node.ended_at = order;
             }
             Event::NodeFailed { node, failure, retry_at: None } => self.node_mut(node).failure = Some(failure.clone()),
@@ -300,7 +327,8 @@ impl History {
             }
             Event::ChildStarted { node, run } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
-                *self.begun.entry(node.clone()).or_default() += 1;
+                let begun = self.begun(node).saturating_add(1);
+                self.begun.insert(node.clone(), begun);
                 self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
             }
             Event::ChildEnded { node, run, result } => {
@@ -393,6 +421,9 @@ impl History {
                 self.resume();
                 for amended in std::mem::take(&mut self.amended) {
                     self.amend(&amended, order, at);
+                }
+                if self.keeps == Keeps::UntilResumed {
+                    self.keeps = Keeps::Recent;
                 }
             }
         }
@@ -493,11 +524,6 @@ impl History {
     /// Runs that its guests began, of which the journal tells.
     pub fn children(&self) -> &BTreeSet<RunId> {
         &self.children
-    }
-
-    /// How often a node began a run, or had it go on.
-    pub fn begun(&self, node: &StepPath) -> u32 {
-        self.begun.get(node).copied().unwrap_or(0)
     }
 
     /// Nodes that began a run which is not known to be over, at a node or below it.
@@ -673,6 +699,12 @@ impl History {
         self.steps.get_mut(path).map(|step| std::mem::take(&mut step.replay)).unwrap_or_default()
     }
 
+    /// The entry of the run's own journal with which that of a step's effects begins; none: it is that of a run that it was forked from.
+    pub fn began(&self, step: &StepPath) -> Option<Seq> {
+        let began = self.steps.get(step)?.began.0;
+        (began > self.behind).then(|| Seq(began - self.behind))
+    }
+
     /// Who has messages in hand that are to be let go with this event. An attempt that another goes on from lets go of what was
     /// taken since its checkpoint; a step that is over lets go of everything. One that is taken over has what it had.
     pub fn let_go(&self, event: &Event) -> Vec<(StepPath, Checkpoint)> {
@@ -762,6 +794,7 @@ impl History {
             self.change(&path, |step| step.begin_anew(true));
         }
         self.nodes.clear();
+        self.wear(|_| true);
         self.undoing = Undoing::default();
     }
 
@@ -809,6 +842,11 @@ impl History {
     }
 
     fn decided(&mut self, path: &StepPath, decided: &Decided) {
+        if let Decided::Round { gave, next, .. } = decided {
+            let in_a_row = self.in_a_row(path, gave.as_ref());
+            self.node_mut(path).rounds.push(Round { gave: gave.clone(), next: *next, in_a_row });
+            return self.forget_rounds(path);
+        }
         let node = self.node_mut(path);
         match decided {
             Decided::When(holds) => node.when = Some(*holds),
@@ -819,7 +857,7 @@ impl History {
             }
             Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
-            Decided::Round { gave, next, .. } => node.rounds.push(Round { gave: gave.clone(), next: *next }),
+            Decided::Round { .. } => {}
             Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure } => {
                 node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
@@ -836,6 +874,7 @@ impl History {
             self.change(&path, |step| step.begin_anew(forgives));
         }
         self.nodes.retain(|path, _| path == node || !path.is_within(node));
+        self.wear(|path| path.is_within(node));
         self.undoing.forget_below(node);
         self.node_mut(node).begin_anew();
     }
@@ -933,8 +972,7 @@ impl History {
             if node.joined.as_ref().is_some_and(|joined| joined.failure.is_some()) {
                 node.joined = None;
             }
-            let last = node.rounds.pop_if(|last| matches!(last.next, Next::Exhausted | Next::Stalled));
-            let again = last.map(|_| path.child(node.rounds.len()));
+            let again = node.rounds.take_end().map(|_| path.child(workflow::Loop::number(node.rounds.len())));
             if has_failed && self.next_to_undo(|below| below.is_within(&path)).is_some() {
                 self.redo(&path);
                 continue;
@@ -942,7 +980,8 @@ impl History {
             // What was done in its place may be needed no more, and what it was done for is another failure then.
             let rescues = self.steps.keys().chain(self.nodes.keys()).filter(|_| has_failed).filter_map(|below| {
                 let rest = below.is_within(&path).then(|| below.way().nth(path.way().count())).flatten()?;
-                (rest >= workflow::Node::FALLBACK).then(|| path.child(rest))
+                let is_rescue = rest >= workflow::Node::FALLBACK && workflow::Node::is_beside(rest);
+                is_rescue.then(|| path.child(rest))
             });
             let rescues: BTreeSet<StepPath> = rescues.collect();
             for path in rescues {
@@ -1009,7 +1048,7 @@ impl Step {
         self.seed = None;
     }
 
-    fn begin(&mut self, number: u32, at: Timestamp, transaction: bool) {
+    fn begin(&mut self, number: u32, at: Timestamp, transaction: bool, order: Seq) {
         self.status = Status::Running;
         // An attempt of before left its effects behind, each true by itself; the one after it began at the beginning.
         let before_was_one = std::mem::replace(&mut self.transaction, transaction);
@@ -1017,6 +1056,7 @@ impl Step {
             self.replay.clear();
             self.forget_checkpoints();
             self.checkpoint = Checkpoint { origin: number, ..Checkpoint::default() };
+            self.began = order;
             self.took.clear();
         }
         self.attempts.push(Attempt {
@@ -1067,7 +1107,8 @@ impl Step {
         if matches!(&effect.reply, Ok(Reply::Deliveries(taken)) if !taken.is_empty()) {
             self.took.insert(self.checkpoint.part);
         }
-        if keep {
+        // Of one that was sealed in the middle of them none are kept: whoever needs them reads all.
+        if keep && self.replay.len() + 1 == attempt.effects as usize {
             self.replay.push(effect.clone());
         }
         if !self.transaction {

@@ -5,9 +5,11 @@
 
 pub mod diff;
 pub mod fold;
+mod metered;
 pub mod node;
 pub mod place;
 pub mod runlog;
+pub mod sealed;
 pub mod shown;
 pub mod undoing;
 pub mod view;
@@ -16,6 +18,7 @@ pub mod why;
 pub use diff::Diff;
 pub use fold::History;
 pub use runlog::RunLog;
+pub use sealed::Sealing;
 pub use shown::{Extent, Shown, Sight};
 pub use view::RunView;
 pub use why::Why;

@@ -1,6 +1,6 @@
 //! A node of a run that has more to it than the steps below it: what was decided about it, how it failed, what it gave.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ltmc_model::agent::AgentRef;
@@ -10,15 +10,18 @@ use ltmc_model::journal::{Candidate, Input, Next};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// A node, so far as anything is known of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Node {
     /// Whether its `when` holds.
     pub when: Option<bool>,
     /// The option that a choice takes.
+    #[serde(with = "decided")]
     pub option: Option<Option<u32>>,
     /// The handler of errors that is taken.
+    #[serde(with = "decided")]
     pub handler: Option<Option<u32>>,
     /// The agent that was found for a step.
     pub agent: Option<AgentRef>,
@@ -29,7 +32,7 @@ pub struct Node {
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.
-    pub rounds: Vec<Round>,
+    pub rounds: Rounds,
     /// Which branches count.
     pub joined: Option<Joined>,
     /// When its wait is over.
@@ -67,11 +70,12 @@ pub struct Node {
     /// The run that it began.
     pub child: Option<Child>,
     /// What its pattern has found out about its branches: a memo, which follows from everything else here.
+    #[serde(skip)]
     pub branches: Branches,
 }
 
 /// A question, as far as a run has to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asks {
     /// What it is answered by.
     pub token: Token,
@@ -86,7 +90,7 @@ pub struct Asks {
 }
 
 /// What a node waits for in a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
     /// Which topic.
     pub topic: Topic,
@@ -99,13 +103,14 @@ pub struct Listens {
     /// Up to where it was looked: a memo, but for what is journaled when its run is suspended.
     pub heard: Position,
     /// Whether that is all there was when it was looked: a memo.
+    #[serde(skip)]
     pub is_heard: bool,
     /// Whether the record tells its run of what comes.
     pub is_open: bool,
 }
 
 /// What undoes a node's work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compensation {
     /// What the node works on.
     pub given: Input,
@@ -116,7 +121,7 @@ pub struct Compensation {
 }
 
 /// Why work was in vain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InVain {
     /// It was this node's, with everything below it.
     pub within: StepPath,
@@ -125,7 +130,7 @@ pub struct InVain {
 }
 
 /// A run that a node began.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
     /// Which.
     pub run: RunId,
@@ -143,16 +148,90 @@ impl Child {
 }
 
 /// A round of a loop that is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
     /// Whose output it gave; none: all of it was skipped.
     pub gave: Option<StepPath>,
     /// What comes after it.
     pub next: Next,
+    /// How many rounds in a row gave the same, up to this one.
+    pub in_a_row: u32,
+}
+
+/// A loop's rounds that are over: the last ones, and of those before them what may still be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rounds {
+    /// How many are forgotten: the first ones.
+    forgotten: usize,
+    /// Whose output those gave last.
+    given: Option<StepPath>,
+    recent: VecDeque<Round>,
+}
+
+impl Rounds {
+    /// How many are over.
+    pub fn len(&self) -> usize {
+        self.forgotten + self.recent.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Option<&Round> {
+        self.recent.back()
+    }
+
+    /// Whose output they gave last: one that was skipped gave what the one before it did.
+    pub fn given(&self) -> Option<&StepPath> {
+        self.given_before(self.len())
+    }
+
+    /// The same of those before one; none also where that is forgotten.
+    pub fn given_before(&self, round: usize) -> Option<&StepPath> {
+        let before = round.checked_sub(self.forgotten)?;
+        let recent = self.recent.iter().take(before).rev().find_map(|round| round.gave.as_ref());
+        recent.or(self.given.as_ref())
+    }
+
+    pub(crate) fn push(&mut self, round: Round) {
+        self.recent.push_back(round);
+    }
+
+    /// Takes the last one back, where it was the last of all because there could be no other.
+    pub(crate) fn take_end(&mut self) -> Option<Round> {
+        let is_end = |last: &Round| matches!(last.next, Next::Exhausted | Next::Stalled);
+        self.recent.back().is_some_and(is_end).then(|| self.recent.pop_back()).flatten()
+    }
+
+    /// Only the first so many are over, as far as they are not forgotten.
+    pub(crate) fn truncate(&mut self, rounds: usize) {
+        self.recent.truncate(rounds.saturating_sub(self.forgotten));
+    }
+
+    pub(crate) fn forgotten(&self) -> usize {
+        self.forgotten
+    }
+
+    pub(crate) fn given_by_forgotten(&self) -> Option<&StepPath> {
+        self.given.as_ref()
+    }
+
+    /// Forgets all but the last so many; whether there was anything to be forgotten.
+    pub(crate) fn forget_but(&mut self, kept: usize) -> bool {
+        let more = self.recent.len().saturating_sub(kept);
+        for round in self.recent.drain(..more) {
+            self.forgotten += 1;
+            self.given = round.gave.or(self.given.take());
+        }
+        more > 0
+    }
 }
 
 /// What became of branches together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// The branches that count.
     pub winners: Arc<[u32]>,
@@ -209,5 +288,18 @@ impl Node {
         let (when, failures, retry_at, until) = (self.when, self.failures, self.retry_at, self.until);
         let compensation = self.compensation.take().filter(|compensation| !compensation.is_done);
         *self = Self { when, failures, retry_at, until, compensation, ..Self::default() };
+    }
+}
+
+/// What was decided may be nothing, which is something else than that nothing was decided.
+mod decided {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(decided: &Option<Option<u32>>, to: S) -> Result<S::Ok, S::Error> {
+        decided.map(|decided| [decided]).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
+        Option::<[Option<u32>; 1]>::deserialize(from).map(|decided| decided.map(|[decided]| decided))
     }
 }

@@ -4,7 +4,7 @@ use ltmc_model::StepPath;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
-use ltmc_model::workflow::{Below, Document, Does, Node, Place as Source};
+use ltmc_model::workflow::{Below, Document, Does, Loop, Node, Place as Source};
 
 /// What stands at a path, and what it is to the node above it.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ pub fn way<'a>(root: &'a Node, path: &StepPath) -> Vec<Place<'a>> {
             Some(Below::Child(child)) => (What::Node(child), Is::Child(number)),
             Some(Below::Template(child)) => match &node.does {
                 Does::Map(_) => (What::Node(child), Is::Item(number)),
-                _ => (What::Node(child), Is::Round(number)),
+                _ => (What::Node(child), Is::Round(Loop::round(number).unwrap_or(number))),
             },
             Some(Below::Compensation(child)) => (What::Node(child), Is::Compensation),
             Some(Below::Rescue(child)) => match number.checked_sub(Node::HANDLER) {

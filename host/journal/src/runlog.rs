@@ -22,11 +22,13 @@ use ltmc_model::journal::{Entry, Event, RunStarted};
 use ltmc_model::message::Taker;
 use ltmc_model::run::{Run, TakenUp};
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
-use ltmc_ports::journal::IdempotencyKey;
+use ltmc_ports::journal::{IdempotencyKey, Snapshot};
 use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{Append, Changes, Clock, Durability, Expect, Kind, StoreError, WriteJournal};
 
 use crate::fold::{Checkpoint, History};
+use crate::metered;
+use crate::sealed::Sealing;
 
 /// What a log writes with.
 #[derive(Clone)]
@@ -35,6 +37,8 @@ pub struct Ports {
     pub journal: Arc<dyn WriteJournal>,
     /// What stamps them.
     pub clock: Arc<dyn Clock>,
+    /// When where the run stands is written beside them.
+    pub sealing: Sealing,
 }
 
 /// One run's log.
@@ -57,7 +61,12 @@ pub struct RunLog {
 struct Ahead {
     run: RunId,
     history: History,
+    sealing: Sealing,
+    /// How many bytes were not sealed when there was too much to be written; it is tried again when there are twice as many.
+    too_much: u64,
     staged: Vec<Entry>,
+    /// Where the run stands as of one of them.
+    snapshot: Option<Snapshot>,
     /// What goes with what is staged.
     commit: Commit,
     /// Deltas that are on their way.
@@ -128,7 +137,7 @@ impl RunLog {
         idempotency: Option<IdempotencyKey>,
     ) -> Self {
         let row = new_row(tenant, run, &started, ports.clock.now());
-        Self::with(ports, row, None, History::new(), Event::RunStarted(Box::new(started)), idempotency)
+        Self::with(ports, row, None, History::new().forgetting(), Event::RunStarted(Box::new(started)), idempotency)
     }
 
     /// The log of a new run that goes on from where another one was; none where the beginning of that is missing. `RunStarted` is
@@ -168,7 +177,10 @@ impl RunLog {
         let mut ahead = Ahead {
             run: row.id,
             history,
+            sealing: ports.sealing,
+            too_much: 0,
             staged: Vec::with_capacity(4),
+            snapshot: None,
             commit: Commit::default(),
             flying: Vec::new(),
             flying_locks: Vec::new(),
@@ -347,7 +359,7 @@ impl RunLog {
     pub async fn append(&self, events: Vec<Event>, durability: Durability) -> Result<(), StoreError> {
         let mut tail = self.tail.lock().await;
         self.settle(&mut tail).await?;
-        let (entries, changes, early) = {
+        let (entries, changes, snapshot, early) = {
             let at = self.now();
             let mut ahead = self.ahead();
             for event in events {
@@ -368,7 +380,7 @@ impl RunLog {
             ahead.flying.clone_from(&changes.deltas);
             ahead.flying_locks = late;
             ahead.flying_holds = holds;
-            (std::mem::take(&mut ahead.staged), changes, early)
+            (std::mem::take(&mut ahead.staged), changes, ahead.snapshot.take(), early)
         };
         if entries.is_empty() && changes.deltas.is_empty() && (durability == Durability::Lazy || tail.durable) {
             return Ok(());
@@ -383,6 +395,7 @@ impl RunLog {
             changes,
             idempotency: tail.idempotency.take(),
             scheduled: tail.scheduled.take(),
+            snapshot,
         };
         tail.previous = Some(tail.row.epoch);
         tail.durable = durability == Durability::Barrier;
@@ -452,6 +465,7 @@ impl Ahead {
     }
 
     fn stage_with(&mut self, at: Timestamp, event: Event, commit: Commit) {
+        self.seal(at, &event);
         let staged = &mut self.commit.changes;
         // What is staged makes true need not be asked of the record, which looks at all that an append expects before it
         // writes anything of it.
@@ -465,9 +479,30 @@ impl Ahead {
         }
         self.commit.locks.extend(commit.locks);
         self.commit.holds.extend(commit.holds);
-        let entry = Entry { at, event };
-        self.history.advance(self.history.seq().next(), &entry);
+        self.push(at, event);
+    }
+
+    fn push(&mut self, at: Timestamp, event: Event) -> Seq {
+        let (seq, entry) = (self.history.seq().next(), Entry { at, event });
+        self.history.advance(seq, &entry);
         self.staged.push(entry);
+        seq
+    }
+
+    /// Seals the run before `next` is added, where it is time.
+    fn seal(&mut self, at: Timestamp, next: &Event) {
+        if !self.history.is_to_be_sealed(next, self.sealing) || self.history.unsealed() < 2 * self.too_much {
+            return;
+        }
+        let Some(sealed) = self.history.sealed() else {
+            self.too_much = self.history.unsealed();
+            metered::SEALED.of(["too-much"]).increment(1);
+            return;
+        };
+        let at = self.push(at, sealed.event());
+        self.too_much = 0;
+        self.snapshot = Some(Snapshot { at, bytes: sealed.bytes.into() });
+        metered::SEALED.of(["written"]).increment(1);
     }
 }
 

@@ -3,20 +3,25 @@
 //! Invariants: what stands ready was registered before the work that it undoes began. What has begun comes to its end, whatever
 //! becomes of the node that it undoes: it is nothing of that node's own work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Input;
 use ltmc_model::{KeyId, StepPath};
+use serde::{Deserialize, Serialize};
 
 use crate::fold::{History, Phase};
 use crate::node::{Compensation, InVain};
 
 /// What of a run is to be undone should it turn out to have been in vain.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Undoing {
     /// Nodes whose work is not undone, in the order in which that was made ready.
-    ready: Vec<StepPath>,
+    ready: BTreeMap<u64, StepPath>,
+    /// Where each of them stands there.
+    places: BTreeMap<StepPath, u64>,
+    /// How many were ever made ready.
+    count: u64,
     /// Those of them whose work is being undone.
     begun: BTreeSet<StepPath>,
     /// How the run ends once everything is undone; none: it goes on.
@@ -24,7 +29,7 @@ pub struct Undoing {
 }
 
 /// How a run ends once what it did is undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// It fails.
     Failing(Failure),
@@ -55,14 +60,35 @@ impl Undoing {
 
     /// Nothing undoes this node's work any more.
     pub(crate) fn forget(&mut self, node: &StepPath) {
-        self.ready.retain(|path| path != node);
+        if let Some(place) = self.places.remove(node) {
+            self.ready.remove(&place);
+        }
         self.begun.remove(node);
     }
 
     pub(crate) fn forget_below(&mut self, node: &StepPath) {
-        let is_below = |path: &StepPath| path != node && path.is_within(node);
-        self.ready.retain(|path| !is_below(path));
-        self.begun.retain(|path| !is_below(path));
+        for path in self.below(node).cloned().collect::<Vec<_>>() {
+            self.forget(&path);
+        }
+    }
+
+    /// Whether anything below a node stands ready to be undone.
+    pub(crate) fn stands_below(&self, node: &StepPath) -> bool {
+        self.below(node).next().is_some()
+    }
+
+    fn below<'a>(&'a self, node: &'a StepPath) -> impl Iterator<Item = &'a StepPath> {
+        let within = self.places.range(node..).map(|(path, _)| path).take_while(|path| path.is_within(node));
+        within.filter(move |path| *path != node)
+    }
+
+    fn register(&mut self, node: &StepPath) {
+        let place = self.count;
+        self.count += 1;
+        if let Some(before) = self.places.insert(node.clone(), place) {
+            self.ready.remove(&before);
+        }
+        self.ready.insert(place, node.clone());
     }
 }
 
@@ -90,14 +116,13 @@ impl History {
     /// Whose work is to be undone next of those that are meant: what has begun first, and then what was registered last.
     pub fn next_to_undo(&self, is_meant: impl Fn(&StepPath) -> bool) -> Option<&StepPath> {
         let begun = self.undoing.begun.iter().find(|path| is_meant(path));
-        begun.or_else(|| self.undoing.ready.iter().rev().find(|path| is_meant(path)))
+        begun.or_else(|| self.undoing.ready.values().rev().find(|path| is_meant(path)))
     }
 
     pub(crate) fn registered(&mut self, node: &StepPath, given: &Input) {
         let ready = Compensation { given: given.clone(), begun: None, is_done: false };
         self.node_mut(node).compensation = Some(ready);
-        self.undoing.ready.retain(|path| path != node);
-        self.undoing.ready.push(node.clone());
+        self.undoing.register(node);
     }
 
     pub(crate) fn in_vain(&mut self, node: &StepPath, within: &StepPath, failure: &Failure) {
@@ -110,10 +135,6 @@ impl History {
         if let Some(compensation) = &mut self.node_mut(node).compensation {
             compensation.is_done = true;
         }
-        self.undoing.begun.remove(node);
-        // It is the last but where branches are undone side by side.
-        if let Some(place) = self.undoing.ready.iter().rposition(|path| path == node) {
-            self.undoing.ready.remove(place);
-        }
+        self.undoing.forget(node);
     }
 }

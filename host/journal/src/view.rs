@@ -502,7 +502,8 @@ impl Tree {
         }
         if let Some(template) = node.template() {
             // One after the other: items and rounds begin in the order of their numbers.
-            for place in (0..).map(|number| path.child(number)).take_while(|place| history.has_begun(place)) {
+            for place in (0..).map(|number| path.child(node.place(number))).take_while(|place| history.has_begun(place))
+            {
                 self.collect(template, &place, outline);
             }
         }

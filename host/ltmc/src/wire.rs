@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use ltmc_api::{App, HttpLimits};
 use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
-use ltmc_orchestration::{Runs, Schedules, Workflows, runs, schedules, workflows};
+use ltmc_orchestration::{Runs, Schedules, Sealing, Workflows, runs, schedules, workflows};
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
@@ -128,6 +128,7 @@ impl Host {
             directories: directories(config)?,
             schemas: schemas.clone(),
             embedder: shared.embedder(),
+            sealing: Sealing::default(),
         });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: shared.context.clone(),

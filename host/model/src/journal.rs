@@ -416,6 +416,15 @@ pub enum Event {
         /// Whose key.
         by: KeyId,
     },
+    /// Where the run stands up to here was put beside its journal: whoever takes the run up may begin there. It says nothing new.
+    Sealed {
+        /// The form in which it was written: another one is not read.
+        form: u32,
+        /// Of what was written.
+        digest: Digest,
+        /// How many bytes that is.
+        bytes: u64,
+    },
     /// An act on the tenant's own things, in its ledger (run zero).
     Act(Box<Act>),
 }
@@ -465,6 +474,7 @@ impl Event {
             Self::Amended(_) => "amended",
             Self::AgentReplaced { .. } => "agent-replaced",
             Self::RunResumed { .. } => "run-resumed",
+            Self::Sealed { .. } => "sealed",
             Self::Act(_) => "act",
         }
     }

@@ -302,7 +302,20 @@ pub struct Loop {
 
 impl Loop {
     /// The most rounds that can be asked for.
-    pub const MAX_ROUNDS: u32 = 10_000;
+    pub const MAX_ROUNDS: u32 = 100_000;
+
+    /// The number under which a round stands below its loop. Those for which there is no place before what else may stand there stand
+    /// behind it.
+    pub fn number(round: usize) -> usize {
+        if round < Node::VALIDATOR { round } else { round + (Node::BEHIND - Node::VALIDATOR) }
+    }
+
+    /// The round that stands under a number; none: none does.
+    pub fn round(number: usize) -> Option<usize> {
+        let behind = number.checked_sub(Node::BEHIND).map(|round| round + Node::VALIDATOR);
+        let round = if number < Node::VALIDATOR { Some(number) } else { behind };
+        round.filter(|round| *round < Self::MAX_ROUNDS as usize)
+    }
 }
 
 /// What stands below a node under a number of its path.
@@ -519,6 +532,8 @@ impl Node {
     pub const HANDLER: usize = 12_000;
     /// Where what undoes its work does.
     pub const COMPENSATION: usize = 13_000;
+    /// Behind all that: where the rounds of a loop go on.
+    pub const BEHIND: usize = 20_000;
     /// How many fallbacks it may have, and how many handlers.
     pub const MAX_RESCUES: usize = 100;
     /// The longest time-out that can be asked for: a year.
@@ -546,10 +561,21 @@ impl Node {
         if self.is_step() { Self::STEP_VALIDATOR } else { Self::VALIDATOR }
     }
 
+    /// What stands under a number is something else than a part of its node's pattern: what judges it, is done in its place, or undoes
+    /// it.
+    pub fn is_beside(number: usize) -> bool {
+        (Self::VALIDATOR..Self::BEHIND).contains(&number)
+    }
+
     /// What stands below it under a number.
     pub fn below(&self, number: usize) -> Option<Below<'_>> {
         if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
             return Some(Below::Validator(agent));
+        }
+        if let Does::Loop(again) = &self.does
+            && Loop::round(number).is_some()
+        {
+            return Some(Below::Template(&again.body));
         }
         if number == Self::COMPENSATION {
             return self.compensate.as_deref().map(Below::Compensation);
@@ -568,7 +594,7 @@ impl Node {
             Does::Parallel(parallel) => parallel.branches.get(number).map(|(_, node)| Below::Child(node)),
             Does::Choice(choice) => choice.option(number).map(Below::Child),
             Does::Map(map) => (number < MapItems::MAX_ITEMS).then_some(Below::Template(&map.body)),
-            Does::Loop(again) => (number < Loop::MAX_ROUNDS as usize).then_some(Below::Template(&again.body)),
+            Does::Loop(_) => None,
         }
     }
 
@@ -582,6 +608,11 @@ impl Node {
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
         }
+    }
+
+    /// The number under which an item stands, or a round.
+    pub fn place(&self, item_or_round: usize) -> usize {
+        if matches!(self.does, Does::Loop(_)) { Loop::number(item_or_round) } else { item_or_round }
     }
 
     /// What is done for every item or in every round, where there is such a thing.

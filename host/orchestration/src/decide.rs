@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Next};
-use ltmc_model::workflow::{Condition, Does, Handler, MapItems, Moment, Node, Pick, Wait};
+use ltmc_model::workflow::{Condition, Does, Handler, Loop, MapItems, Moment, Node, Pick, Wait};
 use ltmc_model::{Payload, StepPath, Timestamp};
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Authority, Compute};
@@ -127,31 +127,20 @@ impl Decider<'_> {
         let Does::Loop(again) = &node.does else { return Err(nothing(at)) };
         if let Some(until) = &again.until {
             // Steps of the round are seen as from within it.
-            let (_, scope) = self.plan.node(&at.child(round))?;
+            let (_, scope) = self.plan.node(&at.child(Loop::number(round)))?;
             let scope = Scope { last: gave.cloned(), ..scope };
             if self.first(vec![Some(until)], scope).await?.is_some() {
                 return Ok(Next::Done);
             }
         }
-        if again.stall.is_some_and(|stall| self.is_stalled(at, stall as usize, gave)) {
+        let in_a_row = || self.log.read(|history| history.in_a_row(at, gave));
+        if again.stall.is_some_and(|stall| in_a_row() >= stall) {
             return Ok(Next::Stalled);
         }
         Ok(match (round + 1 < again.at_most as usize, &again.until) {
             (true, _) => Next::Again,
             (false, None) => Next::Done,
             (false, Some(_)) => Next::Exhausted,
-        })
-    }
-
-    /// Whether the last so many rounds, this one included, gave the same.
-    fn is_stalled(&self, at: &StepPath, stall: usize, gave: Option<&StepPath>) -> bool {
-        let Some(gave) = gave else { return false };
-        self.log.read(|history| {
-            let Some(output) = history.output(gave) else { return false };
-            let rounds = history.node(at).map_or(&[][..], |node| &node.rounds);
-            let mut before = rounds.iter().rev().take(stall - 1);
-            rounds.len() + 1 >= stall
-                && before.all(|round| round.gave.as_ref().and_then(|gave| history.output(gave)) == Some(output))
         })
     }
 }

@@ -42,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, levels, lineage, metered};
+use crate::{aggregate, ask, emit, input, judge, levels, metered, take_up};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -77,6 +77,9 @@ pub(crate) struct Engine<'a> {
 pub(crate) struct Beginnings(Mutex<BTreeMap<StepPath, (u32, tokio::time::Instant)>>);
 
 impl Beginnings {
+    /// So many of the last ones are kept: what began before them is over, and in the record, long since.
+    const KEPT: usize = 20_000;
+
     /// For how long an attempt has been under way.
     fn since(&self, step: &StepPath, attempt: u32) -> Duration {
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +88,14 @@ impl Beginnings {
         if first.0 != attempt {
             *first = now;
         }
-        first.1.elapsed()
+        let since = first.1;
+        if begun.len() >= 2 * Self::KEPT {
+            let mut times: Vec<_> = begun.values().map(|(_, at)| *at).collect();
+            let (_, oldest, _) = times.select_nth_unstable(Self::KEPT);
+            let oldest = *oldest;
+            begun.retain(|_, (_, at)| *at >= oldest);
+        }
+        since.elapsed()
     }
 }
 
@@ -470,7 +480,7 @@ impl Engine<'_> {
             let is_open = found.is_some_and(|found| found.status == Status::Running);
             let is_of_before = is_open && found.is_some_and(|found| !found.transaction);
             let effects = found.map_or(0, |found| found.checkpoint.effects);
-            (found.map_or(1, |found| found.attempt()), is_open, is_of_before, effects)
+            (history.attempt(step), is_open, is_of_before, effects)
         });
         if is_open && self.sees_directories(agent).await.map_err(Stop::Failed)? {
             // What it read of a directory is in no journal: it is another attempt that may read something else.
@@ -583,10 +593,8 @@ impl Engine<'_> {
         let (mut begun_at, log) = (self.log.read_mut(|history| BegunAt::of(history, step)), self.log);
         if begun_at.replay.len() < begun_at.checkpoint.effects as usize {
             log.flush(Durability::Lazy).await?;
-            let read = self.ports.read.as_ref();
-            let whole = lineage::fold(read, log.tenant(), log.run(), lineage::TO_THE_END, History::for_replay());
-            let mut kept = whole.await?;
-            begun_at = BegunAt::of(&mut kept, step);
+            let (read, began) = (self.ports.read.as_ref(), self.log.read(|history| history.began(step)));
+            begun_at = take_up::begun_at(read, log.tenant(), log.run(), step, &begun_at, began).await?;
         }
         Ok(begun_at)
     }

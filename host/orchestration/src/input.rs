@@ -220,7 +220,7 @@ async fn given(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPat
 
 /// Whose output a loop's rounds before one gave last.
 fn last(log: &RunLog, path: &StepPath, round: usize) -> Option<StepPath> {
-    log.read(|history| history.node(path)?.rounds.iter().take(round).rev().find_map(|round| round.gave.clone()))
+    log.read(|history| history.node(path)?.rounds.given_before(round).cloned())
 }
 
 fn item(log: &RunLog, map: &StepPath, index: usize) -> Result<Payload, Failure> {
@@ -479,7 +479,7 @@ mod tests {
         let acme = sample::tenant("acme");
         let log = |bytes: usize| {
             let clock = Arc::new(ManualClock::at(sample::at(0)));
-            let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
+            let ports = runlog::Ports { journal: MemoryRecord::new(), clock, sealing: Default::default() };
             let started = RunStarted { input: Payload::text("x".repeat(bytes)), ..sample::started(&acme) };
             RunLog::fresh(ports, acme.clone(), sample::run_id(1), started, None)
         };

@@ -36,7 +36,7 @@ fn of(event: &Event, history: &History, has_fallback: impl Fn(&StepPath) -> bool
         Event::NodeDecided { decided: Decided::Handler(Some(_)), .. } => ["on-error", TRIED],
         Event::NodeGave { node, of } if history.node(node).is_some_and(|node| node.failure.is_some()) => {
             match of.way().nth(node.way().count()) {
-                Some(number) if number >= Node::HANDLER => ["on-error", RECOVERED],
+                Some(number) if number >= Node::HANDLER && Node::is_beside(number) => ["on-error", RECOVERED],
                 _ => ["fallback", RECOVERED],
             }
         }

@@ -18,7 +18,7 @@
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
-//! - `lineage`: a run's journal, with those of the runs that it was forked from
+//! - `lineage`: a run's journal, with those of the runs that it was forked from; `take_up`: where it stands, from what is sealed of it
 //! - [`recovery`]: what people do about a run, a file a verb
 //!
 //! To add a pattern: docs/add-a-pattern.md.
@@ -53,13 +53,14 @@ pub mod schedules;
 mod stop;
 mod supervise;
 mod suspects;
+mod take_up;
 mod ticks;
 mod wake;
 pub mod workflows;
 
 pub use approvals::Answer;
 pub use ltmc_journal::view::Content;
-pub use ltmc_journal::{Diff, Extent, RunView, Shown, Sight, Why};
+pub use ltmc_journal::{Diff, Extent, RunView, Sealing, Shown, Sight, Why};
 pub use recover::Recovered;
 pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};

@@ -83,6 +83,27 @@ pub(crate) async fn fold(
     Ok(history)
 }
 
+/// Reads a run's own journal from after an entry up to another one.
+pub(crate) async fn own(
+    read: &dyn ReadJournal,
+    tenant: &TenantId,
+    run: RunId,
+    (mut after, until): (Seq, Seq),
+    each: &mut (dyn FnMut(Placed) + Send),
+) -> Result<(), StoreError> {
+    let pages = Pages { read, tenant, bytes: None };
+    loop {
+        let entries = pages.after(run, after, until).await?;
+        let count = entries.len();
+        let Some(last) = entries.last() else { return Ok(()) };
+        after = last.seq;
+        entries.into_iter().for_each(&mut *each);
+        if count < PAGE as usize {
+            return Ok(());
+        }
+    }
+}
+
 struct Pages<'a> {
     read: &'a dyn ReadJournal,
     tenant: &'a TenantId,

@@ -22,3 +22,6 @@ pub(crate) static TICKS: Family<Counter, 1> =
 pub(crate) static TICKS_LATE: LazyLock<Histogram> = LazyLock::new(|| histogram!("ltmc_schedule_late_seconds"));
 /// How often what a run had decided on was changed by others.
 pub(crate) static CONFLICTS: LazyLock<Counter> = LazyLock::new(|| counter!("ltmc_conflicts_total"));
+/// States of runs that are kept beside their journals, by what became of each where it was read; whoever writes them counts on.
+pub(crate) static SNAPSHOTS: Family<Counter, 1> =
+    Family::new(|[outcome]| counter!("ltmc_snapshots_total", "outcome" => outcome));

@@ -8,7 +8,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
-use ltmc_model::workflow::{Below, Document, Does, Node, Place, StepName};
+use ltmc_model::workflow::{Below, Document, Does, Loop, Node, Place, StepName};
 
 use crate::patterns::{self, Pattern};
 
@@ -106,7 +106,7 @@ impl Plan {
                 Below::Template(child) => {
                     match &node.does {
                         Does::Map(map) => scope.maps.push((map.name.clone(), at.clone(), number)),
-                        _ => scope.round = Some((at.clone(), number)),
+                        _ => scope.round = Some((at.clone(), Loop::round(number).unwrap_or(number))),
                     }
                     node = child;
                 }

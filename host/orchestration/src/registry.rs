@@ -221,7 +221,7 @@ mod tests {
     fn live(number: u64) -> Arc<Live> {
         let acme = sample::tenant("acme");
         let clock = Arc::new(ManualClock::at(sample::at(0)));
-        let ports = runlog::Ports { journal: MemoryRecord::new(), clock };
+        let ports = runlog::Ports { journal: MemoryRecord::new(), clock, sealing: Default::default() };
         let started = sample::started(&acme);
         let log = RunLog::fresh(ports, acme, sample::run_id(number), started, None);
         Live::new(Arc::new(log), MAX_LIVE_BYTES / 16 * 3)

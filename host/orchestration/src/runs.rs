@@ -19,7 +19,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::view::Outline;
-use ltmc_journal::{Extent, RunLog, RunView, Shown, Sight, runlog};
+use ltmc_journal::{Extent, RunLog, RunView, Sealing, Shown, Sight, runlog};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
@@ -103,6 +103,8 @@ pub struct Ports {
     pub schemas: Arc<dyn Schemas>,
     /// What needs and agents' descriptions are compared by.
     pub embedder: Arc<dyn Embedder>,
+    /// When where a run stands is written beside its journal.
+    pub sealing: Sealing,
 }
 
 /// The use cases. A handle: clones are the same.
@@ -757,7 +759,8 @@ impl Holds for Runs {
 
 impl Inner {
     pub(crate) fn log_ports(&self) -> runlog::Ports {
-        runlog::Ports { journal: self.ports.write.clone(), clock: self.ports.clock.clone() }
+        let Ports { write, clock, sealing, .. } = &self.ports;
+        runlog::Ports { journal: write.clone(), clock: clock.clone(), sealing: *sealing }
     }
 
     /// A new run's id, and its seed.

@@ -28,6 +28,7 @@ use crate::metered;
 use crate::plan::{self, Plan};
 use crate::registry::Place;
 use crate::runs::Inner;
+use crate::take_up;
 
 /// How often a run begins again at its last checkpoint because others were faster, before it fails.
 const MAX_CONFLICTS: u32 = 64;
@@ -237,6 +238,8 @@ pub(crate) enum Whose<'a> {
     Own(&'a mut Epoch, Kind),
     /// One that is over, to be resumed. What is written next claims it.
     Nobodys,
+    /// The same, and something of it is changed first.
+    ToBeChanged,
 }
 
 /// Drives a run until it is over, parked, or beyond help. `pins` keep its components.
@@ -518,8 +521,11 @@ pub(crate) async fn take_over(
 ) -> Result<Found, StoreError> {
     let read = &inner.ports.read;
     let Some(row) = read.run(tenant, run).await? else { return Ok(Found::Nothing) };
-    let history = lineage::fold(read.as_ref(), tenant, run, lineage::TO_THE_END, History::for_replay()).await?;
-    let to_be_resumed = matches!(whose, Whose::Nobodys);
+    let history = match whose {
+        Whose::ToBeChanged => take_up::to_be_changed(read.as_ref(), tenant, run, lineage::TO_THE_END).await?,
+        _ => take_up::history(read.as_ref(), tenant, run, lineage::TO_THE_END).await?,
+    };
+    let to_be_resumed = matches!(whose, Whose::Nobodys | Whose::ToBeChanged);
     if let (Some(result), false) = (history.result(), to_be_resumed) {
         return Ok(Found::Over(history.state(), result));
     }
@@ -530,7 +536,7 @@ pub(crate) async fn take_over(
             // Nobody else has it, and the record answers: it is claimed with what is written next.
             !matches!(lost, Kind::Stale | Kind::OverQuota)
         }
-        Whose::Anyones | Whose::Nobodys => false,
+        Whose::Anyones | Whose::Nobodys | Whose::ToBeChanged => false,
     };
     let corrupt = || StoreError::new(Kind::Corrupt, "run.take-over").because("the run's journal lacks its beginning");
     let log = RunLog::claim(inner.log_ports(), row, history).ok_or_else(corrupt)?;

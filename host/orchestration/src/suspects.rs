@@ -257,7 +257,8 @@ impl Runs {
             ..row
         };
         let (expected, previous, entries, changes) = (seq, Some(epoch), vec![Entry { at, event }], Changes::default());
-        let append = Append { run, expected, previous, entries, changes, idempotency: None, scheduled: None };
+        let (idempotency, scheduled, snapshot) = (None, None, None);
+        let append = Append { run, expected, previous, entries, changes, idempotency, scheduled, snapshot };
         match self.inner.ports.write.append(append, Durability::Barrier).await {
             Ok(()) => {}
             Err(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => return Ok(false),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::chain::{Anchors, Link};
@@ -33,6 +34,23 @@ pub struct Append {
     pub idempotency: Option<IdempotencyKey>,
     /// The schedule that starts it; with the run's first entries.
     pub scheduled: Option<ScheduledStart>,
+    /// Where the run stands as of one of these entries, which says so ([`Event::Sealed`](ltmc_model::journal::Event::Sealed)).
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Where a run stands as of an entry of its journal, written out: it is there to spare whoever takes the run up what came before. The
+/// last two of a run are kept; one for which its tenant has no room any more is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The entry that commits to it.
+    pub at: Seq,
+    /// What was written.
+    pub bytes: Arc<[u8]>,
+}
+
+impl Snapshot {
+    /// How many of a run are kept: where one is damaged there is the one before.
+    pub const KEPT: usize = 2;
 }
 
 /// A client's idempotency key: the same key and request mean the same run, until it expires.
@@ -166,6 +184,9 @@ pub trait ReadJournal: Send + Sync {
         limit: u32,
         bytes: usize,
     ) -> Result<Vec<Placed>, StoreError>;
+
+    /// The newest snapshot of a run that is kept, of those as of `until` or before.
+    async fn snapshot(&self, tenant: &TenantId, run: RunId, until: Seq) -> Result<Option<Snapshot>, StoreError>;
 
     /// A run's row.
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError>;

@@ -153,7 +153,7 @@ impl InProcess {
             seed: started.seed,
             directories: Vec::new(),
         };
-        let ports = runlog::Ports { journal: record.clone(), clock };
+        let ports = runlog::Ports { journal: record.clone(), clock, sealing: Default::default() };
         let log = Arc::new(RunLog::fresh(ports, tenant, run, started, None));
         Ok(Self { sandbox, record, shared, log, job })
     }

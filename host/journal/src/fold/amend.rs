@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ltmc_model::journal::{Amended, Amendment};
-use ltmc_model::workflow::Node as Planned;
+use ltmc_model::workflow::{Loop, Node as Planned};
 use ltmc_model::{Seq, StepPath, Timestamp};
 
 use super::{History, Status, Step, cancelled};
@@ -21,13 +21,15 @@ impl History {
             self.change(&path, |step| step.begin_anew(true));
         }
         self.forget_nodes(amended);
+        self.wear(|path| comes_of(amended, path));
         let mut below = amended.step.clone();
         while let (Some(above), Some(number)) = (below.parent(), below.way().last()) {
-            if number >= Planned::COMPENSATION {
+            if number == Planned::COMPENSATION {
                 // What undoes a node's work is nothing of that work.
                 break;
             }
             if let Some(node) = self.nodes.get_mut(&above) {
+                self.is_cut |= Loop::round(number).is_some_and(|round| round < node.rounds.forgotten());
                 node.goes_on_at(number, amended.after.contains(&below));
             }
             below = above;
@@ -70,18 +72,19 @@ impl crate::node::Node {
     /// Its child of this number is done again, or gave something else. `then`: what comes after it is done again.
     fn goes_on_at(&mut self, number: usize, then: bool) {
         (self.output, self.gave, self.verdict, self.ended_at) = (None, None, None, Seq(0));
-        if number >= Planned::HANDLER {
+        let is_beside = Planned::is_beside(number);
+        if is_beside && number >= Planned::HANDLER {
             return;
         }
         self.handler = None;
-        if number >= Planned::FALLBACK {
+        if is_beside && number >= Planned::FALLBACK {
             return;
         }
         (self.failure, self.is_timed_out, self.failures, self.retry_at) = (None, false, 0, None);
         (self.until, self.joined, self.branches) = (None, None, Branches::default());
         if then {
             // Of a loop: that of this round is decided anew.
-            self.rounds.truncate(number);
+            self.rounds.truncate(Loop::round(number).unwrap_or(0));
         }
     }
 }
@@ -114,9 +117,9 @@ fn comes_of(amended: &Amended, path: &StepPath) -> bool {
             return match path.way().nth(above.way().count()) {
                 None => false,
                 // What undoes something comes to its end by itself.
-                Some(other) if number >= Planned::COMPENSATION || other >= Planned::COMPENSATION => false,
-                Some(other) if number >= Planned::FALLBACK => other > number,
-                Some(other) => other >= Planned::VALIDATOR || other > number && amended.after.contains(&at),
+                Some(other) if number == Planned::COMPENSATION || other == Planned::COMPENSATION => false,
+                Some(other) if Planned::is_beside(number) => Planned::is_beside(other) && other > number,
+                Some(other) => Planned::is_beside(other) || other > number && amended.after.contains(&at),
             };
         }
         at = above;

@@ -361,7 +361,7 @@ flow:
     - {agent: n, when: {all: []}, need: text}
     - parallel: [{wait: 367days}, {wait: 30}, {wait: {}}, {wait: {until: tomorrow}}, {wait: {until: {at: 1}}}, {wait: {untl: $.input}}]
     - {parallel: []}
-    - {loop: {agent: o}, at-most: 10001, stall: 1}
+    - {loop: {agent: o}, at-most: 100001, stall: 1}
     - {agent: p, context: {fork: [session]}}
     - {parallel: [{agent: r}], need: any}
     - {agent: s, with: $.steps.r.output}
@@ -416,8 +416,8 @@ flow:
             ("31:119", "or `{topic: …}`"),
             ("31:120", "did you mean `until`?"),
             ("32:8", "`parallel` is empty"),
-            ("33:35", "from 1 to 10000"),
-            ("33:49", "from 2 to 10000"),
+            ("33:35", "from 1 to 100000"),
+            ("33:50", "from 2 to 100000"),
             ("34:18", "`context` is reserved"),
             ("36:24", "may give nothing"),
             ("37:45", "does not come before"),

@@ -20,10 +20,9 @@ impl Loop {
 
 impl Pattern for Loop {
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
-        let rounds = history.node(at).map_or(&[][..], |node| &node.rounds);
-        // A round that was skipped gave what the one before it did.
-        let given = rounds.iter().rev().find_map(|round| round.gave.clone());
-        let (round, last) = (rounds.len(), rounds.last().map(|round| round.next));
+        let rounds = history.node(at).map(|node| &node.rounds);
+        let given = rounds.and_then(|rounds| rounds.given().cloned());
+        let (round, last) = rounds.map_or((0, None), |rounds| (rounds.len(), rounds.last().map(|round| round.next)));
         let failed = |code, why: String| Decision::Failed(Failure::new(code, why).in_step(at));
         match last {
             None | Some(Next::Again) => {}
@@ -37,11 +36,12 @@ impl Pattern for Loop {
             }
         }
         let given = given.map(Input::Output);
-        let gave = match self.body.next(&at.child(round), history, given.as_ref().unwrap_or(input)) {
-            Decision::Done(gave) => Some(gave),
-            Decision::Skipped => None,
-            undone => return undone,
-        };
+        let gave =
+            match self.body.next(&at.child(workflow::Loop::number(round)), history, given.as_ref().unwrap_or(input)) {
+                Decision::Done(gave) => Some(gave),
+                Decision::Skipped => None,
+                undone => return undone,
+            };
         Decision::just(Todo::Decide { node: at.clone(), question: Question::Round { round, gave } })
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ltmc_journal::{History, RunLog};
+use ltmc_journal::RunLog;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::{Amendment, Event, Forked, RunStarted};
 use ltmc_model::run::Run;
@@ -18,10 +18,10 @@ use ltmc_ports::{Durability, Kind};
 use ltmc_tenancy::Error;
 
 use super::amend::{Changes, unfit};
-use crate::lineage;
 use crate::runs::{IDEMPOTENCY, Runs, Started};
 use crate::stop::Cancelled;
 use crate::supervise::Live;
+use crate::{lineage, take_up};
 
 /// A run that is to go on from where another one was.
 #[derive(Debug, Clone)]
@@ -82,7 +82,8 @@ impl Runs {
         };
         self.settle(&caller.tenant, of, Durability::Barrier).await?;
         let row = self.row(caller, of).await?;
-        let (log, run) = self.forked(caller, &row, at.unwrap_or(row.seq), idempotency.as_ref()).await?;
+        let (at, is_changed) = (at.unwrap_or(row.seq), !changes.steps.is_empty());
+        let (log, run) = self.forked(caller, &row, (at, is_changed), idempotency.as_ref()).await?;
         let mut events = self.changed(&log, &caller.key, &changes).await?;
         events.push(Event::RunResumed { by: caller.key.clone() });
         let log = Arc::new(log);
@@ -134,12 +135,12 @@ impl Runs {
         }
     }
 
-    /// The log of a new run that goes on from an entry of another one.
+    /// The log of a new run that goes on from an entry of another one; whether something of it is changed first.
     async fn forked(
         &self,
         caller: &Caller,
         of: &Run,
-        at: Seq,
+        (at, is_changed): (Seq, bool),
         idempotency: Option<&(String, Digest)>,
     ) -> Result<(RunLog, RunId), Error> {
         let inner = &self.inner;
@@ -150,7 +151,10 @@ impl Runs {
             return Err(unfit("at", format!("run {} has the entries 1 to {}, and no {at}", of.id, of.seq)));
         }
         let read = inner.ports.read.as_ref();
-        let before = lineage::fold(read, &caller.tenant, of.id, at, History::for_replay()).await?;
+        let before = match is_changed {
+            true => take_up::to_be_changed(read, &caller.tenant, of.id, at).await?,
+            false => take_up::history(read, &caller.tenant, of.id, at).await?,
+        };
         if before.forks() >= lineage::MAX_FORKS {
             let why = format!(
                 "run {} was forked from one that was forked, {} times over: begin a new one",

@@ -44,7 +44,8 @@ impl Runs {
             );
             return Err(Error::Conflict { code: "conflict", message });
         }
-        let log = match supervise::take_over(&self.inner, &caller.tenant, run, Whose::Nobodys).await? {
+        let whose = if changes.steps.is_empty() { Whose::Nobodys } else { Whose::ToBeChanged };
+        let log = match supervise::take_over(&self.inner, &caller.tenant, run, whose).await? {
             Found::Log(log) => log,
             Found::Over(..) | Found::Taken | Found::Nothing => return Err(Error::not_found(format!("run `{run}`"))),
         };

@@ -19,7 +19,7 @@ use ltmc_model::schedule::ScheduleId;
 use ltmc_model::tenancy::{Ceiling, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, Payload, Revision, TenantId, Timestamp, WorkflowName};
 use ltmc_orchestration::runs::{self, Runs};
-use ltmc_orchestration::{CallRequest, Schedules, StartRequest, Started, Workflows, schedules, workflows};
+use ltmc_orchestration::{CallRequest, Schedules, Sealing, StartRequest, Started, Workflows, schedules, workflows};
 use ltmc_policy::InForce;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
@@ -128,6 +128,7 @@ impl House {
             directories: BTreeMap::new(),
             schemas: schemas.clone(),
             embedder: ltmc_embedders::hashed(),
+            sealing: Sealing::default(),
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));

@@ -164,7 +164,7 @@ async fn long_dead(host: &Host) {
 /// Plays a case on one host after the other, each of which dies as is told, and the last of which lives.
 pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     let Mode { watched, checkpoints } = mode;
-    let world = World::new(case.scripts.clone());
+    let world = World::new(case.scripts.clone()).sealing_often();
     let world = if checkpoints { world.with_checkpoints() } else { world };
     let mut record = world.record(case.document.as_deref()).await;
     let mut dead: Vec<Host> = Vec::new();

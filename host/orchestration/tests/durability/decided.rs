@@ -364,7 +364,11 @@ fn a_run_that_is_begun_again_keeps_its_idempotency_key() {
         let record = MemoryRecord::new();
         let (run, request, expires_at) = (sample::run_id(1), ltmc_model::Digest::of(b"in"), sample::at(60_000));
         let key = IdempotencyKey { key: "once".into(), request, run, expires_at };
-        let ports = runlog::Ports { journal: record.clone(), clock: Arc::new(ManualClock::at(sample::at(0))) };
+        let ports = runlog::Ports {
+            journal: record.clone(),
+            clock: Arc::new(ManualClock::at(sample::at(0))),
+            sealing: Default::default(),
+        };
         let started = sample::started(&tenant());
         let log = RunLog::fresh(ports, tenant(), run, started, Some(key));
         log.anew().flush(Durability::Barrier).await.unwrap();
@@ -402,7 +406,11 @@ fn a_mailbox_that_an_attempt_fills_itself_is_full_to_it() {
 fn a_run_that_contradicts_itself_is_refused() {
     in_paused_time(async {
         let record = MemoryRecord::new();
-        let ports = runlog::Ports { journal: record.clone(), clock: Arc::new(ManualClock::at(sample::at(0))) };
+        let ports = runlog::Ports {
+            journal: record.clone(),
+            clock: Arc::new(ManualClock::at(sample::at(0))),
+            sealing: Default::default(),
+        };
         let started = sample::started(&tenant());
         let log = RunLog::fresh(ports, tenant(), sample::run_id(1), started, None);
         let step = |effects| Event::Checkpoint { step: StepPath::root(), attempt: 1, effects };

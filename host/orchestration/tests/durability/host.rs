@@ -21,7 +21,9 @@ use ltmc_model::run::State;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{CallRequest, Extent, Runs, Schedules, Shown, Sight, StartRequest, Started, schedules};
+use ltmc_orchestration::{
+    CallRequest, Extent, Runs, Schedules, Sealing, Shown, Sight, StartRequest, Started, schedules,
+};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
@@ -60,6 +62,7 @@ pub(crate) struct World {
     hosts: Mutex<u64>,
     checkpoints: bool,
     room: Option<u64>,
+    is_sealed: bool,
 }
 
 /// Goes with tokio's time, from a moment on.
@@ -74,12 +77,32 @@ impl Clock for PassingClock {
 impl World {
     pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Self {
         let clock = Arc::new(PassingClock(sample::at(0), tokio::time::Instant::now()));
-        Self { scripts: scripts.into_iter().collect(), clock, hosts: Mutex::new(0), checkpoints: false, room: None }
+        Self {
+            scripts: scripts.into_iter().collect(),
+            clock,
+            hosts: Mutex::new(0),
+            checkpoints: false,
+            room: None,
+            is_sealed: false,
+        }
     }
 
     /// Every host has room for so many runs alive.
     pub(crate) fn with_room(self, most: u64) -> Self {
         Self { room: Some(most), ..self }
+    }
+
+    /// Runs are sealed all the time: with the first host at every turn, with the next one at every second, and so on.
+    pub(crate) fn sealing_often(self) -> Self {
+        Self { is_sealed: true, ..self }
+    }
+
+    /// When the host of this number seals runs.
+    fn sealing(&self, host: u64) -> Sealing {
+        match self.is_sealed {
+            true => Sealing { entries: host % 3, bytes: u64::MAX, is_sparing: false },
+            false => Sealing::default(),
+        }
     }
 
     /// Every guest makes a checkpoint after each change.
@@ -162,6 +185,7 @@ impl World {
             directories: BTreeMap::new(),
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
+            sealing: self.sealing(seed),
         };
         let runs = match self.room {
             Some(most) => Runs::with_room(ports, most),

@@ -23,6 +23,7 @@
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
 //! - `room`: a tenant that has no room for more runs, and others
 //! - `schedules`: each tick starts one run
+//! - `sealed`: what a long run costs whoever takes it up
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `withheld`: what a ceiling withholds of what is granted
@@ -45,6 +46,7 @@ mod recovery;
 mod replay;
 mod room;
 mod schedules;
+mod sealed;
 mod story;
 mod suspects;
 mod suspended;

@@ -56,6 +56,7 @@ impl Story {
             | Event::RunContinued { .. }
             | Event::RunResumed { .. }
             | Event::RunSuspended { .. }
+            | Event::Sealed { .. }
             | Event::Act(_) => {}
             Event::StepJudged { step, rejection } => self.judged.push((step, rejection.is_none())),
             Event::NodeEnded { node, .. } => self.nodes.push((node, "ended".into())),

@@ -22,8 +22,8 @@ use ltmc_model::merge::Merge;
 use ltmc_model::run::{Run, State, TakenUp};
 use ltmc_model::tenancy::Tenant;
 use ltmc_model::{Epoch, Payload, Position, RunId, Seq};
-use ltmc_orchestration::Runs;
 use ltmc_orchestration::runs::Ports;
+use ltmc_orchestration::{Runs, Sealing};
 use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
     Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
@@ -239,6 +239,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         directories: Default::default(),
         schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
+        sealing: Sealing::default(),
     });
     assert_eq!(runs.recover().await.unwrap().resumed, 1);
     let over = async {
@@ -285,6 +286,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         changes: Changes::default(),
         idempotency: None,
         scheduled: None,
+        snapshot: None,
     };
     record.append(append, Durability::Barrier).await.unwrap();
     id

@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::tables::Tables;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Audit, Damage, Head, IdempotencyKey, RunFilter, Suspended};
+use crate::journal::{Audit, Damage, Head, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group};
 use crate::schedules::{Coming, StoredSchedule, Ticked};
 use crate::{
@@ -44,6 +44,8 @@ pub struct MemoryRecord {
     keys_read: AtomicU64,
     /// How many rows of runs were read to take them up.
     runs_read: AtomicU64,
+    /// How many entries of journals were read.
+    entries_read: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +76,21 @@ impl MemoryRecord {
     /// How many rows of runs were read to take them up.
     pub fn runs_read(&self) -> u64 {
         self.runs_read.load(Ordering::SeqCst)
+    }
+
+    /// How many entries of journals were read.
+    pub fn entries_read(&self) -> u64 {
+        self.entries_read.load(Ordering::SeqCst)
+    }
+
+    /// Changes what is kept of a run's state, as a disk may.
+    pub fn damage_snapshots(&self, tenant: &TenantId, run: RunId, damage: impl Fn(&mut Vec<u8>)) {
+        let mut inner = self.lock();
+        for snapshot in inner.tables.snapshots.get_mut(&(tenant.clone(), run)).into_iter().flatten() {
+            let mut bytes = snapshot.bytes.to_vec();
+            damage(&mut bytes);
+            snapshot.bytes = bytes.into();
+        }
     }
 
     /// Rows of runs that were read to take them up.
@@ -122,6 +139,7 @@ impl MemoryRecord {
             trimmed: AtomicU64::new(0),
             keys_read: AtomicU64::new(0),
             runs_read: AtomicU64::new(0),
+            entries_read: AtomicU64::new(0),
         }
     }
 
@@ -237,7 +255,10 @@ impl ReadJournal for MemoryRecord {
         let inner = self.lock();
         let Some(journal) = inner.tables.journal.get(&(tenant.clone(), run)) else { return Ok(Vec::new()) };
         let placed = (1..).map(Seq).zip(journal).skip(usize::try_from(after.0).unwrap_or(usize::MAX));
-        Ok(placed.take(limit as usize).map(|(seq, entry)| Placed { seq, entry: entry.clone() }).collect())
+        let read: Vec<Placed> =
+            placed.take(limit as usize).map(|(seq, entry)| Placed { seq, entry: entry.clone() }).collect();
+        self.entries_read.fetch_add(read.len() as u64, Ordering::SeqCst);
+        Ok(read)
     }
 
     async fn page(
@@ -257,6 +278,12 @@ impl ReadJournal for MemoryRecord {
         let count = page.iter().map(fits).take_while(|fits| *fits).count();
         page.truncate(count);
         Ok(page)
+    }
+
+    async fn snapshot(&self, tenant: &TenantId, run: RunId, until: Seq) -> Result<Option<Snapshot>, StoreError> {
+        let inner = self.lock();
+        let kept = inner.tables.snapshots.get(&(tenant.clone(), run)).map_or(&[][..], Vec::as_slice);
+        Ok(kept.iter().rev().find(|snapshot| snapshot.at <= until).cloned())
     }
 
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {

@@ -90,6 +90,7 @@ impl Owner {
             changes: Changes::default(),
             idempotency: None,
             scheduled: None,
+            snapshot: None,
         }
     }
 

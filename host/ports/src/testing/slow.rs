@@ -20,7 +20,7 @@ use tokio::task::yield_now;
 
 use super::MemoryRecord;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Audit, IdempotencyKey, RunFilter, Suspended};
+use crate::journal::{Audit, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group, Interest, Rows};
 use crate::mail::{Bus, ReadMail};
 use crate::schedules::{Coming, StoredSchedule, Ticked};
@@ -81,6 +81,7 @@ slowly! { ReadCatalog:
 slowly! { ReadJournal:
     entries(tenant: &TenantId, run: RunId, after: Seq, limit: u32) -> Vec<Placed>;
     page(tenant: &TenantId, run: RunId, after: Seq, limit: u32, bytes: usize) -> Vec<Placed>;
+    snapshot(tenant: &TenantId, run: RunId, until: Seq) -> Option<Snapshot>;
     run(tenant: &TenantId, run: RunId) -> Option<Run>;
     runs(tenant: &TenantId, filter: &RunFilter) -> Vec<Run>;
     unfinished(after: Option<(TenantId, RunId)>, limit: u32) -> Vec<Run>;

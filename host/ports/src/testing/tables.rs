@@ -17,7 +17,7 @@ use super::context::Context;
 use super::questions::Questions;
 use super::subscriptions::Subscriptions;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Append, IdempotencyKey};
+use crate::journal::{Append, IdempotencyKey, Snapshot};
 use crate::schedules::{LastStart, Paused, ScheduledStart, StoredSchedule, Ticked};
 use crate::{Changes, Expect, Kind, StoreError};
 
@@ -28,6 +28,7 @@ type PlacedLink = (RunId, Seq, Link);
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
     pub(super) journal: BTreeMap<(TenantId, RunId), Vec<Entry>>,
+    pub(super) snapshots: BTreeMap<(TenantId, RunId), Vec<Snapshot>>,
     pub(super) context: Context,
     pub(super) questions: Questions,
     pub(super) subscriptions: Subscriptions,
@@ -84,6 +85,11 @@ impl Tables {
         }
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
+        }
+        if let Some(snapshot) = &append.snapshot {
+            let of = self.snapshots.entry(key.clone()).or_default();
+            of.push(snapshot.clone());
+            of.drain(..of.len().saturating_sub(Snapshot::KEPT));
         }
         self.questions.follow(&append.run, &append.entries);
         let mut run = append.run.clone();

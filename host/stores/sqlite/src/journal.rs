@@ -5,7 +5,7 @@ use ltmc_model::chain::Link;
 use ltmc_model::journal::{Entry, Placed};
 use ltmc_model::run::{Run, State, Trial};
 use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_ports::journal::{Audit, Head, IdempotencyKey, Kept, RunFilter, Suspended};
+use ltmc_ports::journal::{Audit, Head, IdempotencyKey, Kept, RunFilter, Snapshot, Suspended};
 use ltmc_ports::{
     Append, Durability, Kind, ReadChains, ReadJournal, ReadLog as _, Receipt, StoreError, TakeUps, WriteJournal,
 };
@@ -18,7 +18,7 @@ use crate::bind::{
 use crate::error::{Error, store, wrong};
 use crate::purge::DELETED;
 use crate::writer::Needs;
-use crate::{Record, frames, statements, verify};
+use crate::{Record, frames, snapshots, statements, verify};
 
 const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at, \
                        taken_up, trial, parent";
@@ -89,6 +89,10 @@ impl ReadJournal for Record {
         let (mut placed, most) = (Vec::new(), Most { entries: limit as usize, bytes });
         self.readers.point("journal.page", |db| stretch(db, tenant, run, after, most, &mut placed))?;
         Ok(placed)
+    }
+
+    async fn snapshot(&self, tenant: &TenantId, run: RunId, until: Seq) -> Result<Option<Snapshot>, StoreError> {
+        self.readers.point("journal.snapshot", |db| snapshots::newest(db, tenant, run, until))
     }
 
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, StoreError> {

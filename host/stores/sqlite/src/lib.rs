@@ -11,7 +11,7 @@
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
 //! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
-//! - [`schedules`]: when workflows are started by themselves, written and read
+//! - [`schedules`]: when workflows are started by themselves, written and read; [`snapshots`]: where runs stood, likewise
 //! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
@@ -39,6 +39,7 @@ mod quota;
 mod readers;
 mod reserve;
 mod schedules;
+mod snapshots;
 mod statements;
 mod subscriptions;
 mod verify;

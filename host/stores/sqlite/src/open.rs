@@ -36,7 +36,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -49,6 +49,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/0010_deleted.sql"),
     include_str!("../migrations/0011_schedules.sql"),
     include_str!("../migrations/0012_waits.sql"),
+    include_str!("../migrations/0013_snapshots.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

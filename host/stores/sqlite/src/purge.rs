@@ -21,9 +21,10 @@ use crate::{Record, frames};
 pub(crate) const DELETED: &str = "(select name from tenants where deleted_at is not null)";
 
 /// Each table with what names its rows, and how many of them go at once: entries may have megabytes.
-const TABLES: [(&str, &str, u32); 14] = [
+const TABLES: [(&str, &str, u32); 15] = [
     ("runs", "tenant, id", 1_000),
     ("journal", "id", 16),
+    ("snapshots", "tenant, run, at", 4),
     ("idempotency", "tenant, key", 1_000),
     ("memory", "tenant, scope, owner, key", 64),
     ("facts", "tenant, id", 1_000),

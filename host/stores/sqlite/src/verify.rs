@@ -4,7 +4,8 @@
 //! beside it.
 //!
 //! - [`kept`]: what somebody kept of the chains elsewhere; [`context`]: memory, notes, facts, mailboxes and idempotency keys against what the
-//!   chain commits to; [`log`]: the log of changes, likewise; [`runs`]: rows of runs against their journals; [`counts`]: what is counted against the rows
+//!   chain commits to; [`log`]: the log of changes, likewise; [`runs`]: rows of runs against their journals; [`snapshots`]: what is kept of
+//!   runs' states, likewise; [`counts`]: what is counted against the rows
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,6 +25,7 @@ mod counts;
 mod kept;
 mod log;
 mod runs;
+mod snapshots;
 
 use context::Committed;
 use kept::{Heads, Wanted};
@@ -54,6 +56,7 @@ pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     if audit.damage.is_empty() && is_known {
         walk.catalog.compare(&snapshot, &mut audit)?;
         runs::compare(&snapshot, &walk.deleted, &mut audit)?;
+        snapshots::compare(&snapshot, &walk.deleted, &mut audit)?;
     }
     // What differs is counted otherwise, too, and that says nothing more.
     if audit.damage.is_empty() && is_known {

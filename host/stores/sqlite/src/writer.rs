@@ -21,7 +21,7 @@ use ltmc_model::delta::{Delta, MemoryChange, Topic};
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, Epoch, Position, Revision, RunId, Seq, TenantId, Timestamp};
-use ltmc_ports::journal::IdempotencyKey;
+use ltmc_ports::journal::{IdempotencyKey, Snapshot};
 use ltmc_ports::log::{Ends, Group};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -39,7 +39,7 @@ use crate::open::for_writing;
 use crate::purge::DELETED;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, marks, questions, schedules, statements, subscriptions};
+use crate::{acts, deltas, error, expects, frames, marks, questions, schedules, snapshots, statements, subscriptions};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -93,6 +93,11 @@ struct Part {
 }
 
 impl Part {
+    /// How many bytes there are more by it.
+    fn more(&self) -> u64 {
+        self.bytes as u64 + self.work.besides()
+    }
+
     /// When it was made.
     fn at(&self) -> Timestamp {
         match &self.work {
@@ -127,6 +132,14 @@ impl Work {
         match self {
             Self::Append(append) => Purpose::of_append(append, bytes),
             Self::Act { act, changes, .. } => Purpose::of_act(act, changes),
+        }
+    }
+
+    /// Where its run stands as of one of its entries.
+    fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Append(append) => append.snapshot.as_ref(),
+            Self::Act { .. } => None,
         }
     }
 
@@ -185,9 +198,10 @@ impl Writing {
         let (reply, answer) = oneshot::channel();
         let purpose = work.purpose(bytes);
         let tenant = work.tenant().clone();
+        let size = bytes + work.snapshot().map_or(0, |snapshot| snapshot.bytes.len());
         let part = Part { work, entries, deltas, bytes, purpose, durability, reply };
         // Where it is closed the part is dropped, and its reply with it.
-        self.line.join(&tenant, Size::Part(bytes), Order::Write(part)).await;
+        self.line.join(&tenant, Size::Part(size), Order::Write(part)).await;
         Box::pin(async move { answer.await.map_err(|_| closed(op))? })
     }
 
@@ -334,6 +348,21 @@ struct Writer {
     counts: Counts,
     tail: Tail,
     meters: Meters,
+}
+
+/// What a tenant has on disk, and what it may have.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    used: u64,
+    allowed: u64,
+}
+
+impl Room {
+    /// Whether there is any for a snapshot besides what its part adds: it is nothing that has to be kept.
+    fn has_for(self, part: &Part, snapshot: &Snapshot) -> bool {
+        let more = part.more() + snapshot.bytes.len() as u64 + snapshots::ROW;
+        part.purpose == Purpose::Adds && self.used.saturating_add(more) <= self.allowed
+    }
 }
 
 /// What it counts.
@@ -589,7 +618,8 @@ impl Writer {
                 return Ok(Some(StoreError::new(Kind::Stale, "journal.append")));
             }
         }
-        if let Err(error) = self.is_within_quota(db, next, part)? {
+        let room = self.room(db, next, tenant)?;
+        if let Err(error) = self.is_within_quota(room, part) {
             return Ok(Some(error));
         }
         let (run, expected) = match &part.work {
@@ -614,6 +644,9 @@ impl Writer {
                 }
                 if let Some(start) = &append.scheduled {
                     schedules::start(db, tenant, row.id, start)?;
+                }
+                if let Some(snapshot) = append.snapshot.as_ref().filter(|snapshot| room.has_for(part, snapshot)) {
+                    snapshots::keep(db, tenant, row.id, snapshot)?;
                 }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
@@ -657,32 +690,30 @@ impl Writer {
         row.perform(db)
     }
 
-    /// Whether a tenant may have what a part adds. The error: how much it has and may have.
-    fn is_within_quota(
-        &mut self,
-        db: &Connection,
-        next: &Next,
-        part: &Part,
-    ) -> Result<Result<(), StoreError>, rusqlite::Error> {
-        let tenant = part.work.tenant();
+    /// What a tenant has on disk, as the group has it so far, and what it may have.
+    fn room(&mut self, db: &Connection, next: &Next, tenant: &TenantId) -> Result<Room, rusqlite::Error> {
         let Known { chains, besides, allowed, .. } = &mut self.known;
         let journals = next.chains.get(tenant).or_else(|| chains.get(tenant)).map_or(0, |ledger| ledger.bytes);
         let besides = match besides.get(tenant) {
             Some(bytes) => *bytes,
             None => *besides.entry(tenant.clone()).or_insert(quota::besides(db, tenant)?),
         };
-        // As the group has it so far.
         let besides = besides.saturating_add_signed(self.counts.of(tenant.as_str()));
         let allowed = match allowed.get(tenant) {
             Some(bytes) => *bytes,
             None => *allowed.entry(tenant.clone()).or_insert(quota::allowed_now(db, tenant, self.options.quota)?),
         };
-        let more = part.bytes as u64 + part.work.besides();
-        let checked = part.purpose.check(journals + besides, more, allowed);
+        Ok(Room { used: journals + besides, allowed })
+    }
+
+    /// Whether a tenant may have what a part adds. The error: how much it has and may have.
+    fn is_within_quota(&mut self, Room { used, allowed }: Room, part: &Part) -> Result<(), StoreError> {
+        let (tenant, more) = (part.work.tenant(), part.more());
+        let checked = part.purpose.check(used, more, allowed);
         if checked.is_err() && self.refusals.is_to_be_said(tenant, Instant::now()) {
-            tracing::warn!(%tenant, used = journals + besides, allowed, more, "refused: the tenant has all that it may have on disk");
+            tracing::warn!(%tenant, used, allowed, more, "refused: the tenant has all that it may have on disk");
         }
-        Ok(checked)
+        checked
     }
 
     /// Writes a part's entries into the journal and the tenant's chain; how long the journal is then.

@@ -5,9 +5,9 @@ use ltmc_model::run::{State, TakenUp, Trial};
 use ltmc_model::{Digest, Payload, Revision, RunId, Seq, StepPath, TenantId};
 
 use super::Fixture;
-use crate::journal::{RunFilter, Suspended};
+use crate::journal::{RunFilter, Snapshot, Suspended};
 use crate::testing::sample::{Owner, at, completed, put, run_id, tenant};
-use crate::{Durability, Kind, ReadJournal as _, ReadMemory as _, TakeUps as _, WriteJournal as _};
+use crate::{Append, Durability, Kind, ReadJournal as _, ReadMemory as _, TakeUps as _, WriteJournal as _};
 use ltmc_model::delta::Delta;
 use ltmc_model::memory::Drawer;
 
@@ -495,4 +495,43 @@ pub async fn many_at_once_are_all_there_and_the_chain_is_whole<F: Fixture>(fixtu
         let kept = store.get(&of, &Drawer::Global, &number.to_string(), at(0)).await.unwrap().unwrap();
         assert_eq!(kept.value, "3");
     }
+}
+
+/// What is kept of a run's state comes back, the newest first, and goes where its entries go.
+pub async fn the_last_two_snapshots_of_a_run_are_kept<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (mut owner, mut other) = (Owner::new("acme", 1), Owner::new("other", 1));
+    let run = owner.row.id;
+    let snapshot = |append: Append, at: u64| {
+        let (digest, bytes) = (Digest::of(&[at as u8; 3]), 3);
+        let mut entries = append.entries.clone();
+        entries[0].event = Event::Sealed { form: 1, digest, bytes };
+        Append { snapshot: Some(Snapshot { at: Seq(at), bytes: [at as u8; 3].into() }), entries, ..append }
+    };
+    store.append(owner.append(1), Lazy).await.unwrap();
+    store.append(other.append(1), Lazy).await.unwrap();
+    let (acme, all) = (tenant("acme"), Seq(u64::MAX));
+    assert_eq!(store.snapshot(&acme, run, all).await.unwrap(), None);
+    for at in [2, 4, 6] {
+        store.append(snapshot(owner.append(2), at), Lazy).await.unwrap();
+    }
+    store.append(snapshot(other.append(1), 2), Barrier).await.unwrap();
+    let at = async |until| {
+        let found = store.snapshot(&acme, run, Seq(until)).await.unwrap();
+        found.map(|found| (found.at.0, found.bytes.to_vec()))
+    };
+    assert_eq!(at(u64::MAX).await, Some((6, vec![6; 3])));
+    assert_eq!((at(6).await, at(5).await), (Some((6, vec![6; 3])), Some((4, vec![4; 3]))));
+    assert_eq!(at(3).await, None, "the one before the last two is gone");
+    let refused = Append { expected: Seq(1), ..snapshot(owner.clone().append(1), 8) };
+    store.append(refused, Lazy).await.unwrap_err();
+    assert_eq!(at(u64::MAX).await, Some((6, vec![6; 3])), "what is refused leaves nothing");
+    let audit = store.verify().await.unwrap();
+    assert!(audit.damage.is_empty(), "{audit:?}");
+    store.append(snapshot(owner.append(1), 8), Lazy).await.unwrap();
+    let store = fixture.crash(store).await;
+    let newest = store.snapshot(&acme, run, all).await.unwrap().unwrap();
+    let last = store.last(&acme, run).await.unwrap();
+    assert!(newest.at <= last && newest.at >= Seq(6), "it is there as its entry is: {newest:?}, {last:?}");
+    assert_eq!(store.snapshot(&tenant("other"), run, all).await.unwrap().unwrap().bytes[..], [2; 3]);
 }

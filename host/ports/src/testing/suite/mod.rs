@@ -96,6 +96,7 @@ macro_rules! contract {
             a_new_run_exists_once
             a_claim_fences_the_owner_before
             two_owners_at_once_never_both_write
+            the_last_two_snapshots_of_a_run_are_kept
             a_run_that_the_record_lost_is_fenced
             lazy_appends_are_seen_at_once
             a_barrier_is_durable_with_all_before_it

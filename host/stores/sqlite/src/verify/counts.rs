@@ -12,7 +12,7 @@ use crate::error::Error;
 /// What is counted, by the names of the columns.
 const COUNTED: [&str; 4] = ["bytes", "besides", "log_rows", "log_bytes"];
 
-/// The same, summed: as the triggers of migration 0008 count each row, and the writer each journal's.
+/// The same, summed: as the triggers of the migrations from 0008 on count each row, and the writer each journal's.
 const SUMS: &str = "
 with besides as (
     select tenant, length(value) + octet_length(key) + octet_length(owner) + 64 as bytes from memory
@@ -29,6 +29,7 @@ with besides as (
     union all select tenant, 1024 from schedules
     union all select tenant, length(question) + octet_length(title) + octet_length(node) + 192 from questions
     union all select tenant, octet_length(node) + octet_length(topic) + coalesce(octet_length(subject), 0) + 192 from subscriptions
+    union all select tenant, length(state) + 128 from snapshots
     union all select tenant, 256 from keys
 ), each_row as (
     select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal

@@ -21,7 +21,7 @@ use ltmc_model::workflow::Document;
 use ltmc_model::workflow::cases::{Answer, Case, Gives};
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{RunView, Runs, StartRequest, Started};
+use ltmc_orchestration::{RunView, Runs, Sealing, StartRequest, Started};
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome, Violation};
 use ltmc_ports::testing::{MemoryRecord, SeededEntropy};
 use ltmc_ports::{Clock, Gate, ReadJournal as _, Runner, WriteCatalog as _};
@@ -117,6 +117,7 @@ fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>) 
         // Whose document it is waits for its own schema alone. A process apart would have a time of its own.
         schemas: Arc::new(Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
+        sealing: Sealing::default(),
     })
 }
 

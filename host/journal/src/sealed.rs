@@ -1,0 +1,377 @@
+//! Where a run stands, written out: whoever takes the run up reads that and the entries since, and not the journal from its start.
+//!
+//! Invariants: what is written is a cache. An entry commits to it; what is of another form than this version's, or is not what its entry
+//! commits to, is left aside, and the journal is folded from its start. Nothing is in it that is not in the journal: memos are left out,
+//! and so are the effects that an open attempt is to be answered from, which whoever goes on with it reads of the journal.
+//!
+//! What a long journal costs stays bounded by what it grows by: a run is sealed once its tail has [`Sealing::entries`] entries, or
+//! [`Sealing::bytes`] bytes, and at least as many bytes as there were written at the last seal.
+
+use std::io::{self, Write};
+
+use ltmc_model::Digest;
+use ltmc_model::journal::{Decided, Event};
+
+use crate::fold::History;
+
+/// The form: of what is written, and of what the fold makes of a journal. To be raised whenever either comes to something else: a test
+/// below tells when.
+pub const FORM: u32 = 1;
+/// A state of more bytes is not written: its run is taken up from its whole journal.
+const MAX_BYTES: usize = 4 << 20;
+/// What an entry takes besides what is in it, about.
+const ENTRY: u64 = 128;
+
+/// When a run is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealing {
+    /// Once so many entries were not.
+    pub entries: u64,
+    /// Or so many bytes of them, about.
+    pub bytes: u64,
+    /// Whether only once there are at least as many bytes as were written at the last seal: what is written then never comes to more than
+    /// the journal has.
+    pub is_sparing: bool,
+}
+
+impl Default for Sealing {
+    fn default() -> Self {
+        Self { entries: 512, bytes: 4 << 20, is_sparing: true }
+    }
+}
+
+/// What of a journal is not sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Tail {
+    /// Entries since.
+    entries: u64,
+    /// Their bytes, about.
+    bytes: u64,
+    /// How many bytes were written at the last seal.
+    sealed: u64,
+}
+
+impl Tail {
+    pub(crate) fn grow(&mut self, event: &Event) {
+        if let Event::Sealed { bytes, .. } = event {
+            *self = Self { sealed: *bytes, ..Self::default() };
+            return;
+        }
+        self.entries += 1;
+        self.bytes += ENTRY + weight(event);
+    }
+}
+
+/// What was written of a run's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+impl Sealed {
+    /// What commits to it.
+    pub fn event(&self) -> Event {
+        Event::Sealed { form: FORM, digest: Digest::of(&self.bytes), bytes: self.bytes.len() as u64 }
+    }
+}
+
+/// Why what was written is not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Another version wrote it.
+    #[error("it is of form {0}, and this version reads form {FORM}")]
+    Form(u32),
+    /// It is not what the journal commits to.
+    #[error("it is not what the journal commits to")]
+    Digest,
+    /// No entry commits to it.
+    #[error("no entry of the journal commits to it")]
+    NotCommitted,
+    /// It cannot be read all the same.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl Unfit {
+    /// Whether something is wrong with the record, rather than another version having written it.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Form(_))
+    }
+}
+
+impl History {
+    /// Whether the run is to be sealed before this event is added: where something begins, so that what ends a run, claims it or has it
+    /// wait is never the larger for it.
+    pub fn is_to_be_sealed(&self, before: &Event, sealing: Sealing) -> bool {
+        let Tail { entries, bytes, sealed } = self.tail;
+        let begins =
+            matches!(before, Event::StepStarted { .. } | Event::NodeDecided { .. } | Event::ChildStarted { .. });
+        let is_due = entries >= sealing.entries || bytes >= sealing.bytes;
+        begins && is_due && (bytes >= sealed || !sealing.is_sparing)
+    }
+
+    /// About how many bytes of entries are not sealed.
+    pub(crate) fn unsealed(&self) -> u64 {
+        self.tail.bytes
+    }
+
+    /// Writes out where the run stands; none: it is too much.
+    pub fn sealed(&self) -> Option<Sealed> {
+        let mut room = Room { bytes: Vec::new(), most: MAX_BYTES };
+        rmp_serde::encode::write_named(&mut room, self).ok()?;
+        Some(Sealed { bytes: room.bytes })
+    }
+
+    /// Reads what was written, to go on with the entry that commits to it. `base`: what the history is for.
+    ///
+    /// # Errors
+    /// Why it is of no use.
+    pub fn unsealed_from(bytes: &[u8], committed: &Event, base: &Self) -> Result<Self, Unfit> {
+        let Event::Sealed { form, digest, .. } = committed else { return Err(Unfit::NotCommitted) };
+        if *form != FORM {
+            return Err(Unfit::Form(*form));
+        }
+        if Digest::of(bytes) != *digest {
+            return Err(Unfit::Digest);
+        }
+        let history: Self = rmp_serde::from_slice(bytes).map_err(|e| Unfit::Unreadable(e.to_string()))?;
+        Ok(history.used_as(base))
+    }
+}
+
+/// About how many bytes there are in an event that can have many.
+fn weight(event: &Event) -> u64 {
+    let bytes = match event {
+        Event::RunStarted(started) => {
+            started.input.bytes.len() + started.document.as_ref().map_or(0, |document| document.len())
+        }
+        Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => output.bytes.len(),
+        Event::EventTaken { event, .. } => event.bytes.len(),
+        Event::Answered { answer, .. } => answer.bytes.len(),
+        Event::ChildEnded { result: Ok(output), .. } => output.bytes.len(),
+        Event::NodeDecided { decided: Decided::Items(items), .. } => items.iter().map(|item| item.bytes.len()).sum(),
+        Event::NodeDecided { decided: Decided::Planned(document), .. } => document.len(),
+        Event::Log { line, .. } => line.message.len(),
+        Event::Effect(effect) => {
+            return effect.reply.as_ref().map_or(0, ltmc_model::effect::Reply::size);
+        }
+        _ => 0,
+    };
+    bytes as u64
+}
+
+/// Takes so many bytes and no more.
+struct Room {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Room {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + more.len() > self.most {
+            return Err(io::Error::other("it is too much"));
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::failure::{Code, Failure};
+    use ltmc_model::journal::{Amended, Amendment, Effect, Entry, Input, Next, RunStarted};
+    use ltmc_model::run::{Target, Usage};
+    use ltmc_model::{Epoch, Payload, Position, RunId, StepPath, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATHS: [&str; 8] = ["0", "0/0", "0/1", "0/0/0", "0/0/1", "0/1/0", "0/1/2", "0/0/13000"];
+
+    fn at(number: usize) -> Timestamp {
+        Timestamp::from_millis(1_000 + number as u64)
+    }
+
+    fn started() -> Event {
+        Event::RunStarted(Box::new(RunStarted {
+            target: Target::Workflow("w".parse().unwrap()),
+            agents: [("a".parse().unwrap(), Digest([1; 32]))].into(),
+            document: Some("{}".into()),
+            document_digest: Some(Digest([2; 32])),
+            input: Payload::text("in"),
+            session: "s".parse().unwrap(),
+            by: "abcdefghijkl".parse().unwrap(),
+            seed: [7; 32],
+            traceparent: None,
+            position: Some(Position(3)),
+            forked: None,
+            parent: None,
+            scheduled: None,
+        }))
+    }
+
+    /// Some event, of every kind that the fold knows: which one, and about which of the paths.
+    fn event(kind: u8, number: u32) -> Event {
+        let path = |index: usize| -> StepPath { PATHS[index % PATHS.len()].parse().unwrap() };
+        let (step, other) = (path(kind as usize + number as usize / 3), path(number as usize));
+        let (node, attempt, usage) = (step.clone(), 1 + number % 3, Usage::default());
+        let failure = || Failure::new(Code::AgentError, format!("no {number}")).in_step(&step);
+        let output = || Payload::text(format!("out {number}"));
+        let soon = at(number as usize);
+        match kind % 34 {
+            0..=3 => Event::StepStarted { step, attempt, agent: None, transaction: kind != 3 },
+            4..=6 => Event::StepCompleted { step, attempt, output: output(), usage },
+            7 => Event::StepFailed { failure: failure(), step, attempt, retry_at: Some(soon), usage },
+            8 => Event::StepFailed { failure: failure(), step, attempt, retry_at: None, usage },
+            9 => Event::Effect(Effect {
+                step,
+                attempt,
+                number,
+                call: "memory.get".into(),
+                about: "k".into(),
+                form: 1,
+                request: Digest([3; 32]),
+                capability: None,
+                withheld: false,
+                clock: Vec::new(),
+                reply: Ok(ltmc_model::effect::Reply::Begun(RunId::new(soon, [4; 10]))),
+            }),
+            10 => Event::Checkpoint { step, attempt, effects: number },
+            11 => Event::StepJudged { rejection: (number % 2 == 0).then(failure), step },
+            12 => Event::StepCancelled { step, attempt },
+            13 => Event::NodeStarted { node, until: soon },
+            14 => Event::NodeDecided { node, decided: Decided::When(number % 2 == 0) },
+            15 => Event::NodeDecided { node, decided: Decided::Option((number % 2 == 0).then_some(number)) },
+            16 => Event::NodeDecided { node, decided: Decided::Handler((number % 2 == 0).then_some(number)) },
+            17 => Event::NodeDecided { node, decided: Decided::Items(vec![output(), output()]) },
+            18 => {
+                let next = [Next::Again, Next::Done, Next::Exhausted, Next::Stalled][number as usize % 4];
+                let decided = Decided::Round { round: number, gave: (number % 3 > 0).then_some(other), next };
+                Event::NodeDecided { node, decided }
+            }
+            19 => {
+                let decided = Decided::Joined { winners: vec![0, number], failure: Some(failure()) };
+                Event::NodeDecided { node, decided }
+            }
+            20 => Event::NodeEnded { node, output: output() },
+            21 => Event::NodeGave { of: node.child(number as usize % 3), node },
+            22 => Event::NodeFailed { failure: failure(), node, retry_at: (number % 2 == 0).then_some(soon) },
+            23 => Event::ChildStarted { node, run: RunId::new(soon, [5; 10]) },
+            24 => Event::ChildEnded { node, run: RunId::new(soon, [5; 10]), result: Err(failure()) },
+            25 => {
+                let (subject, kind, after) = (Some("s".into()), None, Position(number.into()));
+                Event::Subscribed { node, topic: "t".parse().unwrap(), subject, kind, after }
+            }
+            26 => Event::RunSuspended { until: soon, heard: Some(Position(number.into())) },
+            27 => {
+                let given = Input::With { node: other, input: Box::new(Input::Run) };
+                Event::CompensationRegistered { node, given }
+            }
+            28 => Event::CompensationStarted { within: other, failure: failure(), node },
+            29 => Event::Compensated { node },
+            30 => Event::RunFailing { failure: failure() },
+            31 => Event::RunFailed { failure: failure() },
+            32 => {
+                let (by, was, after) = ("abcdefghijkl".parse().unwrap(), None, vec![step.clone()]);
+                let change = [Amendment::Again, Amendment::Output(output())][number as usize % 2].clone();
+                Event::Amended(Box::new(Amended { by, step, change, was, after }))
+            }
+            _ => match number % 4 {
+                0 => Event::RunResumed { by: "abcdefghijkl".parse().unwrap() },
+                1 => Event::RunClaimed { epoch: Epoch(number.into()) },
+                2 => Event::RunPaused { by: None, failure: Some(failure()) },
+                _ => Event::RunCompleted { step },
+            },
+        }
+    }
+
+    fn fold(mut history: History, entries: &[Entry]) -> History {
+        for entry in entries {
+            history.advance(history.seq().next(), entry);
+        }
+        history
+    }
+
+    fn read(sealed: &Sealed, base: &History) -> History {
+        History::unsealed_from(&sealed.bytes, &sealed.event(), base).unwrap()
+    }
+
+    proptest! {
+        /// Whatever happened: what was written of it reads back as it was, and whoever goes on from there comes to the same.
+        #[test]
+        fn what_is_sealed_reads_back_as_it_was(kinds in prop::collection::vec((any::<u8>(), 0_u32..24), 0..40)) {
+            let events = std::iter::once(started()).chain(kinds.into_iter().map(|(kind, number)| event(kind, number)));
+            let entries: Vec<Entry> = events.enumerate().map(|(number, event)| Entry { at: at(number), event }).collect();
+            for base in [History::new(), History::new().forgetting()] {
+                let whole = fold(base.clone(), &entries);
+                for cut in 0..=entries.len() {
+                    let before = fold(base.clone(), &entries[..cut]);
+                    let after = read(&before.sealed().unwrap(), &base);
+                    prop_assert_eq!(format!("{:?}", after), format!("{:?}", before));
+                    let went_on = fold(after, &entries[cut..]);
+                    prop_assert_eq!(format!("{:?}", went_on), format!("{:?}", whole));
+                }
+            }
+        }
+    }
+
+    /// Where this fails either what is written has another form now, or the fold makes something else of a journal: raise [`FORM`], so
+    /// that nobody goes on with what an earlier version made of its journal, and put the new digest here.
+    #[test]
+    fn the_form_is_raised_with_what_it_says() {
+        let events = std::iter::once(started()).chain((0..200_u32).map(|n| event(n as u8, n * 7 % 24)));
+        let entries: Vec<Entry> = events.enumerate().map(|(number, event)| Entry { at: at(number), event }).collect();
+        let sealed = fold(History::new().forgetting(), &entries).sealed().unwrap();
+        let pinned = (1, "sha256:0000000000000000000000000000000000000000000000000000000000000000");
+        assert_eq!((FORM, Digest::of(&sealed.bytes).to_string().as_str()), pinned);
+    }
+
+    #[test]
+    fn what_its_entry_does_not_commit_to_is_left_aside() {
+        let history = fold(History::new(), &[Entry { at: at(0), event: started() }]);
+        let sealed = history.sealed().unwrap();
+        let read = |bytes: &[u8], event: &Event| History::unsealed_from(bytes, event, &History::new()).map(|_| ());
+        assert_eq!(read(&sealed.bytes, &sealed.event()), Ok(()));
+        let mut damaged = sealed.bytes.clone();
+        damaged[20] ^= 1;
+        assert_eq!(read(&damaged, &sealed.event()), Err(Unfit::Digest));
+        assert_eq!(read(&sealed.bytes, &started()), Err(Unfit::NotCommitted));
+        let (digest, bytes) = (Digest::of(&sealed.bytes), sealed.bytes.len() as u64);
+        let other = Event::Sealed { form: FORM + 1, digest, bytes };
+        assert_eq!(read(&sealed.bytes, &other), Err(Unfit::Form(FORM + 1)));
+        let nonsense = Sealed { bytes: b"nonsense".to_vec() };
+        assert!(matches!(read(&nonsense.bytes, &nonsense.event()), Err(Unfit::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_run_is_sealed_where_its_tail_is_long_and_something_begins() {
+        let sealing = Sealing { entries: 10, bytes: 10_000, is_sparing: true };
+        let begins = Event::StepStarted { step: StepPath::root(), attempt: 1, agent: None, transaction: true };
+        let large =
+            |bytes: usize| Event::NodeEnded { node: StepPath::root(), output: Payload::text("x".repeat(bytes)) };
+        let after = |events: Vec<Event>| {
+            let entries: Vec<Entry> = events.into_iter().map(|event| Entry { at: at(0), event }).collect();
+            fold(History::new(), &entries)
+        };
+        let is_due = |events: Vec<Event>| after(events).is_to_be_sealed(&begins, sealing);
+        assert!(!is_due(vec![large(1); 9]) && is_due(vec![large(1); 10]), "so many entries");
+        assert!(!is_due(vec![large(5_000)]) && is_due(vec![large(5_000); 2]), "or so many bytes");
+        let ends = Event::RunFailed { failure: Failure::new(Code::AgentError, "no") };
+        assert!(!after(vec![large(1); 10]).is_to_be_sealed(&ends, sealing), "what ends it is not larger for it");
+        let sealed = Event::Sealed { form: FORM, digest: Digest([0; 32]), bytes: 5_000 };
+        let with = |more: usize| [vec![large(1); 10], vec![sealed.clone()], vec![large(1); more]].concat();
+        assert!(!is_due(with(9)) && !is_due(with(30)), "where as much was written at the last seal");
+        assert!(is_due(with(40)), "there has to be as much in the journal");
+    }
+
+    #[test]
+    fn what_is_too_much_is_not_written() {
+        let large = Event::NodeEnded { node: StepPath::root(), output: Payload::text("x".repeat(MAX_BYTES)) };
+        assert_eq!(fold(History::new(), &[Entry { at: at(0), event: large }]).sealed(), None);
+    }
+}
