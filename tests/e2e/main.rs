@@ -29,6 +29,7 @@ mod http;
 mod isolation;
 mod neighbours;
 mod operations;
+mod provenance;
 mod recovery;
 mod restart;
 mod schedules;

@@ -298,7 +298,7 @@ impl History {
                 self.begin_anew(node);
                 self.is_retrying = true;
             }
-            Event::ChildStarted { node, run } => {
+            Event::ChildStarted { node, run, .. } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
                 *self.begun.entry(node.clone()).or_default() += 1;
                 self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
@@ -1142,7 +1142,14 @@ mod tests {
     }
 
     fn started(step: &StepPath) -> Event {
-        Event::StepStarted { step: step.clone(), attempt: 1, agent: None, transaction: true }
+        Event::StepStarted {
+            step: step.clone(),
+            attempt: 1,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        }
     }
 
     fn failed(step: &StepPath, retry_at: Option<Timestamp>) -> Event {

@@ -7,6 +7,7 @@ pub mod diff;
 pub mod fold;
 pub mod node;
 pub mod place;
+pub mod provenance;
 pub mod runlog;
 pub mod shown;
 pub mod undoing;
@@ -15,6 +16,7 @@ pub mod why;
 
 pub use diff::Diff;
 pub use fold::History;
+pub use provenance::FromJournals;
 pub use runlog::RunLog;
 pub use shown::{Extent, Shown, Sight};
 pub use view::RunView;

@@ -128,6 +128,8 @@ impl Host {
             directories: directories(config)?,
             schemas: schemas.clone(),
             embedder: shared.embedder(),
+            graph: shared.graph(),
+            lessons: Some(shared.lessons()),
         });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: shared.context.clone(),

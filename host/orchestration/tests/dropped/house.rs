@@ -128,6 +128,8 @@ impl House {
             directories: BTreeMap::new(),
             schemas: schemas.clone(),
             embedder: ltmc_embedders::hashed(),
+            graph: None,
+            lessons: None,
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));

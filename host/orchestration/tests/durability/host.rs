@@ -162,6 +162,8 @@ impl World {
             directories: BTreeMap::new(),
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
+            graph: None,
+            lessons: Some(ltmc_ports::testing::MemoryVectors::new()),
         };
         let runs = match self.room {
             Some(most) => Runs::with_room(ports, most),

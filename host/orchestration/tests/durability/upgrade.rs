@@ -239,6 +239,8 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         directories: Default::default(),
         schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
+        graph: None,
+        lessons: None,
     });
     assert_eq!(runs.recover().await.unwrap().resumed, 1);
     let over = async {

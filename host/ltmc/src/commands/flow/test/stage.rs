@@ -117,6 +117,8 @@ fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>) 
         // Whose document it is waits for its own schema alone. A process apart would have a time of its own.
         schemas: Arc::new(Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
+        graph: None,
+        lessons: None,
     })
 }
 
