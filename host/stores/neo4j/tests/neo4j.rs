@@ -304,11 +304,11 @@ async fn the_schema_is_made_once_by_whoever_comes_first() {
     let graph = bare(server()).await;
     assert_eq!(
         count(&graph, "SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH 'ltmc_' RETURN count(*) AS n").await,
-        9
+        10
     );
     let text =
         "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'ltmc_' AND state = 'ONLINE' RETURN count(*) AS n";
-    assert_eq!(count(&graph, text).await, 12);
+    assert_eq!(count(&graph, text).await, 16);
     assert_eq!(count(&graph, "MATCH (s:LtmcSchema) RETURN count(DISTINCT s.version) AS n").await, 1);
 }
 
