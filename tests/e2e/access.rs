@@ -68,6 +68,8 @@ fn query(method: &Method, path: &str) -> &'static str {
         "/v1/events/follow" => "?topic=news&after=999999999",
         "/v1/events" if *method == Method::GET => "?topic=news",
         "/v1/graph/path" => "?from=a&to=b",
+        "/v1/runs/{id}/dependents" => "?step=0",
+        "/v1/search/workflows" => "?text=a",
         "/v1/graph/reach" | "/v1/graph/order" => "?from=a",
         _ => "",
     }

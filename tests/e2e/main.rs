@@ -30,6 +30,7 @@ mod isolation;
 mod kills;
 mod neighbours;
 mod operations;
+mod provenance;
 mod recovery;
 mod restart;
 mod schedules;

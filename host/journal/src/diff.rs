@@ -336,7 +336,14 @@ mod tests {
 
     fn done(step: &str, output: &str) -> [Event; 2] {
         let step: StepPath = step.parse().unwrap();
-        let started = Event::StepStarted { step: step.clone(), attempt: 1, agent: None, transaction: true };
+        let started = Event::StepStarted {
+            step: step.clone(),
+            attempt: 1,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        };
         let output = Payload::text(output.to_owned());
         [started, Event::StepCompleted { step, attempt: 1, output, usage: Usage::default() }]
     }

@@ -325,7 +325,7 @@ impl History {
                 self.begin_anew(node);
                 self.is_retrying = true;
             }
-            Event::ChildStarted { node, run } => {
+            Event::ChildStarted { node, run, .. } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
                 let begun = self.begun(node).saturating_add(1);
                 self.begun.insert(node.clone(), begun);
@@ -1189,7 +1189,14 @@ mod tests {
     }
 
     fn started(step: &StepPath) -> Event {
-        Event::StepStarted { step: step.clone(), attempt: 1, agent: None, transaction: true }
+        Event::StepStarted {
+            step: step.clone(),
+            attempt: 1,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        }
     }
 
     fn failed(step: &StepPath, retry_at: Option<Timestamp>) -> Event {

@@ -8,6 +8,7 @@ pub mod fold;
 mod metered;
 pub mod node;
 pub mod place;
+pub mod provenance;
 pub mod runlog;
 pub mod sealed;
 pub mod shown;
@@ -17,6 +18,7 @@ pub mod why;
 
 pub use diff::Diff;
 pub use fold::History;
+pub use provenance::FromJournals;
 pub use runlog::RunLog;
 pub use sealed::Sealing;
 pub use shown::{Extent, Shown, Sight};

@@ -628,7 +628,14 @@ mod tests {
     }
 
     fn started(step: &str, attempt: u32) -> Event {
-        Event::StepStarted { step: path(step), attempt, agent: None, transaction: true }
+        Event::StepStarted {
+            step: path(step),
+            attempt,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        }
     }
 
     fn failed(step: &str, attempt: u32, message: &str, retry_at: Option<Timestamp>) -> Event {

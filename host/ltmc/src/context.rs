@@ -10,8 +10,9 @@ use ltmc_context::recall::{Index, Ports as IndexPorts};
 use ltmc_context::{Context, Graph, Handed, Locks, Memory, Messages, Recall, Subscriptions, messages, transaction};
 use ltmc_embedders::{Choice, OpenAiOptions, Secret};
 use ltmc_faiss::FaissVectors;
-use ltmc_model::Position;
-use ltmc_ports::{Bus, Clock, Projection, ReadGraph, Record};
+use ltmc_model::recall::EmbedderId;
+use ltmc_model::{Digest, Position};
+use ltmc_ports::{Bus, Clock, Projection, ReadGraph, ReadProvenance, Record, Vectors};
 use ltmc_projections::Follower;
 use ltmc_projections::follower::Status;
 use ltmc_tenancy::Authority;
@@ -26,6 +27,8 @@ use crate::exit::Problem;
 const UPKEEP: Duration = Duration::from_secs(60);
 /// After so many times of it Neo4j's history ends where it is too old: that is a transaction for each tenant.
 const HISTORY: u64 = 60;
+/// What is learned from runs has this part of the memory that recall has, beside it.
+const LESSONS_SHARE: u64 = 8;
 /// Rows of the log thrown away at once.
 const TRIM: u32 = 10_000;
 
@@ -35,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) followers: Vec<Arc<Follower>>,
     index: Arc<Index>,
+    lessons: Arc<FaissVectors>,
     neo4j: Option<Arc<dyn KeepsGraph>>,
     redis: Option<Arc<dyn KeepsMessages>>,
     record: Arc<dyn Record>,
@@ -50,6 +54,18 @@ impl Shared {
     /// What texts are compared by.
     pub(crate) fn embedder(&self) -> Arc<dyn ltmc_ports::Embedder> {
         self.index.embedder().clone()
+    }
+
+    /// Where what is learned from runs is found by what it means.
+    pub(crate) fn lessons(&self) -> Arc<dyn Vectors> {
+        self.lessons.clone()
+    }
+
+    /// What is asked where runs and their steps come from, where a database knows.
+    pub(crate) fn graph(&self) -> Option<ltmc_orchestration::Graph> {
+        let database = self.neo4j.clone()? as Arc<dyn ReadProvenance>;
+        let follower = self.followers.iter().find(|follower| follower.name() == "neo4j")?;
+        Some((database, follower.clone()))
     }
 
     /// Puts everything together; nothing runs before [`Self::start`].
@@ -78,11 +94,13 @@ impl Shared {
         let dir = config.data.join("vectors");
         let options = ltmc_faiss::Options { dir: dir.clone(), memory: config.recall.memory.as_u64() };
         let vectors = FaissVectors::open(options).with_context(|| format!("opening the index in {}", dir.display()))?;
+        let embedders = embedders(config).await?;
+        let lessons = lessons(config, embedders.first().map(|embedder| embedder.id()))?;
         let index = Index::new(IndexPorts {
             notes: record.clone(),
             write: record.clone(),
             vectors: Arc::new(vectors),
-            embedders: embedders(config).await?,
+            embedders,
             split: ltmc_embedders::split,
         });
         let recall = follow(index.clone());
@@ -106,6 +124,7 @@ impl Shared {
             subscriptions,
             followers,
             index,
+            lessons,
             neo4j: databases.neo4j,
             redis: databases.redis,
             record,
@@ -143,6 +162,7 @@ impl Shared {
     /// Throws away what is old of the log and was told to everybody, and saves the index.
     async fn upkeep(&self, history: bool) -> anyhow::Result<()> {
         self.index.save().await?;
+        self.lessons.save().await?;
         let now = self.clock.now().millis();
         let ago = |span: Duration| {
             let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -182,6 +202,9 @@ impl Shared {
         if tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.is_err() {
             tracing::warn!("what follows the record did not stop in time; it goes on where it was at the next start");
         }
+        if let Err(error) = self.lessons.save().await {
+            tracing::warn!(%error, "the index of what was learned could not be saved; it is made anew when it is needed");
+        }
         if let Err(error) = self.index.save().await {
             tracing::warn!(%error, "the index could not be saved; it is built from the record when it is needed");
         }
@@ -191,6 +214,25 @@ impl Shared {
     pub(crate) fn statuses(&self) -> Vec<Status> {
         self.followers.iter().map(|follower| follower.status()).collect()
     }
+}
+
+/// The index of what is learned from runs, of this embedder alone: what others made is removed, for it is made anew where it is needed.
+fn lessons(config: &Config, embedder: Option<&EmbedderId>) -> anyhow::Result<Arc<FaissVectors>> {
+    let above = config.data.join("lessons");
+    let named = embedder.map(|id| format!("{} {}", id.name, id.dimensions)).unwrap_or_default();
+    let own =
+        Digest::of(named.as_bytes()).to_string().trim_start_matches("sha256:").chars().take(16).collect::<String>();
+    let opening = || format!("opening the index in {}", above.display());
+    crate::wire::make_private(&above)?;
+    for other in std::fs::read_dir(&above).with_context(opening)? {
+        let other = other.with_context(opening)?;
+        if other.file_name() != own.as_str() && other.file_type().with_context(opening)?.is_dir() {
+            std::fs::remove_dir_all(other.path()).with_context(opening)?;
+        }
+    }
+    let memory = config.recall.memory.as_u64() / LESSONS_SHARE;
+    let vectors = FaissVectors::open(ltmc_faiss::Options { dir: above.join(own), memory }).with_context(opening)?;
+    Ok(Arc::new(vectors))
 }
 
 /// The embedder in force, and the built-in one, which can always answer for what it made.

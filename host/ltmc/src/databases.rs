@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::{Position, TenantId, Timestamp};
-use ltmc_ports::{Bus, Projection, ReadGraph, StoreError};
+use ltmc_ports::{Bus, Projection, ReadGraph, ReadProvenance, StoreError};
 
 use crate::config::{Config, Graph, Redis};
 use crate::exit::Problem;
 
 /// A database that the graph is told to, and asked of.
 #[async_trait]
-pub(crate) trait KeepsGraph: Projection + ReadGraph {
+pub(crate) trait KeepsGraph: Projection + ReadGraph + ReadProvenance {
     /// Forgets a tenant's history before a time.
     async fn trim(&self, tenant: &TenantId, before: Timestamp) -> Result<(), StoreError>;
 }

@@ -129,6 +129,8 @@ impl Host {
             schemas: schemas.clone(),
             embedder: shared.embedder(),
             sealing: Sealing::default(),
+            graph: shared.graph(),
+            lessons: Some(shared.lessons()),
         });
         let clients = Arc::new(Clients::new(clients::Ports {
             context: shared.context.clone(),

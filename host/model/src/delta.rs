@@ -9,11 +9,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Entity, Fact, Relation};
+use crate::journal::Forked;
 use crate::memory::{Changed, Drawer, Item};
 use crate::message::{Message, Published, Taker};
 use crate::recall::Note;
 use crate::run::{Run, State, Target};
-use crate::{AgentName, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, Timestamp};
+use crate::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, Timestamp};
 
 /// One change of shared context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,8 +105,20 @@ pub struct RunMark {
     pub state: State,
     /// The length of its journal by now: grows with each mark.
     pub seq: Seq,
-    /// Steps that began or ended, in order.
+    /// Steps, and nodes that begin runs, that began or ended, in order.
     pub steps: Vec<StepMark>,
+    /// Where it comes from; with the mark of its beginning, and where it comes from any other run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Box<Origin>>,
+}
+
+/// The runs that a run comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The run that began it, and which step or other node of it; none: a client did.
+    pub parent: Option<(RunId, StepPath)>,
+    /// The run that it was forked from.
+    pub forked: Option<Forked>,
 }
 
 impl RunMark {
@@ -121,6 +134,7 @@ impl RunMark {
             state: run.state,
             seq: run.seq,
             steps,
+            origin: None,
         }
     }
 }
@@ -138,6 +152,18 @@ pub struct StepMark {
     pub state: State,
     /// Since when.
     pub at: Timestamp,
+    /// Which entry of the run's journal says so.
+    #[serde(default)]
+    pub seq: Seq,
+    /// Which version of the agent; known where it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Digest>,
+    /// Whose outputs it works on, or was decided by; known where it begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<StepPath>,
+    /// The run that it began, and whether an agent wrote that one's document; of a node that is no step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<(RunId, bool)>,
 }
 
 /// One change of memory.

@@ -114,6 +114,12 @@ pub enum Event {
         /// Who does it; not in journals of before it was kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentName>,
+        /// The version of the agent; not in journals of before it was kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Digest>,
+        /// Whose outputs it works on, or was decided by; not in journals of before it was kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs: Vec<StepPath>,
         /// Whether what it does becomes true at its end, or at a checkpoint. In journals of before, each effect was true by
         /// itself.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -218,6 +224,12 @@ pub enum Event {
         node: StepPath,
         /// The run.
         run: RunId,
+        /// Whose outputs it works on, or was decided by; not in journals of before it was kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs: Vec<StepPath>,
+        /// Whether an agent wrote its document.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        planned: bool,
     },
     /// The run that a node had begun is over, or is not needed any more.
     ChildEnded {
@@ -559,6 +571,9 @@ pub struct Candidate {
     pub score: f64,
     /// How near its description is to the need, from 0 to 1.
     pub likeness: f64,
+    /// How near the nearest need is that it met before, from 0 to 1; none: none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similar_tasks: Option<f64>,
     /// Which share of its work succeeded, as far as the host knew.
     pub success: f64,
     /// Why it could not be taken; none: it could.

@@ -27,6 +27,7 @@ pub mod memory;
 pub mod merge;
 pub mod message;
 pub mod payload;
+pub mod provenance;
 pub mod question;
 pub mod recall;
 pub mod run;

@@ -25,6 +25,7 @@ mod ask;
 pub mod cases;
 mod condition;
 mod emit;
+mod gist;
 mod pick;
 pub mod places;
 mod read;

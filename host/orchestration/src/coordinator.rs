@@ -1,13 +1,14 @@
 //! The coordinator: which agent does what a workflow needs.
 //!
 //! Of a tenant's agents those that can: they export an agent, everything they ask for is in force, they take the input's media type.
-//! Of these the one whose description is nearest to the need, weighed with how much of its work succeeded; of those that are as
-//! good the one that has the least to do, then the fastest.
+//! Of these the one whose description is nearest to the need, drawn nearer where it met one like it before, weighed with how much of its
+//! work succeeded; of those that are as good the one that has the least to do, then the fastest.
 //!
 //! Invariants: what is known of success and of speed is this host's own, since its start: it helps to choose and proves nothing.
 //! Who was chosen, among whom and why, is journaled by who asks: nobody chooses anew.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ use ltmc_ports::{Embedder, StoreError};
 use ltmc_tenancy::Authority;
 use moka::sync::Cache;
 
-/// How many of a tenant's agents are looked at.
-const MOST: usize = 500;
-/// How many of them are told.
+use crate::experience::{Experience, Fit};
+
+/// How many of those that were looked at are told.
 const TOLD: usize = 10;
 /// The share that each new piece of work has in what is known of an agent.
 const SHARE: f64 = 0.1;
@@ -35,7 +36,9 @@ const TEXTS: usize = 64;
 /// Finds agents for needs.
 pub(crate) struct Coordinator {
     embedder: Arc<dyn Embedder>,
-    /// What descriptions mean, by the digest of their text.
+    /// What was learned from runs, and what descriptions mean; none: there is no index for it.
+    experience: Option<Arc<Experience>>,
+    /// What descriptions mean, by the digest of their text, where the index does not say.
     described: Cache<Digest, Arc<Vec<f32>>>,
     known: Cache<(TenantId, AgentName), Arc<Mutex<Known>>>,
 }
@@ -62,9 +65,9 @@ struct Looked {
 }
 
 impl Coordinator {
-    pub(crate) fn new(embedder: Arc<dyn Embedder>) -> Self {
+    pub(crate) fn new(embedder: Arc<dyn Embedder>, experience: Option<Arc<Experience>>) -> Self {
         // bound: what is remembered
-        Self { embedder, described: Cache::new(10_000), known: Cache::new(10_000) }
+        Self { embedder, experience, described: Cache::new(10_000), known: Cache::new(10_000) }
     }
 
     /// Takes note of how an agent did. What was not its own fault does not count.
@@ -92,14 +95,16 @@ impl Coordinator {
         input: &Payload,
     ) -> Result<Decided, Failure> {
         let agents = self.agents(authority, log, needed).await?;
-        let likeness = self.likeness(&needed.text, &agents).await.map_err(|e| broken(&e))?;
+        let Fit { descriptions, tasks } =
+            self.fit(log.tenant(), &needed.text, &agents).await.map_err(|e| broken(&e))?;
         let mut looked = Vec::with_capacity(agents.len());
-        for (agent, likeness) in agents.into_iter().zip(likeness) {
+        for (agent, likeness) in agents.into_iter().zip(descriptions) {
             let refused = refusal(authority, log.tenant(), &agent, input).await?;
             let known = self.known.get(&(log.tenant().clone(), agent.name.clone()));
             let known = known.map(|known| *known.lock().unwrap_or_else(PoisonError::into_inner)).unwrap_or_default();
-            let score = if refused.is_some() { 0.0 } else { likeness * known.success };
-            let found = Candidate { agent: agent.name.clone(), score, likeness, success: known.success, refused };
+            let (similar_tasks, success) = (tasks.get(&agent.name).copied(), known.success);
+            let score = if refused.is_some() { 0.0 } else { fitness(likeness, similar_tasks) * success };
+            let found = Candidate { agent: agent.name.clone(), score, likeness, similar_tasks, success, refused };
             looked.push(Looked { agent, known, found });
         }
         looked.sort_by(|one, other| one.rank().partial_cmp(&other.rank()).unwrap_or(std::cmp::Ordering::Equal));
@@ -121,7 +126,7 @@ impl Coordinator {
     ) -> Result<Vec<Arc<Agent>>, Failure> {
         let tenant = log.tenant();
         let names: Vec<AgentRef> = match needed.among.is_empty() {
-            true => authority.agents(tenant, MOST).await.map_err(|e| broken(&e))?,
+            true => authority.agents(tenant).await.map_err(|e| broken(&e))?.to_vec(),
             false => needed.among.iter().map(|(agent, _)| agent.clone()).collect(),
         };
         let mut agents = Vec::with_capacity(names.len());
@@ -130,6 +135,18 @@ impl Coordinator {
             agents.extend(authority.agent(tenant, &AgentRef { name, digest }).await.map_err(|e| broken(&e))?);
         }
         Ok(agents)
+    }
+
+    /// How near each description is to a need, and needs that were met before.
+    async fn fit(&self, tenant: &TenantId, text: &str, agents: &[Arc<Agent>]) -> Result<Fit, StoreError> {
+        if let Some(experience) = &self.experience {
+            let descriptions: Vec<String> = agents.iter().map(|agent| description(agent).1).collect();
+            match experience.fit(tenant, text, &descriptions).await {
+                Ok(fit) => return Ok(fit),
+                Err(error) => tracing::warn!(%error, %tenant, "what was learned from runs does not help to choose"),
+            }
+        }
+        Ok(Fit { descriptions: self.likeness(text, agents).await?, tasks: BTreeMap::new() })
     }
 
     /// How near each description is to a text.
@@ -162,6 +179,11 @@ impl Looked {
         let score = (self.found.score * 100.0).round() as u32;
         (self.found.refused.is_some(), Reverse(score), self.known.seconds, self.agent.name.as_str())
     }
+}
+
+/// How well an agent fits by what it says of itself, and by what it did: halfway to a need that it met, where that is nearer.
+fn fitness(likeness: f64, similar_tasks: Option<f64>) -> f64 {
+    likeness.max((likeness + similar_tasks.unwrap_or(0.0)) / 2.0)
 }
 
 /// What an agent says of itself, its name in words before it.

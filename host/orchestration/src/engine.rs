@@ -25,7 +25,7 @@ use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Payload, RunId, Seq, StepPath, Timestamp};
+use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, Timestamp};
 use ltmc_ports::runner::{Directory, Job, Outcome};
 use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;
@@ -42,7 +42,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, levels, metered, take_up};
+use crate::{aggregate, ask, emit, input, judge, levels, lineage, metered, needs, take_up};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
@@ -279,11 +279,13 @@ impl Engine<'_> {
                         Some(given) => Ok(given),
                         None => input::build(self.compute, self.plan, self.log, &step, &input).await,
                     };
-                    self.attempt(&step, &agent, Work::Agent, built, &node.retry).await?;
+                    let needs = self.needs(&step, &input);
+                    self.attempt(&step, &agent, Work::Agent, built, &node.retry, needs).await?;
                 }
                 plan::Work::Validator(agent) => {
                     let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
-                    self.attempt(&step, agent, Work::Validator, judged, &Retry::none()).await?;
+                    let needs = self.needs(&step, &input);
+                    self.attempt(&step, agent, Work::Validator, judged, &Retry::none(), needs).await?;
                 }
             },
             Todo::Judge { node } => {
@@ -421,7 +423,8 @@ impl Engine<'_> {
             Ok(input) => self.children.start(&node, &sub, input).await?,
             Err(failure) => Err(failure),
         };
-        self.stage(node, begun, |node, run| Event::ChildStarted { node, run });
+        let (needs, planned) = (self.needs(&node, input), sub.planned.is_some());
+        self.stage(node, begun, |node, run| Event::ChildStarted { node, run, needs, planned });
         Ok(())
     }
 
@@ -470,6 +473,7 @@ impl Engine<'_> {
         work: Work,
         input: Result<Payload, Failure>,
         retry: &Retry,
+        needs: Vec<StepPath>,
     ) -> Result<(), Stop> {
         let begun = Instant::now();
         if self.log.staged_for() > MAX_STAGED_TIME {
@@ -495,8 +499,9 @@ impl Engine<'_> {
             self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
         }
         if !is_open {
+            let version = self.version(agent);
             let agent = Some(agent.name.clone());
-            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, transaction: true });
+            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, version, needs, transaction: true });
         }
         let begun_at = self.begun_at(step).await?;
         let mut usage = Usage::default();
@@ -658,10 +663,19 @@ impl Engine<'_> {
         Ok(granted.collect())
     }
 
-    /// The version of an agent that the run is pinned to.
+    /// The version of an agent that the run is pinned to; none: whichever is the newest.
+    fn version(&self, agent: &AgentRef) -> Option<Digest> {
+        self.log.read(|history| history.started()?.agents.get(&agent.name).copied()).or(agent.digest)
+    }
+
+    /// Whose outputs a step works on, or was decided by.
+    fn needs(&self, at: &StepPath, input: &Input) -> Vec<StepPath> {
+        self.log.read(|history| needs::of(self.plan, history, at, input))
+    }
+
+    /// The same, with what it is.
     async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
-        let digest = self.log.read(|history| history.started()?.agents.get(&agent.name).copied());
-        let pinned = AgentRef { name: agent.name.clone(), digest: digest.or(agent.digest) };
+        let pinned = AgentRef { name: agent.name.clone(), digest: self.version(agent) };
         let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
         found.ok_or_else(|| Failure::new(Code::AgentMissing, format!("agent `{pinned}` is not there any more")))
     }

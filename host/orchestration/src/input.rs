@@ -176,7 +176,8 @@ fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Op
         Source::Index(name) => around(name).and_then(|(.., index)| number(*index)),
         Source::Round => scope.round.as_ref().and_then(|(_, round)| number(round + 1)),
         Source::Last => {
-            let before = || scope.round.as_ref().and_then(|(path, round)| last(log, path, *round));
+            let last = |(path, round): &(StepPath, usize)| log.read(|history| last(history, path, *round));
+            let before = || scope.round.as_ref().and_then(last);
             let path = scope.last.clone().or_else(before);
             path.and_then(|path| log.read(|history| history.given(&path).cloned()))
         }
@@ -219,8 +220,8 @@ async fn given(compute: &Compute, plan: &Arc<Plan>, log: &RunLog, node: &StepPat
 }
 
 /// Whose output a loop's rounds before one gave last.
-fn last(log: &RunLog, path: &StepPath, round: usize) -> Option<StepPath> {
-    log.read(|history| history.node(path)?.rounds.given_before(round).cloned())
+pub(crate) fn last(history: &History, path: &StepPath, round: usize) -> Option<StepPath> {
+    history.node(path)?.rounds.given_before(round).cloned()
 }
 
 fn item(log: &RunLog, map: &StepPath, index: usize) -> Result<Payload, Failure> {
@@ -242,7 +243,7 @@ fn gave_nothing(pick: &Pick) -> Failure {
 }
 
 /// Every pick, in the order of the document.
-fn picks(with: &With) -> Vec<&Pick> {
+pub(crate) fn picks(with: &With) -> Vec<&Pick> {
     match with {
         With::Pick(pick) => vec![pick],
         With::Fields(fields) => fields.iter().flat_map(|(_, value)| in_template(value)).collect(),

@@ -83,7 +83,14 @@ mod tests {
     fn each_level_counts_what_was_tried_and_what_helped() {
         let (root, step, usage) = (StepPath::root(), StepPath::root().child(0), Usage::default());
         let failure = || Failure::new(Code::AgentError, "no");
-        let begins = |attempt| Event::StepStarted { step: step.clone(), attempt, agent: None, transaction: true };
+        let begins = |attempt| Event::StepStarted {
+            step: step.clone(),
+            attempt,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        };
         let fails =
             |attempt, retry_at| Event::StepFailed { step: step.clone(), attempt, failure: failure(), retry_at, usage };
         let completes =

@@ -6,7 +6,9 @@
 //! - [`patterns`]: what is next, a file each
 //! - `plan`: a document, made ready to run; `planned`: one that an agent wrote
 //! - `input`: what a step's input is made of; `picked`: what picks find
-//! - `coordinator`: which agent does what is needed
+//! - `coordinator`: which agent does what is needed; `experience`: what was learned from runs that are over, and which workflows are
+//!   alike; `similar`: asked for these
+//! - `needs`: whose outputs a step works on; `provenance`: what depends on a step, and which runs an agent had a part in
 //! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
 //! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
 //!   `listen`: events that are waited for
@@ -33,6 +35,7 @@ mod deliver;
 mod due;
 mod emit;
 mod engine;
+mod experience;
 mod guests;
 mod input;
 mod judge;
@@ -40,16 +43,19 @@ mod levels;
 mod lineage;
 mod listen;
 mod metered;
+mod needs;
 pub mod patterns;
 mod picked;
 mod plan;
 mod planned;
+mod provenance;
 mod recover;
 pub mod recovery;
 mod registry;
 mod resumed;
 pub mod runs;
 pub mod schedules;
+mod similar;
 mod stop;
 mod supervise;
 mod suspects;
@@ -59,8 +65,10 @@ mod wake;
 pub mod workflows;
 
 pub use approvals::Answer;
+pub use experience::Similar;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Diff, Extent, RunView, Sealing, Shown, Sight, Why};
+pub use provenance::{DependentView, DependentsPage, Graph, UsedPage};
 pub use recover::Recovered;
 pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};

@@ -12,6 +12,9 @@ use ltmc_model::workflow::{Below, Document, Does, Loop, Node, Place, StepName};
 
 use crate::patterns::{self, Pattern};
 
+/// So many names are told to who names a step that there is not.
+const TOLD: usize = 20;
+
 pub(crate) struct Plan {
     pub(crate) flow: Box<dyn Pattern>,
     root: Node,
@@ -141,6 +144,26 @@ impl Plan {
     /// The names there are.
     pub(crate) fn names(&self) -> impl Iterator<Item = &StepName> {
         self.names.keys()
+    }
+
+    /// The path of what somebody calls so.
+    pub(crate) fn meant(&self, name: &str) -> Result<StepPath, String> {
+        if let Ok(path) = name.parse::<StepPath>() {
+            return Ok(path);
+        }
+        let way = name.parse::<StepName>().ok().and_then(|name| self.named(&name));
+        let Some(way) = way else {
+            let names: Vec<String> = self.names().take(TOLD).map(|name| format!("`{name}`")).collect();
+            return Err(format!(
+                "there is no step `{name}` in this run; there are {}, and a step's path will do",
+                names.join(", ")
+            ));
+        };
+        let numbers: Vec<String> = way.iter().map(|number| number.map_or("N".into(), |n| n.to_string())).collect();
+        let path = ["0".to_owned()].into_iter().chain(numbers).collect::<Vec<_>>().join("/");
+        path.parse().map_err(|_| {
+            format!("`{name}` is done for more than one item or round: say by its path which is meant, such as {path} with a number for each N")
+        })
     }
 
     /// The root of its tree.

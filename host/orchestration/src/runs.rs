@@ -36,7 +36,7 @@ use ltmc_ports::log::Interest;
 use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{
     Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps,
-    Waits, WriteJournal,
+    Vectors, Waits, WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -47,8 +47,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::coordinator::Coordinator;
+use crate::experience::Experience;
 use crate::lineage::{self, Told};
 use crate::plan::{self, Plan};
+use crate::provenance::{Graph, Provenance};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::Suspects;
@@ -105,6 +107,10 @@ pub struct Ports {
     pub embedder: Arc<dyn Embedder>,
     /// When where a run stands is written beside its journal.
     pub sealing: Sealing,
+    /// A database that follows runs, where there is one: what depends on what is asked of it.
+    pub graph: Option<Graph>,
+    /// An index for what is learned from runs; none: nothing is.
+    pub lessons: Option<Arc<dyn Vectors>>,
 }
 
 /// The use cases. A handle: clones are the same.
@@ -174,6 +180,9 @@ pub(crate) struct Inner {
     pub(crate) suspects: Suspects,
     /// Finds agents for needs.
     pub(crate) coordinator: Coordinator,
+    pub(crate) provenance: Provenance,
+    /// What was learned from runs that are over.
+    pub(crate) experience: Option<Arc<Experience>>,
 }
 
 impl Runs {
@@ -188,8 +197,13 @@ impl Runs {
     }
 
     fn with(ports: Ports, registry: Registry) -> Self {
+        let experience = ports.lessons.clone().map(|vectors| {
+            Experience::new(ports.read.clone(), vectors, ports.embedder.clone(), ports.subscriptions.log())
+        });
         let inner = Inner {
-            coordinator: Coordinator::new(ports.embedder.clone()),
+            coordinator: Coordinator::new(ports.embedder.clone(), experience.clone()),
+            experience,
+            provenance: Provenance::new(ports.read.clone(), ports.graph.clone()),
             ports,
             registry: Arc::new(registry),
             sleepers: Notify::new(),
@@ -753,7 +767,10 @@ impl Holds for Runs {
                 return Err(StoreError::new(Kind::Unavailable, "runs.let-go").because(why));
             }
         }
-        Ok(())
+        match &self.inner.experience {
+            Some(experience) => experience.forget(tenant).await,
+            None => Ok(()),
+        }
     }
 }
 

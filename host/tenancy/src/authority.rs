@@ -27,6 +27,11 @@ use crate::{Error, Read, Tasks};
 /// How many things are remembered of each kind.
 const REMEMBERED: u64 = 100_000;
 
+/// How many of a tenant's agents are listed where one is to be chosen among all.
+const LISTED: usize = 500;
+/// Of how many tenants the list of agents is remembered.
+const LISTS: u64 = 1_000;
+
 /// How long a key is believed that nothing here has changed: another host on the same record may have taken it back.
 pub(crate) const KEY_BELIEVED: Duration = Duration::from_secs(10);
 
@@ -44,6 +49,7 @@ pub struct Authority {
     ceilings: Cache<TenantId, At<Ceiling>>,
     in_force: Cache<(TenantId, AgentName, Digest), At<InForce>>,
     agents: Cache<(TenantId, AgentRef), At<Agent>>,
+    lists: Cache<TenantId, At<Vec<AgentRef>>>,
     workflows: Cache<(TenantId, WorkflowName), At<StoredWorkflow>>,
     /// Refusals recorded a moment ago: a client that asks again and again does not fill the ledger.
     refused: Cache<(KeyId, Action), ()>,
@@ -81,6 +87,8 @@ impl Authority {
             in_force: Cache::new(REMEMBERED),
             // bound: what is remembered
             agents: Cache::new(REMEMBERED),
+            // bound: what is remembered
+            lists: Cache::new(LISTS),
             // A document has up to 1 MiB: their bytes are what is counted.
             // bound: what is remembered
             workflows: Cache::builder()
@@ -332,21 +340,25 @@ impl Authority {
         Ok(found.map(|found| remember(&self.agents, place, generation, found)))
     }
 
-    /// The first `most` of a tenant's agents by their names, in their newest versions.
+    /// The first 500 of a tenant's agents by their names, in their newest versions.
     ///
     /// # Errors
     /// The record's.
-    pub async fn agents(&self, tenant: &TenantId, most: usize) -> Result<Vec<AgentRef>, StoreError> {
+    pub async fn agents(&self, tenant: &TenantId) -> Result<Arc<Vec<AgentRef>>, StoreError> {
         const PAGE: u32 = 100;
+        let generation = self.generations.now(tenant);
+        if let Some(found) = remembered(&self.lists, tenant, generation) {
+            return Ok(found);
+        }
         let mut agents: Vec<AgentRef> = Vec::new();
         loop {
             let after = agents.last().map(|last| &last.name);
             let page = self.read.agents(tenant, after, PAGE).await?;
             let is_last = page.len() < PAGE as usize;
             agents.extend(page.into_iter().map(|agent| AgentRef { name: agent.name, digest: Some(agent.digest) }));
-            if is_last || agents.len() >= most {
-                agents.truncate(most);
-                return Ok(agents);
+            if is_last || agents.len() >= LISTED {
+                agents.truncate(LISTED);
+                return Ok(remember(&self.lists, tenant.clone(), generation, agents));
             }
         }
     }

@@ -17,7 +17,7 @@ use ltmc_model::manifest::Manifest;
 use ltmc_model::run::Usage;
 use ltmc_model::{Digest, Payload, TenantId};
 use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{Runs, StartRequest};
+use ltmc_orchestration::{Runs, Sealing, StartRequest};
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
 use ltmc_ports::testing::{MemoryRecord, SeededEntropy};
 use ltmc_ports::{Gate, Runner, WriteCatalog as _};
@@ -112,6 +112,9 @@ impl InMemory {
             directories: BTreeMap::new(),
             schemas: Arc::new(Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
+            sealing: Sealing::default(),
+            graph: None,
+            lessons: None,
         });
         Ok(Self { runs, caller })
     }

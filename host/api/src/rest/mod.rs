@@ -14,10 +14,12 @@ mod keys;
 mod memory;
 mod messages;
 mod operations;
+mod provenance;
 mod recall;
 mod recovery;
 mod runs;
 mod schedules;
+mod similar;
 mod tenants;
 mod transactions;
 mod watch;
@@ -38,9 +40,11 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         call::routes(),
         workflows::routes(),
         schedules::routes(),
+        similar::routes(),
         runs::routes(),
         approvals::routes(),
         recovery::routes(),
+        provenance::routes(),
         events::routes(),
         memory::routes(),
         watch::routes(),

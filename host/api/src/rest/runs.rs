@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 
 /// A run, as lists show it.
 #[derive(Serialize, ToSchema)]
-struct Run {
+pub(super) struct Run {
     /// Which.
     #[schema(value_type = String, format = Uuid)]
     id: RunId,

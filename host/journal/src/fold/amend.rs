@@ -143,7 +143,14 @@ mod tests {
     }
 
     fn started(step: &str) -> Event {
-        Event::StepStarted { step: path(step), attempt: 1, agent: None, transaction: true }
+        Event::StepStarted {
+            step: path(step),
+            attempt: 1,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        }
     }
 
     fn completed(step: &str) -> Event {

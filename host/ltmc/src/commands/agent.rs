@@ -17,6 +17,14 @@ pub(crate) enum Command {
         /// Its name, or name@sha256:… for one version exactly
         agent: AgentRef,
     },
+    /// List the runs that one had a part in, the newest first
+    Runs {
+        /// Its name, or name@sha256:… for one version exactly
+        agent: AgentRef,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
     /// Remove one, with all its versions and grants
     #[command(visible_alias = "remove")]
     Rm {
@@ -54,6 +62,20 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
                 print(&shown);
                 note_withheld(&shown);
             }
+        }
+        Command::Runs { agent, limit } => {
+            let runs = client.list(&format!("/v1/agents/{}/runs", encode(&agent.to_string())), &[], limit).await?;
+            if context.json {
+                runs.iter().for_each(ui::json);
+                return Ok(());
+            }
+            let mut table = ui::Table::new(&["id", "state", "of", "version", "started"]);
+            for run in &runs {
+                let of = Some(text(run, "workflow")).filter(|name| !name.is_empty()).unwrap_or(text(run, "agent"));
+                let versions = ui::short(&texts(run, "versions"), 20);
+                table.row([text(run, "id"), text(run, "state"), of, &versions, text(run, "created_at")]);
+            }
+            table.print("It had no part in any run.");
         }
         Command::Rm { agent } => {
             client.delete(&format!("/v1/agents/{}", encode(agent.as_str()))).await?;

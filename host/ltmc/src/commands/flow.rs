@@ -19,6 +19,7 @@ use crate::ui;
 
 mod check;
 pub(crate) mod draw;
+mod similar;
 mod source;
 mod test;
 
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Run(Run),
     /// List them
     List,
+    /// Find those that were run before and are like a text, or like a document
+    Similar(similar::Args),
     /// Show a document as it was sent
     Show {
         /// Its name
@@ -88,6 +91,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         Command::Push { file } => push(&client()?, &file, context.json).await,
         Command::Run(args) => start(&client()?, args, context.json).await,
         Command::List => list(&client()?, context.json).await,
+        Command::Similar(args) => similar::run(&args, &context).await,
         Command::Show { name } => {
             let client = client()?;
             let answer = client.send(client.request(Method::GET, &path(&name))).await?;

@@ -67,6 +67,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         changes: Changes,
     },
+    /// Show what depends on a step: what works on what it gave, or was decided by it, and what depends on that
+    Dependents {
+        /// The run's id
+        run: RunId,
+        /// The step, or another node, by its name or its path
+        step: String,
+        /// Over at most so many steps
+        #[arg(long, default_value_t = 32)]
+        depth: u32,
+    },
     /// Compare two, step by step
     Diff {
         /// The one's id
@@ -164,6 +174,16 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
             started(&answer.run()?, as_json);
             Ok(())
         }
+        Command::Dependents { run, step, depth } => {
+            let asked = [("step", step), ("depth", depth.to_string())];
+            let found = client.list(&format!("/v1/runs/{run}/dependents"), &asked, usize::MAX).await?;
+            if as_json {
+                found.iter().for_each(ui::json);
+            } else {
+                print_dependents(&found);
+            }
+            Ok(())
+        }
         Command::Diff { a, b, limit } => {
             let diff = compared(client, a, b, limit).await?;
             if as_json {
@@ -174,6 +194,22 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
             Ok(())
         }
     }
+}
+
+fn print_dependents(found: &[Value]) {
+    let mut table = ui::Table::new(&["step", "name", "distance", "needs", "agent", "began"]);
+    for one in found {
+        let distance = one["distance"].to_string();
+        table.row([
+            text(one, "step"),
+            text(one, "name"),
+            &distance,
+            &super::texts(one, "needs"),
+            text(one, "agent"),
+            text(one, "began"),
+        ]);
+    }
+    table.print("Nothing depends on it.");
 }
 
 async fn ask(client: &Client, run: RunId, verb: &str, body: &str, key: Option<&str>) -> anyhow::Result<Answer> {

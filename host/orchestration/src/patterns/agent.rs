@@ -97,7 +97,14 @@ pub(super) mod tests {
     }
 
     pub(crate) fn started(step: &StepPath, attempt: u32) -> Event {
-        Event::StepStarted { step: step.clone(), attempt, agent: None, transaction: true }
+        Event::StepStarted {
+            step: step.clone(),
+            attempt,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        }
     }
 
     pub(crate) fn completed(step: &StepPath, attempt: u32) -> Event {

@@ -39,7 +39,7 @@ mod tests {
         let next = |events: &[Event]| Workflow.next(&at, &mut history(events.to_vec()), &Input::Run);
         let begin = Decision::just(Todo::Begin { node: at.clone(), input: Input::Run });
         let join = Decision::just(Todo::Join { node: at.clone() });
-        let started = Event::ChildStarted { node: at.clone(), run };
+        let started = Event::ChildStarted { node: at.clone(), run, needs: Vec::new(), planned: false };
         let ended = |result| Event::ChildEnded { node: at.clone(), run, result };
         assert_eq!(next(&[]), begin);
         let mut so_far = vec![started.clone()];

@@ -8,7 +8,7 @@ use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::place::{self, Is, Place, What};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::journal::{Amended, Amendment, Event};
-use ltmc_model::workflow::{Does, StepName, Validate};
+use ltmc_model::workflow::{Does, Validate};
 use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
 use ltmc_tenancy::Error;
 
@@ -20,8 +20,6 @@ use crate::runs::Inner;
 
 /// So many steps are changed at once.
 const MAX_STEPS: usize = 32;
-/// So many names are told to who names a step that there is not.
-const TOLD: usize = 20;
 /// So many fields a request has.
 const FIELDS: usize = 16;
 
@@ -157,9 +155,9 @@ impl Amend<'_> {
                 Amendment::Input(_) => format!("input.{name}"),
                 Amendment::Again => "from".to_owned(),
             };
-            let step = self.find(name).map_err(|why| unfit(&field, why))?;
+            let step = self.plan.meant(name).map_err(|why| unfit(&field, why))?;
             let is_it = |(other, change): &(String, Amendment)| {
-                *change != Amendment::Again && self.find(other).is_ok_and(|found| found == step)
+                *change != Amendment::Again && self.plan.meant(other).is_ok_and(|found| found == step)
             };
             if *change == Amendment::Again && asked.steps.iter().any(is_it) {
                 // What is said of it besides has it done again, or done.
@@ -214,26 +212,6 @@ impl Amend<'_> {
             )));
         }
         Ok(Event::AgentReplaced { by: self.by.clone(), agent: name.clone(), from, to })
-    }
-
-    /// The path of what somebody calls so.
-    fn find(&self, name: &str) -> Result<StepPath, String> {
-        if let Ok(path) = name.parse::<StepPath>() {
-            return Ok(path);
-        }
-        let way = name.parse::<StepName>().ok().and_then(|name| self.plan.named(&name));
-        let Some(way) = way else {
-            let names: Vec<String> = self.plan.names().take(TOLD).map(|name| format!("`{name}`")).collect();
-            return Err(format!(
-                "there is no step `{name}` in this run; there are {}, and a step's path will do",
-                names.join(", ")
-            ));
-        };
-        let numbers: Vec<String> = way.iter().map(|number| number.map_or("N".into(), |n| n.to_string())).collect();
-        let path = ["0".to_owned()].into_iter().chain(numbers).collect::<Vec<_>>().join("/");
-        path.parse().map_err(|_| {
-            format!("`{name}` is done for more than one item or round: say by its path which is meant, such as {path} with a number for each N")
-        })
     }
 
     /// Whether the step is one that can be changed so; after which nodes others come, that are done again.

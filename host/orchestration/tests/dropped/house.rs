@@ -129,6 +129,8 @@ impl House {
             schemas: schemas.clone(),
             embedder: ltmc_embedders::hashed(),
             sealing: Sealing::default(),
+            graph: None,
+            lessons: None,
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));

@@ -186,6 +186,8 @@ impl World {
             schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
             sealing: self.sealing(seed),
+            graph: None,
+            lessons: Some(ltmc_ports::testing::MemoryVectors::new()),
         };
         let runs = match self.room {
             Some(most) => Runs::with_room(ports, most),

@@ -11,12 +11,14 @@
 //! - `crash`: a host dies at every append. To add a workflow: a case there
 //! - `events`: what runs wait for in topics
 //! - `children`: runs that runs begin
+//! - `experience`: what is learned from runs that are over
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
 //! - `patterns`: every pattern and modifier, and nestings of them drawn at random
 //! - `questions`: what runs ask people
 //! - `recovery`: amended, restarted, forked, compared by people
 //! - `compensate`: what was in vain is undone; runs that wait for people
+//! - `provenance`: what steps work on is journaled, and found by it what depends on them
 //! - `replay`: what a resumed guest sees, and what ends it
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
@@ -35,12 +37,14 @@ mod crash;
 mod decided;
 mod ends;
 mod events;
+mod experience;
 mod faults;
 mod follow;
 mod guest;
 mod host;
 mod owners;
 mod patterns;
+mod provenance;
 mod questions;
 mod recovery;
 mod replay;

@@ -120,8 +120,11 @@ impl Story {
                     self.logs.retain(|(s, a, number, _)| s != path || a != attempt || number <= lines);
                 }
             }
-            Event::StepStarted { step, attempt, transaction, .. } => {
+            Event::StepStarted { step, attempt, needs, transaction, .. } => {
                 assert!(transaction);
+                if !needs.is_empty() {
+                    self.nodes.push((step.clone(), format!("works on {needs:?}")));
+                }
                 open.insert(step.clone(), (attempt, 0, 0));
                 self.begun.push((step, attempt));
             }

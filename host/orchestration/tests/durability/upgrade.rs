@@ -240,6 +240,8 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         schemas: Arc::new(ltmc_schemas::Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
         sealing: Sealing::default(),
+        graph: None,
+        lessons: None,
     });
     assert_eq!(runs.recover().await.unwrap().resumed, 1);
     let over = async {

@@ -9,13 +9,14 @@
 //! - [`open`]: options, and what can be said of them without a server
 //! - [`link`]: connections, time-outs; [`statement`]: how statements are made; [`schema`]: constraints, by version
 //! - [`check`]: whether it can be used, and if not, what to change; [`error`]: what its errors mean
-//! - [`projection`]: following the record; [`facts`], [`runs`], [`mail`]: what is kept of each
-//! - [`graph`]: what is asked of entities and facts
+//! - [`projection`]: following the record; [`facts`], [`runs`] with [`origins`], [`mail`]: what is kept of each
+//! - [`graph`]: what is asked of entities and facts; [`provenance`]: what is asked of runs
 //!
 //! | what | how it is kept |
 //! | --- | --- |
 //! | facts | `(:Entity {tenant, name})-[:FACT {tenant, id, relation, properties, valid_from, valid_to, recorded_at, ended_at}]->(:Entity)` |
 //! | runs | `(:Run {tenant, id, …})-[:OF]->(:Agent or :Workflow {tenant, name})`, `(:Run)-[:HAS_STEP]->(:Step {tenant, run, path, …})-[:BY]->(:Agent)`, and `(:Step)-[:AFTER]->(:Step)` where one of two neighbours was over before the other began |
+//! | where they come from | `(:Step)-[:BELOW]->(:Step)` up the tree, `(:Step)-[:NEEDS {at}]->(:Step)` whose output it works on, `(:Run)-[:BEGAN {step, planned}]->(:Run)`, `(:Run)-[:FORKED_FROM {at}]->(:Run)`, and `(:Run)-[:USED {tenant, agent, version, run}]->(:Version {tenant, agent, digest})-[:OF]->(:Agent)` |
 //! | messages | `(:Agent)-[:SENT {tenant, key, id, type, at, state, …}]->(:Agent)`; those that are processed stay for a while, as history ([`Neo4j::trim`]) |
 //! | how far it was told | `(:Applied {tenant, position})`; while a tenant is built for the first time, `(:Build {tenant})` |
 //!
@@ -28,7 +29,9 @@ mod graph;
 mod link;
 mod mail;
 mod open;
+mod origins;
 mod projection;
+mod provenance;
 mod runs;
 mod schema;
 mod statement;

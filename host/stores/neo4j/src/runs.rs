@@ -1,15 +1,16 @@
-//! Runs and their steps: what ran, who did it, and what came after what.
+//! Runs and their steps: what ran, who did it, and what came after what. What of it comes from what: `origins`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ltmc_model::delta::{RunMark, StepMark};
+use ltmc_model::delta::{Origin, RunMark, StepMark};
 use ltmc_model::run::{State, Target};
-use ltmc_model::{AgentName, RunId, StepPath, TenantId, Timestamp};
+use ltmc_model::{AgentName, Digest, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::StoreError;
 use neo4rs::BoltType;
 use serde::Deserialize;
 
 use crate::link::Transaction;
+use crate::origins;
 use crate::statement::{Statement, list, maybe, number, read, texts, time};
 
 /// What rows say of runs.
@@ -19,20 +20,27 @@ pub(crate) struct Told {
 }
 
 /// A run after all marks of it.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     last: &'a RunMark,
     new: bool,
-    steps: BTreeMap<&'a StepPath, Step<'a>>,
+    pub(crate) origin: Option<&'a Origin>,
+    pub(crate) steps: BTreeMap<&'a StepPath, Step<'a>>,
 }
 
-type Runs<'a> = BTreeMap<RunId, Run<'a>>;
+pub(crate) type Runs<'a> = BTreeMap<RunId, Run<'a>>;
 
 /// A step after all marks of it. Beginning and end are counted along the run's journal, so that they can be compared.
-struct Step<'a> {
+pub(crate) struct Step<'a> {
     attempt: u32,
     state: State,
     at: Timestamp,
-    agent: Option<&'a AgentName>,
+    pub(crate) agent: Option<&'a AgentName>,
+    /// The versions of the agent that did anything of it, the last one last.
+    pub(crate) versions: Vec<Digest>,
+    /// Whose outputs it works on, each with the entry that first says so.
+    pub(crate) needs: BTreeMap<&'a StepPath, Seq>,
+    /// The run that it began, and whether an agent wrote that one's document.
+    pub(crate) child: Option<(RunId, bool)>,
     began: Option<u64>,
     over: Option<u64>,
 }
@@ -57,8 +65,10 @@ impl Told {
             let run = runs.entry(mark.run).or_insert_with(|| Run {
                 last: mark,
                 new: before.is_none(),
+                origin: None,
                 steps: BTreeMap::new(),
             });
+            run.origin = mark.origin.as_deref().or(run.origin);
             if mark.seq >= run.last.seq {
                 run.last = mark;
             }
@@ -69,7 +79,8 @@ impl Told {
         let (new, begun): (Runs<'_>, Runs<'_>) = runs.into_iter().partition(|(_, run)| run.new);
         create(tenant, changes, &new).await?;
         merge(tenant, changes, &begun).await?;
-        order(tenant, changes, new.iter().chain(&begun)).await
+        order(tenant, changes, new.iter().chain(&begun)).await?;
+        origins::write(tenant, changes, new.iter().chain(&begun)).await
     }
 
     /// The same, whatever is there.
@@ -83,17 +94,33 @@ impl Told {
 }
 
 impl<'a> Run<'a> {
+    /// Whether there may be other runs that it is to be linked with.
+    pub(crate) fn is_to_be_linked(&self) -> bool {
+        self.new || self.steps.values().any(|step| step.child.is_some())
+    }
+
     fn step(&mut self, mark: &'a StepMark, place: u64) {
         let step = self.steps.entry(&mark.step).or_insert_with(|| Step {
             attempt: mark.attempt,
             state: mark.state,
             at: mark.at,
             agent: None,
+            versions: Vec::new(),
+            needs: BTreeMap::new(),
+            child: None,
             began: None,
             over: None,
         });
         (step.attempt, step.state, step.at) = (mark.attempt, mark.state, mark.at);
         step.agent = mark.agent.as_ref().or(step.agent);
+        step.child = mark.began.or(step.child);
+        if let Some(version) = mark.version {
+            step.versions.retain(|known| *known != version);
+            step.versions.push(version);
+        }
+        for need in &mark.needs {
+            step.needs.entry(need).or_insert(mark.seq);
+        }
         if mark.state == State::Running {
             step.began = step.began.or(Some(place));
         }
@@ -128,10 +155,7 @@ async fn create(tenant: &TenantId, changes: &mut Transaction<'_>, runs: &Runs<'_
     let mut of_agents: BTreeMap<&str, Vec<BoltType>> = BTreeMap::new();
     let mut of_workflows: BTreeMap<&str, Vec<BoltType>> = BTreeMap::new();
     for (id, run) in runs {
-        let steps = run.steps.iter().map(|(path, step)| {
-            let agent = maybe(step.agent.map(|agent| agent.as_str().into()));
-            list(columns(path, step).into_iter().chain([agent]))
-        });
+        let steps = run.steps.iter().map(|(path, step)| list(columns(path, step)));
         let whole = list(properties(*id, run).into_iter().chain([list(steps)]));
         agents.extend(run.steps.values().filter_map(|step| step.agent.map(AgentName::as_str)));
         match &run.last.target {
@@ -150,16 +174,17 @@ async fn create(tenant: &TenantId, changes: &mut Transaction<'_>, runs: &Runs<'_
     let of_workflow = "UNWIND $rows AS row MERGE (of:Workflow {tenant: $tenant, name: row[0]})";
     let whole = "WITH of, row UNWIND row[1] AS run \
                  CREATE (r:Run {tenant: $tenant, id: run[0], seq: run[1], state: run[2], updated_at: run[3], \
-                 target: run[4], session: run[5], by: run[6], created_at: run[7]})-[:OF]->(of) \
+                 target: run[4], session: run[5], by: run[6], created_at: run[7], form: $form})-[:OF]->(of) \
                  WITH r, run UNWIND run[8] AS step \
                  CREATE (r)-[:HAS_STEP]->(s:Step {tenant: $tenant, run: run[0], path: step[0], attempt: step[1], \
-                 state: step[2], at: step[3], began: step[4], over: step[5]}) \
+                 state: step[2], at: step[3], began: step[4], over: step[5], agent: step[6], version: step[7], \
+                 child: step[8], planned: step[9]}) \
                  WITH s, step WHERE step[6] IS NOT NULL MATCH (by:Agent {tenant: $tenant, name: step[6]}) \
                  CREATE (s)-[:BY]->(by)";
     for (of, runs) in [(of_agent, of_agents), (of_workflow, of_workflows)] {
         if !runs.is_empty() {
             let rows = runs.into_iter().map(|(name, runs)| [name.into(), list(runs)]);
-            changes.run(Statement::of(tenant, of).then(whole).rows(rows)).await?;
+            changes.run(Statement::of(tenant, of).then(whole).with("form", FORM).rows(rows)).await?;
         }
     }
     Ok(())
@@ -188,7 +213,9 @@ async fn merge(tenant: &TenantId, changes: &mut Transaction<'_>, runs: &Runs<'_>
         let text = "UNWIND $rows AS row WITH row[0] AS run, row[1] AS step MATCH (r:Run {tenant: $tenant, id: run}) \
                     MERGE (s:Step {tenant: $tenant, run: run, path: step[0]}) \
                     SET s.attempt = step[1], s.state = step[2], s.at = step[3], s.began = coalesce(s.began, step[4]), \
-                    s.over = step[5] MERGE (r)-[:HAS_STEP]->(s)";
+                    s.over = step[5], s.agent = coalesce(step[6], s.agent), s.version = coalesce(step[7], s.version), \
+                    s.child = coalesce(step[8], s.child), s.planned = coalesce(step[9], s.planned) \
+                    MERGE (r)-[:HAS_STEP]->(s)";
         changes.run(Statement::of(tenant, text).rows(steps)).await?;
     }
     if !by.is_empty() {
@@ -237,8 +264,9 @@ fn properties(id: RunId, run: &Run<'_>) -> [BoltType; 8] {
     ]
 }
 
-/// What a step's node has: path, attempt, state, at, began, over.
-fn columns(path: &StepPath, step: &Step<'_>) -> [BoltType; 6] {
+/// What a step's node has: path, attempt, state, at, began, over, agent, version, and of a node that began a run which one, and
+/// whether that was planned.
+fn columns(path: &StepPath, step: &Step<'_>) -> [BoltType; 10] {
     [
         path.as_str().into(),
         i64::from(step.attempt).into(),
@@ -246,6 +274,10 @@ fn columns(path: &StepPath, step: &Step<'_>) -> [BoltType; 6] {
         time(step.at),
         maybe(step.began.map(number)),
         maybe(step.over.map(number)),
+        maybe(step.agent.map(|agent| agent.as_str().into())),
+        maybe(step.versions.last().map(|version| version.to_string().into())),
+        maybe(step.child.map(|(run, _)| run.to_string().into())),
+        maybe(step.child.map(|(_, planned)| planned.into())),
     ]
 }
 
@@ -263,9 +295,13 @@ fn target(target: &Target) -> String {
     }
 }
 
+/// Which form a run's part of the graph has. One that an earlier version of the host told is told anew: it lacks what came since.
+pub(crate) const FORM: i64 = 2;
+
 /// Keys and versions after `$after`.
 pub(crate) const INVENTORY: &str = "MATCH (r:Run) WHERE r.tenant = $tenant AND r.id > $after \
-                                    RETURN r.id AS key, r.seq AS version ORDER BY r.tenant, r.id LIMIT $limit";
+                                    RETURN r.id AS key, CASE WHEN r.form = 2 THEN r.seq ELSE 0 END AS version \
+                                    ORDER BY r.tenant, r.id LIMIT $limit";
 
 /// Removes runs and their steps, and agents and workflows with whom nothing else has to do.
 pub(crate) async fn discard(
@@ -278,7 +314,9 @@ pub(crate) async fn discard(
                 WITH collect(DISTINCT r) + collect(DISTINCT s) AS gone, collect(DISTINCT of) + collect(DISTINCT by) AS left \
                 FOREACH (node IN gone | DETACH DELETE node) \
                 WITH left UNWIND left AS node WITH DISTINCT node WHERE NOT (node)--() DELETE node";
-    changes.run(Statement::of(tenant, text).with("ids", texts(keys.iter().map(String::as_str)))).await
+    let ids = || texts(keys.iter().map(String::as_str));
+    changes.run(Statement::of(tenant, origins::UNUSED).with("ids", ids())).await?;
+    changes.run(Statement::of(tenant, text).with("ids", ids())).await
 }
 
 async fn remove(tenant: &TenantId, changes: &mut Transaction<'_>, keys: &[String]) -> Result<(), StoreError> {
@@ -289,7 +327,7 @@ async fn remove(tenant: &TenantId, changes: &mut Transaction<'_>, keys: &[String
 
 /// How much work a mark is, in rows.
 pub(crate) fn weight(mark: &RunMark) -> usize {
-    1 + mark.steps.len()
+    1 + mark.steps.iter().map(|step| 1 + step.needs.len()).sum::<usize>()
 }
 
 #[cfg(test)]

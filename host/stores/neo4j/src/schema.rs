@@ -33,6 +33,14 @@ const MIGRATIONS: &[&[&str]] = &[
     ],
     // By which old history is found.
     &["CREATE INDEX ltmc_sent_at IF NOT EXISTS FOR ()-[m:SENT]-() ON (m.tenant, m.at)"],
+    &[
+        "CREATE CONSTRAINT ltmc_version IF NOT EXISTS FOR (v:Version) REQUIRE (v.tenant, v.agent, v.digest) IS UNIQUE",
+        "CREATE INDEX ltmc_used IF NOT EXISTS FOR ()-[u:USED]-() ON (u.tenant, u.agent, u.run)",
+        "CREATE INDEX ltmc_run_parent IF NOT EXISTS FOR (r:Run) ON (r.tenant, r.parent)",
+        "CREATE INDEX ltmc_run_forked IF NOT EXISTS FOR (r:Run) ON (r.tenant, r.forked)",
+        // Runs that were told before have nothing of this: all is compared with the record once more, and they are told anew.
+        "MATCH (a:Applied) DELETE a",
+    ],
 ];
 
 /// The newest version.

@@ -1,5 +1,6 @@
 //! The adapter against a real Neo4j: one server for all that only read and write, and one of its own for who stops it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,11 +9,15 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::graph::{AsOf, Direction, Fact, FactFilter, Walk};
-use ltmc_model::{Position, Revision, TenantId, Timestamp};
+use ltmc_model::run::Run;
+use ltmc_model::{Position, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_neo4j::{Neo4j, Options};
+use ltmc_ports::log::Item;
+use ltmc_ports::marks::Marks;
 use ltmc_ports::testing::suite::graph::GraphFixture;
 use ltmc_ports::testing::suite::projection::ProjectionFixture;
-use ltmc_ports::{Kind, Projection, ReadGraph, Retry, StoreError};
+use ltmc_ports::testing::suite::provenance::ProvenanceFixture;
+use ltmc_ports::{Append, Kind, Projection, ReadGraph, ReadProvenance, Retry, StoreError};
 use ltmc_test_servers as servers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -106,6 +111,72 @@ impl ProjectionFixture for Following {
         schema().await;
         open()
     }
+}
+
+/// Told as it happens.
+#[async_trait]
+impl ProvenanceFixture for Following {
+    async fn told(&self, tenant: &TenantId, appends: Vec<Append>) -> Arc<dyn ReadProvenance> {
+        schema().await;
+        let neo4j = open();
+        if neo4j.applied(tenant).await.unwrap().is_none() {
+            neo4j.set_applied(tenant, Position(0)).await.unwrap();
+        }
+        let marks = appends.iter().filter_map(ltmc_ports::marks::of);
+        let rows: Vec<Logged> = marks
+            .map(|mark| {
+                let position = Position(self.told.fetch_add(1, Ordering::Relaxed) + 1);
+                Logged { position, tenant: tenant.clone(), delta: Delta::Run(Box::new(mark)) }
+            })
+            .collect();
+        // A few at once, so that a run's first marks and its later ones are told apart.
+        for some in rows.chunks(3) {
+            neo4j.apply(tenant, some, some.last().unwrap().position).await.unwrap();
+        }
+        neo4j
+    }
+}
+
+/// Built from the record, the newest runs first, so that what they come from is not there yet.
+#[derive(Default)]
+struct Built;
+
+#[async_trait]
+impl ProvenanceFixture for Built {
+    fn tenant(&self, case: &str) -> TenantId {
+        tenant(&format!("built-{case}"))
+    }
+
+    async fn told(&self, tenant: &TenantId, appends: Vec<Append>) -> Arc<dyn ReadProvenance> {
+        schema().await;
+        let neo4j = open();
+        let mut runs: BTreeMap<RunId, (Marks, Run)> = BTreeMap::new();
+        for append in appends {
+            let (marks, run) = runs.entry(append.run.id).or_insert_with(|| (Marks::default(), append.run.clone()));
+            for (number, entry) in (1..).zip(&append.entries) {
+                marks.take(Seq(append.expected.0 + number), entry);
+            }
+            *run = append.run;
+        }
+        for (id, (marks, run)) in runs.into_iter().rev() {
+            let deltas = vec![Delta::Run(Box::new(marks.mark(&run)))];
+            let item = Item { key: id.to_string(), version: run.seq.0, position: Position(0), deltas };
+            // Put right twice, as a repair may.
+            neo4j.put(tenant, std::slice::from_ref(&item)).await.unwrap();
+            neo4j.put(tenant, &[item]).await.unwrap();
+        }
+        neo4j
+    }
+}
+
+mod told {
+    use super::*;
+    ltmc_ports::provenance_contract!(Following::default());
+}
+
+mod built {
+    use super::*;
+    ltmc_ports::provenance_contract!(Built);
 }
 
 ltmc_ports::graph_contract!(Following::default());
@@ -233,11 +304,11 @@ async fn the_schema_is_made_once_by_whoever_comes_first() {
     let graph = bare(server()).await;
     assert_eq!(
         count(&graph, "SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH 'ltmc_' RETURN count(*) AS n").await,
-        9
+        10
     );
     let text =
         "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'ltmc_' AND state = 'ONLINE' RETURN count(*) AS n";
-    assert_eq!(count(&graph, text).await, 12);
+    assert_eq!(count(&graph, text).await, 16);
     assert_eq!(count(&graph, "MATCH (s:LtmcSchema) RETURN count(DISTINCT s.version) AS n").await, 1);
 }
 
@@ -258,6 +329,76 @@ async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     .await
 }
 
+/// Whichever is told first, and however often: what runs come from is there once, and goes with them.
+#[tokio::test]
+async fn where_runs_come_from_is_kept_and_goes_with_them() {
+    use ltmc_model::child::{OnParentEnd, Parent};
+    use ltmc_model::journal::{Entry, Event, Forked, RunStarted};
+    use ltmc_ports::testing::sample::{self, Owner, run_id};
+    let path = |text: &str| text.parse::<ltmc_model::StepPath>().unwrap();
+    let entry = |event| Entry { at: at(1), event };
+    let begins = |step: &str, needs: &[&str]| {
+        entry(Event::StepStarted {
+            step: path(step),
+            attempt: 1,
+            agent: Some("worker".parse().unwrap()),
+            version: Some(ltmc_model::Digest::of(b"worker")),
+            needs: needs.iter().map(|need| path(need)).collect(),
+            transaction: true,
+        })
+    };
+    let parent = Parent {
+        run: run_id(1),
+        step: path("0/1"),
+        attempt: 0,
+        effect: 0,
+        chain: Vec::new(),
+        on_end: OnParentEnd::Cancel,
+    };
+    let appends = |of: &TenantId| {
+        let started = |parent: Option<Parent>, forked| {
+            let parent = parent.map(Box::new);
+            entry(Event::RunStarted(Box::new(RunStarted { parent, forked, ..sample::started(of) })))
+        };
+        let (mut one, mut child) = (Owner::new(of.as_str(), 1), Owner::new(of.as_str(), 2));
+        let began = Event::ChildStarted { node: path("0/1"), run: run_id(2), needs: vec![path("0/0")], planned: true };
+        let mut fork = Owner::new(of.as_str(), 3);
+        vec![
+            one.write(vec![started(None, None), begins("0/0", &[])]),
+            child.write(vec![started(Some(parent.clone()), None), begins("0", &[])]),
+            one.write(vec![entry(began)]),
+            fork.write(vec![started(None, Some(Forked { of: run_id(1), at: Seq(3) })), begins("0/2/0", &["0/1"])]),
+        ]
+    };
+    let graph = bare(server()).await;
+    for (of, fixture) in [("t-told", &Following::default() as &dyn ProvenanceFixture), ("t-built", &Built)] {
+        let acme = tenant(of);
+        fixture.told(&acme, appends(&acme)).await;
+        let n = async |text: &str| count(&graph, &format!("{} RETURN count(*) AS n", text.replace("$t", of))).await;
+        let (one, two, three) = (run_id(1), run_id(2), run_id(3));
+        let began = format!(
+            "MATCH (:Run {{tenant: '$t', id: '{one}'}})-[:BEGAN {{step: '0/1', planned: true}}]->(:Run {{id: '{two}'}})"
+        );
+        assert_eq!(n(&began).await, 1, "{of}");
+        let forked =
+            format!("MATCH (:Run {{tenant: '$t', id: '{three}'}})-[:FORKED_FROM {{at: 3}}]->(:Run {{id: '{one}'}})");
+        assert_eq!(n(&forked).await, 1, "{of}");
+        assert_eq!(n("MATCH (:Run {tenant: '$t'})-[:BEGAN|FORKED_FROM]->()").await, 2, "{of}");
+        let tree =
+            format!("MATCH (:Step {{tenant: '$t', run: '{three}', path: '0/2/0'}})-[:BELOW*2]->(:Step {{path: '0'}})");
+        assert_eq!(n(&tree).await, 1, "{of}");
+        let needs = "MATCH (:Step {tenant: '$t', path: '0/1'})-[:NEEDS]->(:Step {tenant: '$t', path: '0/0'})";
+        assert_eq!(n(needs).await, 1, "{of}");
+        let used = "MATCH (:Run)-[:USED {tenant: '$t'}]->(:Version {tenant: '$t'})-[:OF]->(:Agent {tenant: '$t', name: 'worker'})";
+        assert_eq!(n(used).await, 3, "{of}");
+        let keys = [one, two, three].map(|run| run.to_string());
+        open().discard(&acme, Topic::Runs, &keys[..1]).await.unwrap();
+        assert_eq!((n(used).await, n("MATCH ()-[b:BEGAN]->(:Run {tenant: '$t'})").await), (2, 0), "{of}");
+        open().discard(&acme, Topic::Runs, &keys).await.unwrap();
+        assert_eq!(n("MATCH (n {tenant: '$t'}) WHERE NOT n:Applied AND NOT n:Build").await, 0, "{of}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_kept_can_be_looked_at() {
     use ltmc_model::delta::{RunMark, StepMark};
@@ -270,6 +411,10 @@ async fn what_is_kept_can_be_looked_at() {
         agent: agent.map(|agent| agent.parse().unwrap()),
         state,
         at: at(5),
+        seq: ltmc_model::Seq(1),
+        version: None,
+        needs: Vec::new(),
+        began: None,
     };
     let mark = |seq, steps| {
         Delta::Run(Box::new(RunMark {
@@ -282,6 +427,7 @@ async fn what_is_kept_can_be_looked_at() {
             state: State::Running,
             seq: ltmc_model::Seq(seq),
             steps,
+            origin: None,
         }))
     };
     let running = State::Running;

@@ -165,7 +165,7 @@ fn mail(cmd: &mut Cmd, agent: &AgentName, message: &Message, item: &Item) -> Res
 
 /// A run's mark and its steps.
 fn run(cmd: &mut Cmd, mark: &RunMark, steps: &[ltmc_model::delta::StepMark]) -> Result<(), StoreError> {
-    let bare = RunMark { steps: Vec::new(), ..mark.clone() };
+    let bare = RunMark { steps: Vec::new(), origin: None, ..mark.clone() };
     cmd.arg(json(&bare)?);
     for step in steps {
         cmd.arg(step.step.as_str()).arg(json(step)?);

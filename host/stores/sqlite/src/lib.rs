@@ -9,7 +9,7 @@
 //! - [`line`]: what waits to be written, and in whose turn; [`writer`]: groups, fences, the chain; [`expects`]: whether what a change was decided on is so
 //! - [`counts`], [`quota`]: how much a tenant has on disk, and may have; [`reserve`]: what is kept of the disk for those who make room on a full one
 //! - [`statements`], [`acts`], [`deltas`]: what is written of runs, of the catalog, of shared context and the log; [`bind`]: values
-//! - [`frames`]: entries as the journal keeps them; [`marks`]: how far runs came, for databases that follow
+//! - [`frames`]: entries as the journal keeps them
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
 //! - [`schedules`]: when workflows are started by themselves, written and read; [`snapshots`]: where runs stood, likewise
 //! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
@@ -29,7 +29,6 @@ mod journal;
 mod line;
 mod log;
 mod mail;
-mod marks;
 mod memory;
 mod notes;
 mod open;

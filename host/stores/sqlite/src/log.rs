@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, RunMark, StepMark, Topic};
+use ltmc_model::delta::{Delta, Logged, MemoryChange, MemoryValue, RunMark, Topic};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Message, Taker};
 use ltmc_model::run::Run;
 use ltmc_model::tenancy::Ceiling;
 use ltmc_model::{Position, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::log::{Ends, Group, Interest, Item, Rows};
+use ltmc_ports::marks::Marks;
 use ltmc_ports::{ReadContext, ReadLog, StoreError};
 use rusqlite::{Connection, Params, Row, params};
 use tokio::sync::{broadcast, watch};
@@ -22,7 +23,7 @@ use crate::bind::{
 use crate::deltas::{about, taker_of, topic};
 use crate::error::{Error, wrong};
 use crate::writer::Needs;
-use crate::{Record, journal, marks, quota};
+use crate::{Record, journal, quota};
 
 /// Bytes of a page of the log.
 const PAGE_BYTES: usize = 8 << 20;
@@ -430,20 +431,21 @@ fn all_runs(db: &Connection, tenant: &TenantId, after: Option<&str>, limit: u32)
     let mut items = Vec::with_capacity(runs.len());
     for id in runs {
         let Some(run) = journal::row(db, tenant, id)? else { continue };
-        let deltas = vec![Delta::Run(Box::new(RunMark::of(&run, steps(db, tenant, &run)?)))];
+        let deltas = vec![Delta::Run(Box::new(mark(db, tenant, &run)?))];
         items.push(Item { key: id.to_string(), version: run.seq.0, position: Position(0), deltas });
     }
     Ok(items)
 }
 
-fn steps(db: &Connection, tenant: &TenantId, run: &Run) -> Result<Vec<StepMark>, Error> {
-    let (mut steps, mut page, mut after) = (Vec::new(), Vec::new(), Seq(0));
+/// All that a run's journal says of its steps.
+fn mark(db: &Connection, tenant: &TenantId, run: &Run) -> Result<RunMark, Error> {
+    let (mut marks, mut page, mut after) = (Marks::default(), Vec::new(), Seq(0));
     let most = journal::Most { entries: ENTRIES, bytes: PAGE_BYTES };
     loop {
         journal::stretch(db, tenant, run.id, after, most, &mut page)?;
-        let Some(last) = page.last() else { return Ok(steps) };
+        let Some(last) = page.last() else { return Ok(marks.mark(run)) };
         after = last.seq;
-        steps.extend(page.drain(..).filter_map(|placed| marks::step(&placed.entry)));
+        page.drain(..).for_each(|placed| marks.take(placed.seq, &placed.entry));
     }
 }
 

@@ -39,7 +39,7 @@ use crate::open::for_writing;
 use crate::purge::DELETED;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, marks, questions, schedules, snapshots, statements, subscriptions};
+use crate::{acts, deltas, error, expects, frames, questions, schedules, snapshots, statements, subscriptions};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -169,7 +169,7 @@ impl Writing {
         commitments.extend(append.idempotency.as_ref().map(IdempotencyKey::commitment));
         let entries = all_sealed(&append.entries, &commitments);
         if self.marks_runs {
-            append.changes.deltas.extend(marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
+            append.changes.deltas.extend(ltmc_ports::marks::of(&append).map(|mark| Delta::Run(Box::new(mark))));
         }
         self.send(OP, Work::Append(Box::new(append)), entries, durability).await
     }

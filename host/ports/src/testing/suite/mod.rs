@@ -18,6 +18,7 @@ pub mod graph;
 pub mod journal;
 pub mod memory;
 pub mod projection;
+pub mod provenance;
 pub mod questions;
 pub mod record;
 pub mod schedules;

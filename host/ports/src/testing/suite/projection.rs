@@ -220,6 +220,10 @@ fn run(number: u64, seq: u64, state: State, steps: &[(&str, u32, State)]) -> Del
         agent: (*state == State::Running).then(|| agent("reader")),
         state: *state,
         at: at(seq),
+        seq: Seq(seq),
+        version: None,
+        needs: Vec::new(),
+        began: None,
     };
     Delta::Run(Box::new(RunMark {
         run: run_id(number),
@@ -235,6 +239,7 @@ fn run(number: u64, seq: u64, state: State, steps: &[(&str, u32, State)]) -> Del
         state,
         seq: Seq(seq),
         steps: steps.iter().map(step).collect(),
+        origin: None,
     }))
 }
 

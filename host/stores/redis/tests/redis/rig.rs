@@ -250,6 +250,10 @@ pub(crate) fn mark(run: RunId, seq: u64, state: State, steps: usize) -> Delta {
         agent: (index == 0 || seq == 1).then(|| "bob".parse().unwrap()),
         state: State::Running,
         at: at(seq),
+        seq: Seq(seq),
+        version: None,
+        needs: Vec::new(),
+        began: None,
     };
     Delta::Run(Box::new(RunMark {
         run,
@@ -261,6 +265,7 @@ pub(crate) fn mark(run: RunId, seq: u64, state: State, steps: usize) -> Delta {
         state,
         seq: Seq(seq),
         steps: (0..steps).map(step).collect(),
+        origin: None,
     }))
 }
 

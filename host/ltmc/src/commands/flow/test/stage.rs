@@ -118,6 +118,8 @@ fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>) 
         schemas: Arc::new(Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
         sealing: Sealing::default(),
+        graph: None,
+        lessons: None,
     })
 }
 

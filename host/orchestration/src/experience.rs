@@ -1,0 +1,475 @@
+//! What was learned from runs that are over: which workflows there were and how they went, and which agents did what was needed. Found
+//! again by what texts mean.
+//!
+//! Invariants: nothing of it is a truth of its own. Of a tenant it is read from the record when it is first asked for, and follows the
+//! record from then on; where something of that was missed it is read again. An index of vectors keeps what texts mean: a text's number
+//! in it follows from the text, so that one of an earlier process serves, and one that is lost is made anew. Bounded: of a tenant the
+//! newest runs, and so many texts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+
+use ltmc_model::failure::Failure;
+use ltmc_model::journal::{Decided, Event, RunStarted};
+use ltmc_model::run::{Run, State, Target};
+use ltmc_model::workflow::{Document, Does};
+use ltmc_model::{AgentName, Digest, KeyId, Position, RunId, Seq, StepPath, TenantId, Timestamp, WorkflowName};
+use ltmc_ports::journal::RunFilter;
+use ltmc_ports::recall::{IndexId, Near, Purpose, VectorId};
+use ltmc_ports::{Embedder, Kind, ReadJournal, ReadLog, StoreError, Vectors};
+use moka::sync::Cache;
+use tokio::sync::Mutex;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::plan::Plan;
+
+/// Tenants whose runs are known at once.
+const TENANTS: u64 = 1_000;
+/// Of a tenant so many of its newest runs are looked at, and of those so many that are over are known.
+const LOOKED_AT: usize = 20_000;
+const KNOWN: usize = 1_000;
+/// Rows of runs read at once, and entries of a journal, with about so many bytes.
+const PAGE: u32 = 500;
+const PAGE_BYTES: usize = 1 << 20;
+/// Of a run that needed agents so many entries are read.
+const ENTRIES: u64 = 20_000;
+/// Needs looked at for a need.
+const NEAREST: u32 = 50;
+/// Texts embedded at once.
+const TEXTS: usize = 64;
+/// A tenant's index has so many texts; where it is to have more those are forgotten that nobody needs any more.
+const MOST_TEXTS: usize = 20_000;
+
+/// A workflow that was run, and how near it is to what was looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Similar {
+    /// Its name.
+    pub workflow: WorkflowName,
+    /// From 0 to 1: how near what it is about is to the text.
+    pub similarity: f64,
+    /// The last of its runs that is over, how it ended, and when.
+    pub last_run: RunId,
+    /// How it ended.
+    pub state: State,
+    /// When.
+    pub ended_at: Timestamp,
+    /// How many of its runs are known, and how many of them were completed.
+    pub runs: u64,
+    /// How many were completed.
+    pub completed: u64,
+}
+
+/// What is known of agents for a need.
+pub(crate) struct Fit {
+    /// How near each description is, in the order in which they were given.
+    pub(crate) descriptions: Vec<f64>,
+    /// How near the nearest need is that an agent has met.
+    pub(crate) tasks: BTreeMap<AgentName, f64>,
+}
+
+/// What was learned.
+pub(crate) struct Experience {
+    read: Arc<dyn ReadJournal>,
+    vectors: Arc<dyn Vectors>,
+    embedder: Arc<dyn Embedder>,
+    tenants: Cache<TenantId, Arc<Mutex<Learned>>>,
+}
+
+/// Of one tenant.
+#[derive(Default)]
+struct Learned {
+    /// Whether all of it was read, and nothing was missed since.
+    is_whole: bool,
+    runs: BTreeMap<RunId, Lesson>,
+    documents: HashMap<Digest, Arc<About>>,
+    /// What the index has; none: it was not looked at yet.
+    indexed: Option<BTreeSet<VectorId>>,
+}
+
+/// What one run taught.
+struct Lesson {
+    workflow: WorkflowName,
+    by: KeyId,
+    state: State,
+    ended_at: Timestamp,
+    about: Arc<About>,
+    /// Needs that were met, and by whom.
+    met: Vec<(Text, AgentName)>,
+}
+
+/// What a document is about.
+struct About {
+    gist: Text,
+    /// Where it needs agents: what it does.
+    plan: Option<Plan>,
+}
+
+/// A text, and its number in the index.
+#[derive(Debug, Clone)]
+struct Text {
+    id: VectorId,
+    text: Arc<str>,
+}
+
+impl Text {
+    fn of(text: &str) -> Self {
+        let Digest(bytes) = Digest::of(text.as_bytes());
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&bytes[..8]);
+        Self { id: i64::from_be_bytes(eight) & i64::MAX, text: text.into() }
+    }
+}
+
+impl Experience {
+    /// Of these journals, in an index of its own, and following the log while it is asked.
+    pub(crate) fn new(
+        read: Arc<dyn ReadJournal>,
+        vectors: Arc<dyn Vectors>,
+        embedder: Arc<dyn Embedder>,
+        log: &Arc<dyn ReadLog>,
+    ) -> Arc<Self> {
+        // bound: what is remembered
+        let experience = Arc::new(Self { read, vectors, embedder, tenants: Cache::new(TENANTS) });
+        let mut groups = log.follow();
+        let learns: Weak<Self> = Arc::downgrade(&experience);
+        // It ends with who asks, at the next run that comes further.
+        tokio::spawn(async move {
+            loop {
+                let group = groups.recv().await;
+                let Some(experience) = learns.upgrade() else { return };
+                match group {
+                    Ok(group) => experience.hears(&group.runs).await,
+                    Err(RecvError::Lagged(_)) => experience.missed().await,
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        experience
+    }
+
+    /// Workflows that are like a text, the nearest first, of the runs that `may_see` lets be seen by whose they are.
+    ///
+    /// # Errors
+    /// The record's, the embedder's, and the index's.
+    pub(crate) async fn similar(
+        &self,
+        tenant: &TenantId,
+        text: &str,
+        may_see: impl Fn(&KeyId) -> bool,
+        limit: usize,
+    ) -> Result<Vec<Similar>, StoreError> {
+        let learned = self.of(tenant);
+        let mut learned = learned.lock().await;
+        self.catch_up(tenant, &mut learned).await?;
+        let gists: Vec<Text> = learned.runs.values().map(|lesson| lesson.about.gist.clone()).collect();
+        let query = self.query(text).await?;
+        let near = self.nearest(tenant, &mut learned, &query, &gists, u32::MAX).await?;
+        let mut found: BTreeMap<&WorkflowName, Similar> = BTreeMap::new();
+        for (run, lesson) in learned.runs.iter().filter(|(_, lesson)| may_see(&lesson.by)) {
+            let Some(similarity) = near.get(&lesson.about.gist.id).copied() else { continue };
+            let entry = found.entry(&lesson.workflow).or_insert_with(|| Similar {
+                workflow: lesson.workflow.clone(),
+                similarity,
+                last_run: *run,
+                state: lesson.state,
+                ended_at: lesson.ended_at,
+                runs: 0,
+                completed: 0,
+            });
+            entry.runs += 1;
+            entry.completed += u64::from(lesson.state == State::Completed);
+            entry.similarity = entry.similarity.max(similarity);
+            if lesson.ended_at >= entry.ended_at {
+                (entry.last_run, entry.state, entry.ended_at) = (*run, lesson.state, lesson.ended_at);
+            }
+        }
+        let mut found: Vec<Similar> = found.into_values().collect();
+        found.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then_with(|| a.workflow.cmp(&b.workflow)));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// How near descriptions are to a need, and needs that agents have met.
+    ///
+    /// # Errors
+    /// The record's, the embedder's, and the index's.
+    pub(crate) async fn fit(&self, tenant: &TenantId, need: &str, descriptions: &[String]) -> Result<Fit, StoreError> {
+        let learned = self.of(tenant);
+        let mut learned = learned.lock().await;
+        self.catch_up(tenant, &mut learned).await?;
+        let described: Vec<Text> = descriptions.iter().map(|text| Text::of(text)).collect();
+        let query = self.query(need).await?;
+        let near = self.nearest(tenant, &mut learned, &query, &described, u32::MAX).await?;
+        let descriptions = described.iter().map(|text| near.get(&text.id).copied().unwrap_or(0.0)).collect();
+        let met: Vec<Text> =
+            learned.runs.values().flat_map(|lesson| &lesson.met).map(|(text, _)| text.clone()).collect();
+        let near = self.nearest(tenant, &mut learned, &query, &met, NEAREST).await?;
+        let mut tasks: BTreeMap<AgentName, f64> = BTreeMap::new();
+        for (text, agent) in learned.runs.values().flat_map(|lesson| &lesson.met) {
+            if let Some(similarity) = near.get(&text.id) {
+                let best = tasks.entry(agent.clone()).or_default();
+                *best = best.max(*similarity);
+            }
+        }
+        Ok(Fit { descriptions, tasks })
+    }
+
+    /// Forgets a tenant.
+    ///
+    /// # Errors
+    /// The index's.
+    pub(crate) async fn forget(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let learned = self.of(tenant);
+        let mut learned = learned.lock().await;
+        *learned = Learned::default();
+        self.tenants.invalidate(tenant);
+        self.vectors.drop_index(&self.place(tenant)).await
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<Mutex<Learned>> {
+        self.tenants.get_with_by_ref(tenant, Arc::default)
+    }
+
+    fn place(&self, tenant: &TenantId) -> IndexId {
+        IndexId { tenant: tenant.clone(), embedder: self.embedder.id().clone() }
+    }
+
+    /// Runs came further: of those that are over something may be learned. Of tenants of whom nobody asked nothing is.
+    async fn hears(&self, runs: &[Run]) {
+        for run in runs.iter().filter(|run| is_lesson(run)) {
+            let Some(learned) = self.tenants.get(&run.tenant) else { continue };
+            let mut learned = learned.lock().await;
+            if !learned.is_whole {
+                continue;
+            }
+            if let Err(error) = self.learn(&mut learned, run).await {
+                tracing::warn!(%error, run = %run.id, "what a run taught could not be read; all is read again");
+                learned.is_whole = false;
+            }
+        }
+    }
+
+    /// Something was missed: all is looked through again when it is next asked for.
+    async fn missed(&self) {
+        for (_, learned) in &self.tenants {
+            learned.lock().await.is_whole = false;
+        }
+    }
+
+    /// Reads what is not known yet.
+    async fn catch_up(&self, tenant: &TenantId, learned: &mut Learned) -> Result<(), StoreError> {
+        if learned.is_whole {
+            return Ok(());
+        }
+        // What ends from here on is heard of, after this.
+        learned.is_whole = true;
+        let read = self.read_all(tenant, learned).await;
+        learned.is_whole = read.is_ok();
+        read
+    }
+
+    async fn read_all(&self, tenant: &TenantId, learned: &mut Learned) -> Result<(), StoreError> {
+        let (mut before, mut looked, mut kept) = (None, 0, BTreeSet::new());
+        while looked < LOOKED_AT && kept.len() < KNOWN {
+            let filter = RunFilter { before, limit: PAGE, ..RunFilter::default() };
+            let runs = self.read.runs(tenant, &filter).await?;
+            let Some(last) = runs.last() else { break };
+            (before, looked) = (Some(last.id), looked + runs.len());
+            for run in runs.iter().filter(|run| is_lesson(run)) {
+                if kept.len() < KNOWN {
+                    self.learn(learned, run).await?;
+                    kept.insert(run.id);
+                }
+            }
+        }
+        // What is not there any more, or too old.
+        learned.runs.retain(|run, _| kept.contains(run));
+        learned.forget_documents();
+        Ok(())
+    }
+
+    async fn learn(&self, learned: &mut Learned, run: &Run) -> Result<(), StoreError> {
+        let is_known = |lesson: &Lesson| lesson.ended_at == run.updated_at && lesson.state == run.state;
+        if learned.runs.get(&run.id).is_some_and(is_known) {
+            return Ok(());
+        }
+        let first = self.read.entries(&run.tenant, run.id, Seq(0), 1).await?;
+        let started = first.into_iter().find_map(|placed| match placed.entry.event {
+            Event::RunStarted(started) => Some(started),
+            _ => None,
+        });
+        let (Some(started), Target::Workflow(workflow)) = (started, &run.target) else { return Ok(()) };
+        let Some(about) = about(learned, *started).await? else { return Ok(()) };
+        let met = match &about.plan {
+            Some(plan) => self.met(run, plan).await?,
+            None => Vec::new(),
+        };
+        let lesson = Lesson {
+            workflow: workflow.clone(),
+            by: run.by.clone(),
+            state: run.state,
+            ended_at: run.updated_at,
+            about,
+            met,
+        };
+        learned.runs.insert(run.id, lesson);
+        if learned.runs.len() > KNOWN {
+            learned.runs.pop_first();
+            learned.forget_documents();
+        }
+        Ok(())
+    }
+
+    /// The needs that were met in a run, and who met them.
+    async fn met(&self, run: &Run, plan: &Plan) -> Result<Vec<(Text, AgentName)>, StoreError> {
+        let (mut after, mut count) = (Seq(0), 0);
+        let mut chosen: BTreeMap<StepPath, AgentName> = BTreeMap::new();
+        let mut met = Vec::new();
+        while count < ENTRIES {
+            let page = self.read.page(&run.tenant, run.id, after, PAGE, PAGE_BYTES).await?;
+            let Some(last) = page.last() else { break };
+            (after, count) = (last.seq, count + page.len() as u64);
+            for placed in page {
+                match placed.entry.event {
+                    Event::NodeDecided { node, decided: Decided::Agent { agent, .. } } => {
+                        chosen.insert(node, agent.name);
+                    }
+                    Event::StepCompleted { step, .. } => {
+                        if let Some(agent) = chosen.get(&step)
+                            && let Ok((node, _)) = plan.node(&step)
+                            && let Does::Need(needed) = &node.does
+                        {
+                            met.push((Text::of(&needed.text), agent.clone()));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(met)
+    }
+
+    async fn query(&self, text: &str) -> Result<Vec<f32>, StoreError> {
+        let made = self.embedder.embed(&[text.to_owned()], Purpose::Query).await?;
+        made.into_iter()
+            .next()
+            .ok_or_else(|| StoreError::new(Kind::Internal, "experience.query").because("no vector came"))
+    }
+
+    /// How near those of these texts are that are the nearest, by their numbers.
+    async fn nearest(
+        &self,
+        tenant: &TenantId,
+        learned: &mut Learned,
+        query: &[f32],
+        texts: &[Text],
+        most: u32,
+    ) -> Result<HashMap<VectorId, f64>, StoreError> {
+        let among: BTreeMap<VectorId, &Text> = texts.iter().map(|text| (text.id, text)).collect();
+        if among.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let place = self.place(tenant);
+        let ids: Vec<VectorId> = among.keys().copied().collect();
+        let k = u32::try_from(ids.len()).unwrap_or(u32::MAX).min(most);
+        // Lost at any moment, and made again once.
+        for is_last in [false, true] {
+            self.index(&place, learned, &among).await?;
+            match self.vectors.search(&place, query, k, Some(&ids)).await {
+                Err(error) if error.kind == Kind::Corrupt && !is_last => learned.indexed = None,
+                found => {
+                    let score = |near: Near| (near.id, f64::from(near.score).clamp(0.0, 1.0));
+                    return Ok(found?.into_iter().map(score).collect());
+                }
+            }
+        }
+        Ok(HashMap::new())
+    }
+
+    /// Sees to it that the index has these texts.
+    async fn index(
+        &self,
+        place: &IndexId,
+        learned: &mut Learned,
+        texts: &BTreeMap<VectorId, &Text>,
+    ) -> Result<(), StoreError> {
+        if learned.indexed.is_none() {
+            let there = match self.vectors.stamp(place).await? {
+                Some(_) => self.vectors.ids(place).await?,
+                None => {
+                    self.vectors.reset(place).await?;
+                    Vec::new()
+                }
+            };
+            learned.indexed = Some(there.into_iter().collect());
+        }
+        let indexed = learned.indexed.get_or_insert_default();
+        let missing: Vec<(VectorId, String)> = texts
+            .iter()
+            .filter(|(id, _)| !indexed.contains(id))
+            .map(|(id, text)| (*id, text.text.to_string()))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if indexed.len() + missing.len() > MOST_TEXTS {
+            self.vectors.reset(place).await?;
+            indexed.clear();
+            return Box::pin(self.index(place, learned, texts)).await;
+        }
+        let limit = self.embedder.passage_bytes();
+        for some in missing.chunks(TEXTS) {
+            let texts: Vec<String> = some.iter().map(|(_, text)| beginning(text, limit).to_owned()).collect();
+            let made = self.embedder.embed(&texts, Purpose::Passage).await?;
+            let add: Vec<(VectorId, Vec<f32>)> = some.iter().map(|(id, _)| *id).zip(made).collect();
+            self.vectors.change(place, &add, &[], Position(1)).await?;
+            indexed.extend(add.iter().map(|(id, _)| *id));
+        }
+        Ok(())
+    }
+}
+
+impl Learned {
+    /// Forgets documents of which no run is known any more.
+    fn forget_documents(&mut self) {
+        self.documents.retain(|_, about| Arc::strong_count(about) > 1);
+    }
+}
+
+/// Whether something is to be learned from a run: it is one of a workflow, and over.
+fn is_lesson(run: &Run) -> bool {
+    run.state.is_final() && matches!(run.target, Target::Workflow(_))
+}
+
+/// What a run's document is about; none: it has none that this version reads.
+async fn about(learned: &mut Learned, started: RunStarted) -> Result<Option<Arc<About>>, StoreError> {
+    let (Some(json), Some(digest)) = (started.document, started.document_digest) else { return Ok(None) };
+    if let Some(known) = learned.documents.get(&digest) {
+        return Ok(Some(known.clone()));
+    }
+    let read = move || -> Result<About, Failure> {
+        let document = Document::from_json(&json).map_err(|faults| {
+            Failure::new(ltmc_model::failure::Code::BadStep, format!("this version does not read it: {faults}"))
+        })?;
+        let needs = document.nodes().iter().any(|node| matches!(node.does, Does::Need(_)));
+        Ok(About { gist: Text::of(&document.gist()), plan: needs.then(|| Plan::of(&document)) })
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    let read = read.map_err(|error| StoreError::new(Kind::Internal, "experience.read").because(error.to_string()))?;
+    let Ok(about) = read else { return Ok(None) };
+    let about = Arc::new(about);
+    learned.documents.insert(digest, about.clone());
+    Ok(Some(about))
+}
+
+/// The first so many bytes of a text, whole characters.
+fn beginning(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
+impl std::fmt::Debug for Experience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Experience").finish_non_exhaustive()
+    }
+}
