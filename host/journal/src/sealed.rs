@@ -224,7 +224,14 @@ mod tests {
         let output = || Payload::text(format!("out {number}"));
         let soon = at(number as usize);
         match kind % 34 {
-            0..=3 => Event::StepStarted { step, attempt, agent: None, transaction: kind != 3 },
+            0..=3 => Event::StepStarted {
+                step,
+                attempt,
+                agent: None,
+                version: None,
+                needs: Vec::new(),
+                transaction: kind != 3,
+            },
             4..=6 => Event::StepCompleted { step, attempt, output: output(), usage },
             7 => Event::StepFailed { failure: failure(), step, attempt, retry_at: Some(soon), usage },
             8 => Event::StepFailed { failure: failure(), step, attempt, retry_at: None, usage },
@@ -261,7 +268,7 @@ mod tests {
             20 => Event::NodeEnded { node, output: output() },
             21 => Event::NodeGave { of: node.child(number as usize % 3), node },
             22 => Event::NodeFailed { failure: failure(), node, retry_at: (number % 2 == 0).then_some(soon) },
-            23 => Event::ChildStarted { node, run: RunId::new(soon, [5; 10]) },
+            23 => Event::ChildStarted { node, run: RunId::new(soon, [5; 10]), needs: Vec::new(), planned: false },
             24 => Event::ChildEnded { node, run: RunId::new(soon, [5; 10]), result: Err(failure()) },
             25 => {
                 let (subject, kind, after) = (Some("s".into()), None, Position(number.into()));
@@ -351,7 +358,14 @@ mod tests {
     #[test]
     fn a_run_is_sealed_where_its_tail_is_long_and_something_begins() {
         let sealing = Sealing { entries: 10, bytes: 10_000, is_sparing: true };
-        let begins = Event::StepStarted { step: StepPath::root(), attempt: 1, agent: None, transaction: true };
+        let begins = Event::StepStarted {
+            step: StepPath::root(),
+            attempt: 1,
+            agent: None,
+            version: None,
+            needs: Vec::new(),
+            transaction: true,
+        };
         let large =
             |bytes: usize| Event::NodeEnded { node: StepPath::root(), output: Payload::text("x".repeat(bytes)) };
         let after = |events: Vec<Event>| {

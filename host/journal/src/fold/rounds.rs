@@ -206,7 +206,17 @@ mod tests {
         let step = path("0/0").child(Loop::number(round)).child(0);
         if let Some(gives) = gives {
             let attempt = history.attempt(&step);
-            add(history, Event::StepStarted { step: step.clone(), attempt, agent: None, transaction: true });
+            add(
+                history,
+                Event::StepStarted {
+                    step: step.clone(),
+                    attempt,
+                    agent: None,
+                    version: None,
+                    needs: Vec::new(),
+                    transaction: true,
+                },
+            );
             let output = Payload::text(gives.to_owned());
             add(history, Event::StepCompleted { step: step.clone(), attempt, output, usage: Usage::default() });
         }
