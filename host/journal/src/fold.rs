@@ -16,6 +16,7 @@ use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 
+use crate::forked::Forked;
 use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
 use crate::undoing::{Ending, Undoing};
 
@@ -61,6 +62,8 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// What branches did that have a context of their own.
+    forked: Forked,
     /// What somebody changed: it is so once the run goes on.
     amended: Vec<Amended>,
     /// What undoes what it did.
@@ -353,6 +356,14 @@ impl History {
                     self.heard_up_to(*heard);
                 }
             }
+            Event::BasePinned { fork, key, base } => self.forked.pinned(fork, key, base.as_ref()),
+            Event::BranchChanged(done) => self.forked.done(done),
+            Event::ContextMerged(merged) => {
+                self.progress += 1;
+                self.forked.merged(merged);
+            }
+            Event::ContextConflicted { node, conflicts, .. } => self.forked.conflicted(node, conflicts),
+            Event::MergeAnswered { node, key, answer, .. } => self.forked.answered(node, key, answer),
             Event::CompensationRegistered { node, given } => self.registered(node, given),
             Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),
             Event::Compensated { node } => {
@@ -518,6 +529,11 @@ impl History {
     /// What is known of a node besides its steps.
     pub fn node(&self, path: &StepPath) -> Option<&Node> {
         self.nodes.get(path)
+    }
+
+    /// What branches did that have a context of their own.
+    pub fn forked(&self) -> &Forked {
+        &self.forked
     }
 
     /// Nodes of which more is known than their steps.
@@ -756,6 +772,7 @@ impl History {
             self.change(&path, |step| step.begin_anew(true));
         }
         self.nodes.clear();
+        self.forked = Forked::default();
         self.undoing = Undoing::default();
     }
 
@@ -830,6 +847,7 @@ impl History {
             self.change(&path, |step| step.begin_anew(forgives));
         }
         self.nodes.retain(|path, _| path == node || !path.is_within(node));
+        self.forked.begin_anew(node);
         self.undoing.forget_below(node);
         self.node_mut(node).begin_anew();
     }

@@ -24,6 +24,7 @@ use crate::{Digest, StepPath, WorkflowName};
 mod ask;
 pub mod cases;
 mod condition;
+mod context;
 mod emit;
 mod pick;
 pub mod places;
@@ -35,6 +36,7 @@ mod write;
 
 pub use ask::Ask;
 pub use condition::{Condition, Test, is_same};
+pub use context::Context;
 pub use emit::Emit;
 pub use pick::{Pick, Source};
 pub use wait::{Listen, Moment, Since, Wait};
@@ -194,6 +196,16 @@ pub struct Parallel {
     pub at_once: Option<u32>,
     /// What it gives.
     pub collect: Collect,
+    /// What its branches have to themselves; none: nothing.
+    pub context: Option<Context>,
+}
+
+impl Parallel {
+    /// What a branch is called, where it has a name.
+    pub fn name(&self, number: usize) -> Option<&StepName> {
+        let (name, node) = self.branches.get(number)?;
+        name.as_ref().or(node.id.as_ref())
+    }
 }
 
 /// How many branches have to succeed. Those that are skipped do not count.
@@ -267,6 +279,8 @@ pub struct MapItems {
     pub at_once: u32,
     /// How many may fail.
     pub tolerate: Tolerate,
+    /// What what is done with each has to itself; none: nothing.
+    pub context: Option<Context>,
 }
 
 impl MapItems {
@@ -582,6 +596,24 @@ impl Node {
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
             Does::Choice(choice) => (0..).map_while(|number| choice.option(number)).collect(),
         }
+    }
+
+    /// What its branches have to themselves until they come together; none: nothing.
+    pub fn context(&self) -> Option<&Context> {
+        match &self.does {
+            Does::Parallel(parallel) => parallel.context.as_ref(),
+            Does::Map(map) => map.context.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What one of its branches is called, or which item's it is.
+    pub fn called(&self, number: u32) -> String {
+        let name = match &self.does {
+            Does::Parallel(parallel) => parallel.name(number as usize).map(ToString::to_string),
+            _ => None,
+        };
+        name.unwrap_or_else(|| number.to_string())
     }
 
     /// What is done for every item or in every round, where there is such a thing.

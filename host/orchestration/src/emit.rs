@@ -1,5 +1,7 @@
 //! What a run publishes: the event that a node emits.
 //!
+//! In a branch that holds its messages it is held, too.
+//!
 //! Invariant: the event and the entry that says so become true together, so that it is published once, wherever the host dies.
 
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use ltmc_journal::RunLog;
 use ltmc_journal::runlog::Commit;
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::fork::{Done, Level};
 use ltmc_model::journal;
 use ltmc_model::message::{self, Channel, Event, Message};
 use ltmc_model::run::Target;
@@ -27,6 +30,7 @@ pub(crate) async fn event(
     log: &RunLog,
     at: &StepPath,
     input: &Input,
+    levels: &[Level],
 ) -> Result<(journal::Event, Commit), Failure> {
     let (node, _) = plan.node(at)?;
     let Does::Emit(emit) = &node.does else {
@@ -49,9 +53,25 @@ pub(crate) async fn event(
     };
     let id = log.next_revision();
     let event = Event { id: id.to_string(), source, kind: kind.clone(), subject, time: log.now(), data };
-    let sent = Delta::Sent(Message { id, channel: Channel::Topic(topic.clone()), event });
+    let sent = Message { id, channel: Channel::Topic(topic.clone()), event };
     let emitted = journal::Event::Emitted { node: at.clone(), topic: topic.clone(), id };
-    Ok((emitted, Commit { changes: Changes::blind(vec![sent]), ..Commit::default() }))
+    let holds = levels.iter().rev().find(|level| level.messages);
+    let bytes = sent.event.data.bytes.len() as u64;
+    if holds.is_some() && !log.read(|history| history.forked().has_room(bytes)) {
+        let why =
+            "branches of this run hold as much as they may before they come together: there is no room for this event";
+        return Err(Failure::new(Code::QuotaExceeded, why));
+    }
+    Ok((
+        emitted,
+        match holds {
+            Some(level) => {
+                let done = Done { step: at.clone(), of: level.of.clone(), changed: Vec::new(), sent: vec![sent] };
+                Commit { before: vec![journal::Event::BranchChanged(Box::new(done))], ..Commit::default() }
+            }
+            None => Commit { changes: Changes::blind(vec![Delta::Sent(sent)]), ..Commit::default() },
+        },
+    ))
 }
 
 /// A text that stands in a document, or is picked.
