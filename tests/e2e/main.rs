@@ -22,6 +22,7 @@ mod door;
 mod dropped;
 mod files;
 mod flows;
+mod forks;
 mod full_disk;
 mod grants;
 mod hostile;

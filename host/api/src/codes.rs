@@ -85,6 +85,7 @@ pub(crate) const CODES: &[Code] = &[
     code("agent-missing", StatusCode::CONFLICT, "The agent is not there any more"),
     code("replay-mismatch", StatusCode::CONFLICT, "The run cannot be resumed: the agent asks for something else than before"),
     code("fenced", StatusCode::SERVICE_UNAVAILABLE, "The run has another owner now"),
+    code("merge-conflict", StatusCode::CONFLICT, "Branches with a context of their own did not go together"),
     code("cancelled", StatusCode::CONFLICT, "The run was cancelled"),
     code("timed-out", StatusCode::GATEWAY_TIMEOUT, "A part of the workflow took too long"),
     code("no-candidate", StatusCode::UNPROCESSABLE_ENTITY, "No agent fits what a step needs"),

@@ -208,7 +208,7 @@ impl Clients {
         let (authority, tenant, key) = (self.ports.authority.clone(), caller.tenant.clone(), caller.key.clone());
         let work = self.ports.authority.tasks().own(&caller.tenant, async move {
             // Kept until it is known what became of it.
-            let Commit { changes, locks: _locks, holds: _holds } = commit;
+            let Commit { changes, locks: _locks, holds: _holds, before: _ } = commit;
             Ok(authority.act_with(&tenant, Some(&key), change, changes).await?)
         });
         match tokio::time::timeout(PATIENCE, work).await {

@@ -2,12 +2,14 @@
 //!
 //! - [`Context`]: what a call comes to, with a file for each part: [`memory`], [`graph`], [`recall`], [`messages`]
 //! - [`Transaction`]: what an attempt did and is not true yet; [`Handed`]: what is on its way to the record; [`locks`]: advice
+//! - `apart`: what a step sees and does in a branch with a context of its own; [`merge`]: what becomes of that
 //! - [`Clients`]: the same calls, asked for by a key
 //! - [`Subscriptions`]: the one way to follow the record, for whoever watches, follows or waits
 //!
 //! Invariant: nothing here writes but the acts of clients. What a call comes to is made true by the record, if what it was
 //! decided on is still so.
 
+mod apart;
 pub mod clients;
 mod context;
 pub mod graph;
@@ -15,6 +17,7 @@ mod graph_overlay;
 mod handed;
 pub mod locks;
 pub mod memory;
+pub mod merge;
 pub mod messages;
 pub mod recall;
 pub mod subscription;

@@ -4,6 +4,8 @@
 //! same "before"; where they did, the record refuses the later one. The lock goes with the change and is let go when that is
 //! handed to the record: whoever changes the key next decides on what was handed over.
 //!
+//! To a step in a branch that has memory of its own, that of the session is what `apart` says: nothing of it is locked or expected.
+//!
 //! To add a call: its [`Decide`], and its line in [`Memory::decide_any`].
 
 use std::collections::BTreeMap;
@@ -11,15 +13,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use ltmc_journal::runlog::Lock;
 use ltmc_model::call::memory::{Changes, Delete, Get, List, MemoryCall, Open, Put, Touch, Update};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
-use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition};
+use ltmc_model::fork::{Did, Outcome};
+use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition, Scope};
 use ltmc_model::{Revision, TenantId, Timestamp};
 use ltmc_ports::log::Interest;
 use ltmc_ports::{Expect, ReadMemory, StoreError};
 use ltmc_tenancy::Authority;
 
+use crate::apart::Apart;
 use crate::context::{Asked, Decide, Decided, Decision, Whose, decided, patience};
 use crate::handed::Handed;
 use crate::locks::{LetGo, Locks};
@@ -107,13 +112,16 @@ impl Memory {
     }
 
     /// What a key holds, as who asks sees it.
-    async fn item(
+    pub(crate) async fn item(
         &self,
         whose: Whose<'_>,
         drawer: &Drawer,
         key: &str,
         now: Timestamp,
     ) -> Result<Option<Item>, StoreError> {
+        if let Some(apart) = whose.apart(drawer) {
+            return self.item_apart(whose, &apart, drawer, key, now).await;
+        }
         if let Some(own) = item_after(whose.own(), drawer, key) {
             return Ok(own.filter(|item| lives(item, now)));
         }
@@ -127,6 +135,65 @@ impl Memory {
         Ok(found)
     }
 
+    /// What a key holds to a branch; what its fork began with is journaled, where nobody has looked at it before.
+    async fn item_apart(
+        &self,
+        whose: Whose<'_>,
+        apart: &Apart<'_>,
+        drawer: &Drawer,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<Item>, StoreError> {
+        if let Some(known) = apart.known(key, now) {
+            return Ok(known);
+        }
+        let pending = whose.log().and_then(|log| log.newest_pending(|delta| item_of(delta, drawer, key)));
+        let found = match pending {
+            Some(earlier) => earlier.filter(|item| lives(item, now)),
+            None => self.read.get(whose.tenant, drawer, key, now).await?,
+        };
+        apart.pin(vec![(key.to_owned(), found)])?;
+        Ok(apart.known(key, now).flatten())
+    }
+
+    /// What keys hold once branches came together, within the tenant's quota; what each of them holds is expected.
+    pub(crate) async fn brought_together(
+        &self,
+        whose: Whose<'_>,
+        came: Vec<(String, Option<Item>, Outcome)>,
+    ) -> Result<Result<ltmc_ports::Changes, Refusal>, StoreError> {
+        let drawer = whose.drawer(Scope::Session);
+        let more = |(key, current, outcome): &(String, Option<Item>, Outcome)| {
+            let size = |bytes: usize| key.len() + bytes;
+            let after = outcome.value.as_ref().map_or(0, |value| size(value.bytes.len()));
+            after.saturating_sub(current.as_ref().map_or(0, |item| size(item.value.len())))
+        };
+        let more = came.iter().map(more).sum::<usize>();
+        let mut changes = ltmc_ports::Changes::default();
+        if more > 0 {
+            match self.fits(whose, more).await? {
+                Ok(room) => changes.expects.extend(room),
+                Err(full) => return Ok(Err(full)),
+            }
+        }
+        let Some(log) = whose.log() else { return Ok(Ok(changes)) };
+        for (key, current, Outcome { value, .. }) in came {
+            let (revision, before) = (log.next_revision(), current.map(|item| item.revision));
+            let change = MemoryChange { drawer: drawer.clone(), key, revision, value };
+            changes.expects.extend(expected(whose, &change, before));
+            changes.deltas.push(Delta::Memory(change));
+        }
+        Ok(Ok(changes))
+    }
+
+    /// The lock of a key that is everybody's.
+    async fn lock(&self, whose: Whose<'_>, drawer: &Drawer, key: &String) -> Option<Lock> {
+        match whose.apart(drawer) {
+            Some(_) => None,
+            None => self.locks.take(whose, &(drawer, key), LetGo::Early).await,
+        }
+    }
+
     /// What a key will hold when what is decided now becomes true, where a change of it is possible by that: `suits`. The
     /// change before it may be on its way still, and come to nothing; so whoever is to be refused is refused by what is true.
     async fn latest(
@@ -137,6 +204,9 @@ impl Memory {
         now: Timestamp,
         suits: impl Fn(Option<&Item>) -> bool,
     ) -> Result<Option<Item>, StoreError> {
+        if let Some(apart) = whose.apart(drawer) {
+            return self.item_apart(whose, &apart, drawer, key, now).await;
+        }
         if let Some(own) = whose.newest(|delta| item_of(delta, drawer, key)) {
             return Ok(own.filter(|item| lives(item, now)));
         }
@@ -148,33 +218,56 @@ impl Memory {
     }
 }
 
-fn lives(item: &Item, now: Timestamp) -> bool {
+pub(crate) fn lives(item: &Item, now: Timestamp) -> bool {
     item.expires_at.is_none_or(|end| now < end)
 }
 
-/// That what stood under a key when a change of it was decided stands there.
-fn expected(change: &MemoryChange, before: Option<Revision>) -> Expect {
-    Expect::Key { drawer: change.drawer.clone(), key: change.key.clone(), revision: before }
+/// That what stood under a key when a change of it was decided stands there; nothing, where it was decided in a branch.
+fn expected(whose: Whose<'_>, change: &MemoryChange, before: Option<Revision>) -> Vec<Expect> {
+    match whose.apart(&change.drawer) {
+        Some(_) => Vec::new(),
+        None => vec![Expect::Key { drawer: change.drawer.clone(), key: change.key.clone(), revision: before }],
+    }
 }
 
-/// A page of the record with an attempt's own changes on top of it.
-fn overlaid(mut page: Page, own: &[Delta], drawer: &Drawer, prefix: &str, after: Option<&str>, limit: usize) -> Page {
-    let mut changed: BTreeMap<&str, Option<Item>> = BTreeMap::new();
+/// An answer with a change, which is what was `did`: true with what asks, or its branch's own.
+fn changed<R>(
+    whose: Whose<'_>,
+    reply: R,
+    change: MemoryChange,
+    did: Did,
+    expects: Vec<Expect>,
+    lock: Option<Lock>,
+) -> Decision<R> {
+    match whose.apart(&change.drawer) {
+        Some(apart) => apart.change(&whose, reply, change, did),
+        None => Ok(Decided::change(reply, vec![Delta::Memory(change)], expects, lock)),
+    }
+}
+
+/// What an attempt's own changes made of keys that begin so.
+fn own_changes(own: &[Delta], drawer: &Drawer, prefix: &str) -> BTreeMap<String, Option<Item>> {
+    let mut changed = BTreeMap::new();
     for delta in own {
         if let Delta::Memory(change) = delta
             && change.drawer == *drawer
             && change.key.starts_with(prefix)
-            && after.is_none_or(|after| change.key.as_str() > after)
         {
-            changed.insert(&change.key, change.item());
+            changed.insert(change.key.clone(), change.item());
         }
     }
+    changed
+}
+
+/// A page of the record with what is known of its keys on top of it.
+fn overlaid(mut page: Page, mut changed: BTreeMap<String, Option<Item>>, after: Option<&str>, limit: usize) -> Page {
+    changed.retain(|key, _| after.is_none_or(|after| key.as_str() > after));
     if changed.is_empty() {
         return page;
     }
     page.items.retain(|item| !changed.contains_key(item.key.as_str()));
     // Of what comes after the page nothing belongs to it.
-    let within = changed.into_iter().filter(|(key, _)| page.next.as_deref().is_none_or(|last| *key <= last));
+    let within = changed.into_iter().filter(|(key, _)| page.next.as_deref().is_none_or(|last| key.as_str() <= last));
     page.items.extend(within.filter_map(|(_, item)| item));
     page.items.sort_by(|a, b| a.key.cmp(&b.key));
     if page.items.len() > limit {
@@ -212,12 +305,18 @@ impl Decide<List> for Memory {
         whose.settle().await?;
         let drawer = whose.drawer(scope);
         let page = self.read.list(whose.tenant, &drawer, &prefix, cursor.as_deref(), limit, now).await?;
+        if let Some(apart) = whose.apart(&drawer) {
+            apart.pin(page.items.iter().map(|item| (item.key.clone(), Some(item.clone()))).collect())?;
+            let known = apart.overlay(&prefix, now)?;
+            return Ok(Decided::Answer(Ok(overlaid(page, known, cursor.as_deref(), limit as usize))));
+        }
         if let Some(within) = whose.within {
             let range =
                 Range { drawer: drawer.clone(), prefix: prefix.clone(), after: cursor.clone(), to: page.next.clone() };
             within.transaction.listed(range, &page.items);
         }
-        let mut page = overlaid(page, whose.own(), &drawer, &prefix, cursor.as_deref(), limit as usize);
+        let own = own_changes(whose.own(), &drawer, &prefix);
+        let mut page = overlaid(page, own, cursor.as_deref(), limit as usize);
         page.items.retain(|item| lives(item, now));
         Ok(Decided::Answer(Ok(page)))
     }
@@ -239,10 +338,10 @@ impl Decide<Put> for Memory {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
-        // Where anything goes there is nothing to look at, and nothing to expect.
+        let lock = self.lock(whose, &drawer, &key).await;
+        // Where anything goes there is nothing to look at, and nothing to expect; but a branch has to know what it began with.
         let before = match precondition {
-            Precondition::Any => None,
+            Precondition::Any if whose.apart(&drawer).is_none() => None,
             _ => {
                 let suits = |item: Option<&Item>| precondition.holds(item.map(|item| item.revision));
                 Some(self.latest(whose, &drawer, &key, now, suits).await?.map(|item| item.revision))
@@ -258,8 +357,8 @@ impl Decide<Put> for Memory {
         let revision = revision();
         let value = Some(MemoryValue { bytes: value, expires_at });
         let change = MemoryChange { drawer, key, revision, value };
-        let expects = before.map(|before| expected(&change, before)).into_iter().chain(room).collect();
-        Ok(Decided::change(revision, vec![Delta::Memory(change)], expects, lock))
+        let expects = before.map(|before| expected(whose, &change, before)).into_iter().flatten().chain(room).collect();
+        changed(whose, revision, change, Did::Put, expects, lock)
     }
 }
 
@@ -271,7 +370,7 @@ impl Decide<Update> for Memory {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
+        let lock = self.lock(whose, &drawer, &key).await;
         let suits = |item: Option<&Item>| merge.apply(item.map(|item| &item.value[..])).is_ok();
         let current = self.latest(whose, &drawer, &key, now, suits).await?;
         let bytes = match merge.apply(current.as_ref().map(|item| &item.value[..])) {
@@ -296,8 +395,8 @@ impl Decide<Update> for Memory {
         let item = Item { key: key.clone(), value: bytes.clone(), revision, expires_at };
         let value = Some(MemoryValue { bytes, expires_at });
         let change = MemoryChange { drawer, key, revision, value };
-        let expects = [expected(&change, before)].into_iter().chain(room).collect();
-        Ok(Decided::change(item, vec![Delta::Memory(change)], expects, lock))
+        let expects = expected(whose, &change, before).into_iter().chain(room).collect();
+        changed(whose, item, change, Did::of(&merge), expects, lock)
     }
 }
 
@@ -309,16 +408,16 @@ impl Decide<Touch> for Memory {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
+        let lock = self.lock(whose, &drawer, &key).await;
         let current = self.latest(whose, &drawer, &key, now, |item| item.is_some()).await?;
         let before = current.as_ref().map(|item| item.revision);
         let value = current.map(|item| MemoryValue { bytes: item.value, expires_at });
         let change = MemoryChange { drawer, key, revision: revision(), value };
-        let expects = vec![expected(&change, before)];
+        let expects = expected(whose, &change, before);
         if before.is_none() {
             return Ok(whose.unchanged(false, expects, lock));
         }
-        Ok(Decided::change(true, vec![Delta::Memory(change)], expects, lock))
+        changed(whose, true, change, Did::Put, expects, lock)
     }
 }
 
@@ -336,6 +435,11 @@ impl Decide<Changes> for Memory {
             Err(why) => return Ok(Decided::refuse(why)),
         };
         let (drawer, is_dirty) = (whose.drawer(scope), !whose.own().is_empty());
+        if whose.apart(&drawer).is_some() {
+            return Ok(Decided::refuse(
+                "memory of the session is forked here: nobody else changes what this branch sees of it",
+            ));
+        }
         // What it changed before "now" is not to come after it.
         if is_dirty && after.is_none() {
             return Ok(Decided::Checkpoint);
@@ -362,7 +466,7 @@ impl Decide<Delete> for Memory {
             return Ok(Decided::refuse(why));
         }
         let drawer = whose.drawer(scope);
-        let lock = self.locks.take(whose, &(&drawer, &key), LetGo::Early).await;
+        let lock = self.lock(whose, &drawer, &key).await;
         // Whether there was something is part of the answer, so it is looked up in any case.
         let suits = |item: Option<&Item>| item.is_some() && precondition.holds(item.map(|item| item.revision));
         let current = self.latest(whose, &drawer, &key, now, suits).await?.map(|item| item.revision);
@@ -370,11 +474,11 @@ impl Decide<Delete> for Memory {
             return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }
         let change = MemoryChange { drawer, key, revision: revision(), value: None };
-        let expects = vec![expected(&change, current)];
+        let expects = expected(whose, &change, current);
         if current.is_none() {
             return Ok(whose.unchanged(false, expects, lock));
         }
-        Ok(Decided::change(true, vec![Delta::Memory(change)], expects, lock))
+        changed(whose, true, change, Did::Deleted, expects, lock)
     }
 }
 

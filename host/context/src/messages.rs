@@ -138,7 +138,7 @@ impl Decide<call::Send> for Messages {
             let full = format!("the mailbox of `{to}` holds {MAX_MAILBOX} messages, which is its bound");
             return Ok(Decided::Answer(Err(Refusal::Quota(full))));
         };
-        Ok(sent(id, Channel::Mailbox(to), event, room))
+        sent(whose, id, Channel::Mailbox(to), event, room)
     }
 }
 
@@ -146,7 +146,7 @@ impl Decide<call::Publish> for Messages {
     async fn decide(&self, asked: Asked<'_>, call::Publish { topic, event }: call::Publish) -> Decision<Revision> {
         match event_of(asked, event) {
             Err(why) => Ok(Decided::refuse(why)),
-            Ok((id, event)) => Ok(sent(id, Channel::Topic(topic), event, None)),
+            Ok((id, event)) => sent(asked.whose, id, Channel::Topic(topic), event, None),
         }
     }
 }
@@ -289,9 +289,13 @@ fn not_in_hands() -> Decided<()> {
     Decided::Answer(Err(Refusal::NotFound))
 }
 
-fn sent(id: Revision, channel: Channel, event: Event, room: Option<Expect>) -> Decided<Revision> {
-    let delta = Delta::Sent(Message { id, channel, event });
-    Decided::change(id, vec![delta], room.into_iter().collect(), None)
+/// A message that is sent with what asks; or held, in a branch that does so.
+fn sent(whose: Whose<'_>, id: Revision, channel: Channel, event: Event, room: Option<Expect>) -> Decision<Revision> {
+    let message = Message { id, channel, event };
+    match whose.holds_messages() {
+        Some(of) => whose.held(id, of, message),
+        None => Ok(Decided::change(id, vec![Delta::Sent(message)], room.into_iter().collect(), None)),
+    }
 }
 
 fn event_of(asked: Asked<'_>, draft: Draft) -> Result<(Revision, Event), String> {

@@ -14,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use ltmc_journal::runlog::{Commit, Hold, Lock};
 use ltmc_model::delta::{Delta, MemoryChange};
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::fork::{Done, Level, Side};
+use ltmc_model::journal::Event;
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Revision};
@@ -37,7 +39,11 @@ const MAX_LOCKS: usize = 32;
 pub struct Transaction {
     /// Who takes messages by it.
     taker: Taker,
+    /// The branches that it stands in, from the outside in.
+    levels: Vec<Level>,
     changes: Changes,
+    /// What it did that is a branch's own: of each branch one.
+    apart: Vec<Done>,
     locks: Vec<Lock>,
     bytes: usize,
     /// The same, of what all attempts share.
@@ -90,8 +96,34 @@ impl Transaction {
     /// An empty one. `may_have_more`: the record may know of messages in these hands that it does not know of.
     pub fn new(taker: Taker, may_have_more: bool, share: Share) -> Self {
         let (changes, seen) = (Changes::default(), Mutex::default());
-        let (locks, hands) = (Vec::new(), Vec::new());
-        Self { taker, changes, locks, bytes: 0, share, storage: None, seen, hands, may_have_more }
+        let (locks, hands, levels, apart) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { taker, levels, changes, apart, locks, bytes: 0, share, storage: None, seen, hands, may_have_more }
+    }
+
+    /// The same, in branches that have a context of their own, from the outside in.
+    #[must_use]
+    pub fn in_branches(self, levels: Vec<Level>) -> Self {
+        Self { levels, ..self }
+    }
+
+    /// The branches that it stands in, from the outside in.
+    pub fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    /// What it did to a key of its branch.
+    pub(crate) fn did(&self, key: &str) -> Option<&Side> {
+        self.apart.iter().find_map(|done| done.changed.iter().find(|(changed, _)| changed == key).map(|(_, side)| side))
+    }
+
+    /// Keys of its branch that it changed.
+    pub(crate) fn keys_apart(&self) -> impl Iterator<Item = &str> {
+        self.apart.iter().flat_map(|done| &done.changed).map(|(key, _)| key.as_str())
+    }
+
+    /// About how many bytes it changed that are a branch's own.
+    pub(crate) fn bytes_apart(&self) -> u64 {
+        self.apart.iter().map(Done::size).sum::<usize>() as u64
     }
 
     /// Who takes messages by it.
@@ -146,8 +178,16 @@ impl Transaction {
     /// # Errors
     /// Where it is more than an attempt may change between two checkpoints.
     pub fn add(&mut self, commit: Commit) -> Result<(), Failure> {
-        let Commit { changes, locks, .. } = commit;
-        let bytes = changes.deltas.iter().map(Delta::size).sum::<usize>();
+        let Commit { changes, locks, before, .. } = commit;
+        let apart: Vec<Done> = before
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::BranchChanged(done) => Some(*done),
+                _ => None,
+            })
+            .collect();
+        let of_branches = apart.iter().map(Done::size).sum::<usize>();
+        let bytes = changes.deltas.iter().map(Delta::size).sum::<usize>() + of_branches;
         self.bytes += bytes;
         if self.bytes > MAX_BYTES {
             let message = format!(
@@ -178,6 +218,12 @@ impl Transaction {
             self.expect(expect);
         }
         self.changes.deltas.extend(changes.deltas);
+        for done in apart {
+            match self.apart.iter_mut().find(|other| other.of == done.of) {
+                Some(before) => before.add(done),
+                None => self.apart.push(done),
+            }
+        }
         self.locks.extend(locks);
         // Advice that goes stale: what was locked first has been so for the longest.
         let over = self.locks.len().saturating_sub(MAX_LOCKS);
@@ -234,7 +280,9 @@ impl Transaction {
         expects.extend(storage.map(|(more, quota)| Expect::Storage { more, quota }));
         // Its room is given back once it is in the record.
         let holds: Vec<Hold> = vec![Box::new(self.share.split_off())];
-        Commit { changes: Changes { deltas, expects }, locks: std::mem::take(&mut self.locks), holds }
+        let before = std::mem::take(&mut self.apart).into_iter().map(|done| Event::BranchChanged(Box::new(done)));
+        let (locks, before) = (std::mem::take(&mut self.locks), before.collect());
+        Commit { changes: Changes { deltas, expects }, locks, before, holds }
     }
 }
 

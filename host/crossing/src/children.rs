@@ -22,6 +22,11 @@ impl Crossing {
         call: CoordinationCall,
         request: Digest,
     ) -> Result<Decided, Failure> {
+        if !turn.transaction.levels().is_empty() {
+            let why =
+                "it works in a branch with a context of its own: what another agent did for it would be true at once";
+            return Ok(Decided::Answer(Err(Refusal::Invalid(why.into()))));
+        }
         let answer = match call {
             CoordinationCall::Call(Call { agent, input }) => {
                 match self.begun(turn, agent, input, request, false).await? {

@@ -29,6 +29,7 @@ use ltmc_model::call::messages::{Ack, MessageCall, Reject};
 use ltmc_model::call::{Call, Class, form, log};
 use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::fork;
 use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Capability, Digest, RunId, StepPath, Timestamp};
@@ -94,6 +95,8 @@ pub struct Attempt {
     pub begun_at: BegunAt,
     /// How often its run was overtaken by others so far: it waits the longer for locks.
     pub overtaken: u32,
+    /// The branches with a context of their own that the step stands in, from the outside in.
+    pub levels: Vec<fork::Level>,
 }
 
 /// From where an attempt goes on: its beginning, or its step's last checkpoint.
@@ -156,7 +159,7 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let Attempt { log, children, agent, component, step, number, begun_at, overtaken } = attempt;
+        let Attempt { log, children, agent, component, step, number, begun_at, overtaken, levels } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let share = shared.context.overlays.share(log.tenant());
@@ -173,7 +176,7 @@ impl Crossing {
             patience: locks::patience(overtaken),
             turn: tokio::sync::Mutex::new(Turn {
                 replay,
-                transaction: Transaction::new(taker, holds.contains(&checkpoint.part), share),
+                transaction: Transaction::new(taker, holds.contains(&checkpoint.part), share).in_branches(levels),
                 checkpoints,
                 holds,
                 children: BTreeSet::new(),

@@ -101,7 +101,7 @@ impl Figure {
             Does::Choice(choice) => (note::called(id, "choice"), Body::Across(options(choice, &path))),
             Does::Map(map) => {
                 notes.extend(note::map(map));
-                let MapItems { over: _, name: _, body, at_once: _, tolerate: _ } = map.as_ref();
+                let MapItems { over: _, name: _, body, at_once: _, tolerate: _, context: _ } = map.as_ref();
                 (note::called(id, "map"), Body::Each(Box::new(Self::node(body, format!("{path}/{ANY}")))))
             }
             Does::Loop(again) => {
@@ -160,7 +160,7 @@ fn below(path: &str, number: usize) -> String {
 }
 
 fn branches(parallel: &Parallel, path: &str) -> Vec<Branch> {
-    let Parallel { branches, need: _, on_failure: _, on_loss: _, at_once: _, collect: _ } = parallel;
+    let Parallel { branches, need: _, on_failure: _, on_loss: _, at_once: _, collect: _, context: _ } = parallel;
     let branch = |(number, (name, node)): (usize, &(Option<_>, Node))| Branch {
         label: name.as_ref().map(ToString::to_string),
         figure: Figure::node(node, below(path, number)),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::workflow::{
-    Ask, Collect, Condition, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss, Parallel, Pick,
-    Planning, Retry, Since, Template, Test, Then, Tolerate, Wait, With,
+    Ask, Collect, Condition, Context, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss, Parallel,
+    Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Wait, With,
 };
 
 /// How much of a digest is shown.
@@ -86,7 +86,7 @@ pub(crate) fn retry(retry: &Retry) -> Option<String> {
 
 /// What of a parallel is not as by default.
 pub(crate) fn parallel(parallel: &Parallel) -> Vec<String> {
-    let Parallel { branches, need, on_failure, on_loss, at_once, collect } = parallel;
+    let Parallel { branches, need, on_failure, on_loss, at_once, collect, context } = parallel;
     let need = match need {
         Need::All => None,
         Need::Any => Some("need any".to_owned()),
@@ -102,7 +102,15 @@ pub(crate) fn parallel(parallel: &Parallel) -> Vec<String> {
     let on_failure = (*on_failure == OnFailure::Continue).then(|| "on-failure continue".to_owned());
     let on_loss = (*on_loss == OnLoss::Finish).then(|| "on-loss finish".to_owned());
     let at_once = at_once.map(|at_once| format!("at-once {at_once}"));
-    [need, on_failure, on_loss, at_once, collect].into_iter().flatten().collect()
+    [need, on_failure, on_loss, at_once, collect, forked(context.as_ref())].into_iter().flatten().collect()
+}
+
+/// What branches have to themselves.
+fn forked(context: Option<&Context>) -> Option<String> {
+    let Context { session, messages, merge: _ } = context?;
+    let forked = [("session", session), ("messages", messages)].into_iter().filter(|(_, is_forked)| **is_forked);
+    let forked: Vec<&str> = forked.map(|(scope, _)| scope).collect();
+    Some(format!("forks {}", forked.join(", ")))
 }
 
 pub(crate) fn needed(needed: &Needed) -> Vec<String> {
@@ -169,7 +177,7 @@ pub(crate) fn plan(planning: &Planning) -> Vec<String> {
 }
 
 pub(crate) fn map(map: &MapItems) -> Vec<String> {
-    let MapItems { over, name, body: _, at_once, tolerate } = map;
+    let MapItems { over, name, body: _, at_once, tolerate, context } = map;
     let name = name.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
     let tolerate = match tolerate {
         Tolerate::Count(0) => None,
@@ -177,7 +185,8 @@ pub(crate) fn map(map: &MapItems) -> Vec<String> {
         Tolerate::Share(share) => Some(format!("tolerate share {share}")),
     };
     let of = format!("each of {}{name}", pick(over));
-    [Some(of), Some(format!("at-once {at_once}")), tolerate].into_iter().flatten().collect()
+    let forked = forked(context.as_ref());
+    [Some(of), Some(format!("at-once {at_once}")), tolerate, forked].into_iter().flatten().collect()
 }
 
 pub(crate) fn again(again: &Loop) -> Vec<String> {

@@ -17,6 +17,7 @@ use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::forked::Forked;
 use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
 use crate::sealed::Tail;
 use crate::undoing::{Ending, Undoing};
@@ -69,6 +70,8 @@ pub struct History {
     is_retrying: bool,
     /// What is known of nodes besides their steps.
     nodes: BTreeMap<StepPath, Node>,
+    /// What branches did that have a context of their own.
+    forked: Forked,
     /// What somebody changed: it is so once the run goes on.
     amended: Vec<Amended>,
     /// What undoes what it did.
@@ -387,6 +390,14 @@ impl History {
                     self.heard_up_to(*heard);
                 }
             }
+            Event::BasePinned { fork, key, base } => self.forked.pinned(fork, key, base.as_ref()),
+            Event::BranchChanged(done) => self.forked.done(done),
+            Event::ContextMerged(merged) => {
+                self.progress += 1;
+                self.forked.merged(merged);
+            }
+            Event::ContextConflicted { node, conflicts, .. } => self.forked.conflicted(node, conflicts),
+            Event::MergeAnswered { node, key, answer, .. } => self.forked.answered(node, key, answer),
             Event::CompensationRegistered { node, given } => self.registered(node, given),
             Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),
             Event::Compensated { node } => {
@@ -550,6 +561,11 @@ impl History {
     /// What is known of a node besides its steps.
     pub fn node(&self, path: &StepPath) -> Option<&Node> {
         self.nodes.get(path)
+    }
+
+    /// What branches did that have a context of their own.
+    pub fn forked(&self) -> &Forked {
+        &self.forked
     }
 
     /// Nodes of which more is known than their steps.
@@ -795,6 +811,7 @@ impl History {
         }
         self.nodes.clear();
         self.wear(|_| true);
+        self.forked = Forked::default();
         self.undoing = Undoing::default();
     }
 
@@ -875,6 +892,7 @@ impl History {
         }
         self.nodes.retain(|path, _| path == node || !path.is_within(node));
         self.wear(|path| path.is_within(node));
+        self.forked.begin_anew(node);
         self.undoing.forget_below(node);
         self.node_mut(node).begin_anew();
     }

@@ -5,6 +5,7 @@
 
 pub mod diff;
 pub mod fold;
+pub mod forked;
 mod metered;
 pub mod node;
 pub mod place;

@@ -96,6 +96,8 @@ pub struct Commit {
     pub changes: Changes,
     /// What guards it.
     pub locks: Vec<Lock>,
+    /// Entries that stand right before it, in the same commit.
+    pub before: Vec<Event>,
     /// What it has of something bounded: given back once it is in the record, or in nobody's hands any more.
     pub holds: Vec<Hold>,
 }
@@ -375,7 +377,7 @@ impl RunLog {
             if tail.row.seq == Seq(0) {
                 tail.row.created_at = ahead.history.created_at();
             }
-            let Commit { changes, locks, holds } = std::mem::take(&mut ahead.commit);
+            let Commit { changes, locks, holds, before: _ } = std::mem::take(&mut ahead.commit);
             let (early, late): (Vec<Lock>, Vec<Lock>) = locks.into_iter().partition(|lock| lock.early);
             ahead.flying.clone_from(&changes.deltas);
             ahead.flying_locks = late;
@@ -472,6 +474,12 @@ impl Ahead {
         let known = commit.changes.expects.into_iter().filter(|expect| expect.after(&staged.deltas).is_none());
         staged.expects.extend(known);
         staged.deltas.extend(commit.changes.deltas);
+        for event in commit.before {
+            let entry = Entry { at, event };
+            self.history.advance(self.history.seq().next(), &entry);
+            self.staged.push(entry);
+        }
+        let staged = &mut self.commit.changes;
         // What was processed is gone; what is left is let go after it.
         for (step, Checkpoint { origin, part, .. }) in self.history.let_go(&event) {
             let by = Taker { run: self.run, step, attempt: origin, part };

@@ -7,6 +7,7 @@
 //! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
 
 use ltmc_model::effect::{Refusal, Reply};
+use ltmc_model::fork::{Answer, Conflict};
 use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed};
 use ltmc_model::{Digest, Payload, Seq, Timestamp};
 use serde::Serialize;
@@ -125,12 +126,63 @@ impl Show {
                     parts.insert("change".into(), json!({"input": self.payload(std::mem::take(payload))}));
                 }
             },
+            Event::BasePinned { base, .. } => {
+                if let Some(base) = base.take() {
+                    let bytes = base.value.len();
+                    parts.insert("base".into(), self.of_context(&base, bytes, "memory:read"));
+                }
+            }
+            Event::BranchChanged(done) => {
+                let bytes = done.size();
+                let (changed, sent) = (std::mem::take(&mut done.changed), std::mem::take(&mut done.sent));
+                for (name, count, value, right) in [
+                    ("changed", changed.len(), json!(changed), "memory:read"),
+                    ("sent", sent.len(), json!(sent), "message:read"),
+                ] {
+                    if count > 0 {
+                        parts.insert(name.into(), self.of_context(&value, bytes, right));
+                    }
+                }
+            }
+            Event::ContextMerged(merged) => {
+                let changed = std::mem::take(&mut merged.changed);
+                let bytes = changed.iter().map(|(key, side)| key.len() + side.size()).sum();
+                if !changed.is_empty() {
+                    parts.insert("changed".into(), self.of_context(&changed, bytes, "memory:read"));
+                }
+                self.conflicts(&mut merged.conflicts);
+            }
+            Event::ContextConflicted { conflicts, .. } => self.conflicts(conflicts),
+            Event::MergeAnswered { answer, .. } => {
+                if let Answer::Value(json) = answer {
+                    let json = std::mem::take(json);
+                    let value = self.of_context(&json, json.len(), "memory:read");
+                    parts.insert("answer".into(), json!({ "value": value }));
+                }
+            }
             Event::Effect(effect) => {
                 parts.insert("reply".into(), self.reply(effect));
             }
             _ => {}
         }
         parts
+    }
+
+    /// What is of shared context, to those who may look at that.
+    fn of_context(&mut self, value: &impl Serialize, bytes: usize, right: &str) -> Value {
+        if !self.sight.context {
+            return redacted(right);
+        }
+        if self.leaves_out(bytes) {
+            return json!({"large": {"bytes": bytes}});
+        }
+        serde_json::to_value(value).unwrap_or_default()
+    }
+
+    fn conflicts(&self, conflicts: &mut [Conflict]) {
+        if !self.sight.context {
+            conflicts.iter_mut().for_each(Conflict::redact);
+        }
     }
 
     fn payload(&mut self, payload: Payload) -> Value {

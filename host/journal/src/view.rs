@@ -194,6 +194,10 @@ impl Outline {
             Event::NodeDecided { decided: Decided::Items(items), .. } => {
                 items.iter_mut().for_each(|item| item.bytes = Digest::of(&item.bytes).0.to_vec().into());
             }
+            // What branches saw and did is looked at where it is true, or in the journal.
+            Event::BasePinned { base, .. } => *base = None,
+            Event::BranchChanged(done) => (done.changed, done.sent) = (Vec::new(), Vec::new()),
+            Event::ContextMerged(merged) => merged.changed.clear(),
             _ => {}
         }
         self.history.apply(&placed);

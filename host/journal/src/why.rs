@@ -380,6 +380,11 @@ impl Why {
         if failure.is_some_and(|failure| failure.code == Code::AgentMissing) {
             all.insert(0, next("push AGENT.wasm".into(), "puts the version that is missing back"));
         }
+        if failure.is_some_and(|failure| failure.code == Code::MergeConflict) {
+            let take = "goes on where its branches come together, with what that branch made of the key";
+            all.insert(0, next(format!("runs conflicts {id}"), "lists where its branches conflict"));
+            all.insert(1, next(format!("runs resume {id} --take KEY=BRANCH"), take));
+        }
         all.push(next(format!("runs journal {id}"), "shows all that happened, entry by entry"));
         all
     }

@@ -36,6 +36,8 @@ pub enum Code {
     Fenced,
     /// What it had decided on was changed by others before it could be made true, again and again.
     Conflict,
+    /// Branches with a context of their own did not go together.
+    MergeConflict,
     /// Somebody cancelled it.
     Cancelled,
     /// A node of a workflow took longer than it may.
@@ -68,7 +70,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -83,6 +85,7 @@ impl Code {
         Self::ReplayMismatch,
         Self::Fenced,
         Self::Conflict,
+        Self::MergeConflict,
         Self::Cancelled,
         Self::TimedOut,
         Self::NoCandidate,
@@ -116,6 +119,7 @@ impl Code {
             Self::ReplayMismatch => "replay-mismatch",
             Self::Fenced => "fenced",
             Self::Conflict => "conflict",
+            Self::MergeConflict => "merge-conflict",
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
@@ -191,6 +195,7 @@ impl Failure {
             | Code::DiskQuotaExceeded
             | Code::QuotaExceeded
             | Code::Conflict
+            | Code::MergeConflict
             | Code::Fenced
             | Code::Cancelled
             | Code::NoCandidate

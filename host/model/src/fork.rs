@@ -4,6 +4,8 @@
 //! What comes of a key depends on its base, on what it holds now and on what each branch did, in the order of the branches; who was
 //! faster counts only where a policy says so, and then by the journal.
 //!
+//! Who keeps it while branches are under way is `ltmc_journal::forked`; who brings them together, `ltmc_context::merge`.
+//!
 //! - `did`: operations on a key, one after the other
 //! - `join`: what the branches' operations come to, or that they conflict
 //! - `policy`: what is taken where they conflict
@@ -22,18 +24,26 @@ pub use policy::{Policies, Policy};
 
 use crate::delta::MemoryValue;
 use crate::memory::Item;
+use crate::message::Message;
 use crate::{Revision, StepPath};
 
 /// Bytes that a run's forks hold at most: what their branches looked at and changed, until they come together.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// A branch of a fork that a step is in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Level {
+/// A branch of a fork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
     /// The node that forks.
     pub fork: StepPath,
     /// Which of its branches.
-    pub branch: u32,
+    pub number: u32,
+}
+
+/// A branch of a fork that a step is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level {
+    /// Which.
+    pub of: Branch,
     /// Whether memory of the session is the branch's own.
     pub session: bool,
     /// Whether messages are held until the branches come together.
@@ -75,6 +85,80 @@ impl Side {
     }
 }
 
+/// What came of branches that came together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// The node that forks.
+    pub node: StepPath,
+    /// Its branches of which this came, in their order. Of the others nothing is left.
+    pub branches: Vec<u32>,
+    /// How many keys changed.
+    pub keys: u64,
+    /// How many messages were released.
+    pub messages: u64,
+    /// The branch of another fork that it is a part of, where that has memory of its own; none: what changed is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<Branch>,
+    /// What that branch did by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<(String, Side)>,
+    /// The branch that holds the messages on; none: they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Branch>,
+    /// Keys of which something was taken by a policy, or by what somebody answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
+}
+
+/// What a step did in a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Which step.
+    pub step: StepPath,
+    /// In which branch.
+    pub of: Branch,
+    /// What it did to keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<(String, Side)>,
+    /// What it sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<Message>,
+}
+
+impl Done {
+    /// The same, and then something else in the same branch.
+    pub fn add(&mut self, next: Self) {
+        for (key, side) in next.changed {
+            match self.changed.iter_mut().find(|(changed, _)| *changed == key) {
+                Some((_, before)) => {
+                    let Side { did, revision, value } = side;
+                    let did = std::mem::replace(&mut before.did, Did::Put).then(did);
+                    *before = Side { did, revision, value };
+                }
+                None => self.changed.push((key, side)),
+            }
+        }
+        self.sent.extend(next.sent);
+    }
+
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        let changed = self.changed.iter().map(|(key, side)| key.len() + side.size()).sum::<usize>();
+        let sent = self.sent.iter().map(|message| 512 + message.event.data.bytes.len()).sum::<usize>();
+        changed + sent
+    }
+}
+
+/// What somebody wants taken of a key whose branches conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// What this branch made of it.
+    Branch(u32),
+    /// This JSON value.
+    Value(String),
+}
+
 /// A key whose branches did not go together, as people look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
@@ -96,6 +180,14 @@ pub struct Conflict {
 }
 
 impl Conflict {
+    /// Leaves its values out, for who may not look at them.
+    pub fn redact(&mut self) {
+        let values = self.sides.iter_mut().map(|side| &mut side.value).chain([&mut self.base, &mut self.current]);
+        for value in values.flatten() {
+            value.text = "redacted: memory:read".into();
+        }
+    }
+
     /// So many are kept of a merge, each with so many sides.
     pub const KEPT: usize = 50;
     /// Sides of one.

@@ -13,6 +13,8 @@ use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
+use crate::fork::{Answer, Conflict, Done, Merged};
+use crate::memory::Item;
 use crate::message::Topic;
 use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
@@ -335,6 +337,40 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         heard: Option<Position>,
     },
+    /// A branch of a fork looked at a key for the first time: what all branches of the fork start from, whatever becomes of it elsewhere.
+    BasePinned {
+        /// The node that forks.
+        fork: StepPath,
+        /// Which key of memory.
+        key: String,
+        /// What it held; none: nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<Item>,
+    },
+    /// What a step did in a branch of a fork, up to the entry after this one, which says that it is so.
+    BranchChanged(Box<Done>),
+    /// Branches came together: what they did is true from here on, or a part of what another branch did.
+    ContextMerged(Box<Merged>),
+    /// Branches did not go together.
+    ContextConflicted {
+        /// The node that forks.
+        node: StepPath,
+        /// Where; of many the first.
+        conflicts: Vec<Conflict>,
+        /// How many there are.
+        count: u64,
+    },
+    /// Somebody said what is taken of a key whose branches conflict. It is so once the run goes on.
+    MergeAnswered {
+        /// Whose key.
+        by: KeyId,
+        /// The node that forks.
+        node: StepPath,
+        /// Which key of memory.
+        key: String,
+        /// What is taken.
+        answer: Answer,
+    },
     /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
     CompensationRegistered {
         /// Whose work.
@@ -471,6 +507,11 @@ impl Event {
             Self::EventTaken { .. } => "event-taken",
             Self::WaitCancelled { .. } => "wait-cancelled",
             Self::RunSuspended { .. } => "run-suspended",
+            Self::BasePinned { .. } => "base-pinned",
+            Self::BranchChanged(_) => "branch-changed",
+            Self::ContextMerged(_) => "context-merged",
+            Self::ContextConflicted { .. } => "context-conflicted",
+            Self::MergeAnswered { .. } => "merge-answered",
             Self::CompensationRegistered { .. } => "compensation-registered",
             Self::CompensationStarted { .. } => "compensation-started",
             Self::Compensated { .. } => "compensated",

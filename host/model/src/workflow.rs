@@ -24,6 +24,7 @@ use crate::{Digest, StepPath, WorkflowName};
 mod ask;
 pub mod cases;
 mod condition;
+mod context;
 mod emit;
 mod gist;
 mod pick;
@@ -36,6 +37,7 @@ mod write;
 
 pub use ask::{Ask, Remind};
 pub use condition::{Condition, Test, is_same};
+pub use context::Context;
 pub use emit::Emit;
 pub use pick::{Pick, Source};
 pub use wait::{Listen, Moment, Since, Wait};
@@ -195,6 +197,16 @@ pub struct Parallel {
     pub at_once: Option<u32>,
     /// What it gives.
     pub collect: Collect,
+    /// What its branches have to themselves; none: nothing.
+    pub context: Option<Context>,
+}
+
+impl Parallel {
+    /// What a branch is called, where it has a name.
+    pub fn name(&self, number: usize) -> Option<&StepName> {
+        let (name, node) = self.branches.get(number)?;
+        name.as_ref().or(node.id.as_ref())
+    }
 }
 
 /// How many branches have to succeed. Those that are skipped do not count.
@@ -268,6 +280,8 @@ pub struct MapItems {
     pub at_once: u32,
     /// How many may fail.
     pub tolerate: Tolerate,
+    /// What what is done with each has to itself; none: nothing.
+    pub context: Option<Context>,
 }
 
 impl MapItems {
@@ -614,6 +628,24 @@ impl Node {
     /// The number under which an item stands, or a round.
     pub fn place(&self, item_or_round: usize) -> usize {
         if matches!(self.does, Does::Loop(_)) { Loop::number(item_or_round) } else { item_or_round }
+    }
+
+    /// What its branches have to themselves until they come together; none: nothing.
+    pub fn context(&self) -> Option<&Context> {
+        match &self.does {
+            Does::Parallel(parallel) => parallel.context.as_ref(),
+            Does::Map(map) => map.context.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What one of its branches is called, or which item's it is.
+    pub fn called(&self, number: u32) -> String {
+        let name = match &self.does {
+            Does::Parallel(parallel) => parallel.name(number as usize).map(ToString::to_string),
+            _ => None,
+        };
+        name.unwrap_or_else(|| number.to_string())
     }
 
     /// What is done for every item or in every round, where there is such a thing.

@@ -1,5 +1,7 @@
 //! What a run publishes: the event that a node emits, and those that remind people of what a node asks.
 //!
+//! In a branch that holds its messages it is held, too.
+//!
 //! Invariant: the event and the entry that says so become true together, so that it is published once, wherever the host dies.
 
 use std::sync::Arc;
@@ -8,11 +10,12 @@ use ltmc_journal::RunLog;
 use ltmc_journal::runlog::Commit;
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::fork::{Done, Level};
 use ltmc_model::journal;
 use ltmc_model::message::{self, Channel, Event, Message, Topic};
 use ltmc_model::run::Target;
 use ltmc_model::workflow::{Ask, Does, Emit, Remind, Template};
-use ltmc_model::{Payload, Revision, StepPath};
+use ltmc_model::{Payload, StepPath};
 use ltmc_ports::Changes;
 use ltmc_tenancy::Compute;
 use serde_json::json;
@@ -28,6 +31,7 @@ pub(crate) async fn event(
     log: &RunLog,
     at: &StepPath,
     input: &Input,
+    levels: &[Level],
 ) -> Result<(journal::Event, Commit), Failure> {
     let (node, _) = plan.node(at)?;
     let Does::Emit(emit) = &node.does else {
@@ -44,8 +48,17 @@ pub(crate) async fn event(
     };
     let wrong = |why| Failure::new(Code::BadStep, format!("what is published to `{topic}` is no event: {why}"));
     message::check(kind, subject.as_deref(), &data).map_err(wrong)?;
-    let (id, commit) = publish(log, topic, kind, subject, data);
-    Ok((journal::Event::Emitted { node: at.clone(), topic: topic.clone(), id }, commit))
+    let sent = message(log, topic, kind, subject, data);
+    let emitted = journal::Event::Emitted { node: at.clone(), topic: topic.clone(), id: sent.id };
+    let Some(level) = levels.iter().rev().find(|level| level.messages) else { return Ok((emitted, published(sent))) };
+    let bytes = sent.event.data.bytes.len() as u64;
+    if !log.read(|history| history.forked().has_room(bytes)) {
+        let why =
+            "branches of this run hold as much as they may before they come together: there is no room for this event";
+        return Err(Failure::new(Code::QuotaExceeded, why));
+    }
+    let done = Done { step: at.clone(), of: level.of.clone(), changed: Vec::new(), sent: vec![sent] };
+    Ok((emitted, Commit { before: vec![journal::Event::BranchChanged(Box::new(done))], ..Commit::default() }))
 }
 
 /// The event that reminds people of what the node at `at` asks, and the entry that says so. None: it asks nothing any more. It says which
@@ -72,19 +85,25 @@ pub(crate) fn reminder(
     let Some((asked_at, until)) = asked else { return Ok(None) };
     let run = log.run().to_string();
     let data = json!({ "run": run, "node": at, "title": title, "of": of, "asked_at": asked_at, "until": until, "number": number });
-    let (id, commit) = publish(log, topic, Remind::KIND, Some(run), Payload::json(&data));
-    Ok(Some((journal::Event::Reminded { node: at.clone(), number, topic: topic.clone(), id }, commit)))
+    // Also in a branch that holds its messages: people are asked before it comes to its end.
+    let sent = message(log, topic, Remind::KIND, Some(run), Payload::json(&data));
+    let reminded = journal::Event::Reminded { node: at.clone(), number, topic: topic.clone(), id: sent.id };
+    Ok(Some((reminded, published(sent))))
 }
 
-fn publish(log: &RunLog, topic: &Topic, kind: &str, subject: Option<String>, data: Payload) -> (Revision, Commit) {
+/// With what a message is true at once.
+fn published(sent: Message) -> Commit {
+    Commit { changes: Changes::blind(vec![Delta::Sent(sent)]), ..Commit::default() }
+}
+
+fn message(log: &RunLog, topic: &Topic, kind: &str, subject: Option<String>, data: Payload) -> Message {
     let source = match &log.started().target {
         Target::Workflow(name) => format!("/workflows/{name}"),
         Target::Agent(agent) => format!("/agents/{}", agent.name),
     };
     let id = log.next_revision();
     let event = Event { id: id.to_string(), source, kind: kind.to_owned(), subject, time: log.now(), data };
-    let sent = Delta::Sent(Message { id, channel: Channel::Topic(topic.clone()), event });
-    (id, Commit { changes: Changes::blind(vec![sent]), ..Commit::default() })
+    Message { id, channel: Channel::Topic(topic.clone()), event }
 }
 
 /// A text that stands in a document, or is picked.

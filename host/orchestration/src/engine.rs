@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use ltmc_context::merge::{Joined, Joining};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
 use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::runlog::Commit;
@@ -21,6 +22,7 @@ use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::fork::Level;
 use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
@@ -315,10 +317,14 @@ impl Engine<'_> {
                     self.log.stage_with(reminded, commit).await?;
                 }
             }
-            Todo::Emit { node, input } => match emit::event(self.compute, self.plan, self.log, &node, &input).await {
-                Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
-                Err(failure) => self.fail(node, failure),
-            },
+            Todo::Emit { node, input } => {
+                let levels = self.levels(&node);
+                match emit::event(self.compute, self.plan, self.log, &node, &input, &levels).await {
+                    Ok((emitted, commit)) => self.log.stage_with(emitted, commit).await?,
+                    Err(failure) => self.fail(node, failure),
+                }
+            }
+            Todo::Merge { node, done } => self.merge(node, &done).await?,
             Todo::Begin { node, input } => self.begin(node, &input).await?,
             Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
@@ -360,6 +366,37 @@ impl Engine<'_> {
                 let output = aggregate::object(self.compute, self.log, gave).await;
                 self.stage(node, output, |node, output| Event::NodeEnded { node, output });
             }
+        }
+        Ok(())
+    }
+
+    /// The branches with a context of their own that a node stands in and that have not come together, from the outside in.
+    fn levels(&self, node: &StepPath) -> Vec<Level> {
+        self.log.read(|history| history.forked().in_force(self.plan.levels(node)))
+    }
+
+    /// Brings branches together; what they did is true with the entry that says so.
+    async fn merge(&self, node: StepPath, done: &[u32]) -> Result<(), Stop> {
+        let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
+        let Some(context) = planned.context() else {
+            return Err(Stop::Failed(Failure::new(Code::Internal, format!("the branches of {node} have no context"))));
+        };
+        let joining = Joining {
+            log: self.log,
+            node: &node,
+            done,
+            levels: self.levels(&node),
+            policies: &context.merge,
+            called: &|number| planned.called(number),
+        };
+        match self.ports.crossing.context.join(joining).await? {
+            Ok(Joined::Together(merged, commit)) => self.log.stage_with(merged, commit).await?,
+            Ok(Joined::Conflict(conflicted, failure)) => {
+                let failed = Event::NodeFailed { failure: failure.in_step(&node), node, retry_at: None };
+                self.count(&failed);
+                self.log.stage_with(failed, Commit { before: vec![conflicted], ..Commit::default() }).await?;
+            }
+            Err(failure) => self.fail(node, failure),
         }
         Ok(())
     }
@@ -511,7 +548,7 @@ impl Engine<'_> {
         let ended = match prepared.and_then(|prepared| in_time(prepared, spent)) {
             Err(failure) => Err(failure),
             Ok((job, name)) => {
-                let left = begun_at.replay.len();
+                let (left, levels) = (begun_at.replay.len(), self.levels(step));
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
                     log,
@@ -522,6 +559,7 @@ impl Engine<'_> {
                     number: attempt,
                     begun_at,
                     overtaken: self.overtaken,
+                    levels,
                 };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 self.bounded.store(true, Ordering::Relaxed);

@@ -70,7 +70,7 @@ pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Diff, Extent, RunView, Sealing, Shown, Sight, Why};
 pub use provenance::{DependentView, DependentsPage, Graph, UsedPage};
 pub use recover::Recovered;
-pub use recovery::{Asked, Changes, ForkFrom, ForkRequest};
+pub use recovery::{Asked, Changes, Conflicts, ForkFrom, ForkRequest, Taken};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use schedules::Schedules;
 pub use stop::Cancelled;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ltmc_model::StepPath;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::fork::{Branch, Level};
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
 use ltmc_model::workflow::{Below, Document, Does, Loop, Node, Place, StepName};
@@ -125,6 +126,26 @@ impl Plan {
             at = at.child(number);
         }
         Ok(Found { work: Work::Node(node), scope })
+    }
+
+    /// The branches with a context of their own in which `path` stands, from the outside in.
+    pub(crate) fn levels(&self, path: &StepPath) -> Vec<Level> {
+        let (mut node, mut at, mut levels) = (&self.root, StepPath::root(), Vec::new());
+        for number in path.way() {
+            let child = match node.below(number) {
+                Some(Below::Child(child) | Below::Template(child)) => {
+                    if let (Some(context), Ok(branch)) = (node.context(), u32::try_from(number)) {
+                        let of = Branch { fork: at.clone(), number: branch };
+                        levels.push(Level { of, session: context.session, messages: context.messages });
+                    }
+                    child
+                }
+                Some(Below::Rescue(child) | Below::Compensation(child)) => child,
+                Some(Below::Validator(_)) | None => break,
+            };
+            (node, at) = (child, at.child(number));
+        }
+        levels
     }
 
     /// The node at `path`.

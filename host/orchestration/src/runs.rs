@@ -1092,7 +1092,7 @@ fn named_by(caller: &Caller, session: SessionId) -> Result<SessionId, Error> {
 }
 
 /// What a caller may read besides runs.
-fn sight(caller: &Caller) -> Sight {
+pub(crate) fn sight(caller: &Caller) -> Sight {
     let may = |action| ltmc_policy::authorize(caller, action).is_ok();
     Sight { context: may(Action::ReadContext), definitions: may(Action::ReadDefinitions) }
 }

@@ -1,4 +1,4 @@
-//! What people do about runs that did not go as they should: they look why, change what a step gave or works on, resume, restart,
+//! What people do about runs that did not go as they should: they look why, and where branches conflict, change what a step gave or works on, resume, restart,
 //! fork, and compare.
 
 use axum::extract::{Request, State};
@@ -26,6 +26,7 @@ const DIFF: &str = "diff";
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(why))
+        .routes(routes!(conflicts))
         .routes(routes!(resume))
         .routes(routes!(restart))
         .routes(routes!(fork))
@@ -48,6 +49,22 @@ async fn why(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answ
     room.json(&api.runs.why(&caller, run).await?)
 }
 
+/// List where branches of a run conflict
+///
+/// Of each key the node that forks, what the key held when a branch first looked at it (`base`), what it holds now (`current`), what each
+/// branch did (`sides`), and how it was settled (`resolved`: a policy, or `answer`), if it was. Values are told to keys that may see
+/// shared context. `more` says whether there are others.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/conflicts", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"])), ("x-ltmc-codes" = json!(["busy"]))),
+    responses((status = 200, body = Object)),
+)]
+async fn conflicts(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> Answer {
+    let room = api.answers.room(&caller, ONE)?;
+    room.json(&api.runs.conflicts(&caller, run).await?)
+}
+
 /// What is changed in a run before it goes on.
 #[derive(Serialize, ToSchema)]
 struct Amendments {
@@ -60,6 +77,9 @@ struct Amendments {
     /// Agents whose steps are done by another version from here on, each with its digest.
     #[schema(value_type = Option<Vec<String>>, example = json!(["scan@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]))]
     agents: (),
+    /// What is taken of keys of memory whose branches conflict: what a branch made of it, or a value.
+    #[schema(value_type = Option<Object>, example = json!({"plan/budget": {"branch": "legal"}, "plan/due": {"value": "June"}}))]
+    merge: (),
 }
 
 /// Resume a run

@@ -32,6 +32,9 @@ impl History {
                 self.is_cut |= Loop::round(number).is_some_and(|round| round < node.rounds.forgotten());
                 node.goes_on_at(number, amended.after.contains(&below));
             }
+            if number < Planned::FALLBACK {
+                self.forked.reopen(&above);
+            }
             below = above;
         }
         match &amended.change {
@@ -51,6 +54,7 @@ impl History {
     /// What was decided about nodes that come of the change. What stands ready to undo their work still does: what was done there is not
     /// undone by it, and is done again.
     fn forget_nodes(&mut self, amended: &Amended) {
+        self.forked.forget(|path| comes_of(amended, path));
         let gone: Vec<StepPath> = self.nodes.keys().filter(|path| comes_of(amended, path)).cloned().collect();
         for path in gone {
             let compensation = self.nodes.remove(&path).and_then(|node| node.compensation);

@@ -1,4 +1,4 @@
-//! `ltmc runs why|resume|restart|fork|replace-agent|diff`: what people do about runs that did not go as they should.
+//! `ltmc runs why|conflicts|resume|restart|fork|replace-agent|diff`: what people do about runs that did not go as they should.
 
 use console::style;
 use ltmc_model::RunId;
@@ -19,6 +19,11 @@ use crate::ui;
 pub(crate) enum Command {
     /// Tell why one stands where it does, what it waits for, and what can be done next
     Why {
+        /// The run's id
+        run: RunId,
+    },
+    /// List where its branches conflict, with what each of them did
+    Conflicts {
         /// The run's id
         run: RunId,
     },
@@ -98,6 +103,12 @@ pub(crate) struct Changes {
     /// What a step works on, in JSON, or @FILE that holds it; the step is made again
     #[arg(long, value_name = "STEP=INPUT")]
     input: Vec<String>,
+    /// Of a key whose branches conflict, the branch whose work is taken; `ltmc runs conflicts` lists them
+    #[arg(long, value_name = "KEY=BRANCH")]
+    take: Vec<String>,
+    /// Of a key whose branches conflict, the value that is taken, in JSON, or @FILE that holds it
+    #[arg(long, value_name = "KEY=VALUE")]
+    value: Vec<String>,
 }
 
 impl Changes {
@@ -110,15 +121,36 @@ impl Changes {
             let steps: Vec<String> = given.iter().map(|given| field(option, given)).collect::<anyhow::Result<_>>()?;
             fields.push(format!("\"{name}\":{{{}}}", steps.join(",")));
         }
+        let mut keys = Vec::with_capacity(self.take.len() + self.value.len());
+        for given in &self.take {
+            let Some((key, branch)) = given.rsplit_once('=') else {
+                return Err(Problem::usage("--take is KEY=BRANCH, such as --take plan/budget=legal").into());
+            };
+            keys.push(format!("{}:{}", json!(key), json!({ "branch": branch })));
+        }
+        for given in &self.value {
+            let (key, value) = parts("--value", given)?;
+            keys.push(format!("{}:{{\"value\":{}}}", json!(key), value.trim()));
+        }
+        if !keys.is_empty() {
+            fields.push(format!("\"merge\":{{{}}}", keys.join(",")));
+        }
         Ok(format!("{{{}}}", fields.join(",")))
     }
 }
 
 /// `STEP=VALUE` as a field in JSON, the value as it was given.
 fn field(option: &str, given: &str) -> anyhow::Result<String> {
+    let (step, value) = parts(option, given)?;
+    Ok(format!("{}:{}", json!(step), value.trim()))
+}
+
+/// The parts of `NAME=VALUE`, the value in JSON as it was given, or as it stands in a file.
+fn parts<'a>(option: &str, given: &'a str) -> anyhow::Result<(&'a str, String)> {
     let Some((step, value)) = given.split_once('=') else {
+        let what = if option == "--value" { "KEY" } else { "STEP" };
         return Err(
-            Problem::usage(format!("{option} is STEP=VALUE, such as {option} scan='{{\"findings\": []}}'")).into()
+            Problem::usage(format!("{option} is {what}=VALUE, such as {option} scan='{{\"findings\": []}}'")).into()
         );
     };
     let value = match value.strip_prefix('@') {
@@ -132,7 +164,7 @@ fn field(option: &str, given: &str) -> anyhow::Result<String> {
             .help(format!("a text stands in quotes: {option} {step}='\"text\"'; a file: {option} {step}=@out.json"))
             .into());
     }
-    Ok(format!("{}:{}", json!(step), value.trim()))
+    Ok((step, value))
 }
 
 pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> anyhow::Result<()> {
@@ -143,6 +175,15 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
                 ui::json(&why)
             } else {
                 print_why(&why)
+            }
+            Ok(())
+        }
+        Command::Conflicts { run } => {
+            let found = client.get(&format!("/v1/runs/{run}/conflicts")).await?;
+            if as_json {
+                ui::json(&found)
+            } else {
+                print_conflicts(&found);
             }
             Ok(())
         }
@@ -296,6 +337,36 @@ fn stands(of: &Value) -> String {
 
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value[field].as_array().into_iter().flatten()
+}
+
+fn print_conflicts(found: &Value) {
+    let value = |value: &Value| match value["text"].as_str() {
+        Some(shown) if shown.len() as u64 == value["bytes"].as_u64().unwrap_or_default() => ui::clean(shown),
+        Some(shown) => format!("{}… ({} bytes)", ui::clean(shown), value["bytes"]),
+        None => "nothing".to_owned(),
+    };
+    for conflict in list(found, "conflicts") {
+        let settled = match text(conflict, "resolved") {
+            "" => style("open".to_owned()).red(),
+            by => style(format!("settled by {by}")).green(),
+        };
+        ui::line(format!(
+            "{}  at {}  {settled}",
+            style(ui::clean(text(conflict, "key"))).bold(),
+            text(conflict, "node")
+        ));
+        ui::line(format!("  {}", ui::clean(text(conflict, "why"))));
+        ui::line(format!("  at first: {}; now: {}", value(&conflict["base"]), value(&conflict["current"])));
+        for side in list(conflict, "sides") {
+            ui::line(format!("  {} ({}): {}", ui::clean(text(side, "name")), text(side, "did"), value(&side["value"])));
+        }
+    }
+    if list(found, "conflicts").next().is_none() {
+        ui::note("No branches of it conflict.");
+    }
+    if found["more"] == true {
+        ui::note("There are more.");
+    }
 }
 
 fn print_why(why: &Value) {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Loop, MAX_DEPTH, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
 use crate::failure::Code;
+use crate::fork::Policies;
 use crate::schedule::MAX_OF_A_DOCUMENT;
 
 /// Objects of one kind.
@@ -66,6 +67,8 @@ enum Is {
     List(&'static Is, usize, usize),
     /// An object of names, not empty.
     Named(&'static Is),
+    /// An object of any names; at most so many.
+    Keyed(&'static Is, usize),
     /// Any of these.
     Either(&'static [Is]),
     /// A schema itself.
@@ -210,6 +213,7 @@ pub(super) static PATTERNS: [Form; 12] = [
                 "What it gives (default: a list for a list, an object for named branches)",
                 Is::Words(&["list", "object"]),
             ),
+            word("context", "What its branches have to themselves until they come together", Is::Of("context")),
         ],
         &["parallel"],
     ),
@@ -239,6 +243,7 @@ pub(super) static PATTERNS: [Form; 12] = [
                 "How many may fail, or which share of them (default: none)",
                 Is::Either(&[Is::Whole(0, 10_000), SHARE]),
             ),
+            word("context", "What each item's work has to itself until they come together", Is::Of("context")),
         ],
         &["map", "do"],
     )),
@@ -289,7 +294,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 14] = [
+pub(super) static FORMS: [(&str, Form); 15] = [
     (
         "document",
         form(
@@ -385,6 +390,38 @@ pub(super) static FORMS: [(&str, Form); 14] = [
                 word("data", "Its content; without it what the node works on", Is::Of("template")),
             ],
             &["topic", "type"],
+        ),
+    ),
+    (
+        "context",
+        form(
+            "`context`",
+            "What branches have to themselves, and what becomes of it",
+            &[
+                word(
+                    "fork",
+                    "What each branch has of its own: memory of the session, and the messages it sends, which are held",
+                    Is::List(&Is::Words(&["session", "messages"]), 1, 2),
+                ),
+                word(
+                    "merge",
+                    "What is taken where branches conflict, by what keys begin with; `*`: of all others (default: fail)",
+                    Is::Keyed(
+                        &Is::Either(&[Is::Words(&["fail", "first", "last", "keep-all"]), Is::Of("policy")]),
+                        Policies::MOST,
+                    ),
+                ),
+            ],
+            &["fork"],
+        ),
+    ),
+    (
+        "policy",
+        form(
+            "a policy",
+            "What is taken of a key where branches conflict",
+            &[word("prefer", "What the first of these branches did that changed it", Is::List(&Is::Name, 1, MOST))],
+            &["prefer"],
         ),
     ),
     (
@@ -617,6 +654,9 @@ impl Is {
                 "type": "object", "minProperties": 1, "propertyNames": {"pattern": format!("^{NAME}$")},
                 "additionalProperties": of.schema(),
             }),
+            Self::Keyed(of, most) => {
+                json!({"type": "object", "maxProperties": most, "additionalProperties": of.schema()})
+            }
             Self::Either(all) => json!({"anyOf": all.iter().map(Self::schema).collect::<Vec<_>>()}),
             Self::Schema => json!({"type": ["object", "boolean"]}),
         }

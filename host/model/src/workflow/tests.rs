@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::fork::Policy;
 
 const REVIEW: &str = r#"
 name: review
@@ -261,6 +262,7 @@ flow:
       timeout: 20s
       retry: {attempts: 2, on: [agent-error, limit-wall], then: fail}
     - parallel: {legal: {agent: legal}, cost: {agent: cost, when: {pick: $.input.cost, at-least: 10}}}
+      context: {fork: [session, messages], merge: {plan/: {prefer: [legal]}, "*": fail}}
       id: both
       need: {share: 0.5}
       on-failure: continue
@@ -418,7 +420,7 @@ flow:
             ("32:8", "`parallel` is empty"),
             ("33:35", "from 1 to 100000"),
             ("33:50", "from 2 to 100000"),
-            ("34:18", "`context` is reserved"),
+            ("34:18", "has no field `context`"),
             ("36:24", "may give nothing"),
             ("37:45", "does not come before"),
             ("38:12", "`title` is missing"),
@@ -465,6 +467,67 @@ fn a_plan_has_one_form_and_what_is_wrong_with_it_is_told() {
             ("7:13", "`plan` is an object"),
             ("8:34", "`approve` is reserved"),
             ("8:49", "has no field `among`"),
+        ],
+    );
+}
+
+#[test]
+fn a_context_has_one_form_and_what_is_wrong_with_it_is_told() {
+    let source = "name: w\nflow: {sequence: [{parallel: {x: {agent: a}, y: {agent: b}}, context: {fork: [messages, session], merge: \
+                  {plan/: {prefer: [y]}, \"*\": keep-all, p: first}}}, {parallel: [{agent: c}, {agent: d, id: e}], context: {fork: \
+                  [session], merge: {k: {prefer: [e, c]}}}}, {map: $.input, do: {agent: f}, context: {fork: [session]}}]}";
+    let document = Document::parse(source, None).unwrap();
+    let json = document.to_json();
+    assert_eq!(Document::from_json(&json).unwrap(), document);
+    assert!(json.contains(r#""context":{"fork":["session","messages"],"merge":{"#), "{json}");
+    let Does::Sequence(nodes) = &document.flow.does else { panic!("it is a sequence") };
+    let policies = |number: usize| nodes[number].context().unwrap().merge.clone();
+    assert_eq!(policies(0).of("plan/x"), &Policy::Prefer(vec![1]));
+    assert_eq!((policies(0).of("pq"), policies(0).of("z")), (&Policy::First, &Policy::KeepAll));
+    assert_eq!(policies(1).of("k"), &Policy::Prefer(vec![1, 0]));
+    assert_eq!(policies(2).of("k"), &Policy::Fail);
+    told(
+        r#"name: review
+flow:
+  sequence:
+    - parallel: [{agent: a}, {sequence: [{agent: b}]}]
+      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: ask, n: {agent: r}}}
+    - parallel: {x: {workflow: w}, y: {plan: {agent: p, may: [a]}}}
+      context: {fork: [messages], merge: {k: last}, else: 1}
+    - map: $.input
+      do: {agent: d}
+      context: {fork: [session], merge: {k: {prefer: [d]}, l: {prefer: []}, m: {prefr: [d]}, n: 7}}
+    - parallel: [{agent: e}]
+      context: {merge: {}}
+    - parallel: [{agent: f}]
+      context: [session]
+    - parallel: [{sequence: [{agent: g}]}]
+      context: {fork: [], merge: {k: {prefer: [g]}}}
+"#,
+        &[
+            ("5:33", "`graph` is not forked by this host"),
+            ("5:40", "`session` stands in `fork` twice"),
+            ("5:49", "one of `session`, `messages`"),
+            ("5:77", "a branch `c`, and there is none; there are `a`"),
+            ("5:82", "from 1 to"),
+            ("5:95", "a policy is `fail`, `first`, `last`, `keep-all` or"),
+            ("5:104", "`ask` is reserved"),
+            ("5:112", "`agent` is reserved here"),
+            ("6:22", "`workflow` does not stand in a branch"),
+            ("6:40", "`plan` does not stand in a branch"),
+            ("7:35", "`fork` has no `session`"),
+            ("7:53", "has no field `else`"),
+            ("10:55", "what is done for items has no names"),
+            ("10:72", "`prefer` is empty"),
+            ("10:80", "a policy is"),
+            ("10:81", "did you mean `prefer`?"),
+            ("10:97", "a policy is"),
+            ("12:16", "`fork` is missing"),
+            ("12:17", "`fork` has no `session`"),
+            ("14:16", "`context` is an object"),
+            ("16:23", "`fork` is empty"),
+            ("16:27", "`fork` has no `session`"),
+            ("16:48", "none of them has a name"),
         ],
     );
 }

@@ -120,6 +120,9 @@ impl Node {
                     Tolerate::Count(count) => put("tolerate", count.into()),
                     Tolerate::Share(share) => put("tolerate", json!({ "share": share })),
                 }
+                if let Some(context) = &map.context {
+                    put("context", context.to_value(|number| number.to_string()));
+                }
             }
             Does::Loop(again) => {
                 put("loop", again.body.to_value());
@@ -180,6 +183,11 @@ impl Parallel {
         }
         if let Some(at_once) = self.at_once {
             put("at-once", at_once.into());
+        }
+        if let Some(context) = &self.context {
+            let called =
+                |number: u32| self.name(number as usize).map_or_else(|| number.to_string(), ToString::to_string);
+            put("context", context.to_value(called));
         }
         match (self.collect, is_named) {
             (Collect::List, true) => put("collect", "list".into()),

@@ -12,11 +12,13 @@ pub(super) struct Map {
     body: Box<dyn Pattern>,
     at_once: usize,
     tolerate: Tolerate,
+    are_apart: bool,
 }
 
 impl Map {
     pub(super) fn new(map: &MapItems) -> Self {
-        Self { body: of(&map.body), at_once: map.at_once as usize, tolerate: map.tolerate }
+        let (at_once, are_apart) = (map.at_once as usize, map.context.is_some());
+        Self { body: of(&map.body), at_once, tolerate: map.tolerate, are_apart }
     }
 }
 
@@ -39,7 +41,8 @@ impl Pattern for Map {
             Tolerate::Share(share) => (count as f64 * share + 1e-9).floor() as usize,
         };
         let enough = Enough::AllBut(tolerated);
-        let terms = Terms { count, at_once: self.at_once, enough, stops: true, cancels: true, called: "items" };
+        let Self { at_once, are_apart, .. } = *self;
+        let terms = Terms { count, at_once, enough, stops: true, cancels: true, are_apart, called: "items" };
         let item = |index: usize, history: &mut History| {
             self.body.next(&at.child(index), history, &Input::Item { map: at.clone(), index })
         };

@@ -134,6 +134,13 @@ pub enum Todo {
         /// What.
         decided: Decided,
     },
+    /// Bring branches together that have a context of their own, and journal what came of it.
+    Merge {
+        /// The node's place.
+        node: StepPath,
+        /// Those that came to their end, in the order in which they did.
+        done: Vec<u32>,
+    },
     /// End everything that is open below a node.
     Cancel {
         /// Its place.
@@ -281,6 +288,7 @@ impl Todo {
             | Self::Start { node }
             | Self::Decide { node, .. }
             | Self::Record { node, .. }
+            | Self::Merge { node, .. }
             | Self::Fail { node, .. }
             | Self::End { node, .. } => (node, About::Work),
         }

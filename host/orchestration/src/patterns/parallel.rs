@@ -35,6 +35,7 @@ impl Parallel {
             enough,
             stops: parallel.on_failure == OnFailure::Stop,
             cancels: parallel.on_loss == OnLoss::Cancel,
+            are_apart: parallel.context.is_some(),
             called: "branches",
         };
         Self { branches: named.collect(), terms, collect: parallel.collect }
@@ -68,6 +69,7 @@ impl Pattern for Parallel {
 
 #[cfg(test)]
 mod tests {
+    use ltmc_model::fork::Merged;
     use ltmc_model::journal::{Decided, Event};
     use ltmc_model::workflow::Document;
 
@@ -96,6 +98,31 @@ mod tests {
         assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
         so_far.push(Event::NodeEnded { node: root.clone(), output: ltmc_model::Payload::text("") });
         assert_eq!(next(&so_far), Decision::Done(root.clone()));
+    }
+
+    #[test]
+    fn branches_that_are_apart_come_together_before_the_node_gives_anything() {
+        let document = "name: p\nflow: {parallel: [{agent: a}, {agent: b}], context: {fork: [session]}}";
+        let parallel = of(&Document::parse(document, None).unwrap().flow);
+        let root = StepPath::root();
+        let [a, b] = [0, 1].map(|number| root.child(number));
+        let next = |events: &[Event]| parallel.next(&root, &mut history(events.to_vec()), &Input::Run);
+        let joined = Decided::Joined { winners: vec![1, 0], failure: None };
+        let mut so_far = vec![started(&a, 1), started(&b, 1), completed(&b, 1), completed(&a, 1)];
+        so_far.push(Event::NodeDecided { node: root.clone(), decided: joined });
+        assert_eq!(next(&so_far), Decision::just(Todo::Merge { node: root.clone(), done: vec![1, 0] }));
+        so_far.push(Event::ContextMerged(Box::new(Merged {
+            node: root.clone(),
+            branches: vec![0, 1],
+            keys: 0,
+            messages: 0,
+            into: None,
+            changed: Vec::new(),
+            holds: None,
+            conflicts: Vec::new(),
+        })));
+        let output = Output::List(vec![Some(a), Some(b)]);
+        assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
     }
 
     /// It was taken for one that gave nothing: of what is resumed the time-out begins anew, though it is done.

@@ -1,12 +1,15 @@
 //! What `parallel` and `map` have in common: branches side by side, so many at once, until enough of them are done or too many failed.
 //!
+//! Where branches have a context of their own, what they did comes together before the node says what they gave.
+//!
 //! Invariants: branches begin in the order of their numbers. Which of them count is journaled before anything becomes of it.
 
 use ltmc_journal::History;
+use ltmc_journal::forked::Fork;
 use ltmc_journal::node::{Branches, Joined};
-use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Decided;
+use ltmc_model::{Seq, StepPath};
 
 use super::compensation::undo;
 use super::{Decision, Todo};
@@ -21,6 +24,8 @@ pub(super) struct Terms {
     pub(super) stops: bool,
     /// Whether those are cancelled that are not needed any more; otherwise their end is waited for.
     pub(super) cancels: bool,
+    /// Whether they have a context of their own.
+    pub(super) are_apart: bool,
     /// What a branch is called in messages.
     pub(super) called: &'static str,
 }
@@ -214,7 +219,30 @@ fn over(
             _ => {}
         }
     }
-    if todos.is_empty() { Next::Over(gave) } else { Next::Do(todos) }
+    if !todos.is_empty() {
+        return Next::Do(todos);
+    }
+    if terms.are_apart && !history.forked().of(at).is_some_and(Fork::is_merged) {
+        return Next::Do(vec![Todo::Merge { node: at.clone(), done: in_their_order(history, kept, branch) }]);
+    }
+    Next::Over(gave)
+}
+
+/// Branches that came to their end, in the order in which they did by the journal.
+fn in_their_order(
+    history: &mut History,
+    kept: Vec<usize>,
+    branch: &dyn Fn(usize, &mut History) -> Decision,
+) -> Vec<u32> {
+    let mut done: Vec<(Seq, usize)> = Vec::with_capacity(kept.len());
+    for number in kept {
+        match branch(number, history) {
+            Decision::Done(given) => done.push((history.gave_at(&given), number)),
+            Decision::Do(_) | Decision::Skipped | Decision::Failed(_) => {}
+        }
+    }
+    done.sort_unstable();
+    done.into_iter().filter_map(|(_, number)| u32::try_from(number).ok()).collect()
 }
 
 /// What undoes next what branches did in vain.

@@ -1,13 +1,15 @@
 //! What people change in a run before it goes on: a step gave this, or works on that.
 //!
 //! Invariants: what is changed fits the run: the step is one that this run has come by, or may come by, and an output is what the
-//! step's schema wants. What is asked for is read without a tree being made of it. All of it is journaled, or nothing.
+//! step's schema wants; what is taken of a key is said of one whose branches conflict. What is asked for is read without a tree being made of it. All of it is journaled, or nothing.
 
 use ltmc_journal::History;
 use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::place::{self, Is, Place, What};
 use ltmc_model::agent::AgentRef;
+use ltmc_model::fork::Answer;
 use ltmc_model::journal::{Amended, Amendment, Event};
+use ltmc_model::memory::MAX_VALUE;
 use ltmc_model::workflow::{Does, Validate};
 use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
 use ltmc_tenancy::Error;
@@ -20,6 +22,8 @@ use crate::runs::Inner;
 
 /// So many steps are changed at once.
 const MAX_STEPS: usize = 32;
+/// So many keys are settled at once.
+const MAX_KEYS: usize = 100;
 /// So many fields a request has.
 const FIELDS: usize = 16;
 
@@ -30,11 +34,29 @@ pub struct Changes {
     pub steps: Vec<(String, Amendment)>,
     /// Agents whose steps are done by another version from then on.
     pub agents: Vec<AgentRef>,
+    /// Keys whose branches conflict, with what is taken of each.
+    pub merge: Vec<(String, Taken)>,
+}
+
+/// What is taken of a key whose branches conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// What this branch made of it.
+    Branch(String),
+    /// This JSON value.
+    Value(String),
+}
+
+impl Changes {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.agents.is_empty() && self.merge.is_empty()
+    }
 }
 
 impl From<Vec<(String, Amendment)>> for Changes {
     fn from(steps: Vec<(String, Amendment)>) -> Self {
-        Self { steps, agents: Vec::new() }
+        Self { steps, ..Self::default() }
     }
 }
 
@@ -48,7 +70,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads `{"set": {STEP: OUTPUT}, "input": {STEP: INPUT}, "agents": [AGENT@DIGEST], …}`; of nothing, nothing is changed. `others`: the other fields that it
+    /// Reads `{"set": {STEP: OUTPUT}, "input": {STEP: INPUT}, "agents": [AGENT@DIGEST], "merge": {KEY: {"branch": BRANCH}}, …}`; of nothing, nothing is changed. `others`: the other fields that it
     /// may have.
     ///
     /// # Errors
@@ -69,10 +91,14 @@ impl Asked {
                 "set" => asked.changes(&name, value, Amendment::Output)?,
                 "input" => asked.changes(&name, value, Amendment::Input)?,
                 "agents" => asked.versions(value)?,
+                "merge" => asked.merge(value)?,
                 other if others.contains(&other) => asked.fields.push((other.to_owned(), value.to_owned())),
                 other => {
-                    let known: Vec<String> =
-                        ["set", "input", "agents"].iter().chain(others).map(|name| format!("`{name}`")).collect();
+                    let known: Vec<String> = ["set", "input", "agents", "merge"]
+                        .iter()
+                        .chain(others)
+                        .map(|name| format!("`{name}`"))
+                        .collect();
                     return Err(bad_json(
                         Some(other),
                         format!("there is no such field; there are {}", known.join(", ")),
@@ -96,6 +122,32 @@ impl Asked {
         for (step, value) in steps.flatten().ok_or_else(|| bad_json(Some(field), of))? {
             let payload = Payload { content_type: Payload::JSON.into(), bytes: value.to_owned().into() };
             self.changes.steps.push((name_of(step).into_owned(), change(payload)));
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, value: &str) -> Result<(), Error> {
+        let wrong = || {
+            let of = "it is an object with a field for each key, `{\"branch\": BRANCH}` or `{\"value\": VALUE}`";
+            bad_json(Some("merge"), of)
+        };
+        let json = |text: &str| Payload { content_type: Payload::JSON.into(), bytes: text.to_owned().into() };
+        let keys = json(value);
+        let text = Json::of(&keys, 0).map_err(|why| bad_json(Some("merge"), why))?;
+        let keys = text.as_ref().map(|text| text.fields(MAX_KEYS)).transpose();
+        let keys = keys.map_err(|_| bad_json(Some("merge"), format!("at most {MAX_KEYS} keys are settled at once")))?;
+        for (key, taken) in keys.flatten().ok_or_else(wrong)? {
+            let taken = json(taken);
+            let text = Json::of(&taken, 0).map_err(|why| bad_json(Some("merge"), why))?;
+            let fields = text.as_ref().map(|text| text.fields(1)).transpose().map_err(|_| wrong())?.flatten();
+            let taken = match fields.as_deref() {
+                Some([(name, value)]) if &*name_of(name) == "branch" => {
+                    Taken::Branch(serde_json::from_str(value).map_err(|_| wrong())?)
+                }
+                Some([(name, value)]) if &*name_of(name) == "value" => Taken::Value((*value).to_owned()),
+                _ => return Err(wrong()),
+            };
+            self.changes.merge.push((name_of(key).into_owned(), taken));
         }
         Ok(())
     }
@@ -183,6 +235,41 @@ impl Amend<'_> {
         }
         for agent in &asked.agents {
             events.push(self.replaced(agent, &known).await?);
+        }
+        for (key, taken) in &asked.merge {
+            events.extend(self.answered(key, taken).map_err(|why| unfit(format!("merge.{key}"), why))?);
+        }
+        Ok(events)
+    }
+
+    /// What is taken of a key, in every fork whose branches conflict about it.
+    fn answered(&self, key: &str, taken: &Taken) -> Result<Vec<Event>, String> {
+        let mut events = Vec::new();
+        for (node, fork) in self.history.forked().all().filter(|(_, fork)| fork.is_conflicted()) {
+            let branches = fork.changed_by(key);
+            if branches.is_empty() {
+                continue;
+            }
+            let answer = match taken {
+                Taken::Value(json) if json.len() > MAX_VALUE => {
+                    return Err(format!("a value has at most {MAX_VALUE} bytes, this one has {}", json.len()));
+                }
+                Taken::Value(json) => Answer::Value(json.clone()),
+                Taken::Branch(name) => {
+                    let (planned, _) = self.plan.node(node).map_err(|failure| failure.message)?;
+                    let called = |number: &&u32| planned.called(**number) == *name || number.to_string() == *name;
+                    let Some(number) = branches.iter().find(called) else {
+                        let names: Vec<String> = branches.iter().map(|n| format!("`{}`", planned.called(*n))).collect();
+                        return Err(format!("branch `{name}` did not change it; {} did", names.join(", ")));
+                    };
+                    Answer::Branch(*number)
+                }
+            };
+            let (by, node, key) = (self.by.clone(), node.clone(), key.to_owned());
+            events.push(Event::MergeAnswered { by, node, key, answer });
+        }
+        if events.is_empty() {
+            return Err("no branches of this run conflict about this key".into());
         }
         Ok(events)
     }
@@ -318,6 +405,9 @@ mod tests {
         );
         assert_eq!(asked.field::<String>("from", "a step").unwrap().as_deref(), Some("c"));
         assert_eq!(asked.field::<u64>("at", "a number").unwrap(), Some(7));
+        let asked = read(r#"{"merge": {"plan/x": {"branch": "legal"}, "n": {"value": {"a":  1}}}}"#).unwrap();
+        let taken = [Taken::Branch("legal".into()), Taken::Value(r#"{"a":  1}"#.into())];
+        assert_eq!(asked.changes.merge, ["plan/x", "n"].map(str::to_owned).into_iter().zip(taken).collect::<Vec<_>>());
         assert!(read("").unwrap().changes.steps.is_empty() && read("{}").unwrap().changes.steps.is_empty());
     }
 
@@ -326,7 +416,9 @@ mod tests {
         for (body, field, says) in [
             ("{", None, "not JSON"),
             ("[]", None, "no object"),
-            (r#"{"st": {}}"#, Some("st"), "`set`, `input`, `agents`, `from`, `at`"),
+            (r#"{"st": {}}"#, Some("st"), "`set`, `input`, `agents`, `merge`, `from`, `at`"),
+            (r#"{"merge": {"k": "a"}}"#, Some("merge"), "`{\"branch\": BRANCH}`"),
+            (r#"{"merge": {"k": {"branch": "a", "value": 1}}}"#, Some("merge"), "`{\"value\": VALUE}`"),
             (r#"{"set": 1}"#, Some("set"), "a field for each step"),
             (r#"{"at": "x"}"#, Some("at"), "it is a number"),
             (r#"{"agents": ["a"]}"#, Some("agents"), "NAME@sha256:"),

@@ -5,6 +5,7 @@
 //!
 //! - `why`: what happened, for people
 //! - `resume`: a run that is over goes on; `amend`: with steps changed before
+//! - `conflicts`: where branches did not go together
 //! - `fork`: a new run goes on from where another one was
 //! - `diff`: two runs beside each other
 //!
@@ -12,10 +13,12 @@
 //! section in docs/recovery.md.
 
 mod amend;
+mod conflicts;
 mod diff;
 mod fork;
 mod resume;
 mod why;
 
-pub use amend::{Asked, Changes};
+pub use amend::{Asked, Changes, Taken};
+pub use conflicts::Conflicts;
 pub use fork::{ForkFrom, ForkRequest};

@@ -65,7 +65,7 @@ impl Runs {
 
     /// What is changed in a run, as it is journaled.
     pub(super) async fn changed(&self, log: &RunLog, by: &KeyId, changes: &Changes) -> Result<Vec<Event>, Error> {
-        if changes.steps.is_empty() && changes.agents.is_empty() {
+        if changes.is_empty() {
             return Ok(Vec::new());
         }
         let plan = Plan::pinned(log.started())

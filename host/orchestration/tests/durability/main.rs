@@ -5,6 +5,7 @@
 //! A guest here is a function of its input and of what the host answers, as a real one is. Nothing reaches into a host but
 //! through its public use cases; what is true is read from the record.
 //!
+//! - `forks`: branches with a context of their own, and what comes of them together
 //! - `guest`: agents as scripts, and the sandbox that runs them
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
@@ -40,6 +41,7 @@ mod events;
 mod experience;
 mod faults;
 mod follow;
+mod forks;
 mod guest;
 mod host;
 mod owners;

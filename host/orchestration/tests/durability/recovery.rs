@@ -419,7 +419,7 @@ fn another_version_does_not_go_on_from_what_the_one_before_made_true() {
         let run = host.run().await.unwrap();
         let other = push_another(&host.record).await;
         let host = world.host(&host.record.copy(), []);
-        let changes = |steps: Vec<(String, Amendment)>| Changes { agents: vec![other.clone()], steps };
+        let changes = |steps: Vec<(String, Amendment)>| Changes { agents: vec![other.clone()], ..steps.into() };
         let refused = host.runs.resume_with(&caller(), run, changes(vec![])).await.unwrap_err();
         assert!(refused.to_string().contains("step 0/2 is in the middle of its work"), "{refused}");
         let input = Amendment::Input(Payload::json(&json!("anew")));

@@ -49,6 +49,7 @@ impl Story {
         match event.clone() {
             // Whoever takes a suspended run over before it is due suspends it again.
             Event::RunStarted(_)
+            | Event::BasePinned { .. }
             | Event::RunQuarantined { .. }
             | Event::Amended(_)
             | Event::AgentReplaced { .. }
@@ -71,6 +72,18 @@ impl Story {
                 let event = event.to_value().unwrap();
                 self.nodes.push((node, format!("took {} {}", event["type"], event["data"])));
             }
+            Event::BranchChanged(done) => {
+                let mut keys: Vec<&str> = done.changed.iter().map(|(key, _)| key.as_str()).collect();
+                keys.sort_unstable();
+                let what = format!("changed {keys:?} and sent {} in {:?}", done.sent.len(), done.of);
+                self.nodes.push((done.step, what));
+            }
+            Event::ContextMerged(merged) => {
+                let what = format!("merged {:?}: {} keys, {} messages", merged.branches, merged.keys, merged.messages);
+                self.nodes.push((merged.node, what));
+            }
+            Event::ContextConflicted { node, count, .. } => self.nodes.push((node, format!("{count} conflicts"))),
+            Event::MergeAnswered { node, key, .. } => self.nodes.push((node, format!("answered {key}"))),
             Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),
             Event::NodeGave { node, of } => self.nodes.push((node, format!("gave {of}"))),

@@ -4,6 +4,7 @@
 //!
 //! - `schedules`: when it is started by itself
 //! - `patterns`: what a node does
+//! - `context`: what branches have to themselves
 //! - `modifiers`: what every node may have
 //! - `waits`: what a run waits for besides its own steps
 //! - `values`: templates, picks, conditions
@@ -18,6 +19,7 @@ use crate::agent::AgentRef;
 use crate::{AgentName, WorkflowName};
 
 mod cases;
+mod context;
 mod modifiers;
 mod patterns;
 mod schedules;
@@ -43,6 +45,8 @@ struct Reader {
     /// Every agent's name, with the first form it stands in.
     agents: HashMap<AgentName, AgentRef>,
     steps: usize,
+    /// How many nodes around here have branches with a context of their own.
+    forks: usize,
 }
 
 /// An object's fields, each taken once by whoever knows it; what is left is unknown.

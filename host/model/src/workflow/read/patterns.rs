@@ -19,8 +19,6 @@ fn patterns() -> impl Iterator<Item = &'static str> {
 
 /// Words that a node will mean one day.
 const PATTERNS_TO_COME: &[&str] = &["hand-off", "debate", "on"];
-/// Fields of patterns that there will be one day.
-const FIELDS_TO_COME: &[&str] = &["context"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
@@ -40,11 +38,6 @@ impl Reader {
             if let Some((key, _)) = fields.take_unadvertised(word) {
                 self.fault(key.place, format!("`{word}` is reserved for a pattern that this host does not know yet"));
                 reserved = true;
-            }
-        }
-        for word in FIELDS_TO_COME {
-            if let Some((key, _)) = fields.take_unadvertised(word) {
-                self.fault(key.place, format!("`{word}` is reserved: this host does not know it yet"));
             }
         }
         match words.as_slice() {
@@ -82,6 +75,13 @@ impl Reader {
         let modifiers = self.modifiers(&mut fields);
         if let (true, Some(place)) = (key.name == "map", modifiers.with_at) {
             self.fault(place, "a `map` works on its items: what else they need is the `with` of what is under `do`");
+        }
+        if self.forks > 0 && matches!(key.name.as_str(), "workflow" | "plan") {
+            let message = format!(
+                "`{}` does not stand in a branch with a context of its own: what its run does would be true at once",
+                key.name
+            );
+            self.fault(key.place, message);
         }
         let handled = modifiers.is_handled();
         let conditional = modifiers.when.is_some();
@@ -229,19 +229,27 @@ impl Reader {
         let collect = fields.take("collect").and_then(|tree| self.collect(tree));
         let of_kind = if is_named { Collect::Object } else { Collect::List };
         let collect = collect.unwrap_or(of_kind);
+        let context = fields.take("context").and_then(|tree| self.context(tree));
         let may_be_missing = need != Need::All && need != Need::Count(most);
+        self.forks += usize::from(context.is_some());
         let nodes = branches.iter().enumerate().filter_map(|(number, (name, branch))| {
             let node = self.within(At::Parallel, number, may_be_missing, |reader| reader.node(branch, depth + 1))?;
             Some((name.clone(), node))
         });
         let branches: Vec<(Option<StepName>, Node)> = nodes.collect();
+        self.forks -= usize::from(context.is_some());
+        let context = context.map(|said| {
+            let called =
+                |(name, node): &(Option<StepName>, Node)| name.as_ref().or(node.id.as_ref()).map(ToString::to_string);
+            self.resolved(said, &Some(branches.iter().map(called).collect()))
+        });
         if collect == Collect::Object && !is_named {
             for node in branches.iter().map(|(_, node)| node).filter(|node| node.id.is_none()) {
                 self.fault(node.place, "`collect: object` needs a name for every branch: give this one an `id`");
             }
         }
         let (on_failure, on_loss) = (on_failure.unwrap_or(OnFailure::Stop), on_loss.unwrap_or(OnLoss::Cancel));
-        Some(Does::Parallel(Parallel { branches, need, on_failure, on_loss, at_once, collect }))
+        Some(Does::Parallel(Parallel { branches, need, on_failure, on_loss, at_once, collect, context }))
     }
 
     fn need(&mut self, tree: &Tree, branches: usize) -> Option<Need> {
@@ -351,6 +359,8 @@ impl Reader {
         let name = fields.take("as").and_then(|tree| self.parsed::<StepName>(tree, "`as`"));
         let at_once = fields.take("at-once").and_then(|tree| self.count(tree, "`at-once`", 1, MapItems::MAX_AT_ONCE));
         let tolerate = fields.take("tolerate").and_then(|tree| self.tolerate(tree));
+        let context = fields.take("context").and_then(|tree| self.context(tree));
+        self.forks += usize::from(context.is_some());
         self.scope.maps.push(name.clone());
         let body = match fields.take("do") {
             Some(tree) => self.within(At::Map, 0, false, |reader| reader.node(tree, depth + 1)),
@@ -360,8 +370,10 @@ impl Reader {
             }
         };
         self.scope.maps.pop();
+        self.forks -= usize::from(context.is_some());
+        let context = context.map(|said| self.resolved(said, &None));
         let (at_once, tolerate) = (at_once.unwrap_or(MapItems::AT_ONCE), tolerate.unwrap_or(Tolerate::Count(0)));
-        Some(Does::Map(Box::new(MapItems { over: over?, name, body: body?, at_once, tolerate })))
+        Some(Does::Map(Box::new(MapItems { over: over?, name, body: body?, at_once, tolerate, context })))
     }
 
     fn tolerate(&mut self, tree: &Tree) -> Option<Tolerate> {
