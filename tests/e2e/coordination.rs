@@ -262,3 +262,40 @@ async fn a_ring_of_workflows_is_a_fault_of_the_document() -> Result<()> {
     assert!(itself.text().contains("self → self"), "{}", itself.text());
     Ok(())
 }
+
+/// It was queued for ever: what was to set it out had gone away between its beginning and that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_whose_node_is_ended_while_it_is_begun_is_over_with_it_and_begun_anew() -> Result<()> {
+    let host = Host::start().await?;
+    for agent in ["echo", "flaky"] {
+        host.push(&host.admin, agent, agent, &[]).await?;
+    }
+    let put = async |name: &str, flow: &str| {
+        let request = host.request(Method::PUT, &format!("/v1/workflows/{name}"), &host.admin);
+        let document = format!("name: {name}\nflow: {flow}\n");
+        host.send(request.header("content-type", "application/yaml").body(document)).await
+    };
+    put("kid", "{sequence: [{agent: echo}, {agent: echo, id: other}]}").await?.expect(201);
+    let retry = "retry: {attempts: 5, backoff: 20ms, on: [agent-error]}";
+    for (number, before) in ["", "{agent: echo}, ", "{agent: echo}, {agent: echo, id: e2}, "].into_iter().enumerate() {
+        let branch = format!("{{sequence: [{before}{{workflow: kid, id: c}}]}}");
+        let name = format!("p{number}");
+        put(&name, &format!("{{parallel: [{branch}, {{agent: flaky, with: {{until: 2}}}}], {retry}}}"))
+            .await?
+            .expect(201);
+        let started = (0..40).map(|_| {
+            let request = host.request(Method::POST, &format!("/v1/workflows/{name}/runs"), &host.admin);
+            host.send(request.header("prefer", "wait=0").json(&json!(1)))
+        });
+        for answer in futures::future::try_join_all(started).await? {
+            let run = answer.expect(202).headers["ltmc-run"].to_str()?.to_owned();
+            let ended = host.ended(&host.admin, &run).await?;
+            assert_eq!(ended["state"], "completed", "{ended:#}");
+        }
+    }
+    for state in ["queued", "running", "waiting"] {
+        let left = host.get(&format!("/v1/runs?state={state}&limit=5")).await?.expect(200).json();
+        assert_eq!(left["items"], json!([]), "some are {state}");
+    }
+    Ok(())
+}

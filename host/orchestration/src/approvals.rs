@@ -88,7 +88,11 @@ impl Runs {
                 return Err(closed(Standing::Over));
             }
             if !known.is_waiting() {
-                return Err(closed(if known.has_ended() { Standing::Answered } else { Standing::Withdrawn }));
+                return Err(closed(if known.has_ended() && !known.is_cancelled {
+                    Standing::Answered
+                } else {
+                    Standing::Withdrawn
+                }));
             }
             ltmc_policy::may_answer(caller, asks.of).map_err(denied)?;
             let until = known.until;

@@ -141,9 +141,13 @@ impl Children {
         });
         let origin = Origin { step: at, attempt: 0, effect: 0, says: count.to_string() };
         let run = before.unwrap_or_else(|| self.id(&origin));
-        let begun = self.start_as(run, before.is_some(), sub, input, &origin).await?;
-        if begun.is_ok() && sub.on_parent_end.is_cancel() {
+        // Before it is begun: where the node is ended meanwhile, so is what comes of it.
+        if sub.on_parent_end.is_cancel() {
             self.parent.children.insert(run, at);
+        }
+        let begun = self.start_as(run, before.is_some(), sub, input, &origin).await?;
+        if begun.is_err() {
+            self.parent.children.remove(run);
         }
         Ok(begun.map(|()| run))
     }
@@ -197,9 +201,7 @@ impl Children {
         started.agents = agents;
         (started.document, started.document_digest) = (Some(ready.json.clone()), Some(ready.digest));
         let entered = self.runs.enter(self.log.tenant(), run, started, ready.plan.clone(), None).await?;
-        let entered = entered.recorded().await?;
-        entered.set_out(&self.runs.inner);
-        Ok(())
+        entered.set_out_recorded(&self.runs.inner).await
     }
 
     /// Waits until the run that a node began is over.
@@ -278,16 +280,22 @@ impl ltmc_ports::Children for Children {
             Err(why) => return Ok(Err(Refusal::Quota(why))),
         };
         started.agents.insert(agent.name.clone(), agent.digest);
-        let entered = match self.runs.enter(tenant, run, started, Arc::new(plan), None).await {
-            Ok(entered) if is_told => entered.recorded().await,
-            entered => entered,
-        };
-        match entered {
+        let set_out = match self.runs.enter(tenant, run, started, Arc::new(plan), None).await {
             Ok(entered) => {
+                // Before it sets out: where the step is ended meanwhile, so is what comes of it.
                 self.parent.children.insert(run, &step);
-                entered.set_out(inner);
-                Ok(Ok(run))
+                match is_told {
+                    true => entered.set_out_recorded(inner).await,
+                    false => {
+                        entered.set_out(inner);
+                        Ok(())
+                    }
+                }
             }
+            Err(error) => Err(error),
+        };
+        match set_out {
+            Ok(()) => Ok(Ok(run)),
             // It is parked, and goes on here at the next start.
             Err(Error::Busy { .. }) if inner.registry.is_stopping() => std::future::pending().await,
             Err(Error::Busy { message, retry_after }) => {

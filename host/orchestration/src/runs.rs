@@ -45,6 +45,7 @@ use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::coordinator::Coordinator;
 use crate::experience::Experience;
@@ -675,18 +676,23 @@ impl Runs {
         }
     }
 
-    /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`.
+    /// Goes on with a run of the record: takes its place, and only then writes what claims it, and `first`. Once it has its place that is
+    /// done to its end, also where whoever asks for it goes away meanwhile.
     pub(crate) async fn go_on(&self, log: Arc<RunLog>, first: Vec<Event>) -> Result<(), Error> {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pinned(&log, &first).await;
         let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
-        let written = log.append(first, Durability::Barrier).await;
-        // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
-        if written.as_ref().err().is_none_or(|error| error.kind == Kind::Unavailable) {
-            inner.spawn(place, None, pins);
-        }
-        Ok(written?)
+        let (inner, tenant) = (inner.clone(), log.tenant().clone());
+        to_its_end(&tenant, async move {
+            let written = log.append(first, Durability::Barrier).await;
+            // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
+            if written.as_ref().err().is_none_or(|error| error.kind == Kind::Unavailable) {
+                inner.spawn(place, None, pins);
+            }
+            Ok(written?)
+        })
+        .await
     }
 
     /// Takes no new runs, gives those under way `grace` to end, and parks the rest: the next start goes on with them.
@@ -891,15 +897,23 @@ impl Entered {
         supervise::live(inner.clone(), self.place, Some(self.plan), self.pins)
     }
 
-    /// The same, once its beginning is in the record; also where it is not known whether that is: its task looks.
+    /// It is driven by a task of the host's, once its beginning is in the record; also where it is not known whether that is: its task
+    /// looks. That is done to its end, also where whoever asks for it goes away meanwhile.
     ///
     /// # Errors
     /// The record's; nothing of it is then done.
-    pub(crate) async fn recorded(self) -> Result<Self, Error> {
-        match self.place.live().log().flush(Durability::Lazy).await {
-            Err(error) if error.kind != Kind::Unavailable => Err(error.into()),
-            Ok(()) | Err(_) => Ok(self),
-        }
+    pub(crate) async fn set_out_recorded(self, inner: &Arc<Inner>) -> Result<(), Error> {
+        let inner = inner.clone();
+        let live = self.place.live().clone();
+        to_its_end(&live.tenant, async move {
+            match self.place.live().log().flush(Durability::Lazy).await {
+                Err(error) if error.kind != Kind::Unavailable => return Err(error.into()),
+                Ok(()) | Err(_) => {}
+            }
+            self.set_out(&inner);
+            Ok(())
+        })
+        .await
     }
 
     /// It is driven by a task of the host's.
@@ -907,6 +921,15 @@ impl Entered {
         let Self { place, plan, pins } = self;
         inner.spawn(place, Some(plan), pins);
     }
+}
+
+/// Does what would be half done if whoever waits for it went away, on a task of the host's.
+async fn to_its_end(
+    tenant: &TenantId,
+    work: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> Result<(), Error> {
+    let done = tokio::spawn(ltmc_processor::run(Account::of(tenant), work.in_current_span())).await;
+    done.unwrap_or_else(|broken| Err(Error::Internal { message: format!("a run could not set out: {broken}") }))
 }
 
 /// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.

@@ -294,7 +294,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 15] = [
+pub(super) static FORMS: [(&str, Form); 16] = [
     (
         "document",
         form(

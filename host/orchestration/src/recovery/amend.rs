@@ -10,7 +10,8 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::fork::Answer;
 use ltmc_model::journal::{Amended, Amendment, Event};
 use ltmc_model::memory::MAX_VALUE;
-use ltmc_model::workflow::{Does, Validate};
+use ltmc_model::run::State;
+use ltmc_model::workflow::{Does, Node as Planned, Validate};
 use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
 use ltmc_tenancy::Error;
 
@@ -312,7 +313,19 @@ impl Amend<'_> {
                 return Err(format!("at {step} an output is judged: change the step whose output that is"));
             }
             What::Node(node) if !node.is_step() && *change != Amendment::Again => {
-                return Err(format!("at {step} is a {}: change the steps in it", node.word()));
+                let has_steps = !node.children().is_empty() || node.template().is_some();
+                let what = if has_steps {
+                    "change the steps in it"
+                } else {
+                    "it is no agent's step, and only these are changed"
+                };
+                return Err(format!("at {step} stands `{}`: {what}", node.word()));
+            }
+            // Work that is done anew is undone anew, by what is done then.
+            What::Node(_) if Planned::is_undoing(step, &StepPath::root()) && self.history.state() != State::Stuck => {
+                return Err(format!(
+                    "step {step} undoes something: it is changed only while the run is stuck because it failed"
+                ));
             }
             What::Node(_) => {}
         }
