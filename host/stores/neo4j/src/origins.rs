@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use ltmc_model::journal::Forked;
 use ltmc_model::provenance::covers;
 use ltmc_model::{RunId, StepPath, TenantId};
 use ltmc_ports::StoreError;
@@ -101,15 +100,12 @@ impl Rows {
         let row = || BoltType::from(id.as_str());
         if let Some(origin) = run.origin {
             let (parent, step) = origin.parent.as_ref().map_or((None, None), |(run, step)| (Some(run), Some(step)));
-            let Forked { of, at } = origin.forked.unwrap_or(Forked { of: RunId::ledger(), at: ltmc_model::Seq(0) });
-            let forked = origin.forked.map(|_| (of.to_string().into(), number(at.0)));
-            let (of, at): (Option<BoltType>, Option<BoltType>) = forked.unzip();
             self.origins.push([
                 row(),
                 maybe(parent.map(|run| run.to_string().into())),
                 maybe(step.map(|step| step.as_str().into())),
-                maybe(of),
-                maybe(at),
+                maybe(origin.forked.map(|forked| forked.of.to_string().into())),
+                maybe(origin.forked.map(|forked| number(forked.at.0))),
             ]);
         }
         if run.is_to_be_linked() {

@@ -2,7 +2,7 @@
 //!
 //! Each case has tenants of its own, so that all may share a database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -210,7 +210,7 @@ pub async fn chance_finds_no_difference<F: ProvenanceFixture>(fixture: &F) {
         seed ^= seed << 17;
         seed % below
     };
-    for round in 0..8 {
+    for round in 0..3 {
         let acme = fixture.tenant(&format!("chance-{round}"));
         let names: Vec<String> = (0..24)
             .map(|_| ["0".to_owned(), draw(4).to_string(), draw(3).to_string()][..2 + draw(2) as usize].join("/"))
@@ -225,8 +225,8 @@ pub async fn chance_finds_no_difference<F: ProvenanceFixture>(fixture: &F) {
             (step.agent, step.version) = (Some(agent("worker")), Some(version("worker@1")));
         }
         let who = fixture.told(&acme, appends).await;
-        for name in names.iter().chain([&"0".to_owned()]) {
-            for depth in [1, 2, 32] {
+        for name in names.iter().chain([&"0".to_owned()]).collect::<BTreeSet<_>>() {
+            for depth in [2, 32] {
                 let found = asked(&*who, &acme, run_id(1), name, depth).await;
                 assert_eq!(found, dependents(&made, &path(name), depth), "round {round}, {name}, depth {depth}");
             }
