@@ -33,5 +33,6 @@ mod recovery;
 mod restart;
 mod schedules;
 mod shares;
+mod together;
 mod transactions;
 mod waits;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::caller::Role;
 use ltmc_model::workflow::{
-    Ask, Collect, Condition, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss, Parallel, Pick,
-    Planning, Retry, Since, Template, Test, Then, Tolerate, Wait, With,
+    Ask, Collect, Condition, Debate, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss, Parallel,
+    Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Vote, Wait, With,
 };
 
 /// How much of a digest is shown.
@@ -95,14 +96,35 @@ pub(crate) fn parallel(parallel: &Parallel) -> Vec<String> {
     };
     let is_named = branches.iter().any(|(name, _)| name.is_some());
     let collect = match (collect, is_named) {
-        (Collect::List, true) => Some("collect list".to_owned()),
-        (Collect::Object, false) => Some("collect object".to_owned()),
         (Collect::List, false) | (Collect::Object, true) => None,
+        (collect, _) => self::collect(collect),
     };
     let on_failure = (*on_failure == OnFailure::Continue).then(|| "on-failure continue".to_owned());
     let on_loss = (*on_loss == OnLoss::Finish).then(|| "on-loss finish".to_owned());
     let at_once = at_once.map(|at_once| format!("at-once {at_once}"));
     [need, on_failure, on_loss, at_once, collect].into_iter().flatten().collect()
+}
+
+/// How branches are made one; none: by a step, which is drawn.
+fn collect(collect: &Collect) -> Option<String> {
+    match collect {
+        Collect::List => Some("collect list".to_owned()),
+        Collect::Object => Some("collect object".to_owned()),
+        Collect::Merge => Some("collect merge".to_owned()),
+        Collect::Agent(_) => None,
+        Collect::Vote(vote) => {
+            let Vote { path, rule, tie: _ } = vote.as_ref();
+            let at = if path.is_empty() { String::new() } else { format!(" at {}", vote.pointer()) };
+            Some(format!("vote{at} by {}", rule.as_str()))
+        }
+    }
+}
+
+/// How long a debate is, and what it ends by.
+pub(crate) fn debate(debate: &Debate) -> Vec<String> {
+    let Debate { turn: _, rounds, until, close: _ } = debate;
+    let until = until.as_ref().map(|until| format!("until {}", condition(until)));
+    until.into_iter().chain([format!("rounds {rounds}")]).collect()
 }
 
 pub(crate) fn needed(needed: &Needed) -> Vec<String> {
@@ -130,11 +152,14 @@ pub(crate) fn wait(wait: &Wait, notes: &mut Vec<String>) -> String {
     }
 }
 
+fn role(of: Role) -> &'static str {
+    Ask::ROLES.iter().find(|(_, role)| *role == of).map_or("", |(word, _)| word)
+}
+
 /// What is asked, and of whom.
 pub(crate) fn ask(ask: &Ask) -> Vec<String> {
     let Ask { title, of, show, schema } = ask;
-    let of = Ask::ROLES.iter().find(|(_, role)| role == of).map_or("", |(word, _)| word);
-    let mut notes = vec![title.clone(), format!("of {of}")];
+    let mut notes = vec![title.clone(), format!("of {}", role(*of))];
     notes.extend(show.as_ref().map(|show| format!("show {}", template(show))));
     notes.extend(schema.as_ref().map(|_| "schema".to_owned()));
     notes
@@ -162,13 +187,15 @@ fn template(of: &Template) -> String {
 }
 
 pub(crate) fn plan(planning: &Planning) -> Vec<String> {
-    let Planning { planner: _, may, depth, at_most } = planning;
+    let Planning { planner: _, may, depth, at_most, approve } = planning;
     let may: Vec<String> = may.iter().map(|(one, _)| agent(one)).collect();
-    vec![format!("may {}", may.join(", ")), format!("depth {depth}, at-most {at_most}")]
+    let approve = approve.map(|of| format!("approved by {}", role(of)));
+    let bounds = [format!("may {}", may.join(", ")), format!("depth {depth}, at-most {at_most}")];
+    bounds.into_iter().chain(approve).collect()
 }
 
 pub(crate) fn map(map: &MapItems) -> Vec<String> {
-    let MapItems { over, name, body: _, at_once, tolerate } = map;
+    let MapItems { over, name, body: _, at_once, tolerate, collect } = map;
     let name = name.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
     let tolerate = match tolerate {
         Tolerate::Count(0) => None,
@@ -176,7 +203,8 @@ pub(crate) fn map(map: &MapItems) -> Vec<String> {
         Tolerate::Share(share) => Some(format!("tolerate share {share}")),
     };
     let of = format!("each of {}{name}", pick(over));
-    [Some(of), Some(format!("at-once {at_once}")), tolerate].into_iter().flatten().collect()
+    let collect = if *collect == Collect::List { None } else { self::collect(collect) };
+    [Some(of), Some(format!("at-once {at_once}")), tolerate, collect].into_iter().flatten().collect()
 }
 
 pub(crate) fn again(again: &Loop) -> Vec<String> {

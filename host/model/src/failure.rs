@@ -44,6 +44,10 @@ pub enum Code {
     NoCandidate,
     /// What a planner gave is no document that may be done.
     BadPlan,
+    /// People did not approve of a plan.
+    NotApproved,
+    /// Branches voted, and no value has won.
+    NoMajority,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
@@ -68,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -87,6 +91,8 @@ impl Code {
         Self::TimedOut,
         Self::NoCandidate,
         Self::BadPlan,
+        Self::NotApproved,
+        Self::NoMajority,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
@@ -120,6 +126,8 @@ impl Code {
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
             Self::BadPlan => "bad-plan",
+            Self::NotApproved => "not-approved",
+            Self::NoMajority => "no-majority",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
@@ -195,6 +203,8 @@ impl Failure {
             | Code::Cancelled
             | Code::NoCandidate
             | Code::BadPlan
+            | Code::NotApproved
+            | Code::NoMajority
             | Code::LoopExhausted
             | Code::LoopStalled
             | Code::Quarantined

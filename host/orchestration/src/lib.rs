@@ -54,6 +54,8 @@ mod stop;
 mod supervise;
 mod suspects;
 mod ticks;
+mod turns;
+mod vote;
 mod wake;
 pub mod workflows;
 

@@ -22,7 +22,8 @@ fn collect<'d>(node: &'d Node, place: String, into: &mut Vec<(String, &'d Node)>
     if let Some(template) = node.template() {
         collect(template, format!("{place}/{ANY}"), into);
     }
-    for (number, rescue) in node.rescues().chain(node.compensation()) {
+    let numbered = node.closing().into_iter().chain(node.rescues()).chain(node.compensation());
+    for (number, rescue) in numbered {
         collect(rescue, format!("{place}/{number}"), into);
     }
 }

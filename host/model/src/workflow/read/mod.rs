@@ -5,6 +5,7 @@
 //! - `schedules`: when it is started by itself
 //! - `patterns`: what a node does
 //! - `modifiers`: what every node may have
+//! - `together`: what makes one of much
 //! - `waits`: what a run waits for besides its own steps
 //! - `values`: templates, picks, conditions
 //! - `scope`: which names there are, and whether what is picked comes before
@@ -22,6 +23,7 @@ mod modifiers;
 mod patterns;
 mod schedules;
 mod scope;
+mod together;
 mod values;
 mod waits;
 
