@@ -65,3 +65,24 @@ pub mod validator_world {
         },
     });
 }
+
+pub mod aggregator_world {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "aggregator-world",
+        pub_export_macro: true,
+        export_macro_name: "export_aggregator_world",
+        default_bindings_module: "::ltmc::__private::aggregator_world",
+        runtime_path: "::ltmc::__private::wit_bindgen_rt",
+        with: {
+            "ltmc:agent/types@0.1.0": crate::bindings::host::ltmc::agent::types,
+            "ltmc:agent/attempt@0.1.0": crate::bindings::host::ltmc::agent::attempt,
+            "ltmc:agent/memory@0.1.0": crate::bindings::host::ltmc::agent::memory,
+            "ltmc:agent/graph@0.1.0": crate::bindings::host::ltmc::agent::graph,
+            "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
+            "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
+            "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
+            "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
+        },
+    });
+}

@@ -43,6 +43,7 @@
 extern crate self as ltmc;
 
 mod agent;
+mod aggregator;
 pub mod coordination;
 mod error;
 mod failure;
@@ -74,9 +75,10 @@ use testing as host;
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub use agent::{Agent, Description};
+pub use aggregator::{Aggregator, Branch, BranchOutcome};
 pub use error::Error;
 pub use failure::Failure;
-pub use ltmc_sdk_macros::{agent, validator};
+pub use ltmc_sdk_macros::{agent, aggregator, validator};
 pub use payload::{FromPayload, IntoPayload, Json, Payload};
 /// For values without a type of their own: `serde_json::Value` and `json!`.
 pub use serde_json;
@@ -87,7 +89,10 @@ pub use validator::{Validator, Violation};
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::bindings::{agent_world, validator_world, wit_bindgen_rt};
-    pub use crate::export::{AgentExport, Packaged, ValidatorExport};
-    pub use crate::{__export_agent as export_agent, __export_validator as export_validator};
+    pub use crate::bindings::{agent_world, aggregator_world, validator_world, wit_bindgen_rt};
+    pub use crate::export::{AgentExport, AggregatorExport, Packaged, ValidatorExport};
+    pub use crate::{
+        __export_agent as export_agent, __export_aggregator as export_aggregator,
+        __export_validator as export_validator,
+    };
 }

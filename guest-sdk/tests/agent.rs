@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ltmc::memory::{self, Precondition, PutOptions, Scope};
 use ltmc::testing::{Host, Level, Line};
-use ltmc::{Agent, Error, Failure, Json, Payload, Task, Validator, Violation};
+use ltmc::{Agent, Aggregator, Branch, BranchOutcome, Error, Failure, Json, Payload, Task, Validator, Violation};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +126,43 @@ fn a_validator_says_where() {
     assert!(host().validate_bytes::<Positive>(Payload::new("application/json", "{\"count\": 1}")).is_empty());
     let violations = host().validate::<Positive>(Json(ltmc::serde_json::json!({"count": 0})));
     assert_eq!(violations, [Violation::new("/count", "is not above zero")]);
+}
+
+/// Adds up what branches gave.
+#[ltmc::aggregator]
+#[derive(Default)]
+struct Sum;
+
+impl Aggregator for Sum {
+    type Input = Json<u64>;
+    type Output = Json<u64>;
+
+    fn aggregate(&self, branches: Vec<Branch<Json<u64>>>, _task: &Task) -> Result<Json<u64>, Failure> {
+        let failed = branches
+            .iter()
+            .find(|branch| matches!(&branch.outcome, BranchOutcome::Failed(f) if f.code != "agent-error"));
+        if let Some(branch) = failed {
+            return Err(Failure::new("incomplete", format!("`{}` is missing", branch.name)));
+        }
+        let gave = branches.iter().map(|branch| match branch.outcome {
+            BranchOutcome::Output(Json(number)) => number,
+            BranchOutcome::Failed(_) | BranchOutcome::Skipped => 0,
+        });
+        Ok(Json(gave.sum()))
+    }
+}
+
+#[test]
+fn an_aggregator_makes_one_of_what_branches_gave() {
+    let (lost, gone) = (Failure::new("agent-error", "no"), Failure::new("agent-missing", "it is gone"));
+    let branches =
+        |failure: Failure| vec![Branch::output("a", Json(3)), Branch::failed("b", failure), Branch::skipped("c")];
+    assert_eq!(host().aggregate::<Sum>(branches(lost)), Ok(Json(3)));
+    assert_eq!(host().aggregate::<Sum>(branches(gone)).unwrap_err().code, "incomplete");
+    let bytes = |text: &str| vec![Branch::output("a", Payload::new("application/json", text)), Branch::skipped("b")];
+    assert_eq!(host().aggregate_bytes::<Sum>(bytes("7")).unwrap(), Payload::new("application/json", "7"));
+    let failure = host().aggregate_bytes::<Sum>(bytes("{}")).unwrap_err();
+    assert!(failure.code == Failure::BAD_INPUT && failure.message.contains("what branch `a` gave"), "{failure}");
 }
 
 #[test]

@@ -13,7 +13,9 @@ use ltmc::messages::{self, Draft};
 use ltmc::recall;
 use ltmc::serde_json::{Value, json};
 use ltmc::testing::{Channel, Host};
-use ltmc::{Failure, FromPayload as _, IntoPayload as _, Json, Task, Validator, Violation};
+use ltmc::{
+    Aggregator, Branch, BranchOutcome, Failure, FromPayload as _, IntoPayload as _, Json, Task, Validator, Violation,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -305,6 +307,35 @@ fn a_validator_judges() {
         }
     }
     assert_eq!(host().validate::<CheckReport>(Json(Report { summary: String::new() })).len(), 1);
+}
+
+#[test]
+#[rustfmt::skip]
+fn an_aggregator_makes_one_of_many() {
+    #[ltmc::aggregator]
+    #[derive(Default)]
+    struct JoinSummaries;
+
+    impl Aggregator for JoinSummaries {
+        type Input = Json<Report>;
+        type Output = String;
+
+        fn aggregate(&self, branches: Vec<Branch<Json<Report>>>, _task: &Task) -> Result<String, Failure> {
+            let lines = branches.into_iter().map(|branch| match branch.outcome {
+                BranchOutcome::Output(Json(report)) => format!("{}: {}", branch.name, report.summary),
+                BranchOutcome::Failed(failure) => format!("{}: missing, for {}", branch.name, failure.message),
+                BranchOutcome::Skipped => format!("{}: not asked", branch.name),
+            });
+            Ok(lines.collect::<Vec<_>>().join("\n"))
+        }
+    }
+    let branches = vec![
+        Branch::output("legal", Json(Report { summary: "fine".into() })),
+        Branch::failed("cost", Failure::new("agent-error", "it has no prices")),
+        Branch::skipped("style"),
+    ];
+    let joined = host().aggregate::<JoinSummaries>(branches);
+    assert_eq!(joined, Ok("legal: fine\ncost: missing, for it has no prices\nstyle: not asked".to_owned()));
 }
 
 #[test]

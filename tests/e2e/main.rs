@@ -36,5 +36,6 @@ mod recovery;
 mod restart;
 mod schedules;
 mod shares;
+mod together;
 mod transactions;
 mod waits;

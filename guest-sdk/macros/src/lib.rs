@@ -1,4 +1,4 @@
-//! The attributes `#[ltmc::agent]` and `#[ltmc::validator]`: each leaves the struct as it is and appends, for wasm32
+//! The attributes `#[ltmc::agent]`, `#[ltmc::validator]` and `#[ltmc::aggregator]`: each leaves the struct as it is and appends, for wasm32
 //! only, the component's export. So an author's native `cargo test` never meets the bindings.
 //!
 //! To add an export: a function below that names its trait and its macro in the SDK's `export.rs`.
@@ -20,6 +20,13 @@ pub fn agent(args: TokenStream, item: TokenStream) -> TokenStream {
 pub fn validator(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemStruct);
     expand(&args.into(), &item, &quote!(Validator), &quote!(export_validator)).into()
+}
+
+/// Makes a struct that implements `ltmc::Aggregator` the component's export `aggregator`.
+#[proc_macro_attribute]
+pub fn aggregator(args: TokenStream, item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as ItemStruct);
+    expand(&args.into(), &item, &quote!(Aggregator), &quote!(export_aggregator)).into()
 }
 
 fn expand(args: &Tokens, item: &ItemStruct, role: &Tokens, export: &Tokens) -> Tokens {

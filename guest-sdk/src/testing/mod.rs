@@ -37,7 +37,8 @@ pub use self::messages::{Channel, DeadLetter, Sent};
 pub use self::recall::Note;
 pub use crate::log::Level;
 use crate::{
-    Agent, Error, Failure, FromPayload, IntoPayload, MAX_WAIT, Payload, Task, Validator, Violation, validator,
+    Agent, Aggregator, Branch, Error, Failure, FromPayload, IntoPayload, MAX_WAIT, Payload, Task, Validator, Violation,
+    aggregator, validator,
 };
 
 /// A host that lives as long as the value does. Nothing is granted until [`grant`](Self::grant) does; what a call
@@ -139,6 +140,22 @@ impl Host {
     /// Asks the validator through bytes, as the real host does.
     pub fn validate_bytes<V: Validator>(&self, input: Payload) -> Vec<Violation> {
         ended_or(self.once(|| validator::judge::<V>(input, &self.task), |_| true))
+    }
+
+    /// Has the aggregator make one of these branches.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn aggregate<A: Aggregator>(&self, branches: Vec<Branch<A::Input>>) -> Result<A::Output, Failure> {
+        told(self.once(|| A::default().aggregate(branches, &self.task), Result::is_ok))
+    }
+
+    /// Has the aggregator make one of these branches through bytes, as the real host does.
+    ///
+    /// # Errors
+    /// As [`call_bytes`](Self::call_bytes).
+    pub fn aggregate_bytes<A: Aggregator>(&self, branches: Vec<Branch<Payload>>) -> Result<Payload, Failure> {
+        told(self.once(|| aggregator::combine::<A>(branches, &self.task), Result::is_ok))
     }
 
     /// Runs a part of an agent as if it were a call of its own: host calls go to this host, and what it did is kept if it

@@ -90,6 +90,8 @@ pub(crate) const CODES: &[Code] = &[
     code("timed-out", StatusCode::GATEWAY_TIMEOUT, "A part of the workflow took too long"),
     code("no-candidate", StatusCode::UNPROCESSABLE_ENTITY, "No agent fits what a step needs"),
     code("bad-plan", StatusCode::UNPROCESSABLE_ENTITY, "What a planner gave cannot be done"),
+    code("not-approved", StatusCode::UNPROCESSABLE_ENTITY, "People did not approve of a plan"),
+    code("no-majority", StatusCode::UNPROCESSABLE_ENTITY, "No value has won a vote"),
     code("loop-exhausted", StatusCode::UNPROCESSABLE_ENTITY, "A loop made all its rounds"),
     code("loop-stalled", StatusCode::UNPROCESSABLE_ENTITY, "A loop came no further"),
     code("quarantined", StatusCode::CONFLICT, "The host died of the run"),

@@ -2,7 +2,9 @@
 
 use ltmc_model::child::OnParentEnd;
 use ltmc_model::workflow::places::ANY;
-use ltmc_model::workflow::{Choice, Document, Does, Handler, Loop, MapItems, Node, Parallel, SubWorkflow, Validate};
+use ltmc_model::workflow::{
+    Choice, Collect, Debate, Document, Does, Handler, Loop, MapItems, Node, Parallel, SubWorkflow, Turn, Validate,
+};
 
 use crate::note;
 use crate::state::State;
@@ -20,6 +22,8 @@ pub struct Figure {
     pub notes: Vec<String>,
     /// What is below it.
     pub body: Body,
+    /// What makes one of all that is below it.
+    pub closing: Option<Box<Branch>>,
     /// Who judges what it gives.
     pub judge: Option<Box<Figure>>,
     /// What is done in its place where it fails, and what undoes it.
@@ -37,6 +41,8 @@ pub enum Body {
     Down(Vec<Figure>),
     /// Side by side: all of them, or one.
     Across(Vec<Branch>),
+    /// One that says which of several is done.
+    Led(Box<Figure>, Vec<Branch>),
     /// The same for every item.
     Each(Box<Figure>),
     /// The same again and again.
@@ -101,9 +107,15 @@ impl Figure {
             Does::Choice(choice) => (note::called(id, "choice"), Body::Across(options(choice, &path))),
             Does::Map(map) => {
                 notes.extend(note::map(map));
-                let MapItems { over: _, name: _, body, at_once: _, tolerate: _, context: _ } = map.as_ref();
+                let MapItems { over: _, name: _, body, at_once: _, tolerate: _, context: _, collect: _ } = map.as_ref();
                 (note::called(id, "map"), Body::Each(Box::new(Self::node(body, format!("{path}/{ANY}")))))
             }
+            Does::Debate(debate) => {
+                notes.extend(note::debate(debate));
+                let Debate { turn, rounds: _, until: _, close: _ } = debate.as_ref();
+                (note::called(id, "debate"), Body::Again(Box::new(Self::node(turn, format!("{path}/{ANY}")))))
+            }
+            Does::Turn(turn) => ("turn".to_owned(), in_turn(turn, &path)),
             Does::Loop(again) => {
                 notes.extend(note::again(again));
                 let Loop { body, until: _, at_most: _, stall: _ } = again.as_ref();
@@ -128,7 +140,24 @@ impl Figure {
             figure: Self::node(node, below(&path, Node::COMPENSATION)),
         });
         let rescues = in_its_place.chain(handlers).chain(undone).collect();
-        Self { path, word: node.word(), title, notes, body, judge, rescues, state: None }
+        let closing = node.closing().map(|(number, step)| {
+            let label = match &node.does {
+                Does::Debate(_) => "close",
+                Does::Parallel(Parallel { collect: Collect::Vote(_), .. }) => Self::TIE,
+                Does::Map(map) if matches!(map.collect, Collect::Vote(_)) => Self::TIE,
+                _ => "collect",
+            };
+            Box::new(Branch { label: Some(label.to_owned()), figure: Self::node(step, below(&path, number)) })
+        });
+        Self { path, word: node.word(), title, notes, body, closing, judge, rescues, state: None }
+    }
+
+    /// What is called so is done only where no value has won a vote.
+    const TIE: &str = "tie";
+
+    /// Whether what makes one of all below it is done only sometimes.
+    pub(crate) fn closes_at_times(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.label.as_deref() == Some(Self::TIE))
     }
 
     /// What stands below it, in the order of the document, with what it is called there.
@@ -137,6 +166,10 @@ impl Figure {
             Body::Leaf => Vec::new(),
             Body::Down(children) => children.iter().map(|child| (None, child)).collect(),
             Body::Across(branches) => branches.iter().map(|branch| (branch.label.as_deref(), &branch.figure)).collect(),
+            Body::Led(chair, branches) => {
+                let branches = branches.iter().map(|branch| (branch.label.as_deref(), &branch.figure));
+                [(Some("next"), chair.as_ref())].into_iter().chain(branches).collect()
+            }
             Body::Each(child) | Body::Again(child) => vec![(None, child)],
         }
     }
@@ -148,8 +181,13 @@ impl Figure {
             Body::Leaf => {}
             Body::Down(children) => children.iter_mut().for_each(|child| child.each_mut(work)),
             Body::Across(branches) => branches.iter_mut().for_each(|branch| branch.figure.each_mut(work)),
+            Body::Led(chair, branches) => {
+                chair.each_mut(work);
+                branches.iter_mut().for_each(|branch| branch.figure.each_mut(work));
+            }
             Body::Each(child) | Body::Again(child) => child.each_mut(work),
         }
+        self.closing.iter_mut().for_each(|closing| closing.figure.each_mut(work));
         self.judge.iter_mut().for_each(|judge| judge.each_mut(work));
         self.rescues.iter_mut().for_each(|rescue| rescue.figure.each_mut(work));
     }
@@ -166,6 +204,20 @@ fn branches(parallel: &Parallel, path: &str) -> Vec<Branch> {
         figure: Figure::node(node, below(path, number)),
     };
     branches.iter().enumerate().map(branch).collect()
+}
+
+fn in_turn(turn: &Turn, path: &str) -> Body {
+    let first = turn.first();
+    let Turn { chair, among } = turn;
+    let speaker = |(number, node): (usize, &Node)| Branch {
+        label: None,
+        figure: Figure::node(node, below(path, first + number)),
+    };
+    let among = among.iter().enumerate().map(speaker).collect();
+    match chair {
+        Some(chair) => Body::Led(Box::new(Figure::node(chair, below(path, 0))), among),
+        None => Body::Across(among),
+    }
 }
 
 fn options(choice: &Choice, path: &str) -> Vec<Branch> {
@@ -187,6 +239,6 @@ fn judge(validate: &Validate, path: String) -> Figure {
         Validate::Schema { .. } => "json-schema".to_owned(),
         Validate::Agent { agent, place: _ } => note::agent(agent),
     };
-    let (notes, rescues) = (Vec::new(), Vec::new());
-    Figure { path, word: "validate", title, notes, body: Body::Leaf, judge: None, rescues, state: None }
+    let (notes, rescues, closing) = (Vec::new(), Vec::new(), None);
+    Figure { path, word: "validate", title, notes, body: Body::Leaf, closing, judge: None, rescues, state: None }
 }

@@ -106,9 +106,14 @@ fn own(figure: &Figure, is_dashed: bool) -> Cell<'_> {
         Body::Leaf => Cell::default(),
         Body::Down(children) => down(children),
         Body::Across(branches) => across(branches),
+        Body::Led(chair, branches) => under(lay(chair, false), across(branches), false),
         Body::Each(child) => lay(child, false),
         Body::Again(child) => again(child),
     };
+    if let Some(closing) = &figure.closing {
+        let is_dashed = figure.closes_at_times();
+        cell = under(cell, labelled(closing.label.as_deref(), &closing.figure, is_dashed), is_dashed);
+    }
     let is_leaf = cell.boxes.is_empty();
     let inner = cell.width.max(wide);
     let x = PADDING + (inner - cell.width) / 2.0;
@@ -135,6 +140,17 @@ fn down(children: &[Figure]) -> Cell<'_> {
         let x = cell.axis - child.axis;
         cell.put(child, x, y);
     }
+    cell
+}
+
+/// One below the other, an arrow between.
+fn under<'a>(mut cell: Cell<'a>, other: Cell<'a>, is_dashed: bool) -> Cell<'a> {
+    let y = cell.height + DOWN;
+    let top = other.boxes.first().map_or(0.0, |first| first.y);
+    cell.ways.push(Way::straight((cell.axis, cell.out), (cell.axis, y + top), is_dashed, true));
+    cell.out = y + other.out;
+    let x = cell.axis - other.axis;
+    cell.put(other, x, y);
     cell
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ltmc_model::agent::AgentRef;
+use ltmc_model::caller::Role;
 use ltmc_model::workflow::{
-    Ask, Collect, Condition, Context, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss, Parallel,
-    Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Wait, With,
+    Ask, Collect, Condition, Context, Debate, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss,
+    Parallel, Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Vote, Wait, With,
 };
 
 /// How much of a digest is shown.
@@ -95,9 +96,8 @@ pub(crate) fn parallel(parallel: &Parallel) -> Vec<String> {
     };
     let is_named = branches.iter().any(|(name, _)| name.is_some());
     let collect = match (collect, is_named) {
-        (Collect::List, true) => Some("collect list".to_owned()),
-        (Collect::Object, false) => Some("collect object".to_owned()),
         (Collect::List, false) | (Collect::Object, true) => None,
+        (collect, _) => self::collect(collect),
     };
     let on_failure = (*on_failure == OnFailure::Continue).then(|| "on-failure continue".to_owned());
     let on_loss = (*on_loss == OnLoss::Finish).then(|| "on-loss finish".to_owned());
@@ -111,6 +111,28 @@ fn forked(context: Option<&Context>) -> Option<String> {
     let forked = [("session", session), ("messages", messages)].into_iter().filter(|(_, is_forked)| **is_forked);
     let forked: Vec<&str> = forked.map(|(scope, _)| scope).collect();
     Some(format!("forks {}", forked.join(", ")))
+}
+
+/// How branches are made one; none: by a step, which is drawn.
+fn collect(collect: &Collect) -> Option<String> {
+    match collect {
+        Collect::List => Some("collect list".to_owned()),
+        Collect::Object => Some("collect object".to_owned()),
+        Collect::Merge => Some("collect merge".to_owned()),
+        Collect::Agent(_) => None,
+        Collect::Vote(vote) => {
+            let Vote { path, rule, tie: _ } = vote.as_ref();
+            let at = if path.is_empty() { String::new() } else { format!(" at {}", vote.pointer()) };
+            Some(format!("vote{at} by {}", rule.as_str()))
+        }
+    }
+}
+
+/// How long a debate is, and what it ends by.
+pub(crate) fn debate(debate: &Debate) -> Vec<String> {
+    let Debate { turn: _, rounds, until, close: _ } = debate;
+    let until = until.as_ref().map(|until| format!("until {}", condition(until)));
+    until.into_iter().chain([format!("rounds {rounds}")]).collect()
 }
 
 pub(crate) fn needed(needed: &Needed) -> Vec<String> {
@@ -138,11 +160,14 @@ pub(crate) fn wait(wait: &Wait, notes: &mut Vec<String>) -> String {
     }
 }
 
+fn role(of: Role) -> &'static str {
+    Ask::ROLES.iter().find(|(_, role)| *role == of).map_or("", |(word, _)| word)
+}
+
 /// What is asked, and of whom.
 pub(crate) fn ask(ask: &Ask) -> Vec<String> {
     let Ask { title, of, show, schema, remind } = ask;
-    let of = Ask::ROLES.iter().find(|(_, role)| role == of).map_or("", |(word, _)| word);
-    let mut notes = vec![title.clone(), format!("of {of}")];
+    let mut notes = vec![title.clone(), format!("of {}", role(*of))];
     notes.extend(show.as_ref().map(|show| format!("show {}", template(show))));
     notes.extend(schema.as_ref().map(|_| "schema".to_owned()));
     notes.extend(remind.as_ref().map(|remind| format!("reminds {} every {}", remind.topic, duration(remind.every))));
@@ -171,13 +196,15 @@ fn template(of: &Template) -> String {
 }
 
 pub(crate) fn plan(planning: &Planning) -> Vec<String> {
-    let Planning { planner: _, may, depth, at_most } = planning;
+    let Planning { planner: _, may, depth, at_most, approve } = planning;
     let may: Vec<String> = may.iter().map(|(one, _)| agent(one)).collect();
-    vec![format!("may {}", may.join(", ")), format!("depth {depth}, at-most {at_most}")]
+    let approve = approve.map(|of| format!("approved by {}", role(of)));
+    let bounds = [format!("may {}", may.join(", ")), format!("depth {depth}, at-most {at_most}")];
+    bounds.into_iter().chain(approve).collect()
 }
 
 pub(crate) fn map(map: &MapItems) -> Vec<String> {
-    let MapItems { over, name, body: _, at_once, tolerate, context } = map;
+    let MapItems { over, name, body: _, at_once, tolerate, context, collect } = map;
     let name = name.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
     let tolerate = match tolerate {
         Tolerate::Count(0) => None,
@@ -186,7 +213,8 @@ pub(crate) fn map(map: &MapItems) -> Vec<String> {
     };
     let of = format!("each of {}{name}", pick(over));
     let forked = forked(context.as_ref());
-    [Some(of), Some(format!("at-once {at_once}")), tolerate, forked].into_iter().flatten().collect()
+    let collect = if *collect == Collect::List { None } else { self::collect(collect) };
+    [Some(of), Some(format!("at-once {at_once}")), tolerate, collect, forked].into_iter().flatten().collect()
 }
 
 pub(crate) fn again(again: &Loop) -> Vec<String> {

@@ -101,7 +101,7 @@ fn put_box(out: &mut String, one: &Boxed<'_>) {
         Body::Leaf => "step",
         Body::Each(_) => "each",
         Body::Down(_) => "plain",
-        Body::Across(_) | Body::Again(_) => "framed",
+        Body::Across(_) | Body::Led(..) | Body::Again(_) => "framed",
     }];
     classes.extend(is_dashed.then_some("dashed"));
     classes.extend(figure.state.as_ref().map(|state| state.status.as_str()));

@@ -39,7 +39,9 @@ fn branch(out: &mut String, before: &str, twig: &Twig<'_>) {
     let below = figure.children().into_iter().map(|(label, figure)| (label, figure, false));
     let judge = figure.judge.iter().map(|judge| (None, judge.as_ref(), true));
     let rescues = figure.rescues.iter().map(|rescue| (rescue.label.as_deref(), &rescue.figure, true));
-    let twigs: Vec<_> = below.chain(judge).chain(rescues).collect();
+    let is_dashed = figure.closes_at_times();
+    let closing = figure.closing.iter().map(|closing| (closing.label.as_deref(), &closing.figure, is_dashed));
+    let twigs: Vec<_> = below.chain(closing).chain(judge).chain(rescues).collect();
     for (number, (label, figure, is_dashed)) in twigs.iter().enumerate() {
         let is_last = number + 1 == twigs.len();
         branch(out, &before, &Twig { figure, label: *label, is_dashed: *is_dashed, is_last });

@@ -97,6 +97,11 @@ flow:
     - {workflow: audit, id: audited}
     - {plan: {agent: planner, may: [search]}, compensate: {agent: undo}}
     - {need: sum it up, among: [brief, short], id: sum}
+    - parallel: {one: {agent: one}, two: {agent: two}}
+      collect: {agent: editor, fallback: [{agent: joiner}], validate: {agent: check}}
+    - {map: $.input.readers, do: {agent: vote}, collect: {vote: /verdict, tie: {agent: arbiter}}}
+    - debate: {among: [pro, con], next: {agent: chair}, rounds: 6, until: {pick: $.last.agreed, equals: true}, close: {agent: closer}}
+    - {debate: {among: [left, {agent: right, timeout: 1m}], rounds: 2}}
     - loop: {sequence: [{agent: write, with: {round: $.round}}, {agent: critique}]}
       until: {pick: $.steps.critique.output.ok, equals: true}
       at-most: 5
@@ -201,6 +206,13 @@ fn nodes() -> impl Strategy<Value = String> {
             }),
             inner.clone().prop_map(|node| format!("{{map: $.input.list, do: {node}}}")),
             inner.clone().prop_map(|node| format!("{{loop: {node}, at-most: 3}}")),
+            inner.clone().prop_map(|node| format!(
+                "{{parallel: [{node}], collect: {{agent: a@@, fallback: [{{agent: a@@}}]}}}}"
+            )),
+            Just(
+                "{debate: {among: [a@@, {agent: a@@, validate: {agent: judge}}], next: {agent: a@@}, rounds: 2}}"
+                    .to_owned()
+            ),
             (several, inner).prop_map(move |(nodes, node)| {
                 let handlers = nodes.iter().map(|node| format!("{{do: {node}}}")).collect();
                 format!("{{sequence: [{node}], fallback: [{}], on-error: [{}]}}", list(nodes.clone()), list(handlers))

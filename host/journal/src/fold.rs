@@ -18,7 +18,7 @@ use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::forked::Forked;
-use crate::node::{Asks, Branches, Child, Joined, Listens, Node, Round};
+use crate::node::{Approval, Asks, Branches, Child, Joined, Listens, Node, Round, Voted};
 use crate::sealed::Tail;
 use crate::undoing::{Ending, Undoing};
 
@@ -305,7 +305,12 @@ impl History {
                 });
             }
             Event::NodeStarted { node, until } => self.node_mut(node).until = Some(*until),
-            Event::NodeDecided { node, decided } => self.decided(node, decided),
+            Event::NodeDecided { node, decided } => {
+                self.decided(node, decided);
+                if matches!(decided, Decided::Until(_)) {
+                    self.node_mut(node).waits_since = Some(at);
+                }
+            }
             Event::NodeEnded { node, output } => {
                 self.progress += 1;
                 let node = self.node_mut(node);
@@ -332,7 +337,9 @@ impl History {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
                 let begun = self.begun(node).saturating_add(1);
                 self.begun.insert(node.clone(), begun);
-                self.node_mut(node).child = Some(Child { run: *run, ended: None, again: false });
+                let node = self.node_mut(node);
+                node.child = Some(Child { run: *run, ended: None, again: false });
+                node.waits_since = Some(at);
             }
             Event::ChildEnded { node, run, result } => {
                 self.progress += 1;
@@ -354,18 +361,26 @@ impl History {
             Event::Asked { node, token, question } => {
                 let (token, title) = (token.clone(), question.title.clone());
                 let asks = Asks { token, title, of: question.of, at, reminded: 0 };
-                self.node_mut(node).asks = Some(asks);
+                let node = self.node_mut(node);
+                (node.asks, node.waits_since) = (Some(asks), Some(at));
             }
             Event::Reminded { node, number, .. } => {
                 if let Some(asks) = &mut self.node_mut(node).asks {
                     asks.reminded = *number;
                 }
             }
-            Event::Answered { node, answer, .. } => {
+            Event::Answered { node, answer, comment, .. } => {
                 self.progress += 1;
                 let node = self.node_mut(node);
-                node.output = Some(answer.clone());
-                node.ended_at = seq;
+                if node.planned.is_some() {
+                    // It is about what was planned, and no output.
+                    let is_given = answer.to_value().is_ok_and(|answer| answer == true);
+                    node.approval = Some(Approval { is_given, comment: comment.clone() });
+                    node.asks = None;
+                } else {
+                    node.output = Some(answer.clone());
+                    node.ended_at = seq;
+                }
             }
             Event::Emitted { node, .. } => {
                 self.progress += 1;
@@ -375,7 +390,8 @@ impl History {
                 let (topic, subject, kind) = (topic.clone(), subject.clone(), kind.clone());
                 let (after, heard) = (*after, *after);
                 let listens = Listens { topic, subject, kind, after, heard, is_heard: false, is_open: true };
-                self.node_mut(node).listens = Some(listens);
+                let node = self.node_mut(node);
+                (node.listens, node.waits_since) = (Some(listens), Some(at));
             }
             Event::EventTaken { node, event, .. } => {
                 self.progress += 1;
@@ -876,8 +892,12 @@ impl History {
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { .. } => {}
             Decided::Until(until) => node.waits_until = Some(*until),
-            Decided::Joined { winners, failure } => {
-                node.joined = Some(Joined { winners: winners.as_slice().into(), failure: failure.clone() });
+            Decided::Joined { winners, failure, lost } => {
+                let (winners, lost) = (winners.as_slice().into(), lost.as_slice().into());
+                node.joined = Some(Joined { winners, failure: failure.clone(), lost });
+            }
+            Decided::Voted { counts, of, is_won } => {
+                node.voted = Some(Voted { counts: counts.as_slice().into(), of: *of, is_won: *is_won });
             }
         }
     }
@@ -979,6 +999,7 @@ impl History {
             (node.handler, node.branches) = (None, Branches::default());
             // What was asked is asked anew: whoever has the old question cannot answer it any more.
             (node.asks, node.is_cancelled) = (None, false);
+            node.approval.take_if(|approval| !approval.is_given);
             if let Some(listens) = &mut node.listens {
                 // It goes on looking from where it began, and the record is to tell it again.
                 (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);

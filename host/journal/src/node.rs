@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Candidate, Input, Next};
+use ltmc_model::journal::{Candidate, Count, Input, Lost, Next};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
@@ -29,14 +29,20 @@ pub struct Node {
     pub candidates: Arc<[Candidate]>,
     /// The document that was planned.
     pub planned: Option<Arc<str>>,
+    /// Whether people approved of it.
+    pub approval: Option<Approval>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds that are over.
     pub rounds: Rounds,
     /// Which branches count.
     pub joined: Option<Joined>,
+    /// What branches voted for.
+    pub voted: Option<Voted>,
     /// When its wait is over.
     pub waits_until: Option<Timestamp>,
+    /// Since when it waits: for a time, for what comes from outside, or for the run that it began.
+    pub waits_since: Option<Timestamp>,
     /// What it waits for in a topic.
     pub listens: Option<Listens>,
     /// What it asks people.
@@ -87,6 +93,15 @@ pub struct Asks {
     pub at: Timestamp,
     /// How often it was due to remind people of it.
     pub reminded: u32,
+}
+
+/// What people said of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Whether it may be done.
+    pub is_given: bool,
+    /// What was said besides.
+    pub comment: Option<String>,
 }
 
 /// What a node waits for in a topic.
@@ -237,6 +252,19 @@ pub struct Joined {
     pub winners: Arc<[u32]>,
     /// Why too few succeeded.
     pub failure: Option<Failure>,
+    /// Those that had failed by then, where that matters.
+    pub lost: Arc<[Lost]>,
+}
+
+/// What branches voted for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Voted {
+    /// Every value, the one with the most votes first.
+    pub counts: Arc<[Count]>,
+    /// How many branches gave anything.
+    pub of: u32,
+    /// Whether the first has won.
+    pub is_won: bool,
 }
 
 /// Branches that run side by side, as far as they are known to be over.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::child::Parent;
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Amendment, Decided, Event, Forked, Placed};
+use ltmc_model::journal::{Amendment, Count, Decided, Event, Forked, Placed};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::run::{Run, State, Target, Usage};
@@ -320,6 +320,9 @@ pub struct NodeView {
     /// The branches that count, in the order in which they were done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub winners: Vec<u32>,
+    /// What branches voted for, the value with the most votes first; of many the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<Count>,
 }
 
 /// What a node waits for from outside.
@@ -352,6 +355,8 @@ pub enum WaitsFor {
 
 /// Steps and nodes that are shown of a run, each: of more only how many they are.
 const SHOWN: usize = 1_000;
+/// Values that are shown of a vote.
+const VALUES: usize = 20;
 
 fn is_nothing(count: &usize) -> bool {
     *count == 0
@@ -511,7 +516,7 @@ impl Tree {
                 self.collect(template, &place, outline);
             }
         }
-        for (number, rescue) in node.rescues().chain(node.compensation()) {
+        for (number, rescue) in node.closing().into_iter().chain(node.rescues()).chain(node.compensation()) {
             let place = path.child(number);
             if history.has_begun(&place) {
                 self.collect(rescue, &place, outline);
@@ -588,6 +593,7 @@ impl NodeView {
             items: known.items.as_ref().map(|items| items.len()),
             rounds: known.rounds.len(),
             winners: known.joined.iter().flat_map(|joined| joined.winners.iter().copied()).collect(),
+            votes: known.voted.iter().flat_map(|voted| voted.counts.iter().take(VALUES).cloned()).collect(),
         })
     }
 }

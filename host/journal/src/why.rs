@@ -14,7 +14,7 @@ use ltmc_model::{RunId, StepPath, Timestamp};
 use serde::Serialize;
 
 use crate::fold::{History, Status, Step};
-use crate::node::Node;
+use crate::node::{Asks, Listens, Node};
 use crate::place::{self, Is, Place};
 
 /// So many are told of each list.
@@ -144,9 +144,15 @@ pub struct Waits {
     /// For what.
     #[serde(rename = "for")]
     pub what: String,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Until when; none: until it comes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Why it may wait in vain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_vain: Option<String>,
 }
 
 /// A step that an attempt of is open.
@@ -236,7 +242,8 @@ impl Why {
                     let why =
                         last.failure.as_ref().map_or_else(String::new, |f| format!(" after `{}`", f.code.as_str()));
                     let what = format!("its try number {}{why}", step.attempt());
-                    self.waits.push(Waits { called: Called::at(root, path), what, until: Some(until) });
+                    let (since, until) = (last.ended_at, Some(until));
+                    self.waits.push(Waits { called: Called::at(root, path), what, since, until, in_vain: None });
                 }
                 _ => {}
             }
@@ -261,13 +268,16 @@ impl Why {
             let retries = node.retry_at.filter(|_| node.failures > 0 && !history.is_open_within(path));
             let retries =
                 retries.map(|until| (format!("all of it to be done anew, after {} failures", node.failures), until));
-            let ends = node.until.map(|until| ("its end, which is its time-out at the latest".to_owned(), until));
+            let outside = from_outside(node).map(|what| (what, node.waits_since, node.waits_until.or(node.until)));
+            let ends = node.until.filter(|_| outside.is_none());
+            let ends = ends.map(|until| ("its end, which is its time-out at the latest".to_owned(), until));
             let child = node.child.as_ref().filter(|child| child.ended.is_none());
-            let child = child.map(|child| (format!("the end of run {}, which it began", child.run), None));
-            let dated = retries.into_iter().chain(ends).map(|(what, until)| (what, Some(until)));
-            for (what, until) in dated.chain(child) {
+            let child =
+                child.map(|child| (format!("the end of run {}, which it began", child.run), node.waits_since, None));
+            let dated = retries.into_iter().chain(ends).map(|(what, until)| (what, None, Some(until)));
+            for (what, since, until) in outside.into_iter().chain(dated).chain(child) {
                 if has_room(&self.waits, &mut self.left_out) {
-                    self.waits.push(Waits { called: Called::at(root, path), what, until });
+                    self.waits.push(Waits { called: Called::at(root, path), what, since, until, in_vain: None });
                 }
             }
         }
@@ -388,6 +398,23 @@ impl Why {
         all.push(next(format!("runs journal {id}"), "shows all that happened, entry by entry"));
         all
     }
+}
+
+/// What a node waits for that is a time, or comes from outside.
+fn from_outside(node: &Node) -> Option<String> {
+    if !node.is_waiting() {
+        return None;
+    }
+    if let Some(asks) = &node.asks {
+        let Asks { token, title, of } = asks;
+        return Some(format!("an answer of the role {of} to \"{title}\" (`ltmc approvals show {token}`)"));
+    }
+    if let Some(Listens { topic, subject, kind, .. }) = &node.listens {
+        let kind = kind.as_ref().map_or_else(String::new, |kind| format!(" of type `{kind}`"));
+        let subject = subject.as_ref().map_or_else(String::new, |subject| format!(" about `{subject}`"));
+        return Some(format!("an event of topic `{topic}`{kind}{subject}"));
+    }
+    node.waits_until.map(|_| "its time".to_owned())
 }
 
 /// What failed, from `step` up to the root.
@@ -668,7 +695,7 @@ mod tests {
                 Event::NodeDecided { node: path("0/0/0"), decided: Decided::Handler(None) },
                 Event::NodeDecided {
                     node: path("0"),
-                    decided: Decided::Joined { winners: vec![], failure: Some(joined.clone()) },
+                    decided: Decided::Joined { winners: vec![], failure: Some(joined.clone()), lost: vec![] },
                 },
                 Event::RunFailed { failure: joined },
             ],

@@ -13,6 +13,8 @@ pub enum Export {
     Agent,
     /// `ltmc:agent/validator`
     Validator,
+    /// `ltmc:agent/aggregator`
+    Aggregator,
     /// `wasi:cli/run`: payload on standard input, result on standard output.
     Command,
 }

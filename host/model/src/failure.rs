@@ -46,6 +46,10 @@ pub enum Code {
     NoCandidate,
     /// What a planner gave is no document that may be done.
     BadPlan,
+    /// People did not approve of a plan.
+    NotApproved,
+    /// Branches voted, and no value has won.
+    NoMajority,
     /// A loop made all its rounds, and what it works towards is not there.
     LoopExhausted,
     /// A loop gave the same again and again.
@@ -70,7 +74,7 @@ pub enum Code {
 
 impl Code {
     /// Every one.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::AgentError,
         Self::AgentTrapped,
         Self::LimitCpu,
@@ -90,6 +94,8 @@ impl Code {
         Self::TimedOut,
         Self::NoCandidate,
         Self::BadPlan,
+        Self::NotApproved,
+        Self::NoMajority,
         Self::LoopExhausted,
         Self::LoopStalled,
         Self::Quarantined,
@@ -124,6 +130,8 @@ impl Code {
             Self::TimedOut => "timed-out",
             Self::NoCandidate => "no-candidate",
             Self::BadPlan => "bad-plan",
+            Self::NotApproved => "not-approved",
+            Self::NoMajority => "no-majority",
             Self::LoopExhausted => "loop-exhausted",
             Self::LoopStalled => "loop-stalled",
             Self::Quarantined => "quarantined",
@@ -200,6 +208,8 @@ impl Failure {
             | Code::Cancelled
             | Code::NoCandidate
             | Code::BadPlan
+            | Code::NotApproved
+            | Code::NoMajority
             | Code::LoopExhausted
             | Code::LoopStalled
             | Code::Quarantined

@@ -557,6 +557,22 @@ pub enum Input {
     },
     /// What a node gave whose work is undone, or, where it gave nothing, what it was given.
     Undone(StepPath),
+    /// What each branch of a node came to.
+    Branches {
+        /// Which node.
+        node: StepPath,
+        /// Whose output each gave; none: it gave nothing.
+        gave: Vec<Option<StepPath>>,
+    },
+    /// What was said in a debate so far.
+    Turns {
+        /// Which.
+        debate: StepPath,
+        /// Before this turn, from 0 on.
+        before: u32,
+        /// What the debate works on.
+        input: Box<Input>,
+    },
 }
 
 /// What was decided about a node.
@@ -597,9 +613,41 @@ pub enum Decided {
         /// Why too few of them succeeded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
+        /// Those that had failed by then, where who makes one of them is told.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lost: Vec<Lost>,
+    },
+    /// What branches voted for.
+    Voted {
+        /// Every value, the one with the most votes first.
+        counts: Vec<Count>,
+        /// How many branches gave anything.
+        of: u32,
+        /// Whether the first has won.
+        is_won: bool,
     },
     /// When a wait is over.
     Until(Timestamp),
+}
+
+/// A branch that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Lost {
+    /// Its number.
+    pub branch: u32,
+    /// How; of a long message the beginning.
+    pub failure: Failure,
+}
+
+/// How many branches voted for a value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Count {
+    /// Which.
+    pub value: serde_json::Value,
+    /// How many.
+    pub votes: u32,
 }
 
 /// An agent that was looked at for a need.

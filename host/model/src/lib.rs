@@ -9,6 +9,7 @@
 pub mod ids;
 
 pub mod agent;
+pub mod branch;
 pub mod call;
 pub mod caller;
 pub mod capability;

@@ -15,6 +15,7 @@ use ltmc_rules::Name;
 use serde_json::Value;
 
 use crate::agent::AgentRef;
+use crate::caller::Role;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
 use crate::ids::InvalidId;
@@ -23,8 +24,10 @@ use crate::{Digest, StepPath, WorkflowName};
 
 mod ask;
 pub mod cases;
+mod collect;
 mod condition;
 mod context;
+mod debate;
 mod emit;
 mod gist;
 mod pick;
@@ -36,8 +39,10 @@ mod wait;
 mod write;
 
 pub use ask::{Ask, Remind};
+pub use collect::{Collect, Rule, Vote};
 pub use condition::{Condition, Test, is_same};
 pub use context::Context;
+pub use debate::{Debate, Turn};
 pub use emit::Emit;
 pub use pick::{Pick, Source};
 pub use wait::{Listen, Moment, Since, Wait};
@@ -117,6 +122,10 @@ pub enum Does {
     Map(Box<MapItems>),
     /// The same again and again.
     Loop(Box<Loop>),
+    /// Agents that speak in turn.
+    Debate(Box<Debate>),
+    /// One turn of a debate: in no document by itself.
+    Turn(Box<Turn>),
     /// Another workflow, as a run of its own.
     Workflow(SubWorkflow),
     /// A document that an agent writes, as a run of its own.
@@ -149,6 +158,8 @@ pub struct Planning {
     pub depth: u32,
     /// How many steps it may have.
     pub at_most: u32,
+    /// The smallest role that has to approve of it before it is done; none: nobody is asked.
+    pub approve: Option<Role>,
 }
 
 impl Planning {
@@ -160,6 +171,8 @@ impl Planning {
     pub const AT_MOST: u32 = 20;
     /// The longest plan, in bytes.
     pub const MAX_LEN: usize = 64 << 10;
+    /// Who is asked where it is only said that somebody is.
+    pub const APPROVES: Role = Role::Author;
 }
 
 /// Work for which an agent is looked for when it is to be done.
@@ -209,6 +222,14 @@ impl Parallel {
     }
 }
 
+impl Parallel {
+    /// What a branch is called: by its name, its node's, or its number.
+    pub fn called(&self, number: usize) -> String {
+        let named = self.branches.get(number).and_then(|(name, node)| name.as_ref().or(node.id.as_ref()));
+        named.map_or_else(|| number.to_string(), ToString::to_string)
+    }
+}
+
 /// How many branches have to succeed. Those that are skipped do not count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Need {
@@ -238,15 +259,6 @@ pub enum OnLoss {
     Cancel,
     /// They go on to their end, for which the node waits.
     Finish,
-}
-
-/// What branches give together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Collect {
-    /// A list in the order of the document, with null for a branch that gives nothing.
-    List,
-    /// An object by the branches' names, without those that give nothing.
-    Object,
 }
 
 /// Nodes of which one is done.
@@ -282,6 +294,8 @@ pub struct MapItems {
     pub tolerate: Tolerate,
     /// What what is done with each has to itself; none: nothing.
     pub context: Option<Context>,
+    /// What it gives.
+    pub collect: Collect,
 }
 
 impl MapItems {
@@ -346,6 +360,17 @@ pub enum Below<'a> {
     Rescue(&'a Node),
     /// The node that undoes the node's work.
     Compensation(&'a Node),
+}
+
+/// What an agent is to do in a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A step's work.
+    Work,
+    /// To judge what a node gave.
+    Judge,
+    /// To make one of what branches gave.
+    Collect,
 }
 
 /// A step's name within its document.
@@ -510,18 +535,24 @@ impl Document {
         })
     }
 
-    /// Every agent that it names, with the export it must have there: `true` for a validator.
-    pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, bool)> {
-        self.nodes().into_iter().flat_map(|node| {
+    /// Every agent that it names, and what it is to do there.
+    pub fn agents(&self) -> impl Iterator<Item = (&AgentRef, Place, Part)> {
+        let nodes = self.nodes();
+        let collects = |node: &&Node| matches!(node.does, Does::Parallel(_) | Does::Map(_));
+        let of_branches = nodes.iter().copied().filter(collects).filter_map(Node::closing);
+        let collectors: Vec<&Node> = of_branches.map(|(_, node)| node).collect();
+        nodes.into_iter().flat_map(move |node| {
+            let is_collector = collectors.iter().any(|collector| std::ptr::eq(*collector, node));
+            let part = if is_collector { Part::Collect } else { Part::Work };
             let (step, among) = match &node.does {
-                Does::Agent(agent) => (Some((agent, node.place, false)), &[][..]),
+                Does::Agent(agent) => (Some((agent, node.place, part)), &[][..]),
                 Does::Need(needed) => (None, needed.among.as_slice()),
                 Does::Plan(planning) => (None, planning.may.as_slice()),
                 _ => (None, &[][..]),
             };
-            let among = among.iter().map(|(agent, place)| (agent, *place, false));
+            let among = among.iter().map(|(agent, place)| (agent, *place, Part::Work));
             let validator = match &node.validate {
-                Some(Validate::Agent { agent, place }) => Some((agent, *place, true)),
+                Some(Validate::Agent { agent, place }) => Some((agent, *place, Part::Judge)),
                 Some(Validate::Schema { .. }) | None => None,
             };
             step.into_iter().chain(among).chain(validator)
@@ -541,6 +572,8 @@ impl Node {
     const STEP_VALIDATOR: usize = 0;
     /// Where another node's validator stands below it, behind everything of its pattern.
     pub const VALIDATOR: usize = 10_000;
+    /// Where what makes one of all that its pattern gave does.
+    pub const CLOSING: usize = 10_001;
     /// Where the first of its fallbacks does.
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.
@@ -587,6 +620,9 @@ impl Node {
         if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
             return Some(Below::Validator(agent));
         }
+        if number == Self::CLOSING {
+            return self.closing().map(|(_, node)| Below::Child(node));
+        }
         if let Does::Loop(again) = &self.does
             && Loop::round(number).is_some()
         {
@@ -610,14 +646,18 @@ impl Node {
             Does::Choice(choice) => choice.option(number).map(Below::Child),
             Does::Map(map) => (number < MapItems::MAX_ITEMS).then_some(Below::Template(&map.body)),
             Does::Loop(_) => None,
+            Does::Debate(debate) => (number < debate.turns()).then_some(Below::Template(&debate.turn)),
+            Does::Turn(turn) => turn.speaker(number).map(Below::Child),
         }
     }
 
     /// The nodes of its pattern, by their numbers; none for those that have one for every number.
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
-            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Map(_) | Does::Loop(_) => Vec::new(),
+            Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => Vec::new(),
+            Does::Map(_) | Does::Loop(_) | Does::Debate(_) => Vec::new(),
             Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
+            Does::Turn(turn) => turn.chair.iter().chain(&turn.among).collect(),
             Does::Plan(planning) => vec![&planning.planner],
             Does::Sequence(children) => children.iter().collect(),
             Does::Parallel(parallel) => parallel.branches.iter().map(|(_, node)| node).collect(),
@@ -653,8 +693,20 @@ impl Node {
         match &self.does {
             Does::Map(map) => Some(&map.body),
             Does::Loop(again) => Some(&again.body),
+            Does::Debate(debate) => Some(&debate.turn),
             _ => None,
         }
+    }
+
+    /// What makes one of all that its pattern gave, with its number.
+    pub fn closing(&self) -> Option<(usize, &Self)> {
+        let node = match &self.does {
+            Does::Parallel(parallel) => parallel.collect.agent(),
+            Does::Map(map) => map.collect.agent(),
+            Does::Debate(debate) => debate.close.as_ref(),
+            _ => None,
+        };
+        node.map(|node| (Self::CLOSING, node))
     }
 
     /// What is done where it fails, with its numbers.
@@ -683,6 +735,8 @@ impl Node {
             Does::Choice(_) => "choice",
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
+            Does::Debate(_) => "debate",
+            Does::Turn(_) => "turn",
             Does::Wait(_) => "wait",
             Does::Ask(_) => "ask",
             Does::Emit(_) => "emit",
@@ -697,13 +751,24 @@ impl Node {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) | Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => {}
             Does::Plan(planning) => change(&mut planning.planner),
             Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
-            Does::Parallel(parallel) => parallel.branches.iter_mut().for_each(|(_, node)| change(node)),
+            Does::Parallel(parallel) => {
+                parallel.branches.iter_mut().for_each(|(_, node)| change(node));
+                parallel.collect.agent_mut().map(&mut *change);
+            }
             Does::Choice(choice) => {
                 choice.options.iter_mut().for_each(|option| change(&mut option.node));
                 choice.otherwise.iter_mut().for_each(|node| change(node));
             }
-            Does::Map(map) => change(&mut map.body),
+            Does::Map(map) => {
+                change(&mut map.body);
+                map.collect.agent_mut().map(&mut *change);
+            }
             Does::Loop(again) => change(&mut again.body),
+            Does::Debate(debate) => {
+                change(&mut debate.turn);
+                debate.close.iter_mut().for_each(&mut *change);
+            }
+            Does::Turn(turn) => turn.chair.iter_mut().chain(&mut turn.among).for_each(&mut *change),
         }
         self.fallback.iter_mut().for_each(&mut *change);
         self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
@@ -712,14 +777,16 @@ impl Node {
 
     /// How deep patterns nest in it: 1 for one that has no other in it.
     pub fn depth(&self) -> usize {
-        let below = self.children().into_iter().chain(self.template()).chain(self.rescues().map(|(_, node)| node));
+        let numbered = self.closing().into_iter().chain(self.rescues()).map(|(_, node)| node);
+        let below = self.children().into_iter().chain(self.template()).chain(numbered);
         1 + below.map(Self::depth).max().unwrap_or(0)
     }
 
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {
         into.push(self);
         self.children().into_iter().chain(self.template()).for_each(|node| node.collect(into));
-        self.rescues().chain(self.compensation()).for_each(|(_, node)| node.collect(into));
+        let numbered = self.closing().into_iter().chain(self.rescues()).chain(self.compensation());
+        numbered.for_each(|(_, node)| node.collect(into));
     }
 }
 

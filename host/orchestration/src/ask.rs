@@ -1,13 +1,13 @@
-//! What a run asks people: the question that a node puts to them.
+//! What a run asks people: the question that a node puts to them, or whether what was planned may be done.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ltmc_journal::RunLog;
-use ltmc_model::StepPath;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::question::{Question, Token};
 use ltmc_model::workflow::Does;
+use ltmc_model::{Payload, StepPath};
 use ltmc_tenancy::Compute;
 
 use crate::engine::derived;
@@ -22,12 +22,27 @@ pub(crate) async fn question(
     at: &StepPath,
 ) -> Result<(Token, Question), Failure> {
     let (node, _) = plan.node(at)?;
-    let Does::Ask(ask) = &node.does else {
-        return Err(Failure::new(Code::Internal, format!("the plan has nothing to be asked at {at}")));
-    };
-    let show = match &ask.show {
-        Some(show) => Some(input::filled(compute, plan, log, at, show).await?),
-        None => None,
+    let nothing = || Failure::new(Code::Internal, format!("the plan has nothing to be asked at {at}"));
+    let (title, of, show, schema) = match &node.does {
+        Does::Ask(ask) => {
+            let show = match &ask.show {
+                Some(show) => Some(input::filled(compute, plan, log, at, show).await?),
+                None => None,
+            };
+            (ask.title.clone(), ask.of, show, ask.schema.as_ref().map(|(schema, _)| schema.to_string()))
+        }
+        Does::Plan(planning) => {
+            let planned = log.read(|history| history.node(at).and_then(|node| node.planned.clone()));
+            let show = planned.map(|document| Payload {
+                content_type: Payload::JSON.into(),
+                bytes: document.as_bytes().to_vec().into(),
+            });
+            let by = &planning.planner.id;
+            let by = by.as_ref().map_or_else(String::new, |by| format!(" that `{by}` gave"));
+            let title = format!("May the plan{by} be carried out?");
+            (title, planning.approve.ok_or_else(nothing)?, show, Some(r#"{"type":"boolean"}"#.to_owned()))
+        }
+        _ => return Err(nothing()),
     };
     let bytes = show.as_ref().map_or(0, |show| show.bytes.len());
     if bytes > Question::MAX_SHOWN {
@@ -37,8 +52,7 @@ pub(crate) async fn question(
         return Err(Failure::new(Code::BadStep, message));
     }
     let (seq, until) = log.read(|history| (history.seq(), history.node(at).and_then(|node| node.until)));
-    let schema = ask.schema.as_ref().map(|(schema, _)| schema.to_string());
-    let question = Question { title: ask.title.clone(), of: ask.of, show, schema, until };
+    let question = Question { title, of, show, schema, until };
     Ok((token(&log.started().seed, at, seq.0)?, question))
 }
 

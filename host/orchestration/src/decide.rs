@@ -1,5 +1,5 @@
-//! What is found out for patterns: whether conditions hold, which items a list has, what comes after a round of a loop, when a
-//! wait is over.
+//! What is found out for patterns: whether conditions hold, which items a list has, what comes after a round of a loop or a turn of a
+//! debate, what branches voted for, when a wait is over.
 //!
 //! Invariants: total but for items and times: a condition holds or does not, whatever there is to look at. What is found is journaled by
 //! who asks, once.
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Next};
-use ltmc_model::workflow::{Condition, Does, Handler, Loop, MapItems, Moment, Node, Pick, Wait};
+use ltmc_model::workflow::{
+    Collect, Condition, Debate, Does, Handler, Loop, MapItems, Moment, Node, Parallel, Pick, Vote, Wait,
+};
 use ltmc_model::{Payload, StepPath, Timestamp};
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Authority, Compute};
@@ -21,7 +23,7 @@ use crate::input::{self, MAX_BUILT, Sources, computed};
 use crate::patterns::Question;
 use crate::picked::{Json, Picked, items};
 use crate::plan::{Plan, Scope};
-use crate::planned;
+use crate::{planned, turns, vote};
 
 /// What decides about the node at a place.
 pub(crate) struct Decider<'a> {
@@ -59,6 +61,20 @@ impl Decider<'_> {
             }
             (Question::Items, Does::Map(map)) => self.items(&map.over, scope).await.map(Decided::Items),
             (Question::Until, Does::Wait(wait)) => self.until(wait, scope).await.map(Decided::Until),
+            (Question::Votes { gave }, Does::Parallel(Parallel { collect: Collect::Vote(vote), .. })) => {
+                self.votes(vote, gave).await
+            }
+            (Question::Votes { gave }, Does::Map(map)) => match &map.collect {
+                Collect::Vote(vote) => self.votes(vote, gave).await,
+                _ => Err(nothing(at)),
+            },
+            (Question::Speaker { of }, Does::Turn(turn)) => {
+                turns::next_speaker(turn, &input::output(self.log, &of)?).map_err(|failure| failure.in_step(&of))
+            }
+            (Question::Turn { turn, gave }, Does::Debate(debate)) => {
+                let next = self.after_turn(at, debate, turn, gave.as_ref()).await?;
+                Ok(Decided::Round { round: u32::try_from(turn).unwrap_or(u32::MAX), gave, next })
+            }
             (Question::Round { round, gave }, Does::Loop(_)) => {
                 let next = self.after(at, node, round, gave.as_ref()).await?;
                 Ok(Decided::Round { round: u32::try_from(round).unwrap_or(u32::MAX), gave, next })
@@ -120,6 +136,43 @@ impl Decider<'_> {
             return found_at(&pick, &sources);
         }
         computed(self.compute, self.log, move || found_at(&pick, &sources)).await?
+    }
+
+    async fn votes(&self, vote: &Vote, gave: Vec<Option<StepPath>>) -> Result<Decided, Failure> {
+        let outputs: Result<Vec<Payload>, Failure> =
+            gave.iter().flatten().map(|path| input::output(self.log, path)).collect();
+        let (vote, outputs) = (vote.clone(), outputs?);
+        if outputs.iter().map(|output| output.bytes.len()).sum::<usize>() <= LARGE {
+            return vote::counted(&vote, &outputs);
+        }
+        computed(self.compute, self.log, move || vote::counted(&vote, &outputs)).await?
+    }
+
+    /// What comes after a turn of a debate: it is over where its chair says so, where `until` holds, or where there may be no other.
+    async fn after_turn(
+        &self,
+        at: &StepPath,
+        debate: &Debate,
+        turn: usize,
+        gave: Option<&StepPath>,
+    ) -> Result<Next, Failure> {
+        let place = at.child(turn);
+        let is_ended = debate.chair().is_some()
+            && self.log.read(|history| {
+                // Skipped by its own `when`, the chair has said nothing.
+                history.node(&place).is_none_or(|node| node.option.flatten().is_none())
+            });
+        if is_ended || turn + 1 >= debate.turns() {
+            return Ok(Next::Done);
+        }
+        if let Some(until) = &debate.until {
+            let (_, scope) = self.plan.node(&place)?;
+            let scope = Scope { last: gave.cloned(), ..scope };
+            if self.first(vec![Some(until)], scope).await?.is_some() {
+                return Ok(Next::Done);
+            }
+        }
+        Ok(Next::Again)
     }
 
     /// What comes after a round: it is over where `until` holds, or where there may be no other.

@@ -282,7 +282,8 @@ impl Engine<'_> {
                         None => input::build(self.compute, self.plan, self.log, &step, &input).await,
                     };
                     let needs = self.needs(&step, &input);
-                    self.attempt(&step, &agent, Work::Agent, built, &node.retry, needs).await?;
+                    let work = if self.plan.collects(&step) { Work::Collector } else { Work::Agent };
+                    self.attempt(&step, &agent, work, built, &node.retry, needs).await?;
                 }
                 plan::Work::Validator(agent) => {
                     let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
@@ -360,6 +361,14 @@ impl Engine<'_> {
             }
             Todo::End { node, output: Output::List(gave) } => {
                 let output = aggregate::list(self.compute, self.log, gave).await;
+                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
+            }
+            Todo::End { node, output: Output::Merge(gave) } => {
+                let output = aggregate::merged(self.compute, self.plan, self.log, &node, gave).await;
+                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
+            }
+            Todo::End { node, output: Output::Voted { by } } => {
+                let output = aggregate::voted(self.log, &node, by.as_ref());
                 self.stage(node, output, |node, output| Event::NodeEnded { node, output });
             }
             Todo::End { node, output: Output::Object(gave) } => {
@@ -829,6 +838,7 @@ fn in_time((job, agent): (Job, AgentName), spent: Duration) -> Result<(Job, Agen
 enum Work {
     Agent,
     Validator,
+    Collector,
 }
 
 impl Work {
@@ -837,6 +847,9 @@ impl Work {
         let (wanted, called): (&[Export], _) = match self {
             Self::Agent => (&[Export::Agent, Export::Command], "be called"),
             Self::Validator => (&[Export::Validator], "judge a result"),
+            Self::Collector => {
+                (&[Export::Aggregator, Export::Agent, Export::Command], "make one of what branches gave")
+            }
         };
         wanted.iter().copied().find(|export| agent.exports.contains(export)).ok_or_else(|| {
             let has: Vec<String> = agent.exports.iter().map(|export| format!("{export:?}").to_lowercase()).collect();

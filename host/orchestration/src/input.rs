@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Pick, Source, StepName, Template, With};
+use ltmc_model::workflow::{Does, Pick, Source, StepName, Template, With};
 use ltmc_model::{Payload, StepPath};
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Compute, Error};
@@ -20,6 +20,7 @@ use serde_json::json;
 use crate::patterns::Input;
 use crate::picked::{Bounded, Json, Picked, name_of};
 use crate::plan::{Plan, Scope};
+use crate::{aggregate, turns};
 
 /// The largest input that is built, in bytes: the same as a client may send.
 pub(crate) const MAX_BUILT: usize = 8 << 20;
@@ -39,7 +40,27 @@ pub(crate) fn resolve<'a>(
         Input::Output(step) => std::future::ready(output(log, step)).boxed(),
         Input::Item { map, index } => std::future::ready(item(log, map, *index)).boxed(),
         Input::Undone(node) => undone(compute, plan, log, node).boxed(),
+        Input::Branches { node, gave } => aggregate::branches(compute, plan, log, node, gave).boxed(),
+        Input::Turns { debate, before, input } => turns(compute, plan, log, debate, *before, input).boxed(),
     }
+}
+
+/// What who speaks in a debate is told.
+async fn turns(
+    compute: &Compute,
+    plan: &Arc<Plan>,
+    log: &RunLog,
+    at: &StepPath,
+    before: u32,
+    input: &Input,
+) -> Result<Payload, Failure> {
+    let (node, _) = plan.node(at)?;
+    let Does::Debate(debate) = &node.does else {
+        return Err(Failure::new(Code::Internal, format!("the plan has no debate at {at}")));
+    };
+    let input = resolve(compute, plan, log, input).await?;
+    let (debate, said) = (debate.clone(), turns::said(log, debate, at, before));
+    computed(compute, log, move || turns::given(&debate, &input, said)).await?
 }
 
 /// What the node at `at` works on, where `input` is what comes before it.

@@ -61,6 +61,8 @@ mod supervise;
 mod suspects;
 mod take_up;
 mod ticks;
+mod turns;
+mod vote;
 mod wake;
 pub mod workflows;
 

@@ -157,6 +157,13 @@ impl Plan {
         }
     }
 
+    /// Whether the step there makes one of what branches gave.
+    pub(crate) fn collects(&self, path: &StepPath) -> bool {
+        let is_closing = path.way().last() == Some(Node::CLOSING);
+        let above = path.parent().filter(|_| is_closing).and_then(|above| Some(self.node(&above).ok()?.0));
+        above.is_some_and(|above| matches!(above.does, Does::Parallel(_) | Does::Map(_)))
+    }
+
     /// Where the node of this name stands, with none for whichever item or round; none: nothing is called so.
     pub(crate) fn named(&self, name: &StepName) -> Option<&[Option<usize>]> {
         self.names.get(name).map(Vec::as_slice)
@@ -208,7 +215,8 @@ fn collect(node: &Node, way: &mut Way, names: &mut BTreeMap<StepName, Way>, is_s
     if let Some(id) = &node.id {
         names.insert(id.clone(), way.clone());
     }
-    let numbered = node.children().into_iter().enumerate().chain(node.rescues()).chain(node.compensation());
+    let numbered = node.children().into_iter().enumerate().chain(node.closing());
+    let numbered = numbered.chain(node.rescues()).chain(node.compensation());
     let below = numbered.map(|(number, node)| (Some(number), node)).chain(node.template().map(|node| (None, node)));
     for (number, node) in below {
         way.push(number);

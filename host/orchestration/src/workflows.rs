@@ -12,7 +12,7 @@ use ltmc_model::agent::Export;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
-use ltmc_model::workflow::{self, Document, Fault, Node, Place};
+use ltmc_model::workflow::{self, Document, Fault, Node, Part, Place};
 use ltmc_model::{Digest, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -83,17 +83,23 @@ impl Workflows {
         let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
         let document = parsed.map_err(|faults| wrong(faults.0.into_iter().map(detail).collect()))?;
         let mut details = Vec::new();
-        for (agent, place, judges) in document.agents() {
+        for (agent, place, part) in document.agents() {
             let found = self.ports.authority.agent(&caller.tenant, agent).await?;
             let message = match found {
                 None => format!("there is no agent `{agent}`: push it first"),
                 Some(found) => {
                     let can = |export| found.exports.contains(&export);
-                    match judges {
-                        true if !can(Export::Validator) => {
+                    let is_called = can(Export::Agent) || can(Export::Command);
+                    match part {
+                        Part::Judge if !can(Export::Validator) => {
                             format!("agent `{agent}` cannot judge: it exports no `validator`")
                         }
-                        false if !can(Export::Agent) && !can(Export::Command) => {
+                        Part::Collect if !is_called && !can(Export::Aggregator) => {
+                            format!(
+                                "agent `{agent}` cannot make one of what branches give: it exports neither `aggregator` nor `agent`"
+                            )
+                        }
+                        Part::Work if !is_called => {
                             format!("agent `{agent}` cannot be called: it exports neither `agent` nor `wasi:cli/run`")
                         }
                         _ => continue,

@@ -49,6 +49,7 @@ pub(crate) struct Loaded {
     pub(crate) pre: InstancePre<Guest>,
     execute: Option<ComponentExportIndex>,
     validate: Option<ComponentExportIndex>,
+    aggregate: Option<ComponentExportIndex>,
     run: Option<ComponentExportIndex>,
     bytes: u64,
 }
@@ -59,6 +60,7 @@ impl Loaded {
         match export {
             Export::Agent => self.execute.as_ref(),
             Export::Validator => self.validate.as_ref(),
+            Export::Aggregator => self.aggregate.as_ref(),
             Export::Command => self.run.as_ref(),
         }
     }
@@ -307,6 +309,7 @@ impl Shelf {
         Ok(Loaded {
             execute: index("ltmc:agent/agent@0.1.0", "execute"),
             validate: index("ltmc:agent/validator@0.1.0", "validate"),
+            aggregate: index("ltmc:agent/aggregator@0.1.0", "aggregate"),
             run,
             bytes: std::fs::metadata(artifact).map_or(0, |file| file.len()),
             pre,

@@ -33,6 +33,8 @@ pub(crate) fn runnable(name: &str) -> Option<Export> {
         Some(Export::Agent)
     } else if name == "ltmc:agent/validator@0.1.0" {
         Some(Export::Validator)
+    } else if name == "ltmc:agent/aggregator@0.1.0" {
+        Some(Export::Aggregator)
     } else if name.starts_with("wasi:cli/run@0.2.") {
         Some(Export::Command)
     } else {
@@ -97,7 +99,7 @@ pub(crate) fn look(wasm: &[u8]) -> Result<Found, Refused> {
         return Err(Refused::new(
             "no-export",
             "the component exports nothing that can be run: it should export ltmc:agent/agent@0.1.0, \
-             ltmc:agent/validator@0.1.0 or wasi:cli/run@0.2",
+             ltmc:agent/validator@0.1.0, ltmc:agent/aggregator@0.1.0 or wasi:cli/run@0.2",
         ));
     }
     Ok(found)

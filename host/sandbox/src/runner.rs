@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ltmc_model::Payload;
 use ltmc_model::agent::Export;
+use ltmc_model::branch::{Branch, Came};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::run::Usage;
 use ltmc_policy::pot::Full;
@@ -116,6 +117,7 @@ async fn call(
         match job.export {
             Export::Agent => execute(&mut store, &instance, function, job).await,
             Export::Validator => validate(&mut store, &instance, function, job).await,
+            Export::Aggregator => aggregate(&mut store, &instance, function, job).await,
             Export::Command => command(&mut store, &instance, function).await,
         }
     }
@@ -125,6 +127,7 @@ async fn call(
         Ok(Called::Output(payload)) => bounded(payload, job.limits.output).map(Outcome::Output),
         Ok(Called::Refused(failure)) => Err(agents_own(failure)),
         Ok(Called::Violations(found)) => Ok(Outcome::Violations(found)),
+        Ok(Called::Unfit(why)) => Err(Failure::new(Code::BadStep, why)),
         Ok(Called::Exited(0)) => {
             Ok(Outcome::Output(Payload { content_type: command_content_type(job).to_owned(), bytes: stdout.finish() }))
         }
@@ -147,6 +150,8 @@ enum Called {
     Output(WitPayload),
     Refused(WitFailure),
     Violations(Vec<Violation>),
+    /// It was not called: its input is none for such an export.
+    Unfit(String),
     Exited(i32),
 }
 
@@ -175,6 +180,27 @@ async fn validate(
     let (found,) = validate.call_async(store, (WitTask::of(job),)).await?;
     let found = found.into_iter().take(MOST);
     Ok(Called::Violations(found.map(|v| Violation { at: cut(v.at, 512), message: cut(v.message, 4 << 10) }).collect()))
+}
+
+async fn aggregate(
+    store: &mut Store<Guest>,
+    instance: &Instance,
+    function: &wasmtime::component::ComponentExportIndex,
+    job: &Job,
+) -> wasmtime::Result<Called> {
+    let branches = match Branch::listed(&job.input) {
+        Ok(branches) => branches.into_iter().map(WitBranch::of).collect::<Vec<_>>(),
+        Err(why) => return Ok(Called::Unfit(why)),
+    };
+    // They are told apart from the task, whose input they are.
+    let task = WitTask { input: WitPayload::default(), ..WitTask::of(job) };
+    let aggregate = instance
+        .get_typed_func::<(WitTask, Vec<WitBranch>), (Result<WitPayload, WitFailure>,)>(&mut *store, function)?;
+    let (result,) = aggregate.call_async(store, (task, branches)).await?;
+    Ok(match result {
+        Ok(payload) => Called::Output(payload),
+        Err(failure) => Called::Refused(failure),
+    })
 }
 
 async fn command(
@@ -224,7 +250,7 @@ fn cut(mut text: String, limit: usize) -> String {
     text
 }
 
-// The words of `types` and `validator` in wit/, as they cross on the way in and out.
+// The words of `types`, `validator` and `aggregator` in wit/, as they cross on the way in and out.
 
 #[derive(ComponentType, Lower)]
 #[component(record)]
@@ -237,7 +263,7 @@ struct WitTask {
     session: String,
 }
 
-#[derive(ComponentType, Lower, Lift)]
+#[derive(Default, ComponentType, Lower, Lift)]
 #[component(record)]
 struct WitPayload {
     #[component(name = "content-type")]
@@ -245,7 +271,7 @@ struct WitPayload {
     bytes: Vec<u8>,
 }
 
-#[derive(ComponentType, Lift)]
+#[derive(ComponentType, Lower, Lift)]
 #[component(record)]
 struct WitFailure {
     code: String,
@@ -253,11 +279,43 @@ struct WitFailure {
     retryable: bool,
 }
 
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct WitBranch {
+    name: String,
+    outcome: WitOutcome,
+}
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum WitOutcome {
+    #[component(name = "output")]
+    Output(WitPayload),
+    #[component(name = "failed")]
+    Failed(WitFailure),
+    #[component(name = "skipped")]
+    Skipped,
+}
+
 #[derive(ComponentType, Lift)]
 #[component(record)]
 struct WitViolation {
     at: String,
     message: String,
+}
+
+impl WitBranch {
+    fn of(branch: Branch) -> Self {
+        let Branch { name, came } = branch;
+        let outcome = match came {
+            Came::Output(Payload { content_type, bytes }) => {
+                WitOutcome::Output(WitPayload { content_type, bytes: bytes.to_vec() })
+            }
+            Came::Failed { code, message } => WitOutcome::Failed(WitFailure { code, message, retryable: false }),
+            Came::Skipped => WitOutcome::Skipped,
+        };
+        Self { name, outcome }
+    }
 }
 
 impl WitTask {

@@ -90,7 +90,10 @@ fn nodes() -> impl Strategy<Value = Value> {
     let step = prop_oneof![
         4 => Just(json!({"agent": "@"})),
         1 => Just(json!({"workflow": "audit", "on-parent-end": "abandon"})),
-        1 => Just(json!({"plan": {"agent": "@", "may": ["one"], "depth": 3, "retry": {}}, "compensate": {"agent": "@"}})),
+        1 => Just(json!({"plan": {"agent": "@", "may": ["one"], "depth": 3, "approve": "admin", "retry": {}}, "compensate": {"agent": "@"}})),
+        1 => Just(json!({"parallel": [{"agent": "@"}, {"agent": "@"}], "collect": {"agent": "@", "retry": {}}})),
+        1 => Just(json!({"parallel": {"one": {"agent": "@"}}, "collect": {"vote": "/x~1/0", "rule": "plurality", "tie": {"agent": "@"}}})),
+        1 => Just(json!({"debate": {"among": ["@", {"agent": "@"}], "next": {"agent": "@"}, "rounds": 3, "until": {"pick": "$.last", "exists": true}, "close": {"agent": "@"}}})),
         1 => Just(json!({"need": "sum it up", "among": ["one", "other"], "at-least": 0.5})),
     ];
     let leaf = (step, modifiers()).prop_map(move |(step, modifiers)| with(step, modifiers, false));
@@ -105,7 +108,7 @@ fn nodes() -> impl Strategy<Value = Value> {
             (conditions(), inner.clone(), inner.clone()).prop_map(|(when, one, other)| {
                 json!({"choice": [{"when": when, "do": one}, {"else": other}]})
             }),
-            inner.clone().prop_map(|node| json!({"map": "$.input.list", "as": "item", "do": node, "at-once": 3, "tolerate": 1})),
+            inner.clone().prop_map(|node| json!({"map": "$.input.list", "as": "item", "do": node, "at-once": 3, "tolerate": 1, "collect": "merge"})),
             inner.clone().prop_map(|node| json!({"map": {"pick": "$.input", "else": []}, "do": node, "tolerate": {"share": 1}})),
             (inner.clone(), conditions()).prop_map(|(node, until)| json!({"loop": node, "until": until, "at-most": 3, "stall": 2})),
             (several, conditions(), inner).prop_map(|(nodes, when, node)| {

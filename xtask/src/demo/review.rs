@@ -12,8 +12,15 @@ use crate::process::{Host, output, run as run_process};
 use crate::steps::{Steps, out, say};
 
 /// The agents of the workflow, in its order.
-pub(super) const AGENTS: &[&str] =
-    &["read-diff", "scan-secrets", "measure-complexity", "audit-dependencies", "note-gap", "write-report"];
+pub(super) const AGENTS: &[&str] = &[
+    "read-diff",
+    "scan-secrets",
+    "measure-complexity",
+    "audit-dependencies",
+    "note-gap",
+    "join-scans",
+    "write-report",
+];
 /// The same review one after the other, which it is measured against.
 pub(super) const REFERENCE: &str = "review-in-sequence";
 /// Steps of this job.

@@ -44,7 +44,7 @@ struct Agent {
     digest: String,
     /// The component's bytes.
     size: u64,
-    /// What of its exports the host can run: `agent`, `validator`, `command`.
+    /// What of its exports the host can run: `agent`, `validator`, `aggregator`, `command`.
     #[schema(value_type = Vec<String>, example = json!(["agent"]))]
     exports: Vec<ltmc_model::agent::Export>,
     /// What it may do; a key of the role `caller` is not shown it.

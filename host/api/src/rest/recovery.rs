@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// Tell why a run stands where it does
 ///
 /// In a sentence (`summary`); from the step that failed up to the root, with its tries and what was done on each level of errors
-/// (`chain`); failures that were `handled`, and by what; what it `waits` for and until when; what is at work (`at_work`); and what
+/// (`chain`); failures that were `handled`, and by what; what it `waits` for, since when, until when, and why it may be `in_vain`; what is at work (`at_work`); and what
 /// can be done `next`, as commands.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/why", tag = "runs",

@@ -85,10 +85,19 @@ impl crate::node::Node {
             return;
         }
         (self.failure, self.is_timed_out, self.failures, self.retry_at) = (None, false, 0, None);
-        (self.until, self.joined, self.branches) = (None, None, Branches::default());
+        self.until = None;
+        // Behind its branches, or its turns, nothing of these changes.
+        if number >= Planned::VALIDATOR {
+            return;
+        }
+        (self.joined, self.voted, self.branches) = (None, None, Branches::default());
+        if self.planned.take().is_some() {
+            (self.approval, self.asks, self.child) = (None, None, None);
+        }
         if then {
-            // Of a loop: that of this round is decided anew.
+            // Of a loop: that of this round is decided anew. Of a turn: who speaks, for the chair says something else.
             self.rounds.truncate(Loop::round(number).unwrap_or(0));
+            self.option = None;
         }
     }
 }
@@ -195,7 +204,7 @@ mod tests {
         for step in ["0/0", "0/1/0/0", "0/1/0/1", "0/1/1/0", "0/1/1/1"] {
             events.extend([started(step), completed(step)]);
         }
-        let joined = Decided::Joined { winners: vec![0, 1], failure: None };
+        let joined = Decided::Joined { winners: vec![0, 1], failure: None, lost: vec![] };
         events.push(Event::NodeDecided { node: path("0/1"), decided: joined });
         events.push(Event::NodeEnded { node: path("0/1"), output: Payload::text("both") });
         events.extend([started("0/2"), failed("0/2")]);

@@ -404,7 +404,11 @@ fn print_why(why: &Value) {
     section("waits", "It waits:", &|one| {
         let until = text(one, "until");
         let until = if until.is_empty() { String::new() } else { format!(", until {until}") };
-        format!("{} for {}{until}", called(one), ui::clean(text(one, "for")))
+        let since = text(one, "since");
+        let since = if since.is_empty() { String::new() } else { format!(", since {since}") };
+        let in_vain = ui::clean(text(one, "in_vain"));
+        let in_vain = if in_vain.is_empty() { String::new() } else { format!("\n      {in_vain}") };
+        format!("{} for {}{since}{until}{in_vain}", called(one), ui::clean(text(one, "for")))
     });
     let is_over =
         matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck");

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Condition, Document, Faults, Place, StepName, read, tree};
 use crate::failure::{Code, Failure};
-use crate::{AgentName, Payload};
+use crate::{AgentName, Payload, WorkflowName};
 
 /// What is tried with one workflow.
 #[derive(Debug, Clone)]
@@ -27,6 +27,12 @@ pub struct Case {
     pub input: Payload,
     /// What each agent answers.
     pub agents: BTreeMap<AgentName, Vec<Answer>>,
+    /// Who is found for what is needed, by the node's name.
+    pub needs: BTreeMap<StepName, AgentName>,
+    /// What workflows give that are started.
+    pub workflows: BTreeMap<WorkflowName, Vec<Answer>>,
+    /// What people answer to a node's questions; one that is not here is never answered.
+    pub questions: BTreeMap<StepName, Vec<Answer>>,
     /// What is to come of it.
     pub expect: Expect,
 }
@@ -187,6 +193,47 @@ cases:
         assert_eq!(cases[1].agents[&"look".parse().unwrap()].len(), 1);
         assert!(cases[1].input.bytes.as_ref() == b"x" && !cases[1].input.is_json());
         assert!(matches!(&cases[1].expect.end, End::Failed { code: Code::TimedOut, step: Some(_), message: None }));
+    }
+
+    #[test]
+    fn what_is_found_started_and_asked_is_held_against_the_document() {
+        let flow = "
+name: whole
+flow:
+  sequence:
+    - {need: sum it up, id: sum}
+    - {workflow: audit, id: audited}
+    - {ask: {title: Well?, of: admin}, id: ok}
+    - {agent: look}
+";
+        let document = Document::parse(flow, None).unwrap();
+        let good = "needs: {sum: brief}\nagents: {brief: {output: 1}}\ncases: [{name: a, workflows: {audit: {fail: {}}}, questions: {ok: {text: x}}}]";
+        let Cases(cases) = Cases::parse(good, &document).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!((cases[0].needs.len(), cases[0].workflows.len(), cases[0].questions.len()), (1, 1, 1));
+        let bad = "needs: {look: brief}
+workflows: {audti: {output: 1}, audit: {violations: []}}
+questions: {look: {output: 1}, ok: {fail: {}}, other: {output: 1}}
+cases:
+  - {name: a}
+";
+        let faults = Cases::parse(bad, &document).expect_err("it should have been refused");
+        let told: Vec<String> =
+            faults.0.iter().map(|f| format!("{}:{} {}", f.place.line, f.place.column, f.message)).collect();
+        for (at, words) in [
+            ("1:9", "is no node that says what it needs"),
+            ("2:13", "starts no `audti`"),
+            ("2:40", "gives `output` or `text`"),
+            ("3:13", "is no node that asks people"),
+            ("3:36", "people answer with `output`"),
+            ("3:48", "there is no node `other`"),
+            ("5:5", "who is found for the `need` at line 5"),
+        ] {
+            assert!(
+                told.iter().any(|fault| fault.starts_with(&format!("{at} ")) && fault.contains(words)),
+                "{at} {words}: {told:#?}"
+            );
+        }
+        assert_eq!(told.len(), 7, "{told:#?}");
     }
 
     #[test]

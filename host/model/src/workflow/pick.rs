@@ -52,6 +52,23 @@ pub enum Source {
 impl Pick {
     /// The longest text of one, in bytes.
     pub const MAX_LEN: usize = 1_024;
+
+    /// The names on the way of a JSON Pointer (RFC 6901).
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn pointer(text: &str) -> Result<Vec<String>, String> {
+        match text.strip_prefix('/') {
+            _ if text.is_empty() => Ok(Vec::new()),
+            Some(pointer) => pointer.split('/').map(unescape).collect(),
+            None => Err("a JSON Pointer is empty, for the whole, or begins with `/`".into()),
+        }
+    }
+
+    /// A name as it stands in a JSON Pointer.
+    pub(super) fn escaped(part: &str) -> String {
+        part.replace('~', "~0").replace('/', "~1")
+    }
 }
 
 impl FromStr for Pick {
@@ -123,8 +140,8 @@ fn path(text: &str) -> Result<Vec<String>, String> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    if let Some(pointer) = text.strip_prefix('/') {
-        return pointer.split('/').map(unescape).collect();
+    if text.starts_with('/') {
+        return Pick::pointer(text);
     }
     let Some(dotted) = text.strip_prefix('.') else {
         return Err(format!("`{}` follows neither a `.` nor a `/`", text.chars().take(40).collect::<String>()));
@@ -177,7 +194,7 @@ impl fmt::Display for Pick {
             if plain {
                 write!(f, ".{part}")?;
             } else {
-                write!(f, "/{}", part.replace('~', "~0").replace('/', "~1"))?;
+                write!(f, "/{}", Self::escaped(part))?;
             }
         }
         Ok(())

@@ -22,7 +22,8 @@ fn collect<'d>(node: &'d Node, place: String, into: &mut Vec<(String, &'d Node)>
     if let Some(template) = node.template() {
         collect(template, format!("{place}/{ANY}"), into);
     }
-    for (number, rescue) in node.rescues().chain(node.compensation()) {
+    let numbered = node.closing().into_iter().chain(node.rescues()).chain(node.compensation());
+    for (number, rescue) in numbered {
         collect(rescue, format!("{place}/{number}"), into);
     }
 }
@@ -33,10 +34,15 @@ pub fn is_at(path: &str, place: &str) -> bool {
     loop {
         match (path.next(), place.next()) {
             (None, None) => return true,
-            (Some(one), Some(wanted)) if wanted == ANY || one == wanted => {}
+            (Some(one), Some(wanted)) if one == wanted || wanted == ANY && is_of_many(one) => {}
             _ => return false,
         }
     }
+}
+
+/// Whether it is the number of an item or a round: behind those stands what judges, closes, is done in a node's place, or undoes it.
+fn is_of_many(number: &str) -> bool {
+    number.parse::<usize>().is_ok_and(|number| number < Node::VALIDATOR)
 }
 
 #[cfg(test)]
@@ -46,6 +52,9 @@ mod tests {
     #[test]
     fn a_place_is_that_of_every_item() {
         assert!(is_at("0/3/17/0", "0/3/*/0") && !is_at("0/3/17", "0/3/*/0") && !is_at("0/2/17/0", "0/3/*/0"));
+        for behind in [Node::VALIDATOR, Node::CLOSING, Node::FALLBACK, Node::HANDLER, Node::COMPENSATION] {
+            assert!(!is_at(&format!("0/3/{behind}"), "0/3/*"), "{behind} is no item");
+        }
         let source = "{name: n, flow: {map: $.input, do: {sequence: [{agent: a, fallback: [{agent: b}]}]}}}";
         let document = Document::parse(source, None).unwrap();
         let places: Vec<String> = document.places().into_iter().map(|(place, _)| place).collect();

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Loop, MAX_DEPTH, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
+use super::{Debate, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
 use crate::failure::Code;
 use crate::fork::Policies;
 use crate::schedule::MAX_OF_A_DOCUMENT;
@@ -61,6 +61,8 @@ enum Is {
     Words(&'static [&'static str]),
     /// A code of a failure.
     Code,
+    /// A JSON Pointer.
+    Pointer,
     /// Of this definition.
     Of(&'static str),
     /// A list; at least so many, at most so many.
@@ -82,6 +84,11 @@ const fn word(name: &'static str, about: &'static str, is: Is) -> Word {
 const NODE: Is = Is::Of("node");
 const CONDITION: Is = Is::Of("condition");
 const SHARE: Is = Is::Of("share");
+/// An agent's step.
+const STEP: Is = Is::Of("node-agent");
+const COLLECT: Is = Is::Either(&[Is::Words(&["list", "object", "merge"]), STEP, Is::Of("vote")]);
+/// Of what has no names.
+const COLLECT_ITEMS: Is = Is::Either(&[Is::Words(&["list", "merge"]), STEP, Is::Of("vote")]);
 const MOST: usize = usize::MAX;
 
 const fn form(
@@ -112,7 +119,7 @@ const fn without_with(form: Form) -> Form {
 }
 
 /// What nodes do: a node has the word of one of these.
-pub(super) static PATTERNS: [Form; 12] = [
+pub(super) static PATTERNS: [Form; 13] = [
     pattern(
         "agent",
         "a step",
@@ -208,14 +215,17 @@ pub(super) static PATTERNS: [Form; 12] = [
                 Is::Words(&["cancel", "finish"]),
             ),
             word("at-once", "How many are under way at once (default: all)", Is::Whole(1, MapItems::MAX_AT_ONCE)),
-            word(
-                "collect",
-                "What it gives (default: a list for a list, an object for named branches)",
-                Is::Words(&["list", "object"]),
-            ),
+            word("collect", "What it gives (default: a list for a list, an object for named branches)", COLLECT),
             word("context", "What its branches have to themselves until they come together", Is::Of("context")),
         ],
         &["parallel"],
+    ),
+    pattern(
+        "debate",
+        "`debate`",
+        "Agents that speak in turn, each knowing what was said before",
+        &[word("debate", "Who speaks, for how long, and who closes it", Is::Of("debate"))],
+        &["debate"],
     ),
     pattern(
         "choice",
@@ -244,6 +254,7 @@ pub(super) static PATTERNS: [Form; 12] = [
                 Is::Either(&[Is::Whole(0, 10_000), SHARE]),
             ),
             word("context", "What each item's work has to itself until they come together", Is::Of("context")),
+            word("collect", "What it gives (default: a list)", COLLECT_ITEMS),
         ],
         &["map", "do"],
     )),
@@ -270,6 +281,11 @@ static PLANS: &[Word] = &[
     word("may", "The agents that may stand in the document", Is::List(&Is::Agent, 1, Planning::MAX_MAY)),
     word("depth", "How deep its patterns may nest (default: 4)", Is::Whole(1, MAX_DEPTH as u32)),
     word("at-most", "How many steps it may have (default: 20)", Is::Whole(1, MAX_STEPS as u32)),
+    word(
+        "approve",
+        "Whether people have to approve of it before it is done, and the smallest role that may (default: false)",
+        Is::Either(&[Is::Flag, Is::Words(&["admin", "author", "caller"])]),
+    ),
 ];
 
 /// What every node may have.
@@ -294,7 +310,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 16] = [
+pub(super) static FORMS: [(&str, Form); 18] = [
     (
         "document",
         form(
@@ -422,6 +438,50 @@ pub(super) static FORMS: [(&str, Form); 16] = [
             "What is taken of a key where branches conflict",
             &[word("prefer", "What the first of these branches did that changed it", Is::List(&Is::Name, 1, MOST))],
             &["prefer"],
+        ),
+    ),
+    (
+        "vote",
+        form(
+            "a vote",
+            "The value that branches vote for, with the counts of all",
+            &[
+                word("vote", "Where in what a branch gives its vote stands; empty for the whole", Is::Pointer),
+                word(
+                    "rule",
+                    "When a value has won (default: majority)",
+                    Is::Words(&["majority", "plurality", "unanimous"]),
+                ),
+                word("tie", "Who says what has won where no value has; without it the node fails", STEP),
+            ],
+            &["vote"],
+        ),
+    ),
+    (
+        "debate",
+        form(
+            "a debate",
+            "Agents that speak in turn",
+            &[
+                word(
+                    "among",
+                    "Those who speak: agents, or steps of such",
+                    Is::List(&Is::Either(&[Is::Agent, STEP]), 2, Debate::MAX_AMONG),
+                ),
+                word(
+                    "next",
+                    "Who says whose turn it is (default: round-robin, one after the other)",
+                    Is::Either(&[Is::Words(&["round-robin"]), STEP]),
+                ),
+                word(
+                    "rounds",
+                    "At most so many rounds, of as many turns as `among` has agents",
+                    Is::Whole(1, Debate::MAX_ROUNDS),
+                ),
+                word("until", "Looked at after every turn; `$.last` is what it gave", CONDITION),
+                word("close", "Who says at its end what it gives; without it that is what was said last", STEP),
+            ],
+            &["among", "rounds"],
         ),
     ),
     (
@@ -630,6 +690,7 @@ impl Is {
             Self::Name => json!({"type": "string", "pattern": format!("^{NAME}$")}),
             Self::Agent => json!({"type": "string", "pattern": format!("^{NAME}(?:@sha256:[0-9a-f]{{64}})?$")}),
             Self::Pick => json!({"$ref": "#/$defs/pick"}),
+            Self::Pointer => json!({"type": "string", "pattern": r"^(?:/(?:[^/~]|~[01])*)*$"}),
             Self::Duration => json!({"type": "string", "pattern": DURATION, "examples": ["200ms", "2s", "1m"]}),
             Self::Text => json!({"type": "string"}),
             Self::Filled => json!({"type": "string", "pattern": r"\S", "maxLength": Needed::MAX_TEXT}),

@@ -53,7 +53,7 @@ fn a_document_and_its_canonical_form_are_one() {
     assert_eq!((steps[1].place.line, steps[1].place.column), (7, 14));
     assert_eq!(steps[0].retry, Retry::none());
     assert_eq!(steps[2].retry.max, Duration::from_secs(60));
-    assert_eq!(document.agents().filter(|(_, _, validator)| *validator).count(), 1);
+    assert_eq!(document.agents().filter(|(.., part)| *part == Part::Judge).count(), 1);
 }
 
 #[test]
@@ -304,8 +304,25 @@ flow:
     - emit: {topic: reviews, type: review.done, subject: $.input.id, data: [$.steps.ok.output, $$x]}
     - emit: {topic: reviews/all, type: review.done}
     - {workflow: audit, on-parent-end: abandon, id: audited}
-    - {plan: {agent: planner, may: [search, write], depth: 2, at-most: 5}, compensate: {agent: undo, with: $.given}}
+    - {plan: {agent: planner, may: [search, write], depth: 2, at-most: 5, approve: admin}, compensate: {agent: undo, with: $.given}}
     - {need: sum up what was found, among: [brief, close], at-least: 0.5, id: sum-up}
+    - parallel: {one: {agent: one}, two: {agent: two}}
+      need: any
+      collect: {agent: editor, with: {one: {pick: $.steps.one.output, else: null}}, retry: {attempts: 2}, compensate: {agent: undo, id: unedit}}
+    - {parallel: [{agent: three}, {agent: four}], collect: {vote: /a~1b/c, rule: plurality, tie: {agent: judge}}}
+    - {parallel: [{agent: five}], collect: {vote: ""}}
+    - {parallel: {six: {agent: six}}, collect: merge}
+    - map: $.steps.editor.output
+      do: {agent: each}
+      collect: {agent: gather, with: {all: $.input.all}}
+    - debate:
+        among: [pro, {agent: con, timeout: 1m, with: {chair: $.steps.chair.output, turn: $.round, said: {pick: $.last, else: null}}}]
+        next: {agent: chair}
+        rounds: 6
+        until: {pick: $.last.agreed, equals: true}
+        close: {agent: closer, validate: {json-schema: {type: object}}}
+      id: argued
+    - {debate: {among: [left, right], next: round-robin, rounds: 1}, with: $.steps.argued.output}
     - agent: close
       with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
 "#;
@@ -317,7 +334,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 36);
+    assert_eq!(document.nodes().len(), 62);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -329,6 +346,78 @@ fn the_form_of_what_there_was_before_is_as_it_was() {
 }
 
 #[test]
+fn what_is_wrong_with_what_makes_one_of_much_is_told_with_its_place() {
+    told(
+        r#"name: review
+flow:
+  sequence:
+    - parallel: [{agent: a}, {agent: b}]
+      collect: average
+    - parallel: [{agent: c}, {agent: d}]
+      need: any
+      collect: {agent: e, with: {c: $.steps.c.output, d: {pick: $.steps.d.output, else: 1}}}
+    - parallel: [{agent: f, with: $.steps.g.output}]
+      collect: {agent: g}
+    - parallel: [{agent: h}]
+      collect: {need: a judge}
+    - parallel: [{agent: i}]
+      collect: {vote: /x, rule: most, tie: judge, quorum: 2}
+    - parallel: [{agent: j}]
+      collect: {vote: /x~2, tie: {wait: 1s}}
+    - map: $.input
+      do: {agent: k}
+      collect: object
+    - map: $.input
+      do: {agent: l}
+      collect: {agent: m, with: {l: $.steps.l.output, item: $.item}}
+    - debate: {among: [n], rounds: 501}
+    - debate: {among: [o, p, {agent: p}], next: o, until: {pick: $.steps.o.output, equals: 1}}
+    - debate: {rounds: 1, next: {sequence: [{agent: q}]}, cloze: {agent: r}}
+    - debate: {among: [s, t], rounds: 1, close: {agent: u, with: $.steps.s.output}}
+    - debate: {among: [v, {agent: w, with: $.steps.v.output}], rounds: 1, next: {agent: x, with: $.steps.w.output}}
+    - {agent: y, with: {a: $.steps.e.output, v: $.steps.v.output, u: $.steps.u.output}}
+"#,
+        &[
+            ("5:16", "is one of `list`, `object`, `merge`"),
+            ("8:37", "may give nothing"),
+            ("9:35", "does not come before"),
+            ("12:16", "`collect` takes the step of an `agent`"),
+            ("14:33", "`rule` is one of `majority`, `plurality`, `unanimous`"),
+            ("14:44", "is an object, this is a text"),
+            ("14:51", "has no field `quorum`"),
+            ("16:23", "`~` is written `~0`"),
+            ("16:34", "`tie` takes the step of an `agent`"),
+            ("19:16", "needs a name for every branch"),
+            ("22:37", "is inside of a `map`"),
+            ("22:61", "inside of a `map` only"),
+            ("23:23", "names 2 to 20 agents, this one 1"),
+            ("23:36", "whole number from 1 to 500"),
+            ("24:15", "`rounds` is missing"),
+            ("24:38", "is taken by the one at"),
+            ("24:49", "or the chair"),
+            ("25:15", "`among` is missing"),
+            ("25:33", "`next` takes the step of an `agent`"),
+            ("25:59", "did you mean `close`?"),
+            ("26:66", "is inside of a `loop` or a `debate`"),
+            ("27:44", "another option"),
+            ("27:98", "does not come before"),
+            ("28:49", "is inside of a `loop` or a `debate`"),
+        ],
+    );
+}
+
+/// What makes one of branches is an agent's that may export something else.
+#[test]
+fn who_collects_is_told_apart() {
+    let source = "name: c\nflow: {sequence: [{parallel: [{agent: a}], collect: {agent: b, fallback: [{agent: c}]}}, {map: $.input, do: {agent: d}, \
+                  collect: {vote: '', tie: {agent: e}}}, {debate: {among: [f, g], rounds: 1, close: {agent: h}}}]}";
+    let document = Document::parse(source, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let collects = document.agents().filter(|(.., part)| *part == Part::Collect);
+    assert_eq!(collects.map(|(agent, ..)| agent.name.to_string()).collect::<Vec<_>>(), ["b", "e"]);
+    assert_eq!((document.agents().count(), document.steps().len()), (8, 8));
+}
+
+#[test]
 fn what_is_wrong_with_patterns_is_told_with_its_place() {
     told(
         r#"name: review
@@ -336,7 +425,7 @@ flow:
   sequence:
     - parallel: [{agent: a}, {agent: b, with: $.steps.a.output}]
       need: 3
-      collect: {vote: /label}
+      collect: {vote: label}
     - parallel: {x: {agent: c}, "Y Z": {agent: d}}
       need: {share: 0}
       on-loss: drop
@@ -380,7 +469,7 @@ flow:
         &[
             ("4:47", "in a branch beside this one"),
             ("5:13", "a number of branches, which is a whole number from 1 to 2"),
-            ("6:16", "`collect` is reserved"),
+            ("6:23", "begins with `/`"),
             ("7:33", "a branch's name"),
             ("8:21", "above 0, and at most 1"),
             ("9:16", "one of `cancel`, `finish`"),
@@ -457,7 +546,7 @@ fn a_plan_has_one_form_and_what_is_wrong_with_it_is_told() {
     assert_eq!((document.agents().count(), document.steps().len()), (3, 1), "who may stand in it has to be there");
     told(
         "name: review\nflow:\n  sequence:\n    - plan: {agent: a}\n    - plan: {agent: b, may: [], depth: 0, at-most: 2000}\n    - plan: {need: x, \
-         may: [c]}\n    - plan: [c]\n    - plan: {agent: d, may: [c], approve: true, among: 7}\n",
+         may: [c]}\n    - plan: [c]\n    - plan: {agent: d, may: [c], approve: viewer, among: 7}\n",
         &[
             ("4:13", "`may` is missing"),
             ("5:29", "names 1 to 100 agents"),
@@ -465,7 +554,7 @@ fn a_plan_has_one_form_and_what_is_wrong_with_it_is_told() {
             ("5:52", "from 1 to 1000"),
             ("6:13", "written by an `agent`"),
             ("7:13", "`plan` is an object"),
-            ("8:34", "`approve` is reserved"),
+            ("8:43", "`approve` is true, false or a role, which is one of `admin`, `author`, `caller`"),
             ("8:49", "has no field `among`"),
         ],
     );

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Ask, Collect, Condition, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node, OnFailure,
-    OnLoss, Parallel, Pick, Planning, Remind, Retry, Schedule, Since, Template, Test, Then, Tolerate, Validate, Wait,
-    With,
+    Ask, Collect, Condition, Debate, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node,
+    OnFailure, OnLoss, Parallel, Pick, Planning, Remind, Retry, Rule, Schedule, Since, Template, Test, Then, Tolerate,
+    Validate, Vote, Wait, With,
 };
 use crate::child::OnParentEnd;
 
@@ -123,6 +123,9 @@ impl Node {
                 if let Some(context) = &map.context {
                     put("context", context.to_value(|number| number.to_string()));
                 }
+                if map.collect != Collect::List {
+                    put("collect", map.collect.to_value());
+                }
             }
             Does::Loop(again) => {
                 put("loop", again.body.to_value());
@@ -134,6 +137,9 @@ impl Node {
                     put("stall", stall.into());
                 }
             }
+            Does::Debate(debate) => put("debate", debate.to_value()),
+            // It is written with its debate.
+            Does::Turn(_) => {}
             Does::Wait(wait) => put("wait", wait.to_value()),
             Does::Ask(ask) => put("ask", ask.to_value()),
             Does::Emit(emit) => put("emit", emit.to_value()),
@@ -145,6 +151,11 @@ impl Node {
                 }
                 if planning.at_most != Planning::AT_MOST {
                     plan["at-most"] = planning.at_most.into();
+                }
+                match planning.approve {
+                    None => {}
+                    Some(Planning::APPROVES) => plan["approve"] = true.into(),
+                    Some(role) => plan["approve"] = json!(role),
                 }
                 put("plan", plan);
             }
@@ -189,11 +200,53 @@ impl Parallel {
                 |number: u32| self.name(number as usize).map_or_else(|| number.to_string(), ToString::to_string);
             put("context", context.to_value(called));
         }
-        match (self.collect, is_named) {
-            (Collect::List, true) => put("collect", "list".into()),
-            (Collect::Object, false) => put("collect", "object".into()),
+        match (&self.collect, is_named) {
             (Collect::List, false) | (Collect::Object, true) => {}
+            (collect, _) => put("collect", collect.to_value()),
         }
+    }
+}
+
+impl Collect {
+    fn to_value(&self) -> Value {
+        match self {
+            Self::List => "list".into(),
+            Self::Object => "object".into(),
+            Self::Merge => "merge".into(),
+            Self::Agent(node) => node.to_value(),
+            Self::Vote(vote) => vote.to_value(),
+        }
+    }
+}
+
+impl Vote {
+    fn to_value(&self) -> Value {
+        let mut out = json!({ "vote": self.pointer() });
+        if self.rule != Rule::default() {
+            out["rule"] = self.rule.as_str().into();
+        }
+        if let Some(node) = &self.tie {
+            out["tie"] = node.to_value();
+        }
+        out
+    }
+}
+
+impl Debate {
+    fn to_value(&self) -> Value {
+        let mut out = Map::new();
+        out.insert("among".into(), self.among().iter().map(Node::to_value).collect());
+        if let Some(chair) = self.chair() {
+            out.insert("next".into(), chair.to_value());
+        }
+        out.insert("rounds".into(), self.rounds.into());
+        if let Some(until) = &self.until {
+            out.insert("until".into(), until.to_value());
+        }
+        if let Some(close) = &self.close {
+            out.insert("close".into(), close.to_value());
+        }
+        out.into()
     }
 }
 

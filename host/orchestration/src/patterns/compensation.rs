@@ -115,7 +115,7 @@ fn is_begun(history: &History, node: &StepPath) -> bool {
 impl Table {
     /// None: there is nothing at the node, and below it, that undoes anything.
     fn of(node: &Node) -> Option<Self> {
-        let numbered = node.children().into_iter().enumerate().chain(node.rescues());
+        let numbered = node.children().into_iter().enumerate().chain(node.closing()).chain(node.rescues());
         let below: BTreeMap<_, _> = numbered.filter_map(|(number, node)| Some((number, Self::of(node)?))).collect();
         let own = node.compensate.as_deref().map(of);
         let template = node.template().and_then(Self::of).map(Box::new);
@@ -218,7 +218,7 @@ mod tests {
         let mut so_far = vec![registered(&a), started(&a, 1), completed(&a, 1), started(&b, 1), failed(&b, 1, None)];
         so_far.push(Event::NodeFailed { node: branch.clone(), failure, retry_at: None });
         so_far.extend([begun(&a, &branch), started(&undo, 1), started(&d, 1), completed(&d, 1)]);
-        let joined = ltmc_model::journal::Decided::Joined { winners: vec![1], failure: None };
+        let joined = ltmc_model::journal::Decided::Joined { winners: vec![1], failure: None, lost: vec![] };
         so_far.push(Event::NodeDecided { node: root, decided: joined });
         let goes_on = Todo::Attempt { step: undo, input: Input::Undone(a) };
         assert_eq!(next(flow, &so_far), Decision::just(goes_on), "the branch lost, and is over once that is undone");

@@ -5,20 +5,23 @@ use ltmc_journal::History;
 use ltmc_model::StepPath;
 use ltmc_model::workflow::{MapItems, Tolerate};
 
+use super::collect::Collect;
 use super::side_by_side::{Enough, Next, Terms, next};
-use super::{Decision, Input, Output, Pattern, Question, Todo, of};
+use super::{Decision, Input, Pattern, Question, Todo, of};
 
 pub(super) struct Map {
     body: Box<dyn Pattern>,
     at_once: usize,
     tolerate: Tolerate,
     are_apart: bool,
+    collect: Collect,
 }
 
 impl Map {
     pub(super) fn new(map: &MapItems) -> Self {
+        let collect = Collect::new(&map.collect, None);
         let (at_once, are_apart) = (map.at_once as usize, map.context.is_some());
-        Self { body: of(&map.body), at_once, tolerate: map.tolerate, are_apart }
+        Self { body: of(&map.body), at_once, tolerate: map.tolerate, are_apart, collect }
     }
 }
 
@@ -31,9 +34,8 @@ impl Pattern for Map {
         let Some(count) = node.and_then(|node| node.items.as_ref()).map(|items| items.len()) else {
             return Decision::just(Todo::Decide { node: at.clone(), question: Question::Items });
         };
-        let end = |gave| Decision::just(Todo::End { node: at.clone(), output: Output::List(gave) });
         if count == 0 {
-            return end(Vec::new());
+            return self.collect.next(at, history, Vec::new());
         }
         let tolerated = match self.tolerate {
             Tolerate::Count(tolerated) => tolerated as usize,
@@ -41,15 +43,16 @@ impl Pattern for Map {
             Tolerate::Share(share) => (count as f64 * share + 1e-9).floor() as usize,
         };
         let enough = Enough::AllBut(tolerated);
-        let Self { at_once, are_apart, .. } = *self;
-        let terms = Terms { count, at_once, enough, stops: true, cancels: true, are_apart, called: "items" };
+        let (at_once, are_apart, keeps_lost) = (self.at_once, self.are_apart, self.collect.tells_of_the_lost());
+        let terms =
+            Terms { count, at_once, enough, stops: true, cancels: true, are_apart, called: "items", keeps_lost };
         let item = |index: usize, history: &mut History| {
             self.body.next(&at.child(index), history, &Input::Item { map: at.clone(), index })
         };
         match next(at, history, &terms, &item) {
             Next::Do(todos) => Decision::Do(todos),
             Next::Failed(failure) => Decision::Failed(failure),
-            Next::Over(gave) => end(gave),
+            Next::Over(gave) => self.collect.next(at, history, gave),
         }
     }
 }

@@ -14,7 +14,9 @@ use ltmc_model::{StepPath, Timestamp};
 mod agent;
 mod ask;
 mod choice;
+mod collect;
 mod compensation;
+mod debate;
 mod emit;
 mod listen;
 mod loops;
@@ -236,6 +238,23 @@ pub enum Question {
         /// Whose output it gave.
         gave: Option<StepPath>,
     },
+    /// What comes after a turn of a debate.
+    Turn {
+        /// Which.
+        turn: usize,
+        /// Whose output it gave; none: nobody spoke.
+        gave: Option<StepPath>,
+    },
+    /// Whose turn it is, by what the chair of a debate gave.
+    Speaker {
+        /// Where the chair stands.
+        of: StepPath,
+    },
+    /// What branches voted for.
+    Votes {
+        /// Whose output each gave.
+        gave: Vec<Option<StepPath>>,
+    },
 }
 
 /// What a node gives that is no step.
@@ -247,6 +266,13 @@ pub enum Output {
     List(Vec<Option<StepPath>>),
     /// The same as an object, without who gave nothing.
     Object(Vec<(String, Option<StepPath>)>),
+    /// One object: each of those that gave one over those before it.
+    Merge(Vec<Option<StepPath>>),
+    /// What has won a vote, with the counts.
+    Voted {
+        /// Whose output says what has won; none: the votes do.
+        by: Option<StepPath>,
+    },
     /// What it was given itself.
     Given(Input),
 }
@@ -330,6 +356,8 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Choice(choice) => Box::new(choice::Choice::new(choice)),
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
+        Does::Debate(debate) => Box::new(debate::Debate::new(debate)),
+        Does::Turn(turn) => Box::new(debate::Turn::new(turn)),
         Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),
         Does::Wait(_) => Box::new(wait::Wait),
         Does::Ask(asks) => Box::new(ask::Ask::new(asks)),

@@ -2,23 +2,27 @@
 
 use ltmc_journal::History;
 use ltmc_model::StepPath;
-use ltmc_model::workflow::{self, Collect, Need, OnFailure, OnLoss};
+use ltmc_model::workflow::{self, Need, OnFailure, OnLoss};
 
+use super::collect::Collect;
 use super::side_by_side::{Enough, Next, Terms, next};
-use super::{Decision, Input, Output, Pattern, Todo, of};
+use super::{Decision, Input, Pattern, of};
 
 pub(super) struct Parallel {
-    branches: Vec<(String, Box<dyn Pattern>)>,
+    branches: Vec<Box<dyn Pattern>>,
     terms: Terms,
     collect: Collect,
 }
 
 impl Parallel {
     pub(super) fn new(parallel: &workflow::Parallel) -> Self {
-        let named = parallel.branches.iter().map(|(name, node)| {
-            let name = name.as_ref().or(node.id.as_ref()).map_or_else(String::new, ToString::to_string);
-            (name, of(node))
-        });
+        let names = || {
+            let name = |(number, _): (usize, _)| parallel.called(number);
+            parallel.branches.iter().enumerate().map(name).collect()
+        };
+        let is_named =
+            parallel.collect == workflow::Collect::Object || parallel.branches.iter().any(|(name, _)| name.is_some());
+        let collect = Collect::new(&parallel.collect, is_named.then(names));
         let count = parallel.branches.len();
         let enough = match parallel.need {
             Need::All => Enough::Of(|counted, _| counted, 0.0),
@@ -37,8 +41,9 @@ impl Parallel {
             cancels: parallel.on_loss == OnLoss::Cancel,
             are_apart: parallel.context.is_some(),
             called: "branches",
+            keeps_lost: collect.tells_of_the_lost(),
         };
-        Self { branches: named.collect(), terms, collect: parallel.collect }
+        Self { branches: parallel.branches.iter().map(|(_, node)| of(node)).collect(), terms, collect }
     }
 }
 
@@ -47,23 +52,13 @@ impl Pattern for Parallel {
         if history.node(at).is_some_and(|node| node.output.is_some()) {
             return Decision::Done(at.clone());
         }
-        let branch = |number: usize, history: &mut History| {
-            let (_, branch) = &self.branches[number];
-            branch.next(&at.child(number), history, input)
-        };
-        let gave = match next(at, history, &self.terms, &branch) {
-            Next::Do(todos) => return Decision::Do(todos),
-            Next::Failed(failure) => return Decision::Failed(failure),
-            Next::Over(gave) => gave,
-        };
-        let output = match self.collect {
-            Collect::List => Output::List(gave),
-            Collect::Object => {
-                let names = self.branches.iter().map(|(name, _)| name.clone());
-                Output::Object(names.zip(gave).collect())
-            }
-        };
-        Decision::just(Todo::End { node: at.clone(), output })
+        let branch =
+            |number: usize, history: &mut History| self.branches[number].next(&at.child(number), history, input);
+        match next(at, history, &self.terms, &branch) {
+            Next::Do(todos) => Decision::Do(todos),
+            Next::Failed(failure) => Decision::Failed(failure),
+            Next::Over(gave) => self.collect.next(at, history, gave),
+        }
     }
 }
 
@@ -74,7 +69,7 @@ mod tests {
     use ltmc_model::workflow::Document;
 
     use super::super::agent::tests::{AT, completed, history, started};
-    use super::super::of;
+    use super::super::{Output, Todo, of};
     use super::*;
 
     #[test]
@@ -88,7 +83,7 @@ mod tests {
         assert_eq!(next(&[]), Decision::Do([&a, &b, &c].map(attempt).to_vec()));
         // By the journal, whatever their numbers are.
         let mut so_far = vec![started(&a, 1), started(&b, 1), started(&c, 1), completed(&b, 1), completed(&a, 1)];
-        let decided = Decided::Joined { winners: vec![1], failure: None };
+        let decided = Decided::Joined { winners: vec![1], failure: None, lost: vec![] };
         let record = Todo::Record { node: root.clone(), decided: decided.clone() };
         assert_eq!(next(&so_far), Decision::Do(vec![attempt(&c), record]));
         so_far.push(Event::NodeDecided { node: root.clone(), decided });
@@ -134,7 +129,7 @@ mod tests {
         let (timed, a, b) = (root.child(0), root.child(0).child(0), root.child(1));
         let next = |events: &[Event]| parallel.next(&root, &mut history(events.to_vec()), &Input::Run);
         let begun = || Event::NodeStarted { node: timed.clone(), until: AT.after(std::time::Duration::from_secs(9)) };
-        let joined = Decided::Joined { winners: vec![0, 1], failure: None };
+        let joined = Decided::Joined { winners: vec![0, 1], failure: None, lost: vec![] };
         let mut so_far = vec![begun(), started(&a, 1), completed(&a, 1), started(&b, 1), completed(&b, 1)];
         so_far.push(Event::NodeDecided { node: root.clone(), decided: joined });
         so_far.push(Event::RunCancelled { by: None, reason: String::new() });

@@ -8,11 +8,15 @@ use ltmc_journal::History;
 use ltmc_journal::forked::Fork;
 use ltmc_journal::node::{Branches, Joined};
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::Decided;
+use ltmc_model::journal::{Decided, Lost};
+use ltmc_model::workflow::Node;
 use ltmc_model::{Seq, StepPath};
 
 use super::compensation::undo;
 use super::{Decision, Todo};
+
+/// So many characters are kept of the message of a branch that failed.
+const LOST_MESSAGE: usize = 300;
 
 /// How branches are dealt with.
 pub(super) struct Terms {
@@ -28,6 +32,8 @@ pub(super) struct Terms {
     pub(super) are_apart: bool,
     /// What a branch is called in messages.
     pub(super) called: &'static str,
+    /// Whether somebody is told of those that failed.
+    pub(super) keeps_lost: bool,
 }
 
 /// When enough of them are done.
@@ -65,7 +71,8 @@ pub(super) fn next(
     *history.branches(at) = branches;
     match outcome {
         Some((winners, failure)) => {
-            let decided = Decided::Joined { winners, failure };
+            let lost = if terms.keeps_lost && failure.is_none() { lost_by_now(history, at) } else { Vec::new() };
+            let decided = Decided::Joined { winners, failure, lost };
             // What is under way goes on until that is so.
             let record = Todo::Record { node: at.clone(), decided };
             Next::Do(todos.into_iter().filter(|todo| !is_new(history, todo)).chain([record]).collect())
@@ -157,6 +164,17 @@ fn outcome(history: &History, terms: &Terms, branches: &Branches) -> Option<(Vec
     Some((winners, failure))
 }
 
+/// The branches that have failed so far, in the order of their numbers.
+fn lost_by_now(history: &mut History, at: &StepPath) -> Vec<Lost> {
+    let lost = |(number, failure): &(usize, Failure)| {
+        let message = failure.message.chars().take(LOST_MESSAGE).collect();
+        Some(Lost { branch: u32::try_from(*number).ok()?, failure: Failure { message, ..failure.clone() } })
+    };
+    let mut all: Vec<Lost> = history.branches(at).failed.iter().filter_map(lost).collect();
+    all.sort_unstable_by_key(|lost| lost.branch);
+    all
+}
+
 fn too_few(terms: &Terms, branches: &Branches) -> Failure {
     let Terms { count, called, .. } = terms;
     let (failed, needed) = (branches.failed.len(), needed(terms, branches));
@@ -183,7 +201,9 @@ fn over(
     branch: &dyn Fn(usize, &mut History) -> Decision,
 ) -> Next {
     let cancels = if joined.failure.is_some() { terms.stops } else { terms.cancels };
-    if cancels && history.is_open_within(at) {
+    // Once one is made of what they gave, it is that alone which is open.
+    let is_closing = history.has_begun(&at.child(Node::CLOSING));
+    if cancels && !is_closing && history.is_open_within(at) {
         return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
     }
     let winners: Vec<usize> = joined.winners.iter().map(|number| *number as usize).collect();
@@ -249,7 +269,8 @@ fn in_their_order(
 fn lost(at: &StepPath, history: &History, kept: &[usize]) -> Option<Decision> {
     let number = |path: &StepPath| path.way().nth(at.way().count());
     let is_lost = |path: &StepPath| {
-        path != at && path.is_within(at) && number(path).is_some_and(|number| !kept.contains(&number))
+        let is_branch = |number: usize| number < Node::VALIDATOR && !kept.contains(&number);
+        path != at && path.is_within(at) && number(path).is_some_and(is_branch)
     };
     let within = at.child(number(history.next_to_undo(is_lost)?)?);
     let failure = Failure::new(Code::Cancelled, "what the branch did is not needed any more").in_step(&within);

@@ -11,7 +11,7 @@ use ltmc_model::fork::Answer;
 use ltmc_model::journal::{Amended, Amendment, Event};
 use ltmc_model::memory::MAX_VALUE;
 use ltmc_model::run::State;
-use ltmc_model::workflow::{Does, Node as Planned, Validate};
+use ltmc_model::workflow::{Does, Node, Validate};
 use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
 use ltmc_tenancy::Error;
 
@@ -322,7 +322,7 @@ impl Amend<'_> {
                 return Err(format!("at {step} stands `{}`: {what}", node.word()));
             }
             // Work that is done anew is undone anew, by what is done then.
-            What::Node(_) if Planned::is_undoing(step, &StepPath::root()) && self.history.state() != State::Stuck => {
+            What::Node(_) if Node::is_undoing(step, &StepPath::root()) && self.history.state() != State::Stuck => {
                 return Err(format!(
                     "step {step} undoes something: it is changed only while the run is stuck because it failed"
                 ));
@@ -333,7 +333,9 @@ impl Amend<'_> {
         for pair in way.windows(2) {
             let [above, place] = pair else { continue };
             self.is_come_by(above, place)?;
-            let is_in_sequence = above.node().is_some_and(|node| matches!(node.does, Does::Sequence(_)));
+            // In a turn of a debate who speaks comes after its chair.
+            let is_in_sequence =
+                above.node().is_some_and(|node| matches!(node.does, Does::Sequence(_)) || is_chair(node, place.is));
             if matches!(place.is, Is::Round(_)) || is_in_sequence && matches!(place.is, Is::Child(_)) {
                 after.push(place.path.clone());
             }
@@ -366,6 +368,7 @@ impl Amend<'_> {
                     )),
                 }
             }
+            is if above.node().is_some_and(|node| is_chair(node, is)) => Ok(()),
             Is::Child(number) => match node.and_then(|node| node.option) {
                 Some(taken) if taken.map(|taken| taken as usize) != Some(number) => {
                     let took = taken.map_or("none of its options".to_owned(), |taken| format!("option {taken}"));
@@ -393,6 +396,11 @@ impl Amend<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether something is the chair of the turn above it.
+fn is_chair(above: &Node, is: Is) -> bool {
+    matches!(&above.does, Does::Turn(turn) if turn.chair.is_some()) && is == Is::Child(0)
 }
 
 #[cfg(test)]

@@ -437,6 +437,9 @@ fn planner() -> Script {
 fn crash_at_every_step_of_a_plan() {
     let document = "name: outer\nflow: {plan: {agent: planner, may: [one]}, with: $.input}";
     crash_at_every_step_of(document, vec![planner(), agent("one", work)]);
+    // Once people approve of it.
+    let document = "name: outer\nflow: {plan: {agent: planner, may: [one], approve: true}, with: $.input}";
+    crash_at_every_step_of(document, vec![planner(), agent("one", work)]);
 }
 
 #[test]

@@ -61,9 +61,25 @@ pub(crate) fn scripts() -> Vec<Script> {
         if n.is_multiple_of(2) { Err(Failure::new(Code::AgentError, format!("{n} is even"))) } else { own(guest).await }
     };
     let bad = |_: Guest| async move { Err(Failure::new(Code::AgentError, "bad")) };
+    // In a debate: how many turns it was told of, and who spoke last.
+    let say = |guest: Guest| async move {
+        guest.count(&format!("said/{}", guest.job.step.to_string().replace('/', "-"))).await?;
+        let given = input(&guest);
+        let turns = given["turns"].as_array().cloned().unwrap_or_default();
+        let after = turns.last().map(|turn| turn["agent"].clone());
+        Ok(Payload::json(&json!({"n": turns.len(), "after": after})))
+    };
+    // The second, the first, the first, and then the end.
+    let chair = |guest: Guest| async move {
+        let given = input(&guest);
+        let next = [Some(1), Some(0), Some(0)].into_iter().nth(given["turns"].as_array().map_or(0, Vec::len)).flatten();
+        Ok(Payload::json(&json!({"next": next.map(|next: usize| given["among"][next].clone())})))
+    };
+    let text = |_: Guest| async move { Ok(Payload::text("hello")) };
     let approve = validator("approve", |_| async { Ok(Vec::new()) });
     let mut scripts = vec![agent("pass", pass), agent("slow", slow), agent("flaky", flaky), agent("bad", bad)];
     scripts.extend([agent("plus-one", plus_one), agent("odd", odd), approve]);
+    scripts.extend([agent("say", say), agent("chair", chair), agent("text", text)]);
     scripts.extend(["a", "b", "c", "d"].map(|name| agent(name, own)));
     scripts
 }
@@ -135,6 +151,147 @@ fn branches_give_a_list_or_an_object() {
     assert_eq!(value(skipped, json!(7)), json!({"pass": 7}));
     let listed = "{parallel: {x: {agent: pass}, y: {agent: a, when: {pick: $.input, equals: 1}}}, collect: list}";
     assert_eq!(value(listed, json!(7)), json!([7, null]));
+}
+
+#[test]
+fn an_agent_makes_one_of_what_branches_gave_and_is_told_what_failed() {
+    let flow = "{parallel: {x: {sequence: [{wait: 1h}, {agent: text}]}, y: {agent: bad}, z: {agent: pass, when: {pick: $.input, equals: 1}}}, \
+                need: any, collect: {agent: pass, id: editor}}";
+    let failure = json!({"code": "agent-error", "message": "bad", "agent-code": null});
+    let wanted = json!([
+        {"branch": "x", "content-type": Payload::text("").content_type, "output": "hello"},
+        {"branch": "y", "failure": failure},
+        {"branch": "z", "skipped": true},
+    ]);
+    assert_eq!(value(flow, json!(7)), wanted);
+    let items = value("{map: $.input, do: {agent: odd}, tolerate: 1, collect: {agent: pass}}", json!([1, 2]));
+    assert_eq!((&items[0]["branch"], &items[0]["output"]["on"]), (&json!("0"), &json!(1)));
+    assert_eq!(items[1]["failure"]["message"], "2 is even");
+    assert_eq!(value("{map: $.input, do: {agent: odd}, collect: {agent: pass}}", json!([])), json!([]));
+    let judged = "{parallel: [{agent: pass}], collect: {agent: plus-one, retry: {attempts: 2, on: [validation-failed]}, validate: \
+                  {json-schema: {type: string}}, fallback: [{agent: pass, id: p, with: $.input}]}, id: one}";
+    assert_eq!(value(judged, json!(7)), 7, "it is a step like others");
+    let picked = "{sequence: [{parallel: {x: {agent: plus-one}}, id: one, collect: {agent: pass, with: $.steps.plus-one.output}}, \
+                  {agent: pass, id: p, with: {one: $.steps.one.output, by: $.steps.pass.output}}]}";
+    assert_eq!(value(picked, json!(7)), json!({"one": 8, "by": 8}));
+    let skipped = "{parallel: [{agent: pass}], collect: {agent: bad, when: {pick: $.input, equals: 1}}}";
+    assert_eq!(value(skipped, json!(7)), json!([7]), "where it is skipped it is as if nothing was said");
+    assert_eq!(
+        self::failure("{parallel: [{agent: pass}], collect: {agent: bad}}", json!(7)).step.unwrap().as_str(),
+        "0/10001"
+    );
+}
+
+#[test]
+fn objects_are_merged_in_the_order_of_their_branches() {
+    let flow = "{parallel: {x: {sequence: [{wait: 1h}, {agent: pass, with: {a: 1, b: {c: 1, d: 2}, e: 1}}]}, y: {agent: pass, id: p, with: \
+                {b: {c: null, f: 3}, e: {pick: $.input.none, else: null}}}, z: {agent: bad, when: {pick: $.input.x, equals: 1}}}, \
+                collect: merge}";
+    assert_eq!(value(flow, json!({})), json!({"a": 1, "b": {"d": 2, "f": 3}}));
+    let failure = failure("{parallel: {x: {agent: pass, with: {}}, y: {agent: text}}, collect: merge}", json!(7));
+    assert_eq!(failure.code, Code::BadStep);
+    assert!(
+        failure.message.contains("`collect: merge` takes an object") && failure.message.contains("`y`"),
+        "{failure}"
+    );
+    assert_eq!(
+        value("{map: $.input, do: {agent: pass}, collect: merge}", json!([{"a": 1}, {"a": 2, "b": 3}])),
+        json!({"a": 2, "b": 3})
+    );
+    assert_eq!(value("{map: $.input, do: {agent: pass}, collect: merge}", json!([])), json!({}));
+}
+
+#[test]
+fn branches_vote() {
+    let flow = |more: &str| format!("{{map: $.input, do: {{agent: pass}}, collect: {{vote: /l{more}}}}}");
+    let bug = json!([{"l": "bug"}, {"l": "wish"}, {"l": "bug"}]);
+    let counts = json!([{"value": "bug", "votes": 2}, {"value": "wish", "votes": 1}]);
+    assert_eq!(value(&flow(""), bug.clone()), json!({"value": "bug", "votes": 2, "of": 3, "counts": counts}));
+    let of_four = json!([{"l": 1}, {"l": 1.0}, {"l": 2}, {"x": 1}]);
+    assert_eq!(value(&flow(", rule: plurality"), of_four.clone())["value"], 1);
+    for (rule, input) in
+        [("majority", of_four), ("unanimous", bug), ("plurality", json!([{"l": 1}, {"l": 2}])), ("majority", json!([]))]
+    {
+        let failure = failure(&flow(&format!(", rule: {rule}")), input.clone());
+        assert_eq!(failure.code, Code::NoMajority, "{rule}: {failure}");
+        let tie = flow(&format!(", rule: {rule}, tie: {{agent: text}}"));
+        let said = value(&tie, input);
+        assert_eq!((&said["value"], &said["votes"]), (&json!("hello"), &json!(0)));
+    }
+    in_paused_time(async {
+        let (_, host) = host(&flow(", rule: plurality")).await;
+        host.ask(&request(json!([{"l": 1}, {"l": 2}, {"l": 2}]))).await.unwrap().unwrap();
+        let run = host.run().await.unwrap();
+        let voted = host.journal(run).await.into_iter().find_map(|placed| match placed.entry.event {
+            Event::NodeDecided { decided: Decided::Voted { counts, of, is_won }, .. } => Some((counts, of, is_won)),
+            _ => None,
+        });
+        let (counts, of, is_won) = voted.expect("the votes are a fact");
+        assert_eq!((counts[0].value.clone(), counts[0].votes, of, is_won), (json!(2), 2, 3, true));
+        let view = host.runs.get(&caller(), run).await.unwrap();
+        assert_eq!(view.nodes[0].votes, counts);
+    });
+}
+
+#[test]
+fn agents_debate_in_turn_and_one_closes_it() {
+    let flow =
+        |more: &str| format!("{{debate: {{among: [{{agent: say, id: pro}}, {{agent: say, id: con}}], {more}}}}}");
+    assert_eq!(value(&flow("rounds: 2"), json!("x")), json!({"n": 3, "after": "pro"}), "what was said last");
+    let closed = value(&flow("rounds: 2, close: {agent: pass}"), json!("x"));
+    let said: Vec<&Value> = closed["turns"].as_array().unwrap().iter().map(|turn| &turn["agent"]).collect();
+    assert_eq!(said, ["pro", "con", "pro", "con"]);
+    assert_eq!((&closed["input"], &closed["among"]), (&json!("x"), &json!(["pro", "con"])));
+    let until = flow("rounds: 9, until: {pick: $.last.n, at-least: 2}");
+    assert_eq!(value(&until, json!("x"))["n"], 2);
+    let of_the_turn = flow("rounds: 9, until: {pick: $.steps.con.output.n, else: 0, at-least: 2}");
+    assert_eq!(value(&of_the_turn, json!("x"))["n"], 3, "the other's turn of this number");
+    let led = value(&flow("rounds: 9, next: {agent: chair}, close: {agent: pass}"), json!("x"));
+    let said: Vec<&Value> = led["turns"].as_array().unwrap().iter().map(|turn| &turn["agent"]).collect();
+    assert_eq!(said, ["con", "pro", "pro"], "until the chair ends it");
+    let nobody = failure(&flow("rounds: 9, next: {agent: text}"), json!("x"));
+    assert!(nobody.code == Code::BadStep && nobody.message.contains("one of `pro`, `con`"), "{nobody}");
+    let passes =
+        "{debate: {among: [{agent: say, when: {pick: $.input, equals: 1}}, {agent: say, id: con}], rounds: 2}, id: d}";
+    assert_eq!(value(passes, json!(7)), json!({"n": 1, "after": "con"}), "one that is skipped passes");
+    let silent = "{sequence: [{agent: pass}, {debate: {among: [{agent: say, when: {pick: $.input, equals: 1}}, {agent: say, id: con, when: \
+                  {pick: $.input, equals: 1}}], rounds: 2}}]}";
+    assert_eq!(value(silent, json!(7)), 7, "where nobody speaks it is skipped");
+}
+
+#[test]
+fn crash_at_every_step_of_what_makes_one_of_much() {
+    for (flow, input) in [
+        (
+            "{parallel: {x: {agent: a}, y: {agent: bad}, z: {agent: b}}, need: 2, on-failure: continue, collect: {agent: flaky, retry: {attempts: 3, \
+             on: [agent-error], backoff: 10ms}, validate: {agent: approve}, compensate: {agent: c}}, id: one}",
+            json!(0),
+        ),
+        ("{map: $.input, do: {agent: odd}, tolerate: 2, collect: {agent: a}, at-once: 1}", json!([1, 2, 3])),
+        (
+            "{sequence: [{parallel: [{agent: a}, {agent: b}], collect: {agent: bad, fallback: [{agent: c}], compensate: {agent: pass}}}, {agent: bad, \
+             id: late}]}",
+            json!(0),
+        ),
+        (
+            "{parallel: {x: {agent: a}, y: {agent: b}}, collect: merge, validate: {json-schema: {required: [step]}}}",
+            json!(0),
+        ),
+        ("{parallel: [{agent: a}, {agent: b}], collect: {vote: /step, rule: plurality, tie: {agent: c}}}", json!(0)),
+        ("{parallel: [{agent: a}, {agent: b}], collect: {vote: /count}, id: voted, timeout: 9h}", json!(0)),
+        (
+            "{debate: {among: [{agent: say, id: pro}, {agent: say, id: con, compensate: {agent: c}}], rounds: 2, close: {agent: a}}, id: d}",
+            json!(0),
+        ),
+        (
+            "{sequence: [{debate: {among: [{agent: say, id: pro}, {agent: flaky, retry: {attempts: 3, on: [agent-error], backoff: 5ms}}], next: \
+             {agent: chair}, rounds: 3, until: {pick: $.last.n, at-least: 7}}}, {agent: bad, fallback: [{agent: b}]}]}",
+            json!(0),
+        ),
+    ] {
+        eprintln!("{flow}");
+        crash_at_every_step(&case(flow, input));
+    }
 }
 
 #[test]
@@ -527,7 +684,18 @@ fn drawn_node(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     }
     match kind {
         1 | 2 => format!("{{sequence: [{}, {}]}}", node(seed), node(seed)),
-        3 => format!("{{parallel: [{}, {}], id: n{id}, on-failure: continue}}", node(seed), node(seed)),
+        3 => {
+            let collect = [
+                "",
+                ", collect: {agent: d, id: kID}",
+                ", collect: merge",
+                ", collect: {vote: /count, rule: plurality, tie: {agent: a, id: kID}}",
+                ", collect: {agent: flaky, id: kID, retry: {attempts: 3, on: [agent-error], backoff: 5ms}, compensate: {agent: c, id: uID}}",
+                ", collect: list",
+            ][n as usize]
+                .replace("ID", &id.to_string());
+            format!("{{parallel: [{}, {}], id: n{id}, on-failure: continue{collect}}}", node(seed), node(seed))
+        }
         4 => format!(
             "{{parallel: [{{agent: bad, id: n{id}}}, {}, {}], need: 2, on-failure: continue}}",
             node(seed),
@@ -542,6 +710,10 @@ fn drawn_node(seed: &mut u64, depth: u32, names: &mut u32) -> String {
             format!("{{map: $.input.list, do: {}, at-once: {}, tolerate: 3}}", node(seed), n / 2 + 1)
         }
         6 => format!("{{map: $.input.list, do: {}, at-once: 1, tolerate: 1}}", node(seed)),
+        7 if n == 4 => format!(
+            "{{debate: {{among: [{{agent: say, id: n{id}}}, {{agent: flaky, id: q{id}, compensate: {{agent: c, id: u{id}}}}}], rounds: 2, \
+             close: {{agent: d, id: k{id}}}}}, id: e{id}}}"
+        ),
         7 => format!("{{loop: {}, at-most: {}}}", node(seed), n % 2 + 1),
         8 if n == 5 => format!("{{wait: {}s, id: n{id}}}", [0, 1, 5_000][depth as usize % 3]),
         _ => {
@@ -599,6 +771,8 @@ fn a_resumed_run_makes_the_failed_branch_again_and_no_other() {
             ),
             ("{loop: {sequence: [{agent: a}, {agent: sick, when: {pick: $.round, equals: 2}}]}, at-most: 3}", "0/1/1"),
             ("{sequence: [{agent: bad, fallback: [{agent: a}]}, {agent: sick}]}", "0/1"),
+            ("{map: $.input, do: {agent: odd}, tolerate: 1, collect: {agent: sick}, at-once: 1}", "0/10001"),
+            ("{debate: {among: [a, {agent: b}], rounds: 1, close: {agent: sick}}}", "0/10001"),
             (
                 "{sequence: [{agent: a}, {agent: sick}], on-error: [{when: {pick: $.error.code, equals: x}, do: {agent: b}}]}",
                 "0/1",

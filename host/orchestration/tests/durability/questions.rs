@@ -67,6 +67,79 @@ fn refused(answer: &Result<(), Error>) -> &str {
 }
 
 #[test]
+fn a_plan_is_done_only_where_people_approve_of_it() {
+    in_paused_time(async {
+        let planner =
+            agent("planner", |_| async { Ok(Payload::json(&json!({"name": "planned", "flow": {"agent": "pass"}}))) });
+        let world = World::new(scripts().into_iter().chain([planner]));
+        let flow = "{plan: {agent: planner, may: [pass], approve: admin}, id: fixes}";
+        let (host, started, open) = asked(&world, flow).await;
+        let [asked] = open.as_slice() else { panic!("{open:?}") };
+        assert_eq!(asked.question.title, "May the plan that `planner` gave be carried out?");
+        assert!(host.children().await.is_empty(), "nothing of it is done");
+        let admin = by(Role::Admin, "admin0000000");
+        let shown = host.runs.question(&admin, &asked.token).await.unwrap().question.show.unwrap();
+        assert_eq!(shown.to_value().unwrap(), json!({"name": "planned", "flow": {"agent": "pass"}}));
+        let author = host.runs.answer(&by(Role::Author, "author000000"), asked.token.clone(), given(json!(true))).await;
+        assert_eq!(refused(&author), "denied", "it is an admin's to approve");
+        let perhaps = host.runs.answer(&admin, asked.token.clone(), given(json!("perhaps"))).await;
+        assert_eq!(refused(&perhaps), "bad-answer");
+        let no = Given { answer: json!(false), comment: Some("too much at once".into()) };
+        host.runs.answer(&admin, asked.token.clone(), no).await.unwrap();
+        let failure = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(failure.code, Code::NotApproved);
+        assert!(failure.message.contains("too much at once"), "{failure}");
+        assert!(host.children().await.is_empty());
+        // Who resumes it has it asked anew, about the same plan; the old question is closed.
+        host.runs.resume(&caller(), started.run).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let again = self::open(&host, &admin).await;
+        let [again] = again.as_slice() else { panic!("{again:?}") };
+        assert_ne!(again.token, asked.token);
+        host.runs.answer(&admin, again.token.clone(), given(json!(true))).await.unwrap();
+        let late = host.runs.answer(&admin, again.token.clone(), given(json!(false))).await;
+        assert_eq!(refused(&late), "already-answered");
+        let answer = host.ask(&request()).await.unwrap().unwrap();
+        assert_eq!(answer.to_value().unwrap(), json!({"text": "draft"}));
+        assert_eq!(host.children().await.len(), 1);
+        let planned = Event::StepStarted { step: "0/0".parse().unwrap(), attempt: 2, agent: None, transaction: true };
+        let journal = host.journal(started.run).await;
+        assert!(journal.iter().all(|placed| placed.entry.event != planned), "nobody plans it anew");
+    });
+}
+
+#[test]
+fn what_is_waited_for_is_named() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let flow = "{parallel: [{ask: {title: Publish?, of: author}, id: ok}, {wait: 2h, id: pause}, {wait: {topic: orders, match: {type: paid}}, \
+                    id: paid, timeout: 3h}]}";
+        let (host, started, _) = asked(&world, flow).await;
+        let why = host.runs.why(&caller(), started.run).await.unwrap();
+        let waits = |name: &str| {
+            let found = why.waits.iter().find(|waits| waits.called.name.as_deref() == Some(name));
+            found.unwrap_or_else(|| panic!("{name} is not in {:?}", why.waits))
+        };
+        assert!(waits("ok").what.starts_with("an answer of the role author to \"Publish?\""), "{:?}", waits("ok"));
+        assert_eq!((waits("pause").what.as_str(), waits("ok").until), ("its time", None));
+        assert!(waits("pause").until.is_some() && waits("paid").until.is_some());
+        assert_eq!(waits("paid").what, "an event of topic `orders` of type `paid`");
+        assert!(why.waits.iter().all(|waits| waits.since.is_some() && waits.in_vain.is_none()), "{:?}", why.waits);
+        assert_eq!(why.waits.len(), 3);
+        // Nobody is left who could publish it.
+        for name in ["pass", "slow"] {
+            let change =
+                Change::GrantsSet { agent: name.parse().unwrap(), grants: Vec::new(), digest: None, carry: None };
+            host.record.act(&tenant(), sample::at(1), Act { by: None, change }).await.unwrap();
+        }
+        let (host, run) = (world.host(&host.record, []), started.run);
+        let why = host.runs.why(&caller(), run).await.unwrap();
+        let paid = why.waits.iter().find(|waits| waits.called.name.as_deref() == Some("paid")).unwrap();
+        assert!(paid.in_vain.as_ref().is_some_and(|why| why.contains("no agent may publish to `orders`")), "{paid:?}");
+    });
+}
+
+#[test]
 fn a_question_is_answered_and_its_run_goes_on_with_that() {
     in_paused_time(async {
         let world = World::new(scripts());

@@ -97,9 +97,10 @@ impl Story {
             }
             Event::NodeTimedOut { node, .. } => self.nodes.push((node, "timed out".into())),
             // Which of several was done first is as it comes.
-            Event::NodeDecided { node, decided: Decided::Joined { mut winners, failure } } => {
+            Event::NodeDecided { node, decided: Decided::Joined { mut winners, failure, lost } } => {
                 winners.sort_unstable();
-                self.nodes.push((node, format!("joined {winners:?} {}", failure.is_some())));
+                let lost: Vec<u32> = lost.iter().map(|lost| lost.branch).collect();
+                self.nodes.push((node, format!("joined {winners:?} {} {lost:?}", failure.is_some())));
             }
             Event::NodeDecided { node, decided: Decided::Until(_) } => self.nodes.push((node, "waits".into())),
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),

@@ -2,8 +2,10 @@
 //! back-offs and time-outs pass at once.
 //!
 //! - [`stage`]: a run of one case, by the host's own engine and patterns
+//! - [`people`]: who answers the questions of a run
 //! - [`verdict`]: what came of it, held against what was to come
 
+mod people;
 mod stage;
 mod verdict;
 
@@ -40,8 +42,9 @@ pub(super) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
 fn try_all(args: &Args, as_json: bool) -> anyhow::Result<()> {
     let source = Source::read(&args.file)?;
     let document = source.document()?;
-    if let Some(node) = document.nodes().into_iter().find(|node| !can_be_played(node)) {
-        let message = format!("{}: `{}` cannot be played without a host yet", node.place, node.word());
+    let is_event = |node: &&Node| matches!(node.does, Does::Wait(Wait::Event(_)));
+    if let Some(node) = document.nodes().into_iter().find(is_event) {
+        let message = format!("{}: a `wait` for an event cannot be played without a host yet", node.place);
         return Err(Problem::failed(message).into());
     }
     let tests = Source::read(&args.tests.clone().unwrap_or_else(|| beside(&args.file)))?;
@@ -53,7 +56,7 @@ fn try_all(args: &Args, as_json: bool) -> anyhow::Result<()> {
     }
     let mut failed = 0;
     for case in &cases {
-        let played = stage::play(&document, &source.text, case)?;
+        let played = stage::play(&document, case)?;
         let differences = verdict::differences(&document, case, &played);
         failed += usize::from(!differences.is_empty());
         if as_json {
@@ -81,16 +84,6 @@ fn try_all(args: &Args, as_json: bool) -> anyhow::Result<()> {
         ui::note(format!("{all} case{} came out as expected.", if all == 1 { "" } else { "s" }));
     }
     Ok(())
-}
-
-/// Whether a node needs nothing but agents that a file of cases can play. Who is found for a need depends on who else there is, and other
-/// runs on other documents.
-fn can_be_played(node: &Node) -> bool {
-    match &node.does {
-        Does::Agent(_) | Does::Sequence(_) | Does::Parallel(_) | Does::Choice(_) | Does::Map(_) | Does::Loop(_) => true,
-        Does::Wait(Wait::For(_) | Wait::Until(_)) | Does::Emit(_) => true,
-        Does::Wait(Wait::Event(_)) | Does::Ask(_) | Does::Need(_) | Does::Workflow(_) | Does::Plan(_) => false,
-    }
 }
 
 /// `review.yaml` is tried with `review.test.yaml`.

@@ -4,18 +4,39 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::super::cases::{Answer, Case, Cases, End, Expect, Gives};
-use super::super::tree::{Kind, Tree};
-use super::super::{Document, Faults, Node, Place, Source, StepName};
+use super::super::tree::{Key, Kind, Tree};
+use super::super::{Document, Does, Faults, Node, Part, Place, Source, StepName};
 use super::{Fields, Reader, nearest};
 use crate::failure::{Code, Failure};
-use crate::{AgentName, Payload};
+use crate::{AgentName, Payload, WorkflowName};
 
 type Parts = BTreeMap<AgentName, Vec<Answer>>;
+
+/// What is played for a case.
+#[derive(Default, Clone)]
+struct Played {
+    agents: Parts,
+    needs: BTreeMap<StepName, AgentName>,
+    workflows: BTreeMap<WorkflowName, Vec<Answer>>,
+    questions: BTreeMap<StepName, Vec<Answer>>,
+}
+
+impl Played {
+    /// Another's takes the place of what is here, one by one.
+    fn extend(&mut self, other: Self) {
+        self.agents.extend(other.agents);
+        self.needs.extend(other.needs);
+        self.workflows.extend(other.workflows);
+        self.questions.extend(other.questions);
+    }
+}
 
 /// Reads a whole file of cases.
 pub(in super::super) fn cases(tree: &Tree, document: &Document) -> Result<Cases, Faults> {
     let mut reader = Reader::default();
-    let cases = reader.cases(tree, &Cast::of(document));
+    let mut cast = Cast::of(document);
+    cast.found(tree);
+    let cases = reader.cases(tree, &cast);
     reader.finish(cases)
 }
 
@@ -23,19 +44,44 @@ pub(in super::super) fn cases(tree: &Tree, document: &Document) -> Result<Cases,
 struct Cast<'d> {
     document: &'d Document,
     /// Every agent: whether it does a step, and whether it judges.
-    agents: BTreeMap<&'d AgentName, (bool, bool)>,
+    agents: BTreeMap<AgentName, (bool, bool)>,
     nodes: HashMap<&'d str, &'d Node>,
 }
 
 impl<'d> Cast<'d> {
     fn of(document: &'d Document) -> Self {
-        let mut agents: BTreeMap<&AgentName, (bool, bool)> = BTreeMap::new();
-        for (agent, _, judges) in document.agents() {
-            let roles = agents.entry(&agent.name).or_default();
+        let mut agents: BTreeMap<AgentName, (bool, bool)> = BTreeMap::new();
+        for (agent, _, part) in document.agents() {
+            let roles = agents.entry(agent.name.clone()).or_default();
+            let judges = part == Part::Judge;
             *roles = (roles.0 | !judges, roles.1 | judges);
         }
         let named = |node: &'d Node| Some((node.id.as_ref()?.as_str(), node));
         Self { document, agents, nodes: document.nodes().into_iter().filter_map(named).collect() }
+    }
+
+    /// Agents that are found for what is needed, wherever a file of cases says so, take part too.
+    fn found(&mut self, tree: &Tree) {
+        let of = |tree: &'_ Tree, name: &str| match &tree.kind {
+            Kind::Object(fields) => fields.iter().find(|(key, _)| key.name == name).map(|(_, tree)| tree.clone()),
+            _ => None,
+        };
+        let cases = match of(tree, "cases").map(|tree| tree.kind) {
+            Some(Kind::List(cases)) => cases,
+            _ => Vec::new(),
+        };
+        let needs = cases.iter().chain([tree]).filter_map(|tree| of(tree, "needs"));
+        let names = needs.filter_map(|needs| match needs.kind {
+            Kind::Object(fields) => Some(fields),
+            _ => None,
+        });
+        for (_, tree) in names.flatten() {
+            if let Kind::Text(name) = &tree.kind
+                && let Ok(name) = name.parse::<AgentName>()
+            {
+                self.agents.entry(name).or_default().0 = true;
+            }
+        }
     }
 }
 
@@ -48,7 +94,7 @@ impl Reader {
             let message = format!("`workflow` is another one: the document beside it is of `{}`", cast.document.name);
             self.fault(tree.place, message);
         }
-        let shared = fields.take("agents").map(|tree| self.roles(tree, cast)).unwrap_or_default();
+        let shared = self.played(&mut fields, cast);
         let items = match fields.take("cases") {
             Some(tree) => self.list(tree, "`cases` is a list").unwrap_or_default(),
             None => {
@@ -74,7 +120,7 @@ impl Reader {
     }
 
     /// A case, and where its name stands.
-    fn case(&mut self, tree: &Tree, shared: &Parts, cast: &Cast<'_>) -> Option<(Case, Place)> {
+    fn case(&mut self, tree: &Tree, shared: &Played, cast: &Cast<'_>) -> Option<(Case, Place)> {
         let mut fields = self.object(tree, "a case")?;
         let name = match fields.take("name") {
             Some(tree) => self.text(tree, "`name`").map(|name| (name, tree.place)),
@@ -92,15 +138,97 @@ impl Reader {
                 Payload::default()
             }
         };
-        let mut agents = shared.clone();
-        agents.extend(fields.take("agents").map(|tree| self.roles(tree, cast)).unwrap_or_default());
+        let mut played = shared.clone();
+        played.extend(self.played(&mut fields, cast));
+        let is_open = |node: &&Node| matches!(&node.does, Does::Need(needed) if needed.among.is_empty());
+        for node in cast.document.nodes().into_iter().filter(is_open) {
+            if node.id.as_ref().is_none_or(|id| !played.needs.contains_key(id)) {
+                let id = node.id.as_ref().map_or("ID", StepName::as_str);
+                let message = format!("who is found for the `need` at {}? `needs: {{{id}: AGENT}}`", node.place);
+                self.fault(tree.place, message);
+            }
+        }
         let expect = fields.take("expect").and_then(|tree| self.expect(tree, cast)).unwrap_or_default();
         self.refuse_the_rest(fields, "a case");
         let (name, at) = name?;
-        Some((Case { name, place: tree.place, input, agents, expect }, at))
+        let Played { agents, needs, workflows, questions } = played;
+        Some((Case { name, place: tree.place, input, agents, needs, workflows, questions, expect }, at))
     }
 
-    fn text(&mut self, tree: &Tree, what: &str) -> Option<String> {
+    /// What is played.
+    fn played(&mut self, fields: &mut Fields<'_>, cast: &Cast<'_>) -> Played {
+        let agents = fields.take("agents").map(|tree| self.roles(tree, cast)).unwrap_or_default();
+        let mut played = Played { agents, ..Played::default() };
+        for (key, tree) in self.entries(fields, "needs") {
+            let is_need = |node: &Node| matches!(node.does, Does::Need(_));
+            let name = self.node_of(&key, cast, is_need, "says what it needs");
+            let agent = self.parsed::<AgentName>(tree, "who is found");
+            played.needs.extend(name.zip(agent));
+        }
+        for (key, tree) in self.entries(fields, "workflows") {
+            let known = cast.document.workflows().find(|(name, _)| name.as_str() == key.name);
+            if known.is_none() {
+                self.fault(
+                    key.place,
+                    format!("the workflow starts no `{}`", key.name.chars().take(80).collect::<String>()),
+                );
+            }
+            let answers = self.outputs(tree, &format!("workflow `{}`", key.name));
+            played.workflows.extend(known.map(|(name, _)| (name.clone(), answers)));
+        }
+        for (key, tree) in self.entries(fields, "questions") {
+            let asks = |node: &Node| match &node.does {
+                Does::Ask(_) => true,
+                Does::Plan(planning) => planning.approve.is_some(),
+                _ => false,
+            };
+            let name = self.node_of(&key, cast, asks, "asks people");
+            let answers = self.outputs(tree, "an answer to a question");
+            if answers.iter().any(|answer| !matches!(answer.gives, Gives::Output(_))) {
+                self.fault(tree.place, "people answer with `output`, a value, or `text`");
+            }
+            played.questions.extend(name.map(|name| (name, answers)));
+        }
+        played
+    }
+
+    fn entries<'t>(&mut self, fields: &mut Fields<'t>, word: &'static str) -> Vec<(Key, &'t Tree)> {
+        let Some(tree) = fields.take(word) else { return Vec::new() };
+        let found = self.object(tree, &format!("`{word}`"));
+        found.map_or_else(Vec::new, |found| found.left.into_iter().map(|(key, tree)| (key.clone(), tree)).collect())
+    }
+
+    /// The name of a node of a kind.
+    fn node_of(&mut self, key: &Key, cast: &Cast<'_>, is: impl Fn(&Node) -> bool, what: &str) -> Option<StepName> {
+        let name = self.node_named(&key.name, key.place, cast)?;
+        if !cast.nodes.get(name.as_str()).is_some_and(|node| is(node)) {
+            self.fault(key.place, format!("`{name}` is no node that {what}"));
+            return None;
+        }
+        Some(name)
+    }
+
+    /// An answer, or several.
+    fn outputs(&mut self, tree: &Tree, what: &str) -> Vec<Answer> {
+        let answers = match &tree.kind {
+            Kind::List(answers) => answers.as_slice(),
+            _ => std::slice::from_ref(tree),
+        };
+        if answers.is_empty() {
+            self.fault(tree.place, format!("{what} has at least one answer"));
+        }
+        let read = answers.iter().filter_map(|tree| {
+            let answer = self.answer(tree)?;
+            if matches!(answer.gives, Gives::Violations(_)) {
+                self.fault(tree.place, format!("{what} gives `output` or `text`: it does not judge"));
+                return None;
+            }
+            Some(answer)
+        });
+        read.collect()
+    }
+
+    pub(super) fn text(&mut self, tree: &Tree, what: &str) -> Option<String> {
         match &tree.kind {
             Kind::Text(text) => Some(text.clone()),
             _ => {

@@ -6,6 +6,7 @@
 //! - `patterns`: what a node does
 //! - `context`: what branches have to themselves
 //! - `modifiers`: what every node may have
+//! - `together`: what makes one of much
 //! - `waits`: what a run waits for besides its own steps
 //! - `values`: templates, picks, conditions
 //! - `scope`: which names there are, and whether what is picked comes before
@@ -24,6 +25,7 @@ mod modifiers;
 mod patterns;
 mod schedules;
 mod scope;
+mod together;
 mod values;
 mod waits;
 

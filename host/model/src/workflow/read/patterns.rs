@@ -3,7 +3,7 @@
 use super::super::schema::PATTERNS;
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
-    Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Needed, Node, OnFailure, OnLoss,
+    Ask, Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Needed, Node, OnFailure, OnLoss,
     Parallel, Place, Planning, StepName, SubWorkflow, Tolerate,
 };
 use super::scope::{Level, Place as At};
@@ -18,7 +18,7 @@ fn patterns() -> impl Iterator<Item = &'static str> {
 }
 
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["hand-off", "debate", "on"];
+const PATTERNS_TO_COME: &[&str] = &["hand-off", "on"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
@@ -95,6 +95,7 @@ impl Reader {
             "parallel" => self.parallel(key, pattern, &mut fields, depth),
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
+            "debate" => self.debate(key, pattern, depth),
             "wait" => self.waits(pattern),
             "ask" => self.ask(pattern),
             "emit" => self.emit(pattern),
@@ -138,9 +139,11 @@ impl Reader {
         let most = u32::try_from(MAX_STEPS).unwrap_or(u32::MAX);
         let at_most =
             fields.take("at-most").map_or(Some(Planning::AT_MOST), |tree| self.count(tree, "`at-most`", 1, most));
-        if let Some((key, _)) = fields.take_unadvertised("approve") {
-            self.fault(key.place, "`approve` is reserved: this host does not know it yet");
-        }
+        let approve = fields.take("approve").and_then(|tree| match &tree.kind {
+            Kind::Bool(true) => Some(Planning::APPROVES),
+            Kind::Bool(false) => None,
+            _ => self.word(tree, "`approve` is true, false or a role, which", &Ask::ROLES),
+        });
         // What is left is the planner's step.
         let left = fields.left.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let step = Tree { kind: Kind::Object(left), place: tree.place };
@@ -149,7 +152,7 @@ impl Reader {
             self.fault(tree.place, "a plan is written by an `agent`");
             return None;
         }
-        Some(Does::Plan(Box::new(Planning { planner, may: may?, depth: deep?, at_most: at_most? })))
+        Some(Does::Plan(Box::new(Planning { planner, may: may?, depth: deep?, at_most: at_most?, approve })))
     }
 
     fn needed(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Does> {
@@ -226,9 +229,7 @@ impl Reader {
         let loss = [("cancel", OnLoss::Cancel), ("finish", OnLoss::Finish)];
         let on_loss = fields.take("on-loss").and_then(|tree| self.word(tree, "`on-loss`", &loss));
         let at_once = fields.take("at-once").and_then(|tree| self.count(tree, "`at-once`", 1, MapItems::MAX_AT_ONCE));
-        let collect = fields.take("collect").and_then(|tree| self.collect(tree));
-        let of_kind = if is_named { Collect::Object } else { Collect::List };
-        let collect = collect.unwrap_or(of_kind);
+        let collect = fields.take("collect");
         let context = fields.take("context").and_then(|tree| self.context(tree));
         let may_be_missing = need != Need::All && need != Need::Count(most);
         self.forks += usize::from(context.is_some());
@@ -243,6 +244,8 @@ impl Reader {
                 |(name, node): &(Option<StepName>, Node)| name.as_ref().or(node.id.as_ref()).map(ToString::to_string);
             self.resolved(said, &Some(branches.iter().map(called).collect()))
         });
+        let of_kind = if is_named { Collect::Object } else { Collect::List };
+        let collect = collect.and_then(|tree| self.collect(tree, depth)).unwrap_or(of_kind);
         if collect == Collect::Object && !is_named {
             for node in branches.iter().map(|(_, node)| node).filter(|node| node.id.is_none()) {
                 self.fault(node.place, "`collect: object` needs a name for every branch: give this one an `id`");
@@ -277,19 +280,6 @@ impl Reader {
             self.fault(place, format!("`share` of {what} is a number above 0, and at most 1"));
         }
         share
-    }
-
-    fn collect(&mut self, tree: &Tree) -> Option<Collect> {
-        let to_come = match &tree.kind {
-            Kind::Object(fields) => fields.iter().any(|(key, _)| ["agent", "vote"].contains(&key.name.as_str())),
-            Kind::Text(text) => text == "merge",
-            _ => false,
-        };
-        if to_come {
-            self.fault(tree.place, "this `collect` is reserved: this host knows `list` and `object`");
-            return None;
-        }
-        self.word(tree, "`collect`", &[("list", Collect::List), ("object", Collect::Object)])
     }
 
     fn choice(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Does> {
@@ -372,8 +362,16 @@ impl Reader {
         self.scope.maps.pop();
         self.forks -= usize::from(context.is_some());
         let context = context.map(|said| self.resolved(said, &None));
+        let collect = fields.take("collect").and_then(|tree| {
+            let collect = self.collect(tree, depth);
+            if collect == Some(Collect::Object) {
+                self.fault(tree.place, "`collect: object` needs a name for every branch, and items have none");
+            }
+            collect
+        });
+        let collect = collect.unwrap_or(Collect::List);
         let (at_once, tolerate) = (at_once.unwrap_or(MapItems::AT_ONCE), tolerate.unwrap_or(Tolerate::Count(0)));
-        Some(Does::Map(Box::new(MapItems { over: over?, name, body: body?, at_once, tolerate, context })))
+        Some(Does::Map(Box::new(MapItems { over: over?, name, body: body?, at_once, tolerate, context, collect })))
     }
 
     fn tolerate(&mut self, tree: &Tree) -> Option<Tolerate> {

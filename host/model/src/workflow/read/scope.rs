@@ -162,13 +162,13 @@ impl Reader {
         };
         match (way.get(common), level.at) {
             (None, _) => return Some(later()),
-            (Some(_), Place::Parallel) => {
+            (Some(here), Place::Parallel) if here.at == Place::Parallel => {
                 return Some(format!(
                     "step `{name}` (at {at}) is in a branch beside this one: branches do not see each other, pick what is before \
                      them or behind them"
                 ));
             }
-            (Some(_), Place::Choice) => {
+            (Some(here), Place::Choice) if here.at == Place::Choice => {
                 return Some(format!(
                     "step `{name}` (at {at}) is in another option of the choice: of those one only is done"
                 ));
@@ -176,8 +176,11 @@ impl Reader {
             (Some(here), _) if here.number < level.number => return Some(later()),
             (Some(_), _) => {}
         }
-        if let Some(inside) = there[common + 1..].iter().find(|level| matches!(level.at, Place::Map | Place::Loop)) {
-            let what = if inside.at == Place::Map { "a `map`" } else { "a `loop`" };
+        // Behind the items of a map, or the turns of a debate, stands what makes one of them.
+        let is_behind = way.get(common).is_some_and(|here| here.at != level.at);
+        let inside = &there[if is_behind { common } else { common + 1 }..];
+        if let Some(inside) = inside.iter().find(|level| matches!(level.at, Place::Map | Place::Loop)) {
+            let what = if inside.at == Place::Map { "a `map`" } else { "a `loop` or a `debate`" };
             return Some(format!(
                 "step `{name}` (at {at}) is inside of {what}, where there are many of it: give that an `id` and pick from what it \
                  gives"

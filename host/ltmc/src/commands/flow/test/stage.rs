@@ -11,15 +11,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_journal::History;
-use ltmc_model::agent::{Agent, Export};
+use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::run::Usage;
-use ltmc_model::workflow::Document;
 use ltmc_model::workflow::cases::{Answer, Case, Gives};
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp};
+use ltmc_model::workflow::{Document, Does, Node, Part, Place};
+use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp, WorkflowName};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{RunView, Runs, Sealing, StartRequest, Started};
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome, Violation};
@@ -27,7 +27,10 @@ use ltmc_ports::testing::{MemoryRecord, SeededEntropy};
 use ltmc_ports::{Clock, Gate, ReadJournal as _, Runner, WriteCatalog as _};
 use ltmc_schemas::Schemas;
 use ltmc_tenancy::{Authority, Pins};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::people::{Overheard, People};
 
 /// Every case begins at the same moment: on 2026-01-01 in UTC.
 const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -47,7 +50,7 @@ pub(super) struct Played {
     pub(super) result: Result<Payload, Failure>,
     /// In the order in which they began.
     pub(super) calls: Vec<Call>,
-    /// Agents that were called and had nothing to say.
+    /// Agents that were called and had nothing to say; questions that nobody answered, where the run does not end by itself.
     pub(super) silent: Vec<String>,
     /// In the run's time.
     pub(super) took: Duration,
@@ -56,22 +59,52 @@ pub(super) struct Played {
 /// An agent's attempt.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
+    pub(super) run: RunId,
     pub(super) step: StepPath,
     pub(super) input: Payload,
 }
 
 /// Runs a case to its end.
-pub(super) fn play(document: &Document, source: &str, case: &Case) -> anyhow::Result<Played> {
+pub(super) fn play(document: &Document, case: &Case) -> anyhow::Result<Played> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    runtime.block_on(run(document, source, case))
+    runtime.block_on(run(document, case))
 }
 
-async fn run(document: &Document, source: &str, case: &Case) -> anyhow::Result<Played> {
+/// The document with those in it who are found for what is needed.
+fn cast(document: &Document, case: &Case) -> Document {
+    fn find(node: &mut Node, case: &Case) {
+        let found = node.id.as_ref().and_then(|id| case.needs.get(id));
+        if let (Does::Need(needed), Some(agent)) = (&mut node.does, found) {
+            needed.among = vec![(AgentRef { name: agent.clone(), digest: None }, Place::default())];
+            needed.at_least = 0.0;
+        }
+        node.each_mut(&mut |below| find(below, case));
+    }
+    let mut document = document.clone();
+    find(&mut document.flow, case);
+    document
+}
+
+async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
+    let document = &cast(document, case);
     let clock = Arc::new(Passing(tokio::time::Instant::now()));
     let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
-    let record = record(&caller.tenant, document, source).await?;
-    let actors = Arc::new(Actors { parts: case.agents.clone(), ..Actors::default() });
-    let runs = host(&record, &clock, &actors);
+    let stubs = stubs(document);
+    let record = record(&caller.tenant, document, &stubs).await?;
+    let mut actors = Actors { parts: case.agents.clone(), ..Actors::default() };
+    for (workflow, stub) in &stubs {
+        actors.parts.extend(case.workflows.get(workflow).map(|answers| (stub.clone(), answers.clone())));
+    }
+    actors.stubs = stubs.into_iter().map(|(workflow, stub)| (stub, workflow)).collect();
+    let (actors, asked) = (Arc::new(actors), Arc::new(Notify::new()));
+    let runs = host(&record, &clock, &actors, &asked);
+    let people = People::of(document, &case.questions);
+    let _answering = AbortOnDropHandle::new(tokio::spawn(people.clone().answer(
+        runs.clone(),
+        record.clone(),
+        caller.clone(),
+        asked,
+    )));
     let _waking = AbortOnDropHandle::new(tokio::spawn({
         let runs = runs.clone();
         async move { runs.wake().await }
@@ -86,18 +119,24 @@ async fn run(document: &Document, source: &str, case: &Case) -> anyhow::Result<P
     };
     let began = clock.now();
     let started = runs.start(&caller, request).await?;
-    let result = end(&runs, &record, &caller, &started, clock.as_ref()).await?;
+    let result = end(&runs, &record, &caller, &started, clock.as_ref(), &people).await?;
     let history = fold(&record, &caller.tenant, started.run).await?;
     let took = history.ended_at().unwrap_or_else(|| clock.now()).since(began);
     let view = runs.get(&caller, started.run).await?;
-    let (calls, silent) = actors.heard();
+    let (mut calls, mut silent) = actors.heard();
+    calls.retain(|call| call.run == started.run);
+    let has_ended = result.is_some();
+    if !has_ended {
+        silent.extend(people.silent());
+    }
+    let result = result.unwrap_or_else(|| Err(Failure::new(Code::TimedOut, "the run does not come to an end")));
     Ok(Played { view, history, result, calls, silent, took })
 }
 
 /// A host's runs, with no more around them than they need.
-fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>) -> Runs {
+fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>, asked: &Arc<Notify>) -> Runs {
     let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-    let handed = Handed::new(record.clone());
+    let handed = Handed::new(Arc::new(Overheard { record: record.clone(), asked: asked.clone() }));
     let subscriptions = Subscriptions::start(record.clone());
     let context = Arc::new(Context::of_record(record, &handed, &subscriptions, authority.clone()));
     Runs::new(Ports {
@@ -123,61 +162,92 @@ fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>) 
     })
 }
 
-/// A record that knows the workflow and its agents.
-async fn record(tenant: &TenantId, document: &Document, source: &str) -> anyhow::Result<Arc<MemoryRecord>> {
+/// Who plays the workflows that are started: each an agent that no other has the name of.
+fn stubs(document: &Document) -> BTreeMap<WorkflowName, AgentName> {
+    let taken: BTreeSet<&AgentName> = document.agents().map(|(agent, ..)| &agent.name).collect();
+    let mut names = (0..).filter_map(|number| format!("played-{number}").parse::<AgentName>().ok());
+    let mut stubs = BTreeMap::new();
+    for (workflow, _) in document.workflows() {
+        if !stubs.contains_key(workflow)
+            && let Some(name) = names.find(|name| !taken.contains(name))
+        {
+            stubs.insert(workflow.clone(), name);
+        }
+    }
+    stubs
+}
+
+/// A record that knows the workflow, its agents, and a workflow of one step for each that it starts.
+async fn record(
+    tenant: &TenantId,
+    document: &Document,
+    stubs: &BTreeMap<WorkflowName, AgentName>,
+) -> anyhow::Result<Arc<MemoryRecord>> {
     let record = MemoryRecord::new();
     let mut agents: BTreeMap<AgentName, Agent> = BTreeMap::new();
-    for (agent, _, judges) in document.agents() {
-        let export = if judges { Export::Validator } else { Export::Agent };
-        let of = agents.entry(agent.name.clone()).or_insert_with(|| Agent {
-            name: agent.name.clone(),
-            digest: agent.digest.unwrap_or_else(|| Digest::of(agent.name.as_str().as_bytes())),
-            manifest: Manifest::default(),
-            exports: Vec::new(),
-            size: 1,
-            pushed_at: START,
-        });
+    for (agent, _, part) in document.agents() {
+        let export = if part == Part::Judge { Export::Validator } else { Export::Agent };
+        let of =
+            agents.entry(agent.name.clone()).or_insert_with(|| actor(agent.name.clone(), agent.digest, Vec::new()));
         if !of.exports.contains(&export) {
             of.exports.push(export);
         }
     }
-    let put = Change::WorkflowPut {
-        name: document.name.clone(),
-        source: source.to_owned(),
+    for stub in stubs.values() {
+        agents.insert(stub.clone(), actor(stub.clone(), None, vec![Export::Agent]));
+    }
+    let put = |name: &WorkflowName, source: String| Change::WorkflowPut {
+        name: name.clone(),
         digest: Digest::of(source.as_bytes()),
+        source,
         // Nothing is started by itself here.
         schedules: Vec::new(),
     };
-    for change in agents.into_values().map(Change::AgentPushed).chain([put]) {
+    let own = put(&document.name, document.to_json());
+    let started = stubs.iter().map(|(name, stub)| put(name, format!("{{name: {name}, flow: {{agent: {stub}}}}}")));
+    for change in agents.into_values().map(Change::AgentPushed).chain([own]).chain(started) {
         record.act(tenant, START, Act { by: None, change }).await?;
     }
     Ok(record)
 }
 
-/// How the run ends.
+fn actor(name: AgentName, digest: Option<Digest>, exports: Vec<Export>) -> Agent {
+    let digest = digest.unwrap_or_else(|| Digest::of(name.as_str().as_bytes()));
+    Agent { name, digest, manifest: Manifest::default(), exports, size: 1, pushed_at: START }
+}
+
+/// How the run ends; none: it does not.
 async fn end(
     runs: &Runs,
     record: &MemoryRecord,
     caller: &Caller,
     started: &Started,
     clock: &Passing,
-) -> anyhow::Result<Result<Payload, Failure>> {
-    let begun = Instant::now();
+    people: &People,
+) -> anyhow::Result<Option<Result<Payload, Failure>>> {
+    let (begun, mut is_left) = (Instant::now(), false);
     loop {
         // It may not be in the record yet.
         let row = record.run(&caller.tenant, started.run).await?;
         match row.filter(|row| !row.state.is_over()).and_then(|row| row.wakes_at) {
+            Some(Timestamp::NEVER) if is_left && !people.silent().is_empty() => return Ok(None),
             // Waited for here: whoever waits for its end looks at it each second.
-            Some(at) => tokio::time::sleep(at.since(clock.now()).max(Duration::from_millis(1))).await,
+            Some(at) => {
+                is_left = at == Timestamp::NEVER;
+                let until = at.since(clock.now()).clamp(Duration::from_millis(1), if is_left { LOOK } else { LONGEST });
+                tokio::select! {
+                    () = tokio::time::sleep(until) => {}
+                    () = people.answered.notified() => is_left = false,
+                }
+            }
             None => {
                 if let Some(result) = runs.wait(caller, started, Some(LOOK)).await? {
-                    return Ok(result);
+                    return Ok(Some(result));
                 }
             }
         }
         if begun.elapsed() > PATIENCE || clock.0.elapsed() > LONGEST {
-            let message = "the run does not come to an end";
-            return Ok(Err(Failure::new(Code::TimedOut, message)));
+            return Ok(None);
         }
     }
 }
@@ -205,6 +275,10 @@ impl Clock for Passing {
 #[derive(Default)]
 struct Actors {
     parts: BTreeMap<AgentName, Vec<Answer>>,
+    /// Which workflow each of these plays.
+    stubs: BTreeMap<AgentName, WorkflowName>,
+    /// How often each of them was called.
+    times: Mutex<BTreeMap<AgentName, u32>>,
     calls: Mutex<Vec<Call>>,
     silent: Mutex<BTreeSet<String>>,
 }
@@ -219,11 +293,20 @@ impl Actors {
     /// What an agent says to this; none: the case does not say.
     fn answer(&self, job: &Job) -> Result<&Answer, String> {
         let agent = &job.agent;
-        let answers = self.parts.get(agent).ok_or_else(|| format!("agent `{agent}` was called, and has no answer"))?;
+        let (called, attempt) = match self.stubs.get(agent) {
+            None => (format!("agent `{agent}` was called"), job.attempt),
+            Some(workflow) => {
+                let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+                let times = times.entry(agent.clone()).or_default();
+                *times += 1;
+                (format!("workflow `{workflow}` was started"), *times)
+            }
+        };
+        let answers = self.parts.get(agent).ok_or_else(|| format!("{called}, and has no answer"))?;
         let input = job.input.to_value().unwrap_or_default();
-        Answer::choose(answers, &input, job.attempt).ok_or_else(|| {
+        Answer::choose(answers, &input, attempt).ok_or_else(|| {
             let given: String = input.to_string().chars().take(200).collect();
-            format!("agent `{agent}` was called, and none of its answers is for {given}")
+            format!("{called}, and none of its answers is for {given}")
         })
     }
 }
@@ -231,7 +314,7 @@ impl Actors {
 #[async_trait]
 impl Runner for Actors {
     async fn run(&self, job: Job, _gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
-        let call = Call { step: job.step.clone(), input: job.input.clone() };
+        let call = Call { run: job.run, step: job.step.clone(), input: job.input.clone() };
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         let answer = match self.answer(&job) {
             Ok(answer) => answer,
@@ -244,7 +327,9 @@ impl Runner for Actors {
             tokio::time::sleep(answer.takes).await;
         }
         let ended = match (&answer.gives, job.export) {
-            (Gives::Output(output), Export::Agent | Export::Command) => Ok(Outcome::Output(output.clone())),
+            (Gives::Output(output), Export::Agent | Export::Aggregator | Export::Command) => {
+                Ok(Outcome::Output(output.clone()))
+            }
             (Gives::Violations(found), Export::Validator) => {
                 let violation =
                     |(at, message): &(String, String)| Violation { at: at.clone(), message: message.clone() };

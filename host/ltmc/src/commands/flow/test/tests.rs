@@ -40,7 +40,7 @@ fn told(cases: &str) -> Vec<Vec<String>> {
     let read = Cases::parse(&format!("{PARTS}cases:\n{cases}"), &document);
     let Cases(cases) = read.unwrap_or_else(|faults| panic!("{faults}"));
     let one = |case: &Case| {
-        let played = stage::play(&document, FLOW, case).unwrap();
+        let played = stage::play(&document, case).unwrap();
         verdict::differences(&document, case, &played)
     };
     cases.iter().map(one).collect()
@@ -151,13 +151,108 @@ fn every_difference_is_told() {
     has(4, &["none of its answers is for {\"file\":\"a\"}", "none of its answers is for {\"file\":\"b\"}"]);
 }
 
+const WHOLE: &str = "
+name: whole
+flow:
+  sequence:
+    - {need: sum it up, id: sum}
+    - {workflow: audit, id: audited, retry: {attempts: 2, on: [agent-error]}}
+    - parallel: {x: {agent: pro, id: x}, y: {agent: con, id: y, when: {pick: $.input.y, equals: true, else: false}}}
+      collect: {agent: editor}
+      id: both
+    - debate: {among: [pro, con], rounds: 1, close: {agent: judge}}
+      id: argued
+    - plan: {agent: planner, may: [search], approve: true}
+      id: planned
+    - ask: {title: \"Publish?\", of: author, schema: {type: boolean}}
+      id: ok
+      timeout: 2days
+      on-error: [{do: {agent: remind}}]
+";
+
+const PLAYED: &str = "
+needs: {sum: brief}
+workflows: {audit: {output: sound}}
+questions: {planned: {output: true, takes: 3h}, ok: {output: true, takes: 1day}}
+agents:
+  brief: {output: short}
+  pro: {output: yes}
+  con: {output: no}
+  editor: {output: edited}
+  judge: {output: settled}
+  planner: {output: {name: p, flow: {agent: search}}}
+  search: {output: found}
+  remind: {output: reminded}
+";
+
+fn told_of_whole(cases: &str) -> Vec<Vec<String>> {
+    let document = Document::parse(WHOLE, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let Cases(cases) =
+        Cases::parse(&format!("{PLAYED}cases:\n{cases}"), &document).unwrap_or_else(|faults| panic!("{faults}"));
+    let one = |case: &Case| verdict::differences(&document, case, &stage::play(&document, case).unwrap());
+    cases.iter().map(one).collect()
+}
+
+#[test]
+fn what_is_needed_started_planned_asked_and_argued_is_played() {
+    let told = told_of_whole(
+        "
+  - name: everything goes well
+    input: {y: true}
+    expect:
+      result: true
+      ran: [sum, audited, both, editor, argued, judge, planned, planner, ok]
+      skipped: [remind]
+      inputs: {editor: [{branch: x, output: yes}, {branch: y, output: no}]}
+      outputs: {sum: short, audited: sound, argued: settled, planned: found, both: edited}
+      decided: {argued: {rounds: 2}}
+  - name: somebody else is found, the workflow is started twice, and nobody answers in time
+    input: {}
+    needs: {sum: search}
+    workflows: {audit: [{fail: {message: not yet}}, {output: {at: last}}]}
+    questions: {ok: {output: true, takes: 3days}}
+    expect:
+      result: reminded
+      inputs: {editor: [{branch: x, output: yes}, {branch: y, skipped: true}]}
+      outputs: {sum: found, audited: {at: last}}
+      decided: {ok: {rescued: true}, audited: {failures: 1}}
+  - name: people do not approve of the plan
+    questions: {planned: {output: false}}
+    expect: {failed: {code: not-approved, step: planned}, skipped: [ok]}
+  - name: what is planned may not be
+    agents: {planner: {output: {name: p, flow: {agent: brief}}}}
+    expect: {failed: {code: bad-plan, message: not among those}}
+  - name: an answer that is none
+    questions: {ok: {output: perhaps}}
+    expect: {result: true}
+",
+    );
+    assert_eq!(told[..4], vec![Vec::<String>::new(); 4]);
+    assert!(told[4].iter().any(|line| line.contains("result")), "{told:?}");
+}
+
+#[test]
+fn what_nobody_plays_is_told() {
+    let flow = "name: q\nflow: {sequence: [{workflow: audit, id: a}, {ask: {title: Well?, of: admin}, id: q}]}";
+    let document = Document::parse(flow, None).unwrap();
+    let played = |cases: &str| {
+        let Cases(cases) =
+            Cases::parse(&format!("cases: [{{name: c, {cases}}}]"), &document).unwrap_or_else(|f| panic!("{f}"));
+        verdict::differences(&document, &cases[0], &stage::play(&document, &cases[0]).unwrap())
+    };
+    let started = played("input: 1");
+    assert!(started[0].contains("workflow `audit` was started, and has no answer"), "{started:?}");
+    let asked = played("workflows: {audit: {output: 1}}");
+    assert!(asked[0].contains("a question was asked at 0/1, and has no answer: Well?"), "{asked:?}");
+}
+
 /// The words that a case may use of what was decided are those of a run's `nodes`.
 #[test]
 fn what_can_be_expected_is_what_a_run_shows() {
     let document = Document::parse(FLOW, None).unwrap();
     let source = format!("{PARTS}cases: [{{name: a, input: {{}}}}]");
     let Cases(cases) = Cases::parse(&source, &document).unwrap();
-    let played = stage::play(&document, FLOW, &cases[0]).unwrap();
+    let played = stage::play(&document, &cases[0]).unwrap();
     let nodes = serde_json::to_value(&played.view.nodes).unwrap();
     let mut shown: Vec<String> =
         nodes.as_array().unwrap().iter().flat_map(|n| n.as_object().unwrap().keys().cloned()).collect();
@@ -193,7 +288,7 @@ fn what_the_docs_try_comes_out_as_expected() {
         let Cases(cases) = Cases::parse(cases, &document).unwrap_or_else(|faults| panic!("{faults}"));
         assert!(cases.len() >= 4);
         for case in &cases {
-            let played = stage::play(&document, flow, case).unwrap();
+            let played = stage::play(&document, case).unwrap();
             assert_eq!(verdict::differences(&document, case, &played), Vec::<String>::new(), "{}", case.name);
         }
     }
