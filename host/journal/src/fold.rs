@@ -891,6 +891,10 @@ impl History {
             Decided::Planned(document) => node.planned = Some(document.clone()),
             Decided::Items(items) => node.items = Some(items.as_slice().into()),
             Decided::Round { .. } => {}
+            // Whoever speaks later is told of it: none is forgotten.
+            Decided::Turn { gave, next, .. } => {
+                node.rounds.push(Round { gave: gave.clone(), next: *next, in_a_row: 0 });
+            }
             Decided::Until(until) => node.waits_until = Some(*until),
             Decided::Joined { winners, failure, lost } => {
                 let (winners, lost) = (winners.as_slice().into(), lost.as_slice().into());

@@ -96,7 +96,7 @@ pub struct Asks {
 }
 
 /// What people said of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// Whether it may be done.
     pub is_given: bool,
@@ -194,6 +194,11 @@ impl Rounds {
         self.len() == 0
     }
 
+    /// Those that are not forgotten, the first of them first.
+    pub fn iter(&self) -> impl Iterator<Item = &Round> {
+        self.recent.iter()
+    }
+
     /// The last one.
     pub fn last(&self) -> Option<&Round> {
         self.recent.back()
@@ -257,7 +262,7 @@ pub struct Joined {
 }
 
 /// What branches voted for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Voted {
     /// Every value, the one with the most votes first.
     pub counts: Arc<[Count]>,

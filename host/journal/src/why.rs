@@ -406,7 +406,7 @@ fn from_outside(node: &Node) -> Option<String> {
         return None;
     }
     if let Some(asks) = &node.asks {
-        let Asks { token, title, of } = asks;
+        let Asks { token, title, of, .. } = asks;
         return Some(format!("an answer of the role {of} to \"{title}\" (`ltmc approvals show {token}`)"));
     }
     if let Some(Listens { topic, subject, kind, .. }) = &node.listens {

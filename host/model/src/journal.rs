@@ -606,6 +606,16 @@ pub enum Decided {
         /// What comes next.
         next: Next,
     },
+    /// What comes after a turn of a debate.
+    Turn {
+        /// Which, from 0 on.
+        turn: u32,
+        /// Whose output the turn gave; none: nobody spoke.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gave: Option<StepPath>,
+        /// What comes next.
+        next: Next,
+    },
     /// Which branches count, in the order in which they were done; or how it failed.
     Joined {
         /// Their numbers.

@@ -73,7 +73,7 @@ impl Decider<'_> {
             }
             (Question::Turn { turn, gave }, Does::Debate(debate)) => {
                 let next = self.after_turn(at, debate, turn, gave.as_ref()).await?;
-                Ok(Decided::Round { round: u32::try_from(turn).unwrap_or(u32::MAX), gave, next })
+                Ok(Decided::Turn { turn: u32::try_from(turn).unwrap_or(u32::MAX), gave, next })
             }
             (Question::Round { round, gave }, Does::Loop(_)) => {
                 let next = self.after(at, node, round, gave.as_ref()).await?;

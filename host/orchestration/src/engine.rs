@@ -44,7 +44,7 @@ use crate::patterns::{About, Decision, Input, Output, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, levels, lineage, metered, needs, take_up};
+use crate::{aggregate, ask, emit, input, judge, levels, metered, needs, take_up};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;

@@ -79,6 +79,13 @@ impl Needs<'_> {
             // Items are what the map around it works on.
             Input::Run | Input::Item { .. } => {}
             Input::Output(of) => self.gave(of),
+            Input::Branches { gave, .. } => gave.iter().flatten().for_each(|of| self.gave(of)),
+            Input::Turns { debate, before, input } => {
+                let history = self.history;
+                let turns = history.node(debate).into_iter().flat_map(|node| node.rounds.iter());
+                turns.take(*before as usize).filter_map(|turn| turn.gave.as_ref()).for_each(|of| self.gave(of));
+                self.input(input, nested + 1);
+            }
             Input::With { node, input } => self.built(node, input, nested + 1),
             Input::Undone(node) if self.history.output(node).is_some() => self.gave(node),
             Input::Undone(node) => self.given(node, nested),

@@ -27,9 +27,9 @@ pub(crate) fn said(log: &RunLog, debate: &Debate, at: &StepPath, before: u32) ->
 }
 
 fn told(history: &History, debate: &Debate, at: &StepPath, before: u32) -> (Vec<Said>, usize) {
-    let turns = history.node(at).map_or(&[][..], |node| &node.rounds);
+    let turns = history.node(at).into_iter().flat_map(|node| node.rounds.iter());
     let all: Vec<(usize, &StepPath)> =
-        turns.iter().take(before as usize).enumerate().filter_map(|(n, turn)| Some((n, turn.gave.as_ref()?))).collect();
+        turns.take(before as usize).enumerate().filter_map(|(n, turn)| Some((n, turn.gave.as_ref()?))).collect();
     let (mut last, mut bytes) = (Vec::new(), 0);
     for (turn, path) in all.iter().rev().take(Debate::TOLD) {
         let output = history.output(path).cloned().unwrap_or_default();
@@ -157,9 +157,16 @@ mod tests {
         for (turn, length) in (0..).zip(lengths) {
             let step = root.child(turn as usize).child(turn as usize % 2);
             let output = Payload::text("x".repeat(*length));
-            let decided = Decided::Round { round: turn, gave: Some(step.clone()), next: Next::Again };
+            let decided = Decided::Turn { turn, gave: Some(step.clone()), next: Next::Again };
             for event in [
-                Event::StepStarted { step: step.clone(), attempt: 1, agent: None, transaction: true },
+                Event::StepStarted {
+                    step: step.clone(),
+                    attempt: 1,
+                    agent: None,
+                    version: None,
+                    needs: Vec::new(),
+                    transaction: true,
+                },
                 Event::StepCompleted { step, attempt: 1, output, usage },
                 Event::NodeDecided { node: root.clone(), decided },
             ] {

@@ -167,6 +167,7 @@ mod tests {
         let set = Set {
             tenant: "acme".parse().unwrap(),
             capabilities: Vec::new(),
+            added: Vec::new(),
             no_capabilities: false,
             memory: Some(Bound::Of(ByteSize::mib(16))),
             cpu: None,

@@ -21,9 +21,10 @@ impl Debate {
 
 impl Pattern for Debate {
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
-        let turns = history.node(at).map_or(&[][..], |node| &node.rounds);
-        let said = turns.iter().rev().find_map(|turn| turn.gave.clone());
-        let (turn, is_over) = (turns.len(), turns.last().is_some_and(|last| last.next != Next::Again));
+        let turns = history.node(at).map(|node| &node.rounds);
+        let said = turns.and_then(|turns| turns.given().cloned());
+        let is_over = turns.and_then(|turns| turns.last()).is_some_and(|last| last.next != Next::Again);
+        let turn = turns.map_or(0, |turns| turns.len());
         let told = Input::Turns {
             debate: at.clone(),
             before: u32::try_from(turn).unwrap_or(u32::MAX),
@@ -111,7 +112,7 @@ mod tests {
 
     fn turn_over(turn: u32, gave: Option<&str>, next: Next) -> Event {
         let gave = gave.map(path);
-        Event::NodeDecided { node: StepPath::root(), decided: Decided::Round { round: turn, gave, next } }
+        Event::NodeDecided { node: StepPath::root(), decided: Decided::Turn { turn, gave, next } }
     }
 
     #[test]

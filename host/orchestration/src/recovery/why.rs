@@ -68,8 +68,8 @@ impl Runs {
     async fn all_in_force(&self, tenant: &TenantId) -> Result<Vec<Arc<InForce>>, Error> {
         let authority = &self.inner.ports.authority;
         let mut all = Vec::new();
-        for agent in authority.agents(tenant, AGENTS).await? {
-            if let Some(agent) = authority.agent(tenant, &agent).await? {
+        for agent in authority.agents(tenant).await?.iter().take(AGENTS) {
+            if let Some(agent) = authority.agent(tenant, agent).await? {
                 all.push(authority.in_force(tenant, &agent.name, &agent.digest).await?);
             }
         }
