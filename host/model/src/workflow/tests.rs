@@ -598,7 +598,7 @@ flow:
             ("5:40", "`session` stands in `fork` twice"),
             ("5:49", "one of `session`, `messages`"),
             ("5:77", "a branch `c`, and there is none; there are `a`"),
-            ("5:82", "from 1 to"),
+            ("5:82", "has 1 to 512 bytes"),
             ("5:95", "a policy is `fail`, `first`, `last`, `keep-all` or"),
             ("5:104", "`ask` is reserved"),
             ("5:112", "`agent` is reserved here"),
