@@ -32,7 +32,7 @@ impl History {
                 self.is_cut |= Loop::round(number).is_some_and(|round| round < node.rounds.forgotten());
                 node.goes_on_at(number, amended.after.contains(&below));
             }
-            if number < Planned::FALLBACK {
+            if number < Planned::FALLBACK || !Planned::is_beside(number) {
                 self.forked.reopen(&above);
             }
             below = above;
