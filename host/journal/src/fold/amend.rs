@@ -32,7 +32,7 @@ impl History {
                 self.is_cut |= Loop::round(number).is_some_and(|round| round < node.rounds.forgotten());
                 node.goes_on_at(number, amended.after.contains(&below));
             }
-            if number < Planned::FALLBACK {
+            if number < Planned::FALLBACK || !Planned::is_beside(number) {
                 self.forked.reopen(&above);
             }
             below = above;
@@ -87,7 +87,7 @@ impl crate::node::Node {
         (self.failure, self.is_timed_out, self.failures, self.retry_at) = (None, false, 0, None);
         self.until = None;
         // Behind its branches, or its turns, nothing of these changes.
-        if number >= Planned::VALIDATOR {
+        if is_beside {
             return;
         }
         (self.joined, self.voted, self.branches) = (None, None, Branches::default());

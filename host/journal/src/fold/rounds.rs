@@ -90,6 +90,7 @@ impl History {
         for path in nodes.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             self.nodes.remove(&path);
         }
+        self.forked.forget(|path| path.is_within(at) && is_gone(path));
         let begun = self.begun.range(at..).take_while(|(path, _)| path.is_within(at));
         let begun: Vec<StepPath> = begun.map(|(path, _)| path).filter(|path| is_gone(path)).cloned().collect();
         for path in begun {
