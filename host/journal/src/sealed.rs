@@ -262,7 +262,7 @@ mod tests {
                 Event::NodeDecided { node, decided }
             }
             19 => {
-                let decided = Decided::Joined { winners: vec![0, number], failure: Some(failure()) };
+                let decided = Decided::Joined { winners: vec![0, number], failure: Some(failure()), lost: vec![] };
                 Event::NodeDecided { node, decided }
             }
             20 => Event::NodeEnded { node, output: output() },

@@ -102,7 +102,7 @@ mod tests {
         let root = StepPath::root();
         let [a, b] = [0, 1].map(|number| root.child(number));
         let next = |events: &[Event]| parallel.next(&root, &mut history(events.to_vec()), &Input::Run);
-        let joined = Decided::Joined { winners: vec![1, 0], failure: None };
+        let joined = Decided::Joined { winners: vec![1, 0], failure: None, lost: vec![] };
         let mut so_far = vec![started(&a, 1), started(&b, 1), completed(&b, 1), completed(&a, 1)];
         so_far.push(Event::NodeDecided { node: root.clone(), decided: joined });
         assert_eq!(next(&so_far), Decision::just(Todo::Merge { node: root.clone(), done: vec![1, 0] }));
