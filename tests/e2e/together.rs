@@ -53,7 +53,7 @@ async fn an_aggregator_makes_one_of_what_branches_gave() -> Result<()> {
     for (flow, words) in
         [("{agent: tally}", "cannot be called"), (&*flow("judge"), "cannot make one of what branches give")]
     {
-        let refused = put(&host, "wrong", flow).await?.expect(422);
+        let refused = put(&host, "wrong", flow).await?.expect(400);
         assert!(refused.text().contains(words), "{}", refused.text());
     }
     Ok(())

@@ -134,7 +134,9 @@ impl Plan {
         for number in path.way() {
             let child = match node.below(number) {
                 Some(Below::Child(child) | Below::Template(child)) => {
-                    if let (Some(context), Ok(branch)) = (node.context(), u32::try_from(number)) {
+                    // What makes one of all branches comes behind them, and is none.
+                    let context = node.context().filter(|_| number != Node::CLOSING);
+                    if let (Some(context), Ok(branch)) = (context, u32::try_from(number)) {
                         let of = Branch { fork: at.clone(), number: branch };
                         levels.push(Level { of, session: context.session, messages: context.messages });
                     }

@@ -1,6 +1,6 @@
 //! Places of a document: where its nodes stand, whichever item or round it is.
 
-use super::{Document, Node};
+use super::{Document, Loop, Node};
 
 /// What stands in a place for any item of a `map`, and for any round of a `loop`.
 pub const ANY: &str = "*";
@@ -42,7 +42,7 @@ pub fn is_at(path: &str, place: &str) -> bool {
 
 /// Whether it is the number of an item or a round: behind those stands what judges, closes, is done in a node's place, or undoes it.
 fn is_of_many(number: &str) -> bool {
-    number.parse::<usize>().is_ok_and(|number| number < Node::VALIDATOR)
+    number.parse::<usize>().is_ok_and(|number| Loop::round(number).is_some())
 }
 
 #[cfg(test)]
