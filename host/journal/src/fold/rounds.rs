@@ -294,6 +294,8 @@ mod tests {
         assert!(rounds(&history).is_empty());
         assert_eq!((history.attempt(&path("0/0/3/0")), history.attempt(&path("0/0/10/0"))), (2, 1));
         (0..10).for_each(|number| round(&mut history, number, Some("out")));
+        let failure = Failure::new(Code::LoopExhausted, "no");
+        add(&mut history, Event::NodeFailed { node: path("0/0"), failure, retry_at: Some(AT) });
         assert_eq!((history.attempt(&path("0/0/3/0")), history.attempt(&path("0/0/10/0"))), (3, 1));
     }
 
