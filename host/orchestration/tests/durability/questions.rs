@@ -102,16 +102,9 @@ fn a_plan_is_done_only_where_people_approve_of_it() {
         let answer = host.ask(&request()).await.unwrap().unwrap();
         assert_eq!(answer.to_value().unwrap(), json!({"text": "draft"}));
         assert_eq!(host.children().await.len(), 1);
-        let planned = Event::StepStarted {
-            step: "0/0".parse().unwrap(),
-            attempt: 2,
-            agent: None,
-            version: None,
-            needs: Vec::new(),
-            transaction: true,
-        };
         let journal = host.journal(started.run).await;
-        assert!(journal.iter().all(|placed| placed.entry.event != planned), "nobody plans it anew");
+        let planned = |event: &Event| matches!(event, Event::StepStarted { step, .. } if step.as_str() == "0/0");
+        assert_eq!(journal.iter().filter(|placed| planned(&placed.entry.event)).count(), 1, "nobody plans it anew");
     });
 }
 
