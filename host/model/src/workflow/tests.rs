@@ -300,7 +300,7 @@ flow:
     - {wait: {topic: orders}}
     - ask: {title: "Publish?", of: author, show: {it: $.steps.read.output}, schema: {type: boolean}}
       id: ok
-    - ask: {title: And?, of: admin}
+    - ask: {title: And?, of: admin, remind: {every: 4h, topic: approvals}}
     - emit: {topic: reviews, type: review.done, subject: $.input.id, data: [$.steps.ok.output, $$x]}
     - emit: {topic: reviews/all, type: review.done}
     - {workflow: audit, on-parent-end: abandon, id: audited}
@@ -555,7 +555,7 @@ fn a_plan_has_one_form_and_what_is_wrong_with_it_is_told() {
             ("6:13", "written by an `agent`"),
             ("7:13", "`plan` is an object"),
             ("8:43", "`approve` is true, false or a role, which is one of `admin`, `author`, `caller`"),
-            ("8:49", "has no field `among`"),
+            ("8:51", "has no field `among`"),
         ],
     );
 }
