@@ -682,10 +682,12 @@ impl Runs {
         let inner = &self.inner;
         let started = log.started().clone();
         let pins = inner.pinned(&log, &first).await;
+        // Before anybody finds it alive: whoever brings something else into it sees what this brings.
+        first.into_iter().for_each(|event| log.stage(event));
         let place = inner.registry.enter(Live::new(log.clone(), started.input.bytes.len() as u64))?;
         let (inner, tenant) = (inner.clone(), log.tenant().clone());
         to_its_end(&tenant, async move {
-            let written = log.append(first, Durability::Barrier).await;
+            let written = log.flush(Durability::Barrier).await;
             // In doubt, the run's task looks into the record: it goes on with what is there, or finds the run over.
             if written.as_ref().err().is_none_or(|error| error.kind == Kind::Unavailable) {
                 inner.spawn(place, None, pins);

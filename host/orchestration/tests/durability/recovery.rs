@@ -25,7 +25,7 @@ use crate::patterns;
 
 /// A document made at random in which nothing undoes anything: a run that was undone begins anew.
 fn drawn(seed: &mut u64, depth: u32, names: &mut u32) -> String {
-    const UNDO: &str = ", compensate: {agent: c, id: n";
+    const UNDO: &str = ", compensate: {agent: c, id: ";
     let mut flow = patterns::drawn(seed, depth, names);
     while let Some(at) = flow.find(UNDO) {
         let end = at + flow[at..].find('}').expect("it has an end") + 1;
@@ -42,7 +42,7 @@ fn scripts(given: &BTreeMap<String, Value>) -> Vec<Script> {
     let given: Given = Arc::new(given.clone());
     let told = |guest: &Guest, given: &Given| given.get(guest.job.step.as_str()).map(Payload::json);
     let mut scripts = Vec::new();
-    for name in ["a", "b", "c", "d", "flaky", "pass"] {
+    for name in ["a", "b", "c", "d", "flaky", "pass", "say"] {
         let given = given.clone();
         scripts.push(agent(name, move |guest| {
             let given = told(&guest, &given);
@@ -476,7 +476,7 @@ fn what_does_not_fit_the_run_changes_nothing() {
         for (step, says) in [
             ("nobody", "there is no step `nobody` in this run; there are `a`, "),
             ("0/9", "there is nothing at 0/9"),
-            ("m", "at 0/1 is a map"),
+            ("m", "at 0/1 stands `map`"),
             ("b", "such as 0/1/N with a number for each N"),
             ("0/1/3", "has 3 items, of which 3 is none"),
             ("0/2/7", "has not come to a round 7"),
