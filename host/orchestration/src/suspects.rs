@@ -217,14 +217,14 @@ impl Runs {
         while Instant::now() < until
             && let Some(live) = registry.get(tenant, run)
         {
-            if !is_bounded && live.is_bounded() {
-                is_bounded = true;
-                self.is_at(&this, Trial::Bounded).await;
-            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = live.ended() => {}
                 () = registry.stopping() => return Ok(()),
+            }
+            if !is_bounded && live.is_bounded() {
+                is_bounded = true;
+                self.is_at(&this, Trial::Bounded).await;
             }
             if let Ok(Some(row)) = inner.ports.read.run(tenant, run).await
                 && !row.taken_up.is_suspect()
