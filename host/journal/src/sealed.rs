@@ -249,16 +249,17 @@ mod tests {
                 reply: Ok(ltmc_model::effect::Reply::Begun(RunId::new(soon, [4; 10]))),
             }),
             10 => Event::Checkpoint { step, attempt, effects: number },
-            11 => Event::StepJudged { rejection: (number % 2 == 0).then(failure), step },
+            11 => Event::StepJudged { rejection: number.is_multiple_of(2).then(failure), step },
             12 => Event::StepCancelled { step, attempt },
             13 => Event::NodeStarted { node, until: soon },
-            14 => Event::NodeDecided { node, decided: Decided::When(number % 2 == 0) },
-            15 => Event::NodeDecided { node, decided: Decided::Option((number % 2 == 0).then_some(number)) },
-            16 => Event::NodeDecided { node, decided: Decided::Handler((number % 2 == 0).then_some(number)) },
+            14 => Event::NodeDecided { node, decided: Decided::When(number.is_multiple_of(2)) },
+            15 => Event::NodeDecided { node, decided: Decided::Option(number.is_multiple_of(2).then_some(number)) },
+            16 => Event::NodeDecided { node, decided: Decided::Handler(number.is_multiple_of(2).then_some(number)) },
             17 => Event::NodeDecided { node, decided: Decided::Items(vec![output(), output()]) },
             18 => {
                 let next = [Next::Again, Next::Done, Next::Exhausted, Next::Stalled][number as usize % 4];
-                let decided = Decided::Round { round: number, gave: (number % 3 > 0).then_some(other), next };
+                let decided =
+                    Decided::Round { round: number, gave: (!number.is_multiple_of(3)).then_some(other), next };
                 Event::NodeDecided { node, decided }
             }
             19 => {
@@ -267,7 +268,7 @@ mod tests {
             }
             20 => Event::NodeEnded { node, output: output() },
             21 => Event::NodeGave { of: node.child(number as usize % 3), node },
-            22 => Event::NodeFailed { failure: failure(), node, retry_at: (number % 2 == 0).then_some(soon) },
+            22 => Event::NodeFailed { failure: failure(), node, retry_at: number.is_multiple_of(2).then_some(soon) },
             23 => Event::ChildStarted { node, run: RunId::new(soon, [5; 10]), needs: Vec::new(), planned: false },
             24 => Event::ChildEnded { node, run: RunId::new(soon, [5; 10]), result: Err(failure()) },
             25 => {

@@ -153,12 +153,10 @@ impl Show {
                 self.conflicts(&mut merged.conflicts);
             }
             Event::ContextConflicted { conflicts, .. } => self.conflicts(conflicts),
-            Event::MergeAnswered { answer, .. } => {
-                if let Answer::Value(json) = answer {
-                    let json = std::mem::take(json);
-                    let value = self.of_context(&json, json.len(), "memory:read");
-                    parts.insert("answer".into(), json!({ "value": value }));
-                }
+            Event::MergeAnswered { answer: Answer::Value(json), .. } => {
+                let json = std::mem::take(json);
+                let value = self.of_context(&json, json.len(), "memory:read");
+                parts.insert("answer".into(), json!({ "value": value }));
             }
             Event::Effect(effect) => {
                 parts.insert("reply".into(), self.reply(effect));

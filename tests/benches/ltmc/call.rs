@@ -169,6 +169,7 @@ impl InProcess {
             number: 1,
             begun_at: BegunAt::default(),
             overtaken: 0,
+            levels: Vec::new(),
         };
         let crossing = Arc::new(Crossing::new(self.shared.clone(), attempt));
         let (ended, _usage) = self.sandbox.run(self.job.clone(), crossing).await;

@@ -175,8 +175,8 @@ fn a_branch_sees_its_own_writes_and_then_the_base_and_no_sibling() {
         assert_eq!(came.value(), json!(["1", ["k", "mine"]]));
         let steps = came.host.runs.journal(&caller(), came.run, ltmc_model::Seq(0), 1_000).await.unwrap().0;
         let given = |step: &str| {
-            let completed = steps.iter().map(|shown| &shown.event["step-completed"]);
-            let found = completed.filter(|completed| completed["step"] == step).next_back().unwrap();
+            let mut completed = steps.iter().map(|shown| &shown.event["step-completed"]);
+            let found = completed.rfind(|completed| completed["step"] == step).unwrap();
             found["output"]["json"].clone()
         };
         assert_eq!(given("0/1/0"), json!([null, null, true, "1", null, null, ["k", "mine"]]));
