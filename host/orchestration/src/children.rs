@@ -30,6 +30,7 @@ use ltmc_tenancy::Error;
 use sha2::{Digest as _, Sha256};
 use tokio_util::task::TaskTracker;
 
+use crate::metered;
 use crate::plan::Plan;
 use crate::runs::{AGAIN, CANCEL, Inner, Runs};
 use crate::supervise::{self, Found, Live, Whose, Why};
@@ -458,6 +459,7 @@ impl Runs {
             self.go_on(log, vec![event]).await?;
         } else {
             log.append(vec![event], Durability::Barrier).await?;
+            metered::RUNS.of([State::Cancelled.as_str()]).increment(1);
             return Ok(false);
         }
         Ok(true)

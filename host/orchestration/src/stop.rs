@@ -16,6 +16,7 @@ use ltmc_policy::Action;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::Error;
 
+use crate::metered;
 use crate::recovery::Changes;
 use crate::runs::{CANCEL, Runs, being_taken_up, is_over, may_see};
 use crate::supervise::{self, Found, Live, Whose, Why};
@@ -78,6 +79,7 @@ impl Runs {
             }
             event => {
                 log.append(vec![event], Durability::Barrier).await.map_err(faster)?;
+                metered::RUNS.of([State::Cancelled.as_str()]).increment(1);
                 self.end_below(&caller.tenant, row.id, Vec::new(), true).await;
                 Ok(Cancelled::Over)
             }
