@@ -88,7 +88,7 @@ pub(super) fn run(steps: &mut Steps, host: &Host, work: &Work, answer: Answer) -
         Ok((id, question))
     })?;
     say("");
-    out(question["show"]["diff"].as_str().context("what is shown has no `diff`")?.as_bytes());
+    out(question["show"]["json"]["diff"].as_str().context("what is shown has no `diff`")?.as_bytes());
     let title = question["title"].as_str().unwrap_or_default().to_owned();
     let keep = match answer {
         Answer::Given(keep) => keep,
