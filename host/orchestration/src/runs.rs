@@ -251,11 +251,7 @@ impl Runs {
     /// Where the workflow or an agent of it is not there, the host is busy, or the idempotency key was used for another
     /// request.
     pub async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        let (ready, agents) = self.ready(&caller.tenant, &request.workflow).await?;
-        for action in &ready.needs {
-            self.inner.ports.authority.authorize(caller, *action).await?;
-        }
+        let (ready, agents) = self.ready_for(caller, &request.workflow).await?;
         let begin = Begin {
             target: Target::Workflow(request.workflow),
             agents,
@@ -283,11 +279,7 @@ impl Runs {
         start: ScheduledStart,
         idempotency: Option<(String, Digest)>,
     ) -> Result<Started, Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        let (ready, agents) = self.ready(&caller.tenant, &start.id.workflow).await?;
-        for action in &ready.needs {
-            self.inner.ports.authority.authorize(caller, *action).await?;
-        }
+        let (ready, agents) = self.ready_for(caller, &start.id.workflow).await?;
         let schedule = ready
             .schedules
             .get((start.id.number as usize).saturating_sub(1))
@@ -308,6 +300,24 @@ impl Runs {
             position,
         };
         self.begin(caller, begin).await
+    }
+
+    /// The same as [`Self::ready`], for somebody who may run it, and may do what it does by itself.
+    ///
+    /// # Errors
+    /// Where they may not; those of [`Self::ready`].
+    async fn ready_for(
+        &self,
+        caller: &Caller,
+        workflow: &WorkflowName,
+    ) -> Result<(Arc<Ready>, BTreeMap<AgentName, Digest>), Error> {
+        let authority = &self.inner.ports.authority;
+        authority.authorize(caller, Action::Run).await?;
+        let ready = self.ready(&caller.tenant, workflow).await?;
+        for action in &ready.0.needs {
+            authority.authorize(caller, *action).await?;
+        }
+        Ok(ready)
     }
 
     /// A workflow's document as it is now, made ready to run, with the newest version of each agent that it names.
