@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ltmc_journal::RunLog;
 use ltmc_journal::runlog::Commit;
 use ltmc_model::delta::MemoryChange;
-use ltmc_model::fork::{Branch, Did, Done, MAX_BYTES, Side};
+use ltmc_model::fork::{Branch, Did, Done, Level, MAX_BYTES, Side};
 use ltmc_model::journal::Event;
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::Message;
@@ -40,8 +40,7 @@ impl<'a> Whose<'a> {
 
     /// The branch that holds what is sent until it comes together with the others; none: it is sent.
     pub(crate) fn holds_messages(&self) -> Option<&'a Branch> {
-        let levels = self.within?.transaction.levels();
-        levels.iter().rev().find(|level| level.messages).map(|level| &level.of)
+        Level::holds_messages(self.within?.transaction.levels())
     }
 
     /// An answer with a message that is held.

@@ -80,10 +80,9 @@ impl Context {
         }
         let mut branches = joining.done.to_vec();
         branches.sort_unstable();
-        let around =
-            |is_meant: fn(&&Level) -> bool| joining.levels.iter().rev().find(is_meant).map(|level| level.of.clone());
-        let into: Option<Branch> = around(|level| level.session);
-        let holds: Option<Branch> = around(|level| level.messages);
+        let into: Option<Branch> =
+            joining.levels.iter().rev().find(|level| level.session).map(|level| level.of.clone());
+        let holds: Option<Branch> = Level::holds_messages(&joining.levels).cloned();
         let sent: Vec<Message> = fork.sent(&branches).cloned().collect();
         let mut merged = Merged {
             node: joining.node.clone(),

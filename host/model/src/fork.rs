@@ -50,6 +50,13 @@ pub struct Level {
     pub messages: bool,
 }
 
+impl Level {
+    /// The innermost of these branches that holds what is sent in it; none: it is sent at once.
+    pub fn holds_messages(levels: &[Self]) -> Option<&Branch> {
+        levels.iter().rev().find(|level| level.messages).map(|level| &level.of)
+    }
+}
+
 /// What one branch did to a key, and what the key holds to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {

@@ -50,14 +50,14 @@ pub(crate) async fn event(
     message::check(kind, subject.as_deref(), &data).map_err(wrong)?;
     let sent = message(log, topic, kind, subject, data);
     let emitted = journal::Event::Emitted { node: at.clone(), topic: topic.clone(), id: sent.id };
-    let Some(level) = levels.iter().rev().find(|level| level.messages) else { return Ok((emitted, published(sent))) };
+    let Some(holds) = Level::holds_messages(levels) else { return Ok((emitted, published(sent))) };
     let bytes = sent.event.data.bytes.len() as u64;
     if !log.read(|history| history.forked().has_room(bytes)) {
         let why =
             "branches of this run hold as much as they may before they come together: there is no room for this event";
         return Err(Failure::new(Code::QuotaExceeded, why));
     }
-    let done = Done { step: at.clone(), of: level.of.clone(), changed: Vec::new(), sent: vec![sent] };
+    let done = Done { step: at.clone(), of: holds.clone(), changed: Vec::new(), sent: vec![sent] };
     Ok((emitted, Commit { before: vec![journal::Event::BranchChanged(Box::new(done))], ..Commit::default() }))
 }
 
