@@ -381,3 +381,21 @@ fn a_document_that_is_replaced_or_deleted_starts_what_it_says_from_then_on() {
         assert_eq!(host.runs.alive(), 0);
     });
 }
+
+/// What a caller may not start a caller may not start by a schedule either.
+#[test]
+fn run_now_asks_what_a_start_asks() {
+    in_paused_time(async {
+        for flow in ["{emit: {topic: news, type: said}}", "{wait: {topic: news}}"] {
+            let world = World::new(scripts(Duration::from_millis(5)));
+            let document = format!("name: report\non: [{{schedule: \"* * * * *\"}}]\nflow: {flow}");
+            let record = put(&world, &document).await;
+            let host = world.host(&record, []);
+            let low = Caller { role: Role::Caller, ..caller() };
+            let refused = host.schedules.run_now(&low, &one(), None).await.map(drop);
+            assert!(matches!(refused, Err(Error::Denied { .. })), "{flow}: {refused:?}");
+            assert!(runs(&record).await.is_empty(), "{flow}");
+            host.schedules.run_now(&caller(), &one(), None).await.unwrap();
+        }
+    });
+}
