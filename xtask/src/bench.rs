@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 20] = [
     "all",
     "call",
     "child",
@@ -14,10 +14,12 @@ const NAMES: [&str; 18] = [
     "fanout",
     "map",
     "loop",
+    "overhead",
     "hot",
     "memory",
     "start",
     "waiting",
+    "wake",
     "ops",
     "message",
     "watch",
@@ -92,4 +94,12 @@ fn wasmtime() -> anyhow::Result<PathBuf> {
 fn the_reference_has_the_host_s_wasmtime() {
     let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).expect("Cargo.lock");
     assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n")), "the host has another");
+}
+
+#[test]
+fn every_benchmark_can_be_asked_for() {
+    let main = std::fs::read_to_string(crate::root().join("tests/benches/ltmc/main.rs")).expect("the benchmarks");
+    let table = main.split("const BENCHES").nth(1).and_then(|rest| rest.split("];").next()).expect("the table");
+    let known = table.lines().filter_map(|line| line.trim().strip_prefix("(\"")?.split('"').next());
+    assert_eq!(std::iter::once("all").chain(known).collect::<Vec<_>>(), NAMES, "all of them, in the table's order");
 }
