@@ -16,6 +16,7 @@ struct Things {
     key: String,
     /// A question that is open.
     token: String,
+    session: String,
 }
 
 impl Things {
@@ -30,16 +31,19 @@ impl Things {
         host.send(asking.json(&json!({})).header("prefer", "wait=1")).await?.expect(202);
         let open = host.get("/v1/approvals").await?.expect(200).json();
         let token = open["items"][0]["token"].as_str().unwrap_or_default().to_owned();
+        let opened = host.post_json("/v1/sessions", &json!({"agent": "thing"})).await?.expect(201).json();
+        let session = opened["id"].as_str().unwrap_or_default().to_owned();
         let body = json!({"tenant": "default", "role": "viewer"});
         let made = host.send(host.request(Method::POST, "/v1/keys", &host.admin).json(&body)).await?.expect(201).json();
         let key = made["id"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { run: called.headers["ltmc-run"].to_str()?.to_owned(), key, token })
+        Ok(Self { run: called.headers["ltmc-run"].to_str()?.to_owned(), key, token, session })
     }
 
     /// The path with real names and ids in it.
     fn fill(&self, method: &Method, path: &str) -> String {
         let id = match path {
             _ if path.starts_with("/v1/keys") => self.key.as_str(),
+            _ if path.starts_with("/v1/sessions") => self.session.as_str(),
             _ if path.starts_with("/v1/dead-letters") => "999",
             _ => &self.run,
         };
@@ -107,6 +111,7 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
         ("POST", "/v1/transactions") => {
             request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))
         }
+        ("POST", "/v1/sessions") => request.json(&json!({"agent": "thing"})),
         ("POST", "/v1/runs/{id}/restart") => request.json(&json!({"from": "thing"})),
         ("POST", "/v1/databases/repair") => request.json(&json!({"check": true})),
         ("POST", _) => request.json(&json!({})),

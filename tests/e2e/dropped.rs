@@ -164,6 +164,13 @@ impl Sent {
     }
 }
 
+/// A new session of an agent.
+async fn session(host: &Host, agent: &str) -> Result<String> {
+    let opened = Sent::new(host, "POST", "/v1/sessions").json(&json!({"agent": agent}));
+    let opened = opened.answered(host).await?.expect(201).json();
+    Ok(opened["id"].as_str().context("an id")?.to_owned())
+}
+
 /// What a round of a route is; none: this test does not know the route.
 async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<Option<Round>> {
     let name = format!("r{number}");
@@ -246,6 +253,29 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         }
         ("POST", "/v1/schedules/{workflow}/{number}/run-now") => {
             one(sent("/v1/schedules/yearly/1/run-now".into()), &[202], Then::Nothing)
+        }
+        ("POST", "/v1/sessions") => one(sent(path.into()).json(&json!({"agent": "echo"})), &[201], Then::Nothing),
+        ("POST", "/v1/sessions/{id}/turns") => {
+            let id = session(host, "slow").await?;
+            let say =
+                sent(format!("/v1/sessions/{id}/turns")).json(&json!({"n": 2, "sleep_ms": 5, "scope": "session"}));
+            let say = say.with("idempotency-key", name).with("prefer", "wait=20");
+            // However often it was sent, it was said once.
+            let ask = of(&format!("/v1/sessions/{id}"));
+            one(say, &[200], Then::Asked { ask, status: 200, has: Some("\"turns\":1,".into()), lacks: None })
+        }
+        ("DELETE", "/v1/sessions/{id}/turns/{number}") => {
+            let id = session(host, "slow").await?;
+            let say = Sent::new(host, "POST", format!("/v1/sessions/{id}/turns"));
+            let say = say.json(&json!({"n": 2, "sleep_ms": 5_000, "scope": "session"}));
+            let run = started_run(&say.answered(host).await?)?;
+            one(sent(format!("/v1/sessions/{id}/turns/1")), &[204, 409], Then::RunEnds { run, state: "cancelled" })
+        }
+        ("POST", "/v1/sessions/{id}/close") => {
+            let id = session(host, "echo").await?;
+            let ask = of(&format!("/v1/sessions/{id}"));
+            let then = Then::Asked { ask, status: 200, has: Some("\"state\":\"closed\"".into()), lacks: None };
+            one(sent(format!("/v1/sessions/{id}/close")), &[200, 409], then)
         }
         ("POST", "/v1/keys") => {
             let make = sent(path.into()).json(&json!({"role": "viewer"}));

@@ -35,6 +35,7 @@ mod provenance;
 mod recovery;
 mod restart;
 mod schedules;
+mod sessions;
 mod shares;
 mod together;
 mod transactions;

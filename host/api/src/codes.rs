@@ -64,6 +64,7 @@ pub(crate) const CODES: &[Code] = &[
     code("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not at the revision the request names"),
     code("resync", StatusCode::GONE, "What comes after this place is not kept any more"),
     code("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "A bound of the tenant's shared context is reached"),
+    code("session-over", StatusCode::CONFLICT, "The session takes no more turns"),
     code("already-answered", StatusCode::CONFLICT, "The question has its answer already"),
     code("question-closed", StatusCode::CONFLICT, "The question is open no more"),
     code("idempotency-key-reused", StatusCode::CONFLICT, "The idempotency key was used for another request"),

@@ -15,6 +15,8 @@ use crate::problem::{Problem, Result};
 
 /// The run an answer is about.
 pub(crate) const LTMC_RUN: HeaderName = HeaderName::from_static("ltmc-run");
+/// The number of a turn in its session.
+pub(crate) const LTMC_TURN: HeaderName = HeaderName::from_static("ltmc-turn");
 /// The session a call or a run works in.
 pub(crate) const LTMC_SESSION: HeaderName = HeaderName::from_static("ltmc-session");
 /// The same key and request mean the same run.

@@ -257,6 +257,7 @@ impl From<StoreError> for Problem {
                 return Self::new("conflict", "Somebody else changed it at the same moment; ask again.");
             }
             Kind::Fenced => Self::new("fenced", "The run has another owner now, and goes on there."),
+            Kind::Displaced => Self::new("fenced", "The run is not the turn at work in its session."),
             Kind::Full => Self::new("storage-full", "The record has no room left: its operator must make some."),
             Kind::TooCostly => return Self::new("read-too-costly", error.reason()),
             Kind::OverQuota => return Self::new("disk-quota-exceeded", error.reason()),

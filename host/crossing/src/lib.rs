@@ -568,6 +568,10 @@ pub fn broken(error: &StoreError) -> Failure {
             Failure::new(Code::Fenced, "the run goes on from the record").retryable()
         }
         Kind::Full => Failure::new(Code::StorageFull, "the record has no room left").retryable(),
+        Kind::Displaced => Failure::new(
+            Code::Fenced,
+            "the run is not the turn at work in its session: its turn is over, and what it does comes too late",
+        ),
         Kind::OverQuota => Failure::new(Code::DiskQuotaExceeded, error.reason()),
         Kind::Unavailable => Failure::new(Code::Unavailable, "the record does not answer").retryable(),
         Kind::TooCostly | Kind::Corrupt | Kind::Internal => {

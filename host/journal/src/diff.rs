@@ -305,6 +305,7 @@ mod tests {
             traceparent: None,
             position: None,
             scheduled: None,
+            turn: None,
             forked: None,
             parent: None,
         };
@@ -330,6 +331,7 @@ mod tests {
             seq: Seq(1),
             parent: None,
             wakes_at: None,
+            turn: None,
             taken_up: TakenUp::default(),
         }
     }

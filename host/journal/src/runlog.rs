@@ -528,6 +528,7 @@ fn new_row(tenant: TenantId, run: RunId, started: &RunStarted, at: Timestamp) ->
         parent: started.parent.as_ref().map(|parent| parent.run),
         state: ltmc_model::run::State::Queued,
         session: started.session.clone(),
+        turn: started.turn.map(|place| place.number),
         by: started.by.clone(),
         created_at: at,
         updated_at: at,

@@ -212,6 +212,7 @@ mod tests {
             forked: None,
             parent: None,
             scheduled: None,
+            turn: None,
         }))
     }
 

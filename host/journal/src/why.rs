@@ -629,6 +629,7 @@ mod tests {
             traceparent: None,
             position: None,
             scheduled: None,
+            turn: None,
             forked: None,
             parent: None,
         };
@@ -650,6 +651,7 @@ mod tests {
             seq: Seq(1),
             parent: None,
             wakes_at: None,
+            turn: None,
             taken_up: TakenUp::default(),
         };
         Why::new(&run, &history)

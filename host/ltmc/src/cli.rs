@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs,
-    schedules, serve, tenant,
+    schedules, serve, session, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// When workflows are started by themselves: list, pause, continue, run
     #[command(subcommand)]
     Schedules(schedules::Command),
+    /// Conversations, turn by turn: open, say, list, show, history, cancel, close
+    #[command(subcommand)]
+    Session(session::Command),
     /// What runs ask people: list, show, answer
     #[command(subcommand)]
     Approvals(approvals::Command),

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use ltmc_api::{App, HttpLimits};
 use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
-use ltmc_orchestration::{Runs, Schedules, Sealing, Workflows, runs, schedules, workflows};
+use ltmc_orchestration::{Runs, Schedules, Sealing, Sessions, Workflows, runs, schedules, workflows};
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
@@ -36,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) app: App,
     pub(crate) runs: Runs,
     pub(crate) schedules: Arc<Schedules>,
+    pub(crate) sessions: Arc<Sessions>,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
@@ -117,6 +118,7 @@ impl Host {
             write: handed,
             bus: record.clone(),
             questions: record.clone(),
+            sessions: record.clone(),
             take_ups: record.clone(),
             subscriptions: shared.subscriptions.clone(),
             authority: authority.clone(),
@@ -152,6 +154,7 @@ impl Host {
         });
         let (read, write) = (record.clone(), record.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
         let workflows = Arc::new(Workflows::new(workflows::Ports {
             read: record.clone(),
             authority: authority.clone(),
@@ -170,6 +173,7 @@ impl Host {
             runs: Arc::new(runs.clone()),
             workflows,
             schedules: schedules.clone(),
+            sessions: sessions.clone(),
             clients,
             repairs,
             health: Arc::new(Healthy::new(Looked {
@@ -197,6 +201,7 @@ impl Host {
             app,
             runs,
             schedules,
+            sessions,
             tasks,
             authority,
             record,

@@ -19,6 +19,7 @@ use crate::message::Topic;
 use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::schedule::{Planned, Scheduled};
+use crate::session;
 use crate::tenancy::{Ceiling, Key, Tenant};
 use crate::{
     AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath,
@@ -729,6 +730,9 @@ pub struct RunStarted {
     /// Which tick of a schedule started it; none: somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Scheduled>,
+    /// Which turn of its session it is; none: it only works in the session, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<session::Place>,
 }
 
 /// Where a run was forked from.
@@ -933,6 +937,32 @@ pub enum Change {
         digest: Digest,
         /// When it comes next.
         next: Timestamp,
+    },
+    /// A session was opened.
+    SessionOpened {
+        /// Which.
+        id: SessionId,
+        /// With what.
+        settings: Box<session::Settings>,
+    },
+    /// A session takes no more turns; those that it has come to their end first.
+    SessionClosed {
+        /// Which.
+        id: SessionId,
+        /// Whether it had no turn for too long.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        expired: bool,
+    },
+    /// A turn lost its session, for its run did not end when it was to: the next one begins, and whatever the run does comes too late.
+    TurnLost {
+        /// Of which session.
+        session: SessionId,
+        /// Which turn.
+        number: u32,
+        /// Its run.
+        run: RunId,
+        /// Why.
+        why: String,
     },
     /// A change of shared context by a client: what was asked, as a guest's call would be.
     Context {

@@ -33,6 +33,7 @@ pub mod question;
 pub mod recall;
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod tenancy;
 pub mod time;
 pub mod workflow;

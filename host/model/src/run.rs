@@ -115,6 +115,9 @@ pub struct Run {
     pub state: State,
     /// The session it works in.
     pub session: SessionId,
+    /// Which turn of that it is; none: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u32>,
     /// Whose key started it.
     pub by: KeyId,
     /// When it began.

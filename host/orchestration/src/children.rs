@@ -122,6 +122,7 @@ impl Children {
             forked: None,
             parent: Some(Box::new(parent)),
             scheduled: None,
+            turn: None,
         })
     }
 

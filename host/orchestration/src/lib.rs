@@ -19,6 +19,7 @@
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
+//! - [`sessions`]: conversations, turn by turn; `attend`: what is due about them
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
 //! - `lineage`: a run's journal, with those of the runs that it was forked from; `take_up`: where it stands, from what is sealed of it
 //! - [`recovery`]: what people do about a run, a file a verb
@@ -28,6 +29,7 @@
 mod aggregate;
 mod approvals;
 mod ask;
+mod attend;
 mod children;
 mod coordinator;
 mod decide;
@@ -55,6 +57,7 @@ mod registry;
 mod resumed;
 pub mod runs;
 pub mod schedules;
+pub mod sessions;
 mod similar;
 mod stop;
 mod supervise;
@@ -75,5 +78,6 @@ pub use recover::Recovered;
 pub use recovery::{Asked, Changes, Conflicts, ForkFrom, ForkRequest, Taken};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use schedules::Schedules;
+pub use sessions::{Closing, Exchange, Said, SayRequest, Sessions};
 pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

@@ -27,6 +27,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
+use ltmc_model::session::Place as Turn;
 use ltmc_model::workflow::{Document, Does, Wait};
 use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
@@ -35,8 +36,8 @@ use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::schedules::ScheduledStart;
 use ltmc_ports::{
-    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, Runner, Schemas, StoreError, TakeUps,
-    Vectors, Waits, WriteJournal,
+    Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, ReadSessions, Runner, Schemas, StoreError,
+    TakeUps, Vectors, Waits, WriteJournal,
 };
 use ltmc_processor::Account;
 use ltmc_tenancy::pins::Pin;
@@ -84,6 +85,8 @@ pub struct Ports {
     pub bus: Arc<dyn Waits>,
     /// What they ask people.
     pub questions: Arc<dyn ReadQuestions>,
+    /// Whose turns they are.
+    pub sessions: Arc<dyn ReadSessions>,
     /// What counts which runs are taken up from them.
     pub take_ups: Arc<dyn TakeUps>,
     /// What runs are followed by.
@@ -155,6 +158,23 @@ pub struct StartRequest {
     pub request_digest: Digest,
     /// The client's W3C trace context.
     pub traceparent: Option<String>,
+}
+
+/// A turn to be taken.
+#[derive(Debug, Clone)]
+pub(crate) struct TurnRequest {
+    /// In which session.
+    pub(crate) session: SessionId,
+    /// In which place there.
+    pub(crate) place: Turn,
+    /// The message.
+    pub(crate) input: Payload,
+    /// The client's idempotency key.
+    pub(crate) idempotency: Option<String>,
+    /// What makes two requests the same; looked at only with an idempotency key.
+    pub(crate) request_digest: Digest,
+    /// The client's W3C trace context.
+    pub(crate) traceparent: Option<String>,
 }
 
 /// A run that a request started, or found by its idempotency key.
@@ -240,6 +260,7 @@ impl Runs {
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
             scheduled: None,
+            turn: None,
             position: None,
         };
         self.begin(caller, begin).await
@@ -263,6 +284,7 @@ impl Runs {
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
             scheduled: None,
+            turn: None,
             position: self.position(&ready),
         };
         self.begin(caller, begin).await
@@ -297,6 +319,7 @@ impl Runs {
             idempotency,
             traceparent: None,
             scheduled: Some(start),
+            turn: None,
             position,
         };
         self.begin(caller, begin).await
@@ -384,6 +407,7 @@ impl Runs {
         }
         let (run, seed) = inner.drawn(now);
         let session = match begin.session {
+            Some(session) if begin.turn.is_some() => session,
             Some(session) => self.own_session(caller, session).await?,
             None => run.to_string().parse().map_err(|e| Error::Internal { message: format!("{e}") })?,
         };
@@ -406,6 +430,7 @@ impl Runs {
                 tick: start.tick,
                 asked_for: start.due.is_none(),
             }),
+            turn: begin.turn,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),
@@ -413,9 +438,12 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let is_to_be_first = kept.is_some() || begin.scheduled.is_some();
+        let is_to_be_first = kept.is_some() || begin.scheduled.is_some() || begin.turn.is_some();
         let log =
             RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept).scheduled(begin.scheduled);
+        if begin.turn.is_some_and(|turn| turn.waits) {
+            return self.begin_later(caller, log, idempotency).await;
+        }
         let entered = self.enter_as(log, begin.plan).await?;
         let live = entered.place.live().clone();
         if !is_to_be_first {
@@ -438,18 +466,48 @@ impl Runs {
                 && error.kind != Kind::Unavailable
             {
                 drop(entered);
-                let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
-                    return Err(error.into());
-                };
-                return match inner.ports.read.idempotent(&by.tenant, &key, now).await? {
-                    Some(found) => runs.attach(&by, found, &request),
-                    None => Err(error.into()),
-                };
+                return runs.begun_by_another(&by, idempotency, error).await;
             }
             entered.set_out(inner);
             Ok(Started::begun(run, live))
         };
         inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// Records a turn that waits for others: a row, and nothing in memory.
+    async fn begin_later(
+        &self,
+        caller: &Caller,
+        log: RunLog,
+        idempotency: Option<(String, Digest)>,
+    ) -> Result<Started, Error> {
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move {
+            // The end of the turn before makes it due.
+            log.stage(Event::RunSuspended { until: Timestamp::NEVER, heard: None });
+            match log.flush(Durability::Barrier).await {
+                Ok(()) => Ok(Started { run: log.run(), attached: false, live: None, tied: None }),
+                Err(error) => runs.begun_by_another(&by, idempotency, error).await,
+            }
+        };
+        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
+    }
+
+    /// The run that another request with the same idempotency key began, where that is why this one could not be.
+    async fn begun_by_another(
+        &self,
+        caller: &Caller,
+        idempotency: Option<(String, Digest)>,
+        error: StoreError,
+    ) -> Result<Started, Error> {
+        let Some((key, request)) = idempotency.filter(|_| error.kind == Kind::Conflict) else {
+            return Err(error.into());
+        };
+        let now = self.inner.ports.clock.now();
+        match self.inner.ports.read.idempotent(&caller.tenant, &key, now).await? {
+            Some(found) => self.attach(caller, found, &request),
+            None => Err(error.into()),
+        }
     }
 
     /// Takes a place for a new run. Nothing of it is written, nor done.
@@ -486,7 +544,94 @@ impl Runs {
                 return Ok(session);
             }
         }
-        named_by(caller, session)
+        let session = named_by(caller, session)?;
+        if self.inner.ports.sessions.session(&caller.tenant, &session).await?.is_some() {
+            let message = format!(
+                "session {session} was opened, and one turn at a time works in it: say it there (`ltmc session say {session}`, or POST \
+                 /v1/sessions/{session}/turns)"
+            );
+            return Err(Error::Conflict { code: "conflict", message });
+        }
+        Ok(session)
+    }
+
+    /// Begins a turn of a session, or has it wait. It is recorded when this returns, unless the record does not say.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::call`]; a conflict of the record's where the session has another place for it by now, or none.
+    pub(crate) async fn take_turn(&self, caller: &Caller, with: &Target, turn: TurnRequest) -> Result<Started, Error> {
+        let (agents, document, plan, position) = match with {
+            Target::Agent(agent) => {
+                let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
+                let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
+                let plan = Plan::call(agent).map_err(|f| Error::Internal { message: f.to_string() })?;
+                (BTreeMap::from([(found.name.clone(), found.digest)]), None, Arc::new(plan), None)
+            }
+            Target::Workflow(workflow) => {
+                let (ready, agents) = self.ready_for(caller, workflow).await?;
+                let position = self.position(&ready);
+                (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), position)
+            }
+        };
+        let begin = Begin {
+            target: with.clone(),
+            agents,
+            document,
+            plan,
+            input: turn.input,
+            session: Some(turn.session),
+            tied: false,
+            idempotency: turn.idempotency.map(|key| (key, turn.request_digest)),
+            traceparent: turn.traceparent,
+            scheduled: None,
+            turn: Some(turn.place),
+            position,
+        };
+        self.begin(caller, begin).await
+    }
+
+    /// Whether what is to answer is there, and may be run by this caller.
+    ///
+    /// # Errors
+    /// Where it is not, or may not.
+    pub(crate) async fn is_there(&self, caller: &Caller, with: &Target) -> Result<(), Error> {
+        match with {
+            Target::Agent(agent) => {
+                let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
+                found.map(drop).ok_or_else(|| Error::not_found(format!("agent `{agent}`")))
+            }
+            Target::Workflow(workflow) => self.ready_for(caller, workflow).await.map(drop),
+        }
+    }
+
+    /// The run that an earlier request with this idempotency key began; none: there was no such request.
+    ///
+    /// # Errors
+    /// Where that was another request.
+    pub(crate) async fn said_before(
+        &self,
+        caller: &Caller,
+        key: Option<&String>,
+        request: &Digest,
+    ) -> Result<Option<Started>, Error> {
+        let Some(key) = key else { return Ok(None) };
+        let (key, now) = (format!("{}/{key}", caller.key), self.inner.ports.clock.now());
+        let found = self.inner.ports.read.idempotent(&caller.tenant, &key, now).await?;
+        found.map(|found| self.attach(caller, found, request)).transpose()
+    }
+
+    /// A run's row, and how it began.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub(crate) async fn begun(&self, tenant: &TenantId, run: RunId) -> Result<(Run, RunStarted), Error> {
+        let missing = || Error::not_found(format!("run `{run}`"));
+        let row = self.inner.ports.read.run(tenant, run).await?.ok_or_else(missing)?;
+        let first = self.inner.ports.read.entries(tenant, run, Seq(0), 1).await?.into_iter().next();
+        match first.map(|placed| placed.entry.event) {
+            Some(Event::RunStarted(started)) => Ok((row, *started)),
+            _ => Err(missing()),
+        }
     }
 
     pub(crate) fn attach(&self, caller: &Caller, found: IdempotencyKey, request: &Digest) -> Result<Started, Error> {
@@ -971,6 +1116,8 @@ struct Begin {
     traceparent: Option<String>,
     /// The schedule that starts it.
     scheduled: Option<ScheduledStart>,
+    /// Which turn of its session it is.
+    turn: Option<Turn>,
     /// From where on it may wait for events.
     position: Option<Position>,
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ltmc_journal::{History, RunLog};
-use ltmc_model::RunId;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Event;
 use ltmc_model::run::{Run, State};
+use ltmc_model::{KeyId, RunId, TenantId};
 use ltmc_policy::Action;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::Error;
@@ -39,8 +39,23 @@ impl Runs {
     /// Where it is not there, or over already.
     pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<Cancelled, Error> {
         self.inner.ports.authority.authorize(caller, Action::Run).await?;
-        if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
-            live.stop(Why::Cancelled { by: Some(caller.key.clone()), reason: REASON.into() });
+        self.row_or_live(caller, run).await?;
+        self.end(&caller.tenant, run, Some(caller.key.clone()), REASON).await
+    }
+
+    /// Ends a run, whoever may see it; `by`: whose key, none: the host.
+    ///
+    /// # Errors
+    /// Where it is not there, or over already; `Busy` where it does not end in time.
+    pub(crate) async fn end(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        by: Option<KeyId>,
+        reason: &str,
+    ) -> Result<Cancelled, Error> {
+        if let Some(live) = self.live(tenant, run) {
+            live.stop(Why::Cancelled { by: by.clone(), reason: reason.into() });
             match stopped(&live, "the run is being cancelled, and its end is not on disk yet").await? {
                 None => return Ok(Cancelled::BeingUndone),
                 Some(State::Cancelled) => return Ok(Cancelled::Over),
@@ -49,16 +64,22 @@ impl Runs {
                 Some(state) => return Err(is_over(run, state)),
             }
         }
-        let row = self.at_rest(caller, run).await?;
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move { runs.cancel_at_rest(&by, row).await };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
+        let row = self.inner.ports.read.run(tenant, run).await?;
+        let row = self.at_rest(row.ok_or_else(|| Error::not_found(format!("run `{run}`")))?)?;
+        let (runs, of, reason) = (self.clone(), tenant.clone(), reason.to_owned());
+        let work = async move { runs.end_waiting(&of, row, by, reason).await };
+        self.inner.ports.authority.tasks().own(tenant, work).await
     }
 
     /// Ends a run of which nothing but its row is kept.
-    async fn cancel_at_rest(&self, caller: &Caller, row: Run) -> Result<Cancelled, Error> {
-        let log = self.taken_over(caller, &row).await?;
-        let (by, reason) = (Some(caller.key.clone()), REASON.to_owned());
+    async fn end_waiting(
+        &self,
+        tenant: &TenantId,
+        row: Run,
+        by: Option<KeyId>,
+        reason: String,
+    ) -> Result<Cancelled, Error> {
+        let log = self.taken_over(tenant, &row).await?;
         let (event, is_cancelling) = log.read(|history| {
             let event = match history.state() {
                 State::Stuck => Event::RunCancelled { by, reason: format!("{reason}: what is not undone is given up") },
@@ -78,9 +99,14 @@ impl Runs {
                 })
             }
             event => {
+                let is_turn = log.started().turn.is_some();
                 log.append(vec![event], Durability::Barrier).await.map_err(faster)?;
                 metered::RUNS.of([State::Cancelled.as_str()]).increment(1);
-                self.end_below(&caller.tenant, row.id, Vec::new(), true).await;
+                self.end_below(tenant, row.id, Vec::new(), true).await;
+                if is_turn {
+                    // The next turn of its session is due.
+                    self.inner.sleepers.notify_one();
+                }
                 Ok(Cancelled::Over)
             }
         }
@@ -101,7 +127,7 @@ impl Runs {
                 state => return Err(is_over(run, state)),
             }
         }
-        let row = self.at_rest(caller, run).await?;
+        let row = self.at_rest(self.row(caller, run).await?)?;
         match row.state {
             State::Paused => return Ok(()),
             state if state.is_over() => return Err(is_over(run, state)),
@@ -110,7 +136,7 @@ impl Runs {
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {
             let paused = Event::RunPaused { by: Some(by.key.clone()), failure: None };
-            let log = runs.taken_over(&by, &row).await?;
+            let log = runs.taken_over(&by.tenant, &row).await?;
             log.append(vec![paused], Durability::Barrier).await.map_err(faster)
         };
         self.inner.ports.authority.tasks().own(&caller.tenant, work).await
@@ -133,20 +159,27 @@ impl Runs {
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }
 
+    /// Whether a caller may see a run, alive here or not.
+    async fn row_or_live(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+        match self.live(&caller.tenant, run) {
+            Some(live) if may_see(caller, &live.by) => Ok(()),
+            Some(_) | None => self.row(caller, run).await.map(drop),
+        }
+    }
+
     /// The row of a run that is set aside, or of which nothing else is kept for now.
-    async fn at_rest(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
-        let row = self.row(caller, run).await?;
+    fn at_rest(&self, row: Run) -> Result<Run, Error> {
         if row.state.is_final() {
-            return Err(is_over(run, row.state));
+            return Err(is_over(row.id, row.state));
         }
         let is_at_rest = row.state.is_set_aside() || row.wakes_at.is_some() || self.is_waiting_alone(&row);
         if is_at_rest { Ok(row) } else { Err(being_taken_up()) }
     }
 
     /// The log of a run at rest. Whoever goes on with it at the same moment is fenced off by what is written next, or fences that off.
-    async fn taken_over(&self, caller: &Caller, row: &Run) -> Result<Arc<RunLog>, Error> {
+    async fn taken_over(&self, tenant: &TenantId, row: &Run) -> Result<Arc<RunLog>, Error> {
         let whose = if row.state.is_set_aside() { Whose::Nobodys } else { Whose::Anyones };
-        match supervise::take_over(&self.inner, &caller.tenant, row.id, whose).await? {
+        match supervise::take_over(&self.inner, tenant, row.id, whose).await? {
             Found::Log(log) if row.state.is_set_aside() && log.read(History::state) != row.state => {
                 Err(being_taken_up())
             }

@@ -257,11 +257,16 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
         children::end_all(&inner, &live).await;
     }
     place.end(end);
-    // The end of a child makes its parent due, where that is suspended.
-    if is_suspended || is_over && live.log().started().parent.is_some() {
+    if is_suspended || is_over && makes_others_due(&live) {
         inner.sleepers.notify_one();
     }
     drop(pins);
+}
+
+/// Whether its end makes others due that are suspended: the run that began it, or the next turn of its session.
+fn makes_others_due(live: &Live) -> bool {
+    let log = live.log();
+    log.started().parent.is_some() || log.started().turn.is_some()
 }
 
 async fn drive(inner: &Arc<Inner>, live: &Arc<Live>, mut plan: Option<plan::Shared>) -> End {
@@ -286,8 +291,8 @@ async fn drive(inner: &Arc<Inner>, live: &Arc<Live>, mut plan: Option<plan::Shar
             metered::CONFLICTS.increment(1);
             tracing::debug!("what a run decided on was changed by others; it begins again at its last checkpoint");
             contention.met(&log).await;
-        } else if error.kind == Kind::OverQuota {
-            // What it did is more than the tenant may have; that it ends with that is not.
+        } else if matches!(error.kind, Kind::OverQuota | Kind::Displaced) {
+            // What it did is more than the tenant may have, or comes too late; that it ends with that is neither.
             refused = Some(broken(&error));
         } else {
             // How long the record does not answer is not the attempt's time.
@@ -534,7 +539,7 @@ pub(crate) async fn take_over(
         Whose::Own(own, lost) => {
             *own = (*own).max(row.epoch.next());
             // Nobody else has it, and the record answers: it is claimed with what is written next.
-            !matches!(lost, Kind::Stale | Kind::OverQuota)
+            !matches!(lost, Kind::Stale | Kind::OverQuota | Kind::Displaced)
         }
         Whose::Anyones | Whose::Nobodys | Whose::ToBeChanged => false,
     };

@@ -254,6 +254,7 @@ impl Runs {
             seq: seq.next(),
             updated_at: at,
             wakes_at: None,
+            turn: None,
             ..row
         };
         let (expected, previous, entries, changes) = (seq, Some(epoch), vec![Entry { at, event }], Changes::default());

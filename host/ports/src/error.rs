@@ -11,6 +11,8 @@ pub enum Kind {
     Stale,
     /// The run has another owner now.
     Fenced,
+    /// The run was a turn of a session, and another one is at work there now: nothing that it does comes true any more.
+    Displaced,
     /// What was read is not what was written.
     Corrupt,
     /// No room left: the disk is full.
@@ -55,6 +57,7 @@ impl StoreError {
             Kind::Conflict
             | Kind::Stale
             | Kind::Fenced
+            | Kind::Displaced
             | Kind::OverQuota
             | Kind::TooCostly
             | Kind::Corrupt
@@ -82,6 +85,7 @@ impl fmt::Display for StoreError {
             Kind::Conflict => "somebody else wrote first",
             Kind::Stale => "what it was decided on has changed",
             Kind::Fenced => "the run has another owner",
+            Kind::Displaced => "the run is not the turn at work in its session",
             Kind::Corrupt => "the record is damaged",
             Kind::Full => "the record has no room left",
             Kind::OverQuota => "the tenant has all that it may have on disk",

@@ -10,7 +10,7 @@ use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Taker, Topic};
 use ltmc_model::schedule::ScheduleId;
-use ltmc_model::{AgentName, Digest, Revision, RunId, WorkflowName};
+use ltmc_model::{AgentName, Digest, Revision, RunId, SessionId, Timestamp, WorkflowName};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +103,20 @@ pub enum Expect {
         digest: Digest,
         /// Whether it is paused.
         is_paused: bool,
+    },
+    /// A session takes turns; and, where a time is said, expires by then.
+    OpenSession {
+        /// Which.
+        id: SessionId,
+        /// By when.
+        expires: Option<Timestamp>,
+    },
+    /// A turn is the one at work in its session.
+    AtWork {
+        /// Which session.
+        session: SessionId,
+        /// The turn's run.
+        run: RunId,
     },
     /// A run is not over.
     UnderWay {

@@ -25,6 +25,7 @@ pub mod record;
 pub mod runner;
 pub mod schedules;
 pub mod schema;
+pub mod sessions;
 #[cfg(feature = "in-memory")]
 pub mod testing;
 pub mod waits;
@@ -47,4 +48,5 @@ pub use record::Record;
 pub use runner::{Components, Gate, Runner};
 pub use schedules::{ReadSchedules, WriteSchedules};
 pub use schema::Schemas;
+pub use sessions::ReadSessions;
 pub use waits::Waits;

@@ -5,7 +5,8 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::{
     Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    ReadQuestions, ReadSchedules, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteVectors,
+    ReadQuestions, ReadSchedules, ReadSessions, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules,
+    WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -21,6 +22,7 @@ pub trait Record:
     + Purge
     + ReadSchedules
     + WriteSchedules
+    + ReadSessions
     + ReadMemory
     + ReadLog
     + ReadContext

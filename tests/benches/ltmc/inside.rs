@@ -44,6 +44,7 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
         forked: None,
         parent: None,
         scheduled: None,
+        turn: None,
     })
 }
 

@@ -102,6 +102,7 @@ impl InMemory {
             take_ups: record.clone(),
             bus: record.clone(),
             questions: record.clone(),
+            sessions: record.clone(),
             subscriptions,
             authority: authority.clone(),
             crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: clock.clone() }),

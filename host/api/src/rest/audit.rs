@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 18] = [
+const ACTIONS: [&str; 21] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
@@ -140,6 +140,9 @@ const ACTIONS: [&str; 18] = [
     "workflow-deleted",
     "schedule-paused",
     "schedule-continued",
+    "session-opened",
+    "session-closed",
+    "turn-lost",
     "context-changed",
     "refused",
     "accessed",
@@ -190,6 +193,14 @@ fn said(change: Change) -> (&'static str, String, Value) {
         }
         Change::ScheduleContinued { workflow, number, next, .. } => {
             ("schedule-continued", format!("{workflow}/{number}"), json!({"next": next}))
+        }
+        Change::SessionOpened { id, settings } => {
+            let participants = settings.participants.len();
+            ("session-opened", id.to_string(), json!({"with": settings.with.to_string(), "participants": participants}))
+        }
+        Change::SessionClosed { id, expired } => ("session-closed", id.to_string(), json!({"expired": expired})),
+        Change::TurnLost { session, number, run, why } => {
+            ("turn-lost", session.to_string(), json!({"turn": number, "run": run, "why": why}))
         }
         Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
         Change::Refused { action, why } => ("refused", action, json!({"why": why})),

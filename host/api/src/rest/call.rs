@@ -146,18 +146,18 @@ async fn start(State(api): State<Api>, By(caller): By, At(workflow): At<Workflow
 }
 
 /// What is to be done, from a request's head and body.
-struct Work {
-    input: Payload,
-    session: Option<SessionId>,
-    idempotency: Option<String>,
-    digest: Digest,
-    traceparent: Option<String>,
+pub(super) struct Work {
+    pub(super) input: Payload,
+    pub(super) session: Option<SessionId>,
+    pub(super) idempotency: Option<String>,
+    pub(super) digest: Digest,
+    pub(super) traceparent: Option<String>,
     /// The input's bytes count until the run has them.
     _held: Held,
 }
 
 impl Work {
-    async fn read(
+    pub(super) async fn read(
         request: Request,
         caller: &Caller,
         verb: &'static str,
@@ -201,13 +201,13 @@ pub(super) fn digest(
 }
 
 /// For how long to wait for the end.
-enum Wait {
+pub(super) enum Wait {
     Not,
     For(Duration),
     ToTheEnd,
 }
 
-async fn finish(api: &Api, caller: &Caller, started: Started, wait: Wait, prefer: Prefer) -> Answer {
+pub(super) async fn finish(api: &Api, caller: &Caller, started: Started, wait: Wait, prefer: Prefer) -> Answer {
     let waited = |patience| api.access.while_good(caller, api.runs.wait(caller, &started, patience));
     let ending = match wait {
         // Also one that nobody waits for: what is accepted is on disk.

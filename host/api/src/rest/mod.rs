@@ -19,6 +19,7 @@ mod recall;
 mod recovery;
 mod runs;
 mod schedules;
+mod sessions;
 mod similar;
 mod tenants;
 mod transactions;
@@ -40,6 +41,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         call::routes(),
         workflows::routes(),
         schedules::routes(),
+        sessions::routes(),
         similar::routes(),
         runs::routes(),
         approvals::routes(),

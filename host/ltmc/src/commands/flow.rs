@@ -148,7 +148,12 @@ async fn start(client: &Client, args: Run, as_json: bool) -> anyhow::Result<()> 
         started(&id, as_json);
         return Ok(());
     }
-    let run = with_output(client, wait(client, &id).await?).await?;
+    finish(client, &id, as_json).await
+}
+
+/// Waits for a run's end, and prints its result.
+pub(crate) async fn finish(client: &Client, id: &str, as_json: bool) -> anyhow::Result<()> {
+    let run = with_output(client, wait(client, id).await?).await?;
     let (output, error) = (run.get("output").cloned(), run.get("error").cloned());
     if as_json {
         ui::json(&json!({"run": id, "state": run["state"], "output": output, "error": error}));

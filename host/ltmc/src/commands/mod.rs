@@ -23,6 +23,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod serve;
+pub(crate) mod session;
 pub(crate) mod tenant;
 
 use crate::cli::{Command, Global};
@@ -92,6 +93,7 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Flow(command) => flow::run(command, context).await,
         Command::Runs(command) => runs::run(command, context).await,
         Command::Schedules(command) => schedules::run(command, context).await,
+        Command::Session(command) => session::run(command, context).await,
         Command::Approvals(command) => approvals::run(command, context).await,
         Command::Agent(command) => agent::run(command, context).await,
         Command::Grant(command) => grant::run(command, context).await,

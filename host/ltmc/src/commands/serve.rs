@@ -109,6 +109,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         let schedules = host.schedules.clone();
         async move { schedules.tick().await }
     });
+    let attending = tokio::spawn({
+        let sessions = host.sessions.clone();
+        async move { sessions.attend().await }
+    });
     let tidying = tokio::spawn({
         let (pins, authority) = (host.pins.clone(), host.authority.clone());
         async move {
@@ -136,6 +140,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     recovery.abort();
     waking.abort();
     ticking.abort();
+    attending.abort();
     tidying.abort();
     deleting.abort();
     drop(url_file);

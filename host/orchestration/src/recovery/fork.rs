@@ -166,13 +166,18 @@ impl Runs {
         let now = inner.ports.clock.now();
         let (run, seed) = inner.drawn(now);
         let missing = || Error::Internal { message: format!("the journal of run {} lacks its beginning", of.id) };
+        let begun = RunStarted::clone(before.started().ok_or_else(missing)?);
+        let is_turn = begun.turn.is_some();
         let started = RunStarted {
             by: caller.key.clone(),
             seed,
             traceparent: None,
             forked: Some(Forked { of: of.id, at }),
             parent: None,
-            ..RunStarted::clone(before.started().ok_or_else(missing)?)
+            // Another one may be at work in the session by then.
+            session: if is_turn { run.to_string().parse().map_err(|_| missing())? } else { begun.session.clone() },
+            turn: None,
+            ..begun
         };
         let kept = idempotency.map(|(key, request)| IdempotencyKey {
             key: key.clone(),

@@ -117,6 +117,7 @@ impl House {
             write: slow.clone(),
             bus: record.clone(),
             questions: record.clone(),
+            sessions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),

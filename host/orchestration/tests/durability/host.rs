@@ -22,7 +22,7 @@ use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{
-    CallRequest, Extent, Runs, Schedules, Sealing, Shown, Sight, StartRequest, Started, schedules,
+    CallRequest, Extent, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, schedules,
 };
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
@@ -174,6 +174,7 @@ impl World {
             write: handed,
             bus: record.clone(),
             questions: record.clone(),
+            sessions: record.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
@@ -203,8 +204,13 @@ impl World {
             let schedules = schedules.clone();
             async move { schedules.tick().await }
         });
-        let going = [waking, ticking].map(AbortOnDropHandle::new);
-        Host { record, line, sandbox, runs, schedules, _going: going }
+        let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
+        let attending = tokio::spawn({
+            let sessions = sessions.clone();
+            async move { sessions.attend().await }
+        });
+        let going = [waking, ticking, attending].map(AbortOnDropHandle::new);
+        Host { record, line, sandbox, runs, schedules, sessions, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
@@ -237,7 +243,8 @@ pub(crate) struct Host {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
     pub(crate) schedules: Arc<Schedules>,
-    _going: [AbortOnDropHandle<()>; 2],
+    pub(crate) sessions: Arc<Sessions>,
+    _going: [AbortOnDropHandle<()>; 3],
 }
 
 impl Host {

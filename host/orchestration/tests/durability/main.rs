@@ -26,6 +26,7 @@
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
 //! - `room`: a tenant that has no room for more runs, and others
 //! - `schedules`: each tick starts one run
+//! - `sessions`: one turn at a time, each message once
 //! - `sealed`: what a long run costs whoever takes it up
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
@@ -53,6 +54,7 @@ mod replay;
 mod room;
 mod schedules;
 mod sealed;
+mod sessions;
 mod story;
 mod suspects;
 mod suspended;

@@ -27,7 +27,7 @@ use ltmc_orchestration::{Runs, Sealing};
 use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
     Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
-    ReadQuestions, TakeUps, Waits, WriteCatalog, WriteJournal,
+    ReadQuestions, ReadSessions, TakeUps, Waits, WriteCatalog, WriteJournal,
 };
 use ltmc_tenancy::{Authority, Pins};
 
@@ -49,6 +49,7 @@ trait AnyRecord:
     + ReadFacts
     + ReadMail
     + ReadQuestions
+    + ReadSessions
     + Bus
     + Waits
     + 'static
@@ -66,6 +67,7 @@ impl<R> AnyRecord for R where
         + ReadFacts
         + ReadMail
         + ReadQuestions
+        + ReadSessions
         + Bus
         + Waits
         + 'static
@@ -228,6 +230,7 @@ async fn resumed<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> (Run, Ve
         write: record.clone(),
         bus: record.clone(),
         questions: record.clone(),
+        sessions: record.clone(),
         take_ups: record.clone(),
         subscriptions,
         authority,
@@ -271,6 +274,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         parent: None,
         state: State::Running,
         session,
+        turn: None,
         by,
         created_at: at,
         updated_at: at,

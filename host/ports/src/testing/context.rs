@@ -174,11 +174,13 @@ impl Context {
                 let held: usize = of_tenant.map(|(_, item)| item.key.len() + item.value.len()).sum();
                 held as u64 + more <= *quota
             }
-            // What was granted is in the catalog; runs, schedules, and who waits, have rows of their own.
+            // What was granted is in the catalog; runs, schedules, sessions, and who waits, have rows of their own.
             Expect::Grants { .. }
             | Expect::UnderWay { .. }
             | Expect::Schedules { .. }
             | Expect::Schedule { .. }
+            | Expect::OpenSession { .. }
+            | Expect::AtWork { .. }
             | Expect::Waiters { .. } => false,
         }
     }

@@ -14,6 +14,7 @@ mod questions;
 mod record;
 #[cfg(feature = "testing")]
 pub mod sample;
+mod sessions;
 #[cfg(feature = "testing")]
 mod slow;
 mod subscriptions;

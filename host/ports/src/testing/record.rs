@@ -203,6 +203,10 @@ impl MemoryRecord {
         look(&self.lock().tables.questions)
     }
 
+    pub(super) fn with_sessions<T>(&self, look: impl FnOnce(&super::sessions::Sessions) -> T) -> T {
+        look(&self.lock().tables.sessions)
+    }
+
     pub(super) fn with_subscriptions<T>(&self, look: impl FnOnce(&super::subscriptions::Subscriptions) -> T) -> T {
         look(&self.lock().tables.subscriptions)
     }

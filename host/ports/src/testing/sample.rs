@@ -53,6 +53,7 @@ impl Owner {
                 parent: None,
                 state: State::Running,
                 session: "s1".parse().expect("a session's id"),
+                turn: None,
                 by: "abcdefghijkl".parse().expect("a key's id"),
                 created_at: at(number),
                 updated_at: at(number),
@@ -152,6 +153,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         forked: None,
         parent: None,
         scheduled: None,
+        turn: None,
     }
 }
 

@@ -13,8 +13,11 @@ use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
 use ltmc_model::run::{Run, State};
 use ltmc_model::schedule::ScheduleId;
+use ltmc_model::session::{Session, Turn};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
-use ltmc_model::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{
+    AgentName, Digest, KeyId, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName,
+};
 use tokio::sync::{broadcast, watch};
 use tokio::task::yield_now;
 
@@ -24,9 +27,10 @@ use crate::journal::{Audit, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group, Interest, Rows};
 use crate::mail::{Bus, ReadMail};
 use crate::schedules::{Coming, StoredSchedule, Ticked};
+use crate::sessions::SessionFilter;
 use crate::{
     Append, Changes, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, ReadSchedules,
-    Receipt, StoreError, WriteCatalog, WriteJournal, WriteSchedules,
+    ReadSessions, Receipt, StoreError, WriteCatalog, WriteJournal, WriteSchedules,
 };
 
 /// A record that takes its time.
@@ -99,6 +103,14 @@ slowly! { ReadSchedules:
     schedules(tenant: &TenantId, of: Option<&WorkflowName>, after: Option<&ScheduleId>, limit: u32) -> Vec<StoredSchedule>;
     coming(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
     due(tenant: &TenantId, after: Option<&Coming>, limit: u32) -> Vec<StoredSchedule>;
+}
+
+slowly! { ReadSessions:
+    session(tenant: &TenantId, id: &SessionId) -> Option<Session>;
+    sessions(tenant: &TenantId, filter: &SessionFilter) -> Vec<Session>;
+    turns(tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Vec<Turn>;
+    due_sessions(now: Timestamp, limit: u32) -> Vec<Session>;
+    next_due_session() -> Option<Timestamp>;
 }
 
 slowly! { ReadMemory:

@@ -10,11 +10,13 @@ use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
+use ltmc_model::session::Standing;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
 use super::questions::Questions;
+use super::sessions::Sessions;
 use super::subscriptions::Subscriptions;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey, Snapshot};
@@ -32,6 +34,7 @@ pub(super) struct Tables {
     pub(super) context: Context,
     pub(super) questions: Questions,
     pub(super) subscriptions: Subscriptions,
+    pub(super) sessions: Sessions,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -67,6 +70,9 @@ impl Tables {
         }
         if append.scheduled.as_ref().is_some_and(|start| !self.allows(&append.run.tenant, start)) {
             return fail(Kind::Conflict);
+        }
+        if let Some(kind) = self.sessions.refuse(append) {
+            return fail(kind);
         }
         if !self.hold(&append.run.tenant, append.run.updated_at, &append.changes) {
             return fail(Kind::Stale);
@@ -110,8 +116,17 @@ impl Tables {
             }
         }
         self.runs.insert(key, run);
+        let next = self.sessions.follow(&append.run, &append.entries);
+        self.wake(&append.run.tenant, next, append.run.updated_at);
         self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas);
         Ok(())
+    }
+
+    /// A turn begins: its run is due.
+    fn wake(&mut self, tenant: &TenantId, run: Option<RunId>, at: Timestamp) {
+        if let Some(row) = run.and_then(|run| self.runs.get_mut(&(tenant.clone(), run))) {
+            row.wakes_at = row.wakes_at.map(|wakes_at| wakes_at.min(at));
+        }
     }
 
     fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta]) {
@@ -154,6 +169,7 @@ impl Tables {
                 self.grants.retain(|(of, _), _| *of != tenant);
                 self.workflows.retain(|(of, _), _| *of != tenant);
                 self.schedules.retain(|(of, _), _| *of != tenant);
+                self.sessions.act(&tenant, at, None, &act.change);
             }
             Change::TenantGone { .. } => {}
             Change::CeilingSet { tenant, ceiling } => drop(self.ceilings.insert(tenant, ceiling)),
@@ -217,6 +233,10 @@ impl Tables {
                     schedule.by.clone_from(&act.by);
                 }
             }
+            change @ (Change::SessionOpened { .. } | Change::SessionClosed { .. } | Change::TurnLost { .. }) => {
+                let next = self.sessions.act(tenant, at, act.by.as_ref(), &change);
+                self.wake(tenant, next, at);
+            }
             Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
         }
         self.apply(tenant, at, &changes.deltas);
@@ -235,6 +255,14 @@ impl Tables {
             }
             Expect::Waiters { topic, subject, most } => {
                 self.subscriptions.waiting(tenant, topic, subject.as_deref()) < *most as usize
+            }
+            Expect::OpenSession { id, expires } => {
+                let found = self.sessions.get(tenant, id).filter(|session| session.standing == Standing::Open);
+                found.is_some_and(|session| expires.is_none_or(|by| session.has_expired(by)))
+            }
+            Expect::AtWork { session, run } => {
+                let found = self.sessions.get(tenant, session).and_then(|session| session.active);
+                found.is_some_and(|active| active.run == *run)
             }
             Expect::UnderWay { run } => self.runs.get(&(tenant.clone(), *run)).is_some_and(|row| !row.state.is_over()),
             Expect::Schedules { of, more } => {

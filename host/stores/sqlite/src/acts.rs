@@ -7,7 +7,7 @@ use ltmc_ports::schedules::Paused;
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, int, json, time};
-use crate::schedules;
+use crate::{schedules, sessions};
 
 /// Makes it true, within the transaction that is open.
 pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &Act) -> Result<(), rusqlite::Error> {
@@ -94,6 +94,9 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::ScheduleContinued { workflow, number, digest, next } => {
             schedules::go_on(db, tenant, (workflow, *number, digest), *next, act.by.as_ref())?;
         }
+        Change::SessionOpened { id, settings } => sessions::open(db, tenant, id, act.by.as_ref(), at, settings)?,
+        Change::SessionClosed { id, expired } => sessions::close(db, tenant, id, *expired)?,
+        Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,
         Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }
     Ok(())

@@ -11,13 +11,14 @@ use std::collections::hash_map::Entry;
 use ltmc_model::agent::Grants;
 use ltmc_model::message::MAX_MAILBOX;
 use ltmc_model::schedule::MAX_OF_A_TENANT;
+use ltmc_model::session::Standing;
 use ltmc_model::{AgentName, TenantId, Timestamp};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
-use crate::subscriptions;
+use crate::{sessions, subscriptions};
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
 const REMEMBERED: usize = 10_000;
@@ -97,6 +98,14 @@ pub(crate) fn holds(
                        and (paused_at is not null) = ?";
             let values = params![of, id.workflow.as_str(), id.number, &digest.0[..], is_paused];
             Ok(found(db, sql, values)?.is_some())
+        }
+        Expect::OpenSession { id, expires } => {
+            let found = sessions::of(db, tenant, id)?.filter(|session| session.standing == Standing::Open);
+            Ok(found.is_some_and(|session| expires.is_none_or(|by| session.has_expired(by))))
+        }
+        Expect::AtWork { session, run } => {
+            let found = sessions::of(db, tenant, session)?.and_then(|session| session.active);
+            Ok(found.is_some_and(|active| active.run == *run))
         }
         Expect::UnderWay { run } => {
             let sql = "select 1 from runs where tenant = ? and id = ? and state < 3";

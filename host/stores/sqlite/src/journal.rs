@@ -21,7 +21,7 @@ use crate::writer::Needs;
 use crate::{Record, frames, snapshots, statements, verify};
 
 const COLUMNS: &str = "tenant, id, target, state, session, by_key, created_at, updated_at, epoch, seq, wakes_at, \
-                       taken_up, trial, parent";
+                       taken_up, trial, parent, turn";
 /// Entries are read in stretches of so many bytes: whoever reads many lets others go on between them.
 const STRETCH: usize = 1 << 20;
 
@@ -291,6 +291,7 @@ fn read_run(row: &Row<'_>) -> Result<Run, Error> {
         wakes_at: row.get::<_, Option<i64>>(10)?.map(stamp),
         taken_up: taken_up_of(row.get(11)?, row.get(12)?),
         parent: row.get::<_, Option<[u8; 16]>>(13)?.map(run_id),
+        turn: row.get(14)?,
     })
 }
 

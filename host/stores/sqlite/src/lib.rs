@@ -38,6 +38,7 @@ mod quota;
 mod readers;
 mod reserve;
 mod schedules;
+mod sessions;
 mod snapshots;
 mod statements;
 mod subscriptions;

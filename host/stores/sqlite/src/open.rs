@@ -36,7 +36,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -50,6 +50,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/0011_schedules.sql"),
     include_str!("../migrations/0012_waits.sql"),
     include_str!("../migrations/0013_snapshots.sql"),
+    include_str!("../migrations/0014_sessions.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

@@ -71,7 +71,9 @@ impl Purpose {
             | Change::GrantRevoked { .. }
             | Change::AgentDeleted { .. }
             | Change::WorkflowDeleted { .. }
-            | Change::SchedulePaused { .. } => Self::Relieves,
+            | Change::SchedulePaused { .. }
+            | Change::SessionClosed { .. }
+            | Change::TurnLost { .. } => Self::Relieves,
             Change::Context { .. } if !changes.deltas.is_empty() && changes.deltas.iter().all(is_smaller) => {
                 Self::Relieves
             }
@@ -82,6 +84,7 @@ impl Purpose {
             | Change::AgentUpgraded { .. }
             | Change::WorkflowPut { .. }
             | Change::ScheduleContinued { .. }
+            | Change::SessionOpened { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }

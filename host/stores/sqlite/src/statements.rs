@@ -31,7 +31,7 @@ pub(crate) fn chain(db: &Connection, tenant: &TenantId, chain: &Chain, bytes: u6
 /// A run's row.
 pub(crate) fn run(db: &Connection, run: &Run) -> Result<(), Error> {
     let sql = "insert into runs (tenant, id, target, name, state, session, by_key, created_at, updated_at, epoch, seq, \
-               wakes_at, taken_up, parent) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+               wakes_at, taken_up, parent, turn) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                on conflict (tenant, id) do update set state = excluded.state, updated_at = excluded.updated_at, \
                epoch = excluded.epoch, seq = excluded.seq, wakes_at = excluded.wakes_at, \
                taken_up = case excluded.taken_up when 0 then 0 else taken_up end";
@@ -45,7 +45,10 @@ pub(crate) fn run(db: &Connection, run: &Run) -> Result<(), Error> {
     execute(
         db,
         sql,
-        params![tenant, id, target, name, state, session, by, created, updated, epoch, seq, wakes_at, taken_up, parent],
+        params![
+            tenant, id, target, name, state, session, by, created, updated, epoch, seq, wakes_at, taken_up, parent,
+            run.turn
+        ],
     )
 }
 

@@ -39,7 +39,9 @@ use crate::open::for_writing;
 use crate::purge::DELETED;
 use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
-use crate::{acts, deltas, error, expects, frames, questions, schedules, snapshots, statements, subscriptions};
+use crate::{
+    acts, deltas, error, expects, frames, questions, schedules, sessions, snapshots, statements, subscriptions,
+};
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);
@@ -607,6 +609,11 @@ impl Writer {
         {
             return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
         }
+        if let Work::Append(append) = &part.work
+            && let Some(kind) = sessions::refuse(db, append)?
+        {
+            return Ok(Some(StoreError::new(kind, "journal.append")));
+        }
         let Changes { deltas, expects } = part.work.changes();
         for expect in expects {
             if !expects::holds(db, &mut self.bounds, tenant, at, expect)? {
@@ -636,6 +643,7 @@ impl Writer {
                 statements::run(db, row)?;
                 questions::follow(db, row, &append.entries)?;
                 subscriptions::follow(db, row, &append.entries)?;
+                sessions::follow(db, row, &append.entries)?;
                 if row.state.is_over() {
                     statements::wake(db, row)?;
                 }

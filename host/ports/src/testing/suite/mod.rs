@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, TakeUps, Waits, WriteCatalog, WriteJournal,
-    WriteSchedules,
+    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, TakeUps, Waits, WriteCatalog,
+    WriteJournal, WriteSchedules,
 };
 
 pub mod bus;
@@ -22,6 +22,7 @@ pub mod provenance;
 pub mod questions;
 pub mod record;
 pub mod schedules;
+pub mod sessions;
 pub mod vectors;
 pub mod waits;
 
@@ -37,6 +38,7 @@ pub trait Store:
     + ReadCatalog
     + WriteSchedules
     + ReadSchedules
+    + ReadSessions
     + 'static
 {
 }
@@ -52,6 +54,7 @@ impl<S> Store for S where
         + ReadCatalog
         + WriteSchedules
         + ReadSchedules
+        + ReadSessions
         + 'static
 {
 }
@@ -176,6 +179,14 @@ macro_rules! contract {
             paused_schedules_start_nothing
             schedules_stand_in_the_order_in_which_they_come
             a_tenant_has_so_many_schedules
+        }
+        $crate::contract! { @port sessions, $fixture;
+            turns_begin_one_after_the_other
+            a_place_is_taken_once
+            a_turn_that_is_not_at_work_changes_nothing
+            sessions_close_and_expire
+            lists_of_sessions_obey_every_filter
+            sessions_outlive_the_host
         }
     };
     (@port $port:ident, $fixture:expr; $($case:ident)*) => {

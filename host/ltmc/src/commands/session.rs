@@ -1,0 +1,272 @@
+//! `ltmc session`: conversations, turn by turn.
+
+use console::style;
+use ltmc_model::agent::AgentRef;
+use ltmc_model::session::IfBusy;
+use ltmc_model::{Payload, SessionId, WorkflowName};
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use super::input::Input;
+use super::{Context, call, flow, text};
+use crate::client::{Client, encode};
+use crate::ui;
+
+/// What of a message is shown in a list.
+const SHOWN: usize = 300;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Open one: it prints the session's id
+    Open(Open),
+    /// Say something in one, and print the answer
+    Say(Say),
+    /// List them, those first that were opened last
+    List {
+        /// Those that stand so: open, closing, closed, expired
+        #[arg(long)]
+        state: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show one: where it stands, and what it was opened with
+    Show {
+        /// Its id
+        session: SessionId,
+    },
+    /// Show what was said in one, turn by turn
+    History {
+        /// Its id
+        session: SessionId,
+        /// At most so many turns
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// End a turn of one: one that waits, or the one at work
+    Cancel {
+        /// Its id
+        session: SessionId,
+        /// The turn's number
+        turn: u32,
+    },
+    /// Close one: it takes no more turns
+    Close {
+        /// Its id
+        session: SessionId,
+        /// End the turns that it has, rather than have them come to their end
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("with").required(true))]
+pub(crate) struct Open {
+    /// The agent that answers: its newest version at each turn, or name@sha256:…
+    #[arg(long, group = "with")]
+    agent: Option<AgentRef>,
+    /// The workflow that answers
+    #[arg(long, group = "with")]
+    workflow: Option<WorkflowName>,
+    /// What becomes of a message that comes while a turn is at work: enqueue, reject, interrupt, rollback
+    #[arg(long, value_name = "WHAT", default_value_t = IfBusy::default())]
+    if_busy: IfBusy,
+    /// How many turns may wait
+    #[arg(long)]
+    queue: Option<u32>,
+    /// After how long without a turn it expires [default: 7days]
+    #[arg(long, value_name = "TIME")]
+    idle: Option<String>,
+    /// How long a turn may take [default: 1day]
+    #[arg(long, value_name = "TIME")]
+    turn: Option<String>,
+    /// For people
+    #[arg(long)]
+    title: Option<String>,
+    /// A key of the role caller that may say something, too, by its id
+    #[arg(long, value_name = "KEY")]
+    contributor: Vec<String>,
+    /// A key of the role caller that may read it, by its id
+    #[arg(long, value_name = "KEY")]
+    observer: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Say {
+    /// The session's id
+    session: SessionId,
+    /// What to say [default: what --input says]
+    #[arg(conflicts_with_all = ["input", "content_type"])]
+    message: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    /// Do not wait for the answer: print the turn's run
+    #[arg(long)]
+    detach: bool,
+    /// The same key and message are the same turn, once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()> {
+    let client = context.client("default")?;
+    let as_json = context.json;
+    match command {
+        Command::Open(wanted) => open(&client, wanted, as_json).await,
+        Command::Say(said) => say(&client, said, as_json).await,
+        Command::List { state, limit } => {
+            let query: Vec<_> = state.iter().map(|state| ("state", state.clone())).collect();
+            list(&client.list("/v1/sessions", &query, limit).await?, as_json);
+            Ok(())
+        }
+        Command::Show { session } => {
+            let found = client.get(&path(&session)).await?;
+            if as_json {
+                ui::json(&found)
+            } else {
+                show(&found)
+            }
+            Ok(())
+        }
+        Command::History { session, limit } => {
+            let turns = client.list(&format!("{}/turns", path(&session)), &[], limit).await?;
+            if turns.is_empty() && !as_json {
+                ui::note("Nothing was said yet.");
+            }
+            for turn in &turns {
+                if as_json { ui::json(turn) } else { show_turn(turn) }
+            }
+            Ok(())
+        }
+        Command::Cancel { session, turn } => {
+            client.delete(&format!("{}/turns/{turn}", path(&session))).await?;
+            ui::note(format!("Ended turn {turn}."));
+            Ok(())
+        }
+        Command::Close { session, now } => {
+            let turns = if now { "cancel" } else { "drain" };
+            let closed = client.post(&format!("{}/close?turns={turns}", path(&session)), None).await?.json()?;
+            if as_json {
+                ui::json(&closed);
+            } else if text(&closed, "state") == "closing" {
+                ui::note("It takes no more turns, and closes when those that it has are over.");
+            } else {
+                ui::note("Closed.");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn path(session: &SessionId) -> String {
+    format!("/v1/sessions/{}", encode(session.as_str()))
+}
+
+async fn open(client: &Client, wanted: Open, as_json: bool) -> anyhow::Result<()> {
+    let Open { agent, workflow, if_busy, queue, idle, turn, title, contributor, observer } = wanted;
+    let parts = |keys: Vec<String>, part: &'static str| keys.into_iter().map(move |key| (key, part.into()));
+    let participants: serde_json::Map<String, Value> =
+        parts(observer, "observer").chain(parts(contributor, "contributor")).collect();
+    let mut body = json!({
+        "agent": agent.map(|agent| agent.to_string()), "workflow": workflow, "if-busy": if_busy, "queue": queue,
+        "idle": idle, "turn": turn, "title": title, "participants": participants,
+    });
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    let opened = client.post("/v1/sessions", Some(&body)).await?.json()?;
+    if as_json {
+        ui::json(&opened)
+    } else {
+        ui::line(text(&opened, "id"))
+    }
+    Ok(())
+}
+
+async fn say(client: &Client, said: Say, as_json: bool) -> anyhow::Result<()> {
+    let payload = match said.message {
+        Some(message) => Payload::text(message),
+        None => said.input.read()?,
+    };
+    let request = client.request(Method::POST, &format!("{}/turns", path(&said.session)));
+    let mut request = request.header(CONTENT_TYPE, payload.content_type).body(payload.bytes);
+    if let Some(key) = &said.idempotency_key {
+        request = request.header("idempotency-key", key);
+    }
+    let id = client.send(request).await?.run()?;
+    if said.detach {
+        call::started(&id, as_json);
+        return Ok(());
+    }
+    flow::finish(client, &id, as_json).await
+}
+
+fn list(found: &[Value], as_json: bool) {
+    if as_json {
+        return found.iter().for_each(ui::json);
+    }
+    let mut table = ui::Table::new(&["session", "state", "turns", "waiting", "with", "last", "title"]);
+    for one in found {
+        let (turns, queued) = (one["turns"].to_string(), one["queued"].to_string());
+        let (id, state, last) = (text(one, "id"), text(one, "state"), text(one, "last-at"));
+        table.row([id, state, &turns, &queued, with(one), last, &ui::clean(text(one, "title"))]);
+    }
+    table.print("No sessions: `ltmc session open` opens one.");
+}
+
+fn with(session: &Value) -> &str {
+    if session["agent"].is_string() { text(session, "agent") } else { text(session, "workflow") }
+}
+
+fn show(session: &Value) {
+    let title = ui::clean(text(session, "title"));
+    ui::line(format!("{}  {}  {title}", style(text(session, "id")).bold(), text(session, "state")));
+    let kind = if session["agent"].is_string() { "agent" } else { "workflow" };
+    ui::line(format!(
+        "  {kind} {} answers; a message to it while it is busy: {}",
+        with(session),
+        text(session, "if-busy")
+    ));
+    ui::line(format!("  {} turns, {} of them wait ({} may)", session["turns"], session["queued"], session["queue"]));
+    let active = &session["active"];
+    if active.is_object() {
+        let (number, run, since) = (&active["number"], text(active, "run"), text(active, "since"));
+        ui::line(format!(
+            "  turn {number} is at work since {since}, as run {run}; it may take {}",
+            text(session, "turn")
+        ));
+    }
+    let (opened, by) = (text(session, "opened-at"), text(session, "by"));
+    ui::line(format!("  opened {opened} by {by}; last turn {}", text(session, "last-at")));
+    if session["expires-at"].is_string() {
+        ui::line(format!("  expires {}", text(session, "expires-at")));
+    }
+    for (key, part) in session["participants"].as_object().into_iter().flatten() {
+        ui::line(format!("  {key} is {}", part.as_str().unwrap_or_default()));
+    }
+}
+
+fn show_turn(turn: &Value) {
+    let (number, state, by, at) = (&turn["number"], text(turn, "state"), text(turn, "by"), text(turn, "at"));
+    ui::line(format!("{} {at}  {by}  {state}  run {}", style(format!("{number}.")).bold(), text(turn, "run")));
+    ui::line(format!("  > {}", said(&turn["input"])));
+    if turn["output"].is_object() {
+        ui::line(format!("  < {}", said(&turn["output"])));
+    }
+    let error = &turn["error"];
+    if error.is_object() {
+        ui::line(format!("  {} {}", style(text(error, "code")).red(), ui::clean(text(error, "message"))));
+    }
+}
+
+/// What was said, in one line.
+fn said(payload: &Value) -> String {
+    let said = match (&payload["text"], &payload["json"]) {
+        (Value::String(said), _) => said.clone(),
+        (_, Value::Null) => format!("({})", text(payload, "content_type")),
+        (_, json) => json.to_string(),
+    };
+    ui::short(&ui::clean(&said), SHOWN)
+}

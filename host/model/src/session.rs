@@ -1,0 +1,469 @@
+//! Sessions: conversations, turn by turn. What a turn makes of its session is decided here, for every record alike.
+//!
+//! Invariant: of a session's turns one at most is at work; what waits behind it is bounded. Who is at work holds the session's lease: a run whose
+//! turn is over changes nothing any more, whatever it believes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::InvalidId;
+use crate::run::Target;
+use crate::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
+
+/// How many turns may wait in a session at most.
+pub const MAX_QUEUE: u32 = 1_000;
+/// How many keys take part in a session at most, besides the one that opened it.
+pub const MAX_PARTICIPANTS: usize = 64;
+/// The longest title, in bytes.
+pub const MAX_TITLE: usize = 200;
+/// The longest time that a session's settings can name.
+pub const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The shortest.
+pub const MIN_TIME: Duration = Duration::from_secs(1);
+
+/// What becomes of a message that comes while a turn is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IfBusy {
+    /// It is refused.
+    Reject,
+    /// It waits.
+    #[default]
+    Enqueue,
+    /// The turn at work is ended, and so is what waits; steps that were done stay done.
+    Interrupt,
+    /// The same, and nothing of what the turn did is left of the session's memory and its messages.
+    Rollback,
+}
+
+impl IfBusy {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Reject, Self::Enqueue, Self::Interrupt, Self::Rollback];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Enqueue => "enqueue",
+            Self::Interrupt => "interrupt",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// Whether a message ends the turn at work.
+    pub fn ends_the_turn(self) -> bool {
+        matches!(self, Self::Interrupt | Self::Rollback)
+    }
+}
+
+impl fmt::Display for IfBusy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for IfBusy {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let rule = "one of reject, enqueue, interrupt, rollback";
+        let found = Self::ALL.into_iter().find(|one| one.as_str() == text);
+        found.ok_or_else(|| InvalidId::new(text, "what becomes of a message to a busy session", rule))
+    }
+}
+
+/// What a key may do in a session that another one opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// It may say something, and read.
+    Contributor,
+    /// It may read.
+    Observer,
+}
+
+impl Part {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Contributor => "contributor",
+            Self::Observer => "observer",
+        }
+    }
+}
+
+/// What a session is opened with; it stays so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Who answers: the newest version, each time.
+    pub with: Target,
+    /// What becomes of a message that comes while a turn is at work.
+    pub if_busy: IfBusy,
+    /// How many turns may wait.
+    pub queue: u32,
+    /// After how long without a turn it expires, in milliseconds.
+    pub idle: u64,
+    /// How long a turn may take, in milliseconds: after that it is ended, and the next one comes.
+    pub turn: u64,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Who takes part, besides the key that opened it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub participants: BTreeMap<KeyId, Part>,
+}
+
+impl Settings {
+    /// How many turns may wait where nothing else is said.
+    pub const QUEUE: u32 = 16;
+    /// When a session expires where nothing else is said.
+    pub const IDLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    /// How long a turn may take where nothing else is said.
+    pub const TURN: Duration = Duration::from_secs(24 * 60 * 60);
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It takes turns.
+    Open,
+    /// It takes no more, and those that it has come to their end.
+    Closing,
+    /// Somebody closed it.
+    Closed,
+    /// It had no turn for too long.
+    Expired,
+}
+
+impl Standing {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Closing, Self::Closed, Self::Expired];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether nothing more happens in it.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Closed | Self::Expired)
+    }
+}
+
+/// A session, as the record has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub id: SessionId,
+    /// Whose key opened it.
+    pub by: KeyId,
+    /// When.
+    pub opened_at: Timestamp,
+    /// What it was opened with.
+    pub settings: Settings,
+    /// Where it stands.
+    pub standing: Standing,
+    /// How often its lease was taken: a higher one than an earlier holder's.
+    pub epoch: Epoch,
+    /// How many turns it had, those that wait included.
+    pub turns: u32,
+    /// The turn at work; none: it is idle.
+    pub active: Option<Active>,
+    /// How many turns wait.
+    pub queued: u32,
+    /// Turns before this one are to be ended: somebody interrupted them.
+    pub interrupted: u32,
+    /// When its last turn began or ended.
+    pub last_at: Timestamp,
+    /// When something is to be done about it ([`Session::due`]); none: nothing.
+    pub due_at: Option<Timestamp>,
+}
+
+/// The turn at work in a session: its run holds the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Active {
+    /// Its number, from 1 on.
+    pub number: u32,
+    /// Its run.
+    pub run: RunId,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A turn of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Its number, from 1 on.
+    pub number: u32,
+    /// Its run: the message is its input, the answer its result.
+    pub run: RunId,
+    /// Whose key said it.
+    pub by: KeyId,
+    /// Whether its run was begun, and is over.
+    pub stage: Stage,
+}
+
+/// How far a turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It waits for those before it.
+    Queued,
+    /// It is at work.
+    Active,
+    /// It is over, however it ended.
+    Over,
+}
+
+impl Stage {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Queued, Self::Active, Self::Over];
+}
+
+/// Which turn of its session a run is; its session is the run's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its number, from 1 on.
+    pub number: u32,
+    /// Whether it waits for the turn before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
+    /// Whether it ends those before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupts: bool,
+}
+
+/// What is to be done about a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// It had no turn for too long.
+    Expires,
+    /// The turn at work takes too long.
+    TakesTooLong(Active),
+    /// The turn at work was interrupted.
+    IsInterrupted(Active),
+}
+
+impl Session {
+    /// A new one.
+    pub fn opened(tenant: TenantId, id: SessionId, by: KeyId, at: Timestamp, settings: Settings) -> Self {
+        let mut new = Self {
+            tenant,
+            id,
+            by,
+            opened_at: at,
+            settings,
+            standing: Standing::Open,
+            epoch: Epoch(0),
+            turns: 0,
+            active: None,
+            queued: 0,
+            interrupted: 0,
+            last_at: at,
+            due_at: None,
+        };
+        new.plan();
+        new
+    }
+
+    /// What a key may do in it besides what its role lets it do; none: nothing.
+    pub fn part_of(&self, key: &KeyId) -> Option<Part> {
+        if self.by == *key { Some(Part::Contributor) } else { self.settings.participants.get(key).copied() }
+    }
+
+    /// Whether it is past its time at `now`, also where nobody has written that yet.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.standing == Standing::Open && self.is_idle() && self.due_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether no turn is at work, and none waits.
+    pub fn is_idle(&self) -> bool {
+        self.active.is_none() && self.queued == 0
+    }
+
+    /// Which turn a message that comes now is; none: the session has no place for it.
+    pub fn next_place(&self, now: Timestamp) -> Option<Place> {
+        let number = self.turns.checked_add(1)?;
+        let interrupts = self.settings.if_busy.ends_the_turn();
+        let place = Place { number, waits: !self.is_idle(), interrupts: interrupts && !self.is_idle() };
+        self.takes(place, now).then_some(place)
+    }
+
+    /// Whether a turn can begin, or wait, in this place.
+    pub fn takes(&self, place: Place, now: Timestamp) -> bool {
+        let is_next = self.turns.checked_add(1) == Some(place.number) && self.standing == Standing::Open;
+        let has_room = match place.waits {
+            false => self.is_idle() && !self.has_expired(now),
+            true => {
+                !self.is_idle() && self.settings.if_busy != IfBusy::Reject && self.queued < self.settings.queue.max(1)
+            }
+        };
+        is_next && has_room
+    }
+
+    /// A turn begins, or waits.
+    pub fn take(&mut self, place: Place, run: RunId, at: Timestamp) {
+        self.turns = place.number;
+        if place.interrupts {
+            self.interrupted = place.number;
+        }
+        match place.waits {
+            true => self.queued += 1,
+            false => self.begin(place.number, run, at),
+        }
+        self.plan();
+    }
+
+    /// A turn that waited is over before it began.
+    pub fn leave(&mut self) {
+        self.queued = self.queued.saturating_sub(1);
+        self.plan();
+    }
+
+    /// The turn at work is over; `next` begins.
+    pub fn hand_on(&mut self, next: Option<(u32, RunId)>, at: Timestamp) {
+        (self.active, self.last_at) = (None, at);
+        if let Some((number, run)) = next {
+            self.queued = self.queued.saturating_sub(1);
+            self.begin(number, run, at);
+        } else if self.standing == Standing::Closing {
+            self.standing = Standing::Closed;
+        }
+        self.plan();
+    }
+
+    /// It takes no more turns.
+    pub fn close(&mut self) {
+        self.standing = if self.is_idle() { Standing::Closed } else { Standing::Closing };
+        self.plan();
+    }
+
+    /// It had no turn for too long.
+    pub fn expire(&mut self) {
+        self.standing = Standing::Expired;
+        self.plan();
+    }
+
+    /// What is to be done about it at `now`.
+    pub fn due(&self, now: Timestamp) -> Option<Due> {
+        if self.due_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        let Some(active) = self.active else { return self.has_expired(now).then_some(Due::Expires) };
+        Some(if active.number < self.interrupted { Due::IsInterrupted(active) } else { Due::TakesTooLong(active) })
+    }
+
+    fn begin(&mut self, number: u32, run: RunId, at: Timestamp) {
+        self.active = Some(Active { number, run, since: at });
+        self.epoch = self.epoch.next();
+        self.last_at = at;
+    }
+
+    /// When something is to be done about it next.
+    fn plan(&mut self) {
+        self.due_at = match (&self.active, self.standing) {
+            (Some(active), _) if active.number < self.interrupted => Some(active.since),
+            (Some(active), _) => Some(active.since.after(Duration::from_millis(self.settings.turn))),
+            (None, Standing::Open) => Some(self.last_at.after(Duration::from_millis(self.settings.idle))),
+            (None, _) => None,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn session(if_busy: IfBusy, queue: u32) -> Session {
+        let with = Target::Workflow("w".parse().unwrap());
+        let settings =
+            Settings { with, if_busy, queue, idle: HOUR, turn: HOUR / 2, title: None, participants: BTreeMap::new() };
+        let (tenant, id) = ("acme".parse().unwrap(), "ses-1".parse().unwrap());
+        Session::opened(tenant, id, "keykeykeykey".parse().unwrap(), at(0), settings)
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn run(number: u8) -> RunId {
+        RunId::new(at(1), [number; 10])
+    }
+
+    #[test]
+    fn one_turn_is_at_work_and_so_many_wait() {
+        let mut session = session(IfBusy::Enqueue, 2);
+        for number in 1..=3 {
+            let place = session.next_place(at(1)).unwrap();
+            assert_eq!((place.number, place.waits, place.interrupts), (number, number > 1, false));
+            session.take(place, run(number as u8), at(1));
+        }
+        assert_eq!(session.next_place(at(1)), None, "two wait");
+        assert_eq!((session.active.unwrap().number, session.queued, session.epoch), (1, 2, Epoch(1)));
+        session.hand_on(Some((2, run(2))), at(2));
+        assert_eq!((session.active.unwrap().number, session.queued, session.epoch), (2, 1, Epoch(2)));
+        session.leave();
+        session.hand_on(None, at(3));
+        assert!(session.is_idle());
+        assert_eq!(session.due_at, Some(at(3 + HOUR)));
+    }
+
+    #[test]
+    fn a_busy_session_refuses_where_that_is_said() {
+        let mut session = session(IfBusy::Reject, 16);
+        session.take(session.next_place(at(1)).unwrap(), run(1), at(1));
+        assert_eq!(session.next_place(at(1)), None);
+        assert_eq!(session.due(at(HOUR)), Some(Due::TakesTooLong(session.active.unwrap())));
+    }
+
+    #[test]
+    fn who_interrupts_ends_all_that_came_before() {
+        let mut session = session(IfBusy::Interrupt, 16);
+        for number in 1..=3 {
+            session.take(session.next_place(at(1)).unwrap(), run(number), at(1));
+        }
+        assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active.unwrap())));
+        session.hand_on(Some((2, run(2))), at(2));
+        assert_eq!(session.due(at(2)), Some(Due::IsInterrupted(session.active.unwrap())));
+        session.hand_on(Some((3, run(3))), at(3));
+        assert_eq!(session.due(at(3)), None, "nobody interrupted the last one");
+    }
+
+    #[test]
+    fn a_session_expires_when_it_had_no_turn_for_so_long() {
+        let mut session = session(IfBusy::Enqueue, 1);
+        assert_eq!(session.due(at(HOUR - 1)), None);
+        assert_eq!(session.due(at(HOUR)), Some(Due::Expires));
+        assert_eq!(session.next_place(at(HOUR)), None, "also where nobody has written that yet");
+        session.take(session.next_place(at(HOUR - 1)).unwrap(), run(1), at(HOUR - 1));
+        session.hand_on(None, at(HOUR));
+        assert_eq!(session.due(at(2 * HOUR - 1)), None);
+    }
+
+    #[test]
+    fn a_session_that_closes_does_what_it_has_first() {
+        let mut busy = session(IfBusy::Enqueue, 1);
+        busy.take(busy.next_place(at(1)).unwrap(), run(1), at(1));
+        busy.close();
+        assert_eq!((busy.standing, busy.next_place(at(1))), (Standing::Closing, None));
+        busy.hand_on(None, at(2));
+        assert_eq!((busy.standing, busy.due_at), (Standing::Closed, None));
+        let mut idle = session(IfBusy::Enqueue, 1);
+        idle.close();
+        assert_eq!(idle.standing, Standing::Closed);
+    }
+}

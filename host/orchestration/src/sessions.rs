@@ -1,0 +1,375 @@
+//! Sessions: opened, spoken to, looked at, closed. What is to be done about them as time goes by: `attend`.
+//!
+//! Invariants: a use case asks policy first. A message that is acknowledged is on disk, as its turn's run, also while it waits; the record says
+//! which place it has, and refuses whoever comes second to it. Of a key of the role `caller` there are the sessions that it opened or takes part in,
+//! and no others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ltmc_model::caller::{Caller, Role};
+use ltmc_model::failure::Failure;
+use ltmc_model::journal::Change;
+use ltmc_model::run::State;
+use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::{Digest, Payload, RunId, SessionId, TenantId, Timestamp};
+use ltmc_policy::Action;
+use ltmc_ports::sessions::SessionFilter;
+use ltmc_ports::{Changes, Expect, Kind, ReadSessions, StoreError};
+use ltmc_tenancy::{Authority, Error, Read};
+use tokio::sync::Notify;
+
+use crate::runs::{Runs, Started, TurnRequest};
+use crate::stop::Cancelled;
+
+/// How often a message looks for its place anew, where others were faster.
+const TRIES: u32 = 64;
+
+/// The use cases, and what attends to sessions as time goes by ([`Sessions::attend`]).
+pub struct Sessions {
+    pub(crate) read: Arc<dyn ReadSessions>,
+    pub(crate) runs: Runs,
+    /// Told when something may be due sooner than was thought.
+    pub(crate) changed: Notify,
+}
+
+/// A message to a session.
+#[derive(Debug, Clone)]
+pub struct SayRequest {
+    /// What is said.
+    pub input: Payload,
+    /// The client's idempotency key.
+    pub idempotency: Option<String>,
+    /// What makes two requests the same; looked at only with an idempotency key.
+    pub request_digest: Digest,
+    /// The client's W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// A message that became a turn.
+#[derive(Debug)]
+pub struct Said {
+    /// Its number in the session.
+    pub number: u32,
+    /// Whether it waits for others.
+    pub waits: bool,
+    /// Its run.
+    pub started: Started,
+}
+
+/// A turn with what was said, and how it went.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// The turn.
+    pub turn: Turn,
+    /// When it was said.
+    pub at: Timestamp,
+    /// What was said.
+    pub input: Payload,
+    /// Where its run stands.
+    pub state: State,
+    /// How it went; none: it is not over.
+    pub result: Option<Result<Payload, Failure>>,
+}
+
+/// What becomes of the turns of a session that is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// They come to their end.
+    Drain,
+    /// They are ended.
+    Cancel,
+}
+
+impl Sessions {
+    /// Over these ports.
+    pub fn new(read: Arc<dyn ReadSessions>, runs: Runs) -> Self {
+        Self { read, runs, changed: Notify::new() }
+    }
+
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Where who is to answer is not there, or a turn of it would be refused.
+    pub async fn open(self: &Arc<Self>, caller: &Caller, settings: Settings) -> Result<Session, Error> {
+        let (sessions, by) = (self.clone(), caller.clone());
+        let work = async move {
+            sessions.runs.is_there(&by, &settings.with).await?;
+            let id = sessions.drawn()?;
+            let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings) };
+            sessions.authority().act(&by.tenant, Some(&by.key), change).await?;
+            sessions.changed.notify_one();
+            sessions.one(&by.tenant, &id).await
+        };
+        self.authority().perform(caller, Action::Run, work).await
+    }
+
+    /// Says something in one: a turn, which begins, or waits, or ends those before it, as the session's settings say.
+    ///
+    /// # Errors
+    /// Where it is not there or takes no turns, is busy and refuses, or has as many waiting as it may; as a workflow's run.
+    pub async fn say(self: &Arc<Self>, caller: &Caller, id: &SessionId, request: SayRequest) -> Result<Said, Error> {
+        self.authority().authorize(caller, Action::Run).await?;
+        for _ in 0..TRIES {
+            let session = self.seen(caller, id).await?;
+            if caller.role == Role::Caller && session.part_of(&caller.key) != Some(Part::Contributor) {
+                return Err(Error::Denied { why: format!("in session {id} this key only reads") });
+            }
+            let key = request.idempotency.as_ref();
+            let place = match session.next_place(self.now()) {
+                Some(place) => place,
+                // What was said before with this key is found again, whatever has become of the session.
+                None => match self.runs.said_before(caller, key, &request.request_digest).await? {
+                    Some(started) => return self.found_again(caller, &session, started).await,
+                    None => return Err(self.refused(&session)),
+                },
+            };
+            let turn = TurnRequest {
+                session: id.clone(),
+                place,
+                input: request.input.clone(),
+                idempotency: request.idempotency.clone(),
+                request_digest: request.request_digest,
+                traceparent: request.traceparent.clone(),
+            };
+            match self.runs.take_turn(caller, &session.settings.with, turn).await {
+                Ok(started) if started.attached => return self.found_again(caller, &session, started).await,
+                Ok(started) => {
+                    if place.interrupts {
+                        self.end_interrupted(&caller.tenant, id).await;
+                    }
+                    self.changed.notify_one();
+                    return Ok(Said { number: place.number, waits: place.waits, started });
+                }
+                // Somebody else was faster: the session has another place for it, or none.
+                Err(Error::Store(error)) if error.kind == Kind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let message = format!("too many talk in session {id} at once");
+        Err(Error::Busy { message, retry_after: Duration::from_secs(1) })
+    }
+
+    /// The turn that an earlier request with the same idempotency key took.
+    async fn found_again(&self, caller: &Caller, session: &Session, started: Started) -> Result<Said, Error> {
+        let row = self.runs.row(caller, started.run).await?;
+        match row.turn.filter(|_| row.session == session.id) {
+            Some(number) => Ok(Said { number, waits: row.wakes_at.is_some(), started }),
+            None => {
+                let message = "the idempotency key was used for what is no turn of this session: use a new key".into();
+                Err(Error::Conflict { code: "idempotency-key-reused", message })
+            }
+        }
+    }
+
+    /// Why it takes no turn.
+    fn refused(&self, session: &Session) -> Error {
+        let id = &session.id;
+        let conflict = |message| Error::Conflict { code: "session-over", message };
+        if session.standing != Standing::Open {
+            return conflict(format!("session {id} is {}: open a new one", session.standing.as_str()));
+        }
+        if session.has_expired(self.now()) {
+            return conflict(format!("session {id} has expired: open a new one"));
+        }
+        let busy = |message| Error::Busy { message, retry_after: Duration::from_secs(1) };
+        match session.settings.if_busy {
+            IfBusy::Reject => busy(format!("session {id} is busy with another turn, and refuses what comes meanwhile")),
+            _ => busy(format!("in session {id} as many turns wait as may: {}", session.settings.queue)),
+        }
+    }
+
+    /// Sessions, those first that were opened last; of a key of the role `caller` those that it opened or takes part in.
+    ///
+    /// # Errors
+    /// The record's.
+    pub async fn list(&self, caller: &Caller, mut filter: SessionFilter) -> Result<Vec<Session>, Error> {
+        self.authority().authorize(caller, Action::ReadRuns).await?;
+        if caller.role == Role::Caller {
+            filter.of = Some(caller.key.clone());
+        }
+        Ok(self.read.sessions(&caller.tenant, &filter).await?)
+    }
+
+    /// A session.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn get(&self, caller: &Caller, id: &SessionId) -> Result<Session, Error> {
+        self.authority().authorize(caller, Action::ReadRuns).await?;
+        self.seen(caller, id).await
+    }
+
+    /// What was said in one after turn `after`, and how it went, in order.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn history(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<Exchange>, Error> {
+        self.authority().authorize(caller, Action::ReadRuns).await?;
+        self.seen(caller, id).await?;
+        let turns = self.read.turns(&caller.tenant, id, after, limit).await?;
+        let mut exchanges = Vec::with_capacity(turns.len());
+        for turn in turns {
+            exchanges.push(self.exchange(&caller.tenant, turn).await?);
+        }
+        Ok(exchanges)
+    }
+
+    async fn exchange(&self, tenant: &TenantId, turn: Turn) -> Result<Exchange, Error> {
+        let (row, started) = self.runs.begun(tenant, turn.run).await?;
+        let result = if row.state.is_over() { self.runs.result(tenant, turn.run).await? } else { None };
+        Ok(Exchange { turn, at: row.created_at, input: started.input.clone(), state: row.state, result })
+    }
+
+    /// Ends a turn: one that waits, or the one at work; those behind it go on.
+    ///
+    /// # Errors
+    /// Where it is not there, or over already.
+    pub async fn cancel_turn(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &SessionId,
+        number: u32,
+    ) -> Result<Cancelled, Error> {
+        self.authority().authorize(caller, Action::Run).await?;
+        let session = self.seen(caller, id).await?;
+        let missing = || Error::not_found(format!("turn {number} of session `{id}`"));
+        let before = number.checked_sub(1).ok_or_else(missing)?;
+        let turn = self.read.turns(&caller.tenant, id, before, 1).await?.into_iter().next();
+        let turn = turn.filter(|turn| turn.number == number).ok_or_else(missing)?;
+        if caller.role == Role::Caller && turn.by != caller.key && session.by != caller.key {
+            return Err(Error::Denied { why: "only who said it, and who opened the session, may end a turn".into() });
+        }
+        self.runs.end(&caller.tenant, turn.run, Some(caller.key.clone()), "cancelled by a client").await
+    }
+
+    /// Closes one: it takes no more turns. Those that it has come to their end, or are ended.
+    ///
+    /// # Errors
+    /// Where it is not there, or over already.
+    pub async fn close(self: &Arc<Self>, caller: &Caller, id: &SessionId, how: Closing) -> Result<Session, Error> {
+        let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move {
+            let session = sessions.seen(&by, &id).await?;
+            if by.role == Role::Caller && session.by != by.key {
+                return Err(Error::Denied { why: "only who opened a session may close it".into() });
+            }
+            let is_closing = session.standing == Standing::Closing && how == Closing::Cancel;
+            if session.standing != Standing::Open && !is_closing {
+                let message = format!("session {id} is {} already", session.standing.as_str());
+                return Err(Error::Conflict { code: "session-over", message });
+            }
+            if !is_closing {
+                let change = Change::SessionClosed { id: id.clone(), expired: false };
+                let expects = vec![Expect::OpenSession { id: id.clone(), expires: None }];
+                let changes = Changes { deltas: Vec::new(), expects };
+                let done = sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await;
+                done.map_err(|error| changed_meanwhile(error, &id))?;
+            }
+            if how == Closing::Cancel {
+                let all = u32::MAX;
+                sessions.end_turns(&by.tenant, &id, all, "its session was closed").await;
+            }
+            sessions.one(&by.tenant, &id).await
+        };
+        self.authority().perform(caller, Action::Run, work).await
+    }
+
+    /// Ends what somebody interrupted: those that wait first, so that none of them begins.
+    pub(crate) async fn end_interrupted(&self, tenant: &TenantId, id: &SessionId) {
+        let interrupted = match self.read.session(tenant, id).await {
+            Ok(Some(session)) => session.interrupted,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, session = %id, "what was interrupted could not be ended yet; trying again");
+                return;
+            }
+        };
+        self.end_turns(tenant, id, interrupted, "interrupted by a later message").await;
+    }
+
+    /// Ends the turns before number `before` that are not over: those that wait first. What does not end is attended to later.
+    async fn end_turns(&self, tenant: &TenantId, id: &SessionId, before: u32, reason: &str) {
+        let open = match self.open_turns(tenant, id, before).await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!(%error, session = %id, "the turns of a session could not be ended yet; trying again");
+                return;
+            }
+        };
+        for run in open {
+            // One that is over by now, or is being ended, is what was wanted.
+            if let Err(error @ (Error::Store(_) | Error::Internal { .. })) =
+                self.runs.end(tenant, run, None, reason).await
+            {
+                tracing::warn!(%error, session = %id, %run, "a turn could not be ended yet; trying again");
+            }
+        }
+    }
+
+    async fn open_turns(&self, tenant: &TenantId, id: &SessionId, before: u32) -> Result<Vec<RunId>, StoreError> {
+        let Some(session) = self.read.session(tenant, id).await? else { return Ok(Vec::new()) };
+        // Whoever waits came after the one at work, or after its key's last turn: all of them are among the last ones.
+        let from = session.turns.saturating_sub(LOOKED_AT);
+        let turns = self.read.turns(tenant, id, from, LOOKED_AT).await?;
+        let queued = turns.iter().filter(|turn| turn.stage == Stage::Queued && turn.number < before);
+        let active = session.active.filter(|active| active.number < before).map(|active| active.run);
+        Ok(queued.map(|turn| turn.run).chain(active).collect())
+    }
+
+    pub(crate) async fn one(&self, tenant: &TenantId, id: &SessionId) -> Result<Session, Error> {
+        let found = self.read.session(tenant, id).await?;
+        found.ok_or_else(|| Error::not_found(format!("session `{id}`")))
+    }
+
+    /// A session for who may look at it: the audit tells who looks at another key's.
+    async fn seen(&self, caller: &Caller, id: &SessionId) -> Result<Session, Error> {
+        let session = self.one(&caller.tenant, id).await?;
+        let part = session.part_of(&caller.key);
+        if caller.role == Role::Caller && part.is_none() {
+            return Err(Error::not_found(format!("session `{id}`")));
+        }
+        if part.is_none() {
+            self.authority().note_read(&caller.tenant, &caller.key, Read::OthersRuns);
+        }
+        Ok(session)
+    }
+
+    fn drawn(&self) -> Result<SessionId, Error> {
+        let (id, _) = self.runs.inner.drawn(self.now());
+        format!("ses-{id}").parse().map_err(|e| Error::Internal { message: format!("{e}") })
+    }
+
+    pub(crate) fn authority(&self) -> &Arc<Authority> {
+        &self.runs.inner.ports.authority
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.runs.inner.ports.clock.now()
+    }
+}
+
+/// How many of a session's last turns are looked at for those that wait: more than ever wait.
+const LOOKED_AT: u32 = 4 * ltmc_model::session::MAX_QUEUE;
+
+fn changed_meanwhile(error: StoreError, id: &SessionId) -> Error {
+    match error.kind {
+        Kind::Stale => Error::Conflict {
+            code: "conflict",
+            message: format!("session {id} was changed just now: look at it again"),
+        },
+        _ => error.into(),
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}

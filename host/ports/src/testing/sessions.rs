@@ -1,0 +1,157 @@
+//! Sessions in memory.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use ltmc_model::journal::{Change, Entry, Event};
+use ltmc_model::run::Run;
+use ltmc_model::session::{Place, Session, Stage, Turn};
+use ltmc_model::{KeyId, RunId, SessionId, TenantId, Timestamp};
+
+use super::MemoryRecord;
+use crate::sessions::{ReadSessions, SessionFilter};
+use crate::{Append, Kind, StoreError};
+
+/// Every session, with its turns.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(BTreeMap<(TenantId, SessionId), (Session, Vec<Turn>)>);
+
+impl Sessions {
+    /// What an act makes of them.
+    pub(super) fn act(
+        &mut self,
+        tenant: &TenantId,
+        at: Timestamp,
+        by: Option<&KeyId>,
+        change: &Change,
+    ) -> Option<RunId> {
+        match (change, by) {
+            (Change::SessionOpened { id, settings }, Some(by)) => {
+                let new = Session::opened(tenant.clone(), id.clone(), by.clone(), at, settings.as_ref().clone());
+                self.0.insert((tenant.clone(), id.clone()), (new, Vec::new()));
+            }
+            (Change::SessionClosed { id, expired }, _) => {
+                let (session, _) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
+                if *expired { session.expire() } else { session.close() }
+            }
+            (Change::TurnLost { session, number, run, .. }, _) => {
+                return self.end(tenant, session, *number, *run, at);
+            }
+            (Change::TenantDeleted { tenant }, _) => self.0.retain(|(of, _), _| of != tenant),
+            _ => {}
+        }
+        None
+    }
+
+    /// Why a turn's next entries cannot be written; none: they can.
+    pub(super) fn refuse(&self, append: &Append) -> Option<Kind> {
+        let turn = append.run.turn?;
+        let found = self.0.get(&(append.run.tenant.clone(), append.run.session.clone()));
+        if let Some(place) = place(&append.entries) {
+            let takes = found.is_some_and(|(session, _)| session.takes(place, append.run.updated_at));
+            return (!takes).then_some(Kind::Conflict);
+        }
+        let stage = found.and_then(|(_, turns)| turns.iter().find(|one| one.number == turn)).map(|turn| turn.stage);
+        (!append.changes.deltas.is_empty() && stage != Some(Stage::Active)).then_some(Kind::Displaced)
+    }
+
+    /// What entries of a run make of the session whose turn it is: the run of the turn that begins next.
+    pub(super) fn follow(&mut self, run: &Run, entries: &[Entry]) -> Option<RunId> {
+        let turn = run.turn?;
+        if let Some(place) = place(entries) {
+            let (session, turns) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
+            session.take(place, run.id, run.updated_at);
+            let stage = if place.waits { Stage::Queued } else { Stage::Active };
+            turns.push(Turn { number: turn, run: run.id, by: run.by.clone(), stage });
+        }
+        if !run.state.is_final() {
+            return None;
+        }
+        self.end(&run.tenant, &run.session, turn, run.id, run.updated_at)
+    }
+
+    fn end(&mut self, tenant: &TenantId, id: &SessionId, turn: u32, run: RunId, at: Timestamp) -> Option<RunId> {
+        let (session, turns) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
+        let stage = turns.iter().find(|one| one.number == turn)?.stage;
+        let mut next = None;
+        match stage {
+            Stage::Queued => session.leave(),
+            Stage::Active if session.active.is_some_and(|active| active.run == run) => {
+                let served = |by: &KeyId| {
+                    let theirs = turns.iter().filter(|one| one.by == *by && one.stage != Stage::Queued);
+                    theirs.map(|one| one.number).max().unwrap_or(0)
+                };
+                let waiting = turns.iter().filter(|one| one.stage == Stage::Queued);
+                next = waiting.min_by_key(|one| (served(&one.by), one.number)).map(|one| (one.number, one.run));
+                session.hand_on(next, at);
+            }
+            Stage::Active | Stage::Over => return None,
+        }
+        for one in turns {
+            if one.number == turn {
+                one.stage = Stage::Over;
+            } else if next.is_some_and(|(number, _)| number == one.number) {
+                one.stage = Stage::Active;
+            }
+        }
+        next.map(|(_, run)| run)
+    }
+
+    /// A session.
+    pub(super) fn get(&self, tenant: &TenantId, id: &SessionId) -> Option<&Session> {
+        self.0.get(&(tenant.clone(), id.clone())).map(|(session, _)| session)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Session> {
+        self.0.values().map(|(session, _)| session)
+    }
+}
+
+fn place(entries: &[Entry]) -> Option<Place> {
+    match &entries.first()?.event {
+        Event::RunStarted(started) => started.turn,
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl ReadSessions for MemoryRecord {
+    async fn session(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        Ok(self.with_sessions(|sessions| sessions.get(tenant, id).cloned()))
+    }
+
+    async fn sessions(&self, tenant: &TenantId, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
+        let place = |session: &Session| (session.opened_at, session.id.clone());
+        let mut found: Vec<Session> = self.with_sessions(|sessions| {
+            let shown = sessions.all().filter(|session| {
+                session.tenant == *tenant
+                    && filter.standing.is_none_or(|standing| session.standing == standing)
+                    && filter.of.as_ref().is_none_or(|key| session.part_of(key).is_some())
+                    && filter.before.as_ref().is_none_or(|before| place(session) < *before)
+            });
+            shown.cloned().collect()
+        });
+        found.sort_by_key(|session| std::cmp::Reverse(place(session)));
+        found.truncate(filter.limit as usize);
+        Ok(found)
+    }
+
+    async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError> {
+        Ok(self.with_sessions(|sessions| {
+            let Some((_, turns)) = sessions.0.get(&(tenant.clone(), id.clone())) else { return Vec::new() };
+            turns.iter().filter(|turn| turn.number > after).take(limit as usize).cloned().collect()
+        }))
+    }
+
+    async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError> {
+        let is_due = |session: &&Session| session.due_at.is_some_and(|at| at <= now);
+        let mut due: Vec<Session> = self.with_sessions(|sessions| sessions.all().filter(is_due).cloned().collect());
+        due.sort_by_key(|session| session.due_at);
+        due.truncate(limit as usize);
+        Ok(due)
+    }
+
+    async fn next_due_session(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.with_sessions(|sessions| sessions.all().filter_map(|session| session.due_at).min()))
+    }
+}

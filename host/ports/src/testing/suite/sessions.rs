@@ -1,0 +1,245 @@
+//! What every record does with sessions.
+
+use std::collections::BTreeMap;
+
+use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
+use ltmc_model::memory::Drawer;
+use ltmc_model::run::{Run, State, Target};
+use ltmc_model::session::{IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
+use ltmc_model::{KeyId, RunId, SessionId, Timestamp};
+
+use super::{Fixture, Store};
+use crate::sessions::SessionFilter;
+use crate::testing::sample::{Owner, at, put, run_id, started, tenant};
+use crate::{Append, Changes, Durability, Expect, Kind, ReadSessions as _, WriteCatalog as _, WriteJournal as _};
+
+fn id(name: &str) -> SessionId {
+    format!("ses-{name}").parse().unwrap()
+}
+
+fn key(letter: char) -> KeyId {
+    letter.to_string().repeat(12).parse().unwrap()
+}
+
+fn settings(queue: u32) -> Settings {
+    Settings {
+        with: Target::Agent("echo".parse().unwrap()),
+        if_busy: IfBusy::Enqueue,
+        queue,
+        idle: 10_000,
+        turn: 5_000,
+        title: None,
+        participants: BTreeMap::new(),
+    }
+}
+
+async fn act<S: Store>(store: &S, of: &str, when: Timestamp, by: char, change: Change) {
+    store.act(&tenant(of), when, Act { by: Some(key(by)), change }).await.unwrap();
+}
+
+async fn open<S: Store>(store: &S, of: &str, name: &str, settings: Settings) {
+    act(store, of, at(0), 'a', Change::SessionOpened { id: id(name), settings: Box::new(settings) }).await;
+}
+
+async fn one<S: Store>(store: &S, of: &str, name: &str) -> Session {
+    store.session(&tenant(of), &id(name)).await.unwrap().unwrap()
+}
+
+/// A turn's owner, and its first entries, as of `when`.
+fn turn(of: &str, name: &str, (number, waits): (u32, bool), by: char, when: u64) -> (Owner, Append) {
+    let mut owner = Owner::new(of, u64::from(number) + 100);
+    owner.row = Run { session: id(name), turn: Some(number), by: key(by), updated_at: at(when), ..owner.row };
+    let place = Place { number, waits, interrupts: false };
+    let begun = RunStarted { session: id(name), turn: Some(place), by: key(by), ..started(&tenant(of)) };
+    let mut entries = vec![Entry { at: at(when), event: Event::RunStarted(Box::new(begun)) }];
+    if waits {
+        let until = Timestamp::NEVER;
+        entries.push(Entry { at: at(when), event: Event::RunSuspended { until, heard: None } });
+        (owner.row.state, owner.row.wakes_at) = (State::Waiting, Some(until));
+    }
+    let append = owner.write(entries);
+    (owner, append)
+}
+
+/// Its end.
+fn ended(owner: &mut Owner, when: u64) -> Append {
+    (owner.row.state, owner.row.wakes_at, owner.row.updated_at) = (State::Completed, None, at(when));
+    owner.append(1)
+}
+
+async fn write<S: Store>(store: &S, append: Append) -> Result<(), Kind> {
+    store.append(append, Durability::Barrier).await.map_err(|error| error.kind)
+}
+
+async fn stages<S: Store>(store: &S, of: &str, name: &str) -> Vec<(u32, Stage)> {
+    let turns = store.turns(&tenant(of), &id(name), 0, 100).await.unwrap();
+    turns.into_iter().map(|turn| (turn.number, turn.stage)).collect()
+}
+
+async fn is_due<S: Store>(store: &S, of: &str, run: RunId) -> bool {
+    store.run(&tenant(of), run).await.unwrap().unwrap().wakes_at.is_some_and(|at| at < Timestamp::NEVER)
+}
+
+/// One turn is at work; the end of it makes the next one due, those of keys that waited longer first.
+pub async fn turns_begin_one_after_the_other<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let mut waiting = Vec::new();
+    for (number, by) in [(2, 'a'), (3, 'a'), (4, 'b')] {
+        let (owner, append) = turn("acme", "x", (number, true), by, 2);
+        write(&*store, append).await.unwrap();
+        waiting.push(owner);
+    }
+    let full = turn("acme", "x", (5, true), 'c', 2).1;
+    assert_eq!(write(&*store, full).await, Err(Kind::Conflict), "three wait");
+    let session = one(&*store, "acme", "x").await;
+    assert_eq!((session.active.unwrap().number, session.queued, session.turns, session.epoch.0), (1, 3, 4, 1));
+
+    write(&*store, ended(&mut first, 3)).await.unwrap();
+    let expected = [(1, Stage::Over), (2, Stage::Queued), (3, Stage::Queued), (4, Stage::Active)];
+    assert_eq!(stages(&*store, "acme", "x").await, expected, "the other key has had none");
+    assert!(is_due(&*store, "acme", waiting[2].row.id).await);
+    assert!(!is_due(&*store, "acme", waiting[0].row.id).await);
+    let session = one(&*store, "acme", "x").await;
+    assert_eq!((session.active.unwrap().run, session.queued, session.epoch.0), (waiting[2].row.id, 2, 2));
+
+    // One that waits may be ended; nothing else begins by that.
+    write(&*store, ended(&mut waiting[0], 4)).await.unwrap();
+    assert_eq!(one(&*store, "acme", "x").await.queued, 1);
+    let mut last = waiting.remove(2);
+    write(&*store, ended(&mut last, 5)).await.unwrap();
+    let expected = [(1, Stage::Over), (2, Stage::Over), (3, Stage::Active), (4, Stage::Over)];
+    assert_eq!(stages(&*store, "acme", "x").await, expected);
+}
+
+/// Of two messages that take the same place in a session one comes through.
+pub async fn a_place_is_taken_once<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (_, append) = turn("acme", "x", (1, false), 'a', 1);
+    let mut same = turn("acme", "x", (1, false), 'b', 1).1;
+    same.run.id = run_id(900);
+    write(&*store, append).await.unwrap();
+    assert_eq!(write(&*store, same).await, Err(Kind::Conflict));
+    let beside = turn("acme", "x", (2, false), 'b', 1).1;
+    assert_eq!(write(&*store, beside).await, Err(Kind::Conflict), "one is at work");
+    assert_eq!(write(&*store, turn("acme", "none", (1, false), 'a', 1).1).await, Err(Kind::Conflict));
+    assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Active)]);
+}
+
+/// Neither one that waits changes anything, nor one that lost its session, which may still end.
+pub async fn a_turn_that_is_not_at_work_changes_nothing<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let (mut second, append) = turn("acme", "x", (2, true), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let change = || put(&Drawer::Global, "k", store.next_revision(), "v");
+    let mut early = second.remember(vec![change()]);
+    early.previous = Some(early.run.epoch);
+    assert_eq!(write(&*store, early).await, Err(Kind::Displaced), "it waits");
+    second.row.seq = ltmc_model::Seq(second.row.seq.0 - 1);
+    write(&*store, first.remember(vec![change()])).await.unwrap();
+    let lost = Change::TurnLost { session: id("x"), number: 1, run: first.row.id, why: "it hangs".into() };
+    let at_work = |run| {
+        let expects = vec![Expect::AtWork { session: id("x"), run }];
+        Changes { deltas: Vec::new(), expects }
+    };
+    let of = tenant("acme");
+    let by = Act { by: None, change: lost };
+    let stale = store.act_with(&of, at(2), by.clone(), at_work(second.row.id)).await.unwrap_err();
+    assert_eq!(stale.kind, Kind::Stale, "that one is not at work");
+    store.act_with(&of, at(2), by, at_work(first.row.id)).await.unwrap();
+    assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Over), (2, Stage::Active)]);
+    assert!(is_due(&*store, "acme", second.row.id).await);
+    let mut late = first.remember(vec![change()]);
+    assert_eq!(write(&*store, late.clone()).await, Err(Kind::Displaced), "it has lost its session");
+    late.changes = Changes::default();
+    (late.run.state, late.run.updated_at) = (State::Failed, at(3));
+    write(&*store, late).await.unwrap();
+    assert_eq!(one(&*store, "acme", "x").await.active.unwrap().number, 2, "the next one is at work as before");
+}
+
+/// One that is closed does what it has first; one that expired takes nothing.
+pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for name in ["busy", "idle", "old"] {
+        open(&*store, "acme", name, settings(3)).await;
+    }
+    let (mut first, append) = turn("acme", "busy", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    for name in ["busy", "idle"] {
+        act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id(name), expired: false }).await;
+    }
+    assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closing);
+    assert_eq!(one(&*store, "acme", "idle").await.standing, Standing::Closed);
+    assert_eq!(write(&*store, turn("acme", "busy", (2, true), 'a', 2).1).await, Err(Kind::Conflict));
+    write(&*store, ended(&mut first, 3)).await.unwrap();
+    assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closed);
+
+    assert_eq!(store.next_due_session().await.unwrap(), Some(at(10_000)));
+    assert_eq!(store.due_sessions(at(9_999), 10).await.unwrap(), []);
+    let due: Vec<SessionId> = store.due_sessions(at(10_000), 10).await.unwrap().into_iter().map(|one| one.id).collect();
+    assert_eq!(due, [id("old")]);
+    assert_eq!(
+        write(&*store, turn("acme", "old", (1, false), 'a', 10_000).1).await,
+        Err(Kind::Conflict),
+        "it is too late"
+    );
+    let of = tenant("acme");
+    let expired = Act { by: None, change: Change::SessionClosed { id: id("old"), expired: true } };
+    let by = |expires| Changes { deltas: Vec::new(), expects: vec![Expect::OpenSession { id: id("old"), expires }] };
+    let early = store.act_with(&of, at(9_999), expired.clone(), by(Some(at(9_999)))).await.unwrap_err();
+    assert_eq!(early.kind, Kind::Stale);
+    store.act_with(&of, at(10_000), expired, by(Some(at(10_000)))).await.unwrap();
+    assert_eq!(one(&*store, "acme", "old").await.standing, Standing::Expired);
+    assert_eq!(store.next_due_session().await.unwrap(), None);
+}
+
+/// The newest first, those that a key takes part in, in pages.
+pub async fn lists_of_sessions_obey_every_filter<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let part = |key: KeyId| Settings {
+        participants: [(key, Part::Observer)].into(),
+        idle: MAX_TIME.as_millis() as u64,
+        ..settings(1)
+    };
+    for (number, (by, settings)) in
+        [('a', settings(1)), ('b', part(key('c'))), ('b', settings(1))].into_iter().enumerate()
+    {
+        let change = Change::SessionOpened { id: id(&number.to_string()), settings: Box::new(settings) };
+        act(&*store, "acme", at(number as u64), by, change).await;
+    }
+    open(&*store, "beta", "0", settings(1)).await;
+    act(&*store, "acme", at(9), 'b', Change::SessionClosed { id: id("2"), expired: false }).await;
+    let list = async |filter: SessionFilter| {
+        let found = store.sessions(&tenant("acme"), &SessionFilter { limit: 10, ..filter }).await.unwrap();
+        found.into_iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    let all = SessionFilter::default;
+    assert_eq!(list(all()).await, [id("2"), id("1"), id("0")]);
+    assert_eq!(list(SessionFilter { standing: Some(Standing::Open), ..all() }).await, [id("1"), id("0")]);
+    assert_eq!(list(SessionFilter { of: Some(key('c')), ..all() }).await, [id("1")]);
+    assert_eq!(list(SessionFilter { of: Some(key('b')), ..all() }).await, [id("2"), id("1")]);
+    assert_eq!(list(SessionFilter { before: Some((at(1), id("1"))), ..all() }).await, [id("0")]);
+}
+
+/// A session, its turns, and who waits in it.
+pub async fn sessions_outlive_the_host<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let (second, append) = turn("acme", "x", (2, true), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let before = one(&*store, "acme", "x").await;
+    let store = fixture.crash(store).await;
+    assert_eq!(one(&*store, "acme", "x").await, before);
+    write(&*store, ended(&mut first, 2)).await.unwrap();
+    let store = fixture.crash(store).await;
+    assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Over), (2, Stage::Active)]);
+    assert!(is_due(&*store, "acme", second.row.id).await);
+}

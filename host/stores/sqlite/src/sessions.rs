@@ -1,0 +1,288 @@
+//! Sessions and their turns: rows that follow acts and the journals of runs, within their transaction; and read.
+
+use async_trait::async_trait;
+use ltmc_model::journal::{Entry, Event};
+use ltmc_model::run::Run;
+use ltmc_model::session::{Active, Place, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
+use ltmc_ports::sessions::SessionFilter;
+use ltmc_ports::{Append, Kind, ReadSessions, StoreError};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::Record;
+use crate::bind::{
+    all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
+};
+use crate::error::{Error, wrong};
+use crate::purge::DELETED;
+
+const COLUMNS: &str = "tenant, id, by_key, opened_at, settings, standing, epoch, turns, active, active_number, active_since, \
+                       queued, interrupted, last_at, due_at";
+
+#[async_trait]
+impl ReadSessions for Record {
+    async fn session(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        self.readers.point("sessions.get", |db| row(db, tenant, id))
+    }
+
+    async fn sessions(&self, tenant: &TenantId, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from sessions where tenant = ?1 and (?2 is null or standing = ?2) and (?3 is null or by_key = ?3 \
+             or exists (select 1 from json_each(settings, '$.participants') as part where part.key = ?3)) \
+             and (?4 is null or (opened_at, id) < (?4, ?5)) order by opened_at desc, id desc limit ?6"
+        );
+        let (of, filter) = (tenant.clone(), filter.clone());
+        let read = move |db: &Connection| {
+            let standing = filter.standing.map(standing_number);
+            let key = filter.of.as_ref().map(KeyId::as_str);
+            let (at, id) = filter.before.as_ref().map(|(at, id)| (time(*at), id.as_str())).unzip();
+            all(db, &sql, params![of.as_str(), standing, key, at, id, filter.limit], read)
+        };
+        self.readers.search("sessions.list", tenant, read).await
+    }
+
+    async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError> {
+        let sql = "select number, run, by_key, stage from turns where tenant = ? and session = ? and number > ? \
+                   order by number limit ?";
+        let values = params![tenant.as_str(), id.as_str(), after, limit];
+        self.readers.point("sessions.turns", |db| all(db, sql, values, read_turn))
+    }
+
+    async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from sessions indexed by sessions_due where due_at <= ? and tenant not in {DELETED} \
+             order by due_at limit ?"
+        );
+        self.readers.point("sessions.due", |db| all(db, &sql, params![time(now), limit], read))
+    }
+
+    async fn next_due_session(&self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = format!(
+            "select due_at from sessions indexed by sessions_due where due_at is not null and tenant not in {DELETED} \
+             order by due_at limit 1"
+        );
+        self.readers.point("sessions.next-due", |db| one(db, &sql, [], |row| Ok(stamp(row.get(0)?))))
+    }
+}
+
+/// Why a turn's next entries cannot be written; none: they can.
+pub(crate) fn refuse(db: &Connection, append: &Append) -> Result<Option<Kind>, rusqlite::Error> {
+    let Run { tenant, session, turn: Some(turn), updated_at, .. } = &append.run else { return Ok(None) };
+    if let Some(place) = place(&append.entries) {
+        let takes = of(db, tenant, session)?.is_some_and(|session| session.takes(place, *updated_at));
+        return Ok((!takes).then_some(Kind::Conflict));
+    }
+    // That it ends may be written at any time.
+    let changes_nothing = append.changes.deltas.is_empty();
+    Ok((!changes_nothing && stage(db, tenant, session, *turn)? != Some(Stage::Active)).then_some(Kind::Displaced))
+}
+
+/// What entries of a run make of the session whose turn it is, and of its other turns.
+pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<(), rusqlite::Error> {
+    let (of_tenant, id, at) = (&run.tenant, &run.session, run.updated_at);
+    let Some(turn) = run.turn else { return Ok(()) };
+    let place = place(entries);
+    if place.is_none() && !run.state.is_final() {
+        return Ok(());
+    }
+    let Some(mut session) = of(db, of_tenant, id)? else { return Ok(()) };
+    if let Some(place) = place {
+        session.take(place, run.id, at);
+        let stage = if place.waits { Stage::Queued } else { Stage::Active };
+        let sql = "insert into turns (tenant, session, number, run, by_key, stage) values (?, ?, ?, ?, ?, ?)";
+        let (tenant, by) = (of_tenant.as_str(), run.by.as_str());
+        execute(db, sql, params![tenant, id.as_str(), turn, blob(run.id), by, stage_number(stage)])?;
+        keep(db, &session)?;
+    }
+    if run.state.is_final() { end(db, &mut session, turn, run.id, at) } else { Ok(()) }
+}
+
+/// A turn is over, however: where it was at work the next one begins.
+fn end(db: &Connection, session: &mut Session, turn: u32, run: RunId, at: Timestamp) -> Result<(), rusqlite::Error> {
+    let (tenant, id) = (session.tenant.clone(), session.id.clone());
+    match stage(db, &tenant, &id, turn)? {
+        Some(Stage::Queued) => session.leave(),
+        Some(Stage::Active) if session.active.is_some_and(|active| active.run == run) => {
+            let next = next(db, &tenant, &id)?;
+            session.hand_on(next, at);
+            if let Some((number, run)) = next {
+                go(db, (&tenant, &id), number, Stage::Active)?;
+                let sql = "update runs set wakes_at = ?1 where tenant = ?2 and id = ?3 and wakes_at > ?1";
+                execute(db, sql, params![time(at), tenant.as_str(), blob(run)])?;
+            }
+        }
+        _ => return Ok(()),
+    }
+    go(db, (&tenant, &id), turn, Stage::Over)?;
+    keep(db, session)
+}
+
+/// A session is opened, within the transaction that is open.
+pub(crate) fn open(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    by: Option<&KeyId>,
+    at: Timestamp,
+    settings: &Settings,
+) -> Result<(), rusqlite::Error> {
+    let (Ok(tenant), Some(by)) = (TenantId::recorded(tenant), by) else { return Ok(()) };
+    let session = Session::opened(tenant, id.clone(), by.clone(), at, settings.clone());
+    let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let values = params![
+        session.tenant.as_str(),
+        session.id.as_str(),
+        session.by.as_str(),
+        time(session.opened_at),
+        json(&session.settings),
+        standing_number(session.standing),
+        int(session.epoch.0),
+        session.turns,
+        None::<Vec<u8>>,
+        None::<u32>,
+        None::<i64>,
+        session.queued,
+        session.interrupted,
+        time(session.last_at),
+        session.due_at.map(time),
+    ];
+    execute(db, &sql, values)
+}
+
+/// A session takes no more turns.
+pub(crate) fn close(db: &Connection, tenant: &str, id: &SessionId, expired: bool) -> Result<(), rusqlite::Error> {
+    let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
+    match expired {
+        true => session.expire(),
+        false => session.close(),
+    }
+    keep(db, &session)
+}
+
+/// A turn has lost its session.
+pub(crate) fn lose(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    (turn, run): (u32, RunId),
+    at: Timestamp,
+) -> Result<(), rusqlite::Error> {
+    let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
+    end(db, &mut session, turn, run, at)
+}
+
+/// A session, within the transaction that is open; what does not read back is not there.
+pub(crate) fn of(db: &Connection, tenant: &TenantId, id: &SessionId) -> Result<Option<Session>, rusqlite::Error> {
+    of_text(db, tenant.as_str(), id)
+}
+
+fn of_text(db: &Connection, tenant: &str, id: &SessionId) -> Result<Option<Session>, rusqlite::Error> {
+    let sql = format!("select {COLUMNS} from sessions where tenant = ? and id = ?");
+    let found =
+        db.prepare_cached(&sql)?.query_row(params![tenant, id.as_str()], |row| Ok(read(row).ok())).optional()?;
+    Ok(found.flatten())
+}
+
+/// Which place in its session a run begins in by these entries; none: it began before, or is no turn.
+fn place(entries: &[Entry]) -> Option<Place> {
+    match &entries.first()?.event {
+        Event::RunStarted(started) => started.turn,
+        _ => None,
+    }
+}
+
+/// The turn that begins next of those that wait.
+fn next(db: &Connection, tenant: &TenantId, id: &SessionId) -> Result<Option<(u32, RunId)>, rusqlite::Error> {
+    let sql = "select number, run from turns as waiting indexed by turns_queued where tenant = ?1 and session = ?2 and stage = 0 \
+               order by coalesce((select max(number) from turns as served indexed by turns_served where served.tenant = ?1 \
+               and served.session = ?2 and served.by_key = waiting.by_key and served.stage > 0), 0), number limit 1";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, run_id(row.get(1)?)));
+    db.prepare_cached(sql)?.query_row(params![tenant.as_str(), id.as_str()], read).optional()
+}
+
+fn stage(db: &Connection, tenant: &TenantId, id: &SessionId, turn: u32) -> Result<Option<Stage>, rusqlite::Error> {
+    let sql = "select stage from turns where tenant = ? and session = ? and number = ?";
+    let found = db.prepare_cached(sql)?.query_row(params![tenant.as_str(), id.as_str(), turn], |row| row.get(0));
+    Ok(found.optional()?.and_then(stage_of))
+}
+
+fn go(db: &Connection, (tenant, id): (&TenantId, &SessionId), turn: u32, to: Stage) -> Result<(), rusqlite::Error> {
+    let sql = "update turns set stage = ? where tenant = ? and session = ? and number = ?";
+    execute(db, sql, params![stage_number(to), tenant.as_str(), id.as_str(), turn])
+}
+
+/// Writes what turns make of a session.
+fn keep(db: &Connection, session: &Session) -> Result<(), rusqlite::Error> {
+    let sql = "update sessions set standing = ?, epoch = ?, turns = ?, active = ?, active_number = ?, active_since = ?, \
+               queued = ?, interrupted = ?, last_at = ?, due_at = ? where tenant = ? and id = ?";
+    let active = session.active.as_ref();
+    let values = params![
+        standing_number(session.standing),
+        int(session.epoch.0),
+        session.turns,
+        active.map(|active| blob(active.run)),
+        active.map(|active| active.number),
+        active.map(|active| time(active.since)),
+        session.queued,
+        session.interrupted,
+        time(session.last_at),
+        session.due_at.map(time),
+        session.tenant.as_str(),
+        session.id.as_str(),
+    ];
+    execute(db, sql, values)
+}
+
+fn row(db: &Connection, tenant: &TenantId, id: &SessionId) -> Result<Option<Session>, Error> {
+    let sql = format!("select {COLUMNS} from sessions where tenant = ? and id = ?");
+    one(db, &sql, params![tenant.as_str(), id.as_str()], read)
+}
+
+fn read(row: &Row<'_>) -> Result<Session, Error> {
+    let active = match (row.get::<_, Option<[u8; 16]>>(8)?, row.get(9)?, row.get::<_, Option<i64>>(10)?) {
+        (Some(run), Some(number), Some(since)) => Some(Active { number, run: run_id(run), since: stamp(since) }),
+        _ => None,
+    };
+    let standing = Standing::ALL.into_iter().find(|one| Ok(standing_number(*one)) == row.get(5));
+    Ok(Session {
+        tenant: tenant_of(row.get(0)?)?,
+        id: parsed(row.get(1)?)?,
+        by: parsed(row.get(2)?)?,
+        opened_at: stamp(row.get(3)?),
+        settings: from_json(row.get(4)?)?,
+        standing: standing.ok_or_else(|| wrong("where a session stands"))?,
+        epoch: Epoch(number(row.get(6)?)),
+        turns: row.get(7)?,
+        active,
+        queued: row.get(11)?,
+        interrupted: row.get(12)?,
+        last_at: stamp(row.get(13)?),
+        due_at: row.get::<_, Option<i64>>(14)?.map(stamp),
+    })
+}
+
+fn read_turn(row: &Row<'_>) -> Result<Turn, Error> {
+    let stage = stage_of(row.get(3)?).ok_or_else(|| wrong("a turn's stage"))?;
+    Ok(Turn { number: row.get(0)?, run: run_id(row.get(1)?), by: parsed(row.get(2)?)?, stage })
+}
+
+fn standing_number(standing: Standing) -> i64 {
+    match standing {
+        Standing::Open => 0,
+        Standing::Closing => 1,
+        Standing::Closed => 2,
+        Standing::Expired => 3,
+    }
+}
+
+fn stage_number(stage: Stage) -> i64 {
+    match stage {
+        Stage::Queued => 0,
+        Stage::Active => 1,
+        Stage::Over => 2,
+    }
+}
+
+fn stage_of(number: i64) -> Option<Stage> {
+    Stage::ALL.into_iter().find(|stage| stage_number(*stage) == number)
+}

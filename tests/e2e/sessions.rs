@@ -1,0 +1,216 @@
+//! Sessions with the real binary: over REST, by the command, over a `kill -9`, and by keys that have no part in them.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ltmc_tests::{Answer, Host, binary};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the agent `slow` is told: so many writes to the session, with a pause after each.
+fn work(sleep_ms: u32) -> Value {
+    json!({"n": 3, "sleep_ms": sleep_ms, "scope": "session"})
+}
+
+async fn host() -> Result<Host> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    Ok(host)
+}
+
+async fn open(host: &Host, key: &str, body: &Value) -> Result<Answer> {
+    host.send(host.request(Method::POST, "/v1/sessions", key).json(body)).await
+}
+
+async fn opened(host: &Host, body: &Value) -> Result<String> {
+    let session = open(host, &host.admin, body).await?.expect(201).json();
+    Ok(session["id"].as_str().context("an id")?.to_owned())
+}
+
+async fn say(host: &Host, key: &str, id: &str, message: &Value, wait: Option<&str>) -> Result<Answer> {
+    let mut request = host.request(Method::POST, &format!("/v1/sessions/{id}/turns"), key).json(message);
+    if let Some(wait) = wait {
+        request = request.header("prefer", wait);
+    }
+    host.send(request).await
+}
+
+async fn turns(host: &Host, id: &str) -> Result<Vec<Value>> {
+    let page = host.get(&format!("/v1/sessions/{id}/turns")).await?.expect(200).json();
+    Ok(page["items"].as_array().context("turns")?.clone())
+}
+
+fn ltmc(host: &Host, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).env("LTMC_URL", host.url("")).env("LTMC_KEY", &host.admin);
+    Ok(command.output()?)
+}
+
+fn text(output: &Output) -> Result<String> {
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What was acknowledged is done, each message once and one after the other, wherever the host is killed.
+#[tokio::test]
+async fn a_conversation_survives_kills() -> Result<()> {
+    let mut host = host().await?;
+    let id = opened(&host, &json!({"agent": "slow", "title": "over kills"})).await?;
+    for number in 1..=6 {
+        let answer = say(&host, &host.admin, &id, &work(40), None).await?.expect(202);
+        assert_eq!(answer.headers["ltmc-turn"], number.to_string().as_str());
+    }
+    for _ in 0..4 {
+        sleep(Duration::from_millis(90)).await;
+        host.kill_and_restart().await?;
+    }
+    let begun = Instant::now();
+    let done = loop {
+        let turns = turns(&host, &id).await?;
+        if turns.iter().all(|turn| turn["stage"] == "over") {
+            break turns;
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{turns:#?}\n{}", host.log());
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(done.len(), 6);
+    assert!(done.iter().all(|turn| turn["state"] == "completed"), "{done:#?}");
+    let session = host.get(&format!("/v1/sessions/{id}")).await?.expect(200).json();
+    assert_eq!((&session["state"], &session["turns"], &session["epoch"]), (&json!("idle"), &json!(6), &json!(6)));
+    Ok(())
+}
+
+/// Open, say, look, end, close: by the command, as a person would.
+#[tokio::test]
+async fn the_command_holds_a_conversation() -> Result<()> {
+    let host = host().await?;
+    let id = text(&ltmc(&host, &["session", "open", "--agent", "echo", "--title", "Order 4711"])?)?;
+    assert_eq!(text(&ltmc(&host, &["session", "say", &id, "Where is my parcel?"])?)?, "Where is my parcel?");
+    text(&ltmc(&host, &["session", "say", &id, "--detach", "Never mind."])?)?;
+    let begun = Instant::now();
+    while turns(&host, &id).await?.iter().any(|turn| turn["stage"] != "over") {
+        ensure!(begun.elapsed() < PATIENCE, "it is not done");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let history = text(&ltmc(&host, &["session", "history", &id])?)?;
+    for said in ["1. ", "> Where is my parcel?", "< Where is my parcel?", "2. ", "> Never mind."] {
+        assert!(history.contains(said), "{history}");
+    }
+    let list = text(&ltmc(&host, &["session", "list"])?)?;
+    assert!(list.contains(&id) && list.contains("Order 4711") && list.contains("idle"), "{list}");
+    let shown = text(&ltmc(&host, &["session", "show", &id])?)?;
+    assert!(shown.contains("2 turns, 0 of them wait") && shown.contains("expires"), "{shown}");
+    ensure!(ltmc(&host, &["session", "close", &id])?.status.success());
+    let refused = ltmc(&host, &["session", "say", &id, "Hello?"])?;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is closed: open a new one"), "{refused:?}");
+    assert_eq!(turns(&host, &id).await?.len(), 2, "what was said stays readable");
+    Ok(())
+}
+
+/// A full queue pushes back, a turn that waits can be ended, and to close it at once ends them all.
+#[tokio::test]
+async fn a_busy_session_is_bounded_and_can_be_ended() -> Result<()> {
+    let host = host().await?;
+    let id = opened(&host, &json!({"agent": "slow", "queue": 2})).await?;
+    for _ in 0..3 {
+        say(&host, &host.admin, &id, &work(3_000), None).await?.expect(202);
+    }
+    let full = say(&host, &host.admin, &id, &work(1), None).await?.expect(429);
+    assert!(full.text().contains("as many turns wait as may: 2"), "{}", full.text());
+    let cancel = |turn: u32| host.request(Method::DELETE, &format!("/v1/sessions/{id}/turns/{turn}"), &host.admin);
+    host.send(cancel(2)).await?.expect(204);
+    host.send(cancel(2)).await?.expect(409);
+    host.send(cancel(9)).await?.expect(404);
+    say(&host, &host.admin, &id, &work(1), None).await?.expect(202);
+    let close = host.request(Method::POST, &format!("/v1/sessions/{id}/close?turns=cancel"), &host.admin);
+    assert_eq!(host.send(close).await?.expect(200).json()["state"], "closed");
+    let done = turns(&host, &id).await?;
+    assert!(done.iter().all(|turn| turn["state"] == "cancelled"), "{done:#?}");
+    let late = say(&host, &host.admin, &id, &work(1), None).await?.expect(409);
+    assert_eq!(late.code(), "session-over");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_interrupts_is_answered_and_who_was_interrupted_is_told() -> Result<()> {
+    let host = host().await?;
+    let id = opened(&host, &json!({"agent": "slow", "if-busy": "interrupt"})).await?;
+    say(&host, &host.admin, &id, &work(10_000), None).await?.expect(202);
+    say(&host, &host.admin, &id, &work(10_000), None).await?.expect(202);
+    let begun = Instant::now();
+    say(&host, &host.admin, &id, &work(1), Some("wait=30")).await?.expect(200);
+    ensure!(begun.elapsed() < Duration::from_secs(20), "it waited for what it interrupted");
+    let done = turns(&host, &id).await?;
+    let states: Vec<_> = done.iter().map(|turn| turn["state"].as_str().unwrap_or_default()).collect();
+    assert_eq!(states, ["cancelled", "cancelled", "completed"]);
+    assert!(done[0]["error"]["message"].as_str().unwrap_or_default().contains("interrupted"), "{done:#?}");
+    Ok(())
+}
+
+/// Of another tenant, of another key of the role `caller`: it is not there.
+#[tokio::test]
+async fn a_session_is_there_for_those_who_take_part() -> Result<()> {
+    let host = host().await?;
+    let (one, two) = (host.key("default", "caller").await?, host.key("default", "caller").await?);
+    let id_of = |key: &str| key.split('_').nth(1).unwrap_or_default().to_owned();
+    let body = json!({"agent": "echo", "participants": {id_of(&two): "observer"}});
+    let session = open(&host, &one, &body).await?.expect(201).json();
+    let id = session["id"].as_str().context("an id")?.to_owned();
+    say(&host, &one, &id, &json!("hello"), Some("wait=30")).await?.expect(200);
+    say(&host, &two, &id, &json!("hello"), None).await?.expect(403);
+    let look = |key: &str, tail: &str| host.request(Method::GET, &format!("/v1/sessions/{id}{tail}"), key);
+    let seen = host.send(look(&two, "/turns")).await?.expect(200).json();
+    assert_eq!(seen["items"][0]["output"]["json"], "hello");
+    let stranger = host.key("default", "caller").await?;
+    let other = host.tenant("beta", "admin").await?;
+    for key in [&stranger, &other] {
+        for tail in ["", "/turns"] {
+            host.send(look(key, tail)).await?.expect(404);
+        }
+        say(&host, key, &id, &json!("hello"), None).await?.expect(404);
+        let close = host.request(Method::POST, &format!("/v1/sessions/{id}/close"), key);
+        host.send(close).await?.expect(404);
+        let list = host.send(host.request(Method::GET, "/v1/sessions", key)).await?.expect(200).json();
+        assert_eq!(list["items"], json!([]));
+    }
+    let beside = host.request(Method::POST, "/v1/agents/echo/call", &host.admin).json(&json!(1));
+    let beside = host.send(beside.header("ltmc-session", &id)).await?.expect(409);
+    assert!(beside.text().contains("say it there"), "{}", beside.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_session_is_opened_with_is_checked() -> Result<()> {
+    let host = host().await?;
+    let long = "x".repeat(201);
+    for (body, status, says) in [
+        (json!({}), 400, "either an `agent` or a `workflow`"),
+        (json!({"agent": "echo", "workflow": "w"}), 400, "either an `agent` or a `workflow`"),
+        (json!({"agent": "nobody"}), 404, "agent `nobody`"),
+        (json!({"workflow": "nothing"}), 404, "workflow `nothing`"),
+        (json!({"agent": "echo", "queue": 0}), 400, "1 to 1000"),
+        (json!({"agent": "echo", "queue": 1_001}), 400, "1 to 1000"),
+        (json!({"agent": "echo", "idle": "0s"}), 400, "`1s` to `366days`"),
+        (json!({"agent": "echo", "turn": "300years"}), 400, "`1s` to `366days`"),
+        (json!({"agent": "echo", "title": long}), 400, "at most 200 bytes"),
+        (json!({"agent": "echo", "if-busy": "wait"}), 400, "if-busy"),
+        (json!({"agent": "echo", "participants": {"k": "owner"}}), 400, "participants"),
+        (json!({"agent": "echo", "colour": 1}), 400, "colour"),
+    ] {
+        let answer = open(&host, &host.admin, &body).await?;
+        assert_eq!((answer.status.as_u16(), answer.text().contains(says)), (status, true), "{body}: {}", answer.text());
+    }
+    let id = opened(&host, &json!({"agent": "echo", "idle": "1s"})).await?;
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(say(&host, &host.admin, &id, &json!(1), None).await?.expect(409).code(), "session-over");
+    let begun = Instant::now();
+    while host.get(&format!("/v1/sessions/{id}")).await?.expect(200).json()["state"] != "expired" {
+        ensure!(begun.elapsed() < PATIENCE, "it does not expire");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
