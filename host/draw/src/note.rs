@@ -119,6 +119,7 @@ fn collect(collect: &Collect) -> Option<String> {
         Collect::List => Some("collect list".to_owned()),
         Collect::Object => Some("collect object".to_owned()),
         Collect::Merge => Some("collect merge".to_owned()),
+        Collect::First => Some("collect first".to_owned()),
         Collect::Agent(_) => None,
         Collect::Vote(vote) => {
             let Vote { path, rule, tie: _ } = vote.as_ref();

@@ -559,17 +559,31 @@ impl Runs {
     ///
     /// # Errors
     /// As [`Self::start`] and [`Self::call`]; a conflict of the record's where the session has another place for it by now, or none.
-    pub(crate) async fn take_turn(&self, caller: &Caller, with: &Target, turn: TurnRequest) -> Result<Started, Error> {
+    pub(crate) async fn take_turn(
+        &self,
+        caller: &Caller,
+        with: &Target,
+        is_apart: bool,
+        turn: TurnRequest,
+    ) -> Result<Started, Error> {
         let (agents, document, plan, position) = match with {
             Target::Agent(agent) => {
                 let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
                 let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
                 let plan = Plan::call(agent).map_err(|f| Error::Internal { message: f.to_string() })?;
-                (BTreeMap::from([(found.name.clone(), found.digest)]), None, Arc::new(plan), None)
+                let agents = BTreeMap::from([(found.name.clone(), found.digest)]);
+                match is_apart {
+                    false => (agents, None, Arc::new(plan), None),
+                    true => {
+                        let ready = self.apart(agent_alone(agent)).await?;
+                        (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), None)
+                    }
+                }
             }
             Target::Workflow(workflow) => {
                 let (ready, agents) = self.ready_for(caller, workflow).await?;
                 let position = self.position(&ready);
+                let ready = if is_apart { self.apart(ready.json.clone()).await? } else { ready };
                 (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), position)
             }
         };
@@ -590,18 +604,56 @@ impl Runs {
         self.begin(caller, begin).await
     }
 
-    /// Whether what is to answer is there, and may be run by this caller.
+    /// Whether what is to answer is there, and may be run by this caller, in a context of its own where it is to have one.
     ///
     /// # Errors
     /// Where it is not, or may not.
-    pub(crate) async fn is_there(&self, caller: &Caller, with: &Target) -> Result<(), Error> {
+    pub(crate) async fn is_there(&self, caller: &Caller, with: &Target, is_apart: bool) -> Result<(), Error> {
         match with {
             Target::Agent(agent) => {
                 let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
                 found.map(drop).ok_or_else(|| Error::not_found(format!("agent `{agent}`")))
             }
-            Target::Workflow(workflow) => self.ready_for(caller, workflow).await.map(drop),
+            Target::Workflow(workflow) => {
+                let (ready, _) = self.ready_for(caller, workflow).await?;
+                if is_apart {
+                    self.apart(ready.json.clone()).await?;
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// A document as one branch with a context of its own, which is true once the branch is done: what it does to the session's memory, and
+    /// what it sends, is nobody's if it is ended before.
+    ///
+    /// # Errors
+    /// Where the document cannot stand in a branch.
+    async fn apart(&self, document: Arc<str>) -> Result<Arc<Ready>, Error> {
+        let key = Digest::of(format!("apart {document}").as_bytes());
+        if let Some(ready) = self.inner.ready.get(&key) {
+            return Ok(ready);
+        }
+        let made = tokio::task::spawn_blocking(move || {
+            let mut source: serde_json::Value = serde_json::from_str(&document).map_err(|e| e.to_string())?;
+            let flow = source["flow"].take();
+            source["flow"] = serde_json::json!({
+                "parallel": [flow], "collect": "first",
+                "context": {"fork": ["session", "messages"], "merge": {"*": "last"}},
+            });
+            let document = Document::from_json(&source.to_string()).map_err(|faults| faults.to_string())?;
+            Ok::<_, String>(Ready::of_document(&document))
+        });
+        let made = made.await.map_err(|e| Error::Internal { message: e.to_string() })?;
+        let unfit = |why| {
+            let message = format!(
+                "a session with `rollback` does a turn in a branch of its own, which this document cannot be: {why}"
+            );
+            Error::invalid("invalid", "if-busy", message)
+        };
+        let ready = Arc::new(made.map_err(unfit)?);
+        self.inner.ready.insert(key, ready.clone());
+        Ok(ready)
     }
 
     /// The run that an earlier request with this idempotency key began; none: there was no such request.
@@ -1087,6 +1139,11 @@ async fn to_its_end(
 ) -> Result<(), Error> {
     let done = tokio::spawn(ltmc_processor::run(Account::of(tenant), work.in_current_span())).await;
     done.unwrap_or_else(|broken| Err(Error::Internal { message: format!("a run could not set out: {broken}") }))
+}
+
+/// The document of an agent's step alone.
+fn agent_alone(agent: &AgentRef) -> Arc<str> {
+    serde_json::json!({"name": agent.name, "flow": {"agent": agent}}).to_string().into()
 }
 
 /// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.

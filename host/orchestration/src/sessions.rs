@@ -94,7 +94,7 @@ impl Sessions {
     pub async fn open(self: &Arc<Self>, caller: &Caller, settings: Settings) -> Result<Session, Error> {
         let (sessions, by) = (self.clone(), caller.clone());
         let work = async move {
-            sessions.runs.is_there(&by, &settings.with).await?;
+            sessions.runs.is_there(&by, &settings.with, settings.if_busy == IfBusy::Rollback).await?;
             let id = sessions.drawn()?;
             let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings) };
             sessions.authority().act(&by.tenant, Some(&by.key), change).await?;
@@ -132,7 +132,11 @@ impl Sessions {
                 request_digest: request.request_digest,
                 traceparent: request.traceparent.clone(),
             };
-            match self.runs.take_turn(caller, &session.settings.with, turn).await {
+            match self
+                .runs
+                .take_turn(caller, &session.settings.with, session.settings.if_busy == IfBusy::Rollback, turn)
+                .await
+            {
                 Ok(started) if started.attached => return self.found_again(caller, &session, started).await,
                 Ok(started) => {
                     if place.interrupts {

@@ -11,6 +11,8 @@ pub enum Collect {
     Object,
     /// One object: each branch's over those before it, as JSON merge patches (RFC 7396) are.
     Merge,
+    /// What the first of them in the document gives that gives anything.
+    First,
     /// What an agent makes of it, as a step.
     Agent(Box<Node>),
     /// What most of them say.
@@ -44,7 +46,7 @@ impl Collect {
     /// The agent's step that it takes.
     pub fn agent(&self) -> Option<&Node> {
         match self {
-            Self::List | Self::Object | Self::Merge => None,
+            Self::List | Self::Object | Self::Merge | Self::First => None,
             Self::Agent(node) => Some(node),
             Self::Vote(vote) => vote.tie.as_ref(),
         }
@@ -53,7 +55,7 @@ impl Collect {
     /// The same, to be changed.
     pub fn agent_mut(&mut self) -> Option<&mut Node> {
         match self {
-            Self::List | Self::Object | Self::Merge => None,
+            Self::List | Self::Object | Self::Merge | Self::First => None,
             Self::Agent(node) => Some(node),
             Self::Vote(vote) => vote.tie.as_mut(),
         }

@@ -86,9 +86,9 @@ const CONDITION: Is = Is::Of("condition");
 const SHARE: Is = Is::Of("share");
 /// An agent's step.
 const STEP: Is = Is::Of("node-agent");
-const COLLECT: Is = Is::Either(&[Is::Words(&["list", "object", "merge"]), STEP, Is::Of("vote")]);
+const COLLECT: Is = Is::Either(&[Is::Words(&["list", "object", "merge", "first"]), STEP, Is::Of("vote")]);
 /// Of what has no names.
-const COLLECT_ITEMS: Is = Is::Either(&[Is::Words(&["list", "merge"]), STEP, Is::Of("vote")]);
+const COLLECT_ITEMS: Is = Is::Either(&[Is::Words(&["list", "merge", "first"]), STEP, Is::Of("vote")]);
 const MOST: usize = usize::MAX;
 
 const fn form(

@@ -312,6 +312,7 @@ flow:
     - {parallel: [{agent: three}, {agent: four}], collect: {vote: /a~1b/c, rule: plurality, tie: {agent: judge}}}
     - {parallel: [{agent: five}], collect: {vote: ""}}
     - {parallel: {six: {agent: six}}, collect: merge}
+    - {parallel: [{agent: eight}], need: any, collect: first}
     - map: $.steps.editor.output
       do: {agent: each}
       collect: {agent: gather, with: {all: $.input.all}}

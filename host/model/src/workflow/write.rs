@@ -213,6 +213,7 @@ impl Collect {
             Self::List => "list".into(),
             Self::Object => "object".into(),
             Self::Merge => "merge".into(),
+            Self::First => "first".into(),
             Self::Agent(node) => node.to_value(),
             Self::Vote(vote) => vote.to_value(),
         }

@@ -12,6 +12,7 @@ pub(super) enum Collect {
     List,
     Object(Vec<String>),
     Merge,
+    First,
     Agent { step: Box<dyn Pattern>, otherwise: Box<Collect> },
     Vote { rule: Rule, tie: Option<Box<dyn Pattern>> },
 }
@@ -23,6 +24,7 @@ impl Collect {
             workflow::Collect::List => Self::List,
             workflow::Collect::Object => names.map_or(Self::List, Self::Object),
             workflow::Collect::Merge => Self::Merge,
+            workflow::Collect::First => Self::First,
             workflow::Collect::Agent(node) => {
                 let otherwise = names.map_or(Self::List, Self::Object);
                 Self::Agent { step: of(node), otherwise: Box::new(otherwise) }
@@ -46,6 +48,7 @@ impl Collect {
             Self::List => end(Output::List(gave)),
             Self::Object(names) => end(Output::Object(names.iter().cloned().zip(gave).collect())),
             Self::Merge => end(Output::Merge(gave)),
+            Self::First => gave.into_iter().flatten().next().map_or(Decision::Skipped, Decision::Done),
             Self::Agent { step, otherwise } => match step.next(&place(at), history, &branches(at, &gave)) {
                 Decision::Skipped => otherwise.next(at, history, gave),
                 decision => decision,
@@ -131,6 +134,12 @@ mod tests {
         assert_eq!(next("{agent: editor}", open.clone()).0, attempt);
         let done = [open, vec![completed(&editor, 1)]].concat();
         assert_eq!(next("{agent: editor}", done).0, Decision::Done(editor));
+    }
+
+    #[test]
+    fn the_first_that_gave_anything_is_what_the_node_gives() {
+        let (decision, [_, b, _]) = next("first", vec![joined(false).0]);
+        assert_eq!(decision, Decision::Done(b));
     }
 
     #[test]

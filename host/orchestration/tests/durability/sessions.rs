@@ -158,6 +158,32 @@ fn who_interrupts_ends_what_came_before_and_keeps_what_was_done() {
     });
 }
 
+/// The first step of the turn was done, and is gone with it.
+#[test]
+fn who_rolls_back_leaves_nothing_of_the_turn_before() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let host = world.host(&world.record(Some(TWO)).await, []);
+        for with in ["two", "scribe"] {
+            let id = opened(&host, settings(with, IfBusy::Rollback)).await;
+            let first = say(&host, &id, "long a").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(700)).await;
+            let second = say(&host, &id, "long b").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let third = say(&host, &id, "c").await.unwrap();
+            let is_done = with == "scribe";
+            assert_eq!(answer(&host, &first).await.is_ok(), is_done, "{with}");
+            assert_eq!(answer(&host, &second).await.unwrap_err().code, Code::Cancelled);
+            let given = answer(&host, &third).await.unwrap();
+            let log = kept(&host.record, &id, "log").await.unwrap();
+            match with {
+                "two" => assert_eq!((given, log.as_str()), (Payload::text("done"), "c;")),
+                _ => assert_eq!((given, log.as_str()), (Payload::text("long a;c;"), "long a;c;")),
+            }
+        }
+    });
+}
+
 /// However a turn hangs: it is ended when its time is over, and the next one comes. Where its run cannot even be ended, the
 /// session is taken from it.
 #[test]

@@ -9,9 +9,9 @@ impl Reader {
     /// What branches give together, which is read after them.
     pub(super) fn collect(&mut self, tree: &Tree, depth: usize) -> Option<Collect> {
         let Kind::Object(fields) = &tree.kind else {
-            let words = [("list", 0), ("object", 1), ("merge", 2)];
+            let words = [("list", 0), ("object", 1), ("merge", 2), ("first", 3)];
             let word = self.word(tree, "`collect` is `{agent: …}`, `{vote: …}`, or a word, which", &words)?;
-            return [Collect::List, Collect::Object, Collect::Merge].into_iter().nth(word);
+            return [Collect::List, Collect::Object, Collect::Merge, Collect::First].into_iter().nth(word);
         };
         if fields.iter().any(|(key, _)| key.name == "vote") {
             return self.vote(tree, depth).map(|vote| Collect::Vote(Box::new(vote)));
