@@ -92,7 +92,11 @@ impl Engine<'_> {
         let mut heard = listens.heard;
         let upto = self.ports.subscriptions.log().ends().borrow().visible;
         loop {
-            let page = self.ports.bus.events(self.log.tenant(), &listens.topic, heard, PAGE).await?;
+            let (bus, tenant, topic) = (&self.ports.bus, self.log.tenant(), &listens.topic);
+            let page = match &listens.subject {
+                Some(subject) => bus.events_about(tenant, topic, subject, heard, PAGE).await?,
+                None => bus.events(tenant, topic, heard, PAGE).await?,
+            };
             let Some(last) = page.events.last() else { break };
             heard = last.position;
             for Published { position, event } in page.events {

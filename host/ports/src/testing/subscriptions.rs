@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Entry, Event};
-use ltmc_model::message::{Channel, Message, Topic};
+use ltmc_model::message::{Channel, Events, Message, Topic};
 use ltmc_model::run::{Run, State};
 use ltmc_model::{Position, RunId, StepPath, TenantId};
 
 use super::MemoryRecord;
-use crate::{StoreError, Waits};
+use crate::{Bus as _, StoreError, Waits};
 
 /// Of every node that waits, what it waits for.
 #[derive(Debug, Default)]
@@ -76,6 +76,21 @@ impl Subscriptions {
 
 #[async_trait]
 impl Waits for MemoryRecord {
+    async fn events_about(
+        &self,
+        tenant: &TenantId,
+        topic: &Topic,
+        subject: &str,
+        after: Position,
+        limit: u32,
+    ) -> Result<Events, StoreError> {
+        let mut found = self.events(tenant, topic, after, u32::MAX).await?;
+        found.events.retain(|published| published.event.subject.as_deref() == Some(subject));
+        found.events.truncate(limit as usize);
+        found.next = found.events.last().map_or(after, |last| last.position);
+        Ok(found)
+    }
+
     async fn waiting(
         &self,
         tenant: &TenantId,

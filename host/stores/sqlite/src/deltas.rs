@@ -140,8 +140,8 @@ fn sent(db: &Connection, tenant: &str, place: Position, message: &Message) -> Re
             execute(db, sql, params![tenant, agent.as_str(), place, id, message.event.source, event])
         }
         Channel::Topic(topic) => {
-            let sql = "insert into events (tenant, topic, position, id, event) values (?, ?, ?, ?, ?)";
-            execute(db, sql, params![tenant, topic.as_str(), place, id, event])
+            let sql = "insert into events (tenant, topic, position, id, event, subject) values (?, ?, ?, ?, ?, ?)";
+            execute(db, sql, params![tenant, topic.as_str(), place, id, event, message.event.subject])
         }
     }
 }

@@ -94,15 +94,39 @@ impl Bus for Record {
     ) -> Result<Events, StoreError> {
         let sql = "select position, event from events where tenant = ? and topic = ? and position > ? order by position limit ?";
         let values = params![tenant.as_str(), topic.as_str(), int(after.0), limit];
-        let read = |row: &Row<'_>| Ok(Published { position: Position(number(row.get(0)?)), event: event(row, 1)? });
-        let events = self.readers.point("bus.events", |db| bounded(db, sql, values, 1, read))?;
+        let events = self.readers.point("bus.events", |db| bounded(db, sql, values, 1, published))?;
         let next = events.last().map_or(after, |last| last.position);
         Ok(Events { events, next })
     }
 }
 
+/// The last place up to which events were kept without their subjects.
+fn subjects_from(db: &Connection) -> Result<u64, Error> {
+    Ok(number(found(db, "select value from meta where key = 'subjects_from'", [])?.unwrap_or(0)))
+}
+
 #[async_trait]
 impl Waits for Record {
+    async fn events_about(
+        &self,
+        tenant: &TenantId,
+        topic: &Topic,
+        subject: &str,
+        after: Position,
+        limit: u32,
+    ) -> Result<Events, StoreError> {
+        const OP: &str = "bus.events-about";
+        if after.0 < self.readers.point(OP, subjects_from)? {
+            return self.events(tenant, topic, after, limit).await;
+        }
+        let sql = "select position, event from events indexed by events_subject where tenant = ? and topic = ? and subject = ? \
+                   and position > ? order by position limit ?";
+        let values = params![tenant.as_str(), topic.as_str(), subject, int(after.0), limit];
+        let events = self.readers.point(OP, |db| bounded(db, sql, values, 1, published))?;
+        let next = events.last().map_or(after, |last| last.position);
+        Ok(Events { events, next })
+    }
+
     async fn waiting(
         &self,
         tenant: &TenantId,
@@ -155,6 +179,11 @@ fn letter(row: &Row<'_>) -> Result<DeadLetter, Error> {
         reason: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
         at: stamp(row.get(5)?),
     })
+}
+
+/// A place, and the event there.
+fn published(row: &Row<'_>) -> Result<Published, Error> {
+    Ok(Published { position: Position(number(row.get(0)?)), event: event(row, 1)? })
 }
 
 /// The event in this column.

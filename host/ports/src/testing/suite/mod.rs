@@ -127,6 +127,7 @@ macro_rules! contract {
         }
         $crate::contract! { @port waits, $fixture;
             an_event_makes_those_due_that_may_wait_for_it_and_no_others
+            events_of_a_subject_are_found_in_their_order
             who_is_suspended_without_knowing_of_an_event_is_due_at_once
             who_is_over_or_has_its_event_waits_no_more
             waits_outlive_the_host

@@ -146,3 +146,21 @@ pub async fn so_many_wait_for_the_same_and_no_more<F: Fixture>(fixture: &F) {
     assert_eq!(store.waiting(&tenant("acme"), &orders(), None, 9).await.unwrap(), 1);
     assert_eq!(store.waiting(&tenant("beta"), &orders(), None, 9).await.unwrap(), 0);
 }
+
+/// Whoever waits for one subject reads no events of others.
+pub async fn events_of_a_subject_are_found_in_their_order<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for (number, subject) in (1..).zip([Some("a"), None, Some("b"), Some("a"), Some("a")]) {
+        publish(&*store, number, subject).await;
+    }
+    let all = store.events(&tenant("acme"), &orders(), Position(0), 10).await.unwrap().events;
+    let about = async |subject: &str, after: Position, limit| {
+        let found = store.events_about(&tenant("acme"), &orders(), subject, after, limit).await.unwrap();
+        assert_eq!(found.next, found.events.last().map_or(after, |last| last.position));
+        found.events
+    };
+    assert_eq!(about("a", Position(0), 10).await, [all[0].clone(), all[3].clone(), all[4].clone()]);
+    assert_eq!(about("a", all[0].position, 1).await, [all[3].clone()]);
+    assert_eq!(about("b", Position(0), 10).await, [all[2].clone()]);
+    assert_eq!(about("c", Position(0), 10).await, []);
+}
