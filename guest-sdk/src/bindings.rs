@@ -40,6 +40,7 @@ pub mod agent_world {
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
+            "ltmc:agent/session@0.1.0": crate::bindings::host::ltmc::agent::session,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });
@@ -61,6 +62,7 @@ pub mod validator_world {
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
+            "ltmc:agent/session@0.1.0": crate::bindings::host::ltmc::agent::session,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });
@@ -82,6 +84,7 @@ pub mod aggregator_world {
             "ltmc:agent/recall@0.1.0": crate::bindings::host::ltmc::agent::recall,
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
+            "ltmc:agent/session@0.1.0": crate::bindings::host::ltmc::agent::session,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });

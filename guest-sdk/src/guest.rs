@@ -8,6 +8,7 @@ pub(crate) use crate::log::guest as log;
 pub(crate) use crate::memory::guest as memory;
 pub(crate) use crate::messages::guest as messages;
 pub(crate) use crate::recall::guest as recall;
+pub(crate) use crate::session::guest as session;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -53,6 +53,7 @@ pub mod memory;
 pub mod messages;
 mod payload;
 pub mod recall;
+pub mod session;
 mod task;
 mod validator;
 

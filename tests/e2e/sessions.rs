@@ -214,3 +214,29 @@ async fn what_a_session_is_opened_with_is_checked() -> Result<()> {
     }
     Ok(())
 }
+
+/// An agent is told what was said before in its own session, where that was granted, and nowhere else.
+#[tokio::test]
+async fn an_agent_reads_the_conversation_that_it_is_part_of() -> Result<()> {
+    let host = host().await?;
+    host.push(&host.admin, "reminisce", "reminisce", &["session:history"]).await?;
+    host.push(&host.admin, "curious", "reminisce", &[]).await?;
+    let id = opened(&host, &json!({"agent": "reminisce"})).await?;
+    let speak = async |id: &str, text: &str| {
+        let request = host.request(Method::POST, &format!("/v1/sessions/{id}/turns"), &host.admin);
+        host.send(request.header("content-type", "text/plain").header("prefer", "wait=30").body(text.to_owned())).await
+    };
+    assert_eq!(speak(&id, "one").await?.expect(200).json(), json!({"said": [], "answered": 0}));
+    speak(&id, "last 0").await?.expect(422);
+    let heard = speak(&id, "two").await?.expect(200).json();
+    assert_eq!(heard, json!({"said": ["one", "last 0"], "answered": 1}), "one of them failed");
+    assert_eq!(speak(&id, "last 1").await?.expect(200).json()["said"], json!(["two"]));
+    let other = opened(&host, &json!({"agent": "reminisce"})).await?;
+    assert_eq!(speak(&other, "three").await?.expect(200).json()["said"], json!([]), "that is another conversation");
+    let lone = host.request(Method::POST, "/v1/agents/reminisce/call", &host.admin);
+    let lone = host.send(lone.header("content-type", "text/plain").body("four")).await?.expect(200);
+    assert_eq!(lone.json()["said"], json!([]), "that is no turn");
+    let denied = opened(&host, &json!({"agent": "curious"})).await?;
+    assert!(speak(&denied, "five").await?.expect(422).text().contains("session:history"));
+    Ok(())
+}

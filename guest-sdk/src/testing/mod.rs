@@ -21,6 +21,7 @@ pub(crate) mod memory;
 pub(crate) mod messages;
 mod names;
 pub(crate) mod recall;
+pub(crate) mod session;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -265,6 +266,8 @@ struct State {
     callees: BTreeMap<String, coordination::Callee>,
     /// How children ended that were begun.
     children: BTreeMap<String, coordination::Done>,
+    /// What was said before the turn that is played.
+    said: Vec<crate::session::Exchange>,
     /// How many agents were called by those that a test called.
     called: usize,
     /// At which host calls the next attempts end.

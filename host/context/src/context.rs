@@ -243,7 +243,7 @@ impl Context {
     pub async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
         match call {
             // What they mean is the crossing's business; a client has no attempt.
-            Call::Attempt(_) | Call::Coordination(_) => Ok(Decided::Answer(Ok(Reply::Done))),
+            Call::Attempt(_) | Call::Coordination(_) | Call::Session(_) => Ok(Decided::Answer(Ok(Reply::Done))),
             Call::Log(_) => Ok(Decided::Answer(Ok(Reply::Done))),
             Call::Memory(call) => self.memory.decide_any(asked, call).await,
             Call::Graph(call) => self.graph.decide_any(asked, call).await,

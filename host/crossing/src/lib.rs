@@ -26,6 +26,7 @@ use ltmc_journal::runlog::Commit;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::call::attempt::AttemptCall;
 use ltmc_model::call::messages::{Ack, MessageCall, Reject};
+use ltmc_model::call::session::{self, SessionCall};
 use ltmc_model::call::{Call, Class, form, log};
 use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
@@ -36,7 +37,7 @@ use ltmc_model::{AgentName, Capability, Digest, RunId, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::metered::Family;
 use ltmc_ports::runner::{Directory, Gate};
-use ltmc_ports::{Children, Clock, Durability, Kind, StoreError};
+use ltmc_ports::{Children, Clock, Conversation, Durability, Kind, StoreError};
 use ltmc_tenancy::Authority;
 use metrics::{Counter, Histogram, counter, histogram};
 
@@ -67,6 +68,7 @@ pub struct Crossing {
     shared: Arc<Shared>,
     log: Arc<RunLog>,
     children: Arc<dyn Children>,
+    conversation: Arc<dyn Conversation>,
     agent: AgentName,
     component: Digest,
     step: StepPath,
@@ -83,6 +85,8 @@ pub struct Attempt {
     pub log: Arc<RunLog>,
     /// The runs that its guests begin.
     pub children: Arc<dyn Children>,
+    /// The conversation whose turn it is.
+    pub conversation: Arc<dyn Conversation>,
     /// Who runs.
     pub agent: AgentName,
     /// Which version: what it may do was granted to that one.
@@ -159,7 +163,8 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let Attempt { log, children, agent, component, step, number, begun_at, overtaken, levels } = attempt;
+        let Attempt { log, children, conversation, agent, component, step, number, begun_at, overtaken, levels } =
+            attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let share = shared.context.overlays.share(log.tenant());
@@ -169,6 +174,7 @@ impl Crossing {
             shared,
             log,
             children,
+            conversation,
             agent,
             component,
             step,
@@ -284,6 +290,7 @@ impl Crossing {
         let (capability, decided) = match verdict {
             Verdict::Allowed(capability) => match call {
                 Call::Coordination(call) => (capability, self.coordinated(turn, call, request).await?),
+                Call::Session(SessionCall::History(call)) => (capability, Decided::Answer(self.history(&call).await)),
                 call => (capability, self.decided(turn, call).await?),
             },
             Verdict::Denied(capability) | Verdict::Withheld(capability) => {
@@ -368,6 +375,12 @@ impl Crossing {
                 Err(error) => return Ok(Decided::Answer(Err(unavailable(&error)))),
             }
         }
+    }
+
+    /// What was said before, for who may read it.
+    async fn history(&self, call: &session::History) -> Answer {
+        ltmc_model::session::check_last(call.last).map_err(Refusal::Invalid)?;
+        self.conversation.history(call.last).await.map(Reply::History).map_err(|error| unavailable(&error))
     }
 
     async fn verdict(&self, call: &Call) -> Result<Verdict, Failure> {
@@ -545,6 +558,7 @@ fn kind(capability: &Capability) -> &'static str {
         Capability::RecallRead => "recall:read",
         Capability::RecallWrite => "recall:write",
         Capability::MessageSend(_) => "message:send",
+        Capability::SessionHistory => "session:history",
         Capability::MessageReceive => "message:receive",
         Capability::MessagePublish(_) => "message:publish",
         Capability::MessageSubscribe(_) => "message:subscribe",

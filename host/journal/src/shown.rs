@@ -232,6 +232,8 @@ fn holds_context(reply: &Reply) -> bool {
         Reply::Done | Reply::Revision(_) | Reply::Existed(_) | Reply::Item(None) => false,
         // Who may look at a run may look at those that it began.
         Reply::Begun(_) | Reply::Ended(_) | Reply::Joined(_) => false,
+        // Who has a turn in a session may read the session.
+        Reply::History(_) => false,
         Reply::Item(Some(_))
         | Reply::Page(_)
         | Reply::Feed(_)

@@ -38,6 +38,8 @@ pub enum Capability {
     MessagePublish(Any<Topic>),
     /// `message:subscribe:TOPIC`
     MessageSubscribe(Any<Topic>),
+    /// `session:history`: read what was said before in the conversation whose turn it is.
+    SessionHistory,
     /// `call:AGENT`, AGENT a name or `*`.
     Call(Any<AgentName>),
     /// `http:HOST:PORT`, HOST a name, `*.example.com` never: `*` stands alone or as the port.
@@ -89,7 +91,7 @@ pub struct InvalidCapability {
 
 const KNOWN: &str = "known are log, memory:read:SCOPE, memory:write:SCOPE, graph:read, graph:write, recall:read, \
                      recall:write, message:send:AGENT, message:receive, message:publish:TOPIC, message:subscribe:TOPIC, \
-                     call:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
+                     session:history, call:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
 
 impl Capability {
     /// The longest text of one, in bytes.
@@ -103,6 +105,7 @@ impl Capability {
             | (Self::GraphWrite, Self::GraphWrite)
             | (Self::RecallRead, Self::RecallRead)
             | (Self::RecallWrite, Self::RecallWrite)
+            | (Self::SessionHistory, Self::SessionHistory)
             | (Self::MessageReceive, Self::MessageReceive) => true,
             (Self::MessagePublish(a), Self::MessagePublish(b))
             | (Self::MessageSubscribe(a), Self::MessageSubscribe(b)) => a.covers(b),
@@ -140,6 +143,7 @@ impl FromStr for Capability {
             ["message", "receive"] => Ok(Self::MessageReceive),
             ["message", "publish", topic] => any(topic).map(Self::MessagePublish).map_err(wrong),
             ["message", "subscribe", topic] => any(topic).map(Self::MessageSubscribe).map_err(wrong),
+            ["session", "history"] => Ok(Self::SessionHistory),
             ["call", agent] => any(agent).map(Self::Call).map_err(wrong),
             ["fs", "read", directory] => any(directory).map(Self::FsRead).map_err(wrong),
             ["fs", "write", directory] => any(directory).map(Self::FsWrite).map_err(wrong),
@@ -179,6 +183,7 @@ impl fmt::Display for Capability {
             Self::MessageReceive => f.write_str("message:receive"),
             Self::MessagePublish(topic) => write!(f, "message:publish:{topic}"),
             Self::MessageSubscribe(topic) => write!(f, "message:subscribe:{topic}"),
+            Self::SessionHistory => f.write_str("session:history"),
             Self::Call(agent) => write!(f, "call:{agent}"),
             Self::Http { host, port } => write!(f, "http:{host}:{port}"),
             Self::FsRead(directory) => write!(f, "fs:read:{directory}"),
@@ -210,6 +215,7 @@ mod tests {
             "log",
             "memory:read:session",
             "memory:write:*",
+            "session:history",
             "call:summarize",
             "call:*",
             "http:api.example.com:443",

@@ -12,6 +12,7 @@ use crate::graph::{Fact, FactPage, Order, Path, Reached};
 use crate::memory::{Feed, Item, Page};
 use crate::message::{Delivery, Events};
 use crate::recall::Hits;
+use crate::session::Exchange;
 use crate::{Position, Revision, RunId, Timestamp};
 
 /// What a performed call gives.
@@ -50,6 +51,8 @@ pub enum Reply {
     Ended(Ended),
     /// How several of them did.
     Joined(Vec<Ended>),
+    /// What was said before.
+    History(Vec<Exchange>),
 }
 
 impl Reply {
@@ -76,6 +79,7 @@ impl Reply {
             Self::Events(found) => found.events.iter().map(|published| event(&published.event)).sum(),
             Self::Ended(ended) => ended.size(),
             Self::Joined(ended) => ended.iter().map(Ended::size).sum(),
+            Self::History(said) => said.iter().map(Exchange::size).sum(),
         };
         bytes as u64
     }
@@ -128,6 +132,7 @@ replies! {
     RunId: Begun,
     Ended: Ended,
     Vec<Ended>: Joined,
+    Vec<Exchange>: History,
 }
 
 impl From<()> for Reply {

@@ -8,11 +8,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use ltmc_rules::session::{MAX_TOLD, MAX_TOLD_BYTES, check_last, told};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::InvalidId;
 use crate::run::Target;
-use crate::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
+use crate::{Epoch, KeyId, Payload, RunId, SessionId, TenantId, Timestamp};
 
 /// How many turns may wait in a session at most.
 pub const MAX_QUEUE: u32 = 1_000;
@@ -213,6 +214,27 @@ pub struct Turn {
     pub by: KeyId,
     /// Whether its run was begun, and is over.
     pub stage: Stage,
+}
+
+/// What was said in a turn that is over, and what was answered, as agents are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The turn's number, from 1 on.
+    pub turn: u32,
+    /// Whose key said it.
+    pub by: KeyId,
+    /// What was said.
+    pub message: Payload,
+    /// What was answered; none: the turn failed, or was ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Payload>,
+}
+
+impl Exchange {
+    /// About how many bytes it holds.
+    pub fn size(&self) -> usize {
+        self.message.bytes.len() + self.answer.as_ref().map_or(0, |answer| answer.bytes.len()) + 128
+    }
 }
 
 /// How far a turn is.

@@ -20,7 +20,7 @@ pub struct Tenant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
-    /// Capabilities a grant can give: `log`, `call:*`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
+    /// Capabilities a grant can give: `log`, `call:*`, `session:history`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
     pub capabilities: Vec<Capability>,
     /// Limits of a call.
     #[serde(default)]
@@ -71,6 +71,7 @@ impl Default for Ceiling {
                 Capability::MessageReceive,
                 Capability::MessagePublish(Any::All),
                 Capability::MessageSubscribe(Any::All),
+                Capability::SessionHistory,
                 Capability::Call(Any::All),
             ],
             limits: Wishes::default(),

@@ -3,7 +3,7 @@
 //! (commit e03a8d3). A new call has an example and its line at the end; so has a value that a request gains later.
 
 use bytes::Bytes;
-use ltmc_model::call::{Call, coordination, form, graph, log, memory, messages, recall};
+use ltmc_model::call::{Call, coordination, form, graph, log, memory, messages, recall, session};
 use ltmc_model::effect::{Level, LogLine};
 use ltmc_model::graph::{AsOf, Direction, FactFilter, Walk};
 use ltmc_model::memory::{Precondition, Scope};
@@ -163,6 +163,7 @@ fn examples() -> Vec<Call> {
         .into(),
         coordination::Begin { agent: "summarizer".parse().unwrap(), input: Payload::default() }.into(),
         coordination::Join { children: vec!["0192f0c4-7d8a-7c3e-9b1a-3f0e8d5c2b1a".parse().unwrap(); 2] }.into(),
+        session::History { last: 10 }.into(),
     ]
 }
 
@@ -218,6 +219,7 @@ const GOLDEN: &[&str] = &[
     "coordination.call 81b1636f6f7264696e6174696f6e2d63616c6c92aa73756d6d6172697a657292b06170706c69636174696f6e2f6a736f6ec4077b2261223a317d",
     "coordination.begin 81b2636f6f7264696e6174696f6e2d626567696e92aa73756d6d6172697a657292a0c400",
     "coordination.join 81b1636f6f7264696e6174696f6e2d6a6f696e92d92430313932663063342d376438612d376333652d396231612d336630653864356332623161d92430313932663063342d376438612d376333652d396231612d336630653864356332623161",
+    "session.history 81af73657373696f6e2d686973746f7279910a",
 ];
 
 fn line(call: &Call) -> String {

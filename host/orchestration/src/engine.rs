@@ -37,6 +37,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::children::{Children, Sub};
+use crate::conversation::Conversation;
 use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
@@ -71,6 +72,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) news: &'a Notify,
     /// What its guests begin.
     pub(crate) children: &'a Arc<Children>,
+    /// The conversation whose turn it is.
+    pub(crate) conversation: &'a Arc<Conversation>,
 }
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
@@ -562,6 +565,7 @@ impl Engine<'_> {
                 let attempt = Attempt {
                     log,
                     children: self.children.clone(),
+                    conversation: self.conversation.clone(),
                     agent: name,
                     component: job.component,
                     step,

@@ -19,7 +19,8 @@
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
-//! - [`sessions`]: conversations, turn by turn; `attend`: what is due about them
+//! - [`sessions`]: conversations, turn by turn; `attend`: what is due about them; `conversation`: what
+//!   agents are told of them
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
 //! - `lineage`: a run's journal, with those of the runs that it was forked from; `take_up`: where it stands, from what is sealed of it
 //! - [`recovery`]: what people do about a run, a file a verb
@@ -31,6 +32,7 @@ mod approvals;
 mod ask;
 mod attend;
 mod children;
+mod conversation;
 mod coordinator;
 mod decide;
 mod deliver;
@@ -78,6 +80,6 @@ pub use recover::Recovered;
 pub use recovery::{Asked, Changes, Conflicts, ForkFrom, ForkRequest, Taken};
 pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use schedules::Schedules;
-pub use sessions::{Closing, Exchange, Said, SayRequest, Sessions};
+pub use sessions::{Closing, Said, SayRequest, Sessions, TurnView};
 pub use stop::Cancelled;
 pub use workflows::{Put, Workflows};

@@ -59,7 +59,7 @@ pub struct Said {
 
 /// A turn with what was said, and how it went.
 #[derive(Debug, Clone)]
-pub struct Exchange {
+pub struct TurnView {
     /// The turn.
     pub turn: Turn,
     /// When it was said.
@@ -214,21 +214,21 @@ impl Sessions {
         id: &SessionId,
         after: u32,
         limit: u32,
-    ) -> Result<Vec<Exchange>, Error> {
+    ) -> Result<Vec<TurnView>, Error> {
         self.authority().authorize(caller, Action::ReadRuns).await?;
         self.seen(caller, id).await?;
         let turns = self.read.turns(&caller.tenant, id, after, limit).await?;
-        let mut exchanges = Vec::with_capacity(turns.len());
+        let mut views = Vec::with_capacity(turns.len());
         for turn in turns {
-            exchanges.push(self.exchange(&caller.tenant, turn).await?);
+            views.push(self.view(&caller.tenant, turn).await?);
         }
-        Ok(exchanges)
+        Ok(views)
     }
 
-    async fn exchange(&self, tenant: &TenantId, turn: Turn) -> Result<Exchange, Error> {
+    async fn view(&self, tenant: &TenantId, turn: Turn) -> Result<TurnView, Error> {
         let (row, started) = self.runs.begun(tenant, turn.run).await?;
         let result = if row.state.is_over() { self.runs.result(tenant, turn.run).await? } else { None };
-        Ok(Exchange { turn, at: row.created_at, input: started.input.clone(), state: row.state, result })
+        Ok(TurnView { turn, at: row.created_at, input: started.input.clone(), state: row.state, result })
     }
 
     /// Ends a turn: one that waits, or the one at work; those behind it go on.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::children::{self, Children};
+use crate::conversation::Conversation;
 use crate::engine::{self, Beginnings, Driven, Engine};
 use crate::guests::Guests;
 use crate::lineage;
@@ -400,6 +401,7 @@ async fn go(
             let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
             let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
             let children = &Children::new(inner, live, log);
+            let conversation = &Conversation::new(inner, log);
             let engine = Engine {
                 ports,
                 plan: &plan,
@@ -413,6 +415,7 @@ async fn go(
                 bounded,
                 news,
                 children,
+                conversation,
             };
             let driven = tokio::select! {
                 biased;

@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod children;
 pub mod clock;
+pub mod conversation;
 pub mod error;
 pub mod expect;
 pub mod graph;
@@ -33,6 +34,7 @@ pub mod waits;
 pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use children::Children;
 pub use clock::{Clock, Entropy};
+pub use conversation::Conversation;
 pub use error::{Kind, Retry, StoreError};
 pub use expect::{Changes, Expect};
 pub use graph::{ReadFacts, ReadGraph};

@@ -16,7 +16,7 @@ use ltmc_model::session::{
     Standing,
 };
 use ltmc_model::{KeyId, Payload, RunId, SessionId, Timestamp, WorkflowName};
-use ltmc_orchestration::{Closing, Exchange, SayRequest};
+use ltmc_orchestration::{Closing, SayRequest, TurnView};
 use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
 use serde::{Deserialize, Serialize};
@@ -271,8 +271,8 @@ struct Turn {
     error: Option<Failure>,
 }
 
-impl From<Exchange> for Turn {
-    fn from(Exchange { turn, at, input, state, result }: Exchange) -> Self {
+impl From<TurnView> for Turn {
+    fn from(TurnView { turn, at, input, state, result }: TurnView) -> Self {
         let (output, error) = match result {
             None => (None, None),
             Some(Ok(output)) => (Some(output), None),
@@ -418,23 +418,23 @@ async fn history(
     let limit = paging.limit()?.min(MOST_TURNS);
     let mut after = paging.after::<u32>(TURNS)?.unwrap_or(0);
     // One by one, for what was said may be large.
-    let (mut found, mut bytes): (Vec<Exchange>, usize) = (Vec::new(), 0);
+    let (mut found, mut bytes): (Vec<TurnView>, usize) = (Vec::new(), 0);
     let mut more = false;
-    while let Some(exchange) = next(&api, &caller, &id, after).await? {
+    while let Some(view) = next(&api, &caller, &id, after).await? {
         if found.len() == limit as usize || bytes > PAGE_BYTES {
             more = true;
             break;
         }
-        let output = exchange.result.as_ref().and_then(|result| result.as_ref().ok());
-        bytes += exchange.input.bytes.len() + output.map_or(0, |output| output.bytes.len());
-        after = exchange.turn.number;
-        found.push(exchange);
+        let output = view.result.as_ref().and_then(|result| result.as_ref().ok());
+        bytes += view.input.bytes.len() + output.map_or(0, |output| output.bytes.len());
+        after = view.turn.number;
+        found.push(view);
     }
     let next = if more { found.last().map(|last| page::seal(TURNS, &last.turn.number.to_string())) } else { None };
     room.json(&Page { items: found.into_iter().map(Turn::from).collect::<Vec<_>>(), next })
 }
 
-async fn next(api: &Api, caller: &Caller, id: &SessionId, after: u32) -> Result<Option<Exchange>> {
+async fn next(api: &Api, caller: &Caller, id: &SessionId, after: u32) -> Result<Option<TurnView>> {
     Ok(api.sessions.history(caller, id, after, 1).await?.into_iter().next())
 }
 

@@ -11,6 +11,7 @@ mod merge;
 pub mod message;
 mod name;
 pub mod recall;
+pub mod session;
 
 pub use merge::{Merge, apply_all};
 pub use name::Name;

@@ -47,6 +47,7 @@ pub mod log;
 pub mod memory;
 pub mod messages;
 pub mod recall;
+pub mod session;
 
 /// The longest that a call waits for something to come.
 pub const MAX_WAIT_MS: u64 = 30_000;
@@ -68,6 +69,8 @@ pub enum Call {
     Messages(messages::MessageCall),
     /// `ltmc:agent/coordination`
     Coordination(coordination::CoordinationCall),
+    /// `ltmc:agent/session`
+    Session(session::SessionCall),
 }
 
 /// What the host has to know of a call.
@@ -158,6 +161,7 @@ impl Call {
             Self::Recall(call) => call.any(),
             Self::Messages(call) => call.any(),
             Self::Coordination(call) => call.any(),
+            Self::Session(call) => call.any(),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 9] = [
+const GRANTS: [&str; 10] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -53,6 +53,7 @@ const GRANTS: [&str; 9] = [
     "message:receive",
     "message:publish:*",
     "call:*",
+    "session:history",
 ];
 
 /// What outlives a host.

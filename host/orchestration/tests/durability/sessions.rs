@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_model::call::session::History;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::Drawer;
@@ -50,8 +51,23 @@ async fn hang(guest: Guest) -> Result<Payload, Failure> {
     Ok(guest.job.input.clone())
 }
 
-fn scripts() -> [Script; 3] {
-    [agent("scribe", scribe), agent("dawdle", dawdle), agent("hang", hang)]
+/// Tells what was said before, and what was answered.
+async fn recount(guest: Guest) -> Result<Payload, Failure> {
+    let before = guest.sure(History { last: 3 }).await?;
+    let told = before.iter().map(|it| {
+        let answer = it.answer.as_ref().map_or("-", |answer| text(&answer.bytes));
+        format!("{}:{}={answer}", it.turn, text(&it.message.bytes))
+    });
+    let told = told.collect::<Vec<_>>().join(" ");
+    guest.compute(5).await;
+    match text(&guest.job.input.bytes) {
+        "fail" => Err(Failure::new(Code::AgentError, "no")),
+        _ => Ok(Payload::text(format!("[{told}]"))),
+    }
+}
+
+fn scripts() -> [Script; 4] {
+    [agent("scribe", scribe), agent("dawdle", dawdle), agent("hang", hang), agent("recount", recount)]
 }
 
 fn settings(with: &str, if_busy: IfBusy) -> Settings {
@@ -283,6 +299,29 @@ fn who_takes_part_is_said_when_it_is_opened() {
         assert_eq!(host.sessions.list(&watcher, all).await.unwrap().len(), 1);
         let closed = host.sessions.close(&helper, &id, Closing::Drain).await;
         assert!(matches!(closed, Err(Error::Denied { .. })), "who opened it closes it");
+    });
+}
+
+/// The last turns that are over, in their order; one that failed has no answer, and who waits is not there yet.
+#[test]
+fn an_agent_is_told_what_was_said_before() {
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let host = world.host(&world.record(None).await, []);
+        let id = opened(&host, settings("recount", IfBusy::Enqueue)).await;
+        let mut said = Vec::new();
+        for message in ["a", "fail", "b", "c"] {
+            said.push(say(&host, &id, message).await.unwrap());
+        }
+        let mut told = Vec::new();
+        for said in &said {
+            told.push(answer(&host, said).await.map_or_else(|_| "-".to_owned(), |it| text(&it.bytes).to_owned()));
+        }
+        assert_eq!(told[..3], ["[]", "-", "[1:a=[] 2:fail=-]"]);
+        assert_eq!(told[3], format!("[1:a=[] 2:fail=- 3:b={}]", told[2]));
+        let last = say(&host, &id, "d").await.unwrap();
+        let given = answer(&host, &last).await.unwrap();
+        assert!(text(&given.bytes).starts_with("[2:fail=- 3:b="), "the last three: {given:?}");
     });
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod memory;
 mod messages;
 mod poll;
 mod recall;
+mod session;
 
 use ltmc_model::call::HostCall;
 use ltmc_model::effect::Refusal;
@@ -33,6 +34,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wit::recall::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::messages::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::coordination::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::session::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::log::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     Ok(())
 }

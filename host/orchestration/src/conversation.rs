@@ -1,0 +1,62 @@
+//! The conversation whose turn a run is, as its agents are told it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ltmc_journal::RunLog;
+use ltmc_model::session::{Exchange, Stage, Turn};
+use ltmc_ports::{Kind, StoreError};
+use ltmc_tenancy::Error;
+
+use crate::runs::{Inner, Runs};
+
+/// How many turns are looked at for each that is told: of those before it some may wait still.
+const LOOKED_AT: u32 = 4;
+
+/// What was said before one run's turn.
+pub(crate) struct Conversation {
+    runs: Runs,
+    log: Arc<RunLog>,
+}
+
+impl Conversation {
+    /// Of a run with this log.
+    pub(crate) fn new(inner: &Arc<Inner>, log: &Arc<RunLog>) -> Arc<Self> {
+        Arc::new(Self { runs: Runs { inner: inner.clone() }, log: log.clone() })
+    }
+
+    async fn exchange(&self, turn: Turn) -> Result<Exchange, Error> {
+        let tenant = self.log.tenant();
+        let (_, started) = self.runs.begun(tenant, turn.run).await?;
+        let answer = self.runs.result(tenant, turn.run).await?.and_then(Result::ok);
+        Ok(Exchange { turn: turn.number, by: turn.by, message: started.input, answer })
+    }
+}
+
+#[async_trait]
+impl ltmc_ports::Conversation for Conversation {
+    async fn history(&self, last: u32) -> Result<Vec<Exchange>, StoreError> {
+        let started = self.log.started();
+        let Some(turn) = started.turn else { return Ok(Vec::new()) };
+        let from = turn.number.saturating_sub(1).saturating_sub(last.saturating_mul(LOOKED_AT));
+        let sessions = &self.runs.inner.ports.sessions;
+        let turns = sessions.turns(self.log.tenant(), &started.session, from, turn.number - 1 - from).await?;
+        let mut newest_first: Vec<Exchange> = Vec::new();
+        for turn in turns.into_iter().rev().filter(|turn| turn.stage == Stage::Over) {
+            newest_first.push(self.exchange(turn).await.map_err(store)?);
+            if ltmc_model::session::told(newest_first.iter().map(Exchange::size), last) < newest_first.len() {
+                newest_first.pop();
+                break;
+            }
+        }
+        newest_first.reverse();
+        Ok(newest_first)
+    }
+}
+
+fn store(error: Error) -> StoreError {
+    match error {
+        Error::Store(error) => error,
+        error => StoreError::new(Kind::Internal, "session.history").because(error.to_string()),
+    }
+}
