@@ -27,7 +27,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
-use ltmc_model::session::Place as Turn;
+use ltmc_model::session::{Place as Turn, Stage};
 use ltmc_model::workflow::{Document, Does, Wait};
 use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
@@ -670,6 +670,13 @@ impl Runs {
         let (key, now) = (format!("{}/{key}", caller.key), self.inner.ports.clock.now());
         let found = self.inner.ports.read.idempotent(&caller.tenant, &key, now).await?;
         found.map(|found| self.attach(caller, found, request)).transpose()
+    }
+
+    /// How far the turn is that a run is; none: it is no turn.
+    pub(crate) async fn stage(&self, row: &Run) -> Result<Option<Stage>, StoreError> {
+        let Some(before) = row.turn.and_then(|turn| turn.checked_sub(1)) else { return Ok(None) };
+        let found = self.inner.ports.sessions.turns(&row.tenant, &row.session, before, 1).await?;
+        Ok(found.into_iter().next().map(|turn| turn.stage))
     }
 
     /// A run's row, and how it began.

@@ -11,6 +11,7 @@ use ltmc_journal::{History, RunLog};
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Event;
 use ltmc_model::run::{Run, State};
+use ltmc_model::session::Stage;
 use ltmc_model::{KeyId, RunId, TenantId};
 use ltmc_policy::Action;
 use ltmc_ports::{Durability, Kind, StoreError};
@@ -132,6 +133,11 @@ impl Runs {
             State::Paused => return Ok(()),
             state if state.is_over() => return Err(is_over(run, state)),
             _ => {}
+        }
+        if self.stage(&row).await? == Some(Stage::Queued) {
+            let message =
+                format!("run {run} waits for its turn in session {}: it can be cancelled, and not paused", row.session);
+            return Err(Error::Conflict { code: "conflict", message });
         }
         let (runs, by) = (self.clone(), caller.clone());
         let work = async move {

@@ -4,6 +4,7 @@ use ltmc_journal::{History, RunLog};
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Event;
 use ltmc_model::run::State;
+use ltmc_model::session::Stage;
 use ltmc_model::{KeyId, RunId};
 use ltmc_policy::Action;
 use ltmc_ports::Kind;
@@ -41,6 +42,13 @@ impl Runs {
             let message = format!(
                 "run {run} is {}: only one that failed, was cancelled or is quarantined, paused or stuck is resumed",
                 row.state.as_str()
+            );
+            return Err(Error::Conflict { code: "conflict", message });
+        }
+        if self.stage(&row).await?.is_some_and(|stage| stage != Stage::Active) {
+            let message = format!(
+                "run {run} is a turn of session {}, which is over: say it again there, or `ltmc runs restart` it as a run of its own",
+                row.session
             );
             return Err(Error::Conflict { code: "conflict", message });
         }

@@ -6,6 +6,7 @@ use ltmc_journal::{History, Why};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::capability::{Any, Capability};
+use ltmc_model::session::Stage;
 use ltmc_model::{RunId, TenantId};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::Durability;
@@ -27,6 +28,13 @@ impl Runs {
         let row = self.seen(caller, run).await?;
         let outline = self.outline(&caller.tenant, run).await?;
         let mut why = Why::new(&row, &outline.history);
+        if self.stage(&row).await? == Some(Stage::Queued) && !row.state.is_over() {
+            let turn = row.turn.unwrap_or_default();
+            why.summary = format!(
+                "It waits for its turn, number {turn}, in session {}: another one is at work there",
+                row.session
+            );
+        }
         self.look_who_can(&caller.tenant, &outline.history, &mut why).await?;
         Ok(why)
     }

@@ -255,7 +255,15 @@ fn a_turn_that_waits_can_be_cancelled_and_nobody_elses_run_works_in_the_session(
         let id = opened(&host, settings("scribe", IfBusy::Enqueue)).await;
         let said = [say(&host, &id, "long").await.unwrap(), say(&host, &id, "b").await.unwrap()];
         let last = say(&host, &id, "c").await.unwrap();
+        let waiting = said[1].started.run;
+        let why = host.runs.why(&caller(), waiting).await.unwrap();
+        assert!(why.summary.contains("waits for its turn, number 2"), "{}", why.summary);
+        assert!(matches!(host.runs.pause(&caller(), waiting).await, Err(Error::Conflict { .. })));
         host.sessions.cancel_turn(&caller(), &id, 2).await.unwrap();
+        let Err(Error::Conflict { message, .. }) = host.runs.resume(&caller(), waiting).await else {
+            panic!("its turn is over")
+        };
+        assert!(message.contains("say it again there"), "{message}");
         assert_eq!(state(&host.record, said[1].started.run).await, State::Cancelled);
         assert_eq!(answer(&host, &last).await.unwrap(), Payload::text("long;c;"));
         let call = ltmc_orchestration::CallRequest {
