@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "all",
     "call",
     "child",
@@ -16,6 +16,7 @@ const NAMES: [&str; 20] = [
     "loop",
     "overhead",
     "hot",
+    "turn",
     "memory",
     "start",
     "waiting",

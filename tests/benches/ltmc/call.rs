@@ -106,6 +106,13 @@ impl Times {
 struct Nobody;
 
 #[async_trait::async_trait]
+impl ltmc_ports::Conversation for Nobody {
+    async fn history(&self, _: u32) -> std::result::Result<Vec<ltmc_model::session::Exchange>, ltmc_ports::StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait::async_trait]
 impl ltmc_ports::Children for Nobody {
     async fn begin(&self, _: Child) -> std::result::Result<std::result::Result<RunId, Refusal>, Failure> {
         Err(Failure::new(Code::Internal, "nothing is begun here"))
@@ -163,6 +170,7 @@ impl InProcess {
         let attempt = Attempt {
             log: self.log.clone(),
             children: Arc::new(Nobody),
+            conversation: Arc::new(Nobody),
             agent: self.job.agent.clone(),
             component: self.job.component,
             step: self.job.step.clone(),

@@ -28,6 +28,7 @@ mod report;
 mod rest;
 mod rig;
 mod start;
+mod turn;
 mod waiting;
 mod wake;
 mod watch;
@@ -51,6 +52,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("loop", loops::run),
     ("overhead", overhead::run),
     ("hot", hot::run),
+    ("turn", turn::run),
     ("memory", memory::run),
     ("start", start::run),
     ("waiting", waiting::run),
