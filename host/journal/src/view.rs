@@ -159,6 +159,10 @@ pub struct Outline {
     input: Option<Size>,
     input_digest: Option<Digest>,
     outputs: BTreeMap<StepPath, Left>,
+    /// What people changed, which is so once the run goes on.
+    to_be_changed: Vec<(StepPath, ChangeView)>,
+    /// What they changed last of each step, and which entry says what it had given then.
+    changed: BTreeMap<(StepPath, What), (ChangeView, Seq)>,
 }
 
 /// An output that was left out.
@@ -202,6 +206,39 @@ impl Outline {
             _ => {}
         }
         self.history.apply(&placed);
+        self.note_changes(&placed);
+    }
+
+    /// Keeps in mind who changed what.
+    fn note_changes(&mut self, placed: &Placed) {
+        match &placed.entry.event {
+            Event::Amended(amended) => {
+                let what = match &amended.change {
+                    Amendment::Output(_) => What::Output,
+                    Amendment::Input(_) => What::Input,
+                    Amendment::Again => return,
+                };
+                let (by, at) = (amended.by.clone(), placed.entry.at);
+                self.to_be_changed.push((amended.step.clone(), ChangeView { what, by, at }));
+            }
+            Event::RunResumed { .. } => {
+                for (step, change) in std::mem::take(&mut self.to_be_changed) {
+                    let ended_at = self.history.step(&step).map(|step| step.ended_at).unwrap_or_default();
+                    self.changed.insert((step, change.what), (change, ended_at));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What people changed of a step and is so still: an output until the step is done again, an input for good.
+    fn changes(&self, path: &StepPath, step: Option<&Step>) -> Vec<ChangeView> {
+        let Some(step) = step else { return Vec::new() };
+        let of = |what| self.changed.get(&(path.clone(), what));
+        let input = of(What::Input).filter(|_| step.given.is_some());
+        let is_so = |(_, at): &&(ChangeView, Seq)| step.status == Status::Completed && step.ended_at == *at;
+        let output = of(What::Output).filter(is_so);
+        input.into_iter().chain(output).map(|(change, _)| change.clone()).collect()
     }
 
     fn leave_out(&mut self, step: &StepPath, output: &mut Payload, run: RunId, seq: Seq) {
@@ -274,6 +311,30 @@ pub struct StepView {
     /// What it gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Size>,
+    /// What people changed of it, and is so still.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<ChangeView>,
+}
+
+/// What somebody changed of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChangeView {
+    /// What it gives, or what it works on.
+    pub what: What,
+    /// Whose key.
+    pub by: KeyId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What of a step is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// What it works on.
+    Input,
+    /// What it gives.
+    Output,
 }
 
 /// A node that is no step, or that has more to it than its step.
@@ -628,7 +689,8 @@ impl StepView {
         let attempts = step.map(attempts).unwrap_or_default();
         let output = step.and_then(|step| step.output.as_ref()).map(|output| outline.size(&path, output));
         let role = if Node::is_undoing(&path, &StepPath::root()) { Role::Compensation } else { role };
-        Self { path, name, agent, role, status: stands.as_str(), due_at, attempts, output }
+        let changed = outline.changes(&path, step);
+        Self { path, name, agent, role, status: stands.as_str(), due_at, attempts, output, changed }
     }
 }
 
@@ -653,7 +715,7 @@ impl Size {
 
 #[cfg(test)]
 mod tests {
-    use ltmc_model::journal::{Entry, RunStarted};
+    use ltmc_model::journal::{Amended, Entry, RunStarted};
     use ltmc_model::run::TakenUp;
     use ltmc_model::{Epoch, RunId};
 
@@ -783,5 +845,31 @@ mod tests {
         let shown = view(flow, &[begun, started("0/0/0"), failed, Event::RunFailed { failure }]);
         let wanted = [("0/0/0", "failed"), ("0/0/1", "skipped"), ("0/1", "skipped"), ("0/0", "failed")];
         assert_eq!(stands(&shown), are(&wanted));
+    }
+
+    #[test]
+    fn who_changed_a_step_and_when_is_told_for_as_long_as_it_is_so() {
+        let amended = |step: &str, change: Amendment| {
+            let change = Amended { by: by(), step: path(step), change, was: None, after: vec![path(step)] };
+            Event::Amended(Box::new(change))
+        };
+        let (set, given) = (Amendment::Output(Payload::text("mine")), Amendment::Input(Payload::text("in")));
+        let (cancelled, resumed) =
+            (Event::RunCancelled { by: None, reason: String::new() }, Event::RunResumed { by: by() });
+        let changed = |events: &[Event]| {
+            let steps = view("{sequence: [{agent: a}, {agent: b}, {agent: c}]}", events).steps;
+            steps.into_iter().map(|step| step.changed.iter().map(|one| one.what).collect()).collect::<Vec<Vec<What>>>()
+        };
+        let mut events = vec![started("0/0"), completed("0/0"), cancelled.clone()];
+        events.extend([amended("0/0", set.clone()), amended("0/1", given)]);
+        assert_eq!(changed(&events), [vec![], vec![], vec![]], "it is so once the run goes on");
+        events.push(resumed.clone());
+        assert_eq!(changed(&events), [vec![What::Output], vec![What::Input], vec![]]);
+        let shown = view("{sequence: [{agent: a}, {agent: b}, {agent: c}]}", &events).steps[0].changed[0].clone();
+        assert_eq!(shown, ChangeView { what: What::Output, by: by(), at: AT });
+        // The first is done again: what it gives then is its own.
+        events.extend([started("0/1"), completed("0/1"), cancelled, amended("0/0", Amendment::Again), resumed]);
+        events.extend([started("0/0"), completed("0/0")]);
+        assert_eq!(changed(&events), [vec![], vec![What::Input], vec![]]);
     }
 }

@@ -306,6 +306,10 @@ fn show(run: &Value, children: &Children) {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
         ui::line(format!("{indent}{}  {}", step_line(step), style(text(step, "path")).dim()));
+        for change in step["changed"].as_array().into_iter().flatten() {
+            let (what, by, at) = (text(change, "what"), text(change, "by"), text(change, "at"));
+            ui::line(format!("{indent}    its {what} was set by {by} at {at}"));
+        }
         children.draw(run, text(step, "path"), depth + 1);
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
