@@ -69,7 +69,7 @@ mod vote;
 mod wake;
 pub mod workflows;
 
-pub use approvals::Answer;
+pub use approvals::{Answer, Answered};
 pub use experience::Similar;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Diff, Extent, RunView, Sealing, Shown, Sight, Why};
