@@ -375,7 +375,9 @@ fn print_why(why: &Value) {
     let has = |field: &str| list(why, field).next().is_some();
     if has("chain") {
         ui::line("");
-        ui::line("From what failed up to the root:");
+        let waits = matches!(text(why, "state"), "paused" | "stuck");
+        let up_to = if waits { "what has it wait" } else { "the root" };
+        ui::line(format!("From what failed up to {up_to}:"));
     }
     for link in list(why, "chain") {
         ui::line(format!("  {}", called(link)));
@@ -412,7 +414,12 @@ fn print_why(why: &Value) {
     });
     let is_over =
         matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck");
-    section("at_work", if is_over { "It was cut off at:" } else { "At work:" }, &|one| {
+    let at_work = match text(why, "state") {
+        "paused" => "It goes on at:",
+        _ if is_over => "It was cut off at:",
+        _ => "At work:",
+    };
+    section("at_work", at_work, &|one| {
         format!("{}: attempt {}, since {}, {} effects", called(one), one["attempt"], text(one, "since"), one["effects"])
     });
     section("found", "Found for what a step needs:", &|one| {
