@@ -401,7 +401,7 @@ impl Runs {
             }
             return;
         }
-        let ended = match supervise::take_over(&self.inner, tenant, child, Whose::Anyones).await {
+        let ended = match self.at_rest_with_parent(tenant, child).await {
             Ok(Found::Log(log)) if ends_with_parent(&log) => self.end_at_rest(log).await,
             Ok(_) => return,
             Err(error) => Err(error.into()),
@@ -412,6 +412,19 @@ impl Runs {
             Err(error) => {
                 tracing::warn!(%tenant, run = %child, %error, "a run whose parent is over could not be ended yet");
             }
+        }
+    }
+
+    /// A run that is not over, or that somebody paused: where what began it is over nobody goes on with it.
+    async fn at_rest_with_parent(&self, tenant: &TenantId, child: RunId) -> Result<Found, StoreError> {
+        match supervise::take_over(&self.inner, tenant, child, Whose::Anyones).await? {
+            Found::Over(State::Paused, result) => {
+                match supervise::take_over(&self.inner, tenant, child, Whose::Nobodys).await? {
+                    Found::Log(log) if log.read(History::is_paused_by_somebody) => Ok(Found::Log(log)),
+                    _ => Ok(Found::Over(State::Paused, result)),
+                }
+            }
+            found => Ok(found),
         }
     }
 
@@ -430,7 +443,8 @@ impl Runs {
                 let filter = RunFilter { parent: Some(parent), limit, ..RunFilter::default() };
                 match self.inner.ports.read.runs(tenant, &filter).await {
                     Ok(found) => {
-                        let open = found.into_iter().filter(|row| !row.state.is_over() && !children.contains(&row.id));
+                        let is_open = |state: State| !state.is_over() || state == State::Paused;
+                        let open = found.into_iter().filter(|row| is_open(row.state) && !children.contains(&row.id));
                         let open: Vec<RunId> = open.map(|row| row.id).collect();
                         children.extend(open);
                     }
@@ -481,7 +495,7 @@ pub(crate) async fn end_all(inner: &Arc<Inner>, parent: &Live) {
 }
 
 /// Whether a run is cancelled where what began it is over.
-fn ends_with_parent(log: &RunLog) -> bool {
+pub(crate) fn ends_with_parent(log: &RunLog) -> bool {
     log.started().parent.as_ref().is_some_and(|parent| parent.on_end.is_cancel())
 }
 
@@ -511,6 +525,11 @@ impl Open {
         *open = left;
         let taken: BTreeMap<RunId, StepPath> = taken;
         taken.into_keys().collect()
+    }
+
+    /// All that are known.
+    pub(crate) fn all(&self) -> Vec<RunId> {
+        self.lock().keys().copied().collect()
     }
 
     fn take_all(&self) -> Vec<RunId> {

@@ -33,12 +33,12 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Recovery(recovery::Command),
-    /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
+    /// Have one wait until it is continued, with what it began; it takes no room meanwhile, also over restarts
     Pause {
         /// The run's id
         run: RunId,
     },
-    /// Go on with a paused one
+    /// Go on with a paused one, and with what was paused with it
     Continue {
         /// The run's id
         run: RunId,

@@ -390,6 +390,85 @@ fn a_child_is_cancelled_with_its_parent_unless_it_is_to_be_abandoned() {
     }
 }
 
+/// A run of a workflow that starts another, in which an agent calls a third: one below the other, all under way.
+async fn tree(world: &World, on_end: &str) -> (Host, Request, [RunId; 3]) {
+    let documents = format!(
+        "name: outer\nflow: {{workflow: inner, on-parent-end: {on_end}}}\n---\nname: inner\nflow: {{agent: calls}}"
+    );
+    let host = world.host(&world.record(Some(&documents)).await, []);
+    let request = Request::workflow("outer");
+    let outer = host.start(&request).await.unwrap().run;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let inner = children(&host, outer).await[0].id;
+    let called = children(&host, inner).await[0].id;
+    (host, request, [outer, inner, called])
+}
+
+fn calls() -> Script {
+    agent("calls", |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) })
+}
+
+async fn states(host: &Host, runs: [RunId; 3]) -> [State; 3] {
+    let mut states = [State::Queued; 3];
+    for (state, run) in states.iter_mut().zip(runs) {
+        *state = host.record.run(&tenant(), run).await.unwrap().unwrap().state;
+    }
+    states
+}
+
+#[test]
+fn what_a_run_began_is_paused_with_it_and_goes_on_with_it() {
+    in_paused_time(async {
+        let world = World::new([calls(), patient()]);
+        let (host, request, runs) = tree(&world, "cancel").await;
+        host.runs.pause(&caller(), runs[0]).await.unwrap();
+        assert_eq!((states(&host, runs).await, host.runs.alive()), ([State::Paused; 3], 0));
+        let said = async |host: &Host, run, kind: &str| {
+            host.journal(run).await.iter().filter(|placed| placed.entry.event.kind() == kind).count()
+        };
+        for run in runs {
+            assert_eq!(said(&host, run, "run-paused").await, 1, "each says so in its own journal");
+        }
+        // Nothing of it goes on meanwhile, nor by a restart.
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
+        let next = world.host(&host.record.crash(), []);
+        assert_eq!(next.runs.recover().await.unwrap().resumed, 0);
+        assert_eq!(states(&next, runs).await, [State::Paused; 3]);
+        next.runs.pause(&caller(), runs[0]).await.unwrap();
+        next.runs.go_on_with(&caller(), runs[0]).await.unwrap();
+        assert_eq!(next.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
+        assert_eq!(states(&next, runs).await, [State::Completed; 3]);
+        for run in runs {
+            assert_eq!(said(&next, run, "run-continued").await, 1);
+            assert!(children(&next, run).await.len() < 2, "no other was begun");
+        }
+    });
+}
+
+#[test]
+fn what_was_paused_with_a_run_ends_with_it() {
+    in_paused_time(async {
+        let world = World::new([calls(), patient()]);
+        let (host, _, runs) = tree(&world, "cancel").await;
+        host.runs.pause(&caller(), runs[0]).await.unwrap();
+        host.runs.cancel(&caller(), runs[0]).await.unwrap();
+        assert_eq!((states(&host, runs).await, host.runs.alive()), ([State::Cancelled; 3], 0));
+    });
+}
+
+#[test]
+fn one_that_is_abandoned_goes_on_while_its_parent_is_paused() {
+    in_paused_time(async {
+        let world = World::new([calls(), patient()]);
+        let (host, request, runs) = tree(&world, "abandon").await;
+        host.runs.pause(&caller(), runs[0]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(states(&host, runs).await, [State::Paused, State::Completed, State::Completed]);
+        host.runs.go_on_with(&caller(), runs[0]).await.unwrap();
+        assert_eq!(host.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
+    });
+}
+
 #[test]
 fn a_branch_that_is_not_needed_ends_its_child_and_a_node_that_takes_too_long_does() {
     in_paused_time(async {
