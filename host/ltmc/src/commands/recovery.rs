@@ -5,10 +5,10 @@ use ltmc_model::RunId;
 use ltmc_model::agent::AgentRef;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::call::started;
+use super::input;
 use super::runs::own_code;
 use super::text;
 use crate::client::{Answer, Client};
@@ -153,17 +153,7 @@ fn parts<'a>(option: &str, given: &'a str) -> anyhow::Result<(&'a str, String)> 
             Problem::usage(format!("{option} is {what}=VALUE, such as {option} scan='{{\"findings\": []}}'")).into()
         );
     };
-    let value = match value.strip_prefix('@') {
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|e| Problem::usage(format!("{path} cannot be read: {e}")))?
-        }
-        None => value.to_owned(),
-    };
-    if let Err(why) = serde_json::from_str::<IgnoredAny>(&value) {
-        return Err(Problem::usage(format!("{option} {step}: it is not JSON: {why}"))
-            .help(format!("a text stands in quotes: {option} {step}='\"text\"'; a file: {option} {step}=@out.json"))
-            .into());
-    }
+    let value = input::json(&format!("{option} {step}"), &format!("{option} {step}="), value)?;
     Ok((step, value))
 }
 

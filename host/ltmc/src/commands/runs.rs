@@ -6,7 +6,7 @@ use console::style;
 use ltmc_draw::{Figure, Seen, Status};
 use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::flow::draw::Picture;
@@ -43,10 +43,18 @@ pub(crate) enum Command {
         /// The run's id
         run: RunId,
     },
+    /// Print the result of one that is over, as `ltmc flow run` and `ltmc call` do
+    Output {
+        /// The run's id
+        run: RunId,
+    },
     /// Show one's journal, entry by entry
     Journal {
         /// The run's id
         run: RunId,
+        /// The entry of this number alone, and all of it
+        #[arg(long, value_name = "N")]
+        seq: Option<u64>,
     },
     /// Follow one until it is over
     Events {
@@ -116,7 +124,21 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Recovery(command) => recovery::run(command, &client, context.json).await,
-        Command::Journal { run } => {
+        Command::Output { run } => {
+            let answer = client.send(client.request(Method::GET, &format!("/v1/runs/{run}/output"))).await?;
+            super::call::print(&answer, context.json);
+            Ok(())
+        }
+        Command::Journal { run, seq: Some(seq) } => {
+            let entry = client.get(&format!("/v1/runs/{run}/journal/{seq}")).await?;
+            if context.json {
+                ui::json(&entry);
+            } else {
+                print_whole(&entry);
+            }
+            Ok(())
+        }
+        Command::Journal { run, seq: None } => {
             let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
             while let Some(entries) = pages.next(100).await? {
                 for entry in entries {
@@ -187,6 +209,17 @@ fn print_entry(entry: &Value, as_json: bool) {
     };
     let number = entry["seq"].to_string();
     ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
+}
+
+/// One entry of a journal with all that is in it.
+fn print_whole(entry: &Value) {
+    let (kind, inside) = match entry["event"].as_object().and_then(|event| event.iter().next()) {
+        Some((kind, inside)) => (kind.as_str(), inside),
+        None => ("", &entry["event"]),
+    };
+    ui::line(format!("{}  {}  {}", entry["seq"], text(entry, "at"), style(kind).bold()));
+    let inside = serde_json::to_string_pretty(inside).unwrap_or_default();
+    inside.lines().for_each(|line| ui::line(ui::plain_json(line)));
 }
 
 /// A run's picture, and what stands above it: its document as it is pinned, with what became of each node.
