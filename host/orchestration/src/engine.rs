@@ -335,7 +335,9 @@ impl Engine<'_> {
             }
             Todo::Decide { node, question } => {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
-                let decider = Decider { compute, plan, log, coordinator, authority: &self.ports.authority };
+                let (authority, schemas) = (&self.ports.authority, self.ports.schemas.as_ref());
+                let (judges, bounded) = (self.judges, self.bounded);
+                let decider = Decider { compute, plan, log, coordinator, authority, schemas, judges, bounded };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }

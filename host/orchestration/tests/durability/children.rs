@@ -536,3 +536,30 @@ fn a_plan_that_may_not_be_done_is_not_and_its_planner_may_be_asked_again() {
         assert!(host.sandbox.ran().iter().all(|(step, _)| step.as_str() != "0"), "nothing of it was done");
     });
 }
+
+/// A document that a person puts would be refused for each of these.
+#[test]
+fn a_plan_is_looked_at_as_a_document_is_that_a_person_puts() {
+    for (flow, said) in [
+        (json!({"agent": "one", "validate": {"json-schema": {"pattern": "(a"}}}), "the JSON Schema of step `one`"),
+        (json!({"agent": "one", "validate": {"agent": "one"}}), "agent `one` cannot judge"),
+        (
+            json!({"agent": format!("one@{}", ltmc_model::Digest([9; 32]))}),
+            "not the version that this run is pinned to",
+        ),
+    ] {
+        in_paused_time(async {
+            let planner = agent("planner", move |_| {
+                let planned = json!({"name": "planned", "flow": flow});
+                async move { Ok(Payload::json(&planned)) }
+            });
+            let world = World::new([planner, agent("one", work)]);
+            let document = "name: outer\nflow: {plan: {agent: planner, may: [one]}}";
+            let host = world.host(&world.record(Some(document)).await, []);
+            let failure = host.ask(&Request::workflow("outer")).await.unwrap().unwrap_err();
+            assert_eq!(failure.code, Code::BadPlan);
+            assert!(failure.message.contains(said), "{failure}");
+            assert!(host.children().await.is_empty(), "nothing of it was done");
+        });
+    }
+}

@@ -194,6 +194,15 @@ async fn record(
             of.exports.push(export);
         }
     }
+    // Of what may stand in a plan each may have any part.
+    for node in document.nodes() {
+        let Does::Plan(planning) = &node.does else { continue };
+        for (agent, _) in &planning.may {
+            if let Some(of) = agents.get_mut(&agent.name) {
+                of.exports = vec![Export::Agent, Export::Validator, Export::Aggregator];
+            }
+        }
+    }
     for stub in stubs.values() {
         agents.insert(stub.clone(), actor(stub.clone(), None, vec![Export::Agent]));
     }
