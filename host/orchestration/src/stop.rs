@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::children::ends_with_parent;
 use crate::metered;
 use crate::recovery::Changes;
-use crate::runs::{CANCEL, Runs, being_taken_up, is_over, may_see};
+use crate::runs::{AT_REST, CANCEL, Runs, being_taken_up, is_over, may_see};
 use crate::supervise::{self, Found, Live, Whose, Why};
 
 /// What became of a run that was cancelled.
@@ -38,8 +38,6 @@ pub enum Cancelled {
 }
 
 const REASON: &str = "cancelled by a client";
-/// How long until it is looked again whether a run that is being taken up, or suspended, has come to rest.
-const AT_REST: Duration = Duration::from_millis(50);
 
 impl Runs {
     /// Ends a run. What it did is kept, where it has nothing that undoes it. What is not undone yet of one that is stuck is given up.

@@ -456,6 +456,34 @@ fn what_was_paused_with_a_run_ends_with_it() {
     });
 }
 
+/// Some are at work, some are suspended, and some come to that at the very moment at which all of it is cancelled.
+#[test]
+fn a_whole_tree_is_cancelled_whatever_its_runs_are_at() {
+    // Those that wait for others are suspended after a second.
+    for millis in (0..24).chain(990..1_020) {
+        in_paused_time(async {
+            let documents = "name: outer\nflow: {map: $.input, do: {workflow: mid}}\n---\nname: mid\nflow: {map: $.input, do: {workflow: \
+                             leaf}}\n---\nname: leaf\nflow: {sequence: [{agent: brief}, {wait: 2h}]}";
+            let brief = agent("brief", |guest| async move {
+                guest.compute(guest.job.input.to_value().unwrap().as_u64().unwrap()).await;
+                Ok(guest.job.input.clone())
+            });
+            let world = World::new([brief]);
+            let host = world.host(&world.record(Some(documents)).await, []);
+            let list = |from: u64| (0..6).map(|number| (from + number) * 2).collect::<Vec<_>>();
+            let input = Payload::json(&json!([list(0), list(3), list(6)]));
+            let request = Request { input, ..Request::workflow("outer") };
+            let run = host.start(&request).await.unwrap().run;
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            host.runs.cancel(&caller(), run).await.unwrap();
+            let all = host.record.runs(&tenant(), &RunFilter { limit: 100, ..RunFilter::default() }).await.unwrap();
+            let open: Vec<_> =
+                all.iter().filter(|run| run.state != State::Cancelled && run.state != State::Completed).collect();
+            assert!(open.is_empty() && all.len() > 1, "after {millis} ms: {open:?}");
+        });
+    }
+}
+
 #[test]
 fn one_that_is_abandoned_goes_on_while_its_parent_is_paused() {
     in_paused_time(async {
