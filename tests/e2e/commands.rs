@@ -276,6 +276,48 @@ async fn a_second_host_on_a_record_is_told_of_the_record_and_not_of_the_port() -
     Ok(())
 }
 
+/// What a run that nobody waited for gave is asked for later, each entry of its journal by its number, and an event is published by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_looked_at_later_and_an_event_is_published_by_hand() -> Result<()> {
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let detached = fed(ltmc(&host, &["call", "echo", "--detach"])?, dir.path(), "{\"n\": 1}")?;
+    let id = text(&done(detached)?).trim().to_owned();
+    let mut output = ltmc(&host, &["runs", "output", &id])?.output()?;
+    for _ in 0..100 {
+        if output.status.success() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        output = ltmc(&host, &["runs", "output", &id])?.output()?;
+    }
+    assert_eq!(text(&output), "{\"n\": 1}");
+    let shown = json(&done(ltmc(&host, &["runs", "output", &id, "--json"])?)?);
+    assert_eq!((&shown["run"], &shown["output"]["json"]), (&Value::from(id.as_str()), &serde_json::json!({"n": 1})));
+    let first = json(&done(ltmc(&host, &["runs", "journal", &id, "--seq", "1", "--json"])?)?);
+    assert!(first["seq"] == 1 && first["event"]["run-started"].is_object(), "{first}");
+    let entry = text(&done(ltmc(&host, &["runs", "journal", &id, "--seq", "1"])?)?);
+    assert!(entry.contains("run-started") && entry.lines().count() > 5, "{entry}");
+    assert_eq!(ltmc(&host, &["runs", "journal", &id, "--seq", "999"])?.output()?.status.code(), Some(1));
+
+    std::fs::write(dir.path().join("data.json"), "{\"sum\": 12345678901234567890.5}")?;
+    let data = format!("@{}", dir.path().join("data.json").display());
+    for data in ["{\"sum\": 1}", &data] {
+        done(ltmc(&host, &["publish", "orders", "--type", "order.paid", "--subject", "A-17", data])?)?;
+    }
+    let events = host.get("/v1/events?topic=orders").await?.expect(200).json();
+    let of = |number: usize| &events["items"][number];
+    assert_eq!(
+        (&of(0)["type"], &of(0)["subject"], &of(0)["data"]["sum"]),
+        (&"order.paid".into(), &"A-17".into(), &1.into())
+    );
+    assert!(of(1)["data"]["sum"].is_number(), "{events}");
+    let wrong = ltmc(&host, &["publish", "orders", "--type", "order.paid", "paid"])?.output()?;
+    assert_eq!(wrong.status.code(), Some(2), "a text stands in quotes");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_repair_without_any_database_says_so() -> Result<()> {
     let mut host = Host::start().await?;

@@ -14,13 +14,15 @@ pub enum Status {
     Failed,
     /// It is under way.
     Running,
+    /// It was under way, and goes on when somebody goes on with its run.
+    Paused,
     /// It waits.
     Waiting,
     /// It was cut off.
     Cancelled,
     /// It gave something.
     Completed,
-    /// Its `when` did not hold.
+    /// It was not done, and will not be.
     Skipped,
     /// It has not begun.
     Pending,
@@ -28,14 +30,23 @@ pub enum Status {
 
 impl Status {
     /// Every one.
-    pub const ALL: [Self; 7] =
-        [Self::Failed, Self::Running, Self::Waiting, Self::Cancelled, Self::Completed, Self::Skipped, Self::Pending];
+    pub const ALL: [Self; 8] = [
+        Self::Failed,
+        Self::Running,
+        Self::Paused,
+        Self::Waiting,
+        Self::Cancelled,
+        Self::Completed,
+        Self::Skipped,
+        Self::Pending,
+    ];
 
     /// As a run's view names it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Waiting => "waiting",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",

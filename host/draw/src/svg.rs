@@ -21,7 +21,7 @@ struct Colour {
 }
 
 /// What is written with, what lines are drawn with, the grounds that texts stand on, and the borders of what has a state.
-const COLOURS: [Colour; 14] = [
+const COLOURS: [Colour; 15] = [
     colour("ink", "#1f2328", "#e6edf3"),
     colour("faint", "#57606a", "#9da7b3"),
     colour("line", "#6e7781", "#8b949e"),
@@ -32,6 +32,7 @@ const COLOURS: [Colour; 14] = [
     colour("completed", "#1a7f37", "#3fb950"),
     colour("failed", "#cf222e", "#f85149"),
     colour("running", "#0969da", "#58a6ff"),
+    colour("paused", "#bc4c00", "#db6d28"),
     colour("waiting", "#9a6700", "#d29922"),
     colour("cancelled", "#8250df", "#a371f7"),
     colour("skipped", "#8c959f", "#6e7681"),

@@ -13,6 +13,7 @@ pub mod provenance;
 pub mod runlog;
 pub mod sealed;
 pub mod shown;
+pub mod standing;
 pub mod undoing;
 pub mod view;
 pub mod why;

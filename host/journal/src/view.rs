@@ -21,8 +21,9 @@ use serde::Serialize;
 
 use crate::diff::Gave;
 use crate::fold::{History, Status, Step};
-use crate::node::{Child, Compensation, Listens};
+use crate::node::{Compensation, Listens};
 use crate::shown::LARGE;
+use crate::standing::{self, Goes, Stands};
 use crate::undoing::Ending;
 
 /// A run.
@@ -158,6 +159,10 @@ pub struct Outline {
     input: Option<Size>,
     input_digest: Option<Digest>,
     outputs: BTreeMap<StepPath, Left>,
+    /// What people changed, which is so once the run goes on.
+    to_be_changed: Vec<(StepPath, ChangeView)>,
+    /// What they changed last of each step, and which entry says what it had given then.
+    changed: BTreeMap<(StepPath, What), (ChangeView, Seq)>,
 }
 
 /// An output that was left out.
@@ -201,6 +206,39 @@ impl Outline {
             _ => {}
         }
         self.history.apply(&placed);
+        self.note_changes(&placed);
+    }
+
+    /// Keeps in mind who changed what.
+    fn note_changes(&mut self, placed: &Placed) {
+        match &placed.entry.event {
+            Event::Amended(amended) => {
+                let what = match &amended.change {
+                    Amendment::Output(_) => What::Output,
+                    Amendment::Input(_) => What::Input,
+                    Amendment::Again => return,
+                };
+                let (by, at) = (amended.by.clone(), placed.entry.at);
+                self.to_be_changed.push((amended.step.clone(), ChangeView { what, by, at }));
+            }
+            Event::RunResumed { .. } => {
+                for (step, change) in std::mem::take(&mut self.to_be_changed) {
+                    let ended_at = self.history.step(&step).map(|step| step.ended_at).unwrap_or_default();
+                    self.changed.insert((step, change.what), (change, ended_at));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What people changed of a step and is so still: an output until the step is done again, an input for good.
+    fn changes(&self, path: &StepPath, step: Option<&Step>) -> Vec<ChangeView> {
+        let Some(step) = step else { return Vec::new() };
+        let of = |what| self.changed.get(&(path.clone(), what));
+        let input = of(What::Input).filter(|_| step.given.is_some());
+        let is_so = |(_, at): &&(ChangeView, Seq)| step.status == Status::Completed && step.ended_at == *at;
+        let output = of(What::Output).filter(is_so);
+        input.into_iter().chain(output).map(|(change, _)| change.clone()).collect()
     }
 
     fn leave_out(&mut self, step: &StepPath, output: &mut Payload, run: RunId, seq: Seq) {
@@ -263,7 +301,7 @@ pub struct StepView {
     pub agent: Option<AgentRef>,
     /// What it is for.
     pub role: Role,
-    /// `pending`, `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
+    /// `pending`, `running`, `waiting`, `paused`, `completed`, `failed`, `cancelled` or `skipped`.
     pub status: &'static str,
     /// When the next attempt is due, while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,6 +311,30 @@ pub struct StepView {
     /// What it gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Size>,
+    /// What people changed of it, and is so still.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<ChangeView>,
+}
+
+/// What somebody changed of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChangeView {
+    /// What it gives, or what it works on.
+    pub what: What,
+    /// Whose key.
+    pub by: KeyId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What of a step is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// What it works on.
+    Input,
+    /// What it gives.
+    Output,
 }
 
 /// A node that is no step, or that has more to it than its step.
@@ -285,7 +347,7 @@ pub struct NodeView {
     pub name: Option<String>,
     /// Its pattern's word: `parallel`, `map`, ...
     pub pattern: &'static str,
-    /// `running`, `waiting`, `completed`, `failed`, `cancelled` or `skipped`.
+    /// `pending`, `running`, `waiting`, `paused`, `completed`, `failed`, `cancelled` or `skipped`.
     pub status: &'static str,
     /// When it goes on, while it waits: for a time, or to be begun anew; or until when it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -403,14 +465,16 @@ impl RunView {
         let history = &outline.history;
         let started = history.started();
         let (agent, workflow) = parts(&run.target);
-        let mut tree = Tree::default();
+        let goes = Goes::of_work(run.state, history);
+        let mut tree = Tree { steps: Vec::new(), nodes: Vec::new(), left_out: 0, undoing: Goes::of(run.state) };
         match started.and_then(|started| started.document.as_deref()).map(Document::from_json) {
-            Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline),
+            Some(Ok(document)) => tree.collect(&document.flow, &StepPath::root(), outline, goes),
             // A document that this version does not read: its steps are in the journal.
             Some(Err(_)) => {}
             None => tree.steps.extend(agent.iter().map(|agent| {
                 let name = agent.name.to_string();
-                StepView::new(StepPath::root(), name, Some(agent.clone()), Role::Work, outline)
+                let stands = Stands::of_step(history.step(&StepPath::root())).within(goes);
+                StepView::new(StepPath::root(), name, Some(agent.clone()), Role::Work, stands, outline)
             })),
         }
         let error = history.result().and_then(Result::err);
@@ -418,7 +482,7 @@ impl RunView {
             Ending::Failing(_) => "failing",
             Ending::Cancelling { .. } => "cancelling",
         });
-        let Tree { steps, nodes, left_out: steps_left_out } = tree;
+        let Tree { steps, nodes, left_out: steps_left_out, .. } = tree;
         Self {
             id: run.id,
             state: run.state,
@@ -472,54 +536,65 @@ fn parts(target: &Target) -> (Option<AgentRef>, Option<WorkflowName>) {
 }
 
 /// What is shown of a run's tree.
-#[derive(Default)]
 struct Tree {
     steps: Vec<StepView>,
     nodes: Vec<NodeView>,
     left_out: usize,
+    /// Whether what undoes the run's work goes on.
+    undoing: Goes,
 }
 
 impl Tree {
-    fn collect(&mut self, node: &Node, path: &StepPath, outline: &Outline) {
+    /// `goes`: whether what stands above the node does.
+    fn collect(&mut self, node: &Node, path: &StepPath, outline: &Outline, goes: Goes) {
         let history = &outline.history;
+        let stands = standing::of(node, path, history).within(goes);
+        let below = goes.below(stands);
+        let name = || node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
+        let known = history.node(path);
         if node.is_step() {
-            let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
             let agent = match &node.does {
                 Does::Agent(agent) => Some(agent),
-                _ => history.node(path).and_then(|known| known.agent.as_ref()),
+                _ => known.and_then(|known| known.agent.as_ref()),
             };
-            self.step(StepView::new(path.clone(), name, agent.cloned(), Role::Work, outline));
+            self.step(StepView::new(path.clone(), name(), agent.cloned(), Role::Work, stands, outline));
         }
-        let view = history.node(path).and_then(|known| NodeView::new(node, path, known, history.step(path)));
+        let view = known.and_then(|known| NodeView::new(node, path, known, stands));
         self.nodes.extend(view.filter(|_| self.nodes.len() < SHOWN));
         if let Some(Below::Validator(agent)) = node.below(node.validator()) {
-            let name = node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
-            let place = path.child(node.validator());
+            let (place, step) = (path.child(node.validator()), history.step(path));
+            let judge = history.step(&place);
+            let verdict = step.and_then(|step| step.verdict.as_ref()).or(known.and_then(|node| node.verdict.as_ref()));
+            // It comes after what it judges, which is done then.
+            let is_to_judge = verdict.is_none() && stands == Stands::Completed;
+            let stands = Stands::of_step(judge).within(if is_to_judge { goes } else { below });
             // That of a step is there from the start, as the step is.
-            if node.is_step() || history.step(&place).is_some() {
-                self.step(StepView::new(
-                    place,
-                    format!("{name} (judged)"),
-                    Some(agent.clone()),
-                    Role::Validator,
-                    outline,
-                ));
+            if node.is_step() || judge.is_some() {
+                let (name, agent) = (format!("{} (judged)", name()), Some(agent.clone()));
+                self.step(StepView::new(place, name, agent, Role::Validator, stands, outline));
             }
         }
         for (number, child) in node.children().into_iter().enumerate() {
-            self.collect(child, &path.child(number), outline);
+            let is_passed_over = standing::is_passed_over(node, path, number, history);
+            let goes = if is_passed_over { Goes::NoMore } else { below };
+            self.collect(child, &path.child(number), outline, goes);
         }
         if let Some(template) = node.template() {
             // One after the other: items and rounds begin in the order of their numbers.
             for place in (0..).map(|number| path.child(node.place(number))).take_while(|place| history.has_begun(place))
             {
-                self.collect(template, &place, outline);
+                self.collect(template, &place, outline, below);
             }
         }
-        for (number, rescue) in node.closing().into_iter().chain(node.rescues()).chain(node.compensation()) {
+        // What is done in its place comes after it failed, and what undoes its work after it is over.
+        let in_its_place = if known.is_some_and(|known| known.has_ended()) { Goes::NoMore } else { goes };
+        let closing = node.closing().into_iter().map(|(number, node)| (number, node, below));
+        let rescues = node.rescues().map(|(number, node)| (number, node, in_its_place));
+        let undoes = node.compensation().into_iter().map(|(number, node)| (number, node, self.undoing));
+        for (number, beside, goes) in closing.chain(rescues).chain(undoes).collect::<Vec<_>>() {
             let place = path.child(number);
             if history.has_begun(&place) {
-                self.collect(rescue, &place, outline);
+                self.collect(beside, &place, outline, goes);
             }
         }
     }
@@ -550,7 +625,7 @@ impl WaitsFor {
 
 impl NodeView {
     /// None: there is nothing to it that its step does not show.
-    fn new(node: &Node, path: &StepPath, known: &crate::node::Node, step: Option<&Step>) -> Option<Self> {
+    fn new(node: &Node, path: &StepPath, known: &crate::node::Node, stands: Stands) -> Option<Self> {
         let is_step = node.is_step();
         let compensation = known.compensation.as_ref().map(|compensation| match compensation {
             Compensation { is_done: true, .. } => "done",
@@ -562,28 +637,20 @@ impl NodeView {
         if is_step && !says_more && known.failures == 0 {
             return None;
         }
-        let (status, due_at) = match known {
-            crate::node::Node { when: Some(false), .. } => ("skipped", None),
-            known if known.has_ended() => ("completed", None),
-            _ if step.is_some_and(|step| step.status == Status::Completed) => ("completed", None),
-            crate::node::Node { failure: Some(_), .. } => ("failed", None),
-            crate::node::Node { joined: Some(joined), .. } if joined.failure.is_some() => ("failed", None),
-            crate::node::Node { is_cancelled: true, .. } => ("cancelled", None),
-            crate::node::Node { waits_until: Some(due), .. } => ("waiting", Some(*due)),
-            known if known.is_waiting() => ("waiting", known.until),
-            crate::node::Node { child: Some(Child { ended: Some(Err(_)), .. }), .. } => ("failed", None),
-            crate::node::Node { retry_at: Some(due), until, .. } if !is_step => {
-                ("waiting", Some(until.unwrap_or(*due)))
-            }
-            _ => ("running", known.until),
+        let due_at = match stands {
+            Stands::Running | Stands::Waiting if node.is_step() => known.until,
+            Stands::Waiting if known.is_waiting() => known.waits_until.or(known.until),
+            Stands::Waiting => known.retry_at.into_iter().chain(known.until).min(),
+            Stands::Running => known.until,
+            _ => None,
         };
         Some(Self {
             path: path.clone(),
             name: node.id.as_ref().map(ToString::to_string),
             pattern: node.word(),
-            status,
+            status: stands.as_str(),
             due_at,
-            waits_for: WaitsFor::of(known),
+            waits_for: WaitsFor::of(known).filter(|_| stands == Stands::Waiting),
             failures: known.failures as usize,
             failure: failure_of(known),
             rescued: known.is_rescued(),
@@ -606,23 +673,24 @@ fn failure_of(known: &crate::node::Node) -> Option<Failure> {
 }
 
 impl StepView {
-    fn new(path: StepPath, name: String, agent: Option<AgentRef>, role: Role, outline: &Outline) -> Self {
+    fn new(
+        path: StepPath,
+        name: String,
+        agent: Option<AgentRef>,
+        role: Role,
+        stands: Stands,
+        outline: &Outline,
+    ) -> Self {
         let step = outline.history.step(&path);
-        let is_skipped = outline.history.node(&path).is_some_and(|node| node.when == Some(false));
-        let status = step.map(|step| step.status).unwrap_or_default();
-        let (status, due_at) = match status {
-            Status::Pending if is_skipped => ("skipped", None),
-            Status::Pending => ("pending", None),
-            Status::Running => ("running", None),
-            Status::Waiting(due) => ("waiting", Some(due)),
-            Status::Completed => ("completed", None),
-            Status::Failed => ("failed", None),
-            Status::Cancelled => ("cancelled", None),
+        let due_at = match step.map(|step| step.status) {
+            Some(Status::Waiting(due)) if stands == Stands::Waiting => Some(due),
+            _ => None,
         };
         let attempts = step.map(attempts).unwrap_or_default();
         let output = step.and_then(|step| step.output.as_ref()).map(|output| outline.size(&path, output));
         let role = if Node::is_undoing(&path, &StepPath::root()) { Role::Compensation } else { role };
-        Self { path, name, agent, role, status, due_at, attempts, output }
+        let changed = outline.changes(&path, step);
+        Self { path, name, agent, role, status: stands.as_str(), due_at, attempts, output, changed }
     }
 }
 
@@ -642,5 +710,166 @@ fn attempts(step: &Step) -> Vec<AttemptView> {
 impl Size {
     fn of(payload: &Payload) -> Self {
         Self { content_type: payload.content_type.clone(), bytes: payload.bytes.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::{Amended, Entry, RunStarted};
+    use ltmc_model::run::TakenUp;
+    use ltmc_model::{Epoch, RunId};
+
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_millis(1_000);
+
+    fn by() -> KeyId {
+        "abcdefghijkl".parse().unwrap()
+    }
+
+    fn path(path: &str) -> StepPath {
+        path.parse().unwrap()
+    }
+
+    fn started(step: &str) -> Event {
+        let (step, needs) = (path(step), Vec::new());
+        Event::StepStarted { step, attempt: 1, agent: None, version: None, needs, transaction: true }
+    }
+
+    fn completed(step: &str) -> Event {
+        let (step, output) = (path(step), Payload::text("out"));
+        Event::StepCompleted { step, attempt: 1, output, usage: Usage::default() }
+    }
+
+    fn view(flow: &str, events: &[Event]) -> RunView {
+        let document = Document::parse(&format!("name: w\nflow: {flow}"), None).unwrap();
+        let target = Target::Workflow("w".parse().unwrap());
+        let started = RunStarted {
+            target: target.clone(),
+            agents: BTreeMap::new(),
+            document: Some(document.to_json().into()),
+            document_digest: Some(Digest::of(b"")),
+            input: Payload::default(),
+            session: "s".parse().unwrap(),
+            by: by(),
+            seed: [0; 32],
+            traceparent: None,
+            position: None,
+            scheduled: None,
+            turn: None,
+            forked: None,
+            parent: None,
+        };
+        let mut outline = Outline::default();
+        for event in [Event::RunStarted(Box::new(started))].iter().chain(events) {
+            let entry = Entry { at: AT, event: event.clone() };
+            outline.apply(RunId::ledger(), Placed { seq: outline.history.seq().next(), entry });
+        }
+        let run = Run {
+            tenant: "acme".parse().unwrap(),
+            id: RunId::ledger(),
+            target,
+            state: outline.history.state(),
+            session: "s".parse().unwrap(),
+            by: by(),
+            created_at: AT,
+            updated_at: AT,
+            epoch: Epoch(1),
+            seq: outline.history.seq(),
+            parent: None,
+            turn: None,
+            wakes_at: None,
+            taken_up: TakenUp::default(),
+        };
+        RunView::new(&run, &outline, &[])
+    }
+
+    /// How its steps stand, and then its other nodes.
+    fn stands(view: &RunView) -> Vec<(String, &'static str)> {
+        let steps = view.steps.iter().map(|step| (step.path.to_string(), step.status));
+        steps.chain(view.nodes.iter().map(|node| (node.path.to_string(), node.status))).collect()
+    }
+
+    fn are(stands: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
+        stands.iter().map(|(path, stands)| ((*path).to_owned(), *stands)).collect()
+    }
+
+    #[test]
+    fn what_a_choice_did_not_take_is_skipped_and_it_is_over_with_what_it_took() {
+        let flow = "{sequence: [{choice: [{when: {pick: $.input, equals: 1}, do: {agent: a}}, {else: {agent: b}}]}, {agent: c}]}";
+        let taken = Event::NodeDecided { node: path("0/0"), decided: Decided::Option(Some(1)) };
+        let mut events = vec![taken, started("0/0/1")];
+        let wanted = [("0/0/0", "skipped"), ("0/0/1", "running"), ("0/1", "pending"), ("0/0", "running")];
+        assert_eq!(stands(&view(flow, &events)), are(&wanted));
+        events.extend([completed("0/0/1"), started("0/1"), completed("0/1")]);
+        events.push(Event::RunCompleted { step: path("0/1") });
+        let wanted = [("0/0/0", "skipped"), ("0/0/1", "completed"), ("0/1", "completed"), ("0/0", "completed")];
+        assert_eq!(stands(&view(flow, &events)), are(&wanted));
+    }
+
+    #[test]
+    fn nothing_runs_or_is_to_come_in_a_run_that_is_over_and_nothing_runs_in_one_that_is_paused() {
+        let flow =
+            "{sequence: [{sequence: [{agent: a, validate: {agent: v}}, {wait: 1h, id: w}], timeout: 2h}, {agent: c}]}";
+        let until = AT.after(std::time::Duration::from_secs(7_200));
+        let mut events = vec![Event::NodeStarted { node: path("0/0"), until }, started("0/0/0")];
+        let paused = Event::RunPaused { by: Some(by()), failure: None };
+        let view_of =
+            |last: &Event, events: &[Event]| stands(&view(flow, &[events, std::slice::from_ref(last)].concat()));
+        let wanted = [("0/0/0", "paused"), ("0/0/0/0", "pending"), ("0/1", "pending"), ("0/0", "paused")];
+        assert_eq!(view_of(&paused, &events), are(&wanted));
+        let cancelled = Event::RunCancelled { by: None, reason: String::new() };
+        let wanted = [("0/0/0", "cancelled"), ("0/0/0/0", "skipped"), ("0/1", "skipped"), ("0/0", "cancelled")];
+        assert_eq!(view_of(&cancelled, &events), are(&wanted));
+        events.extend([completed("0/0/0"), started("0/0/0/0"), completed("0/0/0/0")]);
+        events.push(Event::StepJudged { step: path("0/0/0"), rejection: None });
+        events.push(Event::NodeDecided { node: path("0/0/1"), decided: Decided::Until(until) });
+        let shown = view(flow, &[&events[..], &[cancelled]].concat());
+        let waits = shown.nodes.iter().find(|node| node.path == path("0/0/1")).unwrap();
+        assert_eq!((waits.status, waits.due_at), ("cancelled", None));
+    }
+
+    #[test]
+    fn what_fails_shows_the_nodes_around_it_failed() {
+        let flow = "{sequence: [{sequence: [{agent: a}, {agent: b}], timeout: 2h}, {agent: c}]}";
+        let failure = Failure::new(ltmc_model::failure::Code::AgentError, "no").in_step(&path("0/0/0"));
+        let failed = Event::StepFailed {
+            step: path("0/0/0"),
+            attempt: 1,
+            failure: failure.clone(),
+            retry_at: None,
+            usage: Usage::default(),
+        };
+        let until = AT.after(std::time::Duration::from_secs(7_200));
+        let begun = Event::NodeStarted { node: path("0/0"), until };
+        let shown = view(flow, &[begun, started("0/0/0"), failed, Event::RunFailed { failure }]);
+        let wanted = [("0/0/0", "failed"), ("0/0/1", "skipped"), ("0/1", "skipped"), ("0/0", "failed")];
+        assert_eq!(stands(&shown), are(&wanted));
+    }
+
+    #[test]
+    fn who_changed_a_step_and_when_is_told_for_as_long_as_it_is_so() {
+        let amended = |step: &str, change: Amendment| {
+            let change = Amended { by: by(), step: path(step), change, was: None, after: vec![path(step)] };
+            Event::Amended(Box::new(change))
+        };
+        let (set, given) = (Amendment::Output(Payload::text("mine")), Amendment::Input(Payload::text("in")));
+        let (cancelled, resumed) =
+            (Event::RunCancelled { by: None, reason: String::new() }, Event::RunResumed { by: by() });
+        let changed = |events: &[Event]| {
+            let steps = view("{sequence: [{agent: a}, {agent: b}, {agent: c}]}", events).steps;
+            steps.into_iter().map(|step| step.changed.iter().map(|one| one.what).collect()).collect::<Vec<Vec<What>>>()
+        };
+        let mut events = vec![started("0/0"), completed("0/0"), cancelled.clone()];
+        events.extend([amended("0/0", set.clone()), amended("0/1", given)]);
+        assert_eq!(changed(&events), [vec![], vec![], vec![]], "it is so once the run goes on");
+        events.push(resumed.clone());
+        assert_eq!(changed(&events), [vec![What::Output], vec![What::Input], vec![]]);
+        let shown = view("{sequence: [{agent: a}, {agent: b}, {agent: c}]}", &events).steps[0].changed[0].clone();
+        assert_eq!(shown, ChangeView { what: What::Output, by: by(), at: AT });
+        // The first is done again: what it gives then is its own.
+        events.extend([started("0/1"), completed("0/1"), cancelled, amended("0/0", Amendment::Again), resumed]);
+        events.extend([started("0/0"), completed("0/0")]);
+        assert_eq!(changed(&events), [vec![], vec![What::Input], vec![]]);
     }
 }

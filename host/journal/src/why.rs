@@ -9,7 +9,7 @@
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Candidate;
 use ltmc_model::run::{Run, State, Target};
-use ltmc_model::workflow::{Does, Node as Planned};
+use ltmc_model::workflow::{Does, Node as Planned, Then};
 use ltmc_model::{RunId, StepPath, Timestamp};
 use serde::Serialize;
 
@@ -216,10 +216,10 @@ impl Why {
             next,
         };
         let failure = history.result().and_then(Result::err);
-        if run.state == State::Failed
+        if matches!(run.state, State::Failed | State::Paused | State::Stuck)
             && let (Some(root), Some(step)) = (&root, failure.as_ref().and_then(|failure| failure.step.as_ref()))
         {
-            why.chain = chain_of(root, step, history);
+            why.chain = chain_of(root, step, run.state, history);
         }
         why.of_steps(root.as_ref(), history);
         why.of_nodes(root.as_ref(), history);
@@ -293,7 +293,12 @@ impl Why {
                 None => format!("It failed: {}", told(failure)),
             },
             (State::Cancelled | State::Quarantined | State::Paused | State::Stuck, Some(failure)) => {
-                format!("It is {}: {}", run.state.as_str(), short(&failure.message))
+                let at = match self.chain.first() {
+                    Some(link) => format!(" at {}", link.called),
+                    None if run.state == State::Cancelled => String::new(),
+                    None => self.stopped_at(history),
+                };
+                format!("It is {}{at}: {}", run.state.as_str(), short(&failure.message))
             }
             (State::Completed, _) => match history.completed() {
                 Some(step) => format!("It is completed: its result is what {} gave", self.called(history, step)),
@@ -308,6 +313,15 @@ impl Why {
             }
             _ => "It is under way, between two steps".to_owned(),
         }
+    }
+
+    /// Where a run stands that goes on no further for now: its open steps, and what it waits for.
+    fn stopped_at(&self, history: &History) -> String {
+        let root = StepPath::root();
+        let steps = history.open_within(&root).map(|(path, _)| path).chain(history.waiting_within(&root));
+        let open = steps.chain(history.open_children(&root).map(|(path, _)| path));
+        let open: Vec<Called> = open.map(|path| self.called(history, path)).collect();
+        if open.is_empty() { String::new() } else { format!(" at {}", some(&open, Called::to_string)) }
     }
 
     fn called(&self, history: &History, step: &StepPath) -> Called {
@@ -327,22 +341,21 @@ impl Why {
             _ => called.step.to_string(),
         });
         let is_step = self.chain.first().is_some_and(|link| link.called.agent.is_some());
+        let changes = step.iter().filter(|_| is_step).flat_map(|step| {
+            let (set, input) = (format!("--set {step}=@output.json"), format!("--input {step}=@input.json"));
+            [
+                next(format!("runs resume {id} {set}"), "goes on as if the step had given this"),
+                next(format!("runs resume {id} {input}"), "makes the step again, on this"),
+            ]
+        });
+        let changes: Vec<Next> = changes.collect();
         match self.state {
             State::Failed => {
                 all.push(next(
                     format!("runs resume {id}"),
                     "makes again what failed, and goes on; what is done stays done, unless it was undone",
                 ));
-                if let Some(step) = step.as_ref().filter(|_| is_step) {
-                    all.push(next(
-                        format!("runs resume {id} --set {step}=@output.json"),
-                        "goes on as if the step had given this",
-                    ));
-                    all.push(next(
-                        format!("runs resume {id} --input {step}=@input.json"),
-                        "makes the step again, on this",
-                    ));
-                }
+                all.extend(changes);
                 if let Some(step) = step {
                     all.push(next(
                         format!("runs restart {id} --from {step}"),
@@ -364,6 +377,7 @@ impl Why {
             }
             State::Paused => {
                 all.push(next(format!("runs continue {id}"), "goes on with it; what failed is tried again"));
+                all.extend(changes);
                 all.push(next(
                     format!("runs cancel {id}"),
                     "ends it; what it did is undone, where something undoes it",
@@ -417,12 +431,19 @@ fn from_outside(node: &Node) -> Option<String> {
     node.waits_until.map(|_| "its time".to_owned())
 }
 
-/// What failed, from `step` up to the root.
-fn chain_of(root: &Planned, step: &StepPath, history: &History) -> Vec<Link> {
+/// What failed, from `step` up to the root; of a run that waits for people because of it, up to what has it wait: a node with `then: pause`,
+/// or what undoes a node's work.
+fn chain_of(root: &Planned, step: &StepPath, state: State, history: &History) -> Vec<Link> {
     let places = place::way(root, step);
+    let has_it_wait = |place: &Place<'_>| match state {
+        State::Paused => place.node().is_some_and(|node| node.retry.then == Then::Pause),
+        State::Stuck => place.is == Is::Compensation,
+        _ => false,
+    };
     let mut failing = None;
     let mut chain = Vec::new();
-    for place in places.iter().rev() {
+    let last = places.iter().rposition(has_it_wait).unwrap_or_default();
+    for place in places.iter().skip(last).rev() {
         chain.push(Link::new(Called::by(Some(root), &place.path, history), place, failing.as_ref(), history));
         failing = Some(place.path.clone());
     }
@@ -505,8 +526,12 @@ fn rescue_levels(node: &Planned, at: &StepPath, history: &History, levels: &mut 
         let said = came_of(&path, history).unwrap_or_else(|| "it was not begun".into());
         levels.push(Level { level: "fallback", said, step: Some(path) });
     }
+    let waits = node.retry.then == Then::Pause;
     if node.on_error.is_empty() {
-        if node.fallback.is_empty() {
+        if waits {
+            let said = "it waits for people: `then: pause`".into();
+            levels.push(Level { level: "retry", said, step: None });
+        } else if node.fallback.is_empty() {
             let said = "nothing is said to be done in its place".into();
             levels.push(Level { level: "on-error", said, step: None });
         }
@@ -751,6 +776,31 @@ mod tests {
         assert_eq!(waits[0], ("its try number 2 after `agent-error`", Some(until)));
         assert!(waits[1].0.contains("time-out"), "{waits:?}");
         assert!(why.chain.is_empty() && why.summary.starts_with("It waits: `c` (0/1) for its try"), "{}", why.summary);
+    }
+
+    #[test]
+    fn a_run_that_waits_for_people_says_at_which_step() {
+        let no = || Failure::new(Code::AgentError, "no");
+        let flow = "{sequence: [{agent: a}, {sequence: [{agent: b}], retry: {attempts: 1, then: pause}}, {agent: c}]}";
+        let failed_at = |step: &str| vec![started(step, 1), failed(step, 1, "no", None)];
+        let mut events = failed_at("0/1/0");
+        events.push(Event::RunPaused { by: None, failure: Some(no().in_step(&path("0/1/0"))) });
+        let told = why(flow, State::Paused, events);
+        assert!(told.summary.starts_with("It is paused at `b` (0/1/0): "), "{}", told.summary);
+        let chain: Vec<&str> = told.chain.iter().map(|link| link.called.step.as_str()).collect();
+        assert_eq!(chain, ["0/1/0", "0/1"], "up to what has it wait");
+        assert!(told.next.iter().any(|next| next.command.ends_with(" --set b=@output.json")), "{:?}", told.next);
+        // Somebody paused it.
+        let by = Event::RunPaused { by: Some("abcdefghijkl".parse().unwrap()), failure: None };
+        let told = why(flow, State::Paused, vec![started("0/0", 1), by]);
+        assert!(told.summary.starts_with("It is paused at `a` (0/0): somebody paused"), "{}", told.summary);
+        // What undoes a step's work has failed.
+        let flow = "{sequence: [{agent: a, compensate: {agent: u}}, {agent: b}]}";
+        let mut events = failed_at("0/0/13000");
+        events.push(Event::RunStuck { failure: no().in_step(&path("0/0/13000")) });
+        let told = why(flow, State::Stuck, events);
+        assert!(told.summary.starts_with("It is stuck at `u` (0/0/13000): "), "{}", told.summary);
+        assert_eq!(told.chain.len(), 1);
     }
 
     #[test]

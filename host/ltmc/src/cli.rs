@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, push, repair, run, runs,
-    schedules, serve, session, tenant,
+    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, publish, push, repair, run,
+    runs, schedules, serve, session, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -62,7 +62,9 @@ pub(crate) enum Command {
     /// Workflows: check, draw, test, schema, push, run, list, show, rm
     #[command(subcommand)]
     Flow(flow::Command),
-    /// Runs: list, show, cancel, resume, journal, events
+    /// Publish an event to a topic
+    Publish(publish::Args),
+    /// Runs: list, show, output, why, cancel, pause, resume, fork, journal, events, …
     #[command(subcommand)]
     Runs(runs::Command),
     /// When workflows are started by themselves: list, pause, continue, run

@@ -10,7 +10,7 @@ use ltmc_model::failure::Failure;
 use ltmc_model::journal::Event;
 use ltmc_model::question::{Asked, Question, Standing, Token};
 use ltmc_model::workflow::Node;
-use ltmc_model::{Payload, StepPath};
+use ltmc_model::{KeyId, Payload, Seq, StepPath, Timestamp};
 use ltmc_policy::{Action, Denied};
 use ltmc_ports::questions::QuestionFilter;
 use ltmc_tenancy::Error;
@@ -27,6 +27,23 @@ pub struct Answer {
     /// What is said besides; it stands in the journal.
     pub comment: Option<String>,
 }
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// Whose key.
+    pub by: KeyId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub answer: Value,
+    /// What was said besides.
+    pub comment: Option<String>,
+}
+
+/// Entries of a journal that are looked through at once, and bytes of them.
+const PAGE: u32 = 256;
+const PAGE_BYTES: usize = 1 << 20;
 
 impl Runs {
     /// Open questions that a caller may answer, those first that were asked first, after `filter.after`.
@@ -48,6 +65,33 @@ impl Runs {
     pub async fn question(&self, caller: &Caller, token: &Token) -> Result<Asked, Error> {
         self.inner.ports.authority.authorize(caller, Action::Answer).await?;
         self.asked(caller, token).await
+    }
+
+    /// The answer that a question had, as its run's journal has it; none: it has none.
+    ///
+    /// # Errors
+    /// Where it is not there, or is another's to answer.
+    pub async fn answered(&self, caller: &Caller, token: &Token) -> Result<Option<Answered>, Error> {
+        self.inner.ports.authority.authorize(caller, Action::Answer).await?;
+        let asked = self.asked(caller, token).await?;
+        if asked.standing != Standing::Answered {
+            return Ok(None);
+        }
+        let (read, mut after) = (&self.inner.ports.read, Seq(0));
+        loop {
+            let page = read.page(&caller.tenant, asked.run, after, PAGE, PAGE_BYTES).await?;
+            let Some(last) = page.last() else { return Ok(None) };
+            after = last.seq;
+            for placed in page {
+                match placed.entry.event {
+                    Event::Answered { token: of, by, answer, comment, .. } if of == *token => {
+                        let answer = answer.to_value().map_err(|message| Error::Internal { message })?;
+                        return Ok(Some(Answered { by, at: placed.entry.at, answer, comment }));
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Answers a question. On return that is on disk, and its run goes on with it.

@@ -28,11 +28,12 @@ use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::metered;
 use crate::plan::Plan;
-use crate::runs::{AGAIN, CANCEL, Inner, Runs};
+use crate::runs::{AGAIN, AT_REST, CANCEL, Inner, Runs};
 use crate::supervise::{self, Found, Live, Whose, Why};
 
 /// How often it is tried to begin the run of a node in all when all that is wrong is that there is no room.
@@ -390,28 +391,62 @@ impl Runs {
 
     /// Ends a run because what began it is over; one that is over already is left as it is, and one that goes on all the same.
     pub(crate) async fn end_with_parent(&self, tenant: &TenantId, child: RunId) {
-        if let Some(live) = self.inner.registry.get(tenant, child) {
-            if ends_with_parent(&live.log()) {
-                live.stop(Why::Cancelled { by: None, reason: PARENT_OVER.into() });
-                tokio::select! {
-                    _ = tokio::time::timeout(CANCEL, live.ended()) => {}
-                    // What it did is undone first, which goes on by itself.
-                    () = live.unwinds() => {}
+        let since = Instant::now();
+        loop {
+            match self.ended_with_parent(tenant, child).await {
+                Ok(true) => return,
+                Ok(false) if since.elapsed() < CANCEL => tokio::time::sleep(AT_REST).await,
+                Ok(false) => {
+                    tracing::warn!(%tenant, run = %child, "a run whose parent is over could not be ended yet: it does not come to rest");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%tenant, run = %child, %error, "a run whose parent is over could not be ended yet");
+                    return;
                 }
             }
-            return;
         }
-        let ended = match supervise::take_over(&self.inner, tenant, child, Whose::Anyones).await {
-            Ok(Found::Log(log)) if ends_with_parent(&log) => self.end_at_rest(log).await,
-            Ok(_) => return,
-            Err(error) => Err(error.into()),
-        };
-        match ended {
-            Ok(true) => {}
-            Ok(false) => self.end_below(tenant, child, Vec::new(), true).await,
-            Err(error) => {
-                tracing::warn!(%tenant, run = %child, %error, "a run whose parent is over could not be ended yet");
+    }
+
+    /// The same, tried once. Not: it was suspended, or taken up, at that very moment.
+    async fn ended_with_parent(&self, tenant: &TenantId, child: RunId) -> Result<bool, Error> {
+        if let Some(live) = self.inner.registry.get(tenant, child) {
+            if !ends_with_parent(&live.log()) {
+                return Ok(true);
             }
+            live.stop(Why::Cancelled { by: None, reason: PARENT_OVER.into() });
+            return Ok(tokio::select! {
+                ended = tokio::time::timeout(CANCEL, live.ended()) => !ended.is_ok_and(|end| end.goes_on),
+                // What it did is undone first, which goes on by itself.
+                () = live.unwinds() => true,
+            });
+        }
+        let goes_on = match self.at_rest_with_parent(tenant, child).await? {
+            Found::Log(log) if ends_with_parent(&log) => match self.end_at_rest(log).await {
+                Err(Error::Store(error)) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => return Ok(false),
+                Err(Error::Conflict { .. }) => return Ok(false),
+                ended => ended?,
+            },
+            // Whoever was faster ended it alone.
+            Found::Over(State::Cancelled, _) => false,
+            _ => return Ok(true),
+        };
+        if !goes_on {
+            self.end_below(tenant, child, Vec::new(), true).await;
+        }
+        Ok(true)
+    }
+
+    /// A run that is not over, or that somebody paused: where what began it is over nobody goes on with it.
+    async fn at_rest_with_parent(&self, tenant: &TenantId, child: RunId) -> Result<Found, StoreError> {
+        match supervise::take_over(&self.inner, tenant, child, Whose::Anyones).await? {
+            Found::Over(State::Paused, result) => {
+                match supervise::take_over(&self.inner, tenant, child, Whose::Nobodys).await? {
+                    Found::Log(log) if log.read(History::is_paused_by_somebody) => Ok(Found::Log(log)),
+                    _ => Ok(Found::Over(State::Paused, result)),
+                }
+            }
+            found => Ok(found),
         }
     }
 
@@ -430,7 +465,8 @@ impl Runs {
                 let filter = RunFilter { parent: Some(parent), limit, ..RunFilter::default() };
                 match self.inner.ports.read.runs(tenant, &filter).await {
                     Ok(found) => {
-                        let open = found.into_iter().filter(|row| !row.state.is_over() && !children.contains(&row.id));
+                        let is_open = |state: State| !state.is_over() || state == State::Paused;
+                        let open = found.into_iter().filter(|row| is_open(row.state) && !children.contains(&row.id));
                         let open: Vec<RunId> = open.map(|row| row.id).collect();
                         children.extend(open);
                     }
@@ -481,7 +517,7 @@ pub(crate) async fn end_all(inner: &Arc<Inner>, parent: &Live) {
 }
 
 /// Whether a run is cancelled where what began it is over.
-fn ends_with_parent(log: &RunLog) -> bool {
+pub(crate) fn ends_with_parent(log: &RunLog) -> bool {
     log.started().parent.as_ref().is_some_and(|parent| parent.on_end.is_cancel())
 }
 
@@ -511,6 +547,11 @@ impl Open {
         *open = left;
         let taken: BTreeMap<RunId, StepPath> = taken;
         taken.into_keys().collect()
+    }
+
+    /// All that are known.
+    pub(crate) fn all(&self) -> Vec<RunId> {
+        self.lock().keys().copied().collect()
     }
 
     fn take_all(&self) -> Vec<RunId> {

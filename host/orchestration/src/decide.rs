@@ -6,14 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use ltmc_crossing::broken;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Next};
 use ltmc_model::workflow::{
-    Collect, Condition, Debate, Does, Handler, Loop, MapItems, Moment, Node, Parallel, Pick, Vote, Wait,
+    Collect, Condition, Debate, Does, Handler, Loop, MapItems, Moment, Node, Parallel, Pick, Planning, Vote, Wait,
 };
 use ltmc_model::{Payload, StepPath, Timestamp};
+use ltmc_ports::Schemas;
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Authority, Compute};
 use serde_json::Value;
@@ -23,7 +26,7 @@ use crate::input::{self, MAX_BUILT, Sources, computed};
 use crate::patterns::Question;
 use crate::picked::{Json, Picked, items};
 use crate::plan::{Plan, Scope};
-use crate::{planned, turns, vote};
+use crate::{planned, turns, vote, workflows};
 
 /// What decides about the node at a place.
 pub(crate) struct Decider<'a> {
@@ -32,6 +35,11 @@ pub(crate) struct Decider<'a> {
     pub(crate) log: &'a RunLog,
     pub(crate) coordinator: &'a Coordinator,
     pub(crate) authority: &'a Arc<Authority>,
+    pub(crate) schemas: &'a dyn Schemas,
+    /// Whose turn it is to have schemas looked at.
+    pub(crate) judges: &'a Compute,
+    /// Set once that is done, in a process of its own.
+    pub(crate) bounded: &'a AtomicBool,
 }
 
 impl Decider<'_> {
@@ -46,10 +54,7 @@ impl Decider<'_> {
                 let input = input::build(self.compute, self.plan, self.log, at, &input).await?;
                 self.coordinator.select(self.authority, self.log, needed, &input).await
             }
-            (Question::Plan { of }, Does::Plan(planning)) => {
-                planned::document(planning, &input::output(self.log, &of)?)
-                    .map(|document| Decided::Planned(document.into()))
-            }
+            (Question::Plan { of }, Does::Plan(planning)) => self.planned(planning, &of).await,
             (Question::Option, Does::Choice(choice)) => {
                 let taken = self.first(conditions(&choice.options), scope).await?;
                 let otherwise = choice.otherwise.as_ref().map(|_| choice.options.len() as u32);
@@ -81,6 +86,22 @@ impl Decider<'_> {
             }
             _ => Err(nothing(at)),
         }
+    }
+
+    /// A plan that can be done: what a document is looked at for when a person puts it, this is too.
+    async fn planned(&self, planning: &Planning, of: &StepPath) -> Result<Decided, Failure> {
+        let pinned = self.log.read(|history| history.started().map(|started| started.agents.clone()));
+        let pinned = pinned.unwrap_or_default();
+        let document = planned::document(planning, &pinned, &input::output(self.log, of)?)?;
+        let tenant = self.log.tenant();
+        let faults = workflows::check_agents(self.authority, tenant, &document, &pinned).await;
+        let mut faults = faults.map_err(|error| broken(&error))?;
+        if faults.is_empty() && !document.schemas().is_empty() {
+            self.bounded.store(true, Ordering::Relaxed);
+            let _turn = self.judges.turn(tenant).await.map_err(input::not_computed)?;
+            faults = workflows::check_schemas(self.schemas, &document).await?;
+        }
+        if faults.is_empty() { Ok(Decided::Planned(document.to_json().into())) } else { Err(planned::faulty(&faults)) }
     }
 
     /// The number of the first condition that holds; one that is none always does.

@@ -12,6 +12,9 @@ const MOST_COUNTED: usize = 1_000;
 /// What is said of a tick of which nothing else is known.
 const NOBODY: &str = "no host was there in time";
 
+/// What is said of a tick that waited in a queue, and in whose place a newer one was started.
+const NEWER: &str = "the run of the tick before was under way, and a newer tick was started in its place";
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -33,7 +36,7 @@ pub(crate) fn is_alone(schedule: &StoredSchedule) -> bool {
 /// What becomes of what is due by `now`. `is_free`: the run that the schedule started last is over, or that does not matter.
 pub(crate) fn decide(schedule: &StoredSchedule, now: Timestamp, is_free: bool) -> Decision {
     let Some(due) = Due::of(schedule, now) else { return Decision::Nothing };
-    let Due { newest, older, late, last } = due;
+    let Due { newest, older, before, late, last } = due;
     let in_time = |skipped, missed, trouble| {
         let next = after(&schedule.timing, now);
         Ticked { due: schedule.next, next, passed: Passed { skipped, missed }, trouble }
@@ -54,7 +57,9 @@ pub(crate) fn decide(schedule: &StoredSchedule, now: Timestamp, is_free: bool) -
         overlap => {
             let (skipped, missed_too) = if overlap == Overlap::Queue { (older, late) } else { (0, older + late) };
             let told = schedule.trouble.clone().filter(|trouble| trouble.outcome != Outcome::Waits);
-            let trouble = if missed_too > 0 { missed(schedule.next) } else { told };
+            // The newest of those that a queue passes over.
+            let queued = before.filter(|_| skipped > 0).map(|tick| Trouble::new(tick, Outcome::Skipped, NEWER));
+            let trouble = if missed_too > 0 { missed(schedule.next) } else { queued.or(told) };
             Decision::Start { tick, ticked: in_time(skipped, missed_too, trouble) }
         }
     }
@@ -66,6 +71,8 @@ struct Due {
     newest: Option<Timestamp>,
     /// How many older ones it is not too late for either.
     older: u32,
+    /// The newest of these.
+    before: Option<Timestamp>,
     /// For how many it is too late.
     late: u32,
     /// The newest, late or not.
@@ -85,8 +92,9 @@ impl Due {
         let late = due.iter().filter(|tick| is_late(**tick)).count();
         let newest = (!is_late(last)).then_some(last);
         let older = (due.len() - late).saturating_sub(usize::from(newest.is_some_and(|tick| due.contains(&tick))));
+        let before = due.iter().rev().copied().find(|tick| !is_late(*tick) && Some(*tick) != newest);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Some(Self { newest, older: count(older), late: count(late), last })
+        Some(Self { newest, older: count(older), before, late: count(late), last })
     }
 }
 
@@ -205,9 +213,13 @@ mod tests {
         assert_eq!(decide(&schedule, schedule.next, false), Decision::Wait { tick: schedule.next });
         let newer = later(&schedule, HOUR);
         assert_eq!(decide(&schedule, newer, false), Decision::Wait { tick: newer }, "the newest waits");
-        assert!(
-            matches!(decide(&schedule, later(&schedule, HOUR), true), Decision::Start { tick, .. } if tick == newer)
-        );
+        // The one that it is started in place of is told of, and stays told of until there is something newer to tell.
+        let told = Some(Trouble::new(schedule.next, Outcome::Skipped, NEWER));
+        let wanted = Decision::Start { tick: newer, ticked: ticked(&schedule, 2, 1, 0, told.clone()) };
+        assert_eq!(decide(&schedule, newer, true), wanted);
+        let next = StoredSchedule { next: later(&schedule, 2 * HOUR), trouble: told.clone(), ..schedule.clone() };
+        let Decision::Start { ticked, .. } = decide(&next, next.next, true) else { panic!("it is free") };
+        assert_eq!(ticked.trouble, told);
         let schedule = hourly(Overlap::Parallel);
         assert!(!is_alone(&schedule));
         assert!(matches!(decide(&schedule, schedule.next, true), Decision::Start { .. }));

@@ -49,6 +49,8 @@ use crate::{aggregate, ask, emit, input, judge, levels, metered, needs, take_up}
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 const TRIES_WHEN_BUSY: u32 = 8;
+/// So many things that were done are decided on together.
+const TAKEN_AT_ONCE: usize = 64;
 /// A run that has nothing to do for so long is suspended: to be taken up from the record costs less than its place does.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 
@@ -180,7 +182,7 @@ impl Engine<'_> {
                     continue;
                 }
             }
-            let next = tokio::select! {
+            let mut next = tokio::select! {
                 biased;
                 next = work.next() => next,
                 () = self.news.notified() => continue,
@@ -189,17 +191,27 @@ impl Engine<'_> {
                     continue;
                 }
             };
-            let failure = match next {
-                None => Failure::new(Code::Internal, "the workflow decided to do nothing"),
-                Some((key, number, done)) => {
-                    open.is_over(&key, number);
-                    match done {
-                        Ok(Ok(())) | Err(_) => continue,
-                        Ok(Err(Stop::Lost(error))) => return Err(error),
-                        Ok(Err(Stop::Failed(failure))) => failure.in_step(&key.0),
+            let mut taken = 0;
+            let failure = loop {
+                match next {
+                    None => break Some(Failure::new(Code::Internal, "the workflow decided to do nothing")),
+                    Some((key, number, done)) => {
+                        open.is_over(&key, number);
+                        match done {
+                            Ok(Ok(())) | Err(_) => {}
+                            Ok(Err(Stop::Lost(error))) => return Err(error),
+                            Ok(Err(Stop::Failed(failure))) => break Some(failure.in_step(&key.0)),
+                        }
                     }
                 }
+                // What was done meanwhile is in the log too, and is decided on together: a decision looks at all that is open.
+                taken += 1;
+                next = if taken < TAKEN_AT_ONCE { work.next().now_or_never().flatten() } else { None };
+                if next.is_none() {
+                    break None;
+                }
             };
+            let Some(failure) = failure else { continue };
             let event = self.failed(failure);
             if !matches!(event, Event::RunFailing { .. }) {
                 break vec![event];
@@ -338,7 +350,9 @@ impl Engine<'_> {
             }
             Todo::Decide { node, question } => {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
-                let decider = Decider { compute, plan, log, coordinator, authority: &self.ports.authority };
+                let (authority, schemas) = (&self.ports.authority, self.ports.schemas.as_ref());
+                let (judges, bounded) = (self.judges, self.bounded);
+                let decider = Decider { compute, plan, log, coordinator, authority, schemas, judges, bounded };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }

@@ -24,6 +24,7 @@
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
 //! - `lineage`: a run's journal, with those of the runs that it was forked from; `take_up`: where it stands, from what is sealed of it
 //! - [`recovery`]: what people do about a run, a file a verb
+//! - `in_memory`: all of it over a record in memory, with the feature of that name
 //!
 //! To add a pattern: docs/add-a-pattern.md.
 
@@ -41,6 +42,8 @@ mod emit;
 mod engine;
 mod experience;
 mod guests;
+#[cfg(feature = "in-memory")]
+mod in_memory;
 mod input;
 mod judge;
 mod levels;
@@ -71,8 +74,10 @@ mod vote;
 mod wake;
 pub mod workflows;
 
-pub use approvals::Answer;
+pub use approvals::{Answer, Answered};
 pub use experience::Similar;
+#[cfg(feature = "in-memory")]
+pub use in_memory::InMemory;
 pub use ltmc_journal::view::Content;
 pub use ltmc_journal::{Diff, Extent, RunView, Sealing, Shown, Sight, Why};
 pub use provenance::{DependentView, DependentsPage, Graph, UsedPage};

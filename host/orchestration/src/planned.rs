@@ -1,23 +1,29 @@
-//! What a planner gave: a document like one that a person puts, within the bounds that its `plan` sets.
+//! What a planner gave: a document like one that a person puts, checked as that is ([`crate::workflows`]), within the bounds that its `plan`
+//! sets.
 //!
-//! Invariants: a plan names the agents that it may, and no others; it starts no workflows and plans nothing further, so that what a
-//! document can come to is seen from it; it asks nobody, publishes nothing and listens to nothing, which people alone have done in their name.
+//! Invariants: a plan names the agents that it may, in the versions that its run is pinned to, and no others; it starts no workflows and plans nothing further, so that what a
+//! document can come to is seen from it; it asks nobody, publishes nothing, listens to nothing
+//! and is started by nothing, which people alone have done in their name.
 
-use ltmc_model::Payload;
+use std::collections::BTreeMap;
+
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Document, Does, Node, Planning, Wait};
+use ltmc_model::workflow::{Document, Does, Fault, Node, Planning, Wait};
+use ltmc_model::{AgentName, Digest, Payload};
 
 use crate::picked::Json;
 
 /// How many of the things that are wrong are told.
 const TOLD: usize = 5;
 
-/// The document's one form.
+/// The versions that a run is pinned to.
+pub(crate) type Pinned = BTreeMap<AgentName, Digest>;
+
+/// The document that was given, as far as it is seen from it that it can be done.
 ///
 /// # Errors
 /// `bad-plan`, with all that is wrong with it.
-pub(crate) fn document(planning: &Planning, output: &Payload) -> Result<String, Failure> {
-    let bad = |why: String| Failure::new(Code::BadPlan, format!("what the planner gave cannot be done: {why}"));
+pub(crate) fn document(planning: &Planning, pinned: &Pinned, output: &Payload) -> Result<Document, Failure> {
     let too_long = || bad(format!("it has more than {} bytes", Planning::MAX_LEN));
     if output.bytes.len() > Planning::MAX_LEN {
         return Err(too_long());
@@ -29,14 +35,21 @@ pub(crate) fn document(planning: &Planning, output: &Payload) -> Result<String, 
     };
     // A text is a document as people write it.
     let source = serde_json::from_str::<String>(&source).unwrap_or(source);
-    let mut document = Document::parse(&source, None).map_err(|faults| {
-        let told: Vec<String> =
-            faults.0.iter().take(TOLD).map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
-        bad(told.join("; "))
-    })?;
+    let mut document = Document::parse(&source, None).map_err(|faults| faulty(&faults.0))?;
     restrict(&mut document.flow, planning);
-    let wrong = wrong(&document, planning);
-    if wrong.is_empty() { Ok(document.to_json()) } else { Err(bad(wrong.join("; "))) }
+    let wrong = wrong(&document, planning, pinned);
+    if wrong.is_empty() { Ok(document) } else { Err(bad(wrong.join("; "))) }
+}
+
+/// What is said of a plan that has these faults.
+pub(crate) fn faulty(faults: &[Fault]) -> Failure {
+    let told: Vec<String> =
+        faults.iter().take(TOLD).map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
+    bad(told.join("; "))
+}
+
+fn bad(why: String) -> Failure {
+    Failure::new(Code::BadPlan, format!("what the planner gave cannot be done: {why}"))
 }
 
 /// A need that names nobody is one among those that may stand in the plan.
@@ -49,12 +62,17 @@ fn restrict(node: &mut Node, planning: &Planning) {
     node.each_mut(&mut |below| restrict(below, planning));
 }
 
-fn wrong(document: &Document, planning: &Planning) -> Vec<String> {
+fn wrong(document: &Document, planning: &Planning, pinned: &Pinned) -> Vec<String> {
     let mut wrong = Vec::new();
     let may = |name| planning.may.iter().any(|(agent, _)| agent.name == name);
     for (agent, place, _) in document.agents() {
         if !may(agent.name.clone()) {
             wrong.push(format!("{place}: agent `{}` is not among those that may stand in it", agent.name));
+        } else if agent.digest.is_some() && agent.digest != pinned.get(&agent.name).copied() {
+            let name = &agent.name;
+            wrong.push(format!(
+                "{place}: `{agent}` is not the version that this run is pinned to, which is meant by `{name}`"
+            ));
         }
     }
     for node in document.nodes() {
@@ -62,6 +80,9 @@ fn wrong(document: &Document, planning: &Planning) -> Vec<String> {
         if of_people || matches!(node.does, Does::Workflow(_) | Does::Plan(_)) {
             wrong.push(format!("{}: a plan has no `{}`", node.place, node.word()));
         }
+    }
+    if !document.schedules.is_empty() {
+        wrong.push("a plan has no `on`: it is done once, by the run that has it planned".to_owned());
     }
     let (depth, steps) = (document.flow.depth(), document.steps().len());
     if depth > planning.depth as usize {
@@ -87,9 +108,15 @@ mod tests {
     #[test]
     fn a_plan_keeps_within_its_bounds() {
         let planning = planning("{agent: planner, may: [a, b], depth: 2, at-most: 2}");
-        let given = |text: &str| document(&planning, &Payload::text(text)).map_err(|failure| failure.message);
+        let pinned = Pinned::from([("a".parse().unwrap(), Digest([1; 32]))]);
+        let given = |text: &str| document(&planning, &pinned, &Payload::text(text)).map_err(|failure| failure.message);
         let taken = given("name: x\nflow: {sequence: [{agent: a}, {need: something}]}").unwrap();
-        assert_eq!(taken, r#"{"name":"x","flow":{"sequence":[{"agent":"a"},{"need":"something","among":["a","b"]}]}}"#);
+        assert_eq!(
+            taken.to_json(),
+            r#"{"name":"x","flow":{"sequence":[{"agent":"a"},{"need":"something","among":["a","b"]}]}}"#
+        );
+        let version = |digest| format!("name: x\nflow: {{agent: \"a@{}\"}}", Digest(digest));
+        assert!(given(&version([1; 32])).is_ok(), "it is that version");
         for (text, why) in [
             ("name: x\nflow: {agent: c}", "`c` is not among those"),
             ("name: x\nflow: {need: x, among: [a, d]}", "`d` is not among those"),
@@ -97,6 +124,8 @@ mod tests {
             ("name: x\nflow: {sequence: [{sequence: [{agent: a}]}]}", "nest 3 deep, at most 2"),
             ("name: x\nflow: {workflow: other}", "has no `workflow`"),
             ("name: x\nflow: {plan: {agent: a, may: [b]}}", "has no `plan`"),
+            ("name: x\non: [{schedule: '@daily'}]\nflow: {agent: a}", "has no `on`"),
+            (version([2; 32]).as_str(), "is not the version that this run is pinned to"),
             ("flow: [", "line 1"),
             ("hello", "is an object"),
         ] {

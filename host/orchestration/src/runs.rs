@@ -72,6 +72,8 @@ const JUDGED_AT_ONCE: usize = 3;
 const COMPUTED_AT_ONCE: usize = 4;
 /// How many of a tenant's may wait for either: no more than it has runs alive.
 const WAITING: usize = 20_000;
+/// How long until it is looked again whether a run that is being taken up, or suspended, has come to rest.
+pub(crate) const AT_REST: Duration = Duration::from_millis(50);
 /// How long somebody who cancels a run waits for its end.
 pub(crate) const CANCEL: Duration = Duration::from_secs(10);
 
@@ -880,7 +882,11 @@ impl Runs {
             Ok(Found::Log(log)) => match self.is_orphan(&log).await {
                 Ok(false) => Some(self.go_on(log, Vec::new()).await),
                 Ok(true) => match self.end_at_rest(log).await {
-                    Ok(goes_on) => goes_on.then_some(Ok(())),
+                    Ok(true) => Some(Ok(())),
+                    Ok(false) => {
+                        self.end_below(tenant, run, Vec::new(), true).await;
+                        None
+                    }
                     Err(error) => Some(Err(error)),
                 },
                 Err(error) => Some(Err(error.into())),

@@ -2,24 +2,31 @@
 //!
 //! Invariants: whoever is answered knows that what was asked for is on disk. A run that is cancelled and has something to undo is
 //! being cancelled from then on: that goes on by itself, over restarts, and to cancel it again changes nothing. A paused run is a row
-//! and nothing else: it has no place, and no start takes it up.
+//! and nothing else: it has no place, and no start takes it up. What a run began that ends with it is paused with it, each in its own journal,
+//! from the top down, and goes on with it from the leaves up: whoever waits for a run that is paused would be told so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
 use ltmc_journal::{History, RunLog};
 use ltmc_model::caller::Caller;
+use ltmc_model::child::MAX_CHILDREN;
 use ltmc_model::journal::Event;
 use ltmc_model::run::{Run, State};
 use ltmc_model::session::Stage;
-use ltmc_model::{KeyId, RunId, TenantId};
+use ltmc_model::{KeyId, RunId, Seq, TenantId};
 use ltmc_policy::Action;
+use ltmc_ports::journal::RunFilter;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::Error;
+use tokio::time::Instant;
 
+use crate::children::ends_with_parent;
 use crate::metered;
 use crate::recovery::Changes;
-use crate::runs::{CANCEL, Runs, being_taken_up, is_over, may_see};
+use crate::runs::{AT_REST, CANCEL, Runs, being_taken_up, is_over, may_see};
 use crate::supervise::{self, Found, Live, Whose, Why};
 
 /// What became of a run that was cancelled.
@@ -113,16 +120,29 @@ impl Runs {
         }
     }
 
-    /// Has a run wait until somebody goes on with it: what is open is made again from its checkpoint then. One that is paused stays so.
+    /// Has a run wait until somebody goes on with it, and with it what it began that ends with it: what is open is made again from its
+    /// checkpoint then. One that is paused stays so.
     ///
     /// # Errors
-    /// Where it is not there, or over.
+    /// Where it is not there, or over. Where it is paused and something that it began is not yet: to be asked again.
     pub async fn pause(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        self.inner.ports.authority.authorize(caller, Action::Run).await?;
+        let (runs, by) = (self.clone(), caller.clone());
+        let work = async move {
+            let begun = runs.pause_one(&by, run).await?;
+            runs.pause_below(&by, run, begun).await
+        };
+        self.inner.ports.authority.perform(caller, Action::Run, work).await
+    }
+
+    /// Pauses a run alone; the runs that it is known to have begun and did not wait for.
+    async fn pause_one(&self, caller: &Caller, run: RunId) -> Result<Vec<RunId>, Error> {
+        let mut begun = Vec::new();
         if let Some(live) = self.live(&caller.tenant, run).filter(|live| may_see(caller, &live.by)) {
             live.stop(Why::Paused { by: caller.key.clone() });
-            match live_end(&live, "the run is being paused, which is not on disk yet").await? {
-                State::Paused => return Ok(()),
+            let state = live_end(&live, "the run is being paused, which is not on disk yet").await?;
+            begun = live.children.all();
+            match state {
+                State::Paused => return Ok(begun),
                 // It was suspended at that very moment.
                 State::Waiting => {}
                 state => return Err(is_over(run, state)),
@@ -130,7 +150,7 @@ impl Runs {
         }
         let row = self.at_rest(self.row(caller, run).await?)?;
         match row.state {
-            State::Paused => return Ok(()),
+            State::Paused => return Ok(begun),
             state if state.is_over() => return Err(is_over(run, state)),
             _ => {}
         }
@@ -139,16 +159,98 @@ impl Runs {
                 format!("run {run} waits for its turn in session {}: it can be cancelled, and not paused", row.session);
             return Err(Error::Conflict { code: "conflict", message });
         }
-        let (runs, by) = (self.clone(), caller.clone());
-        let work = async move {
-            let paused = Event::RunPaused { by: Some(by.key.clone()), failure: None };
-            let log = runs.taken_over(&by.tenant, &row).await?;
-            log.append(vec![paused], Durability::Barrier).await.map_err(faster)
-        };
-        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
+        let paused = Event::RunPaused { by: Some(caller.key.clone()), failure: None };
+        let log = self.taken_over(&caller.tenant, &row).await?;
+        log.append(vec![paused], Durability::Barrier).await.map_err(faster)?;
+        Ok(begun)
     }
 
-    /// Goes on with a run that is paused.
+    /// Pauses what a run began that ends with it, down the tree: those in the record, and those that are known besides.
+    fn pause_below<'a>(
+        &'a self,
+        caller: &'a Caller,
+        parent: RunId,
+        known: Vec<RunId>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            // Of one that is paused something may not be, where that was broken off.
+            let is_open = |state: State| !state.is_over() || state == State::Paused;
+            let rows = self.begun_by(caller, parent, None).await?.into_iter();
+            let mut children: Vec<RunId> = rows.filter(|row| is_open(row.state)).map(|row| row.id).collect();
+            children.extend(known);
+            children.sort_unstable();
+            children.dedup();
+            join_all(children.into_iter().map(|child| self.pause_child(caller, child)))
+                .await
+                .into_iter()
+                .collect::<Result<(), Error>>()
+        }
+        .boxed()
+    }
+
+    async fn pause_child(&self, caller: &Caller, child: RunId) -> Result<(), Error> {
+        if !self.goes_with_parent(caller, child).await? {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let begun = loop {
+            match self.pause_one(caller, child).await {
+                Ok(begun) => break begun,
+                // It is over by itself, or was never begun.
+                Err(Error::Conflict { .. } | Error::NotFound { .. }) => return Ok(()),
+                // It is taken up, or suspended, at this very moment.
+                Err(Error::Busy { .. }) if since.elapsed() < CANCEL => tokio::time::sleep(AT_REST).await,
+                Err(error) => return Err(error),
+            }
+        };
+        self.pause_below(caller, child, begun).await
+    }
+
+    /// Goes on with what a run began that was paused with it.
+    pub(crate) fn continue_below<'a>(&'a self, caller: &'a Caller, parent: RunId) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let rows = self.begun_by(caller, parent, Some(State::Paused)).await?;
+            let all = rows.into_iter().map(|row| self.continue_child(caller, row.id));
+            join_all(all).await.into_iter().collect::<Result<(), Error>>()
+        }
+        .boxed()
+    }
+
+    async fn continue_child(&self, caller: &Caller, child: RunId) -> Result<(), Error> {
+        let found = supervise::take_over(&self.inner, &caller.tenant, child, Whose::Nobodys).await?;
+        let Found::Log(log) = found else { return Ok(()) };
+        if !ends_with_parent(&log) || !log.read(History::is_paused_by_somebody) {
+            return Ok(());
+        }
+        self.continue_below(caller, child).await?;
+        match self.go_on(log, vec![Event::RunContinued { by: caller.key.clone() }]).await {
+            // Somebody else goes on with it.
+            Err(Error::Store(error)) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => Ok(()),
+            Err(Error::Conflict { .. }) => Ok(()),
+            went => went,
+        }
+    }
+
+    /// The rows of runs that a run began; in this state, where one is said.
+    async fn begun_by(&self, caller: &Caller, parent: RunId, state: Option<State>) -> Result<Vec<Run>, StoreError> {
+        let limit = u32::try_from(MAX_CHILDREN).unwrap_or(u32::MAX);
+        let filter = RunFilter { parent: Some(parent), state, limit, ..RunFilter::default() };
+        self.inner.ports.read.runs(&caller.tenant, &filter).await
+    }
+
+    /// Whether a run ends with what began it, and so is paused with it.
+    async fn goes_with_parent(&self, caller: &Caller, child: RunId) -> Result<bool, StoreError> {
+        if let Some(live) = self.live(&caller.tenant, child) {
+            return Ok(ends_with_parent(&live.log()));
+        }
+        let first = self.inner.ports.read.entries(&caller.tenant, child, Seq(0), 1).await?;
+        Ok(first.into_iter().any(|placed| match placed.entry.event {
+            Event::RunStarted(started) => started.parent.is_some_and(|parent| parent.on_end.is_cancel()),
+            _ => false,
+        }))
+    }
+
+    /// Goes on with a run that is paused, and with what was paused with it.
     ///
     /// # Errors
     /// Where it is not there, or not paused; where there is no room for it, and nothing is then written.

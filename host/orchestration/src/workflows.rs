@@ -4,20 +4,20 @@
 //! part; what it starts did not come back to it. (Documents change: how deep runs begin runs is bounded where they do.)
 //! What changes anything does so on a task of the host's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ltmc_model::agent::Export;
+use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
 use ltmc_model::workflow::{self, Document, Fault, Node, Part, Place};
-use ltmc_model::{Digest, WorkflowName};
+use ltmc_model::{AgentName, Digest, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::schema::Unusable;
-use ltmc_ports::{ReadCatalog, Schemas};
+use ltmc_ports::{ReadCatalog, Schemas, StoreError};
 use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Compute, Error, Turns};
 
@@ -82,32 +82,8 @@ impl Workflows {
         let parsed = tokio::task::spawn_blocking(move || Document::parse(&text, Some(&of))).await;
         let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
         let document = parsed.map_err(|faults| wrong(faults.0.into_iter().map(detail).collect()))?;
-        let mut details = Vec::new();
-        for (agent, place, part) in document.agents() {
-            let found = self.ports.authority.agent(&caller.tenant, agent).await?;
-            let message = match found {
-                None => format!("there is no agent `{agent}`: push it first"),
-                Some(found) => {
-                    let can = |export| found.exports.contains(&export);
-                    let is_called = can(Export::Agent) || can(Export::Command);
-                    match part {
-                        Part::Judge if !can(Export::Validator) => {
-                            format!("agent `{agent}` cannot judge: it exports no `validator`")
-                        }
-                        Part::Collect if !is_called && !can(Export::Aggregator) => {
-                            format!(
-                                "agent `{agent}` cannot make one of what branches give: it exports neither `aggregator` nor `agent`"
-                            )
-                        }
-                        Part::Work if !is_called => {
-                            format!("agent `{agent}` cannot be called: it exports neither `agent` nor `wasi:cli/run`")
-                        }
-                        _ => continue,
-                    }
-                }
-            };
-            details.push(Detail { line: place.line, column: place.column, message });
-        }
+        let faults = check_agents(&self.ports.authority, &caller.tenant, &document, &BTreeMap::new()).await?;
+        let mut details: Vec<Detail> = faults.into_iter().map(detail).collect();
         details.extend(self.check_workflows(caller, &document).await?);
         if !details.is_empty() {
             details.truncate(workflow::MAX_FAULTS);
@@ -228,6 +204,44 @@ impl Workflows {
         };
         self.ports.authority.perform(caller, Action::PutWorkflow, work).await
     }
+}
+
+/// What is wrong with the agents that a document names: those that are not there, and those that cannot do their part. `pinned`: versions
+/// that are meant where none is said.
+pub(crate) async fn check_agents(
+    authority: &Arc<Authority>,
+    tenant: &TenantId,
+    document: &Document,
+    pinned: &BTreeMap<AgentName, Digest>,
+) -> Result<Vec<Fault>, StoreError> {
+    let mut faults = Vec::new();
+    for (agent, place, part) in document.agents() {
+        let digest = agent.digest.or_else(|| pinned.get(&agent.name).copied());
+        let found = authority.agent(tenant, &AgentRef { digest, name: agent.name.clone() }).await?;
+        let message = match found {
+            None => format!("there is no agent `{agent}`: push it first"),
+            Some(found) => {
+                let can = |export| found.exports.contains(&export);
+                let is_called = can(Export::Agent) || can(Export::Command);
+                match part {
+                    Part::Judge if !can(Export::Validator) => {
+                        format!("agent `{agent}` cannot judge: it exports no `validator`")
+                    }
+                    Part::Collect if !is_called && !can(Export::Aggregator) => {
+                        format!(
+                            "agent `{agent}` cannot make one of what branches give: it exports neither `aggregator` nor `agent`"
+                        )
+                    }
+                    Part::Work if !is_called => {
+                        format!("agent `{agent}` cannot be called: it exports neither `agent` nor `wasi:cli/run`")
+                    }
+                    _ => continue,
+                }
+            }
+        };
+        faults.push(Fault { place, message });
+    }
+    Ok(faults)
 }
 
 /// What is wrong with the JSON Schemas that a document has outputs judged by: every one that cannot be used, in its place.

@@ -1,28 +1,23 @@
 //! `overhead`: what the engine itself takes for a step: runs of three steps over a record in memory, by agents that answer at once, so
 //! that neither guests nor a disk are in it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
-use bytes::Bytes;
-use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_model::agent::{Agent, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::run::Usage;
-use ltmc_model::{Digest, Payload, TenantId};
-use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{Runs, Sealing, StartRequest};
-use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
-use ltmc_ports::testing::{MemoryRecord, SeededEntropy};
+use ltmc_model::{Digest, Payload};
+use ltmc_orchestration::{Runs, StartRequest};
+use ltmc_ports::runner::{Job, Outcome};
+use ltmc_ports::testing::MemoryRecord;
 use ltmc_ports::{Gate, Runner, WriteCatalog as _};
 use ltmc_schemas::Schemas;
-use ltmc_tenancy::{Authority, Pins};
 use serde_json::json;
 
 use crate::Plan;
@@ -92,31 +87,15 @@ impl InMemory {
         for change in [Change::AgentPushed(echo), three] {
             record.act(&caller.tenant, ltmc_ports::Clock::now(&*clock), Act { by: None, change }).await?;
         }
-        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-        let handed = Handed::new(record.clone());
-        let subscriptions = Subscriptions::start(record.clone());
-        let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
-        let runs = Runs::new(Ports {
-            read: record.clone(),
-            write: handed,
-            take_ups: record.clone(),
-            bus: record.clone(),
-            questions: record.clone(),
-            sessions: record.clone(),
-            subscriptions,
-            authority: authority.clone(),
-            crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: clock.clone() }),
-            runner: Arc::new(Echo),
-            pins: Pins::new(record.clone(), Arc::new(NoShelf)),
+        let host = ltmc_orchestration::InMemory {
+            write: record.clone(),
+            record,
             clock,
-            entropy: Arc::new(SeededEntropy::new(1)),
-            directories: BTreeMap::new(),
+            runner: Arc::new(Echo),
             schemas: Arc::new(Schemas::in_process()),
             embedder: ltmc_embedders::hashed(),
-            sealing: Sealing::default(),
-            graph: None,
-            lessons: None,
-        });
+        };
+        let runs = Runs::new(host.into());
         Ok(Self { runs, caller })
     }
 
@@ -144,21 +123,5 @@ struct Echo;
 impl Runner for Echo {
     async fn run(&self, job: Job, _: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
         (Ok(Outcome::Output(job.input)), Usage::default())
-    }
-}
-
-/// No component is kept anywhere.
-struct NoShelf;
-
-#[async_trait]
-impl Components for NoShelf {
-    async fn admit(&self, _: &TenantId, _: Bytes) -> Result<Inspection, AdmitError> {
-        Err(AdmitError::Failed { message: "nothing is pushed here".into() })
-    }
-
-    async fn remove(&self, _: &Digest) {}
-
-    async fn kept(&self) -> Vec<Digest> {
-        Vec::new()
     }
 }

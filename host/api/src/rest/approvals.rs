@@ -108,11 +108,39 @@ struct Whole {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
+    /// What was answered, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<Answered>,
+}
+
+/// An answer that was given.
+#[derive(Serialize, ToSchema)]
+struct Answered {
+    /// Whose key gave it.
+    #[schema(value_type = String)]
+    by: KeyId,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// What it is.
+    #[schema(value_type = Object, example = json!(true))]
+    answer: Value,
+    /// What was said besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+}
+
+impl From<ltmc_orchestration::Answered> for Answered {
+    fn from(answered: ltmc_orchestration::Answered) -> Self {
+        let ltmc_orchestration::Answered { by, at, answer, comment } = answered;
+        Self { by, at, answer, comment }
+    }
 }
 
 /// Show a question
 ///
-/// With what it shows and what an answer has to be. Of one that is open no more both are gone; the run's journal has them.
+/// With what it shows and what an answer has to be. Of one that is open no more both are gone, and the run's journal has them; of one that was
+/// answered there is the answer, who gave it, and when.
 #[utoipa::path(
     get, path = "/v1/approvals/{token}", tag = "approvals",
     params(("token" = String, Path, description = "The question")),
@@ -124,7 +152,8 @@ async fn get(State(api): State<Api>, By(caller): By, At(token): At<Token>) -> An
     let mut asked = api.runs.question(&caller, &token).await?;
     let schema = asked.question.schema.take().and_then(|text| serde_json::from_str(&text).ok());
     let (show, until, state) = (asked.question.show.take(), asked.question.until, asked.standing);
-    room.json(&Whole { asked: asked.into(), state, until, show, schema })
+    let answered = api.runs.answered(&caller, &token).await?.map(Answered::from);
+    room.json(&Whole { asked: asked.into(), state, until, show, schema, answered })
 }
 
 /// An answer.

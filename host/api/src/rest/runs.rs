@@ -295,7 +295,8 @@ async fn cancel(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> A
 /// Pause a run
 ///
 /// It stops where it is, and waits until it is continued, also over restarts: it takes no room meanwhile, and its time-outs stand still.
-/// A step that is under way is made again from its last checkpoint then. One that is paused stays so.
+/// A step that is under way is made again from its last checkpoint then. What it began is paused with it, run by run, unless that is `abandon`ed
+/// at its end. One that is paused stays so.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/pause", tag = "runs",
     params(("id" = String, Path, description = "The run")),
@@ -309,7 +310,7 @@ async fn pause(State(api): State<Api>, By(caller): By, At(run): At<RunId>) -> An
 
 /// Continue a run
 ///
-/// One that is paused goes on. Where something of it failed that was to wait for people, that is tried again.
+/// One that is paused goes on, and so does what was paused with it. Where something of it failed that was to wait for people, that is tried again.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/continue", tag = "runs",
     params(("id" = String, Path, description = "The run")),

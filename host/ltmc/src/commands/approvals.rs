@@ -16,7 +16,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Show one: what is asked, what there is to be seen, what an answer has to be
+    /// Show one: what is asked, what there is to be seen, what an answer has to be; or what was answered, by whom, and when
     Show {
         /// The question's token
         token: Token,
@@ -87,6 +87,14 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
 fn show(asked: &Value) {
     ui::line(format!("{}  {}", style(ui::clean(text(asked, "title"))).bold(), text(asked, "state")));
     ui::line(format!("run {}, node {}, asked {}", text(asked, "run"), text(asked, "node"), text(asked, "asked_at")));
+    let answered = &asked["answered"];
+    if answered.is_object() {
+        let answer = ui::clean(&ui::short(&answered["answer"].to_string(), 2_000));
+        ui::line(format!("answered by {} at {}: {answer}", text(answered, "by"), text(answered, "at")));
+        let comment = text(answered, "comment");
+        comment.lines().for_each(|line| ui::line(format!("  {}", ui::clean(line))));
+        return;
+    }
     let until = text(asked, "until");
     let until = if until.is_empty() { String::new() } else { format!(", until {until}") };
     ui::line(format!("to be answered by `{}` or a larger role{until}", text(asked, "of")));

@@ -202,14 +202,14 @@ async fn wait(client: &Client, id: &str) -> anyhow::Result<Value> {
         for step in &steps {
             let done = matches!(text(step, "status"), "completed" | "failed");
             if done && told.insert(text(step, "path").to_owned()) {
-                progress.above(runs::step_line(step, false));
+                progress.above(runs::step_line(step));
             }
         }
         let nodes = run["nodes"].as_array().cloned().unwrap_or_default();
         let asks = |node: &&Value| text(node, "status") == "waiting" && node["waits_for"].is_object();
         for node in nodes.iter().filter(asks) {
             let key = format!("{} {}", text(node, "path"), node["waits_for"]);
-            if let Some(line) = runs::node_line(node, false).filter(|_| told.insert(key)) {
+            if let Some(line) = runs::node_line(node).filter(|_| told.insert(key)) {
                 progress.above(line);
             }
         }

@@ -39,6 +39,22 @@ impl Input {
     }
 }
 
+/// JSON as it was typed, or as it stands in a file: `@FILE`. `what` it is, and what is typed `before` it, are for who typed something else.
+pub(crate) fn json(what: &str, before: &str, given: &str) -> anyhow::Result<String> {
+    let json = match given.strip_prefix('@') {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|e| Problem::usage(format!("{path} cannot be read: {e}")))?
+        }
+        None => given.to_owned(),
+    };
+    if let Err(why) = serde_json::from_str::<serde::de::IgnoredAny>(&json) {
+        return Err(Problem::usage(format!("{what}: it is not JSON: {why}"))
+            .help(format!("a text stands in quotes: {before}'\"text\"'; a file: {before}@out.json"))
+            .into());
+    }
+    Ok(json)
+}
+
 fn kind(name: Option<&str>, bytes: &[u8]) -> &'static str {
     let extension = name.and_then(|n| n.rsplit_once('.')).map(|(_, e)| e.to_ascii_lowercase());
     match extension.as_deref() {

@@ -16,6 +16,7 @@ pub(crate) mod grant;
 pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod new;
+pub(crate) mod publish;
 pub(crate) mod push;
 mod recovery;
 pub(crate) mod repair;
@@ -91,6 +92,7 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Push(args) => push::run(args, context).await,
         Command::Call(args) => call::run(args, context).await,
         Command::Flow(command) => flow::run(command, context).await,
+        Command::Publish(args) => publish::run(args, context).await,
         Command::Runs(command) => runs::run(command, context).await,
         Command::Schedules(command) => schedules::run(command, context).await,
         Command::Session(command) => session::run(command, context).await,

@@ -5,10 +5,10 @@ use ltmc_model::RunId;
 use ltmc_model::agent::AgentRef;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::call::started;
+use super::input;
 use super::runs::own_code;
 use super::text;
 use crate::client::{Answer, Client};
@@ -153,17 +153,7 @@ fn parts<'a>(option: &str, given: &'a str) -> anyhow::Result<(&'a str, String)> 
             Problem::usage(format!("{option} is {what}=VALUE, such as {option} scan='{{\"findings\": []}}'")).into()
         );
     };
-    let value = match value.strip_prefix('@') {
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|e| Problem::usage(format!("{path} cannot be read: {e}")))?
-        }
-        None => value.to_owned(),
-    };
-    if let Err(why) = serde_json::from_str::<IgnoredAny>(&value) {
-        return Err(Problem::usage(format!("{option} {step}: it is not JSON: {why}"))
-            .help(format!("a text stands in quotes: {option} {step}='\"text\"'; a file: {option} {step}=@out.json"))
-            .into());
-    }
+    let value = input::json(&format!("{option} {step}"), &format!("{option} {step}="), value)?;
     Ok((step, value))
 }
 
@@ -375,7 +365,9 @@ fn print_why(why: &Value) {
     let has = |field: &str| list(why, field).next().is_some();
     if has("chain") {
         ui::line("");
-        ui::line("From what failed up to the root:");
+        let waits = matches!(text(why, "state"), "paused" | "stuck");
+        let up_to = if waits { "what has it wait" } else { "the root" };
+        ui::line(format!("From what failed up to {up_to}:"));
     }
     for link in list(why, "chain") {
         ui::line(format!("  {}", called(link)));
@@ -412,7 +404,12 @@ fn print_why(why: &Value) {
     });
     let is_over =
         matches!(text(why, "state"), "completed" | "failed" | "cancelled" | "quarantined" | "paused" | "stuck");
-    section("at_work", if is_over { "It was cut off at:" } else { "At work:" }, &|one| {
+    let at_work = match text(why, "state") {
+        "paused" => "It goes on at:",
+        _ if is_over => "It was cut off at:",
+        _ => "At work:",
+    };
+    section("at_work", at_work, &|one| {
         format!("{}: attempt {}, since {}, {} effects", called(one), one["attempt"], text(one, "since"), one["effects"])
     });
     section("found", "Found for what a step needs:", &|one| {

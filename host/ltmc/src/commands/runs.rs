@@ -6,7 +6,7 @@ use console::style;
 use ltmc_draw::{Figure, Seen, Status};
 use ltmc_model::workflow::Document;
 use ltmc_model::{AgentName, RunId, SessionId, WorkflowName};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::flow::draw::Picture;
@@ -33,13 +33,18 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Recovery(recovery::Command),
-    /// Have one wait until it is continued; it takes no room meanwhile, also over restarts
+    /// Have one wait until it is continued, with what it began; it takes no room meanwhile, also over restarts
     Pause {
         /// The run's id
         run: RunId,
     },
-    /// Go on with a paused one
+    /// Go on with a paused one, and with what was paused with it
     Continue {
+        /// The run's id
+        run: RunId,
+    },
+    /// Print the result of one that is over, as `ltmc flow run` and `ltmc call` do
+    Output {
         /// The run's id
         run: RunId,
     },
@@ -47,6 +52,9 @@ pub(crate) enum Command {
     Journal {
         /// The run's id
         run: RunId,
+        /// The entry of this number alone, and all of it
+        #[arg(long, value_name = "N")]
+        seq: Option<u64>,
     },
     /// Follow one until it is over
     Events {
@@ -116,7 +124,21 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Recovery(command) => recovery::run(command, &client, context.json).await,
-        Command::Journal { run } => {
+        Command::Output { run } => {
+            let answer = client.send(client.request(Method::GET, &format!("/v1/runs/{run}/output"))).await?;
+            super::call::print(&answer, context.json);
+            Ok(())
+        }
+        Command::Journal { run, seq: Some(seq) } => {
+            let entry = client.get(&format!("/v1/runs/{run}/journal/{seq}")).await?;
+            if context.json {
+                ui::json(&entry);
+            } else {
+                print_whole(&entry);
+            }
+            Ok(())
+        }
+        Command::Journal { run, seq: None } => {
             let mut pages = client.pages(&format!("/v1/runs/{run}/journal"), &[]);
             while let Some(entries) = pages.next(100).await? {
                 for entry in entries {
@@ -189,6 +211,17 @@ fn print_entry(entry: &Value, as_json: bool) {
     ui::line(format!("{number:>5}  {}  {kind:<14} {}", text(entry, "at"), ui::clean(&ui::short(&inside, 160))));
 }
 
+/// One entry of a journal with all that is in it.
+fn print_whole(entry: &Value) {
+    let (kind, inside) = match entry["event"].as_object().and_then(|event| event.iter().next()) {
+        Some((kind, inside)) => (kind.as_str(), inside),
+        None => ("", &entry["event"]),
+    };
+    ui::line(format!("{}  {}  {}", entry["seq"], text(entry, "at"), style(kind).bold()));
+    let inside = serde_json::to_string_pretty(inside).unwrap_or_default();
+    inside.lines().for_each(|line| ui::line(ui::plain_json(line)));
+}
+
 /// A run's picture, and what stands above it: its document as it is pinned, with what became of each node.
 async fn drawn(client: &Client, run: &Value) -> anyhow::Result<(String, Figure)> {
     let id = text(run, "id");
@@ -210,13 +243,8 @@ async fn drawn(client: &Client, run: &Value) -> anyhow::Result<(String, Figure)>
 
 /// What is known of a run's nodes: of a step how long it took and how often it was tried.
 fn seen(run: &Value) -> Vec<Seen> {
-    let over = !text(run, "ended_at").is_empty();
     let one = |node: &Value, note: String| {
-        let status = match text(node, "status") {
-            "running" | "waiting" if over => Status::Cancelled,
-            status => Status::named(status)?,
-        };
-        Some(Seen { path: text(node, "path").to_owned(), status, note })
+        Some(Seen { path: text(node, "path").to_owned(), status: Status::named(text(node, "status"))?, note })
     };
     let steps = run["steps"].as_array().into_iter().flatten().filter_map(|step| {
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
@@ -306,12 +334,15 @@ fn show(run: &Value, children: &Children) {
         "failing" => ui::line("it has failed: what it did is undone first"),
         _ => {}
     }
-    let over = !ended.is_empty();
     let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     for step in steps {
         let depth = text(step, "path").matches('/').count();
         let indent = "  ".repeat(depth);
-        ui::line(format!("{indent}{}  {}", step_line(step, over), style(text(step, "path")).dim()));
+        ui::line(format!("{indent}{}  {}", step_line(step), style(text(step, "path")).dim()));
+        for change in step["changed"].as_array().into_iter().flatten() {
+            let (what, by, at) = (text(change, "what"), text(change, "by"), text(change, "at"));
+            ui::line(format!("{indent}    its {what} was set by {by} at {at}"));
+        }
         children.draw(run, text(step, "path"), depth + 1);
         let attempts = step["attempts"].as_array().cloned().unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["failure"].is_object()) {
@@ -326,7 +357,7 @@ fn show(run: &Value, children: &Children) {
         }
     }
     for node in run["nodes"].as_array().into_iter().flatten() {
-        if let Some(line) = node_line(node, over) {
+        if let Some(line) = node_line(node) {
             ui::line(line);
         }
         if steps.iter().all(|step| step["path"] != node["path"]) {
@@ -350,7 +381,7 @@ fn show(run: &Value, children: &Children) {
 }
 
 /// A node that is no step in one line, where it waits for something or has failed.
-pub(crate) fn node_line(node: &Value, over: bool) -> Option<String> {
+pub(crate) fn node_line(node: &Value) -> Option<String> {
     let (path, pattern, status) = (text(node, "path"), text(node, "pattern"), text(node, "status"));
     let name = text(node, "name");
     let called = if name.is_empty() { format!("{pattern} at {path}") } else { format!("{name} ({pattern} at {path})") };
@@ -367,13 +398,13 @@ pub(crate) fn node_line(node: &Value, over: bool) -> Option<String> {
             Some(format!("{called} failed, and was handled: {failed}"))
         }
         "failed" => Some(format!("{called} failed: {failed}")),
-        "waiting" if !over && node["waits_for"]["answer"].is_object() => {
+        "waiting" if node["waits_for"]["answer"].is_object() => {
             let answer = &node["waits_for"]["answer"];
             let (title, of, token) = (ui::clean(text(answer, "title")), text(answer, "of"), text(answer, "token"));
             let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
             Some(format!("{called} waits{until} for an answer of `{of}`: {title} (`ltmc approvals show {token}`)"))
         }
-        "waiting" if !over && node["waits_for"]["event"].is_object() => {
+        "waiting" if node["waits_for"]["event"].is_object() => {
             let event = &node["waits_for"]["event"];
             let until = if due.is_empty() { String::new() } else { format!(" until {due}") };
             let of = |name: &str| match text(event, name) {
@@ -387,9 +418,13 @@ pub(crate) fn node_line(node: &Value, over: bool) -> Option<String> {
                 of("subject")
             ))
         }
-        "waiting" if !over && pattern == "wait" => Some(format!("{called} waits until {due}")),
-        "waiting" if !over => Some(format!("{called} waits until {due}, when it is done anew")),
-        "running" if !over && !due.is_empty() => Some(format!("{called} may take until {due}")),
+        "waiting" if pattern == "wait" => Some(format!("{called} waits until {due}")),
+        // Of a step that waits to be tried again, which is said there.
+        "running" | "waiting" if matches!(pattern, "agent" | "need") => {
+            (!due.is_empty()).then(|| format!("{called} may take until {due}"))
+        }
+        "waiting" => Some(format!("{called} waits until {due}, when it is done anew")),
+        "running" if !due.is_empty() => Some(format!("{called} may take until {due}")),
         _ => None,
     }
 }
@@ -402,12 +437,9 @@ pub(crate) fn own_code(code: &Value) -> String {
     }
 }
 
-/// A step in one line: how it stands, its name, its time. `over`: its run is, so nothing of it goes on.
-pub(crate) fn step_line(step: &Value, over: bool) -> String {
-    let status = match text(step, "status") {
-        "running" | "waiting" if over => "cut off",
-        status => status,
-    };
+/// A step in one line: how it stands, its name, its time.
+pub(crate) fn step_line(step: &Value) -> String {
+    let status = text(step, "status");
     let mark = match status {
         "completed" => style("✓").green(),
         "failed" => style("✗").red(),

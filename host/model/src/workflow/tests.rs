@@ -57,6 +57,13 @@ fn a_document_and_its_canonical_form_are_one() {
 }
 
 #[test]
+fn a_workflow_does_not_start_itself() {
+    let source = "name: review\nflow:\n  sequence:\n    - agent: a\n    - workflow: other\n    - workflow: review\n      when: {pick: $.input, equals: 1}\n";
+    told(source, &[("6:17", "`review` starts itself, and would never end")]);
+    assert!(Document::parse("name: outer\nflow: {workflow: review}", None).is_ok());
+}
+
+#[test]
 fn a_lone_agent_is_a_flow() {
     let document = Document::parse("{name: one, flow: {agent: a, retry: {}}}", None).unwrap();
     assert!(matches!(document.flow.does, Does::Agent(_)));

@@ -1,6 +1,8 @@
 //! The same for every item of a list, side by side. The items are journaled once; a step below is found by the path without its
 //! item's number.
 
+use std::sync::Arc;
+
 use ltmc_journal::History;
 use ltmc_model::StepPath;
 use ltmc_model::workflow::{MapItems, Tolerate};
@@ -44,8 +46,17 @@ impl Pattern for Map {
         };
         let enough = Enough::AllBut(tolerated);
         let (at_once, are_apart, keeps_lost) = (self.at_once, self.are_apart, self.collect.tells_of_the_lost());
-        let terms =
-            Terms { count, at_once, enough, stops: true, cancels: true, are_apart, called: "items", keeps_lost };
+        let terms = Terms {
+            count,
+            at_once,
+            enough,
+            stops: true,
+            cancels: true,
+            are_apart,
+            called: "items",
+            names: Arc::default(),
+            keeps_lost,
+        };
         let item = |index: usize, history: &mut History| {
             self.body.next(&at.child(index), history, &Input::Item { map: at.clone(), index })
         };
@@ -66,6 +77,20 @@ mod tests {
 
     use super::super::agent::tests::{AT, completed, failed, history, started};
     use super::*;
+
+    #[test]
+    fn which_item_failed_first_is_said_by_where_it_stands() {
+        let (map, root) = (
+            of(&Document::parse("name: m\nflow: {map: $.input, do: {agent: a}}", None).unwrap().flow),
+            StepPath::root(),
+        );
+        let items = Decided::Items(vec![Payload::text("item"); 3]);
+        let (decided, at) = (Event::NodeDecided { node: root.clone(), decided: items }, root.child(2));
+        let events = [decided, started(&at, 1), failed(&at, 1, None)];
+        let Decision::Do(todos) = map.next(&root, &mut history(events), &Input::Run) else { panic!("it is decided") };
+        let said = format!("{todos:?}");
+        assert!(said.contains("the first is the one at 0/2: "), "{said}");
+    }
 
     #[test]
     fn of_one_that_is_begun_anew_no_more_items_begin_at_once_than_may() {

@@ -41,6 +41,7 @@ impl Parallel {
             cancels: parallel.on_loss == OnLoss::Cancel,
             are_apart: parallel.context.is_some(),
             called: "branches",
+            names: (0..count).map(|number| parallel.name(number).map(ToString::to_string)).collect(),
             keeps_lost: collect.tells_of_the_lost(),
         };
         Self { branches: parallel.branches.iter().map(|(_, node)| of(node)).collect(), terms, collect }
@@ -68,7 +69,7 @@ mod tests {
     use ltmc_model::journal::{Decided, Event};
     use ltmc_model::workflow::Document;
 
-    use super::super::agent::tests::{AT, completed, history, started};
+    use super::super::agent::tests::{AT, completed, failed, history, started};
     use super::super::{Output, Todo, of};
     use super::*;
 
@@ -118,6 +119,24 @@ mod tests {
         })));
         let output = Output::List(vec![Some(a), Some(b)]);
         assert_eq!(next(&so_far), Decision::just(Todo::End { node: root.clone(), output }));
+    }
+
+    #[test]
+    fn who_failed_first_is_called_by_its_name_or_by_where_it_stands() {
+        let said = |flow: &str, step: &str| {
+            let parallel = of(&Document::parse(&format!("name: p\nflow: {{parallel: {flow}}}"), None).unwrap().flow);
+            let step: StepPath = step.parse().unwrap();
+            let mut history = history([started(&step, 1), failed(&step, 1, None)]);
+            format!("{:?}", parallel.next(&StepPath::root(), &mut history, &Input::Run))
+        };
+        for (flow, step, wanted) in [
+            ("{legal: {agent: a}, cost: {agent: b}}", "0/1", "`cost`"),
+            ("[{agent: a}, {agent: b}]", "0/1", "`b`"),
+            ("[{agent: a}, {sequence: [{agent: b}]}]", "0/1/0", "the one at 0/1"),
+        ] {
+            let said = said(flow, step);
+            assert!(said.contains(&format!("the first is {wanted}: ")), "{said}");
+        }
     }
 
     /// It was taken for one that gave nothing: of what is resumed the time-out begins anew, though it is done.

@@ -4,6 +4,8 @@
 //!
 //! Invariants: branches begin in the order of their numbers. Which of them count is journaled before anything becomes of it.
 
+use std::sync::Arc;
+
 use ltmc_journal::History;
 use ltmc_journal::forked::Fork;
 use ltmc_journal::node::{Branches, Joined};
@@ -30,8 +32,10 @@ pub(super) struct Terms {
     pub(super) cancels: bool,
     /// Whether they have a context of their own.
     pub(super) are_apart: bool,
-    /// What a branch is called in messages.
+    /// What branches are called in messages.
     pub(super) called: &'static str,
+    /// The names of those that have one.
+    pub(super) names: Arc<[Option<String>]>,
     /// Whether somebody is told of those that failed.
     pub(super) keeps_lost: bool,
 }
@@ -67,7 +71,7 @@ pub(super) fn next(
     }
     let mut branches = std::mem::take(history.branches(at));
     let todos = go_on(at, history, terms, &mut branches, branch);
-    let outcome = outcome(history, terms, &branches);
+    let outcome = outcome(at, history, terms, &branches);
     *history.branches(at) = branches;
     match outcome {
         Some((winners, failure)) => {
@@ -150,13 +154,18 @@ fn is_decided(terms: &Terms, branches: &Branches) -> bool {
 }
 
 /// Which count, or how it failed; none: that is not known yet.
-fn outcome(history: &History, terms: &Terms, branches: &Branches) -> Option<(Vec<u32>, Option<Failure>)> {
+fn outcome(
+    at: &StepPath,
+    history: &History,
+    terms: &Terms,
+    branches: &Branches,
+) -> Option<(Vec<u32>, Option<Failure>)> {
     if !is_decided(terms, branches) {
         return None;
     }
     let mut done: Vec<_> = branches.done.iter().map(|(number, given)| (history.gave_at(given), *number)).collect();
     done.sort_unstable();
-    let failure = is_out_of_reach(terms, branches).then(|| too_few(terms, branches));
+    let failure = is_out_of_reach(terms, branches).then(|| too_few(at, terms, branches));
     if let (Enough::Of(..), None) = (&terms.enough, &failure) {
         done.truncate(needed(terms, branches));
     }
@@ -175,8 +184,8 @@ fn lost_by_now(history: &mut History, at: &StepPath) -> Vec<Lost> {
     all
 }
 
-fn too_few(terms: &Terms, branches: &Branches) -> Failure {
-    let Terms { count, called, .. } = terms;
+fn too_few(at: &StepPath, terms: &Terms, branches: &Branches) -> Failure {
+    let Terms { count, called, names, .. } = terms;
     let (failed, needed) = (branches.failed.len(), needed(terms, branches));
     let skipped = match branches.skipped {
         0 => String::new(),
@@ -185,7 +194,12 @@ fn too_few(terms: &Terms, branches: &Branches) -> Failure {
     let counted = format!("{failed} of {count} {called} failed{skipped}, and {needed} are needed");
     match branches.failed.iter().min_by_key(|(number, _)| *number) {
         Some((number, first)) => {
-            let message = format!("{counted}; of those that failed the first is number {number}: {}", first.message);
+            // As people call it; one that has no name, by where it stands.
+            let name = match names.get(*number).and_then(Option::as_ref) {
+                Some(name) => format!("`{name}`"),
+                None => format!("the one at {}", at.child(*number)),
+            };
+            let message = format!("{counted}; of those that failed the first is {name}: {}", first.message);
             Failure { message, ..first.clone() }
         }
         None => Failure::new(Code::BadStep, counted),

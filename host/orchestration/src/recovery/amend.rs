@@ -371,8 +371,9 @@ impl Amend<'_> {
             is if above.node().is_some_and(|node| is_chair(node, is)) => Ok(()),
             Is::Child(number) => match node.and_then(|node| node.option) {
                 Some(taken) if taken.map(|taken| taken as usize) != Some(number) => {
-                    let took = taken.map_or("none of its options".to_owned(), |taken| format!("option {taken}"));
-                    Err(format!("the choice at {at} took {took}, not {number}"))
+                    let took = |taken| format!("the one at {}", at.child(taken as usize));
+                    let took = taken.map_or("none of its options".to_owned(), took);
+                    Err(format!("the choice at {at} took {took}, not the one at {}", at.child(number)))
                 }
                 _ => Ok(()),
             },

@@ -62,6 +62,10 @@ impl Runs {
         let is_paused = log.read(History::is_paused_by_somebody);
         events.push(if is_paused && events.is_empty() { Event::RunContinued { by } } else { Event::RunResumed { by } });
         levels::by_people();
+        if row.state == State::Paused {
+            // Before it looks for their ends.
+            self.continue_below(caller, run).await?;
+        }
         // Whoever resumes it at the same moment is fenced off here.
         self.go_on(log, events).await.map_err(|error| match error {
             Error::Store(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => {

@@ -390,6 +390,113 @@ fn a_child_is_cancelled_with_its_parent_unless_it_is_to_be_abandoned() {
     }
 }
 
+/// A run of a workflow that starts another, in which an agent calls a third: one below the other, all under way.
+async fn tree(world: &World, on_end: &str) -> (Host, Request, [RunId; 3]) {
+    let documents = format!(
+        "name: outer\nflow: {{workflow: inner, on-parent-end: {on_end}}}\n---\nname: inner\nflow: {{agent: calls}}"
+    );
+    let host = world.host(&world.record(Some(&documents)).await, []);
+    let request = Request::workflow("outer");
+    let outer = host.start(&request).await.unwrap().run;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let inner = children(&host, outer).await[0].id;
+    let called = children(&host, inner).await[0].id;
+    (host, request, [outer, inner, called])
+}
+
+fn calls() -> Script {
+    agent("calls", |guest| async move { Ok(Payload::json(&told(guest.sure(call("patient", "60000")).await?))) })
+}
+
+async fn states(host: &Host, runs: [RunId; 3]) -> [State; 3] {
+    let mut states = [State::Queued; 3];
+    for (state, run) in states.iter_mut().zip(runs) {
+        *state = host.record.run(&tenant(), run).await.unwrap().unwrap().state;
+    }
+    states
+}
+
+#[test]
+fn what_a_run_began_is_paused_with_it_and_goes_on_with_it() {
+    in_paused_time(async {
+        let world = World::new([calls(), patient()]);
+        let (host, request, runs) = tree(&world, "cancel").await;
+        host.runs.pause(&caller(), runs[0]).await.unwrap();
+        assert_eq!((states(&host, runs).await, host.runs.alive()), ([State::Paused; 3], 0));
+        let said = async |host: &Host, run, kind: &str| {
+            host.journal(run).await.iter().filter(|placed| placed.entry.event.kind() == kind).count()
+        };
+        for run in runs {
+            assert_eq!(said(&host, run, "run-paused").await, 1, "each says so in its own journal");
+        }
+        // Nothing of it goes on meanwhile, nor by a restart.
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
+        let next = world.host(&host.record.crash(), []);
+        assert_eq!(next.runs.recover().await.unwrap().resumed, 0);
+        assert_eq!(states(&next, runs).await, [State::Paused; 3]);
+        next.runs.pause(&caller(), runs[0]).await.unwrap();
+        next.runs.go_on_with(&caller(), runs[0]).await.unwrap();
+        assert_eq!(next.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
+        assert_eq!(states(&next, runs).await, [State::Completed; 3]);
+        for run in runs {
+            assert_eq!(said(&next, run, "run-continued").await, 1);
+            assert!(children(&next, run).await.len() < 2, "no other was begun");
+        }
+    });
+}
+
+#[test]
+fn what_was_paused_with_a_run_ends_with_it() {
+    in_paused_time(async {
+        let world = World::new([calls(), patient()]);
+        let (host, _, runs) = tree(&world, "cancel").await;
+        host.runs.pause(&caller(), runs[0]).await.unwrap();
+        host.runs.cancel(&caller(), runs[0]).await.unwrap();
+        assert_eq!((states(&host, runs).await, host.runs.alive()), ([State::Cancelled; 3], 0));
+    });
+}
+
+/// Some are at work, some are suspended, and some come to that at the very moment at which all of it is cancelled.
+#[test]
+fn a_whole_tree_is_cancelled_whatever_its_runs_are_at() {
+    // Those that wait for others are suspended after a second.
+    for millis in (0..24).chain(990..1_020) {
+        in_paused_time(async {
+            let documents = "name: outer\nflow: {map: $.input, do: {workflow: mid}}\n---\nname: mid\nflow: {map: $.input, do: {workflow: \
+                             leaf}}\n---\nname: leaf\nflow: {sequence: [{agent: brief}, {wait: 2h}]}";
+            let brief = agent("brief", |guest| async move {
+                guest.compute(guest.job.input.to_value().unwrap().as_u64().unwrap()).await;
+                Ok(guest.job.input.clone())
+            });
+            let world = World::new([brief]);
+            let host = world.host(&world.record(Some(documents)).await, []);
+            let list = |from: u64| (0..6).map(|number| (from + number) * 2).collect::<Vec<_>>();
+            let input = Payload::json(&json!([list(0), list(3), list(6)]));
+            let request = Request { input, ..Request::workflow("outer") };
+            let run = host.start(&request).await.unwrap().run;
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            host.runs.cancel(&caller(), run).await.unwrap();
+            let all = host.record.runs(&tenant(), &RunFilter { limit: 100, ..RunFilter::default() }).await.unwrap();
+            let open: Vec<_> =
+                all.iter().filter(|run| run.state != State::Cancelled && run.state != State::Completed).collect();
+            assert!(open.is_empty() && all.len() > 1, "after {millis} ms: {open:?}");
+        });
+    }
+}
+
+#[test]
+fn one_that_is_abandoned_goes_on_while_its_parent_is_paused() {
+    in_paused_time(async {
+        let world = World::new([calls(), patient()]);
+        let (host, request, runs) = tree(&world, "abandon").await;
+        host.runs.pause(&caller(), runs[0]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(states(&host, runs).await, [State::Paused, State::Completed, State::Completed]);
+        host.runs.go_on_with(&caller(), runs[0]).await.unwrap();
+        assert_eq!(host.ask(&request).await.unwrap(), Ok(Payload::json(&json!("60000"))));
+    });
+}
+
 #[test]
 fn a_branch_that_is_not_needed_ends_its_child_and_a_node_that_takes_too_long_does() {
     in_paused_time(async {
@@ -456,4 +563,31 @@ fn a_plan_that_may_not_be_done_is_not_and_its_planner_may_be_asked_again() {
         assert!(children(&host, host.start(&request).await.unwrap().run).await.is_empty());
         assert!(host.sandbox.ran().iter().all(|(step, _)| step.as_str() != "0"), "nothing of it was done");
     });
+}
+
+/// A document that a person puts would be refused for each of these.
+#[test]
+fn a_plan_is_looked_at_as_a_document_is_that_a_person_puts() {
+    for (flow, said) in [
+        (json!({"agent": "one", "validate": {"json-schema": {"pattern": "(a"}}}), "the JSON Schema of step `one`"),
+        (json!({"agent": "one", "validate": {"agent": "one"}}), "agent `one` cannot judge"),
+        (
+            json!({"agent": format!("one@{}", ltmc_model::Digest([9; 32]))}),
+            "not the version that this run is pinned to",
+        ),
+    ] {
+        in_paused_time(async {
+            let planner = agent("planner", move |_| {
+                let planned = json!({"name": "planned", "flow": flow});
+                async move { Ok(Payload::json(&planned)) }
+            });
+            let world = World::new([planner, agent("one", work)]);
+            let document = "name: outer\nflow: {plan: {agent: planner, may: [one]}}";
+            let host = world.host(&world.record(Some(document)).await, []);
+            let failure = host.ask(&Request::workflow("outer")).await.unwrap().unwrap_err();
+            assert_eq!(failure.code, Code::BadPlan);
+            assert!(failure.message.contains(said), "{failure}");
+            assert!(host.children().await.is_empty(), "nothing of it was done");
+        });
+    }
 }

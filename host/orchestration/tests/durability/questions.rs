@@ -151,6 +151,7 @@ fn a_question_is_answered_and_its_run_goes_on_with_that() {
         assert_eq!((asked.run, asked.node.as_str(), asked.question.title.as_str()), (started.run, "0/0", "Publish?"));
         let whole = host.runs.question(&caller(), &asked.token).await.unwrap();
         assert_eq!(whole.question.show, Some(Payload::json(&json!({"what": "draft"}))));
+        assert_eq!(host.runs.answered(&caller(), &asked.token).await.unwrap(), None);
         let view = host.runs.get(&caller(), started.run).await.unwrap();
         assert_eq!(view.state, State::Waiting);
         let shown = serde_json::to_value(&view.nodes[0]).unwrap();
@@ -168,6 +169,11 @@ fn a_question_is_answered_and_its_run_goes_on_with_that() {
             _ => None,
         });
         assert_eq!(told, Some((caller().key, Some("go".into()))), "who answered stands in the journal");
+        let answered = host.runs.answered(&caller(), &asked.token).await.unwrap().unwrap();
+        assert_eq!((&answered.by, &answered.answer), (&caller().key, &json!(true)), "and is shown with the question");
+        assert_eq!(answered.comment.as_deref(), Some("go"));
+        let other = host.runs.answered(&by(Role::Caller, "caller000000"), &asked.token).await;
+        assert!(matches!(other, Err(Error::NotFound { .. })), "not to who may not see the run");
         let twice = host.runs.answer(&caller(), asked.token.clone(), given(json!(false))).await;
         assert_eq!(refused(&twice), "already-answered");
         assert_eq!(standing(&host, &asked.token).await, Standing::Answered);

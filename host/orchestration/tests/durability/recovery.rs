@@ -480,7 +480,7 @@ fn what_does_not_fit_the_run_changes_nothing() {
             ("b", "such as 0/1/N with a number for each N"),
             ("0/1/3", "has 3 items, of which 3 is none"),
             ("0/2/7", "has not come to a round 7"),
-            ("flaky", "took option 0, not 1"),
+            ("flaky", "took the one at 0/3/0, not the one at 0/3/1"),
             ("pass", "0/4 is skipped"),
             ("0/5/0", "an output is judged"),
             ("a", "the step's schema does not take it"),

@@ -15,6 +15,7 @@ mod record;
 #[cfg(feature = "testing")]
 pub mod sample;
 mod sessions;
+mod shelf;
 #[cfg(feature = "testing")]
 mod slow;
 mod subscriptions;
@@ -28,6 +29,7 @@ pub use clock::{ManualClock, SeededEntropy};
 #[cfg(feature = "testing")]
 pub use faulty::{Fault, Faulty};
 pub use record::MemoryRecord;
+pub use shelf::NoShelf;
 #[cfg(feature = "testing")]
 pub use slow::Slow;
 #[cfg(feature = "testing")]

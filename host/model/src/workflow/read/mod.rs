@@ -124,7 +124,11 @@ impl Reader {
             let message = format!("a document has at most {MAX_STEPS} steps, this one has {}", self.steps);
             self.fault(tree.place, message);
         }
-        Some(Document { name: name?, schedules, flow: flow? })
+        let document = Document { name: name?, schedules, flow: flow? };
+        for (started, place) in document.workflows().filter(|(started, _)| **started == document.name) {
+            self.fault(place, format!("`{started}` starts itself, and would never end"));
+        }
+        Some(document)
     }
 
     fn place_of(&self, tree: &Tree, field: &str) -> Place {

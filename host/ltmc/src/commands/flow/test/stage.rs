@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_journal::History;
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
@@ -20,13 +18,11 @@ use ltmc_model::run::Usage;
 use ltmc_model::workflow::cases::{Answer, Case, Gives};
 use ltmc_model::workflow::{Document, Does, Node, Part, Place};
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp, WorkflowName};
-use ltmc_orchestration::runs::Ports;
-use ltmc_orchestration::{RunView, Runs, Sealing, StartRequest, Started};
-use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome, Violation};
-use ltmc_ports::testing::{MemoryRecord, SeededEntropy};
+use ltmc_orchestration::{InMemory, RunView, Runs, StartRequest, Started};
+use ltmc_ports::runner::{Job, Outcome, Violation};
+use ltmc_ports::testing::MemoryRecord;
 use ltmc_ports::{Clock, Gate, ReadJournal as _, Runner, WriteCatalog as _};
 use ltmc_schemas::Schemas;
-use ltmc_tenancy::{Authority, Pins};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -135,32 +131,16 @@ async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
 
 /// A host's runs, with no more around them than they need.
 fn host(record: &Arc<MemoryRecord>, clock: &Arc<Passing>, actors: &Arc<Actors>, asked: &Arc<Notify>) -> Runs {
-    let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-    let handed = Handed::new(Arc::new(Overheard { record: record.clone(), asked: asked.clone() }));
-    let subscriptions = Subscriptions::start(record.clone());
-    let context = Arc::new(Context::of_record(record, &handed, &subscriptions, authority.clone()));
-    Runs::new(Ports {
-        read: record.clone(),
-        write: handed,
-        take_ups: record.clone(),
-        bus: record.clone(),
-        questions: record.clone(),
-        sessions: record.clone(),
-        subscriptions,
-        authority: authority.clone(),
-        crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: clock.clone() }),
-        runner: actors.clone(),
-        pins: Pins::new(record.clone(), Arc::new(NoShelf)),
+    let host = InMemory {
+        record: record.clone(),
+        write: Arc::new(Overheard { record: record.clone(), asked: asked.clone() }),
         clock: clock.clone(),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        directories: BTreeMap::new(),
+        runner: actors.clone(),
         // Whose document it is waits for its own schema alone. A process apart would have a time of its own.
         schemas: Arc::new(Schemas::in_process()),
         embedder: ltmc_embedders::hashed(),
-        sealing: Sealing::default(),
-        graph: None,
-        lessons: None,
-    })
+    };
+    Runs::new(host.into())
 }
 
 /// Who plays the workflows that are started: each an agent that no other has the name of.
@@ -192,6 +172,15 @@ async fn record(
             agents.entry(agent.name.clone()).or_insert_with(|| actor(agent.name.clone(), agent.digest, Vec::new()));
         if !of.exports.contains(&export) {
             of.exports.push(export);
+        }
+    }
+    // Of what may stand in a plan each may have any part.
+    for node in document.nodes() {
+        let Does::Plan(planning) = &node.does else { continue };
+        for (agent, _) in &planning.may {
+            if let Some(of) = agents.get_mut(&agent.name) {
+                of.exports = vec![Export::Agent, Export::Validator, Export::Aggregator];
+            }
         }
     }
     for stub in stubs.values() {
@@ -344,21 +333,5 @@ impl Runner for Actors {
             }
         };
         (ended, Usage::default())
-    }
-}
-
-/// No component is kept anywhere.
-struct NoShelf;
-
-#[async_trait]
-impl Components for NoShelf {
-    async fn admit(&self, _: &TenantId, _: Bytes) -> Result<Inspection, AdmitError> {
-        Err(AdmitError::Failed { message: "nothing is pushed here".into() })
-    }
-
-    async fn remove(&self, _: &Digest) {}
-
-    async fn kept(&self) -> Vec<Digest> {
-        Vec::new()
     }
 }
