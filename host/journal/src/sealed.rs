@@ -153,6 +153,7 @@ fn weight(event: &Event) -> u64 {
         Event::NodeDecided { decided: Decided::Items(items), .. } => items.iter().map(|item| item.bytes.len()).sum(),
         Event::NodeDecided { decided: Decided::Planned(document), .. } => document.len(),
         Event::Log { line, .. } => line.message.len(),
+        Event::ConflictRaised(raised) => raised.size(),
         Event::Effect(effect) => {
             return effect.reply.as_ref().map_or(0, ltmc_model::effect::Reply::size);
         }

@@ -516,7 +516,7 @@ impl Tree {
                 self.collect(template, &place, outline);
             }
         }
-        for (number, rescue) in node.closing().into_iter().chain(node.rescues()).chain(node.compensation()) {
+        for (number, rescue) in node.behind().chain(node.compensation()) {
             let place = path.child(number);
             if history.has_begun(&place) {
                 self.collect(rescue, &place, outline);

@@ -262,7 +262,7 @@ flow:
       timeout: 20s
       retry: {attempts: 2, on: [agent-error, limit-wall], then: fail}
     - parallel: {legal: {agent: legal}, cost: {agent: cost, when: {pick: $.input.cost, at-least: 10}}}
-      context: {fork: [session, messages], merge: {plan/: {prefer: [legal]}, "*": fail}}
+      context: {fork: [session, messages], merge: {plan/: {prefer: [legal]}, p/: {agent: weigh, timeout: 1m}, q/: {ask: {of: admin, remind: {every: 1h, topic: approvals}}, id: weighed, timeout: 2days}, "*": ask}}
       id: both
       need: {share: 0.5}
       on-failure: continue
@@ -335,7 +335,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 62);
+    assert_eq!(document.nodes().len(), 68);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -581,7 +581,7 @@ fn a_context_has_one_form_and_what_is_wrong_with_it_is_told() {
 flow:
   sequence:
     - parallel: [{agent: a}, {sequence: [{agent: b}]}]
-      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: ask, n: {agent: r}}}
+      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: {ask: {of: caller}}, n: {agent: a}, o: {agent: s, then: 1}}}
     - parallel: {x: {workflow: w}, y: {plan: {agent: p, may: [a]}}}
       context: {fork: [messages], merge: {k: last}, else: 1}
     - map: $.input
@@ -601,8 +601,9 @@ flow:
             ("5:77", "a branch `c`, and there is none; there are `a`"),
             ("5:82", "has 1 to 512 bytes"),
             ("5:95", "a policy is `fail`, `first`, `last`, `keep-all` or"),
-            ("5:104", "`ask` is reserved"),
-            ("5:112", "`agent` is reserved here"),
+            ("5:115", "`of` of a conflict is one of `admin`, `author`"),
+            ("5:133", "the step's name `a` is taken"),
+            ("5:143", "`o` takes"),
             ("6:22", "`workflow` does not stand in a branch"),
             ("6:40", "`plan` does not stand in a branch"),
             ("7:35", "`fork` has no `session`"),

@@ -7,7 +7,7 @@ use ltmc_journal::History;
 use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::place::{self, Is, Place, What};
 use ltmc_model::agent::AgentRef;
-use ltmc_model::fork::Answer;
+use ltmc_model::fork::{Answer, Raised};
 use ltmc_model::journal::{Amended, Amendment, Event};
 use ltmc_model::memory::MAX_VALUE;
 use ltmc_model::run::State;
@@ -366,6 +366,17 @@ impl Amend<'_> {
                     false => Err(format!(
                         "the loop at {at} has not come to a round {number}: {made} are over, counted from 0 on"
                     )),
+                }
+            }
+            Is::Settles(number) => {
+                let fork = at.parent().and_then(|fork| self.history.forked().of(&fork));
+                let is_of_it = |raised: &Raised| raised.number as usize == number && place.path == raised.place();
+                match fork {
+                    Some(fork) if fork.raised().iter().any(is_of_it) => Ok(()),
+                    Some(fork) if fork.is_merged() => {
+                        Err("its branches have come together: what was taken of their keys is true".into())
+                    }
+                    _ => Err(format!("no conflict {number} was put to it")),
                 }
             }
             is if above.node().is_some_and(|node| is_chair(node, is)) => Ok(()),
