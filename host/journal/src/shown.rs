@@ -135,6 +135,9 @@ impl Show {
                 Amendment::Output(payload) => {
                     parts.insert("change".into(), json!({"output": self.payload(std::mem::take(payload))}));
                 }
+                Amendment::Gave(payload) => {
+                    parts.insert("change".into(), json!({"gave": self.payload(std::mem::take(payload))}));
+                }
                 Amendment::Input(payload) => {
                     parts.insert("change".into(), json!({"input": self.payload(std::mem::take(payload))}));
                 }

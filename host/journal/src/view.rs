@@ -186,7 +186,9 @@ impl Outline {
                 self.leave_out(step, output, run, placed.seq);
             }
             Event::Amended(amended) => match &mut amended.change {
-                Amendment::Output(output) => self.leave_out(&amended.step, output, run, placed.seq),
+                Amendment::Output(output) | Amendment::Gave(output) => {
+                    self.leave_out(&amended.step, output, run, placed.seq)
+                }
                 Amendment::Input(input) => input.bytes.clear(),
                 Amendment::Again => {}
             },

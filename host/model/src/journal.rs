@@ -777,7 +777,7 @@ impl Amended {
     /// What the step gave by it; none: it is done again.
     pub fn output(self) -> Option<Payload> {
         match self.change {
-            Amendment::Output(output) => Some(output),
+            Amendment::Output(output) | Amendment::Gave(output) => Some(output),
             Amendment::Input(_) | Amendment::Again => None,
         }
     }
@@ -789,6 +789,8 @@ impl Amended {
 pub enum Amendment {
     /// It is done, and has given this.
     Output(Payload),
+    /// The same of what is no step: a question, or what a run of its own does.
+    Gave(Payload),
     /// It is done again, on this.
     Input(Payload),
     /// It is done again.

@@ -494,7 +494,7 @@ impl Document {
     pub fn from_json(json: &str) -> Result<Self, Faults> {
         let value: Value = serde_json::from_str(json)
             .map_err(|e| Faults(vec![Fault { place: Place::default(), message: e.to_string() }]))?;
-        read::document(&tree::Tree::from(value), None)
+        read::pinned(&tree::Tree::from(value))
     }
 
     /// The digest of [`Self::to_json`].

@@ -42,6 +42,11 @@ impl History {
         match &amended.change {
             Amendment::Again => {}
             Amendment::Input(input) => self.step_mut(&amended.step).given = Some(input.clone()),
+            Amendment::Gave(output) => {
+                self.progress += 1;
+                let node = self.node_mut(&amended.step);
+                (node.output, node.ended_at) = (Some(output.clone()), order);
+            }
             Amendment::Output(output) => {
                 self.progress += 1;
                 self.change(&amended.step, |step| {

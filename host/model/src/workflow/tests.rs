@@ -581,7 +581,7 @@ fn a_context_has_one_form_and_what_is_wrong_with_it_is_told() {
 flow:
   sequence:
     - parallel: [{agent: a}, {sequence: [{agent: b}]}]
-      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: {ask: {of: caller}}, n: {agent: a}, o: {agent: s, then: 1}}}
+      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: {ask: {of: caller}}, n: {agent: s, than: 1}, o: {ask: {}, tiemout: 1m}}}
     - parallel: {x: {workflow: w}, y: {plan: {agent: p, may: [a]}}}
       context: {fork: [messages], merge: {k: last}, else: 1}
     - map: $.input
@@ -593,6 +593,7 @@ flow:
       context: [session]
     - parallel: [{sequence: [{agent: g}]}]
       context: {fork: [], merge: {k: {prefer: [g]}}}
+    - {agent: h, with: $.steps.s.output}
 "#,
         &[
             ("5:33", "`graph` is not forked by this host"),
@@ -600,10 +601,10 @@ flow:
             ("5:49", "one of `session`, `messages`"),
             ("5:77", "a branch `c`, and there is none; there are `a`"),
             ("5:82", "has 1 to 512 bytes"),
-            ("5:95", "a policy is `fail`, `first`, `last`, `keep-all` or"),
+            ("5:95", "a policy is `fail`, `first`, `last`, `keep-all`, `ask`,"),
             ("5:115", "`of` of a conflict is one of `admin`, `author`"),
-            ("5:133", "the step's name `a` is taken"),
-            ("5:143", "`o` takes"),
+            ("5:139", "has no field `than`"),
+            ("5:162", "did you mean `timeout`?"),
             ("6:22", "`workflow` does not stand in a branch"),
             ("6:40", "`plan` does not stand in a branch"),
             ("7:35", "`fork` has no `session`"),
@@ -619,6 +620,7 @@ flow:
             ("16:23", "`fork` is empty"),
             ("16:27", "`fork` has no `session`"),
             ("16:48", "none of them has a name"),
+            ("17:24", "settles conflicts of branches"),
         ],
     );
 }
@@ -765,4 +767,13 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
     );
     let many: String = (0..17).map(|minute| format!("  - {{schedule: {minute} 6 * * *}}\n")).collect();
     told(&format!("name: review\non:\n{many}flow: {{agent: a}}\n"), &[("3:3", "at most 16 schedules")]);
+}
+
+#[test]
+fn a_loop_that_could_never_stall_is_told_and_a_pinned_one_is_taken() {
+    let source = "name: review\nflow:\n  loop: {agent: a}\n  at-most: 3\n  stall: 4\n";
+    told(source, &[("5:10", "`stall` is 4, and the loop makes at most 3 rounds")]);
+    let pinned = r#"{"name":"review","flow":{"loop":{"agent":"a"},"at-most":3,"stall":4}}"#;
+    assert_eq!(Document::from_json(pinned).unwrap().to_json(), pinned);
+    assert!(Document::parse(&source.replace("stall: 4", "stall: 3"), None).is_ok());
 }

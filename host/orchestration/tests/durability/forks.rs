@@ -521,7 +521,7 @@ fn random(seed: &mut u64, depth: u32, names: &mut u32) -> String {
 #[test]
 fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
     let times: u64 = std::env::var("LTMC_TEST_INTERLEAVINGS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    let (documents, mut outcomes) = (10, [0, 0]);
+    let (documents, mut outcomes, mut settled) = (10, [0, 0], 0);
     for document in 0..documents {
         let mut seed = document * 7_919 + 3;
         let body = random(&mut seed, 3, &mut 0);
@@ -529,6 +529,7 @@ fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
         let of = |pace: Pace, crashes: &[Crash]| in_paused_time(play(&paced(&flow, &pace), PLAIN, crashes));
         let first = of(Pace::none(), &[]);
         outcomes[usize::from(first.answer.is_ok())] += 1;
+        settled += usize::from(first.memory.values().any(|value| value.contains("\"given\"")));
         for time in 0..times.div_ceil(documents) {
             let ways: Vec<_> = every_way().collect();
             let (how, left) = ways[(time % 4) as usize];
@@ -541,6 +542,6 @@ fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
             assert_eq!(played.memory, first.memory, "{how}");
         }
     }
-    eprintln!("{} completed, {} conflicted", outcomes[1], outcomes[0]);
-    assert!(outcomes[1] >= 3, "{outcomes:?}");
+    eprintln!("{} completed, {} conflicted, {settled} settled", outcomes[1], outcomes[0]);
+    assert!(outcomes[1] >= 3 && settled >= 1, "{outcomes:?}, {settled}");
 }

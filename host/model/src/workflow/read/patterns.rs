@@ -395,7 +395,15 @@ impl Reader {
                 None
             }
         };
-        let stall = fields.take("stall").and_then(|tree| self.count(tree, "`stall`", 2, Loop::MAX_ROUNDS));
+        let stall = fields.take("stall").and_then(|tree| {
+            let stall = self.count(tree, "`stall`", 2, Loop::MAX_ROUNDS)?;
+            if let Some(most) = at_most.filter(|most| stall > *most && !self.is_pinned) {
+                let message =
+                    format!("`stall` is {stall}, and the loop makes at most {most} rounds: it never comes to that");
+                self.fault(tree.place, message);
+            }
+            Some(stall)
+        });
         self.scope.loops.push(false);
         let body = self.within(At::Loop, 0, false, |reader| reader.node(tree, depth + 1));
         self.scope.loops.pop();
