@@ -16,7 +16,7 @@ use ltmc_model::message::Message;
 use ltmc_model::{StepPath, Timestamp};
 use ltmc_ports::{Kind, StoreError};
 
-use crate::context::{Decided, Whose};
+use crate::context::{Decided, Whose, Within};
 use crate::memory::lives;
 use crate::transaction::Transaction;
 
@@ -36,6 +36,12 @@ impl<'a> Whose<'a> {
         let branches: Vec<&Branch> = levels.map(|level| &level.of).collect();
         let log = within.log.filter(|_| !branches.is_empty())?;
         Some(Apart { log, transaction: within.transaction, branches })
+    }
+
+    /// Whether it is memory of the session, and who asks settles a conflict about that.
+    pub(crate) fn settles(&self, drawer: &Drawer) -> bool {
+        let is_settling = |within: Within<'_>| within.transaction.levels().iter().any(|level| level.settles);
+        matches!(drawer, Drawer::Session(_)) && self.within.is_some_and(is_settling)
     }
 
     /// The branch that holds what is sent until it comes together with the others; none: it is sent.

@@ -239,6 +239,10 @@ fn changed<R>(
     expects: Vec<Expect>,
     lock: Option<Lock>,
 ) -> Decision<R> {
+    if whose.settles(&change.drawer) {
+        let why = "whoever settles a conflict of branches changes nothing that the session remembers: what it gives is what the key holds";
+        return Ok(Decided::refuse(why));
+    }
     match whose.apart(&change.drawer) {
         Some(apart) => apart.change(&whose, reply, change, did),
         None => Ok(Decided::change(reply, vec![Delta::Memory(change)], expects, lock)),

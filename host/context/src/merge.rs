@@ -4,21 +4,23 @@
 //! and only where every key still holds what this was decided on; or nothing does. Of a fork within a branch it becomes a part of
 //! what that branch did.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ltmc_journal::RunLog;
 use ltmc_journal::forked::Fork;
 use ltmc_journal::runlog::Commit;
-use ltmc_model::delta::{Delta, MemoryValue};
+use ltmc_model::delta::Delta;
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{
-    Answer, Branch, Conflict, ConflictSide, Did, Excerpt, Level, Merged, Outcome, Policies, Policy, Side, Why, join,
+    Answer, Branch, Conflict, ConflictSide, Excerpt, Level, Merged, Outcome, Policies, Policy, Raised, Said, Side, Why,
+    join,
 };
 use ltmc_model::journal::Event;
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::{Channel, Message, Taker};
-use ltmc_model::{StepPath, Timestamp};
+use ltmc_model::{Payload, StepPath, Timestamp};
 use ltmc_ports::{Changes, StoreError};
 
 use crate::context::{Context, Whose, Within};
@@ -38,6 +40,8 @@ pub struct Joining<'a> {
     pub levels: Vec<Level>,
     /// What is taken where they conflict.
     pub policies: &'a Policies,
+    /// What was said of conflicts that were raised, by who settles them and by their numbers.
+    pub said: &'a BTreeMap<(u32, u32), Result<Payload, Failure>>,
     /// What a branch is called.
     pub called: &'a (dyn Fn(u32) -> String + Send + Sync),
 }
@@ -48,6 +52,8 @@ pub enum Joined {
     Together(Event, Commit),
     /// They did not: the entry that says where, and how the node fails by it.
     Conflict(Event, Failure),
+    /// They did not, and somebody is to settle it: an entry for each key that is put to them.
+    Raised(Vec<Event>),
 }
 
 /// What comes of all keys.
@@ -58,6 +64,18 @@ struct Came {
     /// Keys of which nothing was taken; the first of them are kept.
     open: Vec<Conflict>,
     count: u64,
+    /// What is put to agents and people.
+    raised: Vec<Raised>,
+}
+
+/// What somebody, or a policy, says of a key whose branches conflict.
+enum Settled {
+    /// This is taken, by that.
+    By(&'static str, Outcome),
+    /// Nothing is; and why, besides that they conflict.
+    Open(Option<String>),
+    /// It is put to somebody.
+    Raise(u32),
 }
 
 impl Context {
@@ -77,6 +95,10 @@ impl Context {
             let event =
                 Event::ContextConflicted { node: joining.node.clone(), conflicts: came.open, count: came.count };
             return Ok(Ok(Joined::Conflict(event, failure)));
+        }
+        if !came.raised.is_empty() {
+            let raised = came.raised.into_iter().map(|raised| Event::ConflictRaised(Box::new(raised)));
+            return Ok(Ok(Joined::Raised(raised.collect())));
         }
         let mut branches = joining.done.to_vec();
         branches.sort_unstable();
@@ -166,7 +188,7 @@ impl Context {
 }
 
 impl Came {
-    /// What is taken of a key whose branches conflict, by what somebody said or by the policy; none: nothing, and that is kept.
+    /// What is taken of a key whose branches conflict; none: nothing, or nothing yet, and that is kept.
     fn settle(
         &mut self,
         joining: &Joining<'_>,
@@ -176,19 +198,6 @@ impl Came {
         [base, current]: [Option<&Item>; 2],
         sides: &[(u32, &Side)],
     ) -> Option<Outcome> {
-        let policy = joining.policies.of(key);
-        let by_policy =
-            |policy: &Policy| policy.resolve(base, current, sides, joining.done, |number| (joining.called)(number));
-        let taken = match fork.answer(key) {
-            Some(Answer::Branch(number)) => {
-                by_policy(&Policy::Prefer(vec![*number])).map(|outcome| ("answer", outcome))
-            }
-            Some(Answer::Value(json)) => {
-                let value = Some(MemoryValue { bytes: json.clone().into(), expires_at: None });
-                Some(("answer", Outcome { did: Did::Put, value }))
-            }
-            None => by_policy(policy).map(|outcome| (policy.as_str(), outcome)),
-        };
         let excerpt = |item: Option<&Item>| item.map(|item| Excerpt::of(&item.value));
         let side = |(branch, side): &(u32, &Side)| ConflictSide {
             branch: *branch,
@@ -196,20 +205,122 @@ impl Came {
             did: side.did.as_str().to_owned(),
             value: side.value.as_ref().map(|value| Excerpt::of(&value.bytes)),
         };
-        let resolved = taken.as_ref().map(|(by, _)| (*by).to_owned());
-        let kept = if resolved.is_some() { &mut self.conflicts } else { &mut self.open };
+        let mut conflict = Conflict {
+            key: key.to_owned(),
+            why: why.to_string(),
+            base: excerpt(base),
+            current: excerpt(current),
+            sides: sides.iter().take(Conflict::SIDES).map(side).collect(),
+            resolved: None,
+        };
+        let settled = match self.said(joining, fork, key, [base, current], sides) {
+            Settled::Raise(by) => self.raise(joining, fork, by, current, sides, &conflict),
+            settled => settled,
+        };
+        let (kept, taken) = match settled {
+            Settled::By(by, outcome) => {
+                conflict.resolved = Some(by.to_owned());
+                (&mut self.conflicts, Some(outcome))
+            }
+            Settled::Open(more) => {
+                conflict.why.extend(more.into_iter().flat_map(|more| ["; ".to_owned(), more]));
+                self.count += 1;
+                (&mut self.open, None)
+            }
+            Settled::Raise(_) => return None,
+        };
         if kept.len() < Conflict::KEPT {
-            kept.push(Conflict {
-                key: key.to_owned(),
-                why: why.to_string(),
-                base: excerpt(base),
-                current: excerpt(current),
-                sides: sides.iter().take(Conflict::SIDES).map(side).collect(),
-                resolved,
-            });
+            kept.push(conflict);
         }
-        self.count += u64::from(taken.is_none());
-        taken.map(|(_, outcome)| outcome)
+        taken
+    }
+
+    /// What was said of it by people who resumed the run, by its policy, or by who settles it.
+    fn said(
+        &self,
+        joining: &Joining<'_>,
+        fork: &Fork,
+        key: &str,
+        [base, current]: [Option<&Item>; 2],
+        sides: &[(u32, &Side)],
+    ) -> Settled {
+        let policy = joining.policies.of(key);
+        let resolve =
+            |policy: &Policy| policy.resolve(base, current, sides, joining.done, |number| (joining.called)(number));
+        let or_open = |by, outcome: Option<Outcome>| outcome.map_or(Settled::Open(None), |o| Settled::By(by, o));
+        match fork.answer(key) {
+            Some(Answer::Branch(number)) => return or_open("answer", resolve(&Policy::Prefer(vec![*number]))),
+            Some(Answer::Value(json)) => return Settled::By("answer", Outcome::holding(Some(json.clone().into()))),
+            None => {}
+        }
+        let Some(by) = policy.settler() else { return or_open(policy.as_str(), resolve(policy)) };
+        let is_of_this = |raised: &&Raised| {
+            let branches = sides.iter().map(|(branch, _)| branch);
+            let revision = |item: Option<&Item>| item.map(|item| item.revision);
+            raised.by == by
+                && raised.branches.iter().eq(branches)
+                && revision(raised.current.as_ref()) == revision(current)
+        };
+        let last = fork.raised().iter().rfind(|raised| raised.conflict.key == key);
+        let Some(raised) = last.filter(is_of_this) else { return Settled::Raise(by) };
+        let said = match joining.said.get(&(by, raised.number)) {
+            None => Err("nobody has settled it".to_owned()),
+            Some(Err(failure)) => {
+                Err(format!("who was to settle it failed: {}: {}", failure.code.as_str(), failure.message))
+            }
+            Some(Ok(given)) if matches!(policy, Policy::Ask(_)) => Said::by_people(given),
+            Some(Ok(given)) => Said::by_agent(given),
+        };
+        match said {
+            Ok(Said::Value(value)) => Settled::By(policy.as_str(), Outcome::holding(value)),
+            Ok(Said::Take(name)) => {
+                let branch = sides.iter().map(|(number, _)| *number).find(|number| (joining.called)(*number) == name);
+                match branch.and_then(|number| resolve(&Policy::Prefer(vec![number]))) {
+                    Some(outcome) => Settled::By(policy.as_str(), outcome),
+                    None => Settled::Open(Some(format!("what was answered is no branch that changed it: `{name}`"))),
+                }
+            }
+            Err(why) => Settled::Open(Some(why)),
+        }
+    }
+
+    /// Puts a key to who settles it, where there is room for that.
+    fn raise(
+        &mut self,
+        joining: &Joining<'_>,
+        fork: &Fork,
+        by: u32,
+        current: Option<&Item>,
+        sides: &[(u32, &Side)],
+        conflict: &Conflict,
+    ) -> Settled {
+        let ever = fork.ever_raised();
+        if ever.len() + self.raised.len() >= Raised::MOST * Raised::TIMES || self.raised.len() >= Raised::MOST {
+            return Settled::Open(Some(format!("of a fork {} keys are put to others at most", Raised::MOST)));
+        }
+        if fork.raised().iter().filter(|raised| raised.conflict.key == conflict.key).count() >= Raised::TIMES {
+            let times = Raised::TIMES;
+            return Settled::Open(Some(format!(
+                "it was changed outside each of the {times} times somebody settled it"
+            )));
+        }
+        let number = ever.iter().chain(&self.raised).filter(|raised| raised.by == by).count();
+        let raised = Raised {
+            node: joining.node.clone(),
+            by,
+            number: u32::try_from(number).unwrap_or(u32::MAX),
+            branches: sides.iter().map(|(branch, _)| *branch).collect(),
+            current: current.cloned(),
+            conflict: conflict.clone(),
+        };
+        let bytes: u64 = self.raised.iter().chain([&raised]).map(|raised| raised.size() as u64).sum();
+        if !joining.log.read(|history| history.forked().has_room(bytes)) {
+            return Settled::Open(Some(
+                "there is no room to put it to somebody: branches of this run hold too much".into(),
+            ));
+        }
+        self.raised.push(raised);
+        Settled::Raise(by)
     }
 }
 

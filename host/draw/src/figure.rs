@@ -1,9 +1,11 @@
 //! What is drawn of a document: a figure a node, with the lines that say what it is, and how what is below it stands.
 
 use ltmc_model::child::OnParentEnd;
+use ltmc_model::fork::Policy;
 use ltmc_model::workflow::places::ANY;
 use ltmc_model::workflow::{
-    Choice, Collect, Debate, Document, Does, Handler, Loop, MapItems, Node, Parallel, SubWorkflow, Turn, Validate,
+    Choice, Collect, Context, Debate, Document, Does, Handler, Loop, MapItems, Node, Parallel, SubWorkflow, Turn,
+    Validate,
 };
 
 use crate::note;
@@ -116,6 +118,8 @@ impl Figure {
                 (note::called(id, "debate"), Body::Again(Box::new(Self::node(turn, format!("{path}/{ANY}")))))
             }
             Does::Turn(turn) => ("turn".to_owned(), in_turn(turn, &path)),
+            // Whoever forks draws what settles its conflicts.
+            Does::Settle(_) => ("settle".to_owned(), Body::Leaf),
             Does::Loop(again) => {
                 notes.extend(note::again(again));
                 let Loop { body, until: _, at_most: _, stall: _ } = again.as_ref();
@@ -139,7 +143,8 @@ impl Figure {
             label: Some("compensate".to_owned()),
             figure: Self::node(node, below(&path, Node::COMPENSATION)),
         });
-        let rescues = in_its_place.chain(handlers).chain(undone).collect();
+        let settled = node.context().into_iter().flat_map(|context| settled(context, &path));
+        let rescues = settled.chain(in_its_place).chain(handlers).chain(undone).collect();
         let closing = node.closing().map(|(number, step)| {
             let label = match &node.does {
                 Does::Debate(_) => "close",
@@ -204,6 +209,18 @@ fn branches(parallel: &Parallel, path: &str) -> Vec<Branch> {
         figure: Figure::node(node, below(path, number)),
     };
     branches.iter().enumerate().map(branch).collect()
+}
+
+/// What settles conflicts of branches, each by the keys that are its own to settle.
+fn settled(context: &Context, path: &str) -> Vec<Branch> {
+    let branch = |(prefix, policy): &(String, Policy)| {
+        let number = policy.settler()?;
+        let by = context.settle.get(number as usize)?.template()?;
+        let place = format!("{path}/{}/{ANY}", Node::SETTLING + number as usize);
+        let keys = if prefix.is_empty() { "*" } else { prefix };
+        Some(Branch { label: Some(format!("conflict of {keys}")), figure: Figure::node(by, place) })
+    };
+    context.merge.0.iter().filter_map(branch).collect()
 }
 
 fn in_turn(turn: &Turn, path: &str) -> Body {

@@ -107,7 +107,7 @@ pub(crate) fn parallel(parallel: &Parallel) -> Vec<String> {
 
 /// What branches have to themselves.
 fn forked(context: Option<&Context>) -> Option<String> {
-    let Context { session, messages, merge: _ } = context?;
+    let Context { session, messages, merge: _, settle: _ } = context?;
     let forked = [("session", session), ("messages", messages)].into_iter().filter(|(_, is_forked)| **is_forked);
     let forked: Vec<&str> = forked.map(|(scope, _)| scope).collect();
     Some(format!("forks {}", forked.join(", ")))

@@ -413,6 +413,7 @@ impl History {
                 self.forked.merged(merged);
             }
             Event::ContextConflicted { node, conflicts, .. } => self.forked.conflicted(node, conflicts),
+            Event::ConflictRaised(raised) => self.forked.raised(raised),
             Event::MergeAnswered { node, key, answer, .. } => self.forked.answered(node, key, answer),
             Event::CompensationRegistered { node, given } => self.registered(node, given),
             Event::CompensationStarted { node, within, failure } => self.in_vain(node, within, failure),

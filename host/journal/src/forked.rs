@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ltmc_model::StepPath;
-use ltmc_model::fork::{Answer, Branch, Conflict, Done, Level, MAX_BYTES, Merged, Side};
+use ltmc_model::fork::{Answer, Branch, Conflict, Done, Level, MAX_BYTES, Merged, Raised, Side, SideOf};
 use ltmc_model::memory::Item;
 use ltmc_model::message::Message;
 use serde::{Deserialize, Serialize};
@@ -31,12 +31,18 @@ pub struct Fork {
     conflicts: Vec<Conflict>,
     /// What people want taken.
     answers: BTreeMap<String, Answer>,
+    /// Conflicts that were put to agents and people, in the order in which they were; of the first `void` of them the branches were begun
+    /// anew since.
+    raised: Vec<Raised>,
+    void: usize,
 }
 
 /// What a branch did.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Work {
     changed: BTreeMap<String, Side>,
+    /// Which step changed each key last.
+    by: BTreeMap<String, StepPath>,
     sent: Vec<Message>,
     /// About how many bytes that takes, each change of a key counted.
     bytes: u64,
@@ -74,6 +80,26 @@ impl Fork {
         self.answers.get(key)
     }
 
+    /// Conflicts that are put to agents and people: of each key the last one counts.
+    pub fn raised(&self) -> &[Raised] {
+        self.raised.get(self.void..).unwrap_or_default()
+    }
+
+    /// How many ever were.
+    pub fn ever_raised(&self) -> &[Raised] {
+        &self.raised
+    }
+
+    /// What branches did to a key that was raised, in their order.
+    pub fn sides<'a>(&'a self, raised: &'a Raised) -> Vec<SideOf<'a>> {
+        let key = &raised.conflict.key;
+        let side = |branch: &u32| {
+            let work = self.branches.get(branch)?;
+            Some(SideOf { branch: *branch, step: work.by.get(key)?, side: work.changed.get(key)? })
+        };
+        raised.branches.iter().filter_map(side).collect()
+    }
+
     /// Keys that any of these branches changed, with what each of them did to it, in the order of the branches.
     pub fn changed(&self, branches: &[u32]) -> BTreeMap<&str, Vec<(u32, &Side)>> {
         let mut keys: BTreeMap<&str, Vec<(u32, &Side)>> = BTreeMap::new();
@@ -92,12 +118,19 @@ impl Fork {
     }
 
     /// Takes in what a branch did.
-    fn take(&mut self, number: u32, changed: impl IntoIterator<Item = (String, Side)>, sent: Vec<Message>) {
+    fn take(
+        &mut self,
+        number: u32,
+        step: &StepPath,
+        changed: impl IntoIterator<Item = (String, Side)>,
+        sent: Vec<Message>,
+    ) {
         let work = self.branches.entry(number).or_default();
         let mut bytes = sent.iter().map(|message| 512 + message.event.data.bytes.len()).sum::<usize>();
         work.sent.extend(sent);
         for (key, side) in changed {
             bytes += key.len() + side.size();
+            work.by.insert(key.clone(), step.clone());
             let side = match work.changed.remove(&key) {
                 Some(before) => before.then(side),
                 None => side,
@@ -108,7 +141,8 @@ impl Fork {
     }
 
     fn bytes(&self) -> u64 {
-        self.bytes + self.branches.values().map(|work| work.bytes).sum::<u64>()
+        let raised = self.raised.iter().map(|raised| raised.size() as u64).sum::<u64>();
+        self.bytes + raised + self.branches.values().map(|work| work.bytes).sum::<u64>()
     }
 }
 
@@ -172,7 +206,7 @@ impl Forked {
 
     pub(crate) fn done(&mut self, done: &Done) {
         let fork = self.0.entry(done.of.fork.clone()).or_default();
-        fork.take(done.of.number, done.changed.iter().cloned(), done.sent.clone());
+        fork.take(done.of.number, &done.step, done.changed.iter().cloned(), done.sent.clone());
     }
 
     pub(crate) fn merged(&mut self, merged: &Merged) {
@@ -180,15 +214,25 @@ impl Forked {
         let sent: Vec<Message> = fork.sent(&merged.branches).cloned().collect();
         *fork = Fork { is_merged: true, conflicts: merged.conflicts.clone(), ..Fork::default() };
         if let Some(Branch { fork, number }) = &merged.into {
-            self.0.entry(fork.clone()).or_default().take(*number, merged.changed.iter().cloned(), Vec::new());
+            let changed = merged.changed.iter().cloned();
+            self.0.entry(fork.clone()).or_default().take(*number, &merged.node, changed, Vec::new());
         }
         if let Some(Branch { fork, number }) = &merged.holds {
-            self.0.entry(fork.clone()).or_default().take(*number, [], sent);
+            self.0.entry(fork.clone()).or_default().take(*number, &merged.node, [], sent);
         }
     }
 
     pub(crate) fn conflicted(&mut self, node: &StepPath, conflicts: &[Conflict]) {
         self.0.entry(node.clone()).or_default().conflicts = conflicts.to_vec();
+    }
+
+    /// A conflict was put to an agent, or to people. It is one of those that people look at.
+    pub(crate) fn raised(&mut self, raised: &Raised) {
+        let fork = self.0.entry(raised.node.clone()).or_default();
+        let key = &raised.conflict.key;
+        fork.conflicts.retain(|conflict| conflict.key != *key);
+        fork.conflicts.push(raised.conflict.clone());
+        fork.raised.push(raised.clone());
     }
 
     pub(crate) fn answered(&mut self, node: &StepPath, key: &str, answer: &Answer) {
@@ -201,7 +245,9 @@ impl Forked {
         let around = node.parent().and_then(|around| self.0.get_mut(&around));
         let number = node.way().last().and_then(|number| u32::try_from(number).ok());
         if let (Some(fork), Some(number)) = (around, number) {
-            fork.branches.remove(&number);
+            if fork.branches.remove(&number).is_some() {
+                fork.void = fork.raised.len();
+            }
         }
     }
 
@@ -210,10 +256,13 @@ impl Forked {
         self.0.retain(|node, _| !is_meant(node));
     }
 
-    /// Branches that came together are to do so again, for one of them is done again: what is true by now is what they start from.
+    /// Branches that came together are to do so again, for one of them is done again: what is true by now is what they start from. What
+    /// was said of conflicts of those that had not come together was said of something else.
     pub(crate) fn reopen(&mut self, node: &StepPath) {
         if self.of(node).is_some_and(Fork::is_merged) {
             self.0.remove(node);
+        } else if let Some(fork) = self.0.get_mut(node) {
+            fork.void = fork.raised.len();
         }
     }
 }
@@ -285,7 +334,8 @@ mod tests {
         forked.merged(&merged);
         assert_eq!(seen(&forked, &[&outer]), Some(Some("inner".into())));
         assert_eq!(seen(&forked, &[&branch("0", 0)]), Some(None));
-        let levels = [&outer, &inner].map(|of| Level { of: of.clone(), session: true, messages: false });
+        let levels =
+            [&outer, &inner].map(|of| Level { of: of.clone(), session: true, messages: false, settles: false });
         assert_eq!(forked.in_force(levels.to_vec()).len(), 1, "what comes after is done in the branch around it");
         forked.reopen(&inner.fork);
         assert_eq!(forked.in_force(levels.to_vec()).len(), 2);

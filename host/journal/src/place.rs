@@ -37,6 +37,8 @@ pub enum Is {
     Item(usize),
     /// This round of a loop, from 0 on.
     Round(usize),
+    /// What settles a conflict of its branches, from 0 on.
+    Settles(usize),
     /// What judges it.
     Validator,
     /// The fallback of this number.
@@ -71,6 +73,7 @@ pub fn way<'a>(root: &'a Node, path: &StepPath) -> Vec<Place<'a>> {
             Some(Below::Child(child)) => (What::Node(child), Is::Child(number)),
             Some(Below::Template(child)) => match &node.does {
                 Does::Map(_) => (What::Node(child), Is::Item(number)),
+                Does::Settle(_) => (What::Node(child), Is::Settles(number)),
                 _ => (What::Node(child), Is::Round(Loop::round(number).unwrap_or(number))),
             },
             Some(Below::Compensation(child)) => (What::Node(child), Is::Compensation),

@@ -9,7 +9,8 @@
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::fork::{Answer, Conflict};
 use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed};
-use ltmc_model::{Digest, Payload, Seq, Timestamp};
+use ltmc_model::workflow::Node;
+use ltmc_model::{Digest, Payload, Seq, StepPath, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -74,6 +75,11 @@ struct Show {
     is_short: bool,
 }
 
+/// Whether what is asked there is what becomes of a conflict, which shows what memory holds.
+fn is_of_conflict(node: &StepPath) -> bool {
+    node.way().any(Node::is_settling)
+}
+
 impl Show {
     /// What takes the place of an event's fields, taken out of it.
     fn parts(&mut self, event: &mut Event) -> Map<String, Value> {
@@ -94,11 +100,18 @@ impl Show {
             Event::EventTaken { event, .. } => {
                 parts.insert("event".into(), self.payload(std::mem::take(event)));
             }
-            Event::Answered { answer, .. } => {
-                parts.insert("answer".into(), self.payload(std::mem::take(answer)));
+            Event::Answered { node, answer, .. } => {
+                let answer = std::mem::take(answer);
+                let is_hidden = is_of_conflict(node) && !self.sight.context;
+                let answer = if is_hidden { redacted("memory:read") } else { self.payload(answer) };
+                parts.insert("answer".into(), answer);
             }
-            Event::Asked { question, .. } => {
-                let show = question.show.take().map(|show| self.payload(show));
+            Event::Asked { node, question, .. } => {
+                let is_hidden = is_of_conflict(node) && !self.sight.context;
+                let show = question.show.take().map(|show| match is_hidden {
+                    true => redacted("memory:read"),
+                    false => self.payload(show),
+                });
                 let mut asked = serde_json::to_value(&*question).unwrap_or_default();
                 if let (Some(show), Some(asked)) = (show, asked.as_object_mut()) {
                     asked.insert("show".into(), show);
@@ -121,6 +134,9 @@ impl Show {
                 Amendment::Again => {}
                 Amendment::Output(payload) => {
                     parts.insert("change".into(), json!({"output": self.payload(std::mem::take(payload))}));
+                }
+                Amendment::Gave(payload) => {
+                    parts.insert("change".into(), json!({"gave": self.payload(std::mem::take(payload))}));
                 }
                 Amendment::Input(payload) => {
                     parts.insert("change".into(), json!({"input": self.payload(std::mem::take(payload))}));
@@ -153,6 +169,13 @@ impl Show {
                 self.conflicts(&mut merged.conflicts);
             }
             Event::ContextConflicted { conflicts, .. } => self.conflicts(conflicts),
+            Event::ConflictRaised(raised) => {
+                if let Some(current) = raised.current.take() {
+                    let bytes = current.value.len();
+                    parts.insert("current".into(), self.of_context(&current, bytes, "memory:read"));
+                }
+                self.conflicts(std::slice::from_mut(&mut raised.conflict));
+            }
             Event::MergeAnswered { answer: Answer::Value(json), .. } => {
                 let json = std::mem::take(json);
                 let value = self.of_context(&json, json.len(), "memory:read");

@@ -191,7 +191,9 @@ impl Outline {
                 self.leave_out(step, output, run, placed.seq);
             }
             Event::Amended(amended) => match &mut amended.change {
-                Amendment::Output(output) => self.leave_out(&amended.step, output, run, placed.seq),
+                Amendment::Output(output) | Amendment::Gave(output) => {
+                    self.leave_out(&amended.step, output, run, placed.seq)
+                }
                 Amendment::Input(input) => input.bytes.clear(),
                 Amendment::Again => {}
             },
@@ -216,7 +218,7 @@ impl Outline {
                 let what = match &amended.change {
                     Amendment::Output(_) => What::Output,
                     Amendment::Input(_) => What::Input,
-                    Amendment::Again => return,
+                    Amendment::Gave(_) | Amendment::Again => return,
                 };
                 let (by, at) = (amended.by.clone(), placed.entry.at);
                 self.to_be_changed.push((amended.step.clone(), ChangeView { what, by, at }));
@@ -588,7 +590,7 @@ impl Tree {
         }
         // What is done in its place comes after it failed, and what undoes its work after it is over.
         let in_its_place = if known.is_some_and(|known| known.has_ended()) { Goes::NoMore } else { goes };
-        let closing = node.closing().into_iter().map(|(number, node)| (number, node, below));
+        let closing = node.settling().chain(node.closing()).map(|(number, node)| (number, node, below));
         let rescues = node.rescues().map(|(number, node)| (number, node, in_its_place));
         let undoes = node.compensation().into_iter().map(|(number, node)| (number, node, self.undoing));
         for (number, beside, goes) in closing.chain(rescues).chain(undoes).collect::<Vec<_>>() {

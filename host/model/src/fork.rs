@@ -9,10 +9,12 @@
 //! - `did`: operations on a key, one after the other
 //! - `join`: what the branches' operations come to, or that they conflict
 //! - `policy`: what is taken where they conflict
+//! - `settle`: a conflict that an agent or people settle
 
 mod did;
 mod join;
 mod policy;
+mod settle;
 mod touched;
 
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use did::Did;
 pub use join::{Outcome, Why, join};
 pub use policy::{Policies, Policy};
+pub use settle::{Raised, Said};
 
 use crate::delta::MemoryValue;
 use crate::memory::Item;
@@ -48,6 +51,8 @@ pub struct Level {
     pub session: bool,
     /// Whether messages are held until the branches come together.
     pub messages: bool,
+    /// Whether it is no branch, but where a conflict of the branches is settled: nothing of the session's memory is changed there.
+    pub settles: bool,
 }
 
 impl Level {
@@ -67,6 +72,17 @@ pub struct Side {
     /// What the key holds; none: nothing any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<MemoryValue>,
+}
+
+/// What one branch did to a key, and which of its steps did so last.
+#[derive(Debug, Clone, Copy)]
+pub struct SideOf<'a> {
+    /// The branch.
+    pub branch: u32,
+    /// The step; of what a fork within the branch did, that.
+    pub step: &'a StepPath,
+    /// What it did.
+    pub side: &'a Side,
 }
 
 impl Side {

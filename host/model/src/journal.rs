@@ -13,7 +13,7 @@ use crate::child::Parent;
 use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
-use crate::fork::{Answer, Conflict, Done, Merged};
+use crate::fork::{Answer, Conflict, Done, Merged, Raised};
 use crate::memory::Item;
 use crate::message::Topic;
 use crate::question::{Question, Token};
@@ -361,6 +361,8 @@ pub enum Event {
         /// How many there are.
         count: u64,
     },
+    /// Branches did not go together about a key, which is put to an agent, or to people.
+    ConflictRaised(Box<Raised>),
     /// Somebody said what is taken of a key whose branches conflict. It is so once the run goes on.
     MergeAnswered {
         /// Whose key.
@@ -512,6 +514,7 @@ impl Event {
             Self::BranchChanged(_) => "branch-changed",
             Self::ContextMerged(_) => "context-merged",
             Self::ContextConflicted { .. } => "context-conflicted",
+            Self::ConflictRaised(_) => "conflict-raised",
             Self::MergeAnswered { .. } => "merge-answered",
             Self::CompensationRegistered { .. } => "compensation-registered",
             Self::CompensationStarted { .. } => "compensation-started",
@@ -564,6 +567,15 @@ pub enum Input {
         node: StepPath,
         /// Whose output each gave; none: it gave nothing.
         gave: Vec<Option<StepPath>>,
+    },
+    /// A conflict of branches that was raised.
+    Conflict {
+        /// The node that forks.
+        node: StepPath,
+        /// Who settles it.
+        by: u32,
+        /// Which of those that were put to them.
+        number: u32,
     },
     /// What was said in a debate so far.
     Turns {
@@ -765,7 +777,7 @@ impl Amended {
     /// What the step gave by it; none: it is done again.
     pub fn output(self) -> Option<Payload> {
         match self.change {
-            Amendment::Output(output) => Some(output),
+            Amendment::Output(output) | Amendment::Gave(output) => Some(output),
             Amendment::Input(_) | Amendment::Again => None,
         }
     }
@@ -777,6 +789,8 @@ impl Amended {
 pub enum Amendment {
     /// It is done, and has given this.
     Output(Payload),
+    /// The same of what is no step: a question, or what a run of its own does.
+    Gave(Payload),
     /// It is done again, on this.
     Input(Payload),
     /// It is done again.

@@ -18,6 +18,7 @@ use crate::agent::AgentRef;
 use crate::caller::Role;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
+use crate::fork::Raised;
 use crate::ids::InvalidId;
 use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
@@ -41,7 +42,7 @@ mod write;
 pub use ask::{Ask, Remind};
 pub use collect::{Collect, Rule, Vote};
 pub use condition::{Condition, Test, is_same};
-pub use context::Context;
+pub use context::{Context, Settle};
 pub use debate::{Debate, Turn};
 pub use emit::Emit;
 pub use pick::{Pick, Source};
@@ -126,6 +127,8 @@ pub enum Does {
     Debate(Box<Debate>),
     /// One turn of a debate: in no document by itself.
     Turn(Box<Turn>),
+    /// What settles conflicts of branches: in no document by itself.
+    Settle(Box<Settle>),
     /// Another workflow, as a run of its own.
     Workflow(SubWorkflow),
     /// A document that an agent writes, as a run of its own.
@@ -491,7 +494,7 @@ impl Document {
     pub fn from_json(json: &str) -> Result<Self, Faults> {
         let value: Value = serde_json::from_str(json)
             .map_err(|e| Faults(vec![Fault { place: Place::default(), message: e.to_string() }]))?;
-        read::document(&tree::Tree::from(value), None)
+        read::pinned(&tree::Tree::from(value))
     }
 
     /// The digest of [`Self::to_json`].
@@ -574,6 +577,8 @@ impl Node {
     pub const VALIDATOR: usize = 10_000;
     /// Where what makes one of all that its pattern gave does.
     pub const CLOSING: usize = 10_001;
+    /// Where the first of those does that settle conflicts of its branches: before what makes one of all they gave.
+    pub const SETTLING: usize = 10_100;
     /// Where the first of its fallbacks does.
     pub const FALLBACK: usize = 11_000;
     /// Where the first of its handlers of errors does.
@@ -615,6 +620,22 @@ impl Node {
         (Self::VALIDATOR..Self::BEHIND).contains(&number)
     }
 
+    /// Whether what settles conflicts of branches stands under a number.
+    pub fn is_settling(number: usize) -> bool {
+        (Self::SETTLING..Self::FALLBACK).contains(&number)
+    }
+
+    /// When what stands under a number beside its node's pattern comes, among what else stands there.
+    pub fn turn_of(number: usize) -> usize {
+        match number {
+            // Conflicts are settled before one is made of what branches gave, and that is judged.
+            number if Self::is_settling(number) => 0,
+            Self::CLOSING => 1,
+            Self::VALIDATOR => 2,
+            number => number,
+        }
+    }
+
     /// What stands below it under a number.
     pub fn below(&self, number: usize) -> Option<Below<'_>> {
         if let (Some(Validate::Agent { agent, .. }), true) = (&self.validate, number == self.validator()) {
@@ -622,6 +643,9 @@ impl Node {
         }
         if number == Self::CLOSING {
             return self.closing().map(|(_, node)| Below::Child(node));
+        }
+        if Self::is_settling(number) {
+            return self.context()?.settle.get(number - Self::SETTLING).map(Below::Child);
         }
         if let Does::Loop(again) = &self.does
             && Loop::round(number).is_some()
@@ -648,6 +672,7 @@ impl Node {
             Does::Loop(_) => None,
             Does::Debate(debate) => (number < debate.turns()).then_some(Below::Template(&debate.turn)),
             Does::Turn(turn) => turn.speaker(number).map(Below::Child),
+            Does::Settle(settle) => (number < Raised::MOST * Raised::TIMES).then_some(Below::Template(&settle.by)),
         }
     }
 
@@ -655,7 +680,7 @@ impl Node {
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => Vec::new(),
-            Does::Map(_) | Does::Loop(_) | Does::Debate(_) => Vec::new(),
+            Does::Map(_) | Does::Loop(_) | Does::Debate(_) | Does::Settle(_) => Vec::new(),
             Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
             Does::Turn(turn) => turn.chair.iter().chain(&turn.among).collect(),
             Does::Plan(planning) => vec![&planning.planner],
@@ -694,8 +719,20 @@ impl Node {
             Does::Map(map) => Some(&map.body),
             Does::Loop(again) => Some(&again.body),
             Does::Debate(debate) => Some(&debate.turn),
+            Does::Settle(settle) => Some(&settle.by),
             _ => None,
         }
+    }
+
+    /// What settles conflicts of its branches, with its numbers.
+    pub fn settling(&self) -> impl Iterator<Item = (usize, &Self)> {
+        (Self::SETTLING..).zip(self.context().into_iter().flat_map(|context| &context.settle))
+    }
+
+    /// What comes once all of its pattern is over, with its numbers: what settles conflicts, what makes one of all, and what is done
+    /// where it fails.
+    pub fn behind(&self) -> impl Iterator<Item = (usize, &Self)> {
+        self.settling().chain(self.closing()).chain(self.rescues())
     }
 
     /// What makes one of all that its pattern gave, with its number.
@@ -737,6 +774,7 @@ impl Node {
             Does::Loop(_) => "loop",
             Does::Debate(_) => "debate",
             Does::Turn(_) => "turn",
+            Does::Settle(_) => "settle",
             Does::Wait(_) => "wait",
             Does::Ask(_) => "ask",
             Does::Emit(_) => "emit",
@@ -753,6 +791,7 @@ impl Node {
             Does::Sequence(children) => children.iter_mut().for_each(&mut *change),
             Does::Parallel(parallel) => {
                 parallel.branches.iter_mut().for_each(|(_, node)| change(node));
+                parallel.context.iter_mut().flat_map(|context| &mut context.settle).for_each(&mut *change);
                 parallel.collect.agent_mut().map(&mut *change);
             }
             Does::Choice(choice) => {
@@ -761,6 +800,7 @@ impl Node {
             }
             Does::Map(map) => {
                 change(&mut map.body);
+                map.context.iter_mut().flat_map(|context| &mut context.settle).for_each(&mut *change);
                 map.collect.agent_mut().map(&mut *change);
             }
             Does::Loop(again) => change(&mut again.body),
@@ -769,6 +809,7 @@ impl Node {
                 debate.close.iter_mut().for_each(&mut *change);
             }
             Does::Turn(turn) => turn.chair.iter_mut().chain(&mut turn.among).for_each(&mut *change),
+            Does::Settle(settle) => change(&mut settle.by),
         }
         self.fallback.iter_mut().for_each(&mut *change);
         self.on_error.iter_mut().for_each(|handler| change(&mut handler.node));
@@ -777,16 +818,16 @@ impl Node {
 
     /// How deep patterns nest in it: 1 for one that has no other in it.
     pub fn depth(&self) -> usize {
+        let settle = self.settling().filter_map(|(_, node)| node.template());
         let numbered = self.closing().into_iter().chain(self.rescues()).map(|(_, node)| node);
-        let below = self.children().into_iter().chain(self.template()).chain(numbered);
+        let below = self.children().into_iter().chain(self.template()).chain(settle).chain(numbered);
         1 + below.map(Self::depth).max().unwrap_or(0)
     }
 
     fn collect<'a>(&'a self, into: &mut Vec<&'a Self>) {
         into.push(self);
         self.children().into_iter().chain(self.template()).for_each(|node| node.collect(into));
-        let numbered = self.closing().into_iter().chain(self.rescues()).chain(self.compensation());
-        numbered.for_each(|(_, node)| node.collect(into));
+        self.behind().chain(self.compensation()).for_each(|(_, node)| node.collect(into));
     }
 }
 

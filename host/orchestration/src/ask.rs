@@ -11,8 +11,8 @@ use ltmc_model::{Payload, StepPath};
 use ltmc_tenancy::Compute;
 
 use crate::engine::derived;
-use crate::input;
 use crate::plan::Plan;
+use crate::{conflict, input};
 
 /// A node's question, and what it is answered by.
 pub(crate) async fn question(
@@ -23,7 +23,12 @@ pub(crate) async fn question(
 ) -> Result<(Token, Question), Failure> {
     let (node, _) = plan.node(at)?;
     let nothing = || Failure::new(Code::Internal, format!("the plan has nothing to be asked at {at}"));
+    let conflict = Plan::settles(at);
     let (title, of, show, schema) = match &node.does {
+        Does::Ask(ask) if let Some((fork, by, number)) = &conflict => {
+            let conflict::Asks { title, show, schema } = conflict::asks(compute, plan, log, fork, *by, *number).await?;
+            (title, ask.of, Some(show), Some(schema.to_string()))
+        }
         Does::Ask(ask) => {
             let show = match &ask.show {
                 Some(show) => Some(input::filled(compute, plan, log, at, show).await?),

@@ -77,12 +77,13 @@ pub(crate) fn reminder(
     let Some((ask, topic)) = ask else {
         return Err(Failure::new(Code::Internal, format!("the plan has nobody to be reminded at {at}")));
     };
-    let Ask { title, of, .. } = ask.as_ref();
+    let Ask { of, .. } = ask.as_ref();
     let asked = log.read(|history| {
         let node = history.node(at).filter(|node| node.is_waiting())?;
-        Some((node.asks.as_ref()?.at, node.until))
+        let asks = node.asks.as_ref()?;
+        Some((asks.at, asks.title.clone(), node.until))
     });
-    let Some((asked_at, until)) = asked else { return Ok(None) };
+    let Some((asked_at, title, until)) = asked else { return Ok(None) };
     let run = log.run().to_string();
     let data = json!({ "run": run, "node": at, "title": title, "of": of, "asked_at": asked_at, "until": until, "number": number });
     // Also in a branch that holds its messages: people are asked before it comes to its end.

@@ -41,7 +41,7 @@ use crate::conversation::Conversation;
 use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
-use crate::patterns::{About, Decision, Input, Output, Todo};
+use crate::patterns::{About, Decision, Input, Output, Settled, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
@@ -340,7 +340,7 @@ impl Engine<'_> {
                     Err(failure) => self.fail(node, failure),
                 }
             }
-            Todo::Merge { node, done } => self.merge(node, &done).await?,
+            Todo::Merge { node, done, settled } => self.merge(node, &done, settled).await?,
             Todo::Begin { node, input } => self.begin(node, &input).await?,
             Todo::Join { node } => self.join(node).await?,
             Todo::Start { node } => {
@@ -401,18 +401,23 @@ impl Engine<'_> {
         self.log.read(|history| history.forked().in_force(self.plan.levels(node)))
     }
 
-    /// Brings branches together; what they did is true with the entry that says so.
-    async fn merge(&self, node: StepPath, done: &[u32]) -> Result<(), Stop> {
+    /// Brings branches together; what they did is true with the entry that says so. Where they conflict about keys that somebody is to
+    /// settle, the journal says that these are put to them.
+    async fn merge(&self, node: StepPath, done: &[u32], settled: Vec<Settled>) -> Result<(), Stop> {
         let (planned, _) = self.plan.node(&node).map_err(Stop::Failed)?;
         let Some(context) = planned.context() else {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("the branches of {node} have no context"))));
         };
+        let said = settled
+            .into_iter()
+            .map(|Settled { by, number, came }| ((by, number), came.and_then(|of| input::output(self.log, &of))));
         let joining = Joining {
             log: self.log,
             node: &node,
             done,
             levels: self.levels(&node),
             policies: &context.merge,
+            said: &said.collect(),
             called: &|number| planned.called(number),
         };
         match self.ports.crossing.context.join(joining).await? {
@@ -422,6 +427,7 @@ impl Engine<'_> {
                 self.count(&failed);
                 self.log.stage_with(failed, Commit { before: vec![conflicted], ..Commit::default() }).await?;
             }
+            Ok(Joined::Raised(events)) => self.log.stage_if(|_| Ok::<_, Stop>(events))?,
             Err(failure) => self.fail(node, failure),
         }
         Ok(())

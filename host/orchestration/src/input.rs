@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::patterns::Input;
 use crate::picked::{Bounded, Json, Picked, name_of};
 use crate::plan::{Plan, Scope};
-use crate::{aggregate, turns};
+use crate::{aggregate, conflict, turns};
 
 /// The largest input that is built, in bytes: the same as a client may send.
 pub(crate) const MAX_BUILT: usize = 8 << 20;
@@ -41,6 +41,7 @@ pub(crate) fn resolve<'a>(
         Input::Item { map, index } => std::future::ready(item(log, map, *index)).boxed(),
         Input::Undone(node) => undone(compute, plan, log, node).boxed(),
         Input::Branches { node, gave } => aggregate::branches(compute, plan, log, node, gave).boxed(),
+        Input::Conflict { node, by, number } => conflict::given(compute, plan, log, node, *by, *number).boxed(),
         Input::Turns { debate, before, input } => turns(compute, plan, log, debate, *before, input).boxed(),
     }
 }

@@ -33,6 +33,7 @@ mod approvals;
 mod ask;
 mod attend;
 mod children;
+mod conflict;
 mod conversation;
 mod coordinator;
 mod decide;

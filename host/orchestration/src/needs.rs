@@ -80,6 +80,16 @@ impl Needs<'_> {
             Input::Run | Input::Item { .. } => {}
             Input::Output(of) => self.gave(of),
             Input::Branches { gave, .. } => gave.iter().flatten().for_each(|of| self.gave(of)),
+            // What it works on is what each branch did, and so what they were.
+            Input::Conflict { node, by, number } => {
+                let fork = self.history.forked().of(node);
+                let raised = fork.and_then(|fork| {
+                    fork.ever_raised().iter().find(|raised| (raised.by, raised.number) == (*by, *number))
+                });
+                if let (Some(fork), Some(raised)) = (fork, raised) {
+                    self.found.extend(fork.sides(raised).into_iter().map(|side| side.step.clone()));
+                }
+            }
             Input::Turns { debate, before, input } => {
                 let history = self.history;
                 let turns = history.node(debate).into_iter().flat_map(|node| node.rounds.iter());

@@ -4,7 +4,7 @@
 //! that takes grows with the text and the picks, never with one times the other. Of a name that stands twice the last counts.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use ltmc_model::Payload;
@@ -38,6 +38,20 @@ impl<'a> Json<'a> {
     /// The text itself.
     pub(crate) fn text(&self) -> &str {
         &self.0
+    }
+
+    /// A name that stands there twice, of the first `most` of its fields' names.
+    pub(crate) fn twice(&self, most: usize) -> Option<String> {
+        let (mut seen, mut members) = (HashSet::new(), Members::of(&self.0, 0));
+        while let Some(member) = members.next().filter(|_| seen.len() <= most) {
+            members.skip(member.at);
+            let name = name_of(member.name);
+            if seen.contains(&name) {
+                return Some(name.into_owned());
+            }
+            seen.insert(name);
+        }
+        None
     }
 
     /// Its fields, each once, in order; none: it is no object. The error: it has more than `most`.

@@ -110,6 +110,7 @@ impl Plan {
                 Below::Template(child) => {
                     match &node.does {
                         Does::Map(map) => scope.maps.push((map.name.clone(), at.clone(), number)),
+                        Does::Settle(_) => {}
                         _ => scope.round = Some((at.clone(), Loop::round(number).unwrap_or(number))),
                     }
                     node = child;
@@ -138,7 +139,9 @@ impl Plan {
                     let context = node.context().filter(|_| number != Node::CLOSING);
                     if let (Some(context), Ok(branch)) = (context, u32::try_from(number)) {
                         let of = Branch { fork: at.clone(), number: branch };
-                        levels.push(Level { of, session: context.session, messages: context.messages });
+                        let settles = Node::is_settling(number);
+                        let (session, messages) = (context.session && !settles, context.messages && !settles);
+                        levels.push(Level { of, session, messages, settles });
                     }
                     child
                 }
@@ -157,6 +160,14 @@ impl Plan {
             Work::Node(node) => Ok((node, scope)),
             Work::Validator(_) => Err(Failure::new(Code::Internal, format!("{path} is a validator's place"))),
         }
+    }
+
+    /// The fork, the number of who settles its conflicts, and which conflict, where that is what stands there.
+    pub(crate) fn settles(path: &StepPath) -> Option<(StepPath, u32, u32)> {
+        let above = path.parent()?;
+        let by = above.way().last().filter(|number| Node::is_settling(*number))? - Node::SETTLING;
+        let number = path.way().last()?;
+        Some((above.parent()?, u32::try_from(by).ok()?, u32::try_from(number).ok()?))
     }
 
     /// Whether the step there makes one of what branches gave.
@@ -217,8 +228,8 @@ fn collect(node: &Node, way: &mut Way, names: &mut BTreeMap<StepName, Way>, is_s
     if let Some(id) = &node.id {
         names.insert(id.clone(), way.clone());
     }
-    let numbered = node.children().into_iter().enumerate().chain(node.closing());
-    let numbered = numbered.chain(node.rescues()).chain(node.compensation());
+    let numbered = node.children().into_iter().enumerate();
+    let numbered = numbered.chain(node.behind()).chain(node.compensation());
     let below = numbered.map(|(number, node)| (Some(number), node)).chain(node.template().map(|node| (None, node)));
     for (number, node) in below {
         way.push(number);

@@ -122,6 +122,11 @@ mod tests {
             ("name: x\nflow: {need: x, among: [a, d]}", "`d` is not among those"),
             ("name: x\nflow: {sequence: [{agent: a}, {agent: b}, {agent: b, id: c}]}", "has 3 steps, at most 2"),
             ("name: x\nflow: {sequence: [{sequence: [{agent: a}]}]}", "nest 3 deep, at most 2"),
+            ("name: x\nflow: {parallel: [{agent: a}], context: {fork: [session], merge: {k: ask}}}", "has no `ask`"),
+            (
+                "name: x\nflow: {parallel: [{agent: a}], context: {fork: [session], merge: {k: {agent: c}}}}",
+                "`c` is not among those",
+            ),
             ("name: x\nflow: {workflow: other}", "has no `workflow`"),
             ("name: x\nflow: {plan: {agent: a, may: [b]}}", "has no `plan`"),
             ("name: x\non: [{schedule: '@daily'}]\nflow: {agent: a}", "has no `on`"),

@@ -1,7 +1,7 @@
 //! Workflow documents: put, looked at, deleted.
 //!
 //! Invariants: a document that is stored has been checked whole, and every agent and every workflow it names was there and could do its
-//! part; what it starts did not come back to it. (Documents change: how deep runs begin runs is bounded where they do.)
+//! part; what it starts did not come back to it, which the record looks at again in the transaction that stores it. (Documents change: how deep runs begin runs is bounded where they do.)
 //! What changes anything does so on a task of the host's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use ltmc_model::{AgentName, Digest, TenantId, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::schema::Unusable;
-use ltmc_ports::{ReadCatalog, Schemas, StoreError};
+use ltmc_ports::{Expect, Kind, ReadCatalog, Schemas, StoreError};
 use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Compute, Error, Turns};
 
@@ -27,6 +27,8 @@ use crate::schedules::Schedules;
 const CHECKED_AT_ONCE: usize = 3;
 /// How many workflows a document may start, those that these start included.
 const MAX_STARTED: usize = 100;
+/// How often a document is put where others change what it starts meanwhile.
+const TRIES: u32 = 5;
 /// How many of a tenant's may wait for it.
 const WAITING: usize = 1_024;
 
@@ -47,6 +49,14 @@ pub struct Ports {
     pub schemas: Arc<dyn Schemas>,
     /// What starts them by themselves.
     pub schedules: Arc<Schedules>,
+}
+
+/// Workflows that a document starts, by others that these start too.
+struct Starts {
+    /// What is wrong with that.
+    details: Vec<Detail>,
+    /// As they were when that was looked at.
+    as_they_are: Vec<Expect>,
 }
 
 /// What came of putting a document.
@@ -84,7 +94,8 @@ impl Workflows {
         let document = parsed.map_err(|faults| wrong(faults.0.into_iter().map(detail).collect()))?;
         let faults = check_agents(&self.ports.authority, &caller.tenant, &document, &BTreeMap::new()).await?;
         let mut details: Vec<Detail> = faults.into_iter().map(detail).collect();
-        details.extend(self.check_workflows(caller, &document).await?);
+        let mut started = self.check_workflows(caller, &document).await?;
+        details.append(&mut started.details);
         if !details.is_empty() {
             details.truncate(workflow::MAX_FAULTS);
             return Err(wrong(details));
@@ -101,10 +112,31 @@ impl Workflows {
             return Ok(Put { workflow, created });
         }
         let planned = schedules.planned(&document);
-        let fit = Schedules::fit(&name, &planned);
-        let change = Change::WorkflowPut { name: name.clone(), source: source.clone(), digest, schedules: planned };
-        let put = self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, fit).await;
-        put.map_err(Schedules::too_many)?;
+        let mut tries = TRIES;
+        loop {
+            let mut changes = Schedules::fit(&name, &planned);
+            changes.expects.extend(started.as_they_are.iter().cloned());
+            let (name, source, schedules) = (name.clone(), source.clone(), planned.clone());
+            let change = Change::WorkflowPut { name, source, digest, schedules };
+            match self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, changes).await {
+                Ok(()) => break,
+                Err(error) if error.kind == Kind::Stale && tries > 0 => {
+                    let now = self.check_workflows(caller, &document).await?;
+                    if !now.details.is_empty() {
+                        return Err(wrong(now.details));
+                    }
+                    if now.as_they_are == started.as_they_are {
+                        return Err(Schedules::too_many(error));
+                    }
+                    (started, tries) = (now, tries - 1);
+                }
+                Err(error) if error.kind == Kind::Stale => {
+                    let message = "the workflows that it starts are changed by others all the time".into();
+                    return Err(Error::Busy { message, retry_after: Duration::from_secs(1) });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         schedules.changed();
         let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
         let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
@@ -112,8 +144,8 @@ impl Workflows {
     }
 
     /// What is wrong with the workflows that a document starts: those that are not there, and those that come back to it.
-    async fn check_workflows(&self, caller: &Caller, document: &Document) -> Result<Vec<Detail>, Error> {
-        let mut details = Vec::new();
+    async fn check_workflows(&self, caller: &Caller, document: &Document) -> Result<Starts, Error> {
+        let (mut details, mut as_they_are) = (Vec::new(), Vec::new());
         // Each with the way to it.
         let mut looked_at = BTreeSet::new();
         for (name, place) in document.workflows() {
@@ -131,9 +163,12 @@ impl Workflows {
                 }
                 if looked_at.len() > MAX_STARTED {
                     fault(format!("it starts more than {MAX_STARTED} workflows, by others that it starts"));
-                    return Ok(details);
+                    return Ok(Starts { details, as_they_are });
                 }
-                let Some(stored) = self.ports.read.workflow(&caller.tenant, last).await? else {
+                let stored = self.ports.read.workflow(&caller.tenant, last).await?;
+                let digest = stored.as_ref().map(|stored| stored.digest);
+                as_they_are.push(Expect::Workflow { name: last.clone(), digest });
+                let Some(stored) = stored else {
                     if way.len() == 2 {
                         fault(format!("there is no workflow `{last}`: put it first"));
                     }
@@ -148,7 +183,7 @@ impl Workflows {
                 }
             }
         }
-        Ok(details)
+        Ok(Starts { details, as_they_are })
     }
 
     /// Looks whether what outputs are to be judged by can be.

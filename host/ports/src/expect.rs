@@ -118,6 +118,13 @@ pub enum Expect {
         /// The turn's run.
         run: RunId,
     },
+    /// A workflow's document is this one; none: there is no such workflow.
+    Workflow {
+        /// Which.
+        name: WorkflowName,
+        /// The document.
+        digest: Option<Digest>,
+    },
     /// A run is not over.
     UnderWay {
         /// Which.

@@ -32,7 +32,9 @@ impl History {
                 self.is_cut |= Loop::round(number).is_some_and(|round| round < node.rounds.forgotten());
                 node.goes_on_at(number, amended.after.contains(&below));
             }
-            if number < Planned::FALLBACK || !Planned::is_beside(number) {
+            let is_behind = Planned::is_beside(number) && number >= Planned::FALLBACK;
+            // What settles a conflict says something else of the same one.
+            if !is_behind && !Planned::is_settling(number) {
                 self.forked.reopen(&above);
             }
             below = above;
@@ -40,6 +42,11 @@ impl History {
         match &amended.change {
             Amendment::Again => {}
             Amendment::Input(input) => self.step_mut(&amended.step).given = Some(input.clone()),
+            Amendment::Gave(output) => {
+                self.progress += 1;
+                let node = self.node_mut(&amended.step);
+                (node.output, node.ended_at) = (Some(output.clone()), order);
+            }
             Amendment::Output(output) => {
                 self.progress += 1;
                 self.change(&amended.step, |step| {
@@ -131,7 +138,9 @@ fn comes_of(amended: &Amended, path: &StepPath) -> bool {
                 None => false,
                 // What undoes something comes to its end by itself.
                 Some(other) if number == Planned::COMPENSATION || other == Planned::COMPENSATION => false,
-                Some(other) if Planned::is_beside(number) => Planned::is_beside(other) && other > number,
+                Some(other) if Planned::is_beside(number) => {
+                    Planned::is_beside(other) && Planned::turn_of(other) > Planned::turn_of(number)
+                }
                 Some(other) => Planned::is_beside(other) || other > number && amended.after.contains(&at),
             };
         }

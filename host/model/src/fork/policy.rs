@@ -21,6 +21,10 @@ pub enum Policy {
     Prefer(Vec<u32>),
     /// All of it: a list with who said what.
     KeepAll,
+    /// What an agent makes of it: the one of this number of those that settle conflicts.
+    Agent(u32),
+    /// What people say, who are asked; by the same number.
+    Ask(u32),
 }
 
 /// Policies by what keys begin with.
@@ -47,10 +51,20 @@ impl Policy {
             Self::Last => "last",
             Self::Prefer(_) => "prefer",
             Self::KeepAll => "keep-all",
+            Self::Agent(_) => "agent",
+            Self::Ask(_) => "ask",
         }
     }
 
-    /// What is taken; none: nothing, the conflict stands. `order`: the branches as they were done; `called`: what one is called.
+    /// The number of who settles it; none: nobody is asked.
+    pub fn settler(&self) -> Option<u32> {
+        match self {
+            Self::Agent(number) | Self::Ask(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// What is taken by what branches did alone; none: nothing, the conflict stands. `order`: the branches as they were done; `called`: what one is called.
     pub fn resolve(
         &self,
         base: Option<&Item>,
@@ -62,7 +76,7 @@ impl Policy {
         let has_moved = base.map(|item| item.revision) != current.map(|item| item.revision);
         let of = |branch: &u32| sides.iter().find(|(number, _)| number == branch).map(|(_, side)| *side);
         let taken = match self {
-            Self::Fail => None,
+            Self::Fail | Self::Agent(_) | Self::Ask(_) => None,
             Self::First => order.iter().find_map(of),
             Self::Last => order.iter().rev().find_map(of),
             Self::Prefer(branches) => branches.iter().find_map(of),
@@ -81,10 +95,7 @@ impl Policy {
 /// A list of what each branch made of it, and before these what stands there by another's doing. None: one of them is no text, or
 /// the list is too long.
 fn kept(moved: Option<&Item>, sides: &[(u32, &Side)], called: impl Fn(u32) -> String) -> Option<Outcome> {
-    let read = |bytes: &Bytes| match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => Some(value),
-        Err(_) => std::str::from_utf8(bytes).ok().map(Value::from),
-    };
+    let read = super::settle::read;
     let values = sides.iter().filter_map(|(_, side)| side.bytes()).map(Bytes::len);
     if values.sum::<usize>() > MAX_VALUE {
         return None;

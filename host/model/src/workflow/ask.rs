@@ -44,6 +44,11 @@ impl Remind {
 }
 
 impl Ask {
+    /// What conflicts of branches are put to people with; what is asked is said of each.
+    pub fn of_conflicts(of: Role, remind: Option<Remind>) -> Self {
+        Self { title: "Which value?".into(), of, show: None, schema: None, remind }
+    }
+
     /// Roles that answer questions, by their words.
     pub const ROLES: [(&'static str, Role); 3] =
         [("admin", Role::Admin), ("author", Role::Author), ("caller", Role::Caller)];

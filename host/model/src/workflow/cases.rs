@@ -44,6 +44,8 @@ pub struct Answer {
     pub when: Option<Condition>,
     /// How long that takes it.
     pub takes: Duration,
+    /// What it puts into the session's memory before that, key by key; null: the key is deleted.
+    pub puts: Vec<(String, Value)>,
     /// The answer.
     pub gives: Gives,
 }
@@ -76,6 +78,8 @@ pub struct Expect {
     pub outputs: Vec<(StepName, Value)>,
     /// What is decided about a node, in the words of a run's `nodes`.
     pub decided: Vec<(StepName, Vec<(String, Value)>)>,
+    /// What keys of the session's memory hold in the end; null: nothing.
+    pub memory: Vec<(String, Value)>,
 }
 
 /// How a run is to end.
@@ -103,6 +107,8 @@ impl Default for End {
 impl Cases {
     /// How many there may be in a file.
     pub const MOST: usize = 1_000;
+    /// How many keys an answer puts, and a case looks at.
+    pub const MAX_KEYS: usize = 100;
     /// What can be expected of what was decided about a node.
     pub const DECIDED: [&'static str; 7] = ["status", "option", "items", "rounds", "winners", "failures", "rescued"];
 

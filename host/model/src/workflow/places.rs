@@ -22,8 +22,7 @@ fn collect<'d>(node: &'d Node, place: String, into: &mut Vec<(String, &'d Node)>
     if let Some(template) = node.template() {
         collect(template, format!("{place}/{ANY}"), into);
     }
-    let numbered = node.closing().into_iter().chain(node.rescues()).chain(node.compensation());
-    for (number, rescue) in numbered {
+    for (number, rescue) in node.behind().chain(node.compensation()) {
         collect(rescue, format!("{place}/{number}"), into);
     }
 }

@@ -310,7 +310,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 18] = [
+pub(super) static FORMS: [(&str, Form); 20] = [
     (
         "document",
         form(
@@ -423,7 +423,12 @@ pub(super) static FORMS: [(&str, Form); 18] = [
                     "merge",
                     "What is taken where branches conflict, by what keys begin with; `*`: of all others (default: fail)",
                     Is::Keyed(
-                        &Is::Either(&[Is::Words(&["fail", "first", "last", "keep-all"]), Is::Of("policy")]),
+                        &Is::Either(&[
+                            Is::Words(&["fail", "first", "last", "keep-all", "ask"]),
+                            Is::Of("policy"),
+                            STEP,
+                            Is::Of("asking"),
+                        ]),
                         Policies::MOST,
                     ),
                 ),
@@ -438,6 +443,31 @@ pub(super) static FORMS: [(&str, Form); 18] = [
             "What is taken of a key where branches conflict",
             &[word("prefer", "What the first of these branches did that changed it", Is::List(&Is::Name, 1, MOST))],
             &["prefer"],
+        ),
+    ),
+    (
+        "asking",
+        form(
+            "a policy `ask`",
+            "People say what is taken of a key where branches conflict",
+            &[
+                word("ask", "Who", Is::Of("asked")),
+                word("id", "What the question is called", Is::Name),
+                word("timeout", "How long they have; then the branches conflict", Is::Duration),
+            ],
+            &["ask"],
+        ),
+    ),
+    (
+        "asked",
+        form(
+            "who is asked",
+            "Who says what is taken of a key where branches conflict",
+            &[
+                word("of", "The smallest role that may answer (default: author)", Is::Words(&["admin", "author"])),
+                word("remind", "How people are reminded while nobody answers", Is::Of("remind")),
+            ],
+            &[],
         ),
     ),
     (

@@ -269,7 +269,7 @@ flow:
       timeout: 20s
       retry: {attempts: 2, on: [agent-error, limit-wall], then: fail}
     - parallel: {legal: {agent: legal}, cost: {agent: cost, when: {pick: $.input.cost, at-least: 10}}}
-      context: {fork: [session, messages], merge: {plan/: {prefer: [legal]}, "*": fail}}
+      context: {fork: [session, messages], merge: {plan/: {prefer: [legal]}, p/: {agent: weigh, timeout: 1m}, q/: {ask: {of: admin, remind: {every: 1h, topic: approvals}}, id: weighed, timeout: 2days}, "*": ask}}
       id: both
       need: {share: 0.5}
       on-failure: continue
@@ -342,7 +342,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 62);
+    assert_eq!(document.nodes().len(), 70);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -588,7 +588,7 @@ fn a_context_has_one_form_and_what_is_wrong_with_it_is_told() {
 flow:
   sequence:
     - parallel: [{agent: a}, {sequence: [{agent: b}]}]
-      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: ask, n: {agent: r}}}
+      context: {fork: [session, graph, session, x], merge: {k: {prefer: [a, c]}, "": fail, l: best, m: {ask: {of: caller}}, n: {agent: s, than: 1}, o: {ask: {}, tiemout: 1m}}}
     - parallel: {x: {workflow: w}, y: {plan: {agent: p, may: [a]}}}
       context: {fork: [messages], merge: {k: last}, else: 1}
     - map: $.input
@@ -600,6 +600,7 @@ flow:
       context: [session]
     - parallel: [{sequence: [{agent: g}]}]
       context: {fork: [], merge: {k: {prefer: [g]}}}
+    - {agent: h, with: $.steps.s.output}
 "#,
         &[
             ("5:33", "`graph` is not forked by this host"),
@@ -607,9 +608,10 @@ flow:
             ("5:49", "one of `session`, `messages`"),
             ("5:77", "a branch `c`, and there is none; there are `a`"),
             ("5:82", "has 1 to 512 bytes"),
-            ("5:95", "a policy is `fail`, `first`, `last`, `keep-all` or"),
-            ("5:104", "`ask` is reserved"),
-            ("5:112", "`agent` is reserved here"),
+            ("5:95", "a policy is `fail`, `first`, `last`, `keep-all`, `ask`,"),
+            ("5:115", "`of` of a conflict is one of `admin`, `author`"),
+            ("5:139", "has no field `than`"),
+            ("5:162", "did you mean `timeout`?"),
             ("6:22", "`workflow` does not stand in a branch"),
             ("6:40", "`plan` does not stand in a branch"),
             ("7:35", "`fork` has no `session`"),
@@ -625,6 +627,7 @@ flow:
             ("16:23", "`fork` is empty"),
             ("16:27", "`fork` has no `session`"),
             ("16:48", "none of them has a name"),
+            ("17:24", "settles conflicts of branches"),
         ],
     );
 }
@@ -771,4 +774,13 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
     );
     let many: String = (0..17).map(|minute| format!("  - {{schedule: {minute} 6 * * *}}\n")).collect();
     told(&format!("name: review\non:\n{many}flow: {{agent: a}}\n"), &[("3:3", "at most 16 schedules")]);
+}
+
+#[test]
+fn a_loop_that_could_never_stall_is_told_and_a_pinned_one_is_taken() {
+    let source = "name: review\nflow:\n  loop: {agent: a}\n  at-most: 3\n  stall: 4\n";
+    told(source, &[("5:10", "`stall` is 4, and the loop makes at most 3 rounds")]);
+    let pinned = r#"{"name":"review","flow":{"loop":{"agent":"a"},"at-most":3,"stall":4}}"#;
+    assert_eq!(Document::from_json(pinned).unwrap().to_json(), pinned);
+    assert!(Document::parse(&source.replace("stall: 4", "stall: 3"), None).is_ok());
 }

@@ -40,7 +40,7 @@ impl Schedule {
 }
 
 impl Node {
-    fn to_value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         let mut out = Map::new();
         self.pattern(&mut out);
         let own_name = match &self.does {
@@ -138,8 +138,8 @@ impl Node {
                 }
             }
             Does::Debate(debate) => put("debate", debate.to_value()),
-            // It is written with its debate.
-            Does::Turn(_) => {}
+            // They are written with their debate, and their policy.
+            Does::Turn(_) | Does::Settle(_) => {}
             Does::Wait(wait) => put("wait", wait.to_value()),
             Does::Ask(ask) => put("ask", ask.to_value()),
             Does::Emit(emit) => put("emit", emit.to_value()),
@@ -260,10 +260,16 @@ impl Ask {
         if let Some((schema, _)) = &self.schema {
             out["schema"] = schema.clone();
         }
-        if let Some(Remind { every, topic }) = &self.remind {
-            out["remind"] = json!({ "every": duration(*every), "topic": topic });
+        if let Some(remind) = &self.remind {
+            out["remind"] = remind.to_value();
         }
         out
+    }
+}
+
+impl Remind {
+    pub(super) fn to_value(&self) -> Value {
+        json!({ "every": duration(self.every), "topic": self.topic })
     }
 }
 
@@ -403,6 +409,6 @@ impl Retry {
     }
 }
 
-fn duration(duration: Duration) -> Value {
+pub(super) fn duration(duration: Duration) -> Value {
     humantime::format_duration(duration).to_string().into()
 }

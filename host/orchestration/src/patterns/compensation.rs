@@ -115,7 +115,7 @@ fn is_begun(history: &History, node: &StepPath) -> bool {
 impl Table {
     /// None: there is nothing at the node, and below it, that undoes anything.
     fn of(node: &Node) -> Option<Self> {
-        let numbered = node.children().into_iter().enumerate().chain(node.closing()).chain(node.rescues());
+        let numbered = node.children().into_iter().enumerate().chain(node.behind());
         let below: BTreeMap<_, _> = numbered.filter_map(|(number, node)| Some((number, Self::of(node)?))).collect();
         let own = node.compensate.as_deref().map(of);
         let template = node.template().and_then(Self::of).map(Box::new);

@@ -8,6 +8,7 @@ use ltmc_model::StepPath;
 use ltmc_model::workflow::{MapItems, Tolerate};
 
 use super::collect::Collect;
+use super::settle::Settlers;
 use super::side_by_side::{Enough, Next, Terms, next};
 use super::{Decision, Input, Pattern, Question, Todo, of};
 
@@ -15,15 +16,15 @@ pub(super) struct Map {
     body: Box<dyn Pattern>,
     at_once: usize,
     tolerate: Tolerate,
-    are_apart: bool,
+    apart: Option<Arc<Settlers>>,
     collect: Collect,
 }
 
 impl Map {
     pub(super) fn new(map: &MapItems) -> Self {
         let collect = Collect::new(&map.collect, None);
-        let (at_once, are_apart) = (map.at_once as usize, map.context.is_some());
-        Self { body: of(&map.body), at_once, tolerate: map.tolerate, are_apart, collect }
+        let apart = map.context.as_ref().map(|context| Arc::new(Settlers::new(context)));
+        Self { body: of(&map.body), at_once: map.at_once as usize, tolerate: map.tolerate, apart, collect }
     }
 }
 
@@ -45,14 +46,14 @@ impl Pattern for Map {
             Tolerate::Share(share) => (count as f64 * share + 1e-9).floor() as usize,
         };
         let enough = Enough::AllBut(tolerated);
-        let (at_once, are_apart, keeps_lost) = (self.at_once, self.are_apart, self.collect.tells_of_the_lost());
+        let (at_once, apart, keeps_lost) = (self.at_once, self.apart.clone(), self.collect.tells_of_the_lost());
         let terms = Terms {
             count,
             at_once,
             enough,
             stops: true,
             cancels: true,
-            are_apart,
+            apart,
             called: "items",
             names: Arc::default(),
             keeps_lost,

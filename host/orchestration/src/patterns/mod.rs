@@ -26,6 +26,7 @@ mod node;
 mod parallel;
 mod plan;
 mod sequence;
+mod settle;
 mod side_by_side;
 mod wait;
 mod workflow;
@@ -142,6 +143,8 @@ pub enum Todo {
         node: StepPath,
         /// Those that came to their end, in the order in which they did.
         done: Vec<u32>,
+        /// What came of conflicts that were raised.
+        settled: Vec<Settled>,
     },
     /// End everything that is open below a node.
     Cancel {
@@ -206,6 +209,17 @@ pub enum Todo {
         /// What it gives.
         output: Output,
     },
+}
+
+/// What came of a conflict that was put to somebody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// Who was to settle it.
+    pub by: u32,
+    /// Which of those that were put to them.
+    pub number: u32,
+    /// Whose output says so, or why nobody did.
+    pub came: Result<StepPath, Failure>,
 }
 
 /// What is to be found out about a node.
@@ -358,6 +372,7 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
         Does::Debate(debate) => Box::new(debate::Debate::new(debate)),
         Does::Turn(turn) => Box::new(debate::Turn::new(turn)),
+        Does::Settle(_) => Box::new(settle::Nothing),
         Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),
         Does::Wait(_) => Box::new(wait::Wait),
         Does::Ask(asks) => Box::new(ask::Ask::new(asks)),

@@ -1,10 +1,13 @@
 //! Branches side by side, all on the same input. Which of them count is journaled; the others are cancelled, or waited for.
 
+use std::sync::Arc;
+
 use ltmc_journal::History;
 use ltmc_model::StepPath;
 use ltmc_model::workflow::{self, Need, OnFailure, OnLoss};
 
 use super::collect::Collect;
+use super::settle::Settlers;
 use super::side_by_side::{Enough, Next, Terms, next};
 use super::{Decision, Input, Pattern, of};
 
@@ -39,7 +42,7 @@ impl Parallel {
             enough,
             stops: parallel.on_failure == OnFailure::Stop,
             cancels: parallel.on_loss == OnLoss::Cancel,
-            are_apart: parallel.context.is_some(),
+            apart: parallel.context.as_ref().map(|context| Arc::new(Settlers::new(context))),
             called: "branches",
             names: (0..count).map(|number| parallel.name(number).map(ToString::to_string)).collect(),
             keeps_lost: collect.tells_of_the_lost(),
@@ -106,7 +109,10 @@ mod tests {
         let joined = Decided::Joined { winners: vec![1, 0], failure: None, lost: vec![] };
         let mut so_far = vec![started(&a, 1), started(&b, 1), completed(&b, 1), completed(&a, 1)];
         so_far.push(Event::NodeDecided { node: root.clone(), decided: joined });
-        assert_eq!(next(&so_far), Decision::just(Todo::Merge { node: root.clone(), done: vec![1, 0] }));
+        assert_eq!(
+            next(&so_far),
+            Decision::just(Todo::Merge { node: root.clone(), done: vec![1, 0], settled: vec![] })
+        );
         so_far.push(Event::ContextMerged(Box::new(Merged {
             node: root.clone(),
             branches: vec![0, 1],

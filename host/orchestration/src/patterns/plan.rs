@@ -23,6 +23,9 @@ impl Plan {
 
 impl Pattern for Plan {
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
+        if history.node(at).is_some_and(|node| node.output.is_some()) {
+            return Decision::Done(at.clone());
+        }
         if let Some(node) = history.node(at).filter(|node| node.planned.is_some()) {
             return match &node.approval {
                 None if self.is_approved => {

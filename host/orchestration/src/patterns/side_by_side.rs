@@ -15,6 +15,7 @@ use ltmc_model::workflow::Node;
 use ltmc_model::{Seq, StepPath};
 
 use super::compensation::undo;
+use super::settle::Settlers;
 use super::{Decision, Todo};
 
 /// So many characters are kept of the message of a branch that failed.
@@ -30,8 +31,8 @@ pub(super) struct Terms {
     pub(super) stops: bool,
     /// Whether those are cancelled that are not needed any more; otherwise their end is waited for.
     pub(super) cancels: bool,
-    /// Whether they have a context of their own.
-    pub(super) are_apart: bool,
+    /// Who settles conflicts, where they have a context of their own.
+    pub(super) apart: Option<Arc<Settlers>>,
     /// What branches are called in messages.
     pub(super) called: &'static str,
     /// The names of those that have one.
@@ -215,8 +216,9 @@ fn over(
     branch: &dyn Fn(usize, &mut History) -> Decision,
 ) -> Next {
     let cancels = if joined.failure.is_some() { terms.stops } else { terms.cancels };
-    // Once one is made of what they gave, it is that alone which is open.
-    let is_closing = history.has_begun(&at.child(Node::CLOSING));
+    // Once their conflicts are settled, or one is made of what they gave, it is that alone which is open.
+    let is_settling = history.forked().of(at).is_some_and(|fork| !fork.raised().is_empty());
+    let is_closing = is_settling || history.has_begun(&at.child(Node::CLOSING));
     if cancels && !is_closing && history.is_open_within(at) {
         return Next::Do(vec![Todo::Cancel { node: at.clone() }]);
     }
@@ -256,8 +258,14 @@ fn over(
     if !todos.is_empty() {
         return Next::Do(todos);
     }
-    if terms.are_apart && !history.forked().of(at).is_some_and(Fork::is_merged) {
-        return Next::Do(vec![Todo::Merge { node: at.clone(), done: in_their_order(history, kept, branch) }]);
+    if let Some(settlers) = terms.apart.as_ref().filter(|_| !history.forked().of(at).is_some_and(Fork::is_merged)) {
+        return match settlers.next(at, history) {
+            Err(todos) => Next::Do(todos),
+            Ok(settled) => {
+                let done = in_their_order(history, kept, branch);
+                Next::Do(vec![Todo::Merge { node: at.clone(), done, settled }])
+            }
+        };
     }
     Next::Over(gave)
 }

@@ -7,9 +7,10 @@ use ltmc_journal::History;
 use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::place::{self, Is, Place, What};
 use ltmc_model::agent::AgentRef;
-use ltmc_model::fork::Answer;
+use ltmc_model::fork::{Answer, Raised, Said};
 use ltmc_model::journal::{Amended, Amendment, Event};
 use ltmc_model::memory::MAX_VALUE;
+use ltmc_model::question::Question;
 use ltmc_model::run::State;
 use ltmc_model::workflow::{Does, Node, Validate};
 use ltmc_model::{Digest, KeyId, Payload, StepPath, TenantId};
@@ -82,6 +83,7 @@ impl Asked {
         }
         let json = Payload { content_type: Payload::JSON.into(), bytes: body.bytes.clone() };
         let text = Json::of(&json, 0).map_err(|why| bad_json(None, format!("the body is {why}")))?;
+        once(text.as_ref(), None, FIELDS)?;
         let fields = text.as_ref().map(|text| text.fields(FIELDS)).transpose();
         let fields = fields.map_err(|why| bad_json(None, format!("the body is {why}")))?.flatten();
         let fields = fields.ok_or_else(|| bad_json(None, "the body is no object"))?;
@@ -116,6 +118,7 @@ impl Asked {
     fn changes(&mut self, field: &str, value: &str, change: fn(Payload) -> Amendment) -> Result<(), Error> {
         let steps = Payload { content_type: Payload::JSON.into(), bytes: value.to_owned().into() };
         let text = Json::of(&steps, 0).map_err(|why| bad_json(Some(field), why))?;
+        once(text.as_ref(), Some(field), MAX_STEPS)?;
         let steps = text.as_ref().map(|text| text.fields(MAX_STEPS)).transpose();
         let steps =
             steps.map_err(|_| bad_json(Some(field), format!("at most {MAX_STEPS} steps are changed at once")))?;
@@ -135,11 +138,13 @@ impl Asked {
         let json = |text: &str| Payload { content_type: Payload::JSON.into(), bytes: text.to_owned().into() };
         let keys = json(value);
         let text = Json::of(&keys, 0).map_err(|why| bad_json(Some("merge"), why))?;
+        once(text.as_ref(), Some("merge"), MAX_KEYS)?;
         let keys = text.as_ref().map(|text| text.fields(MAX_KEYS)).transpose();
         let keys = keys.map_err(|_| bad_json(Some("merge"), format!("at most {MAX_KEYS} keys are settled at once")))?;
         for (key, taken) in keys.flatten().ok_or_else(wrong)? {
             let taken = json(taken);
             let text = Json::of(&taken, 0).map_err(|why| bad_json(Some("merge"), why))?;
+            once(text.as_ref(), Some("merge"), 2)?;
             let fields = text.as_ref().map(|text| text.fields(1)).transpose().map_err(|_| wrong())?.flatten();
             let taken = match fields.as_deref() {
                 Some([(name, value)]) if &*name_of(name) == "branch" => {
@@ -174,6 +179,17 @@ impl Asked {
     }
 }
 
+/// What stands somewhere twice is nobody's to choose from.
+fn once(text: Option<&Json<'_>>, field: Option<&str>, most: usize) -> Result<(), Error> {
+    match text.and_then(|text| text.twice(most)) {
+        Some(name) => {
+            let name: String = name.chars().take(80).collect();
+            Err(bad_json(field, format!("`{name}` stands there twice: say once what is meant")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn bad_json(field: Option<&str>, message: impl Into<String>) -> Error {
     let (message, field) = (message.into(), field.map(str::to_owned));
     Error::Invalid { code: "bad-json", message, field, details: Vec::new() }
@@ -204,7 +220,7 @@ impl Amend<'_> {
         let mut known: Vec<StepPath> = Vec::new();
         for (name, change) in &asked.steps {
             let field = match change {
-                Amendment::Output(_) => format!("set.{name}"),
+                Amendment::Output(_) | Amendment::Gave(_) => format!("set.{name}"),
                 Amendment::Input(_) => format!("input.{name}"),
                 Amendment::Again => "from".to_owned(),
             };
@@ -229,8 +245,18 @@ impl Amend<'_> {
             if let Amendment::Output(output) = change {
                 self.judged(&field, &step, output).await?;
             }
+            let is_waiting = self.history.node(&step).is_some_and(ltmc_journal::node::Node::is_waiting);
+            if is_waiting && matches!(change, Amendment::Output(_)) {
+                // What was asked is open no more.
+                events.push(Event::WaitCancelled { node: step.clone() });
+            }
             let was = self.history.output(&step).map(|output| Digest::of(&output.bytes));
-            let (by, change) = (self.by.clone(), change.clone());
+            let is_step = place::at(self.plan.root(), &step).as_ref().and_then(Place::node).is_some_and(Node::is_step);
+            let change = match change.clone() {
+                Amendment::Output(output) if !is_step => Amendment::Gave(output),
+                change => change,
+            };
+            let by = self.by.clone();
             known.push(step.clone());
             events.push(Event::Amended(Box::new(Amended { by, step, change, was, after })));
         }
@@ -312,6 +338,14 @@ impl Amend<'_> {
             What::Validator(_) => {
                 return Err(format!("at {step} an output is judged: change the step whose output that is"));
             }
+            What::Node(node) if matches!(change, Amendment::Output(_)) && is_given(node) => {
+                let child = self.history.node(step).and_then(|node| node.child.as_ref());
+                let is_aside = matches!(self.history.state(), State::Paused | State::Quarantined);
+                if let Some(child) = child.filter(|child| child.is_open() && is_aside) {
+                    let run = child.run;
+                    return Err(format!("at {step} run {run} was begun, which is not over: cancel that one first"));
+                }
+            }
             What::Node(node) if !node.is_step() && *change != Amendment::Again => {
                 let has_steps = !node.children().is_empty() || node.template().is_some();
                 let what = if has_steps {
@@ -368,6 +402,17 @@ impl Amend<'_> {
                     )),
                 }
             }
+            Is::Settles(number) => {
+                let fork = at.parent().and_then(|fork| self.history.forked().of(&fork));
+                let is_of_it = |raised: &Raised| raised.number as usize == number && place.path == raised.place();
+                match fork {
+                    Some(fork) if fork.raised().iter().any(is_of_it) => Ok(()),
+                    Some(fork) if fork.is_merged() => {
+                        Err("its branches have come together: what was taken of their keys is true".into())
+                    }
+                    _ => Err(format!("no conflict {number} was put to it")),
+                }
+            }
             is if above.node().is_some_and(|node| is_chair(node, is)) => Ok(()),
             Is::Child(number) => match node.and_then(|node| node.option) {
                 Some(taken) if taken.map(|taken| taken as usize) != Some(number) => {
@@ -384,11 +429,27 @@ impl Amend<'_> {
     /// Looks at an output as the step's schema does. An agent that judges does so once the run goes on.
     async fn judged(&self, field: &str, step: &StepPath, output: &Payload) -> Result<(), Error> {
         let found = place::at(self.plan.root(), step);
-        let Some(Validate::Schema { schema, .. }) =
-            found.as_ref().and_then(Place::node).and_then(|node| node.validate.as_ref())
-        else {
-            return Ok(());
-        };
+        let Some(node) = found.as_ref().and_then(Place::node) else { return Ok(()) };
+        if let Does::Ask(ask) = &node.does {
+            let (bytes, most) = (output.bytes.len(), Question::MAX_ANSWER);
+            if bytes > most {
+                return Err(unfit(field, format!("an answer has at most {most} bytes, this has {bytes}")));
+            }
+            if Plan::settles(step).is_some() {
+                Said::by_people(output).map_err(|why| unfit(field, why))?;
+            }
+            if let Some((schema, _)) = &ask.schema {
+                self.fits(field, schema, output).await?;
+            }
+        }
+        match &node.validate {
+            Some(Validate::Schema { schema, .. }) => self.fits(field, schema, output).await,
+            Some(Validate::Agent { .. }) | None => Ok(()),
+        }
+    }
+
+    /// Whether an output is what a schema wants.
+    async fn fits(&self, field: &str, schema: &serde_json::Value, output: &Payload) -> Result<(), Error> {
         let _turn = self.inner.judges.turn(self.tenant).await?;
         let judged = self.inner.ports.schemas.judge(&schema.to_string(), output).await;
         let found = judged.map_err(|failure| unfit(field, failure.message))?;
@@ -397,6 +458,11 @@ impl Amend<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether it is no step, and what it gives can be said in its place: what people answer, or what a run of its own does.
+fn is_given(node: &Node) -> bool {
+    matches!(node.does, Does::Ask(_) | Does::Workflow(_) | Does::Plan(_))
 }
 
 /// Whether something is the chair of the turn above it.
@@ -442,6 +508,11 @@ mod tests {
             (r#"{"merge": {"k": "a"}}"#, Some("merge"), "`{\"branch\": BRANCH}`"),
             (r#"{"merge": {"k": {"branch": "a", "value": 1}}}"#, Some("merge"), "`{\"value\": VALUE}`"),
             (r#"{"set": 1}"#, Some("set"), "a field for each step"),
+            (r#"{"set": {"a": 1, "\u0061": 2}}"#, Some("set"), "`a` stands there twice"),
+            (r#"{"input": {"a": 1, "b": 1, "a": 1}}"#, Some("input"), "`a` stands there twice"),
+            (r#"{"set": {}, "set": {"a": 1}}"#, None, "`set` stands there twice"),
+            (r#"{"merge": {"k": {"value": 1}, "k": {"branch": "a"}}}"#, Some("merge"), "`k` stands there twice"),
+            (r#"{"merge": {"k": {"branch": "a", "branch": "b"}}}"#, Some("merge"), "`branch` stands there twice"),
             (r#"{"at": "x"}"#, Some("at"), "it is a number"),
             (r#"{"agents": ["a"]}"#, Some("agents"), "NAME@sha256:"),
             (r#"{"agents": {"a": 1}}"#, Some("agents"), "it is a list"),

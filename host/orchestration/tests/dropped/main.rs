@@ -9,7 +9,9 @@
 //! - `house`: the use cases over such a record, and what must agree
 //! - `cases`: every use case that changes anything. To add one: a case there
 //! - `late`: whoever asks for a run that is about to be taken up again waits for its end
+//! - `rings`: workflows that are put at once
 
 mod cases;
 mod house;
 mod late;
+mod rings;

@@ -227,9 +227,13 @@ pub(crate) async fn play(case: &Case, mode: Mode, crashes: &[Crash]) -> Played {
     Played { answer, memory: world.memory(&record).await, story, children, crashed }
 }
 
-/// The place of the node that asks it; of a plan, that it may be done.
+/// The place of the node that asks it; of a plan, that it may be done; of a conflict, that the key holds that place.
 fn answer_to(asked: &ltmc_model::question::Asked) -> Value {
-    if asked.question.title.starts_with("May the plan") { json!(true) } else { json!(asked.node) }
+    match asked.question.title.as_str() {
+        title if title.starts_with("May the plan") => json!(true),
+        title if title.starts_with("Branches conflict") => json!({"value": asked.node}),
+        _ => json!(asked.node),
+    }
 }
 
 /// Somebody who answers every question with the place of the node that asks it, and approves of every plan.

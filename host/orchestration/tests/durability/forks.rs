@@ -81,16 +81,17 @@ async fn told(guest: Guest, pace: Pace) -> Result<Payload, Failure> {
 }
 
 fn scripts(pace: &Pace) -> Vec<Script> {
-    let pace = pace.clone();
-    vec![agent("do", move |guest| told(guest, pace.clone()))]
+    let [does, settles] = [pace.clone(), pace.clone()];
+    let told = agent("do", move |guest| told(guest, does.clone()));
+    vec![told, agent("settle", move |guest| crate::settling::settled(guest, settles.next()))]
 }
 
 /// A step that does this.
-fn does(id: &str, ops: &str) -> String {
+pub(crate) fn does(id: &str, ops: &str) -> String {
     format!("{{agent: do, id: {id}, with: {{ops: [{ops}]}}}}")
 }
 
-fn case(flow: &str) -> Case {
+pub(crate) fn case(flow: &str) -> Case {
     paced(flow, &Pace::none())
 }
 
@@ -101,15 +102,15 @@ fn paced(flow: &str, pace: &Pace) -> Case {
 }
 
 /// What comes of a flow: what it gives, and what memory and the topic hold then.
-struct Came {
-    world: World,
-    host: Host,
-    run: RunId,
+pub(crate) struct Came {
+    pub(crate) world: World,
+    pub(crate) host: Host,
+    pub(crate) run: RunId,
     answer: Answer,
 }
 
 impl Came {
-    async fn of(flow: &str) -> Self {
+    pub(crate) async fn of(flow: &str) -> Self {
         let Case { request, document, scripts, .. } = case(flow);
         let world = World::new(scripts);
         let host = world.host(&world.record(document.as_deref()).await, []);
@@ -118,11 +119,16 @@ impl Came {
         Self { world, host, run, answer }
     }
 
-    fn value(&self) -> Value {
+    /// Of a run that is not over.
+    pub(crate) fn under_way(world: World, host: Host, run: RunId) -> Self {
+        Self { world, host, run, answer: Ok(Payload::text("")) }
+    }
+
+    pub(crate) fn value(&self) -> Value {
         self.answer.clone().unwrap().to_value().unwrap()
     }
 
-    fn failure(&self) -> Failure {
+    pub(crate) fn failure(&self) -> Failure {
         self.answer.clone().unwrap_err()
     }
 
@@ -131,7 +137,7 @@ impl Came {
     }
 
     /// What a key of the session holds.
-    async fn key(&self, key: &str) -> Option<String> {
+    pub(crate) async fn key(&self, key: &str) -> Option<String> {
         self.memory().await.get(&(Drawer::Session(session()), key.to_owned())).cloned()
     }
 
@@ -143,7 +149,7 @@ impl Came {
     }
 
     /// Resumes it with these keys settled, and waits for what comes.
-    async fn settle(&mut self, keys: &[(&str, Taken)]) -> Result<(), ltmc_tenancy::Error> {
+    pub(crate) async fn settle(&mut self, keys: &[(&str, Taken)]) -> Result<(), ltmc_tenancy::Error> {
         let merge = keys.iter().map(|(key, taken)| ((*key).to_owned(), taken.clone())).collect();
         self.host.runs.resume_with(&caller(), self.run, Changes { merge, ..Changes::default() }).await?;
         for _ in 0..1_000 {
@@ -156,7 +162,7 @@ impl Came {
         Ok(())
     }
 
-    async fn state(&self) -> State {
+    pub(crate) async fn state(&self) -> State {
         self.host.record.run(&tenant(), self.run).await.unwrap().unwrap().state
     }
 }
@@ -496,8 +502,11 @@ fn random(seed: &mut u64, depth: u32, names: &mut u32) -> String {
             .collect();
         return does(&format!("n{names}"), &ops.join(", "));
     }
-    let (kind, policy) = (draw(3), ["fail", "keep-all", "{prefer: [x]}"][draw(3) as usize]);
+    let (kind, policy) = (draw(3), draw(5));
     let [one, two, three] = [(); 3].map(|()| random(seed, depth - 1, names));
+    *names += 1;
+    let settle = format!("{{agent: settle, id: s{names}}}");
+    let policy = ["fail", "keep-all", "{prefer: [x]}", &settle, &settle][policy as usize];
     match kind {
         0 => format!("{{sequence: [{one}, {two}]}}"),
         _ => format!(
@@ -512,7 +521,7 @@ fn random(seed: &mut u64, depth: u32, names: &mut u32) -> String {
 #[test]
 fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
     let times: u64 = std::env::var("LTMC_TEST_INTERLEAVINGS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    let (documents, mut outcomes) = (10, [0, 0]);
+    let (documents, mut outcomes, mut settled) = (10, [0, 0], 0);
     for document in 0..documents {
         let mut seed = document * 7_919 + 3;
         let body = random(&mut seed, 3, &mut 0);
@@ -520,6 +529,7 @@ fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
         let of = |pace: Pace, crashes: &[Crash]| in_paused_time(play(&paced(&flow, &pace), PLAIN, crashes));
         let first = of(Pace::none(), &[]);
         outcomes[usize::from(first.answer.is_ok())] += 1;
+        settled += usize::from(first.memory.values().any(|value| value.contains("\"given\"")));
         for time in 0..times.div_ceil(documents) {
             let ways: Vec<_> = every_way().collect();
             let (how, left) = ways[(time % 4) as usize];
@@ -532,6 +542,6 @@ fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
             assert_eq!(played.memory, first.memory, "{how}");
         }
     }
-    eprintln!("{} completed, {} conflicted", outcomes[1], outcomes[0]);
-    assert!(outcomes[1] >= 3, "{outcomes:?}");
+    eprintln!("{} completed, {} conflicted, {settled} settled", outcomes[1], outcomes[0]);
+    assert!(outcomes[1] >= 3 && settled >= 1, "{outcomes:?}, {settled}");
 }

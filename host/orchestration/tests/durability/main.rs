@@ -28,6 +28,7 @@
 //! - `schedules`: each tick starts one run
 //! - `sessions`: one turn at a time, each message once
 //! - `sealed`: what a long run costs whoever takes it up
+//! - `settling`: conflicts of branches that an agent settles, or people
 //! - `suspects`: runs of which the host dies
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `withheld`: what a ceiling withholds of what is granted
@@ -55,6 +56,7 @@ mod room;
 mod schedules;
 mod sealed;
 mod sessions;
+mod settling;
 mod story;
 mod suspects;
 mod suspended;

@@ -592,3 +592,52 @@ fn two_runs_are_compared_step_by_step() {
         assert_eq!(diff.b.forked.map(|forked| forked.of), Some(run));
     });
 }
+
+/// How a run ends that was resumed.
+async fn final_state(host: &Host, run: RunId) -> State {
+    for _ in 0..1_000 {
+        let row = host.record.run(&tenant(), run).await.unwrap().unwrap();
+        if row.state.is_over() {
+            return row.state;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it does not come to an end")
+}
+
+#[test]
+fn what_people_or_another_run_should_have_given_is_said_in_its_place() {
+    in_paused_time(async {
+        for (node, given, wrong) in [
+            (
+                "{ask: {title: Well?, of: admin, schema: {type: integer}}, id: n, timeout: 1h}",
+                json!(7),
+                Some("integer"),
+            ),
+            ("{workflow: other, id: n, validate: {json-schema: {type: integer}}}", json!(7), Some("integer")),
+            ("{workflow: other, id: n}", json!("any"), None),
+            ("{plan: {agent: bad, may: [a]}, id: n}", json!([1]), None),
+        ] {
+            let world = world(&BTreeMap::new());
+            let documents = format!(
+                "name: flow\nflow: {{sequence: [{{agent: a}}, {node}, {{agent: b}}]}}\n---\nname: other\nflow: {{agent: bad}}"
+            );
+            let host = world.host(&world.record(Some(&documents)).await, []);
+            host.start(&request()).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_secs(2 * 60 * 60)).await;
+            let run = host.run().await.unwrap();
+            assert_eq!(final_state(&host, run).await, State::Failed, "{node}");
+            if let Some(says) = wrong {
+                let refused = host.runs.resume_with(&caller(), run, set("n", &json!("no"))).await.unwrap_err();
+                assert!(format!("{refused:?}").contains(says), "{node}: {refused:?}");
+            }
+            host.runs.resume_with(&caller(), run, set("n", &given)).await.unwrap();
+            assert_eq!(final_state(&host, run).await, State::Completed, "{node}");
+            let on = host.journal(run).await.into_iter().rev().find_map(|placed| match placed.entry.event {
+                Event::StepCompleted { step, output, .. } if step.as_str() == "0/2" => output.to_value().ok(),
+                _ => None,
+            });
+            assert_eq!(on.unwrap()["on"], given, "{node}");
+        }
+    });
+}

@@ -83,6 +83,10 @@ impl Story {
                 self.nodes.push((merged.node, what));
             }
             Event::ContextConflicted { node, count, .. } => self.nodes.push((node, format!("{count} conflicts"))),
+            Event::ConflictRaised(raised) => {
+                let what = format!("raised {} for {}, of {:?}", raised.conflict.key, raised.by, raised.branches);
+                self.nodes.push((raised.node, what));
+            }
             Event::MergeAnswered { node, key, .. } => self.nodes.push((node, format!("answered {key}"))),
             Event::WaitCancelled { node } => self.nodes.push((node, "waits no more".into())),
             Event::NodeStarted { node, .. } => self.nodes.push((node, "started".into())),

@@ -177,6 +177,7 @@ impl Context {
             // What was granted is in the catalog; runs, schedules, sessions, and who waits, have rows of their own.
             Expect::Grants { .. }
             | Expect::UnderWay { .. }
+            | Expect::Workflow { .. }
             | Expect::Schedules { .. }
             | Expect::Schedule { .. }
             | Expect::OpenSession { .. }

@@ -264,6 +264,10 @@ impl Tables {
                 let found = self.sessions.get(tenant, session).and_then(|session| session.active);
                 found.is_some_and(|active| active.run == *run)
             }
+            Expect::Workflow { name, digest } => {
+                let found = self.workflows.get(&(tenant.clone(), name.clone()));
+                found.map(|found| found.digest) == *digest
+            }
             Expect::UnderWay { run } => self.runs.get(&(tenant.clone(), *run)).is_some_and(|row| !row.state.is_over()),
             Expect::Schedules { of, more } => {
                 let others = self.schedules.keys().filter(|(t, id)| t == tenant && id.workflow != *of).count();

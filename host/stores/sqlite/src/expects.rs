@@ -88,6 +88,14 @@ pub(crate) fn holds(
             let count = || Ok(number(found(db, sql, params![of])?.unwrap_or(0)));
             fits(&mut bounds.memories, tenant.clone(), *more, *quota, count)
         }
+        Expect::Workflow { name, digest: Some(digest) } => {
+            let sql = "select 1 from workflows where tenant = ? and name = ? and digest = ?";
+            Ok(found(db, sql, params![of, name.as_str(), &digest.0[..]])?.is_some())
+        }
+        Expect::Workflow { name, digest: None } => {
+            let sql = "select 1 from workflows where tenant = ? and name = ?";
+            Ok(found(db, sql, params![of, name.as_str()])?.is_none())
+        }
         Expect::Schedules { of: workflow, more } => {
             let sql = "select count(*) from schedules where tenant = ? and workflow <> ?";
             let others = number(found(db, sql, params![of, workflow.as_str()])?.unwrap_or(0));

@@ -8,6 +8,7 @@ use super::super::tree::{Key, Kind, Tree};
 use super::super::{Document, Does, Faults, Node, Part, Place, Source, StepName};
 use super::{Fields, Reader, nearest};
 use crate::failure::{Code, Failure};
+use crate::memory::check_key;
 use crate::{AgentName, Payload, WorkflowName};
 
 type Parts = BTreeMap<AgentName, Vec<Answer>>;
@@ -219,6 +220,10 @@ impl Reader {
         }
         let read = answers.iter().filter_map(|tree| {
             let answer = self.answer(tree)?;
+            if !answer.puts.is_empty() {
+                self.fault(tree.place, format!("{what} puts nothing into memory: agents do"));
+                return None;
+            }
             if matches!(answer.gives, Gives::Violations(_)) {
                 self.fault(tree.place, format!("{what} gives `output` or `text`: it does not judge"));
                 return None;
@@ -282,6 +287,7 @@ impl Reader {
             .and_then(|tree| self.wait(tree, "`takes`", Duration::from_millis(1), Node::MAX_TIMEOUT));
         let output = fields.take("output").map(|tree| Some(Gives::Output(Payload::json(&tree.to_value()))));
         let text = fields.take("text").map(|tree| Some(Gives::Output(Payload::text(self.text(tree, "`text`")?))));
+        let puts = self.keys(&mut fields, "puts");
         let fail = fields.take("fail").map(|tree| self.failure(tree).map(Gives::Fail));
         let violations = fields.take("violations").map(|tree| self.violations(tree).map(Gives::Violations));
         self.refuse_the_rest(fields, "an answer");
@@ -290,7 +296,25 @@ impl Reader {
             self.fault(tree.place, "an answer has one of `output`, `text`, `fail` and `violations`");
             return None;
         }
-        Some(Answer { when, takes: takes.unwrap_or(Duration::ZERO), gives: given.pop().flatten()? })
+        Some(Answer { when, takes: takes.unwrap_or(Duration::ZERO), puts, gives: given.pop().flatten()? })
+    }
+
+    /// Keys of the session's memory, each with a value.
+    fn keys(&mut self, fields: &mut Fields<'_>, word: &'static str) -> Vec<(String, serde_json::Value)> {
+        let Some(tree) = fields.take(word) else { return Vec::new() };
+        let Some(found) = self.object(tree, &format!("`{word}`")) else { return Vec::new() };
+        if found.left.len() > Cases::MAX_KEYS {
+            let message = format!("`{word}` names at most {} keys, this one {}", Cases::MAX_KEYS, found.left.len());
+            self.fault(tree.place, message);
+        }
+        let mut keys = Vec::new();
+        for (key, tree) in found.left.into_iter().take(Cases::MAX_KEYS) {
+            match check_key(&key.name) {
+                Ok(()) => keys.push((key.name.clone(), tree.to_value())),
+                Err(why) => self.fault(key.place, why),
+            }
+        }
+        keys
     }
 
     /// A condition on what an agent is given.
@@ -358,8 +382,9 @@ impl Reader {
         let inputs = self.of_nodes(&mut fields, "inputs", true, cast, value);
         let outputs = self.of_nodes(&mut fields, "outputs", false, cast, value);
         let decided = self.of_nodes(&mut fields, "decided", false, cast, Self::decided);
+        let memory = self.keys(&mut fields, "memory");
         self.refuse_the_rest(fields, "`expect`");
-        Some(Expect { end, ran, skipped, attempts, inputs, outputs, decided })
+        Some(Expect { end, ran, skipped, attempts, inputs, outputs, decided, memory })
     }
 
     /// A code, or `{code, step, message}`.

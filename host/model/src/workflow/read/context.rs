@@ -1,8 +1,12 @@
 //! What branches have to themselves: `context`, whose `fork` says what that is and `merge` what is taken where they conflict.
 
-use super::super::tree::{Kind, Tree};
-use super::super::{Context, Place};
+use std::time::Duration;
+
+use super::super::tree::{Key, Kind, Tree};
+use super::super::{Ask, Context, Does, Node, Place, Settle, StepName};
 use super::Reader;
+use super::modifiers::SHORTEST;
+use super::scope::Place as At;
 use crate::fork::{Policies, Policy};
 use crate::memory::MAX_KEY;
 
@@ -19,9 +23,23 @@ pub(super) struct Said {
     preferred: Vec<(usize, Vec<(String, Place)>)>,
 }
 
+impl Said {
+    /// The number of who settles conflicts.
+    fn settled_by(&mut self, node: Node, place: Place) -> u32 {
+        let number = self.context.settle.len();
+        self.context.settle.push(Settle::node(node, place));
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+}
+
+/// The question of a conflict.
+fn asked(id: Option<StepName>, timeout: Option<Duration>, asks: Ask, place: Place) -> Node {
+    Node { id, timeout, ..Node::new(Does::Ask(Box::new(asks)), place) }
+}
+
 impl Reader {
     /// What stands under `context`.
-    pub(super) fn context(&mut self, tree: &Tree) -> Option<Said> {
+    pub(super) fn context(&mut self, tree: &Tree, depth: usize) -> Option<Said> {
         let mut fields = self.object(tree, "`context`")?;
         let forked = fields.take("fork");
         let merge = fields.take_pair("merge");
@@ -36,7 +54,7 @@ impl Reader {
                 let message = "`merge` is about memory of the session: `fork` has no `session`";
                 self.fault(key.place, message);
             }
-            self.policies(tree, &mut said);
+            self.policies(tree, &mut said, depth);
         }
         Some(said)
     }
@@ -70,7 +88,7 @@ impl Reader {
         }
     }
 
-    fn policies(&mut self, tree: &Tree, said: &mut Said) {
+    fn policies(&mut self, tree: &Tree, said: &mut Said, depth: usize) {
         let Kind::Object(policies) = &tree.kind else {
             let message = format!(
                 "`merge` is an object: of what keys begin with, or `*`, a policy such as `fail`; this is {}",
@@ -92,14 +110,15 @@ impl Reader {
                 continue;
             }
             let prefix = if key.name == Context::ALL { String::new() } else { key.name.clone() };
-            if let Some(policy) = self.policy(tree, said) {
+            if let Some(policy) = self.policy(tree, said, depth) {
                 said.context.merge.0.push((prefix, policy));
             }
         }
     }
 
-    fn policy(&mut self, tree: &Tree, said: &mut Said) -> Option<Policy> {
-        let known = "a policy is `fail`, `first`, `last`, `keep-all` or `{prefer: [BRANCH]}`";
+    fn policy(&mut self, tree: &Tree, said: &mut Said, depth: usize) -> Option<Policy> {
+        let known = "a policy is `fail`, `first`, `last`, `keep-all`, `ask`, `{prefer: [BRANCH]}`, `{agent: NAME}` or `{ask: {of: ROLE}}`";
+        let is_of = |fields: &[(Key, Tree)], word: &str| fields.iter().any(|(key, _)| key.name == word);
         match &tree.kind {
             Kind::Text(text) => match text.as_str() {
                 "fail" => Some(Policy::Fail),
@@ -107,20 +126,23 @@ impl Reader {
                 "last" => Some(Policy::Last),
                 "keep-all" => Some(Policy::KeepAll),
                 "ask" => {
-                    self.fault(
-                        tree.place,
-                        "`ask` is reserved: this host takes an answer where a run that conflicted is resumed",
-                    );
-                    None
+                    let node = asked(None, None, Ask::of_conflicts(Settle::ASKED, None), tree.place);
+                    Some(Policy::Ask(said.settled_by(node, tree.place)))
                 }
                 _ => {
                     self.fault(tree.place, known);
                     None
                 }
             },
-            Kind::Object(fields) if fields.iter().any(|(key, _)| key.name == "agent") => {
-                self.fault(tree.place, "`agent` is reserved here: this host has no agent settle a conflict yet");
-                None
+            Kind::Object(fields) if is_of(fields, "agent") => {
+                let number = said.context.settle.len();
+                let node = self.settling(number, |reader| reader.step_of(tree, "a policy", depth + 1))?;
+                Some(Policy::Agent(said.settled_by(node, tree.place)))
+            }
+            Kind::Object(fields) if is_of(fields, "ask") => {
+                let number = said.context.settle.len();
+                let node = self.settling(number, |reader| reader.asked_of_conflicts(tree))?;
+                Some(Policy::Ask(said.settled_by(node, tree.place)))
             }
             Kind::Object(_) => {
                 let mut fields = self.object(tree, "a policy")?;
@@ -149,6 +171,33 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// Reads what settles conflicts: it comes behind all branches, beside what settles others, and once for each of them.
+    fn settling<T>(&mut self, number: usize, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.within(At::Sequence, Node::VALIDATOR, true, |reader| {
+            reader.within(At::Parallel, number, true, |reader| reader.within(At::Conflict, 0, true, read))
+        })
+    }
+
+    /// `{ask: {of: ROLE, remind: …}, id: NAME, timeout: DURATION}`.
+    fn asked_of_conflicts(&mut self, tree: &Tree) -> Option<Node> {
+        let mut fields = self.object(tree, "a policy `ask`")?;
+        let asks = fields.take("ask").and_then(|tree| {
+            let mut fields = self.object(tree, "who is asked")?;
+            let of = fields.take("of").map(|tree| self.word(tree, "`of` of a conflict", &Settle::ROLES));
+            let remind = fields.take("remind").and_then(|tree| self.remind(tree));
+            self.refuse_the_rest(fields, "who is asked");
+            Some(Ask::of_conflicts(of.flatten().unwrap_or(Settle::ASKED), remind))
+        });
+        let id = fields.take("id").and_then(|tree| {
+            let id = self.parsed::<StepName>(tree, "`id`")?;
+            self.name(&id, tree.place);
+            Some(id)
+        });
+        let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", SHORTEST, Node::MAX_TIMEOUT));
+        self.refuse_the_rest(fields, "a policy `ask`");
+        Some(asked(id, timeout, asks?, tree.place))
     }
 
     /// The same, with the numbers of the branches that are preferred.

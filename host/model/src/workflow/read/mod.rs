@@ -34,10 +34,12 @@ use scope::Scope;
 
 /// Reads a whole document.
 pub(super) fn document(tree: &Tree, name: Option<&WorkflowName>) -> Result<Document, Faults> {
-    let mut reader = Reader::default();
-    let document = reader.document(tree, name);
-    reader.check_picks();
-    reader.finish(document)
+    Reader::default().whole(tree, name)
+}
+
+/// The same of one that a run is pinned to: what was right when it was put is not found wrong later.
+pub(super) fn pinned(tree: &Tree) -> Result<Document, Faults> {
+    Reader { is_pinned: true, ..Reader::default() }.whole(tree, None)
 }
 
 #[derive(Default)]
@@ -49,6 +51,8 @@ struct Reader {
     steps: usize,
     /// How many nodes around here have branches with a context of their own.
     forks: usize,
+    /// Whether a run is pinned to the document.
+    is_pinned: bool,
 }
 
 /// An object's fields, each taken once by whoever knows it; what is left is unknown.
@@ -94,6 +98,12 @@ impl Reader {
 
     fn fault(&mut self, place: Place, message: impl Into<String>) {
         self.faults.push(Fault { place, message: message.into() });
+    }
+
+    fn whole(mut self, tree: &Tree, name: Option<&WorkflowName>) -> Result<Document, Faults> {
+        let document = self.document(tree, name);
+        self.check_picks();
+        self.finish(document)
     }
 
     fn document(&mut self, tree: &Tree, expected: Option<&WorkflowName>) -> Option<Document> {

@@ -9,7 +9,7 @@ use super::{Fields, Reader};
 use crate::failure::Code;
 
 /// The shortest time-out, and the shortest back-off.
-const SHORTEST: Duration = Duration::from_millis(1);
+pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A node's modifiers, of which what is done where it fails, and what undoes it, is read after it.
 pub(super) struct Modifiers<'t> {

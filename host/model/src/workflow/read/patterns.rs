@@ -230,7 +230,7 @@ impl Reader {
         let on_loss = fields.take("on-loss").and_then(|tree| self.word(tree, "`on-loss`", &loss));
         let at_once = fields.take("at-once").and_then(|tree| self.count(tree, "`at-once`", 1, MapItems::MAX_AT_ONCE));
         let collect = fields.take("collect");
-        let context = fields.take("context").and_then(|tree| self.context(tree));
+        let context = fields.take("context").and_then(|tree| self.context(tree, depth));
         let may_be_missing = need != Need::All && need != Need::Count(most);
         self.forks += usize::from(context.is_some());
         let nodes = branches.iter().enumerate().filter_map(|(number, (name, branch))| {
@@ -349,7 +349,7 @@ impl Reader {
         let name = fields.take("as").and_then(|tree| self.parsed::<StepName>(tree, "`as`"));
         let at_once = fields.take("at-once").and_then(|tree| self.count(tree, "`at-once`", 1, MapItems::MAX_AT_ONCE));
         let tolerate = fields.take("tolerate").and_then(|tree| self.tolerate(tree));
-        let context = fields.take("context").and_then(|tree| self.context(tree));
+        let context = fields.take("context").and_then(|tree| self.context(tree, depth));
         self.forks += usize::from(context.is_some());
         self.scope.maps.push(name.clone());
         let body = match fields.take("do") {
@@ -395,7 +395,15 @@ impl Reader {
                 None
             }
         };
-        let stall = fields.take("stall").and_then(|tree| self.count(tree, "`stall`", 2, Loop::MAX_ROUNDS));
+        let stall = fields.take("stall").and_then(|tree| {
+            let stall = self.count(tree, "`stall`", 2, Loop::MAX_ROUNDS)?;
+            if let Some(most) = at_most.filter(|most| stall > *most && !self.is_pinned) {
+                let message =
+                    format!("`stall` is {stall}, and the loop makes at most {most} rounds: it never comes to that");
+                self.fault(tree.place, message);
+            }
+            Some(stall)
+        });
         self.scope.loops.push(false);
         let body = self.within(At::Loop, 0, false, |reader| reader.node(tree, depth + 1));
         self.scope.loops.pop();

@@ -20,6 +20,8 @@ pub(super) enum Place {
     Map,
     /// In every round, or after it.
     Loop,
+    /// For every conflict of branches.
+    Conflict,
     /// Where the work of a node is undone.
     Compensation,
 }
@@ -179,6 +181,12 @@ impl Reader {
         // Behind the items of a map, or the turns of a debate, stands what makes one of them.
         let is_behind = way.get(common).is_some_and(|here| here.at != level.at);
         let inside = &there[if is_behind { common } else { common + 1 }..];
+        if inside.iter().any(|level| level.at == Place::Conflict) {
+            return Some(format!(
+                "step `{name}` (at {at}) settles conflicts of branches, of which there may be many or none: what it gives is what their \
+                 keys hold then"
+            ));
+        }
         if let Some(inside) = inside.iter().find(|level| matches!(level.at, Place::Map | Place::Loop)) {
             let what = if inside.at == Place::Map { "a `map`" } else { "a `loop` or a `debate`" };
             return Some(format!(

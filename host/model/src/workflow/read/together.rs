@@ -42,7 +42,7 @@ impl Reader {
     }
 
     /// An agent's step, where nothing else may stand.
-    fn step_of(&mut self, tree: &Tree, what: &str, depth: usize) -> Option<Node> {
+    pub(super) fn step_of(&mut self, tree: &Tree, what: &str, depth: usize) -> Option<Node> {
         let node = self.node(tree, depth + 1)?;
         if !matches!(node.does, Does::Agent(_)) {
             self.fault(tree.place, format!("{what} takes the step of an `agent`"));

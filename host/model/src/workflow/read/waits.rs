@@ -62,7 +62,7 @@ impl Reader {
         Some(Does::Ask(Box::new(Ask { title: title?, of: of.unwrap_or(Role::Admin), show, schema, remind })))
     }
 
-    fn remind(&mut self, tree: &Tree) -> Option<Remind> {
+    pub(super) fn remind(&mut self, tree: &Tree) -> Option<Remind> {
         let mut fields = self.object(tree, "`remind`")?;
         let every = match fields.take("every") {
             Some(tree) => self.wait(tree, "`every`", Remind::SHORTEST, Remind::LONGEST),

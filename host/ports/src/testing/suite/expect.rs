@@ -253,6 +253,18 @@ pub async fn an_act_is_refused_where_its_ground_is_gone<F: Fixture>(fixture: &F)
     assert_eq!(store.grants(&acme, &bob(), &version).await.unwrap().capabilities.len(), 2);
     set(&["graph:read", "log"], &["log"]).await.unwrap();
     assert_eq!(store.grants(&acme, &bob(), &version).await.unwrap().capabilities, grants(&["log"]));
+    let put = async |name: &str, source: &str, of: &str, digest: Option<&str>| {
+        let digest = digest.map(|digest| Digest::of(digest.as_bytes()));
+        let expects = vec![Expect::Workflow { name: of.parse().unwrap(), digest }];
+        let (name, source) = (name.parse().unwrap(), source.to_owned());
+        let digest = Digest::of(source.as_bytes());
+        let change = Change::WorkflowPut { name, source, digest, schedules: Vec::new() };
+        store.act_with(&acme, at(1), act(change), Changes { deltas: Vec::new(), expects }).await
+    };
+    put("a", "one", "b", None).await.unwrap();
+    assert!(is_stale(&put("b", "two", "a", None).await) && is_stale(&put("b", "two", "a", Some("two")).await));
+    put("b", "two", "a", Some("one")).await.unwrap();
+    assert!(is_stale(&put("a", "three", "b", None).await));
     let act =
         Act { by: None, change: Change::Context { call: "c".into(), about: String::new(), request: Digest::of(b"c") } };
     let changes = Changes { deltas: vec![value(1)], expects: vec![key(Some(9))] };

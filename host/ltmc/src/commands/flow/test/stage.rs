@@ -10,19 +10,22 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ltmc_journal::History;
 use ltmc_model::agent::{Agent, AgentRef, Export};
+use ltmc_model::call::memory::{Delete, Put};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
+use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::cases::{Answer, Case, Gives};
 use ltmc_model::workflow::{Document, Does, Node, Part, Place};
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Capability, Digest, Payload, RunId, Seq, StepPath, TenantId, Timestamp, WorkflowName};
 use ltmc_orchestration::{InMemory, RunView, Runs, StartRequest, Started};
 use ltmc_ports::runner::{Job, Outcome, Violation};
 use ltmc_ports::testing::MemoryRecord;
-use ltmc_ports::{Clock, Gate, ReadJournal as _, Runner, WriteCatalog as _};
+use ltmc_ports::{Clock, Gate, ReadJournal as _, ReadMemory as _, Runner, WriteCatalog as _};
 use ltmc_schemas::Schemas;
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -48,6 +51,8 @@ pub(super) struct Played {
     pub(super) calls: Vec<Call>,
     /// Agents that were called and had nothing to say; questions that nobody answered, where the run does not end by itself.
     pub(super) silent: Vec<String>,
+    /// What keys of the session's memory hold in the end, of those that the case looks at; null: nothing.
+    pub(super) memory: BTreeMap<String, Value>,
     /// In the run's time.
     pub(super) took: Duration,
 }
@@ -119,6 +124,7 @@ async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
     let history = fold(&record, &caller.tenant, started.run).await?;
     let took = history.ended_at().unwrap_or_else(|| clock.now()).since(began);
     let view = runs.get(&caller, started.run).await?;
+    let memory = memory(&record, &caller.tenant, &history, case, clock.now()).await?;
     let (mut calls, mut silent) = actors.heard();
     calls.retain(|call| call.run == started.run);
     let has_ended = result.is_some();
@@ -126,7 +132,27 @@ async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
         silent.extend(people.silent());
     }
     let result = result.unwrap_or_else(|| Err(Failure::new(Code::TimedOut, "the run does not come to an end")));
-    Ok(Played { view, history, result, calls, silent, took })
+    Ok(Played { view, history, result, calls, silent, memory, took })
+}
+
+async fn memory(
+    record: &MemoryRecord,
+    tenant: &TenantId,
+    history: &History,
+    case: &Case,
+    now: Timestamp,
+) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut memory = BTreeMap::new();
+    let Some(started) = history.started() else { return Ok(memory) };
+    let drawer = Drawer::Session(started.session.clone());
+    for (key, _) in &case.expect.memory {
+        let found = record.get(tenant, &drawer, key, now).await?;
+        let value = found.map_or(Value::Null, |item| {
+            serde_json::from_slice(&item.value).unwrap_or_else(|_| String::from_utf8_lossy(&item.value).into())
+        });
+        memory.insert(key.clone(), value);
+    }
+    Ok(memory)
 }
 
 /// A host's runs, with no more around them than they need.
@@ -195,7 +221,16 @@ async fn record(
     };
     let own = put(&document.name, document.to_json());
     let started = stubs.iter().map(|(name, stub)| put(name, format!("{{name: {name}, flow: {{agent: {stub}}}}}")));
-    for change in agents.into_values().map(Change::AgentPushed).chain([own]).chain(started) {
+    let grants = ["memory:read:session", "memory:write:session"].map(str::parse::<Capability>);
+    let grants = grants.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let granted = |agent: &Agent| Change::GrantsSet {
+        agent: agent.name.clone(),
+        grants: grants.clone(),
+        digest: Some(agent.digest),
+        carry: None,
+    };
+    let pushed = agents.into_values().flat_map(|agent| [Change::AgentPushed(agent.clone()), granted(&agent)]);
+    for change in pushed.chain([own]).chain(started) {
         record.act(tenant, START, Act { by: None, change }).await?;
     }
     Ok(record)
@@ -303,7 +338,7 @@ impl Actors {
 
 #[async_trait]
 impl Runner for Actors {
-    async fn run(&self, job: Job, _gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
+    async fn run(&self, job: Job, gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
         let call = Call { run: job.run, step: job.step.clone(), input: job.input.clone() };
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         let answer = match self.answer(&job) {
@@ -315,6 +350,9 @@ impl Runner for Actors {
         };
         if !answer.takes.is_zero() {
             tokio::time::sleep(answer.takes).await;
+        }
+        if let Err(failure) = put(gate.as_ref(), &answer.puts).await {
+            return (Err(failure), Usage::default());
         }
         let ended = match (&answer.gives, job.export) {
             (Gives::Output(output), Export::Agent | Export::Aggregator | Export::Command) => {
@@ -334,4 +372,21 @@ impl Runner for Actors {
         };
         (ended, Usage::default())
     }
+}
+
+/// Does what an agent does to the session's memory.
+async fn put(gate: &(dyn Gate + 'static), puts: &[(String, Value)]) -> Result<(), Failure> {
+    let (scope, precondition) = (Scope::Session, Precondition::Any);
+    for (key, value) in puts {
+        let key = key.clone();
+        let done = match value {
+            Value::Null => gate.call(Delete { scope, key, precondition }).await?.map(drop),
+            value => {
+                let value = value.to_string().into();
+                gate.call(Put { scope, key, value, precondition, ttl_ms: None }).await?.map(drop)
+            }
+        };
+        done.map_err(|refusal| Failure::new(Code::AgentError, format!("{refusal:?}")))?;
+    }
+    Ok(())
 }

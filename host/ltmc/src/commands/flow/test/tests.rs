@@ -293,3 +293,53 @@ fn what_the_docs_try_comes_out_as_expected() {
         }
     }
 }
+
+/// Branches whose agents conflict, and who settles that.
+#[test]
+fn conflicts_of_branches_are_settled_as_a_case_says() {
+    let flow = "
+name: settle
+flow:
+  parallel:
+    legal: {agent: legal}
+    cost: {agent: cost}
+  id: both
+  context:
+    fork: [session]
+    merge:
+      plan/: {agent: weigh}
+      note: {ask: {of: admin}, id: which, timeout: 1h}
+";
+    let document = Document::parse(flow, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let cases = "
+agents:
+  legal: {output: 1, puts: {plan/x: 1, note: a, gone: null}}
+  cost: {output: 2, puts: {plan/x: 2, note: b}, takes: 1s}
+cases:
+  - name: an agent weighs them, and people say which
+    agents: {weigh: {output: 12}}
+    questions: {which: {output: {take: cost}, takes: 10m}}
+    expect:
+      ran: [weigh, which]
+      inputs:
+        weigh:
+          - key: plan/x
+            base: null
+            current: null
+            sides: [{branch: legal, step: 0/0, op: put, value: 1}, {branch: cost, step: 0/1, op: put, value: 2}]
+      memory: {plan/x: 12, note: b, gone: null}
+  - name: nobody answers
+    agents: {weigh: {output: 12}}
+    questions: {which: {output: {take: cost}, takes: 2h}}
+    expect: {failed: {code: merge-conflict, step: both, message: timed-out}, memory: {plan/x: null}}
+  - name: whoever weighs them fails
+    agents: {weigh: {fail: {message: no idea}}}
+    questions: {which: {output: {value: c}}}
+    expect: {failed: {code: merge-conflict, message: no idea}}
+";
+    let Cases(cases) = Cases::parse(cases, &document).unwrap_or_else(|faults| panic!("{faults}"));
+    for case in &cases {
+        let played = stage::play(&document, case).unwrap();
+        assert_eq!(verdict::differences(&document, case, &played), Vec::<String>::new(), "{}", case.name);
+    }
+}

@@ -71,6 +71,9 @@ pub(super) fn differences(document: &Document, case: &Case, played: &Played) -> 
         let gave = all.filter_map(|path| Some((way(path), played.history.given(path)?))).collect();
         compare(&format!("output of `{name}`"), wanted, value(&place, gave), &mut told);
     }
+    for (key, wanted) in &expect.memory {
+        compare(&format!("memory `{key}`"), wanted, played.memory.get(key).cloned(), &mut told);
+    }
     for (name, wanted) in &expect.decided {
         decided(name, &place(name).0, wanted, played, &mut told);
     }
