@@ -42,7 +42,7 @@ pub struct Branch {
 /// A branch of a fork that a step is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
-    /// Which.
+    /// The branch.
     pub of: Branch,
     /// Whether memory of the session is the branch's own.
     pub session: bool,
@@ -70,7 +70,7 @@ pub struct Side {
 }
 
 impl Side {
-    /// The same, and then another change of the same branch.
+    /// What a branch did, and then another change of its.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         Self { did: self.did.then(next.did), ..next }
@@ -133,7 +133,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// The same, and then something else in the same branch.
+    /// Adds what was done in the same branch after it.
     pub fn add(&mut self, next: Self) {
         for (key, side) in next.changed {
             match self.changed.iter_mut().find(|(changed, _)| *changed == key) {
@@ -171,7 +171,7 @@ pub enum Answer {
 pub struct Conflict {
     /// Which key.
     pub key: String,
-    /// Why.
+    /// Why it conflicts.
     pub why: String,
     /// What it held when a branch first looked at it; none: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@
 
 use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Document, Does, Node, Planning, Wait};
+use ltmc_model::workflow::{Document, Does, Node, Planning};
 
 use crate::picked::Json;
 
@@ -58,8 +58,7 @@ fn wrong(document: &Document, planning: &Planning) -> Vec<String> {
         }
     }
     for node in document.nodes() {
-        let of_people = matches!(node.does, Does::Ask(_) | Does::Emit(_) | Does::Wait(Wait::Event(_)));
-        if of_people || matches!(node.does, Does::Workflow(_) | Does::Plan(_)) {
+        if !node.acts().is_empty() {
             wrong.push(format!("{}: a plan has no `{}`", node.place, node.word()));
         }
     }
@@ -95,8 +94,12 @@ mod tests {
             ("name: x\nflow: {need: x, among: [a, d]}", "`d` is not among those"),
             ("name: x\nflow: {sequence: [{agent: a}, {agent: b}, {agent: b, id: c}]}", "has 3 steps, at most 2"),
             ("name: x\nflow: {sequence: [{sequence: [{agent: a}]}]}", "nest 3 deep, at most 2"),
+            ("name: x\nflow: {agent: a, compensate: {sequence: [{agent: b}]}}", "nest 3 deep, at most 2"),
             ("name: x\nflow: {workflow: other}", "has no `workflow`"),
             ("name: x\nflow: {plan: {agent: a, may: [b]}}", "has no `plan`"),
+            ("name: x\nflow: {ask: {title: Well?, of: author}}", "has no `ask`"),
+            ("name: x\nflow: {emit: {topic: t, type: t}}", "has no `emit`"),
+            ("name: x\nflow: {wait: {topic: t}}", "has no `wait`"),
             ("flow: [", "line 1"),
             ("hello", "is an object"),
         ] {
