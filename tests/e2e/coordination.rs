@@ -258,6 +258,10 @@ async fn a_ring_of_workflows_is_a_fault_of_the_document() -> Result<()> {
         put(&host, "two", "name: two\nflow:\n  sequence:\n  - agent: echo\n  - workflow: one\n").await?.expect(400);
     assert_eq!(ring.json()["details"][0]["line"], 5, "{}", ring.text());
     assert!(ring.text().contains("two → one → two"), "{}", ring.text());
+    let several: String = (0..100).map(|n| format!("  - workflow: missing-{n}\n")).collect();
+    let several = format!("name: many\nflow:\n  sequence:\n  - workflow: two\n{several}");
+    let many = put(&host, "many", &several).await?.expect(400);
+    assert!(many.text().contains("it starts more than 100 workflows"), "{}", many.text());
     let itself = put(&host, "self", "name: self\nflow: {workflow: self}\n").await?.expect(400);
     assert!(itself.text().contains("`self` starts itself"), "{}", itself.text());
     Ok(())

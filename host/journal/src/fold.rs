@@ -216,7 +216,7 @@ impl History {
         Self { effects: Effects::Keep, ..Self::default() }
     }
 
-    /// The same, for what `base` is for.
+    /// With the settings of `base`: whether effects and old rounds are kept.
     pub(crate) fn used_as(mut self, base: &Self) -> Self {
         (self.effects, self.keeps) = (base.effects, base.keeps);
         self
@@ -299,7 +299,7 @@ impl History {
             }
             Event::StepCancelled { step, attempt } => {
                 self.change(step, |step| {
-                    step.end(*attempt, at, Some(&cancelled()), Usage::default());
+                    step.end(*attempt, at, Some(&not_needed()), Usage::default());
                     step.took.clear();
                     step.status = Status::Cancelled;
                 });
@@ -335,20 +335,21 @@ impl History {
             }
             Event::ChildStarted { node, run, .. } => {
                 (self.phase, self.is_retrying) = (Phase::UnderWay, false);
-                let begun = self.begun(node).saturating_add(1);
+                let (begun, forks) = (self.begun(node).saturating_add(1), self.forks);
                 self.begun.insert(node.clone(), begun);
                 let node = self.node_mut(node);
-                node.child = Some(Child { run: *run, ended: None, again: false });
+                node.child = Some(Child { run: *run, ended: None, again: false, forks });
                 node.waits_since = Some(at);
             }
             Event::ChildEnded { node, run, result } => {
                 self.progress += 1;
+                let forks = self.forks;
                 let node = self.node_mut(node);
                 let ended = Some(result.as_ref().map(|_| ()).map_err(Failure::clone));
-                node.child = Some(Child { run: *run, ended, again: false });
+                node.child = Some(Child { run: *run, ended, again: false, forks });
                 if let Ok(output) = result {
                     node.output = Some(output.clone());
-                    node.ended_at = seq;
+                    node.ended_at = order;
                 }
             }
             Event::NodeTimedOut { node, after } => {
@@ -379,7 +380,7 @@ impl History {
                     node.asks = None;
                 } else {
                     node.output = Some(answer.clone());
-                    node.ended_at = seq;
+                    node.ended_at = order;
                 }
             }
             Event::Emitted { node, .. } => {
@@ -397,7 +398,7 @@ impl History {
                 self.progress += 1;
                 let node = self.node_mut(node);
                 node.output = Some(event.clone());
-                node.ended_at = seq;
+                node.ended_at = order;
             }
             Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
             Event::RunSuspended { until, heard } => {
@@ -412,7 +413,7 @@ impl History {
                 self.progress += 1;
                 self.forked.merged(merged);
             }
-            Event::ContextConflicted { node, conflicts, .. } => self.forked.conflicted(node, conflicts),
+            Event::ContextConflicted { node, conflicts, count } => self.forked.conflicted(node, conflicts, *count),
             Event::ConflictRaised(raised) => self.forked.raised(raised),
             Event::MergeAnswered { node, key, answer, .. } => self.forked.answered(node, key, answer),
             Event::CompensationRegistered { node, given } => self.registered(node, given),
@@ -601,14 +602,14 @@ impl History {
         self.steps.range(node..).take_while(|(path, _)| path.is_within(node))
     }
 
-    /// Says that a node looked for its event up to here, and that this was all there was: a memo.
+    /// Notes how far a node has looked for its event. A memo: not journaled.
     pub fn heard(&mut self, node: &StepPath, up_to: Position) {
         if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
             (listens.heard, listens.is_heard) = (listens.heard.max(up_to), true);
         }
     }
 
-    /// Says that there may be more for a node to look for its event in.
+    /// Notes that there may be more for a node to look for its event in. A memo: not journaled.
     pub fn may_hear(&mut self, node: &StepPath) {
         if let Some(listens) = self.nodes.get_mut(node).and_then(|node| node.listens.as_mut()) {
             listens.is_heard = false;
@@ -785,7 +786,7 @@ impl History {
             self.change(&path, |step| {
                 step.took.clear();
                 if step.is_open() {
-                    step.end(step.last().map_or(0, |last| last.number), at, Some(&cancelled()), Usage::default());
+                    step.end(step.last().map_or(0, |last| last.number), at, Some(&not_needed()), Usage::default());
                     step.status = Status::Cancelled;
                 }
             });
@@ -793,7 +794,7 @@ impl History {
         undoing.iter().for_each(|path| self.step_mut(path).go_back());
         let own = self.nodes.iter_mut().filter(|(path, _)| !is_undoing(path));
         for child in own.filter_map(|(_, node)| node.child.as_mut()).filter(|child| child.is_open()) {
-            child.ended = Some(Err(cancelled()));
+            child.ended = Some(Err(not_needed()));
         }
         self.undoing.ending = Some(ending);
     }
@@ -1009,7 +1010,8 @@ impl History {
                 // It goes on looking from where it began, and the record is to tell it again.
                 (listens.heard, listens.is_heard, listens.is_open) = (listens.after, false, false);
             }
-            // What it did is not done again.
+            // What it did is not done again. One that another run began, which this was forked from, stays that one's.
+            node.child.take_if(|child| child.forks < self.forks);
             if let Some(child) = &mut node.child {
                 (child.ended, child.again) = (None, true);
             }
@@ -1214,7 +1216,8 @@ fn is_undoing(path: &StepPath) -> bool {
     workflow::Node::is_undoing(path, &StepPath::root())
 }
 
-fn cancelled() -> Failure {
+/// How what is ended fails that nobody waits for.
+pub fn not_needed() -> Failure {
     Failure::new(Code::Cancelled, "its outcome is not needed any more")
 }
 

@@ -29,6 +29,8 @@ pub struct Fork {
     is_merged: bool,
     /// Where they did not go together, or by which policy they did.
     conflicts: Vec<Conflict>,
+    /// Of keys about which they conflict so many more than are told.
+    untold: u64,
     /// What people want taken.
     answers: BTreeMap<String, Answer>,
     /// Conflicts that were put to agents and people, in the order in which they were; of the first `void` of them the branches were begun
@@ -57,6 +59,17 @@ impl Fork {
     /// Where its branches did not go together, or by which policy they did; of many the first.
     pub fn conflicts(&self) -> &[Conflict] {
         &self.conflicts
+    }
+
+    /// Whether there are more conflicts than these.
+    pub fn has_more_conflicts(&self) -> bool {
+        self.untold > 0
+    }
+
+    /// Whether its branches conflict about a key, so far as that is known: of many conflicts the first are kept.
+    pub fn may_conflict_about(&self, key: &str) -> bool {
+        let is_told = self.conflicts.iter().any(|conflict| conflict.key == key);
+        self.is_conflicted() && (is_told || self.has_more_conflicts())
     }
 
     /// What a key held when a branch first looked at it.
@@ -222,8 +235,9 @@ impl Forked {
         }
     }
 
-    pub(crate) fn conflicted(&mut self, node: &StepPath, conflicts: &[Conflict]) {
-        self.0.entry(node.clone()).or_default().conflicts = conflicts.to_vec();
+    pub(crate) fn conflicted(&mut self, node: &StepPath, conflicts: &[Conflict], count: u64) {
+        let fork = self.0.entry(node.clone()).or_default();
+        (fork.conflicts, fork.untold) = (conflicts.to_vec(), count.saturating_sub(conflicts.len() as u64));
     }
 
     /// A conflict was put to an agent, or to people. It is one of those that people look at.
@@ -310,6 +324,27 @@ mod tests {
         assert_eq!(seen(&forked, &[&two]), Some(Some("base".into())));
         forked.begin_anew(&"0/0".parse().unwrap());
         assert_eq!(seen(&forked, &[&one]), Some(Some("base".into())), "it begins where its fork did");
+    }
+
+    #[test]
+    fn what_branches_look_at_and_change_has_a_bound() {
+        let (mut forked, of) = (Forked::default(), branch("0", 0));
+        let value = ltmc_model::Payload::text("x".repeat(1 << 20)).bytes;
+        for number in 0..32 {
+            let item = Item { value: value.clone(), ..base("") };
+            forked.pinned(&of.fork, &format!("looked-at/{number}"), Some(&item));
+            let side = |did| Side {
+                did,
+                revision: Revision(7),
+                value: Some(MemoryValue { bytes: value.clone(), expires_at: None }),
+            };
+            let changed = vec![(format!("changed/{number}"), side(Did::Put))];
+            assert!(forked.has_room(1 << 20) || number == 31, "{number}");
+            forked.done(&Done { step: "0/0".parse().unwrap(), of: of.clone(), changed, sent: Vec::new() });
+        }
+        assert!(!forked.has_room(0), "64 MiB, and what keeps them");
+        forked.begin_anew(&"0/0".parse().unwrap());
+        assert!(forked.has_room(31 << 20) && !forked.has_room(33 << 20), "what the branch did is gone");
     }
 
     #[test]

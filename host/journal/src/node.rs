@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct Node {
     /// Whether its `when` holds.
     pub when: Option<bool>,
-    /// The option that a choice takes.
+    /// The option that a choice takes, or whose turn it is, by its number.
     #[serde(with = "decided")]
     pub option: Option<Option<u32>>,
     /// The handler of errors that is taken.
@@ -33,7 +33,7 @@ pub struct Node {
     pub approval: Option<Approval>,
     /// A map's items.
     pub items: Option<Arc<[Payload]>>,
-    /// A loop's rounds that are over.
+    /// A loop's rounds, or a debate's turns, that are over.
     pub rounds: Rounds,
     /// Which branches count.
     pub joined: Option<Joined>,
@@ -140,19 +140,21 @@ pub struct Compensation {
 pub struct InVain {
     /// It was this node's, with everything below it.
     pub within: StepPath,
-    /// Why.
+    /// The failure by which it was.
     pub failure: Failure,
 }
 
 /// A run that a node began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
-    /// Which.
+    /// The run.
     pub run: RunId,
     /// Whether it gave something, which the node then gives; the error: how it ended badly. None: it is not known to be over.
     pub ended: Option<Result<(), Failure>>,
     /// Whether it is to go on, because the node's own run was resumed.
     pub again: bool,
+    /// How often the node's own run had been forked from another one then: it is that one's.
+    pub forks: usize,
 }
 
 impl Child {

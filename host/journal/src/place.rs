@@ -35,7 +35,7 @@ pub enum Is {
     Child(usize),
     /// What is done for this item of a map.
     Item(usize),
-    /// This round of a loop, from 0 on.
+    /// This round of a loop, or turn of a debate, from 0 on.
     Round(usize),
     /// What settles a conflict of its branches, from 0 on.
     Settles(usize),

@@ -15,8 +15,6 @@ use ltmc_ports::journal::RunFilter;
 use ltmc_ports::marks::Marks;
 use ltmc_ports::{Kind, ReadJournal, ReadProvenance, StoreError};
 
-/// How often a run may have been forked from one that was forked.
-const MAX_FORKS: usize = 32;
 /// Entries read at once, and about how many bytes of them.
 const PAGE: u32 = 512;
 const PAGE_BYTES: usize = 1 << 20;
@@ -88,7 +86,7 @@ impl ReadProvenance for FromJournals {
         // From the run itself back to those it was forked from: what is newer is known by then.
         for forks in 0.. {
             let Some(Forked { of: run, at }) = next else { break };
-            if forks > MAX_FORKS {
+            if forks > Forked::MOST {
                 return Err(too_long(of.run));
             }
             let mut own: BTreeMap<StepPath, Made> = BTreeMap::new();
@@ -128,8 +126,9 @@ impl ReadProvenance for FromJournals {
 
 fn too_long(run: RunId) -> StoreError {
     let why = format!(
-        "run {run} has more than {MAX_ENTRIES} entries, or was forked more than {MAX_FORKS} times: a graph database that follows \
-         this host answers for it (graph.url)"
+        "run {run} has more than {MAX_ENTRIES} entries, or was forked more than {} times: a graph database that follows this host \
+         answers for it (graph.url)",
+        Forked::MOST
     );
     StoreError::new(Kind::TooCostly, "run.dependents").because(why)
 }

@@ -372,13 +372,13 @@ pub struct NodeView {
     /// The run that it began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// Of a choice: the number of the option that was taken.
+    /// Of a choice: the option that was taken; of a turn: who speaks, by its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub option: Option<u32>,
     /// Of a map: how many items there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<usize>,
-    /// Of a loop: how many rounds are over.
+    /// Of a loop or a debate: how many rounds or turns are over.
     #[serde(skip_serializing_if = "is_nothing")]
     pub rounds: usize,
     /// The branches that count, in the order in which they were done.

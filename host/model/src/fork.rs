@@ -45,7 +45,7 @@ pub struct Branch {
 /// A branch of a fork that a step is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
-    /// Which.
+    /// The branch.
     pub of: Branch,
     /// Whether memory of the session is the branch's own.
     pub session: bool,
@@ -86,7 +86,7 @@ pub struct SideOf<'a> {
 }
 
 impl Side {
-    /// The same, and then another change of the same branch.
+    /// What a branch did, and then another change of its.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         Self { did: self.did.then(next.did), ..next }
@@ -149,7 +149,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// The same, and then something else in the same branch.
+    /// Adds what was done in the same branch after it.
     pub fn add(&mut self, next: Self) {
         for (key, side) in next.changed {
             match self.changed.iter_mut().find(|(changed, _)| *changed == key) {
@@ -187,7 +187,7 @@ pub enum Answer {
 pub struct Conflict {
     /// Which key.
     pub key: String,
-    /// Why.
+    /// Why it conflicts.
     pub why: String,
     /// What it held when a branch first looked at it; none: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

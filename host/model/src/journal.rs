@@ -168,7 +168,7 @@ pub enum Event {
         step: StepPath,
         /// Which attempt.
         attempt: u32,
-        /// How.
+        /// How it failed.
         failure: Failure,
         /// When the next attempt is due; none: there is no other.
         retry_at: Option<Timestamp>,
@@ -201,7 +201,7 @@ pub enum Event {
     NodeDecided {
         /// Its place.
         node: StepPath,
-        /// What.
+        /// What was decided.
         decided: Decided,
     },
     /// A node gives what another one below it gave.
@@ -215,7 +215,7 @@ pub enum Event {
     NodeFailed {
         /// Its place.
         node: StepPath,
-        /// How.
+        /// How it failed.
         failure: Failure,
         /// When everything below it is done anew; none: it is not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -387,7 +387,7 @@ pub enum Event {
         node: StepPath,
         /// In vain were this node's work and everything below it.
         within: StepPath,
-        /// Why.
+        /// Why it was in vain.
         failure: Failure,
     },
     /// A node's work is undone.
@@ -397,7 +397,7 @@ pub enum Event {
     },
     /// The run has failed for good: what it did is undone first. What was open is ended.
     RunFailing {
-        /// How.
+        /// How it failed.
         failure: Failure,
     },
     /// Somebody ended the run: what it did is undone first. What was open is ended.
@@ -423,7 +423,7 @@ pub enum Event {
     },
     /// What undoes a node's work has failed: the run waits for people.
     RunStuck {
-        /// How.
+        /// How it failed.
         failure: Failure,
     },
     /// The run is done; its result is the output of this step, or of another node.
@@ -433,7 +433,7 @@ pub enum Event {
     },
     /// The run is over, badly.
     RunFailed {
-        /// How.
+        /// How it failed.
         failure: Failure,
     },
     /// Somebody ended the run.
@@ -579,7 +579,7 @@ pub enum Input {
     },
     /// What was said in a debate so far.
     Turns {
-        /// Which.
+        /// The debate's place.
         debate: StepPath,
         /// Before this turn, from 0 on.
         before: u32,
@@ -667,7 +667,7 @@ pub struct Lost {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Count {
-    /// Which.
+    /// The value.
     pub value: serde_json::Value,
     /// How many.
     pub votes: u32,
@@ -677,7 +677,7 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Candidate {
-    /// Which.
+    /// The agent's name.
     pub agent: AgentName,
     /// How well it fits in all, from 0 to 1.
     pub score: f64,
@@ -754,6 +754,11 @@ pub struct Forked {
     pub of: RunId,
     /// Its last entry that counts.
     pub at: Seq,
+}
+
+impl Forked {
+    /// How often a run may have been forked from one that was forked.
+    pub const MOST: usize = 32;
 }
 
 /// What somebody changed in a run.
@@ -854,7 +859,7 @@ pub enum Change {
     /// A tenant is deleted: its keys, agents, grants, workflows and its ceiling are gone with this, and whatever else it has goes piece
     /// by piece.
     TenantDeleted {
-        /// Which.
+        /// The tenant's name.
         tenant: TenantId,
     },
     /// Nothing is left of a tenant that was deleted: its name is free.
@@ -873,9 +878,9 @@ pub enum Change {
     KeyCreated(Key),
     /// A key taken back.
     KeyRevoked {
-        /// Which.
+        /// The key's id.
         key: KeyId,
-        /// When.
+        /// When it was taken back.
         at: Timestamp,
     },
     /// A version of an agent.
@@ -889,7 +894,7 @@ pub enum Change {
     },
     /// An agent with all its versions and grants.
     AgentDeleted {
-        /// Which.
+        /// The agent's name.
         name: AgentName,
     },
     /// An agent's grants, whole.
@@ -926,7 +931,7 @@ pub enum Change {
     },
     /// A workflow removed.
     WorkflowDeleted {
-        /// Which.
+        /// The workflow's name.
         name: WorkflowName,
     },
     /// A schedule starts nothing until it is continued.

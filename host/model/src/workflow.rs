@@ -23,6 +23,7 @@ use crate::ids::InvalidId;
 use crate::schedule::Timing;
 use crate::{Digest, StepPath, WorkflowName};
 
+mod acts;
 mod ask;
 pub mod cases;
 mod collect;
@@ -39,12 +40,14 @@ mod tree;
 mod wait;
 mod write;
 
+pub use acts::Acts;
 pub use ask::{Ask, Remind};
 pub use collect::{Collect, Rule, Vote};
 pub use condition::{Condition, Test, is_same};
 pub use context::{Context, Settle};
 pub use debate::{Debate, Turn};
 pub use emit::Emit;
+pub use gist::words;
 pub use pick::{Pick, Source};
 pub use wait::{Listen, Moment, Since, Wait};
 
@@ -52,6 +55,8 @@ pub use wait::{Listen, Moment, Since, Wait};
 pub const MAX_LEN: usize = 1 << 20;
 /// How many steps one may have.
 pub const MAX_STEPS: usize = 1_000;
+/// How many nodes of all kinds: fewer than there are numbers for what stands in a node before what stands beside it.
+pub const MAX_NODES: usize = 5_000;
 /// How deep its patterns may nest.
 pub const MAX_DEPTH: usize = 32;
 /// How many faults are told at once.
@@ -71,7 +76,7 @@ pub struct Document {
 /// A time at which a workflow is started by itself, again and again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// When.
+    /// At which times.
     pub timing: Timing,
     /// On what; none: on `null`.
     pub input: Option<Value>,
@@ -223,13 +228,10 @@ impl Parallel {
         let (name, node) = self.branches.get(number)?;
         name.as_ref().or(node.id.as_ref())
     }
-}
 
-impl Parallel {
     /// What a branch is called: by its name, its node's, or its number.
     pub fn called(&self, number: usize) -> String {
-        let named = self.branches.get(number).and_then(|(name, node)| name.as_ref().or(node.id.as_ref()));
-        named.map_or_else(|| number.to_string(), ToString::to_string)
+        self.name(number).map_or_else(|| number.to_string(), ToString::to_string)
     }
 }
 
@@ -414,7 +416,7 @@ pub enum Validate {
     },
     /// By an agent that exports `validator`.
     Agent {
-        /// Which.
+        /// The agent.
         agent: AgentRef,
         /// Where it stands in the source.
         place: Place,
@@ -467,7 +469,7 @@ impl PartialEq for Place {
 /// One thing wrong with a document.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// Where.
+    /// Where in the source it shows.
     pub place: Place,
     /// What, and what would be right.
     pub message: String,
@@ -706,11 +708,10 @@ impl Node {
 
     /// What one of its branches is called, or which item's it is.
     pub fn called(&self, number: u32) -> String {
-        let name = match &self.does {
-            Does::Parallel(parallel) => parallel.name(number as usize).map(ToString::to_string),
-            _ => None,
-        };
-        name.unwrap_or_else(|| number.to_string())
+        match &self.does {
+            Does::Parallel(parallel) => parallel.called(number as usize),
+            _ => number.to_string(),
+        }
     }
 
     /// What is done for every item or in every round, where there is such a thing.
@@ -819,7 +820,8 @@ impl Node {
     /// How deep patterns nest in it: 1 for one that has no other in it.
     pub fn depth(&self) -> usize {
         let settle = self.settling().filter_map(|(_, node)| node.template());
-        let numbered = self.closing().into_iter().chain(self.rescues()).map(|(_, node)| node);
+        let numbered = self.closing().into_iter().chain(self.rescues()).chain(self.compensation());
+        let numbered = numbered.map(|(_, node)| node);
         let below = self.children().into_iter().chain(self.template()).chain(settle).chain(numbered);
         1 + below.map(Self::depth).max().unwrap_or(0)
     }

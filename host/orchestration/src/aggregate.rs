@@ -211,3 +211,30 @@ fn json<'a>(path: &StepPath, output: Option<&'a Payload>) -> Result<Json<'a>, Fa
     let text = text.map_err(|why| Failure::new(Code::BadStep, format!("what {path} gave is {why}")).in_step(path))?;
     text.ok_or_else(too_large)
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::branch::{self, Branch};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_of_branches_is_read_as_it_was() {
+        let text = Payload { content_type: "text/csv".into(), bytes: "a,b".into() };
+        let gave = |payload: &Payload| Came::Gave((StepPath::root(), Some(payload.clone())));
+        let values = Payload::json(&json!({"n": 1}));
+        let failure = Failure::new(Code::AgentError, "no");
+        let written = [
+            ("legal".to_owned(), gave(&values)),
+            ("1".to_owned(), gave(&text)),
+            ("cost".to_owned(), Came::Failed(failure)),
+            ("style".to_owned(), Came::Nothing),
+        ];
+        let read = Branch::listed(&list_of(&written).unwrap()).unwrap();
+        let failed = branch::Came::Failed { code: "agent-error".into(), message: "no".into() };
+        let came = [branch::Came::Output(values), branch::Came::Output(text), failed, branch::Came::Skipped];
+        let names = written.iter().map(|(name, _)| name.clone());
+        let wanted: Vec<Branch> = names.zip(came).map(|(name, came)| Branch { name, came }).collect();
+        assert_eq!(read, wanted);
+    }
+}

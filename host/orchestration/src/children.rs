@@ -27,17 +27,15 @@ use ltmc_ports::journal::RunFilter;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::engine::{TRIES_WHEN_BUSY, derived_for};
 use crate::metered;
 use crate::plan::Plan;
 use crate::runs::{AGAIN, AT_REST, CANCEL, Inner, Runs};
 use crate::supervise::{self, Found, Live, Whose, Why};
 
-/// How often it is tried to begin the run of a node in all when all that is wrong is that there is no room.
-const TRIES_WHEN_BUSY: u32 = 8;
 /// Said of a child that is cancelled with what began it.
 const PARENT_OVER: &str = "what began it is over";
 
@@ -67,10 +65,7 @@ impl Children {
     /// 32 bytes that are the same for what begins the same child, and for nothing else.
     fn derived(&self, purpose: &str, origin: &Origin<'_>) -> [u8; 32] {
         let Origin { step, attempt, effect, says } = origin;
-        let mut hash = Sha256::new();
-        hash.update(self.log.started().seed);
-        hash.update(format!("{purpose}\n{step}\n{attempt}\n{effect}\n{says}"));
-        hash.finalize().into()
+        derived_for(&self.log.started().seed, &format!("{purpose}\n{step}\n{attempt}\n{effect}\n{says}"))
     }
 
     /// Which run the child is. Its time is that of the attempt, or of the run, which is in the record.

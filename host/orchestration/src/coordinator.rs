@@ -2,7 +2,7 @@
 //!
 //! Of a tenant's agents those that can: they export an agent, everything they ask for is in force, they take the input's media type.
 //! Of these the one whose description is nearest to the need, drawn nearer where it met one like it before, weighed with how much of its
-//! work succeeded; of those that are as good the one that has the least to do, then the fastest.
+//! work succeeded; of those that are as good, to two digits, the fastest, then the first by name.
 //!
 //! Invariants: what is known of success and of speed is this host's own, since its start: it helps to choose and proves nothing.
 //! Who was chosen, among whom and why, is journaled by who asks: nobody chooses anew.
@@ -17,21 +17,19 @@ use ltmc_journal::RunLog;
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Candidate, Decided};
-use ltmc_model::workflow::Needed;
+use ltmc_model::workflow::{Needed, words};
 use ltmc_model::{AgentName, Digest, Payload, TenantId};
 use ltmc_ports::recall::Purpose;
 use ltmc_ports::{Embedder, StoreError};
 use ltmc_tenancy::Authority;
 use moka::sync::Cache;
 
-use crate::experience::{Experience, Fit};
+use crate::experience::{Experience, Fit, TEXTS};
 
 /// How many of those that were looked at are told.
 const TOLD: usize = 10;
 /// The share that each new piece of work has in what is known of an agent.
 const SHARE: f64 = 0.1;
-/// Texts embedded at once.
-const TEXTS: usize = 64;
 
 /// Finds agents for needs.
 pub(crate) struct Coordinator {
@@ -188,7 +186,7 @@ fn fitness(likeness: f64, similar_tasks: Option<f64>) -> f64 {
 
 /// What an agent says of itself, its name in words before it.
 fn description(agent: &Agent) -> (Digest, String) {
-    let name = agent.name.as_str().replace(['-', '_', '.'], " ");
+    let name = words(agent.name.as_str());
     let text = match &agent.manifest.description {
         Some(description) => format!("{name}: {description}"),
         None => name,

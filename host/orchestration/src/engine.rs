@@ -16,7 +16,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use ltmc_context::merge::{Joined, Joining};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
-use ltmc_journal::fold::{Status, Step};
+use ltmc_journal::fold::{Status, Step, not_needed};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
@@ -45,10 +45,10 @@ use crate::patterns::{About, Decision, Input, Output, Settled, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, levels, metered, needs, take_up};
+use crate::{aggregate, ask, emit, input, judge, metered, needs, rescued, take_up};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
-const TRIES_WHEN_BUSY: u32 = 8;
+pub(crate) const TRIES_WHEN_BUSY: u32 = 8;
 /// So many things that were done are decided on together.
 const TAKEN_AT_ONCE: usize = 64;
 /// A run that has nothing to do for so long is suspended: to be taken up from the record costs less than its place does.
@@ -244,7 +244,7 @@ impl Engine<'_> {
     }
 
     fn count(&self, event: &Event) {
-        self.log.read(|history| levels::count(event, history, self.plan));
+        self.log.read(|history| rescued::count(event, history, self.plan));
     }
 
     /// Suspends the run, unless others brought something into its log since it was decided; whether it is suspended.
@@ -450,9 +450,10 @@ impl Engine<'_> {
                 let attempt = step.last().map_or(0, |last| last.number);
                 Event::StepCancelled { step: path.clone(), attempt }
             };
-            let ended = |(node, run): (&StepPath, RunId)| {
-                let failure = Failure::new(Code::Cancelled, "its outcome is not needed any more");
-                Event::ChildEnded { node: node.clone(), run, result: Err(failure) }
+            let ended = |(node, run): (&StepPath, RunId)| Event::ChildEnded {
+                node: node.clone(),
+                run,
+                result: Err(not_needed()),
             };
             let attempts = history.open_within(node).map(attempt);
             let waits = history.waiting_within(node).map(|node| Event::WaitCancelled { node: node.clone() });
@@ -744,7 +745,7 @@ impl Engine<'_> {
         self.log.read(|history| needs::of(self.plan, history, at, input))
     }
 
-    /// The same, with what it is.
+    /// An agent in the version that the run is pinned to.
     async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
         let pinned = AgentRef { name: agent.name.clone(), digest: self.version(agent) };
         let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
@@ -887,8 +888,13 @@ impl Work {
 
 /// 32 bytes that are the same for the same attempt of the same run, and for nothing else.
 pub(crate) fn derived(seed: &[u8; 32], purpose: &str, step: &StepPath, attempt: u32) -> [u8; 32] {
+    derived_for(seed, &format!("{purpose}\n{step}\n{attempt}"))
+}
+
+/// 32 bytes that follow from a run's seed and what they are for.
+pub(crate) fn derived_for(seed: &[u8; 32], what: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(seed);
-    hash.update(format!("{purpose}\n{step}\n{attempt}"));
+    hash.update(what);
     hash.finalize().into()
 }

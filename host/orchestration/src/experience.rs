@@ -36,8 +36,9 @@ const ENTRIES: u64 = 20_000;
 /// Needs looked at for a need.
 const NEAREST: u32 = 50;
 /// Texts embedded at once.
-const TEXTS: usize = 64;
-/// A tenant's index has so many texts; where it is to have more those are forgotten that nobody needs any more.
+pub(crate) const TEXTS: usize = 64;
+/// A tenant's index has so many texts; where it is to have more it is begun anew. Half of them are looked at for one thing, so that what
+/// is looked at is always there together.
 const MOST_TEXTS: usize = 20_000;
 
 /// A workflow that was run, and how near it is to what was looked for.
@@ -47,15 +48,15 @@ pub struct Similar {
     pub workflow: WorkflowName,
     /// From 0 to 1: how near what it is about is to the text.
     pub similarity: f64,
-    /// The last of its runs that is over, how it ended, and when.
+    /// The last of its runs that is over.
     pub last_run: RunId,
-    /// How it ended.
+    /// How that run ended.
     pub state: State,
-    /// When.
+    /// When it ended.
     pub ended_at: Timestamp,
-    /// How many of its runs are known, and how many of them were completed.
+    /// How many of the workflow's runs are known.
     pub runs: u64,
-    /// How many were completed.
+    /// How many of these were completed.
     pub completed: u64,
 }
 
@@ -73,7 +74,23 @@ pub(crate) struct Experience {
     vectors: Arc<dyn Vectors>,
     embedder: Arc<dyn Embedder>,
     tenants: Cache<TenantId, Arc<Mutex<Learned>>>,
+    bounds: Bounds,
 }
+
+/// How much is looked at and kept.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Of a tenant's newest runs.
+    looked_at: usize,
+    /// Of those that are over.
+    known: usize,
+    /// Of the entries of one that needed agents.
+    entries: u64,
+    /// Of texts in the index.
+    texts: usize,
+}
+
+const BOUNDS: Bounds = Bounds { looked_at: LOOKED_AT, known: KNOWN, entries: ENTRIES, texts: MOST_TEXTS };
 
 /// Of one tenant.
 #[derive(Default)]
@@ -93,14 +110,16 @@ struct Lesson {
     state: State,
     ended_at: Timestamp,
     about: Arc<About>,
-    /// Needs that were met, and by whom.
-    met: Vec<(Text, AgentName)>,
+    /// Needs of its document that were met, each once for whoever met it.
+    met: BTreeSet<(VectorId, AgentName)>,
 }
 
 /// What a document is about.
 struct About {
     gist: Text,
-    /// Where it needs agents: what it does.
+    /// What it needs agents for, by the texts' numbers.
+    needs: BTreeMap<VectorId, Text>,
+    /// Where it needs any: what it does.
     plan: Option<Plan>,
 }
 
@@ -129,7 +148,7 @@ impl Experience {
         log: &Arc<dyn ReadLog>,
     ) -> Arc<Self> {
         // bound: what is remembered
-        let experience = Arc::new(Self { read, vectors, embedder, tenants: Cache::new(TENANTS) });
+        let experience = Arc::new(Self { read, vectors, embedder, tenants: Cache::new(TENANTS), bounds: BOUNDS });
         let mut groups = log.follow();
         let learns: Weak<Self> = Arc::downgrade(&experience);
         // It ends with who asks, at the next run that comes further.
@@ -161,7 +180,7 @@ impl Experience {
         let learned = self.of(tenant);
         let mut learned = learned.lock().await;
         self.catch_up(tenant, &mut learned).await?;
-        let gists: Vec<Text> = learned.runs.values().map(|lesson| lesson.about.gist.clone()).collect();
+        let gists: Vec<Text> = learned.runs.values().rev().map(|lesson| lesson.about.gist.clone()).collect();
         let query = self.query(text).await?;
         let near = self.nearest(tenant, &mut learned, &query, &gists, u32::MAX).await?;
         let mut found: BTreeMap<&WorkflowName, Similar> = BTreeMap::new();
@@ -201,12 +220,11 @@ impl Experience {
         let query = self.query(need).await?;
         let near = self.nearest(tenant, &mut learned, &query, &described, u32::MAX).await?;
         let descriptions = described.iter().map(|text| near.get(&text.id).copied().unwrap_or(0.0)).collect();
-        let met: Vec<Text> =
-            learned.runs.values().flat_map(|lesson| &lesson.met).map(|(text, _)| text.clone()).collect();
+        let met = learned.met(self.bounds.at_once());
         let near = self.nearest(tenant, &mut learned, &query, &met, NEAREST).await?;
         let mut tasks: BTreeMap<AgentName, f64> = BTreeMap::new();
-        for (text, agent) in learned.runs.values().flat_map(|lesson| &lesson.met) {
-            if let Some(similarity) = near.get(&text.id) {
+        for (need, agent) in learned.runs.values().flat_map(|lesson| &lesson.met) {
+            if let Some(similarity) = near.get(need) {
                 let best = tasks.entry(agent.clone()).or_default();
                 *best = best.max(*similarity);
             }
@@ -270,13 +288,14 @@ impl Experience {
 
     async fn read_all(&self, tenant: &TenantId, learned: &mut Learned) -> Result<(), StoreError> {
         let (mut before, mut looked, mut kept) = (None, 0, BTreeSet::new());
-        while looked < LOOKED_AT && kept.len() < KNOWN {
-            let filter = RunFilter { before, limit: PAGE, ..RunFilter::default() };
+        while looked < self.bounds.looked_at && kept.len() < self.bounds.known {
+            let limit = u32::try_from(self.bounds.looked_at - looked).unwrap_or(PAGE).min(PAGE);
+            let filter = RunFilter { before, limit, ..RunFilter::default() };
             let runs = self.read.runs(tenant, &filter).await?;
             let Some(last) = runs.last() else { break };
             (before, looked) = (Some(last.id), looked + runs.len());
             for run in runs.iter().filter(|run| is_lesson(run)) {
-                if kept.len() < KNOWN {
+                if kept.len() < self.bounds.known {
                     self.learn(learned, run).await?;
                     kept.insert(run.id);
                 }
@@ -302,7 +321,7 @@ impl Experience {
         let Some(about) = about(learned, *started).await? else { return Ok(()) };
         let met = match &about.plan {
             Some(plan) => self.met(run, plan).await?,
-            None => Vec::new(),
+            None => BTreeSet::new(),
         };
         let lesson = Lesson {
             workflow: workflow.clone(),
@@ -313,7 +332,7 @@ impl Experience {
             met,
         };
         learned.runs.insert(run.id, lesson);
-        if learned.runs.len() > KNOWN {
+        if learned.runs.len() > self.bounds.known {
             learned.runs.pop_first();
             learned.forget_documents();
         }
@@ -321,12 +340,13 @@ impl Experience {
     }
 
     /// The needs that were met in a run, and who met them.
-    async fn met(&self, run: &Run, plan: &Plan) -> Result<Vec<(Text, AgentName)>, StoreError> {
+    async fn met(&self, run: &Run, plan: &Plan) -> Result<BTreeSet<(VectorId, AgentName)>, StoreError> {
         let (mut after, mut count) = (Seq(0), 0);
         let mut chosen: BTreeMap<StepPath, AgentName> = BTreeMap::new();
-        let mut met = Vec::new();
-        while count < ENTRIES {
-            let page = self.read.page(&run.tenant, run.id, after, PAGE, PAGE_BYTES).await?;
+        let mut met = BTreeSet::new();
+        while count < self.bounds.entries {
+            let most = u32::try_from(self.bounds.entries - count).unwrap_or(PAGE).min(PAGE);
+            let page = self.read.page(&run.tenant, run.id, after, most, PAGE_BYTES).await?;
             let Some(last) = page.last() else { break };
             (after, count) = (last.seq, count + page.len() as u64);
             for placed in page {
@@ -339,7 +359,7 @@ impl Experience {
                             && let Ok((node, _)) = plan.node(&step)
                             && let Does::Need(needed) = &node.does
                         {
-                            met.push((Text::of(&needed.text), agent.clone()));
+                            met.insert((Text::of(&needed.text).id, agent.clone()));
                         }
                     }
                     _ => {}
@@ -356,7 +376,8 @@ impl Experience {
             .ok_or_else(|| StoreError::new(Kind::Internal, "experience.query").because("no vector came"))
     }
 
-    /// How near those of these texts are that are the nearest, by their numbers.
+    /// How near those of these texts are that are the nearest, by their numbers. The first of them are looked at, as many as the index
+    /// has room for.
     async fn nearest(
         &self,
         tenant: &TenantId,
@@ -365,7 +386,12 @@ impl Experience {
         texts: &[Text],
         most: u32,
     ) -> Result<HashMap<VectorId, f64>, StoreError> {
-        let among: BTreeMap<VectorId, &Text> = texts.iter().map(|text| (text.id, text)).collect();
+        let mut among: BTreeMap<VectorId, &Text> = BTreeMap::new();
+        for text in texts {
+            if among.len() < self.bounds.at_once() {
+                among.insert(text.id, text);
+            }
+        }
         if among.is_empty() {
             return Ok(HashMap::new());
         }
@@ -404,24 +430,20 @@ impl Experience {
             learned.indexed = Some(there.into_iter().collect());
         }
         let indexed = learned.indexed.get_or_insert_default();
-        let missing: Vec<(VectorId, String)> = texts
-            .iter()
-            .filter(|(id, _)| !indexed.contains(id))
-            .map(|(id, text)| (*id, text.text.to_string()))
-            .collect();
+        let mut missing: Vec<&Text> = texts.values().filter(|text| !indexed.contains(&text.id)).copied().collect();
         if missing.is_empty() {
             return Ok(());
         }
-        if indexed.len() + missing.len() > MOST_TEXTS {
+        if indexed.len() + missing.len() > self.bounds.texts {
             self.vectors.reset(place).await?;
             indexed.clear();
-            return Box::pin(self.index(place, learned, texts)).await;
+            missing = texts.values().copied().collect();
         }
         let limit = self.embedder.passage_bytes();
         for some in missing.chunks(TEXTS) {
-            let texts: Vec<String> = some.iter().map(|(_, text)| beginning(text, limit).to_owned()).collect();
+            let texts: Vec<String> = some.iter().map(|text| beginning(&text.text, limit).to_owned()).collect();
             let made = self.embedder.embed(&texts, Purpose::Passage).await?;
-            let add: Vec<(VectorId, Vec<f32>)> = some.iter().map(|(id, _)| *id).zip(made).collect();
+            let add: Vec<(VectorId, Vec<f32>)> = some.iter().map(|text| text.id).zip(made).collect();
             self.vectors.change(place, &add, &[], Position(1)).await?;
             indexed.extend(add.iter().map(|(id, _)| *id));
         }
@@ -429,7 +451,29 @@ impl Experience {
     }
 }
 
+impl Bounds {
+    /// So many texts are looked at for one thing.
+    fn at_once(self) -> usize {
+        self.texts / 2
+    }
+}
+
 impl Learned {
+    /// Needs that were met, those of the newest runs first, so many at most.
+    fn met(&self, most: usize) -> Vec<Text> {
+        let mut needs: BTreeMap<VectorId, Text> = BTreeMap::new();
+        for lesson in self.runs.values().rev() {
+            let met = lesson.met.iter().filter_map(|(need, _)| lesson.about.needs.get_key_value(need));
+            for (need, text) in met {
+                if needs.len() == most {
+                    return needs.into_values().collect();
+                }
+                needs.entry(*need).or_insert_with(|| text.clone());
+            }
+        }
+        needs.into_values().collect()
+    }
+
     /// Forgets documents of which no run is known any more.
     fn forget_documents(&mut self) {
         self.documents.retain(|_, about| Arc::strong_count(about) > 1);
@@ -451,8 +495,13 @@ async fn about(learned: &mut Learned, started: RunStarted) -> Result<Option<Arc<
         let document = Document::from_json(&json).map_err(|faults| {
             Failure::new(ltmc_model::failure::Code::BadStep, format!("this version does not read it: {faults}"))
         })?;
-        let needs = document.nodes().iter().any(|node| matches!(node.does, Does::Need(_)));
-        Ok(About { gist: Text::of(&document.gist()), plan: needs.then(|| Plan::of(&document)) })
+        let needs = document.nodes().into_iter().filter_map(|node| match &node.does {
+            Does::Need(needed) => Some(Text::of(&needed.text)),
+            _ => None,
+        });
+        let needs: BTreeMap<VectorId, Text> = needs.map(|text| (text.id, text)).collect();
+        let plan = (!needs.is_empty()).then(|| Plan::of(&document));
+        Ok(About { gist: Text::of(&document.gist()), needs, plan })
     };
     let read = tokio::task::spawn_blocking(read).await;
     let read = read.map_err(|error| StoreError::new(Kind::Internal, "experience.read").because(error.to_string()))?;
@@ -471,5 +520,106 @@ fn beginning(text: &str, most: usize) -> &str {
 impl std::fmt::Debug for Experience {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Experience").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::Payload;
+    use ltmc_model::agent::AgentRef;
+    use ltmc_model::journal::Entry;
+    use ltmc_model::run::Usage;
+    use ltmc_ports::WriteJournal as _;
+    use ltmc_ports::journal::Durability;
+    use ltmc_ports::testing::sample::{self, Owner};
+    use ltmc_ports::testing::{MemoryRecord, MemoryVectors};
+
+    use super::*;
+
+    /// What is learned of this record within these bounds.
+    fn experience(record: &Arc<MemoryRecord>, bounds: Bounds) -> Experience {
+        let (vectors, embedder) = (MemoryVectors::new(), ltmc_embedders::hashed());
+        Experience { read: record.clone(), vectors, embedder, tenants: Cache::new(1), bounds }
+    }
+
+    fn tenant() -> TenantId {
+        sample::tenant("acme")
+    }
+
+    /// A run that is over of a flow, of which agents did what was needed at these places.
+    async fn over(record: &MemoryRecord, number: u64, flow: &str, met: &[(String, &str)]) -> RunId {
+        let document = Document::parse(&format!("name: w{number}\nflow: {flow}"), None).unwrap().to_json();
+        let (mut owner, workflow) = (Owner::new("acme", number), format!("w{number}").parse().unwrap());
+        (owner.row.target, owner.row.state) = (Target::Workflow(workflow), State::Completed);
+        let document_digest = Some(Digest::of(document.as_bytes()));
+        let target = owner.row.target.clone();
+        let started =
+            RunStarted { target, document: Some(document.into()), document_digest, ..sample::started(&tenant()) };
+        let mut events = vec![Event::RunStarted(Box::new(started))];
+        for (path, agent) in met {
+            let node: StepPath = path.parse().unwrap();
+            let agent = AgentRef { name: agent.parse().unwrap(), digest: None };
+            let decided = Decided::Agent { agent, candidates: Vec::new() };
+            events.push(Event::NodeDecided { node: node.clone(), decided });
+            let (output, usage) = (Payload::text(""), Usage::default());
+            events.push(Event::StepCompleted { step: node, attempt: 1, output, usage });
+        }
+        let entries = events.into_iter().map(|event| Entry { at: sample::at(number), event }).collect();
+        record.append(owner.write(entries), Durability::Lazy).await.unwrap();
+        owner.row.id
+    }
+
+    /// Agents that met a need like this one.
+    async fn tasks(experience: &Experience, need: &str) -> Vec<String> {
+        let fit = experience.fit(&tenant(), need, &["it does something".to_owned()]).await.unwrap();
+        fit.tasks.keys().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn more_texts_than_an_index_has_room_for_are_left_out_and_it_comes_to_an_end() {
+        let record = MemoryRecord::new();
+        let agents = ["a0", "a1", "a2", "a3", "a4"];
+        for (number, agent) in agents.iter().enumerate() {
+            let flow = format!("{{need: frobnicate widgets of kind {number}}}");
+            over(&record, number as u64, &flow, &[("0".to_owned(), agent)]).await;
+        }
+        let experience = experience(&record, Bounds { texts: 4, ..BOUNDS });
+        for _ in 0..3 {
+            assert_eq!(tasks(&experience, "frobnicate widgets").await, ["a3", "a4"], "those of the newest runs");
+            let indexed = experience.vectors.ids(&experience.place(&tenant())).await.unwrap().len();
+            assert!(indexed <= 4, "{indexed}");
+            let found = experience.similar(&tenant(), "frobnicate widgets", |_| true, 10).await.unwrap();
+            assert_eq!(found.len(), 2, "{found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_need_that_is_met_for_each_item_of_a_map_is_one() {
+        let record = MemoryRecord::new();
+        let met: Vec<(String, &str)> =
+            (0..1_000).map(|number| (format!("0/{number}"), if number % 2 == 0 { "a" } else { "b" })).collect();
+        let run = over(&record, 1, "{map: $.input, do: {need: judge a page}}", &met).await;
+        let experience = experience(&record, BOUNDS);
+        assert_eq!(tasks(&experience, "judge a page").await, ["a", "b"]);
+        let learned = experience.of(&tenant());
+        assert_eq!(learned.lock().await.runs[&run].met.len(), 2, "once for each who met it");
+    }
+
+    #[tokio::test]
+    async fn so_many_entries_and_runs_are_looked_at_and_no_more() {
+        let record = MemoryRecord::new();
+        let flow = "{sequence: [{need: first thing}, {need: second thing}]}";
+        for number in 0..4 {
+            over(&record, number, flow, &[("0/0".to_owned(), "a"), ("0/1".to_owned(), "b")]).await;
+        }
+        // Two entries more than the first: who met the first need.
+        let little = Bounds { entries: 3, ..BOUNDS };
+        assert_eq!(tasks(&experience(&record, little), "second thing").await, ["a"]);
+        assert_eq!(tasks(&experience(&record, BOUNDS), "second thing").await, ["a", "b"]);
+        for bounds in [Bounds { known: 3, ..BOUNDS }, Bounds { looked_at: 3, ..BOUNDS }] {
+            let experience = experience(&record, bounds);
+            tasks(&experience, "first thing").await;
+            assert_eq!(experience.of(&tenant()).lock().await.runs.len(), 3);
+        }
     }
 }

@@ -178,7 +178,7 @@ async fn source(
     }
 }
 
-/// The same, where nothing has to be built for it.
+/// What a pick begins with, where that is there and has not to be built.
 fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Option<Payload>, Failure> {
     let number = |number: usize| Some(Payload::json(&number.into()));
     let around = |name: &Option<StepName>| match name {

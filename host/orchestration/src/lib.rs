@@ -9,11 +9,12 @@
 //! - `coordinator`: which agent does what is needed; `experience`: what was learned from runs that are over, and which workflows are
 //!   alike; `similar`: asked for these
 //! - `needs`: whose outputs a step works on; `provenance`: what depends on a step, and which runs an agent had a part in
-//! - `decide`: what is found out for patterns; `aggregate`: what branches gave together
+//! - `decide`: what is found out for patterns; `aggregate`: what branches gave together; `turns`: what is said in a debate; `vote`: what
+//!   branches voted for
 //! - `judge`: whether a step's output is good; `ask`: what people are asked; `emit`: what is published;
 //!   `listen`: events that are waited for
 //! - `engine`: does what patterns decide, with retries, and journals it; `resumed`: an attempt that is made again;
-//!   `levels`: how often what deals with failures helped
+//!   `guests`: which guests are at work; `rescued`: how often what deals with failures helped; `metered`: what is counted of runs
 //! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
@@ -47,7 +48,6 @@ mod guests;
 mod in_memory;
 mod input;
 mod judge;
-mod levels;
 mod lineage;
 mod listen;
 mod metered;
@@ -60,6 +60,7 @@ mod provenance;
 mod recover;
 pub mod recovery;
 mod registry;
+mod rescued;
 mod resumed;
 pub mod runs;
 pub mod schedules;

@@ -8,8 +8,6 @@ use ltmc_model::journal::{Event, Forked, Placed};
 use ltmc_model::{RunId, Seq, TenantId};
 use ltmc_ports::{Kind, ReadJournal, StoreError};
 
-/// How often a run may have been forked from one that was forked.
-pub(crate) const MAX_FORKS: usize = 32;
 /// Entries read at once.
 const PAGE: u32 = 512;
 /// The number of an entry that no journal has.
@@ -36,7 +34,7 @@ pub(crate) async fn each(
     let mut runs = vec![(run, until)];
     let mut first = pages.after(run, Seq(0), until).await?;
     while let Some(forked) = forked(&first) {
-        if runs.len() > MAX_FORKS {
+        if runs.len() > Forked::MOST {
             let why = format!("run {run} was forked more often than a run can be");
             return Err(StoreError::new(Kind::Corrupt, "run.lineage").because(why));
         }

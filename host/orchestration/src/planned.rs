@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::workflow::{Document, Does, Fault, Node, Planning, Wait};
+use ltmc_model::workflow::{Document, Does, Fault, Node, Planning};
 use ltmc_model::{AgentName, Digest, Payload};
 
 use crate::picked::Json;
@@ -76,8 +76,7 @@ fn wrong(document: &Document, planning: &Planning, pinned: &Pinned) -> Vec<Strin
         }
     }
     for node in document.nodes() {
-        let of_people = matches!(node.does, Does::Ask(_) | Does::Emit(_) | Does::Wait(Wait::Event(_)));
-        if of_people || matches!(node.does, Does::Workflow(_) | Does::Plan(_)) {
+        if !node.acts().is_empty() {
             wrong.push(format!("{}: a plan has no `{}`", node.place, node.word()));
         }
     }
@@ -122,6 +121,7 @@ mod tests {
             ("name: x\nflow: {need: x, among: [a, d]}", "`d` is not among those"),
             ("name: x\nflow: {sequence: [{agent: a}, {agent: b}, {agent: b, id: c}]}", "has 3 steps, at most 2"),
             ("name: x\nflow: {sequence: [{sequence: [{agent: a}]}]}", "nest 3 deep, at most 2"),
+            ("name: x\nflow: {agent: a, compensate: {sequence: [{agent: b}]}}", "nest 3 deep, at most 2"),
             ("name: x\nflow: {parallel: [{agent: a}], context: {fork: [session], merge: {k: ask}}}", "has no `ask`"),
             (
                 "name: x\nflow: {parallel: [{agent: a}], context: {fork: [session], merge: {k: {agent: c}}}}",
@@ -131,6 +131,9 @@ mod tests {
             ("name: x\nflow: {plan: {agent: a, may: [b]}}", "has no `plan`"),
             ("name: x\non: [{schedule: '@daily'}]\nflow: {agent: a}", "has no `on`"),
             (version([2; 32]).as_str(), "is not the version that this run is pinned to"),
+            ("name: x\nflow: {ask: {title: Well?, of: author}}", "has no `ask`"),
+            ("name: x\nflow: {emit: {topic: t, type: t}}", "has no `emit`"),
+            ("name: x\nflow: {wait: {topic: t}}", "has no `wait`"),
             ("flow: [", "line 1"),
             ("hello", "is an object"),
         ] {

@@ -33,7 +33,7 @@ pub(crate) struct Provenance {
 /// A step that depends on another one, as people look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DependentView {
-    /// Which.
+    /// The step.
     pub step: StepPath,
     /// What its document calls it.
     pub name: Option<String>,

@@ -11,7 +11,7 @@ use ltmc_model::{RunId, TenantId};
 use ltmc_ports::{Kind, StoreError};
 use ltmc_tenancy::Error;
 
-use crate::levels::{RECOVERED, TRIED, by_host};
+use crate::rescued::{RECOVERED, TRIED, by_host};
 use crate::runs::Runs;
 use crate::suspects::may_pass;
 

@@ -28,7 +28,7 @@ use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::{Place as Turn, Stage};
-use ltmc_model::workflow::{Document, Does, Wait};
+use ltmc_model::workflow::{Acts, Document, Node};
 use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -1161,15 +1161,10 @@ fn agent_alone(agent: &AgentRef) -> Arc<str> {
 
 /// What a document has its runs do by themselves with what a tenant's agents share, which is as if their starter did it.
 fn needs(document: &Document) -> Vec<Action> {
-    let nodes = document.nodes();
-    let emits = nodes.iter().any(|node| match &node.does {
-        Does::Emit(_) => true,
-        Does::Ask(ask) => ask.remind.is_some(),
-        _ => false,
-    });
-    let listens = nodes.iter().any(|node| matches!(node.does, Does::Wait(Wait::Event(_))));
-    let writes = emits.then_some(Action::WriteContext);
-    writes.into_iter().chain(listens.then_some(Action::ReadContext)).collect()
+    let acts: Vec<Acts> = document.nodes().into_iter().flat_map(Node::acts).copied().collect();
+    let writes = acts.contains(&Acts::Publishes).then_some(Action::WriteContext);
+    let reads = acts.contains(&Acts::Listens).then_some(Action::ReadContext);
+    writes.into_iter().chain(reads).collect()
 }
 
 /// What a run is begun with.

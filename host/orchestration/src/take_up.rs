@@ -52,7 +52,7 @@ async fn newest(read: &dyn ReadJournal, tenant: &TenantId, run: RunId, until: Se
     lineage::fold(read, tenant, run, until, History::for_replay().forgetting()).await
 }
 
-/// The same, with all there is of it, for whoever changes something in it.
+/// Where a run stands, with all its rounds, for whoever changes something in it.
 pub(crate) async fn to_be_changed(
     read: &dyn ReadJournal,
     tenant: &TenantId,
@@ -62,7 +62,7 @@ pub(crate) async fn to_be_changed(
     lineage::fold(read, tenant, run, until, History::for_replay().for_changes()).await
 }
 
-/// The same, from a snapshot on.
+/// Where a run stands, from a snapshot and the entries after it; the inner error: why the snapshot is of no use.
 async fn since(
     read: &dyn ReadJournal,
     tenant: &TenantId,

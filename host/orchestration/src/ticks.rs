@@ -106,7 +106,7 @@ impl Schedules {
         }
     }
 
-    /// The same; the first tick that is open then, and none where that is due and waits.
+    /// Deals with what is due; the first tick that is open then, or none where one that is due waits.
     async fn dealt(&self, row: &StoredSchedule) -> Result<Option<Timestamp>, Error> {
         let is_free = !due::is_alone(row) || self.last_is_over(row).await?;
         let (tick, ticked) = match decide(row, self.now(), is_free) {

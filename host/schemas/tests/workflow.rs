@@ -232,8 +232,12 @@ fn what_is_drawn_is_judged_alike() {
 fn the_documents_in_the_docs_are_valid() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let page = include_str!("../../../docs/workflows.md");
-    let samples =
-        [include_str!("../../../sample-agents/review.yaml"), include_str!("../../../sample-agents/ask-docs.yaml")];
+    let samples = [
+        include_str!("../../../sample-agents/review.yaml"),
+        include_str!("../../../sample-agents/review-in-sequence.yaml"),
+        include_str!("../../../sample-agents/ask-docs.yaml"),
+        include_str!("../../../sample-agents/fix-issues.yaml"),
+    ];
     let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut seen = 0;
     for source in blocks.filter(|block| block.contains("\nflow:")).chain(samples) {

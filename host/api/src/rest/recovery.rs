@@ -84,7 +84,7 @@ struct Amendments {
 
 /// Resume a run
 ///
-/// A failed, cancelled or quarantined run goes on where it stopped: what it did is not done again. With a body, steps are changed
+/// A failed, cancelled, quarantined, paused or stuck run goes on where it stopped: what it did is not done again. With a body, steps are changed
 /// first; what came after them is done again. All of it is journaled, or nothing.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/resume", tag = "runs",

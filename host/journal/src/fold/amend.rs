@@ -9,7 +9,7 @@ use ltmc_model::journal::{Amended, Amendment};
 use ltmc_model::workflow::{Loop, Node as Planned};
 use ltmc_model::{Seq, StepPath, Timestamp};
 
-use super::{History, Status, Step, cancelled};
+use super::{History, Status, Step, not_needed};
 use crate::node::Branches;
 
 impl History {
@@ -118,7 +118,7 @@ impl Step {
         if self.status == Status::Running
             && let Some(number) = self.last().map(|last| last.number)
         {
-            self.end(number, at, Some(&cancelled()), ltmc_model::run::Usage::default());
+            self.end(number, at, Some(&not_needed()), ltmc_model::run::Usage::default());
         }
         self.took.clear();
         self.status = Status::Cancelled;

@@ -161,14 +161,14 @@ impl History {
         self.is_cut
     }
 
-    /// The same, and of rounds that are over the last ones alone are kept: for a run that goes on.
+    /// This history, of which only the last rounds are kept from here on: for a run that goes on.
     #[must_use]
     pub fn forgetting(mut self) -> Self {
         self.keeps = Keeps::Recent;
         self
     }
 
-    /// The same, and all is kept until the run is resumed: for whoever changes something in it first.
+    /// This history, of which all is kept until the run is resumed: for whoever changes something first.
     #[must_use]
     pub fn for_changes(mut self) -> Self {
         self.keeps = Keeps::UntilResumed;

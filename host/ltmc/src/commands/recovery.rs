@@ -63,7 +63,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
     },
-    /// Take a failed, cancelled or quarantined one up again with another version of an agent
+    /// Take a failed, cancelled, quarantined, paused or stuck one up again with another version of an agent
     ReplaceAgent {
         /// The run's id
         run: RunId,

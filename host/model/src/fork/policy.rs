@@ -15,7 +15,7 @@ pub enum Policy {
     Fail,
     /// What that branch did which was done first, by the journal.
     First,
-    /// The same, of the last.
+    /// What that branch did which was done last, by the journal.
     Last,
     /// What the first of these branches did that did anything.
     Prefer(Vec<u32>),

@@ -39,7 +39,7 @@ impl Remind {
     pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
     /// The type of the event.
     pub const KIND: &'static str = "approval.waiting";
-    /// So many are sent of a question.
+    /// So many are due of a question at most.
     pub const MOST: u32 = 100;
 }
 

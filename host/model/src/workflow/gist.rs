@@ -36,7 +36,7 @@ impl Document {
 }
 
 /// An identifier as words.
-fn words(name: &str) -> String {
+pub fn words(name: &str) -> String {
     name.replace(['-', '_', '.'], " ")
 }
 

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Debate, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
+use super::{Ask, Debate, Loop, MAX_DEPTH, MAX_NODES, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
 use crate::failure::Code;
 use crate::fork::Policies;
 use crate::schedule::MAX_OF_A_DOCUMENT;
@@ -29,7 +29,7 @@ pub(super) struct Form {
 /// A word of an object.
 pub(super) struct Word {
     pub(super) name: &'static str,
-    about: &'static str,
+    pub(super) about: &'static str,
     is: Is,
 }
 
@@ -89,6 +89,9 @@ const STEP: Is = Is::Of("node-agent");
 const COLLECT: Is = Is::Either(&[Is::Words(&["list", "object", "merge", "first"]), STEP, Is::Of("vote")]);
 /// Of what has no names.
 const COLLECT_ITEMS: Is = Is::Either(&[Is::Words(&["list", "merge", "first"]), STEP, Is::Of("vote")]);
+/// Roles that people may have who are asked.
+const ROLES: [&str; 3] = [Ask::ROLES[0].0, Ask::ROLES[1].0, Ask::ROLES[2].0];
+/// As many as there are.
 const MOST: usize = usize::MAX;
 
 const fn form(
@@ -186,7 +189,7 @@ pub(super) static PATTERNS: [Form; 13] = [
         "sequence",
         "`sequence`",
         "One node after the other; each works on what the one before gave",
-        &[word("sequence", "The nodes, in order", Is::List(&NODE, 1, MOST))],
+        &[word("sequence", "The nodes, in order", Is::List(&NODE, 1, MAX_NODES))],
         &["sequence"],
     ),
     pattern(
@@ -197,7 +200,7 @@ pub(super) static PATTERNS: [Form; 13] = [
             word(
                 "parallel",
                 "The branches: a list, or an object of named ones",
-                Is::Either(&[Is::List(&NODE, 1, MOST), Is::Named(&NODE)]),
+                Is::Either(&[Is::List(&NODE, 1, MAX_NODES), Is::Named(&NODE)]),
             ),
             word(
                 "need",
@@ -234,7 +237,7 @@ pub(super) static PATTERNS: [Form; 13] = [
         &[word(
             "choice",
             "The options, in the order in which they are looked at",
-            Is::List(&Is::Either(&[Is::Of("option"), Is::Of("else")]), 1, MOST),
+            Is::List(&Is::Either(&[Is::Of("option"), Is::Of("else")]), 1, MAX_NODES),
         )],
         &["choice"],
     ),
@@ -247,11 +250,10 @@ pub(super) static PATTERNS: [Form; 13] = [
             word("as", "What an item is called: `$.item.NAME`", Is::Name),
             word("do", "What is done with each", NODE),
             word("at-once", "How many are under way at once (default: 16)", Is::Whole(1, MapItems::MAX_AT_ONCE)),
-            // As many as a list may have.
             word(
                 "tolerate",
                 "How many may fail, or which share of them (default: none)",
-                Is::Either(&[Is::Whole(0, 10_000), SHARE]),
+                Is::Either(&[Is::Whole(0, MapItems::MAX_ITEMS as u32), SHARE]),
             ),
             word("context", "What each item's work has to itself until they come together", Is::Of("context")),
             word("collect", "What it gives (default: a list)", COLLECT_ITEMS),
@@ -277,14 +279,14 @@ pub(super) static PATTERNS: [Form; 13] = [
 ];
 
 /// What stands in a plan beside the step of the agent that writes it.
-static PLANS: &[Word] = &[
+pub(super) static PLANS: &[Word] = &[
     word("may", "The agents that may stand in the document", Is::List(&Is::Agent, 1, Planning::MAX_MAY)),
     word("depth", "How deep its patterns may nest (default: 4)", Is::Whole(1, MAX_DEPTH as u32)),
     word("at-most", "How many steps it may have (default: 20)", Is::Whole(1, MAX_STEPS as u32)),
     word(
         "approve",
         "Whether people have to approve of it before it is done, and the smallest role that may (default: false)",
-        Is::Either(&[Is::Flag, Is::Words(&["admin", "author", "caller"])]),
+        Is::Either(&[Is::Flag, Is::Words(&ROLES)]),
     ),
 ];
 
@@ -377,7 +379,7 @@ pub(super) static FORMS: [(&str, Form); 20] = [
             "A question to people",
             &[
                 word("title", "What is asked, in a line", Is::Text),
-                word("of", "The smallest role that may answer", Is::Words(&["admin", "author", "caller"])),
+                word("of", "The smallest role that may answer", Is::Words(&ROLES)),
                 word("show", "What whoever answers is shown", Is::Of("template")),
                 word("schema", "What an answer has to fit; without it any JSON does", Is::Schema),
                 word("remind", "How people are reminded while nobody answers", Is::Of("remind")),
@@ -742,7 +744,7 @@ impl Is {
                 list
             }
             Self::Named(of) => json!({
-                "type": "object", "minProperties": 1, "propertyNames": {"pattern": format!("^{NAME}$")},
+                "type": "object", "minProperties": 1, "maxProperties": MAX_NODES, "propertyNames": {"pattern": format!("^{NAME}$")},
                 "additionalProperties": of.schema(),
             }),
             Self::Keyed(of, most) => {

@@ -193,6 +193,14 @@ fn depth_and_number_of_steps_are_bounded() {
     };
     assert_eq!(Document::parse(&steps(MAX_STEPS), None).unwrap().steps().len(), MAX_STEPS);
     assert!(faults(&steps(MAX_STEPS + 1))[0].contains("at most 1000 steps"));
+    for of in ["sequence", "parallel", "choice"] {
+        let nodes = |count: usize| {
+            let node = if of == "choice" { "{when: {pick: $.input, equals: 1}, do: {wait: 0s}}" } else { "{wait: 0s}" };
+            format!("name: review\nflow: {{{of}: [{}]}}", vec![node; count].join(", "))
+        };
+        Document::parse(&nodes(MAX_NODES - 1), None).unwrap();
+        assert!(faults(&nodes(MAX_NODES))[0].contains("at most 5000 nodes, this one has 5001"), "{of}");
+    }
     let many = faults(
         &"name: review\nflow: {agent: a}\n"
             .replace("a}", "a, x: }")

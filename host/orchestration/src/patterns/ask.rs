@@ -24,7 +24,7 @@ impl Ask {
         Some(asks.at.after(every.saturating_mul(asks.reminded + 1)))
     }
 
-    /// How often that was due by now.
+    /// How often that was due by now: also while no host was there.
     fn number(&self, asks: &Asks, now: Timestamp) -> u32 {
         let (passed, every) = (now.since(asks.at).as_millis(), self.every.unwrap_or(Duration::MAX).as_millis());
         u32::try_from(passed / every.max(1)).unwrap_or(u32::MAX)
@@ -74,5 +74,22 @@ mod tests {
         let (by, answer) = ("abcdefghijkl".parse().unwrap(), Payload::json(&true.into()));
         let answered = Event::Answered { node: node.clone(), token, by, answer, comment: None };
         assert_eq!(next(&[asked, answered]), Decision::Done(node));
+    }
+
+    #[test]
+    fn people_are_reminded_so_often_and_no_more() {
+        let yaml = "name: q\nflow: {ask: {title: Well?, of: admin, remind: {every: 1m, topic: t}}}";
+        let ask = of(&Document::parse(yaml, None).unwrap().flow);
+        let node = StepPath::root();
+        let question = Question { title: "Well?".into(), of: Role::Admin, show: None, schema: None, until: None };
+        let asked =
+            Event::Asked { node: node.clone(), token: "0".repeat(32).parse().unwrap(), question: Box::new(question) };
+        let awaits = Todo::Await { node: node.clone() };
+        for (number, ends) in [(99, false), (100, true), (101, true)] {
+            let (topic, id) = ("t".parse().unwrap(), ltmc_model::Revision(1));
+            let reminded = Event::Reminded { node: node.clone(), number, topic, id };
+            let decided = ask.next(&node, &mut history(vec![asked.clone(), reminded]), &Input::Run);
+            assert_eq!(decided == Decision::just(awaits.clone()), ends, "{number}: {decided:?}");
+        }
     }
 }

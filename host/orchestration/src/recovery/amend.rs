@@ -1,7 +1,8 @@
 //! What people change in a run before it goes on: a step gave this, or works on that.
 //!
-//! Invariants: what is changed fits the run: the step is one that this run has come by, or may come by, and an output is what the
-//! step's schema wants; what is taken of a key is said of one whose branches conflict. What is asked for is read without a tree being made of it. All of it is journaled, or nothing.
+//! Invariants: what is changed fits the run: the step is one that this run has come by, or may come by, an output is what the step's
+//! schema wants, and a key is one about which branches conflict. What is asked for is read without a tree being made of it. All of it is
+//! journaled, or nothing.
 
 use ltmc_journal::History;
 use ltmc_journal::fold::{Status, Step};
@@ -72,8 +73,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads `{"set": {STEP: OUTPUT}, "input": {STEP: INPUT}, "agents": [AGENT@DIGEST], "merge": {KEY: {"branch": BRANCH}}, …}`; of nothing, nothing is changed. `others`: the other fields that it
-    /// may have.
+    /// Reads `{"set": {STEP: OUTPUT}, "input": {STEP: INPUT}, "agents": [AGENT@DIGEST], "merge": {KEY: {"branch": BRANCH}}, …}`; of
+    /// nothing, nothing is changed. `others`: the other fields that it may have.
     ///
     /// # Errors
     /// Where it is something else.
@@ -272,7 +273,12 @@ impl Amend<'_> {
     /// What is taken of a key, in every fork whose branches conflict about it.
     fn answered(&self, key: &str, taken: &Taken) -> Result<Vec<Event>, String> {
         let mut events = Vec::new();
-        for (node, fork) in self.history.forked().all().filter(|(_, fork)| fork.is_conflicted()) {
+        for (node, fork) in self.history.forked().all() {
+            // What was said of a key before may be said anew.
+            let is_settled = fork.is_conflicted() && fork.answer(key).is_some();
+            if !fork.may_conflict_about(key) && !is_settled {
+                continue;
+            }
             let branches = fork.changed_by(key);
             if branches.is_empty() {
                 continue;
@@ -328,7 +334,7 @@ impl Amend<'_> {
         Ok(Event::AgentReplaced { by: self.by.clone(), agent: name.clone(), from, to })
     }
 
-    /// Whether the step is one that can be changed so; after which nodes others come, that are done again.
+    /// The nodes above the step after which others are done again; the error says why the step cannot be changed so.
     fn checked(&self, step: &StepPath, change: &Amendment) -> Result<Vec<StepPath>, String> {
         let way = place::way(self.plan.root(), step);
         let Some(last) = way.last().filter(|last| last.path == *step) else {
@@ -398,7 +404,8 @@ impl Amend<'_> {
                 match number <= made {
                     true => Ok(()),
                     false => Err(format!(
-                        "the loop at {at} has not come to a round {number}: {made} are over, counted from 0 on"
+                        "the {} at {at} has come to number {made}, and {number} is none of these: counted from 0 on",
+                        above.node().map_or("node", Node::word)
                     )),
                 }
             }
@@ -524,5 +531,11 @@ mod tests {
         }
         let many: Vec<String> = (0..=MAX_STEPS).map(|n| format!("\"s{n}\": 1")).collect();
         assert!(read(&format!("{{\"set\": {{{}}}}}", many.join(","))).is_err());
+        let keys = |count: usize| {
+            let keys: Vec<String> = (0..count).map(|n| format!("\"k{n}\": {{\"value\": 1}}")).collect();
+            read(&format!("{{\"merge\": {{{}}}}}", keys.join(",")))
+        };
+        assert_eq!(keys(MAX_KEYS).unwrap().changes.merge.len(), 100);
+        assert!(format!("{:?}", keys(MAX_KEYS + 1).unwrap_err()).contains("at most 100 keys"));
     }
 }

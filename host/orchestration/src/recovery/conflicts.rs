@@ -18,7 +18,7 @@ const MOST: usize = 200;
 pub struct Conflicts {
     /// In the order of the tree, and there of the keys.
     pub conflicts: Vec<Found>,
-    /// Whether there are more.
+    /// Whether there are more: of each fork the first [`Conflict::KEPT`] are kept.
     pub more: bool,
 }
 
@@ -45,7 +45,7 @@ impl Runs {
         let of = |(node, conflict): (&StepPath, &Conflict)| Found { node: node.clone(), conflict: conflict.clone() };
         let all = history.forked().all().flat_map(|(node, fork)| fork.conflicts().iter().map(move |c| (node, c)));
         let mut conflicts: Vec<Found> = all.take(MOST + 1).map(of).collect();
-        let more = conflicts.len() > MOST;
+        let more = conflicts.len() > MOST || history.forked().all().any(|(_, fork)| fork.has_more_conflicts());
         conflicts.truncate(MOST);
         if !sight(caller).context {
             conflicts.iter_mut().for_each(|found| found.conflict.redact());

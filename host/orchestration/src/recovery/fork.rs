@@ -21,12 +21,12 @@ use super::amend::{Changes, unfit};
 use crate::runs::{IDEMPOTENCY, Runs, Started};
 use crate::stop::Cancelled;
 use crate::supervise::Live;
-use crate::{lineage, take_up};
+use crate::take_up;
 
 /// A run that is to go on from where another one was.
 #[derive(Debug, Clone)]
 pub struct ForkRequest {
-    /// Where.
+    /// Where the new run begins.
     pub from: ForkFrom,
     /// What is changed in it first.
     pub changes: Changes,
@@ -155,7 +155,7 @@ impl Runs {
             true => take_up::to_be_changed(read, &caller.tenant, of.id, at).await?,
             false => take_up::history(read, &caller.tenant, of.id, at).await?,
         };
-        if before.forks() >= lineage::MAX_FORKS {
+        if before.forks() >= Forked::MOST {
             let why = format!(
                 "run {} was forked from one that was forked, {} times over: begin a new one",
                 of.id,

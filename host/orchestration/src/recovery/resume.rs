@@ -11,14 +11,14 @@ use ltmc_ports::Kind;
 use ltmc_tenancy::Error;
 
 use super::amend::{Amend, Changes};
-use crate::levels;
 use crate::plan::Plan;
+use crate::rescued;
 use crate::runs::Runs;
 use crate::supervise::{self, Found, Whose};
 
 impl Runs {
-    /// Takes a run up again that failed, was cancelled or is set aside: what it did is not done again, but what was undone. Where
-    /// somebody paused it, it goes on.
+    /// Takes a run up again that failed, was cancelled or is set aside: what it did stays done, and what was undone is done
+    /// again. Where somebody paused it, it goes on.
     ///
     /// # Errors
     /// Where it is not there, or none of these; where there is no room for it, and nothing is then written.
@@ -61,7 +61,7 @@ impl Runs {
         let by = caller.key.clone();
         let is_paused = log.read(History::is_paused_by_somebody);
         events.push(if is_paused && events.is_empty() { Event::RunContinued { by } } else { Event::RunResumed { by } });
-        levels::by_people();
+        rescued::by_people();
         if row.state == State::Paused {
             // Before it looks for their ends.
             self.continue_below(caller, run).await?;

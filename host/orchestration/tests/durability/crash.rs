@@ -240,15 +240,18 @@ fn answer_to(asked: &ltmc_model::question::Asked) -> Value {
 fn answer_all(host: &Host, case: &Case) -> Option<AbortOnDropHandle<()>> {
     let asks =
         case.document.as_ref().is_some_and(|document| document.contains("ask:") || document.contains("approve:"));
-    let runs = host.runs.clone();
+    let (runs, line) = (host.runs.clone(), host.line.clone());
     let answering = async move {
-        loop {
+        // Questions that come late have time.
+        let mut wait = Duration::from_millis(50);
+        while !line.is_dead() {
             let filter = QuestionFilter { limit: 100, ..QuestionFilter::default() };
             for asked in runs.questions(&caller(), filter).await.unwrap_or_default() {
                 let given = ltmc_orchestration::Answer { answer: answer_to(&asked), comment: None };
                 drop(runs.answer(&caller(), asked.token, given).await);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait + Duration::from_millis(50)).min(Duration::from_secs(10));
         }
     };
     asks.then(|| AbortOnDropHandle::new(tokio::spawn(answering)))

@@ -21,10 +21,6 @@ async fn run(host: &Host, workflow: &'static str) -> Answer {
     let request = Request { input: Payload::json(&json!(1)), key: None, ..Request::workflow(workflow) };
     let started = host.start(&request).await.unwrap();
     let ended = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap();
-    if let Ok(output) = &ended {
-        // Which step it was says which run it is.
-        assert!(!output.bytes.is_empty());
-    }
     // What is over is learned a moment later.
     tokio::time::sleep(Duration::from_millis(10)).await;
     let page =

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ltmc_model::call::memory::Update;
 use ltmc_model::call::messages::Publish;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::Event;
-use ltmc_model::memory::{Drawer, Scope};
+use ltmc_model::journal::{Decided, Event};
+use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::merge::Merge;
 use ltmc_model::run::State;
-use ltmc_model::{Payload, RunId};
-use ltmc_orchestration::{Changes, Taken};
+use ltmc_model::{Digest, Payload, RunId};
+use ltmc_orchestration::{Changes, ForkFrom, ForkRequest, Taken};
 use ltmc_ports::ReadJournal as _;
+use ltmc_ports::questions::QuestionFilter;
 use serde_json::{Value, json};
 
 use crate::crash::{Case, Crash, MODES, PLAIN, crash_at_every_step, crash_at_every_step_in, every_way, play};
@@ -287,6 +288,7 @@ fn a_conflict_is_listed_and_answered_and_the_run_goes_on_at_the_merge() {
             for (key, taken, says) in [
                 ("plan/x", Taken::Branch("other".into()), "`legal`, `cost` did"),
                 ("plan/y", Taken::Branch("cost".into()), "no branches of this run conflict"),
+                ("n", Taken::Branch("cost".into()), "no branches of this run conflict"),
             ] {
                 let refused = came.settle(&[(key, taken)]).await.unwrap_err();
                 assert!(format!("{refused:?}").contains(says), "{refused:?}");
@@ -302,6 +304,134 @@ fn a_conflict_is_listed_and_answered_and_the_run_goes_on_at_the_merge() {
         let mut came = Came::of(&conflicting("{}")).await;
         came.settle(&[]).await.unwrap();
         assert_eq!(came.state().await, State::Failed);
+    });
+}
+
+#[test]
+fn of_many_conflicts_the_first_are_told_and_that_there_are_more() {
+    in_paused_time(async {
+        let puts = |value: u32| (0..60).map(|n| format!("[put, k{n:02}, {value}]")).collect::<Vec<_>>().join(", ");
+        let branches: Vec<String> = (0..10).map(|n| does(&format!("b{n}"), &puts(n))).collect();
+        let flow = format!("{{parallel: [{}], context: {{fork: [session]}}}}", branches.join(", "));
+        let mut came = Came::of(&flow).await;
+        assert!(came.failure().message.contains("59 more keys conflict"), "{}", came.failure());
+        let found = came.host.runs.conflicts(&caller(), came.run).await.unwrap();
+        assert_eq!((found.conflicts.len(), found.more), (50, true));
+        assert!(found.conflicts.iter().all(|found| found.conflict.sides.len() == 8), "of each so many sides");
+        // One that is not told can be settled, too; and what was said of one once can be said anew.
+        let keys: Vec<String> = (0..59).map(|n| format!("k{n:02}")).collect();
+        let taken: Vec<(&str, Taken)> = keys.iter().map(|key| (key.as_str(), Taken::Value("1".into()))).collect();
+        came.settle(&taken).await.unwrap();
+        let found = came.host.runs.conflicts(&caller(), came.run).await.unwrap();
+        assert_eq!((found.conflicts.len(), found.more), (1, false), "{found:?}");
+        came.settle(&[("k59", Taken::Branch("b3".into())), ("k00", Taken::Value("2".into()))]).await.unwrap();
+        assert_eq!(came.state().await, State::Completed);
+        let holds = [came.key("k00").await, came.key("k01").await, came.key("k59").await];
+        assert_eq!(holds.map(Option::unwrap), ["2", "1", "3"]);
+    });
+}
+
+#[test]
+fn what_branches_look_at_and_change_together_has_a_bound() {
+    in_paused_time(async {
+        // Each item's work is 4 MiB; a guest that there is no room for is told so.
+        let fill = agent("fill", |guest| async move {
+            for number in 0..4 {
+                let (key, value) = (format!("{}/{number}", guest.job.step), "x".repeat(1 << 20));
+                let refused = |refusal| Failure::new(Code::AgentError, format!("{refusal:?}"));
+                guest.put_if(key, value, Precondition::Any).await?.map_err(refused)?;
+            }
+            Ok(Payload::text("done"))
+        });
+        let flow = "{map: $.input, do: {agent: fill}, at-once: 1, tolerate: 2, context: {fork: [session]}}";
+        let world = World::new([fill]);
+        let host = world.host(&world.record(Some(&format!("name: flow\nflow: {flow}"))).await, []);
+        let items =
+            |count: usize| Request { input: Payload::json(&json!(vec![0; count])), ..Request::workflow("flow") };
+        let answer = host.ask(&items(17)).await.unwrap().unwrap();
+        let done = answer.to_value().unwrap().as_array().unwrap().iter().filter(|gave| !gave.is_null()).count();
+        assert_eq!(done, 15, "the sixteenth finds no room for its last MiB, and the next for nothing");
+        let failures =
+            host.journal(host.run().await.unwrap()).await.into_iter().filter_map(|placed| match placed.entry.event {
+                Event::StepFailed { failure, .. } => Some(failure.message),
+                _ => None,
+            });
+        let failures: Vec<String> = failures.collect();
+        assert!(failures.iter().all(|why| why.contains("more than 67108864 bytes")), "{failures:?}");
+    });
+}
+
+/// What was done in a run before it was forked was done before everything that is done in the fork, whatever that is.
+#[test]
+fn what_was_done_before_a_fork_of_the_run_was_done_first() {
+    in_paused_time(async {
+        for (waits, shows) in [
+            ("{ask: {title: Well?, of: author}}", "asked"),
+            ("{wait: {topic: news, match: {type: go}}}", "subscribed"),
+            ("{workflow: other}", "child-started"),
+        ] {
+            // A branch with a context of its own starts no runs.
+            let context =
+                if shows == "child-started" { "" } else { ", context: {fork: [session], merge: {\"*\": first}}" };
+            let flow = format!(
+                "name: flow\nflow: {{parallel: {{done: {}, waits: {{sequence: [{}, {waits}]}}}}{context}}}\n---\n\
+                 name: other\nflow: {{wait: 1m}}\n---\nname: tells\nflow: {{emit: {{topic: news, type: go}}}}",
+                does("one", "[put, k, 1]"),
+                does("two", "[put, k, 2]"),
+            );
+            let world = World::new(scripts(&Pace::none()));
+            let host = world.host(&world.record(Some(&flow)).await, []);
+            let request = |name| Request { input: Payload::json(&json!({})), key: None, ..Request::workflow(name) };
+            let started = host.start(&request("flow")).await.unwrap();
+            let shortly = || tokio::time::sleep(std::time::Duration::from_secs(1));
+            shortly().await;
+            let journal = host.journal(started.run).await;
+            assert!(journal.iter().any(|placed| placed.entry.event.kind() == shows), "{waits}");
+            let (from, changes) = (ForkFrom::Entry(None), Changes::default());
+            let fork = ForkRequest { from, changes, idempotency: None, request_digest: Digest([7; 32]) };
+            let forked = host.runs.fork(&caller(), started.run, fork).await.unwrap();
+            shortly().await;
+            let open = QuestionFilter { limit: 10, ..QuestionFilter::default() };
+            for asked in host.runs.questions(&caller(), open).await.unwrap() {
+                let given = ltmc_orchestration::Answer { answer: json!(1), comment: None };
+                host.runs.answer(&caller(), asked.token, given).await.unwrap();
+            }
+            host.start(&request("tells")).await.unwrap();
+            let shown = host.runs.wait(&caller(), &forked, Some(std::time::Duration::from_secs(600))).await.unwrap();
+            let Some(answer) = shown else { panic!("{waits}: it waits for ever") };
+            answer.unwrap();
+            if !context.is_empty() {
+                let memory = world.memory(&host.record).await;
+                let key = |drawer: &Drawer| matches!(drawer, Drawer::Session(_));
+                assert!(memory.iter().all(|((drawer, _), holds)| !key(drawer) || holds == "1"), "{memory:?}");
+            }
+            let winners = host.journal(forked.run).await.into_iter().find_map(|placed| match placed.entry.event {
+                Event::NodeDecided { decided: Decided::Joined { winners, .. }, .. } => Some(winners),
+                _ => None,
+            });
+            assert_eq!(winners, Some(vec![0, 1]), "{waits}");
+        }
+    });
+}
+
+#[test]
+fn a_fork_of_a_run_begins_runs_of_its_own_and_leaves_those_of_the_other_as_they_were() {
+    in_paused_time(async {
+        let flow =
+            format!("name: flow\nflow: {{workflow: other}}\n---\nname: other\nflow: {}", does("fails", "[fail]"));
+        let world = World::new(scripts(&Pace::none()));
+        let host = world.host(&world.record(Some(&flow)).await, []);
+        let request = Request { input: Payload::json(&json!({})), key: None, ..Request::workflow("flow") };
+        let started = host.start(&request).await.unwrap();
+        host.runs.wait(&caller(), &started, None).await.unwrap().unwrap().unwrap_err();
+        let before = host.children().await;
+        let (from, changes) = (ForkFrom::Entry(None), Changes::default());
+        let fork = ForkRequest { from, changes, idempotency: None, request_digest: Digest([7; 32]) };
+        let forked = host.runs.fork(&caller(), started.run, fork).await.unwrap();
+        host.runs.wait(&caller(), &forked, None).await.unwrap().unwrap().unwrap_err();
+        let after = host.children().await;
+        assert_eq!((before.len(), after.len()), (1, 2));
+        assert!(after.iter().all(|child| *child == before[0]), "neither was resumed: {after:?}");
     });
 }
 

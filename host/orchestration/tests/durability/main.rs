@@ -13,9 +13,10 @@
 //! - `events`: what runs wait for in topics
 //! - `children`: runs that runs begin
 //! - `experience`: what is learned from runs that are over
+//! - `drawn`: documents made at random
 //! - `faults`: the record fails, and the host lives on
 //! - `owners`: two hosts, one run
-//! - `patterns`: every pattern and modifier, and nestings of them drawn at random
+//! - `patterns`: every pattern and modifier, and nestings of them
 //! - `questions`: what runs ask people
 //! - `recovery`: amended, restarted, forked, compared by people
 //! - `compensate`: what was in vain is undone; runs that wait for people
@@ -30,6 +31,7 @@
 //! - `sealed`: what a long run costs whoever takes it up
 //! - `settling`: conflicts of branches that an agent settles, or people
 //! - `suspects`: runs of which the host dies
+//! - `suspended`: runs that wait for long are rows, however many there are
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
 //! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
@@ -38,6 +40,7 @@ mod children;
 mod compensate;
 mod crash;
 mod decided;
+mod drawn;
 mod ends;
 mod events;
 mod experience;

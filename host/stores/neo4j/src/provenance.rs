@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use ltmc_model::journal::Forked;
 use ltmc_model::provenance::{
     Dependent, Dependents, DependentsOf, MAX_DEPENDENTS, MAX_DEPTH, PartIn, RunsOf, RunsPage, covers, stands_for,
 };
@@ -17,8 +18,6 @@ use crate::error::odd;
 use crate::link::Transaction;
 use crate::statement::{Statement, list, texts};
 
-/// How often a run may have been forked from one that was forked.
-const MAX_FORKS: usize = 32;
 /// Steps looked from at once.
 const FRONT: usize = 500;
 
@@ -103,7 +102,7 @@ async fn lineage(asking: &mut Transaction<'_>, tenant: &TenantId, run: RunId) ->
         at: Option<i64>,
     }
     let (mut runs, mut next) = (Vec::new(), Some((run.to_string(), i64::MAX)));
-    while let Some((id, until)) = next.take().filter(|_| runs.len() <= MAX_FORKS) {
+    while let Some((id, until)) = next.take().filter(|_| runs.len() <= Forked::MOST) {
         let text = "MATCH (r:Run {tenant: $tenant, id: $id}) RETURN r.forked AS forked, r.forked_at AS at";
         let found: Vec<Found> = asking.ask(Statement::of(tenant, text).with("id", id.as_str())).await?;
         runs.push(list([id.into(), until.into()]));

@@ -200,7 +200,7 @@ impl Reader {
         Some(asked(id, timeout, asks?, tree.place))
     }
 
-    /// The same, with the numbers of the branches that are preferred.
+    /// The context, with branches' numbers in place of the names that `prefer` has.
     pub(super) fn resolved(&mut self, said: Said, names: &Names) -> Context {
         let Said { mut context, preferred } = said;
         for (number, named) in preferred {

@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 
 use super::tree::{Key, Kind, Tree};
-use super::{Document, Fault, Faults, MAX_FAULTS, MAX_STEPS, Place};
+use super::{Document, Fault, Faults, MAX_FAULTS, MAX_NODES, MAX_STEPS, Place};
 use crate::agent::AgentRef;
 use crate::{AgentName, WorkflowName};
 
@@ -49,6 +49,8 @@ struct Reader {
     /// Every agent's name, with the first form it stands in.
     agents: HashMap<AgentName, AgentRef>,
     steps: usize,
+    /// Nodes of all kinds.
+    nodes: usize,
     /// How many nodes around here have branches with a context of their own.
     forks: usize,
     /// Whether a run is pinned to the document.
@@ -132,6 +134,10 @@ impl Reader {
         self.refuse_the_rest(fields, "a document");
         if self.steps > MAX_STEPS {
             let message = format!("a document has at most {MAX_STEPS} steps, this one has {}", self.steps);
+            self.fault(tree.place, message);
+        }
+        if self.nodes > MAX_NODES {
+            let message = format!("a document has at most {MAX_NODES} nodes, this one has {}", self.nodes);
             self.fault(tree.place, message);
         }
         let document = Document { name: name?, schedules, flow: flow? };
@@ -252,9 +258,6 @@ impl Reader {
     }
 }
 
-#[cfg(test)]
-mod tests;
-
 /// What was probably meant where something is no object.
 fn such_as(what: &str, given: &Kind) -> Option<&'static str> {
     Some(match (what, given) {
@@ -285,3 +288,6 @@ fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
         .min()
         .map(|(_, word)| word)
 }
+
+#[cfg(test)]
+mod tests;

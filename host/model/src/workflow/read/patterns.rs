@@ -27,6 +27,7 @@ impl Reader {
             self.fault(tree.place, format!("patterns nest at most {MAX_DEPTH} deep"));
             return None;
         }
+        self.nodes += 1;
         let mut fields = self.object(tree, "a node of the flow")?;
         let mut words: Vec<(&Key, &Tree)> = patterns().filter_map(|word| fields.take_pair(word)).collect();
         if words.is_empty() {
@@ -100,7 +101,11 @@ impl Reader {
             "ask" => self.ask(pattern),
             "emit" => self.emit(pattern),
             "workflow" => self.workflow(pattern, &mut fields),
-            _ => self.again(key, pattern, &mut fields, depth),
+            "loop" => self.again(key, pattern, &mut fields, depth),
+            word => {
+                self.fault(key.place, format!("`{word}` is a pattern that cannot be read here"));
+                None
+            }
         };
         self.scope.leave();
         let what = match key.name.as_str() {

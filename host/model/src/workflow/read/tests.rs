@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::Document;
-use super::super::schema::{FORMS, MODIFIERS, PATTERNS, Word};
+use super::super::schema::{FORMS, MODIFIERS, PATTERNS, PLANS, Word};
 use super::super::tests::EVERYTHING;
+use super::super::{Document, MapItems, Needed, Planning, Retry};
 
 type Words = BTreeSet<&'static str>;
 
@@ -47,4 +47,29 @@ fn every_word_of_the_reader_is_in_the_schema_and_none_more() {
     let unknown: Vec<&String> =
         taken.keys().filter(|what| !forms.contains(what.as_str()) && *what != "`tolerate`").collect();
     assert!(unknown.is_empty(), "the schema has no form for {unknown:?}");
+}
+
+/// What the schema's sentences say that is taken where nothing is said.
+#[test]
+fn what_is_taken_by_default_is_what_the_schema_says() {
+    let said = |of: &str, word: &str| {
+        let all = PATTERNS.iter().map(|form| (form.what, form.words)).chain([("`plan`", PLANS)]);
+        let all = all.chain(FORMS.iter().map(|(name, form)| (*name, form.words)));
+        let mut words = all.filter(|(name, _)| *name == of).flat_map(|(_, words)| words);
+        words.find(|known| known.name == word).unwrap_or_else(|| panic!("{of} has no {word}")).about
+    };
+    let retry = Retry::default();
+    for (of, word, default) in [
+        ("`map`", "at-once", MapItems::AT_ONCE.to_string()),
+        ("a step with `need`", "at-least", Needed::AT_LEAST.to_string()),
+        ("`plan`", "depth", Planning::DEPTH.to_string()),
+        ("`plan`", "at-most", Planning::AT_MOST.to_string()),
+        ("retry", "attempts", retry.attempts.to_string()),
+        ("retry", "backoff", format!("{}ms", retry.backoff.as_millis())),
+        ("retry", "factor", retry.factor.to_string()),
+        ("retry", "max", format!("{}s", retry.max.as_secs())),
+    ] {
+        let (said, default) = (said(of, word), format!("(default: {default})"));
+        assert!(said.contains(&default), "{of}, {word}: {said}, and it is {default}");
+    }
 }
