@@ -19,6 +19,7 @@ async fn host() -> Result<Host> {
     let host = Host::start().await?;
     host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
     host.push(&host.admin, "echo", "echo", &[]).await?;
+    host.push(&host.admin, "check-positive", "check-positive", &[]).await?;
     Ok(host)
 }
 
@@ -103,7 +104,7 @@ async fn the_command_holds_a_conversation() -> Result<()> {
     let list = text(&ltmc(&host, &["session", "list"])?)?;
     assert!(list.contains(&id) && list.contains("Order 4711") && list.contains("idle"), "{list}");
     let shown = text(&ltmc(&host, &["session", "show", &id])?)?;
-    assert!(shown.contains("2 turns, 0 of them wait") && shown.contains("expires"), "{shown}");
+    assert!(shown.contains("turns: 2, waiting: 0") && shown.contains("expires"), "{shown}");
     ensure!(ltmc(&host, &["session", "close", &id])?.status.success());
     let refused = ltmc(&host, &["session", "say", &id, "Hello?"])?;
     assert!(String::from_utf8_lossy(&refused.stderr).contains("is closed: open a new one"), "{refused:?}");
@@ -200,6 +201,8 @@ async fn what_a_session_is_opened_with_is_checked() -> Result<()> {
         (json!({"agent": "echo", "if-busy": "wait"}), 400, "if-busy"),
         (json!({"agent": "echo", "participants": {"k": "owner"}}), 400, "participants"),
         (json!({"agent": "echo", "colour": 1}), 400, "colour"),
+        (json!({"agent": "echo", "participants": {"aaaaaaaaaaaa": "observer"}}), 400, "there is no such key"),
+        (json!({"agent": "check-positive"}), 400, "cannot answer"),
     ] {
         let answer = open(&host, &host.admin, &body).await?;
         assert_eq!((answer.status.as_u16(), answer.text().contains(says)), (status, true), "{body}: {}", answer.text());
@@ -238,5 +241,32 @@ async fn an_agent_reads_the_conversation_that_it_is_part_of() -> Result<()> {
     assert_eq!(lone.json()["said"], json!([]), "that is no turn");
     let denied = opened(&host, &json!({"agent": "curious"})).await?;
     assert!(speak(&denied, "five").await?.expect(422).text().contains("session:history"));
+    Ok(())
+}
+
+/// Whoever says something in a session at the same moment as others is told which turn it became, however soon that is interrupted.
+#[tokio::test]
+async fn many_who_interrupt_one_another_are_all_told_their_turns() -> Result<()> {
+    let host = std::sync::Arc::new(host().await?);
+    for if_busy in ["interrupt", "rollback"] {
+        let id = opened(&host, &json!({"agent": "slow", "if-busy": if_busy, "queue": 100})).await?;
+        let talkers = (0..6).map(|_| {
+            let (host, id) = (host.clone(), id.clone());
+            tokio::spawn(async move {
+                let mut numbers = Vec::new();
+                for _ in 0..10 {
+                    let said = say(&host, &host.admin, &id, &work(1), None).await?.expect(202).json();
+                    numbers.push(said["turn"].as_u64().context("a turn's number")?);
+                }
+                anyhow::Ok(numbers)
+            })
+        });
+        let mut all = Vec::new();
+        for talker in talkers.collect::<Vec<_>>() {
+            all.extend(talker.await??);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=60).collect::<Vec<u64>>(), "each is one turn, and no two are the same");
+    }
     Ok(())
 }

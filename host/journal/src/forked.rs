@@ -258,10 +258,10 @@ impl Forked {
         self.forget(|path| path.is_within(node));
         let around = node.parent().and_then(|around| self.0.get_mut(&around));
         let number = node.way().last().and_then(|number| u32::try_from(number).ok());
-        if let (Some(fork), Some(number)) = (around, number) {
-            if fork.branches.remove(&number).is_some() {
-                fork.void = fork.raised.len();
-            }
+        if let (Some(fork), Some(number)) = (around, number)
+            && fork.branches.remove(&number).is_some()
+        {
+            fork.void = fork.raised.len();
         }
     }
 

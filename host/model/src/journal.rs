@@ -964,13 +964,16 @@ pub enum Change {
         /// With what.
         settings: Box<session::Settings>,
     },
-    /// A session takes no more turns; those that it has come to their end first.
+    /// A session takes no more turns; those that it has come to their end first, or are ended.
     SessionClosed {
         /// Which.
         id: SessionId,
         /// Whether it had no turn for too long.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         expired: bool,
+        /// Whether its turns are to be ended.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        now: bool,
     },
     /// A turn lost its session, for its run did not end when it was to: the next one begins, and whatever the run does comes too late.
     TurnLost {

@@ -274,8 +274,8 @@ pub enum Due {
     Expires,
     /// The turn at work takes too long.
     TakesTooLong(Active),
-    /// The turn at work was interrupted.
-    IsInterrupted(Active),
+    /// The turn at work was interrupted; none: turns that wait were.
+    IsInterrupted(Option<Active>),
 }
 
 impl Session {
@@ -308,6 +308,11 @@ impl Session {
     /// Whether it is past its time at `now`, also where nobody has written that yet.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.standing == Standing::Open && self.is_idle() && self.due_at.is_some_and(|at| at <= now)
+    }
+
+    /// How long it may still take to undo what a turn did, that was to be ended: as long again as a turn may take.
+    pub fn undoes_until(&self, active: &Active) -> Timestamp {
+        active.since.after(Duration::from_millis(self.settings.turn.saturating_mul(2)))
     }
 
     /// Whether no turn is at work, and none waits.
@@ -351,24 +356,32 @@ impl Session {
     /// A turn that waited is over before it began.
     pub fn leave(&mut self) {
         self.queued = self.queued.saturating_sub(1);
-        self.plan();
     }
 
-    /// The turn at work is over; `next` begins.
-    pub fn hand_on(&mut self, next: Option<(u32, RunId)>, at: Timestamp) {
+    /// The turn at work is over.
+    pub fn finish(&mut self, at: Timestamp) {
         (self.active, self.last_at) = (None, at);
-        if let Some((number, run)) = next {
+    }
+
+    /// Goes on after a turn is over: where none is at work `next` begins, which waited, and was not interrupted.
+    pub fn go_on(&mut self, next: Option<(u32, RunId)>, at: Timestamp) {
+        if let (Some((number, run)), None) = (next, &self.active) {
             self.queued = self.queued.saturating_sub(1);
             self.begin(number, run, at);
-        } else if self.standing == Standing::Closing {
+        } else if self.standing == Standing::Closing && self.is_idle() {
             self.standing = Standing::Closed;
         }
         self.plan();
     }
 
-    /// It takes no more turns.
-    pub fn close(&mut self) {
-        self.standing = if self.is_idle() { Standing::Closed } else { Standing::Closing };
+    /// It takes no more turns; `now`: those that it has are to be ended.
+    pub fn close(&mut self, now: bool) {
+        if now {
+            self.interrupted = self.turns.saturating_add(1);
+        }
+        if !self.standing.is_over() {
+            self.standing = if self.is_idle() { Standing::Closed } else { Standing::Closing };
+        }
         self.plan();
     }
 
@@ -383,8 +396,12 @@ impl Session {
         if self.due_at.is_none_or(|at| at > now) {
             return None;
         }
-        let Some(active) = self.active else { return self.has_expired(now).then_some(Due::Expires) };
-        Some(if active.number < self.interrupted { Due::IsInterrupted(active) } else { Due::TakesTooLong(active) })
+        match self.active {
+            Some(active) if active.number < self.interrupted => Some(Due::IsInterrupted(Some(active))),
+            Some(active) => Some(Due::TakesTooLong(active)),
+            None if self.queued > 0 => Some(Due::IsInterrupted(None)),
+            None => self.has_expired(now).then_some(Due::Expires),
+        }
     }
 
     fn begin(&mut self, number: u32, run: RunId, at: Timestamp) {
@@ -398,6 +415,7 @@ impl Session {
         self.due_at = match (&self.active, self.standing) {
             (Some(active), _) if active.number < self.interrupted => Some(active.since),
             (Some(active), _) => Some(active.since.after(Duration::from_millis(self.settings.turn))),
+            (None, _) if self.queued > 0 => Some(self.last_at),
             (None, Standing::Open) => Some(self.last_at.after(Duration::from_millis(self.settings.idle))),
             (None, _) => None,
         };
@@ -436,10 +454,12 @@ mod tests {
         }
         assert_eq!(session.next_place(at(1)), None, "two wait");
         assert_eq!((session.active.unwrap().number, session.queued, session.epoch), (1, 2, Epoch(1)));
-        session.hand_on(Some((2, run(2))), at(2));
+        session.finish(at(2));
+        session.go_on(Some((2, run(2))), at(2));
         assert_eq!((session.active.unwrap().number, session.queued, session.epoch), (2, 1, Epoch(2)));
         session.leave();
-        session.hand_on(None, at(3));
+        session.finish(at(3));
+        session.go_on(None, at(3));
         assert!(session.is_idle());
         assert_eq!(session.due_at, Some(at(3 + HOUR)));
     }
@@ -458,10 +478,12 @@ mod tests {
         for number in 1..=3 {
             session.take(session.next_place(at(1)).unwrap(), run(number), at(1));
         }
-        assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active.unwrap())));
-        session.hand_on(Some((2, run(2))), at(2));
-        assert_eq!(session.due(at(2)), Some(Due::IsInterrupted(session.active.unwrap())));
-        session.hand_on(Some((3, run(3))), at(3));
+        assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active)));
+        session.finish(at(2));
+        session.go_on(Some((2, run(2))), at(2));
+        assert_eq!(session.due(at(2)), Some(Due::IsInterrupted(session.active)));
+        session.finish(at(3));
+        session.go_on(Some((3, run(3))), at(3));
         assert_eq!(session.due(at(3)), None, "nobody interrupted the last one");
     }
 
@@ -472,20 +494,41 @@ mod tests {
         assert_eq!(session.due(at(HOUR)), Some(Due::Expires));
         assert_eq!(session.next_place(at(HOUR)), None, "also where nobody has written that yet");
         session.take(session.next_place(at(HOUR - 1)).unwrap(), run(1), at(HOUR - 1));
-        session.hand_on(None, at(HOUR));
+        session.finish(at(HOUR));
+        session.go_on(None, at(HOUR));
         assert_eq!(session.due(at(2 * HOUR - 1)), None);
+    }
+
+    #[test]
+    fn a_session_that_is_closed_at_once_begins_nothing_more() {
+        let mut session = session(IfBusy::Enqueue, 16);
+        for number in 1..=3 {
+            session.take(session.next_place(at(1)).unwrap(), run(number), at(1));
+        }
+        session.close(true);
+        assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active)));
+        // The one at work ends by itself: those that wait are none to begin.
+        session.finish(at(2));
+        session.go_on(None, at(2));
+        assert_eq!((session.standing, session.due(at(2))), (Standing::Closing, Some(Due::IsInterrupted(None))));
+        for _ in 0..2 {
+            session.leave();
+            session.go_on(None, at(3));
+        }
+        assert_eq!((session.standing, session.due_at), (Standing::Closed, None));
     }
 
     #[test]
     fn a_session_that_closes_does_what_it_has_first() {
         let mut busy = session(IfBusy::Enqueue, 1);
         busy.take(busy.next_place(at(1)).unwrap(), run(1), at(1));
-        busy.close();
+        busy.close(false);
         assert_eq!((busy.standing, busy.next_place(at(1))), (Standing::Closing, None));
-        busy.hand_on(None, at(2));
+        busy.finish(at(2));
+        busy.go_on(None, at(2));
         assert_eq!((busy.standing, busy.due_at), (Standing::Closed, None));
         let mut idle = session(IfBusy::Enqueue, 1);
-        idle.close();
+        idle.close(false);
         assert_eq!(idle.standing, Standing::Closed);
     }
 }

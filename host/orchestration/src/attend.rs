@@ -6,14 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ltmc_model::RunId;
 use ltmc_model::journal::Change;
 use ltmc_model::session::{Active, Due, Session};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
+use tokio::time::Instant;
 
 use futures::{StreamExt as _, stream};
 
+use crate::runs::{AT_REST, CANCEL};
 use crate::sessions::Sessions;
 use crate::stop::Cancelled;
 
@@ -67,10 +70,13 @@ impl Sessions {
     async fn attend_to(&self, session: Session) -> bool {
         let done = match session.due(self.now()) {
             None => return true,
-            Some(Due::Expires) => self.expire(&session).await,
+            Some(Due::Expires) => self.expire(&session).await.map(|()| true),
             Some(Due::IsInterrupted(active)) => {
                 self.end_interrupted(&session.tenant, &session.id).await;
-                self.end_turn(&session, active, "it was interrupted by a later message").await
+                match active {
+                    Some(active) => self.end_turn(&session, active, "it was interrupted").await,
+                    None => Ok(true),
+                }
             }
             Some(Due::TakesTooLong(active)) => {
                 let longest = humantime::format_duration(Duration::from_millis(session.settings.turn));
@@ -78,7 +84,7 @@ impl Sessions {
             }
         };
         match done {
-            Ok(()) => true,
+            Ok(is_done) => is_done,
             // Somebody else was faster.
             Err(error) if error.kind == Kind::Stale => true,
             Err(error) => {
@@ -91,26 +97,42 @@ impl Sessions {
     async fn expire(&self, session: &Session) -> Result<(), StoreError> {
         let id = session.id.clone();
         let expects = vec![Expect::OpenSession { id: id.clone(), expires: Some(self.now()) }];
-        let change = Change::SessionClosed { id, expired: true };
+        let change = Change::SessionClosed { id, expired: true, now: false };
         self.authority().act_with(&session.tenant, None, change, Changes { deltas: Vec::new(), expects }).await
     }
 
-    /// Ends a turn's run; where it does not end, or has to undo something first, the session is taken from it.
-    async fn end_turn(&self, session: &Session, active: Active, why: &str) -> Result<(), StoreError> {
-        match self.runs.end(&session.tenant, active.run, None, why).await {
-            Ok(Cancelled::Over) | Err(Error::NotFound { .. }) => return Ok(()),
-            Ok(Cancelled::BeingUndone) | Err(_) => {}
+    /// Ends a turn's run; whether that is done. What undoes its work has its time; where the run does not end, or cannot be undone, the session
+    /// is taken from it.
+    async fn end_turn(&self, session: &Session, active: Active, why: &str) -> Result<bool, StoreError> {
+        let (tenant, run) = (&session.tenant, active.run);
+        if self.is_stuck(tenant, run).await {
+            // It is for people to give it up; the session has it for as long as a turn may take.
+            if self.now() < active.since.after(Duration::from_millis(session.settings.turn)) {
+                return Ok(false);
+            }
+        } else {
+            match self.ended(session, run, why).await {
+                Ok(Cancelled::Over) | Err(Error::NotFound { .. }) => return Ok(true),
+                Ok(Cancelled::BeingUndone) if self.now() < session.undoes_until(&active) => return Ok(false),
+                Ok(Cancelled::BeingUndone) | Err(_) => {}
+            }
         }
-        let change = Change::TurnLost {
-            session: session.id.clone(),
-            number: active.number,
-            run: active.run,
-            why: why.to_owned(),
-        };
-        let expects = vec![Expect::AtWork { session: session.id.clone(), run: active.run }];
-        self.authority().act_with(&session.tenant, None, change, Changes { deltas: Vec::new(), expects }).await?;
-        tracing::warn!(tenant = %session.tenant, session = %session.id, run = %active.run, why, "a turn has lost its session");
+        let change = Change::TurnLost { session: session.id.clone(), number: active.number, run, why: why.to_owned() };
+        let expects = vec![Expect::AtWork { session: session.id.clone(), run }];
+        self.authority().act_with(tenant, None, change, Changes { deltas: Vec::new(), expects }).await?;
+        tracing::warn!(%tenant, session = %session.id, %run, why, "a turn has lost its session");
         self.runs.inner.sleepers.notify_one();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Ends a run, also one that is taken up, or suspended, at this very moment.
+    async fn ended(&self, session: &Session, run: RunId, why: &str) -> Result<Cancelled, Error> {
+        let begun = Instant::now();
+        loop {
+            match self.runs.end(&session.tenant, run, None, why).await {
+                Err(Error::Busy { .. }) if begun.elapsed() < CANCEL => tokio::time::sleep(AT_REST).await,
+                ended => return ended,
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use ltmc_context::subscription::{Lost, Subscription, Subscriptions, Watermark};
 use ltmc_journal::view::Outline;
 use ltmc_journal::{Extent, RunLog, RunView, Sealing, Shown, Sight, runlog};
-use ltmc_model::agent::AgentRef;
+use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
@@ -614,7 +614,12 @@ impl Runs {
         match with {
             Target::Agent(agent) => {
                 let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
-                found.map(drop).ok_or_else(|| Error::not_found(format!("agent `{agent}`")))
+                let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
+                if found.exports.iter().any(|export| matches!(export, Export::Agent | Export::Command)) {
+                    return Ok(());
+                }
+                let message = format!("agent `{agent}` cannot answer: it exports neither `agent` nor `wasi:cli/run`");
+                Err(Error::invalid("invalid", "agent", message))
             }
             Target::Workflow(workflow) => {
                 let (ready, _) = self.ready_for(caller, workflow).await?;
@@ -728,7 +733,13 @@ impl Runs {
             let patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
             if let Some(live) = known.take().or_else(|| registry.get(tenant, run)) {
                 let Some(end) = within(patience, started.ended(&live)).await else {
-                    written(&live, Durability::Barrier).await?;
+                    match written(&live, Durability::Barrier).await {
+                        // Somebody else has it by now, to end it or to go on with it: what it began with is in the record.
+                        Err(error) if matches!(error.kind, Kind::Fenced | Kind::Displaced) => {
+                            self.inner.ports.subscriptions.log().settled().await;
+                        }
+                        written => written?,
+                    }
                     return Ok(None);
                 };
                 if !end.goes_on {

@@ -12,7 +12,7 @@ use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
 use ltmc_model::run::State;
 use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing, Turn};
-use ltmc_model::{Digest, Payload, RunId, SessionId, TenantId, Timestamp};
+use ltmc_model::{Digest, KeyId, Payload, RunId, SessionId, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
 use ltmc_ports::{Changes, Expect, Kind, ReadSessions, StoreError};
@@ -95,6 +95,9 @@ impl Sessions {
         let (sessions, by) = (self.clone(), caller.clone());
         let work = async move {
             sessions.runs.is_there(&by, &settings.with, settings.if_busy == IfBusy::Rollback).await?;
+            for key in settings.participants.keys() {
+                sessions.check_participant(&by, key).await?;
+            }
             let id = sessions.drawn()?;
             let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings) };
             sessions.authority().act(&by.tenant, Some(&by.key), change).await?;
@@ -102,6 +105,23 @@ impl Sessions {
             sessions.one(&by.tenant, &id).await
         };
         self.authority().perform(caller, Action::Run, work).await
+    }
+
+    /// Whether a key can take part: it is one of the tenant's, is good, and of the role `caller`, for which it makes a difference.
+    async fn check_participant(&self, caller: &Caller, key: &KeyId) -> Result<(), Error> {
+        let wrong =
+            |why: &str| Error::invalid("invalid", "participants", format!("key `{key}` cannot take part: {why}"));
+        let found = self.authority().key(key).await?.filter(|found| found.tenant == caller.tenant);
+        let Some(found) = found else { return Err(wrong("there is no such key")) };
+        if found.revoked_at.is_some() || found.expires_at.is_some_and(|at| at <= self.now()) {
+            return Err(wrong("it was taken back, or has expired"));
+        }
+        match found.role {
+            Role::Caller => Ok(()),
+            _ => Err(wrong(
+                "it is not of the role `caller`; keys of other roles take part as far as their role lets them",
+            )),
+        }
     }
 
     /// Says something in one: a turn, which begins, or waits, or ends those before it, as the session's settings say.
@@ -264,21 +284,23 @@ impl Sessions {
             if by.role == Role::Caller && session.by != by.key {
                 return Err(Error::Denied { why: "only who opened a session may close it".into() });
             }
-            let is_closing = session.standing == Standing::Closing && how == Closing::Cancel;
-            if session.standing != Standing::Open && !is_closing {
+            let now = how == Closing::Cancel;
+            // One that closes may be closed at once after all.
+            let may_be = session.standing == Standing::Open || now && session.standing == Standing::Closing;
+            if !may_be {
                 let message = format!("session {id} is {} already", session.standing.as_str());
                 return Err(Error::Conflict { code: "session-over", message });
             }
-            if !is_closing {
-                let change = Change::SessionClosed { id: id.clone(), expired: false };
-                let expects = vec![Expect::OpenSession { id: id.clone(), expires: None }];
-                let changes = Changes { deltas: Vec::new(), expects };
-                let done = sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await;
-                done.map_err(|error| changed_meanwhile(error, &id))?;
-            }
-            if how == Closing::Cancel {
-                let all = u32::MAX;
-                sessions.end_turns(&by.tenant, &id, all, "its session was closed").await;
+            let change = Change::SessionClosed { id: id.clone(), expired: false, now };
+            let expects = match session.standing {
+                Standing::Open => vec![Expect::OpenSession { id: id.clone(), expires: None }],
+                _ => Vec::new(),
+            };
+            let changes = Changes { deltas: Vec::new(), expects };
+            let done = sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await;
+            done.map_err(|error| changed_meanwhile(error, &id))?;
+            if now {
+                sessions.end_turns(&by.tenant, &id, u32::MAX, Some(&by.key), "its session was closed").await;
             }
             sessions.one(&by.tenant, &id).await
         };
@@ -295,11 +317,12 @@ impl Sessions {
                 return;
             }
         };
-        self.end_turns(tenant, id, interrupted, "interrupted by a later message").await;
+        self.end_turns(tenant, id, interrupted, None, "interrupted by a later message, or its session was closed")
+            .await;
     }
 
     /// Ends the turns before number `before` that are not over: those that wait first. What does not end is attended to later.
-    async fn end_turns(&self, tenant: &TenantId, id: &SessionId, before: u32, reason: &str) {
+    async fn end_turns(&self, tenant: &TenantId, id: &SessionId, before: u32, by: Option<&KeyId>, reason: &str) {
         let open = match self.open_turns(tenant, id, before).await {
             Ok(open) => open,
             Err(error) => {
@@ -308,13 +331,22 @@ impl Sessions {
             }
         };
         for run in open {
+            // What could not be undone is for people to give up.
+            if by.is_none() && self.is_stuck(tenant, run).await {
+                continue;
+            }
             // One that is over by now, or is being ended, is what was wanted.
             if let Err(error @ (Error::Store(_) | Error::Internal { .. })) =
-                self.runs.end(tenant, run, None, reason).await
+                self.runs.end(tenant, run, by.cloned(), reason).await
             {
                 tracing::warn!(%error, session = %id, %run, "a turn could not be ended yet; trying again");
             }
         }
+    }
+
+    pub(crate) async fn is_stuck(&self, tenant: &TenantId, run: RunId) -> bool {
+        let row = self.runs.inner.ports.read.run(tenant, run).await;
+        row.is_ok_and(|row| row.is_some_and(|row| row.state == State::Stuck))
     }
 
     async fn open_turns(&self, tenant: &TenantId, id: &SessionId, before: u32) -> Result<Vec<RunId>, StoreError> {

@@ -2,14 +2,38 @@
 //!
 //! Invariants: a session is opened, closed and expired by acts; its turns follow the journals of their runs. That a turn begins, waits or is over,
 //! and what that makes of its session ([`ltmc_model::session::Session`]), is one commit with the run's entries: a run whose session has no
-//! place for it is refused as `Conflict`, and one whose turn is not at work changes nothing (`Displaced`). Where a turn is over the next one
+//! place for it is refused as `Conflict`, and one whose turn is not at work changes nothing (`Displaced`; [`is_fenced`]). Where a turn is over the next one
 //! begins: its run is due in the same transaction. Of those that wait the first of the key that had its turn the longest ago is next.
 
 use async_trait::async_trait;
+use ltmc_model::delta::Delta;
+use ltmc_model::journal::{Entry, Event};
+use ltmc_model::memory::Drawer;
 use ltmc_model::session::{Session, Standing, Turn};
-use ltmc_model::{KeyId, SessionId, TenantId, Timestamp};
+use ltmc_model::workflow::Node;
+use ltmc_model::{KeyId, SessionId, StepPath, TenantId, Timestamp};
 
-use crate::StoreError;
+use crate::{Append, StoreError};
+
+/// Whether a turn's next entries are taken only while the turn is at work: they change something. What undoes its work may do so later, too, but for
+/// the session's memory, which is the next turn's by then. That it ends may be written at any time.
+pub fn is_fenced(append: &Append) -> bool {
+    let drawer = Drawer::Session(append.run.session.clone());
+    let deltas = &append.changes.deltas;
+    let is_the_sessions = |delta: &Delta| matches!(delta, Delta::Memory(change) if change.drawer == drawer);
+    let is_undoing = |entry: &Entry| match &entry.event {
+        Event::StepCompleted { step, .. } | Event::Checkpoint { step, .. } | Event::Emitted { node: step, .. } => {
+            Node::is_undoing(step, &StepPath::root())
+        }
+        Event::ContextMerged(_) => false,
+        _ => true,
+    };
+    let undoes = append.entries.iter().all(is_undoing);
+    match undoes {
+        true => deltas.iter().any(is_the_sessions),
+        false => !deltas.is_empty(),
+    }
+}
 
 /// Which sessions a list shows.
 #[derive(Debug, Clone, Default)]

@@ -250,7 +250,7 @@ impl Authority {
     ///
     /// # Errors
     /// The record's.
-    pub(crate) async fn key(&self, id: &KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+    pub async fn key(&self, id: &KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         if let Some(found) = self.remembered_key(id) {
             return Ok(Some(found));
         }

@@ -198,7 +198,9 @@ fn said(change: Change) -> (&'static str, String, Value) {
             let participants = settings.participants.len();
             ("session-opened", id.to_string(), json!({"with": settings.with.to_string(), "participants": participants}))
         }
-        Change::SessionClosed { id, expired } => ("session-closed", id.to_string(), json!({"expired": expired})),
+        Change::SessionClosed { id, expired, now } => {
+            ("session-closed", id.to_string(), json!({"expired": expired, "now": now}))
+        }
         Change::TurnLost { session, number, run, why } => {
             ("turn-lost", session.to_string(), json!({"turn": number, "run": run, "why": why}))
         }

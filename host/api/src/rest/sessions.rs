@@ -24,12 +24,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::call::{Accepted, Wait, Work, finish};
+use super::call::{Wait, Work, finish};
 use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, AtBoth, By, Document, Json};
 use crate::headers::{LTMC_TURN, Prefer};
-use crate::page::{self, Page, Paging};
+use crate::page::{self, Page};
 use crate::problem::{Problem, Result};
 
 const LIST: &str = "sessions";
@@ -102,7 +102,10 @@ impl NewSession {
         }
         let title = self.title.filter(|title| !title.trim().is_empty());
         if title.as_ref().is_some_and(|title| title.len() > MAX_TITLE || title.chars().any(char::is_control)) {
-            return Err(wrong("title", format!("A title has at most {MAX_TITLE} bytes, and no line breaks.")));
+            return Err(wrong(
+                "title",
+                format!("A title has at most {MAX_TITLE} bytes, and no line breaks or other control characters."),
+            ));
         }
         Ok(Settings {
             with,
@@ -205,10 +208,13 @@ struct Active {
     since: Timestamp,
 }
 
-impl From<Stored> for Session {
-    fn from(session: Stored) -> Self {
+impl Session {
+    /// As it stands at `now`.
+    fn of(session: Stored, now: Timestamp) -> Self {
         let state = match (session.standing, &session.active) {
             (Standing::Open, Some(_)) => "active",
+            // Whether or not that is written yet.
+            (Standing::Open, None) if session.has_expired(now) => Standing::Expired.as_str(),
             (Standing::Open, None) => "idle",
             (standing, _) => standing.as_str(),
         };
@@ -293,7 +299,8 @@ impl From<TurnView> for Turn {
 async fn open(State(api): State<Api>, By(caller): By, Json(wanted): Json<NewSession>) -> Answer {
     let session = api.sessions.open(&caller, wanted.settings()?).await?;
     let location = HeaderValue::try_from(format!("/v1/sessions/{}", session.id)).map_err(Problem::internal)?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(Session::from(session))).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(Session::of(session, api.clock.now())))
+        .into_response())
 }
 
 /// Which sessions to list.
@@ -339,7 +346,8 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
     let filter = SessionFilter { standing: which.state, of: None, before, limit: limit + 1 };
     let found = api.sessions.list(&caller, filter).await?;
     let key = |session: &Stored| format!("{}/{}", session.opened_at.millis(), session.id);
-    room.json(&Page::of(LIST, limit, found, key, Session::from))
+    let now = api.clock.now();
+    room.json(&Page::of(LIST, limit, found, key, |session| Session::of(session, now)))
 }
 
 /// Show a session
@@ -351,7 +359,19 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(id): At<SessionId>) -> Answer {
     let room = api.answers.room(&caller, ONE)?;
-    room.json(&Session::from(api.sessions.get(&caller, &id).await?))
+    room.json(&Session::of(api.sessions.get(&caller, &id).await?, api.clock.now()))
+}
+
+/// A turn that goes on without its client.
+#[derive(Serialize, ToSchema)]
+struct AcceptedTurn {
+    /// Its run; `Location` leads to it.
+    #[schema(value_type = String, format = Uuid)]
+    run: RunId,
+    /// Its number in the session, from 1 on.
+    turn: u32,
+    /// Whether it waits for others.
+    waits: bool,
 }
 
 /// Say something in a session
@@ -376,7 +396,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(id): At<SessionId>) -> A
     responses(
         (status = 200, description = "The answer, in its content type", content((Vec<u8> = "*/*")),
             headers(("Ltmc-Run" = String, description = "The turn's run"), ("Ltmc-Turn" = String, description = "Its number"))),
-        (status = 202, description = "It is at work, or waits", body = Accepted,
+        (status = 202, description = "It is at work, or waits", body = AcceptedTurn,
             headers(("Location" = String, description = "The turn's run"), ("Ltmc-Turn" = String, description = "Its number"))),
     ),
 )]
@@ -394,9 +414,30 @@ async fn say(State(api): State<Api>, By(caller): By, At(id): At<SessionId>, requ
     };
     let said = api.sessions.say(&caller, &id, request).await?;
     let wait = if prefer.respond_async { Wait::Not } else { prefer.wait.map_or(Wait::Not, Wait::For) };
+    let run = said.started.run;
     let mut response = finish(&api, &caller, said.started, wait, prefer).await?;
+    if response.status() == StatusCode::ACCEPTED {
+        let accepted = AcceptedTurn { run, turn: said.number, waits: said.waits };
+        let body = serde_json::to_vec(&accepted).map_err(Problem::internal)?;
+        *response.body_mut() = body.into();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     response.headers_mut().insert(LTMC_TURN, HeaderValue::from(said.number));
     Ok(response)
+}
+
+/// Which turns to show.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct WhichTurns {
+    /// Those after this number; all, if left out.
+    after: Option<u32>,
+    /// Items of a page, 1 to 500; a page has at most 100.
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
 }
 
 /// Show what was said in a session
@@ -404,7 +445,7 @@ async fn say(State(api): State<Api>, By(caller): By, At(id): At<SessionId>, requ
 /// Turn by turn, in order, each with its message and its answer. A page has at most 100.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/turns", tag = "sessions",
-    params(("id" = String, Path, description = "The session"), Paging),
+    params(("id" = String, Path, description = "The session"), WhichTurns),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller", "viewer"]))),
     responses((status = 200, body = Page<Turn>)),
 )]
@@ -412,11 +453,14 @@ async fn history(
     State(api): State<Api>,
     By(caller): By,
     At(id): At<SessionId>,
-    Asked(paging): Asked<Paging>,
+    Asked(which): Asked<WhichTurns>,
 ) -> Answer {
     let room = api.answers.room(&caller, PAGE)?;
-    let limit = paging.limit()?.min(MOST_TURNS);
-    let mut after = paging.after::<u32>(TURNS)?.unwrap_or(0);
+    let limit = page::limit(which.limit)?.min(MOST_TURNS);
+    // Of another session's list a cursor is none.
+    let turns = format!("{TURNS}/{id}");
+    let after = which.cursor.as_deref().map(|cursor| page::open::<u32>(&turns, cursor)).transpose()?;
+    let mut after = after.or(which.after).unwrap_or(0);
     // One by one, for what was said may be large.
     let (mut found, mut bytes): (Vec<TurnView>, usize) = (Vec::new(), 0);
     let mut more = false;
@@ -430,7 +474,7 @@ async fn history(
         after = view.turn.number;
         found.push(view);
     }
-    let next = if more { found.last().map(|last| page::seal(TURNS, &last.turn.number.to_string())) } else { None };
+    let next = if more { found.last().map(|last| page::seal(&turns, &last.turn.number.to_string())) } else { None };
     room.json(&Page { items: found.into_iter().map(Turn::from).collect::<Vec<_>>(), next })
 }
 
@@ -452,7 +496,7 @@ impl FromStr for Number {
 
 /// End a turn
 ///
-/// One that waits, or the one at work; those behind it go on. Who said it may, and who opened the session.
+/// One that waits, or the one at work; those behind it go on. Who said it may, who opened the session, and keys of the roles author and admin.
 #[utoipa::path(
     delete, path = "/v1/sessions/{id}/turns/{number}", tag = "sessions",
     params(
@@ -491,7 +535,7 @@ enum TurnsOfClosed {
 
 /// Close a session
 ///
-/// It takes no more turns. Who opened it may.
+/// It takes no more turns. Who opened it may, and keys of the roles author and admin.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/close", tag = "sessions", params(("id" = String, Path, description = "The session"), How),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["session-over", "conflict"]))),
@@ -503,5 +547,5 @@ async fn close(State(api): State<Api>, By(caller): By, At(id): At<SessionId>, As
         Some(TurnsOfClosed::Cancel) => Closing::Cancel,
     };
     let session = api.sessions.close(&caller, &id, closing).await?;
-    Ok(axum::Json(Session::from(session)).into_response())
+    Ok(axum::Json(Session::of(session, api.clock.now())).into_response())
 }

@@ -79,7 +79,7 @@ pub(super) fn events(place: usize, number: u32) -> Vec<Event> {
     let path = |index: usize| -> StepPath { PATHS[index % PATHS.len()].parse().unwrap() };
     let (step, other) = (path(place), path(number as usize));
     let made = Made { step: step.clone(), other, number };
-    [made.of_steps(), made.of_nodes(), made.from_outside(), made.of_forks(), made.undone(), made.of_the_run()].concat()
+    [made.of_steps(), made.of_nodes(), made.heard_outside(), made.of_forks(), made.undone(), made.of_the_run()].concat()
 }
 
 /// One of them.
@@ -202,7 +202,7 @@ impl Made {
     }
 
     /// What is asked, published and waited for.
-    fn from_outside(&self) -> Vec<Event> {
+    fn heard_outside(&self) -> Vec<Event> {
         let (node, topic) = (self.step.clone(), || "t".parse().unwrap());
         let token: Token = format!("{:032x}", self.number).parse().unwrap();
         let question = Question { title: "Well?".into(), of: Role::Author, show: None, schema: None, until: None };

@@ -1,5 +1,7 @@
 //! `ltmc session`: conversations, turn by turn.
 
+use std::io::IsTerminal as _;
+
 use console::style;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::session::IfBusy;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use super::input::Input;
 use super::{Context, call, flow, text};
 use crate::client::{Client, encode};
+use crate::exit::Problem;
 use crate::ui;
 
 /// What of a message is shown in a list.
@@ -36,13 +39,13 @@ pub(crate) enum Command {
         /// Its id
         session: SessionId,
     },
-    /// Show what was said in one, turn by turn
+    /// Show what was said in one, turn by turn: the last ones
     History {
         /// Its id
         session: SessionId,
-        /// At most so many turns
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
+        /// So many turns
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// End a turn of one: one that waits, or the one at work
     Cancel {
@@ -97,7 +100,7 @@ pub(crate) struct Open {
 pub(crate) struct Say {
     /// The session's id
     session: SessionId,
-    /// What to say [default: what --input says]
+    /// What to say, as a text; anything else is said with --input
     #[arg(conflicts_with_all = ["input", "content_type"])]
     message: Option<String>,
     #[command(flatten)]
@@ -131,7 +134,14 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::History { session, limit } => {
-            let turns = client.list(&format!("{}/turns", path(&session)), &[], limit).await?;
+            let found = client.get(&path(&session)).await?;
+            let all = found["turns"].as_u64().and_then(|turns| u32::try_from(turns).ok()).unwrap_or(0);
+            let after = all.saturating_sub(limit);
+            let query = [("after", after.to_string())];
+            let turns = client.list(&format!("{}/turns", path(&session)), &query, limit as usize).await?;
+            if after > 0 && !as_json {
+                ui::note(format!("{after} turns before these are not shown: --limit N shows more."));
+            }
             if turns.is_empty() && !as_json {
                 ui::note("Nothing was said yet.");
             }
@@ -186,16 +196,31 @@ async fn open(client: &Client, wanted: Open, as_json: bool) -> anyhow::Result<()
 }
 
 async fn say(client: &Client, said: Say, as_json: bool) -> anyhow::Result<()> {
+    let is_typed = said.input.input.is_none() && std::io::stdin().is_terminal();
     let payload = match said.message {
         Some(message) => Payload::text(message),
+        None if is_typed => {
+            return Err(Problem::usage("there is nothing to be said: give a message, or `--input FILE`").into());
+        }
         None => said.input.read()?,
     };
+    if payload.bytes.is_empty() {
+        return Err(Problem::usage("there is nothing to be said: the message is empty").into());
+    }
     let request = client.request(Method::POST, &format!("{}/turns", path(&said.session)));
     let mut request = request.header(CONTENT_TYPE, payload.content_type).body(payload.bytes);
     if let Some(key) = &said.idempotency_key {
         request = request.header("idempotency-key", key);
     }
-    let id = client.send(request).await?.run()?;
+    let accepted = client.send(request).await?;
+    let (id, turn) = (accepted.run()?, accepted.json()?);
+    let number = &turn["turn"];
+    if said.detach && as_json {
+        ui::json(&turn);
+        return Ok(());
+    }
+    let waits = if turn["waits"] == true { ", which waits for those before it" } else { "" };
+    ui::note(format!("Turn {number}{waits}: it goes on whatever becomes of this command."));
     if said.detach {
         call::started(&id, as_json);
         return Ok(());
@@ -229,7 +254,7 @@ fn show(session: &Value) {
         with(session),
         text(session, "if-busy")
     ));
-    ui::line(format!("  {} turns, {} of them wait ({} may)", session["turns"], session["queued"], session["queue"]));
+    ui::line(format!("  turns: {}, waiting: {} (at most {})", session["turns"], session["queued"], session["queue"]));
     let active = &session["active"];
     if active.is_object() {
         let (number, run, since) = (&active["number"], text(active, "run"), text(active, "since"));
@@ -249,7 +274,8 @@ fn show(session: &Value) {
 }
 
 fn show_turn(turn: &Value) {
-    let (number, state, by, at) = (&turn["number"], text(turn, "state"), text(turn, "by"), text(turn, "at"));
+    let (number, by, at) = (&turn["number"], text(turn, "by"), text(turn, "at"));
+    let state = if text(turn, "stage") == "queued" { "queued" } else { text(turn, "state") };
     ui::line(format!("{} {at}  {by}  {state}  run {}", style(format!("{number}.")).bold(), text(turn, "run")));
     ui::line(format!("  > {}", said(&turn["input"])));
     if turn["output"].is_object() {
@@ -268,5 +294,5 @@ fn said(payload: &Value) -> String {
         (_, Value::Null) => format!("({})", text(payload, "content_type")),
         (_, json) => json.to_string(),
     };
-    ui::short(&ui::clean(&said), SHOWN)
+    ui::short(&ui::clean(&said), SHOWN).replace('\n', "\n    ")
 }

@@ -28,7 +28,12 @@ impl Runs {
         let row = self.seen(caller, run).await?;
         let outline = self.outline(&caller.tenant, run).await?;
         let mut why = Why::new(&row, &outline.history);
-        if self.stage(&row).await? == Some(Stage::Queued) && !row.state.is_over() {
+        let stage = self.stage(&row).await?;
+        if stage == Some(Stage::Over) {
+            // It is said again, or restarted as a run of its own.
+            why.next.retain(|next| !next.command.starts_with("ltmc runs resume"));
+        }
+        if stage == Some(Stage::Queued) && !row.state.is_over() {
             let turn = row.turn.unwrap_or_default();
             why.summary = format!(
                 "It waits for its turn, number {turn}, in session {}: another one is at work there",

@@ -7,14 +7,18 @@ use std::time::Duration;
 use ltmc_model::call::session::History;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Act, Change};
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::{State, Target};
 use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing};
+use ltmc_model::tenancy::Key;
 use ltmc_model::{Digest, Payload, RunId, SessionId, Timestamp};
 use ltmc_orchestration::{Closing, Said, SayRequest};
 use ltmc_ports::sessions::SessionFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord};
-use ltmc_ports::{Durability, ReadJournal as _, ReadMemory as _, ReadSessions as _, WriteJournal as _};
+use ltmc_ports::{
+    Durability, ReadJournal as _, ReadMemory as _, ReadSessions as _, WriteCatalog as _, WriteJournal as _,
+};
 use ltmc_tenancy::Error;
 
 use crate::crash::{Left, every_way};
@@ -200,6 +204,34 @@ fn who_rolls_back_leaves_nothing_of_the_turn_before() {
     });
 }
 
+/// What an interrupted turn did is undone before the next one begins.
+#[test]
+fn what_was_interrupted_is_undone_before_the_next_turn_begins() {
+    const UNDONE: &str =
+        "name: two\nflow: {sequence: [{agent: scribe, compensate: {agent: undo, with: $.input}}, {agent: dawdle}]}";
+    in_paused_time(async {
+        let undo = agent("undo", |guest: Guest| async move {
+            guest.compute(5_000).await;
+            let before = guest.get("log").await?.map_or_else(String::new, |item| text(&item.value).to_owned());
+            guest.put("log", format!("{before}undone;")).await?;
+            Ok(Payload::text("undone"))
+        });
+        let world = World::new(scripts().into_iter().chain([undo]));
+        for if_busy in [IfBusy::Interrupt, IfBusy::Rollback] {
+            let host = world.host(&world.record(Some(UNDONE)).await, []);
+            let id = opened(&host, settings("two", if_busy)).await;
+            let first = say(&host, &id, "a").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let second = say(&host, &id, "b").await.unwrap();
+            assert_eq!(answer(&host, &second).await.unwrap(), Payload::text("done"), "{if_busy}");
+            assert_eq!(state(&host.record, first.started.run).await, State::Cancelled, "{if_busy}");
+            let log = kept(&host.record, &id, "log").await.unwrap();
+            let expected = if if_busy == IfBusy::Interrupt { "a;undone;b;" } else { "b;" };
+            assert!(log == expected || log == "undone;b;", "{if_busy}: {log}");
+        }
+    });
+}
+
 /// However a turn hangs: it is ended when its time is over, and the next one comes. Where its run cannot even be ended, the
 /// session is taken from it.
 #[test]
@@ -288,6 +320,12 @@ fn who_takes_part_is_said_when_it_is_opened() {
         let as_key = |key: &str| Caller { key: key.parse().unwrap(), role: Role::Caller, ..caller() };
         let [owner, helper, watcher, stranger] =
             ["ownerownerow", "helperhelper", "watcherwatch", "strangerstra"].map(as_key);
+        for by in [&helper, &watcher] {
+            let (id, role, created_at) = (by.key.clone(), Role::Caller, Timestamp::from_millis(0));
+            let key = Key { id, tenant: tenant(), role, hash: [7; 32], created_at, expires_at: None, revoked_at: None };
+            let made = Act { by: None, change: Change::KeyCreated(key) };
+            host.record.act(&tenant(), created_at, made).await.unwrap();
+        }
         let participants =
             [(helper.key.clone(), Part::Contributor), (watcher.key.clone(), Part::Observer)].into_iter().collect();
         let wanted = Settings { participants, ..settings("scribe", IfBusy::Enqueue) };

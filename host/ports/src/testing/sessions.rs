@@ -9,7 +9,7 @@ use ltmc_model::session::{Place, Session, Stage, Turn};
 use ltmc_model::{KeyId, RunId, SessionId, TenantId, Timestamp};
 
 use super::MemoryRecord;
-use crate::sessions::{ReadSessions, SessionFilter};
+use crate::sessions::{ReadSessions, SessionFilter, is_fenced};
 use crate::{Append, Kind, StoreError};
 
 /// Every session, with its turns.
@@ -30,9 +30,9 @@ impl Sessions {
                 let new = Session::opened(tenant.clone(), id.clone(), by.clone(), at, settings.as_ref().clone());
                 self.0.insert((tenant.clone(), id.clone()), (new, Vec::new()));
             }
-            (Change::SessionClosed { id, expired }, _) => {
+            (Change::SessionClosed { id, expired, now }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
-                if *expired { session.expire() } else { session.close() }
+                if *expired { session.expire() } else { session.close(*now) }
             }
             (Change::TurnLost { session, number, run, .. }, _) => {
                 return self.end(tenant, session, *number, *run, at);
@@ -52,7 +52,7 @@ impl Sessions {
             return (!takes).then_some(Kind::Conflict);
         }
         let stage = found.and_then(|(_, turns)| turns.iter().find(|one| one.number == turn)).map(|turn| turn.stage);
-        (!append.changes.deltas.is_empty() && stage != Some(Stage::Active)).then_some(Kind::Displaced)
+        (is_fenced(append) && stage != Some(Stage::Active)).then_some(Kind::Displaced)
     }
 
     /// What entries of a run make of the session whose turn it is: the run of the turn that begins next.
@@ -73,20 +73,20 @@ impl Sessions {
     fn end(&mut self, tenant: &TenantId, id: &SessionId, turn: u32, run: RunId, at: Timestamp) -> Option<RunId> {
         let (session, turns) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
         let stage = turns.iter().find(|one| one.number == turn)?.stage;
-        let mut next = None;
         match stage {
             Stage::Queued => session.leave(),
-            Stage::Active if session.active.is_some_and(|active| active.run == run) => {
-                let served = |by: &KeyId| {
-                    let theirs = turns.iter().filter(|one| one.by == *by && one.stage != Stage::Queued);
-                    theirs.map(|one| one.number).max().unwrap_or(0)
-                };
-                let waiting = turns.iter().filter(|one| one.stage == Stage::Queued);
-                next = waiting.min_by_key(|one| (served(&one.by), one.number)).map(|one| (one.number, one.run));
-                session.hand_on(next, at);
-            }
+            Stage::Active if session.active.is_some_and(|active| active.run == run) => session.finish(at),
             Stage::Active | Stage::Over => return None,
         }
+        let served = |by: &KeyId| {
+            let theirs = turns.iter().filter(|one| one.by == *by && one.stage != Stage::Queued);
+            theirs.map(|one| one.number).max().unwrap_or(0)
+        };
+        let from = session.interrupted;
+        let waiting = turns.iter().filter(|one| one.stage == Stage::Queued && one.number != turn && one.number >= from);
+        let waiting = waiting.filter(|_| session.active.is_none());
+        let next = waiting.min_by_key(|one| (served(&one.by), one.number)).map(|one| (one.number, one.run));
+        session.go_on(next, at);
         for one in turns {
             if one.number == turn {
                 one.stage = Stage::Over;

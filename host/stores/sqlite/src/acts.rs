@@ -95,7 +95,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
             schedules::go_on(db, tenant, (workflow, *number, digest), *next, act.by.as_ref())?;
         }
         Change::SessionOpened { id, settings } => sessions::open(db, tenant, id, act.by.as_ref(), at, settings)?,
-        Change::SessionClosed { id, expired } => sessions::close(db, tenant, id, *expired)?,
+        Change::SessionClosed { id, expired, now } => sessions::close(db, tenant, id, (*expired, *now))?,
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,
         Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }

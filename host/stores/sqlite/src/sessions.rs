@@ -5,7 +5,7 @@ use ltmc_model::journal::{Entry, Event};
 use ltmc_model::run::Run;
 use ltmc_model::session::{Active, Place, Session, Settings, Stage, Standing, Turn};
 use ltmc_model::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
-use ltmc_ports::sessions::SessionFilter;
+use ltmc_ports::sessions::{self, SessionFilter};
 use ltmc_ports::{Append, Kind, ReadSessions, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -72,9 +72,8 @@ pub(crate) fn refuse(db: &Connection, append: &Append) -> Result<Option<Kind>, r
         let takes = of(db, tenant, session)?.is_some_and(|session| session.takes(place, *updated_at));
         return Ok((!takes).then_some(Kind::Conflict));
     }
-    // That it ends may be written at any time.
-    let changes_nothing = append.changes.deltas.is_empty();
-    Ok((!changes_nothing && stage(db, tenant, session, *turn)? != Some(Stage::Active)).then_some(Kind::Displaced))
+    let is_fenced = sessions::is_fenced(append) && stage(db, tenant, session, *turn)? != Some(Stage::Active);
+    Ok(is_fenced.then_some(Kind::Displaced))
 }
 
 /// What entries of a run make of the session whose turn it is, and of its other turns.
@@ -102,18 +101,17 @@ fn end(db: &Connection, session: &mut Session, turn: u32, run: RunId, at: Timest
     let (tenant, id) = (session.tenant.clone(), session.id.clone());
     match stage(db, &tenant, &id, turn)? {
         Some(Stage::Queued) => session.leave(),
-        Some(Stage::Active) if session.active.is_some_and(|active| active.run == run) => {
-            let next = next(db, &tenant, &id)?;
-            session.hand_on(next, at);
-            if let Some((number, run)) = next {
-                go(db, (&tenant, &id), number, Stage::Active)?;
-                let sql = "update runs set wakes_at = ?1 where tenant = ?2 and id = ?3 and wakes_at > ?1";
-                execute(db, sql, params![time(at), tenant.as_str(), blob(run)])?;
-            }
-        }
+        Some(Stage::Active) if session.active.is_some_and(|active| active.run == run) => session.finish(at),
         _ => return Ok(()),
     }
     go(db, (&tenant, &id), turn, Stage::Over)?;
+    let next = if session.active.is_none() { next(db, &tenant, &id, session.interrupted)? } else { None };
+    session.go_on(next, at);
+    if let Some((number, run)) = next {
+        go(db, (&tenant, &id), number, Stage::Active)?;
+        let sql = "update runs set wakes_at = ?1 where tenant = ?2 and id = ?3 and wakes_at > ?1";
+        execute(db, sql, params![time(at), tenant.as_str(), blob(run)])?;
+    }
     keep(db, session)
 }
 
@@ -150,11 +148,16 @@ pub(crate) fn open(
 }
 
 /// A session takes no more turns.
-pub(crate) fn close(db: &Connection, tenant: &str, id: &SessionId, expired: bool) -> Result<(), rusqlite::Error> {
+pub(crate) fn close(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    (expired, now): (bool, bool),
+) -> Result<(), rusqlite::Error> {
     let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
     match expired {
         true => session.expire(),
-        false => session.close(),
+        false => session.close(now),
     }
     keep(db, &session)
 }
@@ -191,13 +194,18 @@ fn place(entries: &[Entry]) -> Option<Place> {
     }
 }
 
-/// The turn that begins next of those that wait.
-fn next(db: &Connection, tenant: &TenantId, id: &SessionId) -> Result<Option<(u32, RunId)>, rusqlite::Error> {
-    let sql = "select number, run from turns as waiting indexed by turns_queued where tenant = ?1 and session = ?2 and stage = 0 \
+/// The turn that begins next of those that wait, from this one on.
+fn next(
+    db: &Connection,
+    tenant: &TenantId,
+    id: &SessionId,
+    from: u32,
+) -> Result<Option<(u32, RunId)>, rusqlite::Error> {
+    let sql = "select number, run from turns as waiting indexed by turns_queued where tenant = ?1 and session = ?2 and stage = 0 and number >= ?3 \
                order by coalesce((select max(number) from turns as served indexed by turns_served where served.tenant = ?1 \
                and served.session = ?2 and served.by_key = waiting.by_key and served.stage > 0), 0), number limit 1";
     let read = |row: &Row<'_>| Ok((row.get(0)?, run_id(row.get(1)?)));
-    db.prepare_cached(sql)?.query_row(params![tenant.as_str(), id.as_str()], read).optional()
+    db.prepare_cached(sql)?.query_row(params![tenant.as_str(), id.as_str(), from], read).optional()
 }
 
 fn stage(db: &Connection, tenant: &TenantId, id: &SessionId, turn: u32) -> Result<Option<Stage>, rusqlite::Error> {

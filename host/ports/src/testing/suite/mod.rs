@@ -186,6 +186,8 @@ macro_rules! contract {
             a_place_is_taken_once
             a_turn_that_is_not_at_work_changes_nothing
             sessions_close_and_expire
+            a_session_that_is_closed_at_once_begins_nothing
+            what_undoes_a_turn_may_come_late
             lists_of_sessions_obey_every_filter
             sessions_outlive_the_host
         }

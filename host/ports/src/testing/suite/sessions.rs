@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
-use ltmc_model::run::{Run, State, Target};
+use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::session::{IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
-use ltmc_model::{KeyId, RunId, SessionId, Timestamp};
+use ltmc_model::{KeyId, Payload, RunId, SessionId, Timestamp};
 
 use super::{Fixture, Store};
 use crate::sessions::SessionFilter;
@@ -172,7 +173,7 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
     let (mut first, append) = turn("acme", "busy", (1, false), 'a', 1);
     write(&*store, append).await.unwrap();
     for name in ["busy", "idle"] {
-        act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id(name), expired: false }).await;
+        act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id(name), expired: false, now: false }).await;
     }
     assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closing);
     assert_eq!(one(&*store, "acme", "idle").await.standing, Standing::Closed);
@@ -190,7 +191,7 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
         "it is too late"
     );
     let of = tenant("acme");
-    let expired = Act { by: None, change: Change::SessionClosed { id: id("old"), expired: true } };
+    let expired = Act { by: None, change: Change::SessionClosed { id: id("old"), expired: true, now: false } };
     let by = |expires| Changes { deltas: Vec::new(), expects: vec![Expect::OpenSession { id: id("old"), expires }] };
     let early = store.act_with(&of, at(9_999), expired.clone(), by(Some(at(9_999)))).await.unwrap_err();
     assert_eq!(early.kind, Kind::Stale);
@@ -214,7 +215,7 @@ pub async fn lists_of_sessions_obey_every_filter<F: Fixture>(fixture: &F) {
         act(&*store, "acme", at(number as u64), by, change).await;
     }
     open(&*store, "beta", "0", settings(1)).await;
-    act(&*store, "acme", at(9), 'b', Change::SessionClosed { id: id("2"), expired: false }).await;
+    act(&*store, "acme", at(9), 'b', Change::SessionClosed { id: id("2"), expired: false, now: false }).await;
     let list = async |filter: SessionFilter| {
         let found = store.sessions(&tenant("acme"), &SessionFilter { limit: 10, ..filter }).await.unwrap();
         found.into_iter().map(|one| one.id).collect::<Vec<_>>()
@@ -242,4 +243,54 @@ pub async fn sessions_outlive_the_host<F: Fixture>(fixture: &F) {
     let store = fixture.crash(store).await;
     assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Over), (2, Stage::Active)]);
     assert!(is_due(&*store, "acme", second.row.id).await);
+}
+
+/// One that is closed at once begins nothing more, whoever ends the turns that it has, and whenever.
+pub async fn a_session_that_is_closed_at_once_begins_nothing<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let (mut second, append) = turn("acme", "x", (2, true), 'a', 1);
+    write(&*store, append).await.unwrap();
+    act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id("x"), expired: false, now: true }).await;
+    let store = fixture.crash(store).await;
+    write(&*store, ended(&mut first, 3)).await.unwrap();
+    assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Over), (2, Stage::Queued)]);
+    assert!(!is_due(&*store, "acme", second.row.id).await);
+    let due = store.due_sessions(at(3), 10).await.unwrap();
+    assert_eq!(due.len(), 1, "what waits is to be ended");
+    write(&*store, ended(&mut second, 4)).await.unwrap();
+    assert_eq!(one(&*store, "acme", "x").await.standing, Standing::Closed);
+}
+
+/// What undoes a turn's work may come after it has lost its session, but not into that session's memory.
+pub async fn what_undoes_a_turn_may_come_late<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let lost = Change::TurnLost { session: id("x"), number: 1, run: first.row.id, why: "it hangs".into() };
+    act(&*store, "acme", at(2), 'a', lost).await;
+    let done = |step: &str| {
+        let (step, usage) = (step.parse().unwrap(), Usage::default());
+        Event::StepCompleted { step, attempt: 1, output: Payload::text("out"), usage }
+    };
+    let mut late = async |step: &str, drawer: &Drawer, key: &str| {
+        let change = put(drawer, key, store.next_revision(), "v");
+        let before = first.row.seq;
+        let append = Append {
+            changes: Changes::blind(vec![Delta::Memory(change)]),
+            ..first.write(vec![Entry { at: at(3), event: done(step) }])
+        };
+        let written = write(&*store, append).await;
+        if written.is_err() {
+            first.row.seq = before;
+        }
+        written
+    };
+    let (all, own) = (Drawer::Global, Drawer::Session(id("x")));
+    assert_eq!(late("0/0", &all, "a").await, Err(Kind::Displaced));
+    assert_eq!(late("0/0/13000", &own, "b").await, Err(Kind::Displaced));
+    assert_eq!(late("0/0/13000", &all, "c").await, Ok(()));
 }
