@@ -39,7 +39,7 @@ pub(crate) const CODES: &[Code] = &[
     code("unsupported-transfer-coding", StatusCode::NOT_IMPLEMENTED, "The body comes in a coding that is not taken"),
     code("bad-body", StatusCode::BAD_REQUEST, "The body ended before it was whole"),
     code("bad-json", StatusCode::BAD_REQUEST, "The body is not the JSON this route takes"),
-    code("invalid", StatusCode::BAD_REQUEST, "What is asked of shared context is not within its rules"),
+    code("invalid", StatusCode::BAD_REQUEST, "What is asked for is not within its rules"),
     code("read-too-costly", StatusCode::BAD_REQUEST, "The read looks at more than the host does for one"),
     code("bad-multipart", StatusCode::BAD_REQUEST, "The form does not parse"),
     code("slow-body", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),

@@ -320,21 +320,31 @@ impl Session {
         self.active.is_none() && self.queued == 0
     }
 
-    /// Which turn a message that comes now is; none: the session has no place for it.
-    pub fn next_place(&self, now: Timestamp) -> Option<Place> {
+    /// How many turns of one key may wait: of a session in which others take part half of the places, so that nobody fills it.
+    pub fn share(&self) -> u32 {
+        let is_alone = self.settings.participants.values().all(|part| *part == Part::Observer);
+        let places = self.settings.queue.max(1);
+        if is_alone { places } else { places.div_ceil(2) }
+    }
+
+    /// Which turn a message that comes now is, of a key of which so many wait; none: the session has no place for it.
+    pub fn next_place(&self, now: Timestamp, waiting: u32) -> Option<Place> {
         let number = self.turns.checked_add(1)?;
         let interrupts = self.settings.if_busy.ends_the_turn();
         let place = Place { number, waits: !self.is_idle(), interrupts: interrupts && !self.is_idle() };
-        self.takes(place, now).then_some(place)
+        self.takes(place, now, waiting).then_some(place)
     }
 
-    /// Whether a turn can begin, or wait, in this place.
-    pub fn takes(&self, place: Place, now: Timestamp) -> bool {
+    /// Whether a turn can begin, or wait, in this place, of a key of which so many wait.
+    pub fn takes(&self, place: Place, now: Timestamp, waiting: u32) -> bool {
         let is_next = self.turns.checked_add(1) == Some(place.number) && self.standing == Standing::Open;
         let has_room = match place.waits {
             false => self.is_idle() && !self.has_expired(now),
             true => {
-                !self.is_idle() && self.settings.if_busy != IfBusy::Reject && self.queued < self.settings.queue.max(1)
+                !self.is_idle()
+                    && self.settings.if_busy != IfBusy::Reject
+                    && self.queued < self.settings.queue.max(1)
+                    && waiting < self.share()
             }
         };
         is_next && has_room
@@ -448,11 +458,11 @@ mod tests {
     fn one_turn_is_at_work_and_so_many_wait() {
         let mut session = session(IfBusy::Enqueue, 2);
         for number in 1..=3 {
-            let place = session.next_place(at(1)).unwrap();
+            let place = session.next_place(at(1), 0).unwrap();
             assert_eq!((place.number, place.waits, place.interrupts), (number, number > 1, false));
             session.take(place, run(number as u8), at(1));
         }
-        assert_eq!(session.next_place(at(1)), None, "two wait");
+        assert_eq!(session.next_place(at(1), 0), None, "two wait");
         assert_eq!((session.active.unwrap().number, session.queued, session.epoch), (1, 2, Epoch(1)));
         session.finish(at(2));
         session.go_on(Some((2, run(2))), at(2));
@@ -467,16 +477,28 @@ mod tests {
     #[test]
     fn a_busy_session_refuses_where_that_is_said() {
         let mut session = session(IfBusy::Reject, 16);
-        session.take(session.next_place(at(1)).unwrap(), run(1), at(1));
-        assert_eq!(session.next_place(at(1)), None);
+        session.take(session.next_place(at(1), 0).unwrap(), run(1), at(1));
+        assert_eq!(session.next_place(at(1), 0), None);
         assert_eq!(session.due(at(HOUR)), Some(Due::TakesTooLong(session.active.unwrap())));
+    }
+
+    #[test]
+    fn nobody_fills_a_session_in_which_others_take_part() {
+        let mut session = session(IfBusy::Enqueue, 5);
+        session.take(session.next_place(at(1), 0).unwrap(), run(1), at(1));
+        assert!(session.next_place(at(1), 4).is_some(), "it has all places for itself");
+        session.settings.participants.insert("otherotherot".parse().unwrap(), Part::Observer);
+        assert!(session.next_place(at(1), 4).is_some(), "who only reads takes no place");
+        session.settings.participants.insert("thirdthirdth".parse().unwrap(), Part::Contributor);
+        assert!(session.next_place(at(1), 2).is_some());
+        assert!(session.next_place(at(1), 3).is_none(), "half of five is three");
     }
 
     #[test]
     fn who_interrupts_ends_all_that_came_before() {
         let mut session = session(IfBusy::Interrupt, 16);
         for number in 1..=3 {
-            session.take(session.next_place(at(1)).unwrap(), run(number), at(1));
+            session.take(session.next_place(at(1), 0).unwrap(), run(number), at(1));
         }
         assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active)));
         session.finish(at(2));
@@ -492,8 +514,8 @@ mod tests {
         let mut session = session(IfBusy::Enqueue, 1);
         assert_eq!(session.due(at(HOUR - 1)), None);
         assert_eq!(session.due(at(HOUR)), Some(Due::Expires));
-        assert_eq!(session.next_place(at(HOUR)), None, "also where nobody has written that yet");
-        session.take(session.next_place(at(HOUR - 1)).unwrap(), run(1), at(HOUR - 1));
+        assert_eq!(session.next_place(at(HOUR), 0), None, "also where nobody has written that yet");
+        session.take(session.next_place(at(HOUR - 1), 0).unwrap(), run(1), at(HOUR - 1));
         session.finish(at(HOUR));
         session.go_on(None, at(HOUR));
         assert_eq!(session.due(at(2 * HOUR - 1)), None);
@@ -503,7 +525,7 @@ mod tests {
     fn a_session_that_is_closed_at_once_begins_nothing_more() {
         let mut session = session(IfBusy::Enqueue, 16);
         for number in 1..=3 {
-            session.take(session.next_place(at(1)).unwrap(), run(number), at(1));
+            session.take(session.next_place(at(1), 0).unwrap(), run(number), at(1));
         }
         session.close(true);
         assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active)));
@@ -521,9 +543,9 @@ mod tests {
     #[test]
     fn a_session_that_closes_does_what_it_has_first() {
         let mut busy = session(IfBusy::Enqueue, 1);
-        busy.take(busy.next_place(at(1)).unwrap(), run(1), at(1));
+        busy.take(busy.next_place(at(1), 0).unwrap(), run(1), at(1));
         busy.close(false);
-        assert_eq!((busy.standing, busy.next_place(at(1))), (Standing::Closing, None));
+        assert_eq!((busy.standing, busy.next_place(at(1), 0)), (Standing::Closing, None));
         busy.finish(at(2));
         busy.go_on(None, at(2));
         assert_eq!((busy.standing, busy.due_at), (Standing::Closed, None));

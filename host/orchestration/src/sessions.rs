@@ -136,12 +136,16 @@ impl Sessions {
                 return Err(Error::Denied { why: format!("in session {id} this key only reads") });
             }
             let key = request.idempotency.as_ref();
-            let place = match session.next_place(self.now()) {
+            let waiting = match session.is_idle() {
+                true => 0,
+                false => self.read.waiting_turns(&caller.tenant, id, &caller.key).await?,
+            };
+            let place = match session.next_place(self.now(), waiting) {
                 Some(place) => place,
                 // What was said before with this key is found again, whatever has become of the session.
                 None => match self.runs.said_before(caller, key, &request.request_digest).await? {
                     Some(started) => return self.found_again(caller, &session, started).await,
-                    None => return Err(self.refused(&session)),
+                    None => return Err(self.refused(&session, waiting)),
                 },
             };
             let turn = TurnRequest {
@@ -187,7 +191,7 @@ impl Sessions {
     }
 
     /// Why it takes no turn.
-    fn refused(&self, session: &Session) -> Error {
+    fn refused(&self, session: &Session, waiting: u32) -> Error {
         let id = &session.id;
         let conflict = |message| Error::Conflict { code: "session-over", message };
         if session.standing != Standing::Open {
@@ -199,6 +203,9 @@ impl Sessions {
         let busy = |message| Error::Busy { message, retry_after: Duration::from_secs(1) };
         match session.settings.if_busy {
             IfBusy::Reject => busy(format!("session {id} is busy with another turn, and refuses what comes meanwhile")),
+            _ if waiting >= session.share() && session.share() < session.settings.queue => {
+                busy(format!("in session {id} as many turns of this key wait as may: {waiting}"))
+            }
             _ => busy(format!("in session {id} as many turns wait as may: {}", session.settings.queue)),
         }
     }

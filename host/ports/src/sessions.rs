@@ -60,6 +60,9 @@ pub trait ReadSessions: Send + Sync {
     /// A session's turns after number `after`, in order, at most `limit`.
     async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError>;
 
+    /// How many turns of a key wait in a session.
+    async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError>;
+
     /// Sessions of all tenants about which something is to be done by `now`, those first that are due the longest; at most `limit`.
     async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError>;
 

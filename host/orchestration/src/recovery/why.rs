@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ltmc_journal::why::Next;
 use ltmc_journal::{History, Why};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
@@ -35,6 +36,11 @@ impl Runs {
         }
         if stage == Some(Stage::Queued) && !row.state.is_over() {
             let turn = row.turn.unwrap_or_default();
+            let cancel = Next {
+                command: format!("ltmc session cancel {} {turn}", row.session),
+                does: "ends it before it begins; those behind it go on".to_owned(),
+            };
+            why.next.insert(0, cancel);
             why.summary = format!(
                 "It waits for its turn, number {turn}, in session {}: another one is at work there",
                 row.session

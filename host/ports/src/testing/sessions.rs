@@ -48,7 +48,8 @@ impl Sessions {
         let turn = append.run.turn?;
         let found = self.0.get(&(append.run.tenant.clone(), append.run.session.clone()));
         if let Some(place) = place(&append.entries) {
-            let takes = found.is_some_and(|(session, _)| session.takes(place, append.run.updated_at));
+            let waiting = waiting(found, &append.run.by);
+            let takes = found.is_some_and(|(session, _)| session.takes(place, append.run.updated_at, waiting));
             return (!takes).then_some(Kind::Conflict);
         }
         let stage = found.and_then(|(_, turns)| turns.iter().find(|one| one.number == turn)).map(|turn| turn.stage);
@@ -107,6 +108,13 @@ impl Sessions {
     }
 }
 
+/// How many turns of a key wait.
+fn waiting(session: Option<&(Session, Vec<Turn>)>, by: &KeyId) -> u32 {
+    let turns = session.map_or(&[][..], |(_, turns)| turns.as_slice());
+    let waiting = turns.iter().filter(|turn| turn.by == *by && turn.stage == Stage::Queued);
+    u32::try_from(waiting.count()).unwrap_or(u32::MAX)
+}
+
 fn place(entries: &[Entry]) -> Option<Place> {
     match &entries.first()?.event {
         Event::RunStarted(started) => started.turn,
@@ -141,6 +149,10 @@ impl ReadSessions for MemoryRecord {
             let Some((_, turns)) = sessions.0.get(&(tenant.clone(), id.clone())) else { return Vec::new() };
             turns.iter().filter(|turn| turn.number > after).take(limit as usize).cloned().collect()
         }))
+    }
+
+    async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError> {
+        Ok(self.with_sessions(|sessions| waiting(sessions.0.get(&(tenant.clone(), id.clone())), by)))
     }
 
     async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError> {

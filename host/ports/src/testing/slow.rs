@@ -109,6 +109,7 @@ slowly! { ReadSessions:
     session(tenant: &TenantId, id: &SessionId) -> Option<Session>;
     sessions(tenant: &TenantId, filter: &SessionFilter) -> Vec<Session>;
     turns(tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Vec<Turn>;
+    waiting_turns(tenant: &TenantId, id: &SessionId, by: &KeyId) -> u32;
     due_sessions(now: Timestamp, limit: u32) -> Vec<Session>;
     next_due_session() -> Option<Timestamp>;
 }

@@ -48,6 +48,10 @@ impl ReadSessions for Record {
         self.readers.point("sessions.turns", |db| all(db, sql, values, read_turn))
     }
 
+    async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError> {
+        self.readers.point("sessions.waiting", |db| Ok(waiting(db, tenant, id, by)?))
+    }
+
     async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError> {
         let sql = format!(
             "select {COLUMNS} from sessions indexed by sessions_due where due_at <= ? and tenant not in {DELETED} \
@@ -69,8 +73,9 @@ impl ReadSessions for Record {
 pub(crate) fn refuse(db: &Connection, append: &Append) -> Result<Option<Kind>, rusqlite::Error> {
     let Run { tenant, session, turn: Some(turn), updated_at, .. } = &append.run else { return Ok(None) };
     if let Some(place) = place(&append.entries) {
-        let takes = of(db, tenant, session)?.is_some_and(|session| session.takes(place, *updated_at));
-        return Ok((!takes).then_some(Kind::Conflict));
+        let Some(found) = of(db, tenant, session)? else { return Ok(Some(Kind::Conflict)) };
+        let waiting = if place.waits { waiting(db, tenant, session, &append.run.by)? } else { 0 };
+        return Ok((!found.takes(place, *updated_at, waiting)).then_some(Kind::Conflict));
     }
     let is_fenced = sessions::is_fenced(append) && stage(db, tenant, session, *turn)? != Some(Stage::Active);
     Ok(is_fenced.then_some(Kind::Displaced))
@@ -206,6 +211,13 @@ fn next(
                and served.session = ?2 and served.by_key = waiting.by_key and served.stage > 0), 0), number limit 1";
     let read = |row: &Row<'_>| Ok((row.get(0)?, run_id(row.get(1)?)));
     db.prepare_cached(sql)?.query_row(params![tenant.as_str(), id.as_str(), from], read).optional()
+}
+
+/// How many turns of a key wait.
+fn waiting(db: &Connection, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, rusqlite::Error> {
+    let sql = "select count(*) from turns indexed by turns_queued where tenant = ? and session = ? and stage = 0 and by_key = ?";
+    let values = params![tenant.as_str(), id.as_str(), by.as_str()];
+    db.prepare_cached(sql)?.query_row(values, |row| row.get(0))
 }
 
 fn stage(db: &Connection, tenant: &TenantId, id: &SessionId, turn: u32) -> Result<Option<Stage>, rusqlite::Error> {

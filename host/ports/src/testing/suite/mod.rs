@@ -183,6 +183,7 @@ macro_rules! contract {
         }
         $crate::contract! { @port sessions, $fixture;
             turns_begin_one_after_the_other
+            nobody_fills_a_session
             a_place_is_taken_once
             a_turn_that_is_not_at_work_changes_nothing
             sessions_close_and_expire

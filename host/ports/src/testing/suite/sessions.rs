@@ -115,6 +115,20 @@ pub async fn turns_begin_one_after_the_other<F: Fixture>(fixture: &F) {
     assert_eq!(stages(&*store, "acme", "x").await, expected);
 }
 
+/// In a session in which others take part nobody has more than half of the places.
+pub async fn nobody_fills_a_session<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let participants = [(key('b'), Part::Contributor)].into();
+    open(&*store, "acme", "x", Settings { participants, ..settings(4) }).await;
+    write(&*store, turn("acme", "x", (1, false), 'a', 1).1).await.unwrap();
+    for number in [2, 3] {
+        write(&*store, turn("acme", "x", (number, true), 'a', 1).1).await.unwrap();
+    }
+    assert_eq!(store.waiting_turns(&tenant("acme"), &id("x"), &key('a')).await.unwrap(), 2);
+    assert_eq!(write(&*store, turn("acme", "x", (4, true), 'a', 1).1).await, Err(Kind::Conflict));
+    write(&*store, turn("acme", "x", (4, true), 'b', 1).1).await.unwrap();
+}
+
 /// Of two messages that take the same place in a session one comes through.
 pub async fn a_place_is_taken_once<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
