@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Entry, Event};
 use ltmc_model::memory::Drawer;
-use ltmc_model::session::{Session, Standing, Turn};
+use ltmc_model::session::{Place, Session, Standing, Turn};
 use ltmc_model::workflow::Node;
 use ltmc_model::{KeyId, SessionId, StepPath, TenantId, Timestamp};
 
@@ -32,6 +32,14 @@ pub fn is_fenced(append: &Append) -> bool {
     match undoes {
         true => deltas.iter().any(is_the_sessions),
         false => !deltas.is_empty(),
+    }
+}
+
+/// Which place in its session a run begins in by these entries; none: it began before, or is no turn.
+pub fn place(entries: &[Entry]) -> Option<Place> {
+    match &entries.first()?.event {
+        Event::RunStarted(started) => started.turn,
+        _ => None,
     }
 }
 

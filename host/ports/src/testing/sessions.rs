@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use ltmc_model::journal::{Change, Entry, Event};
+use ltmc_model::journal::{Change, Entry};
 use ltmc_model::run::Run;
-use ltmc_model::session::{Place, Session, Stage, Turn};
+use ltmc_model::session::{Session, Stage, Turn};
 use ltmc_model::{KeyId, RunId, SessionId, TenantId, Timestamp};
 
 use super::MemoryRecord;
-use crate::sessions::{ReadSessions, SessionFilter, is_fenced};
+use crate::sessions::{ReadSessions, SessionFilter, is_fenced, place};
 use crate::{Append, Kind, StoreError};
 
 /// Every session, with its turns.
@@ -113,13 +113,6 @@ fn waiting(session: Option<&(Session, Vec<Turn>)>, by: &KeyId) -> u32 {
     let turns = session.map_or(&[][..], |(_, turns)| turns.as_slice());
     let waiting = turns.iter().filter(|turn| turn.by == *by && turn.stage == Stage::Queued);
     u32::try_from(waiting.count()).unwrap_or(u32::MAX)
-}
-
-fn place(entries: &[Entry]) -> Option<Place> {
-    match &entries.first()?.event {
-        Event::RunStarted(started) => started.turn,
-        _ => None,
-    }
 }
 
 #[async_trait]

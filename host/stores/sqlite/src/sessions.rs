@@ -1,11 +1,11 @@
 //! Sessions and their turns: rows that follow acts and the journals of runs, within their transaction; and read.
 
 use async_trait::async_trait;
-use ltmc_model::journal::{Entry, Event};
+use ltmc_model::journal::Entry;
 use ltmc_model::run::Run;
-use ltmc_model::session::{Active, Place, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::session::{Active, Session, Settings, Stage, Standing, Turn};
 use ltmc_model::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
-use ltmc_ports::sessions::{self, SessionFilter};
+use ltmc_ports::sessions::{self, SessionFilter, place};
 use ltmc_ports::{Append, Kind, ReadSessions, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -189,14 +189,6 @@ fn of_text(db: &Connection, tenant: &str, id: &SessionId) -> Result<Option<Sessi
     let found =
         db.prepare_cached(&sql)?.query_row(params![tenant, id.as_str()], |row| Ok(read(row).ok())).optional()?;
     Ok(found.flatten())
-}
-
-/// Which place in its session a run begins in by these entries; none: it began before, or is no turn.
-fn place(entries: &[Entry]) -> Option<Place> {
-    match &entries.first()?.event {
-        Event::RunStarted(started) => started.turn,
-        _ => None,
-    }
 }
 
 /// The turn that begins next of those that wait, from this one on.
