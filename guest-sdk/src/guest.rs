@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 
 pub(crate) use crate::coordination::guest as coordination;
 pub(crate) use crate::graph::guest as graph;
+pub(crate) use crate::hand_off::guest as hand_off;
 pub(crate) use crate::log::guest as log;
 pub(crate) use crate::memory::guest as memory;
 pub(crate) use crate::messages::guest as messages;

@@ -48,6 +48,7 @@ pub mod coordination;
 mod error;
 mod failure;
 pub mod graph;
+pub mod hand_off;
 pub mod log;
 pub mod memory;
 pub mod messages;

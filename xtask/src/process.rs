@@ -130,6 +130,17 @@ impl Host {
         }
     }
 
+    /// The same host, after a `kill -9`: on the data that is there.
+    pub(crate) fn killed(mut self) -> anyhow::Result<Self> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        std::fs::remove_file(self.data.join("url"))?;
+        let config = self.config.as_ref().map(std::fs::read_to_string).transpose()?;
+        Self::start(&self.binary, &self.data, config.as_deref(), self.keep)
+    }
+
     /// The command line, speaking to this host.
     pub(crate) fn ltmc(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);

@@ -179,6 +179,7 @@ pub(super) enum Change {
     Sent(Channel, u64, Event),
     Acked(u64),
     Rejected(u64, String),
+    HandedOff(super::HandOff),
 }
 
 /// What a change may have been decided on.
@@ -221,7 +222,7 @@ impl Data {
             Change::Forgotten(id) => {
                 self.notes.remove(id);
             }
-            Change::Sent(..) | Change::Acked(_) | Change::Rejected(..) => {}
+            Change::Sent(..) | Change::Acked(_) | Change::Rejected(..) | Change::HandedOff(_) => {}
         }
     }
 
@@ -316,7 +317,11 @@ impl Call {
             let (mut attempt, mut state) = (self.attempt.borrow_mut(), self.host.state.borrow_mut());
             let crossing =
                 &mut Crossing { host: &self.host, number: self.number, state: &mut state, attempt: &mut attempt };
-            perform(crossing)
+            // Who has handed its conversation on does nothing more.
+            match crossing.changes().last() {
+                Some(Change::HandedOff(_)) => Err(Error::Invalid(ltmc_rules::hand_off::FENCED.to_owned())),
+                _ => perform(crossing),
+            }
         };
         let answer = performed.map(work);
         let mut attempt = self.attempt.borrow_mut();

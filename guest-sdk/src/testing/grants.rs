@@ -24,9 +24,9 @@ pub(super) fn capability_like(text: &str) -> Result<(), &'static str> {
         ["recall", ..] => Err("it is recall:read or recall:write"),
         ["message", ..] => Err("it is message:send:AGENT, message:receive, message:publish:TOPIC or \
                                 message:subscribe:TOPIC, with the name of an agent or a topic, or *"),
-        ["call", name] | ["fs", "read" | "write", name] if !name.is_empty() => Ok(()),
+        ["call" | "hand-off", name] | ["fs", "read" | "write", name] if !name.is_empty() => Ok(()),
         ["http", host, port] if !host.is_empty() && !port.is_empty() => Ok(()),
         _ => Err("known are log, memory:VERB:SCOPE, graph:VERB, recall:VERB, message:send:AGENT, message:receive, \
-                  message:publish:TOPIC, message:subscribe:TOPIC, session:history, call:AGENT, http:HOST:PORT, fs:VERB:DIRECTORY"),
+                  message:publish:TOPIC, message:subscribe:TOPIC, session:history, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:VERB:DIRECTORY"),
     }
 }

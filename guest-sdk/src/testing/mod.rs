@@ -16,6 +16,7 @@ pub(crate) mod attempt;
 pub(crate) mod coordination;
 mod grants;
 pub(crate) mod graph;
+pub(crate) mod hand_off;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod messages;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 pub use self::attempt::Outcome;
 use self::attempt::{Attempt, Change, Ended};
+pub use self::hand_off::HandOff;
 pub use self::log::Line;
 pub use self::memory::Memory;
 pub use self::messages::{Channel, DeadLetter, Sent};
@@ -268,6 +270,10 @@ struct State {
     children: BTreeMap<String, coordination::Done>,
     /// What was said before the turn that is played.
     said: Vec<crate::session::Exchange>,
+    /// Who may hold the conversation.
+    among: Vec<String>,
+    /// How it was handed on.
+    hand_offs: Vec<HandOff>,
     /// How many agents were called by those that a test called.
     called: usize,
     /// At which host calls the next attempts end.
@@ -304,6 +310,7 @@ impl State {
             }
             Change::Acked(id) => self.letters.retain(|letter| letter.id != *id),
             Change::Rejected(id, reason) => self.bury(*id, reason),
+            Change::HandedOff(handed) => self.hand_offs.push(handed.clone()),
             Change::Fact(_) | Change::Note(_) | Change::Forgotten(_) => {}
         }
         self.data.apply(&change);

@@ -42,6 +42,10 @@ impl Crossing {
                 })
             }
             CoordinationCall::Join(Join { children }) => self.joined(turn, &children).await?.map(Reply::Joined),
+            // They are about the conversation that this attempt holds, and begin nothing: `holding`.
+            CoordinationCall::HandOff(_) | CoordinationCall::HandBack(_) | CoordinationCall::Received(_) => {
+                Err(Refusal::NotFound)
+            }
         };
         Ok(Decided::Answer(answer))
     }

@@ -14,6 +14,7 @@
 //! [`Gate`] to reach the host by.
 
 mod children;
+mod holding;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -25,12 +26,14 @@ use ltmc_journal::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::call::attempt::AttemptCall;
+use ltmc_model::call::coordination::CoordinationCall;
 use ltmc_model::call::messages::{Ack, MessageCall, Reject};
 use ltmc_model::call::session::{self, SessionCall};
 use ltmc_model::call::{Call, Class, form, log};
 use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork;
+use ltmc_model::hand_off::{FENCED, HandedOff};
 use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
 use ltmc_model::{AgentName, Capability, Digest, RunId, StepPath, Timestamp};
@@ -40,6 +43,8 @@ use ltmc_ports::runner::{Directory, Gate};
 use ltmc_ports::{Children, Clock, Conversation, Durability, Kind, StoreError};
 use ltmc_tenancy::Authority;
 use metrics::{Counter, Histogram, counter, histogram};
+
+pub use holding::Holding;
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED_BYTES: u64 = 256 << 10;
@@ -69,6 +74,7 @@ pub struct Crossing {
     log: Arc<RunLog>,
     children: Arc<dyn Children>,
     conversation: Arc<dyn Conversation>,
+    holding: Option<Holding>,
     agent: AgentName,
     component: Digest,
     step: StepPath,
@@ -87,6 +93,8 @@ pub struct Attempt {
     pub children: Arc<dyn Children>,
     /// The conversation whose turn it is.
     pub conversation: Arc<dyn Conversation>,
+    /// The conversation that it holds; none: it holds none.
+    pub holding: Option<Holding>,
     /// Who runs.
     pub agent: AgentName,
     /// Which version: what it may do was granted to that one.
@@ -136,6 +144,8 @@ struct Turn {
     holds: BTreeSet<u32>,
     /// Children that it began, and may join.
     children: BTreeSet<RunId>,
+    /// To whom it has handed its conversation.
+    handed: Option<Box<HandedOff>>,
     /// The number of the last effect.
     number: u32,
     staged: u64,
@@ -163,8 +173,19 @@ struct Inputs {
 impl Crossing {
     /// The way of one attempt.
     pub fn new(shared: Arc<Shared>, attempt: Attempt) -> Self {
-        let Attempt { log, children, conversation, agent, component, step, number, begun_at, overtaken, levels } =
-            attempt;
+        let Attempt {
+            log,
+            children,
+            conversation,
+            holding,
+            agent,
+            component,
+            step,
+            number,
+            begun_at,
+            overtaken,
+            levels,
+        } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let share = shared.context.overlays.share(log.tenant());
@@ -175,6 +196,7 @@ impl Crossing {
             log,
             children,
             conversation,
+            holding,
             agent,
             component,
             step,
@@ -186,6 +208,7 @@ impl Crossing {
                 checkpoints,
                 holds,
                 children: BTreeSet::new(),
+                handed: None,
                 number: 0,
                 staged: 0,
                 written: Instant::now(),
@@ -203,7 +226,11 @@ impl Crossing {
 
     /// What the attempt did since its last checkpoint, for the commit that says how it ended well.
     pub async fn finish(&self) -> Commit {
-        self.turn.lock().await.transaction.take()
+        let mut turn = self.turn.lock().await;
+        let mut commit = turn.transaction.take();
+        // With what it did it is true that it handed its conversation on.
+        commit.before.splice(0..0, turn.handed.take().map(Event::HandedOff));
+        commit
     }
 
     /// Makes what the attempt did so far true.
@@ -289,6 +316,14 @@ impl Crossing {
         let withheld = matches!(verdict, Verdict::Withheld(_));
         let (capability, decided) = match verdict {
             Verdict::Allowed(capability) => match call {
+                _ if turn.handed.is_some() => (capability, Decided::Answer(Err(Refusal::Invalid(FENCED.into())))),
+                Call::Coordination(CoordinationCall::HandOff(asked)) => {
+                    (capability, self.handed_off(turn, asked, false).await?)
+                }
+                Call::Coordination(CoordinationCall::HandBack(asked)) => {
+                    (capability, self.handed_back(turn, asked).await?)
+                }
+                Call::Coordination(CoordinationCall::Received(_)) => (capability, self.received()),
                 Call::Coordination(call) => (capability, self.coordinated(turn, call, request).await?),
                 Call::Session(SessionCall::History(call)) => (capability, Decided::Answer(self.history(&call).await)),
                 call => (capability, self.decided(turn, call).await?),
@@ -341,7 +376,7 @@ impl Crossing {
             // Only an attempt that did something is told so, and it is asked again once that is true.
             Decided::Checkpoint => Err(Refusal::Unavailable { message: "ask again".into(), retry_after_ms: 0 }),
         };
-        if is_checkpoint {
+        if is_checkpoint && turn.handed.is_none() {
             self.checkpoint(turn).await?;
         } else if turn.staged > MAX_STAGED_BYTES || turn.written.elapsed() >= MAX_STAGED_TIME {
             (turn.staged, turn.written) = (0, Instant::now());
@@ -380,7 +415,8 @@ impl Crossing {
     /// What was said before, for who may read it.
     async fn history(&self, call: &session::History) -> Answer {
         ltmc_model::session::check_last(call.last).map_err(Refusal::Invalid)?;
-        self.conversation.history(call.last).await.map(Reply::History).map_err(|error| unavailable(&error))
+        let after = self.holding.as_ref().map_or(0, |holding| holding.told_after);
+        self.conversation.history(call.last, after).await.map(Reply::History).map_err(|error| unavailable(&error))
     }
 
     async fn verdict(&self, call: &Call) -> Result<Verdict, Failure> {
@@ -563,6 +599,7 @@ fn kind(capability: &Capability) -> &'static str {
         Capability::MessagePublish(_) => "message:publish",
         Capability::MessageSubscribe(_) => "message:subscribe",
         Capability::Call(_) => "call",
+        Capability::HandOff(_) => "hand-off",
         Capability::Http { .. } => "http",
         Capability::FsRead(_) => "fs:read",
         Capability::FsWrite(_) => "fs:write",

@@ -117,6 +117,10 @@ impl Figure {
                 let Debate { turn, rounds: _, until: _, close: _ } = debate.as_ref();
                 (note::called(id, "debate"), Body::Again(Box::new(Self::node(turn, format!("{path}/{ANY}")))))
             }
+            Does::HandOff(goes) => {
+                notes.extend(note::hand_off(goes));
+                (note::called(id, "hand-off"), Body::Again(Box::new(Self::node(&goes.turn, format!("{path}/{ANY}")))))
+            }
             Does::Turn(turn) => ("turn".to_owned(), in_turn(turn, &path)),
             // Whoever forks draws what settles its conflicts.
             Does::Settle(_) => ("settle".to_owned(), Body::Leaf),
@@ -225,7 +229,7 @@ fn settled(context: &Context, path: &str) -> Vec<Branch> {
 
 fn in_turn(turn: &Turn, path: &str) -> Body {
     let first = turn.first();
-    let Turn { chair, among } = turn;
+    let Turn { chair, among, is_held: _ } = turn;
     let speaker = |(number, node): (usize, &Node)| Branch {
         label: None,
         figure: Figure::node(node, below(path, first + number)),

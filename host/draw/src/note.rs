@@ -5,8 +5,8 @@ use std::time::Duration;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Role;
 use ltmc_model::workflow::{
-    Ask, Collect, Condition, Context, Debate, Emit, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure, OnLoss,
-    Parallel, Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Vote, Wait, With,
+    Ask, Collect, Condition, Context, Debate, Emit, HandOff, Listen, Loop, MapItems, Moment, Need, Needed, OnFailure,
+    OnLoss, Parallel, Pass, Pick, Planning, Retry, Since, Template, Test, Then, Tolerate, Vote, Wait, With,
 };
 
 /// How much of a digest is shown.
@@ -134,6 +134,20 @@ pub(crate) fn debate(debate: &Debate) -> Vec<String> {
     let Debate { turn: _, rounds, until, close: _ } = debate;
     let until = until.as_ref().map(|until| format!("until {}", condition(until)));
     until.into_iter().chain([format!("rounds {rounds}")]).collect()
+}
+
+/// Who holds a conversation first, what passes, and how often it goes on.
+pub(crate) fn hand_off(goes: &HandOff) -> Vec<String> {
+    let HandOff { turn: _, start, pass, at_most, per_pair, idle } = goes;
+    let start = goes.names().get(*start).map(|start| format!("starts with {start}"));
+    let pass = match pass {
+        Pass::Full => None,
+        Pass::Last(turns) => Some(format!("passes the last {turns}")),
+        Pass::Summary => Some("passes a summary".to_owned()),
+        Pass::Fields(fields) => Some(format!("passes {}", fields.join(", "))),
+    };
+    let idle = idle.map(|idle| format!("idle {}", duration(idle)));
+    [start, pass, Some(format!("at-most {at_most}, per-pair {per_pair}")), idle].into_iter().flatten().collect()
 }
 
 pub(crate) fn needed(needed: &Needed) -> Vec<String> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ltmc_model::child::{Ended, MAX_CHILDREN};
 use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, Placed, RunStarted};
 use ltmc_model::run::{State, Usage};
 use ltmc_model::workflow;
@@ -414,6 +415,12 @@ impl History {
                 self.forked.merged(merged);
             }
             Event::ContextConflicted { node, conflicts, count } => self.forked.conflicted(node, conflicts, *count),
+            Event::HandedOff(handed) => {
+                let node = self.node_mut(&handed.node);
+                node.hand_offs.push(HandedOff::clone(handed));
+                let turn = node.hand_offs.len();
+                self.node_mut(&handed.node.child(turn)).option = Some(Some(handed.number));
+            }
             Event::ConflictRaised(raised) => self.forked.raised(raised),
             Event::MergeAnswered { node, key, answer, .. } => self.forked.answered(node, key, answer),
             Event::CompensationRegistered { node, given } => self.registered(node, given),
@@ -898,6 +905,10 @@ impl History {
                 node.rounds.push(Round { gave: gave.clone(), next: *next, in_a_row: 0 });
             }
             Decided::Until(until) => node.waits_until = Some(*until),
+            Decided::Holds(holds) => {
+                node.holds = Some(holds.clone());
+                self.node_mut(&path.child(0)).option = Some(Some(holds.number));
+            }
             Decided::Joined { winners, failure, lost } => {
                 let (winners, lost) = (winners.as_slice().into(), lost.as_slice().into());
                 node.joined = Some(Joined { winners, failure: failure.clone(), lost });

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Role;
 use ltmc_model::failure::Failure;
+use ltmc_model::hand_off::{Handed, HandedOff, Holds};
 use ltmc_model::journal::{Candidate, Count, Input, Lost, Next};
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
-use ltmc_model::{Payload, Position, RunId, Seq, StepPath, Timestamp};
+use ltmc_model::{AgentName, Payload, Position, RunId, Seq, StepPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A node, so far as anything is known of it.
@@ -35,6 +36,10 @@ pub struct Node {
     pub items: Option<Arc<[Payload]>>,
     /// A loop's rounds, or a debate's turns, that are over.
     pub rounds: Rounds,
+    /// How a conversation stood when its first holder began.
+    pub holds: Option<Holds>,
+    /// How it was handed on since, in order: so many turns are over.
+    pub hand_offs: Vec<HandedOff>,
     /// Which branches count.
     pub joined: Option<Joined>,
     /// What branches voted for.
@@ -293,6 +298,21 @@ impl Node {
     /// Whether it gave anything.
     pub fn has_ended(&self) -> bool {
         self.output.is_some() || self.gave.is_some()
+    }
+
+    /// How the holder that has its turn now came to hold the conversation; none: it began with it.
+    pub fn handed(&self) -> Option<Handed> {
+        let handed = self.hand_offs.last().map(|last| {
+            let (from, reason, passed) = (last.from.clone(), last.reason.clone(), last.passed.clone());
+            Handed { from, reason, passed }
+        });
+        handed.or_else(|| self.holds.as_ref()?.handed.as_deref().cloned())
+    }
+
+    /// Whom that one's conversation came from, the last one last.
+    pub fn givers(&self) -> Vec<AgentName> {
+        let last = self.hand_offs.last().map(|last| &last.givers);
+        last.or_else(|| Some(&self.holds.as_ref()?.givers)).cloned().unwrap_or_default()
     }
 
     /// Whether it waits for a time, or for what comes from outside.

@@ -97,6 +97,11 @@ impl Show {
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
+            Event::HandedOff(handed) => {
+                if let Some(passed) = handed.passed.take() {
+                    parts.insert("passed".into(), self.payload(passed));
+                }
+            }
             Event::EventTaken { event, .. } => {
                 parts.insert("event".into(), self.payload(std::mem::take(event)));
             }
@@ -256,7 +261,7 @@ fn holds_context(reply: &Reply) -> bool {
         // Who may look at a run may look at those that it began.
         Reply::Begun(_) | Reply::Ended(_) | Reply::Joined(_) => false,
         // Who has a turn in a session may read the session.
-        Reply::History(_) => false,
+        Reply::History(_) | Reply::Handed(_) => false,
         Reply::Item(Some(_))
         | Reply::Page(_)
         | Reply::Feed(_)

@@ -148,7 +148,7 @@ fn taken(node: &Planned, path: &StepPath, history: &History) -> Option<Option<us
     let said = || Some(history.node(path)?.option?.map(|taken| taken as usize));
     match &node.does {
         // One after the other, by the turn's number.
-        Does::Turn(turn) if turn.chair.is_none() => Some(path.way().last()?.checked_rem(turn.among.len())),
+        Does::Turn(turn) if turn.is_in_order() => Some(path.way().last()?.checked_rem(turn.among.len())),
         _ => said(),
     }
 }
@@ -221,6 +221,10 @@ fn by_pattern(node: &Planned, path: &StepPath, history: &History) -> Option<Stan
                 stands => stands.is_over().then_some(stands),
             },
         },
+        Does::HandOff(goes) => {
+            let turn = history.node(path).map_or(0, |known| known.hand_offs.len());
+            Some(below(turn, &goes.turn)).filter(|stands| stands.is_over())
+        }
         Does::Parallel(parallel) => collected(&parallel.collect, path, history, &below),
         Does::Map(map) => collected(&map.collect, path, history, &below),
         Does::Plan(_) => node.children().first().and_then(|planner| ended(0, planner)),

@@ -378,7 +378,7 @@ pub struct NodeView {
     /// Of a map: how many items there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<usize>,
-    /// Of a loop or a debate: how many rounds or turns are over.
+    /// Of a loop, a debate or a conversation that is handed on: how many rounds or turns are over.
     #[serde(skip_serializing_if = "is_nothing")]
     pub rounds: usize,
     /// The branches that count, in the order in which they were done.
@@ -660,7 +660,7 @@ impl NodeView {
             run: known.child.as_ref().map(|child| child.run),
             option: known.option.flatten(),
             items: known.items.as_ref().map(|items| items.len()),
-            rounds: known.rounds.len(),
+            rounds: known.rounds.len() + known.hand_offs.len(),
             winners: known.joined.iter().flat_map(|joined| joined.winners.iter().copied()).collect(),
             votes: known.voted.iter().flat_map(|voted| voted.counts.iter().take(VALUES).cloned()).collect(),
         })

@@ -42,6 +42,8 @@ pub enum Capability {
     SessionHistory,
     /// `call:AGENT`, AGENT a name or `*`.
     Call(Any<AgentName>),
+    /// `hand-off:AGENT`: hand a conversation that it holds to an agent.
+    HandOff(Any<AgentName>),
     /// `http:HOST:PORT`, HOST a name, `*.example.com` never: `*` stands alone or as the port.
     Http {
         /// A DNS name or address in lower case.
@@ -91,7 +93,7 @@ pub struct InvalidCapability {
 
 const KNOWN: &str = "known are log, memory:read:SCOPE, memory:write:SCOPE, graph:read, graph:write, recall:read, \
                      recall:write, message:send:AGENT, message:receive, message:publish:TOPIC, message:subscribe:TOPIC, \
-                     session:history, call:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
+                     session:history, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
 
 impl Capability {
     /// The longest text of one, in bytes.
@@ -111,6 +113,7 @@ impl Capability {
             | (Self::MessageSubscribe(a), Self::MessageSubscribe(b)) => a.covers(b),
             (Self::MemoryRead(a), Self::MemoryRead(b)) | (Self::MemoryWrite(a), Self::MemoryWrite(b)) => a.covers(b),
             (Self::Call(a), Self::Call(b))
+            | (Self::HandOff(a), Self::HandOff(b))
             | (Self::MessageSend(a), Self::MessageSend(b))
             | (Self::FsRead(a), Self::FsRead(b))
             | (Self::FsWrite(a), Self::FsWrite(b)) => a.covers(b),
@@ -145,6 +148,7 @@ impl FromStr for Capability {
             ["message", "subscribe", topic] => any(topic).map(Self::MessageSubscribe).map_err(wrong),
             ["session", "history"] => Ok(Self::SessionHistory),
             ["call", agent] => any(agent).map(Self::Call).map_err(wrong),
+            ["hand-off", agent] => any(agent).map(Self::HandOff).map_err(wrong),
             ["fs", "read", directory] => any(directory).map(Self::FsRead).map_err(wrong),
             ["fs", "write", directory] => any(directory).map(Self::FsWrite).map_err(wrong),
             ["http", host, port] => {
@@ -185,6 +189,7 @@ impl fmt::Display for Capability {
             Self::MessageSubscribe(topic) => write!(f, "message:subscribe:{topic}"),
             Self::SessionHistory => f.write_str("session:history"),
             Self::Call(agent) => write!(f, "call:{agent}"),
+            Self::HandOff(agent) => write!(f, "hand-off:{agent}"),
             Self::Http { host, port } => write!(f, "http:{host}:{port}"),
             Self::FsRead(directory) => write!(f, "fs:read:{directory}"),
             Self::FsWrite(directory) => write!(f, "fs:write:{directory}"),
@@ -218,6 +223,7 @@ mod tests {
             "session:history",
             "call:summarize",
             "call:*",
+            "hand-off:refunds",
             "http:api.example.com:443",
             "http:*:*",
             "fs:read:input",
@@ -240,6 +246,7 @@ mod tests {
             "memory:read:all",
             "call:",
             "call:a*",
+            "hand-off",
             "http:API.example.com:443",
             "http:a:65536",
             "http:*.a:1",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::capability::Capability;
 use crate::child::Ended;
 use crate::graph::{Fact, FactPage, Order, Path, Reached};
+use crate::hand_off::Handed;
 use crate::memory::{Feed, Item, Page};
 use crate::message::{Delivery, Events};
 use crate::recall::Hits;
@@ -53,6 +54,8 @@ pub enum Reply {
     Joined(Vec<Ended>),
     /// What was said before.
     History(Vec<Exchange>),
+    /// How the conversation came to it; none: it began with it.
+    Handed(Option<Handed>),
 }
 
 impl Reply {
@@ -80,6 +83,7 @@ impl Reply {
             Self::Ended(ended) => ended.size(),
             Self::Joined(ended) => ended.iter().map(Ended::size).sum(),
             Self::History(said) => said.iter().map(Exchange::size).sum(),
+            Self::Handed(handed) => handed.as_ref().map_or(0, Handed::size),
         };
         bytes as u64
     }
@@ -133,6 +137,7 @@ replies! {
     Ended: Ended,
     Vec<Ended>: Joined,
     Vec<Exchange>: History,
+    Option<Handed>: Handed,
 }
 
 impl From<()> for Reply {

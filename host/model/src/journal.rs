@@ -14,6 +14,7 @@ use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::fork::{Answer, Conflict, Done, Merged, Raised};
+use crate::hand_off::{HandedOff, Holds};
 use crate::memory::Item;
 use crate::message::Topic;
 use crate::question::{Question, Token};
@@ -361,6 +362,8 @@ pub enum Event {
         /// How many there are.
         count: u64,
     },
+    /// An agent handed on the conversation that it held. It is so with the entry after this one, which says that the attempt ended well.
+    HandedOff(Box<HandedOff>),
     /// Branches did not go together about a key, which is put to an agent, or to people.
     ConflictRaised(Box<Raised>),
     /// Somebody said what is taken of a key whose branches conflict. It is so once the run goes on.
@@ -514,6 +517,7 @@ impl Event {
             Self::BranchChanged(_) => "branch-changed",
             Self::ContextMerged(_) => "context-merged",
             Self::ContextConflicted { .. } => "context-conflicted",
+            Self::HandedOff(_) => "handed-off",
             Self::ConflictRaised(_) => "conflict-raised",
             Self::MergeAnswered { .. } => "merge-answered",
             Self::CompensationRegistered { .. } => "compensation-registered",
@@ -651,6 +655,8 @@ pub enum Decided {
     },
     /// When a wait is over.
     Until(Timestamp),
+    /// Who holds a conversation first.
+    Holds(Holds),
 }
 
 /// A branch that failed.
@@ -974,6 +980,18 @@ pub enum Change {
         /// Whether its turns are to be ended.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         now: bool,
+    },
+    /// A person handed a session's conversation to another agent, between two turns.
+    SessionHandedOver {
+        /// Of which session.
+        session: SessionId,
+        /// Who held it; none: whoever holds it first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<AgentName>,
+        /// Who holds it from here on.
+        to: AgentName,
+        /// Why.
+        reason: String,
     },
     /// A turn lost its session, for its run did not end when it was to: the next one begins, and whatever the run does comes too late.
     TurnLost {

@@ -21,6 +21,7 @@ pub mod effect;
 pub mod failure;
 pub mod fork;
 pub mod graph;
+pub mod hand_off;
 pub mod journal;
 pub mod limits;
 pub mod manifest;

@@ -11,9 +11,10 @@ use std::time::Duration;
 pub use ltmc_rules::session::{MAX_TOLD, MAX_TOLD_BYTES, check_last, told};
 use serde::{Deserialize, Serialize};
 
+use crate::hand_off::{HandedOff, Holder};
 use crate::ids::InvalidId;
 use crate::run::Target;
-use crate::{Epoch, KeyId, Payload, RunId, SessionId, TenantId, Timestamp};
+use crate::{AgentName, Epoch, KeyId, Payload, RunId, SessionId, TenantId, Timestamp};
 
 /// How many turns may wait in a session at most.
 pub const MAX_QUEUE: u32 = 1_000;
@@ -186,6 +187,8 @@ pub struct Session {
     pub queued: u32,
     /// Turns before this one are to be ended: somebody interrupted them.
     pub interrupted: u32,
+    /// Who holds its conversation; none: whoever is to hold it first, or it is not one that is handed on.
+    pub holder: Option<Holder>,
     /// When its last turn began or ended.
     pub last_at: Timestamp,
     /// When something is to be done about it ([`Session::due`]); none: nothing.
@@ -293,6 +296,7 @@ impl Session {
             active: None,
             queued: 0,
             interrupted: 0,
+            holder: None,
             last_at: at,
             due_at: None,
         };
@@ -393,6 +397,19 @@ impl Session {
             self.standing = if self.is_idle() { Standing::Closed } else { Standing::Closing };
         }
         self.plan();
+    }
+
+    /// A turn's run hands the conversation on.
+    pub fn hand_off(&mut self, handed: &HandedOff, turn: u32, run: RunId) {
+        let (agent, givers) = (handed.to.clone(), handed.givers.clone());
+        self.holder = Some(Holder { agent, givers, since: turn, run: Some(run) });
+        self.epoch = self.epoch.next();
+    }
+
+    /// A person hands the conversation on, between two turns.
+    pub fn hand_over(&mut self, to: AgentName) {
+        self.holder = Some(Holder { agent: to, givers: Vec::new(), since: self.turns.saturating_add(1), run: None });
+        self.epoch = self.epoch.next();
     }
 
     /// It had no turn for too long.

@@ -73,6 +73,7 @@ impl Default for Ceiling {
                 Capability::MessageSubscribe(Any::All),
                 Capability::SessionHistory,
                 Capability::Call(Any::All),
+                Capability::HandOff(Any::All),
             ],
             limits: Wishes::default(),
             concurrency: Self::default_concurrency(),

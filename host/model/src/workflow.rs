@@ -32,6 +32,7 @@ mod context;
 mod debate;
 mod emit;
 mod gist;
+mod hand_off;
 mod pick;
 pub mod places;
 mod read;
@@ -48,6 +49,7 @@ pub use context::{Context, Settle};
 pub use debate::{Debate, Turn};
 pub use emit::Emit;
 pub use gist::words;
+pub use hand_off::{HandOff, Pass};
 pub use pick::{Pick, Source};
 pub use wait::{Listen, Moment, Since, Wait};
 
@@ -130,7 +132,9 @@ pub enum Does {
     Loop(Box<Loop>),
     /// Agents that speak in turn.
     Debate(Box<Debate>),
-    /// One turn of a debate: in no document by itself.
+    /// A conversation that agents hand on to each other.
+    HandOff(Box<HandOff>),
+    /// One turn of a debate, or of a conversation: in no document by itself.
     Turn(Box<Turn>),
     /// What settles conflicts of branches: in no document by itself.
     Settle(Box<Settle>),
@@ -673,6 +677,7 @@ impl Node {
             Does::Map(map) => (number < MapItems::MAX_ITEMS).then_some(Below::Template(&map.body)),
             Does::Loop(_) => None,
             Does::Debate(debate) => (number < debate.turns()).then_some(Below::Template(&debate.turn)),
+            Does::HandOff(goes) => (number < goes.turns()).then_some(Below::Template(&goes.turn)),
             Does::Turn(turn) => turn.speaker(number).map(Below::Child),
             Does::Settle(settle) => (number < Raised::MOST * Raised::TIMES).then_some(Below::Template(&settle.by)),
         }
@@ -682,7 +687,7 @@ impl Node {
     pub fn children(&self) -> Vec<&Self> {
         match &self.does {
             Does::Agent(_) | Does::Need(_) | Does::Workflow(_) => Vec::new(),
-            Does::Map(_) | Does::Loop(_) | Does::Debate(_) | Does::Settle(_) => Vec::new(),
+            Does::Map(_) | Does::Loop(_) | Does::Debate(_) | Does::HandOff(_) | Does::Settle(_) => Vec::new(),
             Does::Wait(_) | Does::Ask(_) | Does::Emit(_) => Vec::new(),
             Does::Turn(turn) => turn.chair.iter().chain(&turn.among).collect(),
             Does::Plan(planning) => vec![&planning.planner],
@@ -720,6 +725,7 @@ impl Node {
             Does::Map(map) => Some(&map.body),
             Does::Loop(again) => Some(&again.body),
             Does::Debate(debate) => Some(&debate.turn),
+            Does::HandOff(goes) => Some(&goes.turn),
             Does::Settle(settle) => Some(&settle.by),
             _ => None,
         }
@@ -774,6 +780,7 @@ impl Node {
             Does::Map(_) => "map",
             Does::Loop(_) => "loop",
             Does::Debate(_) => "debate",
+            Does::HandOff(_) => "hand-off",
             Does::Turn(_) => "turn",
             Does::Settle(_) => "settle",
             Does::Wait(_) => "wait",
@@ -809,6 +816,7 @@ impl Node {
                 change(&mut debate.turn);
                 debate.close.iter_mut().for_each(&mut *change);
             }
+            Does::HandOff(goes) => change(&mut goes.turn),
             Does::Turn(turn) => turn.chair.iter_mut().chain(&mut turn.among).for_each(&mut *change),
             Does::Settle(settle) => change(&mut settle.by),
         }

@@ -164,6 +164,15 @@ fn examples() -> Vec<Call> {
         coordination::Begin { agent: "summarizer".parse().unwrap(), input: Payload::default() }.into(),
         coordination::Join { children: vec!["0192f0c4-7d8a-7c3e-9b1a-3f0e8d5c2b1a".parse().unwrap(); 2] }.into(),
         session::History { last: 10 }.into(),
+        coordination::HandOff {
+            to: "refunds".parse().unwrap(),
+            reason: "it is about money".into(),
+            passed: Some(Payload { content_type: "text/plain".into(), bytes: b"4711".as_slice().into() }),
+        }
+        .into(),
+        coordination::HandOff { to: "refunds".parse().unwrap(), reason: "so".into(), passed: None }.into(),
+        coordination::HandBack { reason: "so".into(), passed: None }.into(),
+        coordination::Received.into(),
     ]
 }
 
@@ -220,6 +229,10 @@ const GOLDEN: &[&str] = &[
     "coordination.begin 81b2636f6f7264696e6174696f6e2d626567696e92aa73756d6d6172697a657292a0c400",
     "coordination.join 81b1636f6f7264696e6174696f6e2d6a6f696e92d92430313932663063342d376438612d376333652d396231612d336630653864356332623161d92430313932663063342d376438612d376333652d396231612d336630653864356332623161",
     "session.history 81af73657373696f6e2d686973746f7279910a",
+    "coordination.hand-off 81b5636f6f7264696e6174696f6e2d68616e642d6f666693a7726566756e6473b169742069732061626f7574206d6f6e657992aa746578742f706c61696ec40434373131",
+    "coordination.hand-off 81b5636f6f7264696e6174696f6e2d68616e642d6f666693a7726566756e6473a2736fc0",
+    "coordination.hand-back 81b6636f6f7264696e6174696f6e2d68616e642d6261636b92a2736fc0",
+    "coordination.received 81b5636f6f7264696e6174696f6e2d726563656976656490",
 ];
 
 fn line(call: &Call) -> String {
@@ -236,7 +249,7 @@ fn every_request_is_written_as_it_always_was() {
     for (written, golden) in written.iter().zip(GOLDEN) {
         assert_eq!(written, golden);
     }
-    assert_eq!(written.len(), GOLDEN.len());
+    assert_eq!(written.len(), GOLDEN.len(), "{:#?}", written.get(GOLDEN.len()..));
 }
 
 #[test]

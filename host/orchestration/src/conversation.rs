@@ -1,11 +1,13 @@
 //! The conversation whose turn a run is, as its agents are told it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ltmc_journal::RunLog;
+use ltmc_model::StepPath;
 use ltmc_model::session::{Exchange, Stage, Turn};
-use ltmc_ports::{Kind, StoreError};
+use ltmc_ports::{Held, Kind, StoreError};
 use ltmc_tenancy::Error;
 
 use crate::runs::{Inner, Runs};
@@ -35,10 +37,13 @@ impl Conversation {
 
 #[async_trait]
 impl ltmc_ports::Conversation for Conversation {
-    async fn history(&self, last: u32) -> Result<Vec<Exchange>, StoreError> {
+    async fn history(&self, last: u32, after: u32) -> Result<Vec<Exchange>, StoreError> {
         let started = self.log.started();
         let Some(turn) = started.turn else { return Ok(Vec::new()) };
-        let from = turn.number.saturating_sub(1).saturating_sub(last.saturating_mul(LOOKED_AT));
+        let from = turn.number.saturating_sub(1).saturating_sub(last.saturating_mul(LOOKED_AT)).max(after);
+        if from >= turn.number {
+            return Ok(Vec::new());
+        }
         let sessions = &self.runs.inner.ports.sessions;
         let turns = sessions.turns(self.log.tenant(), &started.session, from, turn.number - 1 - from).await?;
         let mut newest_first: Vec<Exchange> = Vec::new();
@@ -51,6 +56,26 @@ impl ltmc_ports::Conversation for Conversation {
         }
         newest_first.reverse();
         Ok(newest_first)
+    }
+
+    async fn held(&self) -> Result<Option<Held>, StoreError> {
+        let (tenant, started) = (self.log.tenant(), self.log.started());
+        let Some(turn) = started.turn else { return Ok(None) };
+        let ports = &self.runs.inner.ports;
+        let found = ports.sessions.session(tenant, &started.session).await?;
+        let Some(holder) = found.and_then(|session| session.holder) else { return Ok(None) };
+        let before = ports.sessions.turns(tenant, &started.session, turn.number.saturating_sub(2), 1).await?;
+        let mut idle = Duration::ZERO;
+        if let Some(before) = before.first().filter(|before| before.number < turn.number) {
+            let row = ports.read.run(tenant, before.run).await?;
+            idle = row.map_or(idle, |row| self.log.now().since(row.updated_at));
+        }
+        let mut handed = None;
+        if let Some(run) = holder.run {
+            let outline = self.runs.outline(tenant, run).await?;
+            handed = outline.history.node(&StepPath::root()).and_then(ltmc_journal::node::Node::handed);
+        }
+        Ok(Some(Held { holder, handed, idle }))
     }
 }
 

@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ltmc_crossing::broken;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::hand_off::Holds;
 use ltmc_model::journal::{Decided, Next};
 use ltmc_model::workflow::{
-    Collect, Condition, Debate, Does, Handler, Loop, MapItems, Moment, Node, Parallel, Pick, Planning, Vote, Wait,
+    Collect, Condition, Debate, Does, HandOff, Handler, Loop, MapItems, Moment, Node, Parallel, Pick, Planning, Vote,
+    Wait,
 };
 use ltmc_model::{Payload, StepPath, Timestamp};
-use ltmc_ports::Schemas;
+use ltmc_ports::{Conversation, Held, Schemas};
 use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Authority, Compute};
 use serde_json::Value;
@@ -34,6 +36,7 @@ pub(crate) struct Decider<'a> {
     pub(crate) plan: &'a Arc<Plan>,
     pub(crate) log: &'a RunLog,
     pub(crate) coordinator: &'a Coordinator,
+    pub(crate) conversation: &'a dyn Conversation,
     pub(crate) authority: &'a Arc<Authority>,
     pub(crate) schemas: &'a dyn Schemas,
     /// Whose turn it is to have schemas looked at.
@@ -65,6 +68,7 @@ impl Decider<'_> {
                 Ok(Decided::Handler(self.first(conditions(&node.on_error), scope).await?))
             }
             (Question::Items, Does::Map(map)) => self.items(&map.over, scope).await.map(Decided::Items),
+            (Question::Holder, Does::HandOff(goes)) => self.holder(at, goes).await.map(Decided::Holds),
             (Question::Until, Does::Wait(wait)) => self.until(wait, scope).await.map(Decided::Until),
             (Question::Votes { gave }, Does::Parallel(Parallel { collect: Collect::Vote(vote), .. })) => {
                 self.votes(vote, gave).await
@@ -102,6 +106,24 @@ impl Decider<'_> {
             faults = workflows::check_schemas(self.schemas, &document).await?;
         }
         if faults.is_empty() { Ok(Decided::Planned(document.to_json().into())) } else { Err(planned::faulty(&faults)) }
+    }
+
+    /// Who holds a conversation first: in a session who has it from the turn before, where that one may hold it still and was not idle for too long.
+    async fn holder(&self, at: &StepPath, goes: &HandOff) -> Result<Holds, Failure> {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let begins = Holds { number: number(goes.start), givers: Vec::new(), since: 0, handed: None };
+        if *at != StepPath::root() {
+            return Ok(begins);
+        }
+        let Some(held) = self.conversation.held().await.map_err(|e| broken(&e))? else { return Ok(begins) };
+        let Held { holder, handed, idle } = held;
+        Ok(match goes.number(&holder.agent).filter(|_| goes.idle.is_none_or(|longest| idle < longest)) {
+            Some(agent) => {
+                let (givers, since) = (holder.givers, holder.since);
+                Holds { number: number(agent), givers, since, handed: handed.map(Box::new) }
+            }
+            None => begins,
+        })
     }
 
     /// The number of the first condition that holds; one that is none always does.

@@ -45,7 +45,7 @@ use crate::patterns::{About, Decision, Input, Output, Settled, Todo};
 use crate::plan::{self, Plan};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
-use crate::{aggregate, ask, emit, input, judge, metered, needs, rescued, take_up};
+use crate::{aggregate, ask, emit, holding, input, judge, metered, needs, rescued, take_up};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 pub(crate) const TRIES_WHEN_BUSY: u32 = 8;
@@ -352,7 +352,9 @@ impl Engine<'_> {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
                 let (authority, schemas) = (&self.ports.authority, self.ports.schemas.as_ref());
                 let (judges, bounded) = (self.judges, self.bounded);
-                let decider = Decider { compute, plan, log, coordinator, authority, schemas, judges, bounded };
+                let conversation = self.conversation.as_ref();
+                let decider =
+                    Decider { compute, plan, log, coordinator, conversation, authority, schemas, judges, bounded };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
@@ -584,6 +586,7 @@ impl Engine<'_> {
                 let (left, levels) = (begun_at.replay.len(), self.levels(step));
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
+                    holding: holding::of(self.plan, &log, &step),
                     log,
                     children: self.children.clone(),
                     conversation: self.conversation.clone(),

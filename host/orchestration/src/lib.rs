@@ -44,6 +44,7 @@ mod emit;
 mod engine;
 mod experience;
 mod guests;
+mod holding;
 #[cfg(feature = "in-memory")]
 mod in_memory;
 mod input;

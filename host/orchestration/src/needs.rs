@@ -25,6 +25,7 @@ pub(crate) fn of(plan: &Plan, history: &History, at: &StepPath, input: &Input) -
         // A validator is no node: what it judges is its input.
         if let Ok((node, scope)) = plan.node(&above) {
             needs.decided_by(node, &scope, above == *at);
+            needs.held_before(node, &above, at);
         }
     }
     // What somebody wants it done on comes from nowhere else.
@@ -54,6 +55,16 @@ impl Needs<'_> {
             }
             Does::Map(map) if !is_itself => self.pick(&map.over, scope),
             _ => {}
+        }
+    }
+
+    /// Who held a conversation before the holder that stands at `at`.
+    fn held_before(&mut self, node: &Node, above: &StepPath, at: &StepPath) {
+        let (Does::HandOff(_), Some(turn)) = (&node.does, at.way().nth(above.way().count())) else { return };
+        for before in 0..turn {
+            let at = above.child(before);
+            let holder = self.history.node(&at).and_then(|turn| turn.option.flatten());
+            self.found.extend(holder.map(|holder| at.child(holder as usize)));
         }
     }
 

@@ -9,7 +9,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Branch, Level};
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
-use ltmc_model::workflow::{Below, Document, Does, Loop, Node, Place, StepName};
+use ltmc_model::workflow::{Below, Document, Does, HandOff, Loop, Node, Place, StepName};
 
 use crate::patterns::{self, Pattern};
 
@@ -60,6 +60,14 @@ pub(crate) struct Scope {
 }
 
 impl Plan {
+    /// How its conversation is handed on, where that is what it is.
+    pub(crate) fn conversation(&self) -> Option<&HandOff> {
+        match &self.root.does {
+            Does::HandOff(goes) => Some(goes),
+            _ => None,
+        }
+    }
+
     pub(crate) fn of(document: &Document) -> Self {
         Self::of_node(document.flow.clone())
     }

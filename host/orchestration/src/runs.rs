@@ -28,7 +28,7 @@ use ltmc_model::journal::{Event, RunStarted};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::{Place as Turn, Stage};
-use ltmc_model::workflow::{Acts, Document, Node};
+use ltmc_model::workflow::{Acts, Document, HandOff, Node};
 use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::catalog::StoredWorkflow;
@@ -623,12 +623,26 @@ impl Runs {
             }
             Target::Workflow(workflow) => {
                 let (ready, _) = self.ready_for(caller, workflow).await?;
+                if is_apart && ready.plan.conversation().is_some() {
+                    let message = "a conversation that is handed on cannot be in a session with `rollback`: what is undone would have been held by others";
+                    return Err(Error::invalid("invalid", "if-busy", message));
+                }
                 if is_apart {
                     self.apart(ready.json.clone()).await?;
                 }
                 Ok(())
             }
         }
+    }
+
+    /// How a workflow's conversation is handed on; none: it is no conversation.
+    ///
+    /// # Errors
+    /// Where there is no such workflow, or the caller may not run it.
+    pub(crate) async fn conversation(&self, caller: &Caller, with: &Target) -> Result<Option<HandOff>, Error> {
+        let Target::Workflow(workflow) = with else { return Ok(None) };
+        let (ready, _) = self.ready_for(caller, workflow).await?;
+        Ok(ready.plan.conversation().cloned())
     }
 
     /// A document as one branch with a context of its own, which is true once the branch is done: what it does to the session's memory, and
@@ -773,6 +787,16 @@ impl Runs {
             return Ok(None);
         }
         let outline = self.outline(tenant, run).await?;
+        self.result_in(tenant, run, &outline).await
+    }
+
+    /// The same, of one that is over and of which this is known.
+    pub(crate) async fn result_in(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        outline: &Outline,
+    ) -> Result<Option<Result<Payload, Failure>>, Error> {
         let Some((of, seq)) = outline.result_at() else { return Ok(outline.history.result()) };
         let found = self.inner.ports.read.entries(tenant, of, Seq(seq.0.saturating_sub(1)), 1).await?;
         match found.into_iter().next().map(|placed| placed.entry.event) {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::Failure;
+use ltmc_model::hand_off::{Guards, HandedOff, Refused, check_reason};
 use ltmc_model::journal::Change;
 use ltmc_model::run::State;
 use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing, Turn};
-use ltmc_model::{Digest, KeyId, Payload, RunId, SessionId, TenantId, Timestamp};
+use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, SessionId, StepPath, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
 use ltmc_ports::{Changes, Expect, Kind, ReadSessions, StoreError};
@@ -70,6 +71,8 @@ pub struct TurnView {
     pub state: State,
     /// How it went; none: it is not over.
     pub result: Option<Result<Payload, Failure>>,
+    /// How its conversation was handed on, in order.
+    pub hand_offs: Vec<HandedOff>,
 }
 
 /// What becomes of the turns of a session that is closed.
@@ -254,8 +257,15 @@ impl Sessions {
 
     async fn view(&self, tenant: &TenantId, turn: Turn) -> Result<TurnView, Error> {
         let (row, started) = self.runs.begun(tenant, turn.run).await?;
-        let result = if row.state.is_over() { self.runs.result(tenant, turn.run).await? } else { None };
-        Ok(TurnView { turn, at: row.created_at, input: started.input.clone(), state: row.state, result })
+        let (mut result, mut hand_offs) = (None, Vec::new());
+        if turn.stage != Stage::Queued {
+            let outline = self.runs.outline(tenant, turn.run).await?;
+            if row.state.is_over() {
+                result = self.runs.result_in(tenant, turn.run, &outline).await?;
+            }
+            hand_offs = outline.history.node(&StepPath::root()).map(|node| node.hand_offs.clone()).unwrap_or_default();
+        }
+        Ok(TurnView { turn, at: row.created_at, input: started.input.clone(), state: row.state, result, hand_offs })
     }
 
     /// Ends a turn: one that waits, or the one at work; those behind it go on.
@@ -278,6 +288,54 @@ impl Sessions {
             return Err(Error::Denied { why: "only who said it, and who opened the session, may end a turn".into() });
         }
         self.runs.end(&caller.tenant, turn.run, Some(caller.key.clone()), "cancelled by a client").await
+    }
+
+    /// Hands its conversation to another agent, between two turns.
+    ///
+    /// # Errors
+    /// Where it is not there, is over or busy, or its conversation does not go to that agent.
+    pub async fn hand_over(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &SessionId,
+        to: AgentName,
+        reason: String,
+    ) -> Result<Session, Error> {
+        let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move {
+            let session = sessions.seen(&by, &id).await?;
+            if by.role == Role::Caller && session.by != by.key {
+                return Err(Error::Denied { why: "only who opened a session may hand its conversation on".into() });
+            }
+            if session.standing != Standing::Open || session.has_expired(sessions.now()) {
+                return Err(sessions.refused(&session, 0));
+            }
+            if !session.is_idle() {
+                let message = format!("session {id} has a turn at work: hand it on when that is over, or end it first");
+                return Err(Error::Busy { message, retry_after: Duration::from_secs(1) });
+            }
+            check_reason(&reason).map_err(|why| Error::invalid("invalid", "reason", why))?;
+            let wrong = |why: String| Error::invalid("invalid", "to", why);
+            let goes = sessions.runs.conversation(&by, &session.settings.with).await?.ok_or_else(|| {
+                wrong(format!("the conversation of session {id} is not handed on: no workflow with a `hand-off` at its root answers"))
+            })?;
+            let names = goes.names();
+            let held = session.holder.as_ref().map(|holder| &holder.agent).filter(|holder| names.contains(holder));
+            let holder = held.or_else(|| names.get(goes.start).copied()).cloned();
+            let among: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let guards = Guards { among: &among, at_most: goes.at_most, per_pair: goes.per_pair };
+            let from = holder.as_ref().map_or("", |holder| holder.as_str());
+            guards.check(from, to.as_str(), &[]).map_err(|refused| match refused {
+                Refused::Invalid(why) | Refused::Quota(why) => wrong(why),
+            })?;
+            let change = Change::SessionHandedOver { session: id.clone(), from: holder, to, reason };
+            let expects = vec![Expect::Idle { session: id.clone(), epoch: session.epoch }];
+            let changes = Changes { deltas: Vec::new(), expects };
+            let done = sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await;
+            done.map_err(|error| changed_meanwhile(error, &id))?;
+            sessions.one(&by.tenant, &id).await
+        };
+        self.authority().perform(caller, Action::Run, work).await
     }
 
     /// Closes one: it takes no more turns. Those that it has come to their end, or are ended.

@@ -10,7 +10,7 @@ use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Taker, Topic};
 use ltmc_model::schedule::ScheduleId;
-use ltmc_model::{AgentName, Digest, Revision, RunId, SessionId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, Epoch, Revision, RunId, SessionId, Timestamp, WorkflowName};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +110,13 @@ pub enum Expect {
         id: SessionId,
         /// By when.
         expires: Option<Timestamp>,
+    },
+    /// A session takes turns and has none, and nobody began one or handed its conversation on since.
+    Idle {
+        /// Which.
+        session: SessionId,
+        /// How often its lease was taken, and its conversation handed on.
+        epoch: Epoch,
     },
     /// A turn is the one at work in its session.
     AtWork {

@@ -34,7 +34,7 @@ pub mod waits;
 pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use children::Children;
 pub use clock::{Clock, Entropy};
-pub use conversation::Conversation;
+pub use conversation::{Conversation, Held};
 pub use error::{Kind, Retry, StoreError};
 pub use expect::{Changes, Expect};
 pub use graph::{ReadFacts, ReadGraph};

@@ -7,6 +7,7 @@
 
 use async_trait::async_trait;
 use ltmc_model::delta::Delta;
+use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Entry, Event};
 use ltmc_model::memory::Drawer;
 use ltmc_model::session::{Place, Session, Standing, Turn};
@@ -30,9 +31,18 @@ pub fn is_fenced(append: &Append) -> bool {
     };
     let undoes = append.entries.iter().all(is_undoing);
     match undoes {
+        _ if handed_on(&append.entries).next().is_some() => true,
         true => deltas.iter().any(is_the_sessions),
         false => !deltas.is_empty(),
     }
+}
+
+/// How a turn's entries hand its session's conversation on: that of the document's own node, whatever other conversations stand below it.
+pub fn handed_on(entries: &[Entry]) -> impl Iterator<Item = &HandedOff> {
+    entries.iter().filter_map(|entry| match &entry.event {
+        Event::HandedOff(handed) if handed.node == StepPath::root() => Some(handed.as_ref()),
+        _ => None,
+    })
 }
 
 /// Which place in its session a run begins in by these entries; none: it began before, or is no turn.

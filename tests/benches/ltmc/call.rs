@@ -107,7 +107,15 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl ltmc_ports::Conversation for Nobody {
-    async fn history(&self, _: u32) -> std::result::Result<Vec<ltmc_model::session::Exchange>, ltmc_ports::StoreError> {
+    async fn held(&self) -> std::result::Result<Option<ltmc_ports::Held>, ltmc_ports::StoreError> {
+        Ok(None)
+    }
+
+    async fn history(
+        &self,
+        _: u32,
+        _: u32,
+    ) -> std::result::Result<Vec<ltmc_model::session::Exchange>, ltmc_ports::StoreError> {
         Ok(Vec::new())
     }
 }
@@ -171,6 +179,7 @@ impl InProcess {
             log: self.log.clone(),
             children: Arc::new(Nobody),
             conversation: Arc::new(Nobody),
+            holding: None,
             agent: self.job.agent.clone(),
             component: self.job.component,
             step: self.job.step.clone(),

@@ -1,11 +1,12 @@
 //! `cargo xtask demo`: everything from an empty machine to a job that is done.
 //!
-//! To add a job: a file here beside [`review`], [`ask_docs`] and [`fix_issues`], and a variant in [`Job`].
+//! To add a job: a file here beside [`review`], [`ask_docs`], [`fix_issues`] and [`support_desk`], and a variant in [`Job`].
 
 mod ask_docs;
 mod databases;
 mod fix_issues;
 mod review;
+mod support_desk;
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,8 @@ enum Job {
     AskDocs,
     /// Agents mend copies of this repository's documents, and a person says whether that is kept
     FixIssues,
+    /// Agents hold a conversation, and hand it on to each other
+    SupportDesk,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Job::Review => review::STEPS,
         Job::AskDocs => ask_docs::STEPS,
         Job::FixIssues => fix_issues::STEPS,
+        Job::SupportDesk => support_desk::STEPS,
     };
     let fix = jobs.contains(&Job::FixIssues).then(|| fix_issues::Answer::of(args.yes, args.no)).transpose()?;
     let mut steps = Steps::new(3 + jobs.iter().map(of).sum::<usize>() + if args.full { databases::STEPS } else { 0 });
@@ -83,7 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .then(|| steps.step("Neo4j and Redis", || Databases::start(&data.with_extension("databases"))))
         .transpose()?;
     let work = fix.map(|_| fix_issues::Work::copy(fix_issues::place(&folder))).transpose()?;
-    let host = steps.step("A host, with the agents", || {
+    let mut host = steps.step("A host, with the agents", || {
         let mut config = databases.as_ref().map(Databases::config).unwrap_or_default();
         if jobs.contains(&Job::AskDocs) {
             config += &ask_docs::config()?;
@@ -108,6 +112,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                     allow(&host, &fix_issues::DIRECTORY)?;
                     deploy(&host, &components, fix_issues::AGENTS, "fix-issues")?;
                 }
+                Job::SupportDesk => {
+                    deploy(&host, &components, support_desk::AGENTS, "support-desk")?;
+                }
             }
         }
         Ok(host)
@@ -121,6 +128,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if let (Some(work), Some(answer)) = (&work, fix) {
         runs.push(fix_issues::run(&mut steps, &host, work, answer)?);
+    }
+    if jobs.contains(&Job::SupportDesk) {
+        host = support_desk::run(&mut steps, host)?;
     }
     if let Some(databases) = &databases {
         databases.show(&mut steps, &host)?;
@@ -145,6 +155,9 @@ impl Args {
         }
         if self.job == Job::FixIssues && (self.question.is_some() || self.diff.is_some()) {
             bail!("fix-issues is given nothing but --yes or --no");
+        }
+        if self.job == Job::SupportDesk && (self.question.is_some() || self.diff.is_some()) {
+            bail!("support-desk is given nothing");
         }
         if self.job != Job::FixIssues && (self.yes || self.no) {
             bail!("--yes and --no answer what fix-issues asks: `cargo xtask demo fix-issues --yes`");
@@ -252,7 +265,14 @@ mod tests {
         for words in [&["fix-issues"][..], &["fix-issues", "--yes"], &["fix-issues", "--no", "--keep"]] {
             assert_eq!(jobs(words), Ok(vec![Job::FixIssues]), "{words:?}");
         }
-        for words in [&["--yes"][..], &["fix-issues", "--yes", "--no"], &["fix-issues", "why?"], &["--full", "--no"]] {
+        assert_eq!(jobs(&["support-desk"]), Ok(vec![Job::SupportDesk]));
+        for words in [
+            &["support-desk", "why?"][..],
+            &["--yes"],
+            &["fix-issues", "--yes", "--no"],
+            &["fix-issues", "why?"],
+            &["--full", "--no"],
+        ] {
             assert!(jobs(words).is_err(), "{words:?}");
         }
         for words in [&["ask-docs"][..], &["ask-docs", "why?"], &["ask-docs", "why?", "--keep"]] {

@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 21] = [
+const ACTIONS: [&str; 22] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
@@ -142,6 +142,7 @@ const ACTIONS: [&str; 21] = [
     "schedule-continued",
     "session-opened",
     "session-closed",
+    "session-handed-over",
     "turn-lost",
     "context-changed",
     "refused",
@@ -200,6 +201,9 @@ fn said(change: Change) -> (&'static str, String, Value) {
         }
         Change::SessionClosed { id, expired, now } => {
             ("session-closed", id.to_string(), json!({"expired": expired, "now": now}))
+        }
+        Change::SessionHandedOver { session, from, to, reason } => {
+            ("session-handed-over", session.to_string(), json!({"from": from, "to": to, "reason": reason}))
         }
         Change::TurnLost { session, number, run, why } => {
             ("turn-lost", session.to_string(), json!({"turn": number, "run": run, "why": why}))

@@ -10,12 +10,13 @@ use axum::response::IntoResponse as _;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
+use ltmc_model::hand_off::HandedOff;
 use ltmc_model::run::{State as RunState, Target};
 use ltmc_model::session::{
     IfBusy, MAX_PARTICIPANTS, MAX_QUEUE, MAX_TIME, MAX_TITLE, MIN_TIME, Part, Session as Stored, Settings, Stage,
     Standing,
 };
-use ltmc_model::{KeyId, Payload, RunId, SessionId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, KeyId, Payload, RunId, SessionId, Timestamp, WorkflowName};
 use ltmc_orchestration::{Closing, SayRequest, TurnView};
 use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
@@ -45,6 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(get))
         .routes(routes!(history, say))
         .routes(routes!(cancel_turn))
+        .routes(routes!(hand_over))
         .routes(routes!(close))
 }
 
@@ -183,6 +185,9 @@ struct Session {
     /// When it expires, if nothing is said until then; none: a turn is at work, or it is over.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     expires_at: Option<Timestamp>,
+    /// Who holds its conversation, where it was handed on; none: whoever holds it first, or it is not one that is handed on.
+    #[schema(value_type = Option<String>, required)]
+    holder: Option<AgentName>,
     /// How many turns it had, those that wait included.
     turns: u32,
     /// How many of them wait.
@@ -190,7 +195,7 @@ struct Session {
     /// The turn at work.
     #[schema(required)]
     active: Option<Active>,
-    /// How often a turn took the session: a higher number than any earlier one had.
+    /// How often a turn took the session, or its conversation was handed on: it only grows.
     epoch: u64,
 }
 
@@ -238,6 +243,7 @@ impl Session {
             opened_at: session.opened_at,
             last_at: session.last_at,
             expires_at: session.due_at.filter(|_| session.active.is_none()),
+            holder: session.holder.map(|holder| holder.agent),
             turns: session.turns,
             queued: session.queued,
             active: session.active.map(|it| Active { number: it.number, run: it.run, since: it.since }),
@@ -248,6 +254,7 @@ impl Session {
 
 /// A turn: what was said, and what was answered.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
 struct Turn {
     /// Its number, from 1 on.
     number: u32,
@@ -275,16 +282,46 @@ struct Turn {
     /// How it ended badly, if it did.
     #[schema(value_type = Option<Object>, required)]
     error: Option<Failure>,
+    /// How the conversation was handed on in it, in order.
+    hand_offs: Vec<TurnHandOff>,
+}
+
+/// A conversation went from one agent to another.
+#[derive(Serialize, ToSchema)]
+struct TurnHandOff {
+    /// Who held it.
+    #[schema(value_type = String)]
+    from: AgentName,
+    /// Who held it then.
+    #[schema(value_type = String)]
+    to: AgentName,
+    /// Why, as who handed it on said.
+    reason: String,
+    /// Whether it went back to who had given it.
+    back: bool,
 }
 
 impl From<TurnView> for Turn {
-    fn from(TurnView { turn, at, input, state, result }: TurnView) -> Self {
+    fn from(TurnView { turn, at, input, state, result, hand_offs }: TurnView) -> Self {
+        let hand_off = |one: HandedOff| TurnHandOff { from: one.from, to: one.to, reason: one.reason, back: one.back };
+        let hand_offs = hand_offs.into_iter().map(hand_off).collect();
         let (output, error) = match result {
             None => (None, None),
             Some(Ok(output)) => (Some(output), None),
             Some(Err(failure)) => (None, Some(failure)),
         };
-        Self { number: turn.number, stage: turn.stage, run: turn.run, state, by: turn.by, at, input, output, error }
+        Self {
+            number: turn.number,
+            stage: turn.stage,
+            run: turn.run,
+            state,
+            by: turn.by,
+            at,
+            input,
+            output,
+            error,
+            hand_offs,
+        }
     }
 }
 
@@ -513,6 +550,42 @@ async fn cancel_turn(
 ) -> Answer {
     api.sessions.cancel_turn(&caller, &id, number).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// To whom a conversation is handed.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ToWhom {
+    /// An agent of the workflow's `hand-off`.
+    #[schema(value_type = String, example = "refunds")]
+    to: AgentName,
+    /// Why, for people; 1 to 1024 bytes, without control characters.
+    #[schema(example = "The customer asked for a person who knows refunds")]
+    reason: String,
+}
+
+impl Document for ToWhom {
+    const FOR: Action = Action::Run;
+}
+
+/// Hand a session's conversation on
+///
+/// Between two turns: from the next one on that agent holds it. The workflow that answers has a `hand-off` at its root, and the agent is one of its `among`. Who
+/// opened the session may, and keys of the roles author and admin.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/hand-off", tag = "sessions", request_body = ToWhom,
+    params(("id" = String, Path, description = "The session")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["bad-json", "invalid", "session-over", "conflict", "busy"]))),
+    responses((status = 200, description = "As it stands now", body = Session)),
+)]
+async fn hand_over(
+    State(api): State<Api>,
+    By(caller): By,
+    At(id): At<SessionId>,
+    Json(ToWhom { to, reason }): Json<ToWhom>,
+) -> Answer {
+    let session = api.sessions.hand_over(&caller, &id, to, reason).await?;
+    Ok(axum::Json(Session::of(session, api.clock.now())).into_response())
 }
 
 /// How a session is closed.

@@ -98,6 +98,8 @@ impl crate::node::Node {
             return;
         }
         (self.joined, self.voted, self.branches) = (None, None, Branches::default());
+        // To whom this holder hands it on is said anew.
+        self.hand_offs.truncate(number);
         if self.planned.take().is_some() {
             (self.approval, self.asks, self.child) = (None, None, None);
         }

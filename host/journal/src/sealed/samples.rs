@@ -11,6 +11,7 @@ use ltmc_model::delta::MemoryValue;
 use ltmc_model::effect::{Level, LogLine, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Answer, Branch, Conflict, ConflictSide, Did, Done, Excerpt, Merged, Raised, Side};
+use ltmc_model::hand_off::{Handed, HandedOff, Holds};
 use ltmc_model::journal::{
     Act, Amended, Amendment, Candidate, Change, Count, Decided, Effect, Event, Input, Lost, Next, RunStarted,
 };
@@ -36,13 +37,13 @@ macro_rules! kinds {
 kinds!(
     kind, KINDS, Event: RunStarted, RunClaimed, StepStarted, Effect, Checkpoint, Log, StepCompleted, StepFailed, StepJudged, NodeEnded,
     NodeStarted, NodeDecided, NodeGave, NodeFailed, ChildStarted, ChildEnded, NodeTimedOut, StepCancelled, Asked, Answered, Reminded,
-    Emitted, Subscribed, EventTaken, WaitCancelled, RunSuspended, BasePinned, BranchChanged, ContextMerged, ConflictRaised, ContextConflicted,
+    Emitted, Subscribed, EventTaken, WaitCancelled, RunSuspended, BasePinned, BranchChanged, ContextMerged, ConflictRaised, ContextConflicted, HandedOff,
     MergeAnswered, CompensationRegistered, CompensationStarted, Compensated, RunFailing, RunCancelling, RunPaused, RunContinued,
     RunStuck, RunCompleted, RunFailed, RunCancelled, RunQuarantined, Amended, AgentReplaced, RunResumed, Sealed, Act,
 );
 
 kinds!(
-    decided_kind, DECIDED, Decided: When, Option, Handler, Agent, Planned, Items, Round, Turn, Joined, Voted, Until,
+    decided_kind, DECIDED, Decided: When, Option, Handler, Agent, Planned, Items, Round, Turn, Joined, Voted, Until, Holds,
 );
 
 const PATHS: [&str; 8] = ["0", "0/0", "0/1", "0/0/0", "0/0/1", "0/1/0", "0/1/2", "0/0/13000"];
@@ -156,6 +157,17 @@ impl Made {
         let (node, run) = (self.step.clone(), RunId::new(self.soon(), [5; 10]));
         let result = if self.is_even() { Ok(self.output()) } else { Err(self.failure()) };
         let decided = self.decided().into_iter().map(|decided| Event::NodeDecided { node: node.clone(), decided });
+        let name = |name: &str| name.parse().unwrap();
+        let handed = HandedOff {
+            node: node.clone(),
+            from: name("a"),
+            to: name("b"),
+            number: self.number % 2,
+            reason: "so".into(),
+            passed: self.is_even().then(|| self.output()),
+            givers: vec![name("a")],
+            back: self.is_even(),
+        };
         let others = [
             Event::NodeStarted { node: node.clone(), until: self.soon() },
             Event::NodeEnded { node: node.clone(), output: self.output() },
@@ -168,6 +180,7 @@ impl Made {
             Event::NodeTimedOut { node: node.clone(), after: self.number.into() },
             Event::ChildStarted { node: node.clone(), run, needs: Vec::new(), planned: !self.is_even() },
             Event::ChildEnded { node: node.clone(), run, result },
+            Event::HandedOff(Box::new(handed)),
         ];
         decided.chain(others).collect()
     }
@@ -185,6 +198,8 @@ impl Made {
             refused: (!self.is_even()).then(|| "it is not to be called".into()),
         };
         let lost = Lost { branch: number, failure: self.failure() };
+        let name = |name: &str| name.parse().unwrap();
+        let handed = Handed { from: name("g"), reason: "so".into(), passed: Some(self.output()) };
         let count = Count { value: serde_json::json!({"n": number}), votes: 1 + number };
         vec![
             Decided::When(self.is_even()),
@@ -198,6 +213,12 @@ impl Made {
             Decided::Joined { winners: vec![0, number], failure: Some(self.failure()), lost: vec![lost] },
             Decided::Voted { counts: vec![count], of: number, is_won: self.is_even() },
             Decided::Until(self.soon()),
+            Decided::Holds(Holds {
+                number,
+                givers: vec![name("g")],
+                since: number,
+                handed: self.is_even().then(|| handed.into()),
+            }),
         ]
     }
 

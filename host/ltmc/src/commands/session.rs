@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use console::style;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::session::IfBusy;
-use ltmc_model::{Payload, SessionId, WorkflowName};
+use ltmc_model::{AgentName, Payload, SessionId, WorkflowName};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -53,6 +53,16 @@ pub(crate) enum Command {
         session: SessionId,
         /// The turn's number
         turn: u32,
+    },
+    /// Hand the conversation of one to another agent of its workflow's `hand-off`, between two turns
+    HandOff {
+        /// Its id
+        session: SessionId,
+        /// To whom
+        to: AgentName,
+        /// Why
+        #[arg(long)]
+        reason: String,
     },
     /// Close one: it takes no more turns
     Close {
@@ -153,6 +163,16 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         Command::Cancel { session, turn } => {
             client.delete(&format!("{}/turns/{turn}", path(&session))).await?;
             ui::note(format!("Ended turn {turn}."));
+            Ok(())
+        }
+        Command::HandOff { session, to, reason } => {
+            let body = json!({ "to": to, "reason": reason });
+            let session = client.post(&format!("{}/hand-off", path(&session)), Some(&body)).await?.json()?;
+            if as_json {
+                ui::json(&session);
+            } else {
+                ui::note(format!("`{to}` holds the conversation."));
+            }
             Ok(())
         }
         Command::Close { session, now } => {
@@ -263,6 +283,9 @@ fn show(session: &Value) {
             text(session, "turn")
         ));
     }
+    if session["holder"].is_string() {
+        ui::line(format!("  {} holds the conversation", text(session, "holder")));
+    }
     let (opened, by) = (text(session, "opened-at"), text(session, "by"));
     ui::line(format!("  opened {opened} by {by}; last turn {}", text(session, "last-at")));
     if session["expires-at"].is_string() {
@@ -278,6 +301,10 @@ fn show_turn(turn: &Value) {
     let state = if text(turn, "stage") == "queued" { "queued" } else { text(turn, "state") };
     ui::line(format!("{} {at}  {by}  {state}  run {}", style(format!("{number}.")).bold(), text(turn, "run")));
     ui::line(format!("  > {}", said(&turn["input"])));
+    for one in turn["hand-offs"].as_array().into_iter().flatten() {
+        let (from, to, reason) = (text(one, "from"), text(one, "to"), ui::clean(text(one, "reason")));
+        ui::line(format!("  {} {from} → {to}: {reason}", style("handed on").dim()));
+    }
     if turn["output"].is_object() {
         ui::line(format!("  < {}", said(&turn["output"])));
     }

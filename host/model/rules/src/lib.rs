@@ -6,6 +6,7 @@
 
 pub mod coordination;
 pub mod graph;
+pub mod hand_off;
 pub mod memory;
 mod merge;
 pub mod message;

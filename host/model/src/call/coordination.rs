@@ -4,11 +4,12 @@ use super::HostCall;
 use super::form::{Request, Values};
 use crate::capability::{Any, Capability};
 use crate::child::Ended;
+use crate::hand_off;
 use crate::{AgentName, Payload, RunId};
 
 interface! {
     /// Calls on other agents.
-    Coordination: CoordinationCall { Call, Begin, Join }
+    Coordination: CoordinationCall { Call, Begin, Join, HandOff, HandBack, Received }
 }
 
 /// `coordination.call`: has another agent of the tenant do a task, and waits for it; answers how that ended.
@@ -92,5 +93,84 @@ impl HostCall for Join {
     fn request(&self) -> Request {
         let children = self.children.iter().fold(Values::new(), |all, child| all.with(child));
         Request::new("coordination-join", &children)
+    }
+}
+
+/// `coordination.hand-off`: hands the conversation that this attempt holds to another agent. It is the last thing that the attempt does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOff {
+    /// To whom.
+    pub to: AgentName,
+    /// Why, for people and for who gets it.
+    pub reason: String,
+    /// What passes besides the conversation.
+    pub passed: Option<Payload>,
+}
+
+impl HostCall for HandOff {
+    type Reply = ();
+    const NAME: &'static str = "coordination.hand-off";
+    const CHANGES: bool = true;
+
+    fn needs(&self) -> Vec<Capability> {
+        vec![Capability::HandOff(Any::One(self.to.clone()))]
+    }
+
+    fn about(&self) -> String {
+        format!("{}: {}", self.to, self.reason)
+    }
+
+    fn request(&self) -> Request {
+        Request::new("coordination-hand-off", &Values::new().with(&self.to).with(&self.reason).with(&self.passed))
+    }
+}
+
+/// `coordination.hand-back`: the same, to whom this attempt's agent has the conversation from. Whoever was given a conversation may give it back:
+/// that needs nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandBack {
+    /// Why, for people and for who gets it.
+    pub reason: String,
+    /// What passes besides the conversation.
+    pub passed: Option<Payload>,
+}
+
+impl HostCall for HandBack {
+    type Reply = ();
+    const NAME: &'static str = "coordination.hand-back";
+    const CHANGES: bool = true;
+
+    fn needs(&self) -> Vec<Capability> {
+        Vec::new()
+    }
+
+    fn about(&self) -> String {
+        self.reason.clone()
+    }
+
+    fn request(&self) -> Request {
+        Request::new("coordination-hand-back", &Values::new().with(&self.reason).with(&self.passed))
+    }
+}
+
+/// `coordination.received`: how the conversation came to this attempt's agent; none: it began with it. Needs nothing: it was handed to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received;
+
+impl HostCall for Received {
+    type Reply = Option<hand_off::Handed>;
+    const NAME: &'static str = "coordination.received";
+    const CHANGES: bool = false;
+
+    fn needs(&self) -> Vec<Capability> {
+        Vec::new()
+    }
+
+    fn about(&self) -> String {
+        String::new()
+    }
+
+    fn request(&self) -> Request {
+        Request::new("coordination-received", &Values::new())
     }
 }

@@ -24,7 +24,7 @@ impl Node {
         match &self.does {
             Does::Agent(_) | Does::Need(_) => &[],
             Does::Sequence(_) | Does::Parallel(_) | Does::Choice(_) | Does::Map(_) | Does::Loop(_) => &[],
-            Does::Debate(_) | Does::Turn(_) | Does::Settle(_) => &[],
+            Does::Debate(_) | Does::HandOff(_) | Does::Turn(_) | Does::Settle(_) => &[],
             Does::Wait(Wait::For(_) | Wait::Until(_)) => &[],
             Does::Wait(Wait::Event(_)) => &[Acts::Listens],
             Does::Ask(ask) if ask.remind.is_some() => &[Acts::Asks, Acts::Publishes],

@@ -15,13 +15,15 @@ pub struct Debate {
     pub close: Option<Node>,
 }
 
-/// A turn of a debate.
+/// A turn of a debate, or of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Turn {
     /// Who says whose turn it is, as a step; none: one after the other, in their order.
     pub chair: Option<Node>,
     /// Those who speak, an agent's step each.
     pub among: Vec<Node>,
+    /// Whether it is the turn of who holds a conversation, which is journaled.
+    pub is_held: bool,
 }
 
 impl Debate {
@@ -58,6 +60,11 @@ impl Debate {
 }
 
 impl Turn {
+    /// Whether they speak one after the other, in their order.
+    pub fn is_in_order(&self) -> bool {
+        self.chair.is_none() && !self.is_held
+    }
+
     /// Who stands below a turn under a number: the chair, where there is one, and behind it those who speak.
     pub fn speaker(&self, number: usize) -> Option<&Node> {
         self.chair.iter().chain(&self.among).nth(number)

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Ask, Debate, Loop, MAX_DEPTH, MAX_NODES, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
+use super::{Ask, Debate, HandOff, Loop, MAX_DEPTH, MAX_NODES, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
 use crate::failure::Code;
 use crate::fork::Policies;
 use crate::schedule::MAX_OF_A_DOCUMENT;
@@ -122,7 +122,7 @@ const fn without_with(form: Form) -> Form {
 }
 
 /// What nodes do: a node has the word of one of these.
-pub(super) static PATTERNS: [Form; 13] = [
+pub(super) static PATTERNS: [Form; 14] = [
     pattern(
         "agent",
         "a step",
@@ -231,6 +231,13 @@ pub(super) static PATTERNS: [Form; 13] = [
         &["debate"],
     ),
     pattern(
+        "hand-off",
+        "`hand-off`",
+        "A conversation: one agent holds it, and hands it on to another one by a host call",
+        &[word("hand-off", "Who holds it first, among whom it goes, and what passes", Is::Of("hand-off"))],
+        &["hand-off"],
+    ),
+    pattern(
         "choice",
         "`choice`",
         "The first option whose `when` holds; `else`, which is last, where none does",
@@ -312,7 +319,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 20] = [
+pub(super) static FORMS: [(&str, Form); 22] = [
     (
         "document",
         form(
@@ -514,6 +521,50 @@ pub(super) static FORMS: [(&str, Form); 20] = [
                 word("close", "Who says at its end what it gives; without it that is what was said last", STEP),
             ],
             &["among", "rounds"],
+        ),
+    ),
+    (
+        "hand-off",
+        form(
+            "a hand-off",
+            "A conversation that agents hand on to each other",
+            &[
+                word("start", "Who holds it first", Is::Name),
+                word(
+                    "among",
+                    "Those that may hold it: agents, or steps of such",
+                    Is::List(&Is::Either(&[Is::Agent, STEP]), 2, HandOff::MAX_AMONG),
+                ),
+                word(
+                    "pass",
+                    "What of the conversation a receiver gets (default: full)",
+                    Is::Either(&[Is::Words(&["full", "summary"]), Is::Of("pass")]),
+                ),
+                word("at-most", "At most so many hand-offs (default: 6)", Is::Whole(1, HandOff::MAX_AT_MOST)),
+                word(
+                    "per-pair",
+                    "At most so many of them from one agent to the same other one (default: 2)",
+                    Is::Whole(1, HandOff::MAX_AT_MOST),
+                ),
+                word(
+                    "idle",
+                    "In a session: after so long without a turn it is with `start` again (default: never)",
+                    Is::Duration,
+                ),
+            ],
+            &["start", "among"],
+        ),
+    ),
+    (
+        "pass",
+        form(
+            "`pass`",
+            "What of a conversation passes: what was said in the last turns, or fields of what the giver passes",
+            &[
+                word("last", "So many turns", Is::Whole(1, HandOff::MAX_LAST)),
+                word("fields", "Their names", Is::List(&Is::Text, 1, HandOff::MAX_FIELDS)),
+            ],
+            &[],
         ),
     ),
     (

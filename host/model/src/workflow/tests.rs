@@ -339,6 +339,10 @@ flow:
         close: {agent: closer, validate: {json-schema: {type: object}}}
       id: argued
     - {debate: {among: [left, right], next: round-robin, rounds: 1}, with: $.steps.argued.output}
+    - hand-off: {start: desk, among: [desk, {agent: money, timeout: 1m}], pass: {last: 3}, at-most: 4, per-pair: 1, idle: 1h}
+      id: talked
+    - {hand-off: {start: front, among: [front, back], pass: {fields: [order]}}, with: $.steps.talked.output}
+    - hand-off: {start: in, among: [in, out], pass: summary}
     - agent: close
       with: {legal: {pick: $.steps.legal.output, else: none}, both: $.steps.both.output, plain: {deep: [$$x, {y: $$z}]}}
 "#;
@@ -350,7 +354,7 @@ fn every_pattern_and_modifier_has_one_form() {
     let read = Document::from_json(&json).unwrap_or_else(|faults| panic!("{faults}: {json}"));
     assert_eq!(read, document);
     assert_eq!(read.to_json(), json);
-    assert_eq!(document.nodes().len(), 70);
+    assert_eq!(document.nodes().len(), 82);
 }
 
 /// What runs are pinned to must not change with what is added later.
@@ -359,6 +363,42 @@ fn the_form_of_what_there_was_before_is_as_it_was() {
     let document = Document::parse(REVIEW, None).unwrap();
     let before = r#"{"name":"review","flow":{"sequence":[{"agent":"read-diff","validate":{"json-schema":{"type":"object","required":["files"]}}},{"agent":"scan-secrets@sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","id":"secrets","with":{"files":"$.steps.read-diff.output.files","deep":[{"first":"$.input/a~1b/0","price":"$$5"},7]},"validate":{"agent":"check-findings"}},{"sequence":[{"agent":"write-report","with":"$.steps.secrets.output","retry":{"attempts":5,"backoff":"250ms","factor":1.5,"max":"1m"}}]}]}}"#;
     assert_eq!(document.to_json(), before);
+}
+
+#[test]
+fn what_is_wrong_with_a_hand_off_is_told_with_its_place() {
+    told(
+        r#"name: review
+flow:
+  sequence:
+    - hand-off: {among: [a, b]}
+    - hand-off: {start: c}
+    - hand-off: {start: d, among: [e, f]}
+    - hand-off: {start: g, among: [g]}
+    - hand-off: {start: h, among: [h, {agent: h, id: again}]}
+    - hand-off: {start: i, among: [i, j], pass: all, at-most: 33, per-pair: 0, idle: soon}
+    - hand-off: {start: k, among: [k, l], pass: {last: 0}, hops: 3}
+    - hand-off: {start: m, among: [m, n], pass: {last: 1, fields: [x]}}
+    - hand-off: {start: o, among: [o, p], pass: {fields: []}}
+    - hand-off: {start: q, among: [q, {sequence: [{agent: r}]}]}
+"#,
+        &[
+            ("4:17", "`start` is missing"),
+            ("5:17", "`among` is missing"),
+            ("6:25", "`start` is `d`, which is none of those under `among`"),
+            ("7:35", "names 2 to 20 agents, this one 1"),
+            ("8:47", "`h` stands among them already"),
+            ("9:49", "is one of `full`, `summary`"),
+            ("9:63", "whole number from 1 to 32"),
+            ("9:77", "whole number from 1 to 32"),
+            ("9:86", "`idle` is a duration"),
+            ("10:56", "`last` is a whole number"),
+            ("10:60", "has no field `hops`"),
+            ("11:49", "either `last` or `fields`"),
+            ("12:58", "names 1 to 32 fields, this one 0"),
+            ("13:39", "takes the step of an `agent`"),
+        ],
+    );
 }
 
 #[test]

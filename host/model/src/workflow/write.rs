@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Ask, Collect, Condition, Debate, Document, Does, Emit, Handler, Listen, MapItems, Moment, Need, Needed, Node,
-    OnFailure, OnLoss, Parallel, Pick, Planning, Remind, Retry, Rule, Schedule, Since, Template, Test, Then, Tolerate,
-    Validate, Vote, Wait, With,
+    Ask, Collect, Condition, Debate, Document, Does, Emit, HandOff, Handler, Listen, MapItems, Moment, Need, Needed,
+    Node, OnFailure, OnLoss, Parallel, Pass, Pick, Planning, Remind, Retry, Rule, Schedule, Since, Template, Test,
+    Then, Tolerate, Validate, Vote, Wait, With,
 };
 use crate::child::OnParentEnd;
 
@@ -138,6 +138,7 @@ impl Node {
                 }
             }
             Does::Debate(debate) => put("debate", debate.to_value()),
+            Does::HandOff(goes) => put("hand-off", goes.to_value()),
             // They are written with their debate, and their policy.
             Does::Turn(_) | Does::Settle(_) => {}
             Does::Wait(wait) => put("wait", wait.to_value()),
@@ -248,6 +249,30 @@ impl Debate {
             out.insert("close".into(), close.to_value());
         }
         out.into()
+    }
+}
+
+impl HandOff {
+    fn to_value(&self) -> Value {
+        let start = self.names().get(self.start).map_or_else(String::new, ToString::to_string);
+        let among: Vec<Value> = self.among().iter().map(Node::to_value).collect();
+        let mut out = json!({ "start": start, "among": among });
+        match &self.pass {
+            Pass::Full => {}
+            Pass::Summary => out["pass"] = "summary".into(),
+            Pass::Last(turns) => out["pass"] = json!({ "last": turns }),
+            Pass::Fields(fields) => out["pass"] = json!({ "fields": fields }),
+        }
+        if self.at_most != ltmc_rules::hand_off::AT_MOST {
+            out["at-most"] = self.at_most.into();
+        }
+        if self.per_pair != ltmc_rules::hand_off::PER_PAIR {
+            out["per-pair"] = self.per_pair.into();
+        }
+        if let Some(idle) = self.idle {
+            out["idle"] = duration(idle);
+        }
+        out
     }
 }
 

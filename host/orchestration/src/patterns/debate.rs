@@ -50,12 +50,14 @@ pub(super) struct Turn {
     chair: Option<Box<dyn Pattern>>,
     among: Vec<Box<dyn Pattern>>,
     first: usize,
+    is_in_order: bool,
 }
 
 impl Turn {
     pub(super) fn new(turn: &workflow::Turn) -> Self {
         let among = turn.among.iter().map(of).collect();
-        Self { chair: turn.chair.as_ref().map(of), among, first: turn.first() }
+        let is_in_order = turn.is_in_order();
+        Self { chair: turn.chair.as_ref().map(of), among, first: turn.first(), is_in_order }
     }
 }
 
@@ -63,7 +65,9 @@ impl Pattern for Turn {
     fn next(&self, at: &StepPath, history: &mut History, input: &Input) -> Decision {
         let taken = match &self.chair {
             // One after the other, by the turn's number.
-            None => at.way().last().and_then(|turn| turn.checked_rem(self.among.len())),
+            None if self.is_in_order => at.way().last().and_then(|turn| turn.checked_rem(self.among.len())),
+            // It is journaled who holds a conversation.
+            None => history.node(at).and_then(|node| node.option.flatten()).map(|taken| taken as usize),
             Some(chair) => match history.node(at).and_then(|node| node.option) {
                 Some(taken) => taken.map(|taken| taken as usize),
                 None => match chair.next(&at.child(0), history, input) {
@@ -77,8 +81,7 @@ impl Pattern for Turn {
             },
         };
         // A chair's word is the number under which the one stands.
-        let index =
-            taken.and_then(|taken| if self.chair.is_some() { taken.checked_sub(self.first) } else { Some(taken) });
+        let index = taken.and_then(|taken| taken.checked_sub(self.first));
         match index.and_then(|index| Some((index, self.among.get(index)?))) {
             Some((index, speaker)) => speaker.next(&at.child(self.first + index), history, input),
             None => Decision::Skipped,

@@ -18,6 +18,7 @@ mod collect;
 mod compensation;
 mod debate;
 mod emit;
+mod hand_off;
 mod listen;
 mod loops;
 mod map;
@@ -264,6 +265,8 @@ pub enum Question {
         /// Where the chair stands.
         of: StepPath,
     },
+    /// Who holds a conversation.
+    Holder,
     /// What branches voted for.
     Votes {
         /// Whose output each gave.
@@ -371,6 +374,7 @@ fn pattern(node: &Node) -> Box<dyn Pattern> {
         Does::Map(map) => Box::new(map::Map::new(map)),
         Does::Loop(again) => Box::new(loops::Loop::new(again)),
         Does::Debate(debate) => Box::new(debate::Debate::new(debate)),
+        Does::HandOff(goes) => Box::new(hand_off::HandOff::new(goes)),
         Does::Turn(turn) => Box::new(debate::Turn::new(turn)),
         Does::Settle(_) => Box::new(settle::Nothing),
         Does::Wait(Wait::Event(_)) => Box::new(listen::Listen),

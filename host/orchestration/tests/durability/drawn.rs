@@ -94,6 +94,12 @@ impl Draw {
                 "{{debate: {{among: [{{agent: say, id: n{id}}}, {{agent: flaky, id: q{id}, compensate: {{agent: c, id: u{id}}}}}], \
                  rounds: 2, close: {{agent: d, id: k{id}}}}}, id: e{id}}}"
             ),
+            7 if n == 5 => {
+                format!(
+                    "{{hand-off: {{start: hand, among: [{{agent: hand, id: h{id}}}, {{agent: keep, id: k{id}}}], at-most: 2}}, id: n{id}, fallback: [{}]}}",
+                    node()
+                )
+            }
             7 => format!("{{loop: {}, at-most: {}}}", node(), n % 2 + 1),
             8 if n == 5 => format!("{{wait: {}s, id: n{id}}}", [0, 1, 5_000][depth as usize % 3]),
             _ => {

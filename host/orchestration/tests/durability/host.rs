@@ -43,7 +43,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 10] = [
+const GRANTS: [&str; 11] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -53,6 +53,7 @@ const GRANTS: [&str; 10] = [
     "message:receive",
     "message:publish:*",
     "call:*",
+    "hand-off:*",
     "session:history",
 ];
 

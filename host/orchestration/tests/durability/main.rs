@@ -7,6 +7,7 @@
 //!
 //! - `forks`: branches with a context of their own, and what comes of them together
 //! - `guest`: agents as scripts, and the sandbox that runs them
+//! - `hand_offs`: conversations that go from agent to agent
 //! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
@@ -48,6 +49,7 @@ mod faults;
 mod follow;
 mod forks;
 mod guest;
+mod hand_offs;
 mod host;
 mod owners;
 mod patterns;

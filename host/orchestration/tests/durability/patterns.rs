@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use ltmc_model::call::coordination::HandOff;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Decided, Event};
 use ltmc_model::memory::Drawer;
@@ -81,10 +82,19 @@ pub(crate) fn scripts() -> Vec<Script> {
     let planner = |_: Guest| async move {
         Ok(Payload::json(&json!({"name": "planned", "flow": {"sequence": [{"agent": "pass"}]}})))
     };
+    // Hands what it holds to `keep`, where it holds anything; who keeps it gives what it was given.
+    let hand = |guest: Guest| async move {
+        guest.count(&format!("handed/{}", guest.job.step.to_string().replace('/', "-"))).await?;
+        let to = HandOff { to: "keep".parse().unwrap(), reason: "it is yours".into(), passed: None };
+        let _ = guest.cross(to).await?;
+        Ok(guest.job.input.clone())
+    };
+    let keep = |guest: Guest| async move { Ok(guest.job.input.clone()) };
     let approve = validator("approve", |_| async { Ok(Vec::new()) });
     let mut scripts = vec![agent("pass", pass), agent("slow", slow), agent("flaky", flaky), agent("bad", bad)];
     scripts.extend([agent("plus-one", plus_one), agent("odd", odd), approve]);
     scripts.extend([agent("say", say), agent("chair", chair), agent("text", text), agent("planner", planner)]);
+    scripts.extend([agent("hand", hand), agent("keep", keep)]);
     scripts.extend(["a", "b", "c", "d"].map(|name| agent(name, own)));
     scripts
 }

@@ -106,6 +106,7 @@ impl Story {
                 let lost: Vec<u32> = lost.iter().map(|lost| lost.branch).collect();
                 self.nodes.push((node, format!("joined {winners:?} {} {lost:?}", failure.is_some())));
             }
+            Event::HandedOff(handed) => self.nodes.push((handed.node.clone(), format!("{handed:?}"))),
             Event::NodeDecided { node, decided: Decided::Until(_) } => self.nodes.push((node, "waits".into())),
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
             Event::CompensationRegistered { node, given } => self.nodes.push((node, format!("registered {given:?}"))),

@@ -181,6 +181,7 @@ impl Context {
             | Expect::Schedules { .. }
             | Expect::Schedule { .. }
             | Expect::OpenSession { .. }
+            | Expect::Idle { .. }
             | Expect::AtWork { .. }
             | Expect::Waiters { .. } => false,
         }

@@ -9,7 +9,7 @@ use ltmc_model::session::{Session, Stage, Turn};
 use ltmc_model::{KeyId, RunId, SessionId, TenantId, Timestamp};
 
 use super::MemoryRecord;
-use crate::sessions::{ReadSessions, SessionFilter, is_fenced, place};
+use crate::sessions::{ReadSessions, SessionFilter, handed_on, is_fenced, place};
 use crate::{Append, Kind, StoreError};
 
 /// Every session, with its turns.
@@ -33,6 +33,10 @@ impl Sessions {
             (Change::SessionClosed { id, expired, now }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
                 if *expired { session.expire() } else { session.close(*now) }
+            }
+            (Change::SessionHandedOver { session, to, .. }, _) => {
+                let (session, _) = self.0.get_mut(&(tenant.clone(), session.clone()))?;
+                session.hand_over(to.clone());
             }
             (Change::TurnLost { session, number, run, .. }, _) => {
                 return self.end(tenant, session, *number, *run, at);
@@ -64,6 +68,10 @@ impl Sessions {
             session.take(place, run.id, run.updated_at);
             let stage = if place.waits { Stage::Queued } else { Stage::Active };
             turns.push(Turn { number: turn, run: run.id, by: run.by.clone(), stage });
+        }
+        for handed in handed_on(entries) {
+            let (session, _) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
+            session.hand_off(handed, turn, run.id);
         }
         if !run.state.is_final() {
             return None;

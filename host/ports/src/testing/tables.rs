@@ -233,7 +233,10 @@ impl Tables {
                     schedule.by.clone_from(&act.by);
                 }
             }
-            change @ (Change::SessionOpened { .. } | Change::SessionClosed { .. } | Change::TurnLost { .. }) => {
+            change @ (Change::SessionOpened { .. }
+            | Change::SessionClosed { .. }
+            | Change::SessionHandedOver { .. }
+            | Change::TurnLost { .. }) => {
                 let next = self.sessions.act(tenant, at, act.by.as_ref(), &change);
                 self.wake(tenant, next, at);
             }
@@ -259,6 +262,10 @@ impl Tables {
             Expect::OpenSession { id, expires } => {
                 let found = self.sessions.get(tenant, id).filter(|session| session.standing == Standing::Open);
                 found.is_some_and(|session| expires.is_none_or(|by| session.has_expired(by)))
+            }
+            Expect::Idle { session, epoch } => {
+                let found = self.sessions.get(tenant, session).filter(|session| session.standing == Standing::Open);
+                found.is_some_and(|session| session.is_idle() && session.epoch == *epoch)
             }
             Expect::AtWork { session, run } => {
                 let found = self.sessions.get(tenant, session).and_then(|session| session.active);

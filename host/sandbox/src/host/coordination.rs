@@ -2,6 +2,7 @@
 
 use ltmc_model::call::coordination as call;
 use ltmc_model::child::{Ended, check_joined};
+use ltmc_model::hand_off::{self, Handed};
 use ltmc_model::{AgentName, Payload};
 
 use super::{Answered, wit};
@@ -38,6 +39,39 @@ impl wit::coordination::Host for Guest {
             Err(why) => Ok(Err(wit::types::Error::Invalid(why))),
         }
     }
+
+    async fn hand_off(&mut self, to: String, reason: String, passed: Option<wit::types::Payload>) -> Answered<()> {
+        let call = parsed(&to).and_then(|to| {
+            let (reason, passed) = bounded(reason, passed)?;
+            Ok(call::HandOff { to, reason, passed })
+        });
+        self.cross_checked(call).await
+    }
+
+    async fn hand_back(&mut self, reason: String, passed: Option<wit::types::Payload>) -> Answered<()> {
+        let call = bounded(reason, passed).map(|(reason, passed)| call::HandBack { reason, passed });
+        self.cross_checked(call).await
+    }
+
+    async fn received(&mut self) -> Answered<Option<wit::coordination::Handed>> {
+        Ok(self.cross(call::Received).await?.map(|handed| handed.map(told)))
+    }
+}
+
+/// What is handed on, within its bounds.
+fn bounded(reason: String, passed: Option<wit::types::Payload>) -> Result<(String, Option<Payload>), String> {
+    hand_off::check_reason(&reason)?;
+    if let Some(passed) = &passed {
+        hand_off::check_passed(&passed.content_type, passed.bytes.len())?;
+    }
+    Ok((reason, passed.map(payload)))
+}
+
+fn told(handed: Handed) -> wit::coordination::Handed {
+    let Handed { from, reason, passed } = handed;
+    let passed =
+        passed.map(|passed| wit::types::Payload { content_type: passed.content_type, bytes: passed.bytes.into() });
+    wit::coordination::Handed { from: from.to_string(), reason, passed }
 }
 
 fn parsed(agent: &str) -> Result<AgentName, String> {

@@ -96,6 +96,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         }
         Change::SessionOpened { id, settings } => sessions::open(db, tenant, id, act.by.as_ref(), at, settings)?,
         Change::SessionClosed { id, expired, now } => sessions::close(db, tenant, id, (*expired, *now))?,
+        Change::SessionHandedOver { session, to, .. } => sessions::hand_over(db, tenant, session, to)?,
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,
         Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }

@@ -111,6 +111,10 @@ pub(crate) fn holds(
             let found = sessions::of(db, tenant, id)?.filter(|session| session.standing == Standing::Open);
             Ok(found.is_some_and(|session| expires.is_none_or(|by| session.has_expired(by))))
         }
+        Expect::Idle { session, epoch } => {
+            let found = sessions::of(db, tenant, session)?.filter(|session| session.standing == Standing::Open);
+            Ok(found.is_some_and(|session| session.is_idle() && session.epoch == *epoch))
+        }
         Expect::AtWork { session, run } => {
             let found = sessions::of(db, tenant, session)?.and_then(|session| session.active);
             Ok(found.is_some_and(|active| active.run == *run))

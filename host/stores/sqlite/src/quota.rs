@@ -85,6 +85,7 @@ impl Purpose {
             | Change::WorkflowPut { .. }
             | Change::ScheduleContinued { .. }
             | Change::SessionOpened { .. }
+            | Change::SessionHandedOver { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }

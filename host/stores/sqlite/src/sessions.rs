@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ltmc_model::journal::Entry;
 use ltmc_model::run::Run;
 use ltmc_model::session::{Active, Session, Settings, Stage, Standing, Turn};
-use ltmc_model::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
+use ltmc_model::{AgentName, Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
 use ltmc_ports::sessions::{self, SessionFilter, place};
 use ltmc_ports::{Append, Kind, ReadSessions, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -17,7 +17,7 @@ use crate::error::{Error, wrong};
 use crate::purge::DELETED;
 
 const COLUMNS: &str = "tenant, id, by_key, opened_at, settings, standing, epoch, turns, active, active_number, active_since, \
-                       queued, interrupted, last_at, due_at";
+                       queued, interrupted, last_at, due_at, holder";
 
 #[async_trait]
 impl ReadSessions for Record {
@@ -86,7 +86,8 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
     let (of_tenant, id, at) = (&run.tenant, &run.session, run.updated_at);
     let Some(turn) = run.turn else { return Ok(()) };
     let place = place(entries);
-    if place.is_none() && !run.state.is_final() {
+    let mut handed = sessions::handed_on(entries).peekable();
+    if place.is_none() && handed.peek().is_none() && !run.state.is_final() {
         return Ok(());
     }
     let Some(mut session) = of(db, of_tenant, id)? else { return Ok(()) };
@@ -96,6 +97,10 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
         let sql = "insert into turns (tenant, session, number, run, by_key, stage) values (?, ?, ?, ?, ?, ?)";
         let (tenant, by) = (of_tenant.as_str(), run.by.as_str());
         execute(db, sql, params![tenant, id.as_str(), turn, blob(run.id), by, stage_number(stage)])?;
+        keep(db, &session)?;
+    }
+    if handed.peek().is_some() {
+        handed.for_each(|handed| session.hand_off(handed, turn, run.id));
         keep(db, &session)?;
     }
     if run.state.is_final() { end(db, &mut session, turn, run.id, at) } else { Ok(()) }
@@ -131,7 +136,7 @@ pub(crate) fn open(
 ) -> Result<(), rusqlite::Error> {
     let (Ok(tenant), Some(by)) = (TenantId::recorded(tenant), by) else { return Ok(()) };
     let session = Session::opened(tenant, id.clone(), by.clone(), at, settings.clone());
-    let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     let values = params![
         session.tenant.as_str(),
         session.id.as_str(),
@@ -148,6 +153,7 @@ pub(crate) fn open(
         session.interrupted,
         time(session.last_at),
         session.due_at.map(time),
+        None::<String>,
     ];
     execute(db, &sql, values)
 }
@@ -164,6 +170,13 @@ pub(crate) fn close(
         true => session.expire(),
         false => session.close(now),
     }
+    keep(db, &session)
+}
+
+/// A person hands a session's conversation on.
+pub(crate) fn hand_over(db: &Connection, tenant: &str, id: &SessionId, to: &AgentName) -> Result<(), rusqlite::Error> {
+    let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
+    session.hand_over(to.clone());
     keep(db, &session)
 }
 
@@ -226,7 +239,7 @@ fn go(db: &Connection, (tenant, id): (&TenantId, &SessionId), turn: u32, to: Sta
 /// Writes what turns make of a session.
 fn keep(db: &Connection, session: &Session) -> Result<(), rusqlite::Error> {
     let sql = "update sessions set standing = ?, epoch = ?, turns = ?, active = ?, active_number = ?, active_since = ?, \
-               queued = ?, interrupted = ?, last_at = ?, due_at = ? where tenant = ? and id = ?";
+               queued = ?, interrupted = ?, last_at = ?, due_at = ?, holder = ? where tenant = ? and id = ?";
     let active = session.active.as_ref();
     let values = params![
         standing_number(session.standing),
@@ -239,6 +252,7 @@ fn keep(db: &Connection, session: &Session) -> Result<(), rusqlite::Error> {
         session.interrupted,
         time(session.last_at),
         session.due_at.map(time),
+        session.holder.as_ref().map(json),
         session.tenant.as_str(),
         session.id.as_str(),
     ];
@@ -270,6 +284,7 @@ fn read(row: &Row<'_>) -> Result<Session, Error> {
         interrupted: row.get(12)?,
         last_at: stamp(row.get(13)?),
         due_at: row.get::<_, Option<i64>>(14)?.map(stamp),
+        holder: row.get::<_, Option<String>>(15)?.map(from_json).transpose()?,
     })
 }
 

@@ -18,7 +18,7 @@ fn patterns() -> impl Iterator<Item = &'static str> {
 }
 
 /// Words that a node will mean one day.
-const PATTERNS_TO_COME: &[&str] = &["hand-off", "on"];
+const PATTERNS_TO_COME: &[&str] = &["on"];
 
 impl Reader {
     /// A node, where it stands in its pattern being known to the scope.
@@ -97,6 +97,7 @@ impl Reader {
             "choice" => self.choice(key, pattern, depth),
             "map" => self.map(key, pattern, &mut fields, depth),
             "debate" => self.debate(key, pattern, depth),
+            "hand-off" => self.hand_off(key, pattern, depth),
             "wait" => self.waits(pattern),
             "ask" => self.ask(pattern),
             "emit" => self.emit(pattern),

@@ -1,9 +1,12 @@
-//! What makes one of much: what branches give together, and debates.
+//! What makes one of much: what branches give together, debates, and conversations that are handed on.
+
+use std::collections::HashSet;
 
 use super::super::tree::{Key, Kind, Tree};
-use super::super::{Collect, Debate, Does, Node, Pick, Rule, Turn, Vote};
+use super::super::{Collect, Debate, Does, HandOff, Node, Pass, Pick, Rule, Turn, Vote};
 use super::Reader;
 use super::scope::Place as At;
+use crate::{AgentName, session};
 
 impl Reader {
     /// What branches give together, which is read after them.
@@ -75,7 +78,7 @@ impl Reader {
             };
             match chair {
                 Some(None) => None,
-                chair => Some(Turn { chair: chair.flatten(), among: among? }),
+                chair => Some(Turn { chair: chair.flatten(), among: among?, is_held: false }),
             }
         });
         self.scope.loops.pop();
@@ -101,6 +104,98 @@ impl Reader {
         };
         let turn = Node::new(Does::Turn(Box::new(turn?)), key.place);
         Some(Does::Debate(Box::new(Debate { turn, rounds: rounds?, until, close })))
+    }
+
+    pub(super) fn hand_off(&mut self, key: &Key, tree: &Tree, depth: usize) -> Option<Does> {
+        let mut fields = self.object(tree, "a hand-off")?;
+        let start = match fields.take("start") {
+            Some(tree) => self.parsed::<AgentName>(tree, "`start`").map(|start| (start, tree.place)),
+            None => {
+                self.fault(tree.place, "`start` is missing: who holds the conversation first");
+                None
+            }
+        };
+        self.scope.loops.push(false);
+        let among = self.within(At::Loop, 0, false, |reader| match fields.take("among") {
+            Some(tree) => reader.holders(tree, depth),
+            None => {
+                reader.fault(tree.place, "`among` is missing: the agents that may hold the conversation");
+                None
+            }
+        });
+        self.scope.loops.pop();
+        let pass = fields.take("pass").map_or(Some(Pass::Full), |tree| self.pass(tree));
+        let mut count = |name, most, otherwise| match fields.take(name) {
+            Some(tree) => self.count(tree, &format!("`{name}`"), 1, most),
+            None => Some(otherwise),
+        };
+        let at_most = count("at-most", HandOff::MAX_AT_MOST, ltmc_rules::hand_off::AT_MOST);
+        let per_pair = count("per-pair", HandOff::MAX_AT_MOST, ltmc_rules::hand_off::PER_PAIR);
+        let idle = match fields.take("idle") {
+            Some(tree) => Some(self.wait(tree, "`idle`", session::MIN_TIME, session::MAX_TIME)),
+            None => None,
+        };
+        self.refuse_the_rest(fields, "a hand-off");
+        let turn = Node::new(Does::Turn(Box::new(Turn { chair: None, among: among?, is_held: true })), key.place);
+        let (start, place) = start?;
+        let mut goes =
+            HandOff { turn, start: 0, pass: pass?, at_most: at_most?, per_pair: per_pair?, idle: idle.flatten() };
+        let Some(number) = goes.number(&start) else {
+            self.fault(place, format!("`start` is `{start}`, which is none of those under `among`"));
+            return None;
+        };
+        goes.start = number;
+        Some(Does::HandOff(Box::new(goes)))
+    }
+
+    fn pass(&mut self, tree: &Tree) -> Option<Pass> {
+        let Kind::Object(fields) = &tree.kind else {
+            let words = [("full", Pass::Full), ("summary", Pass::Summary)];
+            let numbered = [("full", 0), ("summary", 1)];
+            let what = "`pass` is `{last: N}`, `{fields: […]}`, or a word, which";
+            let number = self.word(tree, what, &numbered)?;
+            return words.into_iter().nth(number).map(|(_, pass)| pass);
+        };
+        let is_fields = fields.iter().any(|(key, _)| key.name == "fields");
+        let mut fields = self.object(tree, "`pass`")?;
+        let last = fields.take("last").map(|tree| self.count(tree, "`last`", 1, HandOff::MAX_LAST));
+        let named = fields.take("fields").map(|tree| {
+            let items = self.list(tree, "`fields` is a list of names")?;
+            if !(1..=HandOff::MAX_FIELDS).contains(&items.len()) {
+                let most = HandOff::MAX_FIELDS;
+                self.fault(tree.place, format!("`fields` names 1 to {most} fields, this one {}", items.len()));
+                return None;
+            }
+            items.iter().map(|item| self.text(item, "a field's name")).collect::<Option<Vec<String>>>()
+        });
+        self.refuse_the_rest(fields, "`pass`");
+        match (last, named) {
+            (Some(_), Some(_)) => {
+                self.fault(tree.place, "`pass` is either `last` or `fields`, not both");
+                None
+            }
+            (Some(last), None) => last.map(Pass::Last),
+            (None, Some(named)) => named.map(Pass::Fields),
+            (None, None) if is_fields => None,
+            (None, None) => {
+                self.fault(tree.place, "`pass` is `full`, `summary`, `{last: N}` or `{fields: […]}`");
+                None
+            }
+        }
+    }
+
+    /// Those who may hold a conversation: each agent once.
+    fn holders(&mut self, tree: &Tree, depth: usize) -> Option<Vec<Node>> {
+        let holders = self.among(tree, depth)?;
+        let mut named = HashSet::new();
+        for node in &holders {
+            if let Does::Agent(agent) = &node.does
+                && !named.insert(&agent.name)
+            {
+                self.fault(node.place, format!("`{}` stands among them already", agent.name));
+            }
+        }
+        Some(holders)
     }
 
     /// Those who speak: agents by their names, or steps of such.
