@@ -130,15 +130,16 @@ impl Host {
         }
     }
 
-    /// The same host, after a `kill -9`: on the data that is there.
-    pub(crate) fn killed(mut self) -> anyhow::Result<Self> {
+    /// Kills it, as `kill -9` does, and starts it again on the data that is there.
+    pub(crate) fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
         }
         std::fs::remove_file(self.data.join("url"))?;
         let config = self.config.as_ref().map(std::fs::read_to_string).transpose()?;
-        Self::start(&self.binary, &self.data, config.as_deref(), self.keep)
+        *self = Self::start(&self.binary, &self.data, config.as_deref(), self.keep)?;
+        Ok(())
     }
 
     /// The command line, speaking to this host.

@@ -19,7 +19,9 @@ pub(crate) fn write(change: &Change, gaps: &[String]) -> String {
     summary(&mut out, change);
     if !gaps.is_empty() {
         out.push_str("\nNot looked at:\n\n");
-        gaps.iter().take(SHOWN).for_each(|gap| drop(writeln!(out, "- {}", prose(gap))));
+        gaps.iter().take(SHOWN).for_each(|gap| {
+            let _ = writeln!(out, "- {}", prose(gap));
+        });
     }
     for (severity, name) in SEVERITIES {
         let all: Vec<&Finding> = change.findings.iter().filter(|finding| finding.severity == severity).collect();

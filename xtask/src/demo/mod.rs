@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         runs.push(fix_issues::run(&mut steps, &host, work, answer)?);
     }
     if jobs.contains(&Job::SupportDesk) {
-        host = support_desk::run(&mut steps, host)?;
+        support_desk::run(&mut steps, &mut host)?;
     }
     if let Some(databases) = &databases {
         databases.show(&mut steps, &host)?;

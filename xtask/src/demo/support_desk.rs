@@ -23,8 +23,8 @@ const SAID_LATER: [(&str, &str, &str); 2] = [
     ("And the app crashes again", "version 2.1", "solve-problem"),
 ];
 
-/// Holds the conversation, and shows it; the host as it is then.
-pub(super) fn run(steps: &mut Steps, mut host: Host) -> anyhow::Result<Host> {
+/// Holds the conversation, and shows it.
+pub(super) fn run(steps: &mut Steps, host: &mut Host) -> anyhow::Result<()> {
     let session = steps.step("Orders and notes; a session", || {
         let brief = json!({
             "orders": {"4711": 1950, "4712": 500},
@@ -39,14 +39,13 @@ pub(super) fn run(steps: &mut Steps, mut host: Host) -> anyhow::Result<Host> {
         let opened = output(host.ltmc(&["session", "open", "--workflow", "support-desk", "--title", "Order 4711"]))?;
         Ok(String::from_utf8(opened)?.trim().to_owned())
     })?;
-    steps.step("A conversation", || SAID.iter().try_for_each(|said| exchange(&host, &session, *said)))?;
+    steps.step("A conversation", || SAID.iter().try_for_each(|said| exchange(host, &session, *said)))?;
     steps.step("The same after `kill -9`", || {
-        host = host.killed()?;
-        SAID_LATER.iter().try_for_each(|said| exchange(&host, &session, *said))
+        host.kill_and_restart()?;
+        SAID_LATER.iter().try_for_each(|said| exchange(host, &session, *said))
     })?;
     run_process(host.ltmc(&["session", "history", &session]))?;
-    run_process(host.ltmc(&["session", "close", &session]))?;
-    Ok(host)
+    run_process(host.ltmc(&["session", "close", &session]))
 }
 
 /// Says something, and looks at the answer and at who holds the conversation then.
