@@ -271,6 +271,19 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let run = started_run(&say.answered(host).await?)?;
             one(sent(format!("/v1/sessions/{id}/turns/1")), &[204, 409], Then::RunEnds { run, state: "cancelled" })
         }
+        ("POST", "/v1/sessions/{id}/hand-off") => {
+            let put = Sent::new(host, "PUT", "/v1/workflows/desk");
+            let desk = "name: desk\nflow: {hand-off: {start: echo, among: [echo, slow]}}";
+            drop(put.of_type("application/yaml", desk.to_owned()).answered(host).await?);
+            let open = Sent::new(host, "POST", "/v1/sessions").json(&json!({"workflow": "desk"}));
+            let opened = open.answered(host).await?.expect(201).json();
+            let id = opened["id"].as_str().context("an id")?;
+            let ask = of(&format!("/v1/sessions/{id}"));
+            let then = Then::Asked { ask, status: 200, has: Some("\"holder\":\"slow\"".into()), lacks: None };
+            let to = json!({"to": "slow", "reason": "so"});
+            // Where it was done the first time it cannot be done again.
+            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 422], then)
+        }
         ("POST", "/v1/sessions/{id}/close") => {
             let id = session(host, "echo").await?;
             let ask = of(&format!("/v1/sessions/{id}"));

@@ -25,6 +25,7 @@ mod flows;
 mod forks;
 mod full_disk;
 mod grants;
+mod hand_offs;
 mod hostile;
 mod http;
 mod isolation;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use ltmc_model::delta::Delta;
+use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::session::{IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
-use ltmc_model::{KeyId, Payload, RunId, SessionId, Timestamp};
+use ltmc_model::{AgentName, KeyId, Payload, RunId, SessionId, StepPath, Timestamp};
 
 use super::{Fixture, Store};
 use crate::sessions::SessionFilter;
@@ -176,6 +177,55 @@ pub async fn a_turn_that_is_not_at_work_changes_nothing<F: Fixture>(fixture: &F)
     (late.run.state, late.run.updated_at) = (State::Failed, at(3));
     write(&*store, late).await.unwrap();
     assert_eq!(one(&*store, "acme", "x").await.active.unwrap().number, 2, "the next one is at work as before");
+}
+
+/// Who holds a conversation is who was handed it last, whoever says something late; a host that is there later knows it.
+pub async fn a_conversation_is_handed_on_by_the_turn_at_work_and_between_turns<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let name = |name: &str| name.parse::<AgentName>().unwrap();
+    let handed = |node: StepPath, to: &str| {
+        let handed = HandedOff {
+            node,
+            from: name("a"),
+            to: name(to),
+            number: 1,
+            reason: "so".into(),
+            passed: None,
+            givers: vec![name("a")],
+            back: false,
+        };
+        Entry { at: at(2), event: Event::HandedOff(Box::new(handed)) }
+    };
+    let holder =
+        async || one(&*store, "acme", "x").await.holder.map(|holder| (holder.agent, holder.givers, holder.since));
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    assert_eq!(holder().await, None);
+    write(&*store, first.write(vec![handed(StepPath::root().child(0), "c")])).await.unwrap();
+    assert_eq!(holder().await, None, "a conversation within the turn is another one");
+    write(&*store, first.write(vec![handed(StepPath::root(), "b")])).await.unwrap();
+    assert_eq!(holder().await, Some((name("b"), vec![name("a")], 1)));
+    let over = |to: &str| {
+        let change = Change::SessionHandedOver { session: id("x"), from: None, to: name(to), reason: "so".into() };
+        Act { by: Some(key('a')), change }
+    };
+    let idle = |epoch| Changes { deltas: Vec::new(), expects: vec![Expect::Idle { session: id("x"), epoch }] };
+    let of = tenant("acme");
+    let epoch = one(&*store, "acme", "x").await.epoch;
+    let busy = store.act_with(&of, at(3), over("c"), idle(epoch)).await.unwrap_err();
+    assert_eq!(busy.kind, Kind::Stale, "a turn is at work");
+    write(&*store, ended(&mut first, 4)).await.unwrap();
+    assert_eq!(
+        write(&*store, first.write(vec![handed(StepPath::root(), "c")])).await,
+        Err(Kind::Displaced),
+        "too late"
+    );
+    assert_eq!(holder().await, Some((name("b"), vec![name("a")], 1)));
+    store.act_with(&of, at(5), over("c"), idle(epoch)).await.unwrap();
+    assert_eq!(holder().await, Some((name("c"), Vec::new(), 2)));
+    let late = store.act_with(&of, at(5), over("b"), idle(epoch)).await.unwrap_err();
+    assert_eq!(late.kind, Kind::Stale, "somebody else was faster");
 }
 
 /// One that is closed does what it has first; one that expired takes nothing.
