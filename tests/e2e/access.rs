@@ -112,6 +112,7 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
             request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))
         }
         ("POST", "/v1/sessions") => request.json(&json!({"agent": "thing"})),
+        ("POST", "/v1/sessions/{id}/rewind") => request.json(&json!({"to": 0})),
         ("POST", "/v1/sessions/{id}/hand-off") => request.json(&json!({"to": "thing", "reason": "so"})),
         ("POST", "/v1/runs/{id}/restart") => request.json(&json!({"from": "thing"})),
         ("POST", "/v1/databases/repair") => request.json(&json!({"check": true})),

@@ -284,6 +284,20 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             // Where it was done the first time it cannot be done again.
             one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 422], then)
         }
+        ("POST", "/v1/sessions/{id}/rewind") => {
+            let id = session(host, "echo").await?;
+            let say =
+                Sent::new(host, "POST", format!("/v1/sessions/{id}/turns")).json(&json!({})).with("prefer", "wait=20");
+            say.answered(host).await?.expect(200);
+            let ask = of(&format!("/v1/sessions/{id}/turns"));
+            let then = Then::Asked { ask, status: 200, has: Some("\"undone\":true".into()), lacks: None };
+            // Where it was done the first time the turn before is not its last any more.
+            one(sent(format!("/v1/sessions/{id}/rewind")).json(&json!({"to": 0})), &[200], then)
+        }
+        ("POST", "/v1/sessions/{id}/fork") => {
+            let id = session(host, "echo").await?;
+            one(sent(format!("/v1/sessions/{id}/fork")).json(&json!({})), &[201], Then::Nothing)
+        }
         ("POST", "/v1/sessions/{id}/close") => {
             let id = session(host, "echo").await?;
             let ask = of(&format!("/v1/sessions/{id}"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "all",
     "call",
     "child",
@@ -17,6 +17,7 @@ const NAMES: [&str; 21] = [
     "overhead",
     "hot",
     "turn",
+    "handoff",
     "memory",
     "start",
     "waiting",

@@ -14,7 +14,7 @@ use crate::commitment::Commitment;
 use crate::effect::{ClockReads, LogLine, Refusal, Reply};
 use crate::failure::Failure;
 use crate::fork::{Answer, Conflict, Done, Merged, Raised};
-use crate::hand_off::{HandedOff, Holds};
+use crate::hand_off::{HandedOff, Holder, Holds};
 use crate::memory::Item;
 use crate::message::Topic;
 use crate::question::{Question, Token};
@@ -969,6 +969,9 @@ pub enum Change {
         id: SessionId,
         /// With what.
         settings: Box<session::Settings>,
+        /// Which one it is a fork of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fork: Option<Box<session::Fork>>,
     },
     /// A session takes no more turns; those that it has come to their end first, or are ended.
     SessionClosed {
@@ -980,6 +983,18 @@ pub enum Change {
         /// Whether its turns are to be ended.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         now: bool,
+    },
+    /// A session was taken back to before its last turns: what they did to its memory is undone with this.
+    SessionRewound {
+        /// Which.
+        id: SessionId,
+        /// Its last turn that counts; 0: none.
+        to: u32,
+        /// Who held the conversation then; none: whoever holds it first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<Box<Holder>>,
+        /// How many keys of its memory are as they were.
+        keys: u32,
     },
     /// A person handed a session's conversation to another agent, between two turns.
     SessionHandedOver {

@@ -20,6 +20,14 @@ use crate::{AgentName, Epoch, KeyId, Payload, RunId, SessionId, TenantId, Timest
 pub const MAX_QUEUE: u32 = 1_000;
 /// How many keys take part in a session at most, besides the one that opened it.
 pub const MAX_PARTICIPANTS: usize = 64;
+/// So many of its last turns a session can be taken back, or forked before.
+pub const MAX_BACK: u32 = 100;
+/// How many turns a session that is forked has at most: they are counted and copied, not done again.
+pub const MAX_FORKED: u32 = 10_000;
+/// How many keys of a session's memory are taken back, or copied, at once.
+pub const MAX_MOVED: usize = 1_000;
+/// And how many bytes they have.
+pub const MAX_MOVED_BYTES: usize = 8 << 20;
 /// The longest title, in bytes.
 pub const MAX_TITLE: usize = 200;
 /// The longest time that a session's settings can name.
@@ -162,6 +170,18 @@ impl Standing {
     }
 }
 
+/// Where a session comes from that is a fork of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// Of which.
+    pub of: SessionId,
+    /// Its last turn that this one has, too; 0: none.
+    pub at: u32,
+    /// Who held the conversation then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+}
+
 /// A session, as the record has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -181,6 +201,8 @@ pub struct Session {
     pub epoch: Epoch,
     /// How many turns it had, those that wait included.
     pub turns: u32,
+    /// How many of them are another session's, which it is a fork of.
+    pub copied: u32,
     /// The turn at work; none: it is idle.
     pub active: Option<Active>,
     /// How many turns wait.
@@ -217,6 +239,10 @@ pub struct Turn {
     pub by: KeyId,
     /// Whether its run was begun, and is over.
     pub stage: Stage,
+    /// Whether the session was taken back to before it: it is no part of the conversation any more.
+    pub undone: bool,
+    /// Who held the conversation as it began; none: whoever holds it first, or it has not begun.
+    pub holder: Option<Holder>,
 }
 
 /// What was said in a turn that is over, and what was answered, as agents are told.
@@ -293,6 +319,7 @@ impl Session {
             standing: Standing::Open,
             epoch: Epoch(0),
             turns: 0,
+            copied: 0,
             active: None,
             queued: 0,
             interrupted: 0,
@@ -302,6 +329,27 @@ impl Session {
         };
         new.plan();
         new
+    }
+
+    /// The number of the turn that began last.
+    pub fn latest(&self) -> u32 {
+        self.active.map_or(self.turns, |active| active.number)
+    }
+
+    /// The first turn after which it can still be taken back to, or forked.
+    pub fn earliest(&self) -> u32 {
+        self.latest().saturating_sub(MAX_BACK).max(self.copied)
+    }
+
+    /// It is a fork of another one: so many turns are behind it.
+    pub fn forked(&mut self, fork: &Fork) {
+        (self.turns, self.copied, self.holder) = (fork.at, fork.at, fork.holder.clone());
+    }
+
+    /// It is taken back to before its last turns: who held the conversation then holds it again.
+    pub fn rewind(&mut self, holder: Option<Holder>) {
+        self.holder = holder;
+        self.epoch = self.epoch.next();
     }
 
     /// What a key may do in it besides what its role lets it do; none: nothing.

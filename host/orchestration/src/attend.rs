@@ -27,7 +27,7 @@ const AT_ONCE: usize = 16;
 /// How long until it is looked again where something due could not be done.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest time between two looks: another host may have opened something.
-const LONGEST: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST: Duration = Duration::from_secs(10);
 
 impl Sessions {
     /// Does what is due, until the host stops.

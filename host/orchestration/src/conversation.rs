@@ -47,7 +47,7 @@ impl ltmc_ports::Conversation for Conversation {
         let sessions = &self.runs.inner.ports.sessions;
         let turns = sessions.turns(self.log.tenant(), &started.session, from, turn.number - 1 - from).await?;
         let mut newest_first: Vec<Exchange> = Vec::new();
-        for turn in turns.into_iter().rev().filter(|turn| turn.stage == Stage::Over) {
+        for turn in turns.into_iter().rev().filter(|turn| turn.stage == Stage::Over && !turn.undone) {
             newest_first.push(self.exchange(turn).await.map_err(store)?);
             if ltmc_model::session::told(newest_first.iter().map(Exchange::size), last) < newest_first.len() {
                 newest_first.pop();

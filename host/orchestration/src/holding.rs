@@ -13,7 +13,7 @@ pub(crate) fn of(plan: &Plan, log: &RunLog, step: &StepPath) -> Option<Holding> 
     let (node, _) = plan.node(&at).ok()?;
     let Does::HandOff(goes) = &node.does else { return None };
     let turn = log.started().turn.map_or(0, |place| place.number);
-    let holding = log.read(|history| {
+    log.read(|history| {
         let node = history.node(&at)?;
         let since = match node.hand_offs.is_empty() {
             true => node.holds.as_ref().map_or(0, |holds| holds.since),
@@ -31,6 +31,5 @@ pub(crate) fn of(plan: &Plan, log: &RunLog, step: &StepPath) -> Option<Holding> 
             // Who began with it is told all.
             told_after: if since == 0 { 0 } else { goes.pass.told_after(since) },
         })
-    });
-    holding
+    })
 }

@@ -20,6 +20,7 @@ use ltmc_ports::{Changes, Expect, Kind, ReadSessions, StoreError};
 use ltmc_tenancy::{Authority, Error, Read};
 use tokio::sync::Notify;
 
+use crate::attend::LONGEST;
 use crate::runs::{Runs, Started, TurnRequest};
 use crate::stop::Cancelled;
 
@@ -102,7 +103,7 @@ impl Sessions {
                 sessions.check_participant(&by, key).await?;
             }
             let id = sessions.drawn()?;
-            let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings) };
+            let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings), fork: None };
             sessions.authority().act(&by.tenant, Some(&by.key), change).await?;
             sessions.changed.notify_one();
             sessions.one(&by.tenant, &id).await
@@ -169,7 +170,10 @@ impl Sessions {
                     if place.interrupts {
                         self.end_interrupted(&caller.tenant, id).await;
                     }
-                    self.changed.notify_one();
+                    // It is looked again soon enough for turns that may take longer.
+                    if place.interrupts || Duration::from_millis(session.settings.turn) < LONGEST {
+                        self.changed.notify_one();
+                    }
                     return Ok(Said { number: place.number, waits: place.waits, started });
                 }
                 // Somebody else was faster: the session has another place for it, or none.
@@ -194,7 +198,7 @@ impl Sessions {
     }
 
     /// Why it takes no turn.
-    fn refused(&self, session: &Session, waiting: u32) -> Error {
+    pub(crate) fn refused(&self, session: &Session, waiting: u32) -> Error {
         let id = &session.id;
         let conflict = |message| Error::Conflict { code: "session-over", message };
         if session.standing != Standing::Open {
@@ -303,17 +307,7 @@ impl Sessions {
     ) -> Result<Session, Error> {
         let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
-            let session = sessions.seen(&by, &id).await?;
-            if by.role == Role::Caller && session.by != by.key {
-                return Err(Error::Denied { why: "only who opened a session may hand its conversation on".into() });
-            }
-            if session.standing != Standing::Open || session.has_expired(sessions.now()) {
-                return Err(sessions.refused(&session, 0));
-            }
-            if !session.is_idle() {
-                let message = format!("session {id} has a turn at work: hand it on when that is over, or end it first");
-                return Err(Error::Busy { message, retry_after: Duration::from_secs(1) });
-            }
+            let session = sessions.between_turns(&by, &id, "hand its conversation on").await?;
             check_reason(&reason).map_err(|why| Error::invalid("invalid", "reason", why))?;
             let wrong = |why: String| Error::invalid("invalid", "to", why);
             let goes = sessions.runs.conversation(&by, &session.settings.with).await?.ok_or_else(|| {
@@ -430,7 +424,7 @@ impl Sessions {
     }
 
     /// A session for who may look at it: the audit tells who looks at another key's.
-    async fn seen(&self, caller: &Caller, id: &SessionId) -> Result<Session, Error> {
+    pub(crate) async fn seen(&self, caller: &Caller, id: &SessionId) -> Result<Session, Error> {
         let session = self.one(&caller.tenant, id).await?;
         let part = session.part_of(&caller.key);
         if caller.role == Role::Caller && part.is_none() {
@@ -442,7 +436,7 @@ impl Sessions {
         Ok(session)
     }
 
-    fn drawn(&self) -> Result<SessionId, Error> {
+    pub(crate) fn drawn(&self) -> Result<SessionId, Error> {
         let (id, _) = self.runs.inner.drawn(self.now());
         format!("ses-{id}").parse().map_err(|e| Error::Internal { message: format!("{e}") })
     }
@@ -459,7 +453,7 @@ impl Sessions {
 /// How many of a session's last turns are looked at for those that wait: more than ever wait.
 const LOOKED_AT: u32 = 4 * ltmc_model::session::MAX_QUEUE;
 
-fn changed_meanwhile(error: StoreError, id: &SessionId) -> Error {
+pub(crate) fn changed_meanwhile(error: StoreError, id: &SessionId) -> Error {
     match error.kind {
         Kind::Stale => Error::Conflict {
             code: "conflict",

@@ -6,7 +6,7 @@
 //! begins: its run is due in the same transaction. Of those that wait the first of the key that had its turn the longest ago is next.
 
 use async_trait::async_trait;
-use ltmc_model::delta::Delta;
+use ltmc_model::delta::{Delta, MemoryValue};
 use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Entry, Event};
 use ltmc_model::memory::Drawer;
@@ -77,6 +77,25 @@ pub trait ReadSessions: Send + Sync {
 
     /// A session's turns after number `after`, in order, at most `limit`.
     async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError>;
+
+    /// What keys of a session's memory held after turn `turn` that were changed since, in their order, at most `limit`; none: nothing. It is kept of
+    /// [`ltmc_model::session::MAX_BACK`] turns; what came to its end since is told all the same.
+    async fn changed_since(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        turn: u32,
+        limit: u32,
+    ) -> Result<Vec<(String, Option<MemoryValue>)>, StoreError>;
+
+    /// What a session's memory held after turn `turn`, by its keys in their order, at most `limit`.
+    async fn memory_after(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        turn: u32,
+        limit: u32,
+    ) -> Result<Vec<(String, MemoryValue)>, StoreError>;
 
     /// How many turns of a key wait in a session.
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError>;

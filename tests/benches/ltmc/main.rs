@@ -12,6 +12,7 @@ mod client;
 mod databases;
 mod fanout;
 mod flow;
+mod handoff;
 mod hot;
 mod inside;
 mod load;
@@ -53,6 +54,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("overhead", overhead::run),
     ("hot", hot::run),
     ("turn", turn::run),
+    ("handoff", handoff::run),
     ("memory", memory::run),
     ("start", start::run),
     ("waiting", waiting::run),

@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 22] = [
+const ACTIONS: [&str; 23] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
@@ -143,6 +143,7 @@ const ACTIONS: [&str; 22] = [
     "session-opened",
     "session-closed",
     "session-handed-over",
+    "session-rewound",
     "turn-lost",
     "context-changed",
     "refused",
@@ -195,12 +196,17 @@ fn said(change: Change) -> (&'static str, String, Value) {
         Change::ScheduleContinued { workflow, number, next, .. } => {
             ("schedule-continued", format!("{workflow}/{number}"), json!({"next": next}))
         }
-        Change::SessionOpened { id, settings } => {
-            let participants = settings.participants.len();
-            ("session-opened", id.to_string(), json!({"with": settings.with.to_string(), "participants": participants}))
+        Change::SessionOpened { id, settings, fork } => {
+            let (with, participants) = (settings.with.to_string(), settings.participants.len());
+            let fork = fork.map(|fork| json!({"of": fork.of, "at": fork.at}));
+            ("session-opened", id.to_string(), json!({"with": with, "participants": participants, "fork": fork}))
         }
         Change::SessionClosed { id, expired, now } => {
             ("session-closed", id.to_string(), json!({"expired": expired, "now": now}))
+        }
+        Change::SessionRewound { id, to, holder, keys } => {
+            let holder = holder.map(|holder| holder.agent);
+            ("session-rewound", id.to_string(), json!({"to": to, "holder": holder, "keys": keys}))
         }
         Change::SessionHandedOver { session, from, to, reason } => {
             ("session-handed-over", session.to_string(), json!({"from": from, "to": to, "reason": reason}))

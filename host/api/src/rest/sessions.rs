@@ -47,6 +47,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(history, say))
         .routes(routes!(cancel_turn))
         .routes(routes!(hand_over))
+        .routes(routes!(rewind))
+        .routes(routes!(fork))
         .routes(routes!(close))
 }
 
@@ -102,13 +104,7 @@ impl NewSession {
         if participants.len() > MAX_PARTICIPANTS {
             return Err(wrong("participants", format!("A session has at most {MAX_PARTICIPANTS} participants.")));
         }
-        let title = self.title.filter(|title| !title.trim().is_empty());
-        if title.as_ref().is_some_and(|title| title.len() > MAX_TITLE || title.chars().any(char::is_control)) {
-            return Err(wrong(
-                "title",
-                format!("A title has at most {MAX_TITLE} bytes, and no line breaks or other control characters."),
-            ));
-        }
+        let title = titled(self.title)?;
         Ok(Settings {
             with,
             if_busy: self.if_busy.unwrap_or_default(),
@@ -119,6 +115,16 @@ impl NewSession {
             participants,
         })
     }
+}
+
+/// A title within its bounds; an empty one is none.
+fn titled(title: Option<String>) -> Result<Option<String>> {
+    let title = title.filter(|title| !title.trim().is_empty());
+    if title.as_ref().is_some_and(|title| title.len() > MAX_TITLE || title.chars().any(char::is_control)) {
+        let message = format!("A title has at most {MAX_TITLE} bytes, and no line breaks or other control characters.");
+        return Err(Problem::new("invalid", message).field("title"));
+    }
+    Ok(title)
 }
 
 /// A bounded time, in milliseconds.
@@ -190,6 +196,8 @@ struct Session {
     holder: Option<AgentName>,
     /// How many turns it had, those that wait included.
     turns: u32,
+    /// How many of them are those of the session that it is a fork of.
+    copied: u32,
     /// How many of them wait.
     queued: u32,
     /// The turn at work.
@@ -245,6 +253,7 @@ impl Session {
             expires_at: session.due_at.filter(|_| session.active.is_none()),
             holder: session.holder.map(|holder| holder.agent),
             turns: session.turns,
+            copied: session.copied,
             queued: session.queued,
             active: session.active.map(|it| Active { number: it.number, run: it.run, since: it.since }),
             epoch: session.epoch.0,
@@ -284,6 +293,8 @@ struct Turn {
     error: Option<Failure>,
     /// How the conversation was handed on in it, in order.
     hand_offs: Vec<TurnHandOff>,
+    /// Whether the session was taken back to before it: it is no part of the conversation any more.
+    undone: bool,
 }
 
 /// A conversation went from one agent to another.
@@ -321,6 +332,7 @@ impl From<TurnView> for Turn {
             output,
             error,
             hand_offs,
+            undone: turn.undone,
         }
     }
 }
@@ -586,6 +598,112 @@ async fn hand_over(
 ) -> Answer {
     let session = api.sessions.hand_over(&caller, &id, to, reason).await?;
     Ok(axum::Json(Session::of(session, api.clock.now())).into_response())
+}
+
+/// To where a session is taken back.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ToTurn {
+    /// Its last turn that counts; 0: none. One of the last 100.
+    #[schema(example = 3)]
+    to: u32,
+}
+
+impl Document for ToTurn {
+    const FOR: Action = Action::Run;
+}
+
+/// A session that was taken back.
+#[derive(Serialize, ToSchema)]
+struct RewoundSession {
+    /// As it stands.
+    session: Session,
+    /// How many turns are no part of its conversation any more.
+    turns: usize,
+    /// How many keys of its memory are as they were.
+    keys: usize,
+    /// What these turns did elsewhere, which stays; at most 100.
+    stays: Vec<StaysThere>,
+    /// How many more there are.
+    more: usize,
+}
+
+/// Something that a turn did outside of its session's memory.
+#[derive(Serialize, ToSchema)]
+struct StaysThere {
+    /// Which turn.
+    turn: u32,
+    /// By which host call; `emit` and `run` for what its workflow published or began itself.
+    #[schema(example = "memory.put")]
+    call: String,
+    /// What that was about.
+    #[schema(example = "global/orders (12 bytes)")]
+    about: String,
+}
+
+/// Take a session back
+///
+/// Between two turns: its memory, and who holds its conversation, are as they were after that turn, and later turns are no part of the conversation any more. What these
+/// did elsewhere (global memory, messages, the graph, notes, other runs) stays, and is told. Who opened the session may, and keys of the roles author and admin.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/rewind", tag = "sessions", request_body = ToTurn,
+    params(("id" = String, Path, description = "The session")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["bad-json", "invalid", "session-over", "conflict", "busy"]))),
+    responses((status = 200, body = RewoundSession)),
+)]
+async fn rewind(
+    State(api): State<Api>,
+    By(caller): By,
+    At(id): At<SessionId>,
+    Json(ToTurn { to }): Json<ToTurn>,
+) -> Answer {
+    let rewound = api.sessions.rewind(&caller, &id, to).await?;
+    let stays = rewound.stays.into_iter().map(|it| StaysThere { turn: it.turn, call: it.call, about: it.about });
+    Ok(axum::Json(RewoundSession {
+        session: Session::of(rewound.session, api.clock.now()),
+        turns: rewound.turns,
+        keys: rewound.keys,
+        stays: stays.collect(),
+        more: rewound.more,
+    })
+    .into_response())
+}
+
+/// Where a session is forked.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ForkAt {
+    /// The last turn that the new one has, too, one of the last 100; the last that is over if left out.
+    #[schema(example = 3)]
+    at: Option<u32>,
+    /// For people; at most 200 bytes. That of the session that is forked if left out.
+    title: Option<String>,
+}
+
+impl Document for ForkAt {
+    const FOR: Action = Action::Run;
+}
+
+/// Fork a session
+///
+/// A new session with the same settings, which begins with what was said up to a turn, and with the memory, and the holder of the conversation, of then. What waits, is asked, or comes
+/// later in the one that is forked is nothing of the new one. Who may say something in the session may.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/fork", tag = "sessions", request_body = ForkAt,
+    params(("id" = String, Path, description = "The session")),
+    extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["bad-json", "invalid", "conflict"]))),
+    responses((status = 201, description = "It is open", body = Session, headers(("Location" = String, description = "The new session")))),
+)]
+async fn fork(
+    State(api): State<Api>,
+    By(caller): By,
+    At(id): At<SessionId>,
+    Json(ForkAt { at, title }): Json<ForkAt>,
+) -> Answer {
+    let session = api.sessions.fork(&caller, &id, at, titled(title)?).await?;
+    let location = HeaderValue::try_from(format!("/v1/sessions/{}", session.id)).map_err(Problem::internal)?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(Session::of(session, api.clock.now())))
+        .into_response())
 }
 
 /// How a session is closed.

@@ -54,6 +54,29 @@ pub(crate) enum Command {
         /// The turn's number
         turn: u32,
     },
+    /// Take one back to an earlier turn, between two turns: its memory is as it was then; what later turns did elsewhere stays, and is told
+    Rewind {
+        /// Its id
+        session: SessionId,
+        /// Its last turn that counts; 0: none
+        turn: u32,
+    },
+    /// Open another one that begins with what was said in this one, and with its memory: it prints the new session's id
+    Fork {
+        /// Its id
+        session: SessionId,
+        /// The last turn that the new one has, too [default: the last that is over]
+        #[arg(long, value_name = "TURN")]
+        at: Option<u32>,
+        /// For people
+        #[arg(long)]
+        title: Option<String>,
+    },
+    /// Print one whole, as JSON: what it was opened with, where it stands, and every turn
+    Export {
+        /// Its id
+        session: SessionId,
+    },
     /// Hand the conversation of one to another agent of its workflow's `hand-off`, between two turns
     HandOff {
         /// Its id
@@ -163,6 +186,35 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         Command::Cancel { session, turn } => {
             client.delete(&format!("{}/turns/{turn}", path(&session))).await?;
             ui::note(format!("Ended turn {turn}."));
+            Ok(())
+        }
+        Command::Rewind { session, turn } => {
+            let body = json!({ "to": turn });
+            let rewound = client.post(&format!("{}/rewind", path(&session)), Some(&body)).await?.json()?;
+            if as_json {
+                ui::json(&rewound)
+            } else {
+                show_rewound(&rewound)
+            }
+            Ok(())
+        }
+        Command::Fork { session, at, title } => {
+            let mut body = json!({ "at": at, "title": title });
+            if let Some(fields) = body.as_object_mut() {
+                fields.retain(|_, value| !value.is_null());
+            }
+            let forked = client.post(&format!("{}/fork", path(&session)), Some(&body)).await?.json()?;
+            if as_json {
+                ui::json(&forked)
+            } else {
+                ui::line(text(&forked, "id"))
+            }
+            Ok(())
+        }
+        Command::Export { session } => {
+            let found = client.get(&path(&session)).await?;
+            let turns = client.list(&format!("{}/turns", path(&session)), &[], usize::MAX).await?;
+            ui::json(&json!({ "session": found, "turns": turns }));
             Ok(())
         }
         Command::HandOff { session, to, reason } => {
@@ -296,9 +348,30 @@ fn show(session: &Value) {
     }
 }
 
+fn show_rewound(rewound: &Value) {
+    ui::note(format!(
+        "{} turns are no part of the conversation any more; {} keys of its memory are as they were.",
+        rewound["turns"], rewound["keys"]
+    ));
+    let stays = rewound["stays"].as_array().map_or(&[][..], Vec::as_slice);
+    if !stays.is_empty() {
+        ui::note("What they did elsewhere stays:");
+    }
+    for one in stays {
+        ui::line(format!("  turn {}  {}  {}", one["turn"], text(one, "call"), ui::clean(text(one, "about"))));
+    }
+    if let Some(more) = rewound["more"].as_u64().filter(|more| *more > 0) {
+        ui::note(format!("and {more} more."));
+    }
+}
+
 fn show_turn(turn: &Value) {
     let (number, by, at) = (&turn["number"], text(turn, "by"), text(turn, "at"));
-    let state = if text(turn, "stage") == "queued" { "queued" } else { text(turn, "state") };
+    let state = match turn["undone"] == true {
+        true => "undone",
+        false if text(turn, "stage") == "queued" => "queued",
+        false => text(turn, "state"),
+    };
     ui::line(format!("{} {at}  {by}  {state}  run {}", style(format!("{number}.")).bold(), text(turn, "run")));
     ui::line(format!("  > {}", said(&turn["input"])));
     for one in turn["hand-offs"].as_array().into_iter().flatten() {

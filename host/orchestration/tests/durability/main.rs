@@ -26,6 +26,7 @@
 //! - `ends`: cancelled, resumed, tried again
 //! - `follow`: who follows a run is told all of it, once
 //! - `decided`: what an attempt decided on is changed by somebody else before it becomes true
+//! - `rewinds`: sessions that are taken back, and forks of them
 //! - `room`: a tenant that has no room for more runs, and others
 //! - `schedules`: each tick starts one run
 //! - `sessions`: one turn at a time, each message once
@@ -57,6 +58,7 @@ mod provenance;
 mod questions;
 mod recovery;
 mod replay;
+mod rewinds;
 mod room;
 mod schedules;
 mod sealed;

@@ -203,6 +203,11 @@ impl MemoryRecord {
         look(&self.lock().tables.questions)
     }
 
+    /// Looks at what is kept in memory, by tenant, drawer and key.
+    pub(super) fn with_memory<T>(&self, look: impl FnOnce(&BTreeMap<(TenantId, Drawer, String), Item>) -> T) -> T {
+        look(&self.lock().tables.context.memory)
+    }
+
     pub(super) fn with_sessions<T>(&self, look: impl FnOnce(&super::sessions::Sessions) -> T) -> T {
         look(&self.lock().tables.sessions)
     }

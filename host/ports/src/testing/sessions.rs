@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use ltmc_model::delta::MemoryValue;
 use ltmc_model::journal::{Change, Entry};
+use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::run::Run;
-use ltmc_model::session::{Session, Stage, Turn};
+use ltmc_model::session::{MAX_BACK, Session, Stage, Turn};
 use ltmc_model::{KeyId, RunId, SessionId, TenantId, Timestamp};
 
 use super::MemoryRecord;
@@ -14,7 +16,13 @@ use crate::{Append, Kind, StoreError};
 
 /// Every session, with its turns.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(BTreeMap<(TenantId, SessionId), (Session, Vec<Turn>)>);
+pub(super) struct Sessions(
+    BTreeMap<(TenantId, SessionId), (Session, Vec<Turn>)>,
+    BTreeMap<(TenantId, SessionId), Keeps>,
+);
+
+/// What keys of a session's memory held before a turn first changed them, by the key and the turn.
+type Keeps = BTreeMap<(String, u32), Option<MemoryValue>>;
 
 impl Sessions {
     /// What an act makes of them.
@@ -26,9 +34,20 @@ impl Sessions {
         change: &Change,
     ) -> Option<RunId> {
         match (change, by) {
-            (Change::SessionOpened { id, settings }, Some(by)) => {
-                let new = Session::opened(tenant.clone(), id.clone(), by.clone(), at, settings.as_ref().clone());
-                self.0.insert((tenant.clone(), id.clone()), (new, Vec::new()));
+            (Change::SessionOpened { id, settings, fork }, Some(by)) => {
+                let mut new = Session::opened(tenant.clone(), id.clone(), by.clone(), at, settings.as_ref().clone());
+                let mut turns = Vec::new();
+                if let Some(fork) = fork {
+                    new.forked(fork);
+                    let of = self.0.get(&(tenant.clone(), fork.of.clone())).map(|(_, turns)| turns.as_slice());
+                    turns.extend(of.unwrap_or_default().iter().filter(|turn| turn.number <= fork.at).cloned());
+                }
+                self.0.insert((tenant.clone(), id.clone()), (new, turns));
+            }
+            (Change::SessionRewound { id, to, holder, .. }, _) => {
+                let (session, turns) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
+                session.rewind(holder.as_deref().cloned());
+                turns.iter_mut().filter(|turn| turn.number > *to).for_each(|turn| turn.undone = true);
             }
             (Change::SessionClosed { id, expired, now }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
@@ -67,7 +86,13 @@ impl Sessions {
             let (session, turns) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
             session.take(place, run.id, run.updated_at);
             let stage = if place.waits { Stage::Queued } else { Stage::Active };
-            turns.push(Turn { number: turn, run: run.id, by: run.by.clone(), stage });
+            let holder = session.holder.clone().filter(|_| !place.waits);
+            turns.push(Turn { number: turn, run: run.id, by: run.by.clone(), stage, undone: false, holder });
+            if let (Some(last), Some(keeps)) =
+                (turn.checked_sub(MAX_BACK), self.1.get_mut(&(run.tenant.clone(), run.session.clone())))
+            {
+                keeps.retain(|(_, turn), _| *turn > last);
+            }
         }
         for handed in handed_on(entries) {
             let (session, _) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
@@ -83,7 +108,11 @@ impl Sessions {
         let (session, turns) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
         let stage = turns.iter().find(|one| one.number == turn)?.stage;
         match stage {
-            Stage::Queued => session.leave(),
+            Stage::Queued => {
+                session.leave();
+                let holder = session.holder.clone();
+                turns.iter_mut().filter(|one| one.number == turn).for_each(|one| one.holder.clone_from(&holder));
+            }
             Stage::Active if session.active.is_some_and(|active| active.run == run) => session.finish(at),
             Stage::Active | Stage::Over => return None,
         }
@@ -101,9 +130,38 @@ impl Sessions {
                 one.stage = Stage::Over;
             } else if next.is_some_and(|(number, _)| number == one.number) {
                 one.stage = Stage::Active;
+                one.holder.clone_from(&session.holder);
             }
         }
         next.map(|(_, run)| run)
+    }
+
+    /// Keeps what a key of a session's memory holds before a turn changes it for the first time.
+    pub(super) fn keep_before(
+        &mut self,
+        tenant: &TenantId,
+        id: &SessionId,
+        key: &str,
+        turn: Option<u32>,
+        before: Option<&Item>,
+    ) {
+        let place = (tenant.clone(), id.clone());
+        let Some((session, _)) = self.0.get(&place) else { return };
+        let turn = turn.unwrap_or(session.latest());
+        if turn > session.copied {
+            let before = before.map(|item| MemoryValue { bytes: item.value.clone(), expires_at: item.expires_at });
+            self.1.entry(place).or_default().entry((key.to_owned(), turn)).or_insert(before);
+        }
+    }
+
+    /// What keys held after a turn that were changed since.
+    fn changed_since(&self, tenant: &TenantId, id: &SessionId, turn: u32) -> BTreeMap<String, Option<MemoryValue>> {
+        let mut found = BTreeMap::new();
+        let keeps = self.1.get(&(tenant.clone(), id.clone())).into_iter().flatten();
+        for ((key, _), value) in keeps.filter(|((_, of), _)| *of > turn) {
+            found.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        found
     }
 
     /// A session.
@@ -150,6 +208,35 @@ impl ReadSessions for MemoryRecord {
             let Some((_, turns)) = sessions.0.get(&(tenant.clone(), id.clone())) else { return Vec::new() };
             turns.iter().filter(|turn| turn.number > after).take(limit as usize).cloned().collect()
         }))
+    }
+
+    async fn changed_since(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        turn: u32,
+        limit: u32,
+    ) -> Result<Vec<(String, Option<MemoryValue>)>, StoreError> {
+        let found = self.with_sessions(|sessions| sessions.changed_since(tenant, id, turn));
+        Ok(found.into_iter().take(limit as usize).collect())
+    }
+
+    async fn memory_after(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        turn: u32,
+        limit: u32,
+    ) -> Result<Vec<(String, MemoryValue)>, StoreError> {
+        let since = self.with_sessions(|sessions| sessions.changed_since(tenant, id, turn));
+        let drawer = Drawer::Session(id.clone());
+        let mut found: BTreeMap<String, Option<MemoryValue>> = self.with_memory(|memory| {
+            let ours = memory.iter().filter(|((of, place, _), _)| of == tenant && *place == drawer);
+            let value = |item: &Item| MemoryValue { bytes: item.value.clone(), expires_at: item.expires_at };
+            ours.map(|((.., key), item)| (key.clone(), Some(value(item)))).collect()
+        });
+        found.extend(since);
+        Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit as usize).collect())
     }
 
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::agent::{Agent, Grants};
-use ltmc_model::delta::{Logged, Topic};
+use ltmc_model::delta::{Logged, MemoryValue, Topic};
 use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, Walk};
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
@@ -110,6 +110,8 @@ slowly! { ReadSessions:
     sessions(tenant: &TenantId, filter: &SessionFilter) -> Vec<Session>;
     turns(tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Vec<Turn>;
     waiting_turns(tenant: &TenantId, id: &SessionId, by: &KeyId) -> u32;
+    changed_since(tenant: &TenantId, id: &SessionId, turn: u32, limit: u32) -> Vec<(String, Option<MemoryValue>)>;
+    memory_after(tenant: &TenantId, id: &SessionId, turn: u32, limit: u32) -> Vec<(String, MemoryValue)>;
     due_sessions(now: Timestamp, limit: u32) -> Vec<Session>;
     next_due_session() -> Option<Timestamp>;
 }

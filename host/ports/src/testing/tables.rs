@@ -8,6 +8,7 @@ use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::chain::{Chain, Link};
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
+use ltmc_model::memory::Drawer;
 use ltmc_model::run::Run;
 use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
 use ltmc_model::session::Standing;
@@ -118,7 +119,7 @@ impl Tables {
         self.runs.insert(key, run);
         let next = self.sessions.follow(&append.run, &append.entries);
         self.wake(&append.run.tenant, next, append.run.updated_at);
-        self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas);
+        self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas, append.run.turn);
         Ok(())
     }
 
@@ -129,8 +130,14 @@ impl Tables {
         }
     }
 
-    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta]) {
+    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta], turn: Option<u32>) {
         for delta in deltas {
+            if let Delta::Memory(change) = delta
+                && let Drawer::Session(session) = &change.drawer
+            {
+                let before = self.context.memory.get(&(tenant.clone(), change.drawer.clone(), change.key.clone()));
+                self.sessions.keep_before(tenant, session, &change.key, turn, before);
+            }
             self.context.apply(tenant, delta);
             for run in self.subscriptions.published(tenant, self.context.end(), delta) {
                 let due = self.runs.get_mut(&(tenant.clone(), run)).filter(|row| !row.state.is_over());
@@ -236,13 +243,14 @@ impl Tables {
             change @ (Change::SessionOpened { .. }
             | Change::SessionClosed { .. }
             | Change::SessionHandedOver { .. }
+            | Change::SessionRewound { .. }
             | Change::TurnLost { .. }) => {
                 let next = self.sessions.act(tenant, at, act.by.as_ref(), &change);
                 self.wake(tenant, next, at);
             }
             Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
         }
-        self.apply(tenant, at, &changes.deltas);
+        self.apply(tenant, at, &changes.deltas, None);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
     }

@@ -94,7 +94,10 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::ScheduleContinued { workflow, number, digest, next } => {
             schedules::go_on(db, tenant, (workflow, *number, digest), *next, act.by.as_ref())?;
         }
-        Change::SessionOpened { id, settings } => sessions::open(db, tenant, id, act.by.as_ref(), at, settings)?,
+        Change::SessionOpened { id, settings, fork } => {
+            sessions::open(db, tenant, id, act.by.as_ref(), at, (settings, fork.as_deref()))?;
+        }
+        Change::SessionRewound { id, to, holder, .. } => sessions::rewind(db, tenant, id, *to, holder.as_deref())?,
         Change::SessionClosed { id, expired, now } => sessions::close(db, tenant, id, (*expired, *now))?,
         Change::SessionHandedOver { session, to, .. } => sessions::hand_over(db, tenant, session, to)?,
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,

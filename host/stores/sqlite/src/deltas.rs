@@ -9,7 +9,7 @@ use ltmc_model::{Position, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
-use crate::subscriptions;
+use crate::{sessions, subscriptions};
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Row<'a> {
     pub(crate) at: Timestamp,
     pub(crate) delta: &'a Delta,
     pub(crate) bytes: &'a [u8],
+    /// Which turn of its session the run is that does it; none: it is no turn's.
+    pub(crate) turn: Option<u32>,
 }
 
 impl Row<'_> {
@@ -31,7 +33,12 @@ impl Row<'_> {
         let tenant = self.tenant.as_str();
         self.log(db)?;
         match self.delta {
-            Delta::Memory(change) => memory(db, tenant, change),
+            Delta::Memory(change) => {
+                if let Drawer::Session(session) = &change.drawer {
+                    sessions::keep_before(db, tenant, session, &change.key, self.turn)?;
+                }
+                memory(db, tenant, change)
+            }
             Delta::NoteKept(kept) => note(db, tenant, kept),
             Delta::NoteForgotten { id, .. } => forget(db, tenant, id),
             Delta::FactBegan(fact) => fact_began(db, tenant, fact),

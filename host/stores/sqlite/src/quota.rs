@@ -86,6 +86,7 @@ impl Purpose {
             | Change::ScheduleContinued { .. }
             | Change::SessionOpened { .. }
             | Change::SessionHandedOver { .. }
+            | Change::SessionRewound { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }

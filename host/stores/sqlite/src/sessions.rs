@@ -1,9 +1,11 @@
 //! Sessions and their turns: rows that follow acts and the journals of runs, within their transaction; and read.
 
 use async_trait::async_trait;
+use ltmc_model::delta::MemoryValue;
+use ltmc_model::hand_off::Holder;
 use ltmc_model::journal::Entry;
 use ltmc_model::run::Run;
-use ltmc_model::session::{Active, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::session::{Active, Fork, MAX_BACK, Session, Settings, Stage, Standing, Turn};
 use ltmc_model::{AgentName, Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
 use ltmc_ports::sessions::{self, SessionFilter, place};
 use ltmc_ports::{Append, Kind, ReadSessions, StoreError};
@@ -17,7 +19,7 @@ use crate::error::{Error, wrong};
 use crate::purge::DELETED;
 
 const COLUMNS: &str = "tenant, id, by_key, opened_at, settings, standing, epoch, turns, active, active_number, active_since, \
-                       queued, interrupted, last_at, due_at, holder";
+                       queued, interrupted, last_at, due_at, holder, copied";
 
 #[async_trait]
 impl ReadSessions for Record {
@@ -42,10 +44,43 @@ impl ReadSessions for Record {
     }
 
     async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError> {
-        let sql = "select number, run, by_key, stage from turns where tenant = ? and session = ? and number > ? \
+        let sql = "select number, run, by_key, stage, undone, holder from turns where tenant = ? and session = ? and number > ? \
                    order by number limit ?";
         let values = params![tenant.as_str(), id.as_str(), after, limit];
         self.readers.point("sessions.turns", |db| all(db, sql, values, read_turn))
+    }
+
+    async fn changed_since(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        turn: u32,
+        limit: u32,
+    ) -> Result<Vec<(String, Option<MemoryValue>)>, StoreError> {
+        // Of a column beside a smallest one SQLite takes that row's.
+        let sql = "select key, value, expires_at, min(turn) from session_keeps where tenant = ?1 and session = ?2 and turn > ?3 \
+                   group by key order by key limit ?4";
+        let (of, id) = (tenant.clone(), id.clone());
+        let read = move |db: &Connection| all(db, sql, params![of.as_str(), id.as_str(), turn, limit], kept);
+        self.readers.search("sessions.changed-since", tenant, read).await
+    }
+
+    async fn memory_after(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        turn: u32,
+        limit: u32,
+    ) -> Result<Vec<(String, MemoryValue)>, StoreError> {
+        let sql = "with since as (select key, value, expires_at, min(turn) from session_keeps \
+                   where tenant = ?1 and session = ?2 and turn > ?3 group by key) \
+                   select key, value, expires_at from memory where tenant = ?1 and scope = 1 and owner = ?2 \
+                   and key not in (select key from since) \
+                   union all select key, value, expires_at from since where value is not null order by key limit ?4";
+        let (of, id) = (tenant.clone(), id.clone());
+        let read = move |db: &Connection| all(db, sql, params![of.as_str(), id.as_str(), turn, limit], kept);
+        let found = self.readers.search("sessions.memory-after", tenant, read).await?;
+        Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
     }
 
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError> {
@@ -94,9 +129,15 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
     if let Some(place) = place {
         session.take(place, run.id, at);
         let stage = if place.waits { Stage::Queued } else { Stage::Active };
-        let sql = "insert into turns (tenant, session, number, run, by_key, stage) values (?, ?, ?, ?, ?, ?)";
+        let sql =
+            "insert into turns (tenant, session, number, run, by_key, stage, holder) values (?, ?, ?, ?, ?, ?, ?)";
         let (tenant, by) = (of_tenant.as_str(), run.by.as_str());
-        execute(db, sql, params![tenant, id.as_str(), turn, blob(run.id), by, stage_number(stage)])?;
+        let holder = session.holder.as_ref().filter(|_| !place.waits).map(json);
+        execute(db, sql, params![tenant, id.as_str(), turn, blob(run.id), by, stage_number(stage), holder])?;
+        if let Some(last) = turn.checked_sub(MAX_BACK) {
+            let sql = "delete from session_keeps where tenant = ? and session = ? and turn <= ?";
+            execute(db, sql, params![tenant, id.as_str(), last])?;
+        }
         keep(db, &session)?;
     }
     if handed.peek().is_some() {
@@ -109,20 +150,36 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
 /// A turn is over, however: where it was at work the next one begins.
 fn end(db: &Connection, session: &mut Session, turn: u32, run: RunId, at: Timestamp) -> Result<(), rusqlite::Error> {
     let (tenant, id) = (session.tenant.clone(), session.id.clone());
-    match stage(db, &tenant, &id, turn)? {
-        Some(Stage::Queued) => session.leave(),
-        Some(Stage::Active) if session.active.is_some_and(|active| active.run == run) => session.finish(at),
+    let is_at_work = session.active.is_some_and(|active| active.run == run);
+    match if is_at_work { Some(Stage::Active) } else { stage(db, &tenant, &id, turn)? } {
+        Some(Stage::Queued) => {
+            session.leave();
+            held(db, session, turn)?;
+        }
+        Some(Stage::Active) if is_at_work => session.finish(at),
         _ => return Ok(()),
     }
     go(db, (&tenant, &id), turn, Stage::Over)?;
-    let next = if session.active.is_none() { next(db, &tenant, &id, session.interrupted)? } else { None };
+    let next = if session.active.is_none() && session.queued > 0 {
+        next(db, &tenant, &id, session.interrupted)?
+    } else {
+        None
+    };
     session.go_on(next, at);
     if let Some((number, run)) = next {
         go(db, (&tenant, &id), number, Stage::Active)?;
+        held(db, session, number)?;
         let sql = "update runs set wakes_at = ?1 where tenant = ?2 and id = ?3 and wakes_at > ?1";
         execute(db, sql, params![time(at), tenant.as_str(), blob(run)])?;
     }
     keep(db, session)
+}
+
+/// Notes who holds the conversation as a turn begins, or is over before it began.
+fn held(db: &Connection, session: &Session, turn: u32) -> Result<(), rusqlite::Error> {
+    let Some(holder) = &session.holder else { return Ok(()) };
+    let sql = "update turns set holder = ? where tenant = ? and session = ? and number = ?";
+    execute(db, sql, params![json(holder), session.tenant.as_str(), session.id.as_str(), turn])
 }
 
 /// A session is opened, within the transaction that is open.
@@ -132,11 +189,18 @@ pub(crate) fn open(
     id: &SessionId,
     by: Option<&KeyId>,
     at: Timestamp,
-    settings: &Settings,
+    (settings, fork): (&Settings, Option<&Fork>),
 ) -> Result<(), rusqlite::Error> {
     let (Ok(tenant), Some(by)) = (TenantId::recorded(tenant), by) else { return Ok(()) };
-    let session = Session::opened(tenant, id.clone(), by.clone(), at, settings.clone());
-    let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let mut session = Session::opened(tenant, id.clone(), by.clone(), at, settings.clone());
+    if let Some(fork) = fork {
+        session.forked(fork);
+        let sql = "insert into turns (tenant, session, number, run, by_key, stage, undone, holder) \
+                   select tenant, ?3, number, run, by_key, stage, undone, holder from turns \
+                   where tenant = ?1 and session = ?2 and number <= ?4";
+        execute(db, sql, params![session.tenant.as_str(), fork.of.as_str(), id.as_str(), fork.at])?;
+    }
+    let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     let values = params![
         session.tenant.as_str(),
         session.id.as_str(),
@@ -153,7 +217,8 @@ pub(crate) fn open(
         session.interrupted,
         time(session.last_at),
         session.due_at.map(time),
-        None::<String>,
+        session.holder.as_ref().map(json),
+        session.copied,
     ];
     execute(db, &sql, values)
 }
@@ -178,6 +243,39 @@ pub(crate) fn hand_over(db: &Connection, tenant: &str, id: &SessionId, to: &Agen
     let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
     session.hand_over(to.clone());
     keep(db, &session)
+}
+
+/// A session is taken back to after a turn.
+pub(crate) fn rewind(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    to: u32,
+    holder: Option<&Holder>,
+) -> Result<(), rusqlite::Error> {
+    let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
+    session.rewind(holder.cloned());
+    execute(
+        db,
+        "update turns set undone = 1 where tenant = ? and session = ? and number > ?",
+        params![tenant, id.as_str(), to],
+    )?;
+    keep(db, &session)
+}
+
+/// Keeps what a key of a session's memory holds before a turn changes it for the first time. What nobody opened has no turns.
+pub(crate) fn keep_before(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    key: &str,
+    turn: Option<u32>,
+) -> Result<(), rusqlite::Error> {
+    let sql = "insert or ignore into session_keeps (tenant, session, turn, key, value, expires_at) \
+               select ?1, ?2, coalesce(?4, of.active_number, of.turns), ?3, memory.value, memory.expires_at from sessions as of \
+               left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 \
+               where of.tenant = ?1 and of.id = ?2 and coalesce(?4, of.active_number, of.turns) > of.copied";
+    execute(db, sql, params![tenant, id.as_str(), key, turn])
 }
 
 /// A turn has lost its session.
@@ -285,12 +383,26 @@ fn read(row: &Row<'_>) -> Result<Session, Error> {
         last_at: stamp(row.get(13)?),
         due_at: row.get::<_, Option<i64>>(14)?.map(stamp),
         holder: row.get::<_, Option<String>>(15)?.map(from_json).transpose()?,
+        copied: row.get(16)?,
     })
+}
+
+fn kept(row: &Row<'_>) -> Result<(String, Option<MemoryValue>), Error> {
+    let value = row.get::<_, Option<Vec<u8>>>(1)?;
+    let expires_at = row.get::<_, Option<i64>>(2)?.map(stamp);
+    Ok((row.get(0)?, value.map(|bytes| MemoryValue { bytes: bytes.into(), expires_at })))
 }
 
 fn read_turn(row: &Row<'_>) -> Result<Turn, Error> {
     let stage = stage_of(row.get(3)?).ok_or_else(|| wrong("a turn's stage"))?;
-    Ok(Turn { number: row.get(0)?, run: run_id(row.get(1)?), by: parsed(row.get(2)?)?, stage })
+    Ok(Turn {
+        number: row.get(0)?,
+        run: run_id(row.get(1)?),
+        by: parsed(row.get(2)?)?,
+        stage,
+        undone: row.get(4)?,
+        holder: row.get::<_, Option<String>>(5)?.map(from_json).transpose()?,
+    })
 }
 
 fn standing_number(standing: Standing) -> i64 {

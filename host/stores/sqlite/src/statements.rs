@@ -56,7 +56,8 @@ pub(crate) fn run(db: &Connection, run: &Run) -> Result<(), Error> {
 pub(crate) fn wake(db: &Connection, over: &Run) -> Result<(), Error> {
     let (tenant, run, at) = (over.tenant.as_str(), blob(over.id), time(over.updated_at));
     // By itself SQLite goes through all that is suspended.
-    let children = "update runs indexed by runs_children set wakes_at = ?3 where tenant = ?1 and parent = ?2 and wakes_at > ?3";
+    let children =
+        "update runs indexed by runs_children set wakes_at = ?3 where tenant = ?1 and parent = ?2 and wakes_at > ?3";
     execute(db, children, params![tenant, run, at])?;
     let Some(parent) = over.parent.map(blob) else { return Ok(()) };
     let parents = "update runs set wakes_at = ?3 where tenant = ?1 and id = ?2 and wakes_at > ?3";

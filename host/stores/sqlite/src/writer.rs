@@ -670,9 +670,13 @@ impl Writer {
             }
         };
         next.runs.insert((tenant.clone(), run), end);
+        let turn = match &part.work {
+            Work::Append(append) => append.run.turn,
+            Work::Act { .. } => None,
+        };
         for (delta, bytes) in deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();
-            let row = Row { position: next.position, tenant, at, delta, bytes };
+            let row = Row { position: next.position, tenant, at, delta, bytes, turn };
             self.perform(db, &row)?;
             rows.push(row);
         }
@@ -983,7 +987,7 @@ impl Writer {
         let rows: Vec<Row<'_>> = deltas
             .iter()
             .enumerate()
-            .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes })
+            .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes, turn: None })
             .collect();
         self.begin();
         let done = self.transaction(false, |writer, db| rows.iter().try_for_each(|row| writer.perform(db, row)));

@@ -131,15 +131,12 @@ impl Reader {
         };
         let at_most = count("at-most", HandOff::MAX_AT_MOST, ltmc_rules::hand_off::AT_MOST);
         let per_pair = count("per-pair", HandOff::MAX_AT_MOST, ltmc_rules::hand_off::PER_PAIR);
-        let idle = match fields.take("idle") {
-            Some(tree) => Some(self.wait(tree, "`idle`", session::MIN_TIME, session::MAX_TIME)),
-            None => None,
-        };
+        let idle = fields.take("idle");
+        let idle = idle.and_then(|tree| self.wait(tree, "`idle`", session::MIN_TIME, session::MAX_TIME));
         self.refuse_the_rest(fields, "a hand-off");
         let turn = Node::new(Does::Turn(Box::new(Turn { chair: None, among: among?, is_held: true })), key.place);
         let (start, place) = start?;
-        let mut goes =
-            HandOff { turn, start: 0, pass: pass?, at_most: at_most?, per_pair: per_pair?, idle: idle.flatten() };
+        let mut goes = HandOff { turn, start: 0, pass: pass?, at_most: at_most?, per_pair: per_pair?, idle };
         let Some(number) = goes.number(&start) else {
             self.fault(place, format!("`start` is `{start}`, which is none of those under `among`"));
             return None;

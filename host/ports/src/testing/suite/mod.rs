@@ -189,6 +189,7 @@ macro_rules! contract {
             sessions_close_and_expire
             a_session_that_is_closed_at_once_begins_nothing
             what_undoes_a_turn_may_come_late
+            what_memory_held_after_a_turn_is_kept
             a_conversation_is_handed_on_by_the_turn_at_work_and_between_turns
             lists_of_sessions_obey_every_filter
             sessions_outlive_the_host

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ltmc_model::delta::Delta;
+use ltmc_model::delta::{Delta, MemoryValue};
 use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::{Run, State, Target, Usage};
-use ltmc_model::session::{IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
-use ltmc_model::{AgentName, KeyId, Payload, RunId, SessionId, StepPath, Timestamp};
+use ltmc_model::session::{Fork, IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
+use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, SessionId, StepPath, Timestamp};
 
 use super::{Fixture, Store};
 use crate::sessions::SessionFilter;
@@ -40,7 +40,7 @@ async fn act<S: Store>(store: &S, of: &str, when: Timestamp, by: char, change: C
 }
 
 async fn open<S: Store>(store: &S, of: &str, name: &str, settings: Settings) {
-    act(store, of, at(0), 'a', Change::SessionOpened { id: id(name), settings: Box::new(settings) }).await;
+    act(store, of, at(0), 'a', Change::SessionOpened { id: id(name), settings: Box::new(settings), fork: None }).await;
 }
 
 async fn one<S: Store>(store: &S, of: &str, name: &str) -> Session {
@@ -179,6 +179,66 @@ pub async fn a_turn_that_is_not_at_work_changes_nothing<F: Fixture>(fixture: &F)
     assert_eq!(one(&*store, "acme", "x").await.active.unwrap().number, 2, "the next one is at work as before");
 }
 
+/// What keys held before a turn changed them is known, and put back; a fork has it as it was, and its own after that.
+pub async fn what_memory_held_after_a_turn_is_kept<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (of, drawer) = (tenant("acme"), |name: &str| Drawer::Session(id(name)));
+    let write_in = |key: &str, value: &str| put(&drawer("x"), key, store.next_revision(), value.to_owned());
+    let by_client = async |name: &str| {
+        let change = Change::Context { call: "memory.put".into(), about: name.into(), request: Digest([0; 32]) };
+        let deltas = vec![Delta::Memory(write_in(name, "client"))];
+        let changes = Changes { deltas, expects: Vec::new() };
+        store.act_with(&of, at(1), Act { by: Some(key('a')), change }, changes).await.unwrap();
+    };
+    by_client("early").await;
+    for (number, keys) in [(1, ["a", "b"]), (2, ["a", "c"]), (3, ["a", "early"])] {
+        let (mut owner, append) = turn("acme", "x", (number, false), 'a', u64::from(number));
+        write(&*store, append).await.unwrap();
+        let value = number.to_string();
+        // The last of them with the entry that ends the turn.
+        write(&*store, owner.remember(vec![write_in(keys[0], &value)])).await.unwrap();
+        let mut last = ended(&mut owner, u64::from(number) + 1);
+        last.changes.deltas = vec![Delta::Memory(write_in(keys[1], &value))];
+        write(&*store, last).await.unwrap();
+    }
+    by_client("late").await;
+    let text = |value: &MemoryValue| String::from_utf8(value.bytes.to_vec()).unwrap();
+    let since = async |turn: u32| {
+        let changed = store.changed_since(&of, &id("x"), turn, 100).await.unwrap();
+        changed
+            .iter()
+            .map(|(key, value)| format!("{key}={}", value.as_ref().map_or("-".into(), text)))
+            .collect::<Vec<_>>()
+    };
+    let after = async |turn: u32| {
+        let kept = store.memory_after(&of, &id("x"), turn, 100).await.unwrap();
+        kept.iter().map(|(key, value)| format!("{key}={}", text(value))).collect::<Vec<_>>()
+    };
+    assert_eq!(since(3).await, Vec::<String>::new());
+    assert_eq!(since(2).await, ["a=2", "early=client", "late=-"]);
+    assert_eq!(since(0).await, ["a=-", "b=-", "c=-", "early=client", "late=-"]);
+    assert_eq!(after(3).await, ["a=3", "b=1", "c=2", "early=3", "late=client"]);
+    assert_eq!(after(1).await, ["a=1", "b=1", "early=client"]);
+    assert_eq!(after(0).await, ["early=client"]);
+    assert_eq!(store.changed_since(&of, &id("x"), 0, 2).await.unwrap().len(), 2);
+    let act_of = |change| Act { by: Some(key('a')), change };
+    let back = Change::SessionRewound { id: id("x"), to: 1, holder: None, keys: 1 };
+    let deltas = vec![Delta::Memory(write_in("a", "1"))];
+    store.act_with(&of, at(9), act_of(back), Changes { deltas, expects: Vec::new() }).await.unwrap();
+    let turns = store.turns(&of, &id("x"), 0, 10).await.unwrap();
+    assert_eq!(turns.iter().map(|turn| turn.undone).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(one(&*store, "acme", "x").await.epoch.0, 4);
+    let fork = Some(Box::new(Fork { of: id("x"), at: 1, holder: None }));
+    let opened = Change::SessionOpened { id: id("y"), settings: Box::new(settings(3)), fork };
+    let deltas = vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(), "1"))];
+    store.act_with(&of, at(9), act_of(opened), Changes { deltas, expects: Vec::new() }).await.unwrap();
+    let forked = one(&*store, "acme", "y").await;
+    assert_eq!((forked.turns, forked.copied, stages(&*store, "acme", "y").await), (1, 1, vec![(1, Stage::Over)]));
+    assert_eq!(store.changed_since(&of, &id("y"), 0, 9).await.unwrap(), [], "what it began with is no change");
+    assert_eq!(forked.next_place(at(10), 0).map(|place| place.number), Some(2), "it goes on behind what was said");
+}
+
 /// Who holds a conversation is who was handed it last, whoever says something late; a host that is there later knows it.
 pub async fn a_conversation_is_handed_on_by_the_turn_at_work_and_between_turns<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
@@ -275,7 +335,7 @@ pub async fn lists_of_sessions_obey_every_filter<F: Fixture>(fixture: &F) {
     for (number, (by, settings)) in
         [('a', settings(1)), ('b', part(key('c'))), ('b', settings(1))].into_iter().enumerate()
     {
-        let change = Change::SessionOpened { id: id(&number.to_string()), settings: Box::new(settings) };
+        let change = Change::SessionOpened { id: id(&number.to_string()), settings: Box::new(settings), fork: None };
         act(&*store, "acme", at(number as u64), by, change).await;
     }
     open(&*store, "beta", "0", settings(1)).await;

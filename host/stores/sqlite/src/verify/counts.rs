@@ -30,8 +30,9 @@ with besides as (
     union all select tenant, length(question) + octet_length(title) + octet_length(node) + 192 from questions
     union all select tenant, octet_length(node) + octet_length(topic) + coalesce(octet_length(subject), 0) + 192 from subscriptions
     union all select tenant, length(state) + 128 from snapshots
-    union all select tenant, octet_length(settings) + octet_length(id) + 256 from sessions
+    union all select tenant, octet_length(settings) + octet_length(id) + coalesce(octet_length(holder), 0) + 256 from sessions
     union all select tenant, 128 from turns
+    union all select tenant, octet_length(key) + coalesce(length(value), 0) + 128 from session_keeps
     union all select tenant, 256 from keys
 ), each_row as (
     select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal
