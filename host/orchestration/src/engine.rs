@@ -472,8 +472,9 @@ impl Engine<'_> {
         let Some(sub) = Sub::of(planned, document) else {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
         };
+        let is_apart = Level::has_session(&self.levels(&node));
         let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
-            Ok(input) => self.children.start(&node, &sub, input).await?,
+            Ok(input) => self.children.start(&node, &sub, input, is_apart).await?,
             Err(failure) => Err(failure),
         };
         let (needs, planned) = (self.needs(&node, input), sub.planned.is_some());
