@@ -253,6 +253,61 @@ async fn a_run_goes_on_with_another_version_of_an_agent() -> Result<()> {
     verified(host).await
 }
 
+/// The same component under another digest: with a section that says nothing.
+fn another_version(guest: &str) -> Result<Vec<u8>> {
+    let mut wasm = ltmc_tests::guest_bytes(guest)?;
+    wasm.extend([0, 5, 4]);
+    wasm.extend(b"next");
+    Ok(wasm)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_makes_again_what_the_one_before_did_before_it_takes_over() -> Result<()> {
+    let host = Host::start().await?;
+    let writes = ["memory:read:*", "memory:write:*"];
+    host.push(&host.admin, "worker", "transact", &writes).await?;
+    // The last step is denied to it.
+    let work = json!({"steps": [
+        {"do": "increment", "key": "n", "by": 1}, {"do": "get-put", "key": "m"}, {"do": "checkpoint"},
+        {"do": "increment", "key": "n", "by": 1}, {"do": "remember", "id": "x", "text": "y"},
+    ]});
+    let call = host.request(Method::POST, "/v1/agents/worker/call", &host.admin).header("prefer", "respond-async");
+    let run = host.send(call.json(&work)).await?.expect(202).json()["run"].as_str().context("a run")?.to_owned();
+    let failed = host.ended(&host.admin, &run).await?;
+    assert_eq!(failed["state"], "failed");
+
+    let other = host.push_bytes(&host.admin, "worker", ltmc_tests::guest_bytes("echo")?).await?;
+    let other = format!("worker@{}", other.expect(201).json()["digest"].as_str().context("a digest")?);
+    let (code, text) = said(&ltmc(&host, &["runs", "replace-agent", &run, &other])?);
+    assert!(code == Some(1) && text.contains("[bad-recovery]"), "{code:?} {text}");
+    assert!(
+        text.contains("before host call 1, which was memory.open (global)") && text.contains("it comes to its end"),
+        "{text}"
+    );
+    let view = host.get(&format!("/v1/runs/{run}")).await?.json();
+    assert_eq!((&view["agents"], &view["entries"]), (&failed["agents"], &failed["entries"]), "it stays as it was");
+
+    let next = host.push_bytes(&host.admin, "worker", another_version("transact")?).await?;
+    let next = format!("worker@{}", next.expect(201).json()["digest"].as_str().context("a digest")?);
+    let grants = [&writes[..], &["recall:write"]].concat();
+    let granted = host.request(Method::PUT, "/v1/agents/worker/grants", &host.admin).json(&grants);
+    assert!(host.send(granted).await?.status.is_success());
+    let (code, text) = said(&ltmc(&host, &["runs", "replace-agent", &run, &next])?);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("it made again the 6 host calls up to the last checkpoint"), "{text}");
+    assert_eq!(
+        output(&host, &run).await?.as_array().map(|came| &came[..4]),
+        json!(["1", 1, null, "2"]).as_array().map(Vec::as_slice)
+    );
+    for key in ["n", "m"] {
+        let kept = host.get(&format!("/v1/memory/global/{key}")).await?.expect(200).text();
+        assert_eq!(kept, if key == "n" { "2" } else { "1" }, "nothing was done twice");
+    }
+    let journal = done(&host, &["runs", "journal", &run, "--json"])?;
+    assert!(journal.contains("\"replayed\":[{") && journal.contains("\"calls\":6"), "{journal}");
+    verified(host).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_people_who_amend_at_once_one_does() -> Result<()> {
     let (host, run) = failed().await?;

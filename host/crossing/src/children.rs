@@ -1,13 +1,15 @@
 //! What calls of other agents come to: runs that are begun, waited for, and answered from.
 //!
 //! Invariants: before a child is begun, what its caller did is in the record: the child sees it, and nothing of a child is true
-//! of which nobody knows where it comes from. What a child gave is an effect of its caller's like any other.
+//! of which nobody knows where it comes from. What a child gave is an effect of its caller's like any other. Of a branch that has a context
+//! of its own a child has nothing but its input: it works in a session of its own, so that there is nothing of it to be brought together.
 
 use ltmc_context::Decided;
 use ltmc_model::call::coordination::{Begin, Call, CoordinationCall, Join};
 use ltmc_model::child::{self, Ended, MAX_JOINED_BYTES};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::Failure;
+use ltmc_model::fork;
 use ltmc_model::{AgentName, Digest, Payload, RunId};
 use ltmc_ports::Durability;
 use ltmc_ports::children::Child;
@@ -22,9 +24,8 @@ impl Crossing {
         call: CoordinationCall,
         request: Digest,
     ) -> Result<Decided, Failure> {
-        if !turn.transaction.levels().is_empty() {
-            let why =
-                "it works in a branch with a context of its own: what another agent did for it would be true at once";
+        if turn.transaction.levels().iter().any(|level| level.settles) {
+            let why = "it settles a conflict of branches: it says what is taken, and has nobody else do anything";
             return Ok(Decided::Answer(Err(Refusal::Invalid(why.into()))));
         }
         let answer = match call {
@@ -63,7 +64,8 @@ impl Crossing {
         }
         self.come_true(turn).await?;
         let (step, attempt, effect) = (self.step.clone(), self.attempt, turn.number + 1);
-        self.children.begin(Child { step, attempt, effect, request, agent, input, is_told }).await
+        let is_apart = fork::Level::has_session(turn.transaction.levels());
+        self.children.begin(Child { step, attempt, effect, request, agent, input, is_told, is_apart }).await
     }
 
     async fn joined(&self, turn: &mut Turn, children: &[RunId]) -> Result<Result<Vec<Ended>, Refusal>, Failure> {

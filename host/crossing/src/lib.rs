@@ -15,6 +15,7 @@
 
 mod children;
 mod holding;
+mod rehearsal;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,9 @@ use ltmc_tenancy::Authority;
 use metrics::{Counter, Histogram, counter, histogram};
 
 pub use holding::Holding;
+pub use rehearsal::Rehearsal;
+
+use rehearsal::Fits;
 
 /// How many bytes of replies and changes may be staged before they are written.
 const MAX_STAGED_BYTES: u64 = 256 << 10;
@@ -246,25 +250,28 @@ impl Crossing {
     /// Answers from the journal.
     fn replayed(&self, turn: &mut Turn, recorded: Effect, call: &Call) -> Result<Answer, Failure> {
         turn.number += 1;
-        let Some(request) = call.request_in(recorded.form) else {
-            let message = format!(
-                "host call {} ({}) is journaled in form {}, which this version of the host does not know: a newer one wrote \
-                 it, and can resume the run",
-                recorded.number, recorded.call, recorded.form
-            );
-            return Err(Failure::new(Code::ReplayMismatch, message));
-        };
-        if recorded.number != turn.number || recorded.call != call.name() || recorded.request != request.digest() {
-            let message = format!(
-                "on resume the agent's host call {} was {} ({}), where the journal has {} ({}): it does not do the same \
-                 for the same input, so it cannot be resumed; call it anew",
-                turn.number,
-                call.name(),
-                call.about(),
-                recorded.call,
-                recorded.about
-            );
-            return Err(Failure::new(Code::ReplayMismatch, message));
+        match Fits::of(&recorded, turn.number, call) {
+            Fits::Same => {}
+            Fits::Unknown => {
+                let message = format!(
+                    "host call {} ({}) is journaled in form {}, which this version of the host does not know: a newer one wrote \
+                     it, and can resume the run",
+                    recorded.number, recorded.call, recorded.form
+                );
+                return Err(Failure::new(Code::ReplayMismatch, message));
+            }
+            Fits::Other => {
+                let message = format!(
+                    "on resume the agent's host call {} was {} ({}), where the journal has {} ({}): it does not do the same \
+                     for the same input, so it cannot be resumed; call it anew",
+                    turn.number,
+                    call.name(),
+                    call.about(),
+                    recorded.call,
+                    recorded.about
+                );
+                return Err(Failure::new(Code::ReplayMismatch, message));
+            }
         }
         if let (true, Err(Refusal::Denied(capability))) = (recorded.withheld, &recorded.reply) {
             self.tell_withheld(capability);
@@ -490,6 +497,17 @@ impl Crossing {
 
 type Answer = Result<Reply, Refusal>;
 
+/// What a recorded clock shows next; none: all of it was read.
+fn next_read(reads: &mut VecDeque<(Timestamp, u32)>) -> Option<Timestamp> {
+    let (at, left) = reads.front_mut()?;
+    let at = *at;
+    *left = left.saturating_sub(1);
+    if *left == 0 {
+        reads.pop_front();
+    }
+    Some(at)
+}
+
 #[async_trait]
 impl Gate for Crossing {
     async fn cross(&self, call: Call) -> Result<Answer, Failure> {
@@ -540,17 +558,7 @@ impl Gate for Crossing {
         let mut inputs = self.inputs();
         let recorded = match &mut inputs.recorded {
             // Of what was read before a recorded effect every reading is there; after the last of them it stands still.
-            Some(reads) => match reads.front_mut() {
-                Some((at, left)) => {
-                    let at = *at;
-                    *left -= 1;
-                    if *left == 0 {
-                        reads.pop_front();
-                    }
-                    Some(at)
-                }
-                None => Some(inputs.latest),
-            },
+            Some(reads) => Some(next_read(reads).unwrap_or(inputs.latest)),
             None => None,
         };
         let at = recorded.unwrap_or(live).max(inputs.latest);

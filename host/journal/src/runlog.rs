@@ -176,18 +176,7 @@ impl RunLog {
         first: Event,
         idempotency: Option<IdempotencyKey>,
     ) -> Self {
-        let mut ahead = Ahead {
-            run: row.id,
-            history,
-            sealing: ports.sealing,
-            too_much: 0,
-            staged: Vec::with_capacity(4),
-            snapshot: None,
-            commit: Commit::default(),
-            flying: Vec::new(),
-            flying_locks: Vec::new(),
-            flying_holds: Vec::new(),
-        };
+        let mut ahead = Ahead::of(row.id, history, ports.sealing);
         ahead.stage(ports.clock.now(), first);
         let started = ahead.history.started().expect("a run's log begins with its start").clone();
         Self {
@@ -197,15 +186,7 @@ impl RunLog {
             started,
             progress: ahead.history.progress(),
             ahead: Mutex::new(ahead),
-            tail: tokio::sync::Mutex::new(Tail {
-                row,
-                previous,
-                idempotency: idempotency.clone(),
-                scheduled: None,
-                in_flight: None,
-                durable: true,
-                lost: None,
-            }),
+            tail: tokio::sync::Mutex::new(Tail::of(row, previous, idempotency.clone())),
             idempotency,
             scheduled: None,
             ports,
@@ -218,6 +199,28 @@ impl RunLog {
         self.tail.get_mut().scheduled.clone_from(&start);
         self.scheduled = start;
         self
+    }
+
+    /// A copy of it in which these events have happened, to see what would come of them. Nothing that is in it, or is added to it, is ever
+    /// written.
+    pub async fn supposing(&self, events: Vec<Event>) -> Self {
+        let (row, history) = (self.tail.lock().await.row.clone(), self.read(Clone::clone));
+        let mut ahead = Ahead::of(row.id, history, self.ports.sealing);
+        events.into_iter().for_each(|event| ahead.stage(self.now(), event));
+        let mut tail = Tail::of(row, None, None);
+        tail.lost = Some((Kind::Fenced, "it is only supposed".to_owned()));
+        Self {
+            ports: self.ports.clone(),
+            tenant: self.tenant.clone(),
+            run: self.run,
+            epoch: self.epoch,
+            started: self.started.clone(),
+            progress: self.progress,
+            ahead: Mutex::new(ahead),
+            tail: tokio::sync::Mutex::new(tail),
+            idempotency: None,
+            scheduled: None,
+        }
     }
 
     /// The log of the same run, begun again: nothing of it is in the record, for its first append was refused.
@@ -455,7 +458,28 @@ impl RunLog {
     }
 }
 
+impl Tail {
+    fn of(row: Run, previous: Option<Epoch>, idempotency: Option<IdempotencyKey>) -> Self {
+        Self { row, previous, idempotency, scheduled: None, in_flight: None, durable: true, lost: None }
+    }
+}
+
 impl Ahead {
+    fn of(run: RunId, history: History, sealing: Sealing) -> Self {
+        Self {
+            run,
+            history,
+            sealing,
+            too_much: 0,
+            staged: Vec::with_capacity(4),
+            snapshot: None,
+            commit: Commit::default(),
+            flying: Vec::new(),
+            flying_locks: Vec::new(),
+            flying_holds: Vec::new(),
+        }
+    }
+
     /// Whether what is staged makes anything of what `commit` expects untrue.
     fn contradicts(&self, commit: &Commit) -> bool {
         let staged = &self.commit.changes.deltas;

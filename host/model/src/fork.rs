@@ -60,6 +60,11 @@ impl Level {
     pub fn holds_messages(levels: &[Self]) -> Option<&Branch> {
         levels.iter().rev().find(|level| level.messages).map(|level| &level.of)
     }
+
+    /// Whether who stands in these branches has memory of the session to itself.
+    pub fn has_session(levels: &[Self]) -> bool {
+        levels.iter().any(|level| level.session)
+    }
 }
 
 /// What one branch did to a key, and what the key holds to it.

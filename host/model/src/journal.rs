@@ -464,6 +464,9 @@ pub enum Event {
         from: Digest,
         /// The version that it is.
         to: Digest,
+        /// Steps in the middle of their work whose host calls it made again before, without anything being done.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replayed: Vec<Replayed>,
     },
     /// A run that failed, was cancelled or was set aside was taken up again by somebody; or one that was forked goes on by itself.
     RunResumed {
@@ -765,6 +768,15 @@ pub struct Forked {
 impl Forked {
     /// How often a run may have been forked from one that was forked.
     pub const MOST: usize = 32;
+}
+
+/// What a version of an agent that took over from another one made again of a step before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The step.
+    pub step: StepPath,
+    /// How many host calls: all up to its last checkpoint.
+    pub calls: u32,
 }
 
 /// What somebody changed in a run.

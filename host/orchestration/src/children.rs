@@ -5,6 +5,10 @@
 //! finds the child that was begun, and no other is. An end is looked up where it was not told. A child does not outlive what began it:
 //! what is open when its parent's attempt, or its parent, is over is cancelled, here or by the next host ([`Runs::claim`]); where its
 //! parent is taken up again at that very call, so is the child.
+//!
+//! A child works in its parent's session. One that is begun in a branch which has memory of that session to itself works in a session of its
+//! own: of the branch it has its input, and the branch what it gives. So what it does is neither to be brought together nor lost with the
+//! branch, and does not depend on who is faster.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,7 +68,7 @@ impl Children {
 
     /// 32 bytes that are the same for what begins the same child, and for nothing else.
     fn derived(&self, purpose: &str, origin: &Origin<'_>) -> [u8; 32] {
-        let Origin { step, attempt, effect, says } = origin;
+        let Origin { step, attempt, effect, says, .. } = origin;
         derived_for(&self.log.started().seed, &format!("{purpose}\n{step}\n{attempt}\n{effect}\n{says}"))
     }
 
@@ -91,6 +95,7 @@ impl Children {
     /// How a run begins that this one begins; the error: why it may not.
     fn beginning(
         &self,
+        run: RunId,
         target: Target,
         input: Payload,
         origin: &Origin<'_>,
@@ -102,7 +107,11 @@ impl Children {
         if chain.len() > MAX_ABOVE {
             return Err(child::too_deep(&chain, &target));
         }
-        let Origin { step, attempt, effect, .. } = *origin;
+        let Origin { step, attempt, effect, is_apart, .. } = *origin;
+        let session = match is_apart {
+            true => run.to_string().parse().map_err(|_| format!("a run's id, {run}, is no name of a session"))?,
+            false => started.session.clone(),
+        };
         let parent = Parent { run: self.log.run(), step: step.clone(), attempt, effect, chain, on_end };
         Ok(RunStarted {
             target,
@@ -110,7 +119,7 @@ impl Children {
             document: None,
             document_digest: None,
             input,
-            session: started.session.clone(),
+            session,
             by: started.by.clone(),
             seed: self.derived("child's seed", origin),
             traceparent: started.traceparent.clone(),
@@ -131,13 +140,14 @@ impl Children {
         at: &StepPath,
         sub: &Sub,
         input: Payload,
+        is_apart: bool,
     ) -> Result<Result<RunId, Failure>, StoreError> {
         self.log.flush(Durability::Lazy).await?;
         let (before, count) = self.log.read(|history| {
             let child = history.node(at).and_then(|node| node.child.as_ref());
             (child.map(|child| child.run), history.begun(at))
         });
-        let origin = Origin { step: at, attempt: 0, effect: 0, says: count.to_string() };
+        let origin = Origin { step: at, attempt: 0, effect: 0, says: count.to_string(), is_apart };
         let run = before.unwrap_or_else(|| self.id(&origin));
         // Before it is begun: where the node is ended meanwhile, so is what comes of it.
         if sub.on_parent_end.is_cancel() {
@@ -192,7 +202,7 @@ impl Children {
             Some(document) => Runs::ready_plan(document, &self.log.started().agents),
         };
         let target = Target::Workflow(sub.workflow.clone());
-        let started = self.beginning(target, input, origin, sub.on_parent_end);
+        let started = self.beginning(run, target, input, origin, sub.on_parent_end);
         let mut started = started.map_err(|why| Error::invalid("bad-workflow", None, why))?;
         self.runs.inner.ports.authority.may_all(&started.by, self.log.tenant(), &ready.needs).await?;
         started.position = self.runs.position(&ready);
@@ -252,14 +262,16 @@ struct Origin<'a> {
     effect: u32,
     /// What the call says, or how often the node began a run before.
     says: String,
+    /// Whether that stands in a branch which has memory of the session to itself.
+    is_apart: bool,
 }
 
 #[async_trait]
 impl ltmc_ports::Children for Children {
     async fn begin(&self, child: Child) -> Result<Result<RunId, Refusal>, Failure> {
         let (inner, tenant) = (&self.runs.inner, self.log.tenant());
-        let Child { step, attempt, effect, request, agent, input, is_told } = child;
-        let origin = Origin { step: &step, attempt, effect, says: request.to_string() };
+        let Child { step, attempt, effect, request, agent, input, is_told, is_apart } = child;
+        let origin = Origin { step: &step, attempt, effect, says: request.to_string(), is_apart };
         let run = self.id(&origin);
         if self.is_begun(run).await.map_err(|e| broken(&e))? {
             self.parent.children.insert(run, &step);
@@ -273,7 +285,7 @@ impl ltmc_ports::Children for Children {
         let Some(agent) = found else { return Ok(Err(Refusal::NotFound)) };
         let plan = Plan::call(&reference)?;
         let target = Target::Agent(reference);
-        let mut started = match self.beginning(target, input, &origin, OnParentEnd::Cancel) {
+        let mut started = match self.beginning(run, target, input, &origin, OnParentEnd::Cancel) {
             Ok(started) => started,
             Err(why) => return Ok(Err(Refusal::Quota(why))),
         };

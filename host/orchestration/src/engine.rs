@@ -15,20 +15,19 @@ use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use ltmc_context::merge::{Joined, Joining};
-use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME, broken};
+use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME};
 use ltmc_journal::fold::{Status, Step, not_needed};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
-use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::Level;
 use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
 use ltmc_model::run::Usage;
-use ltmc_model::workflow::{Does, Retry, Validate};
-use ltmc_model::{AgentName, Digest, Payload, RunId, Seq, StepPath, Timestamp};
-use ltmc_ports::runner::{Directory, Job, Outcome};
+use ltmc_model::workflow::{Retry, Validate};
+use ltmc_model::{RunId, Seq, StepPath, Timestamp};
+use ltmc_ports::runner::{Job, Outcome};
 use ltmc_ports::{Durability, Expect, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Compute;
@@ -42,7 +41,8 @@ use crate::coordinator::Coordinator;
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::patterns::{About, Decision, Input, Output, Settled, Todo};
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
+use crate::prepared::{Assigned, Preparer};
 use crate::resumed::Resumed;
 use crate::runs::Ports;
 use crate::{aggregate, ask, emit, holding, input, judge, metered, needs, rescued, take_up};
@@ -282,30 +282,11 @@ impl Engine<'_> {
 
     async fn carry_out(&self, todo: Todo) -> Result<(), Stop> {
         match todo {
-            Todo::Attempt { step, input } => match self.plan.find(&step).map_err(Stop::Failed)?.work {
-                plan::Work::Node(node) => {
-                    let agent = match &node.does {
-                        Does::Agent(agent) => Some(agent.clone()),
-                        _ => self.log.read(|history| history.node(&step).and_then(|node| node.agent.clone())),
-                    };
-                    let Some(agent) = agent else {
-                        return Err(Stop::Failed(Failure::new(Code::Internal, format!("{step} is no agent's step"))));
-                    };
-                    let given = self.log.read(|history| history.step(&step).and_then(|step| step.given.clone()));
-                    let built = match given {
-                        Some(given) => Ok(given),
-                        None => input::build(self.compute, self.plan, self.log, &step, &input).await,
-                    };
-                    let needs = self.needs(&step, &input);
-                    let work = if self.plan.collects(&step) { Work::Collector } else { Work::Agent };
-                    self.attempt(&step, &agent, work, built, &node.retry, needs).await?;
-                }
-                plan::Work::Validator(agent) => {
-                    let judged = input::resolve(self.compute, self.plan, self.log, &input).await;
-                    let needs = self.needs(&step, &input);
-                    self.attempt(&step, agent, Work::Validator, judged, &Retry::none(), needs).await?;
-                }
-            },
+            Todo::Attempt { step, input } => {
+                let assigned = self.preparer().assigned(self.compute, self.plan, &step, &input).await;
+                let needs = self.needs(&step, &input);
+                self.attempt(&step, assigned.map_err(Stop::Failed)?, needs).await?;
+            }
             Todo::Judge { node } => {
                 let judged = self.rejection(&node).await;
                 self.stage(node, judged, |node, rejection| Event::StepJudged { step: node, rejection });
@@ -491,8 +472,9 @@ impl Engine<'_> {
         let Some(sub) = Sub::of(planned, document) else {
             return Err(Stop::Failed(Failure::new(Code::Internal, format!("{node} starts no workflow"))));
         };
+        let is_apart = Level::has_session(&self.levels(&node));
         let begun = match input::resolve(self.compute, self.plan, self.log, input).await {
-            Ok(input) => self.children.start(&node, &sub, input).await?,
+            Ok(input) => self.children.start(&node, &sub, input, is_apart).await?,
             Err(failure) => Err(failure),
         };
         let (needs, planned) = (self.needs(&node, input), sub.planned.is_some());
@@ -538,16 +520,9 @@ impl Engine<'_> {
     }
 
     /// Makes a step's next attempt, or goes on with the one that is open. How it ends is in the log.
-    async fn attempt(
-        &self,
-        step: &StepPath,
-        agent: &AgentRef,
-        work: Work,
-        input: Result<Payload, Failure>,
-        retry: &Retry,
-        needs: Vec<StepPath>,
-    ) -> Result<(), Stop> {
+    async fn attempt(&self, step: &StepPath, assigned: Assigned, needs: Vec<StepPath>) -> Result<(), Stop> {
         let begun = Instant::now();
+        let (Assigned { agent, work, input, retry }, preparer) = (assigned, self.preparer());
         if self.log.staged_for() > MAX_STAGED_TIME {
             self.log.flush(Durability::Lazy).await?;
         }
@@ -558,7 +533,7 @@ impl Engine<'_> {
             let effects = found.map_or(0, |found| found.checkpoint.effects);
             (history.attempt(step), is_open, is_of_before, effects)
         });
-        if is_open && self.sees_directories(agent).await.map_err(Stop::Failed)? {
+        if is_open && preparer.sees_directories(&agent).await.map_err(Stop::Failed)? {
             // What it read of a directory is in no journal: it is another attempt that may read something else.
             let message = "it read a granted directory when the host stopped: it is made again";
             let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
@@ -571,7 +546,7 @@ impl Engine<'_> {
             self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
         }
         if !is_open {
-            let version = self.version(agent);
+            let version = preparer.version(&agent);
             let agent = Some(agent.name.clone());
             self.journal(Event::StepStarted { step: step.clone(), attempt, agent, version, needs, transaction: true });
         }
@@ -579,10 +554,10 @@ impl Engine<'_> {
         let mut usage = Usage::default();
         let mut commit = Commit::default();
         let spent = self.beginnings.since(step, attempt);
-        let prepared = self.prepare(step, begun_at.checkpoint.origin, agent, work, input).await;
+        let prepared = preparer.job(step, begun_at.checkpoint.origin, &agent, work, input).await;
         let ended = match prepared.and_then(|prepared| in_time(prepared, spent)) {
             Err(failure) => Err(failure),
-            Ok((job, name)) => {
+            Ok(job) => {
                 let (left, levels) = (begun_at.replay.len(), self.levels(step));
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
@@ -590,7 +565,7 @@ impl Engine<'_> {
                     log,
                     children: self.children.clone(),
                     conversation: self.conversation.clone(),
-                    agent: name,
+                    agent: job.agent.clone(),
                     component: job.component,
                     step,
                     number: attempt,
@@ -641,7 +616,7 @@ impl Engine<'_> {
             }
             Err(failure) => {
                 let failure = failure.in_step(&step);
-                let retry_at = self.retry_at(&step, attempt, &failure, retry);
+                let retry_at = self.retry_at(&step, attempt, &failure, &retry);
                 // What it says is its tenant's: that is in the journal, and here only for who looks closely.
                 tracing::info!(%step, attempt, code = failure.code.as_str(), "an attempt failed");
                 tracing::debug!(%step, attempt, message = %failure.message, "an attempt failed");
@@ -679,80 +654,13 @@ impl Engine<'_> {
         Ok(begun_at)
     }
 
-    async fn prepare(
-        &self,
-        step: &StepPath,
-        attempt: u32,
-        agent: &AgentRef,
-        work: Work,
-        input: Result<Payload, Failure>,
-    ) -> Result<(Job, ltmc_model::AgentName), Failure> {
-        let input = input?;
-        let (tenant, started) = (self.log.tenant(), self.log.started());
-        let seed = self.log.read(|history| history.step(step).and_then(|step| step.seed)).unwrap_or(started.seed);
-        let agent = self.pinned(agent).await?;
-        let export = work.export(&agent)?;
-        let ceiling = self.ports.authority.ceiling(tenant).await.map_err(|e| broken(&e))?;
-        let job = Job {
-            tenant: tenant.clone(),
-            concurrency: ceiling.concurrency,
-            component: agent.digest,
-            export,
-            limits: Limits::in_force(&agent.manifest.limits, &ceiling.limits),
-            agent: agent.name.clone(),
-            run: self.log.run(),
-            step: step.clone(),
-            attempt,
-            session: started.session.clone(),
-            input,
-            seed: derived(&seed, "guest", step, attempt),
-            directories: self.directories(&agent).await?,
-        };
-        Ok((job, agent.name.clone()))
-    }
-
-    /// Whether an agent's attempt sees any directory.
-    async fn sees_directories(&self, agent: &AgentRef) -> Result<bool, Failure> {
-        if self.ports.directories.is_empty() {
-            return Ok(false);
-        }
-        match self.pinned(agent).await {
-            Ok(agent) => Ok(!self.directories(&agent).await?.is_empty()),
-            // It is not there any more: nothing of it sees anything, and its step says so.
-            Err(failure) if failure.code == Code::AgentMissing => Ok(false),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// The directories that a version of an agent may see.
-    async fn directories(&self, agent: &Agent) -> Result<Vec<Directory>, Failure> {
-        if self.ports.directories.is_empty() {
-            return Ok(Vec::new());
-        }
-        let in_force = self.ports.authority.in_force(self.log.tenant(), &agent.name, &agent.digest).await;
-        let in_force = in_force.map_err(|e| broken(&e))?;
-        let granted = self.ports.directories.iter().filter_map(|(name, path)| {
-            let write = in_force.may_write(name)?;
-            Some(Directory { name: name.clone(), path: path.clone(), write })
-        });
-        Ok(granted.collect())
-    }
-
-    /// The version of an agent that the run is pinned to; none: whichever is the newest.
-    fn version(&self, agent: &AgentRef) -> Option<Digest> {
-        self.log.read(|history| history.started()?.agents.get(&agent.name).copied()).or(agent.digest)
+    fn preparer(&self) -> Preparer<'_> {
+        Preparer { ports: self.ports, log: self.log }
     }
 
     /// Whose outputs a step works on, or was decided by.
     fn needs(&self, at: &StepPath, input: &Input) -> Vec<StepPath> {
         self.log.read(|history| needs::of(self.plan, history, at, input))
-    }
-
-    /// An agent in the version that the run is pinned to.
-    async fn pinned(&self, agent: &AgentRef) -> Result<Arc<Agent>, Failure> {
-        let pinned = AgentRef { name: agent.name.clone(), digest: self.version(agent) };
-        let found = self.ports.authority.agent(self.log.tenant(), &pinned).await.map_err(|e| broken(&e))?;
-        found.ok_or_else(|| Failure::new(Code::AgentMissing, format!("agent `{pinned}` is not there any more")))
     }
 
     /// When the next attempt is due; none: there is no other.
@@ -852,41 +760,13 @@ fn owned((node, about): (&StepPath, About)) -> (StepPath, About) {
 }
 
 /// What is left of a job's wall time after what was spent of it in vain.
-fn in_time((job, agent): (Job, AgentName), spent: Duration) -> Result<(Job, AgentName), Failure> {
+fn in_time(job: Job, spent: Duration) -> Result<Job, Failure> {
     let wall = job.limits.wall;
     let left = wall.checked_sub(spent).filter(|left| !left.is_zero()).ok_or_else(|| {
         let message = format!("what it decided on was changed by others until its wall time of {wall:?} was used up");
         Failure::new(Code::LimitWall, message)
     })?;
-    Ok((Job { limits: Limits { wall: left, ..job.limits }, ..job }, agent))
-}
-
-/// What an agent is to do.
-#[derive(Debug, Clone, Copy)]
-enum Work {
-    Agent,
-    Validator,
-    Collector,
-}
-
-impl Work {
-    /// The export that does it.
-    fn export(self, agent: &Agent) -> Result<Export, Failure> {
-        let (wanted, called): (&[Export], _) = match self {
-            Self::Agent => (&[Export::Agent, Export::Command], "be called"),
-            Self::Validator => (&[Export::Validator], "judge a result"),
-            Self::Collector => {
-                (&[Export::Aggregator, Export::Agent, Export::Command], "make one of what branches gave")
-            }
-        };
-        wanted.iter().copied().find(|export| agent.exports.contains(export)).ok_or_else(|| {
-            let has: Vec<String> = agent.exports.iter().map(|export| format!("{export:?}").to_lowercase()).collect();
-            Failure::new(
-                Code::BadStep,
-                format!("agent `{}` cannot {called}: it exports {}", agent.name, has.join(", ")),
-            )
-        })
-    }
+    Ok(Job { limits: Limits { wall: left, ..job.limits }, ..job })
 }
 
 /// 32 bytes that are the same for the same attempt of the same run, and for nothing else.

@@ -57,6 +57,7 @@ pub mod patterns;
 mod picked;
 mod plan;
 mod planned;
+mod prepared;
 mod provenance;
 mod recover;
 pub mod recovery;

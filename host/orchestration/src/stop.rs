@@ -262,7 +262,7 @@ impl Runs {
                 let message = format!("run {run} is {}: only one that is paused is continued", row.state.as_str());
                 return Err(Error::Conflict { code: "conflict", message });
             }
-            runs.take_up_again(&by, run, &Changes::default()).await
+            runs.take_up_again(&by, run, &Changes::default()).await.map(drop)
         };
         self.inner.ports.authority.perform(caller, Action::Run, work).await
     }

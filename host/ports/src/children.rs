@@ -22,6 +22,8 @@ pub struct Child {
     pub input: Payload,
     /// Whether it is in the record before its caller is told of it: one that is waited for in the same call is found again without.
     pub is_told: bool,
+    /// Whether its caller works in a branch that has memory of the session to itself: the child has a session of its own then.
+    pub is_apart: bool,
 }
 
 /// The children of one run.

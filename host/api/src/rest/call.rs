@@ -243,9 +243,14 @@ pub(super) struct Accepted {
 }
 
 pub(super) fn accepted(run: RunId) -> Answer {
+    accepted_with(run, Accepted { run })
+}
+
+/// The same, with more to be said of it.
+pub(super) fn accepted_with(run: RunId, body: impl Serialize) -> Answer {
     let location = HeaderValue::try_from(format!("/v1/runs/{run}")).map_err(Problem::internal)?;
     let headers = [(header::LOCATION, location), (LTMC_RUN, run_header(run))];
-    Ok((StatusCode::ACCEPTED, headers, axum::Json(Accepted { run })).into_response())
+    Ok((StatusCode::ACCEPTED, headers, axum::Json(body)).into_response())
 }
 
 /// A run's result as it came from the agent.

@@ -4,6 +4,7 @@
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use ltmc_model::caller::Caller;
+use ltmc_model::journal::Replayed;
 use ltmc_model::{Digest, Payload, RunId, Seq};
 use ltmc_orchestration::{Asked as Wanted, Diff, ForkFrom, ForkRequest};
 use ltmc_policy::Action;
@@ -13,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::call::{accepted, digest};
+use super::call::{accepted, accepted_with, digest};
 use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, AtBoth, By, media_type, whole};
@@ -91,12 +92,35 @@ struct Amendments {
     params(("id" = String, Path, description = "The run")),
     request_body(content = Option<Amendments>, content_type = "application/json", description = "What is changed first; nothing, if left out"),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["conflict", "busy", "bad-json", "bad-recovery"]))),
-    responses((status = 202, description = "It runs again", body = super::call::Accepted, headers(("Location" = String, description = "The run")))),
+    responses((status = 202, description = "It runs again", body = GoesOn, headers(("Location" = String, description = "The run")))),
 )]
 async fn resume(State(api): State<Api>, By(caller): By, At(run): At<RunId>, request: Request) -> Answer {
     let Sent { wanted, .. } = Sent::read(request, &caller, "resume", run, &[], &api).await?;
-    api.runs.resume_with(&caller, run, wanted.changes).await?;
-    accepted(run)
+    let replayed = api.runs.resume_with(&caller, run, wanted.changes).await?;
+    let replayed = replayed.into_iter().map(|Replayed { step, calls }| MadeAgain { step: step.to_string(), calls });
+    accepted_with(run, GoesOn { run, replayed: replayed.collect() })
+}
+
+/// A run that goes on.
+#[derive(Serialize, ToSchema)]
+struct GoesOn {
+    /// The run; `Location` leads to it.
+    #[schema(value_type = String, format = Uuid)]
+    run: RunId,
+    /// Steps in the middle of their work whose host calls versions that take over made again first, without anything being done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    replayed: Vec<MadeAgain>,
+}
+
+/// What a version made again of a step before it took over.
+#[derive(Serialize, ToSchema)]
+struct MadeAgain {
+    /// The step, by its path.
+    #[schema(example = "0/2")]
+    step: String,
+    /// How many host calls: all up to its last checkpoint.
+    calls: u32,
 }
 
 /// From where a run is restarted.

@@ -13,7 +13,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Answer, Branch, Conflict, ConflictSide, Did, Done, Excerpt, Merged, Raised, Side};
 use ltmc_model::hand_off::{Handed, HandedOff, Holds};
 use ltmc_model::journal::{
-    Act, Amended, Amendment, Candidate, Change, Count, Decided, Effect, Event, Input, Lost, Next, RunStarted,
+    Act, Amended, Amendment, Candidate, Change, Count, Decided, Effect, Event, Input, Lost, Next, Replayed, RunStarted,
 };
 use ltmc_model::memory::Item;
 use ltmc_model::message::{self, Channel, Message};
@@ -321,7 +321,13 @@ impl Made {
             Event::RunCancelled { by: None, reason: "so".into() },
             Event::RunQuarantined { taken_up: self.number },
             Event::Amended(Box::new(amended)),
-            Event::AgentReplaced { by: by(), agent: name(), from: Digest([1; 32]), to: Digest([8; 32]) },
+            Event::AgentReplaced {
+                by: by(),
+                agent: name(),
+                from: Digest([1; 32]),
+                to: Digest([8; 32]),
+                replayed: vec![Replayed { step: self.step.clone(), calls: self.number }],
+            },
             Event::RunResumed { by: by() },
             Event::RunResumed { by: by() },
             Event::Sealed { form: super::FORM, digest: Digest([9; 32]), bytes: self.number.into() },

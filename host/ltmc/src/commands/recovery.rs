@@ -189,7 +189,17 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
                     .into());
             }
             let fields = vec![format!("\"agents\":{}", json!([agent.to_string()]))];
-            ask(client, run, "resume", &changes.body(fields)?, None).await?;
+            let answer = ask(client, run, "resume", &changes.body(fields)?, None).await?.json()?;
+            let replayed = answer["replayed"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for one in replayed {
+                let (step, calls) = (text(one, "step"), one["calls"].to_string());
+                ui::note(format!(
+                    "{step}: it made again the {calls} host calls up to the last checkpoint, and they are the same."
+                ));
+            }
+            if replayed.is_empty() {
+                ui::note("No step is in the middle of its work: there was nothing to be made again.");
+            }
             ui::note(format!("{run} goes on with {agent}."));
             Ok(())
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Condition, Document, Faults, Place, StepName, read, tree};
 use crate::failure::{Code, Failure};
+use crate::message::Topic;
 use crate::{AgentName, Payload, WorkflowName};
 
 /// What is tried with one workflow.
@@ -33,6 +34,8 @@ pub struct Case {
     pub workflows: BTreeMap<WorkflowName, Vec<Answer>>,
     /// What people answer to a node's questions; one that is not here is never answered.
     pub questions: BTreeMap<StepName, Vec<Answer>>,
+    /// What others publish meanwhile; what comes first stands first.
+    pub events: Vec<Coming>,
     /// What is to come of it.
     pub expect: Expect,
 }
@@ -61,6 +64,34 @@ pub enum Gives {
     Fail(Failure),
 }
 
+/// An event that somebody else publishes while the run goes on.
+#[derive(Debug, Clone)]
+pub struct Coming {
+    /// Where to.
+    pub topic: Topic,
+    /// What happened.
+    pub kind: String,
+    /// What it is about, if anything.
+    pub subject: Option<String>,
+    /// Where it happened; none: as if a key had published it.
+    pub source: Option<String>,
+    /// Its content.
+    pub data: Payload,
+    /// When: so long after the run began.
+    pub after: Duration,
+}
+
+/// What is looked at of an event that the run published; what is not said is not.
+#[derive(Debug, Clone)]
+pub struct Emitted {
+    /// What happened.
+    pub kind: Option<String>,
+    /// What it is about; null: nothing.
+    pub subject: Option<Value>,
+    /// Its content.
+    pub data: Option<Value>,
+}
+
 /// What is to come of a case. What is not said is not looked at, but for the run's end: it is completed unless it is said to fail.
 #[derive(Debug, Clone, Default)]
 pub struct Expect {
@@ -80,6 +111,8 @@ pub struct Expect {
     pub decided: Vec<(StepName, Vec<(String, Value)>)>,
     /// What keys of the session's memory hold in the end; null: nothing.
     pub memory: Vec<(String, Value)>,
+    /// What the run publishes to a topic: all of it, in order.
+    pub emitted: Vec<(Topic, Vec<Emitted>)>,
 }
 
 /// How a run is to end.
@@ -109,6 +142,10 @@ impl Cases {
     pub const MOST: usize = 1_000;
     /// How many keys an answer puts, and a case looks at.
     pub const MAX_KEYS: usize = 100;
+    /// How many events come in a case, and how many are looked at of a topic.
+    pub const MAX_EVENTS: usize = 1_000;
+    /// When an event comes of which nothing is said: once everything waits for the first time. No time passes before.
+    pub const AT_ONCE: Duration = Duration::from_millis(1);
     /// What can be expected of what was decided about a node.
     pub const DECIDED: [&'static str; 7] = ["status", "option", "items", "rounds", "winners", "failures", "rescued"];
 
@@ -240,6 +277,93 @@ cases:
             );
         }
         assert_eq!(told.len(), 7, "{told:#?}");
+    }
+
+    #[test]
+    fn events_are_held_against_the_topics_of_the_document() {
+        let flow = "
+name: ship
+flow:
+  sequence:
+    - {wait: {topic: orders, match: {type: order.paid}}, id: paid}
+    - {ask: {title: Well?, of: admin, remind: {every: 1h, topic: reminders}}, id: ok}
+    - {emit: {topic: shipped, type: order.shipped}, id: told}
+";
+        let document = Document::parse(flow, None).unwrap();
+        let good = "
+events:
+  - {topic: orders, type: late, after: 2h}
+  - {topic: orders, type: order.paid, subject: A-17, source: /keys/shop, data: {sum: 12}}
+  - {topic: orders, type: order.paid, text: paid, after: 2h}
+cases:
+  - {name: all of them, expect: {emitted: {shipped: [{type: order.shipped, subject: null, data: 1}, {}], reminders: []}}}
+  - {name: its own, events: []}
+";
+        let Cases(cases) = Cases::parse(good, &document).unwrap_or_else(|faults| panic!("{faults}"));
+        let [first, second, third] = &cases[0].events[..] else { panic!("{:?}", cases[0].events) };
+        assert_eq!((first.subject.as_deref(), first.source.as_deref()), (Some("A-17"), Some("/keys/shop")));
+        assert_eq!((first.after, first.data.to_value().unwrap()), (Cases::AT_ONCE, json!({"sum": 12})));
+        // Of those that come together the one that stands first comes first.
+        assert_eq!((second.kind.as_str(), second.data.bytes.len(), second.subject.as_deref()), ("late", 0, None));
+        assert!(third.data.bytes.as_ref() == b"paid" && !third.data.is_json());
+        assert!(cases[1].events.is_empty(), "a case's own take the place of all");
+        let shipped = &cases[0].expect.emitted[0].1;
+        assert_eq!((shipped[0].subject.clone(), shipped[0].data.clone()), (Some(Value::Null), Some(json!(1))));
+        assert!(shipped[1].kind.is_none() && shipped[1].subject.is_none() && shipped[1].data.is_none());
+
+        let bad = "events:
+  - {topic: odrers, type: order.paid}
+  - {topic: shipped, type: order.paid}
+  - {type: order.paid}
+  - {topic: orders}
+  - {topic: orders, type: '', subject: ''}
+  - {topic: orders, type: a, data: 1, text: x, after: 0s}
+  - {topic: orders, type: a, source: '', at: 1s}
+cases:
+  - {name: a, events: {topic: orders}}
+  - {name: b, expect: {emitted: {shiped: [], orders: [], shipped: {type: x}}}}
+  - {name: c, expect: {emitted: {shipped: [{typ: x}, {subject: 1}, 7]}}}
+";
+        let faults = Cases::parse(bad, &document).expect_err("it should have been refused");
+        let told: Vec<String> =
+            faults.0.iter().map(|f| format!("{}:{} {}", f.place.line, f.place.column, f.message)).collect();
+        for (at, words) in [
+            ("2:13", "waits for no events of `odrers`; did you mean `orders`?"),
+            ("3:13", "waits for no events of `shipped`"),
+            ("4:5", "`topic` of an event is missing"),
+            ("5:5", "`type` is missing"),
+            ("6:27", "type is 1 to 256 bytes"),
+            ("6:40", "subject, where it has one, is 1 to 256 bytes"),
+            ("7:5", "either `data` or `text`"),
+            ("7:55", "`after` is a duration"),
+            ("8:38", "`source` is 1 to 256 bytes"),
+            ("8:42", "an event has no field `at`"),
+            ("10:23", "`events` is a list"),
+            ("11:34", "publishes nothing to `shiped`; did you mean `shipped`?"),
+            ("11:46", "publishes nothing to `orders`"),
+            ("11:67", "a list of events"),
+            ("12:45", "has no field `typ`"),
+            ("12:64", "`subject` is a text, or null where there is none"),
+            ("12:68", "is an object"),
+        ] {
+            assert!(
+                told.iter().any(|fault| fault.starts_with(&format!("{at} ")) && fault.contains(words)),
+                "no fault at {at} with `{words}` in {told:#?}"
+            );
+        }
+        assert_eq!(told.len(), 17, "{told:#?}");
+    }
+
+    #[test]
+    fn the_events_of_a_case_are_bounded() {
+        let document = Document::parse("{name: n, flow: {wait: {topic: t}}}", None).unwrap();
+        let events = vec!["{topic: t, type: x}"; Cases::MAX_EVENTS + 1].join(", ");
+        let faults = Cases::parse(&format!("cases: [{{name: a, events: [{events}]}}]"), &document).unwrap_err();
+        assert!(faults.0[0].message.contains("at most 1000 events"), "{faults}");
+        let large = "x".repeat(crate::message::MAX_DATA + 1);
+        let source = format!("cases: [{{name: a, events: [{{topic: t, type: x, text: {large}}}]}}]");
+        let faults = Cases::parse(&source, &document).unwrap_err();
+        assert!(faults.0[0].message.contains("data has at most"), "{faults}");
     }
 
     #[test]

@@ -660,8 +660,6 @@ flow:
             ("5:115", "`of` of a conflict is one of `admin`, `author`"),
             ("5:139", "has no field `than`"),
             ("5:162", "did you mean `timeout`?"),
-            ("6:22", "`workflow` does not stand in a branch"),
-            ("6:40", "`plan` does not stand in a branch"),
             ("7:35", "`fork` has no `session`"),
             ("7:53", "has no field `else`"),
             ("10:55", "what is done for items has no names"),

@@ -5,7 +5,6 @@
 //! journaled, or nothing.
 
 use ltmc_journal::History;
-use ltmc_journal::fold::{Status, Step};
 use ltmc_journal::place::{self, Is, Place, What};
 use ltmc_model::agent::AgentRef;
 use ltmc_model::fork::{Answer, Raised, Said};
@@ -262,7 +261,7 @@ impl Amend<'_> {
             events.push(Event::Amended(Box::new(Amended { by, step, change, was, after })));
         }
         for agent in &asked.agents {
-            events.push(self.replaced(agent, &known).await?);
+            events.push(self.replaced(agent).await?);
         }
         for (key, taken) in &asked.merge {
             events.extend(self.answered(key, taken).map_err(|why| unfit(format!("merge.{key}"), why))?);
@@ -307,8 +306,9 @@ impl Amend<'_> {
         Ok(events)
     }
 
-    /// That an agent's steps are done by another version from now on. `anew`: steps that begin at their beginning, or are done.
-    async fn replaced(&self, agent: &AgentRef, anew: &[StepPath]) -> Result<Event, Error> {
+    /// That an agent's steps are done by another version from now on. Whether it can go on with what is in the middle of its work is seen
+    /// by [`super::rehearse`].
+    async fn replaced(&self, agent: &AgentRef) -> Result<Event, Error> {
         let unfit = |why: String| unfit("agents", why);
         let name = &agent.name;
         let pinned = self.history.started().and_then(|started| started.agents.get(name).copied());
@@ -318,20 +318,7 @@ impl Amend<'_> {
         if from == to {
             return Err(unfit(format!("`{name}` is of that version in this run already")));
         }
-        let goes_on = |(path, step): &(&StepPath, &Step)| {
-            let is_of_it =
-                place::at(self.plan.root(), path).and_then(|place| place.agent().map(|agent| agent.name == *name));
-            let has_begun = step.checkpoint.effects > 0 && step.status != Status::Completed;
-            is_of_it == Some(true) && has_begun && !anew.iter().any(|anew| path.is_within(anew))
-        };
-        if let Some((path, step)) = self.history.steps().find(goes_on) {
-            return Err(unfit(format!(
-                "step {path} is in the middle of its work, with {} host calls that are true: only the version that made them goes on from \
-                 there. `input` has the step made again from its beginning",
-                step.checkpoint.effects
-            )));
-        }
-        Ok(Event::AgentReplaced { by: self.by.clone(), agent: name.clone(), from, to })
+        Ok(Event::AgentReplaced { by: self.by.clone(), agent: name.clone(), from, to, replayed: Vec::new() })
     }
 
     /// The nodes above the step after which others are done again; the error says why the step cannot be changed so.

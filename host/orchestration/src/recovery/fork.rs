@@ -84,7 +84,7 @@ impl Runs {
         let row = self.row(caller, of).await?;
         let (at, is_changed) = (at.unwrap_or(row.seq), !changes.steps.is_empty());
         let (log, run) = self.forked(caller, &row, (at, is_changed), idempotency.as_ref()).await?;
-        let mut events = self.changed(&log, &caller.key, &changes).await?;
+        let mut events = self.changed(&log, &caller.key, &changes, (of, at)).await?;
         events.push(Event::RunResumed { by: caller.key.clone() });
         let log = Arc::new(log);
         let pins = inner.pinned(&log, &events).await;

@@ -4,7 +4,7 @@
 //! with whose key it was. What was done stays done.
 //!
 //! - `why`: what happened, for people
-//! - `resume`: a run that is over goes on; `amend`: with steps changed before
+//! - `resume`: a run that is over goes on; `amend`: with steps changed before; `rehearse`: with another version of an agent
 //! - `conflicts`: where branches did not go together
 //! - `fork`: a new run goes on from where another one was
 //! - `diff`: two runs beside each other
@@ -16,6 +16,7 @@ mod amend;
 mod conflicts;
 mod diff;
 mod fork;
+mod rehearse;
 mod resume;
 mod why;
 

@@ -121,7 +121,6 @@ impl Draw {
                 "{{sequence: [{{emit: {{topic: news, type: t{id}, data: {{n: $.input.n}}}}, id: n{id}}}, {}]}}",
                 self.node(depth - 1)
             ),
-            11 if self.is_apart => format!("{{agent: a, id: n{id}}}"),
             11 if n < 3 => format!("{{workflow: other, id: n{id}}}"),
             11 => format!("{{plan: {{agent: planner, id: q{id}, may: [pass]}}, id: n{id}}}"),
             // What is sent in a branch of its own context comes once all branches are over.

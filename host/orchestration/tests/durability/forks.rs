@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ltmc_model::call::coordination::Call;
 use ltmc_model::call::memory::Update;
 use ltmc_model::call::messages::Publish;
 use ltmc_model::failure::{Code, Failure};
@@ -14,6 +15,7 @@ use ltmc_model::run::State;
 use ltmc_model::{Digest, Payload, RunId};
 use ltmc_orchestration::{Changes, ForkFrom, ForkRequest, Taken};
 use ltmc_ports::ReadJournal as _;
+use ltmc_ports::journal::RunFilter;
 use ltmc_ports::questions::QuestionFilter;
 use serde_json::{Value, json};
 
@@ -73,6 +75,10 @@ async fn told(guest: Guest, pace: Pace) -> Result<Payload, Failure> {
             "delete" => json!(guest.delete(key).await?),
             "list" => json!(guest.list().await?),
             "send" => json!(guest.sure(Publish { topic: "news".parse().unwrap(), event: draft(&key) }).await?.0 > 0),
+            "call" => {
+                let (agent, input) = ("do".parse().unwrap(), Payload::json(&json!({"ops": op[2]})));
+                guest.sure(Call { agent, input }).await?.result.unwrap().to_value().unwrap()
+            }
             "wait" => json!(guest.compute(op[1].as_u64().unwrap_or_default()).await),
             "fail" => return Err(Failure::new(Code::AgentError, "it was told to")),
             other => panic!("there is no {other}"),
@@ -84,7 +90,22 @@ async fn told(guest: Guest, pace: Pace) -> Result<Payload, Failure> {
 fn scripts(pace: &Pace) -> Vec<Script> {
     let [does, settles] = [pace.clone(), pace.clone()];
     let told = agent("do", move |guest| told(guest, does.clone()));
-    vec![told, agent("settle", move |guest| crate::settling::settled(guest, settles.next()))]
+    let plans = agent("plans", |_| async {
+        let steps = json!([{"agent": "do", "with": {"ops": CHILD}}]);
+        Ok(Payload::json(&json!({"name": "planned", "flow": {"sequence": steps}})))
+    });
+    vec![told, plans, agent("settle", move |guest| crate::settling::settled(guest, settles.next()))]
+}
+
+/// What is done in a run that a branch begins: it sees nothing of the session that the branch sees, and changes nothing in it.
+const CHILD: [(&str, &str, u32); 4] = [("get", "n", 0), ("add", "n", 100), ("put", "p", 9), ("append", "log", 7)];
+/// A workflow that does so.
+const OTHER: &str =
+    "\n---\nname: other\nflow: {agent: do, with: {ops: [[get, n], [add, n, 100], [put, p, 9], [append, log, 7]]}}";
+
+/// An agent's call of another one that does so.
+fn calls() -> String {
+    format!("[call, _, {}]", json!(CHILD))
 }
 
 /// A step that does this.
@@ -370,9 +391,7 @@ fn what_was_done_before_a_fork_of_the_run_was_done_first() {
             ("{wait: {topic: news, match: {type: go}}}", "subscribed"),
             ("{workflow: other}", "child-started"),
         ] {
-            // A branch with a context of its own starts no runs.
-            let context =
-                if shows == "child-started" { "" } else { ", context: {fork: [session], merge: {\"*\": first}}" };
+            let context = ", context: {fork: [session], merge: {\"*\": first}}";
             let flow = format!(
                 "name: flow\nflow: {{parallel: {{done: {}, waits: {{sequence: [{}, {waits}]}}}}{context}}}\n---\n\
                  name: other\nflow: {{wait: 1m}}\n---\nname: tells\nflow: {{emit: {{topic: news, type: go}}}}",
@@ -400,11 +419,9 @@ fn what_was_done_before_a_fork_of_the_run_was_done_first() {
             let shown = host.runs.wait(&caller(), &forked, Some(std::time::Duration::from_secs(600))).await.unwrap();
             let Some(answer) = shown else { panic!("{waits}: it waits for ever") };
             answer.unwrap();
-            if !context.is_empty() {
-                let memory = world.memory(&host.record).await;
-                let key = |drawer: &Drawer| matches!(drawer, Drawer::Session(_));
-                assert!(memory.iter().all(|((drawer, _), holds)| !key(drawer) || holds == "1"), "{memory:?}");
-            }
+            let memory = world.memory(&host.record).await;
+            let key = |drawer: &Drawer| matches!(drawer, Drawer::Session(_));
+            assert!(memory.iter().all(|((drawer, _), holds)| !key(drawer) || holds == "1"), "{memory:?}");
             let winners = host.journal(forked.run).await.into_iter().find_map(|placed| match placed.entry.event {
                 Event::NodeDecided { decided: Decided::Joined { winners, .. }, .. } => Some(winners),
                 _ => None,
@@ -604,6 +621,109 @@ fn crash_at_every_step_of_a_branch_that_fails() {
     crash_at_every_step(&with_items(case(&flow)));
 }
 
+/// What begins runs in branches: a workflow, a plan, an agent's call.
+fn that_begin_runs() -> String {
+    format!(
+        "{{sequence: [{}, {{parallel: [{{sequence: [{}, {{workflow: other, id: sub}}, {}]}}, {}, {{plan: {{agent: plans, may: [do]}}, id: \
+         planned}}], context: {{fork: [session, messages]}}}}, {}]}}{OTHER}",
+        does("first", "[put, n, 1]"),
+        does("one", "[add, n, 1]"),
+        does("after", "[get, n], [get, p], [append, log, 1]"),
+        does("two", &format!("[add, n, 1], {}, [get, n], [append, log, 2]", calls())),
+        does("last", "[get, n], [get, p], [list]"),
+    )
+}
+
+#[test]
+fn a_run_that_a_branch_begins_works_in_a_session_of_its_own() {
+    in_paused_time(async {
+        let came = Came::of(&that_begin_runs()).await;
+        assert_eq!(came.value(), json!(["3", null, ["log", "n"]]), "nothing of what they did is in the session");
+        assert_eq!(came.key("log").await.as_deref(), Some("[1,2]"));
+        let given = |step: &str| {
+            let (host, run, step) = (&came.host, came.run, step.to_owned());
+            async move {
+                let journal = host.journal(run).await;
+                let found = journal.into_iter().find_map(|placed| match placed.entry.event {
+                    Event::StepCompleted { step: of, output, .. } if of.as_str() == step => Some(output),
+                    Event::ChildEnded { node, result, .. } if node.as_str() == step => result.ok(),
+                    _ => None,
+                });
+                found.unwrap().to_value().unwrap()
+            }
+        };
+        let child = json!([null, 100, null, [7]]);
+        assert_eq!(given("0/1/0/1").await, child, "a workflow has its input alone");
+        assert_eq!(given("0/1/0/2").await, json!(["2", null, [1]]), "its branch has what it gives alone");
+        assert_eq!(given("0/1/1").await, json!([2, child, "2", [2]]), "an agent that is called");
+        assert_eq!(given("0/1/2").await, child, "a plan");
+
+        let of = RunFilter { parent: Some(came.run), limit: 10, ..RunFilter::default() };
+        let children = came.host.record.runs(&tenant(), &of).await.unwrap();
+        assert_eq!(children.len(), 3);
+        for child in children {
+            assert_eq!(child.session.to_string(), child.id.to_string());
+        }
+        // Behind the branches, and in branches that share the session, it is that of the run.
+        for flow in [
+            format!(
+                "{{sequence: [{{parallel: [{}], context: {{fork: [session]}}}}, {{workflow: other}}]}}{OTHER}",
+                does("a", "")
+            ),
+            format!("{{parallel: [{{workflow: other}}], context: {{fork: [messages]}}}}{OTHER}"),
+        ] {
+            let came = Came::of(&flow).await;
+            assert_eq!(came.key("n").await.as_deref(), Some("100"), "{flow}");
+        }
+    });
+}
+
+#[test]
+fn crash_at_every_step_of_branches_that_begin_runs() {
+    crash_at_every_step_in(&case(&that_begin_runs()), &[PLAIN, MODES[3]]);
+}
+
+/// It ends with its branch, or goes on where its node says so; nothing of the branch is left either way.
+#[test]
+fn a_branch_that_is_cancelled_ends_its_run_as_the_node_says() {
+    in_paused_time(async {
+        for (on_parent_end, state) in [("cancel", State::Cancelled), ("abandon", State::Completed)] {
+            let flow = format!(
+                "{{parallel: [{{sequence: [{}, {{workflow: long, on-parent-end: {on_parent_end}}}]}}, {}], need: any, context: {{fork: \
+                 [session]}}}}\n---\nname: long\nflow: {{sequence: [{}, {{wait: 1h}}, {}]}}",
+                does("slow", "[put, lost, 1]"),
+                does("fast", "[wait, 5000], [put, kept, 1]"),
+                does("long", "[put, lost, 2]"),
+                does("longer", "[put, lost, 3]"),
+            );
+            let came = Came::of(&flow).await;
+            came.value();
+            tokio::time::sleep(std::time::Duration::from_secs(7_200)).await;
+            let of = RunFilter { parent: Some(came.run), limit: 10, ..RunFilter::default() };
+            let [child] = &came.host.record.runs(&tenant(), &of).await.unwrap()[..] else { panic!("there is one") };
+            assert_eq!(child.state, state, "{on_parent_end}");
+            assert_eq!((came.key("lost").await, came.key("kept").await.as_deref()), (None, Some("1")));
+        }
+    });
+}
+
+/// What runs send that branches begin is theirs, and is sent at once; what the branch sends waits for the others.
+#[test]
+fn what_a_run_sends_that_a_branch_begins_is_not_held() {
+    in_paused_time(async {
+        let flow = format!(
+            "{{parallel: [{{sequence: [{}, {{workflow: tells}}]}}, {}], context: {{fork: [session, messages]}}}}\n---\nname: \
+             tells\nflow: {}",
+            does("one", "[send, branch]"),
+            does("two", "[wait, 5], [send, other]"),
+            does("three", "[send, child]"),
+        );
+        let came = Came::of(&flow).await;
+        came.value();
+        assert_eq!(came.news().await, ["child", "branch", "other"]);
+    });
+}
+
 /// A document of forks within forks, whose branches change a few keys.
 fn random(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     let mut draw = |most: u64| {
@@ -612,11 +732,15 @@ fn random(seed: &mut u64, depth: u32, names: &mut u32) -> String {
     };
     if depth == 0 || draw(4) == 0 {
         *names += 1;
+        if draw(8) == 0 {
+            return format!("{{workflow: other, id: n{names}}}");
+        }
         let keys = ["n", "log", "set", "doc", "p", "q"];
         let ops: Vec<String> = (0..1 + draw(4))
             .map(|_| {
                 let value = draw(3);
-                match draw(11) {
+                match draw(12) {
+                    11 => calls(),
                     0 | 1 => format!("[add, n, {value}]"),
                     2 | 3 => format!("[append, log, {value}]"),
                     4 => format!("[unite, set, [{value}]]"),
@@ -655,7 +779,8 @@ fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
     for document in 0..documents {
         let mut seed = document * 7_919 + 3;
         let body = random(&mut seed, 3, &mut 0);
-        let flow = format!("{{sequence: [{}, {body}]}}", does("first", "[put, n, 1], [put, q, 1], [append, log, 0]"));
+        let first = does("first", "[put, n, 1], [put, q, 1], [append, log, 0]");
+        let flow = format!("{{sequence: [{first}, {body}]}}{OTHER}");
         let of = |pace: Pace, crashes: &[Crash]| in_paused_time(play(&paced(&flow, &pace), PLAIN, crashes));
         let first = of(Pace::none(), &[]);
         outcomes[usize::from(first.answer.is_ok())] += 1;

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ltmc_model::agent::{Agent, AgentRef, Carry, Export};
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Act, Amendment, Change, Event};
+use ltmc_model::journal::{Act, Amendment, Change, Event, Replayed};
 use ltmc_model::manifest::Manifest;
+use ltmc_model::memory::Drawer;
 use ltmc_model::run::State;
 use ltmc_model::{AgentName, Digest, Payload, RunId, Seq};
 use ltmc_orchestration::{Changes, ForkFrom, ForkRequest, Started};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::testing::{MemoryRecord, sample};
-use ltmc_ports::{ReadJournal as _, WriteCatalog as _};
+use ltmc_ports::{ReadJournal as _, ReadMemory as _, WriteCatalog as _};
 use ltmc_tenancy::Error;
 use serde_json::{Value, json};
 
@@ -338,7 +340,7 @@ fn crash_at_every_append_of_a_run_that_is_amended_and_resumed() {
     crash_at_every_append(
         async |host, run| {
             let amendments = both([set("a", &json!("mine")), set("bad", &json!("good"))]);
-            host.runs.resume_with(&caller(), run, amendments).await.map(|()| None)
+            host.runs.resume_with(&caller(), run, amendments).await.map(|_| None)
         },
         &wanted,
     );
@@ -359,10 +361,15 @@ fn crash_at_every_append_of_a_run_that_is_restarted() {
 
 /// From here on what is called `bad` can be what `pass` is.
 async fn push_another(record: &MemoryRecord) -> AgentRef {
-    let (name, digest): (AgentName, _) = ("bad".parse().unwrap(), Digest::of(b"pass"));
+    push_as(record, "bad", "pass").await
+}
+
+/// From here on there is a version of an agent that is what another one is.
+async fn push_as(record: &MemoryRecord, name: &str, other: &str) -> AgentRef {
+    let (name, digest): (AgentName, _) = (name.parse().unwrap(), Digest::of(other.as_bytes()));
     let (manifest, exports, pushed_at) = (Manifest::default(), vec![Export::Agent], sample::at(0));
     let pushed = Agent { name: name.clone(), digest, manifest, exports, size: 1, pushed_at };
-    let grants = ["memory:read:*", "memory:write:*"].map(|grant| grant.parse().unwrap()).to_vec();
+    let grants = ["log", "memory:read:*", "memory:write:*"].map(|grant| grant.parse().unwrap()).to_vec();
     let granted = Change::GrantsSet { agent: name.clone(), grants, digest: Some(digest), carry: Some(Carry::Never) };
     for change in [Change::AgentPushed(pushed), granted] {
         record.act(&tenant(), sample::at(0), Act { by: None, change }).await.unwrap();
@@ -398,30 +405,180 @@ fn a_run_goes_on_with_another_version_of_an_agent() {
     });
 }
 
+/// What an agent does up to its checkpoint: a line, a look at the clock and at the memory, and two numbers.
+async fn first_part(guest: &Guest) -> Result<(), Failure> {
+    guest.log("begun").await?;
+    guest.put("at", format!("{:?}", guest.now())).await?;
+    guest.count("count").await?;
+    guest.checkpoint().await
+}
+
+/// `bad` makes a checkpoint and fails; the others are what people put in its place.
+fn versions() -> World {
+    let mut scripts = scripts(&BTreeMap::new());
+    scripts.retain(|script| script.name.as_str() != "bad");
+    scripts.push(agent("bad", |guest| async move {
+        first_part(&guest).await?;
+        guest.count("lost").await?;
+        Err(Failure::new(Code::AgentError, "bad"))
+    }));
+    scripts.push(agent("same", |guest| async move {
+        first_part(&guest).await?;
+        guest.count("more").await?;
+        Ok(Payload::json(&json!({"same": guest.job.input.to_value().unwrap()})))
+    }));
+    scripts.push(agent("longer", |guest| async move {
+        first_part(&guest).await?;
+        guest.compute(u64::MAX >> 20).await;
+        Ok(Payload::json(&json!("never")))
+    }));
+    scripts.push(agent("other", |guest| async move {
+        guest.put("at", format!("{:?}", guest.now())).await?;
+        guest.count("another").await?;
+        guest.checkpoint().await?;
+        Ok(Payload::json(&json!("other")))
+    }));
+    scripts.push(agent("shorter", |guest| async move {
+        guest.put("at", format!("{:?}", guest.now())).await?;
+        Ok(Payload::json(&json!("shorter")))
+    }));
+    scripts.push(agent("broken", |_| async move { Err(Failure::new(Code::AgentTrapped, "it broke")) }));
+    World::new(scripts)
+}
+
+fn by(agent: &AgentRef, steps: Vec<(String, Amendment)>) -> Changes {
+    Changes { agents: vec![agent.clone()], ..steps.into() }
+}
+
+async fn kept(host: &Host, key: &str) -> Option<String> {
+    let session =
+        Drawer::Session(host.record.run(&tenant(), host.run().await.unwrap()).await.unwrap().unwrap().session);
+    let found = host.record.get(&tenant(), &session, key, sample::at(0)).await.unwrap();
+    found.map(|item| String::from_utf8(item.value.to_vec()).unwrap())
+}
+
 #[test]
-fn another_version_does_not_go_on_from_what_the_one_before_made_true() {
+fn another_version_goes_on_only_where_it_does_what_the_one_before_did() {
     in_paused_time(async {
-        let bad = agent("bad", |guest| async move {
-            guest.count("count").await?;
-            guest.checkpoint().await?;
-            Err(Failure::new(Code::AgentError, "bad"))
+        let world = versions();
+        let host = host_of(&world, FLOW).await;
+        assert!(host.ask(&request()).await.unwrap().is_err());
+        let run = host.run().await.unwrap();
+        let mut versions = BTreeMap::new();
+        for name in ["same", "longer", "other", "shorter", "broken"] {
+            versions.insert(name, push_as(&host.record, "bad", name).await);
+        }
+        let host = world.host(&host.record.copy(), []);
+        let before = host.journal(run).await;
+        for (name, says) in [
+            (
+                "other",
+                "at host call 2, which is memory.get (session/another), where the journal has memory.get (session/count)",
+            ),
+            ("shorter", "before host call 2, which was memory.get (session/count): it comes to its end"),
+            ("broken", "before host call 1, which was memory.put (session/at (24 bytes)): agent-trapped: it broke"),
+        ] {
+            let refused = host.runs.resume_with(&caller(), run, by(&versions[name], vec![])).await.unwrap_err();
+            let told = format!("{refused:?}");
+            assert!(told.contains("step 0/2 is in the middle of its work, with 4 host calls"), "{name}: {told}");
+            assert!(refused.to_string().contains(says), "{name}: {refused}");
+        }
+        assert_eq!(host.journal(run).await.len(), before.len(), "nothing was written");
+        assert_eq!(host.runs.get(&caller(), run).await.unwrap().agents[&versions["same"].name], Digest::of(b"bad"));
+        assert_eq!((kept(&host, "count").await.as_deref(), kept(&host, "another").await), (Some("1"), None));
+
+        // What it does after its last checkpoint is not waited for.
+        let other = world.host(&host.record.copy(), []);
+        let replayed = [Replayed { step: "0/2".parse().unwrap(), calls: 4 }];
+        assert_eq!(other.runs.resume_with(&caller(), run, by(&versions["longer"], vec![])).await.unwrap(), replayed);
+
+        assert_eq!(host.runs.resume_with(&caller(), run, by(&versions["same"], vec![])).await.unwrap(), replayed);
+        let answer = host.ask(&request()).await.unwrap().unwrap().to_value().unwrap();
+        assert!(answer["on"]["same"].is_array(), "{answer}");
+        let counts = [kept(&host, "count").await, kept(&host, "more").await, kept(&host, "lost").await];
+        assert_eq!(counts, [Some("1".into()), Some("1".into()), None], "nothing was done twice");
+        let told = host.journal(run).await.into_iter().find_map(|placed| match placed.entry.event {
+            Event::AgentReplaced { replayed, .. } => Some(replayed),
+            _ => None,
         });
-        let mut scripts = scripts(&BTreeMap::new());
-        scripts.retain(|script| script.name != bad.name);
-        scripts.push(bad);
-        let world = World::new(scripts);
+        assert_eq!(told.unwrap(), replayed);
+    });
+}
+
+#[test]
+fn where_there_is_nothing_to_be_made_again_a_version_takes_over_and_it_is_said() {
+    in_paused_time(async {
+        let world = versions();
         let host = host_of(&world, FLOW).await;
         assert!(host.ask(&request()).await.unwrap().is_err());
         let run = host.run().await.unwrap();
         let other = push_another(&host.record).await;
+        let anew = |changes: Vec<(String, Amendment)>| {
+            let (world, record, other) = (&world, host.record.copy(), &other);
+            async move {
+                let host = world.host(&record, []);
+                let replayed = host.runs.resume_with(&caller(), run, by(other, changes)).await.unwrap();
+                (replayed, host.ask(&request()).await.unwrap().unwrap().to_value().unwrap())
+            }
+        };
+        // The step itself begins at its beginning.
+        let (replayed, answer) = anew(vec![("bad".into(), Amendment::Input(Payload::json(&json!("anew"))))]).await;
+        assert!(replayed.is_empty() && answer["on"]["on"] == "anew", "{answer}");
+        // So does what comes after one that is changed.
+        let (replayed, answer) = anew(vec![("a".into(), Amendment::Output(Payload::json(&json!("mine"))))]).await;
+        assert!(replayed.is_empty() && answer["on"]["by"] == "0/2", "{answer}");
+        // And what is done already.
+        let (replayed, answer) = anew(vec![("bad".into(), Amendment::Output(Payload::json(&json!("done"))))]).await;
+        assert!(replayed.is_empty() && answer["on"] == "done", "{answer}");
+    });
+}
+
+#[test]
+fn a_fork_and_a_paused_run_are_rehearsed_as_a_failed_one_is() {
+    in_paused_time(async {
+        let world = versions();
+        let host = host_of(&world, FLOW).await;
+        assert!(host.ask(&request()).await.unwrap().is_err());
+        let run = host.run().await.unwrap();
+        let (same, other) = (push_as(&host.record, "bad", "same").await, push_as(&host.record, "bad", "other").await);
         let host = world.host(&host.record.copy(), []);
-        let changes = |steps: Vec<(String, Amendment)>| Changes { agents: vec![other.clone()], ..steps.into() };
-        let refused = host.runs.resume_with(&caller(), run, changes(vec![])).await.unwrap_err();
-        assert!(refused.to_string().contains("step 0/2 is in the middle of its work"), "{refused}");
-        let input = Amendment::Input(Payload::json(&json!("anew")));
-        host.runs.resume_with(&caller(), run, changes(vec![("bad".into(), input)])).await.unwrap();
-        let answer = host.ask(&request()).await.unwrap().unwrap().to_value().unwrap();
-        assert_eq!(answer["on"]["on"], "anew");
+        let refused = fork(&host, run, all(), by(&other, vec![])).await.unwrap_err();
+        assert!(refused.to_string().contains("at host call 2"), "{refused}");
+        let forked = fork(&host, run, all(), by(&same, vec![])).await.unwrap();
+        assert!(host.runs.wait(&caller(), &forked, None).await.unwrap().unwrap().is_ok());
+
+        // `longer` is in the middle of its work when somebody pauses it.
+        let host =
+            world.host(&world.record(Some(&format!("name: flow\nflow: {FLOW}").replace("bad", "longer"))).await, []);
+        let started = host.start(&request()).await.unwrap();
+        assert_eq!(host.runs.wait(&caller(), &started, Some(Duration::from_secs(5))).await.unwrap(), None);
+        host.runs.pause(&caller(), started.run).await.unwrap();
+        let (same, other) =
+            (push_as(&host.record, "longer", "same").await, push_as(&host.record, "longer", "other").await);
+        let refused = host.runs.resume_with(&caller(), started.run, by(&other, vec![])).await.unwrap_err();
+        assert!(refused.to_string().contains("at host call 2"), "{refused}");
+        let replayed = host.runs.resume_with(&caller(), started.run, by(&same, vec![])).await.unwrap();
+        assert_eq!(replayed, [Replayed { step: "0/2".parse().unwrap(), calls: 4 }]);
+        assert!(host.ask(&request()).await.unwrap().is_ok());
+    });
+}
+
+/// What failed and was handled is not made again; of items that are made one after the other it is not known what a later one would be given.
+#[test]
+fn only_what_is_made_next_is_rehearsed() {
+    in_paused_time(async {
+        let resumed = async |flow: &str| {
+            let world = versions();
+            let host = host_of(&world, flow).await;
+            assert!(host.ask(&request()).await.unwrap().is_err());
+            let run = host.run().await.unwrap();
+            let same = push_as(&host.record, "bad", "same").await;
+            world.host(&host.record.copy(), []).runs.resume_with(&caller(), run, by(&same, vec![])).await
+        };
+        let handled = "{sequence: [{agent: bad, fallback: [{agent: pass, id: p}]}, {agent: bad, id: again}]}";
+        assert_eq!(resumed(handled).await.unwrap(), [Replayed { step: "0/1".parse().unwrap(), calls: 4 }]);
+        let refused = resumed("{map: $.input.list, do: {agent: bad}, at-once: 1, tolerate: 2}").await.unwrap_err();
+        assert!(refused.to_string().contains("it is not its turn yet"), "{refused}");
     });
 }
 
@@ -434,8 +591,8 @@ fn of_two_who_amend_at_once_one_does() {
         let by = async |value: &str| host.runs.resume_with(&caller(), run, set("bad", &json!(value))).await;
         let (one, other) = tokio::join!(by("one"), by("other"));
         let won = match (&one, &other) {
-            (Ok(()), Err(Error::Conflict { .. })) => "one",
-            (Err(Error::Conflict { .. }), Ok(())) => "other",
+            (Ok(_), Err(Error::Conflict { .. })) => "one",
+            (Err(Error::Conflict { .. }), Ok(_)) => "other",
             both => panic!("{both:?}"),
         };
         let answer = host.ask(&request()).await.unwrap().unwrap().to_value().unwrap();

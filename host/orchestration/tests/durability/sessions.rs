@@ -14,6 +14,7 @@ use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing};
 use ltmc_model::tenancy::Key;
 use ltmc_model::{Digest, Payload, RunId, SessionId, Timestamp};
 use ltmc_orchestration::{Closing, Said, SayRequest};
+use ltmc_ports::journal::RunFilter;
 use ltmc_ports::sessions::SessionFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord};
 use ltmc_ports::{
@@ -201,6 +202,30 @@ fn who_rolls_back_leaves_nothing_of_the_turn_before() {
                 _ => assert_eq!((given, log.as_str()), (Payload::text("long a;c;"), "long a;c;")),
             }
         }
+    });
+}
+
+/// What a turn begins goes with it, and works in a session of its own.
+#[test]
+fn a_turn_that_is_rolled_back_ends_the_runs_that_it_began() {
+    const STARTS: &str = "name: two\nflow: {sequence: [{workflow: other}, {agent: dawdle}]}\n---\nname: other\nflow: {sequence: \
+                          [{agent: scribe}, {agent: dawdle}]}";
+    in_paused_time(async {
+        let world = World::new(scripts());
+        let host = world.host(&world.record(Some(STARTS)).await, []);
+        let id = opened(&host, settings("two", IfBusy::Rollback)).await;
+        let first = say(&host, &id, "a").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let second = say(&host, &id, "b").await.unwrap();
+        assert_eq!(answer(&host, &first).await.unwrap_err().code, Code::Cancelled);
+        assert_eq!(answer(&host, &second).await.unwrap(), Payload::text("done"));
+        for (turn, came) in [(&first, State::Cancelled), (&second, State::Completed)] {
+            let of = RunFilter { parent: Some(turn.started.run), limit: 10, ..RunFilter::default() };
+            let [child] = &host.record.runs(&tenant(), &of).await.unwrap()[..] else { panic!("there is one") };
+            assert_eq!(child.state, came);
+            assert_ne!(child.session.to_string(), id.to_string());
+        }
+        assert_eq!(kept(&host.record, &id, "log").await, None, "nothing of it is in the session");
     });
 }
 

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use ltmc_model::call::coordination::Call;
 use ltmc_model::call::memory::Put;
+use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::{Precondition, Scope};
 use ltmc_model::question::Asked;
@@ -25,7 +27,9 @@ pub(crate) async fn settled(guest: Guest, takes: u64) -> Result<Payload, Failure
     let given = guest.job.input.to_value().unwrap();
     let (scope, key, value) = (Scope::Session, "aside".to_owned(), "1".into());
     let put = Put { scope, key, value, precondition: Precondition::Any, ttl_ms: None };
-    let is_refused = guest.cross(put).await?.is_err();
+    let call = Call { agent: guest.job.agent.clone(), input: guest.job.input.clone() };
+    let says_why = |why: &Refusal| matches!(why, Refusal::Invalid(why) if why.contains("settles a conflict"));
+    let is_refused = guest.cross(put).await?.is_err() && guest.cross(call).await?.is_err_and(|why| says_why(&why));
     let key = given["key"].as_str().unwrap().to_owned();
     match key.rsplit('/').next() {
         Some("nothing") => Ok(Payload::json(&Value::Null)),

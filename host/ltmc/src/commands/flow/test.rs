@@ -2,9 +2,11 @@
 //! back-offs and time-outs pass at once.
 //!
 //! - [`stage`]: a run of one case, by the host's own engine and patterns
+//! - [`events`]: what others publish meanwhile, and what it publishes
 //! - [`people`]: who answers the questions of a run
 //! - [`verdict`]: what came of it, held against what was to come
 
+mod events;
 mod people;
 mod stage;
 mod verdict;
@@ -13,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use console::style;
 use ltmc_model::workflow::cases::{Case, Cases};
-use ltmc_model::workflow::{Does, Node, Wait};
 use serde_json::json;
 
 use super::source::Source;
@@ -42,11 +43,6 @@ pub(super) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
 fn try_all(args: &Args, as_json: bool) -> anyhow::Result<()> {
     let source = Source::read(&args.file)?;
     let document = source.document()?;
-    let is_event = |node: &&Node| matches!(node.does, Does::Wait(Wait::Event(_)));
-    if let Some(node) = document.nodes().into_iter().find(is_event) {
-        let message = format!("{}: a `wait` for an event cannot be played without a host yet", node.place);
-        return Err(Problem::failed(message).into());
-    }
     let tests = Source::read(&args.tests.clone().unwrap_or_else(|| beside(&args.file)))?;
     let Cases(cases) = Cases::parse(&tests.text, &document).map_err(|faults| tests.problem("bad-cases", &faults.0))?;
     let wanted = |case: &&Case| args.only.as_ref().is_none_or(|text| case.name.contains(text.as_str()));

@@ -1,14 +1,15 @@
 //! From a tree of values to cases: names are held against the document that they are of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::super::cases::{Answer, Case, Cases, End, Expect, Gives};
+use super::super::cases::{Answer, Case, Cases, Coming, Emitted, End, Expect, Gives};
 use super::super::tree::{Key, Kind, Tree};
-use super::super::{Document, Does, Faults, Node, Part, Place, Source, StepName};
+use super::super::{Document, Does, Faults, Node, Part, Place, Source, StepName, Wait};
 use super::{Fields, Reader, nearest};
 use crate::failure::{Code, Failure};
 use crate::memory::check_key;
+use crate::message::{self, Topic};
 use crate::{AgentName, Payload, WorkflowName};
 
 type Parts = BTreeMap<AgentName, Vec<Answer>>;
@@ -20,15 +21,18 @@ struct Played {
     needs: BTreeMap<StepName, AgentName>,
     workflows: BTreeMap<WorkflowName, Vec<Answer>>,
     questions: BTreeMap<StepName, Vec<Answer>>,
+    /// None: nothing is said.
+    events: Option<Vec<Coming>>,
 }
 
 impl Played {
-    /// Another's takes the place of what is here, one by one.
+    /// Another's takes the place of what is here, one by one; its events that of all.
     fn extend(&mut self, other: Self) {
         self.agents.extend(other.agents);
         self.needs.extend(other.needs);
         self.workflows.extend(other.workflows);
         self.questions.extend(other.questions);
+        self.events = other.events.or(self.events.take());
     }
 }
 
@@ -152,8 +156,9 @@ impl Reader {
         let expect = fields.take("expect").and_then(|tree| self.expect(tree, cast)).unwrap_or_default();
         self.refuse_the_rest(fields, "a case");
         let (name, at) = name?;
-        let Played { agents, needs, workflows, questions } = played;
-        Some((Case { name, place: tree.place, input, agents, needs, workflows, questions, expect }, at))
+        let Played { agents, needs, workflows, questions, events } = played;
+        let events = events.unwrap_or_default();
+        Some((Case { name, place: tree.place, input, agents, needs, workflows, questions, events, expect }, at))
     }
 
     /// What is played.
@@ -190,7 +195,98 @@ impl Reader {
             }
             played.questions.extend(name.map(|name| (name, answers)));
         }
+        played.events = fields.take("events").and_then(|tree| self.events(tree, cast));
         played
+    }
+
+    /// What others publish, in the order in which it comes.
+    fn events(&mut self, tree: &Tree, cast: &Cast<'_>) -> Option<Vec<Coming>> {
+        let items =
+            self.list(tree, "`events` is a list of what comes, such as `[{topic: orders, type: order.paid}]`")?;
+        if items.len() > Cases::MAX_EVENTS {
+            let message = format!("a case has at most {} events, this one {}", Cases::MAX_EVENTS, items.len());
+            self.fault(tree.place, message);
+        }
+        let read = items.iter().take(Cases::MAX_EVENTS).filter_map(|tree| self.event(tree, cast));
+        let mut events: Vec<Coming> = read.collect();
+        events.sort_by_key(|event| event.after);
+        Some(events)
+    }
+
+    fn event(&mut self, tree: &Tree, cast: &Cast<'_>) -> Option<Coming> {
+        let mut fields = self.object(tree, "an event")?;
+        let heard = |node: &Node| match &node.does {
+            Does::Wait(Wait::Event(listen)) => vec![listen.topic.clone()],
+            _ => Vec::new(),
+        };
+        let topic = match fields.take("topic") {
+            Some(tree) => self
+                .parsed::<Topic>(tree, "`topic`")
+                .and_then(|topic| self.topic_of(topic.as_str(), tree.place, cast, heard, "waits for no events of")),
+            None => {
+                self.fault(tree.place, "`topic` of an event is missing: where it comes");
+                None
+            }
+        };
+        let kind = match fields.take("type") {
+            Some(tree) => self.kind(tree),
+            None => {
+                self.fault(tree.place, "`type` is missing: what happened, such as `order.paid`");
+                None
+            }
+        };
+        let attribute = |reader: &mut Self, tree: &Tree, word: &str, fits: &dyn Fn(&str) -> Result<(), String>| {
+            let text = reader.text(tree, word)?;
+            fits(&text).map_err(|why| reader.fault(tree.place, why)).ok().map(|()| text)
+        };
+        let subject = fields.take("subject").and_then(|tree| {
+            attribute(self, tree, "`subject`", &|text| message::check("any", Some(text), &Payload::default()))
+        });
+        let source = fields.take("source").and_then(|tree| {
+            let most = message::MAX_ATTRIBUTE;
+            let wrong = || format!("`source` is 1 to {most} bytes without control characters");
+            attribute(self, tree, "`source`", &|text| {
+                ltmc_rules::is_printable(text, most).then_some(()).ok_or_else(wrong)
+            })
+        });
+        let data = match (fields.take("data"), fields.take("text")) {
+            (None, None) => Payload::default(),
+            (Some(tree), None) => Payload::json(&tree.to_value()),
+            (None, Some(tree)) => Payload::text(self.text(tree, "`text`").unwrap_or_default()),
+            (Some(_), Some(_)) => {
+                self.fault(tree.place, "an event has either `data` or `text`, not both");
+                Payload::default()
+            }
+        };
+        if let Err(why) = message::check("any", None, &data) {
+            self.fault(tree.place, why);
+        }
+        let after = fields
+            .take("after")
+            .and_then(|tree| self.wait(tree, "`after`", Cases::AT_ONCE, Node::MAX_TIMEOUT))
+            .unwrap_or(Cases::AT_ONCE);
+        self.refuse_the_rest(fields, "an event");
+        Some(Coming { topic: topic?, kind: kind?, subject, source, data, after })
+    }
+
+    /// A topic with which nodes of the document have to do.
+    fn topic_of(
+        &mut self,
+        name: &str,
+        place: Place,
+        cast: &Cast<'_>,
+        of: impl Fn(&Node) -> Vec<Topic>,
+        what: &str,
+    ) -> Option<Topic> {
+        let known: BTreeSet<Topic> = cast.document.nodes().into_iter().flat_map(of).collect();
+        let found = known.iter().find(|topic| topic.as_str() == name).cloned();
+        if found.is_none() {
+            let hint = nearest(name, known.iter().map(Topic::as_str));
+            let hint = hint.map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
+            let name: String = name.chars().take(80).collect();
+            self.fault(place, format!("the workflow {what} `{name}`{hint}"));
+        }
+        found
     }
 
     fn entries<'t>(&mut self, fields: &mut Fields<'t>, word: &'static str) -> Vec<(Key, &'t Tree)> {
@@ -383,8 +479,44 @@ impl Reader {
         let outputs = self.of_nodes(&mut fields, "outputs", false, cast, value);
         let decided = self.of_nodes(&mut fields, "decided", false, cast, Self::decided);
         let memory = self.keys(&mut fields, "memory");
+        let emitted = self.emitted(&mut fields, cast);
         self.refuse_the_rest(fields, "`expect`");
-        Some(Expect { end, ran, skipped, attempts, inputs, outputs, decided, memory })
+        Some(Expect { end, ran, skipped, attempts, inputs, outputs, decided, memory, emitted })
+    }
+
+    /// What is published, topic by topic.
+    fn emitted(&mut self, fields: &mut Fields<'_>, cast: &Cast<'_>) -> Vec<(Topic, Vec<Emitted>)> {
+        let told = |node: &Node| match &node.does {
+            Does::Emit(emit) => vec![emit.topic.clone()],
+            Does::Ask(ask) => ask.remind.iter().map(|remind| remind.topic.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let mut all = Vec::new();
+        for (key, tree) in self.entries(fields, "emitted") {
+            let topic = self.topic_of(&key.name, key.place, cast, told, "publishes nothing to");
+            let items = self.list(tree, "what is published to a topic is a list of events").unwrap_or_default();
+            if items.len() > Cases::MAX_EVENTS {
+                let message = format!("at most {} events of a topic are looked at", Cases::MAX_EVENTS);
+                self.fault(tree.place, message);
+            }
+            let read = items.iter().take(Cases::MAX_EVENTS).filter_map(|tree| {
+                let mut fields = self.object(tree, "an event that is published")?;
+                let kind = fields.take("type").and_then(|tree| self.kind(tree));
+                let subject = fields.take("subject").and_then(|tree| match &tree.kind {
+                    Kind::Text(_) | Kind::Null => Some(tree.to_value()),
+                    _ => {
+                        self.fault(tree.place, "`subject` is a text, or null where there is none");
+                        None
+                    }
+                });
+                let data = fields.take("data").map(Tree::to_value);
+                self.refuse_the_rest(fields, "an event that is published");
+                Some(Emitted { kind, subject, data })
+            });
+            let events: Vec<Emitted> = read.collect();
+            all.extend(topic.map(|topic| (topic, events)));
+        }
+        all
     }
 
     /// A code, or `{code, step, message}`.

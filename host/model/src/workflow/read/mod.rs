@@ -51,8 +51,6 @@ struct Reader {
     steps: usize,
     /// Nodes of all kinds.
     nodes: usize,
-    /// How many nodes around here have branches with a context of their own.
-    forks: usize,
     /// Whether a run is pinned to the document.
     is_pinned: bool,
 }

@@ -77,13 +77,6 @@ impl Reader {
         if let (true, Some(place)) = (key.name == "map", modifiers.with_at) {
             self.fault(place, "a `map` works on its items: what else they need is the `with` of what is under `do`");
         }
-        if self.forks > 0 && matches!(key.name.as_str(), "workflow" | "plan") {
-            let message = format!(
-                "`{}` does not stand in a branch with a context of its own: what its run does would be true at once",
-                key.name
-            );
-            self.fault(key.place, message);
-        }
         let handled = modifiers.is_handled();
         let conditional = modifiers.when.is_some();
         self.scope.conditional(conditional);
@@ -238,13 +231,11 @@ impl Reader {
         let collect = fields.take("collect");
         let context = fields.take("context").and_then(|tree| self.context(tree, depth));
         let may_be_missing = need != Need::All && need != Need::Count(most);
-        self.forks += usize::from(context.is_some());
         let nodes = branches.iter().enumerate().filter_map(|(number, (name, branch))| {
             let node = self.within(At::Parallel, number, may_be_missing, |reader| reader.node(branch, depth + 1))?;
             Some((name.clone(), node))
         });
         let branches: Vec<(Option<StepName>, Node)> = nodes.collect();
-        self.forks -= usize::from(context.is_some());
         let context = context.map(|said| {
             let called =
                 |(name, node): &(Option<StepName>, Node)| name.as_ref().or(node.id.as_ref()).map(ToString::to_string);
@@ -356,7 +347,6 @@ impl Reader {
         let at_once = fields.take("at-once").and_then(|tree| self.count(tree, "`at-once`", 1, MapItems::MAX_AT_ONCE));
         let tolerate = fields.take("tolerate").and_then(|tree| self.tolerate(tree));
         let context = fields.take("context").and_then(|tree| self.context(tree, depth));
-        self.forks += usize::from(context.is_some());
         self.scope.maps.push(name.clone());
         let body = match fields.take("do") {
             Some(tree) => self.within(At::Map, 0, false, |reader| reader.node(tree, depth + 1)),
@@ -366,7 +356,6 @@ impl Reader {
             }
         };
         self.scope.maps.pop();
-        self.forks -= usize::from(context.is_some());
         let context = context.map(|said| self.resolved(said, &None));
         let collect = fields.take("collect").and_then(|tree| {
             let collect = self.collect(tree, depth);

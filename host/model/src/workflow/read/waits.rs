@@ -120,7 +120,7 @@ impl Reader {
         }
     }
 
-    fn kind(&mut self, tree: &Tree) -> Option<String> {
+    pub(super) fn kind(&mut self, tree: &Tree) -> Option<String> {
         let kind: String = self.parsed(tree, "`type`")?;
         match message::check(&kind, None, &Payload::default()) {
             Ok(()) => Some(kind),

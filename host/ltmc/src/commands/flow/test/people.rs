@@ -3,6 +3,7 @@
 //! Invariant: a question is answered once, by the answer for the asking of that node that it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -51,6 +52,8 @@ pub(super) struct People {
     answers: Vec<(String, StepName, Vec<Answer>)>,
     /// What nobody could answer, and why.
     silent: Mutex<BTreeSet<String>>,
+    /// How many answers are still to be given.
+    left: AtomicUsize,
     /// Told after each answer.
     pub(super) answered: Notify,
 }
@@ -63,11 +66,21 @@ impl People {
             let answers = questions.get(&name)?.clone();
             Some((place, name, answers))
         });
-        Arc::new(Self { answers: answers.collect(), silent: Mutex::default(), answered: Notify::new() })
+        Arc::new(Self {
+            answers: answers.collect(),
+            silent: Mutex::default(),
+            left: AtomicUsize::new(0),
+            answered: Notify::new(),
+        })
     }
 
     pub(super) fn silent(&self) -> Vec<String> {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// How many answers are still to be given.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Acquire)
     }
 
     /// Answers the questions of a run for as long as it is polled.
@@ -94,8 +107,10 @@ impl People {
                 *time += 1;
                 let Some(answer) = self.choose(&question, *time) else { continue };
                 let (people, runs, caller) = (self.clone(), runs.clone(), caller.clone());
+                self.left.fetch_add(1, Ordering::AcqRel);
                 under_way.push(AbortOnDropHandle::new(tokio::spawn(async move {
                     people.give(&runs, &caller, question, answer).await;
+                    people.left.fetch_sub(1, Ordering::AcqRel);
                 })));
             }
         }

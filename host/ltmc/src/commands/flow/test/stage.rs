@@ -16,6 +16,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
+use ltmc_model::message::{self, Topic};
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::cases::{Answer, Case, Gives};
 use ltmc_model::workflow::{Document, Does, Node, Part, Place};
@@ -29,6 +30,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::events::{self, Others};
 use super::people::{Overheard, People};
 
 /// Every case begins at the same moment: on 2026-01-01 in UTC.
@@ -49,10 +51,13 @@ pub(super) struct Played {
     pub(super) result: Result<Payload, Failure>,
     /// In the order in which they began.
     pub(super) calls: Vec<Call>,
-    /// Agents that were called and had nothing to say; questions that nobody answered, where the run does not end by itself.
+    /// Agents that were called and had nothing to say; questions that nobody answered, and events that did not come, where the run does not
+    /// end by itself.
     pub(super) silent: Vec<String>,
     /// What keys of the session's memory hold in the end, of those that the case looks at; null: nothing.
     pub(super) memory: BTreeMap<String, Value>,
+    /// What it published, to the topics that the case looks at.
+    pub(super) emitted: BTreeMap<Topic, Vec<message::Event>>,
     /// In the run's time.
     pub(super) took: Duration,
 }
@@ -120,19 +125,38 @@ async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
     };
     let began = clock.now();
     let started = runs.start(&caller, request).await?;
-    let result = end(&runs, &record, &caller, &started, clock.as_ref(), &people).await?;
+    let others = Others::of(case);
+    let publishing = others.clone().publish(record.clone(), caller.clone(), clock.clone());
+    let _publishing = AbortOnDropHandle::new(tokio::spawn(publishing));
+    let around = Around { people: &people, others: &others };
+    let result = end(&runs, &record, &caller, &started, clock.as_ref(), around).await?;
     let history = fold(&record, &caller.tenant, started.run).await?;
     let took = history.ended_at().unwrap_or_else(|| clock.now()).since(began);
     let view = runs.get(&caller, started.run).await?;
     let memory = memory(&record, &caller.tenant, &history, case, clock.now()).await?;
+    let emitted = events::emitted(&record, &caller.tenant, document, case).await?;
     let (mut calls, mut silent) = actors.heard();
     calls.retain(|call| call.run == started.run);
     let has_ended = result.is_some();
     if !has_ended {
         silent.extend(people.silent());
+        silent.extend(unheard(&history));
     }
     let result = result.unwrap_or_else(|| Err(Failure::new(Code::TimedOut, "the run does not come to an end")));
-    Ok(Played { view, history, result, calls, silent, memory, took })
+    Ok(Played { view, history, result, calls, silent, memory, emitted, took })
+}
+
+/// Events that are waited for still.
+fn unheard(history: &History) -> Vec<String> {
+    let waiting = history.nodes().filter(|(_, node)| node.is_waiting());
+    let listening = waiting.filter_map(|(path, node)| Some((path, node.listens.as_ref()?)));
+    let told = listening.map(|(path, listens)| {
+        let subject =
+            listens.subject.as_ref().map_or_else(String::new, |subject| format!(", of the subject `{subject}`"));
+        let kind = listens.kind.as_ref().map_or_else(String::new, |kind| format!(", of the type `{kind}`"));
+        format!("an event of `{}`{kind}{subject} is waited for at {path}, and none came that fits", listens.topic)
+    });
+    told.collect()
 }
 
 async fn memory(
@@ -241,6 +265,19 @@ fn actor(name: AgentName, digest: Option<Digest>, exports: Vec<Export>) -> Agent
     Agent { name, digest, manifest: Manifest::default(), exports, size: 1, pushed_at: START }
 }
 
+/// Who does something from outside while a run goes on.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    people: &'a People,
+    others: &'a Others,
+}
+
+/// Whether nothing has a run go on any more: none is alive, none goes on as time passes, and nobody does anything from outside.
+async fn is_left(runs: &Runs, record: &MemoryRecord, around: Around<'_>) -> anyhow::Result<bool> {
+    let sleeps = record.sleepers(None, 1).await?.into_iter().any(|(_, wakes_at)| wakes_at != Timestamp::NEVER);
+    Ok(runs.alive() == 0 && !sleeps && around.people.left() == 0 && around.others.left() == 0)
+}
+
 /// How the run ends; none: it does not.
 async fn end(
     runs: &Runs,
@@ -248,21 +285,23 @@ async fn end(
     caller: &Caller,
     started: &Started,
     clock: &Passing,
-    people: &People,
+    around: Around<'_>,
 ) -> anyhow::Result<Option<Result<Payload, Failure>>> {
-    let (begun, mut is_left) = (Instant::now(), false);
+    let (begun, mut was_left) = (Instant::now(), false);
     loop {
         // It may not be in the record yet.
         let row = record.run(&caller.tenant, started.run).await?;
         match row.filter(|row| !row.state.is_over()).and_then(|row| row.wakes_at) {
-            Some(Timestamp::NEVER) if is_left && !people.silent().is_empty() => return Ok(None),
+            Some(Timestamp::NEVER) if was_left && is_left(runs, record, around).await? => return Ok(None),
             // Waited for here: whoever waits for its end looks at it each second.
             Some(at) => {
-                is_left = at == Timestamp::NEVER;
-                let until = at.since(clock.now()).clamp(Duration::from_millis(1), if is_left { LOOK } else { LONGEST });
+                was_left = at == Timestamp::NEVER;
+                let longest = if was_left { LOOK } else { LONGEST };
+                let until = at.since(clock.now()).clamp(Duration::from_millis(1), longest);
                 tokio::select! {
                     () = tokio::time::sleep(until) => {}
-                    () = people.answered.notified() => is_left = false,
+                    () = around.people.answered.notified() => was_left = false,
+                    () = around.others.came.notified() => was_left = false,
                 }
             }
             None => {
@@ -288,7 +327,7 @@ async fn fold(record: &MemoryRecord, tenant: &TenantId, run: RunId) -> anyhow::R
 }
 
 /// Goes with the runtime's time, which passes where everything waits.
-struct Passing(tokio::time::Instant);
+pub(super) struct Passing(tokio::time::Instant);
 
 impl Clock for Passing {
     fn now(&self) -> Timestamp {

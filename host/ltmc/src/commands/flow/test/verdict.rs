@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ltmc_model::workflow::cases::{Case, End};
+use ltmc_model::message::{Event, Topic};
+use ltmc_model::workflow::cases::{Case, Emitted, End};
 use ltmc_model::workflow::places::{ANY, is_at};
-use ltmc_model::workflow::{Document, StepName, is_same};
+use ltmc_model::workflow::{Document, Does, Node, StepName, Wait, is_same};
 use ltmc_model::{Payload, StepPath};
 use serde_json::{Map, Value};
 
@@ -24,6 +25,10 @@ pub(super) fn differences(document: &Document, case: &Case, played: &Played) -> 
     let place = |name: &StepName| {
         let found = places.iter().find(|(_, node)| node.id.as_ref() == Some(name));
         found.map_or((String::new(), false), |(place, node)| (place.clone(), node.is_step()))
+    };
+    let is_of_event = |name: &StepName| {
+        let is = |node: &Node| node.id.as_ref() == Some(name) && matches!(node.does, Does::Wait(Wait::Event(_)));
+        places.iter().any(|(_, node)| is(node))
     };
     let expect = &case.expect;
     let mut told = end(&expect.end, played, &|name| place(name).0);
@@ -69,7 +74,13 @@ pub(super) fn differences(document: &Document, case: &Case, played: &Played) -> 
             (played.history.steps().map(|(path, _)| path), played.history.nodes().map(|(path, _)| path));
         let all = steps.chain(nodes).filter(|path| is_at(path.as_str(), &place));
         let gave = all.filter_map(|path| Some((way(path), played.history.given(path)?))).collect();
-        compare(&format!("output of `{name}`"), wanted, value(&place, gave), &mut told);
+        let gave = value(&place, gave);
+        // Of an event that came nobody says when and under which id.
+        let gave = if is_of_event(name) { gave.map(|gave| said(wanted, gave)) } else { gave };
+        compare(&format!("output of `{name}`"), wanted, gave, &mut told);
+    }
+    for (topic, wanted) in &expect.emitted {
+        emitted(topic, wanted, played.emitted.get(topic).map(Vec::as_slice).unwrap_or_default(), &mut told);
     }
     for (key, wanted) in &expect.memory {
         compare(&format!("memory `{key}`"), wanted, played.memory.get(key).cloned(), &mut told);
@@ -132,6 +143,38 @@ fn value(place: &str, found: BTreeMap<Way, &Payload>) -> Option<Value> {
         return Some(found.into_values().map(to_value).collect());
     }
     found.into_values().next_back().map(to_value)
+}
+
+/// Of a value the fields that something is said of; of a list, of each. What nothing is said of at all stays whole.
+fn said(wanted: &Value, was: Value) -> Value {
+    match (wanted, was) {
+        (Value::Object(wanted), Value::Object(was)) => {
+            was.into_iter().filter(|(name, _)| wanted.contains_key(name)).collect::<Map<_, _>>().into()
+        }
+        (Value::Array(wanted), Value::Array(was)) => {
+            let nothing = Value::Null;
+            let both = was.into_iter().enumerate();
+            both.map(|(number, was)| said(wanted.get(number).unwrap_or(&nothing), was)).collect()
+        }
+        (_, was) => was,
+    }
+}
+
+/// Holds what was published to a topic against what was expected: all of it, in order, and of each event what is said.
+fn emitted(topic: &Topic, wanted: &[Emitted], was: &[Event], told: &mut Vec<String>) {
+    let whole = |event: &Event| -> Map<String, Value> {
+        let data = if event.data.bytes.is_empty() { Value::Null } else { to_value(&event.data) };
+        let fields = [("type", event.kind.clone().into()), ("subject", event.subject.clone().into()), ("data", data)];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    };
+    let expected = |event: &Emitted| -> Map<String, Value> {
+        let kind = event.kind.clone().map(Value::from);
+        let fields = [("type", kind), ("subject", event.subject.clone()), ("data", event.data.clone())];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    };
+    let wanted: Value = wanted.iter().map(expected).map(Value::Object).collect();
+    let was: Value = was.iter().map(whole).map(Value::Object).collect();
+    compare(&format!("emitted to `{topic}`"), &wanted, Some(said(&wanted, was)), told);
 }
 
 fn to_value(payload: &Payload) -> Value {
