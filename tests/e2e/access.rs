@@ -24,6 +24,8 @@ impl Things {
         host.push(&host.admin, "thing", "echo", &["log"]).await?;
         let put = host.request(Method::PUT, "/v1/workflows/thing", &host.admin);
         host.send(put.header("content-type", "application/yaml").body(WORKFLOW)).await?.expect(201);
+        let feed = host.request(Method::PUT, "/v1/subscriptions/thing", &host.admin);
+        host.send(feed.json(&json!({"topic": "other", "agent": "thing"}))).await?.expect(201);
         let called = host.call(&host.admin, "thing", &json!({})).await?.expect(200);
         let put = host.request(Method::PUT, "/v1/workflows/asking", &host.admin);
         host.send(put.header("content-type", "application/yaml").body(ASKING)).await?.expect(201);
@@ -56,6 +58,7 @@ impl Things {
             .replace("{seq}", "1")
             .replace("{workflow}", "thing")
             .replace("{number}", "1")
+            .replace("{position}", "1")
             .replace("{token}", &self.token)
             .replace("{other}", &self.run)
             .replace("{id}", id);
@@ -107,6 +110,8 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
         ("POST", "/v1/graph/facts") => request.json(&json!({"subject": "a", "relation": "r", "object": "thing"})),
         ("POST", "/v1/approvals/{token}") => request.json(&json!({"answer": true})),
         ("POST", "/v1/events") => request.json(&json!({"topic": "news", "type": "t", "data": "thing"})),
+        ("PUT", "/v1/subscriptions/{name}") => request.json(&json!({"topic": "news", "agent": "thing"})),
+        ("POST", "/v1/subscriptions/{name}/replay") => request.json(&json!({"after": 0})),
         ("POST", "/v1/messages") => request.json(&json!({"to": "thing", "type": "t"})),
         ("POST", "/v1/transactions") => {
             request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))

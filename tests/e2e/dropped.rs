@@ -254,6 +254,64 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         ("POST", "/v1/schedules/{workflow}/{number}/run-now") => {
             one(sent("/v1/schedules/yearly/1/run-now".into()), &[202], Then::Nothing)
         }
+        ("PUT", "/v1/subscriptions/{name}") => {
+            let subscription = format!("/v1/subscriptions/{name}");
+            let put = sent(subscription.clone()).json(&json!({"topic": name, "agent": "echo"}));
+            one(put, &[200, 201], asked(of(&subscription), 200))
+        }
+        (
+            "DELETE" | "POST",
+            "/v1/subscriptions/{name}" | "/v1/subscriptions/{name}/pause" | "/v1/subscriptions/{name}/continue",
+        ) => {
+            let subscription = format!("/v1/subscriptions/{name}");
+            let put = Sent::new(host, "PUT", &subscription).json(&json!({"topic": name, "agent": "echo"}));
+            put.answered(host).await?.expect(201);
+            if path.ends_with("continue") {
+                Sent::new(host, "POST", format!("{subscription}/pause")).answered(host).await?.expect(204);
+            }
+            let is_on = "\"paused\":null".to_owned();
+            let (status, has, lacks) = match path.rsplit('/').next() {
+                Some("pause") => (200, None, Some(is_on)),
+                Some("continue") => (200, Some(is_on), None),
+                _ => (404, None, None),
+            };
+            let then = Then::Asked { ask: of(&subscription), status, has, lacks };
+            one(sent(path.replace("{name}", &name)), &[204, 404, 409], then)
+        }
+        ("POST", "/v1/subscriptions/{name}/replay") => {
+            let put = Sent::new(host, "PUT", format!("/v1/subscriptions/{name}"));
+            put.json(&json!({"topic": name, "agent": "echo"})).answered(host).await?.expect(201);
+            one(sent(path.replace("{name}", &name)).json(&json!({"after": 0})), &[204], Then::Nothing)
+        }
+        (
+            "POST",
+            "/v1/subscriptions/{name}/events/{position}/release" | "/v1/subscriptions/{name}/events/{position}/skip",
+        ) => {
+            let subscription = format!("/v1/subscriptions/{name}");
+            let put = Sent::new(host, "PUT", &subscription).json(&json!({"topic": name, "agent": "counter"}));
+            host.push(&host.admin, "counter", "counter", &["memory:read:*"]).await?;
+            put.answered(host).await?.expect(201);
+            let publish = Sent::new(host, "POST", "/v1/events").json(&json!({"topic": name, "type": "t"}));
+            publish.answered(host).await?.expect(200);
+            let letters = format!("{subscription}/events?dead=true");
+            let mut position = None;
+            until("it is a dead letter", async || {
+                let found = of(&letters).answered(host).await?.expect(200).json();
+                position = found["items"][0]["position"].as_u64();
+                Ok(position.is_some())
+            })
+            .await?;
+            let position = position.context("no dead letter")?.to_string();
+            // One that is released fails again.
+            let then = match path.ends_with("skip") {
+                false => Then::Nothing,
+                true => {
+                    let ask = of(&letters);
+                    Then::Asked { ask, status: 200, has: Some("\"items\":[]".into()), lacks: None }
+                }
+            };
+            one(sent(path.replace("{name}", &name).replace("{position}", &position)), &[204, 404], then)
+        }
         ("POST", "/v1/sessions") => one(sent(path.into()).json(&json!({"agent": "echo"})), &[201], Then::Nothing),
         ("POST", "/v1/sessions/{id}/turns") => {
             let id = session(host, "slow").await?;

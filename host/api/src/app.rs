@@ -7,7 +7,7 @@ use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
 use ltmc_context::Clients;
-use ltmc_orchestration::{Runs, Schedules, Sessions, Workflows};
+use ltmc_orchestration::{Runs, Schedules, Sessions, Triggers, Workflows};
 use ltmc_ports::Clock;
 use ltmc_projections::Repairs;
 use ltmc_tenancy::{Access, Agents, Compute, Deletions, Turns};
@@ -42,6 +42,8 @@ pub struct App {
     pub workflows: Arc<Workflows>,
     /// When they are started by themselves.
     pub schedules: Arc<Schedules>,
+    /// Which events start runs.
+    pub triggers: Arc<Triggers>,
     /// Conversations.
     pub sessions: Arc<Sessions>,
     /// Shared context.

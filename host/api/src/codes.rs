@@ -61,6 +61,7 @@ pub(crate) const CODES: &[Code] = &[
     // what stands in the way
     code("conflict", StatusCode::CONFLICT, "It is there already, or not as the request supposes"),
     code("too-many-schedules", StatusCode::CONFLICT, "The tenant has as many schedules as it may have"),
+    code("too-many-subscriptions", StatusCode::CONFLICT, "The tenant has as many subscriptions as it may have"),
     code("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not at the revision the request names"),
     code("resync", StatusCode::GONE, "What comes after this place is not kept any more"),
     code("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "A bound of the tenant's shared context is reached"),

@@ -10,6 +10,7 @@
 mod answers;
 mod app;
 mod body;
+mod cloudevents;
 mod codes;
 mod crowd;
 mod docs;

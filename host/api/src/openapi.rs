@@ -103,6 +103,7 @@ fn frame() -> OpenApi {
         .tags(Some([
             tag("agents", "Components, what they may do, and calls to them"),
             tag("workflows", "Documents of agents in patterns"),
+            tag("events", "Events that start agents and workflows"),
             tag("sessions", "Conversations, turn by turn"),
             tag("runs", "What runs and ran, entry by entry"),
             tag("approvals", "What runs ask people, and answers"),

@@ -16,6 +16,7 @@ use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
+use ltmc_model::message::Trail;
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
 use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadMail, ReadMemory, StoreError};
 use ltmc_tenancy::{Authority, Pot};
@@ -136,6 +137,12 @@ pub(crate) async fn decided<C: HostCall>(part: &impl Decide<C>, asked: Asked<'_>
 }
 
 impl<'a> Whose<'a> {
+    /// What events that it sends follow from.
+    pub(crate) fn trail(&self) -> Option<Box<Trail>> {
+        let follows = self.within?.log?.started().follows.as_ref()?;
+        Some(Box::new(follows.trail.clone()))
+    }
+
     /// What the attempt that asks did and is not true yet, in order.
     pub(crate) fn own(&self) -> &'a [Delta] {
         self.within.map_or(&[], |within| within.transaction.deltas())

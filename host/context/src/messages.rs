@@ -6,6 +6,7 @@
 //!
 //! To add a call: its [`Decide`], and its line in [`Messages::decide_any`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -300,8 +301,15 @@ fn sent(whose: Whose<'_>, id: Revision, channel: Channel, event: Event, room: Op
 
 fn event_of(asked: Asked<'_>, draft: Draft) -> Result<(Revision, Event), String> {
     message::check(&draft.kind, draft.subject.as_deref(), &draft.data)?;
-    let (id, Draft { kind, subject, data }) = ((asked.revision)(), draft);
-    Ok((id, Event { id: id.to_string(), source: asked.whose.source(), kind, subject, time: asked.now, data }))
+    let (id, Draft { kind, subject, data, given }) = ((asked.revision)(), draft);
+    let (source, time, trail) = (asked.whose.source(), asked.now, asked.whose.trail());
+    let mut event = Event { id: id.to_string(), source, kind, subject, time, data, attributes: BTreeMap::new(), trail };
+    // Only of a client: what a guest says of itself counts for nothing.
+    if let Some(given) = given.filter(|_| asked.whose.client.is_some()) {
+        given.check(&event.source)?;
+        given.tell(&mut event);
+    }
+    Ok((id, event))
 }
 
 impl std::fmt::Debug for Messages {

@@ -305,6 +305,7 @@ mod tests {
             traceparent: None,
             position: None,
             scheduled: None,
+            follows: None,
             turn: None,
             forked: None,
             parent: None,

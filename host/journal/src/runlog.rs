@@ -24,6 +24,7 @@ use ltmc_model::run::{Run, TakenUp};
 use ltmc_model::{Epoch, Revision, RunId, Seq, StepPath, TenantId, Timestamp};
 use ltmc_ports::journal::{IdempotencyKey, Snapshot};
 use ltmc_ports::schedules::ScheduledStart;
+use ltmc_ports::triggers::TriggeredStart;
 use ltmc_ports::{Append, Changes, Clock, Durability, Expect, Kind, StoreError, WriteJournal};
 
 use crate::fold::{Checkpoint, History};
@@ -55,6 +56,7 @@ pub struct RunLog {
     /// As they were given to a new run, for [`RunLog::anew`].
     idempotency: Option<IdempotencyKey>,
     scheduled: Option<ScheduledStart>,
+    triggered: Option<TriggeredStart>,
 }
 
 /// What is true once the record has caught up.
@@ -114,6 +116,7 @@ struct Tail {
     previous: Option<Epoch>,
     idempotency: Option<IdempotencyKey>,
     scheduled: Option<ScheduledStart>,
+    triggered: Option<TriggeredStart>,
     in_flight: Option<InFlight>,
     durable: bool,
     /// How an append failed, and why.
@@ -189,6 +192,7 @@ impl RunLog {
             tail: tokio::sync::Mutex::new(Tail::of(row, previous, idempotency.clone())),
             idempotency,
             scheduled: None,
+            triggered: None,
             ports,
         }
     }
@@ -220,7 +224,16 @@ impl RunLog {
             tail: tokio::sync::Mutex::new(tail),
             idempotency: None,
             scheduled: None,
+            triggered: None,
         }
+    }
+
+    /// The same, of a run that an event starts, as long as its subscription allows that when it is written.
+    #[must_use]
+    pub fn triggered(mut self, start: Option<TriggeredStart>) -> Self {
+        self.tail.get_mut().triggered.clone_from(&start);
+        self.triggered = start;
+        self
     }
 
     /// The log of the same run, begun again: nothing of it is in the record, for its first append was refused.
@@ -228,7 +241,7 @@ impl RunLog {
     pub fn anew(&self) -> Self {
         let (ports, started) = (self.ports.clone(), RunStarted::clone(&self.started));
         let log = Self::fresh(ports, self.tenant.clone(), self.run, started, self.idempotency.clone());
-        log.scheduled(self.scheduled.clone())
+        log.scheduled(self.scheduled.clone()).triggered(self.triggered.clone())
     }
 
     /// Whose run it is.
@@ -400,6 +413,7 @@ impl RunLog {
             changes,
             idempotency: tail.idempotency.take(),
             scheduled: tail.scheduled.take(),
+            triggered: tail.triggered.take(),
             snapshot,
         };
         tail.previous = Some(tail.row.epoch);
@@ -460,7 +474,16 @@ impl RunLog {
 
 impl Tail {
     fn of(row: Run, previous: Option<Epoch>, idempotency: Option<IdempotencyKey>) -> Self {
-        Self { row, previous, idempotency, scheduled: None, in_flight: None, durable: true, lost: None }
+        Self {
+            row,
+            previous,
+            idempotency,
+            scheduled: None,
+            triggered: None,
+            in_flight: None,
+            durable: true,
+            lost: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, publish, push, repair, run,
-    runs, schedules, serve, session, tenant,
+    runs, schedules, serve, session, subscriptions, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// When workflows are started by themselves: list, pause, continue, run
     #[command(subcommand)]
     Schedules(schedules::Command),
+    /// Which events start agents and workflows: put, list, show, pause, continue, replay, rm, events, release, skip
+    #[command(subcommand)]
+    Subscriptions(subscriptions::Command),
     /// Conversations, turn by turn: open, say, list, show, history, cancel, close
     #[command(subcommand)]
     Session(session::Command),

@@ -12,7 +12,9 @@ use anyhow::Context as _;
 use ltmc_api::{App, HttpLimits};
 use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
-use ltmc_orchestration::{Runs, Schedules, Sealing, Sessions, Workflows, runs, schedules, workflows};
+use ltmc_orchestration::{
+    Runs, Schedules, Sealing, Sessions, Triggers, Workflows, runs, schedules, triggers, workflows,
+};
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
 use ltmc_sandbox::{CompileLimits, Compiler, Sandbox, SandboxConfig};
@@ -36,6 +38,7 @@ pub(crate) struct Host {
     pub(crate) app: App,
     pub(crate) runs: Runs,
     pub(crate) schedules: Arc<Schedules>,
+    pub(crate) triggers: Arc<Triggers>,
     pub(crate) sessions: Arc<Sessions>,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
@@ -154,12 +157,15 @@ impl Host {
         });
         let (read, write) = (record.clone(), record.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
         let workflows = Arc::new(Workflows::new(workflows::Ports {
             read: record.clone(),
             authority: authority.clone(),
             schemas,
             schedules: schedules.clone(),
+            triggers: triggers.clone(),
         }));
         let first_start = access
             .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
@@ -173,6 +179,7 @@ impl Host {
             runs: Arc::new(runs.clone()),
             workflows,
             schedules: schedules.clone(),
+            triggers: triggers.clone(),
             sessions: sessions.clone(),
             clients,
             repairs,
@@ -201,6 +208,7 @@ impl Host {
             app,
             runs,
             schedules,
+            triggers,
             sessions,
             tasks,
             authority,

@@ -16,12 +16,13 @@ use crate::failure::Failure;
 use crate::fork::{Answer, Conflict, Done, Merged, Raised};
 use crate::hand_off::{HandedOff, Holder, Holds};
 use crate::memory::Item;
-use crate::message::Topic;
+use crate::message::{Topic, Trail};
 use crate::question::{Question, Token};
 use crate::run::{Target, Usage};
 use crate::schedule::{Planned, Scheduled};
 use crate::session;
 use crate::tenancy::{Ceiling, Key, Tenant};
+use crate::trigger::{Arrived, Planted, TriggerId, Verdict};
 use crate::{
     AgentName, Capability, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath,
     TenantId, Timestamp, WorkflowName,
@@ -751,9 +752,29 @@ pub struct RunStarted {
     /// Which tick of a schedule started it; none: somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Scheduled>,
+    /// What it follows from, where it follows from an event: what it publishes and begins follows from it likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Box<Follows>>,
     /// Which turn of its session it is; none: it only works in the session, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<session::Place>,
+}
+
+/// From which event a run follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follows {
+    /// By which steps.
+    pub trail: Trail,
+    /// The event that started it; none: a run did that follows from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Arrived>,
+}
+
+impl Follows {
+    /// What begins or goes on elsewhere follows from the same, and no event started it.
+    pub fn passed_on(of: Option<&Self>) -> Option<Box<Self>> {
+        of.map(|follows| Box::new(Self { trail: follows.trail.clone(), arrived: None }))
+    }
 }
 
 /// Where a run was forked from.
@@ -946,6 +967,9 @@ pub enum Change {
         /// When it is started by itself, in the order of the document.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         schedules: Vec<Planned>,
+        /// Which events start it, in the order of the document.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        triggers: Vec<Planted>,
     },
     /// A workflow removed.
     WorkflowDeleted {
@@ -974,6 +998,50 @@ pub enum Change {
         digest: Digest,
         /// When it comes next.
         next: Timestamp,
+    },
+    /// A subscription is this from now on.
+    SubscriptionPut {
+        /// Its name.
+        id: TriggerId,
+        /// What it is, and where it begins if there was none of the name.
+        planted: Box<Planted>,
+    },
+    /// A subscription is gone, with the events that it took in.
+    SubscriptionDeleted {
+        /// Its name.
+        id: TriggerId,
+    },
+    /// A subscription starts nothing until it is continued.
+    SubscriptionPaused {
+        /// Its name.
+        id: TriggerId,
+        /// Why, where the host did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A subscription that was paused starts runs again, in the name of who continued it.
+    SubscriptionContinued {
+        /// Its name.
+        id: TriggerId,
+    },
+    /// A subscription looks through its topic anew.
+    SubscriptionReplayed {
+        /// Its name.
+        id: TriggerId,
+        /// After which place.
+        after: Position,
+        /// Whether events that it has seen start runs again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
+    /// Somebody said what becomes of an event that came to nothing.
+    DeadEventSettled {
+        /// Of which subscription.
+        id: TriggerId,
+        /// Where it stands.
+        position: Position,
+        /// What becomes of it.
+        verdict: Verdict,
     },
     /// A session was opened.
     SessionOpened {

@@ -19,6 +19,7 @@ pub mod commitment;
 pub mod delta;
 pub mod effect;
 pub mod failure;
+pub mod filter;
 pub mod fork;
 pub mod graph;
 pub mod hand_off;
@@ -37,6 +38,7 @@ pub mod schedule;
 pub mod session;
 pub mod tenancy;
 pub mod time;
+pub mod trigger;
 pub mod workflow;
 
 pub use capability::Capability;

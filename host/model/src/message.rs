@@ -1,8 +1,11 @@
 //! Messages: events (CloudEvents 1.0) to one agent's mailbox, or to a topic that anybody may read.
 
+use std::collections::BTreeMap;
+
 use ltmc_rules::Name;
 pub use ltmc_rules::message::{MAX_ATTRIBUTE, MAX_DATA, MAX_DELIVERIES, MAX_MAILBOX, MAX_TAKEN};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{AgentName, Payload, Position, Revision, RunId, StepPath, Timestamp};
 
@@ -31,12 +34,86 @@ pub struct Event {
     pub time: Timestamp,
     /// The content.
     pub data: Payload,
+    /// What else its sender said of it: attributes of extensions, such as `partitionkey`, and `dataschema`; by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+    /// What it follows from, where it follows from an event. The host sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail: Option<Box<Trail>>,
 }
 
 impl Event {
+    /// The attribute by which events are kept in order, where it has one.
+    pub const KEY: &'static str = "partitionkey";
+
+    /// What is kept in order with it: events of the same partition, or of the same source.
+    pub fn key(&self) -> &str {
+        self.attributes.get(Self::KEY).map_or(self.source.as_str(), String::as_str)
+    }
+
+    /// How many events stand before it, each of which led to the next.
+    pub fn hops(&self) -> u32 {
+        self.trail.as_ref().map_or(0, |trail| trail.hops)
+    }
+
+    /// As runs and filters are shown it: CloudEvents 1.0 in JSON, with the host's attributes `correlation`, `causation` and `hops`.
+    pub fn to_value(&self) -> Value {
+        let Self { id, source, kind, subject, time, data, attributes, trail } = self;
+        let mut out: serde_json::Map<String, Value> =
+            attributes.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        if let Some(Trail { correlation, causation, hops }) = trail.as_deref() {
+            out.insert("correlation".into(), correlation.as_str().into());
+            out.insert("causation".into(), causation.as_str().into());
+            out.insert("hops".into(), (*hops).into());
+        }
+        out.insert("specversion".into(), "1.0".into());
+        out.insert("id".into(), id.as_str().into());
+        out.insert("source".into(), source.as_str().into());
+        out.insert("type".into(), kind.as_str().into());
+        out.insert("time".into(), time.to_string().into());
+        if let Some(subject) = subject {
+            out.insert("subject".into(), subject.as_str().into());
+        }
+        if !data.content_type.is_empty() {
+            out.insert("datacontenttype".into(), data.content_type.as_str().into());
+        }
+        match (data.bytes.is_empty(), data.to_value()) {
+            (true, _) => {}
+            (false, Ok(value)) => drop(out.insert("data".into(), value)),
+            (false, Err(_)) => {
+                let payload = serde_json::to_value(data).unwrap_or_default();
+                out.insert("data_base64".into(), payload.get("base64").cloned().unwrap_or_default());
+            }
+        }
+        Value::Object(out)
+    }
+
     /// As the record keeps it: MessagePack with field names.
     pub fn to_bytes(&self) -> Vec<u8> {
         rmp_serde::to_vec_named(self).expect("events are plain values, which MessagePack can write")
+    }
+}
+
+/// What an event, or a run, follows from. It is the host's: what a guest or a client says of it counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trail {
+    /// The event that all of it began with, as `SOURCE ID`.
+    pub correlation: String,
+    /// The event that led to this, likewise.
+    pub causation: String,
+    /// How many events stand before.
+    pub hops: u32,
+}
+
+impl Trail {
+    /// How many events may follow from each other: what follows from the last starts nothing.
+    pub const MAX_HOPS: u32 = 10;
+
+    /// What follows from an event.
+    pub fn after(event: &Event) -> Self {
+        let causation = format!("{} {}", event.source, event.id);
+        let correlation = event.trail.as_ref().map_or_else(|| causation.clone(), |trail| trail.correlation.clone());
+        Self { correlation, causation, hops: event.hops().saturating_add(1) }
     }
 }
 
@@ -138,6 +215,92 @@ pub struct Events {
     pub events: Vec<Published>,
     /// Go on after this one, also where nothing was found.
     pub next: Position,
+}
+
+/// What a client says of an event besides its type, subject and content, in the terms of CloudEvents.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// With the source it names the event: a second one is the same.
+    pub id: String,
+    /// Where it happened.
+    pub source: String,
+    /// When; none: now.
+    pub time: Option<Timestamp>,
+    /// `dataschema`, and attributes of extensions.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Given {
+    /// How many attributes of extensions an event may have.
+    pub const MAX_ATTRIBUTES: usize = 32;
+    /// Attributes that are the host's: what is said of them counts for nothing.
+    pub const OF_THE_HOST: [&'static str; 4] = ["correlation", "causation", "hops", "sender"];
+    /// Sources that only the host gives events.
+    const RESERVED: [&'static str; 3] = ["/agents/", "/keys/", "/workflows/"];
+
+    /// What is wrong with it; `own`: whose key sends it.
+    ///
+    /// # Errors
+    /// In words, with the attribute's name.
+    pub fn check(&self, own: &str) -> Result<(), String> {
+        let is_fine =
+            |text: &str| !text.is_empty() && text.len() <= MAX_ATTRIBUTE && !text.chars().any(char::is_control);
+        let what = format!("1 to {MAX_ATTRIBUTE} bytes without control characters");
+        for (name, text) in [("id", &self.id), ("source", &self.source)] {
+            if !is_fine(text) {
+                return Err(format!("an event's `{name}` is {what}"));
+            }
+        }
+        if self.source.contains(char::is_whitespace) {
+            return Err("an event's `source` is a URI reference, which has no blanks".into());
+        }
+        if self.source != own && Self::RESERVED.iter().any(|start| self.source.starts_with(start)) {
+            let reserved = Self::RESERVED.join("`, `");
+            return Err(format!("an event's `source` begins with none of `{reserved}`: those are the host's to give"));
+        }
+        if self.attributes.len() > Self::MAX_ATTRIBUTES {
+            let (most, count) = (Self::MAX_ATTRIBUTES, self.attributes.len());
+            return Err(format!("an event has at most {most} attributes of extensions, not {count}"));
+        }
+        for (name, text) in &self.attributes {
+            if !crate::filter::is_attribute(name) {
+                let most = crate::filter::Filter::MAX_NAME;
+                let name: String = name.chars().take(80).collect();
+                return Err(format!("`{name}` is no name of an attribute: 1 to {most} of a-z and 0-9"));
+            }
+            if !is_fine(text) {
+                return Err(format!("an event's `{name}` is {what}"));
+            }
+        }
+        match self.attributes.get("dataschema") {
+            Some(schema) if !is_uri(schema) => {
+                Err("an event's `dataschema` is an absolute URI, such as `https://example.com/s.json`".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells it of an event, whose source so far says who sends it.
+    pub fn tell(self, event: &mut Event) {
+        event.attributes = self.attributes;
+        for name in Self::OF_THE_HOST {
+            event.attributes.remove(name);
+        }
+        let sender = std::mem::replace(&mut event.source, self.source);
+        event.attributes.insert("sender".into(), sender);
+        event.id = self.id;
+        event.time = self.time.unwrap_or(event.time);
+    }
+}
+
+/// Whether a text begins with a scheme, and has something behind it.
+fn is_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(is_word)
+        && !rest.is_empty()
+        && !text.contains(char::is_whitespace)
 }
 
 /// What was wrong with an event's attributes or content.

@@ -18,9 +18,11 @@ use crate::agent::AgentRef;
 use crate::caller::Role;
 use crate::child::OnParentEnd;
 use crate::failure::{Code, Failure};
+use crate::filter::Filter;
 use crate::fork::Raised;
 use crate::ids::InvalidId;
 use crate::schedule::Timing;
+use crate::trigger::Trigger;
 use crate::{Digest, StepPath, WorkflowName};
 
 mod acts;
@@ -71,8 +73,19 @@ pub struct Document {
     pub name: WorkflowName,
     /// When it is started by itself, by their numbers from 1 on; no two are the same.
     pub schedules: Vec<Schedule>,
+    /// Which events start it, by their numbers from 1 on; no two are the same.
+    pub triggers: Vec<Heard>,
     /// What it does.
     pub flow: Node,
+}
+
+/// Events that start a workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    /// Which, and what becomes of them.
+    pub trigger: Trigger,
+    /// Where it stands in the source.
+    pub place: Place,
 }
 
 /// A time at which a workflow is started by itself, again and again.
@@ -483,6 +496,15 @@ pub struct Fault {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", self.text())]
 pub struct Faults(pub Vec<Fault>);
+
+/// Reads which events are meant.
+pub(crate) fn read_filter(text: &str) -> Result<Filter, Faults> {
+    if text.len() > Filter::MAX_LEN {
+        let message = format!("a filter has at most {} bytes, this one has {}", Filter::MAX_LEN, text.len());
+        return Err(Faults(vec![Fault { place: Place::default(), message }]));
+    }
+    read::filter(&tree::parse(text).map_err(|fault| Faults(vec![fault]))?)
+}
 
 impl Document {
     /// Reads YAML or JSON. `name`: what the document must be called.

@@ -34,8 +34,9 @@ fn examples() -> Vec<Call> {
         kind: "note.added".into(),
         subject: Some("docs/errors.md".into()),
         data: Payload { content_type: "application/json".into(), bytes: Bytes::from_static(b"{\"a\":1}") },
+        given: None,
     };
-    let silent = messages::Draft { kind: "k".into(), subject: None, data: Payload::default() };
+    let silent = messages::Draft { kind: "k".into(), subject: None, data: Payload::default(), given: None };
     let update =
         |merge, ttl_ms| -> Call { memory::Update { scope: Scope::Session, key: "k".into(), merge, ttl_ms }.into() };
     let metadata: std::collections::BTreeMap<String, String> =

@@ -22,7 +22,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::child::{self, MAX_ABOVE, MAX_CHILDREN, OnParentEnd, Parent};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Event, RunStarted};
+use ltmc_model::journal::{Event, Follows, RunStarted};
 use ltmc_model::run::{State, Target};
 use ltmc_model::workflow::{Document, Does, Node};
 use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
@@ -127,6 +127,7 @@ impl Children {
             forked: None,
             parent: Some(Box::new(parent)),
             scheduled: None,
+            follows: Follows::passed_on(started.follows.as_deref()),
             turn: None,
         })
     }

@@ -4,6 +4,7 @@
 //!
 //! Invariant: the event and the entry that says so become true together, so that it is published once, wherever the host dies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ltmc_journal::RunLog;
@@ -12,7 +13,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Done, Level};
 use ltmc_model::journal;
-use ltmc_model::message::{self, Channel, Event, Message, Topic};
+use ltmc_model::message::{self, Channel, Event, Message, Topic, Trail};
 use ltmc_model::run::Target;
 use ltmc_model::workflow::{Ask, Does, Emit, Remind, Template};
 use ltmc_model::{Payload, StepPath};
@@ -103,8 +104,22 @@ fn message(log: &RunLog, topic: &Topic, kind: &str, subject: Option<String>, dat
         Target::Agent(agent) => format!("/agents/{}", agent.name),
     };
     let id = log.next_revision();
-    let event = Event { id: id.to_string(), source, kind: kind.to_owned(), subject, time: log.now(), data };
+    let event = Event {
+        id: id.to_string(),
+        source,
+        kind: kind.to_owned(),
+        subject,
+        time: log.now(),
+        data,
+        attributes: BTreeMap::new(),
+        trail: trail(log),
+    };
     Message { id, channel: Channel::Topic(topic.clone()), event }
+}
+
+/// What a run's events follow from.
+fn trail(log: &RunLog) -> Option<Box<Trail>> {
+    log.started().follows.as_ref().map(|follows| Box::new(follows.trail.clone()))
 }
 
 /// A text that stands in a document, or is picked.

@@ -20,6 +20,7 @@
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
+//! - [`triggers`]: which events start them; `arrivals`: what comes is taken in, and starts runs
 //! - [`sessions`]: conversations, turn by turn; `attend`: what is due about them; `conversation`: what
 //!   agents are told of them
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
@@ -31,6 +32,7 @@
 
 mod aggregate;
 mod approvals;
+mod arrivals;
 mod ask;
 mod attend;
 mod children;
@@ -74,6 +76,7 @@ mod supervise;
 mod suspects;
 mod take_up;
 mod ticks;
+pub mod triggers;
 mod turns;
 mod vote;
 mod wake;
@@ -93,4 +96,5 @@ pub use runs::{CallRequest, Followed, Runs, StartRequest, Started, Watch};
 pub use schedules::Schedules;
 pub use sessions::{Closing, Said, SayRequest, Sessions, TurnView};
 pub use stop::Cancelled;
+pub use triggers::Triggers;
 pub use workflows::{Put, Workflows};

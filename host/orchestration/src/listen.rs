@@ -12,7 +12,6 @@ use ltmc_model::workflow::{Does, Listen, Since, Source, Wait};
 use ltmc_model::{Payload, Position, StepPath};
 use ltmc_ports::log::Interest;
 use ltmc_ports::{Changes, Durability, Expect};
-use serde_json::json;
 
 use crate::engine::{Engine, Stop};
 use crate::{decide, emit, input};
@@ -105,7 +104,7 @@ impl Engine<'_> {
                 if !is_meant {
                     continue;
                 }
-                let event = shown(&event);
+                let event = Payload::json(&event.to_value());
                 match self.fits(&node, &event).await {
                     Ok(true) => {
                         self.log.stage(journal::Event::EventTaken { node, position, event });
@@ -153,25 +152,4 @@ struct Subscribed {
     topic: message::Topic,
     subject: Option<String>,
     kind: Option<String>,
-}
-
-/// An event as a node gives it, in the terms of CloudEvents.
-fn shown(event: &message::Event) -> Payload {
-    let message::Event { id, source, kind, subject, time, data } = event;
-    let mut out = json!({"specversion": "1.0", "id": id, "source": source, "type": kind, "time": time});
-    if let Some(subject) = subject {
-        out["subject"] = subject.as_str().into();
-    }
-    if !data.content_type.is_empty() {
-        out["datacontenttype"] = data.content_type.as_str().into();
-    }
-    match (data.bytes.is_empty(), data.to_value()) {
-        (true, _) => {}
-        (false, Ok(value)) => out["data"] = value,
-        (false, Err(_)) => {
-            let payload = serde_json::to_value(data).unwrap_or_default();
-            out["data_base64"] = payload.get("base64").cloned().unwrap_or_default();
-        }
-    }
-    Payload::json(&out)
 }

@@ -20,6 +20,11 @@ pub(crate) static TICKS: Family<Counter, 1> =
     Family::new(|[outcome]| counter!("ltmc_schedule_ticks_total", "outcome" => outcome));
 /// How long after its time a tick was started.
 pub(crate) static TICKS_LATE: LazyLock<Histogram> = LazyLock::new(|| histogram!("ltmc_schedule_late_seconds"));
+/// Events that subscriptions took in, by what became of them; `full`: how often one was left in its topic, for as many wait as may.
+pub(crate) static EVENTS: Family<Counter, 1> =
+    Family::new(|[outcome]| counter!("ltmc_subscription_events_total", "outcome" => outcome));
+/// How long after its time an event started a run.
+pub(crate) static EVENTS_LATE: LazyLock<Histogram> = LazyLock::new(|| histogram!("ltmc_subscription_late_seconds"));
 /// How often what a run had decided on was changed by others.
 pub(crate) static CONFLICTS: LazyLock<Counter> = LazyLock::new(|| counter!("ltmc_conflicts_total"));
 /// States of runs that are kept beside their journals, by what became of each where it was read; whoever writes them counts on.

@@ -80,7 +80,7 @@ fn wrong(document: &Document, planning: &Planning, pinned: &Pinned) -> Vec<Strin
             wrong.push(format!("{}: a plan has no `{}`", node.place, node.word()));
         }
     }
-    if !document.schedules.is_empty() {
+    if !document.schedules.is_empty() || !document.triggers.is_empty() {
         wrong.push("a plan has no `on`: it is done once, by the run that has it planned".to_owned());
     }
     let (depth, steps) = (document.flow.depth(), document.steps().len());

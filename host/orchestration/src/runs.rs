@@ -24,10 +24,12 @@ use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Event, RunStarted};
+use ltmc_model::journal::{Event, Follows, RunStarted};
+use ltmc_model::message::{self, Trail};
 use ltmc_model::run::{Run, State, Target};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::{Place as Turn, Stage};
+use ltmc_model::trigger::Arrived;
 use ltmc_model::workflow::{Acts, Document, HandOff, Node};
 use ltmc_model::{AgentName, Digest, Payload, Position, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
@@ -35,6 +37,7 @@ use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::journal::{IdempotencyKey, RunFilter};
 use ltmc_ports::log::Interest;
 use ltmc_ports::schedules::ScheduledStart;
+use ltmc_ports::triggers::TriggeredStart;
 use ltmc_ports::{
     Clock, Durability, Embedder, Entropy, Kind, ReadJournal, ReadQuestions, ReadSessions, Runner, Schemas, StoreError,
     TakeUps, Vectors, Waits, WriteJournal,
@@ -194,6 +197,8 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     /// Told when a run is suspended.
     pub(crate) sleepers: Notify,
+    /// Told when a run ended that an event had started.
+    pub(crate) triggered: Notify,
     /// Documents made ready to run, by the digest of their source.
     ready: Cache<Digest, Arc<Ready>>,
     /// For what documents have the host compute.
@@ -230,6 +235,7 @@ impl Runs {
             ports,
             registry: Arc::new(registry),
             sleepers: Notify::new(),
+            triggered: Notify::new(),
             // bound: what is remembered
             ready: Cache::new(1_000),
             // bound: documents computed and judged
@@ -262,6 +268,7 @@ impl Runs {
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
             scheduled: None,
+            triggered: None,
             turn: None,
             position: None,
         };
@@ -286,6 +293,7 @@ impl Runs {
             idempotency: request.idempotency.map(|key| (key, request.request_digest)),
             traceparent: request.traceparent,
             scheduled: None,
+            triggered: None,
             turn: None,
             position: self.position(&ready),
         };
@@ -321,6 +329,53 @@ impl Runs {
             idempotency,
             traceparent: None,
             scheduled: Some(start),
+            triggered: None,
+            turn: None,
+            position,
+        };
+        self.begin(caller, begin).await
+    }
+
+    /// Starts a run by an event that a subscription took in. It is recorded when this returns, unless the record does not say.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::call`]; a conflict of the record's where the subscription does not allow it any more.
+    pub(crate) async fn start_triggered(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        (start, is_replay): (TriggeredStart, bool),
+        event: &message::Event,
+    ) -> Result<Started, Error> {
+        let (agents, document, plan, position) = match target {
+            Target::Agent(agent) => {
+                let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
+                let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
+                let plan = Plan::call(agent).map_err(|f| Error::Internal { message: f.to_string() })?;
+                (BTreeMap::from([(found.name.clone(), found.digest)]), None, Arc::new(plan), None)
+            }
+            Target::Workflow(workflow) => {
+                let (ready, agents) = self.ready_for(caller, workflow).await?;
+                let position = self.position(&ready);
+                (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), position)
+            }
+        };
+        let mut input = event.to_value();
+        if is_replay {
+            input["replay"] = true.into();
+        }
+        let begin = Begin {
+            target: target.clone(),
+            agents,
+            document,
+            plan,
+            input: Payload::json(&input),
+            session: None,
+            tied: false,
+            idempotency: None,
+            traceparent: event.attributes.get("traceparent").cloned(),
+            scheduled: None,
+            triggered: Some((start, is_replay, Trail::after(event))),
             turn: None,
             position,
         };
@@ -432,6 +487,10 @@ impl Runs {
                 tick: start.tick,
                 asked_for: start.due.is_none(),
             }),
+            follows: begin.triggered.as_ref().map(|(start, replay, trail)| {
+                let arrived = Arrived { subscription: start.id.clone(), position: start.position, replay: *replay };
+                Box::new(Follows { trail: trail.clone(), arrived: Some(arrived) })
+            }),
             turn: begin.turn,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
@@ -440,9 +499,11 @@ impl Runs {
             run,
             expires_at: now.after(IDEMPOTENCY),
         });
-        let is_to_be_first = kept.is_some() || begin.scheduled.is_some() || begin.turn.is_some();
+        let is_to_be_first =
+            kept.is_some() || begin.scheduled.is_some() || begin.triggered.is_some() || begin.turn.is_some();
         let log =
             RunLog::fresh(inner.log_ports(), caller.tenant.clone(), run, started, kept).scheduled(begin.scheduled);
+        let log = log.triggered(begin.triggered.map(|(start, ..)| start));
         if begin.turn.is_some_and(|turn| turn.waits) {
             return self.begin_later(caller, log, idempotency).await;
         }
@@ -600,6 +661,7 @@ impl Runs {
             idempotency: turn.idempotency.map(|key| (key, turn.request_digest)),
             traceparent: turn.traceparent,
             scheduled: None,
+            triggered: None,
             turn: Some(turn.place),
             position,
         };
@@ -1216,6 +1278,8 @@ struct Begin {
     traceparent: Option<String>,
     /// The schedule that starts it.
     scheduled: Option<ScheduledStart>,
+    /// The event that starts it, whether that came before, and what the run follows from.
+    triggered: Option<(TriggeredStart, bool, Trail)>,
     /// Which turn of its session it is.
     turn: Option<Turn>,
     /// From where on it may wait for events.

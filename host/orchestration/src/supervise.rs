@@ -261,6 +261,10 @@ pub(crate) async fn live(inner: Arc<Inner>, place: Place, plan: Option<plan::Sha
     if is_suspended || is_over && makes_others_due(&live) {
         inner.sleepers.notify_one();
     }
+    // Not of one whose beginning the record does not have: its event is looked at when the record answers again.
+    if is_over && live.log().started().follows.as_ref().is_some_and(|follows| follows.arrived.is_some()) {
+        inner.triggered.notify_one();
+    }
     drop(pins);
 }
 

@@ -258,8 +258,8 @@ impl Runs {
             ..row
         };
         let (expected, previous, entries, changes) = (seq, Some(epoch), vec![Entry { at, event }], Changes::default());
-        let (idempotency, scheduled, snapshot) = (None, None, None);
-        let append = Append { run, expected, previous, entries, changes, idempotency, scheduled, snapshot };
+        let (idempotency, scheduled, triggered, snapshot) = (None, None, None, None);
+        let append = Append { run, expected, previous, entries, changes, idempotency, scheduled, triggered, snapshot };
         match self.inner.ports.write.append(append, Durability::Barrier).await {
             Ok(()) => {}
             Err(error) if matches!(error.kind, Kind::Fenced | Kind::Conflict) => return Ok(false),

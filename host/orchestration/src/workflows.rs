@@ -22,6 +22,7 @@ use ltmc_tenancy::error::Detail;
 use ltmc_tenancy::{Authority, Compute, Error, Turns};
 
 use crate::schedules::Schedules;
+use crate::triggers::Triggers;
 
 /// How many documents' schemas are looked at at once.
 const CHECKED_AT_ONCE: usize = 3;
@@ -49,6 +50,8 @@ pub struct Ports {
     pub schemas: Arc<dyn Schemas>,
     /// What starts them by themselves.
     pub schedules: Arc<Schedules>,
+    /// Which events start them.
+    pub triggers: Arc<Triggers>,
 }
 
 /// Workflows that a document starts, by others that these start too.
@@ -108,16 +111,22 @@ impl Workflows {
         // The same document once more changes in whose name it is started.
         if let Some(workflow) = before.filter(|before| before.digest == digest)
             && schedules.are_in_name_of(&caller.tenant, &name, &caller.key).await?
+            && self.ports.triggers.are_in_name_of(&caller.tenant, &document, &caller.key).await?
         {
             return Ok(Put { workflow, created });
         }
         let planned = schedules.planned(&document);
+        let planted = self.ports.triggers.planted(&document);
+        if !planted.is_empty() {
+            self.ports.authority.authorize(caller, Action::ReadContext).await?;
+        }
         let mut tries = TRIES;
         loop {
             let mut changes = Schedules::fit(&name, &planned);
+            changes.expects.extend(Triggers::fit(&name, &planted));
             changes.expects.extend(started.as_they_are.iter().cloned());
-            let (name, source, schedules) = (name.clone(), source.clone(), planned.clone());
-            let change = Change::WorkflowPut { name, source, digest, schedules };
+            let (name, source, schedules, triggers) = (name.clone(), source.clone(), planned.clone(), planted.clone());
+            let change = Change::WorkflowPut { name, source, digest, schedules, triggers };
             match self.ports.authority.act_with(&caller.tenant, Some(&caller.key), change, changes).await {
                 Ok(()) => break,
                 Err(error) if error.kind == Kind::Stale && tries > 0 => {
@@ -126,7 +135,11 @@ impl Workflows {
                         return Err(wrong(now.details));
                     }
                     if now.as_they_are == started.as_they_are {
-                        return Err(Schedules::too_many(error));
+                        return Err(if planned.is_empty() {
+                            Triggers::too_many(error)
+                        } else {
+                            Schedules::too_many(error)
+                        });
                     }
                     (started, tries) = (now, tries - 1);
                 }
@@ -138,6 +151,7 @@ impl Workflows {
             }
         }
         schedules.changed();
+        self.ports.triggers.changed();
         let stored = self.ports.read.workflow(&caller.tenant, &name).await?;
         let workflow = stored.ok_or_else(|| Error::not_found(format!("workflow `{name}`: it was deleted just now")))?;
         Ok(Put { workflow, created })

@@ -10,7 +10,8 @@ use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Taker, Topic};
 use ltmc_model::schedule::ScheduleId;
-use ltmc_model::{AgentName, Digest, Epoch, Revision, RunId, SessionId, Timestamp, WorkflowName};
+use ltmc_model::trigger::TriggerId;
+use ltmc_model::{AgentName, Digest, Epoch, Position, Revision, RunId, SessionId, Timestamp, WorkflowName};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,28 @@ pub enum Expect {
         digest: Digest,
         /// Whether it is paused.
         is_paused: bool,
+    },
+    /// The tenant's subscriptions, without those of a workflow's document, with so many more, are at most
+    /// [`ltmc_model::trigger::MAX_OF_A_TENANT`].
+    Subscriptions {
+        /// The workflow whose document is put.
+        of: Option<WorkflowName>,
+        /// How many come.
+        more: u32,
+    },
+    /// A subscription is paused or not; none: there is none of the name.
+    Subscription {
+        /// Which.
+        id: TriggerId,
+        /// Whether it is paused.
+        is_paused: Option<bool>,
+    },
+    /// An event that a subscription took in is a dead letter.
+    DeadEvent {
+        /// Of which.
+        id: TriggerId,
+        /// Where the event stands.
+        position: Position,
     },
     /// A session takes turns; and, where a time is said, expires by then.
     OpenSession {

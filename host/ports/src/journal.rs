@@ -14,6 +14,7 @@ use ltmc_model::{Digest, Epoch, Revision, RunId, Seq, SessionId, TenantId, Times
 pub use ltmc_model::chain::Head;
 
 use crate::schedules::ScheduledStart;
+use crate::triggers::TriggeredStart;
 use crate::{Changes, StoreError};
 
 /// One run's next entries, with everything that becomes true by them: one commit.
@@ -34,6 +35,8 @@ pub struct Append {
     pub idempotency: Option<IdempotencyKey>,
     /// The schedule that starts it; with the run's first entries.
     pub scheduled: Option<ScheduledStart>,
+    /// The event that starts it; with the run's first entries.
+    pub triggered: Option<TriggeredStart>,
     /// Where the run stands as of one of these entries, which says so ([`Event::Sealed`](ltmc_model::journal::Event::Sealed)).
     pub snapshot: Option<Snapshot>,
 }

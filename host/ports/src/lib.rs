@@ -29,6 +29,7 @@ pub mod schema;
 pub mod sessions;
 #[cfg(feature = "in-memory")]
 pub mod testing;
+pub mod triggers;
 pub mod waits;
 
 pub use catalog::{Purge, ReadCatalog, WriteCatalog};
@@ -51,4 +52,5 @@ pub use runner::{Components, Gate, Runner};
 pub use schedules::{ReadSchedules, WriteSchedules};
 pub use schema::Schemas;
 pub use sessions::ReadSessions;
+pub use triggers::{ReadTriggers, WriteTriggers};
 pub use waits::Waits;

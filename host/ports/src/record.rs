@@ -5,8 +5,8 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::{
     Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    ReadQuestions, ReadSchedules, ReadSessions, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules,
-    WriteVectors,
+    ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal,
+    WriteSchedules, WriteTriggers, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -23,6 +23,8 @@ pub trait Record:
     + ReadSchedules
     + WriteSchedules
     + ReadSessions
+    + ReadTriggers
+    + WriteTriggers
     + ReadMemory
     + ReadLog
     + ReadContext

@@ -45,6 +45,7 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
         parent: None,
         scheduled: None,
         turn: None,
+        follows: None,
     })
 }
 

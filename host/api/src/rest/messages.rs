@@ -1,9 +1,12 @@
 //! Messages: events published and read, messages sent to agents, and dead letters.
 
-use axum::extract::State;
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use ltmc_context::clients::Owner;
+use ltmc_model::call::Call;
 use ltmc_model::call::messages::{self as call, Draft};
 use ltmc_model::message::{self, MAX_TAKEN, Topic};
 use ltmc_model::{AgentName, Payload, Position, Revision, Timestamp};
@@ -16,7 +19,8 @@ use utoipa_axum::routes;
 use super::context::refused;
 use crate::answers::PAGE;
 use crate::app::{Answer, Api};
-use crate::extract::{Asked, At, By, Document, Json};
+use crate::cloudevents::Mode;
+use crate::extract::{Asked, At, By, Document, Json, may, whole};
 use crate::page::{Page, Paging};
 use crate::problem::Problem;
 
@@ -100,7 +104,7 @@ impl NewEvent {
                 Payload { content_type, bytes: bytes.into() }
             }
         };
-        Ok(Draft { kind: self.r#type, subject: self.subject, data })
+        Ok(Draft { kind: self.r#type, subject: self.subject, data, given: None })
     }
 }
 
@@ -111,16 +115,61 @@ struct Sent {
     id: u64,
 }
 
-/// Publish an event
+/// Where CloudEvents are published.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Onto {
+    /// The topic, of CloudEvents; an event in this host's own form names it itself.
+    #[param(value_type = Option<String>, example = "reviews")]
+    topic: Option<Topic>,
+}
+
+/// Publish events
 ///
-/// On a topic, where every reader sees it.
+/// On a topic, where every reader sees them. As this host's own form in JSON, which names its topic; or as CloudEvents 1.0, whose topic is `topic`:
+/// structured, batched (all of them or none), or binary, with attributes as headers `ce-…`. What a client says of `correlation`, `causation`, `hops`
+/// and `sender` counts for nothing.
 #[utoipa::path(
-    post, path = "/v1/events", tag = "context", request_body = NewEvent,
-    extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["invalid"]))),
+    post, path = "/v1/events", tag = "context", params(Onto),
+    request_body(content(
+        (NewEvent = "application/json"),
+        (Object = "application/cloudevents+json"),
+        (Vec<Object> = "application/cloudevents-batch+json"),
+    )),
+    extensions(
+        ("x-ltmc-role" = json!(["admin", "author"])),
+        ("x-ltmc-codes" = json!(["invalid", "unsupported-media-type"])),
+    ),
     responses((status = 200, body = Sent)),
 )]
-async fn publish(State(api): State<Api>, By(caller): By, Json(event): Json<NewEvent>) -> Answer {
-    sent(api.clients.call(&caller, &Owner::default(), event.publish()?).await?.map_err(refused)?)
+async fn publish(State(api): State<Api>, By(caller): By, Asked(onto): Asked<Onto>, request: Request) -> Answer {
+    may(request.extensions(), Action::WriteContext, &api).await?;
+    let Some(mode) = Mode::of(request.headers())? else {
+        if onto.topic.is_some() {
+            let message = "`topic` is for CloudEvents: an event in this host's own form has its topic in it.";
+            return Err(Problem::new("bad-query", message).field("topic"));
+        }
+        let Json(event) = Json::<NewEvent>::from_request(request, &api).await?;
+        return sent(api.clients.call(&caller, &Owner::default(), event.publish()?).await?.map_err(refused)?);
+    };
+    let wanted = "CloudEvents are published on the topic that `?topic=` names.";
+    let topic = onto.topic.ok_or_else(|| Problem::new("bad-query", wanted).field("topic"))?;
+    let headers = request.headers().clone();
+    let (body, _held) = whole(request, Action::WriteContext, api.limits.document, &api).await?;
+    let mut events = mode.read(&headers, body)?;
+    if mode != Mode::Batched
+        && let Some(event) = events.pop()
+    {
+        let publish = call::Publish { topic, event };
+        return sent(api.clients.call(&caller, &Owner::default(), publish).await?.map_err(refused)?);
+    }
+    let publish = |event| (Owner::default(), Call::from(call::Publish { topic: topic.clone(), event }));
+    let done = api.clients.transact(&caller, events.into_iter().map(publish).collect()).await?;
+    let replies = done.map_err(|(number, refusal)| refused(refusal).field(number.to_string()))?;
+    // The last: those before have smaller ones.
+    let last = replies.into_iter().filter_map(|reply| Revision::try_from(reply).ok()).next_back();
+    sent(last.unwrap_or_default())
 }
 
 /// Send a message
@@ -173,6 +222,19 @@ pub(super) struct Event {
     data: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
+    /// The first event of all that this one follows from, as `SOURCE ID`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation: Option<String>,
+    /// The event that led to this one, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causation: Option<String>,
+    /// How many events led to this one, each to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hops: Option<u32>,
+    /// What else its sender said of it: `dataschema`, and attributes of extensions.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    attributes: BTreeMap<String, String>,
 }
 
 impl Event {
@@ -182,6 +244,7 @@ impl Event {
             Ok(value) => (Some(value), None),
             Err(_) => super::memory::shown(&event.data.bytes),
         };
+        let trail = event.trail;
         Self {
             position: position.0,
             specversion: "1.0",
@@ -193,6 +256,10 @@ impl Event {
             datacontenttype: event.data.content_type,
             data,
             data_base64,
+            correlation: trail.as_ref().map(|trail| trail.correlation.clone()),
+            causation: trail.as_ref().map(|trail| trail.causation.clone()),
+            hops: trail.map(|trail| trail.hops),
+            attributes: event.attributes,
         }
     }
 }

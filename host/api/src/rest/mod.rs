@@ -21,6 +21,7 @@ mod runs;
 mod schedules;
 mod sessions;
 mod similar;
+mod subscriptions;
 mod tenants;
 mod transactions;
 mod watch;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         call::routes(),
         workflows::routes(),
         schedules::routes(),
+        subscriptions::routes(),
         sessions::routes(),
         similar::routes(),
         runs::routes(),

@@ -93,7 +93,7 @@ async fn get(State(api): State<Api>, By(caller): By, At(name): At<WorkflowName>)
     )),
     extensions(
         ("x-ltmc-role" = json!(["admin", "author"])),
-        ("x-ltmc-codes" = json!(["unsupported-media-type", "too-many-schedules"])),
+        ("x-ltmc-codes" = json!(["unsupported-media-type", "too-many-schedules", "too-many-subscriptions"])),
     ),
     responses((status = 201, description = "New", body = Workflow), (status = 200, description = "Replaced", body = Workflow)),
 )]

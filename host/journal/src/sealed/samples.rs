@@ -67,6 +67,7 @@ pub(super) fn started() -> Event {
         forked: None,
         parent: None,
         scheduled: None,
+        follows: None,
         turn: None,
     }))
 }
@@ -254,6 +255,8 @@ impl Made {
             subject: None,
             time: self.soon(),
             data: self.output(),
+            attributes: Default::default(),
+            trail: None,
         };
         let sent = vec![Message { id: revision, channel: Channel::Topic("t".parse().unwrap()), event }];
         let base = Item { key: key.clone(), value: value.bytes, revision, expires_at: None };

@@ -25,6 +25,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod session;
+pub(crate) mod subscriptions;
 pub(crate) mod tenant;
 
 use crate::cli::{Command, Global};
@@ -95,6 +96,7 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Publish(args) => publish::run(args, context).await,
         Command::Runs(command) => runs::run(command, context).await,
         Command::Schedules(command) => schedules::run(command, context).await,
+        Command::Subscriptions(command) => subscriptions::run(command, context).await,
         Command::Session(command) => session::run(command, context).await,
         Command::Approvals(command) => approvals::run(command, context).await,
         Command::Agent(command) => agent::run(command, context).await,

@@ -109,6 +109,10 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         let schedules = host.schedules.clone();
         async move { schedules.tick().await }
     });
+    let listening = tokio::spawn({
+        let triggers = host.triggers.clone();
+        async move { triggers.listen().await }
+    });
     let attending = tokio::spawn({
         let sessions = host.sessions.clone();
         async move { sessions.attend().await }
@@ -140,6 +144,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     recovery.abort();
     waking.abort();
     ticking.abort();
+    listening.abort();
     attending.abort();
     tidying.abort();
     deleting.abort();

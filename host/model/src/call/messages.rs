@@ -3,7 +3,7 @@
 use super::HostCall;
 use super::form::{Canonical, Request, Values};
 use crate::capability::{Any, Capability};
-use crate::message::{Delivery, Events, Topic};
+use crate::message::{Delivery, Events, Given, Topic};
 use crate::{AgentName, Payload, Position, Revision};
 
 interface! {
@@ -20,6 +20,8 @@ pub struct Draft {
     pub subject: Option<String>,
     /// The content.
     pub data: Payload,
+    /// What a client says besides, where it sends an event in the terms of CloudEvents.
+    pub given: Option<Box<Given>>,
 }
 
 /// `messages.send`: into an agent's mailbox; answers the message's id.
@@ -191,7 +193,17 @@ impl HostCall for Read {
 
 impl Canonical for Draft {
     fn write(&self, to: &mut Vec<u8>) {
-        Values::new().with(&self.kind).with(&self.subject).with(&self.data).write(to);
+        let values = Values::new().with(&self.kind).with(&self.subject).with(&self.data);
+        // As before where nothing is said besides.
+        match &self.given {
+            None => values.write(to),
+            Some(given) => {
+                let told: Vec<String> =
+                    given.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let time = given.time.map(|time| time.millis());
+                values.with(&given.id).with(&given.source).with(&time).with(&told.join("\n")).write(to);
+            }
+        }
     }
 }
 

@@ -102,6 +102,13 @@ impl FromStr for Pick {
                 return pick(source, rest);
             }
         }
+        // The content of the event that is looked at.
+        if let Some(rest) = text.strip_prefix("$.data") {
+            return pick(Source::Event, rest).map(|mut pick| {
+                pick.path.insert(0, "data".into());
+                pick
+            });
+        }
         type Of = fn(Option<StepName>) -> Source;
         let of_items: [(&str, Of); 2] = [("$.item", Source::Item), ("$.index", Source::Index)];
         for (start, source) in of_items {

@@ -7,10 +7,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Ask, Debate, HandOff, Loop, MAX_DEPTH, MAX_NODES, MAX_STEPS, MapItems, Needed, Node, Planning, Retry};
+use super::{
+    Ask, Condition, Debate, HandOff, Loop, MAX_DEPTH, MAX_NODES, MAX_STEPS, MapItems, Needed, Node, Planning, Retry,
+};
 use crate::failure::Code;
 use crate::fork::Policies;
 use crate::schedule::MAX_OF_A_DOCUMENT;
+use crate::trigger::MAX_AT_ONCE;
 
 /// Objects of one kind.
 pub(super) struct Form {
@@ -82,6 +85,8 @@ const fn word(name: &'static str, about: &'static str, is: Is) -> Word {
 }
 
 const NODE: Is = Is::Of("node");
+/// Of an event: texts by names.
+const ATTRIBUTES: Is = Is::Keyed(&Is::Text, Condition::MAX_TESTS);
 const CONDITION: Is = Is::Of("condition");
 const SHARE: Is = Is::Of("share");
 /// An agent's step.
@@ -319,7 +324,7 @@ pub(super) static MODIFIERS: &[Word] = &[
 ];
 
 /// The document itself, and what stands in it that is no node.
-pub(super) static FORMS: [(&str, Form); 22] = [
+pub(super) static FORMS: [(&str, Form); 23] = [
     (
         "document",
         form(
@@ -327,7 +332,11 @@ pub(super) static FORMS: [(&str, Form); 22] = [
             "A workflow: a name and a tree of nodes",
             &[
                 word("name", "Its name, which it is put under", Is::Name),
-                word("on", "What starts it by itself", Is::List(&Is::Of("schedule"), 1, MAX_OF_A_DOCUMENT)),
+                word(
+                    "on",
+                    "What starts it by itself",
+                    Is::List(&Is::Either(&[Is::Of("schedule"), Is::Of("heard")]), 1, MAX_OF_A_DOCUMENT),
+                ),
                 word("flow", "What it does", NODE),
             ],
             &["name", "flow"],
@@ -346,6 +355,28 @@ pub(super) static FORMS: [(&str, Form); 22] = [
                 word("input", "What each run is given", Is::Any),
             ],
             &["schedule"],
+        ),
+    ),
+    (
+        "heard",
+        form(
+            "a subscription",
+            "Events that start it: each one run",
+            &[
+                word("topic", "Of which topic", Is::Text),
+                word(
+                    "where",
+                    "Which of them; without it all",
+                    Is::Either(&[CONDITION, Is::List(&CONDITION, 0, Condition::MAX_TESTS)]),
+                ),
+                word("at-once", "How many runs are under way at once (default: 8)", Is::Whole(1, MAX_AT_ONCE)),
+                word(
+                    "on-poison",
+                    "What becomes of later events of its key where a run failed (default: park-key)",
+                    Is::Words(&["park-key", "skip"]),
+                ),
+            ],
+            &["topic"],
         ),
     ),
     (
@@ -642,8 +673,17 @@ pub(super) static FORMS: [(&str, Form); 22] = [
                 word("in", "It is one of these", Is::List(&Is::Any, 0, MOST)),
                 word("less", "It is a number less than this", Is::Number),
                 word("at-least", "It is a number that is this or more", Is::Number),
-                word("prefix", "It is a text that begins so", Is::Text),
-                word("suffix", "It is a text that ends so", Is::Text),
+                word("exact", "Of an event: these attributes have these values", ATTRIBUTES),
+                word(
+                    "prefix",
+                    "It is a text that begins so; of an event, these attributes do",
+                    Is::Either(&[Is::Text, ATTRIBUTES]),
+                ),
+                word(
+                    "suffix",
+                    "It is a text that ends so; of an event, these attributes do",
+                    Is::Either(&[Is::Text, ATTRIBUTES]),
+                ),
                 word("exists", "Whether there is anything", Is::Flag),
             ],
             &[],
@@ -679,7 +719,13 @@ pub fn schema() -> Value {
         {"required": ["all"], "maxProperties": 1},
         {"required": ["any"], "maxProperties": 1},
         {"required": ["not"], "maxProperties": 1},
-        {"required": ["pick"], "oneOf": one_of(&tests)},
+        {"required": ["exact"], "maxProperties": 1},
+        {"required": ["prefix"], "maxProperties": 1, "properties": {"prefix": {"type": "object"}}},
+        {"required": ["suffix"], "maxProperties": 1, "properties": {"suffix": {"type": "object"}}},
+        {
+            "required": ["pick"], "oneOf": one_of(&tests), "not": {"required": ["exact"]},
+            "properties": {"prefix": {"type": "string"}, "suffix": {"type": "string"}},
+        },
     ]);
     defs.insert("plan".into(), plan());
     defs.insert("pick".into(), json!({"type": "string", "maxLength": super::Pick::MAX_LEN, "pattern": pick()}));
@@ -728,7 +774,9 @@ fn nodes() -> Vec<Value> {
 fn pick() -> String {
     let of_items = format!(r"(?:item|index)(?:{PATH}|\.{NAME}(?:/(?:[^/~]|~[01])*)+)");
     let of_steps = format!(r"steps\.{NAME}(?:\.output{PATH}|(?:/(?:[^/~]|~[01])*)+)");
-    format!(r"^\$\.(?:(?:input|round|last|error|output|given|event|run\.scheduled-at){PATH}|{of_items}|{of_steps})$")
+    format!(
+        r"^\$\.(?:(?:input|round|last|error|output|given|event|data|run\.scheduled-at){PATH}|{of_items}|{of_steps})$"
+    )
 }
 
 impl Form {

@@ -270,7 +270,7 @@ fn words_that_old_yaml_took_for_truth_are_texts() {
 
 pub(super) const EVERYTHING: &str = r#"
 name: everything
-on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}]
+on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}, {topic: orders, where: {all: [{exact: {type: order.paid}}, {prefix: {subject: a}}, {suffix: {subject: z}}, {pick: $.data.sum, at-least: 10}]}, at-once: 2, on-poison: skip}]
 flow:
   sequence:
     - agent: read
@@ -761,7 +761,9 @@ fn the_documents_in_the_docs_are_taken() {
     let page = include_str!("../../../../docs/workflows.md");
     let documents: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(documents.len() >= 8);
-    for document in documents {
+    let events = include_str!("../../../../docs/events.md");
+    let of_events = events.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    for document in documents.into_iter().chain(of_events) {
         Document::parse(document, None).unwrap_or_else(|faults| panic!("{faults}\n{document}"));
     }
 }
@@ -795,7 +797,7 @@ fn what_is_wrong_with_schedules_is_told_in_its_place() {
 on:
   - {schedule: 0 24 * * *, zone: Europe/Berln, overlap: maybe, catch-up: 1s}
   - {zone: UTC}
-  - {topic: orders}
+  - {topic: Orders, where: {exact: {Type: a}, pick: $.input}, at-once: 0, on-poison: drop, by: me}
   - {memory: board/}
   - {schedule: 0 0 30 2 *, every: 5m}
   - {schedule: 0 6 * * *}
@@ -809,7 +811,12 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
             ("3:57", "`overlap` is one of `skip`, `queue`, `parallel`"),
             ("3:74", "`catch-up` is a duration"),
             ("4:5", "`schedule` is missing"),
-            ("5:6", "`topic` is reserved"),
+            ("5:13", "`topic`: "),
+            ("5:28", "a condition with `pick` has one test"),
+            ("5:29", "a condition has no field `exact`"),
+            ("5:72", "`at-once` is a whole number from 1 to 100"),
+            ("5:86", "`on-poison` is one of `park-key`, `skip`"),
+            ("5:92", "a subscription has no field `by`"),
             ("6:6", "`memory` is reserved"),
             ("7:16", "never comes"),
             ("7:28", "has no field `every`"),

@@ -10,17 +10,35 @@ use super::{
     Then, Tolerate, Validate, Vote, Wait, With,
 };
 use crate::child::OnParentEnd;
+use crate::trigger::{OnPoison, Trigger};
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
     pub fn to_json(&self) -> String {
         let mut out = json!({ "name": self.name });
-        if !self.schedules.is_empty() {
-            out["on"] = self.schedules.iter().map(Schedule::to_value).collect();
+        if !self.schedules.is_empty() || !self.triggers.is_empty() {
+            let heard = self.triggers.iter().map(|heard| heard_value(&heard.trigger));
+            out["on"] = self.schedules.iter().map(Schedule::to_value).chain(heard).collect();
         }
         out["flow"] = self.flow.to_value();
         out.to_string()
     }
+}
+
+/// What starts a workflow, which is the one it stands in.
+fn heard_value(trigger: &Trigger) -> Value {
+    let Trigger { topic, filter, start: _, at_once, on_poison } = trigger;
+    let mut out = json!({"topic": topic});
+    if let Some(filter) = filter {
+        out["where"] = filter.source().clone();
+    }
+    if *at_once != Trigger::AT_ONCE {
+        out["at-once"] = (*at_once).into();
+    }
+    if *on_poison != OnPoison::default() {
+        out["on-poison"] = on_poison.as_str().into();
+    }
+    out
 }
 
 impl Schedule {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ltmc_journal::RunLog;
 use ltmc_model::caller::Caller;
-use ltmc_model::journal::{Amendment, Event, Forked, RunStarted};
+use ltmc_model::journal::{Amendment, Event, Follows, Forked, RunStarted};
 use ltmc_model::run::Run;
 use ltmc_model::{Digest, RunId, Seq};
 use ltmc_policy::Action;
@@ -177,6 +177,7 @@ impl Runs {
             // Another one may be at work in the session by then.
             session: if is_turn { run.to_string().parse().map_err(|_| missing())? } else { begun.session.clone() },
             turn: None,
+            follows: Follows::passed_on(begun.follows.as_deref()),
             ..begun
         };
         let kept = idempotency.map(|(key, request)| IdempotencyKey {

@@ -19,7 +19,9 @@ use ltmc_model::schedule::ScheduleId;
 use ltmc_model::tenancy::{Ceiling, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, Payload, Revision, TenantId, Timestamp, WorkflowName};
 use ltmc_orchestration::runs::{self, Runs};
-use ltmc_orchestration::{CallRequest, Schedules, Sealing, StartRequest, Started, Workflows, schedules, workflows};
+use ltmc_orchestration::{
+    CallRequest, Schedules, Sealing, StartRequest, Started, Triggers, Workflows, schedules, triggers, workflows,
+};
 use ltmc_policy::InForce;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
@@ -135,11 +137,14 @@ impl House {
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
+        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
         let workflows = Workflows::new(workflows::Ports {
             read: slow.clone(),
             authority: authority.clone(),
             schemas,
             schedules: schedules.clone(),
+            triggers,
         });
         let (workflows, key) = (Arc::new(workflows), "nobodyskey00".parse().unwrap());
         let texts = Mutex::default();

@@ -56,6 +56,8 @@ async fn publish(record: &MemoryRecord, world: &World, kind: &str, subject: Opti
         subject: subject.map(str::to_owned),
         time: world.clock().now(),
         data: Payload::json(&data),
+        attributes: std::collections::BTreeMap::new(),
+        trail: None,
     };
     let sent = Delta::Sent(Message { id, channel: Channel::Topic("orders".parse().unwrap()), event });
     let change = Change::Context { call: "messages.publish".into(), about: "orders".into(), request: Digest::of(b"") };

@@ -99,7 +99,7 @@ fn a_guest_that_waits_sees_what_is_visible_and_brings_nothing_to_disk() {
             guest.sure(put("plan")).await?;
             guest.checkpoint().await?;
             guest.compute(1_000).await;
-            let event = messages::Draft { kind: "note".into(), subject: None, data: Payload::text("x") };
+            let event = messages::Draft { kind: "note".into(), subject: None, data: Payload::text("x"), given: None };
             guest.sure(messages::Send { to: "waits".parse().unwrap(), event }).await?;
             guest.checkpoint().await?;
             guest.compute(60_000).await;

@@ -22,7 +22,8 @@ use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{
-    CallRequest, Extent, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, schedules,
+    CallRequest, Extent, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, Triggers, schedules,
+    triggers,
 };
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
@@ -149,7 +150,14 @@ impl World {
         for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
             let digest = Digest::of(source.as_bytes());
-            act(Change::WorkflowPut { name, source: source.to_owned(), digest, schedules: Vec::new() }).await;
+            act(Change::WorkflowPut {
+                name,
+                source: source.to_owned(),
+                digest,
+                schedules: Vec::new(),
+                triggers: Vec::new(),
+            })
+            .await;
         }
     }
 
@@ -206,13 +214,19 @@ impl World {
             let schedules = schedules.clone();
             async move { schedules.tick().await }
         });
+        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
+        let listening = tokio::spawn({
+            let triggers = triggers.clone();
+            async move { triggers.listen().await }
+        });
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
         let attending = tokio::spawn({
             let sessions = sessions.clone();
             async move { sessions.attend().await }
         });
-        let going = [waking, ticking, attending].map(AbortOnDropHandle::new);
-        Host { record, line, sandbox, runs, schedules, sessions, _going: going }
+        let going = [waking, ticking, listening, attending].map(AbortOnDropHandle::new);
+        Host { record, line, sandbox, runs, schedules, triggers, sessions, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
@@ -245,8 +259,9 @@ pub(crate) struct Host {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
     pub(crate) schedules: Arc<Schedules>,
+    pub(crate) triggers: Arc<Triggers>,
     pub(crate) sessions: Arc<Sessions>,
-    _going: [AbortOnDropHandle<()>; 3],
+    _going: [AbortOnDropHandle<()>; 4],
 }
 
 impl Host {

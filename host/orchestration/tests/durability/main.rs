@@ -35,6 +35,7 @@
 //! - `suspects`: runs of which the host dies
 //! - `suspended`: runs that wait for long are rows, however many there are
 //! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
+//! - `triggers`: each event starts one run
 //! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
@@ -68,5 +69,6 @@ mod story;
 mod suspects;
 mod suspended;
 mod transactions;
+mod triggers;
 mod upgrade;
 mod withheld;

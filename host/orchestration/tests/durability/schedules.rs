@@ -87,7 +87,12 @@ async fn put_again(world: &World, record: &MemoryRecord, source: &str, by: KeyId
     });
     let (name, digest) = (document.name.clone(), Digest::of(source.as_bytes()));
     let schedules = planned.collect();
-    act(record, Some(by), Change::WorkflowPut { name, source: source.to_owned(), digest, schedules }).await;
+    act(
+        record,
+        Some(by),
+        Change::WorkflowPut { name, source: source.to_owned(), digest, schedules, triggers: Vec::new() },
+    )
+    .await;
 }
 
 async fn row(record: &MemoryRecord) -> StoredSchedule {

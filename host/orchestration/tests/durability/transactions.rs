@@ -79,7 +79,7 @@ impl Try<'_> {
 }
 
 pub(crate) fn draft(kind: &str) -> Draft {
-    Draft { kind: kind.to_owned(), subject: None, data: Payload::text(kind) }
+    Draft { kind: kind.to_owned(), subject: None, data: Payload::text(kind), given: None }
 }
 
 pub(crate) fn add(key: &str, by: i64) -> memory::Update {

@@ -160,7 +160,8 @@ async fn as_before(guest: &Guest) -> Result<String, ltmc_model::failure::Failure
     let hits = guest.sure(search).await?;
     guest.sure(recall::Forget { id: "n1".into() }).await?;
 
-    let event = |kind: &str| Draft { kind: kind.into(), subject: Some("s".into()), data: Payload::text("data") };
+    let event =
+        |kind: &str| Draft { kind: kind.into(), subject: Some("s".into()), data: Payload::text("data"), given: None };
     let topic = || "builds/main".parse().unwrap();
     guest.sure(messages::Publish { topic: topic(), event: event("build.done") }).await?;
     guest.sure(messages::Send { to: "second".parse().unwrap(), event: event("one") }).await?;
@@ -292,6 +293,7 @@ async fn left<R: AnyRecord>(record: &Arc<R>, journal: Vec<Entry>) -> RunId {
         changes: Changes::default(),
         idempotency: None,
         scheduled: None,
+        triggered: None,
         snapshot: None,
     };
     record.append(append, Durability::Barrier).await.unwrap();

@@ -180,6 +180,9 @@ impl Context {
             | Expect::Workflow { .. }
             | Expect::Schedules { .. }
             | Expect::Schedule { .. }
+            | Expect::Subscriptions { .. }
+            | Expect::Subscription { .. }
+            | Expect::DeadEvent { .. }
             | Expect::OpenSession { .. }
             | Expect::Idle { .. }
             | Expect::AtWork { .. }

@@ -22,6 +22,7 @@ mod subscriptions;
 #[cfg(feature = "testing")]
 pub mod suite;
 mod tables;
+mod triggers;
 #[cfg(feature = "testing")]
 mod vectors;
 

@@ -15,10 +15,12 @@ use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, State, TakenUp, Target, Trial};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
+use ltmc_model::trigger::TriggerId;
 use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
 
 use super::tables::Tables;
+use super::triggers::Written;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Damage, Head, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group};
@@ -60,6 +62,7 @@ enum Op {
     Append(Box<Append>),
     Act(TenantId, Timestamp, Box<Act>, Changes),
     Tick(TenantId, ScheduleId, Digest, Ticked),
+    Trigger(TenantId, TriggerId, Box<Written>),
 }
 
 impl MemoryRecord {
@@ -188,6 +191,10 @@ impl MemoryRecord {
                     tables.tick(tenant, id, digest, ticked);
                     Ok(())
                 }
+                Op::Trigger(tenant, id, written) => {
+                    tables.triggers.write(tenant, id, written);
+                    Ok(())
+                }
             }
             .expect("what was appended once can be appended again");
         }
@@ -210,6 +217,20 @@ impl MemoryRecord {
 
     pub(super) fn with_sessions<T>(&self, look: impl FnOnce(&super::sessions::Sessions) -> T) -> T {
         look(&self.lock().tables.sessions)
+    }
+
+    pub(super) fn with_triggers<T>(&self, look: impl FnOnce(&super::triggers::Triggers) -> T) -> T {
+        look(&self.lock().tables.triggers)
+    }
+
+    /// Writes beside journals and acts; whether it did.
+    pub(super) fn write_trigger(&self, tenant: &TenantId, id: &TriggerId, written: Written) -> bool {
+        let mut inner = self.lock();
+        let is_done = inner.tables.triggers.write(tenant, id, &written);
+        if is_done {
+            inner.log.push(Op::Trigger(tenant.clone(), id.clone(), Box::new(written)));
+        }
+        is_done
     }
 
     pub(super) fn with_subscriptions<T>(&self, look: impl FnOnce(&super::subscriptions::Subscriptions) -> T) -> T {

@@ -91,6 +91,7 @@ impl Owner {
             changes: Changes::default(),
             idempotency: None,
             scheduled: None,
+            triggered: None,
             snapshot: None,
         }
     }
@@ -153,6 +154,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         forked: None,
         parent: None,
         scheduled: None,
+        follows: None,
         turn: None,
     }
 }
@@ -191,6 +193,8 @@ pub fn sent(channel: Channel, id: u64, text: &str) -> Delta {
         subject: None,
         time: at(id),
         data: Payload::text(text),
+        attributes: Default::default(),
+        trail: None,
     };
     Delta::Sent(Message { id: Revision(id), channel, event })
 }

@@ -9,6 +9,7 @@ use ltmc_model::chain::{Chain, Link};
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::memory::Drawer;
+use ltmc_model::message;
 use ltmc_model::run::Run;
 use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
 use ltmc_model::session::Standing;
@@ -19,6 +20,7 @@ use super::context::Context;
 use super::questions::Questions;
 use super::sessions::Sessions;
 use super::subscriptions::Subscriptions;
+use super::triggers::Triggers;
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Append, IdempotencyKey, Snapshot};
 use crate::schedules::{LastStart, Paused, ScheduledStart, StoredSchedule, Ticked};
@@ -36,6 +38,7 @@ pub(super) struct Tables {
     pub(super) questions: Questions,
     pub(super) subscriptions: Subscriptions,
     pub(super) sessions: Sessions,
+    pub(super) triggers: Triggers,
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
@@ -72,6 +75,9 @@ impl Tables {
         if append.scheduled.as_ref().is_some_and(|start| !self.allows(&append.run.tenant, start)) {
             return fail(Kind::Conflict);
         }
+        if append.triggered.as_ref().is_some_and(|start| !self.triggers.allows(&append.run.tenant, start)) {
+            return fail(Kind::Conflict);
+        }
         if let Some(kind) = self.sessions.refuse(append) {
             return fail(kind);
         }
@@ -90,6 +96,10 @@ impl Tables {
         {
             schedule.start(append.run.id, start);
         }
+        if let Some(start) = &append.triggered {
+            self.triggers.start(&append.run, start);
+        }
+        self.triggers.follow(&append.run, &append.entries);
         for entry in &append.entries {
             self.enter(&append.run.tenant, append.run.id, entry.clone());
         }
@@ -139,6 +149,7 @@ impl Tables {
                 self.sessions.keep_before(tenant, session, &change.key, turn, before);
             }
             self.context.apply(tenant, delta);
+            self.triggers.published(tenant, self.context.end(), delta);
             for run in self.subscriptions.published(tenant, self.context.end(), delta) {
                 let due = self.runs.get_mut(&(tenant.clone(), run)).filter(|row| !row.state.is_over());
                 if let Some(row) = due.filter(|row| row.wakes_at.is_some_and(|wakes_at| wakes_at > at)) {
@@ -166,6 +177,11 @@ impl Tables {
         if !self.hold(tenant, at, changes) {
             return Err(StoreError::new(Kind::Stale, "catalog.act"));
         }
+        let newest = |tenant: &TenantId, topic: &message::Topic| {
+            let of = self.context.topics.keys().filter(|(of, name, _)| of == tenant && name == topic);
+            of.map(|(_, _, position)| *position).max().unwrap_or_default()
+        };
+        self.triggers.act(tenant, at, act.by.as_ref(), &act.change, newest);
         match act.change.clone() {
             Change::TenantCreated(new) => drop(self.tenants.insert(new.name.clone(), new)),
             Change::TenantDeleted { tenant } => {
@@ -220,7 +236,7 @@ impl Tables {
                 let versions = granted.into_iter().flat_map(BTreeMap::values_mut);
                 versions.for_each(|held| held.capabilities.retain(|held| *held != grant));
             }
-            Change::WorkflowPut { name, source, digest, schedules } => {
+            Change::WorkflowPut { name, source, digest, schedules, triggers: _ } => {
                 let stored = StoredWorkflow { name: name.clone(), source, digest, updated_at: at };
                 self.workflows.insert((tenant.clone(), name.clone()), stored);
                 self.plan(tenant, &name, &schedules, act.by.as_ref());
@@ -248,7 +264,15 @@ impl Tables {
                 let next = self.sessions.act(tenant, at, act.by.as_ref(), &change);
                 self.wake(tenant, next, at);
             }
-            Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
+            Change::SubscriptionPut { .. }
+            | Change::SubscriptionDeleted { .. }
+            | Change::SubscriptionPaused { .. }
+            | Change::SubscriptionContinued { .. }
+            | Change::SubscriptionReplayed { .. }
+            | Change::DeadEventSettled { .. }
+            | Change::Context { .. }
+            | Change::Refused { .. }
+            | Change::Accessed { .. } => {}
         }
         self.apply(tenant, at, &changes.deltas, None);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
@@ -292,6 +316,9 @@ impl Tables {
                 let found = self.schedules.get(&(tenant.clone(), id.clone()));
                 found.is_some_and(|found| found.digest == *digest && found.paused.is_some() == *is_paused)
             }
+            Expect::Subscriptions { of, more } => self.triggers.fit(tenant, of.as_ref(), *more),
+            Expect::Subscription { id, is_paused } => self.triggers.is_paused(tenant, id) == *is_paused,
+            Expect::DeadEvent { id, position } => self.triggers.is_dead(tenant, id, *position),
             expect => self.context.holds(tenant, at, expect),
         });
         expected && changes.deltas.iter().all(|delta| self.context.is_newer(tenant, delta))

@@ -52,7 +52,7 @@ fn text(error: impl std::fmt::Display) -> String {
 
 fn draft(draft: wit::messages::Draft) -> Draft {
     let data = Payload { content_type: draft.data.content_type, bytes: draft.data.bytes.into() };
-    Draft { kind: draft.kind, subject: draft.subject, data }
+    Draft { kind: draft.kind, subject: draft.subject, data, given: None }
 }
 
 fn event(event: ltmc_model::message::Event) -> Event {

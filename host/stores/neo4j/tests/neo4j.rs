@@ -441,6 +441,8 @@ async fn what_is_kept_can_be_looked_at() {
             subject: None,
             time: at(9),
             data: ltmc_model::Payload::text("read"),
+            attributes: std::collections::BTreeMap::new(),
+            trail: None,
         },
     };
     let waiting = Message { id: Revision(9), ..message.clone() };

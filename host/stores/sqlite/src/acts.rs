@@ -7,7 +7,7 @@ use ltmc_ports::schedules::Paused;
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, int, json, time};
-use crate::{schedules, sessions};
+use crate::{schedules, sessions, triggers};
 
 /// Makes it true, within the transaction that is open.
 pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &Act) -> Result<(), rusqlite::Error> {
@@ -21,7 +21,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::TenantDeleted { tenant } => {
             let sql = "update tenants set deleted_at = coalesce(deleted_at, ?1) where name = ?2";
             execute(db, sql, params![time(at), tenant.as_str()])?;
-            for table in ["keys", "grants", "agents", "workflows", "schedules", "ceilings"] {
+            for table in ["keys", "grants", "agents", "workflows", "schedules", "triggers", "ceilings"] {
                 execute(db, &format!("delete from {table} where tenant = ?"), [tenant.as_str()])?;
             }
         }
@@ -76,16 +76,18 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::GrantRevoked { agent, grant } => {
             for_each_version(db, tenant, agent.as_str(), |held| held.capabilities.retain(|held| held != grant))?;
         }
-        Change::WorkflowPut { name, source, digest, schedules } => {
+        Change::WorkflowPut { name, source, digest, schedules, triggers } => {
             let sql = "insert into workflows (tenant, name, source, digest, updated_at) values (?, ?, ?, ?, ?) \
                        on conflict (tenant, name) do update set source = excluded.source, digest = excluded.digest, \
                        updated_at = excluded.updated_at";
             execute(db, sql, params![tenant, name.as_str(), source, &digest.0[..], time(at)])?;
             schedules::plan(db, tenant, name, schedules, act.by.as_ref())?;
+            triggers::plan(db, tenant, name, triggers, act.by.as_ref())?;
         }
         Change::WorkflowDeleted { name } => {
             execute(db, "delete from workflows where tenant = ? and name = ?", params![tenant, name.as_str()])?;
             schedules::plan(db, tenant, name, &[], None)?;
+            triggers::plan(db, tenant, name, &[], None)?;
         }
         Change::SchedulePaused { workflow, number, digest, why } => {
             let paused = Paused { at, by: act.by.clone(), why: why.clone() };
@@ -94,6 +96,15 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::ScheduleContinued { workflow, number, digest, next } => {
             schedules::go_on(db, tenant, (workflow, *number, digest), *next, act.by.as_ref())?;
         }
+        Change::SubscriptionPut { id, planted } => triggers::put(db, tenant, id, planted, act.by.as_ref())?,
+        Change::SubscriptionDeleted { id } => triggers::delete(db, tenant, id.as_str())?,
+        Change::SubscriptionPaused { id, why } => {
+            let paused = Paused { at, by: act.by.clone(), why: why.clone() };
+            triggers::pause(db, tenant, id, &paused)?;
+        }
+        Change::SubscriptionContinued { id } => triggers::go_on(db, tenant, id, act.by.as_ref())?,
+        Change::SubscriptionReplayed { id, after, force } => triggers::replay(db, tenant, id, *after, *force)?,
+        Change::DeadEventSettled { id, position, verdict } => triggers::settle(db, tenant, id, *position, *verdict)?,
         Change::SessionOpened { id, settings, fork } => {
             sessions::open(db, tenant, id, act.by.as_ref(), at, (settings, fork.as_deref()))?;
         }

@@ -9,7 +9,7 @@ use ltmc_model::{Position, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
-use crate::{sessions, subscriptions};
+use crate::{sessions, subscriptions, triggers};
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -53,6 +53,7 @@ impl Row<'_> {
         sent(db, self.tenant.as_str(), self.position, message)?;
         match &message.channel {
             Channel::Topic(topic) => {
+                triggers::published(db, self.tenant, self.position, topic)?;
                 subscriptions::published(db, self.tenant, self.at, self.position, topic, &message.event)
             }
             Channel::Mailbox(_) => Ok(()),

@@ -12,7 +12,7 @@ use ltmc_model::agent::Grants;
 use ltmc_model::message::MAX_MAILBOX;
 use ltmc_model::schedule::MAX_OF_A_TENANT;
 use ltmc_model::session::Standing;
-use ltmc_model::{AgentName, TenantId, Timestamp};
+use ltmc_model::{AgentName, TenantId, Timestamp, trigger};
 use ltmc_ports::Expect;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -106,6 +106,20 @@ pub(crate) fn holds(
                        and (paused_at is not null) = ?";
             let values = params![of, id.workflow.as_str(), id.number, &digest.0[..], is_paused];
             Ok(found(db, sql, values)?.is_some())
+        }
+        Expect::Subscriptions { of: workflow, more } => {
+            let (from, to) = workflow.as_ref().map_or_else(Default::default, |of| (format!("{of}:"), format!("{of};")));
+            let sql = "select count(*) from triggers where tenant = ? and not (id > ? and id < ?)";
+            let others = number(found(db, sql, params![of, from, to])?.unwrap_or(0));
+            Ok(others + u64::from(*more) <= u64::from(trigger::MAX_OF_A_TENANT))
+        }
+        Expect::Subscription { id, is_paused } => {
+            let sql = "select paused_at is not null from triggers where tenant = ? and id = ?";
+            Ok(found(db, sql, params![of, id.as_str()])? == is_paused.map(i64::from))
+        }
+        Expect::DeadEvent { id, position } => {
+            let sql = "select 1 from arrivals where tenant = ? and trigger_id = ? and position = ? and stage >= 2";
+            Ok(found(db, sql, params![of, id.as_str(), int(position.0)])?.is_some())
         }
         Expect::OpenSession { id, expires } => {
             let found = sessions::of(db, tenant, id)?.filter(|session| session.standing == Standing::Open);

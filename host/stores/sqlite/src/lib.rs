@@ -12,6 +12,7 @@
 //! - [`frames`]: entries as the journal keeps them
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
 //! - [`schedules`]: when workflows are started by themselves, written and read; [`snapshots`]: where runs stood, likewise
+//! - [`triggers`]: which events start runs, and what became of them
 //! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
@@ -42,6 +43,7 @@ mod sessions;
 mod snapshots;
 mod statements;
 mod subscriptions;
+mod triggers;
 mod verify;
 mod writer;
 

@@ -21,7 +21,7 @@ use crate::{Record, frames};
 pub(crate) const DELETED: &str = "(select name from tenants where deleted_at is not null)";
 
 /// Each table with what names its rows, and how many of them go at once: entries may have megabytes.
-const TABLES: [(&str, &str, u32); 18] = [
+const TABLES: [(&str, &str, u32); 20] = [
     ("runs", "tenant, id", 1_000),
     ("journal", "id", 16),
     ("snapshots", "tenant, run, at", 4),
@@ -37,6 +37,8 @@ const TABLES: [(&str, &str, u32); 18] = [
     ("log", "position", 64),
     ("questions", "tenant, token", 64),
     ("subscriptions", "tenant, run, node", 1_000),
+    ("arrivals", "tenant, trigger_id, position", 64),
+    ("seen_events", "tenant, trigger_id, event", 1_000),
     ("sessions", "tenant, id", 100),
     ("turns", "tenant, session, number", 1_000),
     ("session_keeps", "tenant, session, turn, key", 64),

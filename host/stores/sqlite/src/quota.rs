@@ -72,6 +72,9 @@ impl Purpose {
             | Change::AgentDeleted { .. }
             | Change::WorkflowDeleted { .. }
             | Change::SchedulePaused { .. }
+            | Change::SubscriptionDeleted { .. }
+            | Change::SubscriptionPaused { .. }
+            | Change::DeadEventSettled { .. }
             | Change::SessionClosed { .. }
             | Change::TurnLost { .. } => Self::Relieves,
             Change::Context { .. } if !changes.deltas.is_empty() && changes.deltas.iter().all(is_smaller) => {
@@ -84,6 +87,9 @@ impl Purpose {
             | Change::AgentUpgraded { .. }
             | Change::WorkflowPut { .. }
             | Change::ScheduleContinued { .. }
+            | Change::SubscriptionPut { .. }
+            | Change::SubscriptionReplayed { .. }
+            | Change::SubscriptionContinued { .. }
             | Change::SessionOpened { .. }
             | Change::SessionHandedOver { .. }
             | Change::SessionRewound { .. }
@@ -231,6 +237,7 @@ mod tests {
             source: String::new(),
             digest: Digest([0; 32]),
             schedules: Vec::new(),
+            triggers: Vec::new(),
         };
         let act = Act { by: None, change: put };
         assert_eq!(Purpose::of_act(&act, &Changes::default()), Purpose::Adds);

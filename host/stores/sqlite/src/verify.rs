@@ -32,7 +32,8 @@ use kept::{Heads, Wanted};
 use log::Logged;
 
 /// The catalog: what the ledgers' acts add up to.
-const CATALOG: [&str; 8] = ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules", "sessions"];
+const CATALOG: [&str; 9] =
+    ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules", "sessions", "triggers"];
 /// From this schema on the journal's rows are in the order in which they were written.
 const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
@@ -301,13 +302,14 @@ fn rows(db: &Connection, table: &str) -> Result<BTreeMap<(String, String), Vec<V
         "keys" => "tenant, id",
         "agents" => "tenant, name || ' sha256:' || lower(hex(digest))",
         "grants" => "tenant, agent || ' sha256:' || lower(hex(digest))",
-        "sessions" => "tenant, id",
+        "sessions" | "triggers" => "tenant, id",
         "schedules" => "tenant, workflow || '/' || number",
         _ => "tenant, name",
     };
-    // What became of a schedule's ticks, and of a session's turns, is in no act.
+    // What became of a schedule's ticks, of a session's turns, and of events is in no act.
     let said = match table {
         "sessions" => "by_key, opened_at, settings",
+        "triggers" => "digest, settings, by_key, paused_at, paused_by, paused_why",
         "schedules" => "digest, timing, by_key, paused_at, paused_by, paused_why",
         _ => "*",
     };

@@ -41,6 +41,7 @@ use crate::quota::{self, Purpose};
 use crate::reserve::Reserve;
 use crate::{
     acts, deltas, error, expects, frames, questions, schedules, sessions, snapshots, statements, subscriptions,
+    triggers,
 };
 
 /// How long a commit without a barrier may stay unsynced.
@@ -610,6 +611,12 @@ impl Writer {
             return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
         }
         if let Work::Append(append) = &part.work
+            && let Some(start) = &append.triggered
+            && !triggers::allows(db, tenant, start)?
+        {
+            return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
+        }
+        if let Work::Append(append) = &part.work
             && let Some(kind) = sessions::refuse(db, append)?
         {
             return Ok(Some(StoreError::new(kind, "journal.append")));
@@ -653,6 +660,10 @@ impl Writer {
                 if let Some(start) = &append.scheduled {
                     schedules::start(db, tenant, row.id, start)?;
                 }
+                if let Some(start) = &append.triggered {
+                    triggers::start(db, row, start)?;
+                }
+                triggers::follow(db, row, &append.entries)?;
                 if let Some(snapshot) = append.snapshot.as_ref().filter(|snapshot| room.has_for(part, snapshot)) {
                     snapshots::keep(db, tenant, row.id, snapshot)?;
                 }

@@ -41,6 +41,8 @@ fn message(id: u64, channel: Channel, source: u64) -> Delta {
         subject: None,
         time: at(id),
         data: Payload::text(format!("message {id}")),
+        attributes: std::collections::BTreeMap::new(),
+        trail: None,
     };
     Delta::Sent(Message { id: Revision(id), channel, event })
 }

@@ -56,7 +56,13 @@ async fn furnish(record: &Record, of: &str) {
     for change in [
         Change::KeyCreated(key),
         Change::CeilingSet { tenant: name.clone(), ceiling: Ceiling::default() },
-        Change::WorkflowPut { name: "w".parse().unwrap(), source, digest: Digest([0; 32]), schedules: vec![daily()] },
+        Change::WorkflowPut {
+            name: "w".parse().unwrap(),
+            source,
+            digest: Digest([0; 32]),
+            schedules: vec![daily()],
+            triggers: Vec::new(),
+        },
     ] {
         record.act(&name, at(1), act(change)).await.unwrap();
     }
@@ -149,6 +155,7 @@ async fn a_deleted_tenant_goes_piece_by_piece_and_whoever_has_its_name_is_anothe
             source: String::new(),
             digest: Digest([0; 32]),
             schedules: Vec::new(),
+            triggers: Vec::new(),
         };
         assert_eq!(record.act(&acme, at(62), act(change)).await.unwrap_err().kind, Kind::Fenced);
         let refused = record.keep_vectors(&acme, &embedder(), Vec::new(), None).await;

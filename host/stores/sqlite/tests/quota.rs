@@ -150,6 +150,7 @@ async fn what_is_counted_is_what_there_is() {
         source: source.into(),
         digest: Digest([0; 32]),
         schedules: Vec::new(),
+        triggers: Vec::new(),
     };
     for change in [
         Change::AgentPushed(agent(1_000)),
@@ -290,6 +291,7 @@ async fn random_work(record: &Record, of: &TenantId, number: u64, random: &mut S
                 source,
                 digest: Digest([0; 32]),
                 schedules: Vec::new(),
+                triggers: Vec::new(),
             };
             record.act(of, at(1), act(put)).await
         }
@@ -341,6 +343,7 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
         source: "x".repeat(1_000),
         digest: Digest([0; 32]),
         schedules: Vec::new(),
+        triggers: Vec::new(),
     };
     assert_eq!(record.act(&acme, at(1), act(put_workflow)).await.unwrap_err().kind, Kind::OverQuota);
     assert_eq!(used(&record, &acme).await, before, "what is refused leaves nothing");

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use super::tree::{Key, Kind, Tree};
 use super::{Document, Fault, Faults, MAX_FAULTS, MAX_NODES, MAX_STEPS, Place};
 use crate::agent::AgentRef;
+use crate::filter::Filter;
 use crate::{AgentName, WorkflowName};
 
 mod cases;
@@ -40,6 +41,13 @@ pub(super) fn document(tree: &Tree, name: Option<&WorkflowName>) -> Result<Docum
 /// The same of one that a run is pinned to: what was right when it was put is not found wrong later.
 pub(super) fn pinned(tree: &Tree) -> Result<Document, Faults> {
     Reader { is_pinned: true, ..Reader::default() }.whole(tree, None)
+}
+
+/// Reads what says which events are meant.
+pub(super) fn filter(tree: &Tree) -> Result<Filter, Faults> {
+    let mut reader = Reader::default();
+    let read = reader.filter(tree);
+    reader.finish(read)
 }
 
 #[derive(Default)]
@@ -121,7 +129,8 @@ impl Reader {
             let place = self.place_of(tree, "name");
             self.fault(place, format!("the document is called `{name}` and is put under `{expected}`"));
         }
-        let schedules = fields.take("on").map_or_else(Vec::new, |tree| self.schedules(tree));
+        let starts = fields.take("on").map_or_else(Default::default, |tree| self.starts(tree, name.as_ref()));
+        let (schedules, triggers) = starts;
         let flow = match fields.take("flow") {
             Some(tree) => self.node(tree, 1),
             None => {
@@ -138,7 +147,7 @@ impl Reader {
             let message = format!("a document has at most {MAX_NODES} nodes, this one has {}", self.nodes);
             self.fault(tree.place, message);
         }
-        let document = Document { name: name?, schedules, flow: flow? };
+        let document = Document { name: name?, schedules, triggers, flow: flow? };
         for (started, place) in document.workflows().filter(|(started, _)| **started == document.name) {
             self.fault(place, format!("`{started}` starts itself, and would never end"));
         }
@@ -268,7 +277,7 @@ fn such_as(what: &str, given: &Kind) -> Option<&'static str> {
         ("`plan`", _) => "{agent: NAME, may: [NAME, …]}",
         ("an option of `choice`", _) => "{when: …, do: …}` or `{else: …}",
         ("an entry of `on-error`", _) => "{when: …, do: …}",
-        ("an entry of `on`", _) => "{schedule: \"0 6 * * *\"}",
+        ("an entry of `on`", _) => "{schedule: \"0 6 * * *\"}` or `{topic: …}",
         _ => return None,
     })
 }

@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::super::tree::{Kind, Tree};
 use super::super::{Condition, Pick, Place, Source, Template, Test, With};
 use super::Reader;
+use crate::filter::{Filter, is_attribute};
+use crate::message::MAX_ATTRIBUTE;
 
 impl Reader {
     pub(super) fn with(&mut self, tree: &Tree) -> Option<With> {
@@ -121,6 +123,16 @@ impl Reader {
         let what = "a condition such as `{pick: $.input.kind, equals: bug}`";
         let mut fields = self.object(tree, what)?;
         let joined = (fields.take("all"), fields.take("any"), fields.take("not"), fields.take("pick"));
+        if joined.3.is_none()
+            && let Some(of_attributes) = self.attributes(&mut fields, tests)
+        {
+            let is_alone = joined.0.is_none() && joined.1.is_none() && joined.2.is_none();
+            if !is_alone || of_attributes.len() > 1 {
+                self.fault(tree.place, "a filter has one of `exact`, `prefix`, `suffix`, `all`, `any` and `not`");
+            }
+            self.refuse_the_rest(fields, "a condition");
+            return of_attributes.into_iter().next();
+        }
         let condition = match joined {
             (Some(parts), None, None, None) => self.parts(parts, "`all`", depth, tests).map(Condition::All),
             (None, Some(parts), None, None) => self.parts(parts, "`any`", depth, tests).map(Condition::Any),
@@ -154,6 +166,85 @@ impl Reader {
         };
         self.refuse_the_rest(fields, "a condition");
         condition
+    }
+
+    /// Tests of an event's attributes: `{exact: {type: report.filed}}`; none: there are no such.
+    fn attributes(&mut self, fields: &mut super::Fields<'_>, tests: &mut usize) -> Option<Vec<Condition>> {
+        type Of = fn(String) -> Test;
+        let words: [(&'static str, Of); 3] =
+            [("exact", |text| Test::Equals(text.into())), ("prefix", Test::Prefix), ("suffix", Test::Suffix)];
+        let found: Vec<(&str, Of, &Tree)> =
+            words.into_iter().filter_map(|(word, of)| Some((word, of, fields.take(word)?))).collect();
+        if found.is_empty() {
+            return None;
+        }
+        let read = found.into_iter().map(|(word, of, tree)| {
+            if !self.scope.is_of_event {
+                let message = format!("`{word}` of attributes is known in `where` only, where an event is looked at");
+                self.fault(tree.place, message);
+            }
+            let Kind::Object(attributes) = &tree.kind else {
+                let described = tree.describe();
+                let message = format!("`{word}` is an object of an event's attributes, this is {described}");
+                self.fault(tree.place, message);
+                return Condition::All(Vec::new());
+            };
+            self.refuse_duplicates(attributes);
+            if attributes.is_empty() {
+                self.fault(tree.place, format!("`{word}` names no attribute: it has at least one"));
+            }
+            let mut parts = Vec::with_capacity(attributes.len().min(Condition::MAX_TESTS));
+            for (key, value) in attributes {
+                *tests += 1;
+                if !is_attribute(&key.name) {
+                    let (name, most) = (key.name.chars().take(80).collect::<String>(), Filter::MAX_NAME);
+                    let message = format!(
+                        "`{name}` is no attribute of an event: 1 to {most} of a-z and 0-9; its content is picked, as `$.data.name`"
+                    );
+                    self.fault(key.place, message);
+                    continue;
+                }
+                match &value.kind {
+                    Kind::Text(text) if (1..=MAX_ATTRIBUTE).contains(&text.len()) => {
+                        let pick = Pick { source: Source::Event, path: vec![key.name.clone()], or_else: None };
+                        parts.push(Condition::Test { pick, test: of(text.clone()) });
+                    }
+                    _ => {
+                        let message = format!("the value of `{}` is a text of 1 to {MAX_ATTRIBUTE} bytes", key.name);
+                        self.fault(value.place, message);
+                    }
+                }
+            }
+            match parts.len() {
+                1 => parts.remove(0),
+                _ => Condition::All(parts),
+            }
+        });
+        Some(read.collect())
+    }
+
+    /// A condition over an event alone: what `on` and subscriptions have as `where`. A list is of such that all have to hold.
+    pub(super) fn filter(&mut self, tree: &Tree) -> Option<Filter> {
+        let was = std::mem::replace(&mut self.scope.is_of_event, true);
+        let mut tests = 0;
+        let condition = match &tree.kind {
+            Kind::List(parts) => {
+                Some(Condition::All(parts.iter().filter_map(|part| self.part(part, 1, &mut tests)).collect()))
+            }
+            _ => self.part(tree, 1, &mut tests),
+        };
+        self.scope.is_of_event = was;
+        if tests > Condition::MAX_TESTS {
+            let message = format!("a condition has at most {} tests, this one has {tests}", Condition::MAX_TESTS);
+            self.fault(tree.place, message);
+        }
+        let condition = condition?;
+        if condition.picks().iter().any(|pick| pick.source != Source::Event) {
+            let message = "what starts a run knows of the event alone: `$.data…`, or `$.event…`";
+            self.fault(tree.place, message);
+            return None;
+        }
+        Some(Filter::of(tree.to_value(), condition))
     }
 
     fn parts(&mut self, tree: &Tree, what: &str, depth: usize, tests: &mut usize) -> Option<Vec<Condition>> {

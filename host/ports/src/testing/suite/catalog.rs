@@ -244,8 +244,13 @@ pub async fn workflows_are_put_and_deleted<F: Fixture>(fixture: &F) {
     let acme = tenant("acme");
     for (name, source) in [("b", "one"), ("a", "x"), ("b", "two")] {
         let digest = Digest::of(source.as_bytes());
-        let change =
-            Change::WorkflowPut { name: name.parse().unwrap(), source: source.into(), digest, schedules: Vec::new() };
+        let change = Change::WorkflowPut {
+            name: name.parse().unwrap(),
+            source: source.into(),
+            digest,
+            schedules: Vec::new(),
+            triggers: Vec::new(),
+        };
         store.act(&acme, at(5), act(change)).await.unwrap();
     }
     let store = fixture.crash(store).await;
@@ -283,6 +288,7 @@ pub async fn catalogs_of_tenants_never_meet<F: Fixture>(fixture: &F) {
         source: "s".into(),
         digest: Digest::of(b"s"),
         schedules: Vec::new(),
+        triggers: Vec::new(),
     };
     let grants = granted(&one.name, &["log"], None, Carry::Never);
     for change in [put, grants, Change::KeyCreated(key("aaaaaaaaaaaa", &tenant("acme")))] {

@@ -258,7 +258,7 @@ pub async fn an_act_is_refused_where_its_ground_is_gone<F: Fixture>(fixture: &F)
         let expects = vec![Expect::Workflow { name: of.parse().unwrap(), digest }];
         let (name, source) = (name.parse().unwrap(), source.to_owned());
         let digest = Digest::of(source.as_bytes());
-        let change = Change::WorkflowPut { name, source, digest, schedules: Vec::new() };
+        let change = Change::WorkflowPut { name, source, digest, schedules: Vec::new(), triggers: Vec::new() };
         store.act_with(&acme, at(1), act(change), Changes { deltas: Vec::new(), expects }).await
     };
     put("a", "one", "b", None).await.unwrap();

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, TakeUps, Waits, WriteCatalog,
-    WriteJournal, WriteSchedules,
+    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, TakeUps, Waits,
+    WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;
@@ -23,6 +23,7 @@ pub mod questions;
 pub mod record;
 pub mod schedules;
 pub mod sessions;
+pub mod triggers;
 pub mod vectors;
 pub mod waits;
 
@@ -39,6 +40,8 @@ pub trait Store:
     + WriteSchedules
     + ReadSchedules
     + ReadSessions
+    + ReadTriggers
+    + WriteTriggers
     + 'static
 {
 }
@@ -55,6 +58,8 @@ impl<S> Store for S where
         + WriteSchedules
         + ReadSchedules
         + ReadSessions
+        + ReadTriggers
+        + WriteTriggers
         + 'static
 {
 }
@@ -193,6 +198,14 @@ macro_rules! contract {
             a_conversation_is_handed_on_by_the_turn_at_work_and_between_turns
             lists_of_sessions_obey_every_filter
             sessions_outlive_the_host
+        }
+        $crate::contract! { @port triggers, $fixture;
+            subscriptions_follow_acts
+            what_came_is_taken_in_once
+            an_event_starts_one_run
+            dead_letters_are_released_and_skipped
+            what_is_published_makes_subscriptions_due
+            a_tenant_has_so_many_subscriptions
         }
     };
     (@port $port:ident, $fixture:expr; $($case:ident)*) => {

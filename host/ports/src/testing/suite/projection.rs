@@ -209,6 +209,8 @@ fn message(id: u64, to: &str, from: &str) -> Message {
             subject: None,
             time: at(id),
             data: Payload::text("read it"),
+            attributes: Default::default(),
+            trail: None,
         },
     }
 }

@@ -43,6 +43,7 @@ fn put(workflow: &str, schedules: &[Planned]) -> Change {
         source: workflow.into(),
         digest,
         schedules: schedules.to_vec(),
+        triggers: Vec::new(),
     }
 }
 

@@ -33,6 +33,9 @@ with besides as (
     union all select tenant, octet_length(settings) + octet_length(id) + coalesce(octet_length(holder), 0) + 256 from sessions
     union all select tenant, 128 from turns
     union all select tenant, octet_length(key) + coalesce(length(value), 0) + 128 from session_keeps
+    union all select tenant, octet_length(settings) + 1024 from triggers
+    union all select tenant, length(event) + octet_length(key) + 512 from arrivals
+    union all select tenant, 96 from seen_events
     union all select tenant, 256 from keys
 ), each_row as (
     select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal

@@ -242,6 +242,7 @@ async fn record(
         source,
         // Nothing is started by itself here.
         schedules: Vec::new(),
+        triggers: Vec::new(),
     };
     let own = put(&document.name, document.to_json());
     let started = stubs.iter().map(|(name, stub)| put(name, format!("{{name: {name}, flow: {{agent: {stub}}}}}")));

@@ -1,0 +1,209 @@
+//! Subscriptions that start runs: which events of a topic start an agent or a workflow, and in which order.
+//!
+//! People call them subscriptions; here they are triggers, for whoever watches, follows or waits has a subscription, too.
+//!
+//! Invariants: each event that fits starts one run of each trigger, or is among its dead letters with the reason. Events of one key (their
+//! `partitionkey`, else their source) are started one after the other, in the order in which they were published.
+
+use serde::{Deserialize, Serialize};
+
+use crate::filter::Filter;
+use crate::message::Topic;
+use crate::run::Target;
+use crate::{AgentName, Digest, Position, WorkflowName};
+
+/// How many a tenant may have.
+pub const MAX_OF_A_TENANT: u32 = 200;
+/// How many runs of one may be under way at once.
+pub const MAX_AT_ONCE: u32 = 100;
+/// So many events wait at most: of more the topic is left where it is.
+pub const MAX_WAITING: u32 = 1_000;
+/// So many bytes of events wait at most, where it is more than one.
+pub const MAX_WAITING_BYTES: u64 = 4 << 20;
+/// So many events wait at most behind one that is parked: others of its key are dead letters.
+pub const MAX_BEHIND: u32 = 100;
+/// With so many dead letters it is paused.
+pub const MAX_DEAD: u32 = 1_000;
+/// Events by which a second one of the same source and id is known.
+pub const WINDOW: u32 = 10_000;
+
+text_name!(
+    /// A subscription's name: a name of ours, or, of one that a workflow's document has, `WORKFLOW:NUMBER`.
+    TriggerId,
+    "a subscription's name",
+    "a name of a-z, 0-9 and `-`, or WORKFLOW:NUMBER of one that stands in a workflow's document",
+    is_name
+);
+
+fn is_name(text: &str) -> bool {
+    let (name, number) = text.split_once(':').map_or((text, None), |(name, number)| (name, Some(number)));
+    let counts = |number: &str| number.parse::<u32>().is_ok_and(|n| n > 0 && n.to_string() == number);
+    name.parse::<AgentName>().is_ok() && number.is_none_or(counts)
+}
+
+impl TriggerId {
+    /// That of a workflow's document, by its number there, from 1 on.
+    pub fn of_workflow(workflow: &WorkflowName, number: usize) -> Self {
+        Self(format!("{workflow}:{number}").into())
+    }
+
+    /// Whether it stands in a workflow's document.
+    pub fn is_of_workflow(&self) -> bool {
+        self.0.contains(':')
+    }
+}
+
+/// Which events start what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trigger {
+    /// Of which topic.
+    pub topic: Topic,
+    /// Those that fit; none: all.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// What they start.
+    pub start: Target,
+    /// How many runs are under way at once.
+    pub at_once: u32,
+    /// What becomes of the events of a key one of whose runs failed.
+    pub on_poison: OnPoison,
+}
+
+// What stands under `else` in a filter may be no number that equals itself: JSON has none.
+impl Eq for Trigger {}
+
+/// What becomes of an event whose run failed, and of those of its key that come after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPoison {
+    /// Its key waits until somebody releases it or skips it.
+    #[default]
+    ParkKey,
+    /// It is a dead letter, and its key goes on.
+    Skip,
+}
+
+impl OnPoison {
+    /// All of them, by their words.
+    pub const WORDS: [(&'static str, Self); 2] = [("park-key", Self::ParkKey), ("skip", Self::Skip)];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ParkKey => "park-key",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl Trigger {
+    /// How many runs are under way at once where nothing is said.
+    pub const AT_ONCE: u32 = 8;
+
+    /// Of all that it is.
+    pub fn digest(&self) -> Digest {
+        Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+}
+
+/// One of a document that is put, or by itself, with where it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Planted {
+    /// What it is.
+    pub trigger: Trigger,
+    /// After which place of the log.
+    pub after: Position,
+}
+
+/// By which event of which subscription a run was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Arrived {
+    /// Which subscription.
+    pub subscription: TriggerId,
+    /// Where in the log the event stands.
+    pub position: Position,
+    /// Whether the event was there before the subscription was put, or it was told to look through its topic anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replay: bool,
+}
+
+/// How far an event of a subscription is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It is to start a run.
+    Waiting,
+    /// Its run is under way.
+    UnderWay,
+    /// A dead letter that holds up its key.
+    Parked,
+    /// A dead letter.
+    Dead,
+}
+
+impl Stage {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::UnderWay, Self::Parked, Self::Dead];
+
+    /// Whether events of the same key wait for it.
+    pub fn is_open(self) -> bool {
+        self != Self::Dead
+    }
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::UnderWay => "under-way",
+            Self::Parked => "parked",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What people say of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It starts a run anew.
+    Release,
+    /// It is thrown away.
+    Skip,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_has_a_name_of_its_own_or_its_workflows() {
+        for name in ["triage", "triage:1", "a-b:12"] {
+            assert_eq!(name.parse::<TriggerId>().unwrap().as_str(), name);
+        }
+        for name in ["", "Triage", "triage:", "triage:0", "triage:01", "triage:1:2", "a/b", ":1"] {
+            name.parse::<TriggerId>().unwrap_err();
+        }
+        let of = TriggerId::of_workflow(&"triage".parse().unwrap(), 3);
+        assert_eq!((of.as_str(), of.is_of_workflow()), ("triage:3", true));
+    }
+
+    #[test]
+    fn it_is_written_in_one_form() {
+        let trigger = Trigger {
+            topic: "reports".parse().unwrap(),
+            filter: Some(Filter::parse("{exact: {type: a}}").unwrap()),
+            start: Target::Workflow("w".parse().unwrap()),
+            at_once: 2,
+            on_poison: OnPoison::Skip,
+        };
+        let json = serde_json::to_string(&trigger).unwrap();
+        assert_eq!(
+            json,
+            r#"{"topic":"reports","where":"{\"exact\":{\"type\":\"a\"}}","start":{"workflow":"w"},"at-once":2,"on-poison":"skip"}"#
+        );
+        assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger);
+    }
+}

@@ -1,0 +1,378 @@
+//! Subscriptions that start runs, and the events they took in, in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use ltmc_model::delta::Delta;
+use ltmc_model::journal::{Change, Entry, Event as Happened};
+use ltmc_model::message::{Channel, Message, Topic};
+use ltmc_model::run::Run;
+use ltmc_model::trigger::{MAX_OF_A_TENANT, OnPoison, Planted, Stage, TriggerId, Verdict};
+use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
+
+use super::MemoryRecord;
+use crate::schedules::Paused;
+use crate::triggers::{Arrival, ArrivalFilter, Intake, StoredTrigger, TriggeredStart, after_run, seen};
+use crate::{ReadTriggers, StoreError, WriteTriggers};
+
+/// Every subscription, with what it took in and what it has seen.
+#[derive(Debug, Default)]
+pub(super) struct Triggers(BTreeMap<(TenantId, TriggerId), Held>);
+
+#[derive(Debug)]
+struct Held {
+    row: StoredTrigger,
+    arrivals: BTreeMap<Position, Arrival>,
+    seen: BTreeMap<[u8; 16], Position>,
+}
+
+/// What is written beside journals and acts.
+#[derive(Debug, Clone)]
+pub(super) enum Written {
+    TakeIn(Digest, Intake),
+    Bury(Position, String),
+    Tell(Option<String>),
+}
+
+impl Held {
+    fn count(&self, is: impl Fn(Stage) -> bool) -> u32 {
+        u32::try_from(self.arrivals.values().filter(|arrival| is(arrival.stage)).count()).unwrap_or(u32::MAX)
+    }
+
+    fn shown(&self) -> StoredTrigger {
+        let waiting = self.arrivals.values().filter(|arrival| arrival.stage == Stage::Waiting);
+        StoredTrigger {
+            waiting: self.count(|stage| stage == Stage::Waiting),
+            waiting_bytes: waiting.map(|arrival| arrival.event.to_bytes().len() as u64).sum(),
+            under_way: self.count(|stage| stage == Stage::UnderWay),
+            dead: self.count(|stage| matches!(stage, Stage::Parked | Stage::Dead)),
+            ..self.row.clone()
+        }
+    }
+
+    fn is_startable(&self, arrival: &Arrival) -> bool {
+        let holds_up = |other: &Arrival| other.stage.is_open() && other.event.key() == arrival.event.key();
+        arrival.stage == Stage::Waiting && !self.arrivals.range(..arrival.position).any(|(_, other)| holds_up(other))
+    }
+}
+
+impl Triggers {
+    /// What an act makes of them; `newest`: where the newest event of a topic stands.
+    pub(super) fn act(
+        &mut self,
+        tenant: &TenantId,
+        at: Timestamp,
+        by: Option<&KeyId>,
+        change: &Change,
+        newest: impl Fn(&TenantId, &Topic) -> Position,
+    ) {
+        let place = |id: &TriggerId| (tenant.clone(), id.clone());
+        match change {
+            Change::TenantDeleted { tenant } => self.0.retain(|(of, _), _| of != tenant),
+            Change::WorkflowPut { name, triggers, .. } => {
+                for (number, planted) in (1..).zip(triggers) {
+                    self.put(tenant, TriggerId::of_workflow(name, number), planted, by, &newest);
+                }
+                self.cut(tenant, name, triggers.len());
+            }
+            Change::WorkflowDeleted { name } => self.cut(tenant, name, 0),
+            Change::SubscriptionPut { id, planted } => self.put(tenant, id.clone(), planted, by, &newest),
+            Change::SubscriptionDeleted { id } => drop(self.0.remove(&place(id))),
+            Change::SubscriptionPaused { id, why } => {
+                if let Some(held) = self.0.get_mut(&place(id)) {
+                    held.row.paused = Some(Paused { at, by: by.cloned(), why: why.clone() });
+                }
+            }
+            Change::SubscriptionContinued { id } => {
+                if let Some(held) = self.0.get_mut(&place(id)) {
+                    (held.row.paused, held.row.trouble, held.row.by) = (None, None, by.cloned());
+                }
+            }
+            Change::SubscriptionReplayed { id, after, force } => {
+                let Some(held) = self.0.get_mut(&place(id)).filter(|held| held.row.position > *after) else { return };
+                held.row.replay_to = held.row.replay_to.max(held.row.position);
+                held.row.position = *after;
+                if *force {
+                    held.seen.retain(|_, position| *position <= *after);
+                }
+            }
+            Change::DeadEventSettled { id, position, verdict } => {
+                let Some(held) = self.0.get_mut(&place(id)) else { return };
+                let Some(arrival) = held.arrivals.get_mut(position) else { return };
+                match verdict {
+                    Verdict::Release => {
+                        (arrival.stage, arrival.run, arrival.reason) = (Stage::Waiting, None, None);
+                    }
+                    Verdict::Skip => drop(held.arrivals.remove(position)),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn put(
+        &mut self,
+        tenant: &TenantId,
+        id: TriggerId,
+        Planted { trigger, after }: &Planted,
+        by: Option<&KeyId>,
+        newest: impl Fn(&TenantId, &Topic) -> Position,
+    ) {
+        let place = (tenant.clone(), id.clone());
+        let new = StoredTrigger {
+            tenant: tenant.clone(),
+            id,
+            digest: trigger.digest(),
+            trigger: trigger.clone(),
+            by: by.cloned(),
+            paused: None,
+            position: *after,
+            replay_to: newest(tenant, &trigger.topic).max(*after),
+            newest: newest(tenant, &trigger.topic).max(*after),
+            waiting: 0,
+            waiting_bytes: 0,
+            under_way: 0,
+            dead: 0,
+            started: 0,
+            duplicates: 0,
+            trouble: None,
+        };
+        match self.0.get_mut(&place).filter(|held| held.row.trigger.topic == trigger.topic) {
+            Some(held) => {
+                let paused = held.row.paused.take().filter(|paused| paused.by.is_some());
+                let StoredTrigger { position, replay_to, newest, started, duplicates, .. } = held.row;
+                held.row = StoredTrigger { paused, position, replay_to, newest, started, duplicates, ..new };
+            }
+            None => drop(self.0.insert(place, Held { row: new, arrivals: BTreeMap::new(), seen: BTreeMap::new() })),
+        }
+    }
+
+    /// Of a workflow's there are so many from now on.
+    fn cut(&mut self, tenant: &TenantId, of: &WorkflowName, count: usize) {
+        let stay: BTreeSet<TriggerId> = (1..=count).map(|number| TriggerId::of_workflow(of, number)).collect();
+        let is_of = |id: &TriggerId| id.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with(':'));
+        self.0.retain(|(t, id), _| t != tenant || !is_of(id) || stay.contains(id));
+    }
+
+    /// An event stands in a topic.
+    pub(super) fn published(&mut self, tenant: &TenantId, place: Position, delta: &Delta) {
+        let Delta::Sent(Message { channel: Channel::Topic(topic), .. }) = delta else { return };
+        let of_topic =
+            self.0.values_mut().filter(|held| held.row.tenant == *tenant && held.row.trigger.topic == *topic);
+        of_topic.for_each(|held| held.row.newest = place);
+    }
+
+    pub(super) fn allows(&self, tenant: &TenantId, start: &TriggeredStart) -> bool {
+        let Some(held) = self.0.get(&(tenant.clone(), start.id.clone())) else { return false };
+        let is_startable = held.arrivals.get(&start.position).is_some_and(|arrival| held.is_startable(arrival));
+        let has_room = held.count(|stage| stage == Stage::UnderWay) < held.row.trigger.at_once;
+        held.row.digest == start.digest && held.row.paused.is_none() && is_startable && has_room
+    }
+
+    pub(super) fn start(&mut self, run: &Run, start: &TriggeredStart) {
+        let Some(held) = self.0.get_mut(&(run.tenant.clone(), start.id.clone())) else { return };
+        (held.row.started, held.row.trouble) = (held.row.started + 1, None);
+        if let Some(arrival) = held.arrivals.get_mut(&start.position) {
+            (arrival.stage, arrival.run, arrival.reason) = (Stage::UnderWay, Some(run.id), None);
+        }
+    }
+
+    /// What a run's end makes of the event that started it.
+    pub(super) fn follow(&mut self, run: &Run, entries: &[Entry]) {
+        if !run.state.is_final() {
+            return;
+        }
+        for held in self.0.values_mut().filter(|held| held.row.tenant == run.tenant) {
+            let of_run = held.arrivals.values().find(|arrival| arrival.run == Some(run.id));
+            let Some(position) = of_run.map(|arrival| arrival.position) else { continue };
+            match after_run(run, held.row.trigger.on_poison) {
+                None => {}
+                Some(None) => drop(held.arrivals.remove(&position)),
+                Some(Some(stage)) => {
+                    let under_way = |arrival: &&mut Arrival| arrival.stage == Stage::UnderWay;
+                    if let Some(arrival) = held.arrivals.get_mut(&position).filter(under_way) {
+                        (arrival.stage, arrival.reason) = (stage, Some(reason(run, entries)));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, tenant: &TenantId, id: &TriggerId, written: &Written) -> bool {
+        let Some(held) = self.0.get_mut(&(tenant.clone(), id.clone())) else { return false };
+        match written {
+            Written::TakeIn(digest, intake) => {
+                let is_open =
+                    held.row.digest == *digest && held.row.paused.is_none() && held.row.position == intake.after;
+                if !is_open {
+                    return false;
+                }
+                for found in &intake.found {
+                    let seen = seen(&found.event);
+                    if held.seen.contains_key(&seen) {
+                        held.row.duplicates += 1;
+                        continue;
+                    }
+                    held.seen.insert(seen, found.position);
+                    let stage = if found.dead.is_some() { Stage::Dead } else { Stage::Waiting };
+                    let arrival = Arrival {
+                        id: id.clone(),
+                        position: found.position,
+                        event: found.event.clone(),
+                        stage,
+                        run: None,
+                        reason: found.dead.clone(),
+                        at: intake.at,
+                    };
+                    held.arrivals.entry(found.position).or_insert(arrival);
+                }
+                (held.row.position, held.row.trouble) = (intake.upto, intake.trouble.clone());
+                true
+            }
+            Written::Bury(position, reason) => {
+                let on_poison = held.row.trigger.on_poison;
+                let waits = |arrival: &&mut Arrival| arrival.stage == Stage::Waiting;
+                let Some(arrival) = held.arrivals.get_mut(position).filter(waits) else { return false };
+                let stage = if on_poison == OnPoison::ParkKey { Stage::Parked } else { Stage::Dead };
+                (arrival.stage, arrival.reason) = (stage, Some(reason.clone()));
+                true
+            }
+            Written::Tell(trouble) => {
+                held.row.trouble.clone_from(trouble);
+                true
+            }
+        }
+    }
+
+    pub(super) fn fit(&self, tenant: &TenantId, of: Option<&WorkflowName>, more: u32) -> bool {
+        let is_of = |id: &TriggerId| {
+            of.is_some_and(|of| id.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with(':')))
+        };
+        let others = self.0.keys().filter(|(t, id)| t == tenant && !is_of(id)).count();
+        others + more as usize <= MAX_OF_A_TENANT as usize
+    }
+
+    pub(super) fn is_paused(&self, tenant: &TenantId, id: &TriggerId) -> Option<bool> {
+        self.0.get(&(tenant.clone(), id.clone())).map(|held| held.row.paused.is_some())
+    }
+
+    pub(super) fn is_dead(&self, tenant: &TenantId, id: &TriggerId, position: Position) -> bool {
+        let held = self.0.get(&(tenant.clone(), id.clone()));
+        let arrival = held.and_then(|held| held.arrivals.get(&position));
+        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Parked | Stage::Dead))
+    }
+}
+
+/// Why a run's event is a dead letter.
+fn reason(run: &Run, entries: &[Entry]) -> String {
+    let told = entries.iter().rev().find_map(|entry| match &entry.event {
+        Happened::RunFailed { failure } => Some(format!("{}: {}", failure.code.as_str(), failure.message)),
+        Happened::RunCancelled { reason, .. } => Some(format!("cancelled: {reason}")),
+        _ => None,
+    });
+    told.unwrap_or_else(|| format!("its run is {}", run.state.as_str()))
+}
+
+#[async_trait]
+impl WriteTriggers for MemoryRecord {
+    async fn take_in(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        digest: Digest,
+        intake: Intake,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write_trigger(tenant, id, Written::TakeIn(digest, intake)))
+    }
+
+    async fn bury(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        position: Position,
+        reason: String,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write_trigger(tenant, id, Written::Bury(position, reason)))
+    }
+
+    async fn tell(&self, tenant: &TenantId, id: &TriggerId, trouble: Option<String>) -> Result<(), StoreError> {
+        self.write_trigger(tenant, id, Written::Tell(trouble));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ReadTriggers for MemoryRecord {
+    async fn trigger(&self, tenant: &TenantId, id: &TriggerId) -> Result<Option<StoredTrigger>, StoreError> {
+        Ok(self.with_triggers(|triggers| triggers.0.get(&(tenant.clone(), id.clone())).map(Held::shown)))
+    }
+
+    async fn triggers(
+        &self,
+        tenant: &TenantId,
+        after: Option<&TriggerId>,
+        limit: u32,
+    ) -> Result<Vec<StoredTrigger>, StoreError> {
+        let is_meant = |(of, id): &(TenantId, TriggerId)| of == tenant && after.is_none_or(|after| id > after);
+        Ok(self.with_triggers(|triggers| {
+            let found = triggers.0.iter().filter(|(place, _)| is_meant(place));
+            found.take(limit as usize).map(|(_, held)| held.shown()).collect()
+        }))
+    }
+
+    async fn due_triggers(
+        &self,
+        after: Option<&(TenantId, TriggerId)>,
+        limit: u32,
+    ) -> Result<Vec<StoredTrigger>, StoreError> {
+        let is_due = |held: &Held| {
+            let waits = held.count(|stage| stage == Stage::Waiting) > 0;
+            held.row.paused.is_none() && (held.row.newest > held.row.position || waits)
+        };
+        Ok(self.with_triggers(|triggers| {
+            let found =
+                triggers.0.iter().filter(|(place, held)| after.is_none_or(|after| *place > after) && is_due(held));
+            found.take(limit as usize).map(|(_, held)| held.shown()).collect()
+        }))
+    }
+
+    async fn startable(&self, tenant: &TenantId, id: &TriggerId, limit: u32) -> Result<Vec<Arrival>, StoreError> {
+        Ok(self.with_triggers(|triggers| {
+            let Some(held) = triggers.0.get(&(tenant.clone(), id.clone())) else { return Vec::new() };
+            let found = held.arrivals.values().filter(|arrival| held.is_startable(arrival));
+            found.take(limit as usize).cloned().collect()
+        }))
+    }
+
+    async fn parked(&self, tenant: &TenantId, id: &TriggerId) -> Result<BTreeMap<String, u32>, StoreError> {
+        Ok(self.with_triggers(|triggers| {
+            let Some(held) = triggers.0.get(&(tenant.clone(), id.clone())) else { return BTreeMap::new() };
+            let of = |stage| held.arrivals.values().filter(move |arrival| arrival.stage == stage);
+            let behind = |key: &str| of(Stage::Waiting).filter(|arrival| arrival.event.key() == key).count();
+            let key = |arrival: &Arrival| arrival.event.key().to_owned();
+            let count = |key: String| (key.clone(), u32::try_from(behind(&key)).unwrap_or(u32::MAX));
+            of(Stage::Parked).map(key).map(count).collect()
+        }))
+    }
+
+    async fn arrivals(&self, tenant: &TenantId, filter: &ArrivalFilter) -> Result<Vec<Arrival>, StoreError> {
+        let ArrivalFilter { of, dead, after, limit } = filter;
+        let is_meant = |arrival: &&Arrival| {
+            let place = (arrival.id.clone(), arrival.position);
+            (!dead || matches!(arrival.stage, Stage::Parked | Stage::Dead))
+                && after.as_ref().is_none_or(|after| place > *after)
+        };
+        Ok(self.with_triggers(|triggers| {
+            let own = triggers.0.iter().filter(|((t, id), _)| t == tenant && of.as_ref().is_none_or(|of| of == id));
+            let found = own.flat_map(|(_, held)| held.arrivals.values()).filter(is_meant);
+            found.take(*limit as usize).cloned().collect()
+        }))
+    }
+
+    async fn lag(&self, tenant: &TenantId, id: &TriggerId, most: u32) -> Result<u32, StoreError> {
+        use crate::Bus as _;
+        let Some(row) = self.trigger(tenant, id).await? else { return Ok(0) };
+        let events = self.events(tenant, &row.trigger.topic, row.position, most).await?.events;
+        Ok(u32::try_from(events.len()).unwrap_or(most))
+    }
+}

@@ -1,0 +1,296 @@
+//! Events that start runs, with the real binary: each once over a kill, whatever a client says; loops that are stopped; poisonous events; the official
+//! CloudEvents SDK as a client; and the command.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ltmc_tests::{Answer, Host};
+use rand::RngExt as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn put_workflow(host: &Host, key: &str, document: &str) -> Result<()> {
+    let name = document.split_whitespace().nth(1).unwrap_or_default();
+    let request = host.request(Method::PUT, &format!("/v1/workflows/{name}"), key);
+    host.send(request.header("content-type", "application/yaml").body(document.to_owned())).await?.expect(201);
+    Ok(())
+}
+
+async fn subscription(host: &Host, key: &str, name: &str) -> Result<Value> {
+    Ok(host.send(host.request(Method::GET, &format!("/v1/subscriptions/{name}"), key)).await?.expect(200).json())
+}
+
+/// Waits until a subscription has come to this.
+async fn comes_to(host: &Host, key: &str, name: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+    let begun = Instant::now();
+    loop {
+        let row = subscription(host, key, name).await?;
+        if is(&row) {
+            return Ok(row);
+        }
+        ensure!(begun.elapsed() < PATIENCE, "it does not come to that: {row:#}\n{}", host.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn is_quiet(row: &Value) -> bool {
+    row["waiting"] == 0 && row["under-way"] == 0 && row["lag"] == 0
+}
+
+/// A CloudEvent in structured mode.
+async fn publish(host: &Host, key: &str, topic: &str, event: &Value) -> Result<Answer> {
+    let request = host.request(Method::POST, &format!("/v1/events?topic={topic}"), key);
+    let request = request.header("content-type", "application/cloudevents+json").body(event.to_string());
+    host.send(request).await
+}
+
+fn event(id: usize, key: &str, data: &Value) -> Value {
+    json!({"specversion": "1.0", "id": id.to_string(), "source": "/shop", "type": "order.paid", "partitionkey": key, "data": data})
+}
+
+async fn counted(host: &Host) -> Result<u64> {
+    let asked = json!({"key": "n", "scope": "agent", "times": 1});
+    let text = host.call(&host.admin, "counter", &asked).await?.expect(200).text();
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    Ok(digits.parse::<u64>()? - 1)
+}
+
+const COUNTING: &str =
+    "name: intake\non: [{topic: orders}]\nflow: {agent: counter, with: {key: n, scope: agent, times: 1}}\n";
+
+/// Whoever publishes sends again what was not acknowledged: the id tells that it is the same.
+#[tokio::test]
+async fn each_event_starts_one_run_over_kills() -> Result<()> {
+    const EVENTS: usize = 40;
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "counter", "counter", &["memory:read:*", "memory:write:*"]).await?;
+    put_workflow(&host, &host.admin.clone(), COUNTING).await?;
+    let kills: Vec<usize> = (0..3).map(|_| rand::rng().random_range(1..EVENTS)).collect();
+    println!("killed at {kills:?}");
+    for n in 0..EVENTS {
+        publish(&host, &host.admin, "orders", &event(n, &format!("k{}", n % 3), &json!({"n": n}))).await?.expect(200);
+        for _ in kills.iter().filter(|at| **at == n) {
+            sleep(Duration::from_millis(rand::rng().random_range(0..40))).await;
+            host.kill_and_restart().await?;
+            // As a client does that had no answer.
+            let again = event(n, &format!("k{}", n % 3), &json!({"n": n}));
+            publish(&host, &host.admin, "orders", &again).await?.expect(200);
+        }
+    }
+    let row = comes_to(&host, &host.admin, "intake:1", is_quiet).await?;
+    assert_eq!((&row["started"], &row["dead"]), (&json!(EVENTS), &json!(0)), "{row:#}");
+    assert_eq!(counted(&host).await?, EVENTS as u64, "{row:#}");
+    let runs = host.get("/v1/runs?workflow=intake&limit=500").await?.expect(200).json();
+    assert_eq!(runs["items"].as_array().map(Vec::len), Some(EVENTS), "{runs:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_loop_of_answers_is_stopped_with_its_reason() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    for (name, to) in [("ping", "pong"), ("pong", "ping")] {
+        let document = format!(
+            "name: {name}\non: [{{topic: {name}}}]\nflow: {{sequence: [{{agent: echo}}, {{emit: {{topic: {to}, type: said, data: {{hops: 0}}}}}}]}}\n"
+        );
+        put_workflow(&host, &host.admin, &document).await?;
+    }
+    publish(&host, &host.admin, "ping", &event(1, "k", &json!({}))).await?.expect(200);
+    let row = comes_to(&host, &host.admin, "pong:1", |row| row["dead"] == 1).await?;
+    assert_eq!(row["started"], 5, "{row:#}");
+    assert_eq!(subscription(&host, &host.admin, "ping:1").await?["started"], 6);
+    let dead = host.get("/v1/subscriptions/pong:1/events?dead=true").await?.expect(200).json();
+    let letter = &dead["items"][0];
+    let reason = letter["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("loop: 11 events"), "{dead:#}");
+    assert_eq!(
+        (&letter["event"]["correlation"], &letter["event"]["hops"]),
+        (&json!("/shop 1"), &json!(11)),
+        "{dead:#}"
+    );
+    Ok(())
+}
+
+/// One that always fails, while many others come.
+#[tokio::test]
+async fn a_poisonous_event_holds_up_its_own_key_alone() -> Result<()> {
+    const EVENTS: usize = 200;
+    let host = Host::start().await?;
+    host.push(&host.admin, "counter", "counter", &["memory:read:*", "memory:write:*"]).await?;
+    let document = "name: intake\non: [{topic: orders, at-once: 16, where: {prefix: {type: order.}}}]\n\
+                    flow: {agent: counter, with: {key: n, scope: agent, times: $.input.data.times}}\n";
+    put_workflow(&host, &host.admin, document).await?;
+    let of = |n: usize| match n % 20 {
+        0 => event(n, "bad", &json!({"times": if n == 0 { json!("many") } else { json!(1) }})),
+        k => event(n, &format!("k{k}"), &json!({"times": 1})),
+    };
+    for batch in (0..EVENTS).collect::<Vec<_>>().chunks(50) {
+        let events: Vec<Value> = batch.iter().map(|n| of(*n)).collect();
+        let request = host.request(Method::POST, "/v1/events?topic=orders", &host.admin);
+        let request = request.header("content-type", "application/cloudevents-batch+json");
+        host.send(request.body(json!(events).to_string())).await?.expect(200);
+    }
+    let good = EVENTS - EVENTS / 20;
+    let row =
+        comes_to(&host, &host.admin, "intake:1", |row| row["started"] == good + 1 && row["under-way"] == 0).await?;
+    assert_eq!((&row["dead"], &row["waiting"]), (&json!(1), &json!(EVENTS / 20 - 1)), "{row:#}");
+    let ltmc = |arguments: &[&str]| -> Result<Output> {
+        let mut command = Command::new(ltmc_tests::binary()?);
+        command.args(arguments).arg("--data").arg(host.data()).env_remove("LTMC_URL").env_remove("LTMC_KEY");
+        Ok(command.output()?)
+    };
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let dead = ltmc(&["--json", "subscriptions", "events", "intake:1", "--dead"])?;
+    let letter: Value = serde_json::from_str(&text(&dead)).with_context(|| text(&dead))?;
+    assert_eq!((&letter["stage"], &letter["key"]), (&json!("parked"), &json!("bad")), "{letter:#}");
+    let place = letter["position"].to_string();
+    let shown = text(&ltmc(&["subscriptions", "list"])?);
+    assert!(shown.contains("intake:1") && shown.contains("1 dead"), "{shown}");
+    assert!(ltmc(&["subscriptions", "skip", "intake:1", &place])?.status.success());
+    assert_eq!(ltmc(&["subscriptions", "skip", "intake:1", &place])?.status.code(), Some(1));
+    let row = comes_to(&host, &host.admin, "intake:1", is_quiet).await?;
+    assert_eq!((&row["started"], &row["dead"]), (&json!(EVENTS), &json!(0)), "{row:#}");
+    assert_eq!(counted(&host).await?, EVENTS as u64 - 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tenants_with_the_same_names_have_nothing_to_do_with_each_other() -> Result<()> {
+    let host = Host::start().await?;
+    let other = host.tenant("beta", "admin").await?;
+    for key in [&host.admin, &other] {
+        host.push(key, "echo", "echo", &[]).await?;
+        let put = host.request(Method::PUT, "/v1/subscriptions/feed", key);
+        host.send(put.json(&json!({"topic": "orders", "agent": "echo"}))).await?.expect(201);
+    }
+    for n in 0..3 {
+        publish(&host, &other, "orders", &event(n, "k", &json!({}))).await?.expect(200);
+    }
+    comes_to(&host, &other, "feed", |row| row["started"] == 3 && is_quiet(row)).await?;
+    assert_eq!(subscription(&host, &host.admin, "feed").await?["started"], 0);
+    assert_eq!(host.get("/v1/runs").await?.expect(200).json()["items"], json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn subscriptions_are_put_shown_paused_continued_and_deleted_by_the_command() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let ltmc = |arguments: &[&str]| -> Result<Output> {
+        let mut command = Command::new(ltmc_tests::binary()?);
+        command.args(arguments).arg("--data").arg(host.data()).env_remove("LTMC_URL").env_remove("LTMC_KEY");
+        Ok(command.output()?)
+    };
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let put = ["subscriptions", "put", "feed", "--topic", "orders", "--agent", "echo", "--where"];
+    let wrong = ltmc(&[&put[..], &[r#"{"exact": {"Type": "a"}}"#]].concat())?;
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`Type` is no attribute"), "{wrong:?}");
+    let made = ltmc(&[&put[..], &[r#"{"prefix": {"type": "order."}}"#]].concat())?;
+    assert!(made.status.success(), "{made:?}");
+    assert!(ltmc(&["publish", "orders", "--type", "order.paid", "{\"n\": 1}"])?.status.success());
+    assert!(ltmc(&["publish", "orders", "--type", "other", "{\"n\": 2}"])?.status.success());
+    comes_to(&host, &host.admin, "feed", |row| row["started"] == 1 && is_quiet(row)).await?;
+    let runs = host.get("/v1/runs").await?.expect(200).json();
+    let id = runs["items"][0]["id"].as_str().context("a run")?;
+    let output = host.get(&format!("/v1/runs/{id}/output")).await?.expect(200).json();
+    assert_eq!((&output["type"], &output["data"]), (&json!("order.paid"), &json!({"n": 1})), "{output:#}");
+    assert!(ltmc(&["subscriptions", "pause", "feed"])?.status.success());
+    assert_eq!(ltmc(&["subscriptions", "pause", "feed"])?.status.code(), Some(1));
+    assert!(ltmc(&["publish", "orders", "--type", "order.paid", "{\"n\": 3}"])?.status.success());
+    let shown = text(&ltmc(&["subscriptions", "show", "feed"])?);
+    assert!(shown.contains("paused") && shown.contains("1 behind"), "{shown}");
+    assert!(ltmc(&["subscriptions", "continue", "feed"])?.status.success());
+    comes_to(&host, &host.admin, "feed", |row| row["started"] == 2 && is_quiet(row)).await?;
+    let acts = host.get("/v1/audit?action=subscription-paused").await?.expect(200).json();
+    assert_eq!(acts["items"][0]["subject"], "feed", "{acts:#}");
+    assert!(ltmc(&["subscriptions", "rm", "feed"])?.status.success());
+    assert_eq!(host.get("/v1/subscriptions/feed").await?.status, 404);
+    Ok(())
+}
+
+/// The official Python SDK, in binary, structured and batched mode.
+#[tokio::test]
+async fn the_official_sdk_publishes_in_every_mode() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/feed", &host.admin);
+    let only = json!({"topic": "orders", "agent": "echo", "where": {"exact": {"source": "/shop", "partitionkey": "käufer 7"}}});
+    host.send(put.json(&only)).await?.expect(201);
+    let sdk = tokio::task::spawn_blocking(ltmc_test_servers::cloudevents::directory).await??;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/publish_by_sdk.py");
+    let mut command = tokio::process::Command::new("python3");
+    command.arg(script).args([&host.url(""), &host.admin, "orders"]).env("PYTHONPATH", sdk);
+    let output = command.output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Vec<Value> =
+        String::from_utf8(output.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let statuses: Vec<u64> = told.iter().filter_map(|one| one["status"].as_u64()).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 400], "{told:#?}");
+    assert_eq!(told[4]["code"], "invalid", "{told:#?}");
+    assert!(told[4]["detail"].as_str().unwrap_or_default().contains("`dataschema`"), "{told:#?}");
+    let row = comes_to(&host, &host.admin, "feed", |row| row["started"] == 4 && is_quiet(row)).await?;
+    assert_eq!((&row["duplicates"], &row["dead"]), (&json!(1), &json!(0)), "{row:#}");
+    let events = host.get("/v1/events?topic=orders").await?.expect(200).json();
+    let of = |id: &str| {
+        events["items"].as_array().into_iter().flatten().find(|one| one["id"] == id).cloned().unwrap_or_default()
+    };
+    let (first, second) = (of("1"), of("2"));
+    assert_eq!((&first["dataschema"], &first["data"]), (&json!("https://example.com/order.json"), &json!({"n": 1})));
+    assert_eq!((&second["data"], &second["partitionkey"]), (&json!({"n": 2}), &json!("käufer 7")), "{second:#}");
+    assert!(
+        second["hops"].is_null() && second["correlation"].is_null(),
+        "what a client says of these counts for nothing: {second:#}"
+    );
+    assert!(second["sender"].as_str().unwrap_or_default().starts_with("/keys/"), "{second:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
+    let host = Host::start().await?;
+    let send = async |path: &str, headers: &[(&str, &str)], body: &str| -> Result<Answer> {
+        let mut request = host.request(Method::POST, path, &host.admin);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        host.send(request.body(body.to_owned())).await
+    };
+    const ON: &str = "/v1/events?topic=orders";
+    let structured = [("content-type", "application/cloudevents+json")];
+    let binary = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")];
+    send(ON, &binary, "any bytes").await?.expect(200);
+    for (headers, body, told) in [
+        (&structured[..], r#"{"specversion":"1.0","id":"1","source":"/s"}"#, "`type` is missing"),
+        (
+            &structured[..],
+            r#"{"specversion":"1.0","id":"1","id":"2","source":"/s","type":"t"}"#,
+            "`id` stands there twice",
+        ),
+        (&structured[..], r#"{"specversion":"1.0","id":"1","source":"/keys/other","type":"t"}"#, "the host's to give"),
+        (
+            &structured[..],
+            r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","over-long":"a"}"#,
+            "no name of an attribute",
+        ),
+        (&binary[..3], "", "`type` is missing"),
+    ] {
+        let answer = send(ON, headers, body).await?;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text());
+        assert!(answer.text().contains(told), "{told}: {}", answer.text());
+    }
+    let twice = [&binary[..], &[("ce-id", "2")]].concat();
+    assert!(send(ON, &twice, "").await?.expect(400).text().contains("`id` stands in the head twice"));
+    let nowhere = send("/v1/events", &binary, "").await?.expect(400);
+    assert_eq!(nowhere.code(), "bad-query");
+    let xml = send(ON, &[("content-type", "application/cloudevents+xml")], "").await?;
+    assert_eq!(xml.expect(415).code(), "unsupported-media-type");
+    let batch = "[{\"specversion\":\"1.0\",\"id\":\"9\",\"source\":\"/s\",\"type\":\"t\"},{}]";
+    send(ON, &[("content-type", "application/cloudevents-batch+json")], batch).await?.expect(400);
+    let events = host.get("/v1/events?topic=orders").await?.expect(200).json();
+    assert_eq!(events["items"].as_array().map(Vec::len), Some(1), "of a batch all or none: {events:#}");
+    Ok(())
+}
