@@ -22,7 +22,7 @@ def post(headers, body):
 
 
 def event(id, **more):
-    return CloudEvent({"type": "order.paid", "source": "/shop", "id": id, "partitionkey": "käufer 7", **more}, {"n": int(id)})
+    return CloudEvent({"type": "order.paid", "source": "/shop", "id": id, "partitionkey": "customer-7", **more}, {"n": int(id)})
 
 
 post(*to_structured(event("1", dataschema="https://example.com/order.json")))
