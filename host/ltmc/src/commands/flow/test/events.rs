@@ -56,7 +56,16 @@ impl Others {
             let id = record.next_revision();
             let source = source.unwrap_or_else(|| format!("/keys/{}", caller.key));
             let (about, time) = (topic.to_string(), clock.now());
-            let event = message::Event { id: id.to_string(), source, kind, subject, time, data };
+            let event = message::Event {
+                id: id.to_string(),
+                source,
+                kind,
+                subject,
+                time,
+                data,
+                attributes: std::collections::BTreeMap::new(),
+                trail: None,
+            };
             let change = Change::Context { call: "messages.publish".into(), about, request: Digest([0; 32]) };
             let sent = Delta::Sent(Message { id, channel: Channel::Topic(topic), event });
             let act = Act { by: Some(caller.key.clone()), change };
