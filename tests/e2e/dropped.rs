@@ -282,7 +282,7 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let then = Then::Asked { ask, status: 200, has: Some("\"holder\":\"slow\"".into()), lacks: None };
             let to = json!({"to": "slow", "reason": "so"});
             // Where it was done the first time it cannot be done again.
-            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 422], then)
+            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 400], then)
         }
         ("POST", "/v1/sessions/{id}/rewind") => {
             let id = session(host, "echo").await?;
