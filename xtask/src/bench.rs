@@ -23,6 +23,7 @@ const NAMES: [&str; 22] = [
     "waiting",
     "wake",
     "ops",
+    "transition",
     "message",
     "watch",
     "recall",
