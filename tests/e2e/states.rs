@@ -87,7 +87,7 @@ async fn a_declared_transition_is_taken_and_any_other_is_refused_by_its_rule() -
             step("start", json!({"total": 1})),
             step("start", json!({})),
             step("finish", json!({})),
-            step("add", json!({"total": "two"})),
+            step("add", json!({"total": 1.5})),
             step("add", json!({"total": 100})),
             {"do": "move", "event": "add", "revision": 1},
             {"do": "move", "event": "add", "fill": 4 << 20},
