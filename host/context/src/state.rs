@@ -25,9 +25,15 @@ const TOLD: usize = 5;
 /// What a call on a state comes to.
 pub enum Stated {
     /// This.
-    Decided(Decided),
+    Decided(Box<Decided>),
     /// The state is of the version before: it is to be migrated, and then asked again.
     Migrate(Box<Migration>),
+}
+
+impl Stated {
+    fn decided(decided: Decided) -> Self {
+        Self::Decided(Box::new(decided))
+    }
 }
 
 /// A migration that is to be done.
@@ -101,7 +107,7 @@ impl Context {
     pub async fn state(&self, asked: Asked<'_>, declared: &Declared, call: &StateCall) -> Result<Stated, StoreError> {
         let whose = asked.whose;
         let (Some(agent), Some(key)) = (whose.agent, declared.key(whose.session)) else {
-            return Ok(Stated::Decided(Decided::refuse("only an agent in a session has a state of its own")));
+            return Ok(Stated::decided(Decided::refuse("only an agent in a session has a state of its own")));
         };
         let drawer = state::drawer(agent);
         match call {
@@ -110,10 +116,10 @@ impl Context {
                 match self.stands(declared, &found, asked.now).await {
                     Ok(Standing::Sound(machine)) => {
                         let told = declared.told(&machine, found.at());
-                        Ok(Stated::Decided(Decided::Answer(Ok(Reply::State(Ok(told))))))
+                        Ok(Stated::decided(Decided::Answer(Ok(Reply::State(Ok(told))))))
                     }
                     Ok(standing) => Ok(elsewhere(declared, &standing, key, &found)),
-                    Err(refusal) => Ok(Stated::Decided(Decided::Answer(Err(refusal)))),
+                    Err(refusal) => Ok(Stated::decided(Decided::Answer(Err(refusal)))),
                 }
             }
             StateCall::Transition(call) => self.transition(asked, declared, agent, key, call).await,
@@ -129,7 +135,7 @@ impl Context {
         call: &Transition,
     ) -> Result<Stated, StoreError> {
         let Asked { whose, now, .. } = asked;
-        let answer = |answer: Result<Reply, Refusal>| Ok(Stated::Decided(Decided::Answer(answer)));
+        let answer = |answer: Result<Reply, Refusal>| Ok(Stated::decided(Decided::Answer(answer)));
         let refused = |refused: Refused| answer(Ok(Reply::State(Err(refused))));
         let patch = match state::patch(&call.patch) {
             Ok(Ok(patch)) => patch,
@@ -157,7 +163,7 @@ impl Context {
             Ok(Some(next)) => next,
             Ok(None) => {
                 let told = Reply::State(Ok(declared.told(&machine, found.at())));
-                return Ok(Stated::Decided(whose.unchanged(told, expects, lock)));
+                return Ok(Stated::decided(whose.unchanged(told, expects, lock)));
             }
             Err(why) => return refused(why.into()),
         };
@@ -177,7 +183,7 @@ impl Context {
         };
         let expects = expects.into_iter().chain(room).collect();
         let deltas = vec![Delta::Memory(change)];
-        Ok(Stated::Decided(Decided::change(Reply::State(Ok(told)), deltas, expects, lock)))
+        Ok(Stated::decided(Decided::change(Reply::State(Ok(told)), deltas, expects, lock)))
     }
 
     /// What came of a migration: its agent's output, or why it gave none. What it comes to becomes true at once.
@@ -290,8 +296,8 @@ fn elsewhere(declared: &Declared, standing: &Standing, key: String, found: &Foun
         return Stated::Migrate(Box::new(Migration { agent, input, key, kept, revision }));
     }
     match state::not_told(declared, standing) {
-        Some(refused) => Stated::Decided(Decided::Answer(Ok(Reply::State(Err(refused))))),
-        None => Stated::Decided(Decided::refuse("the state cannot be told")),
+        Some(refused) => Stated::decided(Decided::Answer(Ok(Reply::State(Err(refused))))),
+        None => Stated::decided(Decided::refuse("the state cannot be told")),
     }
 }
 

@@ -29,7 +29,7 @@ impl Crossing {
         loop {
             let stated = self.shared.context.state(self.asked(turn, &revision), &declared, call).await;
             let migration = match stated {
-                Ok(Stated::Decided(decided)) => return Ok(decided),
+                Ok(Stated::Decided(decided)) => return Ok(*decided),
                 Ok(Stated::Migrate(migration)) => *migration,
                 Err(error) => return unanswered(&error),
             };
