@@ -16,7 +16,6 @@ use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By, Document, Json};
 use crate::page::{self, Page, Paging};
-use crate::problem::Problem;
 
 const HISTORY: &str = "state";
 /// Entries of a page of a state's history: each may have 64 KiB of data.
@@ -177,8 +176,8 @@ struct Past {
     /// In which session, where each has its own.
     #[param(value_type = Option<String>)]
     session: Option<SessionId>,
-    /// Entries of a page, 1 to 64.
-    #[param(minimum = 1, maximum = 64, default = 50)]
+    /// Entries of a page, 1 to 500; of more than 64 there are 64.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
     /// The `next` of the page before.
     cursor: Option<String>,
@@ -195,11 +194,7 @@ struct Past {
 )]
 async fn history(State(api): State<Api>, By(caller): By, At(agent): At<AgentName>, Asked(past): Asked<Past>) -> Answer {
     let Past { session, limit, cursor } = past;
-    let limit = page::limit(limit)?;
-    if limit > MOST_ENTRIES {
-        let why = format!("`limit` is 1 to {MOST_ENTRIES}, not {limit}.");
-        return Err(Problem::new("bad-query", why).field("limit"));
-    }
+    let limit = page::limit(limit)?.min(MOST_ENTRIES);
     let after = Paging { limit: Some(limit), cursor }.after::<u64>(HISTORY)?.map(Position);
     let room = api.answers.room(&caller, PAGE)?;
     let found = api.clients.state_history(&caller, &Of { agent, session }, after, limit).await?;

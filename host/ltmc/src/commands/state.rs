@@ -74,9 +74,7 @@ impl Whose {
 pub(crate) async fn show(show: Show, context: Context) -> anyhow::Result<()> {
     let client = context.client("default")?;
     if show.history {
-        let page = show.limit.clamp(1, 64).to_string();
-        let query: Vec<_> = show.whose.query().into_iter().chain([("limit", page)]).collect();
-        let entries = client.list(&show.whose.path("/history"), &query, show.limit).await?;
+        let entries = client.list(&show.whose.path("/history"), &show.whose.query(), show.limit).await?;
         if context.json {
             entries.iter().for_each(ui::json);
             return Ok(());
