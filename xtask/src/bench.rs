@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "all",
     "call",
     "child",
