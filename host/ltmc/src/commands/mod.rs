@@ -25,6 +25,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod session;
+mod state;
 pub(crate) mod tenant;
 
 use crate::cli::{Command, Global};
