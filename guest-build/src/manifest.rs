@@ -29,8 +29,10 @@ pub fn of_package(package: &Package) -> anyhow::Result<Vec<u8>> {
     }
     for (field, value) in own {
         match field.as_str() {
-            "asks" | "accepts" | "limits" => manifest[field] = value,
-            _ => bail!("[package.metadata.ltmc] has an unknown field `{field}`; known are asks, accepts, limits"),
+            "asks" | "accepts" | "limits" | "state" => manifest[field] = value,
+            _ => {
+                bail!("[package.metadata.ltmc] has an unknown field `{field}`; known are asks, accepts, limits, state")
+            }
         }
     }
     Ok(serde_json::to_vec(&manifest)?)

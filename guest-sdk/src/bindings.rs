@@ -41,6 +41,7 @@ pub mod agent_world {
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
             "ltmc:agent/session@0.1.0": crate::bindings::host::ltmc::agent::session,
+            "ltmc:agent/state@0.1.0": crate::bindings::host::ltmc::agent::state,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });
@@ -63,6 +64,7 @@ pub mod validator_world {
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
             "ltmc:agent/session@0.1.0": crate::bindings::host::ltmc::agent::session,
+            "ltmc:agent/state@0.1.0": crate::bindings::host::ltmc::agent::state,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });
@@ -85,6 +87,7 @@ pub mod aggregator_world {
             "ltmc:agent/messages@0.1.0": crate::bindings::host::ltmc::agent::messages,
             "ltmc:agent/coordination@0.1.0": crate::bindings::host::ltmc::agent::coordination,
             "ltmc:agent/session@0.1.0": crate::bindings::host::ltmc::agent::session,
+            "ltmc:agent/state@0.1.0": crate::bindings::host::ltmc::agent::state,
             "ltmc:agent/log@0.1.0": crate::bindings::host::ltmc::agent::log,
         },
     });

@@ -10,6 +10,7 @@ pub(crate) use crate::memory::guest as memory;
 pub(crate) use crate::messages::guest as messages;
 pub(crate) use crate::recall::guest as recall;
 pub(crate) use crate::session::guest as session;
+pub(crate) use crate::state::guest as state;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

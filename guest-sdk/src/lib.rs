@@ -55,6 +55,7 @@ pub mod messages;
 mod payload;
 pub mod recall;
 pub mod session;
+pub mod state;
 mod task;
 mod validator;
 

@@ -121,6 +121,10 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
         ("POST", "/v1/sessions/{id}/hand-off") => request.json(&json!({"to": "thing", "reason": "so"})),
         ("POST", "/v1/runs/{id}/restart") => request.json(&json!({"from": "thing"})),
         ("POST", "/v1/databases/repair") => request.json(&json!({"check": true})),
+        ("POST", "/v1/agents/{name}/state/release") => request.json(&json!({"reason": "a test"})),
+        ("POST", "/v1/agents/{name}/state/set") => {
+            request.json(&json!({"state": "idle", "data": {}, "reason": "a test"}))
+        }
         ("POST", _) => request.json(&json!({})),
         _ => request,
     }

@@ -171,6 +171,26 @@ async fn session(host: &Host, agent: &str) -> Result<String> {
     Ok(opened["id"].as_str().context("an id")?.to_owned())
 }
 
+/// An agent with states, of this version of their declaration.
+async fn declare(host: &Host, name: &str, version: u32) -> Result<()> {
+    let mut state = json!({
+        "version": version, "initial": "on", "states": {"on": {}, "off": {}},
+        "transitions": [{"from": "on", "to": "off", "on": "end"}, {"from": "off", "to": "on", "on": "begin"}],
+    });
+    if version > 1 {
+        state["migrate"] = json!({"from": version - 1, "agent": "slow"});
+    }
+    let manifest = json!({"manifest": 1, "state": state}).to_string();
+    let form = reqwest::multipart::Form::new()
+        .part("component", reqwest::multipart::Part::bytes(guest_bytes("state-script")?))
+        .part("manifest", reqwest::multipart::Part::text(manifest));
+    let push = host.request(Method::PUT, &format!("/v1/agents/{name}"), &host.admin).multipart(form);
+    let pushed = host.send(push).await?;
+    ensure!(pushed.status.is_success(), "{}", pushed.text());
+    host.put_json(&format!("/v1/agents/{name}/grants"), &json!(["state", "call:slow"])).await?.expect(200);
+    Ok(())
+}
+
 /// What a round of a route is; none: this test does not know the route.
 async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<Option<Round>> {
     let name = format!("r{number}");
@@ -340,7 +360,7 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let then = Then::Asked { ask, status: 200, has: Some("\"holder\":\"slow\"".into()), lacks: None };
             let to = json!({"to": "slow", "reason": "so"});
             // Where it was done the first time it cannot be done again.
-            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 422], then)
+            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 400], then)
         }
         ("POST", "/v1/sessions/{id}/rewind") => {
             let id = session(host, "echo").await?;
@@ -361,6 +381,26 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let ask = of(&format!("/v1/sessions/{id}"));
             let then = Then::Asked { ask, status: 200, has: Some("\"state\":\"closed\"".into()), lacks: None };
             one(sent(format!("/v1/sessions/{id}/close")), &[200, 409], then)
+        }
+        ("POST", "/v1/agents/{name}/state/set") => {
+            declare(host, &name, 1).await?;
+            let (state, path) = (format!("/v1/agents/{name}/state"), format!("/v1/agents/{name}/state/set"));
+            let set = sent(path).json(&json!({"state": "off", "data": {}, "reason": "a test"}));
+            let has = Some("\"state\":\"off\"".to_owned());
+            one(set, &[200], Then::Asked { ask: of(&state), status: 200, has, lacks: None })
+        }
+        ("POST", "/v1/agents/{name}/state/release") => {
+            // The migration of its state fails, for `slow` cannot do it.
+            declare(host, &name, 1).await?;
+            let set = Sent::new(host, "POST", format!("/v1/agents/{name}/state/set"));
+            let set = set.json(&json!({"state": "on", "data": {}, "reason": "a test"}));
+            set.answered(host).await?.expect(200);
+            declare(host, &name, 2).await?;
+            let look = Sent::new(host, "POST", format!("/v1/agents/{name}/call")).json(&json!([{"do": "get"}]));
+            ensure!(look.answered(host).await?.expect(200).text().contains("quarantined"));
+            let release = sent(format!("/v1/agents/{name}/state/release")).json(&json!({"reason": "a test"}));
+            let (ask, lacks) = (of(&format!("/v1/agents/{name}/state")), Some("quarantined".to_owned()));
+            one(release, &[200, 409], Then::Asked { ask, status: 200, has: None, lacks })
         }
         ("POST", "/v1/keys") => {
             let make = sent(path.into()).json(&json!({"role": "viewer"}));

@@ -38,6 +38,7 @@ mod restart;
 mod schedules;
 mod sessions;
 mod shares;
+mod states;
 mod subscriptions;
 mod together;
 mod transactions;

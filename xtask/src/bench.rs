@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "all",
     "call",
     "child",
@@ -23,6 +23,7 @@ const NAMES: [&str; 22] = [
     "waiting",
     "wake",
     "ops",
+    "transition",
     "message",
     "watch",
     "recall",

@@ -8,6 +8,8 @@ mod bounds;
 mod demo;
 #[cfg(test)]
 mod house;
+#[cfg(test)]
+mod pages;
 mod process;
 mod setup;
 mod steps;

@@ -176,6 +176,7 @@ pub(super) enum Change {
     Fact(Fact),
     Note(Note),
     Forgotten(String),
+    State(String, super::state::Kept),
     Sent(Channel, u64, Event),
     Acked(u64),
     Rejected(u64, String),
@@ -188,6 +189,8 @@ pub(super) enum What {
     Key(Place, String),
     /// The fact that holds between two entities.
     Fact([String; 3]),
+    /// An agent's state.
+    State(String),
 }
 
 impl Change {
@@ -195,6 +198,7 @@ impl Change {
         match self {
             Self::Memory(place, change) => Some(What::Key(place.clone(), change.key.clone())),
             Self::Fact(fact) => Some(What::Fact([fact.subject.clone(), fact.relation.clone(), fact.object.clone()])),
+            Self::State(key, _) => Some(What::State(key.clone())),
             _ => None,
         }
     }
@@ -222,6 +226,7 @@ impl Data {
             Change::Forgotten(id) => {
                 self.notes.remove(id);
             }
+            Change::State(key, kept) => drop(self.states.insert(key.clone(), kept.clone())),
             Change::Sent(..) | Change::Acked(_) | Change::Rejected(..) | Change::HandedOff(_) => {}
         }
     }
@@ -230,6 +235,7 @@ impl Data {
         match what {
             What::Key(place, key) => self.entry(place, key).map(|entry| entry.revision),
             What::Fact([subject, relation, object]) => self.holding(subject, relation, object).map(|fact| fact.id),
+            What::State(key) => self.states.get(key).map(|kept| kept.revision),
         }
     }
 }

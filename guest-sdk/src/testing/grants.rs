@@ -15,7 +15,10 @@ impl State {
 pub(super) fn capability_like(text: &str) -> Result<(), &'static str> {
     let any = |name: &str, parse: fn(&str) -> Result<(), Error>| name == "*" || parse(name).is_ok();
     match text.split(':').collect::<Vec<_>>().as_slice() {
-        ["log"] | ["graph" | "recall", "read" | "write"] | ["message", "receive"] | ["session", "history"] => Ok(()),
+        ["log" | "state"]
+        | ["graph" | "recall", "read" | "write"]
+        | ["message", "receive"]
+        | ["session", "history"] => Ok(()),
         ["memory", "read" | "write", "global" | "session" | "agent" | "*"] => Ok(()),
         ["message", "send", agent] if any(agent, names::agent) => Ok(()),
         ["message", "publish" | "subscribe", topic] if any(topic, names::topic) => Ok(()),
@@ -27,6 +30,6 @@ pub(super) fn capability_like(text: &str) -> Result<(), &'static str> {
         ["call" | "hand-off", name] | ["fs", "read" | "write", name] if !name.is_empty() => Ok(()),
         ["http", host, port] if !host.is_empty() && !port.is_empty() => Ok(()),
         _ => Err("known are log, memory:VERB:SCOPE, graph:VERB, recall:VERB, message:send:AGENT, message:receive, \
-                  message:publish:TOPIC, message:subscribe:TOPIC, session:history, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:VERB:DIRECTORY"),
+                  message:publish:TOPIC, message:subscribe:TOPIC, session:history, state, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:VERB:DIRECTORY"),
     }
 }

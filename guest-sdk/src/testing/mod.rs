@@ -23,6 +23,7 @@ pub(crate) mod messages;
 mod names;
 pub(crate) mod recall;
 pub(crate) mod session;
+pub(crate) mod state;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -274,6 +275,8 @@ struct State {
     among: Vec<String>,
     /// How it was handed on.
     hand_offs: Vec<HandOff>,
+    /// What agents' manifests declare of their states.
+    declared: BTreeMap<String, Rc<ltmc_rules::state::Declaration>>,
     /// How many agents were called by those that a test called.
     called: usize,
     /// At which host calls the next attempts end.
@@ -293,6 +296,7 @@ struct Data {
     memory: BTreeMap<memory::Place, BTreeMap<String, crate::memory::Entry>>,
     facts: Vec<crate::graph::Fact>,
     notes: BTreeMap<String, Note>,
+    states: BTreeMap<String, state::Kept>,
 }
 
 impl State {
@@ -311,7 +315,7 @@ impl State {
             Change::Acked(id) => self.letters.retain(|letter| letter.id != *id),
             Change::Rejected(id, reason) => self.bury(*id, reason),
             Change::HandedOff(handed) => self.hand_offs.push(handed.clone()),
-            Change::Fact(_) | Change::Note(_) | Change::Forgotten(_) => {}
+            Change::Fact(_) | Change::Note(_) | Change::Forgotten(_) | Change::State(..) => {}
         }
         self.data.apply(&change);
     }

@@ -28,7 +28,7 @@ use crate::subscription::{Subscription, Subscriptions, Watermark};
 use crate::transaction::{MAX_BYTES, Transaction};
 
 /// How often a change is decided anew because others were faster.
-const TRIES: u32 = 16;
+pub(crate) const TRIES: u32 = 16;
 /// Operations of one transaction.
 pub const MAX_CALLS: usize = 100;
 /// Bytes of what the ledger says that a transaction is about.
@@ -74,6 +74,10 @@ impl Clients {
         Self { ports }
     }
 
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// Does what a call says. The inner error is the same value that a guest would be given.
     ///
     /// # Errors
@@ -93,7 +97,7 @@ impl Clients {
     }
 
     /// The tenant's audit tells who reads its shared context.
-    fn note(&self, caller: &Caller) {
+    pub(crate) fn note(&self, caller: &Caller) {
         self.ports.authority.note_read(&caller.tenant, &caller.key, Read::Context);
     }
 
@@ -195,7 +199,7 @@ impl Clients {
     }
 
     /// Has what was decided made true; false: others were faster, and it is to be decided anew.
-    async fn came_true(&self, caller: &Caller, change: &Change, commit: Commit) -> Result<bool, Error> {
+    pub(crate) async fn came_true(&self, caller: &Caller, change: &Change, commit: Commit) -> Result<bool, Error> {
         match self.act(caller, change.clone(), commit).await {
             Ok(()) => Ok(true),
             Err(Error::Store(error)) if error.kind == Kind::Stale => Ok(false),
@@ -350,12 +354,12 @@ fn of_letter(agent: AgentName, id: Revision, delta: Delta, room: Option<Expect>)
     Commit { changes, ..Commit::default() }
 }
 
-fn contended() -> Error {
+pub(crate) fn contended() -> Error {
     let message = format!("others changed the same thing {TRIES} times before this could: ask again");
     Error::Conflict { code: "conflict", message }
 }
 
-fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
+pub(crate) fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
     Whose {
         tenant: &caller.tenant,
         session: owner.session.as_ref(),

@@ -18,7 +18,7 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::message::Trail;
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
-use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadMail, ReadMemory, StoreError};
+use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadMail, ReadMemory, Schemas, StoreError};
 use ltmc_tenancy::{Authority, Pot};
 
 use crate::graph::Graph;
@@ -31,7 +31,6 @@ use crate::subscription::Subscriptions;
 use crate::transaction::{self, Transaction};
 
 /// The shared context of all tenants.
-#[derive(Debug)]
 pub struct Context {
     /// Keys and values.
     pub memory: Memory,
@@ -41,6 +40,8 @@ pub struct Context {
     pub recall: Option<Recall>,
     /// Mailboxes and topics.
     pub messages: Messages,
+    /// Who judges the data of agents' states by their schemas; none: such states cannot be changed here.
+    pub schemas: Option<Arc<dyn Schemas>>,
     /// Bytes that attempts have changed and not made true yet.
     pub overlays: Pot,
 }
@@ -117,6 +118,14 @@ impl<R> Decided<R> {
         Self::Answer(Err(Refusal::Invalid(why.into())))
     }
 
+    /// The same, true at once.
+    pub(crate) fn at_once(self) -> Self {
+        match self {
+            Self::Change(reply, commit) => Self::Lease(reply, commit),
+            other => other,
+        }
+    }
+
     /// The same, for who does not know which call it is.
     fn of_any_call(self) -> Decided
     where
@@ -165,6 +174,7 @@ impl<'a> Whose<'a> {
         match (scope, self.session, self.agent) {
             (Scope::Session, Some(session), _) => Drawer::Session(session.clone()),
             (Scope::Agent, _, Some(agent)) => Drawer::Agent(agent.clone()),
+            (Scope::State, _, Some(agent)) => Drawer::State(agent.clone()),
             _ => Drawer::Global,
         }
     }
@@ -242,6 +252,7 @@ impl Context {
             graph: Graph::new(record.clone(), None, locks),
             recall: None,
             messages: Messages::new(ports),
+            schemas: None,
             overlays: transaction::pot(),
         }
     }
@@ -251,6 +262,8 @@ impl Context {
         match call {
             // What they mean is the crossing's business; a client has no attempt.
             Call::Attempt(_) | Call::Coordination(_) | Call::Session(_) => Ok(Decided::Answer(Ok(Reply::Done))),
+            // By whose declaration is the crossing's business, too (`Context::state`); a client is no agent.
+            Call::State(_) => Ok(Decided::refuse("only an agent has a state of its own")),
             Call::Log(_) => Ok(Decided::Answer(Ok(Reply::Done))),
             Call::Memory(call) => self.memory.decide_any(asked, call).await,
             Call::Graph(call) => self.graph.decide_any(asked, call).await,
@@ -272,4 +285,10 @@ pub(crate) fn patience(wait_ms: u64) -> Result<Duration, String> {
         return Err(format!("a call waits at most {MAX_WAIT_MS} milliseconds, not {wait_ms}"));
     }
     Ok(Duration::from_millis(wait_ms))
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
 }

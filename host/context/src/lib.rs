@@ -2,6 +2,7 @@
 //!
 //! - [`Context`]: what a call comes to, with a file for each part: [`memory`], [`graph`], [`recall`], [`messages`]
 //! - [`Transaction`]: what an attempt did and is not true yet; [`Handed`]: what is on its way to the record; [`locks`]: advice
+//! - [`state`]: what an agent's look at its own state, or a transition, comes to; [`state_people`]: what people do with states
 //! - `apart`: what a step sees and does in a branch with a context of its own; [`merge`]: what becomes of that
 //! - [`Clients`]: the same calls, asked for by a key
 //! - [`Subscriptions`]: the one way to follow the record, for whoever watches, follows or waits
@@ -20,6 +21,8 @@ pub mod memory;
 pub mod merge;
 pub mod messages;
 pub mod recall;
+pub mod state;
+pub mod state_people;
 pub mod subscription;
 pub mod transaction;
 

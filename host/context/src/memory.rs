@@ -70,7 +70,11 @@ impl Memory {
     /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again, and
     /// where they come with an attempt in any case: by then others may have come. What was deleted shows when it is counted
     /// again; what an attempt did is counted with what the record holds.
-    async fn fits(&self, whose: Whose<'_>, bytes: usize) -> Result<Result<Option<Expect>, Refusal>, StoreError> {
+    pub(crate) async fn fits(
+        &self,
+        whose: Whose<'_>,
+        bytes: usize,
+    ) -> Result<Result<Option<Expect>, Refusal>, StoreError> {
         let tenant = whose.tenant;
         let quota = self.authority.ceiling(tenant).await?.storage.as_u64();
         let known = self.held.get(tenant).map(|held| *held);
@@ -187,7 +191,7 @@ impl Memory {
     }
 
     /// The lock of a key that is everybody's.
-    async fn lock(&self, whose: Whose<'_>, drawer: &Drawer, key: &String) -> Option<Lock> {
+    pub(crate) async fn lock(&self, whose: Whose<'_>, drawer: &Drawer, key: &String) -> Option<Lock> {
         match whose.apart(drawer) {
             Some(_) => None,
             None => self.locks.take(whose, &(drawer, key), LetGo::Early).await,
@@ -196,7 +200,7 @@ impl Memory {
 
     /// What a key will hold when what is decided now becomes true, where a change of it is possible by that: `suits`. The
     /// change before it may be on its way still, and come to nothing; so whoever is to be refused is refused by what is true.
-    async fn latest(
+    pub(crate) async fn latest(
         &self,
         whose: Whose<'_>,
         drawer: &Drawer,

@@ -285,8 +285,14 @@ impl Subscription {
         }
     }
 
+    /// Where it is read on; none: all that there is was read.
+    pub(crate) fn goes_on(&self) -> Option<Position> {
+        let Seat { subscriptions, place: (watermark, ..) } = &self.seat;
+        (self.after < subscriptions.end(*watermark)).then_some(self.after)
+    }
+
     /// What the record has and was not read yet.
-    async fn read(&mut self, limit: u32) -> Result<Vec<Arc<Logged>>, Lost> {
+    pub(crate) async fn read(&mut self, limit: u32) -> Result<Vec<Arc<Logged>>, Lost> {
         let Seat { subscriptions, place: (watermark, tenant, _) } = &self.seat;
         let (log, end) = (&subscriptions.log, subscriptions.end(*watermark));
         if matches!(self.interest, Interest::Run(_)) {

@@ -51,7 +51,7 @@ impl Crossing {
         Ok(Decided::Answer(answer))
     }
 
-    async fn begun(
+    pub(crate) async fn begun(
         &self,
         turn: &mut Turn,
         agent: AgentName,
@@ -89,7 +89,7 @@ impl Crossing {
         Ok(Ok(joined))
     }
 
-    async fn ended(&self, run: RunId) -> Result<Ended, Failure> {
+    pub(crate) async fn ended(&self, run: RunId) -> Result<Ended, Failure> {
         Ok(Ended { run, result: self.children.ended(run).await? })
     }
 

@@ -16,6 +16,7 @@
 mod children;
 mod holding;
 mod rehearsal;
+mod states;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -37,7 +38,8 @@ use ltmc_model::fork;
 use ltmc_model::hand_off::{FENCED, HandedOff};
 use ltmc_model::journal::{Effect, Event};
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Capability, Digest, RunId, StepPath, Timestamp};
+use ltmc_model::state::Declared;
+use ltmc_model::{AgentName, Capability, Digest, Revision, RunId, StepPath, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::metered::Family;
 use ltmc_ports::runner::{Directory, Gate};
@@ -150,6 +152,8 @@ struct Turn {
     children: BTreeSet<RunId>,
     /// To whom it has handed its conversation.
     handed: Option<Box<HandedOff>>,
+    /// What its version declares of its states, once that was asked for.
+    declared: Option<Arc<Declared>>,
     /// The number of the last effect.
     number: u32,
     staged: u64,
@@ -213,6 +217,7 @@ impl Crossing {
                 holds,
                 children: BTreeSet::new(),
                 handed: None,
+                declared: None,
                 number: 0,
                 staged: 0,
                 written: Instant::now(),
@@ -332,6 +337,7 @@ impl Crossing {
                 }
                 Call::Coordination(CoordinationCall::Received(_)) => (capability, self.received()),
                 Call::Coordination(call) => (capability, self.coordinated(turn, call, request).await?),
+                Call::State(call) => (capability, self.stated(turn, &call, request).await?),
                 Call::Session(SessionCall::History(call)) => (capability, Decided::Answer(self.history(&call).await)),
                 call => (capability, self.decided(turn, call).await?),
             },
@@ -395,28 +401,26 @@ impl Crossing {
     /// What a call comes to that is allowed. Where it would wait for others, what the attempt did so far becomes true first.
     async fn decided(&self, turn: &mut Turn, call: Call) -> Result<Decided, Failure> {
         loop {
-            let whose = Whose {
-                tenant: self.log.tenant(),
-                session: Some(&self.log.started().session),
-                agent: Some(&self.agent),
-                within: Some(Within { log: Some(&self.log), transaction: &turn.transaction }),
-                client: None,
-                patience: self.patience,
-            };
-            let asked = Asked { whose, now: self.shared.clock.now(), revision: &|| self.log.next_revision() };
-            match self.shared.context.decide(asked, call.clone()).await {
+            let revision = || self.log.next_revision();
+            match self.shared.context.decide(self.asked(turn, &revision), call.clone()).await {
                 Ok(Decided::Checkpoint) if !turn.transaction.is_empty() => self.checkpoint(turn).await?,
                 Ok(decided) => return Ok(decided),
-                // The run's own thread is lost: nothing that it is told now would last.
-                Err(error) if matches!(error.kind, Kind::Stale | Kind::Fenced | Kind::Conflict) => {
-                    return Err(broken(&error));
-                }
-                Err(error) if error.kind == Kind::TooCostly => {
-                    return Ok(Decided::Answer(Err(Refusal::Invalid(error.reason()))));
-                }
-                Err(error) => return Ok(Decided::Answer(Err(unavailable(&error)))),
+                Err(error) => return unanswered(&error),
             }
         }
+    }
+
+    /// Under which circumstances the attempt asks.
+    fn asked<'a>(&'a self, turn: &'a Turn, revision: &'a (dyn Fn() -> Revision + Send + Sync)) -> Asked<'a> {
+        let whose = Whose {
+            tenant: self.log.tenant(),
+            session: Some(&self.log.started().session),
+            agent: Some(&self.agent),
+            within: Some(Within { log: Some(&self.log), transaction: &turn.transaction }),
+            client: None,
+            patience: self.patience,
+        };
+        Asked { whose, now: self.shared.clock.now(), revision }
     }
 
     /// What was said before, for who may read it.
@@ -603,6 +607,7 @@ fn kind(capability: &Capability) -> &'static str {
         Capability::RecallWrite => "recall:write",
         Capability::MessageSend(_) => "message:send",
         Capability::SessionHistory => "session:history",
+        Capability::State => "state",
         Capability::MessageReceive => "message:receive",
         Capability::MessagePublish(_) => "message:publish",
         Capability::MessageSubscribe(_) => "message:subscribe",
@@ -611,6 +616,16 @@ fn kind(capability: &Capability) -> &'static str {
         Capability::Http { .. } => "http",
         Capability::FsRead(_) => "fs:read",
         Capability::FsWrite(_) => "fs:write",
+    }
+}
+
+/// What a call comes to that the record did not answer.
+fn unanswered(error: &StoreError) -> Result<Decided, Failure> {
+    match error.kind {
+        // The run's own thread is lost: nothing that it is told now would last.
+        Kind::Stale | Kind::Fenced | Kind::Conflict => Err(broken(error)),
+        Kind::TooCostly => Ok(Decided::Answer(Err(Refusal::Invalid(error.reason())))),
+        _ => Ok(Decided::Answer(Err(unavailable(error)))),
     }
 }
 

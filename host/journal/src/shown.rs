@@ -262,6 +262,8 @@ fn holds_context(reply: &Reply) -> bool {
         Reply::Begun(_) | Reply::Ended(_) | Reply::Joined(_) => false,
         // Who has a turn in a session may read the session.
         Reply::History(_) | Reply::Handed(_) => false,
+        // What a refusal says is in the declaration.
+        Reply::State(told) => told.is_ok(),
         Reply::Item(Some(_))
         | Reply::Page(_)
         | Reply::Feed(_)

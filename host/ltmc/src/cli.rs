@@ -79,7 +79,7 @@ pub(crate) enum Command {
     /// What runs ask people: list, show, answer
     #[command(subcommand)]
     Approvals(approvals::Command),
-    /// Agents: list, show, rm
+    /// Agents: list, show, state, rm
     #[command(subcommand)]
     Agent(agent::Command),
     /// What agents are granted: show, set, add, revoke

@@ -72,9 +72,9 @@ impl Shared {
     pub(crate) async fn open(
         config: &Config,
         databases: Databases,
-        record: Arc<dyn Record>,
-        handed: Arc<Handed>,
+        (record, handed): (Arc<dyn Record>, Arc<Handed>),
         authority: Arc<Authority>,
+        schemas: Arc<dyn ltmc_ports::Schemas>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let locks = Arc::new(Locks::default());
@@ -117,6 +117,7 @@ impl Shared {
                 authority,
                 locks,
             }),
+            schemas: Some(schemas),
             overlays: transaction::pot(),
         };
         Ok(Self {

@@ -98,16 +98,19 @@ impl Host {
             entropy: entropy.clone(),
             max_memory: sandbox.max_memory(),
         }));
+        let schemas = Arc::new(schemas()?);
         let agents = Arc::new(Agents::new(agents::Ports {
             catalog: record.clone(),
             authority: authority.clone(),
             components: sandbox.clone(),
             pins: pins.clone(),
+            schemas: schemas.clone(),
             clock: clock.clone(),
         }));
         // Every run's journal is written through it.
         let handed = Handed::new(record.clone());
-        let opened = Shared::open(config, databases, record.clone(), handed.clone(), authority.clone(), clock.clone());
+        let (followed, judges) = ((record.clone(), handed.clone()), schemas.clone());
+        let opened = Shared::open(config, databases, followed, authority.clone(), judges, clock.clone());
         let shared = opened.await?;
         let shared = Arc::new(shared);
         let crossing = Arc::new(ltmc_crossing::Shared {
@@ -115,7 +118,6 @@ impl Host {
             context: shared.context.clone(),
             clock: clock.clone(),
         });
-        let schemas = Arc::new(schemas()?);
         let runs = Runs::new(runs::Ports {
             read: record.clone(),
             write: handed,

@@ -40,6 +40,8 @@ pub enum Capability {
     MessageSubscribe(Any<Topic>),
     /// `session:history`: read what was said before in the conversation whose turn it is.
     SessionHistory,
+    /// `state`: read and change the agent's own state, as its manifest declares it.
+    State,
     /// `call:AGENT`, AGENT a name or `*`.
     Call(Any<AgentName>),
     /// `hand-off:AGENT`: hand a conversation that it holds to an agent.
@@ -93,7 +95,7 @@ pub struct InvalidCapability {
 
 const KNOWN: &str = "known are log, memory:read:SCOPE, memory:write:SCOPE, graph:read, graph:write, recall:read, \
                      recall:write, message:send:AGENT, message:receive, message:publish:TOPIC, message:subscribe:TOPIC, \
-                     session:history, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
+                     session:history, state, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
 
 impl Capability {
     /// The longest text of one, in bytes.
@@ -108,6 +110,7 @@ impl Capability {
             | (Self::RecallRead, Self::RecallRead)
             | (Self::RecallWrite, Self::RecallWrite)
             | (Self::SessionHistory, Self::SessionHistory)
+            | (Self::State, Self::State)
             | (Self::MessageReceive, Self::MessageReceive) => true,
             (Self::MessagePublish(a), Self::MessagePublish(b))
             | (Self::MessageSubscribe(a), Self::MessageSubscribe(b)) => a.covers(b),
@@ -147,6 +150,7 @@ impl FromStr for Capability {
             ["message", "publish", topic] => any(topic).map(Self::MessagePublish).map_err(wrong),
             ["message", "subscribe", topic] => any(topic).map(Self::MessageSubscribe).map_err(wrong),
             ["session", "history"] => Ok(Self::SessionHistory),
+            ["state"] => Ok(Self::State),
             ["call", agent] => any(agent).map(Self::Call).map_err(wrong),
             ["hand-off", agent] => any(agent).map(Self::HandOff).map_err(wrong),
             ["fs", "read", directory] => any(directory).map(Self::FsRead).map_err(wrong),
@@ -188,6 +192,7 @@ impl fmt::Display for Capability {
             Self::MessagePublish(topic) => write!(f, "message:publish:{topic}"),
             Self::MessageSubscribe(topic) => write!(f, "message:subscribe:{topic}"),
             Self::SessionHistory => f.write_str("session:history"),
+            Self::State => f.write_str("state"),
             Self::Call(agent) => write!(f, "call:{agent}"),
             Self::HandOff(agent) => write!(f, "hand-off:{agent}"),
             Self::Http { host, port } => write!(f, "http:{host}:{port}"),
@@ -221,6 +226,7 @@ mod tests {
             "memory:read:session",
             "memory:write:*",
             "session:history",
+            "state",
             "call:summarize",
             "call:*",
             "hand-off:refunds",
@@ -241,6 +247,8 @@ mod tests {
             "log:",
             "Log",
             "memory",
+            "state:",
+            "state:read",
             "memory:read",
             "memory:*:session",
             "memory:read:all",

@@ -14,6 +14,7 @@ use crate::memory::{Feed, Item, Page};
 use crate::message::{Delivery, Events};
 use crate::recall::Hits;
 use crate::session::Exchange;
+use crate::state::Told;
 use crate::{Position, Revision, RunId, Timestamp};
 
 /// What a performed call gives.
@@ -56,6 +57,8 @@ pub enum Reply {
     History(Vec<Exchange>),
     /// How the conversation came to it; none: it began with it.
     Handed(Option<Handed>),
+    /// The agent's own state, or why it is not told or not changed.
+    State(Told),
 }
 
 impl Reply {
@@ -84,6 +87,8 @@ impl Reply {
             Self::Joined(ended) => ended.iter().map(Ended::size).sum(),
             Self::History(said) => said.iter().map(Exchange::size).sum(),
             Self::Handed(handed) => handed.as_ref().map_or(0, Handed::size),
+            Self::State(Ok(current)) => current.data.len() + 128,
+            Self::State(Err(refused)) => refused.message.len() + 64,
         };
         bytes as u64
     }
@@ -138,6 +143,7 @@ replies! {
     Vec<Ended>: Joined,
     Vec<Exchange>: History,
     Option<Handed>: Handed,
+    Told: State,
 }
 
 impl From<()> for Reply {

@@ -36,6 +36,7 @@ pub mod recall;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod state;
 pub mod tenancy;
 pub mod time;
 pub mod trigger;

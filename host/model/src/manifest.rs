@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Capability;
 use crate::limits::Wishes;
+use crate::state::Declared;
 
 /// The custom section that holds it, as JSON.
 pub const SECTION: &str = "ltmc:manifest";
@@ -33,6 +34,9 @@ pub struct Manifest {
     /// The media types of inputs that it takes: `text/plain`, `text/*`; empty: all of them. Looked at where an agent is chosen for a need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepts: Vec<String>,
+    /// Which states it may be in, as [`crate::state::Declared::of`] reads it; none: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<serde_json::Value>,
     /// The limits it would like.
     #[serde(default)]
     pub limits: Wishes,
@@ -47,6 +51,7 @@ impl Default for Manifest {
             description: None,
             asks: Vec::new(),
             accepts: Vec::new(),
+            state: None,
             limits: Wishes::default(),
         }
     }
@@ -78,7 +83,7 @@ impl Manifest {
         if json.len() > Self::MAX_LEN {
             return Err(format!("a manifest has at most {} bytes, this one has {}", Self::MAX_LEN, json.len()));
         }
-        let manifest: Self = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        let mut manifest: Self = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         if manifest.manifest != VERSION {
             return Err(format!(
                 "this host reads manifests of version {VERSION}, this one is of {}",
@@ -100,6 +105,10 @@ impl Manifest {
             return Err(format!(
                 "`accepts` has `{wrong}`, which is no media type such as `application/json` or `text/*`"
             ));
+        }
+        // Who declares states asks for them.
+        if Declared::of(&manifest)?.is_some() && !manifest.asks.contains(&Capability::State) {
+            manifest.asks.push(Capability::State);
         }
         Ok(manifest)
     }

@@ -20,6 +20,9 @@ pub enum Scope {
     Session,
     /// One agent, in all its calls.
     Agent,
+    /// An agent's states: no call of memory reaches them, and nobody can name them in a request ([`crate::state`]).
+    #[serde(skip_deserializing)]
+    State,
 }
 
 impl Scope {
@@ -29,6 +32,7 @@ impl Scope {
             Self::Global => "global",
             Self::Session => "session",
             Self::Agent => "agent",
+            Self::State => "state",
         }
     }
 }
@@ -65,6 +69,8 @@ pub enum Drawer {
     Session(SessionId),
     /// An agent's.
     Agent(AgentName),
+    /// An agent's states.
+    State(AgentName),
 }
 
 impl Drawer {
@@ -74,6 +80,7 @@ impl Drawer {
             Self::Global => Scope::Global,
             Self::Session(_) => Scope::Session,
             Self::Agent(_) => Scope::Agent,
+            Self::State(_) => Scope::State,
         }
     }
 
@@ -82,7 +89,7 @@ impl Drawer {
         match self {
             Self::Global => "",
             Self::Session(id) => id.as_str(),
-            Self::Agent(name) => name.as_str(),
+            Self::Agent(name) | Self::State(name) => name.as_str(),
         }
     }
 }

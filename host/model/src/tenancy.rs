@@ -20,7 +20,7 @@ pub struct Tenant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
-    /// Capabilities a grant can give: `log`, `call:*`, `session:history`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
+    /// Capabilities a grant can give: `log`, `call:*`, `session:history`, `state`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
     pub capabilities: Vec<Capability>,
     /// Limits of a call.
     #[serde(default)]
@@ -72,6 +72,7 @@ impl Default for Ceiling {
                 Capability::MessagePublish(Any::All),
                 Capability::MessageSubscribe(Any::All),
                 Capability::SessionHistory,
+                Capability::State,
                 Capability::Call(Any::All),
                 Capability::HandOff(Any::All),
             ],

@@ -3,7 +3,7 @@
 //! (commit e03a8d3). A new call has an example and its line at the end; so has a value that a request gains later.
 
 use bytes::Bytes;
-use ltmc_model::call::{Call, coordination, form, graph, log, memory, messages, recall, session};
+use ltmc_model::call::{Call, coordination, form, graph, log, memory, messages, recall, session, state};
 use ltmc_model::effect::{Level, LogLine};
 use ltmc_model::graph::{AsOf, Direction, FactFilter, Walk};
 use ltmc_model::memory::{Precondition, Scope};
@@ -174,6 +174,9 @@ fn examples() -> Vec<Call> {
         coordination::HandOff { to: "refunds".parse().unwrap(), reason: "so".into(), passed: None }.into(),
         coordination::HandBack { reason: "so".into(), passed: None }.into(),
         coordination::Received.into(),
+        state::Get.into(),
+        state::Transition { event: "start".into(), patch: "{}".into(), expected: None }.into(),
+        state::Transition { event: "start".into(), patch: "{}".into(), expected: Some(Revision(7)) }.into(),
     ]
 }
 
@@ -234,6 +237,9 @@ const GOLDEN: &[&str] = &[
     "coordination.hand-off 81b5636f6f7264696e6174696f6e2d68616e642d6f666693a7726566756e6473a2736fc0",
     "coordination.hand-back 81b6636f6f7264696e6174696f6e2d68616e642d6261636b92a2736fc0",
     "coordination.received 81b5636f6f7264696e6174696f6e2d726563656976656490",
+    "state.get 81a973746174652d67657490",
+    "state.transition 81b073746174652d7472616e736974696f6e93a57374617274a27b7dc0",
+    "state.transition 81b073746174652d7472616e736974696f6e93a57374617274a27b7d07",
 ];
 
 fn line(call: &Call) -> String {

@@ -34,7 +34,8 @@ impl From<InMemory> for Ports {
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
         let handed = Handed::new(write);
         let subscriptions = Subscriptions::start(record.clone());
-        let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
+        let context = Context::of_record(&record, &handed, &subscriptions, authority.clone());
+        let context = Arc::new(Context { schemas: Some(schemas.clone()), ..context });
         Self {
             read: record.clone(),
             write: handed,

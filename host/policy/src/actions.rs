@@ -46,6 +46,8 @@ pub enum Action {
     ReadContext,
     /// Change shared context.
     WriteContext,
+    /// Release an agent's state, or set it by hand.
+    MendState,
     /// Compare the databases with the record, and mend them.
     Repair,
     /// See what was done to the own tenant's things; the operator: to the host's.
@@ -54,7 +56,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::CreateTenant,
         Self::DeleteTenant,
         Self::ListTenants,
@@ -74,6 +76,7 @@ impl Action {
         Self::ReadRuns,
         Self::ReadContext,
         Self::WriteContext,
+        Self::MendState,
         Self::Repair,
         Self::ReadAudit,
     ];
@@ -86,7 +89,7 @@ impl Action {
                 &[Operator]
             }
             Self::ReadCeiling | Self::ManageKeys | Self::ReadAudit => &[Operator, Admin],
-            Self::DeleteAgent | Self::SetGrants => &[Admin],
+            Self::DeleteAgent | Self::SetGrants | Self::MendState => &[Admin],
             Self::PushAgent | Self::PutWorkflow | Self::WriteContext => &[Admin, Author],
             // A caller has its own runs, and nothing of what others share.
             Self::ReadContext | Self::ReadDefinitions => &[Admin, Author, Viewer],
@@ -118,6 +121,7 @@ impl Action {
             Self::ReadRuns => "see runs",
             Self::ReadContext => "see shared context",
             Self::WriteContext => "change shared context",
+            Self::MendState => "release or set an agent's state",
             Self::Repair => "look at or repair the databases",
             Self::ReadAudit => "see the audit",
         }

@@ -12,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use ltmc_model::agent::{Agent, AgentRef, Carry, Grants};
 use ltmc_model::caller::Caller;
+use ltmc_model::failure::Failure;
 use ltmc_model::journal::Change;
 use ltmc_model::manifest::Manifest;
-use ltmc_model::{AgentName, Capability, Digest, TenantId};
+use ltmc_model::state::Declared;
+use ltmc_model::{AgentName, Capability, Digest, Payload, TenantId};
 use ltmc_policy::{Action, InForce};
 use ltmc_ports::runner::AdmitError;
-use ltmc_ports::{Changes, Clock, Components, Expect, Kind, ReadCatalog, StoreError};
+use ltmc_ports::{Changes, Clock, Components, Expect, Kind, ReadCatalog, Schemas, StoreError};
 
 use crate::{Authority, Error, Pins};
 
@@ -41,6 +43,8 @@ pub struct Ports {
     pub components: Arc<dyn Components>,
     /// What is needed on it.
     pub pins: Arc<Pins>,
+    /// To look at what states are judged by.
+    pub schemas: Arc<dyn Schemas>,
     /// For times.
     pub clock: Arc<dyn Clock>,
 }
@@ -144,6 +148,7 @@ impl Agents {
             (None, None) => Manifest::default(),
         };
         check(&manifest)?;
+        self.check_state(&manifest).await?;
         let tenant = &caller.tenant;
         let known = self.ports.catalog.agent(tenant, &name, Some(&found.digest)).await?;
         let agent = Agent {
@@ -161,7 +166,11 @@ impl Agents {
                 return Ok(Pushed { view: self.view(caller, as_it_was).await?, created: false, grants_of: None });
             }
             let carried = match newest {
-                Some(before) => self.carried(tenant, &before, &agent).await?,
+                Some(before) => {
+                    ltmc_model::state::check_upgrade(&before.manifest, &agent.manifest)
+                        .map_err(|why| Error::invalid("bad-manifest", "manifest", why))?;
+                    self.carried(tenant, &before, &agent).await?
+                }
                 None => None,
             };
             let grants_of = carried.as_ref().map(|(version, _)| *version);
@@ -184,6 +193,27 @@ impl Agents {
         }
         let message = format!("the grants of agent `{}` were changed by others {TRIES} times: push again", agent.name);
         Err(Error::Conflict { code: "conflict", message })
+    }
+
+    /// Whether the schema of its states can be judged by, and what they begin with is as it says.
+    async fn check_state(&self, manifest: &Manifest) -> Result<(), Error> {
+        let wrong = |why: String| Error::invalid("bad-manifest", "manifest", why);
+        let Some(declared) = Declared::of(manifest).map_err(wrong)? else { return Ok(()) };
+        let Some(schema) = declared.schema else { return Ok(()) };
+        let busy = |failure: Failure| Error::Busy { message: failure.message, retry_after: Duration::from_secs(1) };
+        if let Some(unusable) = self.ports.schemas.check(std::slice::from_ref(&schema)).await.map_err(busy)? {
+            return Err(wrong(format!("`state`: `schema`: {}", unusable.why)));
+        }
+        let first = Payload { content_type: Payload::JSON.into(), bytes: declared.declaration.data.to_string().into() };
+        match self.ports.schemas.judge(&schema, &first).await.map_err(busy)?.first() {
+            None => Ok(()),
+            Some(found) => {
+                let at = if found.at.is_empty() { "the whole" } else { found.at.as_str() };
+                let why =
+                    format!("`state`: the `data` it begins with is not as `schema` says: {at}: {}", found.message);
+                Err(wrong(why))
+            }
+        }
     }
 
     /// What `next` takes over of the grants of the version `before` it: that one's component, and all that it was granted.

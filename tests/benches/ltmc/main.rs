@@ -29,6 +29,7 @@ mod report;
 mod rest;
 mod rig;
 mod start;
+mod transition;
 mod turn;
 mod waiting;
 mod wake;
@@ -60,6 +61,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("waiting", waiting::run),
     ("wake", wake::run),
     ("ops", ops::run),
+    ("transition", transition::run),
     ("message", message::run),
     ("watch", watch::run),
     ("recall", recall::run),

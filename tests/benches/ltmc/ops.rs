@@ -72,7 +72,7 @@ async fn least(plan: &Plan, mut once: impl AsyncFnMut() -> Result<()>) -> Result
 }
 
 /// The same for a call of the guest.
-async fn call(plan: &Plan, connection: &mut Connection, request: &Request) -> Result<f64> {
+pub(crate) async fn call(plan: &Plan, connection: &mut Connection, request: &Request) -> Result<f64> {
     let once = async || {
         let status = connection.send(request).await?;
         ensure!(status == 200, "status {status}: {}", connection.text());

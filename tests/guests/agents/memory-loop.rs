@@ -1,6 +1,8 @@
 //! Reads and writes the tenant's memory in loops, with nothing around them: for benchmarks.
 
 use ltmc::memory::{self, Scope};
+use ltmc::serde_json::{Value, json};
+use ltmc::state;
 use ltmc::{Agent, Failure, Json, Task};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ struct Input {
     puts: u32,
     #[serde(default)]
     gets: u32,
+    /// Transitions of its own state, if it has one.
+    #[serde(default)]
+    moves: u32,
 }
 
 #[derive(Serialize)]
@@ -38,6 +43,9 @@ impl Agent for MemoryLoop {
         let mut read = 0;
         for n in 0..input.gets {
             read += store.get(&format!("key/{}", n % KEYS))?.map_or(0, |entry| entry.value.len());
+        }
+        for n in 0..input.moves {
+            state::transition::<String, Value>("go", &json!({"n": n}))?;
         }
         Ok(Json(Output { read }))
     }

@@ -303,6 +303,10 @@ pub(super) fn owner(scope: Scope, owner: Option<String>) -> Result<Owner> {
         Scope::Global => Ok(Owner::default()),
         Scope::Session => Ok(Owner { session: named::<SessionId>(owner, "session")?, agent: None }),
         Scope::Agent => Ok(Owner { session: None, agent: named::<AgentName>(owner, "agent")? }),
+        Scope::State => {
+            Err(Problem::new("invalid", "States of agents are read and set at `/v1/agents/{name}/state`.")
+                .field("scope"))
+        }
     }
 }
 

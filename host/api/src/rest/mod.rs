@@ -21,6 +21,7 @@ mod runs;
 mod schedules;
 mod sessions;
 mod similar;
+mod states;
 mod subscriptions;
 mod tenants;
 mod transactions;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         operations::routes(),
         agents::routes(),
         grants::routes(),
+        states::routes(),
         call::routes(),
         workflows::routes(),
         schedules::routes(),

@@ -4,7 +4,7 @@ use ltmc_model::AgentName;
 use ltmc_model::agent::AgentRef;
 use serde_json::Value;
 
-use super::{Context, text, texts};
+use super::{Context, state, text, texts};
 use crate::client::encode;
 use crate::ui;
 
@@ -25,6 +25,12 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Show where one stands, of those whose manifest declares states; --history: what it was before
+    State(state::Show),
+    /// Release a state that is quarantined
+    Release(state::Release),
+    /// Set a state by hand
+    SetState(state::Set),
     /// Remove one, with all its versions and grants
     #[command(visible_alias = "remove")]
     Rm {
@@ -77,6 +83,9 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             }
             table.print("It had no part in any run.");
         }
+        Command::State(show) => state::show(show, context).await?,
+        Command::Release(release) => state::release(release, context).await?,
+        Command::SetState(set) => state::set(set, context).await?,
         Command::Rm { agent } => {
             client.delete(&format!("/v1/agents/{}", encode(agent.as_str()))).await?;
             ui::note(format!("Removed {agent}."));

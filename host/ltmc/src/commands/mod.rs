@@ -25,6 +25,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod serve;
 pub(crate) mod session;
+mod state;
 pub(crate) mod subscriptions;
 pub(crate) mod tenant;
 

@@ -4,6 +4,7 @@
 //! Invariants: pure functions over plain values. `ltmc-model` gives these rules its types, `ltmc-sdk` its errors; nothing here is
 //! compiled into a guest.
 
+pub mod condition;
 pub mod coordination;
 pub mod graph;
 pub mod hand_off;
@@ -13,6 +14,7 @@ pub mod message;
 mod name;
 pub mod recall;
 pub mod session;
+pub mod state;
 
 pub use merge::{Merge, apply_all};
 pub use name::Name;

@@ -97,7 +97,7 @@ pub fn apply_all<'a>(rules: impl IntoIterator<Item = Merge<'a>>, current: Option
     Ok(new.to_string().into_bytes())
 }
 
-fn parsed(what: &str, bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn parsed(what: &str, bytes: &[u8]) -> Result<Value, String> {
     let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("{what} is not JSON: {e}"))?;
     if depth(&value) > MAX_NESTING {
         return Err(format!("{what} is nested deeper than {MAX_NESTING} levels"));
@@ -131,7 +131,7 @@ fn sum(number: &Number, by: i64) -> Result<Number, String> {
     Number::from_f64(float).ok_or_else(|| "the sum is no number that JSON can write".into())
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -158,7 +158,7 @@ fn canonical(value: &Value) -> String {
 }
 
 /// RFC 7396, section 2.
-fn patched(target: Value, patch: Value) -> Value {
+pub(crate) fn patched(target: Value, patch: Value) -> Value {
     let Value::Object(patch) = patch else { return patch };
     let mut target = match target {
         Value::Object(target) => target,

@@ -48,6 +48,7 @@ pub mod memory;
 pub mod messages;
 pub mod recall;
 pub mod session;
+pub mod state;
 
 /// The longest that a call waits for something to come.
 pub const MAX_WAIT_MS: u64 = 30_000;
@@ -71,6 +72,8 @@ pub enum Call {
     Coordination(coordination::CoordinationCall),
     /// `ltmc:agent/session`
     Session(session::SessionCall),
+    /// `ltmc:agent/state`
+    State(state::StateCall),
 }
 
 /// What the host has to know of a call.
@@ -162,6 +165,7 @@ impl Call {
             Self::Messages(call) => call.any(),
             Self::Coordination(call) => call.any(),
             Self::Session(call) => call.any(),
+            Self::State(call) => call.any(),
         }
     }
 }

@@ -373,7 +373,12 @@ impl Handler {
     }
 }
 
-impl Condition {
+/// Conditions are a type of the rules': what writes them is a trait of this file's.
+trait Written {
+    fn to_value(&self) -> Value;
+}
+
+impl Written for Condition {
     fn to_value(&self) -> Value {
         let list = |parts: &[Self]| parts.iter().map(Self::to_value).collect::<Value>();
         let (pick, test) = match self {

@@ -98,14 +98,15 @@ impl House {
             entropy: entropy.clone(),
             max_memory: 1 << 30,
         }));
+        let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
         let agents = Arc::new(Agents::new(agents::Ports {
             catalog: slow.clone(),
             authority: authority.clone(),
             components: shelf.clone(),
             pins: pins.clone(),
+            schemas: schemas.clone(),
             clock: clock.clone(),
         }));
-        let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
         let clients = Arc::new(Clients::new(clients::Ports {
             context: context.clone(),
             authority: authority.clone(),

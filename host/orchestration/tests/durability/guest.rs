@@ -15,8 +15,10 @@ use ltmc_model::call::attempt::Checkpoint;
 use ltmc_model::call::{Class, HostCall, log, memory};
 use ltmc_model::effect::{Level, LogLine, Refusal};
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::{Item, Precondition, Scope};
 use ltmc_model::run::Usage;
+use ltmc_model::state::Kept;
 use ltmc_model::{AgentName, Digest, Payload, RunId, StepPath, Timestamp};
 use ltmc_ports::runner::{Job, Outcome, Violation};
 use ltmc_ports::{Gate, Runner};
@@ -32,6 +34,9 @@ type AfterCall = Box<dyn Fn(RunId) -> BoxFuture<'static, ()> + Send + Sync>;
 pub(crate) struct Script {
     pub(crate) name: AgentName,
     pub(crate) export: Export,
+    pub(crate) manifest: Manifest,
+    /// The state that it was left in.
+    pub(crate) state: Option<Kept>,
     program: Program,
 }
 
@@ -41,7 +46,7 @@ where
     F: Future<Output = Result<Payload, Failure>> + Send + 'static,
 {
     let program: Program = Arc::new(move |guest| program(guest).map(|end| end.map(Outcome::Output)).boxed());
-    Script { name: name.parse().unwrap(), export: Export::Agent, program }
+    Script { name: name.parse().unwrap(), export: Export::Agent, manifest: Manifest::default(), state: None, program }
 }
 
 /// An agent that judges.
@@ -50,10 +55,28 @@ where
     F: Future<Output = Result<Vec<Violation>, Failure>> + Send + 'static,
 {
     let program: Program = Arc::new(move |guest| program(guest).map(|end| end.map(Outcome::Violations)).boxed());
-    Script { name: name.parse().unwrap(), export: Export::Validator, program }
+    Script {
+        name: name.parse().unwrap(),
+        export: Export::Validator,
+        manifest: Manifest::default(),
+        state: None,
+        program,
+    }
 }
 
 impl Script {
+    /// The same, with states as this declares them.
+    pub(crate) fn declaring(mut self, state: serde_json::Value) -> Self {
+        self.manifest.state = Some(state);
+        self
+    }
+
+    /// The same, left in this state.
+    pub(crate) fn left_in(mut self, state: Kept) -> Self {
+        self.state = Some(state);
+        self
+    }
+
     /// The digest of the component that it stands for.
     pub(crate) fn component(&self) -> Digest {
         Digest::of(self.name.as_str().as_bytes())

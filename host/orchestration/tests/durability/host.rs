@@ -12,12 +12,13 @@ use bytes::Bytes;
 use ltmc_context::{Context, Handed, Subscriptions};
 use ltmc_model::agent::{Agent, Carry};
 use ltmc_model::caller::{Caller, Role};
+use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Placed};
-use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::Event;
 use ltmc_model::run::State;
+use ltmc_model::state::Kept;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
@@ -29,7 +30,8 @@ use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
 use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
 use ltmc_ports::{
-    Append, Bus as _, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _, WriteJournal,
+    Append, Bus as _, Changes, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _,
+    WriteJournal,
 };
 use ltmc_tenancy::{Authority, Error, Pins};
 use tokio_util::task::AbortOnDropHandle;
@@ -44,7 +46,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 11] = [
+const GRANTS: [&str; 12] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -56,6 +58,7 @@ const GRANTS: [&str; 11] = [
     "call:*",
     "hand-off:*",
     "session:history",
+    "state",
 ];
 
 /// What outlives a host.
@@ -137,7 +140,7 @@ impl World {
             let pushed = Agent {
                 name: script.name.clone(),
                 digest: script.component(),
-                manifest: Manifest::default(),
+                manifest: script.manifest.clone(),
                 exports: vec![script.export],
                 size: 1,
                 pushed_at: self.clock.now(),
@@ -146,6 +149,15 @@ impl World {
             let grants = GRANTS.map(|grant| grant.parse().unwrap()).to_vec();
             act(Change::GrantsSet { agent: script.name.clone(), grants, digest: None, carry: Some(Carry::Never) })
                 .await;
+            if let Some(state) = &script.state {
+                let value = Some(MemoryValue { bytes: state.to_bytes(), expires_at: None });
+                let (drawer, key, revision) =
+                    (Drawer::State(script.name.clone()), "state".into(), record.next_revision());
+                let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value })];
+                let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
+                let changes = Changes { deltas, expects: Vec::new() };
+                record.act_with(tenant, self.clock.now(), Act { by: None, change }, changes).await.unwrap();
+            }
         }
         for source in document.into_iter().flat_map(|documents| documents.split("\n---\n")) {
             let name = Document::parse(source, None).unwrap().name;
@@ -178,7 +190,8 @@ impl World {
         let authority = Arc::new(Authority::new(record.clone(), record.clone(), self.clock.clone()));
         let handed = Handed::new(line.clone());
         let subscriptions = Subscriptions::start(record.clone());
-        let context = Arc::new(Context::of_record(&record, &handed, &subscriptions, authority.clone()));
+        let context = Context::of_record(&record, &handed, &subscriptions, authority.clone());
+        let context = Arc::new(Context { schemas: Some(Arc::new(ltmc_schemas::Schemas::in_process())), ..context });
         let ports = Ports {
             read: record.clone(),
             write: handed,
@@ -237,6 +250,14 @@ impl World {
             let page = record.list(&tenant(), &drawer, "", None, 10_000, self.clock.now()).await.unwrap();
             for item in page.items.into_iter().filter(|item| !item.key.starts_with("clock/")) {
                 found.insert((drawer.clone(), item.key), text(&item.value).to_owned());
+            }
+        }
+        for script in &self.scripts {
+            let drawer = Drawer::State(script.name.clone());
+            for item in record.list(&tenant(), &drawer, "", None, 100, self.clock.now()).await.unwrap().items {
+                let Kept { state, data, version, quarantined, .. } = Kept::from_bytes(&item.value).unwrap();
+                let quarantined = quarantined.map_or("", |_| ", quarantined");
+                found.insert((drawer.clone(), item.key), format!("{state} {data} of version {version}{quarantined}"));
             }
         }
         let news = record.events(&tenant(), &"news".parse().unwrap(), Position(0), 10_000).await.unwrap();

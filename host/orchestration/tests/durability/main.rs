@@ -30,6 +30,7 @@
 //! - `room`: a tenant that has no room for more runs, and others
 //! - `schedules`: each tick starts one run
 //! - `sessions`: one turn at a time, each message once
+//! - `states`: agents' states, and their migrations
 //! - `sealed`: what a long run costs whoever takes it up
 //! - `settling`: conflicts of branches that an agent settles, or people
 //! - `suspects`: runs of which the host dies
@@ -65,6 +66,7 @@ mod schedules;
 mod sealed;
 mod sessions;
 mod settling;
+mod states;
 mod story;
 mod suspects;
 mod suspended;

@@ -10,6 +10,7 @@ mod messages;
 mod poll;
 mod recall;
 mod session;
+mod state;
 
 use ltmc_model::call::HostCall;
 use ltmc_model::effect::Refusal;
@@ -35,6 +36,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wit::messages::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::coordination::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::session::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    wit::state::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     wit::log::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     Ok(())
 }

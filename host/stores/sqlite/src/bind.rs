@@ -84,6 +84,7 @@ pub(crate) fn scope(scope: Scope) -> i64 {
         Scope::Global => 0,
         Scope::Session => 1,
         Scope::Agent => 2,
+        Scope::State => 3,
     }
 }
 

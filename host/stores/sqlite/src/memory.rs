@@ -92,6 +92,7 @@ pub(crate) fn drawer(scope: i64, owner: String) -> Result<Drawer, Error> {
         0 => Ok(Drawer::Global),
         1 => parsed(owner).map(Drawer::Session),
         2 => parsed(owner).map(Drawer::Agent),
+        3 => parsed(owner).map(Drawer::State),
         _ => Err(wrong("a memory scope")),
     }
 }

@@ -59,6 +59,7 @@ pub async fn drawers_and_tenants_never_meet<F: Fixture>(fixture: &F) {
         Drawer::Session("x".parse().unwrap()),
         Drawer::Session("y".parse().unwrap()),
         Drawer::Agent("x".parse().unwrap()),
+        Drawer::State("x".parse().unwrap()),
     ];
     for (number, of) in ["acme", "beta"].into_iter().enumerate() {
         let mut owner = Owner::new(of, number as u64 + 1);
