@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use ltmc::coordination::{self, CallError};
 use ltmc::graph::{self, AsOf, Filter, RelateOptions};
+use ltmc::hand_off;
 use ltmc::memory::{self, Append, Increment, MergePatch, Precondition, PutOptions, Scope, Set, Union};
 use ltmc::messages::{self, Draft};
 use ltmc::recall;
 use ltmc::serde_json::{Value, json};
 use ltmc::testing::{Channel, Host};
 use ltmc::{
-    Aggregator, Branch, BranchOutcome, Failure, FromPayload as _, IntoPayload as _, Json, Task, Validator, Violation,
+    Aggregator, Branch, BranchOutcome, Error, Failure, FromPayload as _, IntoPayload as _, Json, Task, Validator,
+    Violation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -307,6 +309,32 @@ fn a_validator_judges() {
         }
     }
     assert_eq!(host().validate::<CheckReport>(Json(Report { summary: String::new() })).len(), 1);
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_conversation_is_handed_on() {
+    fn execute(message: &str) -> Result<String, Failure> {
+        if let Some(handed) = hand_off::received()? {                     // none: it began with this agent
+            ltmc::info!("from {}: {}", handed.from, handed.reason);       // handed.passed: what that one passed
+        }
+        if message.contains("money") {
+            match hand_off::to("settle-refund", "it is about money") {
+                Ok(()) => return Ok(String::new()),                       // nobody's answer: the receiver goes on, and answers
+                Err(Error::QuotaExceeded(_)) => {}                        // it went on as often as may be: answer here
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if message.contains("wrong") {
+            hand_off::back("this is nothing for me")?;                    // to whom it came from
+        }
+        Ok("How can we help?".to_owned())
+    }
+    let desk = ltmc::testing::Host::new().agent("triage").holds(&["triage", "settle-refund"]).grant("hand-off:settle-refund").grant("log");
+    desk.within(|| execute("my money")).unwrap();
+    let refund = desk.clone().agent("settle-refund");
+    refund.within(|| execute("it is wrong")).unwrap();
+    assert_eq!(desk.hand_offs().iter().map(|it| it.to.as_str()).collect::<Vec<_>>(), ["settle-refund", "triage"]);
 }
 
 #[test]

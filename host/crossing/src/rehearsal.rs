@@ -12,7 +12,7 @@ use ltmc_model::call::Call;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Effect;
-use ltmc_model::{AgentName, Digest, TenantId, Timestamp};
+use ltmc_model::{AgentName, Capability, Digest, TenantId, Timestamp};
 use ltmc_policy::Verdict;
 use ltmc_ports::runner::{Directory, Gate, Outcome};
 use ltmc_tenancy::Authority;
@@ -115,8 +115,8 @@ impl Rehearsal {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next one.
-    fn made(&self, call: &Call) -> Result<Result<Reply, Refusal>, Failure> {
+    /// The next one; what this version lacks for it stands beside it, and is no difference where the one before lacked it, too.
+    fn made(&self, call: &Call, lacks: Option<Capability>) -> Result<Result<Reply, Refusal>, Failure> {
         let mut held = self.held();
         if held.wrong.is_some() {
             return Err(ended());
@@ -125,6 +125,15 @@ impl Rehearsal {
         held.number += 1;
         let number = held.number;
         match Fits::of(&recorded, number, call) {
+            Fits::Same if lacks.is_some() && !matches!(recorded.reply, Err(Refusal::Denied(_))) => {
+                let lacks = lacks.map(|capability| capability.to_string()).unwrap_or_default();
+                held.wrong = Some(format!(
+                    "at host call {number}, which is {} ({}): `{lacks}` is not in force for this version, and was for the one before",
+                    recorded.call, recorded.about
+                ));
+                self.over.notify_one();
+                Err(ended())
+            }
             Fits::Same => {
                 held.attend();
                 if held.replay.is_empty() {
@@ -159,12 +168,17 @@ fn ended() -> Failure {
 #[async_trait]
 impl Gate for Rehearsal {
     async fn cross(&self, call: Call) -> Result<Result<Reply, Refusal>, Failure> {
+        let in_force = self.authority.in_force(&self.tenant, &self.agent, &self.component).await;
+        let verdict = in_force.map_err(|e| broken(&e))?.decide(&call.needs());
         if !matches!(call, Call::Log(_)) {
-            return self.made(&call);
+            let lacks = match verdict {
+                Verdict::Allowed(_) => None,
+                Verdict::Denied(capability) | Verdict::Withheld(capability) => Some(capability),
+            };
+            return self.made(&call, lacks);
         }
         // Lines are not journaled as effects: they are made again, and their refusal with them.
-        let in_force = self.authority.in_force(&self.tenant, &self.agent, &self.component).await;
-        Ok(match in_force.map_err(|e| broken(&e))?.decide(&call.needs()) {
+        Ok(match verdict {
             Verdict::Allowed(_) => Ok(Reply::Done),
             Verdict::Denied(capability) | Verdict::Withheld(capability) => Err(Refusal::Denied(capability)),
         })

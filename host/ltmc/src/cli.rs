@@ -73,7 +73,7 @@ pub(crate) enum Command {
     /// Which events start agents and workflows: put, list, show, pause, continue, replay, rm, events, release, skip
     #[command(subcommand)]
     Subscriptions(subscriptions::Command),
-    /// Conversations, turn by turn: open, say, list, show, history, cancel, close
+    /// Conversations, turn by turn: open, say, list, show, history, cancel, hand-off, rewind, fork, export, close
     #[command(subcommand)]
     Session(session::Command),
     /// What runs ask people: list, show, answer

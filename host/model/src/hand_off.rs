@@ -6,7 +6,7 @@
 pub use ltmc_rules::hand_off::{FENCED, Guards, Refused, check_passed, check_reason, check_summary, only};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, Payload, RunId, StepPath};
+use crate::{AgentName, Payload, RunId, StepPath, Timestamp};
 
 /// How many of those that a conversation came from are known: of more, the first are forgotten.
 pub const MAX_GIVERS: usize = 16;
@@ -67,6 +67,9 @@ pub struct Holder {
     /// The run whose journal says what passed; none: a person handed it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
+    /// When it came to this one.
+    #[serde(default)]
+    pub at: Timestamp,
 }
 
 /// Whom a conversation came from, after it was handed on.

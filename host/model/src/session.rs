@@ -448,15 +448,16 @@ impl Session {
     }
 
     /// A turn's run hands the conversation on.
-    pub fn hand_off(&mut self, handed: &HandedOff, turn: u32, run: RunId) {
+    pub fn hand_off(&mut self, handed: &HandedOff, (turn, run): (u32, RunId), at: Timestamp) {
         let (agent, givers) = (handed.to.clone(), handed.givers.clone());
-        self.holder = Some(Holder { agent, givers, since: turn, run: Some(run) });
+        self.holder = Some(Holder { agent, givers, since: turn, run: Some(run), at });
         self.epoch = self.epoch.next();
     }
 
     /// A person hands the conversation on, between two turns.
-    pub fn hand_over(&mut self, to: AgentName) {
-        self.holder = Some(Holder { agent: to, givers: Vec::new(), since: self.turns.saturating_add(1), run: None });
+    pub fn hand_over(&mut self, to: AgentName, at: Timestamp) {
+        self.holder =
+            Some(Holder { agent: to, givers: Vec::new(), since: self.turns.saturating_add(1), run: None, at });
         self.epoch = self.epoch.next();
     }
 

@@ -68,7 +68,7 @@ impl ltmc_ports::Conversation for Conversation {
         let mut idle = Duration::ZERO;
         if let Some(before) = before.first().filter(|before| before.number < turn.number) {
             let row = ports.read.run(tenant, before.run).await?;
-            idle = row.map_or(idle, |row| self.log.now().since(row.updated_at));
+            idle = row.map_or(idle, |row| self.log.now().since(row.updated_at.max(holder.at)));
         }
         let mut handed = None;
         if let Some(run) = holder.run {

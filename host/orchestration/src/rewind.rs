@@ -65,7 +65,13 @@ impl Sessions {
         let work = async move {
             let session = sessions.between_turns(&by, &id, "take it back").await?;
             if to >= session.latest() {
-                return Err(wrong_turn("to", format!("its last turn is {}: it is there already", session.latest())));
+                return Err(wrong_turn(
+                    "to",
+                    match to == session.latest() {
+                        true => format!("turn {to} is its last: it is there already"),
+                        false => format!("there is no turn {to}: its last is {}", session.latest()),
+                    },
+                ));
             }
             sessions.check_turn(&by.tenant, &session, to, "to").await?;
             let limit = u32::try_from(MAX_MOVED + 1).unwrap_or(u32::MAX);
@@ -147,7 +153,9 @@ impl Sessions {
     pub(crate) async fn between_turns(&self, caller: &Caller, id: &SessionId, what: &str) -> Result<Session, Error> {
         let session = self.seen(caller, id).await?;
         if caller.role == Role::Caller && session.by != caller.key {
-            return Err(Error::Denied { why: format!("only who opened a session may {what}") });
+            return Err(Error::Denied {
+                why: format!("only who opened a session, and keys of the roles author and admin, may {what}"),
+            });
         }
         if session.standing.is_over() || session.has_expired(self.now()) {
             return Err(self.refused(&session, 0));
@@ -168,6 +176,13 @@ impl Sessions {
         field: &'static str,
     ) -> Result<(), Error> {
         let (earliest, latest) = (session.earliest(), session.latest());
+        if turn < session.copied {
+            let begins = session.copied;
+            let why = format!(
+                "up to turn {begins} its turns are those of the session that it is a fork of: take that one back, or fork it"
+            );
+            return Err(wrong_turn(field, why));
+        }
         if turn < earliest || turn > latest {
             let why =
                 format!("it is known how it was after turns {earliest} to {latest}, the last {MAX_BACK}, not {turn}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::Failure;
-use ltmc_model::hand_off::{Guards, HandedOff, Refused, check_reason};
+use ltmc_model::hand_off::{Guards, HandedOff, Holder, Refused, check_reason};
 use ltmc_model::journal::Change;
 use ltmc_model::run::State;
 use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing, Turn};
@@ -314,7 +314,12 @@ impl Sessions {
                 wrong(format!("the conversation of session {id} is not handed on: no workflow with a `hand-off` at its root answers"))
             })?;
             let names = goes.names();
-            let held = session.holder.as_ref().map(|holder| &holder.agent).filter(|holder| names.contains(holder));
+            let is_idle = |holder: &&Holder| {
+                let since = session.last_at.max(holder.at);
+                goes.idle.is_some_and(|longest| sessions.now().since(since) >= longest)
+            };
+            let held = session.holder.as_ref().filter(|holder| !is_idle(holder)).map(|holder| &holder.agent);
+            let held = held.filter(|holder| names.contains(holder));
             let holder = held.or_else(|| names.get(goes.start).copied()).cloned();
             let among: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
             let guards = Guards { among: &among, at_most: goes.at_most, per_pair: goes.per_pair };
@@ -341,7 +346,9 @@ impl Sessions {
         let work = async move {
             let session = sessions.seen(&by, &id).await?;
             if by.role == Role::Caller && session.by != by.key {
-                return Err(Error::Denied { why: "only who opened a session may close it".into() });
+                return Err(Error::Denied {
+                    why: "only who opened a session, and keys of the roles author and admin, may close it".into(),
+                });
             }
             let now = how == Closing::Cancel;
             // One that closes may be closed at once after all.

@@ -248,6 +248,12 @@ fn path(session: &SessionId) -> String {
 
 async fn open(client: &Client, wanted: Open, as_json: bool) -> anyhow::Result<()> {
     let Open { agent, workflow, if_busy, queue, idle, turn, title, contributor, observer } = wanted;
+    if let Some(key) = contributor.iter().find(|key| observer.contains(key)) {
+        return Err(Problem::usage(format!(
+            "key `{key}` is said to be a contributor and an observer: it is one of both"
+        ))
+        .into());
+    }
     let parts = |keys: Vec<String>, part: &'static str| keys.into_iter().map(move |key| (key, part.into()));
     let participants: serde_json::Map<String, Value> =
         parts(observer, "observer").chain(parts(contributor, "contributor")).collect();

@@ -454,10 +454,10 @@ flow:
             ("25:15", "`among` is missing"),
             ("25:33", "`next` takes the step of an `agent`"),
             ("25:59", "did you mean `close`?"),
-            ("26:66", "is inside of a `loop` or a `debate`"),
+            ("26:66", "is inside of a `loop`, a `debate` or"),
             ("27:44", "another option"),
             ("27:98", "does not come before"),
-            ("28:49", "is inside of a `loop` or a `debate`"),
+            ("28:49", "is inside of a `loop`, a `debate` or"),
         ],
     );
 }

@@ -55,7 +55,7 @@ impl Sessions {
             }
             (Change::SessionHandedOver { session, to, .. }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), session.clone()))?;
-                session.hand_over(to.clone());
+                session.hand_over(to.clone(), at);
             }
             (Change::TurnLost { session, number, run, .. }, _) => {
                 return self.end(tenant, session, *number, *run, at);
@@ -96,7 +96,7 @@ impl Sessions {
         }
         for handed in handed_on(entries) {
             let (session, _) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
-            session.hand_off(handed, turn, run.id);
+            session.hand_off(handed, (turn, run.id), run.updated_at);
         }
         if !run.state.is_final() {
             return None;

@@ -110,7 +110,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         }
         Change::SessionRewound { id, to, holder, .. } => sessions::rewind(db, tenant, id, *to, holder.as_deref())?,
         Change::SessionClosed { id, expired, now } => sessions::close(db, tenant, id, (*expired, *now))?,
-        Change::SessionHandedOver { session, to, .. } => sessions::hand_over(db, tenant, session, to)?,
+        Change::SessionHandedOver { session, to, .. } => sessions::hand_over(db, tenant, session, to, at)?,
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,
         Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }

@@ -141,7 +141,7 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
         keep(db, &session)?;
     }
     if handed.peek().is_some() {
-        handed.for_each(|handed| session.hand_off(handed, turn, run.id));
+        handed.for_each(|handed| session.hand_off(handed, (turn, run.id), at));
         keep(db, &session)?;
     }
     if run.state.is_final() { end(db, &mut session, turn, run.id, at) } else { Ok(()) }
@@ -239,9 +239,15 @@ pub(crate) fn close(
 }
 
 /// A person hands a session's conversation on.
-pub(crate) fn hand_over(db: &Connection, tenant: &str, id: &SessionId, to: &AgentName) -> Result<(), rusqlite::Error> {
+pub(crate) fn hand_over(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    to: &AgentName,
+    at: Timestamp,
+) -> Result<(), rusqlite::Error> {
     let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
-    session.hand_over(to.clone());
+    session.hand_over(to.clone(), at);
     keep(db, &session)
 }
 

@@ -188,7 +188,7 @@ impl Reader {
             ));
         }
         if let Some(inside) = inside.iter().find(|level| matches!(level.at, Place::Map | Place::Loop)) {
-            let what = if inside.at == Place::Map { "a `map`" } else { "a `loop` or a `debate`" };
+            let what = if inside.at == Place::Map { "a `map`" } else { "a `loop`, a `debate` or a `hand-off`" };
             return Some(format!(
                 "step `{name}` (at {at}) is inside of {what}, where there are many of it: give that an `id` and pick from what it \
                  gives"
