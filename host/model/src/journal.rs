@@ -1070,6 +1070,8 @@ pub enum Change {
         id: SessionId,
         /// Its last turn that counts; 0: none.
         to: u32,
+        /// That one's place among those that began: what began later is undone.
+        began: Epoch,
         /// Who held the conversation then; none: whoever holds it first.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         holder: Option<Box<Holder>>,

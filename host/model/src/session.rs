@@ -177,6 +177,8 @@ pub struct Fork {
     pub of: SessionId,
     /// Its last turn that this one has, too; 0: none.
     pub at: u32,
+    /// That one's place among those that began: it has all that began up to it, and count.
+    pub began: Epoch,
     /// Who held the conversation then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Holder>,
@@ -201,7 +203,7 @@ pub struct Session {
     pub epoch: Epoch,
     /// How many turns it had, those that wait included.
     pub turns: u32,
-    /// How many of them are another session's, which it is a fork of.
+    /// Up to this number they are another session's, which it is a fork of.
     pub copied: u32,
     /// The turn at work; none: it is idle.
     pub active: Option<Active>,
@@ -239,6 +241,9 @@ pub struct Turn {
     pub by: KeyId,
     /// Whether its run was begun, and is over.
     pub stage: Stage,
+    /// The session's epoch as it began: turns begin in another order than that of their numbers where several keys speak. None: it has not begun, or was over
+    /// before it did.
+    pub began: Option<Epoch>,
     /// Whether the session was taken back to before it: it is no part of the conversation any more.
     pub undone: bool,
     /// Who held the conversation as it began; none: whoever holds it first, or it has not begun.
@@ -331,19 +336,9 @@ impl Session {
         new
     }
 
-    /// The number of the turn that began last.
-    pub fn latest(&self) -> u32 {
-        self.active.map_or(self.turns, |active| active.number)
-    }
-
-    /// The first turn after which it can still be taken back to, or forked.
-    pub fn earliest(&self) -> u32 {
-        self.latest().saturating_sub(MAX_BACK).max(self.copied)
-    }
-
-    /// It is a fork of another one: so many turns are behind it.
-    pub fn forked(&mut self, fork: &Fork) {
-        (self.turns, self.copied, self.holder) = (fork.at, fork.at, fork.holder.clone());
+    /// It is a fork of another one: turns up to this number are behind it.
+    pub fn forked(&mut self, fork: &Fork, turns: u32) {
+        (self.turns, self.copied, self.holder) = (turns, turns, fork.holder.clone());
     }
 
     /// It is taken back to before its last turns: who held the conversation then holds it again.

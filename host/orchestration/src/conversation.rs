@@ -12,9 +12,6 @@ use ltmc_tenancy::Error;
 
 use crate::runs::{Inner, Runs};
 
-/// How many turns are looked at for each that is told: of those before it some may wait still.
-const LOOKED_AT: u32 = 4;
-
 /// What was said before one run's turn.
 pub(crate) struct Conversation {
     runs: Runs,
@@ -40,14 +37,14 @@ impl ltmc_ports::Conversation for Conversation {
     async fn history(&self, last: u32, after: u32) -> Result<Vec<Exchange>, StoreError> {
         let started = self.log.started();
         let Some(turn) = started.turn else { return Ok(Vec::new()) };
-        let from = turn.number.saturating_sub(1).saturating_sub(last.saturating_mul(LOOKED_AT)).max(after);
-        if from >= turn.number {
-            return Ok(Vec::new());
-        }
-        let sessions = &self.runs.inner.ports.sessions;
-        let turns = sessions.turns(self.log.tenant(), &started.session, from, turn.number - 1 - from).await?;
+        let (tenant, sessions) = (self.log.tenant(), &self.runs.inner.ports.sessions);
+        let own = sessions.turns(tenant, &started.session, turn.number - 1, 1).await?.into_iter().next();
+        let began = own.and_then(|own| own.began);
+        // Those that began before it: not all that have a smaller number.
+        let turns = sessions.begun(tenant, &started.session, None, began, last).await?;
         let mut newest_first: Vec<Exchange> = Vec::new();
-        for turn in turns.into_iter().rev().filter(|turn| turn.stage == Stage::Over && !turn.undone) {
+        let counts = |turn: &Turn| turn.stage == Stage::Over && turn.number > after;
+        for turn in turns.into_iter().filter(counts) {
             newest_first.push(self.exchange(turn).await.map_err(store)?);
             if ltmc_model::session::told(newest_first.iter().map(Exchange::size), last) < newest_first.len() {
                 newest_first.pop();

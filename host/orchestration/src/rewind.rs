@@ -12,14 +12,16 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 
 use ltmc_model::journal::{Change, Effect, Event};
 use ltmc_model::memory::Drawer;
-use ltmc_model::session::{Fork, IfBusy, MAX_BACK, MAX_FORKED, MAX_MOVED, MAX_MOVED_BYTES, Part, Session, Turn};
-use ltmc_model::{Seq, SessionId, StepPath, TenantId};
+use ltmc_model::session::{Fork, IfBusy, MAX_BACK, MAX_FORKED, MAX_MOVED, MAX_MOVED_BYTES, Part, Session, Stage, Turn};
+use ltmc_model::{Epoch, Seq, SessionId, StepPath, TenantId};
 use ltmc_policy::Action;
 use ltmc_ports::{Changes, Expect, StoreError};
 use ltmc_tenancy::Error;
 
 use crate::sessions::{Sessions, changed_meanwhile};
 
+/// Keys that are put back or copied, one more than may be, and bytes.
+const MOST: (u32, usize) = (MAX_MOVED as u32 + 1, MAX_MOVED_BYTES);
 /// What stays is told of so many calls.
 const TOLD: usize = 100;
 /// Entries of a run that are looked at for what stays.
@@ -64,27 +66,18 @@ impl Sessions {
         let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
             let session = sessions.between_turns(&by, &id, "take it back").await?;
-            if to >= session.latest() {
-                return Err(wrong_turn(
-                    "to",
-                    match to == session.latest() {
-                        true => format!("turn {to} is its last: it is there already"),
-                        false => format!("there is no turn {to}: its last is {}", session.latest()),
-                    },
-                ));
-            }
-            sessions.check_turn(&by.tenant, &session, to, "to").await?;
-            let limit = u32::try_from(MAX_MOVED + 1).unwrap_or(u32::MAX);
-            let changed = sessions.read.changed_since(&by.tenant, &id, to, limit).await?;
+            let turn = sessions.turn_that_counts(&by.tenant, &session, to, "to").await?;
+            let undone = sessions.begun_since(&by.tenant, &session, turn, "to").await?;
+            let changed = sessions.read.changed_since(&by.tenant, &id, turn, MOST).await?;
             check_moved(changed.iter().map(|(key, value)| (key, value.as_ref())))?;
-            let undone = sessions.undone_by(&by.tenant, &session, to).await?;
             let (stays, more) = sessions.stays(&by.tenant, &undone).await?;
-            let holder = undone.first().map_or(session.holder.clone(), |turn| turn.holder.clone());
+            let holder = undone.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
             let (keys, turns) = (changed.len(), undone.len());
             let deltas = sessions.put_back(&id, changed);
             let change = Change::SessionRewound {
                 id: id.clone(),
                 to,
+                began: turn,
                 holder: holder.map(Box::new),
                 keys: u32::try_from(keys).unwrap_or(u32::MAX),
             };
@@ -115,34 +108,34 @@ impl Sessions {
             if by.role == Role::Caller && session.part_of(&by.key) != Some(Part::Contributor) {
                 return Err(Error::Denied { why: format!("in session {id} this key only reads") });
             }
-            let over = session.active.map_or(session.turns, |active| active.number - 1);
-            let at = match at {
-                Some(at) if at > over => {
-                    return Err(wrong_turn("at", format!("its last turn that is over is {over}, not {at}")));
-                }
-                Some(at) => at,
-                None => sessions.last_that_counts(&by.tenant, &session, over).await?,
+            let (turn, at) = match at {
+                Some(at) => (sessions.turn_that_counts(&by.tenant, &session, at, "at").await?, at),
+                None => sessions.last_that_is_over(&by.tenant, &session).await?,
             };
-            if at > MAX_FORKED {
-                return Err(wrong_turn("at", format!("a session is forked with at most {MAX_FORKED} turns")));
+            if session.turns > MAX_FORKED {
+                return Err(wrong_turn("at", format!("a session of more than {MAX_FORKED} turns is not forked")));
             }
-            sessions.check_turn(&by.tenant, &session, at, "at").await?;
+            let since = sessions.begun_since(&by.tenant, &session, turn, "at").await?;
+            if session.active.is_some_and(|active| active.number == at) {
+                return Err(wrong_turn("at", format!("turn {at} is not over")));
+            }
             let settings = ltmc_model::session::Settings {
                 title: title.or(session.settings.title.clone()),
                 ..session.settings.clone()
             };
             sessions.runs.is_there(&by, &settings.with, settings.if_busy == IfBusy::Rollback).await?;
-            let limit = u32::try_from(MAX_MOVED + 1).unwrap_or(u32::MAX);
-            let kept = sessions.read.memory_after(&by.tenant, &id, at, limit).await?;
+            let kept = sessions.read.memory_after(&by.tenant, &id, turn, MOST).await?;
             check_moved(kept.iter().map(|(key, value)| (key, Some(value))))?;
-            let holder = sessions.undone_by(&by.tenant, &session, at).await?;
-            let holder = holder.first().map_or(session.holder.clone(), |turn| turn.holder.clone());
+            let holder = since.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
             let new = sessions.drawn()?;
             let deltas = sessions.put_back(&new, kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
-            let fork = Some(Box::new(Fork { of: id.clone(), at, holder }));
+            let fork = Some(Box::new(Fork { of: id.clone(), at, began: turn, holder }));
             let change = Change::SessionOpened { id: new.clone(), settings: Box::new(settings), fork };
-            let changes = Changes { deltas, expects: Vec::new() };
-            sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await?;
+            let mut expects = vec![Expect::SessionEpoch { session: id.clone(), epoch: session.epoch }];
+            expects.extend(sessions.room_for(&by.tenant, &deltas).await?);
+            let done =
+                sessions.authority().act_with(&by.tenant, Some(&by.key), change, Changes { deltas, expects }).await;
+            done.map_err(|error| changed_meanwhile(error, &id))?;
             sessions.changed.notify_one();
             sessions.one(&by.tenant, &new).await
         };
@@ -167,15 +160,14 @@ impl Sessions {
         Ok(session)
     }
 
-    /// Whether a turn is one of those after which it is known what memory held, and counts.
-    async fn check_turn(
+    /// When a turn began after which it is known what memory held; the beginning of all for 0, and for the last turn that a fork has of another session.
+    async fn turn_that_counts(
         &self,
         tenant: &TenantId,
         session: &Session,
         turn: u32,
         field: &'static str,
-    ) -> Result<(), Error> {
-        let (earliest, latest) = (session.earliest(), session.latest());
+    ) -> Result<Epoch, Error> {
         if turn < session.copied {
             let begins = session.copied;
             let why = format!(
@@ -183,30 +175,50 @@ impl Sessions {
             );
             return Err(wrong_turn(field, why));
         }
-        if turn < earliest || turn > latest {
-            let why =
-                format!("it is known how it was after turns {earliest} to {latest}, the last {MAX_BACK}, not {turn}");
+        let Some(before) = turn.checked_sub(1) else { return Ok(Epoch(0)) };
+        let found = self.read.turns(tenant, &session.id, before, 1).await?.into_iter().next();
+        let Some(found) = found.filter(|found| found.number == turn) else {
+            return Err(wrong_turn(field, format!("there is no turn {turn}: its last is {}", session.turns)));
+        };
+        match found.began {
+            Some(began) if !found.undone => Ok(began),
+            Some(_) => Err(wrong_turn(field, format!("turn {turn} is no part of its conversation any more"))),
+            None => Err(wrong_turn(field, format!("turn {turn} has not begun"))),
+        }
+    }
+
+    /// The last turn that counts and is over, with when it began.
+    async fn last_that_is_over(&self, tenant: &TenantId, session: &Session) -> Result<(Epoch, u32), Error> {
+        let newest = self.read.begun(tenant, &session.id, None, None, 2).await?;
+        let last = newest.into_iter().find(|turn| turn.stage == Stage::Over);
+        Ok(last.map_or((Epoch(0), session.copied), |turn| (turn.began.unwrap_or_default(), turn.number)))
+    }
+
+    /// The turns that began after one, and count, the last first: not more than it is known of what memory was before them.
+    async fn begun_since(
+        &self,
+        tenant: &TenantId,
+        session: &Session,
+        began: Epoch,
+        field: &'static str,
+    ) -> Result<Vec<Turn>, Error> {
+        let since = self.read.begun(tenant, &session.id, Some(began), None, MAX_BACK + 1).await?;
+        if since.len() > MAX_BACK as usize {
+            let why = format!("more than {MAX_BACK} turns began since: it is not known any more how memory was then");
             return Err(wrong_turn(field, why));
         }
-        let Some(before) = turn.checked_sub(1) else { return Ok(()) };
-        let found = self.read.turns(tenant, &session.id, before, 1).await?.into_iter().next();
-        match found.filter(|found| found.number == turn && !found.undone) {
-            Some(_) => Ok(()),
-            None => Err(wrong_turn(field, format!("turn {turn} is no part of its conversation any more"))),
-        }
+        Ok(since)
     }
 
-    /// The last turn up to `over` that counts; 0: none does.
-    async fn last_that_counts(&self, tenant: &TenantId, session: &Session, over: u32) -> Result<u32, Error> {
-        let from = over.saturating_sub(MAX_BACK);
-        let turns = self.read.turns(tenant, &session.id, from, over - from).await?;
-        Ok(turns.into_iter().rev().find(|turn| !turn.undone).map_or(session.earliest(), |turn| turn.number))
-    }
-
-    /// The turns after one that count.
-    async fn undone_by(&self, tenant: &TenantId, session: &Session, to: u32) -> Result<Vec<Turn>, StoreError> {
-        let turns = self.read.turns(tenant, &session.id, to, session.turns.saturating_sub(to)).await?;
-        Ok(turns.into_iter().filter(|turn| !turn.undone).collect())
+    /// Whether the tenant's memory has room for what is put back or copied: looked at by the record, too.
+    async fn room_for(&self, tenant: &TenantId, deltas: &[Delta]) -> Result<Option<Expect>, Error> {
+        let bytes = |delta: &Delta| match delta {
+            Delta::Memory(change) => change.value.as_ref().map_or(0, |value| change.key.len() + value.bytes.len()),
+            _ => 0,
+        };
+        let more = deltas.iter().map(bytes).sum::<usize>() as u64;
+        let quota = self.authority().ceiling(tenant).await?.storage.as_u64();
+        Ok((more > 0).then_some(Expect::Storage { more, quota }))
     }
 
     /// What keys are to hold, or nothing.
@@ -278,7 +290,8 @@ fn stays(effect: &Effect) -> bool {
         "coordination.call",
         "coordination.begin",
     ];
-    CHANGES.contains(&effect.call.as_str()) && !effect.about.starts_with("session/")
+    let is_the_sessions = effect.call.starts_with("memory.") && effect.about.starts_with("session/");
+    CHANGES.contains(&effect.call.as_str()) && !is_the_sessions
 }
 
 fn wrong_turn(field: &'static str, why: String) -> Error {

@@ -646,6 +646,9 @@ impl Runs {
             Target::Workflow(workflow) => {
                 let (ready, agents) = self.ready_for(caller, workflow).await?;
                 let position = self.position(&ready);
+                if is_apart && ready.plan.conversation().is_some() {
+                    return Err(not_rolled_back());
+                }
                 let ready = if is_apart { self.apart(ready.json.clone()).await? } else { ready };
                 (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), position)
             }
@@ -686,8 +689,7 @@ impl Runs {
             Target::Workflow(workflow) => {
                 let (ready, _) = self.ready_for(caller, workflow).await?;
                 if is_apart && ready.plan.conversation().is_some() {
-                    let message = "a conversation that is handed on cannot be in a session with `rollback`: what is undone would have been held by others";
-                    return Err(Error::invalid("invalid", "if-busy", message));
+                    return Err(not_rolled_back());
                 }
                 if is_apart {
                     self.apart(ready.json.clone()).await?;
@@ -1473,4 +1475,10 @@ impl std::fmt::Debug for Started {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Started").field("run", &self.run).field("attached", &self.attached).finish_non_exhaustive()
     }
+}
+
+/// Why a conversation that is handed on is in no session with `rollback`.
+fn not_rolled_back() -> Error {
+    let message = "a conversation that is handed on cannot be in a session with `rollback`: what is undone would have been held by others";
+    Error::invalid("invalid", "if-busy", message)
 }

@@ -141,6 +141,13 @@ pub enum Expect {
         /// How often its lease was taken, and its conversation handed on.
         epoch: Epoch,
     },
+    /// Of a session no turn began, none was undone, and its conversation was not handed on since.
+    SessionEpoch {
+        /// Which.
+        session: SessionId,
+        /// How often its lease was taken, and its conversation handed on.
+        epoch: Epoch,
+    },
     /// A turn is the one at work in its session.
     AtWork {
         /// Which session.

@@ -8,11 +8,11 @@
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, MemoryValue};
 use ltmc_model::hand_off::HandedOff;
-use ltmc_model::journal::{Entry, Event};
+use ltmc_model::journal::{Decided, Entry, Event};
 use ltmc_model::memory::Drawer;
 use ltmc_model::session::{Place, Session, Standing, Turn};
 use ltmc_model::workflow::Node;
-use ltmc_model::{KeyId, SessionId, StepPath, TenantId, Timestamp};
+use ltmc_model::{Epoch, KeyId, SessionId, StepPath, TenantId, Timestamp};
 
 use crate::{Append, StoreError};
 
@@ -42,6 +42,15 @@ pub fn handed_on(entries: &[Entry]) -> impl Iterator<Item = &HandedOff> {
     entries.iter().filter_map(|entry| match &entry.event {
         Event::HandedOff(handed) if handed.node == StepPath::root() => Some(handed.as_ref()),
         _ => None,
+    })
+}
+
+/// Whether a turn's entries say that its session's conversation is with whoever holds it first: nobody went on with it for too long, or who held it may not
+/// hold it any more.
+pub fn begins_anew(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| match &entry.event {
+        Event::NodeDecided { node, decided: Decided::Holds(holds) } => *node == StepPath::root() && holds.since == 0,
+        _ => false,
     })
 }
 
@@ -78,23 +87,33 @@ pub trait ReadSessions: Send + Sync {
     /// A session's turns after number `after`, in order, at most `limit`.
     async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError>;
 
-    /// What keys of a session's memory held after turn `turn` that were changed since, in their order, at most `limit`; none: nothing. It is kept of
-    /// [`ltmc_model::session::MAX_BACK`] turns; what came to its end since is told all the same.
+    /// A session's turns that began after `after`, and before `before`, where these are said, and count; those first that began last, at most `limit`.
+    async fn begun(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        after: Option<Epoch>,
+        before: Option<Epoch>,
+        limit: u32,
+    ) -> Result<Vec<Turn>, StoreError>;
+
+    /// What keys of a session's memory held after the turn that began so that were changed since, in their order; none: nothing. It is kept of the last
+    /// [`ltmc_model::session::MAX_BACK`] turns; what came to its end since is told all the same. At most `limit`, and about so many bytes.
     async fn changed_since(
         &self,
         tenant: &TenantId,
         id: &SessionId,
-        turn: u32,
-        limit: u32,
+        began: Epoch,
+        most: (u32, usize),
     ) -> Result<Vec<(String, Option<MemoryValue>)>, StoreError>;
 
-    /// What a session's memory held after turn `turn`, by its keys in their order, at most `limit`.
+    /// What a session's memory held after the turn that began so, by its keys in their order; at most as much.
     async fn memory_after(
         &self,
         tenant: &TenantId,
         id: &SessionId,
-        turn: u32,
-        limit: u32,
+        began: Epoch,
+        most: (u32, usize),
     ) -> Result<Vec<(String, MemoryValue)>, StoreError>;
 
     /// How many turns of a key wait in a session.

@@ -223,7 +223,7 @@ fn said(change: Change) -> (&'static str, String, Value) {
         Change::SessionClosed { id, expired, now } => {
             ("session-closed", id.to_string(), json!({"expired": expired, "now": now}))
         }
-        Change::SessionRewound { id, to, holder, keys } => {
+        Change::SessionRewound { id, to, holder, keys, .. } => {
             let holder = holder.map(|holder| holder.agent);
             ("session-rewound", id.to_string(), json!({"to": to, "holder": holder, "keys": keys}))
         }

@@ -299,6 +299,10 @@ fn a_conversation_that_nobody_goes_on_with_is_with_the_first_holder_again() {
         assert!(said(say(&host, &id, "soon").await).starts_with("refunds"));
         tokio::time::sleep(Duration::from_secs(3_700)).await;
         assert_eq!(said(say(&host, &id, "later").await), "triage - [1,2]");
+        assert!(said(say(&host, &id, "and soon after").await).starts_with("triage"), "it is with that one for good");
+        tokio::time::sleep(Duration::from_secs(3_700)).await;
+        host.sessions.hand_over(&caller(), &id, "tech".parse().unwrap(), "so".into()).await.unwrap();
+        assert!(said(say(&host, &id, "by a person").await).starts_with("tech"), "a person's word is no idleness");
     });
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ltmc_model::call::coordination::HandOff;
 use ltmc_model::call::session::History;
+use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::Target;
 use ltmc_model::session::{IfBusy, MAX_BACK, Session, Settings};
 use ltmc_model::{Digest, Payload, SessionId, Timestamp};
-use ltmc_orchestration::SayRequest;
+use ltmc_orchestration::{Said, SayRequest};
 use ltmc_ports::testing::MemoryRecord;
 use ltmc_ports::{ReadMemory as _, ReadSessions as _};
 use ltmc_tenancy::Error;
@@ -101,7 +102,7 @@ fn memory_is_as_it_was_after_the_turn_and_later_turns_count_no_more() {
         assert_eq!(kept(&host.record, &id).await, "a=2 c=2");
         assert_eq!(say(&host, &id, "e=6").await, "notes [1,2,3]", "who holds it is as it was, and so is what was said");
         let back = host.sessions.rewind(&caller(), &id, 1).await.unwrap();
-        assert_eq!((back.keys, back.turns), (5, 3), "those that were undone before are not undone again");
+        assert_eq!((back.keys, back.turns), (4, 3), "those that were undone before are not undone again");
         assert_eq!(kept(&host.record, &id).await, "a=1 b=1");
         let none = host.sessions.rewind(&caller(), &id, 0).await.unwrap();
         assert_eq!((none.turns, kept(&host.record, &id).await.as_str()), (1, ""));
@@ -175,5 +176,49 @@ fn it_is_known_of_so_many_turns_and_no_more() {
         assert!(matches!(host.sessions.rewind(&caller(), &id, 4).await, Err(Error::Invalid { .. })));
         host.sessions.rewind(&caller(), &id, 5).await.unwrap();
         assert_eq!(kept(&host.record, &id).await, "a=5");
+    });
+}
+
+/// A turn that is said and not waited for.
+async fn tell(host: &Host, id: &SessionId, by: &Caller, said: &str) -> Said {
+    let (input, request_digest) = (Payload::text(said.to_owned()), Digest::of(said.as_bytes()));
+    let request = SayRequest { input, idempotency: None, request_digest, traceparent: None };
+    host.sessions.say(by, id, request).await.unwrap()
+}
+
+#[test]
+fn turns_that_began_in_another_order_are_taken_back_in_that_order() {
+    in_paused_time(async {
+        let (_, host, id) = host().await;
+        let other = Caller { key: "otherotherot".parse().unwrap(), ..caller() };
+        // The fourth is another key's, and comes before the second and the third.
+        let mut told = Vec::new();
+        for (by, said) in [(&caller(), "l=1 slow"), (&caller(), "l=2"), (&caller(), "l=3 hand"), (&other, "l=4 m=4")] {
+            told.push(tell(&host, &id, by, said).await);
+        }
+        let fork = host.sessions.fork(&other, &id, None, None).await.unwrap();
+        assert_eq!((fork.turns, fork.queued), (0, 0), "what waits is nothing of a fork");
+        let last = host.runs.wait(&caller(), &told[2].started, None).await.unwrap().unwrap().unwrap();
+        assert_eq!(text(&last.bytes), "other [1,4,2]", "it is told what was over when it began");
+        let fork = host.sessions.fork(&caller(), &id, Some(4), None).await.unwrap();
+        assert_eq!(kept(&host.record, &fork.id).await, "l=4 m=4");
+        let back = host.sessions.rewind(&caller(), &id, 2).await.unwrap();
+        assert_eq!((back.turns, kept(&host.record, &id).await.as_str()), (1, "l=2 m=4"));
+        let back = host.sessions.rewind(&caller(), &id, 1).await.unwrap();
+        assert_eq!((back.turns, kept(&host.record, &id).await.as_str()), (2, "l=1"));
+    });
+}
+
+#[test]
+fn a_turn_that_never_began_says_nothing_of_who_held_the_conversation() {
+    in_paused_time(async {
+        let (_, host, id) = host().await;
+        let first = tell(&host, &id, &caller(), "slow hand").await;
+        let second = tell(&host, &id, &caller(), "never").await;
+        host.sessions.cancel_turn(&caller(), &id, second.number).await.unwrap();
+        host.runs.wait(&caller(), &first.started, None).await.unwrap().unwrap().unwrap();
+        say(&host, &id, "a=3").await;
+        let back = host.sessions.rewind(&caller(), &id, 1).await.unwrap();
+        assert_eq!(back.session.holder.map(|holder| holder.agent.to_string()).as_deref(), Some("other"));
     });
 }

@@ -185,6 +185,7 @@ impl Context {
             | Expect::DeadEvent { .. }
             | Expect::OpenSession { .. }
             | Expect::Idle { .. }
+            | Expect::SessionEpoch { .. }
             | Expect::AtWork { .. }
             | Expect::Waiters { .. } => false,
         }

@@ -7,11 +7,11 @@ use ltmc_model::delta::MemoryValue;
 use ltmc_model::journal::{Change, Entry};
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::run::Run;
-use ltmc_model::session::{MAX_BACK, Session, Stage, Turn};
-use ltmc_model::{KeyId, RunId, SessionId, TenantId, Timestamp};
+use ltmc_model::session::{Session, Stage, Turn};
+use ltmc_model::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
 
 use super::MemoryRecord;
-use crate::sessions::{ReadSessions, SessionFilter, handed_on, is_fenced, place};
+use crate::sessions::{ReadSessions, SessionFilter, begins_anew, handed_on, is_fenced, place};
 use crate::{Append, Kind, StoreError};
 
 /// Every session, with its turns.
@@ -21,8 +21,8 @@ pub(super) struct Sessions(
     BTreeMap<(TenantId, SessionId), Keeps>,
 );
 
-/// What keys of a session's memory held before a turn first changed them, by the key and the turn.
-type Keeps = BTreeMap<(String, u32), Option<MemoryValue>>;
+/// What keys of a session's memory held before a turn first changed them, by the key and when the turn began.
+type Keeps = BTreeMap<(String, Epoch), Option<MemoryValue>>;
 
 impl Sessions {
     /// What an act makes of them.
@@ -38,16 +38,25 @@ impl Sessions {
                 let mut new = Session::opened(tenant.clone(), id.clone(), by.clone(), at, settings.as_ref().clone());
                 let mut turns = Vec::new();
                 if let Some(fork) = fork {
-                    new.forked(fork);
                     let of = self.0.get(&(tenant.clone(), fork.of.clone())).map(|(_, turns)| turns.as_slice());
-                    turns.extend(of.unwrap_or_default().iter().filter(|turn| turn.number <= fork.at).cloned());
+                    let is_behind = |turn: &&Turn| {
+                        let counts = turn.began.is_some_and(|began| began <= fork.began) && !turn.undone;
+                        counts && turn.stage == Stage::Over
+                    };
+                    // What it has of the other one began before anything of its own.
+                    let copied = of.unwrap_or_default().iter().filter(is_behind).cloned();
+                    turns.extend(copied.map(|turn| Turn { began: Some(Epoch(0)), ..turn }));
+                    new.forked(fork, turns.iter().map(|turn| turn.number).max().unwrap_or(0));
                 }
                 self.0.insert((tenant.clone(), id.clone()), (new, turns));
             }
-            (Change::SessionRewound { id, to, holder, .. }, _) => {
-                let (session, turns) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
+            (Change::SessionRewound { id, began, holder, .. }, _) => {
+                let place = (tenant.clone(), id.clone());
+                let (session, turns) = self.0.get_mut(&place)?;
                 session.rewind(holder.as_deref().cloned());
-                turns.iter_mut().filter(|turn| turn.number > *to).for_each(|turn| turn.undone = true);
+                let later = turns.iter_mut().filter(|turn| turn.began.is_some_and(|at| at > *began));
+                later.for_each(|turn| turn.undone = true);
+                self.1.entry(place).or_default().retain(|(_, at), _| at <= began);
             }
             (Change::SessionClosed { id, expired, now }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
@@ -86,13 +95,14 @@ impl Sessions {
             let (session, turns) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
             session.take(place, run.id, run.updated_at);
             let stage = if place.waits { Stage::Queued } else { Stage::Active };
-            let holder = session.holder.clone().filter(|_| !place.waits);
-            turns.push(Turn { number: turn, run: run.id, by: run.by.clone(), stage, undone: false, holder });
-            if let (Some(last), Some(keeps)) =
-                (turn.checked_sub(MAX_BACK), self.1.get_mut(&(run.tenant.clone(), run.session.clone())))
-            {
-                keeps.retain(|(_, turn), _| *turn > last);
-            }
+            let (began, holder) = match place.waits {
+                true => (None, None),
+                false => (Some(session.epoch), session.holder.clone()),
+            };
+            turns.push(Turn { number: turn, run: run.id, by: run.by.clone(), stage, began, undone: false, holder });
+        }
+        if begins_anew(entries) {
+            self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?.0.holder = None;
         }
         for handed in handed_on(entries) {
             let (session, _) = self.0.get_mut(&(run.tenant.clone(), run.session.clone()))?;
@@ -108,11 +118,7 @@ impl Sessions {
         let (session, turns) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
         let stage = turns.iter().find(|one| one.number == turn)?.stage;
         match stage {
-            Stage::Queued => {
-                session.leave();
-                let holder = session.holder.clone();
-                turns.iter_mut().filter(|one| one.number == turn).for_each(|one| one.holder.clone_from(&holder));
-            }
+            Stage::Queued => session.leave(),
             Stage::Active if session.active.is_some_and(|active| active.run == run) => session.finish(at),
             Stage::Active | Stage::Over => return None,
         }
@@ -131,12 +137,13 @@ impl Sessions {
             } else if next.is_some_and(|(number, _)| number == one.number) {
                 one.stage = Stage::Active;
                 one.holder.clone_from(&session.holder);
+                one.began = Some(session.epoch);
             }
         }
         next.map(|(_, run)| run)
     }
 
-    /// Keeps what a key of a session's memory holds before a turn changes it for the first time.
+    /// Keeps what a key of a session's memory holds before a turn, the one that began last if none is said, changes it for the first time.
     pub(super) fn keep_before(
         &mut self,
         tenant: &TenantId,
@@ -146,19 +153,20 @@ impl Sessions {
         before: Option<&Item>,
     ) {
         let place = (tenant.clone(), id.clone());
-        let Some((session, _)) = self.0.get(&place) else { return };
-        let turn = turn.unwrap_or(session.latest());
-        if turn > session.copied {
+        let Some((_, turns)) = self.0.get(&place) else { return };
+        let is_it = |one: &&Turn| turn.map_or(!one.undone, |turn| one.number == turn);
+        let began = turns.iter().filter(is_it).filter_map(|turn| turn.began).max();
+        if let Some(began) = began.filter(|began| began.0 > 0) {
             let before = before.map(|item| MemoryValue { bytes: item.value.clone(), expires_at: item.expires_at });
-            self.1.entry(place).or_default().entry((key.to_owned(), turn)).or_insert(before);
+            self.1.entry(place).or_default().entry((key.to_owned(), began)).or_insert(before);
         }
     }
 
     /// What keys held after a turn that were changed since.
-    fn changed_since(&self, tenant: &TenantId, id: &SessionId, turn: u32) -> BTreeMap<String, Option<MemoryValue>> {
+    fn changed_since(&self, tenant: &TenantId, id: &SessionId, began: Epoch) -> BTreeMap<String, Option<MemoryValue>> {
         let mut found = BTreeMap::new();
         let keeps = self.1.get(&(tenant.clone(), id.clone())).into_iter().flatten();
-        for ((key, _), value) in keeps.filter(|((_, of), _)| *of > turn) {
+        for ((key, _), value) in keeps.filter(|((_, at), _)| *at > began) {
             found.entry(key.clone()).or_insert_with(|| value.clone());
         }
         found
@@ -210,14 +218,35 @@ impl ReadSessions for MemoryRecord {
         }))
     }
 
+    async fn begun(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        after: Option<Epoch>,
+        before: Option<Epoch>,
+        limit: u32,
+    ) -> Result<Vec<Turn>, StoreError> {
+        let is_meant = |turn: &&Turn| {
+            turn.began.is_some_and(|at| after.is_none_or(|after| at > after) && before.is_none_or(|before| at < before))
+                && !turn.undone
+        };
+        let mut found: Vec<Turn> = self.with_sessions(|sessions| {
+            let turns = sessions.0.get(&(tenant.clone(), id.clone())).map(|(_, turns)| turns.as_slice());
+            turns.unwrap_or_default().iter().filter(is_meant).cloned().collect()
+        });
+        found.sort_by_key(|turn| std::cmp::Reverse((turn.began, turn.number)));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
     async fn changed_since(
         &self,
         tenant: &TenantId,
         id: &SessionId,
-        turn: u32,
-        limit: u32,
+        began: Epoch,
+        (limit, _): (u32, usize),
     ) -> Result<Vec<(String, Option<MemoryValue>)>, StoreError> {
-        let found = self.with_sessions(|sessions| sessions.changed_since(tenant, id, turn));
+        let found = self.with_sessions(|sessions| sessions.changed_since(tenant, id, began));
         Ok(found.into_iter().take(limit as usize).collect())
     }
 
@@ -225,10 +254,10 @@ impl ReadSessions for MemoryRecord {
         &self,
         tenant: &TenantId,
         id: &SessionId,
-        turn: u32,
-        limit: u32,
+        began: Epoch,
+        (limit, _): (u32, usize),
     ) -> Result<Vec<(String, MemoryValue)>, StoreError> {
-        let since = self.with_sessions(|sessions| sessions.changed_since(tenant, id, turn));
+        let since = self.with_sessions(|sessions| sessions.changed_since(tenant, id, began));
         let drawer = Drawer::Session(id.clone());
         let mut found: BTreeMap<String, Option<MemoryValue>> = self.with_memory(|memory| {
             let ours = memory.iter().filter(|((of, place, _), _)| of == tenant && *place == drawer);

@@ -16,7 +16,7 @@ use ltmc_model::schedule::ScheduleId;
 use ltmc_model::session::{Session, Turn};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::{
-    AgentName, Digest, KeyId, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName,
+    AgentName, Digest, Epoch, KeyId, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName,
 };
 use tokio::sync::{broadcast, watch};
 use tokio::task::yield_now;
@@ -110,8 +110,9 @@ slowly! { ReadSessions:
     sessions(tenant: &TenantId, filter: &SessionFilter) -> Vec<Session>;
     turns(tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Vec<Turn>;
     waiting_turns(tenant: &TenantId, id: &SessionId, by: &KeyId) -> u32;
-    changed_since(tenant: &TenantId, id: &SessionId, turn: u32, limit: u32) -> Vec<(String, Option<MemoryValue>)>;
-    memory_after(tenant: &TenantId, id: &SessionId, turn: u32, limit: u32) -> Vec<(String, MemoryValue)>;
+    begun(tenant: &TenantId, id: &SessionId, after: Option<Epoch>, before: Option<Epoch>, limit: u32) -> Vec<Turn>;
+    changed_since(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, Option<MemoryValue>)>;
+    memory_after(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, MemoryValue)>;
     due_sessions(now: Timestamp, limit: u32) -> Vec<Session>;
     next_due_session() -> Option<Timestamp>;
 }

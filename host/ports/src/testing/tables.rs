@@ -29,6 +29,17 @@ use crate::{Changes, Expect, Kind, StoreError};
 /// An entry's hash, and whose it is.
 type PlacedLink = (RunId, Seq, Link);
 
+/// Who does something to a session's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The run of this turn.
+    Turn(u32),
+    /// A client, or a run that is no turn.
+    Anybody,
+    /// Who puts back what was there, or makes a fork.
+    Rewinding,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<(TenantId, RunId), Run>,
@@ -129,7 +140,12 @@ impl Tables {
         self.runs.insert(key, run);
         let next = self.sessions.follow(&append.run, &append.entries);
         self.wake(&append.run.tenant, next, append.run.updated_at);
-        self.apply(&append.run.tenant, append.run.updated_at, &append.changes.deltas, append.run.turn);
+        self.apply(
+            &append.run.tenant,
+            append.run.updated_at,
+            &append.changes.deltas,
+            append.run.turn.map_or(By::Anybody, By::Turn),
+        );
         Ok(())
     }
 
@@ -140,11 +156,13 @@ impl Tables {
         }
     }
 
-    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta], turn: Option<u32>) {
+    fn apply(&mut self, tenant: &TenantId, at: Timestamp, deltas: &[Delta], by: By) {
         for delta in deltas {
             if let Delta::Memory(change) = delta
                 && let Drawer::Session(session) = &change.drawer
+                && by != By::Rewinding
             {
+                let turn = if let By::Turn(turn) = by { Some(turn) } else { None };
                 let before = self.context.memory.get(&(tenant.clone(), change.drawer.clone(), change.key.clone()));
                 self.sessions.keep_before(tenant, session, &change.key, turn, before);
             }
@@ -274,7 +292,11 @@ impl Tables {
             | Change::Refused { .. }
             | Change::Accessed { .. } => {}
         }
-        self.apply(tenant, at, &changes.deltas, None);
+        let by = match &act.change {
+            Change::SessionRewound { .. } | Change::SessionOpened { .. } => By::Rewinding,
+            _ => By::Anybody,
+        };
+        self.apply(tenant, at, &changes.deltas, by);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
     }
@@ -298,6 +320,9 @@ impl Tables {
             Expect::Idle { session, epoch } => {
                 let found = self.sessions.get(tenant, session).filter(|session| session.standing == Standing::Open);
                 found.is_some_and(|session| session.is_idle() && session.epoch == *epoch)
+            }
+            Expect::SessionEpoch { session, epoch } => {
+                self.sessions.get(tenant, session).is_some_and(|session| session.epoch == *epoch)
             }
             Expect::AtWork { session, run } => {
                 let found = self.sessions.get(tenant, session).and_then(|session| session.active);

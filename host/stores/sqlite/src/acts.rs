@@ -108,7 +108,9 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::SessionOpened { id, settings, fork } => {
             sessions::open(db, tenant, id, act.by.as_ref(), at, (settings, fork.as_deref()))?;
         }
-        Change::SessionRewound { id, to, holder, .. } => sessions::rewind(db, tenant, id, *to, holder.as_deref())?,
+        Change::SessionRewound { id, began, holder, .. } => {
+            sessions::rewind(db, tenant, id, *began, holder.as_deref())?
+        }
         Change::SessionClosed { id, expired, now } => sessions::close(db, tenant, id, (*expired, *now))?,
         Change::SessionHandedOver { session, to, .. } => sessions::hand_over(db, tenant, session, to, at)?,
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,

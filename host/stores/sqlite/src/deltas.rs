@@ -18,8 +18,19 @@ pub(crate) struct Row<'a> {
     pub(crate) at: Timestamp,
     pub(crate) delta: &'a Delta,
     pub(crate) bytes: &'a [u8],
-    /// Which turn of its session the run is that does it; none: it is no turn's.
-    pub(crate) turn: Option<u32>,
+    /// Who does it.
+    pub(crate) by: By,
+}
+
+/// Who does something to a session's memory, as far as it is kept what was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The run of this turn.
+    Turn(u32),
+    /// A client, or a run that is no turn: it counts to the turn that began last.
+    Anybody,
+    /// Who puts back what was there, or makes a fork.
+    Rewinding,
 }
 
 impl Row<'_> {
@@ -35,7 +46,7 @@ impl Row<'_> {
         match self.delta {
             Delta::Memory(change) => {
                 if let Drawer::Session(session) = &change.drawer {
-                    sessions::keep_before(db, tenant, session, &change.key, self.turn)?;
+                    sessions::keep_before(db, tenant, session, &change.key, self.by)?;
                 }
                 memory(db, tenant, change)
             }

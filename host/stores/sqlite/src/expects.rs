@@ -129,6 +129,9 @@ pub(crate) fn holds(
             let found = sessions::of(db, tenant, session)?.filter(|session| session.standing == Standing::Open);
             Ok(found.is_some_and(|session| session.is_idle() && session.epoch == *epoch))
         }
+        Expect::SessionEpoch { session, epoch } => {
+            Ok(sessions::of(db, tenant, session)?.is_some_and(|session| session.epoch == *epoch))
+        }
         Expect::AtWork { session, run } => {
             let found = sessions::of(db, tenant, session)?.and_then(|session| session.active);
             Ok(found.is_some_and(|active| active.run == *run))

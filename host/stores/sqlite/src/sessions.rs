@@ -15,8 +15,12 @@ use crate::Record;
 use crate::bind::{
     all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
 };
+use crate::deltas::By;
 use crate::error::{Error, wrong};
 use crate::purge::DELETED;
+
+/// So often, by the numbers of turns, it is looked for what memory was too long ago.
+const PRUNED: u32 = 16;
 
 const COLUMNS: &str = "tenant, id, by_key, opened_at, settings, standing, epoch, turns, active, active_number, active_since, \
                        queued, interrupted, last_at, due_at, holder, copied";
@@ -44,41 +48,56 @@ impl ReadSessions for Record {
     }
 
     async fn turns(&self, tenant: &TenantId, id: &SessionId, after: u32, limit: u32) -> Result<Vec<Turn>, StoreError> {
-        let sql = "select number, run, by_key, stage, undone, holder from turns where tenant = ? and session = ? and number > ? \
+        let sql = "select number, run, by_key, stage, began, undone, holder from turns where tenant = ? and session = ? and number > ? \
                    order by number limit ?";
         let values = params![tenant.as_str(), id.as_str(), after, limit];
         self.readers.point("sessions.turns", |db| all(db, sql, values, read_turn))
+    }
+
+    async fn begun(
+        &self,
+        tenant: &TenantId,
+        id: &SessionId,
+        after: Option<Epoch>,
+        before: Option<Epoch>,
+        limit: u32,
+    ) -> Result<Vec<Turn>, StoreError> {
+        let sql = "select number, run, by_key, stage, began, undone, holder from turns indexed by turns_begun where tenant = ? and session = ? \
+                   and began is not null and undone = 0 and began > ? and began < ? order by began desc, number desc limit ?";
+        let after = after.map_or(-1, |after| int(after.0));
+        let before = before.map_or(i64::MAX, |before| int(before.0));
+        let values = params![tenant.as_str(), id.as_str(), after, before, limit];
+        self.readers.point("sessions.begun", |db| all(db, sql, values, read_turn))
     }
 
     async fn changed_since(
         &self,
         tenant: &TenantId,
         id: &SessionId,
-        turn: u32,
-        limit: u32,
+        began: Epoch,
+        most: (u32, usize),
     ) -> Result<Vec<(String, Option<MemoryValue>)>, StoreError> {
         // Of a column beside a smallest one SQLite takes that row's.
-        let sql = "select key, value, expires_at, min(turn) from session_keeps where tenant = ?1 and session = ?2 and turn > ?3 \
+        let sql = "select key, value, expires_at, min(began) from session_keeps where tenant = ?1 and session = ?2 and began > ?3 \
                    group by key order by key limit ?4";
         let (of, id) = (tenant.clone(), id.clone());
-        let read = move |db: &Connection| all(db, sql, params![of.as_str(), id.as_str(), turn, limit], kept);
-        self.readers.search("sessions.changed-since", tenant, read).await
+        self.readers.search("sessions.changed-since", tenant, move |db| kept(db, sql, (&of, &id, began), most)).await
     }
 
     async fn memory_after(
         &self,
         tenant: &TenantId,
         id: &SessionId,
-        turn: u32,
-        limit: u32,
+        began: Epoch,
+        most: (u32, usize),
     ) -> Result<Vec<(String, MemoryValue)>, StoreError> {
-        let sql = "with since as (select key, value, expires_at, min(turn) from session_keeps \
-                   where tenant = ?1 and session = ?2 and turn > ?3 group by key) \
+        let sql = "with since as (select key, value, expires_at, min(began) from session_keeps \
+                   where tenant = ?1 and session = ?2 and began > ?3 group by key) \
                    select key, value, expires_at from memory where tenant = ?1 and scope = 1 and owner = ?2 \
                    and key not in (select key from since) \
                    union all select key, value, expires_at from since where value is not null order by key limit ?4";
         let (of, id) = (tenant.clone(), id.clone());
-        let read = move |db: &Connection| all(db, sql, params![of.as_str(), id.as_str(), turn, limit], kept);
+        let read = move |db: &Connection| kept(db, sql, (&of, &id, began), most);
         let found = self.readers.search("sessions.memory-after", tenant, read).await?;
         Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
     }
@@ -122,22 +141,24 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
     let Some(turn) = run.turn else { return Ok(()) };
     let place = place(entries);
     let mut handed = sessions::handed_on(entries).peekable();
-    if place.is_none() && handed.peek().is_none() && !run.state.is_final() {
+    let begins_anew = sessions::begins_anew(entries);
+    if place.is_none() && handed.peek().is_none() && !begins_anew && !run.state.is_final() {
         return Ok(());
     }
     let Some(mut session) = of(db, of_tenant, id)? else { return Ok(()) };
     if let Some(place) = place {
         session.take(place, run.id, at);
         let stage = if place.waits { Stage::Queued } else { Stage::Active };
-        let sql =
-            "insert into turns (tenant, session, number, run, by_key, stage, holder) values (?, ?, ?, ?, ?, ?, ?)";
+        let sql = "insert into turns (tenant, session, number, run, by_key, stage) values (?, ?, ?, ?, ?, ?)";
         let (tenant, by) = (of_tenant.as_str(), run.by.as_str());
-        let holder = session.holder.as_ref().filter(|_| !place.waits).map(json);
-        execute(db, sql, params![tenant, id.as_str(), turn, blob(run.id), by, stage_number(stage), holder])?;
-        if let Some(last) = turn.checked_sub(MAX_BACK) {
-            let sql = "delete from session_keeps where tenant = ? and session = ? and turn <= ?";
-            execute(db, sql, params![tenant, id.as_str(), last])?;
+        execute(db, sql, params![tenant, id.as_str(), turn, blob(run.id), by, stage_number(stage)])?;
+        if !place.waits {
+            begun(db, &session, turn)?;
         }
+        keep(db, &session)?;
+    }
+    if session.holder.is_some() && begins_anew {
+        session.holder = None;
         keep(db, &session)?;
     }
     if handed.peek().is_some() {
@@ -152,10 +173,7 @@ fn end(db: &Connection, session: &mut Session, turn: u32, run: RunId, at: Timest
     let (tenant, id) = (session.tenant.clone(), session.id.clone());
     let is_at_work = session.active.is_some_and(|active| active.run == run);
     match if is_at_work { Some(Stage::Active) } else { stage(db, &tenant, &id, turn)? } {
-        Some(Stage::Queued) => {
-            session.leave();
-            held(db, session, turn)?;
-        }
+        Some(Stage::Queued) => session.leave(),
         Some(Stage::Active) if is_at_work => session.finish(at),
         _ => return Ok(()),
     }
@@ -168,18 +186,24 @@ fn end(db: &Connection, session: &mut Session, turn: u32, run: RunId, at: Timest
     session.go_on(next, at);
     if let Some((number, run)) = next {
         go(db, (&tenant, &id), number, Stage::Active)?;
-        held(db, session, number)?;
+        begun(db, session, number)?;
         let sql = "update runs set wakes_at = ?1 where tenant = ?2 and id = ?3 and wakes_at > ?1";
         execute(db, sql, params![time(at), tenant.as_str(), blob(run)])?;
     }
     keep(db, session)
 }
 
-/// Notes who holds the conversation as a turn begins, or is over before it began.
-fn held(db: &Connection, session: &Session, turn: u32) -> Result<(), rusqlite::Error> {
-    let Some(holder) = &session.holder else { return Ok(()) };
-    let sql = "update turns set holder = ? where tenant = ? and session = ? and number = ?";
-    execute(db, sql, params![json(holder), session.tenant.as_str(), session.id.as_str(), turn])
+/// Notes when a turn began, and who held the conversation then; what memory was so many turns ago is kept no more.
+fn begun(db: &Connection, session: &Session, turn: u32) -> Result<(), rusqlite::Error> {
+    let (tenant, id, epoch) = (session.tenant.as_str(), session.id.as_str(), int(session.epoch.0));
+    let sql = "update turns set began = ?, holder = ? where tenant = ? and session = ? and number = ?";
+    execute(db, sql, params![epoch, session.holder.as_ref().map(json), tenant, id, turn])?;
+    if !turn.is_multiple_of(PRUNED) {
+        return Ok(());
+    }
+    let sql = "delete from session_keeps where tenant = ?1 and session = ?2 and began <= (select began from turns indexed by turns_begun \
+               where tenant = ?1 and session = ?2 and began is not null and undone = 0 order by began desc limit 1 offset ?3)";
+    execute(db, sql, params![tenant, id, MAX_BACK])
 }
 
 /// A session is opened, within the transaction that is open.
@@ -194,11 +218,15 @@ pub(crate) fn open(
     let (Ok(tenant), Some(by)) = (TenantId::recorded(tenant), by) else { return Ok(()) };
     let mut session = Session::opened(tenant, id.clone(), by.clone(), at, settings.clone());
     if let Some(fork) = fork {
-        session.forked(fork);
-        let sql = "insert into turns (tenant, session, number, run, by_key, stage, undone, holder) \
-                   select tenant, ?3, number, run, by_key, stage, undone, holder from turns \
-                   where tenant = ?1 and session = ?2 and number <= ?4";
-        execute(db, sql, params![session.tenant.as_str(), fork.of.as_str(), id.as_str(), fork.at])?;
+        // What it has of the other one began before anything of its own.
+        let sql = "insert into turns (tenant, session, number, run, by_key, stage, began, holder) \
+                   select tenant, ?3, number, run, by_key, stage, 0, holder from turns indexed by turns_begun \
+                   where tenant = ?1 and session = ?2 and began is not null and undone = 0 and began <= ?4 and stage = 2";
+        let of = session.tenant.as_str();
+        execute(db, sql, params![of, fork.of.as_str(), id.as_str(), int(fork.began.0)])?;
+        let last = "select max(number) from turns where tenant = ? and session = ?";
+        let last: Option<u32> = db.prepare_cached(last)?.query_row(params![of, id.as_str()], |row| row.get(0))?;
+        session.forked(fork, last.unwrap_or(0));
     }
     let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     let values = params![
@@ -256,16 +284,14 @@ pub(crate) fn rewind(
     db: &Connection,
     tenant: &str,
     id: &SessionId,
-    to: u32,
+    began: Epoch,
     holder: Option<&Holder>,
 ) -> Result<(), rusqlite::Error> {
     let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
     session.rewind(holder.cloned());
-    execute(
-        db,
-        "update turns set undone = 1 where tenant = ? and session = ? and number > ?",
-        params![tenant, id.as_str(), to],
-    )?;
+    let values = params![tenant, id.as_str(), int(began.0)];
+    execute(db, "update turns set undone = 1 where tenant = ? and session = ? and began > ?", values)?;
+    execute(db, "delete from session_keeps where tenant = ? and session = ? and began > ?", values)?;
     keep(db, &session)
 }
 
@@ -275,13 +301,26 @@ pub(crate) fn keep_before(
     tenant: &str,
     id: &SessionId,
     key: &str,
-    turn: Option<u32>,
+    by: By,
 ) -> Result<(), rusqlite::Error> {
-    let sql = "insert or ignore into session_keeps (tenant, session, turn, key, value, expires_at) \
-               select ?1, ?2, coalesce(?4, of.active_number, of.turns), ?3, memory.value, memory.expires_at from sessions as of \
-               left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 \
-               where of.tenant = ?1 and of.id = ?2 and coalesce(?4, of.active_number, of.turns) > of.copied";
-    execute(db, sql, params![tenant, id.as_str(), key, turn])
+    let turn = match by {
+        By::Turn(turn) => Some(turn),
+        By::Anybody => None,
+        By::Rewinding => return Ok(()),
+    };
+    let began = match turn {
+        Some(_) => "began from turns where tenant = ?1 and session = ?2 and number = ?4",
+        None => {
+            "began from turns indexed by turns_begun where tenant = ?1 and session = ?2 and began is not null and undone = 0 \
+             and ?4 is null order by began desc limit 1"
+        }
+    };
+    let sql = format!(
+        "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at) \
+         select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at from (select {began}) as turn \
+         left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 where turn.began > 0"
+    );
+    execute(db, &sql, params![tenant, id.as_str(), key, turn])
 }
 
 /// A turn has lost its session.
@@ -393,10 +432,25 @@ fn read(row: &Row<'_>) -> Result<Session, Error> {
     })
 }
 
-fn kept(row: &Row<'_>) -> Result<(String, Option<MemoryValue>), Error> {
-    let value = row.get::<_, Option<Vec<u8>>>(1)?;
-    let expires_at = row.get::<_, Option<i64>>(2)?.map(stamp);
-    Ok((row.get(0)?, value.map(|bytes| MemoryValue { bytes: bytes.into(), expires_at })))
+/// Keys with what they held, up to so many and so many bytes: what is beyond is not read.
+fn kept(
+    db: &Connection,
+    sql: &str,
+    (tenant, id, began): (&TenantId, &SessionId, Epoch),
+    (limit, most): (u32, usize),
+) -> Result<Vec<(String, Option<MemoryValue>)>, Error> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params![tenant.as_str(), id.as_str(), int(began.0), limit])?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()?
+        && bytes <= most
+    {
+        let (key, value) = (row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?);
+        let expires_at = row.get::<_, Option<i64>>(2)?.map(stamp);
+        bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        found.push((key, value.map(|bytes| MemoryValue { bytes: bytes.into(), expires_at })));
+    }
+    Ok(found)
 }
 
 fn read_turn(row: &Row<'_>) -> Result<Turn, Error> {
@@ -406,8 +460,9 @@ fn read_turn(row: &Row<'_>) -> Result<Turn, Error> {
         run: run_id(row.get(1)?),
         by: parsed(row.get(2)?)?,
         stage,
-        undone: row.get(4)?,
-        holder: row.get::<_, Option<String>>(5)?.map(from_json).transpose()?,
+        began: row.get::<_, Option<i64>>(4)?.map(|began| Epoch(number(began))),
+        undone: row.get(5)?,
+        holder: row.get::<_, Option<String>>(6)?.map(from_json).transpose()?,
     })
 }
 

@@ -31,7 +31,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::bind::{blob, execute, found, int, number, tenant};
 use crate::counts::Counts;
-use crate::deltas::Row;
+use crate::deltas::{By, Row};
 use crate::expects::Bounds;
 use crate::line::{Line, Size};
 use crate::memory::drawer;
@@ -681,13 +681,16 @@ impl Writer {
             }
         };
         next.runs.insert((tenant.clone(), run), end);
-        let turn = match &part.work {
-            Work::Append(append) => append.run.turn,
-            Work::Act { .. } => None,
+        let by = match &part.work {
+            Work::Append(append) => append.run.turn.map_or(By::Anybody, By::Turn),
+            Work::Act { act, .. } => match &act.change {
+                Change::SessionRewound { .. } | Change::SessionOpened { .. } => By::Rewinding,
+                _ => By::Anybody,
+            },
         };
         for (delta, bytes) in deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();
-            let row = Row { position: next.position, tenant, at, delta, bytes, turn };
+            let row = Row { position: next.position, tenant, at, delta, bytes, by };
             self.perform(db, &row)?;
             rows.push(row);
         }
@@ -998,7 +1001,14 @@ impl Writer {
         let rows: Vec<Row<'_>> = deltas
             .iter()
             .enumerate()
-            .map(|(n, (tenant, delta, bytes))| Row { position: place(n), tenant, at: now, delta, bytes, turn: None })
+            .map(|(n, (tenant, delta, bytes))| Row {
+                position: place(n),
+                tenant,
+                at: now,
+                delta,
+                bytes,
+                by: By::Anybody,
+            })
             .collect();
         self.begin();
         let done = self.transaction(false, |writer, db| rows.iter().try_for_each(|row| writer.perform(db, row)));

@@ -8,7 +8,7 @@ use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::session::{Fork, IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
-use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, SessionId, StepPath, Timestamp};
+use ltmc_model::{AgentName, Digest, Epoch, KeyId, Payload, RunId, SessionId, StepPath, Timestamp};
 
 use super::{Fixture, Store};
 use crate::sessions::SessionFilter;
@@ -179,63 +179,78 @@ pub async fn a_turn_that_is_not_at_work_changes_nothing<F: Fixture>(fixture: &F)
     assert_eq!(one(&*store, "acme", "x").await.active.unwrap().number, 2, "the next one is at work as before");
 }
 
-/// What keys held before a turn changed them is known, and put back; a fork has it as it was, and its own after that.
+/// What keys held before a turn changed them is known, and put back, by the order in which turns began; a fork has it as it was, and its own after that.
 pub async fn what_memory_held_after_a_turn_is_kept<F: Fixture>(fixture: &F) {
+    const ALL: (u32, usize) = (100, usize::MAX);
     let store = fixture.fresh().await;
     open(&*store, "acme", "x", settings(3)).await;
     let (of, drawer) = (tenant("acme"), |name: &str| Drawer::Session(id(name)));
     let write_in = |key: &str, value: &str| put(&drawer("x"), key, store.next_revision(), value.to_owned());
     let by_client = async |name: &str| {
         let change = Change::Context { call: "memory.put".into(), about: name.into(), request: Digest([0; 32]) };
-        let deltas = vec![Delta::Memory(write_in(name, "client"))];
-        let changes = Changes { deltas, expects: Vec::new() };
+        let changes = Changes { deltas: vec![Delta::Memory(write_in(name, "client"))], expects: Vec::new() };
         store.act_with(&of, at(1), Act { by: Some(key('a')), change }, changes).await.unwrap();
     };
     by_client("early").await;
-    for (number, keys) in [(1, ["a", "b"]), (2, ["a", "c"]), (3, ["a", "early"])] {
-        let (mut owner, append) = turn("acme", "x", (number, false), 'a', u64::from(number));
+    // The second and the third wait for the first; the third is of another key, and comes before the second.
+    let mut owners = Vec::new();
+    for (number, by) in [(1, 'a'), (2, 'a'), (3, 'b')] {
+        let (owner, append) = turn("acme", "x", (number, number > 1), by, 1);
         write(&*store, append).await.unwrap();
-        let value = number.to_string();
-        // The last of them with the entry that ends the turn.
+        owners.push(owner);
+    }
+    for (number, keys) in [(1, ["a", "b"]), (3, ["a", "early"]), (2, ["a", "c"])] {
+        let (owner, value) = (&mut owners[number - 1], number.to_string());
         write(&*store, owner.remember(vec![write_in(keys[0], &value)])).await.unwrap();
-        let mut last = ended(&mut owner, u64::from(number) + 1);
+        // The last of them with the entry that ends the turn, which has the next one begin.
+        let mut last = ended(owner, number as u64 + 1);
         last.changes.deltas = vec![Delta::Memory(write_in(keys[1], &value))];
         write(&*store, last).await.unwrap();
     }
     by_client("late").await;
+    let began = store.begun(&of, &id("x"), None, None, 10).await.unwrap();
+    assert_eq!(began.iter().map(|turn| turn.number).collect::<Vec<_>>(), [2, 3, 1], "the last first");
+    let stamp = |number: u32| began.iter().find(|turn| turn.number == number).and_then(|turn| turn.began).unwrap();
+    let some = store.begun(&of, &id("x"), Some(stamp(1)), Some(stamp(2)), 10).await.unwrap();
+    assert_eq!(some.iter().map(|turn| turn.number).collect::<Vec<_>>(), [3]);
     let text = |value: &MemoryValue| String::from_utf8(value.bytes.to_vec()).unwrap();
-    let since = async |turn: u32| {
-        let changed = store.changed_since(&of, &id("x"), turn, 100).await.unwrap();
-        changed
-            .iter()
-            .map(|(key, value)| format!("{key}={}", value.as_ref().map_or("-".into(), text)))
-            .collect::<Vec<_>>()
+    let since = async |began: Epoch| {
+        let changed = store.changed_since(&of, &id("x"), began, ALL).await.unwrap();
+        let told =
+            |(key, value): &(String, Option<MemoryValue>)| format!("{key}={}", value.as_ref().map_or("-".into(), text));
+        changed.iter().map(told).collect::<Vec<_>>()
     };
-    let after = async |turn: u32| {
-        let kept = store.memory_after(&of, &id("x"), turn, 100).await.unwrap();
+    let after = async |began: Epoch| {
+        let kept = store.memory_after(&of, &id("x"), began, ALL).await.unwrap();
         kept.iter().map(|(key, value)| format!("{key}={}", text(value))).collect::<Vec<_>>()
     };
-    assert_eq!(since(3).await, Vec::<String>::new());
-    assert_eq!(since(2).await, ["a=2", "early=client", "late=-"]);
-    assert_eq!(since(0).await, ["a=-", "b=-", "c=-", "early=client", "late=-"]);
-    assert_eq!(after(3).await, ["a=3", "b=1", "c=2", "early=3", "late=client"]);
-    assert_eq!(after(1).await, ["a=1", "b=1", "early=client"]);
-    assert_eq!(after(0).await, ["early=client"]);
-    assert_eq!(store.changed_since(&of, &id("x"), 0, 2).await.unwrap().len(), 2);
+    assert_eq!(since(stamp(2)).await, Vec::<String>::new());
+    assert_eq!(since(stamp(3)).await, ["a=3", "c=-", "late=-"], "a client's counts to the turn before it");
+    assert_eq!(since(Epoch(0)).await, ["a=-", "b=-", "c=-", "early=client", "late=-"]);
+    assert_eq!(after(stamp(2)).await, ["a=2", "b=1", "c=2", "early=3", "late=client"]);
+    assert_eq!(after(stamp(1)).await, ["a=1", "b=1", "early=client"]);
+    assert_eq!(store.changed_since(&of, &id("x"), Epoch(0), (2, usize::MAX)).await.unwrap().len(), 2);
     let act_of = |change| Act { by: Some(key('a')), change };
-    let back = Change::SessionRewound { id: id("x"), to: 1, holder: None, keys: 1 };
+    let back = Change::SessionRewound { id: id("x"), to: 1, began: stamp(1), holder: None, keys: 1 };
     let deltas = vec![Delta::Memory(write_in("a", "1"))];
     store.act_with(&of, at(9), act_of(back), Changes { deltas, expects: Vec::new() }).await.unwrap();
     let turns = store.turns(&of, &id("x"), 0, 10).await.unwrap();
     assert_eq!(turns.iter().map(|turn| turn.undone).collect::<Vec<_>>(), [false, true, true]);
-    assert_eq!(one(&*store, "acme", "x").await.epoch.0, 4);
-    let fork = Some(Box::new(Fork { of: id("x"), at: 1, holder: None }));
+    assert_eq!(since(stamp(1)).await, Vec::<String>::new(), "what was put back is as it was");
+    by_client("a").await;
+    assert_eq!(since(stamp(1)).await, Vec::<String>::new(), "what a client writes then counts to the turn before");
+    let epoch = one(&*store, "acme", "x").await.epoch;
+    let fork = Some(Box::new(Fork { of: id("x"), at: 1, began: stamp(1), holder: None }));
     let opened = Change::SessionOpened { id: id("y"), settings: Box::new(settings(3)), fork };
-    let deltas = vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(), "1"))];
-    store.act_with(&of, at(9), act_of(opened), Changes { deltas, expects: Vec::new() }).await.unwrap();
+    let deltas = || vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(), "1"))];
+    let stale = vec![Expect::SessionEpoch { session: id("x"), epoch: Epoch(epoch.0 - 1) }];
+    let late = store.act_with(&of, at(9), act_of(opened.clone()), Changes { deltas: deltas(), expects: stale }).await;
+    assert_eq!(late.unwrap_err().kind, Kind::Stale);
+    let expects = vec![Expect::SessionEpoch { session: id("x"), epoch }];
+    store.act_with(&of, at(9), act_of(opened), Changes { deltas: deltas(), expects }).await.unwrap();
     let forked = one(&*store, "acme", "y").await;
     assert_eq!((forked.turns, forked.copied, stages(&*store, "acme", "y").await), (1, 1, vec![(1, Stage::Over)]));
-    assert_eq!(store.changed_since(&of, &id("y"), 0, 9).await.unwrap(), [], "what it began with is no change");
+    assert_eq!(store.changed_since(&of, &id("y"), Epoch(0), ALL).await.unwrap(), [], "what it began with is no change");
     assert_eq!(forked.next_place(at(10), 0).map(|place| place.number), Some(2), "it goes on behind what was said");
 }
 

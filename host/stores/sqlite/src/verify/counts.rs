@@ -31,7 +31,7 @@ with besides as (
     union all select tenant, octet_length(node) + octet_length(topic) + coalesce(octet_length(subject), 0) + 192 from subscriptions
     union all select tenant, length(state) + 128 from snapshots
     union all select tenant, octet_length(settings) + octet_length(id) + coalesce(octet_length(holder), 0) + 256 from sessions
-    union all select tenant, 128 from turns
+    union all select tenant, coalesce(octet_length(holder), 0) + 128 from turns
     union all select tenant, octet_length(key) + coalesce(length(value), 0) + 128 from session_keeps
     union all select tenant, octet_length(settings) + 1024 from triggers
     union all select tenant, length(event) + octet_length(key) + 512 from arrivals
