@@ -359,8 +359,8 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let ask = of(&format!("/v1/sessions/{id}"));
             let then = Then::Asked { ask, status: 200, has: Some("\"holder\":\"slow\"".into()), lacks: None };
             let to = json!({"to": "slow", "reason": "so"});
-            // Where it was done the first time it cannot be done again.
-            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 400], then)
+            // Where it was done the first time it cannot be done again; where it is done at this moment, that is told.
+            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 400, 409], then)
         }
         ("POST", "/v1/sessions/{id}/rewind") => {
             let id = session(host, "echo").await?;
@@ -369,8 +369,8 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             say.answered(host).await?.expect(200);
             let ask = of(&format!("/v1/sessions/{id}/turns"));
             let then = Then::Asked { ask, status: 200, has: Some("\"undone\":true".into()), lacks: None };
-            // Where it was done the first time the turn before is not its last any more.
-            one(sent(format!("/v1/sessions/{id}/rewind")).json(&json!({"to": 0})), &[200], then)
+            // Where it is done at this moment, that is told.
+            one(sent(format!("/v1/sessions/{id}/rewind")).json(&json!({"to": 0})), &[200, 409], then)
         }
         ("POST", "/v1/sessions/{id}/fork") => {
             let id = session(host, "echo").await?;

@@ -356,7 +356,7 @@ fn show(session: &Value) {
 
 fn show_rewound(rewound: &Value) {
     ui::note(format!(
-        "{} turns are no part of the conversation any more; {} keys of its memory are as they were.",
+        "No part of the conversation any more: {} of its turns. As they were: {} keys of its memory.",
         rewound["turns"], rewound["keys"]
     ));
     let stays = rewound["stays"].as_array().map_or(&[][..], Vec::as_slice);
