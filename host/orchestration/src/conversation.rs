@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ltmc_journal::RunLog;
-use ltmc_model::StepPath;
 use ltmc_model::session::{Exchange, Stage, Turn};
+use ltmc_model::{Epoch, StepPath};
 use ltmc_ports::{Held, Kind, StoreError};
 use ltmc_tenancy::Error;
 
@@ -24,6 +24,13 @@ impl Conversation {
         Arc::new(Self { runs: Runs { inner: inner.clone() }, log: log.clone() })
     }
 
+    /// When the turn of this number began, as its session counts; none: nobody knows any more.
+    async fn began(&self, number: u32) -> Result<Option<Epoch>, StoreError> {
+        let (tenant, started) = (self.log.tenant(), self.log.started());
+        let own = self.runs.inner.ports.sessions.turns(tenant, &started.session, number.saturating_sub(1), 1).await?;
+        Ok(own.into_iter().next().filter(|own| own.number == number).and_then(|own| own.began))
+    }
+
     async fn exchange(&self, turn: Turn) -> Result<Exchange, Error> {
         let tenant = self.log.tenant();
         let (_, started) = self.runs.begun(tenant, turn.run).await?;
@@ -38,9 +45,8 @@ impl ltmc_ports::Conversation for Conversation {
         let started = self.log.started();
         let Some(turn) = started.turn else { return Ok(Vec::new()) };
         let (tenant, sessions) = (self.log.tenant(), &self.runs.inner.ports.sessions);
-        let own = sessions.turns(tenant, &started.session, turn.number - 1, 1).await?.into_iter().next();
-        let began = own.and_then(|own| own.began);
         // Those that began before it: not all that have a smaller number.
+        let began = self.began(turn.number).await?;
         let turns = sessions.begun(tenant, &started.session, None, began, last).await?;
         let mut newest_first: Vec<Exchange> = Vec::new();
         let counts = |turn: &Turn| turn.stage == Stage::Over && turn.number > after;
@@ -61,9 +67,9 @@ impl ltmc_ports::Conversation for Conversation {
         let ports = &self.runs.inner.ports;
         let found = ports.sessions.session(tenant, &started.session).await?;
         let Some(holder) = found.and_then(|session| session.holder) else { return Ok(None) };
-        let before = ports.sessions.turns(tenant, &started.session, turn.number.saturating_sub(2), 1).await?;
+        let before = ports.sessions.begun(tenant, &started.session, None, self.began(turn.number).await?, 1).await?;
         let mut idle = Duration::ZERO;
-        if let Some(before) = before.first().filter(|before| before.number < turn.number) {
+        if let Some(before) = before.first() {
             let row = ports.read.run(tenant, before.run).await?;
             idle = row.map_or(idle, |row| self.log.now().since(row.updated_at.max(holder.at)));
         }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ltmc_journal::RunLog;
+use ltmc_journal::forked::Fork;
 use ltmc_model::StepPath;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Branch, Level};
 use ltmc_model::journal::RunStarted;
 use ltmc_model::run::Target;
-use ltmc_model::workflow::{Below, Document, Does, HandOff, Loop, Node, Place, StepName};
+use ltmc_model::workflow::{Below, Collect, Document, Does, HandOff, Loop, Node, Parallel, Place, StepName};
 
 use crate::patterns::{self, Pattern};
 
@@ -60,6 +62,14 @@ pub(crate) struct Scope {
 }
 
 impl Plan {
+    /// Whether all that a run did, which works apart until it is done, is true: nothing is left to be done but to say so.
+    pub(crate) fn has_come_true(&self, log: &RunLog) -> bool {
+        let Does::Parallel(Parallel { context: Some(_), collect: Collect::First, .. }) = &self.root.does else {
+            return false;
+        };
+        log.read(|history| history.forked().of(&StepPath::root()).is_some_and(Fork::is_merged))
+    }
+
     /// How its conversation is handed on, where that is what it is.
     pub(crate) fn conversation(&self) -> Option<&HandOff> {
         match &self.root.does {

@@ -426,6 +426,11 @@ async fn go(
                 driven = engine.drive() => Ok(driven),
                 why = live.stopped(is_cancelling) => Err(why),
             };
+            // Where all that it did apart is true, and it has only to end, it is too late to end it otherwise.
+            let driven = match driven {
+                Err(Why::Cancelled { .. }) if plan.has_come_true(log) => Ok(engine.drive().await),
+                driven => driven,
+            };
             // What is ended half-way does nothing any more once this is over.
             guests.all_left().await;
             match driven {

@@ -24,7 +24,7 @@ use ltmc_tenancy::Error;
 
 use crate::crash::{Left, every_way};
 use crate::guest::{Guest, Script, agent, text};
-use crate::host::{Host, World, caller, in_paused_time, tenant};
+use crate::host::{Host, Line, World, caller, in_paused_time, tenant};
 
 const MINUTE: u64 = 60_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -506,4 +506,26 @@ fn many_who_talk_at_once_take_turns() {
         let log = kept(&host.record, &id, "log").await.unwrap();
         assert_eq!(log.matches(';').count(), 32, "nobody wrote over another: {log}");
     });
+}
+
+/// Whenever a message comes: a turn that is rolled back has left nothing, and one that has left something is done.
+#[test]
+fn what_is_rolled_back_has_left_nothing_whenever_the_message_comes() {
+    for millis in 0..60 {
+        in_paused_time(async {
+            let world = World::new(scripts());
+            let record = world.record(None).await;
+            let host = world.host_over(Line::new(&record, [], None).with_lag(Duration::from_millis(7)));
+            let id = opened(&host, settings("scribe", IfBusy::Rollback)).await;
+            let first = say(&host, &id, "a").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            let second = say(&host, &id, "b").await.unwrap();
+            answer(&host, &second).await.unwrap();
+            let expected = match state(&host.record, first.started.run).await {
+                State::Completed => "a;b;",
+                _ => "b;",
+            };
+            assert_eq!(kept(&host.record, &id, "log").await.as_deref(), Some(expected), "after {millis} ms");
+        });
+    }
 }
