@@ -421,7 +421,7 @@ fn what_the_docs_try_comes_out_as_expected() {
         blocks.find(|block| block.starts_with(words)).unwrap_or_else(|| panic!("no block that begins with {words}"))
     };
     for (flow, cases) in [
-        (block("```yaml\n", "name: support"), block("```yml\n", "workflow: support")),
+        (block("```yaml\n", "name: support\n"), block("```yml\n", "workflow: support\n")),
         (block("```yaml\n", "name: ship"), block("```yml\n", "workflow: ship")),
         (
             include_str!("../../../../../../sample-agents/review.yaml"),
