@@ -45,7 +45,7 @@ fn scripts(given: &BTreeMap<String, Value>) -> Vec<Script> {
     let given: Given = Arc::new(given.clone());
     let told = |guest: &Guest, given: &Given| given.get(guest.job.step.as_str()).map(Payload::json);
     let mut scripts = Vec::new();
-    for name in ["a", "b", "c", "d", "flaky", "pass", "say"] {
+    for name in ["a", "b", "c", "d", "flaky", "pass", "say", "hand", "keep"] {
         let given = given.clone();
         scripts.push(agent(name, move |guest| {
             let given = told(&guest, &given);
