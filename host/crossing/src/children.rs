@@ -43,10 +43,9 @@ impl Crossing {
                 })
             }
             CoordinationCall::Join(Join { children }) => self.joined(turn, &children).await?.map(Reply::Joined),
-            // They are about the conversation that this attempt holds, and begin nothing: `holding`.
-            CoordinationCall::HandOff(_) | CoordinationCall::HandBack(_) | CoordinationCall::Received(_) => {
-                Err(Refusal::NotFound)
-            }
+            CoordinationCall::HandOff(asked) => return self.handed_off(turn, asked, false).await,
+            CoordinationCall::HandBack(asked) => return self.handed_back(turn, asked).await,
+            CoordinationCall::Received(_) => return Ok(self.received()),
         };
         Ok(Decided::Answer(answer))
     }

@@ -80,8 +80,7 @@ impl Crossing {
 
     /// What handing a conversation back comes to that is allowed.
     pub(crate) async fn handed_back(&self, turn: &mut Turn, asked: HandBack) -> Result<Decided, Failure> {
-        let giver = self.holding.as_ref().and_then(|holding| holding.givers.last().cloned());
-        let Some(to) = giver.filter(|_| self.holding.is_some()) else {
+        let Some(to) = self.holding.as_ref().and_then(|holding| holding.givers.last().cloned()) else {
             let why = "nobody handed this conversation to it: there is nobody to hand it back to";
             return Ok(Decided::Answer(Err(Refusal::Invalid(why.into()))));
         };

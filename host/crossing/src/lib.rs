@@ -28,7 +28,6 @@ use ltmc_journal::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::call::attempt::AttemptCall;
-use ltmc_model::call::coordination::CoordinationCall;
 use ltmc_model::call::messages::{Ack, MessageCall, Reject};
 use ltmc_model::call::session::{self, SessionCall};
 use ltmc_model::call::{Call, Class, form, log};
@@ -329,13 +328,6 @@ impl Crossing {
         let (capability, decided) = match verdict {
             Verdict::Allowed(capability) => match call {
                 _ if turn.handed.is_some() => (capability, Decided::Answer(Err(Refusal::Invalid(FENCED.into())))),
-                Call::Coordination(CoordinationCall::HandOff(asked)) => {
-                    (capability, self.handed_off(turn, asked, false).await?)
-                }
-                Call::Coordination(CoordinationCall::HandBack(asked)) => {
-                    (capability, self.handed_back(turn, asked).await?)
-                }
-                Call::Coordination(CoordinationCall::Received(_)) => (capability, self.received()),
                 Call::Coordination(call) => (capability, self.coordinated(turn, call, request).await?),
                 Call::State(call) => (capability, self.stated(turn, &call, request).await?),
                 Call::Session(SessionCall::History(call)) => (capability, Decided::Answer(self.history(&call).await)),

@@ -62,7 +62,7 @@ pub struct Holder {
     /// Whom it came from, and whom that one had it from: the last one last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub givers: Vec<AgentName>,
-    /// In which turn it came to this one; the turns there were, where a person handed it on.
+    /// In which turn it came to this one; the turn after those there were, where a person handed it on.
     pub since: u32,
     /// The run whose journal says what passed; none: a person handed it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -347,19 +347,7 @@ impl Runs {
         (start, is_replay): (TriggeredStart, bool),
         event: &message::Event,
     ) -> Result<Started, Error> {
-        let (agents, document, plan, position) = match target {
-            Target::Agent(agent) => {
-                let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
-                let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
-                let plan = Plan::call(agent).map_err(|f| Error::Internal { message: f.to_string() })?;
-                (BTreeMap::from([(found.name.clone(), found.digest)]), None, Arc::new(plan), None)
-            }
-            Target::Workflow(workflow) => {
-                let (ready, agents) = self.ready_for(caller, workflow).await?;
-                let position = self.position(&ready);
-                (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), position)
-            }
-        };
+        let Made { agents, document, plan, position } = self.made(caller, target, false).await?;
         let mut input = event.to_value();
         if is_replay {
             input["replay"] = true.into();
@@ -629,30 +617,7 @@ impl Runs {
         is_apart: bool,
         turn: TurnRequest,
     ) -> Result<Started, Error> {
-        let (agents, document, plan, position) = match with {
-            Target::Agent(agent) => {
-                let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
-                let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
-                let plan = Plan::call(agent).map_err(|f| Error::Internal { message: f.to_string() })?;
-                let agents = BTreeMap::from([(found.name.clone(), found.digest)]);
-                match is_apart {
-                    false => (agents, None, Arc::new(plan), None),
-                    true => {
-                        let ready = self.apart(agent_alone(agent)).await?;
-                        (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), None)
-                    }
-                }
-            }
-            Target::Workflow(workflow) => {
-                let (ready, agents) = self.ready_for(caller, workflow).await?;
-                let position = self.position(&ready);
-                if is_apart && ready.plan.conversation().is_some() {
-                    return Err(not_rolled_back());
-                }
-                let ready = if is_apart { self.apart(ready.json.clone()).await? } else { ready };
-                (agents, Some((ready.json.clone(), ready.digest)), ready.plan.clone(), position)
-            }
-        };
+        let Made { agents, document, plan, position } = self.made(caller, with, is_apart).await?;
         let begin = Begin {
             target: with.clone(),
             agents,
@@ -671,6 +636,37 @@ impl Runs {
         self.begin(caller, begin).await
     }
 
+    /// What a run of a target is begun with, as the target is now; in a branch of its own, where it is to be one.
+    ///
+    /// # Errors
+    /// Where it is not there, or the caller may not run it, or it cannot be in such a branch.
+    async fn made(&self, caller: &Caller, target: &Target, is_apart: bool) -> Result<Made, Error> {
+        let (mut made, apart) = match target {
+            Target::Agent(agent) => {
+                let found = self.inner.ports.authority.agent(&caller.tenant, agent).await?;
+                let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
+                let plan = Plan::call(agent).map_err(|f| Error::Internal { message: f.to_string() })?;
+                let agents = BTreeMap::from([(found.name.clone(), found.digest)]);
+                let made = Made { agents, document: None, plan: Arc::new(plan), position: None };
+                (made, is_apart.then(|| agent_alone(agent)))
+            }
+            Target::Workflow(workflow) => {
+                let (ready, agents) = self.ready_for(caller, workflow).await?;
+                if is_apart && ready.plan.conversation().is_some() {
+                    return Err(not_rolled_back());
+                }
+                let document = Some((ready.json.clone(), ready.digest));
+                let made = Made { agents, document, plan: ready.plan.clone(), position: self.position(&ready) };
+                (made, is_apart.then(|| ready.json.clone()))
+            }
+        };
+        if let Some(document) = apart {
+            let ready = self.apart(document).await?;
+            (made.document, made.plan) = (Some((ready.json.clone(), ready.digest)), ready.plan.clone());
+        }
+        Ok(made)
+    }
+
     /// Whether what is to answer is there, and may be run by this caller, in a context of its own where it is to have one.
     ///
     /// # Errors
@@ -686,16 +682,7 @@ impl Runs {
                 let message = format!("agent `{agent}` cannot answer: it exports neither `agent` nor `wasi:cli/run`");
                 Err(Error::invalid("invalid", "agent", message))
             }
-            Target::Workflow(workflow) => {
-                let (ready, _) = self.ready_for(caller, workflow).await?;
-                if is_apart && ready.plan.conversation().is_some() {
-                    return Err(not_rolled_back());
-                }
-                if is_apart {
-                    self.apart(ready.json.clone()).await?;
-                }
-                Ok(())
-            }
+            Target::Workflow(_) => self.made(caller, with, is_apart).await.map(drop),
         }
     }
 
@@ -1264,6 +1251,17 @@ fn needs(document: &Document) -> Vec<Action> {
     let writes = acts.contains(&Acts::Publishes).then_some(Action::WriteContext);
     let reads = acts.contains(&Acts::Listens).then_some(Action::ReadContext);
     writes.into_iter().chain(reads).collect()
+}
+
+/// What a target is at the moment at which a run of it begins.
+struct Made {
+    /// The version of each agent that the plan names.
+    agents: BTreeMap<AgentName, Digest>,
+    /// None: an agent that is called alone.
+    document: Option<(Arc<str>, Digest)>,
+    plan: plan::Shared,
+    /// From where on it may wait for events; none: it waits for none.
+    position: Option<Position>,
 }
 
 /// What a run is begun with.

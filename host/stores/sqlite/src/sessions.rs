@@ -295,6 +295,19 @@ pub(crate) fn rewind(
     keep(db, &session)
 }
 
+/// The statement that keeps it for the turn that began when a query says.
+macro_rules! keeps {
+    ($began:literal) => {
+        concat!(
+            "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at) \
+             select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at from (select ",
+            $began,
+            ") as turn \
+             left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 where turn.began > 0"
+        )
+    };
+}
+
 /// Keeps what a key of a session's memory holds before a turn changes it for the first time. What nobody opened has no turns.
 pub(crate) fn keep_before(
     db: &Connection,
@@ -308,19 +321,14 @@ pub(crate) fn keep_before(
         By::Anybody => None,
         By::Rewinding => return Ok(()),
     };
-    let began = match turn {
-        Some(_) => "began from turns where tenant = ?1 and session = ?2 and number = ?4",
-        None => {
+    let sql = match turn {
+        Some(_) => keeps!("began from turns where tenant = ?1 and session = ?2 and number = ?4"),
+        None => keeps!(
             "began from turns indexed by turns_begun where tenant = ?1 and session = ?2 and began is not null and undone = 0 \
              and ?4 is null order by began desc limit 1"
-        }
+        ),
     };
-    let sql = format!(
-        "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at) \
-         select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at from (select {began}) as turn \
-         left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 where turn.began > 0"
-    );
-    execute(db, &sql, params![tenant, id.as_str(), key, turn])
+    execute(db, sql, params![tenant, id.as_str(), key, turn])
 }
 
 /// A turn has lost its session.
