@@ -242,7 +242,15 @@ async fn a_newer_version_migrates_and_what_does_not_fit_waits_for_an_admin() -> 
         "{audit}"
     );
     let history = host.get("/v1/agents/job/state/history").await?.expect(200).json();
-    let last = history["items"].as_array().context("items")?.last().context("an entry")?.clone();
+    let entries = history["items"].as_array().context("items")?;
+    let last = entries.last().context("an entry")?;
     assert_eq!((&last["reason"], &last["from"]), (&json!("by telephone"), &json!("working")));
+    let working = entries.iter().filter(|entry| entry["state"] == "working").map(|entry| &entry["from"]);
+    let stayed = ["idle", "working", "working", "working"];
+    assert_eq!(
+        working.collect::<Vec<_>>(),
+        stayed,
+        "set aside, released and migrated it stays what it was: {history:#}"
+    );
     Ok(())
 }

@@ -215,7 +215,8 @@ impl Context {
                 let version = declared.declaration.version;
                 let why =
                     format!("its migration by `{agent}` from version {} to {version} failed: {why}", kept.version);
-                let set_aside = Kept { at: now, run, quarantined: Some(cut(&why)), event: None, reason: None, ..kept };
+                let (from, quarantined) = (Some(kept.state.clone()), Some(cut(&why)));
+                let set_aside = Kept { at: now, from, run, quarantined, event: None, by: None, reason: None, ..kept };
                 (set_aside, Some(why))
             }
         };

@@ -172,7 +172,7 @@ impl Clients {
     /// What a state is once it is released.
     async fn released(&self, declared: &Declared, found: &Found, now: Timestamp) -> Result<Kept, Error> {
         let kept = match &found.kept {
-            Ok(Some(kept)) => Kept { quarantined: None, ..kept.clone() },
+            Ok(Some(kept)) => Kept { from: Some(kept.state.clone()), quarantined: None, ..kept.clone() },
             Ok(None) => return Err(not_quarantined()),
             Err(why) => return Err(unfit(why)),
         };

@@ -97,7 +97,7 @@ impl Crossing {
     }
 }
 
-/// Whether a failure says nothing of the migration itself: the host had no room for it, or somebody ended it.
+/// Whether a failure says nothing of the migration itself: the host had no room for it, somebody ended it, or its run waits for people.
 fn is_no_answer(failure: &Failure) -> bool {
     match failure.code {
         Code::AgentError => failure.retryable,
@@ -111,6 +111,9 @@ fn is_no_answer(failure: &Failure) -> bool {
                 | Code::Internal
                 | Code::Cancelled
                 | Code::Fenced
+                | Code::Paused
+                | Code::Stuck
+                | Code::Quarantined
         ),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ltmc_model::agent::{Agent, AgentRef, Carry, Grants};
 use ltmc_model::caller::Caller;
-use ltmc_model::failure::Failure;
+use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Change;
 use ltmc_model::manifest::Manifest;
 use ltmc_model::state::Declared;
@@ -205,7 +205,13 @@ impl Agents {
             return Err(wrong(format!("`state`: `schema`: {}", unusable.why)));
         }
         let first = Payload { content_type: Payload::JSON.into(), bytes: declared.declaration.data.to_string().into() };
-        match self.ports.schemas.judge(&schema, &first).await.map_err(busy)?.first() {
+        let judged = match self.ports.schemas.judge(&schema, &first).await {
+            Err(heavy) if matches!(heavy.code, Code::LimitCpu | Code::LimitMemory) => {
+                return Err(wrong(format!("`state`: `schema`: it cannot be judged by: {}", heavy.message)));
+            }
+            judged => judged.map_err(busy)?,
+        };
+        match judged.first() {
             None => Ok(()),
             Some(found) => {
                 let at = if found.at.is_empty() { "the whole" } else { found.at.as_str() };

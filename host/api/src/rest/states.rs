@@ -227,7 +227,7 @@ impl Document for Release {
     post, path = "/v1/agents/{name}/state/release", tag = "agents",
     params(("name" = String, Path, description = "The agent's name", example = "take-orders")),
     request_body = Release,
-    extensions(("x-ltmc-role" = json!(["admin"])), ("x-ltmc-codes" = json!(["invalid", "conflict", "busy"]))),
+    extensions(("x-ltmc-role" = json!(["admin"])), ("x-ltmc-codes" = json!(["invalid", "conflict", "busy", "quota-exceeded"]))),
     responses((status = 200, description = "As it is now", body = Shown)),
 )]
 async fn release(
@@ -270,7 +270,7 @@ impl Document for Set {
     post, path = "/v1/agents/{name}/state/set", tag = "agents",
     params(("name" = String, Path, description = "The agent's name", example = "take-orders")),
     request_body = Set,
-    extensions(("x-ltmc-role" = json!(["admin"])), ("x-ltmc-codes" = json!(["invalid", "conflict", "busy"]))),
+    extensions(("x-ltmc-role" = json!(["admin"])), ("x-ltmc-codes" = json!(["invalid", "conflict", "busy", "quota-exceeded"]))),
     responses((status = 200, description = "As it is now", body = Shown)),
 )]
 async fn set(

@@ -1,18 +1,21 @@
 //! Agents' states: each transition once, whoever dies in between, and nothing of an attempt that failed. A migration is done once, and what
 //! does not fit is set aside, never guessed.
 
+use std::time::Duration;
+
 use ltmc_model::call::state::{Get, Transition};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::memory::Drawer;
 use ltmc_model::state::{Declared, Kept, Told};
 use ltmc_model::{Payload, Revision, SessionId};
-use ltmc_ports::ReadMemory as _;
+use ltmc_ports::journal::RunFilter;
 use ltmc_ports::testing::sample;
+use ltmc_ports::{ReadJournal as _, ReadMemory as _};
 use serde_json::{Value, json};
 
 use crate::crash::{Case, crash_at_every_step};
 use crate::guest::{Guest, Script, agent, may_pass, text};
-use crate::host::{Request, World, in_paused_time, session, tenant};
+use crate::host::{Request, World, caller, in_paused_time, session, tenant};
 
 fn declaration() -> Value {
     json!({
@@ -155,6 +158,29 @@ fn a_migration_that_fails_leaves_the_old_state_set_aside() {
             assert_eq!((kept.version, kept.data, kept.state.as_str()), (1, data, "idle"), "it is as it was");
             assert!(kept.quarantined.unwrap().contains(why));
         }
+    });
+}
+
+#[test]
+fn a_migration_that_somebody_paused_sets_nothing_aside() {
+    in_paused_time(async {
+        let slow = agent("upgrade", async |guest: Guest| {
+            guest.compute(60_000).await;
+            Ok(guest.job.input.clone())
+        });
+        let [look, _] = scripts(second(), json!({"total": 7}));
+        let world = World::new([look, slow]);
+        let host = world.host(&world.record(None).await, []);
+        let started = host.start(&Request::call("look")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let filter = RunFilter { parent: Some(started.run), limit: 10, ..RunFilter::default() };
+        let migration = host.record.runs(&tenant(), &filter).await.unwrap()[0].id;
+        host.runs.pause(&caller(), migration).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let drawer = Drawer::State("look".parse().unwrap());
+        let item = host.record.get(&tenant(), &drawer, "state", world.clock().now()).await.unwrap().unwrap();
+        let kept = Kept::from_bytes(&item.value).unwrap();
+        assert_eq!((kept.version, kept.quarantined), (1, None), "that says nothing of the migration");
     });
 }
 
