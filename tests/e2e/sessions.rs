@@ -56,6 +56,37 @@ fn text(output: &Output) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// What a session is taken back to takes no more room than the tenant has, and less is always taken.
+#[tokio::test]
+async fn a_session_is_taken_back_within_the_tenants_room() -> Result<()> {
+    let host = Host::start().await?;
+    let memory = ["memory:read:*", "memory:write:*"];
+    host.push(&host.admin, "writer", "memory-script", &memory).await?;
+    let ceiling = host.get("/v1/ceilings").await?.expect(200).json();
+    let small = json!({"capabilities": ceiling["capabilities"], "storage": "10KiB"});
+    host.send(host.request(Method::PUT, "/v1/ceilings/default", &host.operator).json(&small)).await?.expect(200);
+    let id = opened(&host, &json!({"agent": "writer"})).await?;
+    let put = |size: usize| json!([{"do": "put", "scope": "session", "key": "a", "value": "x".repeat(size)}]);
+    let delete = json!([{"do": "delete", "scope": "session", "key": "a"}]);
+    for turn in [put(6_000), put(6_500), delete] {
+        say(&host, &host.admin, &id, &turn, Some("wait=20")).await?.expect(200);
+    }
+    let other = host.request(Method::PUT, "/v1/memory/global/other", &host.admin).body("x".repeat(6_000));
+    assert!(host.send(other).await?.status.is_success());
+    let rewind = format!("/v1/sessions/{id}/rewind");
+    let refused = host.post_json(&rewind, &json!({"to": 2})).await?.expect(429);
+    assert_eq!(refused.code(), "quota-exceeded");
+    let forked = host.post_json(&format!("/v1/sessions/{id}/fork"), &json!({"at": 2})).await?.expect(429);
+    assert_eq!(forked.code(), "quota-exceeded");
+    host.send(host.request(Method::DELETE, "/v1/memory/global/other", &host.admin)).await?.expect(204);
+    sleep(Duration::from_millis(1_100)).await;
+    host.post_json(&rewind, &json!({"to": 2})).await?.expect(200);
+    host.post_json(&rewind, &json!({"to": 1})).await?.expect(200);
+    let path = format!("/v1/memory/session/a?owner={id}");
+    assert_eq!(host.get(&path).await?.expect(200).text().len(), 6_000);
+    Ok(())
+}
+
 /// What was acknowledged is done, each message once and one after the other, wherever the host is killed.
 #[tokio::test]
 async fn a_conversation_survives_kills() -> Result<()> {

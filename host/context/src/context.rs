@@ -13,6 +13,7 @@ use std::time::Duration;
 use ltmc_journal::RunLog;
 use ltmc_journal::runlog::{Commit, Lock};
 use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
+use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
@@ -21,6 +22,7 @@ use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
 use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadMail, ReadMemory, Schemas, StoreError};
 use ltmc_tenancy::{Authority, Pot};
 
+use crate::clients::{Owner, whose};
 use crate::graph::Graph;
 use crate::handed::Handed;
 use crate::locks::Locks;
@@ -254,6 +256,33 @@ impl Context {
             messages: Messages::new(ports),
             schemas: None,
             overlays: transaction::pot(),
+        }
+    }
+
+    /// Room for what a session's memory is to hold more than it does now: what the record is to expect of it. Bytes that a key holds already
+    /// are no more.
+    ///
+    /// # Errors
+    /// The record's; the inner one: there is none.
+    pub async fn room_in_session(
+        &self,
+        by: &Caller,
+        id: &SessionId,
+        deltas: &[Delta],
+        now: Timestamp,
+    ) -> Result<Result<Option<Expect>, Refusal>, StoreError> {
+        let owner = Owner { session: Some(id.clone()), agent: None };
+        let whose = whose(by, &owner);
+        let (mut more, mut before) = (0, 0);
+        for delta in deltas {
+            let Delta::Memory(change) = delta else { continue };
+            more += change.value.as_ref().map_or(0, |value| change.key.len() + value.bytes.len());
+            let item = self.memory.item(whose, &change.drawer, &change.key, now).await?;
+            before += item.map_or(0, |item| item.key.len() + item.value.len());
+        }
+        match more.saturating_sub(before) {
+            0 => Ok(Ok(None)),
+            more => self.memory.fits(whose, more).await,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
-
+use ltmc_model::effect::Refusal;
 use ltmc_model::journal::{Change, Effect, Event};
 use ltmc_model::memory::Drawer;
 use ltmc_model::session::{Fork, IfBusy, MAX_BACK, MAX_FORKED, MAX_MOVED, MAX_MOVED_BYTES, Part, Session, Stage, Turn};
@@ -81,7 +81,8 @@ impl Sessions {
                 holder: holder.map(Box::new),
                 keys: u32::try_from(keys).unwrap_or(u32::MAX),
             };
-            let expects = vec![Expect::Idle { session: id.clone(), epoch: session.epoch }];
+            let mut expects = vec![Expect::Idle { session: id.clone(), epoch: session.epoch }];
+            expects.extend(sessions.room_for(&by, &id, &deltas).await?);
             let done =
                 sessions.authority().act_with(&by.tenant, Some(&by.key), change, Changes { deltas, expects }).await;
             done.map_err(|error| changed_meanwhile(error, &id))?;
@@ -132,7 +133,7 @@ impl Sessions {
             let fork = Some(Box::new(Fork { of: id.clone(), at, began: turn, holder }));
             let change = Change::SessionOpened { id: new.clone(), settings: Box::new(settings), fork };
             let mut expects = vec![Expect::SessionEpoch { session: id.clone(), epoch: session.epoch }];
-            expects.extend(sessions.room_for(&by.tenant, &deltas).await?);
+            expects.extend(sessions.room_for(&by, &new, &deltas).await?);
             let done =
                 sessions.authority().act_with(&by.tenant, Some(&by.key), change, Changes { deltas, expects }).await;
             done.map_err(|error| changed_meanwhile(error, &id))?;
@@ -210,15 +211,13 @@ impl Sessions {
         Ok(since)
     }
 
-    /// Whether the tenant's memory has room for what is put back or copied: looked at by the record, too.
-    async fn room_for(&self, tenant: &TenantId, deltas: &[Delta]) -> Result<Option<Expect>, Error> {
-        let bytes = |delta: &Delta| match delta {
-            Delta::Memory(change) => change.value.as_ref().map_or(0, |value| change.key.len() + value.bytes.len()),
-            _ => 0,
-        };
-        let more = deltas.iter().map(bytes).sum::<usize>() as u64;
-        let quota = self.authority().ceiling(tenant).await?.storage.as_u64();
-        Ok((more > 0).then_some(Expect::Storage { more, quota }))
+    /// Room for what a session's memory is to hold more than it does now: looked at by the record, too, where that is near.
+    async fn room_for(&self, by: &Caller, id: &SessionId, deltas: &[Delta]) -> Result<Option<Expect>, Error> {
+        let context = &self.runs.inner.ports.crossing.context;
+        context.room_in_session(by, id, deltas, self.now()).await?.map_err(|refusal| match refusal {
+            Refusal::Quota(message) => Error::Conflict { code: "quota-exceeded", message },
+            other => Error::Internal { message: format!("room was not looked for: {other:?}") },
+        })
     }
 
     /// What keys are to hold, or nothing.
