@@ -26,7 +26,7 @@ def event(id, **more):
 
 
 post(*to_structured(event("1", dataschema="https://example.com/order.json")))
-post(*to_binary(event("2", datacontenttype="application/json", hops="99", correlation="forged")))
+post(*to_binary(event("2", datacontenttype="application/json", hops="99", correlation="forged", replay="true", position="7")))
 batch = [json.loads(to_json(event(id))) for id in ("3", "4")]
 post({"content-type": "application/cloudevents-batch+json"}, json.dumps(batch).encode())
 # A second time: it starts nothing more.

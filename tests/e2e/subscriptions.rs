@@ -242,9 +242,10 @@ async fn the_official_sdk_publishes_in_every_mode() -> Result<()> {
     assert_eq!((&first["dataschema"], &first["data"]), (&json!("https://example.com/order.json"), &json!({"n": 1})));
     assert_eq!((&second["data"], &second["partitionkey"]), (&json!({"n": 2}), &json!("customer-7")), "{second:#}");
     assert!(
-        second["hops"].is_null() && second["correlation"].is_null(),
+        second["hops"].is_null() && second["correlation"].is_null() && second["replay"].is_null(),
         "what a client says of these counts for nothing: {second:#}"
     );
+    assert!(second["position"].is_u64(), "{second:#}");
     assert!(second["sender"].as_str().unwrap_or_default().starts_with("/keys/"), "{second:#}");
     Ok(())
 }

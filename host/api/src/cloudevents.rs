@@ -1,7 +1,7 @@
 //! CloudEvents 1.0 over HTTP: requests in binary, structured and batched mode, read into events.
 //!
 //! Invariants: an attribute stands once; what is required is there; what is missing, double, too long or of another form is refused with its
-//! name. What the host says of events (`correlation`, `causation`, `hops`, `sender`) counts for nothing where a client says it.
+//! name. What the host says of events ([`Given::OF_THE_HOST`]) counts for nothing where a client says it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl Mode {
 
 /// An object whose names each stand once.
 #[derive(Debug, Default)]
-struct Fields(Vec<(String, Value)>);
+struct Fields(BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -95,11 +95,11 @@ impl<'de> Deserialize<'de> for Fields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Fields, A::Error> {
                 let mut fields = Fields::default();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if fields.0.iter().any(|(known, _)| *known == name) {
+                    if fields.0.contains_key(&name) {
                         let name: String = name.chars().take(80).collect();
                         return Err(serde::de::Error::custom(format!("the attribute `{name}` stands there twice")));
                     }
-                    fields.0.push((name, value));
+                    fields.0.insert(name, value);
                 }
                 Ok(fields)
             }
@@ -186,7 +186,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Attributes by their names, each once.
+/// Attributes by their names, each once: what reads a request looks at that.
 #[derive(Debug, Default)]
 struct Attributes(BTreeMap<String, String>);
 
@@ -198,10 +198,8 @@ impl Attributes {
         if self.0.len() >= Self::MOST {
             return Err(Problem::new("invalid", format!("An event has at most {} attributes.", Given::MAX_ATTRIBUTES)));
         }
-        match self.0.insert(name.clone(), text) {
-            None => Ok(()),
-            Some(_) => Err(wrong(&name, "stands there twice")),
-        }
+        self.0.insert(name, text);
+        Ok(())
     }
 
     fn take(&mut self, name: &'static str) -> Result<String> {

@@ -120,19 +120,7 @@ pub(crate) fn uri_too_long() -> Problem {
 
 /// The caller's trace context, where it is well formed. As the standard asks, another one is ignored, not refused.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let value = headers.get(TRACEPARENT)?;
-    let bytes = value.as_bytes();
-    let hex = |bytes: &[u8]| bytes.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
-    let some = |bytes: &[u8]| hex(bytes) && bytes.iter().any(|b| *b != b'0');
-    let good = bytes.len() == 55
-        && bytes[2] == b'-'
-        && bytes[35] == b'-'
-        && bytes[52] == b'-'
-        && &bytes[..2] == b"00"
-        && some(&bytes[3..35])
-        && some(&bytes[36..52])
-        && hex(&bytes[53..]);
-    good.then_some(value)
+    headers.get(TRACEPARENT).filter(|value| ltmc_model::run::is_traceparent(value.as_bytes()))
 }
 
 /// The idempotency key, where there is one.

@@ -4,6 +4,8 @@
 //! Invariants: total. A filter is a [`Condition`] over an event alone, so that `where` of a `wait`, of a workflow's `on` and of a
 //! subscription are one grammar, bounded and read in one place ([`crate::workflow`]). An attribute that is not there fits nothing.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -51,17 +53,9 @@ impl Filter {
 
     /// The same, of an event as [`Event::to_value`] shows it.
     pub fn fits_shown(&self, event: &Value) -> bool {
-        let find = |pick: &Pick| pick.path.iter().try_fold(event, step).cloned().or_else(|| pick.or_else.clone());
-        self.condition.holds(&find)
-    }
-}
-
-/// What stands under a field's name or an item's number.
-fn step<'v>(value: &'v Value, part: &String) -> Option<&'v Value> {
-    match value {
-        Value::Object(fields) => fields.get(part),
-        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-        _ => None,
+        let otherwise = |pick: &Pick| pick.or_else.clone().map(Cow::Owned);
+        self.condition
+            .holds(&|pick: &Pick| ltmc_rules::at(event, &pick.path).map(Cow::Borrowed).or_else(|| otherwise(pick)))
     }
 }
 

@@ -233,8 +233,9 @@ pub struct Given {
 impl Given {
     /// How many attributes of extensions an event may have.
     pub const MAX_ATTRIBUTES: usize = 32;
-    /// Attributes that are the host's: what is said of them counts for nothing.
-    pub const OF_THE_HOST: [&'static str; 4] = ["correlation", "causation", "hops", "sender"];
+    /// Attributes that are the host's: what is said of them counts for nothing. `replay` and `position` stand beside an event's own where
+    /// a run is given it, and where a topic is read.
+    pub const OF_THE_HOST: [&'static str; 6] = ["correlation", "causation", "hops", "sender", "replay", "position"];
     /// Sources that only the host gives events.
     const RESERVED: [&'static str; 3] = ["/agents/", "/keys/", "/workflows/"];
 
@@ -243,8 +244,7 @@ impl Given {
     /// # Errors
     /// In words, with the attribute's name.
     pub fn check(&self, own: &str) -> Result<(), String> {
-        let is_fine =
-            |text: &str| !text.is_empty() && text.len() <= MAX_ATTRIBUTE && !text.chars().any(char::is_control);
+        let is_fine = |text: &str| ltmc_rules::is_printable(text, MAX_ATTRIBUTE);
         let what = format!("1 to {MAX_ATTRIBUTE} bytes without control characters");
         for (name, text) in [("id", &self.id), ("source", &self.source)] {
             if !is_fine(text) {

@@ -201,6 +201,20 @@ pub struct Usage {
     pub calls: u32,
 }
 
+/// Whether this is the `traceparent` of a trace that goes on here: version 00 of W3C Trace Context, with ids that are not all zeros.
+pub fn is_traceparent(text: &[u8]) -> bool {
+    let hex = |bytes: &[u8]| bytes.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+    let some = |bytes: &[u8]| hex(bytes) && bytes.iter().any(|b| *b != b'0');
+    text.len() == 55
+        && text[2] == b'-'
+        && text[35] == b'-'
+        && text[52] == b'-'
+        && &text[..2] == b"00"
+        && some(&text[3..35])
+        && some(&text[36..52])
+        && hex(&text[53..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -174,18 +174,21 @@ impl Triggers {
         });
         let behind = self.read.parked(tenant, &row.id).await?;
         let found = found(&row.trigger, page.events, behind);
-        for one in found.iter().filter(|one| one.dead.is_some()) {
-            metered::EVENTS.of(["dead"]).increment(1);
-            let (position, why) = (one.position.0, one.dead.as_deref());
-            tracing::info!(%tenant, subscription = %row.id, position, why, "an event starts nothing");
-        }
+        let dead: Vec<_> = found.iter().filter_map(|one| Some((one.position, one.dead.clone()?))).collect();
         let is_told = trouble.is_some();
         let intake = Intake { after, upto, found, at: self.now(), trouble };
-        let done = self.write.take_in(tenant, &row.id, row.digest, intake).await?;
+        // Where another host was there before, it has said all of this.
+        if !self.write.take_in(tenant, &row.id, row.digest, intake).await? {
+            return Ok(Looked::Done);
+        }
+        for (position, why) in dead {
+            metered::EVENTS.of(["dead"]).increment(1);
+            tracing::info!(%tenant, subscription = %row.id, position = position.0, why, "an event starts nothing");
+        }
         if is_told {
             tracing::warn!(%tenant, subscription = %row.id, "a subscription was too far behind its topic");
         }
-        Ok(if done && upto < row.newest { Looked::More } else { Looked::Done })
+        Ok(if upto < row.newest { Looked::More } else { Looked::Done })
     }
 
     /// Starts what can be started.
@@ -230,8 +233,9 @@ impl Triggers {
             }
             // Nothing of it passes by itself.
             Err(error) => {
-                metered::EVENTS.of(["dead"]).increment(1);
-                self.write.bury(tenant, &row.id, position, error.to_string()).await?;
+                if self.write.bury(tenant, &row.id, position, error.to_string()).await? {
+                    metered::EVENTS.of(["dead"]).increment(1);
+                }
                 Ok(Looked::Done)
             }
         }

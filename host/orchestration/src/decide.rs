@@ -4,6 +4,7 @@
 //! Invariants: total but for items and times: a condition holds or does not, whatever there is to look at. What is found is journaled by
 //! who asks, once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -263,7 +264,7 @@ pub(crate) fn holds(condition: &Condition, sources: &Sources) -> bool {
     condition.holds(&|pick| {
         let text = found.get(&pick.source).and_then(|found| found.get(pick).ok());
         let value = text.and_then(|text| serde_json::from_str::<Value>(text).ok());
-        value.or_else(|| pick.or_else.clone())
+        value.or_else(|| pick.or_else.clone()).map(Cow::Owned)
     })
 }
 

@@ -26,7 +26,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, Follows, RunStarted};
 use ltmc_model::message::{self, Trail};
-use ltmc_model::run::{Run, State, Target};
+use ltmc_model::run::{Run, State, Target, is_traceparent};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::{Place as Turn, Stage};
 use ltmc_model::trigger::Arrived;
@@ -361,7 +361,7 @@ impl Runs {
             session: None,
             tied: false,
             idempotency: None,
-            traceparent: event.attributes.get("traceparent").cloned(),
+            traceparent: event.attributes.get("traceparent").filter(|text| is_traceparent(text.as_bytes())).cloned(),
             scheduled: None,
             triggered: Some((start, is_replay, Trail::after(event))),
             turn: None,

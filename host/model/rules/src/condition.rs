@@ -3,6 +3,8 @@
 //! Invariant: total. What is not there, or is of another kind than it is compared with, does not hold: nothing fails. What is picked, and
 //! from what, says whoever asks: `P` is its pick. Of workflows' documents they are read with lines and columns, elsewhere by [`read`].
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 /// What holds or does not.
@@ -63,12 +65,12 @@ impl<P> Condition<P> {
     }
 
     /// Whether it holds. `find`: what stands at a pick; none: nothing does.
-    pub fn holds(&self, find: &impl Fn(&P) -> Option<Value>) -> bool {
+    pub fn holds<'v>(&self, find: &impl Fn(&P) -> Option<Cow<'v, Value>>) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(find)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(find)),
             Self::Not(part) => !part.holds(find),
-            Self::Test { pick, test } => test.passes(find(pick).as_ref()),
+            Self::Test { pick, test } => test.passes(find(pick).as_deref()),
         }
     }
 }

@@ -19,6 +19,15 @@ pub mod state;
 pub use merge::{Merge, apply_all};
 pub use name::Name;
 
+/// What stands in a value at the end of a path of fields' names and items' numbers.
+pub fn at<'v>(value: &'v serde_json::Value, path: &[String]) -> Option<&'v serde_json::Value> {
+    path.iter().try_fold(value, |value, part| match value {
+        serde_json::Value::Object(fields) => fields.get(part),
+        serde_json::Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
 /// 1 to `most` bytes without control characters.
 pub fn is_printable(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && !text.chars().any(char::is_control)

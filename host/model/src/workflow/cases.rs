@@ -3,9 +3,11 @@
 //! Invariants: as for a document, everything that is wrong is told at once with its place; every name in a case is one of the
 //! document's, and who is to judge has violations to give.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ltmc_rules::at;
 use serde_json::Value;
 
 use super::{Condition, Document, Faults, Place, StepName, read, tree};
@@ -161,20 +163,13 @@ impl Cases {
 impl Answer {
     /// Of an agent's answers the one for an attempt: those that are for what it is given, one an attempt, the last for every further one.
     pub fn choose<'a>(answers: &'a [Self], input: &Value, attempt: u32) -> Option<&'a Self> {
-        let find = |pick: &super::Pick| find(input, &pick.path).cloned().or_else(|| pick.or_else.clone());
+        let otherwise = |pick: &super::Pick| pick.or_else.clone().map(Cow::Owned);
+        let find = |pick: &super::Pick| at(input, &pick.path).map(Cow::Borrowed).or_else(|| otherwise(pick));
         let fits: Vec<&Self> =
             answers.iter().filter(|answer| answer.when.as_ref().is_none_or(|when| when.holds(&find))).collect();
         let number = attempt.saturating_sub(1) as usize;
         fits.get(number).or(fits.last()).copied()
     }
-}
-
-fn find<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, part| match value {
-        Value::Object(fields) => fields.get(part),
-        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ mod tests {
             let both = Condition::All(vec![one.clone(), Condition::Not(Box::new(one.clone()))]);
             let either = Condition::Any(vec![one.clone(), Condition::Not(Box::new(one.clone()))]);
             for (value, wanted) in values.iter().zip(wanted) {
-                let find = |_: &Pick| value.clone();
+                let find = |_: &Pick| value.as_ref().map(std::borrow::Cow::Borrowed);
                 assert_eq!(one.holds(&find), wanted, "{one:?} of {value:?}");
                 assert!(!both.holds(&find) && either.holds(&find));
             }

@@ -1,5 +1,7 @@
 //! What events, and time, make of a state.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{Declaration, MAX_DATA, Transition, Unhandled};
@@ -227,7 +229,7 @@ impl Declaration {
 }
 
 fn holds(condition: &Condition<Pick>, data: &Value, event: &Value) -> bool {
-    condition.holds(&|pick: &Pick| pick.find(data, event).cloned())
+    condition.holds(&|pick: &Pick| pick.find(data, event).map(Cow::Borrowed))
 }
 
 /// An event as it was given may be anything.

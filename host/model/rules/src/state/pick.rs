@@ -44,11 +44,7 @@ impl Pick {
     /// What stands there.
     pub fn find<'a>(&self, state: &'a Value, event: &'a Value) -> Option<&'a Value> {
         let whole = if self.source == Source::State { state } else { event };
-        self.path.iter().try_fold(whole, |value, part| match value {
-            Value::Object(fields) => fields.get(part),
-            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-            _ => None,
-        })
+        crate::at(whole, &self.path)
     }
 }
 

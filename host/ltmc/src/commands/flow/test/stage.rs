@@ -127,9 +127,20 @@ async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
     let started = runs.start(&caller, request).await?;
     let others = Others::of(case);
     let publishing = others.clone().publish(record.clone(), caller.clone(), clock.clone());
-    let _publishing = AbortOnDropHandle::new(tokio::spawn(publishing));
+    let publishing = AbortOnDropHandle::new(tokio::spawn(publishing));
     let around = Around { people: &people, others: &others };
-    let result = end(&runs, &record, &caller, &started, clock.as_ref(), around).await?;
+    let ending = end(&runs, &record, &caller, &started, clock.as_ref(), around);
+    let failing = async {
+        match publishing.await {
+            Ok(Ok(())) => std::future::pending().await,
+            Ok(Err(error)) => error,
+            Err(error) => error.into(),
+        }
+    };
+    let result = tokio::select! {
+        result = ending => result?,
+        error = failing => return Err(error.context("an event of the case could not be published")),
+    };
     let history = fold(&record, &caller.tenant, started.run).await?;
     let took = history.ended_at().unwrap_or_else(|| clock.now()).since(began);
     let view = runs.get(&caller, started.run).await?;
