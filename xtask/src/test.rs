@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     crate::setup::packages(&[crate::setup::HOST, crate::setup::SERVERS].concat())?;
     let whole = args.filter.is_none();
     let lints = whole && !args.no_lints;
-    let mut steps = Steps::new(4 + 2 * usize::from(whole) + usize::from(lints));
+    let mut steps = Steps::new(4 + 3 * usize::from(whole) + usize::from(lints));
     if whole {
         steps.check("Format", format);
         steps.check("Unused dependencies", unused_dependencies);
@@ -33,9 +33,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // Host and tests in one go: the same features, so that nothing is compiled twice.
     steps.step("The host and its tests", || run_process(cargo(&["build", "--workspace", "--bins", "--tests"])))?;
     let ltmc = crate::target().join("debug/ltmc");
-    let guests = steps.step("Guests and sample agents, compiled to WebAssembly", || {
-        agents(&ltmc, &crate::root().join("sample-agents"))?;
-        guests(&ltmc)
+    let (samples, guests) = steps.step("Guests and sample agents, compiled to WebAssembly", || {
+        Ok((agents(&ltmc, &crate::root().join("sample-agents"))?, guests(&ltmc)?))
     })?;
     steps.check("Tests", || {
         let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
@@ -48,6 +47,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         command.env("CARGO_TARGET_DIR", crate::target().join("native-agents"));
         run_process(command)
     });
+    if whole {
+        steps.check("The demo's jobs", || crate::demo::every_job(&ltmc, &samples));
+    }
     if lints {
         steps
             .check("Lints", || run_process(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])));

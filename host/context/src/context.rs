@@ -12,6 +12,10 @@ use std::time::Duration;
 
 use ltmc_journal::RunLog;
 use ltmc_journal::runlog::{Commit, Lock};
+use ltmc_model::call::graph::GraphCall;
+use ltmc_model::call::memory::MemoryCall;
+use ltmc_model::call::messages::MessageCall;
+use ltmc_model::call::recall::RecallCall;
 use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
@@ -19,6 +23,7 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
 use ltmc_model::message::Trail;
 use ltmc_model::{AgentName, KeyId, Revision, SessionId, TenantId, Timestamp};
+use ltmc_ports::expect::Part;
 use ltmc_ports::{Bus, Changes, Durability, Expect, ReadFacts, ReadMail, ReadMemory, Schemas, StoreError};
 use ltmc_tenancy::{Authority, Pot};
 
@@ -203,6 +208,23 @@ impl<'a> Whose<'a> {
         within.transaction.lock(place).cloned().or_else(|| within.log?.lock(place))
     }
 
+    /// The part of the record that a call reads as a whole, so that what is not there counts too; none: it reads no more than what it names, or
+    /// what is a branch's own.
+    fn reads_whole(&self, call: &Call) -> Option<Part> {
+        match call {
+            Call::Memory(MemoryCall::List(list)) => {
+                let drawer = self.drawer(list.scope);
+                self.apart(&drawer).is_none().then(|| Part::Keys(drawer, list.prefix.clone()))
+            }
+            Call::Graph(
+                GraphCall::Facts(_) | GraphCall::FindPath(_) | GraphCall::Reach(_) | GraphCall::DependencyOrder(_),
+            ) => Some(Part::Facts),
+            Call::Recall(RecallCall::Search(_)) => Some(Part::Notes),
+            Call::Messages(MessageCall::Read(read)) => Some(Part::Events(read.topic.clone())),
+            _ => None,
+        }
+    }
+
     /// Writes what earlier steps of the run have staged, so that reads of the record see it.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
         match self.log() {
@@ -288,6 +310,19 @@ impl Context {
 
     /// What a call comes to.
     pub async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
+        if let Some(within) = asked.whose.within.filter(|within| within.transaction.is_serializable()) {
+            if within.transaction.relies_on_much() {
+                return Ok(Decided::refuse(format!(
+                    "an agent whose `isolation` is `serializable` reads at most {} keys and lists between two checkpoints",
+                    transaction::MAX_RELIED
+                )));
+            }
+            if let Some(part) = asked.whose.reads_whole(&call) {
+                // What its run did before is no news to it.
+                asked.whose.settle().await?;
+                within.transaction.rely(part, self.memory.newest());
+            }
+        }
         match call {
             // What they mean is the crossing's business; a client has no attempt.
             Call::Attempt(_) | Call::Coordination(_) | Call::Session(_) => Ok(Decided::Answer(Ok(Reply::Done))),

@@ -19,7 +19,7 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::fork::{Did, Outcome};
 use ltmc_model::memory::{self, Drawer, Feed, Item, Page, Precondition, Scope};
-use ltmc_model::{Revision, TenantId, Timestamp};
+use ltmc_model::{Position, Revision, TenantId, Timestamp};
 use ltmc_ports::log::Interest;
 use ltmc_ports::{Expect, ReadMemory, StoreError};
 use ltmc_tenancy::Authority;
@@ -65,6 +65,11 @@ impl Memory {
         authority: Arc<Authority>,
     ) -> Self {
         Self { read, handed, subscriptions, locks, authority, held: DashMap::new() }
+    }
+
+    /// How far the log is of what reads of the record see.
+    pub(crate) fn newest(&self) -> Position {
+        self.subscriptions.log().ends().borrow().visible
     }
 
     /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again, and

@@ -5,10 +5,11 @@
 //!   checkpoint of it, or not at all: a transaction that is dropped leaves nothing.
 //! - Of each thing that is changed it is remembered what its first change was decided on (of a key that was read since the last
 //!   checkpoint: what it held then); the record checks that in the commit. What was decided on the attempt's own changes needs no check.
+//!   Of an attempt that is serializable the same goes for all that it read.
 //! - Bounded: [`MAX_BYTES`] between two checkpoints, and what all attempts together have of the host's [`Pot`] for them, which is
 //!   divided among tenants.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use ltmc_journal::runlog::{Commit, Hold, Lock};
@@ -16,9 +17,11 @@ use ltmc_model::delta::{Delta, MemoryChange};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Done, Level, Side};
 use ltmc_model::journal::Event;
+use ltmc_model::manifest::Isolation;
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::message::Taker;
-use ltmc_model::{AgentName, Revision};
+use ltmc_model::{AgentName, Position, Revision};
+use ltmc_ports::expect::Part;
 use ltmc_ports::{Changes, Expect};
 use ltmc_tenancy::Pot;
 use ltmc_tenancy::pot::{Full, Share};
@@ -32,6 +35,8 @@ const MAX_LISTED: usize = 100_000;
 /// So many pages of lists are remembered.
 const MAX_LISTS: usize = 1_000;
 
+/// Keys, and parts of the record, that an attempt relies on between two checkpoints.
+pub(crate) const MAX_RELIED: usize = 10_000;
 /// Locks that an attempt keeps at once.
 const MAX_LOCKS: usize = 32;
 
@@ -50,6 +55,8 @@ pub struct Transaction {
     share: Share,
     /// Bytes of memory that come, and the tenant's quota, which they are to be within.
     storage: Option<(u64, u64)>,
+    /// Whether all that was read is to hold still when it becomes true.
+    is_serializable: bool,
     /// What was read of memory: who changes any of it decided on that.
     seen: Mutex<Seen>,
     /// Messages in its hands, and by which part of it they were taken.
@@ -65,6 +72,10 @@ struct Seen {
     keys: HashMap<(Drawer, String), Option<Revision>>,
     /// Pages of lists: of what is not in `keys`, nothing stood there.
     lists: Vec<Range>,
+    /// Of an attempt that relies on all that it reads: keys, with what stood there the first time.
+    relied: HashMap<(Drawer, String), Option<Revision>>,
+    /// The same: what was read as a whole, and how far the log was before.
+    parts: HashMap<Part, Position>,
 }
 
 /// A page of a list: keys of a drawer that begin with `prefix`, after one key and up to another.
@@ -74,6 +85,23 @@ pub(crate) struct Range {
     pub(crate) after: Option<String>,
     /// The last key of the page; none: there were no more.
     pub(crate) to: Option<String>,
+}
+
+impl Seen {
+    /// What the attempt relies on besides what it expects already.
+    fn relied_on(self, expected: &[Expect]) -> Vec<Expect> {
+        let known: HashSet<(&Drawer, &str)> = expected
+            .iter()
+            .filter_map(|expect| match expect {
+                Expect::Key { drawer, key, .. } => Some((drawer, key.as_str())),
+                _ => None,
+            })
+            .collect();
+        let keys = self.relied.into_iter().filter(|((drawer, key), _)| !known.contains(&(drawer, key.as_str())));
+        let keys = keys.map(|((drawer, key), revision)| Expect::Key { drawer, key, revision });
+        let parts = self.parts.into_iter().map(|(part, since)| Expect::Unchanged { part, since });
+        keys.chain(parts).collect()
+    }
 }
 
 impl Range {
@@ -97,7 +125,42 @@ impl Transaction {
     pub fn new(taker: Taker, may_have_more: bool, share: Share) -> Self {
         let (changes, seen) = (Changes::default(), Mutex::default());
         let (locks, hands, levels, apart) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { taker, levels, changes, apart, locks, bytes: 0, share, storage: None, seen, hands, may_have_more }
+        Self {
+            taker,
+            levels,
+            changes,
+            apart,
+            locks,
+            bytes: 0,
+            share,
+            storage: None,
+            is_serializable: false,
+            seen,
+            hands,
+            may_have_more,
+        }
+    }
+
+    /// The same, of an attempt that relies on what its manifest says.
+    #[must_use]
+    pub fn isolated(self, isolation: Isolation) -> Self {
+        Self { is_serializable: isolation == Isolation::Serializable, ..self }
+    }
+
+    /// Whether all that it reads is to hold still when it becomes true.
+    pub(crate) fn is_serializable(&self) -> bool {
+        self.is_serializable
+    }
+
+    /// Whether it relies on as much as it may.
+    pub(crate) fn relies_on_much(&self) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.relied.len() + seen.parts.len() >= MAX_RELIED
+    }
+
+    /// Relies on a part of the record as it was when the log was so far.
+    pub(crate) fn rely(&self, part: Part, since: Position) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).parts.entry(part).or_insert(since);
     }
 
     /// The same, in branches that have a context of their own, from the outside in.
@@ -148,7 +211,11 @@ impl Transaction {
 
     /// Remembers that a key was read, and what stood there the last time.
     pub(crate) fn saw(&self, drawer: Drawer, key: String, revision: Option<Revision>) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).keys.insert((drawer, key), revision);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_serializable {
+            seen.relied.entry((drawer.clone(), key.clone())).or_insert(revision);
+        }
+        seen.keys.insert((drawer, key), revision);
     }
 
     /// Remembers which keys stood in a list, with what, and that no others did: where one was read before that, this is no
@@ -272,8 +339,9 @@ impl Transaction {
         self.taker.part += 1;
         self.may_have_more = false;
         self.bytes = 0;
-        self.seen = Mutex::default();
-        let Changes { deltas, expects } = std::mem::take(&mut self.changes);
+        let seen = std::mem::take(&mut self.seen).into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Changes { deltas, mut expects } = std::mem::take(&mut self.changes);
+        expects.extend(seen.relied_on(&expects));
         let mut expects = summed(expects);
         // A key that was written again and again comes once.
         let storage = self.storage.take().map(|(more, quota)| (more.min(held(&deltas)), quota));

@@ -36,6 +36,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork;
 use ltmc_model::hand_off::{FENCED, HandedOff};
 use ltmc_model::journal::{Effect, Event};
+use ltmc_model::manifest::Isolation;
 use ltmc_model::message::Taker;
 use ltmc_model::state::Declared;
 use ltmc_model::{AgentName, Capability, Digest, Revision, RunId, StepPath, Timestamp};
@@ -114,6 +115,8 @@ pub struct Attempt {
     pub overtaken: u32,
     /// The branches with a context of their own that the step stands in, from the outside in.
     pub levels: Vec<fork::Level>,
+    /// What it relies on of what it reads.
+    pub isolation: Isolation,
 }
 
 /// From where an attempt goes on: its beginning, or its step's last checkpoint.
@@ -192,11 +195,13 @@ impl Crossing {
             begun_at,
             overtaken,
             levels,
+            isolation,
         } = attempt;
         let BegunAt { checkpoint, checkpoints, holds, replay } = begun_at;
         let taker = Taker { run: log.run(), step: step.clone(), attempt: checkpoint.origin, part: checkpoint.part };
         let share = shared.context.overlays.share(log.tenant());
         let replay: VecDeque<Effect> = replay.into();
+        let transaction = Transaction::new(taker, holds.contains(&checkpoint.part), share);
         let recorded = replay.front().map(|effect| effect.clock.iter().copied().collect());
         Self {
             shared,
@@ -211,7 +216,7 @@ impl Crossing {
             patience: locks::patience(overtaken),
             turn: tokio::sync::Mutex::new(Turn {
                 replay,
-                transaction: Transaction::new(taker, holds.contains(&checkpoint.part), share).in_branches(levels),
+                transaction: transaction.in_branches(levels).isolated(isolation),
                 checkpoints,
                 holds,
                 children: BTreeSet::new(),

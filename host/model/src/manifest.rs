@@ -37,9 +37,29 @@ pub struct Manifest {
     /// Which states it may be in, as [`crate::state::Declared::of`] reads it; none: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<serde_json::Value>,
+    /// What it relies on of what it reads.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
     /// The limits it would like.
     #[serde(default)]
     pub limits: Wishes,
+}
+
+/// What an attempt relies on of what it reads, when it becomes true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// What its changes were decided on still holds. What it read besides may have become another meanwhile.
+    #[default]
+    ReadCommitted,
+    /// All that it read still holds: as if it had been done at once, between all others that are so.
+    Serializable,
+}
+
+impl Isolation {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Manifest {
@@ -52,6 +72,7 @@ impl Default for Manifest {
             asks: Vec::new(),
             accepts: Vec::new(),
             state: None,
+            isolation: Isolation::default(),
             limits: Wishes::default(),
         }
     }

@@ -555,9 +555,9 @@ impl Engine<'_> {
         let mut commit = Commit::default();
         let spent = self.beginnings.since(step, attempt);
         let prepared = preparer.job(step, begun_at.checkpoint.origin, &agent, work, input).await;
-        let ended = match prepared.and_then(|prepared| in_time(prepared, spent)) {
+        let ended = match prepared.and_then(|(job, isolation)| Ok((in_time(job, spent)?, isolation))) {
             Err(failure) => Err(failure),
-            Ok(job) => {
+            Ok((job, isolation)) => {
                 let (left, levels) = (begun_at.replay.len(), self.levels(step));
                 let (log, step) = (self.log.clone(), step.clone());
                 let attempt = Attempt {
@@ -572,6 +572,7 @@ impl Engine<'_> {
                     begun_at,
                     overtaken: self.overtaken,
                     levels,
+                    isolation,
                 };
                 let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
                 self.bounded.store(true, Ordering::Relaxed);

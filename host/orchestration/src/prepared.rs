@@ -10,6 +10,7 @@ use ltmc_journal::RunLog;
 use ltmc_model::agent::{Agent, AgentRef, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::limits::Limits;
+use ltmc_model::manifest::Isolation;
 use ltmc_model::workflow::{Does, Retry};
 use ltmc_model::{Digest, Payload, StepPath};
 use ltmc_ports::runner::{Directory, Job};
@@ -75,7 +76,7 @@ impl Preparer<'_> {
         }
     }
 
-    /// What the sandbox is told of an attempt whose journal begins under the number `attempt`.
+    /// What the sandbox is told of an attempt whose journal begins under the number `attempt`, and what it relies on of what it reads.
     pub(crate) async fn job(
         self,
         step: &StepPath,
@@ -83,14 +84,14 @@ impl Preparer<'_> {
         agent: &AgentRef,
         work: Work,
         input: Result<Payload, Failure>,
-    ) -> Result<Job, Failure> {
+    ) -> Result<(Job, Isolation), Failure> {
         let input = input?;
         let (tenant, started) = (self.log.tenant(), self.log.started());
         let seed = self.log.read(|history| history.step(step).and_then(|step| step.seed)).unwrap_or(started.seed);
         let agent = self.pinned(agent).await?;
         let export = work.export(&agent)?;
         let ceiling = self.ports.authority.ceiling(tenant).await.map_err(|e| broken(&e))?;
-        Ok(Job {
+        let job = Job {
             tenant: tenant.clone(),
             concurrency: ceiling.concurrency,
             component: agent.digest,
@@ -104,7 +105,8 @@ impl Preparer<'_> {
             input,
             seed: derived(&seed, "guest", step, attempt),
             directories: self.directories(&agent).await?,
-        })
+        };
+        Ok((job, agent.manifest.isolation))
     }
 
     /// Whether an agent's attempt sees any directory.

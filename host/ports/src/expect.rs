@@ -8,7 +8,7 @@ use ltmc_model::agent::Grants;
 use ltmc_model::delta::Delta;
 use ltmc_model::graph::{Entity, Relation};
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::{Taker, Topic};
+use ltmc_model::message::{Channel, Taker, Topic};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::trigger::TriggerId;
 use ltmc_model::{AgentName, Digest, Epoch, Position, Revision, RunId, SessionId, Timestamp, WorkflowName};
@@ -167,6 +167,13 @@ pub enum Expect {
         /// Which.
         run: RunId,
     },
+    /// Nothing of a part of the record changed after a place in the log: nothing came, went, or became another. What expires is no change.
+    Unchanged {
+        /// Of what.
+        part: Part,
+        /// The last place of the log that whoever decided has seen.
+        since: Position,
+    },
     /// A version of an agent was granted just these, in any order, by this rule.
     Grants {
         /// Whose.
@@ -176,6 +183,36 @@ pub enum Expect {
         /// The whole set, and its rule.
         grants: Grants,
     },
+}
+
+/// A part of a tenant's record that is read as a whole, so that what is not in it counts as well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Keys of a drawer that begin with this.
+    Keys(Drawer, String),
+    /// All facts.
+    Facts,
+    /// All notes.
+    Notes,
+    /// A topic.
+    Events(Topic),
+}
+
+impl Part {
+    /// Whether this is a change of it.
+    pub fn concerns(&self, delta: &Delta) -> bool {
+        match (self, delta) {
+            (Self::Keys(drawer, prefix), Delta::Memory(change)) => {
+                change.drawer == *drawer && change.key.starts_with(prefix)
+            }
+            (Self::Facts, Delta::FactBegan(_) | Delta::FactEnded(_))
+            | (Self::Notes, Delta::NoteKept(_) | Delta::NoteForgotten { .. }) => true,
+            (Self::Events(topic), Delta::Sent(message)) => {
+                matches!(&message.channel, Channel::Topic(to) if to == topic)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Expect {

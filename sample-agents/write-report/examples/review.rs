@@ -21,10 +21,10 @@ const SCANS: [(&str, Call); 3] = [
 pub fn review(host: &Host, diff: Payload) -> Result<Vec<Payload>, Failure> {
     let read = Host::call_bytes::<read_diff::ReadDiff>(host, diff)?;
     let mut payloads = vec![read.clone()];
-    let mut review = json!({"files": value(&read)["files"]});
+    let mut review = json!({"files": value(&read)["files"], "scans": {}});
     for (kind, scan) in SCANS {
         let scan = scan(host, read.clone())?;
-        review[kind] = value(&scan);
+        review["scans"][kind] = value(&scan);
         payloads.push(scan);
     }
     payloads.push(Host::call_bytes::<write_report::WriteReport>(

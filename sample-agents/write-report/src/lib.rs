@@ -15,7 +15,6 @@ pub struct Review {
     /// Its files, in the order of the diff.
     pub files: Vec<File>,
     /// What each agent found, by what it looked for.
-    #[serde(flatten)]
     pub scans: BTreeMap<String, Found>,
 }
 

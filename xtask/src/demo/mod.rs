@@ -18,7 +18,7 @@ use crate::setup::{HOST, SERVERS};
 use crate::steps::{Steps, say};
 use databases::Databases;
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Args {
     /// What is done
     #[arg(value_enum, default_value_t = Job::Review)]
@@ -57,16 +57,8 @@ enum Job {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let jobs = args.jobs()?;
-    let review = jobs.contains(&Job::Review);
     crate::setup::packages(&if args.full { [HOST, SERVERS].concat() } else { HOST.to_vec() })?;
-    let of = |job: &Job| match job {
-        Job::Review => review::STEPS,
-        Job::AskDocs => ask_docs::STEPS,
-        Job::FixIssues => fix_issues::STEPS,
-        Job::SupportDesk => support_desk::STEPS,
-    };
-    let fix = jobs.contains(&Job::FixIssues).then(|| fix_issues::Answer::of(args.yes, args.no)).transpose()?;
-    let mut steps = Steps::new(3 + jobs.iter().map(of).sum::<usize>() + if args.full { databases::STEPS } else { 0 });
+    let mut steps = Steps::new(2 + args.steps(&jobs));
     // The development build is optimised where it counts, and is there in half the time that a release build takes; without
     // what nothing here needs (see the features of `host/ltmc`) in much less.
     let mut host = vec!["build", "--workspace", "--bin", "ltmc", "--no-default-features"];
@@ -77,10 +69,36 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let ltmc = crate::target().join("debug/ltmc");
     let samples = crate::root().join("sample-agents");
     let components = steps.step("Sample agents, compiled to WebAssembly", || agents(&ltmc, &samples))?;
+    play(&mut steps, args, &jobs, &ltmc, &components)?;
+    steps.finish()
+}
 
+/// Does each job once, with a host and components that are built already.
+pub(crate) fn every_job(ltmc: &Path, components: &[PathBuf]) -> anyhow::Result<()> {
+    let plain = Args { job: Job::Review, question: None, diff: None, yes: false, no: false, full: false, keep: false };
+    let all = [
+        Args { ..plain.clone() },
+        Args { job: Job::AskDocs, ..plain.clone() },
+        Args { job: Job::FixIssues, no: true, ..plain.clone() },
+        Args { job: Job::FixIssues, yes: true, ..plain.clone() },
+        Args { job: Job::SupportDesk, ..plain },
+    ];
+    for args in all {
+        let jobs = args.jobs()?;
+        let mut steps = Steps::new(args.steps(&jobs));
+        play(&mut steps, &args, &jobs, ltmc, components).with_context(|| format!("the demo's job {:?}", args.job))?;
+        steps.finish()?;
+    }
+    Ok(())
+}
+
+/// Starts a host with the jobs' agents, has them done, and takes away what they left.
+fn play(steps: &mut Steps, args: &Args, jobs: &[Job], ltmc: &Path, components: &[PathBuf]) -> anyhow::Result<()> {
+    let review = jobs.contains(&Job::Review);
+    let fix = jobs.contains(&Job::FixIssues).then(|| fix_issues::Answer::of(args.yes, args.no)).transpose()?;
     let folder = crate::target().join("demo");
     std::fs::create_dir_all(&folder)?;
-    let diff = review.then(|| review::diff(&mut steps, args.diff.as_deref(), &folder)).transpose()?;
+    let diff = review.then(|| review::diff(steps, args.diff.as_deref(), &folder)).transpose()?;
     let data = folder.join(format!("data-{}", std::process::id()));
     let databases = args
         .full
@@ -96,24 +114,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             config += &work.config()?;
         }
         let config = Some(config.as_str()).filter(|config| !config.is_empty());
-        let host = Host::start(&ltmc, &data, config, args.keep)?;
+        let host = Host::start(ltmc, &data, config, args.keep)?;
         say(format!("  listens on {}", host.url));
-        for job in &jobs {
+        for job in jobs {
             match job {
                 Job::Review => {
-                    deploy(&host, &components, review::AGENTS, "review")?;
-                    deploy(&host, &components, &[], review::REFERENCE)?;
+                    deploy(&host, components, review::AGENTS, "review")?;
+                    deploy(&host, components, &[], review::REFERENCE)?;
                 }
                 Job::AskDocs => {
                     allow(&host, &[ask_docs::DIRECTORY])?;
-                    deploy(&host, &components, ask_docs::AGENTS, "ask-docs")?;
+                    deploy(&host, components, ask_docs::AGENTS, "ask-docs")?;
                 }
                 Job::FixIssues => {
                     allow(&host, &fix_issues::DIRECTORY)?;
-                    deploy(&host, &components, fix_issues::AGENTS, "fix-issues")?;
+                    deploy(&host, components, fix_issues::AGENTS, "fix-issues")?;
                 }
                 Job::SupportDesk => {
-                    deploy(&host, &components, support_desk::AGENTS, "support-desk")?;
+                    deploy(&host, components, support_desk::AGENTS, "support-desk")?;
                 }
             }
         }
@@ -121,19 +139,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     let mut runs = Vec::new();
     if let Some(diff) = &diff {
-        runs.push(review::run(&mut steps, &host, diff, &folder)?);
+        runs.push(review::run(steps, &host, diff, &folder)?);
     }
     if jobs.contains(&Job::AskDocs) {
-        runs.push(ask_docs::run(&mut steps, &host, args.question.as_deref(), &folder)?);
+        runs.push(ask_docs::run(steps, &host, args.question.as_deref(), &folder)?);
     }
     if let (Some(work), Some(answer)) = (&work, fix) {
-        runs.push(fix_issues::run(&mut steps, &host, work, answer)?);
+        runs.push(fix_issues::run(steps, &host, work, answer)?);
     }
     if jobs.contains(&Job::SupportDesk) {
-        support_desk::run(&mut steps, &mut host)?;
+        support_desk::run(steps, &mut host)?;
     }
     if let Some(databases) = &databases {
-        databases.show(&mut steps, &host)?;
+        databases.show(steps, &host)?;
     }
     look_around(&host, &runs, args);
     drop(host);
@@ -145,10 +163,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     drop(databases);
-    steps.finish()
+    Ok(())
 }
 
 impl Args {
+    /// How many steps it takes, without building.
+    fn steps(&self, jobs: &[Job]) -> usize {
+        let of = |job: &Job| match job {
+            Job::Review => review::STEPS,
+            Job::AskDocs => ask_docs::STEPS,
+            Job::FixIssues => fix_issues::STEPS,
+            Job::SupportDesk => support_desk::STEPS,
+        };
+        1 + jobs.iter().map(of).sum::<usize>() + if self.full { databases::STEPS } else { 0 }
+    }
+
     fn jobs(&self) -> anyhow::Result<Vec<Job>> {
         if self.full && !(self.yes || self.no) {
             return Ok(vec![Job::Review, Job::AskDocs]);

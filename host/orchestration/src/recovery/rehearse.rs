@@ -142,7 +142,7 @@ impl Stage<'_> {
         }
         let (origin, replay) = self.journaled(ports, step, calls).await?;
         let job = preparer.job(step, origin, &assigned.agent, assigned.work, assigned.input).await;
-        let job = job.map_err(|failure| refused(failure.to_string()))?;
+        let (job, _) = job.map_err(|failure| refused(failure.to_string()))?;
         let authority = ports.crossing.authority.clone();
         let (tenant, agent) = (self.log.tenant().clone(), job.agent.clone());
         let gate = Arc::new(Rehearsal::new(authority, tenant, agent, job.component, replay));

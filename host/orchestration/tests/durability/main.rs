@@ -54,6 +54,7 @@ mod forks;
 mod guest;
 mod hand_offs;
 mod host;
+mod isolation;
 mod owners;
 mod patterns;
 mod provenance;

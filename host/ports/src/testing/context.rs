@@ -174,6 +174,10 @@ impl Context {
                 let held: usize = of_tenant.map(|(_, item)| item.key.len() + item.value.len()).sum();
                 held as u64 + more <= *quota
             }
+            Expect::Unchanged { part, since } => {
+                let newer = self.log.iter().rev().take_while(|row| row.position > *since);
+                newer.into_iter().all(|row| row.tenant != *tenant || !part.concerns(&row.delta))
+            }
             // What was granted is in the catalog; runs, schedules, sessions, and who waits, have rows of their own.
             Expect::Grants { .. }
             | Expect::UnderWay { .. }

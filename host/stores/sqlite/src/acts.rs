@@ -21,7 +21,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::TenantDeleted { tenant } => {
             let sql = "update tenants set deleted_at = coalesce(deleted_at, ?1) where name = ?2";
             execute(db, sql, params![time(at), tenant.as_str()])?;
-            for table in ["keys", "grants", "agents", "workflows", "schedules", "triggers", "ceilings"] {
+            for table in crate::purge::AT_ONCE {
                 execute(db, &format!("delete from {table} where tenant = ?"), [tenant.as_str()])?;
             }
         }

@@ -12,13 +12,14 @@ use ltmc_model::agent::Grants;
 use ltmc_model::message::MAX_MAILBOX;
 use ltmc_model::schedule::MAX_OF_A_TENANT;
 use ltmc_model::session::Standing;
-use ltmc_model::{AgentName, TenantId, Timestamp, trigger};
+use ltmc_model::{AgentName, Position, TenantId, Timestamp, delta, trigger};
 use ltmc_ports::Expect;
+use ltmc_ports::expect::Part;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
-use crate::{sessions, subscriptions};
+use crate::{deltas, sessions, subscriptions};
 
 /// Of so many mailboxes and tenants a number is remembered; of more, all are forgotten and counted anew.
 const REMEMBERED: usize = 10_000;
@@ -83,6 +84,7 @@ pub(crate) fn holds(
         Expect::Waiters { topic, subject, most } => {
             Ok(subscriptions::waiting(db, tenant, topic, subject.as_deref())? < u64::from(*most))
         }
+        Expect::Unchanged { part, since } => unchanged(db, tenant, part, *since),
         Expect::Storage { more, quota } => {
             let sql = "select coalesce(sum(length(value) + octet_length(key)), 0) from memory where tenant = ?";
             let count = || Ok(number(found(db, sql, params![of])?.unwrap_or(0)));
@@ -159,6 +161,35 @@ pub(crate) fn holds(
             Ok(there.map(sorted) == Some(sorted(grants.clone())))
         }
     }
+}
+
+/// Whether the log has no change of a part after a place; where it is not kept as far back as that, there may have been one.
+fn unchanged(db: &Connection, tenant: &TenantId, part: &Part, since: Position) -> Result<bool, rusqlite::Error> {
+    let (of, since) = (tenant.as_str(), int(since.0));
+    let trimmed = "select max(coalesce((select trimmed from chains where tenant = ?1), 0), \
+                   coalesce((select value from meta where key = 'trimmed'), 0)) > ?2";
+    if db.prepare_cached(trimmed)?.query_row(params![of, since], |row| row.get(0))? {
+        return Ok(false);
+    }
+    let of_topic = |topic: delta::Topic| {
+        let sql = "select 1 from log indexed by log_topic where tenant = ?1 and topic = ?2 and position > ?3 limit 1";
+        found(db, sql, params![of, deltas::topic(topic), since])
+    };
+    let newer: Option<i64> = match part {
+        Part::Keys(drawer, prefix) => {
+            let sql = "select 1 from log indexed by log_topic where tenant = ?1 and topic = ?2 and position > ?3 \
+                       and substr(about, 1, length(?4)) = ?4 limit 1";
+            let about = deltas::about(drawer, prefix);
+            found(db, sql, params![of, deltas::topic(delta::Topic::Memory), since, about])?
+        }
+        Part::Facts => of_topic(delta::Topic::Graph)?,
+        Part::Notes => of_topic(delta::Topic::Recall)?,
+        Part::Events(topic) => {
+            let sql = "select 1 from events where tenant = ? and topic = ? and position > ? limit 1";
+            found(db, sql, params![of, topic.as_str(), since])?
+        }
+    };
+    Ok(newer.is_none())
 }
 
 /// Whether `more` fit below `most`; they count as being there from now on.

@@ -20,7 +20,10 @@ use crate::{Record, frames};
 /// Names of tenants that are deleted, for statements.
 pub(crate) const DELETED: &str = "(select name from tenants where deleted_at is not null)";
 
-/// Each table with what names its rows, and how many of them go at once: entries may have megabytes.
+/// What goes with the deletion itself: without it nobody can do anything in the tenant's name.
+pub(crate) const AT_ONCE: [&str; 7] = ["keys", "grants", "agents", "workflows", "schedules", "triggers", "ceilings"];
+
+/// Each other table with what names its rows, and how many of them go at once: entries may have megabytes.
 const TABLES: [(&str, &str, u32); 20] = [
     ("runs", "tenant, id", 1_000),
     ("journal", "id", 16),
@@ -41,7 +44,7 @@ const TABLES: [(&str, &str, u32); 20] = [
     ("seen_events", "tenant, trigger_id, event", 1_000),
     ("sessions", "tenant, id", 100),
     ("turns", "tenant, session, number", 1_000),
-    ("session_keeps", "tenant, session, turn, key", 64),
+    ("session_keeps", "tenant, session, began, key", 64),
 ];
 
 #[async_trait]
@@ -56,11 +59,7 @@ impl Purge for Record {
         let next = self.readers.point(OP, move |db| next(db, &of))?;
         let Some((table, key, most)) = next else { return Ok(false) };
         let of = tenant.clone();
-        let piece = move |db: &Connection| {
-            let sql =
-                format!("delete from {table} where ({key}) in (select {key} from {table} where tenant = ?1 limit ?2)");
-            execute(db, &sql, params![of.as_str(), most])
-        };
+        let piece = move |db: &Connection| execute(db, &piece(table, key), params![of.as_str(), most]);
         self.writing.side(OP, &TenantId::host(), Needs::Nothing, piece).await?;
         Ok(true)
     }
@@ -68,6 +67,11 @@ impl Purge for Record {
     async fn gone(&self) -> Result<BTreeMap<TenantId, Timestamp>, StoreError> {
         self.readers.scan("purge.gone", &TenantId::host(), gone).await
     }
+}
+
+/// The statement that throws away so many rows (`?2`) of a tenant (`?1`).
+fn piece(table: &str, key: &str) -> String {
+    format!("delete from {table} where ({key}) in (select {key} from {table} where tenant = ?1 limit ?2)")
 }
 
 /// The first table that has anything of a deleted tenant's.
@@ -103,4 +107,37 @@ pub(crate) fn gone(db: &Connection) -> Result<BTreeMap<TenantId, Timestamp>, Err
         }
     }
     Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_ports::Record as _;
+
+    use super::*;
+    use crate::OpenOptions;
+    use crate::counts::Counts;
+
+    /// Tables that have a column `tenant`, as the schema has them.
+    fn of_tenants(db: &Connection) -> Vec<String> {
+        let sql = "select m.name from sqlite_schema m join pragma_table_info(m.name) c \
+                   where m.type = 'table' and c.name = 'tenant' order by m.name";
+        all(db, sql, [], |row| Ok(row.get(0)?)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_that_tenants_have_is_thrown_away_by_what_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
+        record.close().await;
+        let db = Connection::open(dir.path().join("record.db")).unwrap();
+        Counts::default().count(&db).unwrap();
+        // The end of the chain goes last, with the name.
+        let mut thrown: Vec<&str> = TABLES.iter().map(|(table, ..)| *table).chain(AT_ONCE).chain(["chains"]).collect();
+        thrown.sort_unstable();
+        assert_eq!(thrown, of_tenants(&db), "a table of tenants stands in `TABLES` or `AT_ONCE`");
+        for (table, key, _) in TABLES {
+            let prepared = db.prepare(&piece(table, key)).map(drop);
+            assert!(prepared.is_ok(), "{table}: {prepared:?}");
+        }
+    }
 }

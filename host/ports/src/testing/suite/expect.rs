@@ -6,14 +6,16 @@ use ltmc_model::graph::Fact;
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
-use ltmc_model::message::{MAX_MAILBOX, Taker};
+use ltmc_model::message::{MAX_MAILBOX, Taker, Topic};
 use ltmc_model::recall::Note;
 use ltmc_model::{AgentName, Digest, Revision, Seq, StepPath};
 
 use super::Fixture;
-use crate::testing::sample::{Owner, at, delete, mailbox, put, run_id, sent, tenant};
+use crate::expect::Part;
+use crate::testing::sample::{Owner, at, delete, mailbox, put, run_id, sent, tenant, topic};
 use crate::{
-    Changes, Durability, Expect, Kind, ReadCatalog as _, ReadJournal as _, ReadMemory as _, WriteCatalog as _,
+    Changes, Durability, Expect, Kind, ReadCatalog as _, ReadJournal as _, ReadLog as _, ReadMemory as _,
+    WriteCatalog as _,
 };
 use crate::{StoreError, WriteJournal as _};
 
@@ -40,7 +42,12 @@ type Step = (Vec<Expect>, Vec<Delta>, bool);
 
 /// One append after the other, each of a run of its own; what is refused leaves nothing.
 async fn walk<F: Fixture>(store: &F::Store, steps: Vec<Step>) {
-    for (number, (expects, deltas, taken)) in (100..).zip(steps) {
+    walk_from::<F>(store, 100, steps).await;
+}
+
+/// The same, by runs from this number on.
+async fn walk_from<F: Fixture>(store: &F::Store, first: u64, steps: Vec<Step>) {
+    for (number, (expects, deltas, taken)) in (first..).zip(steps) {
         let mut owner = Owner::new("acme", number);
         let what = format!("{expects:?} {deltas:?}");
         let outcome = store.append(owner.expecting(expects, deltas), Lazy).await;
@@ -93,6 +100,65 @@ pub async fn what_has_expired_is_not_expected<F: Fixture>(fixture: &F) {
     late.row.updated_at = at(500);
     assert!(is_stale(&store.append(late.clone().expecting(vec![key(Some(1))], vec![value(2)]), Lazy).await));
     store.append(late.expecting(vec![key(None)], vec![value(3)]), Lazy).await.unwrap();
+}
+
+/// A part that is read as a whole is as it was: nothing of it came, went or became another since, whatever else did.
+pub async fn a_part_of_the_record_is_as_it_was_at_a_place_of_the_log<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (topic, news): (Topic, _) = ("news".parse().unwrap(), topic("news"));
+    let global = |prefix: &str| Part::Keys(Drawer::Global, prefix.to_owned());
+    let parts = [
+        global("k"),
+        global("k1"),
+        Part::Keys(Drawer::Agent(bob()), "k".into()),
+        Part::Facts,
+        Part::Notes,
+        Part::Events(topic),
+    ];
+    let kept = |key: &str, revision| Delta::Memory(put(&Drawer::Global, key, Revision(revision), "value"));
+    let fact = Fact {
+        id: Revision(20),
+        subject: "a".parse().unwrap(),
+        relation: "knows".parse().unwrap(),
+        object: "b".parse().unwrap(),
+        properties: String::new(),
+        valid_from: at(0),
+        valid_to: None,
+        recorded_at: at(0),
+        ended_at: None,
+    };
+    let Fact { id, subject, relation, object, .. } = fact.clone();
+    let end = FactEnd { id, subject, relation, object, valid_to: at(1), ended_at: at(1) };
+    let note = Note {
+        id: "n".into(),
+        text: "text".into(),
+        metadata: Default::default(),
+        revision: Revision(30),
+        kept_at: at(0),
+    };
+    // What changes, and which of the parts it is a change of.
+    let changes: [(Delta, &[usize]); 9] = [
+        (kept("k", 10), &[0]),
+        (kept("k12", 11), &[0, 1]),
+        (kept("other", 12), &[]),
+        (Delta::Memory(delete(&Drawer::Global, "k", Revision(13))), &[0]),
+        (Delta::Memory(put(&Drawer::Agent(bob()), "k", Revision(14), "value")), &[2]),
+        (Delta::FactBegan(fact), &[3]),
+        (Delta::FactEnded(end), &[3]),
+        (Delta::NoteKept(note), &[4]),
+        (sent(news, 40, "an event"), &[5]),
+    ];
+    for (number, (delta, concerned)) in (10..).zip(changes) {
+        let since = store.ends().borrow().visible;
+        let mut beta = Owner::new("beta", number);
+        store.append(beta.change(vec![kept("k1", 1_000 + number)]), Lazy).await.unwrap();
+        let all = |since| parts.iter().cloned().map(move |part| Expect::Unchanged { part, since });
+        walk_from::<F>(&store, number * 100, vec![(all(since).collect(), vec![delta.clone()], true)]).await;
+        for (place, expect) in all(since).enumerate() {
+            let is_so = !concerned.contains(&place);
+            walk_from::<F>(&store, number * 100 + 10 + place as u64, vec![(vec![expect], vec![], is_so)]).await;
+        }
+    }
 }
 
 /// A change that was decided before the one that stands there is refused, expected or not.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, TakeUps, Waits,
-    WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
+    ReadCatalog, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, TakeUps,
+    Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;
@@ -32,6 +32,7 @@ pub trait Store:
     WriteJournal
     + TakeUps
     + ReadJournal
+    + ReadLog
     + ReadQuestions
     + Waits
     + ReadMemory
@@ -50,6 +51,7 @@ impl<S> Store for S where
     S: WriteJournal
         + TakeUps
         + ReadJournal
+        + ReadLog
         + ReadQuestions
         + Waits
         + ReadMemory
@@ -141,6 +143,7 @@ macro_rules! contract {
         $crate::contract! { @port expect, $fixture;
             a_key_stands_where_it_is_expected
             what_has_expired_is_not_expected
+            a_part_of_the_record_is_as_it_was_at_a_place_of_the_log
             revisions_of_a_key_and_of_a_note_only_grow
             facts_and_notes_stand_where_they_are_expected
             messages_are_where_they_are_expected
