@@ -390,6 +390,34 @@ fn a_child_is_cancelled_with_its_parent_unless_it_is_to_be_abandoned() {
     }
 }
 
+/// What a run gave, by its journal.
+async fn its_end(host: &Host, run: RunId) -> Payload {
+    let mut history = ltmc_journal::fold::History::new();
+    host.journal(run).await.iter().for_each(|placed| history.apply(placed));
+    history.result().expect("it is over").expect("it ended well")
+}
+
+/// The parent was over when its child, which goes on without it, came to its end: once it is resumed it finds that, and begins no other.
+#[test]
+fn a_childs_end_is_not_missed_though_its_parent_was_over() {
+    in_paused_time(async {
+        let documents =
+            "name: outer\nflow: {workflow: inner, on-parent-end: abandon}\n---\nname: inner\nflow: {agent: patient}";
+        let world = World::new([patient()]);
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let request = Request { input: Payload::text("60000"), ..Request::workflow("outer") };
+        let started = host.start(&request).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        host.runs.cancel(&caller(), started.run).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        host.runs.resume(&caller(), started.run).await.unwrap();
+        let gave = host.ask(&request).await.unwrap().unwrap();
+        let over = children(&host, started.run).await;
+        let [child] = over.as_slice() else { panic!("{} children", over.len()) };
+        assert_eq!((child.state, gave), (State::Completed, its_end(&host, child.id).await));
+    });
+}
+
 /// A run of a workflow that starts another, in which an agent calls a third: one below the other, all under way.
 async fn tree(world: &World, on_end: &str) -> (Host, Request, [RunId; 3]) {
     let documents = format!(

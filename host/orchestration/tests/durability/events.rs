@@ -195,6 +195,34 @@ fn a_wait_that_takes_too_long_is_over_and_nothing_wakes_its_run() {
     });
 }
 
+/// At the edge of its time-out: what came before it is taken, what comes after it is not, and a run ends in one way.
+#[test]
+fn an_event_that_comes_within_a_millisecond_of_the_time_out_is_taken_or_too_late() {
+    for (millis, taken_up) in [(-1_i64, Some(true)), (0, None), (1, Some(false))] {
+        in_paused_time(async move {
+            let world = World::new(scripts());
+            let host = host(&world, "{wait: {topic: orders}, timeout: 1h}").await;
+            let started = waiting(&host, json!(0), "1").await;
+            let journal = host.journal(started.run).await;
+            let until = journal.iter().find_map(|placed| match &placed.entry.event {
+                Event::NodeStarted { until, .. } => Some(*until),
+                _ => None,
+            });
+            let left = until.unwrap().since(world.clock().now());
+            let step = Duration::from_millis(millis.unsigned_abs());
+            tokio::time::sleep(if millis < 0 { left - step } else { left + step }).await;
+            publish(&host.record, &world, "t", None, json!(7)).await;
+            let ended = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap();
+            let is_taken = ended.is_ok();
+            assert!(taken_up.is_none_or(|wanted| wanted == is_taken), "{millis} ms: {ended:?}");
+            assert_eq!(taken(&host, started.run).await, usize::from(is_taken), "{millis} ms");
+            if let Err(failure) = ended {
+                assert_eq!(failure.code, Code::TimedOut, "{millis} ms");
+            }
+        });
+    }
+}
+
 #[test]
 fn a_run_that_is_resumed_takes_what_came_while_it_was_over() {
     in_paused_time(async {

@@ -322,6 +322,25 @@ fn the_need_decides_and_a_failure_below_it_stays_handled() {
     }
 }
 
+/// What was decided in one round of a loop says nothing of the next.
+#[test]
+fn any_in_a_loop_fires_in_each_round() {
+    let flow = "{loop: {parallel: [{agent: slow}, {agent: plus-one}], need: any, collect: first}, at-most: 3}";
+    assert_eq!(value(flow, json!(4)), 7);
+}
+
+#[test]
+fn a_failure_that_is_handled_inside_a_branch_fails_nothing_outside_of_it() {
+    for handled in [
+        "fallback: [{agent: plus-one}]",
+        "on-error: [{when: {pick: $.error.code, exists: true}, do: {agent: plus-one, with: $.input}}]",
+    ] {
+        let flow =
+            format!("{{parallel: {{x: {{agent: bad, {handled}}}, y: {{sequence: [{{wait: 1s}}, {{agent: pass}}]}}}}}}");
+        assert_eq!(value(&flow, json!(7)), json!({"x": 8, "y": 7}), "{handled}");
+    }
+}
+
 #[test]
 fn who_loses_is_cancelled_and_what_it_did_never_was() {
     in_paused_time(async {

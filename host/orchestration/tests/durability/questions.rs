@@ -233,6 +233,13 @@ fn two_open_questions_in_branches_never_resolve_each_other() {
         host.runs.answer(&caller(), token("0/0"), given(json!("x"))).await.unwrap();
         let ended = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap().unwrap();
         assert_eq!(ended.to_value().unwrap(), json!({"x": "x", "y": "y", "z": "late"}));
+        let journal = host.journal(started.run).await;
+        let count = |of: fn(&Event) -> bool| journal.iter().filter(|placed| of(&placed.entry.event)).count();
+        let (asked, answered) = (
+            count(|event| matches!(event, Event::Asked { .. })),
+            count(|event| matches!(event, Event::Answered { .. })),
+        );
+        assert_eq!((asked, answered), (2, 2), "an answer has nobody asked again");
     });
 }
 

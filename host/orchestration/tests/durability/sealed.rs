@@ -80,7 +80,7 @@ fn what_is_damaged_is_left_aside_and_the_run_goes_on_from_its_journal() {
 #[test]
 fn what_a_long_run_costs_who_takes_it_up_does_not_grow_with_its_rounds() {
     let most: u64 = std::env::var("LTMC_TEST_ROUNDS").ok().and_then(|most| most.parse().ok()).unwrap_or(3_000);
-    let (mut read_of, mut rounds) = (Vec::new(), Vec::new());
+    let (mut read_of, mut rounds, mut stored) = (Vec::new(), Vec::new(), Vec::new());
     for made in [1_000, 10_000, 100_000].into_iter().filter(|made| *made < most).chain([most]) {
         in_paused_time(async {
             let world = World::new([tick()]);
@@ -103,11 +103,14 @@ fn what_a_long_run_costs_who_takes_it_up_does_not_grow_with_its_rounds() {
             let answer = next.ask(&request()).await.unwrap().unwrap();
             assert_eq!(answer.to_value().unwrap(), json!(made));
             read_of.push(read);
+            stored.push(bytes as u64 / made);
             rounds.push(a_round);
         });
     }
     // The goal is that it costs the same; on a machine that has other work no closer bound holds each time.
     assert!(rounds.iter().all(|a_round| *a_round < rounds[0] * 3), "a round costs more the more there are: {rounds:?}");
+    let (least, most) = (stored.iter().min().unwrap(), stored.iter().max().unwrap());
+    assert!(most * 10 <= least * 12, "what a round takes in the journal grows with their number: {stored:?} bytes");
     let sealed_every = Sealing::default().entries;
     assert!(read_of.iter().all(|read| *read < sealed_every + 200), "of so many as were not sealed: {read_of:?}");
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use ltmc_model::agent::{Agent, Carry, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
+use ltmc_model::manifest::Manifest;
 use ltmc_model::run::State;
-use ltmc_model::{Payload, Timestamp};
+use ltmc_model::{Digest, Payload, Timestamp};
 use ltmc_orchestration::Cancelled;
 use ltmc_ports::testing::{Fault, sample};
 use ltmc_ports::{Kind, ReadCatalog as _, ReadJournal as _, WriteCatalog as _};
 use ltmc_tenancy::Error;
 
-use crate::guest::{Guest, Script, agent, may_pass};
+use crate::guest::{Guest, Script, agent, may_pass, text};
 use crate::host::{Host, Request, World, caller, in_paused_time, tenant};
 use crate::story::{Story, claims};
 
@@ -197,6 +199,57 @@ fn a_run_that_cannot_be_claimed_when_it_is_due_is_claimed_later() {
             tokio::time::sleep(LONG).await;
             let row = host.record.run(&tenant(), started.run).await.unwrap().unwrap();
             assert_eq!(row.state, State::Completed, "{fault:?}");
+        });
+    }
+}
+
+/// What becomes of a run whose next step's agent was deleted, replaced, or may do less by now: it says so, or goes on with the version that it
+/// began with. It does not hang.
+#[test]
+fn an_agent_that_is_deleted_replaced_or_loses_its_grants_in_the_middle() {
+    let keeper = || {
+        agent("keeper", |guest| async move {
+            guest.put("kept", "it").await?;
+            Ok(Payload::text("kept"))
+        })
+    };
+    let name = || "keeper".parse().unwrap();
+    let changes: [(&str, Change, Result<&str, Code>); 3] = [
+        ("deleted", Change::AgentDeleted { name: name() }, Err(Code::AgentMissing)),
+        (
+            "replaced",
+            Change::AgentPushed(Agent {
+                name: name(),
+                digest: Digest([9; 32]),
+                manifest: Manifest::default(),
+                exports: vec![Export::Agent],
+                size: 1,
+                pushed_at: sample::at(1),
+            }),
+            Ok("kept"),
+        ),
+        (
+            "less",
+            Change::GrantsSet {
+                agent: name(),
+                grants: Vec::new(),
+                digest: Some(keeper().component()),
+                carry: Some(Carry::Never),
+            },
+            Err(Code::AgentError),
+        ),
+    ];
+    for (what, change, wanted) in changes {
+        in_paused_time(async move {
+            let world = World::new([keeper()]);
+            let document = "name: later\nflow: {sequence: [{wait: 1h}, {agent: keeper}]}";
+            let host = world.host(&world.record(Some(document)).await, []);
+            let started = host.start(&Request::workflow("later")).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            host.record.act(&tenant(), world.clock().now(), Act { by: None, change }).await.unwrap();
+            let ended = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap();
+            let ended = ended.as_ref().map(|output| text(&output.bytes)).map_err(|failure| failure.code);
+            assert_eq!(ended, wanted, "{what}");
         });
     }
 }
