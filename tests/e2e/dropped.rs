@@ -3,8 +3,12 @@
 //! slots agree, nothing is counted as alive, and a retry gives what the first would have given. A route that is added without
 //! a case here fails the test.
 //!
+//! - here: what is sent on each route, how it is cut off, and what must be so after a retry
+//! - `agree`: what must agree at any moment, before the retry and after it
+//!
 //! The moments are random, and their seed is printed; `LTMC_TEST_SEED` gives it again, `LTMC_TEST_ROUNDS` more rounds a route.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +21,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::agree::{Look, acts, all};
+
+mod agree;
+
 /// Rounds a route, unless told otherwise: each way to go away, three times.
 const ROUNDS: usize = 12;
 /// The longest moment between a request and the end of its connection.
@@ -25,6 +33,21 @@ const LATEST: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Asked by POST, and changes nothing.
 const READS: [&str; 1] = ["/v1/recall/search"];
+
+/// Whatever the host counts as alive, or under way: where nothing is asked for any more there is none of it.
+const COUNTED: [&str; 11] = [
+    "ltmc_runs_alive",
+    "ltmc_runs_input_bytes",
+    "ltmc_changes_under_way",
+    "ltmc_changes_staged_bytes",
+    "ltmc_subscribed_places",
+    "ltmc_sandbox_running",
+    "ltmc_sandbox_queued",
+    "ltmc_sandbox_waiting",
+    "ltmc_sandbox_compiling_queued",
+    "ltmc_file_threads_working",
+    "ltmc_blocked_threads",
+];
 
 /// How a client goes away.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +77,6 @@ struct Sent {
 /// What must be so afterwards.
 #[derive(Debug)]
 enum Then {
-    /// The retry's answer says it all.
-    Nothing,
     /// This is answered so; with this in the answer, or without it.
     Asked { ask: Sent, status: u16, has: Option<String>, lacks: Option<String> },
     /// The key that the retry gave opens something.
@@ -66,6 +87,20 @@ enum Then {
     MayWrite { agent: String, at_last: bool },
     /// The run that the retry gave is completed, and there is no other that an earlier request began.
     TheOneGivenEnds,
+    /// Of the runs that are listed so, there is one, which the retry gave, and which is completed: before the retry there may be none.
+    OneRun { of: String },
+    /// The same, and there may be another one, which ended with its client or came to its end before.
+    OneRunEach { of: String },
+    /// So many runs were started by the subscription, which ended so, as it counts them itself.
+    Started { subscription: String, of: String, times: RangeInclusive<u64>, state: &'static str },
+    /// As many sessions of this title are open as requests were done: the retry's, and perhaps the first.
+    Opened { title: String },
+    /// The note is found.
+    Found { note: String },
+    /// The agent is handed as many messages as acts say that it was sent.
+    Received { agent: String },
+    /// The databases hold what the record holds.
+    Repaired,
     /// The run ends so.
     RunEnds { run: String, state: &'static str },
 }
@@ -76,6 +111,8 @@ struct Round {
     /// Statuses of a retry.
     again: &'static [u16],
     then: Then,
+    /// What must agree, before the retry and after it.
+    look: Option<Look>,
 }
 
 impl Sent {
@@ -199,7 +236,10 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
     let asked = |ask: Sent, status: u16| Then::Asked { ask, status, has: None, lacks: None };
     let counted = json!({"key": "n", "scope": "agent", "times": 1});
     let call = |agent: &str| Sent::new(host, "POST", format!("/v1/agents/{agent}/call")).json(&counted);
-    let one = |sent: Sent, again: &'static [u16], then: Then| Ok(Some(Round { sent, again, then }));
+    let one = |sent: Sent, again: &'static [u16], then: Then| Ok(Some(Round { sent, again, then, look: None }));
+    let looked = |sent: Sent, again: &'static [u16], then: Then, look: Look| {
+        Ok(Some(Round { sent, again, then, look: Some(look) }))
+    };
     match (method, path) {
         ("PUT", "/v1/agents/{name}") => {
             let push = sent(format!("/v1/agents/{name}")).of_type("application/wasm", guest_bytes("echo")?);
@@ -223,12 +263,15 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             one(revoke, &[204, 404], Then::MayWrite { agent: name, at_last: false })
         }
         ("POST", "/v1/agents/{name}/call") => {
-            let agent = if number.is_multiple_of(2) { "slow" } else { "echo" };
+            let guest = if number.is_multiple_of(2) { "slow-effects" } else { "echo" };
+            host.push(&host.admin, &name, guest, &["memory:read:*", "memory:write:*"]).await?;
             let work = json!({"n": 3, "sleep_ms": 20, "scope": "agent"});
-            let call = sent(format!("/v1/agents/{agent}/call")).json(&work);
+            let (call, of) = (sent(format!("/v1/agents/{name}/call")).json(&work), format!("agent={name}"));
             // With a key it is the same run that a retry is answered with; without one it ends with its client.
-            let call = if number % 4 < 2 { call.with("idempotency-key", name) } else { call };
-            one(call, &[200], Then::Nothing)
+            match number % 4 < 2 {
+                true => one(call.with("idempotency-key", name), &[200], Then::OneRun { of }),
+                false => one(call, &[200], Then::OneRunEach { of }),
+            }
         }
         ("POST", "/v1/approvals/{token}") => {
             let asking = "name: asking\nflow: {ask: {title: Well?, of: admin}}\n";
@@ -238,11 +281,16 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let run = started_run(&start.answered(host).await?)?;
             let token = token_of(host, &run).await?;
             let answer = sent(format!("/v1/approvals/{token}")).json(&json!({"answer": true}));
-            one(answer, &[204, 409], Then::RunEnds { run, state: "completed" })
+            looked(answer, &[204, 409], Then::RunEnds { run: run.clone(), state: "completed" }, Look::Run(run))
         }
         ("POST", "/v1/workflows/{name}/runs") => {
-            let run = sent("/v1/workflows/steps/runs".into()).json(&json!({"n": 1, "sleep_ms": 1, "scope": "agent"}));
-            one(run.with("idempotency-key", name).with("prefer", "wait=20"), &[200], Then::Nothing)
+            let steps = format!("name: {name}\nflow: {{sequence: [{{agent: slow}}, {{agent: echo}}]}}\n");
+            let put = Sent::new(host, "PUT", format!("/v1/workflows/{name}")).of_type("application/yaml", steps);
+            put.answered(host).await?.expect(201);
+            let run =
+                sent(format!("/v1/workflows/{name}/runs")).json(&json!({"n": 1, "sleep_ms": 1, "scope": "agent"}));
+            let of = format!("workflow={name}");
+            one(run.with("idempotency-key", name).with("prefer", "wait=20"), &[200], Then::OneRun { of })
         }
         ("PUT", "/v1/workflows/{name}") => {
             let put = sent(format!("/v1/workflows/{name}")).of_type("application/yaml", document(&name));
@@ -272,12 +320,21 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             one(sent(asked), &[204, 409], Then::Asked { ask, status: 200, has, lacks })
         }
         ("POST", "/v1/schedules/{workflow}/{number}/run-now") => {
-            one(sent("/v1/schedules/yearly/1/run-now".into()), &[202], Then::Nothing)
+            let yearly = format!("name: {name}\non: [{{schedule: 0 0 1 1 *, input: {{}}}}]\nflow: {{agent: echo}}\n");
+            let put = Sent::new(host, "PUT", format!("/v1/workflows/{name}")).of_type("application/yaml", yearly);
+            put.answered(host).await?.expect(201);
+            let of = format!("workflow={name}");
+            let run = sent(format!("/v1/schedules/{name}/1/run-now"));
+            // Without a key each that is done is a run of its own.
+            match number.is_multiple_of(2) {
+                true => one(run.with("idempotency-key", name), &[202], Then::OneRun { of }),
+                false => one(run, &[202], Then::OneRunEach { of }),
+            }
         }
         ("PUT", "/v1/subscriptions/{name}") => {
             let subscription = format!("/v1/subscriptions/{name}");
             let put = sent(subscription.clone()).json(&json!({"topic": name, "agent": "echo"}));
-            one(put, &[200, 201], asked(of(&subscription), 200))
+            looked(put, &[200, 201], asked(of(&subscription), 200), Look::Subscription(name))
         }
         (
             "DELETE" | "POST",
@@ -296,20 +353,29 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
                 _ => (404, None, None),
             };
             let then = Then::Asked { ask: of(&subscription), status, has, lacks };
-            one(sent(path.replace("{name}", &name)), &[204, 404, 409], then)
+            looked(sent(path.replace("{name}", &name)), &[204, 404, 409], then, Look::Subscription(name))
         }
         ("POST", "/v1/subscriptions/{name}/replay") => {
+            host.push(&host.admin, &name, "echo", &[]).await?;
             let put = Sent::new(host, "PUT", format!("/v1/subscriptions/{name}"));
-            put.json(&json!({"topic": name, "agent": "echo"})).answered(host).await?.expect(201);
-            one(sent(path.replace("{name}", &name)).json(&json!({"after": 0})), &[204], Then::Nothing)
+            put.json(&json!({"topic": name, "agent": name})).answered(host).await?.expect(201);
+            let publish = Sent::new(host, "POST", "/v1/events").json(&json!({"topic": name, "type": "t"}));
+            publish.answered(host).await?.expect(200);
+            let of = format!("agent={name}");
+            until("its event has started its run", async || Ok(all(host, &format!("/v1/runs?{of}")).await?.len() == 1))
+                .await?;
+            let replay = sent(path.replace("{name}", &name)).json(&json!({"after": 0, "force": true}));
+            // Once for the event, and once for each replay.
+            let then = Then::Started { subscription: name.clone(), of, times: 2..=3, state: "completed" };
+            looked(replay, &[204], then, Look::Subscription(name))
         }
         (
             "POST",
             "/v1/subscriptions/{name}/events/{position}/release" | "/v1/subscriptions/{name}/events/{position}/skip",
         ) => {
             let subscription = format!("/v1/subscriptions/{name}");
-            let put = Sent::new(host, "PUT", &subscription).json(&json!({"topic": name, "agent": "counter"}));
-            host.push(&host.admin, "counter", "counter", &["memory:read:*"]).await?;
+            let put = Sent::new(host, "PUT", &subscription).json(&json!({"topic": name, "agent": name}));
+            host.push(&host.admin, &name, "counter", &["memory:read:*"]).await?;
             put.answered(host).await?.expect(201);
             let publish = Sent::new(host, "POST", "/v1/events").json(&json!({"topic": name, "type": "t"}));
             publish.answered(host).await?.expect(200);
@@ -324,15 +390,21 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let position = position.context("no dead letter")?.to_string();
             // One that is released fails again.
             let then = match path.ends_with("skip") {
-                false => Then::Nothing,
+                false => {
+                    let (subscription, of) = (name.clone(), format!("agent={name}"));
+                    Then::Started { subscription, of, times: 2..=3, state: "failed" }
+                }
                 true => {
                     let ask = of(&letters);
                     Then::Asked { ask, status: 200, has: Some("\"items\":[]".into()), lacks: None }
                 }
             };
-            one(sent(path.replace("{name}", &name).replace("{position}", &position)), &[204, 404], then)
+            let settle = sent(path.replace("{name}", &name).replace("{position}", &position));
+            looked(settle, &[204, 404], then, Look::Subscription(name))
         }
-        ("POST", "/v1/sessions") => one(sent(path.into()).json(&json!({"agent": "echo"})), &[201], Then::Nothing),
+        ("POST", "/v1/sessions") => {
+            one(sent(path.into()).json(&json!({"agent": "echo", "title": name})), &[201], Then::Opened { title: name })
+        }
         ("POST", "/v1/sessions/{id}/turns") => {
             let id = session(host, "slow").await?;
             let say =
@@ -340,14 +412,16 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let say = say.with("idempotency-key", name).with("prefer", "wait=20");
             // However often it was sent, it was said once.
             let ask = of(&format!("/v1/sessions/{id}"));
-            one(say, &[200], Then::Asked { ask, status: 200, has: Some("\"turns\":1,".into()), lacks: None })
+            let then = Then::Asked { ask, status: 200, has: Some("\"turns\":1,".into()), lacks: None };
+            looked(say, &[200], then, Look::Session(id))
         }
         ("DELETE", "/v1/sessions/{id}/turns/{number}") => {
             let id = session(host, "slow").await?;
             let say = Sent::new(host, "POST", format!("/v1/sessions/{id}/turns"));
             let say = say.json(&json!({"n": 2, "sleep_ms": 5_000, "scope": "session"}));
             let run = started_run(&say.answered(host).await?)?;
-            one(sent(format!("/v1/sessions/{id}/turns/1")), &[204, 409], Then::RunEnds { run, state: "cancelled" })
+            let then = Then::RunEnds { run, state: "cancelled" };
+            looked(sent(format!("/v1/sessions/{id}/turns/1")), &[204, 409], then, Look::Session(id))
         }
         ("POST", "/v1/sessions/{id}/hand-off") => {
             let put = Sent::new(host, "PUT", "/v1/workflows/desk");
@@ -360,7 +434,8 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let then = Then::Asked { ask, status: 200, has: Some("\"holder\":\"slow\"".into()), lacks: None };
             let to = json!({"to": "slow", "reason": "so"});
             // Where it was done the first time it cannot be done again; where it is done at this moment, that is told.
-            one(sent(format!("/v1/sessions/{id}/hand-off")).json(&to), &[200, 400, 409], then)
+            let hand_off = sent(format!("/v1/sessions/{id}/hand-off")).json(&to);
+            looked(hand_off, &[200, 400, 409], then, Look::Session(id.to_owned()))
         }
         ("POST", "/v1/sessions/{id}/rewind") => {
             let id = session(host, "echo").await?;
@@ -370,17 +445,19 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let ask = of(&format!("/v1/sessions/{id}/turns"));
             let then = Then::Asked { ask, status: 200, has: Some("\"undone\":true".into()), lacks: None };
             // Where it is done at this moment, that is told.
-            one(sent(format!("/v1/sessions/{id}/rewind")).json(&json!({"to": 0})), &[200, 409], then)
+            let rewind = sent(format!("/v1/sessions/{id}/rewind")).json(&json!({"to": 0}));
+            looked(rewind, &[200, 409], then, Look::Session(id))
         }
         ("POST", "/v1/sessions/{id}/fork") => {
             let id = session(host, "echo").await?;
-            one(sent(format!("/v1/sessions/{id}/fork")).json(&json!({})), &[201], Then::Nothing)
+            let fork = sent(format!("/v1/sessions/{id}/fork")).json(&json!({"title": name}));
+            looked(fork, &[201], Then::Opened { title: name }, Look::Session(id))
         }
         ("POST", "/v1/sessions/{id}/close") => {
             let id = session(host, "echo").await?;
             let ask = of(&format!("/v1/sessions/{id}"));
             let then = Then::Asked { ask, status: 200, has: Some("\"state\":\"closed\"".into()), lacks: None };
-            one(sent(format!("/v1/sessions/{id}/close")), &[200, 409], then)
+            looked(sent(format!("/v1/sessions/{id}/close")), &[200, 409], then, Look::Session(id))
         }
         ("POST", "/v1/agents/{name}/state/set") => {
             declare(host, &name, 1).await?;
@@ -440,16 +517,17 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         }
         ("PUT", "/v1/memory/{scope}/{key}") => {
             let key = format!("/v1/memory/global/{name}");
-            one(sent(key.clone()).json(&json!(1)), &[200], asked(of(&key), 200))
+            looked(sent(key.clone()).json(&json!(1)), &[200], asked(of(&key), 200), Look::Memory(vec![name]))
         }
         ("PATCH", "/v1/memory/{scope}/{key}") => {
             let key = format!("/v1/memory/global/{name}");
-            one(sent(key.clone()).json(&json!({"increment": 1})), &[200], asked(of(&key), 200))
+            let more = sent(key.clone()).json(&json!({"increment": 1}));
+            looked(more, &[200], asked(of(&key), 200), Look::Memory(vec![name]))
         }
         ("DELETE", "/v1/memory/{scope}/{key}") => {
             let key = format!("/v1/memory/global/{name}");
             Sent::new(host, "PUT", &key).json(&json!(1)).answered(host).await?.expect(200);
-            one(sent(key.clone()), &[204, 404], asked(of(&key), 404))
+            looked(sent(key.clone()), &[204, 404], asked(of(&key), 404), Look::Memory(vec![name]))
         }
         ("POST", "/v1/graph/facts") => {
             let tell = sent(path.into()).json(&json!({"subject": name, "relation": "is", "object": "told"}));
@@ -464,7 +542,8 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             one(end, &[204, 404], Then::Asked { ask, status: 200, has: None, lacks: Some("told".into()) })
         }
         ("PUT", "/v1/recall/{id}") => {
-            one(sent(format!("/v1/recall/{name}")).json(&json!({"text": "a text"})), &[200], Then::Nothing)
+            let note = json!({"text": format!("a text of {name}")});
+            one(sent(format!("/v1/recall/{name}")).json(&note), &[200], Then::Found { note: name })
         }
         ("DELETE", "/v1/recall/{id}") => {
             let note = format!("/v1/recall/{name}");
@@ -477,7 +556,8 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             one(publish, &[200], Then::Asked { ask, status: 200, has: Some("told".into()), lacks: None })
         }
         ("POST", "/v1/messages") => {
-            one(sent(path.into()).json(&json!({"to": "echo", "type": "t"})), &[200], Then::Nothing)
+            host.push(&host.admin, &name, "message-script", &["message:receive"]).await?;
+            one(sent(path.into()).json(&json!({"to": name, "type": "t"})), &[200], Then::Received { agent: name })
         }
         ("POST", "/v1/transactions") => {
             let put = |key: &str| json!({"put": {"scope": "global", "key": key, "json": 1}});
@@ -485,7 +565,8 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let both = sent(path.into()).json(&json!({"operations": [put(&first), put(&last)]}));
             let ask = of(&format!("/v1/memory/global?prefix={name}-"));
             let has = Some(format!("\"key\":\"{last}\""));
-            one(both, &[200], Then::Asked { ask, status: 200, has, lacks: None })
+            let then = Then::Asked { ask, status: 200, has, lacks: None };
+            looked(both, &[200], then, Look::Memory(vec![first, last]))
         }
         ("POST", "/v1/dead-letters/{id}/retry") | ("DELETE", "/v1/dead-letters/{id}") => {
             host.push(&host.admin, &name, "message-script", &["message:receive"]).await?;
@@ -501,17 +582,19 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             one(sent(path.replace("{id}", &id.to_string())).json(&json!({})), &[204, 404], then)
         }
         ("POST", "/v1/databases/repair") => {
-            one(sent(path.into()).by(&host.operator).json(&json!({"check": false})), &[200], Then::Nothing)
+            one(sent(path.into()).by(&host.operator).json(&json!({"check": false})), &[200], Then::Repaired)
         }
         ("POST", "/v1/runs/{id}/cancel") => {
             let run = started(host, 100).await?;
-            one(sent(format!("/v1/runs/{run}/cancel")), &[204, 409], Then::RunEnds { run, state: "cancelled" })
+            let then = Then::RunEnds { run: run.clone(), state: "cancelled" };
+            looked(sent(format!("/v1/runs/{run}/cancel")), &[204, 409], then, Look::Run(run))
         }
         ("POST", "/v1/runs/{id}/resume") => {
             let run = started(host, 3).await?;
             let cancel = Sent::new(host, "POST", format!("/v1/runs/{run}/cancel"));
             cancel.answered(host).await?.expect(204);
-            one(sent(format!("/v1/runs/{run}/resume")), &[202, 409], Then::RunEnds { run, state: "completed" })
+            let then = Then::RunEnds { run: run.clone(), state: "completed" };
+            looked(sent(format!("/v1/runs/{run}/resume")), &[202, 409], then, Look::Run(run))
         }
         ("POST", "/v1/runs/{id}/restart" | "/v1/runs/{id}/fork") => {
             let run = started(host, 2).await?;
@@ -522,13 +605,15 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         }
         ("POST", "/v1/runs/{id}/pause") => {
             let run = started(host, 100).await?;
-            one(sent(format!("/v1/runs/{run}/pause")), &[204], Then::RunEnds { run, state: "paused" })
+            let then = Then::RunEnds { run: run.clone(), state: "paused" };
+            looked(sent(format!("/v1/runs/{run}/pause")), &[204], then, Look::Run(run))
         }
         ("POST", "/v1/runs/{id}/continue") => {
             let run = started(host, 3).await?;
             let pause = Sent::new(host, "POST", format!("/v1/runs/{run}/pause"));
             pause.answered(host).await?.expect(204);
-            one(sent(format!("/v1/runs/{run}/continue")), &[202, 409], Then::RunEnds { run, state: "completed" })
+            let then = Then::RunEnds { run: run.clone(), state: "completed" };
+            looked(sent(format!("/v1/runs/{run}/continue")), &[202, 409], then, Look::Run(run))
         }
         _ => Ok(None),
     }
@@ -577,14 +662,87 @@ impl Then {
                 let granted = host.get(&format!("/v1/agents/{agent}/grants")).await?.expect(200).text();
                 granted.contains("memory:write:*") == may_write(host, agent).await?
             }
-            _ => true,
+            // Whoever asks under a key, or for one thing, begins one run at most.
+            Self::OneRun { of } | Self::OneRunEach { of } => all(host, &format!("/v1/runs?{of}")).await?.len() <= 1,
+            Self::Opened { title } => opened(host, title).await?.len() <= 1,
+            Self::Started { subscription, of, .. } => {
+                let row = host.get(&format!("/v1/subscriptions/{subscription}")).await?.expect(200).json();
+                row["started"] == all(host, &format!("/v1/runs?{of}")).await?.len()
+            }
+            // What is kept of them is looked at by itself, or can be asked for only as the retry does.
+            Self::Asked { .. }
+            | Self::GivenKeyOpens
+            | Self::TheOneGivenEnds
+            | Self::RunEnds { .. }
+            | Self::Found { .. }
+            | Self::Received { .. }
+            | Self::Repaired => true,
         })
     }
 
     /// What must be so after a retry was answered.
     async fn holds(&self, host: &Host, retry: &Answer) -> Result<()> {
         match self {
-            Self::Nothing => {}
+            Self::OneRun { of } | Self::OneRunEach { of } => {
+                let given = given_run(retry)?;
+                let ended = host.ended(&host.admin, &given).await?;
+                ensure!(ended["state"] == "completed", "the run ended otherwise: {ended:#}");
+                let runs = all(host, &format!("/v1/runs?{of}")).await?;
+                let most = if matches!(self, Self::OneRun { .. }) { 1 } else { 2 };
+                ensure!((1..=most).contains(&runs.len()), "{of} was begun {} times: {runs:#?}", runs.len());
+                ensure!(runs.iter().any(|run| run["id"] == *given), "{given} is not among {runs:#?}");
+                for run in &runs {
+                    let id = run["id"].as_str().unwrap_or_default();
+                    let ended = host.ended(&host.admin, id).await?;
+                    let is_well = ended["state"] == "completed" || id != given && ended["state"] == "cancelled";
+                    ensure!(is_well, "a run ended otherwise: {ended:#}");
+                }
+            }
+            Self::Started { subscription, of, times, state } => {
+                let (row, runs) = (format!("/v1/subscriptions/{subscription}"), format!("/v1/runs?{of}"));
+                until("every run that it started is over, and counted", async || {
+                    let (row, runs) = (host.get(&row).await?.expect(200).json(), all(host, &runs).await?);
+                    let started = row["started"].as_u64().context("started")?;
+                    let is_so = runs.iter().all(|run| run["state"] == *state);
+                    Ok(is_so && runs.len() as u64 == started && times.contains(&started))
+                })
+                .await?;
+            }
+            Self::Opened { title } => {
+                let opened = opened(host, title).await?;
+                ensure!((1..=2).contains(&opened.len()), "opened {} times: {opened:#?}", opened.len());
+                ensure!(opened.iter().any(|session| session["id"] == retry.json()["id"]), "{opened:#?}");
+                ensure!(opened.iter().all(|session| session["state"] == "idle"), "{opened:#?}");
+            }
+            Self::Found { note } => {
+                let search = Sent::new(host, "POST", "/v1/recall/search").json(&json!({"query": note, "limit": 1}));
+                until("the note is found", async || {
+                    Ok(search.answered(host).await?.expect(200).json()["hits"][0]["id"] == **note)
+                })
+                .await?;
+            }
+            Self::Received { agent } => {
+                let receive = json!([{"do": "receive", "limit": 10, "then": "ack"}]);
+                let mut received = 0;
+                // The request that was cut off may be done after its retry.
+                until("as many messages are received as were sent", async || {
+                    let some = host.call(&host.admin, agent, &receive).await?.expect(200).json();
+                    received += some[0].as_array().map_or(0, Vec::len);
+                    Ok((1..=2).contains(&received) && received == acts(host, &format!("to {agent}")).await?.len())
+                })
+                .await?;
+            }
+            Self::Repaired => {
+                let check = Sent::new(host, "POST", "/v1/databases/repair").by(&host.operator);
+                let check = check.json(&json!({"check": true}));
+                until("the databases hold what the record holds", async || {
+                    let found = check.answered(host).await?.expect(200).json();
+                    let reports = found["reports"].as_array().context("reports")?;
+                    let is_equal = |one: &Value| ["missing", "different", "extra"].iter().all(|which| one[*which] == 0);
+                    Ok(!reports.is_empty() && reports.iter().all(is_equal) && found["failed"] == json!([]))
+                })
+                .await?;
+            }
             Self::Asked { ask, status, has, lacks } => {
                 let found = ask.answered(host).await?;
                 let text = found.text();
@@ -626,6 +784,20 @@ impl Then {
     }
 }
 
+/// Sessions of this title.
+async fn opened(host: &Host, title: &str) -> Result<Vec<Value>> {
+    // Those that were opened last come first.
+    let page = host.get("/v1/sessions?limit=100").await?.expect(200).json();
+    let sessions = page["items"].as_array().context("items")?.iter();
+    Ok(sessions.filter(|session| session["title"] == title).cloned().collect())
+}
+
+/// The run that an answer is about.
+fn given_run(answer: &Answer) -> Result<String> {
+    let run = answer.headers.get("ltmc-run").and_then(|run| run.to_str().ok());
+    Ok(run.context("the answer names no run")?.to_owned())
+}
+
 /// A key, as the list shows it.
 async fn listed(host: &Host, id: &str) -> Result<Value> {
     let mut path = "/v1/keys?limit=500".to_owned();
@@ -659,6 +831,16 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Resu
     Ok(())
 }
 
+/// Waits until it agrees, and says what does not otherwise.
+async fn agreed(host: &Host, look: &Look) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(what) = look.disagrees(host).await? {
+        ensure!(Instant::now() < deadline, "{look:?}: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
 /// A gauge of the metrics, as they are now.
 async fn gauge(host: &Host, name: &str) -> Result<f64> {
     let metrics = Sent::new(host, "GET", "/metrics").by(&host.operator).answered(host).await?.expect(200).text();
@@ -681,15 +863,6 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
     let mut host = Host::start().await?;
     host.push(&host.admin, "echo", "echo", &[]).await?;
     host.push(&host.admin, "slow", "slow-effects", &["memory:read:*", "memory:write:*"]).await?;
-    let steps = "name: steps\nflow: {sequence: [{agent: slow}, {agent: echo}]}\n";
-    let put = Sent::new(&host, "PUT", "/v1/workflows/steps").of_type("application/yaml", steps);
-    put.answered(&host).await?.expect(201);
-
-    let yearly =
-        "name: yearly\non: [{schedule: 0 0 1 1 *, input: {n: 1, sleep_ms: 1, scope: agent}}]\nflow: {agent: slow}\n";
-    let put = Sent::new(&host, "PUT", "/v1/workflows/yearly").of_type("application/yaml", yearly);
-    put.answered(&host).await?.expect(201);
-
     let document = host.get("/openapi.json").await?.expect(200).json();
     let (mut routes, mut rounds_made) = (0, 0);
     for (path, item) in document["paths"].as_object().context("paths")? {
@@ -702,25 +875,33 @@ async fn a_client_that_goes_away_leaves_nothing_half_done() -> Result<()> {
                 rounds_made += 1;
                 let made =
                     round(&host, &method, path, rounds_made).await.with_context(|| format!("{method} {path}"))?;
-                let Round { sent, again, then } =
+                let Round { sent, again, then, look } =
                     made.with_context(|| format!("{method} {path} changes something and has no case in this table"))?;
                 let way = WAYS[turn % WAYS.len()];
                 let after = LATEST.mul_f64(random.random_range(0.0..1.0));
                 let place =
                     || format!("seed {seed}: {method} {path}, {way:?} after {after:?}: {sent:?}\n{}", host.log());
                 sent.cut(&host, way, after).await.with_context(place)?;
+                let agrees = async || match &look {
+                    Some(look) => agreed(&host, look).await,
+                    None => Ok(()),
+                };
                 until("record and cache do not agree", async || then.agrees(&host).await).await.with_context(place)?;
+                agrees().await.with_context(place)?;
                 let retry = sent.answered(&host).await.with_context(place)?;
                 ensure!(again.contains(&retry.status.as_u16()), "{}\n{}: {}", place(), retry.status, retry.text());
                 then.holds(&host, &retry).await.with_context(place)?;
+                agrees().await.with_context(place)?;
             }
         }
     }
     assert!(routes >= 20, "only {routes} routes that change something stand in the document");
 
-    for name in ["ltmc_runs_alive", "ltmc_sandbox_running", "ltmc_sandbox_queued"] {
+    for name in COUNTED {
         until(&format!("{name} stays above 0"), async || Ok(gauge(&host, name).await? == 0.0)).await?;
     }
+    // The one that asks for it.
+    until("requests stay active", async || Ok(gauge(&host, "ltmc_http_requests_active").await? <= 1.0)).await?;
     for state in ["queued", "running", "waiting"] {
         let found = host.get(&format!("/v1/runs?state={state}")).await?.expect(200).json();
         assert_eq!(found["items"], json!([]), "nothing is alive, and the record has runs that are {state}");

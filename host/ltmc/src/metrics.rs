@@ -67,6 +67,15 @@ fn describe() {
     );
     metrics::describe_gauge!("process_threads", "Threads.");
     metrics::describe_gauge!(
+        "ltmc_changes_under_way",
+        "Changes that clients asked for and that are not done yet, also of clients that are gone."
+    );
+    metrics::describe_gauge!(
+        "ltmc_changes_staged_bytes",
+        metrics::Unit::Bytes,
+        "What attempts and transactions under way have changed of shared context, and what is not true yet."
+    );
+    metrics::describe_gauge!(
         "ltmc_blocked_threads",
         "Threads for agents' files that did not come back when their call ended: a file system does not answer."
     );

@@ -194,8 +194,10 @@ impl Host {
             })),
             metrics: Arc::new({
                 let (sandbox, runs, shared, record) = (sandbox.clone(), runs.clone(), shared.clone(), record.clone());
+                let tasks = tasks.clone();
                 move || {
                     measure(&sandbox, &runs);
+                    metrics::gauge!("ltmc_changes_under_way").set(tasks.under_way() as f64);
                     metrics::gauge!("ltmc_disk_full").set(f64::from(u8::from(!record.has_room())));
                     measure_databases(&shared);
                     metrics.as_ref().map(Metrics::render).unwrap_or_default()
@@ -310,6 +312,7 @@ fn measure_databases(shared: &Shared) {
         gauge("ltmc_projection_lag_seconds", status.lag_ms as f64 / 1_000.0);
     }
     metrics::gauge!("ltmc_subscribed_places").set(shared.subscriptions.places() as f64);
+    metrics::gauge!("ltmc_changes_staged_bytes").set(shared.context.overlays.out() as f64);
 }
 
 /// Figures that are read when somebody looks.

@@ -133,7 +133,14 @@ impl Sessions {
     /// # Errors
     /// Where it is not there or takes no turns, is busy and refuses, or has as many waiting as it may; as a workflow's run.
     pub async fn say(self: &Arc<Self>, caller: &Caller, id: &SessionId, request: SayRequest) -> Result<Said, Error> {
-        self.authority().authorize(caller, Action::Run).await?;
+        let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move { sessions.take_turn(&by, &id, request).await };
+        self.authority().perform(caller, Action::Run, work).await
+    }
+
+    /// Has a message become a turn, and done what follows from that: those that it interrupts are ended, and it is looked in time for
+    /// one that takes too long.
+    async fn take_turn(&self, caller: &Caller, id: &SessionId, request: SayRequest) -> Result<Said, Error> {
         for _ in 0..TRIES {
             let session = self.seen(caller, id).await?;
             if caller.role == Role::Caller && session.part_of(&caller.key) != Some(Part::Contributor) {

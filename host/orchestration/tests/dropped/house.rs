@@ -2,43 +2,67 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Waker, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use ltmc_context::recall::{self, Index, Recall};
 use ltmc_context::{Clients, Context, Handed, Subscriptions, clients};
 use ltmc_model::agent::{AgentRef, Carry, Export};
+use ltmc_model::call::coordination;
+use ltmc_model::call::messages::{Draft, Publish};
+use ltmc_model::call::recall::{Forget, Remember};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
-use ltmc_model::run::{Run, State, Usage};
+use ltmc_model::manifest::Manifest;
+use ltmc_model::question::Token;
+use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::schedule::ScheduleId;
-use ltmc_model::tenancy::{Ceiling, Tenant};
-use ltmc_model::{AgentName, Capability, Digest, KeyId, Payload, Revision, TenantId, Timestamp, WorkflowName};
+use ltmc_model::session::{IfBusy, Session, Settings, Turn};
+use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::trigger::{OnPoison, Trigger, TriggerId};
+use ltmc_model::{
+    AgentName, Capability, Digest, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp,
+    WorkflowName,
+};
 use ltmc_orchestration::runs::{self, Runs};
 use ltmc_orchestration::{
-    CallRequest, Schedules, Sealing, StartRequest, Started, Triggers, Workflows, schedules, triggers, workflows,
+    CallRequest, Said, SayRequest, Schedules, Sealing, Sessions, StartRequest, Started, Triggers, Workflows, schedules,
+    triggers, workflows,
 };
-use ltmc_policy::InForce;
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection, Job, Outcome};
 use ltmc_ports::schedules::StoredSchedule;
-use ltmc_ports::testing::{MemoryRecord, SeededEntropy, Slow, sample};
+use ltmc_ports::sessions::SessionFilter;
+use ltmc_ports::testing::{MemoryRecord, MemoryVectors, SeededEntropy, Slow, sample};
+use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
 use ltmc_ports::{
-    Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, ReadSchedules as _, Runner,
-    WriteCatalog as _, WriteJournal as _,
+    Clock, Durability, Gate, ReadCatalog as _, ReadJournal as _, ReadMail as _, ReadSchedules as _, ReadSessions as _,
+    ReadTriggers as _, Runner, WriteCatalog as _, WriteJournal as _,
 };
+use ltmc_projections::Follower;
+use ltmc_projections::repair::Repairs;
 use ltmc_tenancy::access::{self, NewKey};
+use ltmc_tenancy::deletions::{self, Deletions};
 use ltmc_tenancy::{Access, Agents, Authority, Error, Pins, agents};
 use tokio::task::yield_now;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::notes::Notes;
 
 /// What a step of a run is given to do badly.
 pub(crate) const FAIL: &str = "fail";
 /// How long a step works that was given this to do.
 pub(crate) const LONG: &str = "long";
+/// What never ends where it is given this, but for the first time that it is; then it is given back.
+pub(crate) const HANG: &str = "hang";
+/// Has the agent `echo` called, on [`LONG`].
+pub(crate) const CALL: &str = "call";
 /// The dead letter that there is.
 pub(crate) const LETTER: Revision = Revision(1_000);
 const DOCUMENT: &str =
@@ -54,11 +78,25 @@ pub(crate) struct House {
     pub(crate) schedules: Arc<Schedules>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) runs: Runs,
-    shelf: Arc<Shelf>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) triggers: Arc<Triggers>,
+    pub(crate) deletions: Arc<Deletions>,
+    pub(crate) repairs: Arc<Repairs>,
+    pub(crate) notes: Arc<Notes>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) vectors: Arc<MemoryVectors>,
+    pub(crate) context: Arc<Context>,
+    pub(crate) shelf: Arc<Shelf>,
     /// The texts of keys that a test has.
     pub(crate) texts: Mutex<BTreeMap<KeyId, String>>,
     /// A key that is there to be taken back.
     pub(crate) key: KeyId,
+    /// What a question is answered by that a test has seen.
+    pub(crate) token: Mutex<Option<Token>>,
+    /// Where the dead letter of the subscription stands.
+    pub(crate) dead: Mutex<Option<Position>>,
+    /// What goes on by itself.
+    going: Vec<AbortOnDropHandle<()>>,
 }
 
 impl House {
@@ -68,6 +106,12 @@ impl House {
         let tenant = Tenant { name: tenant(), created_at: house.clock().now() };
         let change = Change::TenantCreated(tenant);
         house.record.act(&TenantId::host(), sample::at(0), Act { by: None, change }).await.unwrap();
+        // What starts runs by itself does so in its name.
+        let Caller { tenant: of, key: id, role } = admin();
+        let (hash, created_at) = ([1; 32], sample::at(0));
+        let key = Key { id, tenant: of, role, hash, created_at, expires_at: None, revoked_at: None };
+        let act = Act { by: None, change: Change::KeyCreated(key) };
+        house.record.act(&TenantId::host(), sample::at(0), act).await.unwrap();
         let new = NewKey { tenant: None, role: Role::Viewer, expires_at: None };
         let (key, text) = house.access.create_key(&admin(), new).await.unwrap();
         house.texts.lock().unwrap().insert(key.id.clone(), text);
@@ -76,6 +120,7 @@ impl House {
         house.agents.set_grants(&admin(), &newest(), caps(&["log", "memory:read:*"]), Carry::SameAsks).await.unwrap();
         house.workflows.put(&admin(), flow(), DOCUMENT.to_owned()).await.unwrap();
         house.bury().await;
+        house.go_on();
         Arc::new(house)
     }
 
@@ -89,7 +134,21 @@ impl House {
         let pins = Pins::new(slow.clone(), shelf.clone());
         let subscriptions = Subscriptions::start(slow.clone());
         let handed = Handed::new(slow.clone());
-        let context = Arc::new(Context::of_record(&slow, &handed, &subscriptions, authority.clone()));
+        let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
+        let (notes, vectors) = (Notes::of(record.clone()), MemoryVectors::new());
+        let index = Index::new(recall::Ports {
+            notes: notes.clone(),
+            write: notes.clone(),
+            vectors: vectors.clone(),
+            embedders: vec![ltmc_embedders::hashed()],
+            split: ltmc_embedders::split,
+        });
+        let follower = Follower::new(index.clone(), slow.clone(), notes.clone());
+        let context = Arc::new(Context {
+            recall: Some(Recall::new(index.clone(), follower.clone())),
+            schemas: Some(schemas.clone()),
+            ..Context::of_record(&slow, &handed, &subscriptions, authority.clone())
+        });
         let access = Arc::new(Access::new(access::Ports {
             catalog: slow.clone(),
             journal: slow.clone(),
@@ -98,7 +157,6 @@ impl House {
             entropy: entropy.clone(),
             max_memory: 1 << 30,
         }));
-        let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
         let agents = Arc::new(Agents::new(agents::Ports {
             catalog: slow.clone(),
             authority: authority.clone(),
@@ -119,14 +177,18 @@ impl House {
             read: slow.clone(),
             write: slow.clone(),
             bus: record.clone(),
-            questions: record.clone(),
-            sessions: record.clone(),
+            questions: slow.clone(),
+            sessions: slow.clone(),
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
-            crossing: Arc::new(ltmc_crossing::Shared { authority: authority.clone(), context, clock: clock.clone() }),
-            runner: Arc::new(Echo),
-            pins,
+            crossing: Arc::new(ltmc_crossing::Shared {
+                authority: authority.clone(),
+                context: context.clone(),
+                clock: clock.clone(),
+            }),
+            runner: Arc::new(Echo::default()),
+            pins: pins.clone(),
             clock,
             entropy,
             directories: BTreeMap::new(),
@@ -138,18 +200,66 @@ impl House {
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
-        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
+        let (read, write, bus) = (slow.clone(), slow.clone(), slow.clone());
         let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
         let workflows = Workflows::new(workflows::Ports {
             read: slow.clone(),
             authority: authority.clone(),
             schemas,
             schedules: schedules.clone(),
-            triggers,
+            triggers: triggers.clone(),
         });
+        let sessions = Arc::new(Sessions::new(slow.clone(), runs.clone()));
+        let deletions = Deletions::new(deletions::Ports {
+            catalog: slow.clone(),
+            purge: slow.clone(),
+            chains: slow.clone(),
+            authority: authority.clone(),
+            pins,
+            alive: Arc::new(runs.clone()),
+            followers: Vec::new(),
+        });
+        let repairs = Arc::new(Repairs::new(authority.clone(), vec![follower]));
         let (workflows, key) = (Arc::new(workflows), "nobodyskey00".parse().unwrap());
-        let texts = Mutex::default();
-        Self { record, authority, access, agents, workflows, schedules, clients, runs, shelf, texts, key }
+        Self {
+            record,
+            authority,
+            access,
+            agents,
+            workflows,
+            schedules,
+            clients,
+            runs,
+            sessions,
+            triggers,
+            deletions,
+            repairs,
+            notes,
+            index,
+            vectors,
+            context,
+            shelf,
+            texts: Mutex::default(),
+            key,
+            token: Mutex::default(),
+            dead: Mutex::default(),
+            going: Vec::new(),
+        }
+    }
+
+    /// Has what goes on by itself go on: runs that waited, sessions, subscriptions, and what deleted tenants left. Ticks of
+    /// schedules do not: theirs come once a year.
+    fn go_on(&mut self) {
+        let (runs, sessions, triggers) = (self.runs.clone(), self.sessions.clone(), self.triggers.clone());
+        let deletions = self.deletions.clone();
+        self.going = [
+            tokio::spawn(async move { runs.wake().await }),
+            tokio::spawn(async move { sessions.attend().await }),
+            tokio::spawn(async move { triggers.listen().await }),
+            tokio::spawn(async move { deletions.run().await }),
+        ]
+        .map(AbortOnDropHandle::new)
+        .into();
     }
 
     fn clock(&self) -> PassingClock {
@@ -170,8 +280,22 @@ impl House {
 
     /// Calls the agent.
     pub(crate) async fn call(&self, input: &str, key: Option<&str>) -> Result<Started, Error> {
+        self.call_by(&admin(), input, key).await
+    }
+
+    /// Calls the agent of a caller's tenant.
+    pub(crate) async fn call_by(&self, by: &Caller, input: &str, key: Option<&str>) -> Result<Started, Error> {
+        self.called(by, echo(), input, key).await
+    }
+
+    /// Calls another agent, for whoever waits for it.
+    pub(crate) async fn call_of(&self, agent: &str, input: &str) -> Result<Started, Error> {
+        self.called(&admin(), agent.parse().unwrap(), input, None).await
+    }
+
+    async fn called(&self, by: &Caller, agent: AgentName, input: &str, key: Option<&str>) -> Result<Started, Error> {
         let request = CallRequest {
-            agent: AgentRef { name: echo(), digest: None },
+            agent: AgentRef { name: agent, digest: None },
             input: Payload::text(input),
             session: None,
             idempotency: key.map(str::to_owned),
@@ -179,20 +303,107 @@ impl House {
             traceparent: None,
             cancel_on_disconnect: true,
         };
-        self.runs.call(&admin(), request).await
+        self.runs.call(by, request).await
     }
 
     /// Starts the workflow.
     pub(crate) async fn start(&self, key: &str) -> Result<Started, Error> {
+        self.start_on("in", key).await
+    }
+
+    /// Starts the workflow on something else.
+    pub(crate) async fn start_on(&self, input: &str, key: &str) -> Result<Started, Error> {
         let request = StartRequest {
             workflow: flow(),
-            input: Payload::text("in"),
+            input: Payload::text(input),
             session: None,
             idempotency: Some(key.to_owned()),
-            request_digest: Digest::of(b"in"),
+            request_digest: Digest::of(input.as_bytes()),
             traceparent: None,
         };
         self.runs.start(&admin(), request).await
+    }
+
+    /// Puts another document in the place of the workflow's: this flow, and nothing that starts it.
+    pub(crate) async fn flows(&self, flow: &str) {
+        self.workflows.put(&admin(), self::flow(), format!("name: flow\nflow: {flow}")).await.unwrap();
+    }
+
+    /// Pushes another agent, which does the same as the first and may call any.
+    pub(crate) async fn push(&self, name: &str, manifest: Option<Manifest>) {
+        let component = Bytes::from(name.to_owned());
+        self.agents.push(&admin(), name.parse().unwrap(), component, manifest).await.unwrap();
+        let agent = AgentRef { name: name.parse().unwrap(), digest: None };
+        self.agents.set_grants(&admin(), &agent, caps(&["call:*"]), Carry::Never).await.unwrap();
+    }
+
+    /// Opens a session that the agent answers in.
+    pub(crate) async fn open(&self, if_busy: IfBusy) -> SessionId {
+        self.sessions.open(&admin(), settings(Target::Agent(newest()), if_busy)).await.unwrap().id
+    }
+
+    /// Says something in the only session there is that is no fork.
+    pub(crate) async fn say(&self, text: &str, key: &str) -> Result<Said, Error> {
+        let request = SayRequest {
+            input: Payload::text(text),
+            idempotency: Some(key.to_owned()),
+            request_digest: Digest::of(text.as_bytes()),
+            traceparent: None,
+        };
+        self.sessions.say(&admin(), &self.session().await.id, request).await
+    }
+
+    /// The only session there is that is no fork.
+    pub(crate) async fn session(&self) -> Session {
+        let mut own = self.all_sessions().await;
+        own.retain(|session| session.copied == 0);
+        assert_eq!(own.len(), 1, "{own:?}");
+        own.remove(0)
+    }
+
+    /// Every session of the tenant's.
+    pub(crate) async fn all_sessions(&self) -> Vec<Session> {
+        let filter = SessionFilter { limit: 100, ..SessionFilter::default() };
+        self.record.sessions(&tenant(), &filter).await.unwrap()
+    }
+
+    /// The turns of a session, each with where its run stands.
+    pub(crate) async fn turns(&self, id: &SessionId) -> Vec<(Turn, State)> {
+        let mut turns = Vec::new();
+        for turn in self.record.turns(&tenant(), id, 0, 100).await.unwrap() {
+            let run = self.record.run(&tenant(), turn.run).await.unwrap().unwrap();
+            turns.push((turn, run.state));
+        }
+        turns
+    }
+
+    /// Publishes an event of which the data are this text.
+    pub(crate) async fn publish(&self, text: &str) {
+        let event = Draft { kind: "t".into(), subject: None, data: Payload::text(text), given: None };
+        let publish = Publish { topic: "news".parse().unwrap(), event };
+        self.clients.call(&admin(), &clients::Owner::default(), publish).await.unwrap().unwrap();
+    }
+
+    /// Puts a subscription that has the agent called with each event of the topic.
+    pub(crate) async fn subscribe(&self) -> Result<(), Error> {
+        self.triggers.put(&admin(), subscription(), trigger(), None).await.map(drop)
+    }
+
+    /// The subscription, as the record has it.
+    pub(crate) async fn subscribed(&self) -> Option<StoredTrigger> {
+        self.record.trigger(&tenant(), &subscription()).await.unwrap()
+    }
+
+    /// Events that were taken in and are not dealt with.
+    pub(crate) async fn arrivals(&self) -> Vec<Arrival> {
+        let filter = ArrivalFilter { limit: 100, ..ArrivalFilter::default() };
+        self.record.arrivals(&tenant(), &filter).await.unwrap()
+    }
+
+    /// How many entries of this kind a run's journal has.
+    pub(crate) async fn entries(&self, run: RunId, kind: &str) -> usize {
+        let (view, _) = self.runs.journal(&admin(), run, Seq(0), 1_000).await.unwrap();
+        view.iter().filter(|placed| placed.kind == kind).count()
     }
 
     /// Waits to the end of what was started.
@@ -207,6 +418,26 @@ impl House {
         let mut runs = self.record.runs(&tenant(), &filter).await.unwrap();
         runs.retain(|run| run.id != sample::run_id(1));
         runs
+    }
+
+    /// The only run that no other run began.
+    pub(crate) async fn parent(&self) -> Run {
+        let mut runs = self.all_runs().await;
+        runs.retain(|run| run.parent.is_none());
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        runs.remove(0)
+    }
+
+    /// Keeps a note.
+    pub(crate) async fn remember(&self, id: &str, text: &str) {
+        let note = Remember { id: id.to_owned(), text: text.to_owned(), metadata: BTreeMap::new() };
+        self.clients.call(&admin(), &clients::Owner::default(), note).await.unwrap().unwrap();
+    }
+
+    /// Forgets one.
+    pub(crate) async fn forget(&self, id: &str) {
+        let forget = Forget { id: id.to_owned() };
+        self.clients.call(&admin(), &clients::Owner::default(), forget).await.unwrap().unwrap();
     }
 
     /// Reads what is remembered of the catalog, again and again.
@@ -237,41 +468,6 @@ impl House {
     /// Lets everything that is under way come to its end.
     pub(crate) async fn settle(&self) {
         tokio::time::sleep(Duration::from_secs(600)).await;
-    }
-
-    /// Panics where record, caches, registry and tasks do not agree, or anything is counted as alive.
-    pub(crate) async fn agrees(&self, when: &str) {
-        assert_eq!(self.runs.alive(), 0, "{when}: runs are counted as alive");
-        assert_eq!(self.authority.tasks().under_way(), 0, "{when}: tasks are counted as under way");
-        for run in self.all_runs().await {
-            assert!(run.state.is_over(), "{when}: run {} is {} without a task", run.id, run.state.as_str());
-        }
-        let (record, acme, agent) = (&self.record, tenant(), newest());
-        let texts = self.texts.lock().unwrap().clone();
-        for (id, text) in texts {
-            let good = record.key(&id).await.unwrap().is_some_and(|key| key.revoked_at.is_none());
-            assert_eq!(self.access.authenticate(&text).await.is_ok(), good, "{when}: a key");
-        }
-        let ceiling = record.ceiling(&acme).await.unwrap();
-        for version in [first(), second()] {
-            let granted = record.grants(&acme, &echo(), &version).await.unwrap();
-            let in_force = InForce::new(granted.capabilities, ceiling.capabilities.clone());
-            let believed = self.authority.in_force(&acme, &echo(), &version).await.unwrap();
-            assert_eq!(*believed, in_force, "{when}: what is in force");
-        }
-        assert_eq!(*self.authority.ceiling(&acme).await.unwrap(), ceiling, "{when}: the ceiling");
-        let there = record.agent(&acme, &echo(), None).await.unwrap();
-        let known = self.authority.agent(&acme, &agent).await.unwrap();
-        assert_eq!(known.as_deref(), there.as_ref(), "{when}: the agent");
-        let there = record.workflow(&acme, &flow()).await.unwrap();
-        let known = self.authority.workflow(&acme, &flow()).await.unwrap();
-        assert_eq!(known.as_deref(), there.as_ref(), "{when}: the workflow");
-        let shelf = self.shelf.0.lock().unwrap().clone();
-        for digest in shelf {
-            let older = Digest::of(b"first");
-            let needed = digest == older || record.component_in_use(&digest).await.unwrap();
-            assert!(needed, "{when}: a component stands on the shelf that nobody has");
-        }
     }
 
     /// The dead letters there are.
@@ -355,6 +551,23 @@ pub(crate) fn caps(texts: &[&str]) -> Vec<Capability> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// The subscription that tests put.
+pub(crate) fn subscription() -> TriggerId {
+    "orders".parse().unwrap()
+}
+
+/// What it is: it has the agent called with each event of a topic, and leaves what fails to people.
+pub(crate) fn trigger() -> Trigger {
+    let (topic, start) = ("news".parse().unwrap(), Target::Agent(newest()));
+    Trigger { topic, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey }
+}
+
+/// What sessions are opened with, where this answers.
+pub(crate) fn settings(with: Target, if_busy: IfBusy) -> Settings {
+    let year = 365 * 24 * 60 * 60 * 1_000;
+    Settings { with, if_busy, queue: 8, idle: year, turn: year, title: None, participants: BTreeMap::new() }
+}
+
 /// Goes with tokio's time.
 struct PassingClock(tokio::time::Instant);
 
@@ -365,17 +578,31 @@ impl Clock for PassingClock {
 }
 
 /// An agent that gives back what it is given, after a while.
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    /// Whether something hangs, or did.
+    has_hung: AtomicBool,
+}
 
 #[async_trait]
 impl Runner for Echo {
-    async fn run(&self, job: Job, _: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
+    async fn run(&self, job: Job, gate: Arc<dyn Gate>) -> (Result<Outcome, Failure>, Usage) {
         let text = String::from_utf8_lossy(&job.input.bytes).into_owned();
         let work = if text == LONG { Duration::from_secs(60) } else { Duration::from_millis(2) };
         tokio::time::sleep(work).await;
-        let end = match text.as_str() {
-            FAIL => Err(Failure::new(Code::AgentError, "told to fail")),
-            _ => Ok(Outcome::Output(job.input)),
+        if text == HANG && !self.has_hung.swap(true, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if text == CALL {
+            let call = coordination::Call { agent: echo(), input: Payload::text(LONG) };
+            if let Err(failure) = gate.call(call).await {
+                return (Err(failure), Usage::default());
+            }
+        }
+        // Also where it is the data of an event.
+        let end = match text.contains(FAIL) {
+            true => Err(Failure::new(Code::AgentError, "told to fail")),
+            false => Ok(Outcome::Output(job.input)),
         };
         (end, Usage::default())
     }
@@ -383,7 +610,7 @@ impl Runner for Echo {
 
 /// A shelf of components.
 #[derive(Default)]
-struct Shelf(Mutex<BTreeSet<Digest>>);
+pub(crate) struct Shelf(pub(crate) Mutex<BTreeSet<Digest>>);
 
 #[async_trait]
 impl Components for Shelf {
