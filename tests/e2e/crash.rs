@@ -85,3 +85,54 @@ async fn a_guest_that_is_resumed_sees_the_same_time_again() -> Result<()> {
     assert_eq!(ended["output"]["text"], "40 keys", "{ended:#}");
     Ok(())
 }
+
+/// A client whose host dies asks the next one again, as soon as it is there: the call waits for the end of the run that it began, and is
+/// answered its output, as if nothing had happened. What it did before the host died is not done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_call_again_after_a_crash_waits_for_its_run_and_is_told_its_output() -> Result<()> {
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "slow", "transact", &["memory:read:*", "memory:write:*"]).await?;
+    for (number, is_checkpoint) in [false, true].into_iter().enumerate() {
+        let (begun, go) = (format!("begun-{number}"), format!("go-{number}"));
+        let mut steps = vec![json!({"do": "increment", "key": begun, "by": 1}), json!({"do": "gate", "key": go})];
+        if is_checkpoint {
+            steps.insert(1, json!({"do": "checkpoint"}));
+        }
+        let input = json!({ "steps": steps });
+        let call = |host: &Host| {
+            let request = host.request(Method::POST, "/v1/agents/slow/call", &host.admin);
+            tokio::spawn(request.header("idempotency-key", format!("once-{number}")).json(&input).send())
+        };
+        let first = call(&host);
+        // It is in the middle.
+        let run = loop {
+            let listed = host.get("/v1/runs?state=running").await?.expect(200).json();
+            if let Some(run) = listed["items"][0]["id"].as_str() {
+                let journal = host.get(&format!("/v1/runs/{run}/journal?limit=500")).await?.text();
+                if journal.contains("\"memory.get\"") {
+                    break run.to_owned();
+                }
+            }
+            ensure!(!first.is_finished(), "it does not wait for what it is to wait for: {}", host.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        host.kill_and_restart().await?;
+        ensure!(first.await?.is_err(), "the host is dead, and yet the first call is answered");
+
+        let mut again = call(&host);
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut again).await;
+        ensure!(early.is_err(), "it is answered while its run is under way: {early:?}");
+        let put = host.request(Method::PUT, &format!("/v1/memory/global/{go}"), &host.admin).body("1");
+        ensure!(host.send(put).await?.status.is_success(), "{}", host.log());
+        let answer = again.await??;
+        ensure!(answer.status() == 200, "{answer:?}");
+        assert_eq!(answer.headers()["ltmc-run"], run.as_str());
+        let output: serde_json::Value = answer.json().await?;
+        let wanted = if is_checkpoint { json!(["1", null, "1"]) } else { json!(["1", "1"]) };
+        assert_eq!(output, wanted);
+        assert_eq!(host.get(&format!("/v1/memory/global/{begun}")).await?.expect(200).text(), "1");
+        let listed = host.get("/v1/runs?limit=100").await?.expect(200).json();
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(number + 1), "one run a call: {listed:#}");
+    }
+    Ok(())
+}

@@ -38,8 +38,13 @@ impl Stage {
     /// With a directory in which tries are counted. An attempt that may read a directory is not taken up by another host, but
     /// made again: so tests of crashes do without.
     async fn counting() -> Result<Self> {
+        Self::counting_with("").await
+    }
+
+    /// The same, with this in the host's configuration.
+    async fn counting_with(config: &str) -> Result<Self> {
         let tries = tempfile::tempdir()?;
-        let host = Host::start_with(&format!("[directories]\ntries = {:?}\n", tries.path())).await?;
+        let host = Host::start_with(&format!("[directories]\ntries = {:?}\n{config}", tries.path())).await?;
         let stage = Self { host, _tries: tries };
         stage.limit(json!({"cpu": "300ms", "wall": "5s"})).await?;
         stage.agents(&[&ALL[..], &["fs:write:tries"]].concat()).await?;
@@ -122,6 +127,11 @@ impl Stage {
 
     /// What there is before a case's script begins.
     async fn set(&self, case: &str) -> Result<()> {
+        self.set_for("worker", case).await
+    }
+
+    /// The same, where another agent does it.
+    async fn set_for(&self, agent: &str, case: &str) -> Result<()> {
         self.put(&format!("{case}/old"), "\"old\"").await?;
         self.put(&format!("{case}/kept"), "\"kept\"").await?;
         let fact = json!({"subject": format!("{case}-old"), "relation": "uses", "object": format!("{case}-x")});
@@ -130,13 +140,18 @@ impl Stage {
         let kept = self.host.put_json(&format!("/v1/recall/{case}-old"), &note).await?;
         ensure!(kept.status.is_success(), "{}", kept.text());
         for n in 1..=2 {
-            self.post("/v1/messages", json!({"to": "worker", "type": "test.sent", "data": [case, n]})).await?;
+            self.post("/v1/messages", json!({"to": agent, "type": "test.sent", "data": [case, n]})).await?;
         }
         Ok(())
     }
 
     /// What everybody sees of a case: keys, facts, notes, the topic and dead letters. Mailboxes are not seen by REST.
     async fn seen(&self, case: &str) -> Result<Value> {
+        self.seen_of("worker", case).await
+    }
+
+    /// The same, of a case that another agent does.
+    async fn seen_of(&self, agent: &str, case: &str) -> Result<Value> {
         let memory: BTreeMap<String, Value> = self
             .items(&format!("/v1/memory/global?prefix={case}/&limit=500"))
             .await?
@@ -155,7 +170,7 @@ impl Stage {
         notes.sort_unstable();
         let events = self.items(&format!("/v1/events?topic={case}")).await?;
         let events: Vec<&Value> = events.iter().map(|event| &event["data"]).collect();
-        let dead = self.items("/v1/dead-letters?agent=worker&limit=500").await?;
+        let dead = self.items(&format!("/v1/dead-letters?agent={agent}&limit=500")).await?;
         let dead: Vec<&Value> = dead.iter().map(data).filter(|data| data[0] == *case).collect();
         Ok(json!({"memory": memory, "facts": facts, "notes": notes, "events": events, "dead": dead}))
     }
@@ -500,6 +515,111 @@ async fn a_host_that_dies_in_the_middle_leaves_nothing_half_done() -> Result<()>
         assert_eq!(stage.seen(&case).await?, after(&case), "{case}, seed {seed}");
         assert_eq!(stage.taken("sink").await?, [json!(case)], "{case}, seed {seed}");
         assert_eq!(stage.taken("worker").await?, Vec::<Value>::new(), "{case}, seed {seed}");
+    }
+    Ok(())
+}
+
+/// With Redis and Neo4j behind the host, as without: twenty calls end badly at every place, with checkpoints and without, and the host is
+/// killed in between. What is true in the end is what the attempts did that succeeded, and both databases hold it.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_databases_behind_the_host_it_is_the_same_and_they_come_to_hold_it() -> Result<()> {
+    /// As often a message may be handed out in vain as a step is tried here, and one time more.
+    const KILLS: usize = 2;
+    let seed = seed();
+    let mut random = SmallRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir()?;
+    let at = dir.path().to_owned();
+    let servers = tokio::task::spawn_blocking(move || ltmc_test_servers::Databases::start(&at)).await??;
+    let mut stage = Stage::counting_with(&servers.config()).await?;
+    let mut ends = {
+        let mut random = SmallRng::seed_from_u64(seed);
+        move || ["error", "panic"][random.random_range(0..2)]
+    };
+    let mut cases: Vec<(String, String)> = Vec::new();
+
+    // Its tries are counted in a directory: with checkpoints a host that dies would have it begin before them again.
+    for n in 0..8 {
+        let case = format!("points-{n}");
+        stage.set(&case).await?;
+        let steps = with_checkpoints(&case);
+        let first = random.random_range(0..=steps.len());
+        let second = random.random_range(first..=steps.len());
+        let fail = json!({"1": [first, ends()], "2": [second, ends()]});
+        let answer = stage.run("thrice", &json!({"steps": steps, "fail": fail, "tries": case})).await?;
+        assert_eq!(answer.status, 200, "seed {seed}, {case}, {fail}: {}\n{}", answer.text(), stage.host.log());
+        cases.push(("worker".to_owned(), case));
+    }
+
+    // Without them each is made again whole, as often as the host dies. All at once, each with a mailbox of its own.
+    let mut runs = Vec::new();
+    for place in 0..=script("x").len() {
+        let (agent, case) = (format!("worker-{place}"), format!("plain-{place}"));
+        stage.host.push(&stage.host.admin, &agent, "transact", &[&ALL[..], &["fs:write:tries"]].concat()).await?;
+        stage.flow(&agent, &format!("{{agent: {agent}, retry: {{attempts: 9, backoff: 1ms}}}}")).await?;
+        stage.set_for(&agent, &case).await?;
+        let pause = || [json!({"do": "sleep", "ms": 150})];
+        let steps = [&pause()[..], &script(&case), &pause()].concat();
+        let fail = json!({"1": [place + 1, ends()], "2": [random.random_range(0..=steps.len()), ends()]});
+        let input = json!({"steps": steps, "fail": fail, "tries": case});
+        runs.push((stage.begin(&agent, &input).await?, fail));
+        cases.push((agent, case));
+    }
+    for _ in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(random.random_range(20..500))).await;
+        stage.host.kill_and_restart().await?;
+    }
+    for (run, fail) in &runs {
+        let ended = stage.host.ended(&stage.host.admin, run).await?;
+        assert_eq!(ended["state"], "completed", "seed {seed}, {fail}: {ended:#}\n{}", stage.host.log());
+    }
+
+    // One that may read no directory goes on from its last checkpoint.
+    stage.host.push(&stage.host.admin, "walker", "transact", &ALL).await?;
+    stage.flow("walker", "{agent: walker}").await?;
+    for n in 0..2 {
+        let case = format!("killed-{n}");
+        stage.set_for("walker", &case).await?;
+        let mut steps = with_checkpoints(&case);
+        steps.insert(random.random_range(0..=steps.len()), json!({"do": "gate", "key": format!("go-{case}")}));
+        let run = stage.begin("walker", &json!({"steps": steps})).await?;
+        for _ in 0..KILLS {
+            tokio::time::sleep(Duration::from_millis(random.random_range(20..500))).await;
+            stage.host.kill_and_restart().await?;
+        }
+        stage.put(&format!("go-{case}"), "1").await?;
+        let ended = stage.host.ended(&stage.host.admin, &run).await?;
+        assert_eq!(ended["state"], "completed", "seed {seed}, {case}: {ended:#}\n{}", stage.host.log());
+        cases.push(("walker".to_owned(), case));
+    }
+
+    for (agent, case) in &cases {
+        assert_eq!(stage.seen_of(agent, case).await?, after(case), "seed {seed}, {case}");
+        assert_eq!(stage.taken(agent).await?, Vec::<Value>::new(), "seed {seed}, {case}: what was processed is gone");
+    }
+    let mut sent: Vec<Value> = stage.taken("sink").await?;
+    sent.sort_by_key(Value::to_string);
+    let mut wanted: Vec<Value> = cases.iter().map(|(_, case)| json!(case)).collect();
+    wanted.sort_by_key(Value::to_string);
+    assert_eq!(sent, wanted, "seed {seed}: each sent its message once");
+
+    stage.host.settled(Duration::from_secs(60)).await?;
+    for (_, case) in &cases {
+        let reach = stage.host.get(&format!("/v1/graph/reach?from={case}-a")).await?.expect(200);
+        assert!(!reach.headers.contains_key("ltmc-degraded"), "Neo4j answers: {}", reach.text());
+        assert_eq!(reach.json()["facts"].as_array().map(Vec::len), Some(1), "seed {seed}, {case}: {}", reach.text());
+        let events = format!("ltmc:{{default}}:topic:{case}");
+        assert_eq!(servers.redis.say(&["XLEN", &events])?, "1", "seed {seed}, {case}: Redis has the event");
+    }
+    let request = stage.host.request(Method::POST, "/v1/databases/repair", &stage.host.operator);
+    let found = stage.host.send(request.json(&json!({"check": true}))).await?.expect(200).json();
+    assert_eq!(found["failed"], json!([]), "seed {seed}: {found:#}");
+    let reports = found["reports"].as_array().context("reports")?;
+    let names: Vec<&str> = reports.iter().filter_map(|report| report["database"].as_str()).collect();
+    assert!(["neo4j", "redis"].iter().all(|name| names.contains(name)), "{found:#}");
+    for report in reports {
+        for kind in ["missing", "different", "extra"] {
+            assert_eq!(report[kind].as_u64(), Some(0), "seed {seed}: {report:#}");
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use ltmc_journal::RunLog;
@@ -15,6 +15,7 @@ use ltmc_journal::runlog::Lock;
 use ltmc_model::TenantId;
 use ltmc_ports::Durability;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::context::Whose;
 

@@ -2,8 +2,10 @@
 //! [`GOLDEN`] is never changed, and none is removed. The lines up to `messages.read` are what the first version of the host wrote
 //! (commit e03a8d3). A new call has an example and its line at the end; so has a value that a request gains later.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use ltmc_model::call::{Call, coordination, form, graph, log, memory, messages, recall, session, state};
+use ltmc_model::call::{Call, attempt, coordination, form, graph, log, memory, messages, recall, session, state};
 use ltmc_model::effect::{Level, LogLine};
 use ltmc_model::graph::{AsOf, Direction, FactFilter, Walk};
 use ltmc_model::memory::{Precondition, Scope};
@@ -177,6 +179,7 @@ fn examples() -> Vec<Call> {
         state::Get.into(),
         state::Transition { event: "start".into(), patch: "{}".into(), expected: None }.into(),
         state::Transition { event: "start".into(), patch: "{}".into(), expected: Some(Revision(7)) }.into(),
+        attempt::Checkpoint.into(),
     ]
 }
 
@@ -240,6 +243,7 @@ const GOLDEN: &[&str] = &[
     "state.get 81a973746174652d67657490",
     "state.transition 81b073746174652d7472616e736974696f6e93a57374617274a27b7dc0",
     "state.transition 81b073746174652d7472616e736974696f6e93a57374617274a27b7d07",
+    "attempt.checkpoint 81b2617474656d70742d636865636b706f696e7490",
 ];
 
 fn line(call: &Call) -> String {
@@ -260,8 +264,16 @@ fn every_request_is_written_as_it_always_was() {
 }
 
 #[test]
+fn every_call_has_an_example() {
+    let examples: BTreeSet<&str> = examples().iter().map(Call::name).collect();
+    let names: BTreeSet<&str> = Call::names().collect();
+    assert_eq!(examples, names);
+    assert_eq!(names.len(), Call::names().count(), "two calls have one name");
+}
+
+#[test]
 fn each_request_is_known_by_a_digest_of_its_own() {
-    let digests: std::collections::BTreeSet<String> =
+    let digests: BTreeSet<String> =
         examples().iter().map(|call| call.request_in(1).unwrap().digest().to_string()).collect();
     assert_eq!(digests.len(), examples().len());
     assert!(

@@ -7,7 +7,7 @@
 //! Invariant: a call's name, its reply and the form of its request ([`form`]) stand in journals, and so for ever.
 //!
 //! To add a call: its struct with its [`HostCall`] in its interface's file, and its name in the list at the top of that file.
-//! To add an interface: a file here, and its line in [`Call`].
+//! To add an interface: a file here, and its line in [`Call`]. A test fails until `tests/requests.rs` has an example of it.
 
 use crate::capability::Capability;
 use crate::effect::{Mismatch, Reply};
@@ -24,6 +24,9 @@ macro_rules! interface {
         }
 
         impl $name {
+            /// The names of its calls, as they stand in the journal.
+            pub const NAMES: &[&str] = &[$(<$call as super::HostCall>::NAME),+];
+
             pub(super) fn any(&self) -> &dyn super::AnyCall {
                 match self {
                     $(Self::$call(call) => call),+
@@ -36,6 +39,30 @@ macro_rules! interface {
                 Self::$interface($name::$call(call))
             }
         })+
+    };
+}
+
+/// [`Call`], with a line for each interface: its variant, and the type of its calls.
+macro_rules! interfaces {
+    ($($(#[$doc:meta])* $interface:ident($calls:ty)),+ $(,)?) => {
+        /// One host call, converted and bounded, not yet authorized. A line for each interface.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Call {
+            $($(#[$doc])* $interface($calls)),+
+        }
+
+        impl Call {
+            /// The name of every call that there is, interface by interface.
+            pub fn names() -> impl Iterator<Item = &'static str> {
+                [$(<$calls>::NAMES),+].into_iter().flatten().copied()
+            }
+
+            fn any(&self) -> &dyn AnyCall {
+                match self {
+                    $(Self::$interface(call) => call.any()),+
+                }
+            }
+        }
     };
 }
 
@@ -53,9 +80,7 @@ pub mod state;
 /// The longest that a call waits for something to come.
 pub const MAX_WAIT_MS: u64 = 30_000;
 
-/// One host call, converted and bounded, not yet authorized. A line for each interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
+interfaces! {
     /// `ltmc:agent/attempt`
     Attempt(attempt::AttemptCall),
     /// `ltmc:agent/log`
@@ -153,20 +178,6 @@ impl Call {
     /// What the request is known by, in the form [`form::CURRENT`].
     pub fn digest(&self) -> Digest {
         self.any().request().digest()
-    }
-
-    fn any(&self) -> &dyn AnyCall {
-        match self {
-            Self::Attempt(call) => call.any(),
-            Self::Log(call) => call.any(),
-            Self::Memory(call) => call.any(),
-            Self::Graph(call) => call.any(),
-            Self::Recall(call) => call.any(),
-            Self::Messages(call) => call.any(),
-            Self::Coordination(call) => call.any(),
-            Self::Session(call) => call.any(),
-            Self::State(call) => call.any(),
-        }
     }
 }
 

@@ -16,19 +16,18 @@ use ltmc_model::call::{graph, memory};
 use ltmc_model::delta::{Delta, FactEnd};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::graph::Fact;
-use ltmc_model::journal::{Act, Change, Event};
+use ltmc_model::journal::Event;
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::message::{MAX_MAILBOX, Taker};
 use ltmc_model::{AgentName, Payload, Revision, StepPath};
 use ltmc_ports::journal::IdempotencyKey;
 use ltmc_ports::testing::{Fault, ManualClock, MemoryRecord, sample};
-use ltmc_ports::{
-    Changes, Durability, Expect, Kind, ReadJournal as _, ReadMemory as _, WriteCatalog as _, WriteJournal as _,
-};
+use ltmc_ports::{Changes, Durability, Expect, Kind, ReadJournal as _, ReadMemory as _, WriteJournal as _};
 
 use crate::guest::{Guest, agent, text};
 use crate::host::{Answer, Line, Request, World, caller, in_paused_time, session, tenant};
-use crate::transactions::{Truth, add, draft, relate, truth, unrelate};
+use crate::truth::{Truth, change, drawn_up_to, truth};
+use crate::twenty::{add, draft, relate, unrelate};
 
 /// Nobody draws a revision again up to this one.
 const DRAWN: u64 = 40_000;
@@ -292,18 +291,12 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-async fn change(record: &MemoryRecord, deltas: Vec<Delta>) {
-    let (call, request) = ("another's".to_owned(), ltmc_model::Digest::of(b"another's"));
-    let act = Act { by: None, change: Change::Context { call, about: String::new(), request } };
-    record.act_with(&tenant(), sample::at(0), act, Changes::blind(deltas)).await.unwrap();
-}
-
 /// A world with this worker, and a record in which this is so.
 async fn begun(work: Work, before: Vec<Delta>) -> (World, Arc<MemoryRecord>) {
     let worker = agent("worker", move |guest| async move { work(guest).await.map(Payload::text) });
     let world = World::new([worker, agent("other", |guest| async move { Ok(guest.job.input.clone()) })]);
     let record = world.record(None).await;
-    while record.next_revision() < Revision(DRAWN) {}
+    drawn_up_to(&record, DRAWN);
     change(&record, before).await;
     (world, record)
 }
@@ -315,7 +308,7 @@ async fn one_after_the_other(case: &Case) -> (Answer, Truth) {
     let host = world.host(&record, []);
     let answer = host.ask(&Request::call("worker")).await.expect("the end is told");
     assert_eq!(host.sandbox.ran().len(), 1, "{}", case.name);
-    (answer, truth(&record))
+    (answer, truth(&record).await)
 }
 
 /// The same, with the other's change while it is at work.
@@ -341,7 +334,7 @@ async fn side_by_side(case: &Case, key: Option<&str>) -> (Answer, Truth) {
     // What begins again is the run that was asked for.
     assert!(host.run().await.is_some());
     assert_eq!(host.sandbox.ran().len(), 2, "{}: it is over", case.name);
-    (answer, truth(&record))
+    (answer, truth(&record).await)
 }
 
 #[test]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::crash::{Case, Crash, MODES, PLAIN, crash_at_every_step, crash_at_every_step_in, every_way, play};
 use crate::guest::{Guest, Script, agent, text};
 use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, session, tenant};
-use crate::transactions::draft;
+use crate::twenty::draft;
 
 /// Draws how long things take.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
-//! Hosts over an in-memory record, and a client.
+//! Hosts over a record, and a client.
 //!
 //! A [`World`] is what outlives a host: its agents, its clock. A [`Host`] reaches its record over a [`Line`], which fails
-//! when it is told to, and keeps what it could not deliver.
+//! when it is told to, and keeps what it could not deliver. The record is one in memory, or any other ([`crate::records`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ltmc_context::{Context, Handed, Subscriptions};
+use ltmc_context::{Context, Handed, Recall, Subscriptions, recall};
 use ltmc_model::agent::{Agent, Carry};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
@@ -19,6 +19,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::message::Event;
 use ltmc_model::run::State;
 use ltmc_model::state::Kept;
+use ltmc_model::tenancy::Tenant;
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
@@ -28,15 +29,15 @@ use ltmc_orchestration::{
 };
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
-use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, SeededEntropy, sample};
-use ltmc_ports::{
-    Append, Bus as _, Changes, Clock, Durability, ReadJournal as _, ReadMemory as _, Receipt, WriteCatalog as _,
-    WriteJournal,
-};
+use ltmc_ports::testing::{Fault, Faulty, MemoryRecord, MemoryVectors, SeededEntropy, sample};
+use ltmc_ports::{Append, Changes, Clock, Durability, Receipt, WriteCatalog as _, WriteJournal};
+use ltmc_projections::Follower;
 use ltmc_tenancy::{Authority, Error, Pins};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::guest::{Sandbox, Script, text};
+use crate::records::{AnyRecord, Of, On};
 use crate::story::Story;
 
 /// Runs a test whose time passes only where it waits.
@@ -46,12 +47,14 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 12] = [
+const GRANTS: [&str; 14] = [
     "log",
     "memory:read:*",
     "memory:write:*",
     "graph:read",
     "graph:write",
+    "recall:read",
+    "recall:write",
     "message:send:*",
     "message:receive",
     "message:publish:*",
@@ -69,6 +72,7 @@ pub(crate) struct World {
     checkpoints: bool,
     room: Option<u64>,
     is_sealed: bool,
+    recalls: bool,
 }
 
 /// Goes with tokio's time, from a moment on.
@@ -90,7 +94,13 @@ impl World {
             checkpoints: false,
             room: None,
             is_sealed: false,
+            recalls: false,
         }
+    }
+
+    /// Every host has an index of notes, which follows the record.
+    pub(crate) fn recalling(self) -> Self {
+        Self { recalls: true, ..self }
     }
 
     /// Every host has room for so many runs alive.
@@ -133,8 +143,17 @@ impl World {
         record
     }
 
+    /// The same on another kind of record, which knows the tenant, too: one on disk asks for no rows of tenants that it does not know.
+    pub(crate) async fn record_on<F: On>(&self, on: &F, document: Option<&str>) -> Arc<Of<F>> {
+        let record = on.fresh().await;
+        let change = Change::TenantCreated(Tenant { name: tenant(), created_at: self.clock.now() });
+        record.act(&tenant(), self.clock.now(), Act { by: None, change }).await.unwrap();
+        self.furnish(&record, &tenant(), document).await;
+        record
+    }
+
     /// The same for another tenant.
-    pub(crate) async fn furnish(&self, record: &MemoryRecord, tenant: &TenantId, document: Option<&str>) {
+    pub(crate) async fn furnish<R: AnyRecord>(&self, record: &Arc<R>, tenant: &TenantId, document: Option<&str>) {
         let act = async |change| record.act(tenant, self.clock.now(), Act { by: None, change }).await.unwrap();
         for script in &self.scripts {
             let pushed = Agent {
@@ -174,12 +193,16 @@ impl World {
     }
 
     /// A new host on a record, whose appends meet these faults.
-    pub(crate) fn host(&self, record: &Arc<MemoryRecord>, faults: impl IntoIterator<Item = (u64, Fault)>) -> Host {
-        self.host_over(Line::new(record, faults, None))
+    pub(crate) fn host<R: AnyRecord>(
+        &self,
+        record: &Arc<R>,
+        faults: impl IntoIterator<Item = (u64, Fault)>,
+    ) -> Host<R> {
+        self.host_over(Line::to(record, faults))
     }
 
     /// A new host over a line.
-    pub(crate) fn host_over(&self, line: Line) -> Host {
+    pub(crate) fn host_over<R: AnyRecord>(&self, line: Line<R>) -> Host<R> {
         let seed = {
             let mut hosts = self.hosts.lock().unwrap();
             *hosts += 1;
@@ -191,7 +214,10 @@ impl World {
         let handed = Handed::new(line.clone());
         let subscriptions = Subscriptions::start(record.clone());
         let context = Context::of_record(&record, &handed, &subscriptions, authority.clone());
-        let context = Arc::new(Context { schemas: Some(Arc::new(ltmc_schemas::Schemas::in_process())), ..context });
+        let (recall, index) = self.recalls.then(|| recall_over(&record)).unzip();
+        let (index, following) = index.unzip();
+        let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
+        let context = Arc::new(Context { schemas: Some(schemas), recall, ..context });
         let ports = Ports {
             read: record.clone(),
             write: handed,
@@ -211,7 +237,7 @@ impl World {
             embedder: ltmc_embedders::hashed(),
             sealing: self.sealing(seed),
             graph: None,
-            lessons: Some(ltmc_ports::testing::MemoryVectors::new()),
+            lessons: Some(MemoryVectors::new()),
         };
         let runs = match self.room {
             Some(most) => Runs::with_room(ports, most),
@@ -239,11 +265,12 @@ impl World {
             async move { sessions.attend().await }
         });
         let going = [waking, ticking, listening, attending].map(AbortOnDropHandle::new);
-        Host { record, line, sandbox, runs, schedules, triggers, sessions, _going: going }
+        let going = going.into_iter().chain(following).collect();
+        Host { record, line, sandbox, runs, schedules, triggers, sessions, index, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
-    pub(crate) async fn memory(&self, record: &MemoryRecord) -> Contents {
+    pub(crate) async fn memory<R: AnyRecord>(&self, record: &Arc<R>) -> Contents {
         let agents = self.scripts.iter().map(|script| Drawer::Agent(script.name.clone()));
         let mut found = BTreeMap::new();
         for drawer in agents.chain([Drawer::Global, Drawer::Session(session())]) {
@@ -270,22 +297,46 @@ impl World {
     }
 }
 
+/// An index of the notes of a record, and what leads it.
+fn recall_over<R: AnyRecord>(record: &Arc<R>) -> (Recall, (Arc<Follower>, AbortOnDropHandle<()>)) {
+    let index = recall::Index::new(recall::Ports {
+        notes: record.clone(),
+        write: record.clone(),
+        vectors: MemoryVectors::new(),
+        embedders: vec![ltmc_embedders::hashed()],
+        split: ltmc_embedders::split,
+    });
+    let follower = Follower::new(index.clone(), record.clone(), record.clone());
+    let following = tokio::spawn(follower.clone().run(CancellationToken::new()));
+    (Recall::new(index, follower.clone()), (follower, AbortOnDropHandle::new(following)))
+}
+
 /// What memory holds, by drawer and key.
 pub(crate) type Contents = BTreeMap<(Drawer, String), String>;
 
 /// One host.
-pub(crate) struct Host {
-    pub(crate) record: Arc<MemoryRecord>,
-    pub(crate) line: Arc<Line>,
+pub(crate) struct Host<R = MemoryRecord> {
+    pub(crate) record: Arc<R>,
+    pub(crate) line: Arc<Line<R>>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,
     pub(crate) schedules: Arc<Schedules>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) sessions: Arc<Sessions>,
-    _going: [AbortOnDropHandle<()>; 4],
+    /// What leads the index of notes, where there is one.
+    index: Option<Arc<Follower>>,
+    _going: Vec<AbortOnDropHandle<()>>,
 }
 
-impl Host {
+impl<R: AnyRecord> Host<R> {
+    /// Waits until notes are found: before that a search says that it may have missed some.
+    pub(crate) async fn recalls(&self) {
+        let index = self.index.as_ref().expect("there is an index");
+        while !index.caught_up().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The only run there is that no other run began, if there is one.
     pub(crate) async fn run(&self) -> Option<RunId> {
         let filter = RunFilter { limit: 100, ..RunFilter::default() };
@@ -395,10 +446,11 @@ impl Request {
 }
 
 /// A host's line to the record: fails when it is told to, and keeps what it could not deliver.
-pub(crate) struct Line {
-    record: Arc<MemoryRecord>,
-    faulty: Faulty<Arc<MemoryRecord>>,
-    loses_at: Option<u64>,
+pub(crate) struct Line<R = MemoryRecord> {
+    record: Arc<R>,
+    faulty: Faulty<Arc<R>>,
+    /// At which append the record loses something first, and how.
+    loses_at: Option<(u64, fn(&R))>,
     lag: Option<Duration>,
     undelivered: Mutex<Vec<Append>>,
 }
@@ -410,8 +462,16 @@ impl Line {
         faults: impl IntoIterator<Item = (u64, Fault)>,
         loses_at: Option<u64>,
     ) -> Self {
+        let loses_at = loses_at.map(|at| (at, MemoryRecord::lose as fn(&MemoryRecord)));
+        Self { loses_at, ..Self::to(record, faults) }
+    }
+}
+
+impl<R: AnyRecord> Line<R> {
+    /// To a record that loses nothing, with these faults.
+    pub(crate) fn to(record: &Arc<R>, faults: impl IntoIterator<Item = (u64, Fault)>) -> Self {
         let faulty = Faulty::new(record.clone(), faults);
-        Self { record: record.clone(), faulty, loses_at, lag: None, undelivered: Mutex::default() }
+        Self { record: record.clone(), faulty, loses_at: None, lag: None, undelivered: Mutex::default() }
     }
 
     /// One without faults, on which an append takes so long from when it was handed over until it is recorded.
@@ -436,10 +496,12 @@ impl Line {
 }
 
 #[async_trait]
-impl WriteJournal for Line {
+impl<R: AnyRecord> WriteJournal for Line<R> {
     async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
-        if self.loses_at == Some(self.appends() + 1) {
-            self.record.lose();
+        if let Some((at, lose)) = self.loses_at
+            && at == self.appends() + 1
+        {
+            lose(&self.record);
         }
         if let Some(lag) = self.lag {
             let record = self.record.clone();

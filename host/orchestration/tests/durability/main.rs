@@ -1,14 +1,16 @@
 //! Durability, proved mechanically: hosts die, stores fail, two hosts want the same run; every time the run ends as if
 //! nothing had happened, or stays as it is and can be taken up again.
 //!
-//! Invariants: time is tokio's, paused: it passes only where something waits, so every test comes out the same each time.
+//! Invariants: time is tokio's, paused: it passes only where something waits, so every test comes out the same each time. Over a
+//! record on disk, whose writer is a thread, it passes as it does.
 //! A guest here is a function of its input and of what the host answers, as a real one is. Nothing reaches into a host but
 //! through its public use cases; what is true is read from the record.
 //!
 //! - `forks`: branches with a context of their own, and what comes of them together
 //! - `guest`: agents as scripts, and the sandbox that runs them
 //! - `hand_offs`: conversations that go from agent to agent
-//! - `host`: hosts over an in-memory record, with a line to it that fails when told to; a client
+//! - `host`: hosts over a record, with a line to it that fails when told to; a client
+//! - `records`: the records that hosts stand on, in memory and on disk
 //! - `story`: what a journal tells, without times, epochs and revisions
 //! - `crash`: a host dies at every append. To add a workflow: a case there
 //! - `events`: what runs wait for in topics
@@ -35,13 +37,17 @@
 //! - `settling`: conflicts of branches that an agent settles, or people
 //! - `suspects`: runs of which the host dies
 //! - `suspended`: runs that wait for long are rows, however many there are
-//! - `transactions`: attempts that fail leave nothing, and those who contend lose nothing
+//! - `transactions`: what an attempt does is true whole or not at all
+//! - `contended`: hosts, and steps of one run, that want the same keys and messages at once lose nothing and do nothing twice
 //! - `triggers`: each event starts one run
+//! - `truth`: what is true of everything that an attempt can change
+//! - `twenty`: an attempt of twenty calls that ends badly at every one of them, on every record and however it was begun
 //! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod children;
 mod compensate;
+mod contended;
 mod crash;
 mod decided;
 mod drawn;
@@ -59,6 +65,7 @@ mod owners;
 mod patterns;
 mod provenance;
 mod questions;
+mod records;
 mod recovery;
 mod replay;
 mod rewinds;
@@ -73,5 +80,7 @@ mod suspects;
 mod suspended;
 mod transactions;
 mod triggers;
+mod truth;
+mod twenty;
 mod upgrade;
 mod withheld;

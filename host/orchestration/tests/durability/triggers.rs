@@ -20,12 +20,13 @@ use ltmc_model::{Digest, KeyId, Payload, Position, Seq, TenantId, call as calls}
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::testing::{Fault, MemoryRecord, sample};
 use ltmc_ports::triggers::{ArrivalFilter, StoredTrigger};
-use ltmc_ports::{Bus as _, Changes, Kind, ReadJournal as _, ReadTriggers as _, WriteCatalog as _, WriteJournal as _};
+use ltmc_ports::{Bus as _, Changes, Kind, ReadJournal as _, ReadTriggers as _};
 use ltmc_tenancy::Error;
 use serde_json::{Value, json};
 
 use crate::guest::{Guest, Script, agent};
 use crate::host::{World, caller, in_paused_time, tenant};
+use crate::records::AnyRecord;
 use crate::story::Story;
 
 const TOPIC: &str = "orders";
@@ -47,7 +48,7 @@ fn note(work: Duration) -> Script {
     })
 }
 
-fn trigger(start: &str) -> Trigger {
+pub(crate) fn trigger(start: &str) -> Trigger {
     Trigger {
         topic: TOPIC.parse().unwrap(),
         filter: None,
@@ -61,11 +62,11 @@ fn id(name: &str) -> TriggerId {
     name.parse().unwrap()
 }
 
-async fn act(record: &MemoryRecord, of: &TenantId, by: Option<KeyId>, change: Change) {
+async fn act<R: AnyRecord>(record: &Arc<R>, of: &TenantId, by: Option<KeyId>, change: Change) {
     record.act(of, sample::at(0), Act { by, change }).await.unwrap();
 }
 
-async fn key(record: &MemoryRecord, of: &TenantId) {
+pub(crate) async fn key<R: AnyRecord>(record: &Arc<R>, of: &TenantId) {
     let key = Key {
         id: caller().key,
         tenant: of.clone(),
@@ -86,13 +87,13 @@ async fn record(world: &World, name: &str, trigger: Trigger) -> Arc<MemoryRecord
     record
 }
 
-async fn plant(record: &MemoryRecord, name: &str, trigger: Trigger) {
+pub(crate) async fn plant<R: AnyRecord>(record: &Arc<R>, name: &str, trigger: Trigger) {
     let planted = Box::new(Planted { trigger, after: Position(0) });
     act(record, &tenant(), Some(caller().key), Change::SubscriptionPut { id: id(name), planted }).await;
 }
 
 /// An event as a client sends it.
-fn event(world: &World, number: u64, key: &str, data: Value) -> message::Event {
+pub(crate) fn event(world: &World, number: u64, key: &str, data: Value) -> message::Event {
     message::Event {
         id: format!("e{number}"),
         source: "/shop".into(),
@@ -105,11 +106,11 @@ fn event(world: &World, number: u64, key: &str, data: Value) -> message::Event {
     }
 }
 
-async fn publish(record: &MemoryRecord, world: &World, event: message::Event) {
+pub(crate) async fn publish<R: AnyRecord>(record: &Arc<R>, world: &World, event: message::Event) {
     publish_for(record, world, &tenant(), event).await;
 }
 
-async fn publish_for(record: &MemoryRecord, world: &World, of: &TenantId, event: message::Event) {
+async fn publish_for<R: AnyRecord>(record: &Arc<R>, world: &World, of: &TenantId, event: message::Event) {
     let id = record.next_revision();
     let sent = Delta::Sent(Message { id, channel: Channel::Topic(TOPIC.parse().unwrap()), event });
     let change = Change::Context { call: "messages.publish".into(), about: TOPIC.into(), request: Digest::of(b"") };

@@ -24,55 +24,17 @@ use ltmc_model::tenancy::Tenant;
 use ltmc_model::{Epoch, Payload, Position, RunId, Seq};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{Runs, Sealing};
+use ltmc_ports::testing::suite::Fixture as _;
 use ltmc_ports::testing::{ManualClock, MemoryRecord, SeededEntropy, sample};
-use ltmc_ports::{
-    Append, Bus, Changes, Clock as _, Durability, ReadCatalog, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory,
-    ReadQuestions, ReadSessions, TakeUps, Waits, WriteCatalog, WriteJournal,
-};
+use ltmc_ports::{Append, Changes, Clock as _, Durability, ReadJournal as _};
 use ltmc_tenancy::{Authority, Pins};
 
 use crate::guest::{Guest, Sandbox, Script, agent};
 use crate::host::{Shelf, tenant};
+use crate::records::{AnyRecord, OnDisk};
 
 /// The effects of the second step that are in the journal.
 const JOURNALED: usize = 30;
-
-/// Everything that a run needs of a record.
-trait AnyRecord:
-    ReadJournal
-    + WriteJournal
-    + TakeUps
-    + ReadCatalog
-    + WriteCatalog
-    + ReadMemory
-    + ReadLog
-    + ReadFacts
-    + ReadMail
-    + ReadQuestions
-    + ReadSessions
-    + Bus
-    + Waits
-    + 'static
-{
-}
-
-impl<R> AnyRecord for R where
-    R: ReadJournal
-        + WriteJournal
-        + TakeUps
-        + ReadCatalog
-        + WriteCatalog
-        + ReadMemory
-        + ReadLog
-        + ReadFacts
-        + ReadMail
-        + ReadQuestions
-        + ReadSessions
-        + Bus
-        + Waits
-        + 'static
-{
-}
 
 /// The journal, as it was left.
 fn journal() -> Vec<Entry> {
@@ -335,8 +297,8 @@ async fn a_journal_of_the_first_version_is_resumed_from_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_of_the_first_version_is_resumed_from_sqlite() {
-    let dir = tempfile::tempdir().unwrap();
-    let record = ltmc_sqlite::Record::open(ltmc_sqlite::OpenOptions::new(dir.path())).await.unwrap();
+    let on = OnDisk::default();
+    let record = on.fresh().await;
     goes_on(&record).await;
     assert_eq!(record.verify().await.unwrap().damage, []);
     ltmc_ports::Record::close(&*record).await;

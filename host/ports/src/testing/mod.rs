@@ -10,6 +10,8 @@ mod clock;
 pub mod context;
 #[cfg(feature = "testing")]
 mod faulty;
+mod items;
+mod notes;
 mod purge;
 mod questions;
 mod record;

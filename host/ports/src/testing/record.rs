@@ -1,4 +1,4 @@
-//! The record in memory, for tests: every port of a store but `ReadContext`, `ReadNotes` and `WriteVectors`.
+//! The record in memory, for tests: every port by which runs and shared context are written and read.
 //!
 //! Invariant: [`MemoryRecord::crash`] leaves just what a crash may leave: everything up to the last barrier.
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use ltmc_model::agent::{Agent, Grants};
 use ltmc_model::chain::Chain;
-use ltmc_model::journal::{Act, Placed};
+use ltmc_model::journal::{Act, Entry, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::run::{Run, State, TakenUp, Target, Trial};
 use ltmc_model::schedule::ScheduleId;
@@ -19,6 +19,7 @@ use ltmc_model::trigger::TriggerId;
 use ltmc_model::{AgentName, Digest, KeyId, Revision, RunId, Seq, TenantId, Timestamp, WorkflowName};
 use tokio::sync::{broadcast, watch};
 
+use super::notes::Made;
 use super::tables::Tables;
 use super::triggers::Written;
 use crate::catalog::StoredWorkflow;
@@ -55,6 +56,8 @@ struct Inner {
     tables: Tables,
     log: Vec<Op>,
     durable: usize,
+    /// Beside the log: whoever embeds keeps it at once, of what is on disk.
+    made: Made,
 }
 
 #[derive(Debug, Clone)]
@@ -118,12 +121,12 @@ impl MemoryRecord {
     /// Loses here and now what a crash would, and lives on: lazy appends that never reached the disk.
     pub fn lose(&self) {
         let mut inner = self.lock();
-        let Inner { log, durable, .. } = &*inner;
-        *inner = Self::made_of(&log[..*durable]);
+        let Inner { log, durable, made, .. } = &*inner;
+        *inner = Inner { made: made.clone(), ..Self::made_of(&log[..*durable]) };
     }
 
     fn replay(&self, inner: &Inner, length: usize) -> Arc<Self> {
-        let mut left = Self::made_of(&inner.log[..length]);
+        let mut left = Inner { made: inner.made.clone(), ..Self::made_of(&inner.log[..length]) };
         // How often runs were taken up outlives the process.
         for (run, row) in &mut left.tables.runs {
             if let Some(known) = inner.tables.runs.get(run).filter(|_| !row.state.is_over()) {
@@ -203,12 +206,29 @@ impl MemoryRecord {
             }
             .expect("what was appended once can be appended again");
         }
-        Inner { tables, log: log.to_vec(), durable: log.len() }
+        Inner { tables, log: log.to_vec(), durable: log.len(), made: Made::default() }
     }
 
     /// Looks at the shared context.
     pub fn context<T>(&self, look: impl FnOnce(&super::context::Context) -> T) -> T {
         look(&self.lock().tables.context)
+    }
+
+    /// Looks at each of a tenant's runs and its journal.
+    pub(super) fn with_runs<T>(&self, tenant: &TenantId, look: impl Fn(&Run, &[Entry]) -> T) -> Vec<T> {
+        let inner = self.lock();
+        let of_tenant = inner.tables.runs.iter().filter(|((t, _), _)| t == tenant);
+        let journal = |place| inner.tables.journal.get(place).map_or(&[][..], Vec::as_slice);
+        of_tenant.map(|(place, run)| look(run, journal(place))).collect()
+    }
+
+    pub(super) fn with_made<T>(&self, look: impl FnOnce(&Made, &super::context::Context) -> T) -> T {
+        let inner = self.lock();
+        look(&inner.made, &inner.tables.context)
+    }
+
+    pub(super) fn change_made<T>(&self, change: impl FnOnce(&mut Made) -> T) -> T {
+        change(&mut self.lock().made)
     }
 
     pub(super) fn with_questions<T>(&self, look: impl FnOnce(&super::questions::Questions) -> T) -> T {

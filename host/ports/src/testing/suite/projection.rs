@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ltmc_model::delta::{Delta, FactEnd, Logged, MemoryChange, RunMark, StepMark, Topic};
+use ltmc_model::delta::{Delta, FactEnd, Logged, RunMark, StepMark, Topic};
 use ltmc_model::graph::Fact;
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, Event, Message, Taker};
@@ -247,60 +247,10 @@ fn run(number: u64, seq: u64, state: State, steps: &[(&str, u32, State)]) -> Del
 
 /// What the record should have of a topic: see [`crate::log::ReadContext`].
 fn items(context: &Context, tenant: &TenantId, topic: Topic) -> Vec<Item> {
-    let mut items: Vec<Item> = match topic {
-        Topic::Memory => context.memory.iter().filter_map(memory_item(tenant)).collect(),
-        Topic::Graph => {
-            let of_tenant = context.facts.iter().filter(|((t, _), _)| t == tenant);
-            let item = |((_, id), fact): (&(TenantId, Revision), &Fact)| Item {
-                key: format!("{:020}", id.0),
-                version: if fact.valid_to.is_some() { 2 } else { 1 },
-                position: Position(0),
-                deltas: vec![Delta::FactBegan(fact.clone())],
-            };
-            of_tenant.map(item).collect()
-        }
-        Topic::Messages => mail_items(context, tenant),
+    match topic {
         Topic::Runs => run_items(context, tenant),
-        Topic::Recall => Vec::new(),
-    };
-    items.sort_by(|a, b| a.key.cmp(&b.key));
-    items
-}
-
-type MemoryEntry<'a> = (&'a (TenantId, Drawer, String), &'a ltmc_model::memory::Item);
-
-fn memory_item(tenant: &TenantId) -> impl Fn(MemoryEntry<'_>) -> Option<Item> {
-    move |((t, drawer, key), item)| {
-        let Drawer::Session(owner) = drawer else { return None };
-        let change = MemoryChange { value: None, ..delete(drawer, key, item.revision) };
-        let value = ltmc_model::delta::MemoryValue { bytes: item.value.clone(), expires_at: item.expires_at };
-        let deltas = vec![Delta::Memory(MemoryChange { value: Some(value), ..change })];
-        (t == tenant).then(|| Item {
-            key: format!("{owner}/{key}"),
-            version: item.revision.0,
-            position: Position(0),
-            deltas,
-        })
+        topic => context.items(tenant, topic),
     }
-}
-
-fn mail_items(context: &Context, tenant: &TenantId) -> Vec<Item> {
-    let of_tenant = context.mail.iter().filter(|((t, ..), _)| t == tenant);
-    let item = |((_, agent, position), kept): (&(TenantId, AgentName, Position), &crate::testing::context::Kept)| {
-        let id = kept.message.id;
-        let mut deltas = vec![Delta::Sent(kept.message.clone())];
-        let mut version = 1;
-        if let Some(by) = &kept.taken {
-            version = 2;
-            let (messages, places) = (vec![id], vec![*position]);
-            deltas.push(Delta::Taken { agent: agent.clone(), messages, places, by: by.clone() });
-        } else if let Some((reason, at)) = &kept.dead {
-            version = 3;
-            deltas.push(Delta::Buried { agent: agent.clone(), message: id, reason: reason.clone(), at: *at });
-        }
-        Item { key: format!("mailbox/{agent}/{:020}", id.0), version, position: *position, deltas }
-    };
-    of_tenant.map(item).collect()
 }
 
 fn run_items(context: &Context, tenant: &TenantId) -> Vec<Item> {

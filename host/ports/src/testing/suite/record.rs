@@ -12,9 +12,7 @@ use super::Fixture;
 use crate::log::Interest;
 use crate::recall::Embedded;
 use crate::testing::sample::{Owner, at, put, tenant};
-use crate::{
-    Durability, Kind, ReadLog as _, ReadMemory as _, ReadNotes as _, Record, WriteJournal as _, WriteVectors as _,
-};
+use crate::{Durability, Kind, ReadLog as _, ReadMemory as _, ReadNotes, Record, WriteJournal as _, WriteVectors};
 
 /// Makes a test of every case: `ltmc_ports::record_contract!(MyFixture::default());`. The crate needs tokio's macros.
 #[macro_export]
@@ -149,7 +147,7 @@ where
 /// Vectors go with their notes, and come back as they were, also after a crash.
 pub async fn vectors_go_with_their_notes_and_come_back_as_they_were<F: Fixture>(fixture: &F)
 where
-    F::Store: Record,
+    F::Store: ReadNotes + WriteVectors,
 {
     let record = fixture.fresh().await;
     let (acme, mut owner) = (tenant("acme"), Owner::new("acme", 1));
