@@ -55,6 +55,24 @@ impl Context {
         Position(self.log.len() as u64)
     }
 
+    /// Forgets all that a tenant has, but the rows of the log.
+    pub(super) fn purge(&mut self, tenant: &TenantId) {
+        self.memory.retain(|(of, ..), _| of != tenant);
+        self.facts.retain(|(of, _), _| of != tenant);
+        self.notes.retain(|(of, _), _| of != tenant);
+        self.mail.retain(|(of, ..), _| of != tenant);
+        self.topics.retain(|(of, ..), _| of != tenant);
+    }
+
+    /// How many things a tenant has.
+    pub(super) fn left(&self, tenant: &TenantId) -> usize {
+        self.memory.keys().filter(|(of, ..)| of == tenant).count()
+            + self.facts.keys().filter(|(of, _)| of == tenant).count()
+            + self.notes.keys().filter(|(of, _)| of == tenant).count()
+            + self.mail.keys().filter(|(of, ..)| of == tenant).count()
+            + self.topics.keys().filter(|(of, ..)| of == tenant).count()
+    }
+
     /// Makes a delta true.
     pub fn apply(&mut self, tenant: &TenantId, delta: &Delta) {
         let position = self.end().next();

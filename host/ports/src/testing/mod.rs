@@ -10,6 +10,7 @@ mod clock;
 pub mod context;
 #[cfg(feature = "testing")]
 mod faulty;
+mod purge;
 mod questions;
 mod record;
 #[cfg(feature = "testing")]

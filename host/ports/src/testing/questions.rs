@@ -47,6 +47,10 @@ impl Questions {
         }
     }
 
+    pub(super) fn purge(&mut self, tenant: &TenantId) {
+        self.0.retain(|(of, _), _| of != tenant);
+    }
+
     fn close(&mut self, run: &Run, to: Standing, which: impl Fn(&Asked) -> bool) {
         let of_run = self.0.iter_mut().filter(|((tenant, _), asked)| *tenant == run.tenant && asked.run == run.id);
         for (_, asked) in of_run.filter(|(_, asked)| asked.standing == Standing::Open && which(asked)) {

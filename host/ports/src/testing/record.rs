@@ -63,6 +63,7 @@ enum Op {
     Act(TenantId, Timestamp, Box<Act>, Changes),
     Tick(TenantId, ScheduleId, Digest, Ticked),
     Trigger(TenantId, TriggerId, Box<Written>),
+    Purge(TenantId),
 }
 
 impl MemoryRecord {
@@ -195,6 +196,10 @@ impl MemoryRecord {
                     tables.triggers.write(tenant, id, written);
                     Ok(())
                 }
+                Op::Purge(tenant) => {
+                    tables.purge(tenant);
+                    Ok(())
+                }
             }
             .expect("what was appended once can be appended again");
         }
@@ -213,6 +218,21 @@ impl MemoryRecord {
     /// Looks at what is kept in memory, by tenant, drawer and key.
     pub(super) fn with_memory<T>(&self, look: impl FnOnce(&BTreeMap<(TenantId, Drawer, String), Item>) -> T) -> T {
         look(&self.lock().tables.context.memory)
+    }
+
+    pub(super) fn with_tables<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
+        look(&self.lock().tables)
+    }
+
+    /// Throws away what a deleted tenant left; whether there was anything.
+    pub(super) fn write_purge(&self, tenant: &TenantId) -> bool {
+        let mut inner = self.lock();
+        let is_done = inner.tables.purge(tenant);
+        if is_done {
+            inner.log.push(Op::Purge(tenant.clone()));
+            inner.durable = inner.log.len();
+        }
+        is_done
     }
 
     pub(super) fn with_sessions<T>(&self, look: impl FnOnce(&super::sessions::Sessions) -> T) -> T {
@@ -340,7 +360,10 @@ impl ReadJournal for MemoryRecord {
 
     async fn unfinished(&self, after: Option<(TenantId, RunId)>, limit: u32) -> Result<Vec<Run>, StoreError> {
         let is_unfinished = |run: &&Run| !run.state.is_over() && run.wakes_at.is_none();
-        let mut runs: Vec<Run> = self.lock().tables.runs.values().filter(is_unfinished).cloned().collect();
+        let mut runs: Vec<Run> = self.with_tables(|tables| {
+            let own = tables.runs.values().filter(|run| !tables.deleted.contains(&run.tenant));
+            own.filter(is_unfinished).cloned().collect()
+        });
         runs.sort_by(|a, b| (a.id, &a.tenant).cmp(&(b.id, &b.tenant)));
         if let Some((tenant, id)) = after {
             runs.retain(|run| (run.id, &run.tenant) > (id, &tenant));
@@ -352,7 +375,7 @@ impl ReadJournal for MemoryRecord {
     async fn unfinished_of(&self, tenant: &TenantId, from: RunId, limit: u32) -> Result<Vec<Run>, StoreError> {
         let inner = self.lock();
         let own = inner.tables.runs.range((tenant.clone(), from)..).map(|(_, run)| run);
-        let own = own.take_while(|run| run.tenant == *tenant);
+        let own = own.take_while(|run| run.tenant == *tenant && !inner.tables.deleted.contains(tenant));
         let unfinished = own.filter(|run| !run.state.is_over() && run.wakes_at.is_none());
         Ok(self.read(unfinished.take(limit as usize).cloned().collect()))
     }
@@ -365,7 +388,9 @@ impl ReadJournal for MemoryRecord {
     async fn sleepers(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let inner = self.lock();
         let mut first: BTreeMap<TenantId, Timestamp> = BTreeMap::new();
-        for run in inner.tables.runs.values().filter(|run| after.is_none_or(|after| run.tenant > *after)) {
+        let deleted = &inner.tables.deleted;
+        let meant = |run: &&Run| after.is_none_or(|after| run.tenant > *after) && !deleted.contains(&run.tenant);
+        for run in inner.tables.runs.values().filter(meant) {
             let Some(wakes_at) = run.wakes_at else { continue };
             let first = first.entry(run.tenant.clone()).or_insert(wakes_at);
             *first = wakes_at.min(*first);
@@ -404,6 +429,10 @@ impl ReadJournal for MemoryRecord {
         let mut audit =
             Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: 0, others: BTreeMap::new() };
         for (tenant, (end, links)) in &inner.tables.links {
+            if inner.tables.deleted.contains(tenant) {
+                // Its entries go before the end of its chain does.
+                continue;
+            }
             let mut chain = Chain::default();
             let broken = links.iter().find(|(run, seq, link)| {
                 let entry = inner.tables.journal.get(&(tenant.clone(), *run)).and_then(|j| j.get(seq.0 as usize - 1));

@@ -1,7 +1,7 @@
 //! The record in memory as one that takes its time: every operation waits before and after, and a write that was begun is
 //! made also where who asked for it goes away, as a real store does that has handed it to its writer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,10 +11,12 @@ use ltmc_model::graph::{Entity, Fact, FactFilter, FactPage, Reached, Relation, W
 use ltmc_model::journal::{Act, Placed};
 use ltmc_model::memory::{Drawer, Item, Page};
 use ltmc_model::message::{self, DeadLetter, Delivery, Events, Taker};
+use ltmc_model::question::{Asked, Token};
 use ltmc_model::run::{Run, State};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::session::{Session, Turn};
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
+use ltmc_model::trigger::TriggerId;
 use ltmc_model::{
     AgentName, Digest, Epoch, KeyId, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName,
 };
@@ -23,14 +25,17 @@ use tokio::task::yield_now;
 
 use super::MemoryRecord;
 use crate::catalog::StoredWorkflow;
-use crate::journal::{Audit, IdempotencyKey, RunFilter, Snapshot, Suspended};
+use crate::journal::{Audit, Head, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group, Interest, Rows};
 use crate::mail::{Bus, ReadMail};
+use crate::questions::QuestionFilter;
 use crate::schedules::{Coming, StoredSchedule, Ticked};
 use crate::sessions::SessionFilter;
+use crate::triggers::{Arrival, ArrivalFilter, Intake, StoredTrigger};
 use crate::{
-    Append, Changes, Durability, ReadCatalog, ReadFacts, ReadGraph, ReadJournal, ReadLog, ReadMemory, ReadSchedules,
-    ReadSessions, Receipt, StoreError, WriteCatalog, WriteJournal, WriteSchedules,
+    Append, Changes, Durability, Purge, ReadCatalog, ReadChains, ReadFacts, ReadGraph, ReadJournal, ReadLog,
+    ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, Receipt, StoreError, WriteCatalog,
+    WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 /// A record that takes its time.
@@ -142,6 +147,25 @@ slowly! { ReadMail:
     dead_letter(tenant: &TenantId, id: Revision) -> Option<DeadLetter>;
 }
 
+slowly! { ReadQuestions:
+    question(tenant: &TenantId, token: &Token) -> Option<Asked>;
+    questions(tenant: &TenantId, filter: &QuestionFilter) -> Vec<Asked>;
+}
+
+slowly! { ReadTriggers:
+    trigger(tenant: &TenantId, id: &TriggerId) -> Option<StoredTrigger>;
+    triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
+    due_triggers(after: Option<&(TenantId, TriggerId)>, limit: u32) -> Vec<StoredTrigger>;
+    startable(tenant: &TenantId, id: &TriggerId, limit: u32) -> Vec<Arrival>;
+    parked(tenant: &TenantId, id: &TriggerId) -> BTreeMap<String, u32>;
+    arrivals(tenant: &TenantId, filter: &ArrivalFilter) -> Vec<Arrival>;
+    lag(tenant: &TenantId, id: &TriggerId, most: u32) -> u32;
+}
+
+slowly! { ReadChains:
+    heads(after: Option<&TenantId>, limit: u32) -> Vec<Head>;
+}
+
 slowly! { Bus:
     events(tenant: &TenantId, topic: &message::Topic, after: Position, limit: u32) -> Events;
 }
@@ -157,6 +181,52 @@ impl WriteSchedules for Slow {
     ) -> Result<bool, StoreError> {
         let (record, tenant, id) = (self.0.clone(), tenant.clone(), id.clone());
         written(async move { record.tick(&tenant, &id, digest, ticked).await }).await
+    }
+}
+
+#[async_trait]
+impl WriteTriggers for Slow {
+    async fn take_in(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        digest: Digest,
+        intake: Intake,
+    ) -> Result<bool, StoreError> {
+        let (record, tenant, id) = (self.0.clone(), tenant.clone(), id.clone());
+        written(async move { record.take_in(&tenant, &id, digest, intake).await }).await
+    }
+
+    async fn bury(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        position: Position,
+        reason: String,
+    ) -> Result<bool, StoreError> {
+        let (record, tenant, id) = (self.0.clone(), tenant.clone(), id.clone());
+        written(async move { record.bury(&tenant, &id, position, reason).await }).await
+    }
+
+    async fn tell(&self, tenant: &TenantId, id: &TriggerId, trouble: Option<String>) -> Result<(), StoreError> {
+        let (record, tenant, id) = (self.0.clone(), tenant.clone(), id.clone());
+        written(async move { record.tell(&tenant, &id, trouble).await }).await
+    }
+}
+
+#[async_trait]
+impl Purge for Slow {
+    async fn deleted(&self) -> Result<Vec<TenantId>, StoreError> {
+        later(self.0.deleted()).await
+    }
+
+    async fn purge(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        let (record, tenant) = (self.0.clone(), tenant.clone());
+        written(async move { record.purge(&tenant).await }).await
+    }
+
+    async fn gone(&self) -> Result<BTreeMap<TenantId, Timestamp>, StoreError> {
+        later(self.0.gone()).await
     }
 }
 

@@ -67,6 +67,10 @@ impl Subscriptions {
             .collect()
     }
 
+    pub(super) fn purge(&mut self, tenant: &TenantId) {
+        self.0.retain(|(of, ..), _| of != tenant);
+    }
+
     pub(super) fn waiting(&self, tenant: &TenantId, topic: &Topic, subject: Option<&str>) -> usize {
         let same =
             |subscription: &&Subscription| subscription.topic == *topic && subscription.subject.as_deref() == subject;

@@ -17,6 +17,7 @@ use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
+use super::purge::Deleted;
 use super::questions::Questions;
 use super::sessions::Sessions;
 use super::subscriptions::Subscriptions;
@@ -53,6 +54,7 @@ pub(super) struct Tables {
     pub(super) idempotency: BTreeMap<(TenantId, String), IdempotencyKey>,
     pub(super) links: BTreeMap<TenantId, (Chain, Vec<PlacedLink>)>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
+    pub(super) deleted: Deleted,
     pub(super) ceilings: BTreeMap<TenantId, Ceiling>,
     pub(super) keys: BTreeMap<KeyId, Key>,
     /// Versions of each agent, the newest last.
@@ -65,6 +67,9 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn append(&mut self, append: &Append) -> Result<(), StoreError> {
         let fail = |kind| Err(StoreError::new(kind, "journal.append"));
+        if self.deleted.contains(&append.run.tenant) {
+            return Err(StoreError::new(Kind::Fenced, "journal.append").because("the tenant is deleted"));
+        }
         let key = (append.run.tenant.clone(), append.run.id);
         match (self.runs.get(&key), append.previous) {
             (None, None) if append.expected == Seq(0) => {}
@@ -184,8 +189,11 @@ impl Tables {
         act: &Act,
         changes: &Changes,
     ) -> Result<(), StoreError> {
+        if self.deleted.contains(tenant) {
+            return Err(StoreError::new(Kind::Fenced, "catalog.act").because("the tenant is deleted"));
+        }
         let conflict = match &act.change {
-            Change::TenantCreated(new) => self.tenants.contains_key(&new.name),
+            Change::TenantCreated(new) => self.tenants.contains_key(&new.name) || self.deleted.contains(&new.name),
             Change::KeyCreated(new) => self.keys.contains_key(&new.id),
             _ => false,
         };
@@ -203,7 +211,9 @@ impl Tables {
         match act.change.clone() {
             Change::TenantCreated(new) => drop(self.tenants.insert(new.name.clone(), new)),
             Change::TenantDeleted { tenant } => {
-                self.tenants.remove(&tenant);
+                if self.tenants.remove(&tenant).is_some() {
+                    self.deleted.insert(tenant.clone());
+                }
                 self.ceilings.remove(&tenant);
                 self.keys.retain(|_, key| key.tenant != tenant);
                 self.agents.retain(|(of, _), _| *of != tenant);
@@ -212,7 +222,10 @@ impl Tables {
                 self.schedules.retain(|(of, _), _| *of != tenant);
                 self.sessions.act(&tenant, at, None, &act.change);
             }
-            Change::TenantGone { .. } => {}
+            Change::TenantGone { head } => {
+                self.deleted.remove(&head.tenant);
+                self.links.remove(&head.tenant);
+            }
             Change::CeilingSet { tenant, ceiling } => drop(self.ceilings.insert(tenant, ceiling)),
             Change::KeyCreated(new) => drop(self.keys.insert(new.id.clone(), new)),
             Change::KeyRevoked { key, at } => {

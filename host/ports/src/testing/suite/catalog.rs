@@ -8,8 +8,10 @@ use ltmc_model::tenancy::{Ceiling, Key, Tenant};
 use ltmc_model::{AgentName, Capability, Digest, KeyId, RunId, Seq, TenantId};
 
 use super::{Fixture, Store};
-use crate::testing::sample::{at, tenant};
-use crate::{Kind, ReadCatalog, ReadJournal as _, WriteCatalog as _};
+use crate::testing::sample::{Owner, at, tenant};
+use crate::{
+    Durability, Kind, Purge as _, ReadCatalog, ReadChains as _, ReadJournal as _, WriteCatalog as _, WriteJournal as _,
+};
 
 fn act(change: Change) -> Act {
     Act { by: None, change }
@@ -127,6 +129,46 @@ pub async fn agents_have_versions_and_a_newest_one<F: Fixture>(fixture: &F) {
     assert_eq!(listed(None, 10).await, ["abacus", "echo"]);
     assert_eq!(listed(Some(&"abacus".parse().unwrap()), 10).await, ["echo"]);
     assert_eq!(listed(None, 1).await, ["abacus"]);
+}
+
+/// A deleted tenant is written no more, and its name is free once nothing of it is left.
+pub async fn a_deleted_tenant_is_written_no_more_and_its_name_is_free_once_nothing_is_left<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (acme, host) = (tenant("acme"), TenantId::host());
+    for name in ["acme", "beta"] {
+        made(&*store, name).await;
+        push(&*store, name, &agent("echo", "one", 1)).await;
+        store.append(Owner::new(name, 1).append(2), Durability::Barrier).await.unwrap();
+    }
+    assert!(!store.purge(&acme).await.unwrap(), "nobody deleted it");
+    store.act(&host, at(2), act(Change::TenantDeleted { tenant: acme.clone() })).await.unwrap();
+    let mut store = fixture.crash(store).await;
+    loop {
+        assert_eq!(store.deleted().await.unwrap(), std::slice::from_ref(&acme));
+        assert_eq!(store.tenant(&acme).await.unwrap(), None);
+        let pushed = store.act(&acme, at(3), act(Change::AgentPushed(agent("echo", "two", 2)))).await;
+        assert_eq!(pushed.unwrap_err().kind, Kind::Fenced);
+        let append = store.append(Owner::new("acme", 2).append(1), Durability::Barrier).await;
+        assert_eq!(append.unwrap_err().kind, Kind::Fenced);
+        let anew = Change::TenantCreated(Tenant { name: acme.clone(), created_at: at(3) });
+        assert_eq!(store.act(&host, at(3), act(anew)).await.unwrap_err().kind, Kind::Conflict, "its name is taken");
+        if !store.purge(&acme).await.unwrap() {
+            break;
+        }
+        // What is gone stays gone.
+        store = fixture.crash(store).await;
+    }
+    assert_eq!(store.run(&acme, Owner::new("acme", 1).row.id).await.unwrap(), None);
+    assert!(store.run(&tenant("beta"), Owner::new("beta", 1).row.id).await.unwrap().is_some());
+    let heads = store.heads(None, 10).await.unwrap();
+    let head = heads.into_iter().find(|head| head.tenant == acme).expect("the end of its chain stays to the last");
+    store.act(&host, at(4), act(Change::TenantGone { head })).await.unwrap();
+    assert_eq!(store.gone().await.unwrap(), [(acme.clone(), at(4))].into());
+    assert!(store.deleted().await.unwrap().is_empty());
+    made(&*store, "acme").await;
+    assert!(store.agents(&acme, None, 10).await.unwrap().is_empty());
+    assert_eq!(store.agents(&tenant("beta"), None, 10).await.unwrap().len(), 1);
+    assert!(store.verify().await.unwrap().damage.is_empty());
 }
 
 /// Deleted agents leave nothing.

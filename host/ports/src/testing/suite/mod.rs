@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    ReadCatalog, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, TakeUps, Waits,
-    WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
+    Purge, ReadCatalog, ReadChains, ReadJournal, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers,
+    TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;
@@ -37,6 +37,8 @@ pub trait Store:
     + ReadMemory
     + WriteCatalog
     + ReadCatalog
+    + Purge
+    + ReadChains
     + WriteSchedules
     + ReadSchedules
     + ReadSessions
@@ -55,6 +57,8 @@ impl<S> Store for S where
         + ReadMemory
         + WriteCatalog
         + ReadCatalog
+        + Purge
+        + ReadChains
         + WriteSchedules
         + ReadSchedules
         + ReadSessions
@@ -173,6 +177,7 @@ macro_rules! contract {
             workflows_are_put_and_deleted
             components_are_in_use_while_any_tenant_has_them
             catalogs_of_tenants_never_meet
+            a_deleted_tenant_is_written_no_more_and_its_name_is_free_once_nothing_is_left
             every_act_is_in_the_ledger_and_durable
             a_refused_act_leaves_no_trace
         }
