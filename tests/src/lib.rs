@@ -142,12 +142,12 @@ impl Host {
     }
 
     /// Starts a host that sees at `place` a file system whose server never answers, mounted in a namespace that nobody
-    /// else sees: the host's own process holds the server's end, and does not know of it. None where this machine lets nobody
-    /// mount with FUSE.
+    /// else sees: the host's own process holds the server's end, and does not know of it. The inner error: this machine lets
+    /// nobody mount with FUSE, and why.
     ///
     /// # Errors
     /// Where the host does not become ready.
-    pub async fn start_beside_hung_mount(place: &Path, config: &str) -> Result<Option<Self>> {
+    pub async fn start_beside_hung_mount(place: &Path, config: &str) -> Result<Result<Self, String>> {
         const MOUNT: &str = "exec 9<>/dev/fuse && mount -i -t fuse \
             -o fd=9,rootmode=40000,user_id=0,group_id=0 ltmc-hung \"$0\" && exec \"$@\"";
         let unshare = || {
@@ -156,12 +156,14 @@ impl Host {
             command.arg(place);
             command
         };
-        if !unshare().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-            return Ok(None);
+        match unshare().arg("true").output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => return Ok(Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+            Err(error) => return Ok(Err(format!("unshare: {error}"))),
         }
         let mut command = unshare();
         command.arg(binary()?);
-        Self::start_anew(command, config).await.map(Some)
+        Self::start_anew(command, config).await.map(Ok)
     }
 
     async fn launch(dir: &Path, mut command: Command, own_disk: bool) -> Result<Self> {
@@ -486,6 +488,13 @@ impl Drop for Host {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Says that a test did nothing, and why. It counts as passed, and what tests print is shown only of those that fail: so this is
+/// written past the harness.
+pub fn skipped(test: &str, why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {test}: {why}");
 }
 
 /// The binary under test: `LTMC_TEST_BIN`, or the one beside this test.

@@ -228,3 +228,49 @@ fn links_between_documents_lead_somewhere() {
     }
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
+
+/// A decision that the list lacks is found by nobody.
+#[test]
+fn every_decision_is_listed() {
+    let list = std::fs::read_to_string(root().join("docs/adr/README.md")).expect("the list of decisions");
+    let entries = std::fs::read_dir(root().join("docs/adr")).expect("the decisions").flatten();
+    let pages = entries.filter_map(|e| e.file_name().into_string().ok()).filter(|name| name != "README.md");
+    let missing: Vec<String> = pages.filter(|name| !list.contains(&format!("]({name})"))).collect();
+    assert!(missing.is_empty(), "docs/adr/README.md does not list {missing:?}");
+}
+
+/// Rust sources below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(sources(&path)),
+            false => found.extend(Some(path).filter(|path| path.extension().is_some_and(|e| e == "rs"))),
+        }
+    }
+    found
+}
+
+/// The record's adapter is chosen by one `match`, and no file of the host besides it knows one of the record's by name.
+#[test]
+fn one_arm_names_the_record_s_adapter() {
+    let (mut named, mut files) = (Vec::new(), Vec::new());
+    for member in crates().iter().filter(|c| c.folder.starts_with("host/") && c.folder != "host/stores/sqlite") {
+        for source in sources(&root().join(&member.folder).join("src")) {
+            let text = std::fs::read_to_string(&source).expect("a source");
+            // What tests say stands last.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let shown = source.strip_prefix(root()).expect("below the root").display().to_string();
+            named.extend(
+                code.lines()
+                    .filter(|line| line.contains("ltmc_sqlite"))
+                    .map(|line| (shown.clone(), line.trim().to_owned())),
+            );
+            files.extend(Some(shown).filter(|_| code.contains("record.db")));
+        }
+    }
+    assert_eq!(files, Vec::<String>::new(), "these know a file of the record's");
+    let [(file, line)] = &named[..] else { panic!("the record's adapter is named by {named:#?}") };
+    assert!(file == "host/ltmc/src/record.rs" && line.contains("=>"), "{file}: {line}");
+}

@@ -528,7 +528,7 @@ impl Gate for Crossing {
         let outcome = match &answer {
             Ok(Ok(_)) => "ok",
             Ok(Err(Refusal::Denied(capability))) => {
-                DENIALS.of([kind(capability)]).increment(1);
+                DENIALS.of([capability.kind()]).increment(1);
                 "denied"
             }
             Ok(Err(Refusal::Conflict(_))) => "conflict",
@@ -591,29 +591,6 @@ impl std::fmt::Debug for Shared {
 
 fn host_line(message: String) -> LogLine {
     LogLine { level: Level::Warn, message, fields: vec![("stream".into(), "host".into())] }
-}
-
-fn kind(capability: &Capability) -> &'static str {
-    match capability {
-        Capability::Log => "log",
-        Capability::MemoryRead(_) => "memory:read",
-        Capability::MemoryWrite(_) => "memory:write",
-        Capability::GraphRead => "graph:read",
-        Capability::GraphWrite => "graph:write",
-        Capability::RecallRead => "recall:read",
-        Capability::RecallWrite => "recall:write",
-        Capability::MessageSend(_) => "message:send",
-        Capability::SessionHistory => "session:history",
-        Capability::State => "state",
-        Capability::MessageReceive => "message:receive",
-        Capability::MessagePublish(_) => "message:publish",
-        Capability::MessageSubscribe(_) => "message:subscribe",
-        Capability::Call(_) => "call",
-        Capability::HandOff(_) => "hand-off",
-        Capability::Http { .. } => "http",
-        Capability::FsRead(_) => "fs:read",
-        Capability::FsWrite(_) => "fs:write",
-    }
 }
 
 /// What a call comes to that the record did not answer.

@@ -5,6 +5,7 @@
 //! then of the newest heads, which say all that earlier ones would have.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -24,9 +25,11 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::file::{self, Hand};
+
 /// Heads of one line of the file, or of one body.
 const HEADS: u32 = 500;
-/// How long a webhook may take for one body.
+/// How long a webhook may take for one body, and the file for one line.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause after a place could not be told; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -93,7 +96,7 @@ impl Anchoring {
     /// Where one of them could never be told.
     pub fn start(options: Options, ports: Ports) -> Result<Self, OpenError> {
         let mut places = Vec::new();
-        places.extend(options.file.map(Place::File));
+        places.extend(options.file.map(|path| Place::File(path, Hand::new(TIMEOUT))));
         if let Some(webhook) = options.webhook {
             places.push(Place::Webhook(Box::new(Endpoint::new(webhook)?)));
         }
@@ -121,7 +124,7 @@ impl Anchoring {
 
 /// Who is told.
 enum Place {
-    File(PathBuf),
+    File(PathBuf, Hand),
     Webhook(Box<Endpoint>),
     Log,
 }
@@ -129,19 +132,18 @@ enum Place {
 impl Place {
     fn name(&self) -> &'static str {
         match self {
-            Self::File(_) => "file",
+            Self::File(..) => "file",
             Self::Webhook(_) => "webhook",
             Self::Log => "log",
         }
     }
 
-    async fn tell(&self, anchors: &Anchors) -> Result<(), Failure> {
+    async fn tell(&mut self, anchors: &Anchors) -> Result<(), Failure> {
         let text = || serde_json::to_string(anchors).expect("plain values, which JSON can write");
         match self {
-            Self::File(path) => {
+            Self::File(path, hand) => {
                 let (path, line) = (path.clone(), text());
-                let appended = tokio::task::spawn_blocking(move || append(&path, line)).await;
-                appended.map_err(|e| Failure::File(e.into()))?.map_err(Failure::File)
+                hand.perform(move || append(&path, line)).await.map_err(Failure::File)
             }
             Self::Webhook(endpoint) => endpoint.post(text().into()).await,
             Self::Log => {
@@ -236,7 +238,7 @@ fn pause(failures: u32) -> Duration {
 /// Appends a line, on disk on return. A line that was broken off before is ended first, so that it takes no other along.
 fn append(path: &Path, mut line: String) -> std::io::Result<()> {
     line.push('\n');
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+    let mut file = file::open(path, OpenOptions::new().create(true).append(true).read(true).mode(0o600))?;
     let mut last = [b'\n'];
     if file.seek(SeekFrom::End(0))? > 0 {
         file.seek(SeekFrom::End(-1))?;
@@ -343,10 +345,11 @@ mod tests {
         let chains = Arc::new(Chains(Mutex::new(vec![1; many])));
         let clock = Arc::new(ManualClock::at(sample::at(0)));
         let ports = Arc::new(Ports { chains: chains.clone(), record: "r".to_owned(), clock });
-        let mut teller = Teller { place: Place::File(missing), ports, told: HashMap::new() };
+        let to = |path: &Path| Place::File(path.to_owned(), Hand::new(TIMEOUT));
+        let mut teller = Teller { place: to(&missing), ports, told: HashMap::new() };
         teller.tell().await.unwrap_err();
         // What could not be told is told later.
-        teller.place = Place::File(file.clone());
+        teller.place = to(&file);
         teller.tell().await.unwrap();
         assert_eq!(told(&file).iter().map(Vec::len).collect::<Vec<_>>(), [HEADS as usize, 2], "a line each page");
         teller.tell().await.unwrap();
@@ -361,12 +364,31 @@ mod tests {
         let expected = [vec![(last.clone(), 2)], vec![("t0000".to_owned(), 2)], vec![(last, 3)]];
         assert_eq!(told(&file)[2..], expected);
         // A head may be told twice, and none is left out because it was tried once.
-        teller.place = Place::File(dir.path().to_owned());
+        teller.place = to(dir.path());
         chains.0.lock().unwrap()[0] = 3;
         teller.tell().await.unwrap_err();
-        teller.place = Place::File(file.clone());
+        teller.place = to(&file);
         teller.tell().await.unwrap();
         assert_eq!(told(&file)[5..], [vec![("t0000".to_owned(), 3)]]);
+    }
+
+    /// What keeps nothing is not told: heads that went there would count as kept. A pipe is not waited for either.
+    #[tokio::test]
+    async fn heads_are_told_to_regular_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/null")] {
+            let clock = Arc::new(ManualClock::at(sample::at(0)));
+            let chains = Arc::new(Chains(Mutex::new(vec![1])));
+            let ports = Arc::new(Ports { chains, record: "r".to_owned(), clock });
+            let place = Place::File(path.to_owned(), Hand::new(TIMEOUT));
+            let mut teller = Teller { place, ports, told: HashMap::new() };
+            let refused = teller.tell().await.unwrap_err().to_string();
+            assert!(refused.contains("no regular file"), "{}: {refused}", path.display());
+            assert!(teller.told.is_empty());
+        }
     }
 
     #[test]
@@ -374,7 +396,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("anchors");
         append(&path, "one".into()).unwrap();
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"bro").unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"bro").unwrap();
         append(&path, "two".into()).unwrap();
         append(&path, "three".into()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\nbro\ntwo\nthree\n");

@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ltmc_integrations::anchor::{Anchoring, Options, Ports, Webhook};
+use ltmc_integrations::file::{self, Hand};
 use ltmc_model::chain::{Anchors, Head};
 use ltmc_model::{TenantId, Timestamp};
 use ltmc_ports::Record;
+use ltmc_ports::journal::ChainEnds;
 
 use crate::config::Config;
 use crate::databases::secret;
 use crate::exit::Problem;
-use crate::record::{self, ChainEnds};
+use crate::record;
 use crate::wire::SystemClock;
 
 /// The longest line: 500 heads have some 80 KiB.
@@ -24,8 +26,8 @@ const MAX_LINE: u64 = 1 << 20;
 /// The most heads that are read.
 const MAX_HEADS: usize = 10_000_000;
 
-/// Chains that are looked up at once.
-const HEADS: u32 = 500;
+/// How long the file may take to be read where a host starts, or is looked at.
+const LONGEST: Duration = Duration::from_secs(10);
 /// Tenants that are named at most.
 const MOST_NAMED: usize = 10;
 
@@ -72,8 +74,10 @@ impl Lacking {
 /// before anything is appended there. The rest of the file is looked at by `ltmc audit verify --anchors`.
 pub(crate) async fn look_back(config: &Config, record: &Arc<dyn Record>) -> anyhow::Result<Lacking> {
     let path = &config.audit.anchor_file;
-    let mut kept = match last(Path::new(path)) {
-        _ if path.is_empty() => return Ok(Lacking::default()),
+    if path.is_empty() {
+        return Ok(Lacking::default());
+    }
+    let mut kept = match last(Path::new(path)).await {
         Ok(kept) => kept,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Lacking::default()),
         Err(error) => {
@@ -81,15 +85,7 @@ pub(crate) async fn look_back(config: &Config, record: &Arc<dyn Record>) -> anyh
             return Ok(Lacking::default());
         }
     };
-    let (mut after, mut now) = (None, Vec::new());
-    loop {
-        let heads = record.heads(after.as_ref(), HEADS).await?;
-        let Some(end) = heads.last() else { break };
-        after = Some(end.tenant.clone());
-        now.extend(heads);
-    }
-    let deleted = record.deleted().await?.into_iter().collect();
-    let ends = ChainEnds { id: record.record_id().to_owned(), heads: now, gone: record.gone().await?, deleted };
+    let ends = ChainEnds::of(&**record).await?;
     let lacking = lacking(&mut kept, ends);
     for (Head { tenant, length, hash }, now) in &lacking.heads {
         tracing::error!(
@@ -108,11 +104,12 @@ pub(crate) async fn look_back(config: &Config, record: &Arc<dyn Record>) -> anyh
 pub(crate) async fn compare(config: &Config) -> anyhow::Result<Option<Lacking>> {
     let path = Path::new(&config.audit.anchor_file);
     // The file first: what a host that runs appends to it meanwhile is of the record, too.
-    let mut kept = last(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    if kept.is_empty() || !record::exists(&config.data) {
+    let mut kept = last(path).await.with_context(|| format!("{} cannot be read", path.display()))?;
+    let record = record::of(config);
+    if kept.is_empty() || !record.exists() {
         return Ok(None);
     }
-    Ok(Some(lacking(&mut kept, record::ends(&config.data).await?)))
+    Ok(Some(lacking(&mut kept, record.ends().await.map_err(record::explained)?)))
 }
 
 /// What of the heads that were kept a record lacks.
@@ -135,8 +132,13 @@ fn lacking(kept: &mut Last, ends: ChainEnds) -> Lacking {
 /// By record the heads of its chains, by tenant, and when they were.
 type Last = BTreeMap<String, BTreeMap<TenantId, (Timestamp, Head)>>;
 
-/// The heads that a file ends with.
-fn last(path: &Path) -> std::io::Result<Last> {
+/// The heads that a file ends with. A file system that does not answer holds nobody up for long.
+async fn last(path: &Path) -> std::io::Result<Last> {
+    let path = path.to_owned();
+    Hand::new(LONGEST).perform(move || ends_with(&path)).await
+}
+
+fn ends_with(path: &Path) -> std::io::Result<Last> {
     let mut file = open(path)?;
     let from = file.metadata()?.len().saturating_sub(MAX_LINE);
     file.seek(SeekFrom::Start(from))?;
@@ -152,12 +154,7 @@ fn last(path: &Path) -> std::io::Result<Last> {
 
 /// A file to be read, and nothing else: at the other end of a pipe there may never be anybody.
 fn open(path: &Path) -> std::io::Result<File> {
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file")),
-    }
+    file::open(path, File::options().read(true))
 }
 
 fn options(config: &Config) -> anyhow::Result<Options> {
@@ -247,16 +244,5 @@ mod tests {
         let other = lacking(&mut kept("other", vec![head("acme", 1, 1)]), now());
         assert!((other.others, other.heads.len()) == (1, 0) && other.in_words().unwrap().contains("1 other records"));
         assert_eq!(lacking(&mut Last::new(), now()).in_words(), None);
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_not_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("pipe");
-        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
-        for path in [pipe.as_path(), dir.path(), Path::new("/dev/null")] {
-            assert!(open(path).unwrap_err().to_string().contains("no regular file"), "{}", path.display());
-        }
     }
 }

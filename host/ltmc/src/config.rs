@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) metrics_public: bool,
     pub(crate) shutdown_deadline: Span,
+    pub(crate) record: Record,
     pub(crate) log: Log,
     pub(crate) limits: Limits,
     pub(crate) sandbox: Sandbox,
@@ -38,6 +39,19 @@ pub(crate) struct Config {
     /// By the names that capabilities say. The one table whose keys are the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) directories: BTreeMap<String, PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    pub(crate) kind: RecordKind,
+}
+
+/// Kinds of stores that can be the record; `crate::record` names the adapter of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RecordKind {
+    Sqlite,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,6 +186,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7420)),
             metrics_public: false,
             shutdown_deadline: Span::seconds(10),
+            record: Record { kind: RecordKind::Sqlite },
             log: Log { format: Format::Text, level: "info".into() },
             limits: Limits {
                 upload: ByteSize::mib(64),
@@ -241,6 +256,7 @@ pub(crate) const KEYS: &[(&str, &str)] = &[
         "shutdown_deadline",
         "how long runs under way may take to end when the host is told to stop; 5 s later the process has ended, whatever keeps it",
     ),
+    ("record.kind", "which store is the record: sqlite (a database in the data directory)"),
     ("log.format", "text or json"),
     ("log.level", "off, error, warn, info, debug or trace, or by module: info,ltmc_sandbox=debug"),
     ("limits.upload", "the largest upload: component and manifest together"),
@@ -827,6 +843,8 @@ mod tests {
             ("LTMC_SHUTDOWN_DEADLINE", "5", "`5` is not a duration"),
             ("LTMC_LISTEN", "here", "LTMC_LISTEN: `listen` has a wrong value"),
             ("LTMC_LOG_FORMAT", "xml", "LTMC_LOG_FORMAT: `log.format`"),
+            ("LTMC_RECORD_KIND", "oracle", "LTMC_RECORD_KIND: `record.kind` has a wrong value"),
+            ("LTMC_RECORD_KIND", "oracle", "record.kind is which store is the record: sqlite"),
             ("LTMC_SANDBOX_SLOTS", "0", "at least 1"),
             ("LTMC_LIMITS_BODY", "8 potatoes", "LTMC_LIMITS_BODY: `limits.body`"),
         ] {

@@ -1,56 +1,47 @@
-//! The record's adapter: the only place that names it. To add one: its arm in [`exists`], [`open`], [`audit`], [`ends`] and [`look`], chosen
-//! by the configuration, of which they are given the data directory alone today.
+//! The record: which kind of store it is in, and what people are told where it cannot be opened. The only place that names a
+//! record's adapter.
+//!
+//! To add one: a variant of [`RecordKind`] in the configuration, and its arm in [`at`].
 
 use std::path::Path;
 use std::sync::Arc;
 
 use ltmc_ports::Record;
-use ltmc_ports::journal::{Audit, Kept};
-pub(crate) use ltmc_sqlite::ChainEnds;
-use ltmc_sqlite::{OpenError, OpenOptions};
+use ltmc_ports::record::{Backend, OpenError, Settings};
 
-use crate::config::Config;
+use crate::config::{Config, RecordKind};
 use crate::exit::Problem;
 
-/// Whether a data directory has a record.
-pub(crate) fn exists(data: &Path) -> bool {
-    ltmc_sqlite::exists(data)
+/// Where the record of this configuration is kept.
+pub(crate) fn of(config: &Config) -> Box<dyn Backend> {
+    at(config.record.kind, &config.data)
 }
 
-/// Whether a data directory has a record whose host is gone.
-pub(crate) fn is_abandoned(data: &Path) -> bool {
-    ltmc_sqlite::is_abandoned(data)
+/// Where a record of this kind is kept in a data directory.
+pub(crate) fn at(kind: RecordKind, data: &Path) -> Box<dyn Backend> {
+    match kind {
+        RecordKind::Sqlite => Box::new(ltmc_sqlite::DataDirectory(data.to_owned())),
+    }
 }
 
-/// Says so where another host has the data directory.
-pub(crate) fn is_free(data: &Path) -> anyhow::Result<()> {
-    match ltmc_sqlite::is_in_use(data) {
-        true => Err(explained(OpenError::Locked { dir: data.to_owned() }).into()),
+/// Opens the record, and makes it where it is not there. `marks_runs`: databases follow how far runs come.
+pub(crate) async fn open(config: &Config, marks_runs: bool) -> anyhow::Result<Arc<dyn Record>> {
+    let (quota, reserve) = (config.limits.disk.as_u64(), config.limits.disk_reserve.as_u64());
+    let opened = of(config).open(Settings { marks_runs, quota, reserve }).await;
+    Ok(opened.map_err(explained)?)
+}
+
+/// Says so where another host has the record.
+pub(crate) fn is_free(config: &Config) -> anyhow::Result<()> {
+    match of(config).is_in_use() {
+        true => Err(explained(OpenError::Locked { dir: config.data.clone() }).into()),
         false => Ok(()),
     }
 }
 
-/// Which record a data directory has, and how its chains end; it may be in use.
-pub(crate) async fn ends(data: &Path) -> anyhow::Result<ChainEnds> {
-    Ok(ltmc_sqlite::Record::ends(data).await.map_err(explained)?)
-}
-
-/// Opens the record of the data directory, and makes it where it is not there. `marks_runs`: databases follow how far runs come.
-pub(crate) async fn open(config: &Config, marks_runs: bool) -> anyhow::Result<Arc<dyn Record>> {
-    let (quota, reserve) = (config.limits.disk.as_u64(), config.limits.disk_reserve.as_u64());
-    let options = OpenOptions { marks_runs, quota, reserve, ..OpenOptions::new(&config.data) };
-    let opened = ltmc_sqlite::Record::open(options).await;
-    Ok(opened.map_err(explained)?)
-}
-
-/// Walks the chains of a data directory's record, which may be in use; what somebody kept of them has to stand there still.
-pub(crate) async fn audit(data: &Path, kept: Kept) -> anyhow::Result<Audit> {
-    Ok(ltmc_sqlite::Record::audit(data, kept).await.map_err(explained)?)
-}
-
-/// Whether a data directory's record can be opened; the error: what is wrong with it, and what to do.
-pub(crate) async fn look(data: &Path) -> Result<&'static str, (String, &'static str)> {
-    match ltmc_sqlite::Record::open(OpenOptions::new(data)).await {
+/// Whether the record can be opened; the error: what is wrong with it, and what to do.
+pub(crate) async fn look(config: &Config) -> Result<&'static str, (String, &'static str)> {
+    match of(config).open(Settings::default()).await {
         Ok(record) => {
             record.close().await;
             Ok("opens; `ltmc audit verify` walks its whole chain")
@@ -67,7 +58,8 @@ pub(crate) async fn look(data: &Path) -> Result<&'static str, (String, &'static 
     }
 }
 
-fn explained(error: OpenError) -> Problem {
+/// The same for who has asked for something that needs it.
+pub(crate) fn explained(error: OpenError) -> Problem {
     let problem = Problem::failed(error.to_string());
     match &error {
         OpenError::Locked { .. } => {

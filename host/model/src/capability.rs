@@ -177,27 +177,49 @@ fn any<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<Any<T>, String> {
     if text == "*" { Ok(Any::All) } else { text.parse().map(Any::One).map_err(|e| format!("{e}, or `*`")) }
 }
 
+impl Capability {
+    /// What it is without its object, such as `memory:read`: by this refusals are counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::MemoryRead(_) => "memory:read",
+            Self::MemoryWrite(_) => "memory:write",
+            Self::GraphRead => "graph:read",
+            Self::GraphWrite => "graph:write",
+            Self::RecallRead => "recall:read",
+            Self::RecallWrite => "recall:write",
+            Self::MessageSend(_) => "message:send",
+            Self::MessageReceive => "message:receive",
+            Self::MessagePublish(_) => "message:publish",
+            Self::MessageSubscribe(_) => "message:subscribe",
+            Self::SessionHistory => "session:history",
+            Self::State => "state",
+            Self::Call(_) => "call",
+            Self::HandOff(_) => "hand-off",
+            Self::Http { .. } => "http",
+            Self::FsRead(_) => "fs:read",
+            Self::FsWrite(_) => "fs:write",
+        }
+    }
+}
+
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
         match self {
-            Self::Log => f.write_str("log"),
-            Self::MemoryRead(scope) => write!(f, "memory:read:{scope}"),
-            Self::MemoryWrite(scope) => write!(f, "memory:write:{scope}"),
-            Self::GraphRead => f.write_str("graph:read"),
-            Self::GraphWrite => f.write_str("graph:write"),
-            Self::RecallRead => f.write_str("recall:read"),
-            Self::RecallWrite => f.write_str("recall:write"),
-            Self::MessageSend(agent) => write!(f, "message:send:{agent}"),
-            Self::MessageReceive => f.write_str("message:receive"),
-            Self::MessagePublish(topic) => write!(f, "message:publish:{topic}"),
-            Self::MessageSubscribe(topic) => write!(f, "message:subscribe:{topic}"),
-            Self::SessionHistory => f.write_str("session:history"),
-            Self::State => f.write_str("state"),
-            Self::Call(agent) => write!(f, "call:{agent}"),
-            Self::HandOff(agent) => write!(f, "hand-off:{agent}"),
-            Self::Http { host, port } => write!(f, "http:{host}:{port}"),
-            Self::FsRead(directory) => write!(f, "fs:read:{directory}"),
-            Self::FsWrite(directory) => write!(f, "fs:write:{directory}"),
+            Self::MemoryRead(scope) | Self::MemoryWrite(scope) => write!(f, ":{scope}"),
+            Self::MessageSend(agent) | Self::Call(agent) | Self::HandOff(agent) => write!(f, ":{agent}"),
+            Self::MessagePublish(topic) | Self::MessageSubscribe(topic) => write!(f, ":{topic}"),
+            Self::Http { host, port } => write!(f, ":{host}:{port}"),
+            Self::FsRead(directory) | Self::FsWrite(directory) => write!(f, ":{directory}"),
+            Self::Log
+            | Self::GraphRead
+            | Self::GraphWrite
+            | Self::RecallRead
+            | Self::RecallWrite
+            | Self::MessageReceive
+            | Self::SessionHistory
+            | Self::State => Ok(()),
         }
     }
 }
@@ -225,6 +247,12 @@ mod tests {
             "log",
             "memory:read:session",
             "memory:write:*",
+            "message:send:mender",
+            "message:receive",
+            "message:publish:news",
+            "message:subscribe:*",
+            "graph:read",
+            "recall:write",
             "session:history",
             "state",
             "call:summarize",

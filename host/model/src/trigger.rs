@@ -47,6 +47,11 @@ impl TriggerId {
         Self(format!("{workflow}:{number}").into())
     }
 
+    /// Whether it stands in this workflow's document.
+    pub fn is_of(&self, workflow: &WorkflowName) -> bool {
+        self.0.strip_prefix(workflow.as_str()).is_some_and(|rest| rest.starts_with(':'))
+    }
+
     /// Whether it stands in a workflow's document.
     pub fn is_of_workflow(&self) -> bool {
         self.0.contains(':')
@@ -93,6 +98,14 @@ impl OnPoison {
         match self {
             Self::ParkKey => "park-key",
             Self::Skip => "skip",
+        }
+    }
+
+    /// Where an event stands that cannot be dealt with.
+    pub fn stage(self) -> Stage {
+        match self {
+            Self::ParkKey => Stage::Parked,
+            Self::Skip => Stage::Dead,
         }
     }
 }
@@ -153,6 +166,11 @@ impl Stage {
         self != Self::Dead
     }
 
+    /// Whether somebody is to say what becomes of it.
+    pub fn is_dead_letter(self) -> bool {
+        matches!(self, Self::Parked | Self::Dead)
+    }
+
     /// Its word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -188,6 +206,8 @@ mod tests {
         }
         let of = TriggerId::of_workflow(&"triage".parse().unwrap(), 3);
         assert_eq!((of.as_str(), of.is_of_workflow()), ("triage:3", true));
+        assert!(of.is_of(&"triage".parse().unwrap()));
+        assert!(!of.is_of(&"tri".parse().unwrap()) && !of.is_of(&"triage-2".parse().unwrap()));
     }
 
     #[test]

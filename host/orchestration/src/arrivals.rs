@@ -10,18 +10,16 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use ltmc_model::caller::Caller;
-use ltmc_model::delta::Topic;
 use ltmc_model::journal::Change;
 use ltmc_model::message::{Event, Published, Trail};
 use ltmc_model::trigger::{MAX_BEHIND, MAX_DEAD, Trigger};
-use ltmc_ports::log::Ends;
 use ltmc_ports::triggers::{Arrival, Found, Intake, StoredTrigger, TriggeredStart};
-use ltmc_ports::{Changes, Expect, Kind, ReadLog, StoreError};
+use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
-use tokio::sync::watch;
 
 use crate::metered;
+use crate::news::News;
 use crate::triggers::Triggers;
 
 /// Subscriptions read at once.
@@ -50,11 +48,10 @@ impl Triggers {
     /// Starts runs as events come, until the host stops.
     pub async fn listen(self: &Arc<Self>) {
         let inner = self.runs.inner.clone();
-        let log = inner.ports.subscriptions.log().clone();
-        let (mut ends, mut seen) = (log.ends(), None);
+        let mut news = News::of(inner.ports.subscriptions.log());
         while !inner.registry.is_stopping() {
             // Looked at before: what comes meanwhile is news.
-            seen.replace(log.newest(&[Topic::Messages]));
+            news.look();
             let next = match self.deal_with_all().await {
                 Ok(Looked::Waits) => AGAIN,
                 Ok(_) => LONGEST,
@@ -67,7 +64,7 @@ impl Triggers {
                 () = tokio::time::sleep(next) => {}
                 () = self.changed.notified() => {}
                 () = inner.triggered.notified() => {}
-                () = published(log.as_ref(), &mut ends, seen) => {}
+                () = news.next() => {}
                 () = inner.registry.stopping() => {}
             }
         }
@@ -282,15 +279,6 @@ fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String,
         found.push(Found { position, event, dead });
     }
     found
-}
-
-/// Comes when there are messages newer than that.
-async fn published(log: &dyn ReadLog, ends: &mut watch::Receiver<Ends>, seen: Option<ltmc_model::Position>) {
-    while seen.is_some_and(|seen| log.newest(&[Topic::Messages]) <= seen) {
-        if ends.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
 }
 
 /// Why a run could not be started yet, for the tenant's people.

@@ -17,7 +17,7 @@
 //!   `guests`: which guests are at work; `rescued`: how often what deals with failures helped; `metered`: what is counted of runs
 //! - `children`: runs that a run begins
 //! - [`runs`]: the use cases; `stop`: people end and pause runs; `registry`: which runs are alive here; `supervise`: a run's life in this
-//!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `deliver`: what comes from outside;
+//!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `news`: that there may be some; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
 //! - [`triggers`]: which events start them; `arrivals`: what comes is taken in, and starts runs
@@ -55,6 +55,7 @@ mod lineage;
 mod listen;
 mod metered;
 mod needs;
+mod news;
 pub mod patterns;
 mod picked;
 mod plan;

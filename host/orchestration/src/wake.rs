@@ -5,20 +5,17 @@
 //! read, and those of others go on before its own.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
-use ltmc_model::delta::Topic;
+use ltmc_model::TenantId;
 use ltmc_model::run::Run;
-use ltmc_model::{Position, TenantId};
 use ltmc_ports::journal::Suspended;
-use ltmc_ports::log::Ends;
-use ltmc_ports::{Kind, ReadLog, StoreError};
+use ltmc_ports::{Kind, StoreError};
 use ltmc_tenancy::Error;
-use tokio::sync::watch;
 
+use crate::news::News;
 use crate::runs::Runs;
 
 /// Tenants read at once.
@@ -37,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Until the host stops.
 pub(crate) async fn wake(runs: &Runs) {
     let registry = runs.inner.registry.clone();
-    let mut published = Published::of(runs);
+    let mut news = News::of(runs.inner.ports.subscriptions.log());
     while !registry.is_stopping() {
         let next = match take_up_due(runs).await {
             Ok(next) => next,
@@ -49,34 +46,13 @@ pub(crate) async fn wake(runs: &Runs) {
         tokio::select! {
             () = tokio::time::sleep(next.min(LONGEST)) => {}
             () = runs.inner.sleepers.notified() => {}
-            () = published.next() => {}
+            () = news.next() => {
+                // Of many that come one after the other it is told once.
+                tokio::time::sleep(PUBLISHED).await;
+                news.look();
+            }
             () = registry.stopping() => {}
         }
-    }
-}
-
-/// Messages, of which some may make a run due that waits for an event.
-struct Published {
-    log: Arc<dyn ReadLog>,
-    ends: watch::Receiver<Ends>,
-    seen: Position,
-}
-
-impl Published {
-    fn of(runs: &Runs) -> Self {
-        let log = runs.inner.ports.subscriptions.log().clone();
-        Self { ends: log.ends(), seen: log.newest(&[Topic::Messages]), log }
-    }
-
-    /// Comes a little after there are some: of many that come one after the other it tells once.
-    async fn next(&mut self) {
-        while self.log.newest(&[Topic::Messages]) <= self.seen {
-            if self.ends.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-        tokio::time::sleep(PUBLISHED).await;
-        self.seen = self.log.newest(&[Topic::Messages]);
     }
 }
 

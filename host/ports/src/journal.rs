@@ -1,6 +1,6 @@
 //! The journal's ports: one for the engine that writes, one for those who read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub use ltmc_model::chain::Head;
 
 use crate::schedules::ScheduledStart;
 use crate::triggers::TriggeredStart;
-use crate::{Changes, StoreError};
+use crate::{Changes, Purge, ReadLog, StoreError};
 
 /// One run's next entries, with everything that becomes true by them: one commit.
 #[derive(Debug, Clone)]
@@ -259,6 +259,41 @@ pub struct Kept {
 pub trait ReadChains: Send + Sync {
     /// How chains end, by tenant, after `after`; at most `limit`. All of it is on disk: a power cut takes none of it back.
     async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError>;
+}
+
+/// Which record it is, and how its chains end.
+#[derive(Debug)]
+pub struct ChainEnds {
+    /// Its id, as those who follow it know it.
+    pub id: String,
+    /// How they end, by tenant.
+    pub heads: Vec<Head>,
+    /// Tenants that were deleted and of which nothing is left, and since when.
+    pub gone: BTreeMap<TenantId, Timestamp>,
+    /// Tenants that are deleted and of which something is left.
+    pub deleted: BTreeSet<TenantId>,
+}
+
+impl ChainEnds {
+    /// Heads that are asked for at once.
+    const PAGE: u32 = 500;
+
+    /// Of a record that this process has.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn of<R: ReadChains + ReadLog + Purge + ?Sized>(record: &R) -> Result<Self, StoreError> {
+        let mut heads: Vec<Head> = Vec::new();
+        loop {
+            let more = record.heads(heads.last().map(|head| &head.tenant), Self::PAGE).await?;
+            if more.is_empty() {
+                break;
+            }
+            heads.extend(more);
+        }
+        let deleted = record.deleted().await?.into_iter().collect();
+        Ok(Self { id: record.record_id().to_owned(), heads, gone: record.gone().await?, deleted })
+    }
 }
 
 /// Where a chain breaks.

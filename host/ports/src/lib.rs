@@ -29,6 +29,7 @@ pub mod schema;
 pub mod sessions;
 #[cfg(feature = "in-memory")]
 pub mod testing;
+pub mod told;
 pub mod triggers;
 pub mod waits;
 

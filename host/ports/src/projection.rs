@@ -5,6 +5,8 @@
 //!
 //! Invariants: the record is right. Told the same rows twice, also after a crash between applying and acknowledging, it
 //! holds the same: how far it has been told is kept in the database itself, in the same transaction as what it was told.
+//!
+//! What an adapter believes its database to have been told, and in which pieces it tells it more, is [`crate::told`] for all of them.
 
 use async_trait::async_trait;
 use ltmc_model::delta::{Logged, Topic};

@@ -1,8 +1,13 @@
-//! The record, whole: everything that a host asks of the store it is built on.
+//! The record, whole: everything that a host asks of the store it is built on. And where it is kept ([`Backend`]): what is asked
+//! before a host runs on it, or beside one that does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use ltmc_model::{Position, Timestamp};
 
+use crate::journal::{Audit, ChainEnds, Kept};
 use crate::{
     Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
     ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal,
@@ -61,4 +66,106 @@ pub trait Record:
 
     /// Brings everything to disk and lets go of what it holds. Whoever writes after that is refused.
     async fn close(&self);
+}
+
+/// The place of one record, of one kind of store: what can be asked of it without owning it, and how it comes to be owned. The binary
+/// names one for the kind that is configured; nothing else knows which files, tables or servers there are.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Whether there is a record.
+    fn exists(&self) -> bool;
+
+    /// Whether there is a record and no host has it. A place that this process may not look at is not abandoned.
+    fn is_abandoned(&self) -> bool;
+
+    /// Whether a host has it.
+    fn is_in_use(&self) -> bool;
+
+    /// Opens the record for this process alone, and makes it where it is not there.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is changed then.
+    async fn open(&self, settings: Settings) -> Result<Arc<dyn Record>, OpenError>;
+
+    /// Which record it is, and how its chains end. It may be in use, and is not changed.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    async fn ends(&self) -> Result<ChainEnds, OpenError>;
+
+    /// Walks the chains of the record, which may be in use and is not changed. What somebody `kept` of them has to stand there
+    /// still.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    async fn audit(&self, kept: Kept) -> Result<Audit, OpenError>;
+}
+
+/// How a record is to be kept, whichever kind it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Whether the log tells how far runs came: for databases that follow them.
+    pub marks_runs: bool,
+    /// Bytes that each tenant may have on disk, where its ceiling says nothing else.
+    pub quota: u64,
+    /// Bytes of the disk that are kept for those who make room on a full one; 0: none.
+    pub reserve: u64,
+}
+
+impl Default for Settings {
+    /// No bounds, and nothing kept back.
+    fn default() -> Self {
+        Self { marks_runs: false, quota: u64::MAX, reserve: 0 }
+    }
+}
+
+/// Why a record cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another host has it.
+    #[error("another host is running on {}", dir.display())]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// Others than its owner may write to it.
+    #[error("others than its owner may write to {} (mode {mode:o}): what they put there would be loaded", dir.display())]
+    Shared {
+        /// The data directory, or one in it.
+        dir: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It has a link in it.
+    #[error("{} is a link: none is followed in a data directory", path.display())]
+    Link {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A newer version of this program wrote it.
+    #[error("{} was written by a newer version: its schema is {found}, this version knows up to {known}", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The schema's version there.
+        found: i64,
+        /// The newest that this version knows.
+        known: i64,
+    },
+    /// It is no record, or a damaged one.
+    #[error("{} is not a record this version can use: {why}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// The store's words.
+        why: String,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use ltmc_model::journal::{Entry, Event as Happened};
 use ltmc_model::message::Event;
 use ltmc_model::run::{Run, State};
 use ltmc_model::trigger::{OnPoison, Stage, Trigger, TriggerId};
@@ -130,14 +131,39 @@ pub struct ArrivalFilter {
     pub limit: u32,
 }
 
-/// What a run's end makes of the event that started it; none: it stays as it is. The inner none: it is dealt with.
-pub fn after_run(run: &Run, on_poison: OnPoison) -> Option<Option<Stage>> {
-    match (run.state, on_poison) {
-        (State::Completed, _) => Some(None),
-        (State::Failed | State::Cancelled, OnPoison::ParkKey) => Some(Some(Stage::Parked)),
-        (State::Failed | State::Cancelled, OnPoison::Skip) => Some(Some(Stage::Dead)),
-        _ => None,
+/// The longest reason, or trouble, that is kept, in characters: see [`shortened`].
+pub const MAX_REASON: usize = 300;
+
+/// A reason, or a trouble, as it is kept.
+pub fn shortened(text: &str) -> String {
+    text.chars().take(MAX_REASON).collect()
+}
+
+/// What a run's end makes of the event that started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is dealt with, and is not kept any more.
+    Done,
+    /// It is a dead letter, at this stage and for this reason.
+    DeadLetter(Stage, String),
+}
+
+/// What a run that has come to its end ([`State::is_final`]) makes of the event that started it; `entries` were its last.
+pub fn after_run(run: &Run, entries: &[Entry], on_poison: OnPoison) -> Outcome {
+    match run.state {
+        State::Completed => Outcome::Done,
+        _ => Outcome::DeadLetter(on_poison.stage(), shortened(&reason(run, entries))),
     }
+}
+
+/// Why a run's event is a dead letter.
+fn reason(run: &Run, entries: &[Entry]) -> String {
+    let told = entries.iter().rev().find_map(|entry| match &entry.event {
+        Happened::RunFailed { failure } => Some(format!("{}: {}", failure.code.as_str(), failure.message)),
+        Happened::RunCancelled { reason, .. } => Some(format!("cancelled: {reason}")),
+        _ => None,
+    });
+    told.unwrap_or_else(|| format!("its run is {}", run.state.as_str()))
 }
 
 /// What stands for an event among those that a subscription has seen.
@@ -154,10 +180,11 @@ pub fn seen(event: &Event) -> [u8; 16] {
 pub trait WriteTriggers: Send + Sync {
     /// Takes in what was found in part of a topic. Whether it did: not where the subscription is another by now, is paused, or has been
     /// looked from another place. What a subscription has seen before, by its source and id, is counted and nothing else. On return it
-    /// outlives this process; the machine only with what is brought to disk after it.
+    /// outlives this process; the machine only with what is brought to disk after it. Reasons and trouble are kept [`shortened`], as by
+    /// the other writes here.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's. `Fenced`: the tenant is deleted.
     async fn take_in(
         &self,
         tenant: &TenantId,

@@ -72,9 +72,10 @@ async fn list(context: &Context, by: Option<String>, action: Option<String>, lim
 }
 
 async fn verify(context: &Context, since: Vec<Link>, files: &[PathBuf]) -> anyhow::Result<()> {
-    let data = &context.loaded.config.data;
-    if !record::exists(data) {
-        return Err(Problem::usage(format!("{} has no record", data.display()))
+    let config = &context.loaded.config;
+    let record = record::of(config);
+    if !record.exists() {
+        return Err(Problem::usage(format!("{} has no record", config.data.display()))
             .help("name the host's data directory with --data")
             .into());
     }
@@ -88,9 +89,9 @@ async fn verify(context: &Context, since: Vec<Link>, files: &[PathBuf]) -> anyho
         }
     }
     let progress = ui::Progress::start("Walking the chain");
-    let audit = record::audit(data, kept).await;
+    let audit = record.audit(kept).await;
     drop(progress);
-    let audit = audit?;
+    let audit = audit.map_err(record::explained)?;
     if context.json {
         ui::json(
             &json!({"verified": audit.verified, "damage": audit.damage, "heads": audit.heads, "anchors": audit.anchors, "others": audit.others}),

@@ -25,7 +25,7 @@ struct Finding {
 
 pub(crate) async fn run(_args: Args, context: Context) -> anyhow::Result<()> {
     let config = &context.loaded.config;
-    let record = record(&config.data).await;
+    let record = record(config).await;
     let running = record.how.as_ref().is_ok_and(|found| found.starts_with("in use"));
     let findings = [
         Finding { what: "configuration", how: Ok("reads; `ltmc serve --print-config` shows it".into()) },
@@ -85,12 +85,12 @@ fn directory(data: &Path) -> Finding {
     Finding { what: "data", how }
 }
 
-async fn record(data: &Path) -> Finding {
+async fn record(config: &Config) -> Finding {
     let what = "record";
-    if !crate::record::exists(data) {
+    if !crate::record::of(config).exists() {
         return Finding { what, how: Ok("none yet".into()) };
     }
-    let how = crate::record::look(data).await.map(Into::into).or_else(|(wrong, help)| bad(wrong, help));
+    let how = crate::record::look(config).await.map(Into::into).or_else(|(wrong, help)| bad(wrong, help));
     Finding { what, how }
 }
 

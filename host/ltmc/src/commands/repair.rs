@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         Ok(outcome) => outcome,
         // No host is running: the databases are led from here.
         Err(error) if crate::exit::exit_of(&error) == Exit::Unreached => {
-            if !crate::record::exists(&config.data) {
+            if !crate::record::of(config).exists() {
                 return Err(Problem::usage(format!("{} has no record", config.data.display()))
                     .help("name the host's data directory with --data, or the host with --url")
                     .into());

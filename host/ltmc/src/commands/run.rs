@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::input::Input;
 use super::{Context, build};
+use crate::config::RecordKind;
 use crate::exit::{Exit, Problem};
 use crate::ui;
 use crate::wire::Host;
@@ -53,15 +54,15 @@ fn interrupted() -> anyhow::Error {
 }
 
 /// Removes what hosts left behind that were killed: directories of theirs that nobody has any more. So many at once: the next call goes on.
-fn remove_abandoned(temporary: &Path) {
+fn remove_abandoned(temporary: &Path, kind: RecordKind) {
     let Ok(entries) = std::fs::read_dir(temporary) else { return };
-    let abandoned = entries.flatten().take(LOOKED_AT).filter(is_abandoned).take(REMOVED);
+    let abandoned = entries.flatten().take(LOOKED_AT).filter(|entry| is_abandoned(entry, kind)).take(REMOVED);
     for entry in abandoned {
         let _ = std::fs::remove_dir_all(entry.path());
     }
 }
 
-fn is_abandoned(entry: &DirEntry) -> bool {
+fn is_abandoned(entry: &DirEntry, kind: RecordKind) -> bool {
     let is_one = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
     // A link is none, and one of somebody else's cannot be locked by us.
     if !is_one || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -72,8 +73,9 @@ fn is_abandoned(entry: &DirEntry) -> bool {
         let changed = entry.metadata().and_then(|found| found.modified());
         changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|ago| ago > WITHOUT_RECORD))
     };
-    match crate::record::exists(&entry.path()) {
-        true => crate::record::is_abandoned(&entry.path()),
+    let record = crate::record::at(kind, &entry.path());
+    match record.exists() {
+        true => record.is_abandoned(),
         false => is_old(),
     }
 }
@@ -83,7 +85,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let bytes = std::fs::read(&path).map_err(|e| Problem::usage(format!("{} cannot be read: {e}", path.display())))?;
     let name = build::name_of(&path, &bytes)?;
     let input = args.input.read()?;
-    remove_abandoned(&std::env::temp_dir());
+    remove_abandoned(&std::env::temp_dir(), context.loaded.config.record.kind);
     let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().context("making a directory for a moment")?;
     let mut config = context.loaded.config.clone();
     config.data = dir.path().to_owned();
@@ -197,9 +199,9 @@ mod tests {
         )
         .unwrap();
         let left = || std::fs::read_dir(temporary.path()).unwrap().count();
-        remove_abandoned(temporary.path());
+        remove_abandoned(temporary.path(), RecordKind::Sqlite);
         assert_eq!(left(), 4, "so many at once");
-        remove_abandoned(temporary.path());
+        remove_abandoned(temporary.path(), RecordKind::Sqlite);
         assert_eq!(left(), 3, "the new one, another's, and the link");
     }
 }

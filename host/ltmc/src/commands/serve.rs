@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let listener = match listen(config.listen).await {
         Ok(listener) => listener,
         // Whoever has the port has the record, too: that is what is wrong.
-        Err(error) => return Err(crate::record::is_free(&config.data).err().unwrap_or(error)),
+        Err(error) => return Err(crate::record::is_free(&config).err().unwrap_or(error)),
     };
     let host = Host::open(&config, Some(metrics)).await?;
     let address = listener.local_addr().context("the listener has no address")?;

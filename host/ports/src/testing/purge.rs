@@ -9,12 +9,20 @@ use ltmc_model::{RunId, TenantId, Timestamp};
 use super::MemoryRecord;
 use super::tables::Tables;
 use crate::journal::Head;
-use crate::{Purge, ReadChains, StoreError};
+use crate::{Kind, Purge, ReadChains, StoreError};
 
 /// Tenants that are deleted and of which something is left: at least the end of their chains, which keeps their names taken.
 pub(super) type Deleted = BTreeSet<TenantId>;
 
 impl Tables {
+    /// Whoever writes something of a deleted tenant is fenced off.
+    pub(super) fn is_there(&self, tenant: &TenantId, operation: &'static str) -> Result<(), StoreError> {
+        match self.deleted.contains(tenant) {
+            true => Err(StoreError::new(Kind::Fenced, operation).because("the tenant is deleted")),
+            false => Ok(()),
+        }
+    }
+
     /// Throws away what a deleted tenant left besides its chain's end; whether there was anything. The log keeps its rows: their
     /// number is their place.
     pub(super) fn purge(&mut self, tenant: &TenantId) -> bool {
@@ -66,6 +74,8 @@ impl Purge for MemoryRecord {
 #[async_trait]
 impl ReadChains for MemoryRecord {
     async fn heads(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Head>, StoreError> {
+        // What is told is on disk.
+        self.sync();
         Ok(self.with_tables(|tables| {
             let links = tables.links.iter().filter(|(tenant, _)| after.is_none_or(|after| *tenant > after));
             let heads =

@@ -1,4 +1,4 @@
-//! The record in memory, for tests: every port by which runs and shared context are written and read.
+//! The record in memory, for tests: every port of a store. It counts nothing of what tenants have on disk, and keeps what is trimmed of its log.
 //!
 //! Invariant: [`MemoryRecord::crash`] leaves just what a crash may leave: everything up to the last barrier.
 
@@ -264,13 +264,19 @@ impl MemoryRecord {
     }
 
     /// Writes beside journals and acts; whether it did.
-    pub(super) fn write_trigger(&self, tenant: &TenantId, id: &TriggerId, written: Written) -> bool {
+    pub(super) fn write_trigger(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        written: Written,
+    ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
+        inner.tables.is_there(tenant, "triggers.write")?;
         let is_done = inner.tables.triggers.write(tenant, id, &written);
         if is_done {
             inner.log.push(Op::Trigger(tenant.clone(), id.clone(), Box::new(written)));
         }
-        is_done
+        Ok(is_done)
     }
 
     pub(super) fn with_subscriptions<T>(&self, look: impl FnOnce(&super::subscriptions::Subscriptions) -> T) -> T {
@@ -553,6 +559,7 @@ impl WriteSchedules for MemoryRecord {
         ticked: Ticked,
     ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
+        inner.tables.is_there(tenant, "schedules.tick")?;
         let is_done = inner.tables.tick(tenant, id, &digest, &ticked);
         if is_done {
             inner.log.push(Op::Tick(tenant.clone(), id.clone(), digest, ticked));

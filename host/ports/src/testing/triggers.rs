@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use ltmc_model::delta::Delta;
-use ltmc_model::journal::{Change, Entry, Event as Happened};
+use ltmc_model::journal::{Change, Entry};
 use ltmc_model::message::{Channel, Message, Topic};
 use ltmc_model::run::Run;
-use ltmc_model::trigger::{MAX_OF_A_TENANT, OnPoison, Planted, Stage, TriggerId, Verdict};
+use ltmc_model::trigger::{MAX_OF_A_TENANT, Planted, Stage, TriggerId, Verdict};
 use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
 
 use super::MemoryRecord;
 use crate::schedules::Paused;
-use crate::triggers::{Arrival, ArrivalFilter, Intake, StoredTrigger, TriggeredStart, after_run, seen};
+use crate::triggers::{
+    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, seen, shortened,
+};
 use crate::{ReadTriggers, StoreError, WriteTriggers};
 
 /// Every subscription, with what it took in and what it has seen.
@@ -45,7 +47,7 @@ impl Held {
             waiting: self.count(|stage| stage == Stage::Waiting),
             waiting_bytes: waiting.map(|arrival| arrival.event.to_bytes().len() as u64).sum(),
             under_way: self.count(|stage| stage == Stage::UnderWay),
-            dead: self.count(|stage| matches!(stage, Stage::Parked | Stage::Dead)),
+            dead: self.count(Stage::is_dead_letter),
             ..self.row.clone()
         }
     }
@@ -150,8 +152,7 @@ impl Triggers {
     /// Of a workflow's there are so many from now on.
     fn cut(&mut self, tenant: &TenantId, of: &WorkflowName, count: usize) {
         let stay: BTreeSet<TriggerId> = (1..=count).map(|number| TriggerId::of_workflow(of, number)).collect();
-        let is_of = |id: &TriggerId| id.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with(':'));
-        self.0.retain(|(t, id), _| t != tenant || !is_of(id) || stay.contains(id));
+        self.0.retain(|(t, id), _| t != tenant || !id.is_of(of) || stay.contains(id));
     }
 
     /// An event stands in a topic.
@@ -185,13 +186,12 @@ impl Triggers {
         for held in self.0.values_mut().filter(|held| held.row.tenant == run.tenant) {
             let of_run = held.arrivals.values().find(|arrival| arrival.run == Some(run.id));
             let Some(position) = of_run.map(|arrival| arrival.position) else { continue };
-            match after_run(run, held.row.trigger.on_poison) {
-                None => {}
-                Some(None) => drop(held.arrivals.remove(&position)),
-                Some(Some(stage)) => {
+            match after_run(run, entries, held.row.trigger.on_poison) {
+                Outcome::Done => drop(held.arrivals.remove(&position)),
+                Outcome::DeadLetter(stage, reason) => {
                     let under_way = |arrival: &&mut Arrival| arrival.stage == Stage::UnderWay;
                     if let Some(arrival) = held.arrivals.get_mut(&position).filter(under_way) {
-                        (arrival.stage, arrival.reason) = (stage, Some(reason(run, entries)));
+                        (arrival.stage, arrival.reason) = (stage, Some(reason));
                     }
                 }
             }
@@ -221,33 +221,30 @@ impl Triggers {
                         event: found.event.clone(),
                         stage,
                         run: None,
-                        reason: found.dead.clone(),
+                        reason: found.dead.as_deref().map(shortened),
                         at: intake.at,
                     };
                     held.arrivals.entry(found.position).or_insert(arrival);
                 }
-                (held.row.position, held.row.trouble) = (intake.upto, intake.trouble.clone());
+                (held.row.position, held.row.trouble) = (intake.upto, intake.trouble.as_deref().map(shortened));
                 true
             }
             Written::Bury(position, reason) => {
                 let on_poison = held.row.trigger.on_poison;
                 let waits = |arrival: &&mut Arrival| arrival.stage == Stage::Waiting;
                 let Some(arrival) = held.arrivals.get_mut(position).filter(waits) else { return false };
-                let stage = if on_poison == OnPoison::ParkKey { Stage::Parked } else { Stage::Dead };
-                (arrival.stage, arrival.reason) = (stage, Some(reason.clone()));
+                (arrival.stage, arrival.reason) = (on_poison.stage(), Some(shortened(reason)));
                 true
             }
             Written::Tell(trouble) => {
-                held.row.trouble.clone_from(trouble);
+                held.row.trouble = trouble.as_deref().map(shortened);
                 true
             }
         }
     }
 
     pub(super) fn fit(&self, tenant: &TenantId, of: Option<&WorkflowName>, more: u32) -> bool {
-        let is_of = |id: &TriggerId| {
-            of.is_some_and(|of| id.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with(':')))
-        };
+        let is_of = |id: &TriggerId| of.is_some_and(|of| id.is_of(of));
         let others = self.0.keys().filter(|(t, id)| t == tenant && !is_of(id)).count();
         others + more as usize <= MAX_OF_A_TENANT as usize
     }
@@ -259,18 +256,8 @@ impl Triggers {
     pub(super) fn is_dead(&self, tenant: &TenantId, id: &TriggerId, position: Position) -> bool {
         let held = self.0.get(&(tenant.clone(), id.clone()));
         let arrival = held.and_then(|held| held.arrivals.get(&position));
-        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Parked | Stage::Dead))
+        arrival.is_some_and(|arrival| arrival.stage.is_dead_letter())
     }
-}
-
-/// Why a run's event is a dead letter.
-fn reason(run: &Run, entries: &[Entry]) -> String {
-    let told = entries.iter().rev().find_map(|entry| match &entry.event {
-        Happened::RunFailed { failure } => Some(format!("{}: {}", failure.code.as_str(), failure.message)),
-        Happened::RunCancelled { reason, .. } => Some(format!("cancelled: {reason}")),
-        _ => None,
-    });
-    told.unwrap_or_else(|| format!("its run is {}", run.state.as_str()))
 }
 
 #[async_trait]
@@ -282,7 +269,7 @@ impl WriteTriggers for MemoryRecord {
         digest: Digest,
         intake: Intake,
     ) -> Result<bool, StoreError> {
-        Ok(self.write_trigger(tenant, id, Written::TakeIn(digest, intake)))
+        self.write_trigger(tenant, id, Written::TakeIn(digest, intake))
     }
 
     async fn bury(
@@ -292,12 +279,11 @@ impl WriteTriggers for MemoryRecord {
         position: Position,
         reason: String,
     ) -> Result<bool, StoreError> {
-        Ok(self.write_trigger(tenant, id, Written::Bury(position, reason)))
+        self.write_trigger(tenant, id, Written::Bury(position, reason))
     }
 
     async fn tell(&self, tenant: &TenantId, id: &TriggerId, trouble: Option<String>) -> Result<(), StoreError> {
-        self.write_trigger(tenant, id, Written::Tell(trouble));
-        Ok(())
+        self.write_trigger(tenant, id, Written::Tell(trouble)).map(drop)
     }
 }
 
@@ -359,8 +345,7 @@ impl ReadTriggers for MemoryRecord {
         let ArrivalFilter { of, dead, after, limit } = filter;
         let is_meant = |arrival: &&Arrival| {
             let place = (arrival.id.clone(), arrival.position);
-            (!dead || matches!(arrival.stage, Stage::Parked | Stage::Dead))
-                && after.as_ref().is_none_or(|after| place > *after)
+            (!dead || arrival.stage.is_dead_letter()) && after.as_ref().is_none_or(|after| place > *after)
         };
         Ok(self.with_triggers(|triggers| {
             let own = triggers.0.iter().filter(|((t, id), _)| t == tenant && of.as_ref().is_none_or(|of| of == id));

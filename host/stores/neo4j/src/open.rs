@@ -1,13 +1,11 @@
 //! Options, and what can be said of them before there is a connection.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ltmc_model::TenantId;
+use ltmc_ports::told::Told;
 
 use crate::link::Link;
-use crate::projection::Known;
 
 /// How a Neo4j is reached.
 #[derive(Clone)]
@@ -61,7 +59,7 @@ pub enum OpenError {
 /// A Neo4j. Connections are made when they are needed, so that one that is down keeps nobody from starting.
 pub struct Neo4j {
     pub(crate) link: Link,
-    pub(crate) told: Mutex<HashMap<TenantId, Known>>,
+    pub(crate) told: Told<()>,
 }
 
 impl Neo4j {
@@ -83,7 +81,7 @@ impl Neo4j {
         if options.url.contains("+s") {
             install_cryptography();
         }
-        Ok(Arc::new(Self { link: Link::new(options, address), told: Mutex::default() }))
+        Ok(Arc::new(Self { link: Link::new(options, address), told: Told::default() }))
     }
 }
 

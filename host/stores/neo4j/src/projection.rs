@@ -1,13 +1,11 @@
 //! Following the record.
 
-use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
-
 use async_trait::async_trait;
 use ltmc_model::delta::{Delta, Logged, Topic};
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::log::Item;
 use ltmc_ports::projection::follows_another;
+use ltmc_ports::told::{Known, Piece};
 use ltmc_ports::{Bound, Kind, Projection, StoreError};
 use serde::Deserialize;
 
@@ -17,18 +15,7 @@ use crate::statement::{Statement, maybe, number, read};
 use crate::{Neo4j, check, facts, mail, runs, schema};
 
 /// A transaction is told of so many rows, or of so many bytes.
-const MAX_ROWS: usize = 1_000;
-const MAX_BYTES: usize = 8 << 20;
-
-/// What this process believes the database to have been told of a tenant. Where it turns out to have less, it was wiped or
-/// went back to an older state, and is not told on as if nothing had happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// It has been told up to here.
-    Applied(Position),
-    /// It is being built.
-    Building,
-}
+const PIECE: Piece = Piece { rows: 1_000, bytes: 8 << 20 };
 
 #[async_trait]
 impl Projection for Neo4j {
@@ -104,7 +91,7 @@ impl Projection for Neo4j {
             changes.run(Statement::of(tenant, "MERGE (:Build {tenant: $tenant})")).await?;
             changes.commit().await?;
         }
-        self.told().insert(tenant.clone(), applied.map_or(Known::Building, Known::Applied));
+        self.told.asked(tenant, applied.map_or(Known::Building(()), Known::Applied));
         Ok(applied)
     }
 
@@ -113,16 +100,10 @@ impl Projection for Neo4j {
             Delta::Run(mark) => runs::weight(mark),
             _ => 1,
         };
-        let mut rest = rows;
-        loop {
-            let chunk;
-            (chunk, rest) = rest.split_at(fitting(rest, weight, |row| row.delta.size()));
-            let to = chunk.last().filter(|_| !rest.is_empty()).map_or(to, |row| row.position);
-            self.apply_some(tenant, chunk, to).await?;
-            if rest.is_empty() {
-                return Ok(());
-            }
+        for (piece, to) in PIECE.divide_log(rows, to, weight) {
+            self.apply_some(tenant, piece, to).await?;
         }
+        Ok(())
     }
 
     async fn inventory(
@@ -148,11 +129,8 @@ impl Projection for Neo4j {
             _ => 1,
         };
         let size = |item: &Item| item.deltas.iter().map(Delta::size).sum();
-        let mut rest = items;
-        while !rest.is_empty() {
-            let chunk;
-            (chunk, rest) = rest.split_at(fitting(rest, weight, size));
-            let told = Told::of(chunk.iter().flat_map(|item| &item.deltas));
+        for piece in PIECE.divide(items, weight, size) {
+            let told = Told::of(piece.iter().flat_map(|item| &item.deltas));
             let (mut changes, _) = self.change(OP, tenant, None).await?;
             told.facts.write(tenant, &mut changes).await?;
             told.runs.put(tenant, &mut changes).await?;
@@ -164,7 +142,7 @@ impl Projection for Neo4j {
 
     async fn discard(&self, tenant: &TenantId, topic: Topic, keys: &[String]) -> Result<(), StoreError> {
         const OP: &str = "neo4j.discard";
-        for keys in keys.chunks(MAX_ROWS) {
+        for keys in keys.chunks(PIECE.rows) {
             let (mut changes, _) = self.change(OP, tenant, None).await?;
             match topic {
                 Topic::Graph => facts::discard(tenant, &mut changes, keys).await?,
@@ -188,12 +166,12 @@ impl Projection for Neo4j {
                     FOREACH (b IN all | DELETE b) MERGE (a:Applied {tenant: $tenant}) SET a.position = $to \
                     RETURN builds";
         let found: Vec<Found> = changes.ask(Statement::of(tenant, text).with("to", number(to.0))).await?;
-        let known = self.told().remove(tenant);
-        if known == Some(Known::Building) && found.first().is_none_or(|found| found.builds == 0) {
+        let known = self.told.forget(tenant);
+        if known == Some(Known::Building(())) && found.first().is_none_or(|found| found.builds == 0) {
             return Err(self.lost(OP, "it was emptied while it was built"));
         }
         changes.commit().await?;
-        self.told().insert(tenant.clone(), Known::Applied(to));
+        self.told.applied(tenant, to);
         Ok(())
     }
 }
@@ -264,14 +242,14 @@ impl Neo4j {
     async fn apply_some(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
         const OP: &str = "neo4j.apply";
         let (mut changes, applied) = self.change(OP, tenant, Some(to)).await?;
-        let known = self.told().get(tenant).copied();
+        let known = self.told.get(tenant);
         let applied = match (applied, known) {
             (Some(applied), Some(Known::Applied(known))) if applied < known => {
                 return Err(self.forget(OP, tenant, "it has been told less than it was"));
             }
             (Some(applied), _) => applied,
             // The log's very first row has nothing before it.
-            (None, None | Some(Known::Building)) if rows.first().is_some_and(|row| row.position == Position(1)) => {
+            (None, None | Some(Known::Building(()))) if rows.first().is_some_and(|row| row.position == Position(1)) => {
                 let text = "MERGE (a:Applied {tenant: $tenant}) SET a.position = $to";
                 changes.run(Statement::of(tenant, text).with("to", number(to.0))).await?;
                 Position(0)
@@ -284,7 +262,7 @@ impl Neo4j {
         told.runs.write(tenant, &mut changes).await?;
         told.mail.write(tenant, &mut changes).await?;
         changes.commit().await?;
-        self.told().insert(tenant.clone(), Known::Applied(to.max(applied)));
+        self.told.applied(tenant, to.max(applied));
         Ok(())
     }
 
@@ -322,41 +300,11 @@ impl Neo4j {
     }
 
     fn forget(&self, op: &'static str, tenant: &TenantId, why: &'static str) -> StoreError {
-        self.told().remove(tenant);
+        self.told.forget(tenant);
         self.lost(op, why)
     }
 
     fn lost(&self, op: &'static str, why: &'static str) -> StoreError {
         error::store(op, Trouble::Lost { address: self.link.address().to_owned(), why })
-    }
-
-    fn told(&self) -> MutexGuard<'_, HashMap<TenantId, Known>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How many of these, one at least, fit into a transaction.
-fn fitting<T>(all: &[T], weight: impl Fn(&T) -> usize, size: impl Fn(&T) -> usize) -> usize {
-    let (mut rows, mut bytes) = (0, 0);
-    let fits = |one: &&T| {
-        rows += weight(one);
-        bytes += size(one);
-        rows <= MAX_ROWS && bytes <= MAX_BYTES
-    };
-    all.iter().take_while(fits).count().max(1).min(all.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fitting;
-
-    #[test]
-    fn a_transaction_has_a_bound_and_one_row_at_least() {
-        let rows = |weights: &[usize]| fitting(weights, |weight| *weight, |_| 10);
-        assert_eq!(rows(&[1; 1_500]), 1_000);
-        assert_eq!(rows(&[600, 300, 200]), 2);
-        assert_eq!(rows(&[5_000, 1]), 1);
-        assert_eq!(rows(&[]), 0);
-        assert_eq!(fitting(&[1; 10], |_| 1, |_| 3 << 20), 2);
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! - [`open`]: the address, and what can never work; [`link`]: connections; [`check`]: what is wrong with a server
 //! - [`keys`]: every key, in a table; [`scripts`]: the Lua that writes them; [`rows`]: what it is told
-//! - [`projection`], [`inventory`], [`bus`]: the ports; [`told`]: how a wiped server is noticed
+//! - [`projection`], [`inventory`], [`bus`]: the ports; how a wiped server is noticed: `ltmc_ports::told`
 //!
 //! To hold something more: a row in [`rows`], a function in `scripts/apply.lua` and `scripts/put.lua`, a line in [`keys`],
 //! and its keys in [`inventory`].
@@ -22,7 +22,6 @@ mod open;
 mod projection;
 mod rows;
 mod scripts;
-mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use std::sync::Arc;
 use ltmc_model::message::Topic;
 use ltmc_model::{Position, SessionId, TenantId};
 use ltmc_ports::StoreError;
+use ltmc_ports::told::Told;
 
 pub use error::Trouble;
 pub use open::{OpenError, Options};
@@ -41,7 +41,7 @@ const TRIMMED_AT_ONCE: u64 = 5_000;
 /// One Redis server.
 pub struct Redis {
     link: link::Link,
-    told: told::Told,
+    told: Told<projection::Build>,
 }
 
 impl Redis {
@@ -52,7 +52,7 @@ impl Redis {
     pub fn open(options: &Options) -> Result<Arc<Self>, OpenError> {
         let (client, address) = open::client(options)?;
         let link = link::Link::new(client, address, options.timeout);
-        Ok(Arc::new(Self { link, told: told::Told::default() }))
+        Ok(Arc::new(Self { link, told: Told::default() }))
     }
 
     /// Where it is: host and port.

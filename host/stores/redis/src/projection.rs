@@ -8,20 +8,36 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::{Position, TenantId};
 use ltmc_ports::log::Item;
 use ltmc_ports::projection::follows_another;
+use ltmc_ports::told::{Known, Piece};
 use ltmc_ports::{Bound, Kind, Projection, StoreError};
 use redis::Cmd;
 
 use crate::keys::{self, Keys};
 use crate::link::call;
-use crate::told::Known;
 use crate::{Redis, check, inventory, rows, scripts};
 
 /// One call of a script is told of so many rows, or of so many bytes: nobody else is served meanwhile. Lua hands at most
 /// some thousands of words to one command.
-const MAX_ROWS: usize = 1_000;
-const MAX_BYTES: usize = 4 << 20;
+const PIECE: Piece = Piece { rows: 1_000, bytes: 4 << 20 };
+/// Keys that are looked at by one call.
+const KEYS: usize = 1_000;
 /// What follows a record's id where this is being taken from another.
 const HALFWAY: &str = " halfway";
+
+/// The build of a tenant that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Build {
+    token: String,
+    /// How many calls it has made so far.
+    calls: u64,
+}
+
+impl Build {
+    /// As the server has it.
+    fn word(&self) -> String {
+        format!("{}:{}", self.token, self.calls)
+    }
+}
 
 #[async_trait]
 impl Projection for Redis {
@@ -74,7 +90,7 @@ impl Projection for Redis {
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(keys::EVERY_APPLIED).arg("COUNT").arg(MAX_ROWS);
+            scan.arg(cursor).arg("MATCH").arg(keys::EVERY_APPLIED).arg("COUNT").arg(KEYS);
             let (next, found): (u64, Vec<String>) = self.link.ask(OP, &scan).await?;
             for key in found.iter().filter(|key| !kept.contains(*key)) {
                 self.link.ask::<()>(OP, redis::cmd("DEL").arg(key)).await?;
@@ -102,21 +118,15 @@ impl Projection for Redis {
             }
         };
         let applied = found.map(Position);
-        self.told.set(tenant, applied.map_or(Known::Building(token, 0), Known::Applied));
+        self.told.asked(tenant, applied.map_or(Known::Building(Build { token, calls: 0 }), Known::Applied));
         Ok(applied)
     }
 
     /// `Conflict` where nothing is known of the tenant, or less than before: rows in the middle are not taken for a
     /// beginning. The log's very first row is one.
     async fn apply(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
-        let chunks = chunks(rows, |row| row.delta.size());
-        if chunks.is_empty() {
-            return self.apply_some(tenant, &[], to).await;
-        }
-        let last = chunks.len() - 1;
-        for (number, chunk) in chunks.into_iter().enumerate() {
-            let to = chunk.last().filter(|_| number < last).map_or(to, |row| row.position);
-            self.apply_some(tenant, chunk, to).await?;
+        for (piece, to) in PIECE.divide_log(rows, to, |_| 1) {
+            self.apply_some(tenant, piece, to).await?;
         }
         Ok(())
     }
@@ -133,9 +143,9 @@ impl Projection for Redis {
 
     async fn put(&self, tenant: &TenantId, items: &[Item]) -> Result<(), StoreError> {
         let size = |item: &Item| item.deltas.iter().map(Delta::size).sum();
-        for chunk in chunks(items, size) {
+        for piece in PIECE.divide(items, |_| 1, size) {
             self.build("redis.put", tenant, &scripts::PUT, |cmd| {
-                chunk.iter().try_for_each(|item| rows::item(cmd, item))
+                piece.iter().try_for_each(|item| rows::item(cmd, item))
             })
             .await?;
         }
@@ -143,9 +153,9 @@ impl Projection for Redis {
     }
 
     async fn discard(&self, tenant: &TenantId, topic: Topic, keys: &[String]) -> Result<(), StoreError> {
-        for chunk in chunks(keys, String::len) {
+        for piece in PIECE.divide(keys, |_| 1, String::len) {
             self.build("redis.discard", tenant, &scripts::DISCARD, |cmd| {
-                chunk.iter().try_for_each(|key| discarded(cmd, topic, key))
+                piece.iter().try_for_each(|key| discarded(cmd, topic, key))
             })
             .await?;
         }
@@ -154,32 +164,33 @@ impl Projection for Redis {
 
     async fn set_applied(&self, tenant: &TenantId, to: Position) -> Result<(), StoreError> {
         let mut cmd = call(&scripts::SET, &Keys::of(tenant).applied());
-        let was = if matches!(self.told.get(tenant), Some(Known::Applied(_))) { "known" } else { "" };
-        cmd.arg(to.0).arg(self.told.building(tenant)).arg(was);
+        let was = if self.told.known(tenant).is_some() { "known" } else { "" };
+        cmd.arg(to.0).arg(self.building(tenant)).arg(was);
         // Whatever comes of it, the server is asked before it is believed again.
         self.told.forget(tenant);
         self.link.run::<()>("redis.set_applied", &scripts::SET, &cmd).await?;
-        self.told.set(tenant, Known::Applied(to));
+        self.told.applied(tenant, to);
         Ok(())
     }
 }
 
 impl Redis {
+    /// The build under way, as the server has it; empty: none.
+    fn building(&self, tenant: &TenantId) -> String {
+        self.told.building(tenant).map(|build| build.word()).unwrap_or_default()
+    }
+
     async fn apply_some(&self, tenant: &TenantId, rows: &[Logged], to: Position) -> Result<(), StoreError> {
         let mut cmd = call(&scripts::APPLY, &Keys::of(tenant).applied());
-        match self.told.get(tenant) {
-            Some(Known::Applied(at)) => cmd.arg(at.0),
-            _ => cmd.arg(""),
+        match self.told.known(tenant) {
+            Some(at) => cmd.arg(at.0),
+            None => cmd.arg(""),
         };
         cmd.arg(to.0).arg(rows.first().map_or(0, |row| row.position.0));
         rows::all(&mut cmd, rows)?;
         match self.link.run::<()>("redis.apply", &scripts::APPLY, &cmd).await {
             Ok(()) => {
-                let at = match self.told.get(tenant) {
-                    Some(Known::Applied(at)) => at.max(to),
-                    _ => to,
-                };
-                self.told.set(tenant, Known::Applied(at));
+                self.told.applied(tenant, to);
                 Ok(())
             }
             Err(error) => {
@@ -200,10 +211,10 @@ impl Redis {
         arguments: impl FnOnce(&mut Cmd) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut cmd = call(script, &Keys::of(tenant).applied());
-        cmd.arg(self.told.building(tenant));
+        cmd.arg(self.building(tenant));
         arguments(&mut cmd)?;
         self.link.run::<()>(op, script, &cmd).await?;
-        self.told.built(tenant);
+        self.told.built(tenant, |build| build.calls += 1);
         Ok(())
     }
 }
@@ -231,34 +242,4 @@ fn discarded(cmd: &mut Cmd, topic: Topic, key: &str) -> Result<(), StoreError> {
         Topic::Graph | Topic::Recall => return Err(odd()),
     }
     Ok(())
-}
-
-/// Pieces of at most so many rows and bytes, though of one row at least.
-fn chunks<T>(mut rows: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
-    let mut chunks = Vec::new();
-    while !rows.is_empty() {
-        let mut bytes = 0;
-        let fits = |row: &&T| {
-            bytes += size(row);
-            bytes <= MAX_BYTES
-        };
-        let count = rows.iter().take(MAX_ROWS).take_while(fits).count().max(1);
-        let (chunk, rest) = rows.split_at(count);
-        chunks.push(chunk);
-        rows = rest;
-    }
-    chunks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_bounded_and_leave_nothing_out() {
-        let sizes: Vec<usize> = (0..2_500).map(|n| if n == 1_200 { 5 << 20 } else { 1 << 10 }).collect();
-        let chunks = chunks(&sizes, |size| *size);
-        assert_eq!(chunks.concat(), sizes);
-        assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [1_000, 200, 1, 1_000, 299]);
-    }
 }

@@ -47,4 +47,4 @@ mod triggers;
 mod verify;
 mod writer;
 
-pub use open::{ChainEnds, OpenError, OpenOptions, Record, exists, is_abandoned, is_in_use, pragmas_for_benchmarks};
+pub use open::{DataDirectory, OpenOptions, Record, pragmas_for_benchmarks};

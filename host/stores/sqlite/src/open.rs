@@ -1,6 +1,6 @@
 //! Opening a data directory: its lock, its database, its migrations; and how every connection is set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ltmc_model::{Position, TenantId, Timestamp};
 use ltmc_ports::StoreError;
-use ltmc_ports::journal::{Audit, Head, Kept};
+use ltmc_ports::journal::{Audit, ChainEnds, Kept};
 use ltmc_ports::log::Ends;
+use ltmc_ports::record::{Backend, OpenError, Settings};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{broadcast, watch};
@@ -79,68 +80,41 @@ impl OpenOptions {
     }
 }
 
-/// Which record it is, and how its chains end.
-#[derive(Debug)]
-pub struct ChainEnds {
-    /// Its id, as those who follow it know it.
-    pub id: String,
-    /// How they end, by tenant.
-    pub heads: Vec<Head>,
-    /// Tenants that were deleted and of which nothing is left, and since when.
-    pub gone: BTreeMap<TenantId, Timestamp>,
-    /// Tenants that are deleted and of which something is left.
-    pub deleted: BTreeSet<TenantId>,
-}
+/// Where a record in SQLite is kept: a data directory.
+#[derive(Debug, Clone)]
+pub struct DataDirectory(pub PathBuf);
 
-/// Why a record cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another host has it.
-    #[error("another host is running on {}", dir.display())]
-    Locked {
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// Others than its owner may write to it.
-    #[error("others than its owner may write to {} (mode {mode:o}): what they put there would be loaded", dir.display())]
-    Shared {
-        /// The data directory, or one in it.
-        dir: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// It has a link in it.
-    #[error("{} is a link: none is followed in a data directory", path.display())]
-    Link {
-        /// Which.
-        path: PathBuf,
-    },
-    /// A newer version of this program wrote it.
-    #[error("{} was written by a newer version: its schema is {found}, this version knows up to {known}", path.display())]
-    Newer {
-        /// The database.
-        path: PathBuf,
-        /// The schema's version there.
-        found: i64,
-        /// The newest that this version knows.
-        known: i64,
-    },
-    /// It is no record, or a damaged one.
-    #[error("{} is not a record this version can use: {why}", path.display())]
-    Damaged {
-        /// The database.
-        path: PathBuf,
-        /// SQLite's words.
-        why: String,
-    },
-    /// The directory or a file in it cannot be used.
-    #[error("{} cannot be used: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+#[async_trait]
+impl Backend for DataDirectory {
+    fn exists(&self) -> bool {
+        self.0.join(FILE).exists()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        let lock = std::fs::OpenOptions::new().write(true).open(self.0.join(LOCK));
+        lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+    }
+
+    fn is_in_use(&self) -> bool {
+        let lock = std::fs::OpenOptions::new().write(true).open(self.0.join(LOCK));
+        let is_locked =
+            |lock| flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK);
+        lock.is_ok_and(is_locked)
+    }
+
+    async fn open(&self, settings: Settings) -> Result<Arc<dyn ltmc_ports::Record>, OpenError> {
+        let Settings { marks_runs, quota, reserve } = settings;
+        let options = OpenOptions { marks_runs, quota, reserve, ..OpenOptions::new(&self.0) };
+        Ok(Record::open(options).await?)
+    }
+
+    async fn ends(&self) -> Result<ChainEnds, OpenError> {
+        Record::ends(&self.0).await
+    }
+
+    async fn audit(&self, kept: Kept) -> Result<Audit, OpenError> {
+        Record::audit(&self.0, kept).await
+    }
 }
 
 /// The record of one data directory.
@@ -297,23 +271,6 @@ impl ltmc_ports::Record for Record {
 /// A record's id, as those who follow it know it.
 pub(crate) fn id_text(id: i64) -> String {
     format!("{id:016x}")
-}
-
-/// Whether a data directory has a record.
-pub fn exists(dir: &Path) -> bool {
-    dir.join(FILE).exists()
-}
-
-/// Whether there is a record in a directory whose host is gone.
-pub fn is_abandoned(dir: &Path) -> bool {
-    let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
-    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
-}
-
-/// Whether a host has a directory.
-pub fn is_in_use(dir: &Path) -> bool {
-    let lock = std::fs::OpenOptions::new().write(true).open(dir.join(LOCK));
-    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 /// How every connection is set.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use ltmc_model::journal::{Entry, Event as Happened};
+use ltmc_model::journal::Entry;
 use ltmc_model::message::Topic;
 use ltmc_model::run::Run;
 use ltmc_model::trigger::{Planted, Stage, Trigger, TriggerId, Verdict, WINDOW};
 use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::schedules::Paused;
-use ltmc_ports::triggers::{Arrival, ArrivalFilter, Intake, StoredTrigger, TriggeredStart, after_run, seen};
+use ltmc_ports::triggers::{
+    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, seen, shortened,
+};
 use ltmc_ports::{ReadTriggers, StoreError, WriteTriggers};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -33,8 +35,6 @@ const COLUMNS: &str = "t.tenant, t.id, t.digest, t.settings, t.by_key, t.paused_
 const ARRIVAL: &str = "trigger_id, position, event, stage, run, reason, at";
 /// After so many events more it is looked which of those seen are too old to be known.
 const TRIMMED_EVERY: u64 = 256;
-/// The longest reason that is kept, in characters.
-const MAX_REASON: usize = 300;
 
 #[async_trait]
 impl WriteTriggers for Record {
@@ -73,12 +73,9 @@ impl WriteTriggers for Record {
             if found(db, sql, place)?.is_none() {
                 return Ok(());
             }
-            let stage = match trigger.on_poison {
-                ltmc_model::trigger::OnPoison::ParkKey => Stage::Parked,
-                ltmc_model::trigger::OnPoison::Skip => Stage::Dead,
-            };
+            let stage = trigger.on_poison.stage();
             let sql = "update arrivals set stage = ?, reason = ? where tenant = ? and trigger_id = ? and position = ?";
-            execute(db, sql, params![stage as i64, short(&reason), of.as_str(), id.as_str(), int(position.0)])?;
+            execute(db, sql, params![stage as i64, shortened(&reason), of.as_str(), id.as_str(), int(position.0)])?;
             done.store(true, Ordering::Release);
             Ok(())
         };
@@ -90,7 +87,7 @@ impl WriteTriggers for Record {
         let (of, id) = (tenant.clone(), id.clone());
         let work = move |db: &Connection| {
             let sql = "update triggers set trouble = ? where tenant = ? and id = ?";
-            execute(db, sql, params![trouble.as_deref().map(short), of.as_str(), id.as_str()])
+            execute(db, sql, params![trouble.as_deref().map(shortened), of.as_str(), id.as_str()])
         };
         self.writing.side("triggers.tell", tenant, Needs::Nothing, work).await
     }
@@ -314,28 +311,13 @@ pub(crate) fn follow(db: &Connection, run: &Run, entries: &[Entry]) -> Result<()
     let of = db.prepare_cached(sql)?.query_row(params![tenant, id], |row| row.get::<_, String>(0)).optional()?;
     let Some(of) = of else { return Ok(()) };
     let on_poison = settings_of(db, tenant, &of)?.map(|trigger| trigger.on_poison).unwrap_or_default();
-    match after_run(run, on_poison) {
-        None => Ok(()),
-        Some(None) => execute(db, "delete from arrivals where tenant = ? and run = ?", params![tenant, id]),
-        Some(Some(stage)) => {
+    match after_run(run, entries, on_poison) {
+        Outcome::Done => execute(db, "delete from arrivals where tenant = ? and run = ?", params![tenant, id]),
+        Outcome::DeadLetter(stage, reason) => {
             let sql = "update arrivals set stage = ?, reason = ? where tenant = ? and run = ? and stage = 1";
-            execute(db, sql, params![stage as i64, short(&reason(run, entries)), tenant, id])
+            execute(db, sql, params![stage as i64, reason, tenant, id])
         }
     }
-}
-
-/// Why a run's event is a dead letter.
-fn reason(run: &Run, entries: &[Entry]) -> String {
-    let told = entries.iter().rev().find_map(|entry| match &entry.event {
-        Happened::RunFailed { failure } => Some(format!("{}: {}", failure.code.as_str(), failure.message)),
-        Happened::RunCancelled { reason, .. } => Some(format!("cancelled: {reason}")),
-        _ => None,
-    });
-    told.unwrap_or_else(|| format!("its run is {}", run.state.as_str()))
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(MAX_REASON).collect()
 }
 
 fn take_in(
@@ -360,7 +342,7 @@ fn take_in(
         count += 1;
         let stage = if one.dead.is_some() { Stage::Dead } else { Stage::Waiting };
         let sql = "insert or ignore into arrivals (tenant, trigger_id, position, key, stage, reason, at, event) values (?, ?, ?, ?, ?, ?, ?, ?)";
-        let reason = one.dead.as_deref().map(short);
+        let reason = one.dead.as_deref().map(shortened);
         let (key, event) = (one.event.key(), one.event.to_bytes());
         execute(
             db,
@@ -369,7 +351,7 @@ fn take_in(
         )?;
     }
     let sql = "update triggers set position = ?, duplicates = duplicates + ?, seen = ?, trouble = ? where tenant = ? and id = ?";
-    let trouble = intake.trouble.as_deref().map(short);
+    let trouble = intake.trouble.as_deref().map(shortened);
     execute(db, sql, params![int(intake.upto.0), duplicates, int(count), trouble, tenant, id.as_str()])?;
     if count / TRIMMED_EVERY != before / TRIMMED_EVERY {
         let sql = "delete from seen_events where tenant = ?1 and trigger_id = ?2 and position <= (select position from seen_events \

@@ -8,12 +8,13 @@ use ltmc_model::agent::{Carry, Grants};
 use ltmc_model::memory::Drawer;
 use ltmc_model::{Capability, RunId, Seq};
 use ltmc_ports::journal::Kept;
+use ltmc_ports::record::OpenError;
 use ltmc_ports::testing::sample::{Owner, at, put, run_id, tenant};
 use ltmc_ports::{
     Durability, Kind, ReadCatalog as _, ReadChains as _, ReadJournal as _, ReadLog as _, ReadMemory as _, Record as _,
     WriteJournal as _,
 };
-use ltmc_sqlite::{OpenError, OpenOptions, Record};
+use ltmc_sqlite::{OpenOptions, Record};
 use rusqlite::{Connection, params};
 
 fn raw(dir: &Path) -> Connection {

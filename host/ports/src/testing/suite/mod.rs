@@ -6,11 +6,13 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    Purge, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
+    Purge, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions,
+    ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;
 pub mod catalog;
+pub mod chains;
 pub mod embedder;
 pub mod expect;
 pub mod graph;
@@ -18,6 +20,7 @@ pub mod journal;
 pub mod memory;
 pub mod projection;
 pub mod provenance;
+pub mod purge;
 pub mod questions;
 pub mod record;
 pub mod schedules;
@@ -211,8 +214,19 @@ macro_rules! contract {
             what_came_is_taken_in_once
             an_event_starts_one_run
             dead_letters_are_released_and_skipped
+            what_is_told_of_events_is_bounded
             what_is_published_makes_subscriptions_due
             a_tenant_has_so_many_subscriptions
+        }
+        $crate::contract! { @port purge, $fixture;
+            only_deleted_tenants_are_purged
+            a_deleted_tenant_goes_piece_by_piece_and_is_written_no_more
+            who_has_a_deleted_tenant_s_name_is_another
+        }
+        $crate::contract! { @port chains, $fixture;
+            a_chain_ends_with_the_hash_over_all_of_its_entries
+            ends_of_chains_are_in_the_order_of_names_and_in_pages
+            no_crash_takes_back_an_end_that_was_told
         }
     };
     (@port $port:ident, $fixture:expr; $($case:ident)*) => {

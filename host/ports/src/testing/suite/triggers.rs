@@ -10,7 +10,7 @@ use ltmc_model::{KeyId, Payload, Position, Revision};
 
 use super::{Fixture, Store};
 use crate::testing::sample::{Owner, at, tenant};
-use crate::triggers::{Arrival, ArrivalFilter, Found, Intake, StoredTrigger, TriggeredStart};
+use crate::triggers::{Arrival, ArrivalFilter, Found, Intake, MAX_REASON, StoredTrigger, TriggeredStart};
 use crate::{
     Append, Changes, Durability, Expect, Kind, ReadTriggers as _, WriteCatalog as _, WriteJournal as _,
     WriteTriggers as _,
@@ -244,6 +244,31 @@ pub async fn dead_letters_are_released_and_skipped<F: Fixture>(fixture: &F) {
     assert_eq!(startable(&*store, "feed").await, [2]);
     store.tell(&acme, &id("feed"), Some("there is no room".into())).await.unwrap();
     assert_eq!(one(&*store, "feed").await.unwrap().trouble.as_deref(), Some("there is no room"));
+}
+
+/// However long a reason or a trouble is, a bounded part of it is kept, cut between characters.
+pub async fn what_is_told_of_events_is_bounded<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (acme, long) = (tenant("acme"), "\u{e9}".repeat(MAX_REASON + 1));
+    let kept = "\u{e9}".repeat(MAX_REASON);
+    act(&*store, Some(&author()), put("feed", trigger("t"))).await;
+    let found = vec![(1, event(1, "a"), Some(&*long)), (2, event(2, "b"), None), (3, event(3, "c"), None)];
+    assert!(take_in(&*store, "feed", Intake { trouble: Some(long.clone()), ..intake(0, 3, found) }).await);
+    assert_eq!(one(&*store, "feed").await.unwrap().trouble.as_deref(), Some(&*kept));
+    assert!(store.bury(&acme, &id("feed"), Position(2), long.clone()).await.unwrap());
+    let (row, mut owner) = (one(&*store, "feed").await.unwrap(), Owner::new("acme", 1));
+    store.append(started(&mut owner, &row, 3), Durability::Lazy).await.unwrap();
+    let event = Happened::RunFailed { failure: Failure::new(Code::AgentError, long.clone()) };
+    let mut end = owner.write(vec![Entry { at: at(20), event }]);
+    end.run.state = State::Failed;
+    store.append(end, Durability::Lazy).await.unwrap();
+    store.tell(&acme, &id("feed"), Some(long)).await.unwrap();
+    assert_eq!(one(&*store, "feed").await.unwrap().trouble.as_deref(), Some(&*kept));
+    let filter = ArrivalFilter { dead: true, limit: 10, ..ArrivalFilter::default() };
+    let dead = store.arrivals(&acme, &filter).await.unwrap();
+    let reasons: Vec<&str> = dead.iter().filter_map(|arrival| arrival.reason.as_deref()).collect();
+    let of_run: String = format!("agent-error: {kept}").chars().take(MAX_REASON).collect();
+    assert_eq!(reasons, [&*kept, &*kept, &*of_run]);
 }
 
 /// What is published makes the subscriptions of its topic due, and says how far they are behind.
