@@ -140,6 +140,7 @@ impl Place {
         match self {
             Self::File(path) => {
                 let (path, line) = (path.clone(), text());
+                // bound: threads beside
                 let appended = tokio::task::spawn_blocking(move || append(&path, line)).await;
                 appended.map_err(|e| Failure::File(e.into()))?.map_err(Failure::File)
             }

@@ -398,6 +398,7 @@ impl Runs {
             Some(ready) => ready,
             None => {
                 let of = stored.clone();
+                // bound: threads beside
                 let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
                 let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
                 let ready =
@@ -700,6 +701,7 @@ impl Runs {
         if let Some(ready) = self.inner.ready.get(&key) {
             return Ok(ready);
         }
+        // bound: threads beside
         let made = tokio::task::spawn_blocking(move || {
             let mut source: serde_json::Value = serde_json::from_str(&document).map_err(|e| e.to_string())?;
             let flow = source["flow"].take();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::Caller;
@@ -84,6 +85,7 @@ impl Workflows {
     async fn store(&self, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
         let (text, of) = (source.clone(), name.clone());
         // Not on a thread that others wait for: it may take its time.
+        // bound: threads beside
         let parsed = tokio::task::spawn_blocking(move || Document::parse(&text, Some(&of))).await;
         let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
         let document = parsed.map_err(|faults| wrong(faults.0.into_iter().map(detail).collect()))?;
@@ -180,6 +182,7 @@ impl Workflows {
                     }
                     continue;
                 };
+                // bound: threads beside
                 let parsed = tokio::task::spawn_blocking(move || Document::parse(&stored.source, None)).await;
                 let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
                 // One that this version does not read fails where it is started.

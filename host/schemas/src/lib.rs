@@ -149,6 +149,7 @@ fn ended(status: ExitStatus) -> Option<Failure> {
 
 impl Worker {
     fn start(exe: &std::path::Path, args: &[OsString]) -> std::io::Result<Self> {
+        // bound: schemas
         let mut child = Command::new(exe)
             .args(args)
             .env_clear()

@@ -116,6 +116,7 @@ impl Agents {
         let digest = {
             let bytes = component.clone();
             // Up to 64 MiB: not on a thread that others wait for.
+            // bound: threads beside
             let hashed = tokio::task::spawn_blocking(move || Digest::of(&bytes)).await;
             hashed.map_err(|e| Error::Internal { message: e.to_string() })?
         };

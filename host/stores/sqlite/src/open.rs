@@ -250,6 +250,7 @@ impl Record {
                 }
             }
         };
+        // bound: threads beside
         let looked: Result<_, Error> = tokio::task::spawn_blocking(look).await.map_err(|e| damaged(&path, e))?;
         looked.map_err(|e| damaged(&path, e))?
     }
