@@ -12,7 +12,7 @@ use serde_json::json;
 const AFTER: Duration = Duration::from_secs(1);
 
 /// The process ids of a program's children that were started with this word.
-fn children(parent: u32, word: &str) -> Vec<u32> {
+pub(crate) fn children(parent: u32, word: &str) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|one| one.file_name().to_str()?.parse().ok());
     ids.filter(|id| {

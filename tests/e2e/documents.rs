@@ -15,10 +15,19 @@ async fn run(host: &Host, name: &str, content_type: &str, input: String) -> Resu
     host.send(request.header("prefer", "wait=60").header("content-type", content_type).body(input)).await
 }
 
-/// A field of which each level is looked at twice: what is below is looked at 2, 4, 8 … times.
-const DOUBLING: &str = "name: doubling\nflow:\n  agent: echo\n  validate:\n    json-schema:\n      $ref: '#/$defs/n'\n      $defs:\n        n:\n          allOf:\n            - {properties: {a: {$ref: '#/$defs/n'}}}\n            - {properties: {a: {$ref: '#/$defs/n'}}}\n";
+/// A schema of which each level is looked at twice: what is below is looked at 2, 4, 8 … times.
+pub(crate) fn doubling() -> Value {
+    let below = json!({"properties": {"a": {"$ref": "#/$defs/n"}}});
+    json!({"$ref": "#/$defs/n", "$defs": {"n": {"allOf": [below, below]}}})
+}
 
-fn nested(depth: usize) -> String {
+/// A workflow whose output is judged by [`doubling`].
+pub(crate) fn judged_by_doubling() -> String {
+    format!("name: doubling\nflow: {{agent: echo, validate: {{json-schema: {}}}}}\n", doubling())
+}
+
+/// What takes [`doubling`] 2 to the power of `depth` looks.
+pub(crate) fn nested(depth: usize) -> String {
     (0..depth).fold("0".to_owned(), |within, _| format!("{{\"a\":{within}}}"))
 }
 
@@ -75,7 +84,7 @@ async fn a_schema_that_cannot_be_judged_by_is_refused_with_its_place() -> Result
 async fn an_output_that_is_judged_for_ever_ends_its_run_and_nobody_waits() -> Result<()> {
     let mut host = Host::start().await?;
     host.push(&host.admin, "echo", "echo", &[]).await?;
-    put(&host, "doubling", DOUBLING).await?.expect(201);
+    put(&host, "doubling", &judged_by_doubling()).await?.expect(201);
     assert_eq!(run(&host, "doubling", "application/json", nested(8)).await?.expect(200).text(), nested(8));
     let ids = async |host: &Host, count: usize| -> Result<Vec<String>> {
         let mut ids = Vec::new();
@@ -92,7 +101,7 @@ async fn an_output_that_is_judged_for_ever_ends_its_run_and_nobody_waits() -> Re
     let other = host.tenant("other", "admin").await?;
     host.push(&other, "echo", "echo", &[]).await?;
     let request = host.request(Method::PUT, "/v1/workflows/doubling", &other);
-    host.send(request.header("content-type", "application/yaml").body(DOUBLING)).await?.expect(201);
+    host.send(request.header("content-type", "application/yaml").body(judged_by_doubling())).await?.expect(201);
     let request = host.request(Method::POST, "/v1/workflows/doubling/runs", &other).header("prefer", "wait=60");
     host.send(request.json(&json!({"a": 1}))).await?.expect(200);
     for run in judged {

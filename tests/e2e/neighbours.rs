@@ -17,6 +17,9 @@ use ltmc_tests::{Host, guest_bytes};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::documents::{doubling, judged_by_doubling, nested};
+use crate::states;
+
 /// What the host is given: so many descriptors.
 const DESCRIPTORS: u64 = 1_024;
 /// It never has more memory than this.
@@ -46,6 +49,13 @@ impl Loud {
 
     async fn call(&self, agent: &str, input: Value) {
         self.send(Method::POST, &format!("/v1/agents/{agent}/call"), input.to_string(), "application/json").await;
+    }
+
+    /// Asks for something, without waiting for its end; what it is answered.
+    async fn ask(&self, path: &str, body: Value) -> Option<Value> {
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.admin).header("prefer", "wait=0");
+        let answer = request.json(&body).timeout(Duration::from_secs(40)).send().await.ok()?;
+        answer.json().await.ok()
     }
 
     async fn get(&self, path: &str) {
@@ -194,9 +204,101 @@ const WAYS: &[(&str, Way)] = &[
     }),
     ("schemas that are judged for long", |loud| {
         async move {
-            let body = bytes::Bytes::from(json!({"t": "a".repeat(100 << 10)}).to_string());
-            loud.again(8, |_| loud.send(Method::POST, "/v1/workflows/judged/runs", body.clone(), "application/json"))
+            let body = bytes::Bytes::from(nested(60));
+            loud.again(8, |_| loud.send(Method::POST, "/v1/workflows/doubling/runs", body.clone(), "application/json"))
                 .await;
+        }
+        .boxed()
+    }),
+    ("agents' states that are judged for long", |loud| {
+        async move {
+            let data: Value = serde_json::from_str(&nested(60)).unwrap_or_default();
+            loud.again(64, |_| loud.call("dear", json!([{"do": "move", "event": "go", "patch": data}]))).await;
+        }
+        .boxed()
+    }),
+    ("schemas of documents that are put", |loud| {
+        async move {
+            loud.again(8, |number| {
+                let (document, loud) = (format!("# {number}\n{}", judged_by_doubling()), loud.clone());
+                async move { loud.send(Method::PUT, "/v1/workflows/doubling", document, "application/yaml").await }
+            })
+            .await;
+        }
+        .boxed()
+    }),
+    ("sessions whose turns are interrupted", |loud| {
+        async move {
+            loud.again(16, |_| async {
+                let settings = json!({"agent": "sleeper", "if-busy": "interrupt", "turn": "1s"});
+                let Some(session) = loud.ask("/v1/sessions", settings).await else { return };
+                let turns = format!("/v1/sessions/{}/turns", session["id"].as_str().unwrap_or_default());
+                for _ in 0..3 {
+                    loud.ask(&turns, json!({})).await;
+                }
+            })
+            .await;
+        }
+        .boxed()
+    }),
+    ("events that start runs of many subscriptions", |loud| {
+        async move {
+            let event = json!({"topic": "busy", "type": "t", "data": 1}).to_string();
+            loud.again(16, |_| loud.send(Method::POST, "/v1/events", event.clone(), "application/json")).await;
+        }
+        .boxed()
+    }),
+    ("questions, and waits of a second", |loud| {
+        async move {
+            loud.again(32, |number| {
+                let workflow = ["asks", "waits"][number % 2];
+                let (path, loud) = (format!("/v1/workflows/{workflow}/runs"), loud.clone());
+                async move { drop(loud.ask(&path, json!({})).await) }
+            })
+            .await;
+        }
+        .boxed()
+    }),
+    ("agents that call agents", |loud| {
+        async move {
+            let calls: Vec<Value> = (0..8).map(|_| json!(["echo", {}])).collect();
+            loud.again(16, |_| loud.call("calls", json!([{"do": "fork", "calls": calls}]))).await;
+        }
+        .boxed()
+    }),
+    ("wide maps, and forks", |loud| {
+        async move {
+            let publish = json!([{"do": "publish", "topic": "forked", "kind": "t", "data": 1}]);
+            loud.again(8, |number| {
+                let (workflow, many) = [("wide", 200), ("forked", 20)][number % 2];
+                let (path, loud) = (format!("/v1/workflows/{workflow}/runs"), loud.clone());
+                let items = vec![publish.clone(); many];
+                async move { drop(loud.ask(&path, json!(items)).await) }
+            })
+            .await;
+        }
+        .boxed()
+    }),
+    ("schedules that are put", |loud| {
+        async move {
+            loud.again(8, |number| {
+                let each: String = (0..16).map(|n| format!("{{schedule: \"* * * * *\", input: {n}}}, ")).collect();
+                let (name, loud) = (format!("beat-{}", number % 50), loud.clone());
+                let document = format!("# {number}\nname: {name}\non: [{each}]\nflow: {{agent: echo}}\n");
+                async move { loud.send(Method::PUT, &format!("/v1/workflows/{name}"), document, "application/yaml").await }
+            })
+            .await;
+        }
+        .boxed()
+    }),
+    ("wrong keys", |loud| {
+        async move {
+            loud.again(64, |number| {
+                let key = format!("ltmc_abcdefghijkl_{number:032}");
+                let request = loud.http.get(format!("{}/v1/runs", loud.url)).bearer_auth(key);
+                async move { drop(request.send().await) }
+            })
+            .await;
         }
         .boxed()
     }),
@@ -249,7 +351,7 @@ impl Quiet {
         while begun.elapsed() < long || round < 10 {
             round += 1;
             let number = self.written;
-            let asks: [(Method, String, Option<Vec<u8>>, &str); 7] = [
+            let asks: [(Method, String, Option<Vec<u8>>, &str); 8] = [
                 (Method::POST, "/v1/agents/echo/call".into(), Some(b"hello".to_vec()), "text/plain"),
                 (Method::PUT, format!("/v1/memory/global/q{number}"), Some(b"value".to_vec()), "text/plain"),
                 (Method::GET, format!("/v1/memory/global/q{number}"), None, ""),
@@ -257,6 +359,7 @@ impl Quiet {
                 (Method::GET, "/v1/graph/reach?from=a".into(), None, ""),
                 (Method::PUT, "/v1/agents/echo".into(), (round % 8 == 0).then(|| echo.clone()), "application/wasm"),
                 (Method::GET, "/readyz".into(), None, ""),
+                (Method::GET, "/healthz".into(), None, ""),
             ];
             for (method, path, body, kind) in asks {
                 if path == "/v1/agents/echo" && body.is_none() {
@@ -373,35 +476,46 @@ async fn what_one_tenant_does_alone_fails_nobody_else() -> Result<()> {
 }
 
 async fn set_the_stage(host: &Host, loud: &Loud, quiet: &str) -> Result<()> {
-    let all = ["log", "memory:read:*", "memory:write:*", "message:receive", "message:send:*", "message:publish:*"];
+    let all =
+        ["log", "call:*", "memory:read:*", "memory:write:*", "message:receive", "message:send:*", "message:publish:*"];
     for (name, guest) in [
         ("spin", "spin"),
         ("memory-bomb", "memory-bomb"),
         ("sleeper", "sleeper"),
         ("post", "message-script"),
         ("flaky", "flaky"),
+        ("calls", "call-script"),
         ("echo", "echo"),
     ] {
         host.push(&loud.admin, name, guest, &all).await?;
     }
     host.push(quiet, "echo", "echo", &[]).await?;
     let with: String = (0..100).map(|pick| format!("        p{pick}: $.input\n")).collect();
-    let patterns: Vec<Value> = (0..50).map(|n| json!({"pattern": format!("(a|a)*{n}$")})).collect();
-    let schema = json!({"type": "object", "properties": {"t": {"allOf": patterns}}});
-    for (name, flow) in [
-        ("stubborn", "{agent: flaky, retry: {attempts: 10, backoff: 100ms}}".to_owned()),
-        ("multiply", format!("\n  sequence:\n    - agent: echo\n      with:\n{with}")),
-        ("judged", format!("{{agent: echo, validate: {{json-schema: {schema}}}}}")),
+    let state = json!({
+        "version": 1, "initial": "idle", "per": "session", "data": {}, "schema": doubling(),
+        "states": {"idle": {}, "done": {"final": true}},
+        "transitions": [{"from": "idle", "to": "idle", "on": "go"}, {"from": "idle", "to": "done", "on": "end"}],
+    });
+    states::push(host, &loud.admin, "dear", "state-script", &state).await?.expect(201);
+    states::grant(host, &loud.admin, "dear", &["state"]).await?;
+    let document = |name: &str, flow: &str| (name.to_owned(), format!("name: {name}\nflow: {flow}\n"));
+    for (name, document) in [
+        document("stubborn", "{agent: flaky, retry: {attempts: 10, backoff: 100ms}}"),
+        document("multiply", &format!("\n  sequence:\n    - agent: echo\n      with:\n{with}")),
+        document("asks", "{ask: {title: \"Really?\", of: admin}}"),
+        document("waits", "{wait: 1s}"),
+        document("wide", "{map: $.input, do: {agent: echo}}"),
+        document("forked", "{map: $.input, do: {agent: post}, context: {fork: [session, messages]}}"),
+        ("doubling".to_owned(), judged_by_doubling()),
     ] {
         let put = host.request(Method::PUT, &format!("/v1/workflows/{name}"), &loud.admin);
-        let put = put.header("content-type", "application/yaml").body(format!("name: {name}\nflow: {flow}\n"));
-        // A document that is refused weighs on nobody.
-        let answer = host.send(put).await?;
-        ensure!(
-            answer.status.is_success() || answer.status == 400 || answer.status == 422,
-            "{name}: {}",
-            answer.text()
-        );
+        // A document that is refused would weigh on nobody.
+        host.send(put.header("content-type", "application/yaml").body(document)).await?.expect(201);
+    }
+    for number in 0..100 {
+        let subscription = json!({"topic": "busy", "agent": "echo"});
+        let put = host.request(Method::PUT, &format!("/v1/subscriptions/s{number}"), &loud.admin);
+        host.send(put.json(&subscription)).await?.expect(201);
     }
     for (key, from, count) in [(loud.admin.as_str(), "hub", 1_000), (quiet, "a", 3)] {
         for first in (0..count).step_by(100) {

@@ -17,6 +17,16 @@ async fn start(host: &Host, workflow: &str, content_type: &str, input: String) -
     Ok(host.send(request).await?.expect(202).headers["ltmc-run"].to_str()?.to_owned())
 }
 
+/// A host that was killed is ready again within so long.
+const READY: Duration = Duration::from_secs(5);
+
+/// Whether it became ready in time, as it has just done.
+fn is_ready_in_time(killed: Instant, host: &Host) -> Result<()> {
+    let took = killed.elapsed();
+    ensure!(took < READY, "ready after {took:?}:\n{}", host.log());
+    Ok(())
+}
+
 async fn serves(host: &Host) -> Result<Answer> {
     host.call(&host.admin, "echo", &json!({"say": "hello"})).await
 }
@@ -75,6 +85,7 @@ async fn a_run_that_the_host_dies_of_is_set_aside_and_the_others_go_on() -> Resu
         let begun = Instant::now();
         host.kill();
         host.restart_within(most).await?;
+        is_ready_in_time(begun, &host)?;
         // With so little memory, what goes on meanwhile may leave none for a moment.
         let patience = Instant::now() + Duration::from_secs(5);
         loop {
@@ -147,6 +158,7 @@ async fn a_host_that_is_killed_comes_up_with_all_that_was_acknowledged() -> Resu
     for kill in 0..3 {
         let begun = Instant::now();
         host.kill_and_restart().await?;
+        is_ready_in_time(begun, &host)?;
         serves(&host).await?.expect(200);
         println!("kill {kill}: serves after {:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -2,12 +2,18 @@
 //! quarantined, released and set by an admin.
 
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ltmc_tests::{Answer, Host, binary, guest_bytes};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+
+use crate::children::children;
+use crate::documents::{doubling, judged_by_doubling, nested};
 
 fn declaration() -> Value {
     json!({
@@ -30,7 +36,7 @@ fn second() -> Value {
     next
 }
 
-async fn push(host: &Host, key: &str, name: &str, guest: &str, state: &Value) -> Result<Answer> {
+pub(crate) async fn push(host: &Host, key: &str, name: &str, guest: &str, state: &Value) -> Result<Answer> {
     let manifest = json!({"manifest": 1, "asks": ["call:*"], "state": state}).to_string();
     let form = Form::new()
         .part("component", Part::bytes(guest_bytes(guest)?))
@@ -38,7 +44,7 @@ async fn push(host: &Host, key: &str, name: &str, guest: &str, state: &Value) ->
     host.send(host.request(Method::PUT, &format!("/v1/agents/{name}"), key).multipart(form)).await
 }
 
-async fn grant(host: &Host, key: &str, name: &str, grants: &[&str]) -> Result<()> {
+pub(crate) async fn grant(host: &Host, key: &str, name: &str, grants: &[&str]) -> Result<()> {
     let path = format!("/v1/agents/{name}/grants");
     host.send(host.request(Method::PUT, &path, key).json(grants)).await?.expect(200);
     Ok(())
@@ -252,5 +258,70 @@ async fn a_newer_version_migrates_and_what_does_not_fit_waits_for_an_admin() -> 
         stayed,
         "set aside, released and migrated it stays what it was: {history:#}"
     );
+    Ok(())
+}
+
+/// How many judges the host has while another tenant has its outputs judged: the most that were seen at once.
+async fn judges_while_another_is_judged(host: &Host, other: &str) -> Result<usize> {
+    let most = Arc::new(AtomicUsize::new(0));
+    let (host_id, seen) = (host.pid(), most.clone());
+    let looking = tokio::spawn(async move {
+        loop {
+            seen.fetch_max(children(host_id, "schema-worker").len(), Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let begun = Instant::now();
+    while most.load(Ordering::SeqCst) == 0 {
+        ensure!(begun.elapsed() < Duration::from_secs(30), "nobody judges");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in 0..5 {
+        let put = host.request(Method::PUT, "/v1/workflows/doubling", other).header("content-type", "application/yaml");
+        let put = host.send(put.body(format!("# {number}\n{}", judged_by_doubling()))).await?;
+        ensure!(put.status.is_success(), "{}", put.text());
+        let run = host.request(Method::POST, "/v1/workflows/doubling/runs", other).header("prefer", "wait=60");
+        host.send(run.json(&json!({"a": number}))).await?.expect(200);
+    }
+    looking.abort();
+    Ok(most.load(Ordering::SeqCst))
+}
+
+/// What judges is shared whatever is judged: a transition's data, and what is kept of a state under another schema, for whoever looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn states_that_are_dear_to_judge_have_one_judge_and_other_tenants_theirs() -> Result<()> {
+    let host = Host::start().await?;
+    let mut dear = declaration();
+    (dear["per"], dear["schema"], dear["invariants"]) = (json!("session"), doubling(), json!([]));
+    push(&host, &host.admin, "dear", "state-script", &dear).await?.expect(201);
+    grant(&host, &host.admin, "dear", &["state"]).await?;
+    let other = host.tenant("other", "admin").await?;
+    host.push(&other, "echo", "echo", &[]).await?;
+    let deep: Value = serde_json::from_str(&nested(60))?;
+    // Each call has a session, and so a state, of its own.
+    for _ in 0..100 {
+        let call = host.request(Method::POST, "/v1/agents/dear/call", &host.admin).header("prefer", "respond-async");
+        host.send(call.json(&json!([step("start", deep.clone())]))).await?.expect(202);
+    }
+    let most = judges_while_another_is_judged(&host, &other).await?;
+    ensure!(most <= 3, "{most} judges of 100 transitions of one tenant");
+    drop(host);
+
+    let host = Host::start().await?;
+    let other = host.tenant("other", "admin").await?;
+    host.push(&other, "echo", "echo", &[]).await?;
+    let mut kept = declaration();
+    (kept["schema"], kept["invariants"]) = (json!({"type": "object"}), json!([]));
+    push(&host, &host.admin, "kept", "state-script", &kept).await?.expect(201);
+    let set = json!({"state": "idle", "data": deep, "reason": "to be looked at"});
+    host.post_json("/v1/agents/kept/state/set", &set).await?.expect(200);
+    kept["schema"] = doubling();
+    push(&host, &host.admin, "kept", "state-script", &kept).await?.expect(200);
+    let viewer = host.key("default", "viewer").await?;
+    let looks = (0..64).map(|_| host.request(Method::GET, "/v1/agents/kept/state", &viewer).send());
+    let looks: Vec<_> = looks.map(tokio::spawn).collect();
+    let most = judges_while_another_is_judged(&host, &other).await?;
+    ensure!(most <= 3, "{most} judges of 64 looks of one viewer");
+    looks.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }

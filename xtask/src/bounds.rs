@@ -1,6 +1,6 @@
 //! What tenants share is bounded, and docs/security.md says of each bound who fills it and by what it is divided. This holds the
 //! page against the code: each statement, or field, of the host's code that makes something shared (a pot, a queue, a channel,
-//! turns, a cache) stands directly under a comment `// bound: NAME`, each name has a row in the page's table, and each row a place
+//! turns, a cache, a thread or a process of its own, so much side by side) stands directly under a comment `// bound: NAME`, each name has a row in the page's table, and each row a place
 //! in the code. What has no bound is not to be had at all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::house::root;
 
 /// What makes something shared.
-const MADE: [&str; 13] = [
+const MADE: [&str; 16] = [
     "Pot::new(",
     "Pot::divided(",
     "Semaphore::new(",
@@ -23,6 +23,10 @@ const MADE: [&str; 13] = [
     "Admission::new(",
     "Turns::new(",
     "JoinSet::new(",
+    // A process, a thread, and so many futures at once, too.
+    "Command::new(",
+    "spawn_blocking(",
+    "buffer_unordered(",
 ];
 /// What is never made.
 const WITHOUT: [&str; 3] = ["unbounded_channel", "mpsc::unbounded", "LruCache::unbounded"];
@@ -65,12 +69,14 @@ fn mark<'a>(above: &[&'a str]) -> Option<&'a str> {
     above.take_while(|line| is_comment(line)).find(|line| line.starts_with(MARK))
 }
 
-/// Every source of the host, but for its tests.
+/// Every source of the host, but for its tests, and for commands that are no host.
 fn sources(of: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(of).expect("a folder of the host").flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if path.is_dir() {
-            if !["tests", "testing", "target", "benches", "native"].contains(&name.as_str()) {
+            if name == "commands" {
+                found.push(path.join("serve.rs"));
+            } else if !["tests", "testing", "target", "benches", "native"].contains(&name.as_str()) {
                 sources(&path, found);
             }
         } else if name.ends_with(".rs") && name != "tests.rs" {
@@ -139,13 +145,29 @@ fn what_names_no_bound_is_found_and_tests_are_left_out() {
         "    two: Cache::new(1),",
         "}",
         "// Pot::new(",
+        "    // bound: judges",
+        "    let child = std::process::Command::new(exe)",
+        "        .spawn();",
+        "    let found = tokio::task::spawn_blocking(work).await;",
+        "    let all = stream::iter(all)",
+        "        // bound: rounds",
+        "        .buffer_unordered(4);",
         "#[cfg(test)]",
         "Pot::new(1, 1)",
     ];
     let (places, names) = made(&source.join("\n"));
     let found: Vec<_> = places.iter().map(|place| (place.line, place.bound.as_deref())).collect();
-    let named =
-        [(3, Some("seats")), (8, Some("lines")), (9, None), (12, Some("caches")), (13, Some("caches")), (15, None)];
+    let named = [
+        (3, Some("seats")),
+        (8, Some("lines")),
+        (9, None),
+        (12, Some("caches")),
+        (13, Some("caches")),
+        (15, None),
+        (19, Some("judges")),
+        (21, None),
+        (24, Some("rounds")),
+    ];
     assert_eq!(found, named);
-    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["caches", "lines", "seats"]);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["caches", "judges", "lines", "rounds", "seats"]);
 }

@@ -188,13 +188,13 @@ impl Index {
         hits.degraded |= notes.len() > MOST_OWN;
         notes.truncate(MOST_OWN);
         let (embedder, _) = self.whole(tenant).await?;
-        let query = embedder.embed(&[query.to_owned()], Purpose::Query).await?.into_iter().next();
+        let query = embedder.embed(tenant, &[query.to_owned()], Purpose::Query).await?.into_iter().next();
         let query = query.ok_or_else(no_vector)?;
         for note in notes {
             let spans = (self.split)(&note.text, embedder.passage_bytes());
             let texts: Vec<String> =
                 spans.iter().map(|span| note.text.get(span.clone()).unwrap_or_default().to_owned()).collect();
-            let passages = embedder.embed(&texts, Purpose::Passage).await?;
+            let passages = embedder.embed(tenant, &texts, Purpose::Passage).await?;
             let scored = texts.into_iter().zip(passages.iter().map(|passage| likeness(&query, passage)));
             if let Some((text, score)) = scored.max_by(|a, b| a.1.total_cmp(&b.1)) {
                 hits.hits.push(Hit { id: note.id.clone(), text, metadata: note.metadata.clone(), score });
@@ -226,7 +226,7 @@ impl Index {
             }
         };
         let asked = [query.to_owned()];
-        let vector = embedder.embed(&asked, Purpose::Query).await?.into_iter().next();
+        let vector = embedder.embed(tenant, &asked, Purpose::Query).await?.into_iter().next();
         let vector = vector.ok_or_else(no_vector)?;
         let place = Self::place(tenant, embedder.id());
         // Where nothing was embedded there is nothing to load, or to build.
@@ -315,7 +315,7 @@ impl Index {
         }
         let mut vectors = Vec::with_capacity(texts.len());
         for some in texts.chunks(TEXTS) {
-            vectors.extend(embedder.embed(some, Purpose::Passage).await?);
+            vectors.extend(embedder.embed(tenant, some, Purpose::Passage).await?);
         }
         let slots = made.iter_mut().flat_map(|note| &mut note.passages).map(|(_, vector)| vector);
         for (slot, vector) in slots.zip(vectors) {

@@ -113,7 +113,7 @@ impl Context {
         match call {
             StateCall::Get(_) => {
                 let found = Found::of(self.memory.item(whose, &drawer, &key, asked.now).await?.as_ref());
-                match self.stands(declared, &found, asked.now).await {
+                match self.stands(whose.tenant, declared, &found, asked.now).await {
                     Ok(Standing::Sound(machine)) => {
                         let told = declared.told(&machine, found.at());
                         Ok(Stated::decided(Decided::Answer(Ok(Reply::State(Ok(told))))))
@@ -153,7 +153,7 @@ impl Context {
             declared.declaration.transition(&machine, found.at().0, &what, now.millis()).is_ok()
         };
         let found = Found::of(self.memory.latest(whose, &drawer, &key, now, suits).await?.as_ref());
-        let machine = match self.stands(declared, &found, now).await {
+        let machine = match self.stands(whose.tenant, declared, &found, now).await {
             Ok(Standing::Sound(machine)) => machine,
             Ok(standing) => return Ok(elsewhere(declared, &standing, key, &found)),
             Err(refusal) => return answer(Err(refusal)),
@@ -167,7 +167,7 @@ impl Context {
             }
             Err(why) => return refused(why.into()),
         };
-        match self.judged(declared, &next.data).await {
+        match self.judged(whose.tenant, declared, &next.data).await {
             Ok(None) => {}
             Ok(Some(why)) => return refused(Refused::new(Rule::Schema, why)),
             Err(refusal) => return answer(Err(refusal)),
@@ -201,7 +201,7 @@ impl Context {
         let Migration { agent, key, kept, revision: before, .. } = migration;
         let Some(own) = whose.agent else { return Ok(Err(Refusal::NotFound)) };
         let made = match output.and_then(|output| made(declared, &kept, &output)) {
-            Ok(machine) => match self.judged(declared, &machine.data).await {
+            Ok(machine) => match self.judged(whose.tenant, declared, &machine.data).await {
                 Ok(None) => Ok(machine),
                 Ok(Some(why)) => Err(why),
                 Err(refusal) => return Ok(Err(refusal)),
@@ -236,7 +236,13 @@ impl Context {
     }
 
     /// How what is kept stands to a declaration, its schema too. The error: that is not known now.
-    pub(crate) async fn stands(&self, declared: &Declared, found: &Found, now: Timestamp) -> Result<Standing, Refusal> {
+    pub(crate) async fn stands(
+        &self,
+        tenant: &TenantId,
+        declared: &Declared,
+        found: &Found,
+        now: Timestamp,
+    ) -> Result<Standing, Refusal> {
         let kept = match &found.kept {
             Ok(kept) => kept.as_ref(),
             Err(why) => return Ok(Standing::Quarantined(why.clone())),
@@ -248,16 +254,21 @@ impl Context {
         if kept.judged == Some(Digest::of(schema.as_bytes())) {
             return Ok(standing);
         }
-        Ok(self.judged(declared, &machine.data).await?.map_or(standing, Standing::Quarantined))
+        Ok(self.judged(tenant, declared, &machine.data).await?.map_or(standing, Standing::Quarantined))
     }
 
-    /// What is wrong with data by the schema; none: nothing.
-    pub(crate) async fn judged(&self, declared: &Declared, data: &Value) -> Result<Option<String>, Refusal> {
+    /// What is wrong with a tenant's data by the schema; none: nothing.
+    pub(crate) async fn judged(
+        &self,
+        tenant: &TenantId,
+        declared: &Declared,
+        data: &Value,
+    ) -> Result<Option<String>, Refusal> {
         let Some(schema) = &declared.schema else { return Ok(None) };
         let unavailable = |message: String| Refusal::Unavailable { message, retry_after_ms: 1_000 };
         let Some(judge) = &self.schemas else { return Err(unavailable("nobody judges by JSON Schema here".into())) };
         let payload = Payload { content_type: Payload::JSON.into(), bytes: data.to_string().into() };
-        match judge.judge(schema, &payload).await {
+        match judge.judge(tenant, schema, &payload).await {
             Ok(found) if found.is_empty() => Ok(None),
             Ok(found) => {
                 let told = found.iter().take(TOLD).map(|one| {

@@ -12,7 +12,7 @@ use ltmc_model::delta::{Delta, MemoryChange};
 use ltmc_model::effect::Refusal;
 use ltmc_model::journal::Change;
 use ltmc_model::state::{self, Declared, Kept, MAX_REASON, Machine, Standing};
-use ltmc_model::{AgentName, Digest, Position, Revision, SessionId, Timestamp};
+use ltmc_model::{AgentName, Digest, Position, Revision, SessionId, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::log::Interest;
 use ltmc_ports::{Changes, Expect};
@@ -74,7 +74,7 @@ impl Clients {
         let (declared, key) = self.declared(caller, of).await?;
         let now = self.ports().clock.now();
         let found = self.found(caller, of, &key, now).await?;
-        let standing = self.ports().context.stands(&declared, &found, now).await.map_err(refused)?;
+        let standing = self.ports().context.stands(&caller.tenant, &declared, &found, now).await.map_err(refused)?;
         let due = match &standing {
             Standing::Sound(machine) if found.revision.is_some() => declared.declaration.due(machine),
             _ => None,
@@ -142,9 +142,10 @@ impl Clients {
             let (declared, key) = self.declared(caller, of).await?;
             let now = self.ports().clock.now();
             let found = self.found(caller, of, &key, now).await?;
+            let tenant = &caller.tenant;
             let kept = match &mend {
-                Mend::Release => self.released(&declared, &found, now).await?,
-                Mend::Set { state, data } => self.set(&declared, &found, state, data, now).await?,
+                Mend::Release => self.released(tenant, &declared, &found, now).await?,
+                Mend::Set { state, data } => self.set(tenant, &declared, &found, state, data, now).await?,
             };
             let by = Some(caller.key.clone());
             let kept = Kept { at: now, event: None, run: None, by, reason: Some(reason.clone()), ..kept };
@@ -170,7 +171,13 @@ impl Clients {
     }
 
     /// What a state is once it is released.
-    async fn released(&self, declared: &Declared, found: &Found, now: Timestamp) -> Result<Kept, Error> {
+    async fn released(
+        &self,
+        tenant: &TenantId,
+        declared: &Declared,
+        found: &Found,
+        now: Timestamp,
+    ) -> Result<Kept, Error> {
         let kept = match &found.kept {
             Ok(Some(kept)) => Kept { from: Some(kept.state.clone()), quarantined: None, ..kept.clone() },
             Ok(None) => return Err(not_quarantined()),
@@ -178,12 +185,12 @@ impl Clients {
         };
         if let Ok(Some(before)) = &found.kept
             && before.quarantined.is_none()
-            && !matches!(self.stands_now(declared, found, now).await?, Standing::Quarantined(_))
+            && !matches!(self.stands_now(tenant, declared, found, now).await?, Standing::Quarantined(_))
         {
             return Err(not_quarantined());
         }
         let released = Found { kept: Ok(Some(kept.clone())), revision: found.revision, bytes: found.bytes };
-        match self.stands_now(declared, &released, now).await? {
+        match self.stands_now(tenant, declared, &released, now).await? {
             Standing::Quarantined(why) => Err(unfit(&why)),
             // Of an older version it is migrated when it is looked at next.
             Standing::Sound(_) | Standing::Older(_) | Standing::Newer(_) => Ok(kept),
@@ -193,6 +200,7 @@ impl Clients {
     /// What a state is once it is set.
     async fn set(
         &self,
+        tenant: &TenantId,
         declared: &Declared,
         found: &Found,
         state: &str,
@@ -202,15 +210,21 @@ impl Clients {
         let machine = Machine { state: state.to_owned(), data: data.clone(), since_ms: now.millis() };
         let wrong = |why: String| Error::invalid("invalid", "data", why);
         declared.declaration.fits(&machine).map_err(|refused| wrong(refused.message))?;
-        if let Some(why) = self.ports().context.judged(declared, data).await.map_err(refused)? {
+        if let Some(why) = self.ports().context.judged(tenant, declared, data).await.map_err(refused)? {
             return Err(wrong(why));
         }
         let from = found.kept.as_ref().ok().and_then(Option::as_ref).map(|kept| kept.state.clone());
         Ok(declared.kept(machine, from, now))
     }
 
-    async fn stands_now(&self, declared: &Declared, found: &Found, now: Timestamp) -> Result<Standing, Error> {
-        self.ports().context.stands(declared, found, now).await.map_err(refused)
+    async fn stands_now(
+        &self,
+        tenant: &TenantId,
+        declared: &Declared,
+        found: &Found,
+        now: Timestamp,
+    ) -> Result<Standing, Error> {
+        self.ports().context.stands(tenant, declared, found, now).await.map_err(refused)
     }
 
     async fn found(&self, caller: &Caller, of: &Of, key: &str, now: Timestamp) -> Result<Found, Error> {

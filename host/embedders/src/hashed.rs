@@ -15,6 +15,7 @@
 //! anything here changes the name too.
 
 use async_trait::async_trait;
+use ltmc_model::TenantId;
 use ltmc_model::recall::EmbedderId;
 use ltmc_ports::recall::Purpose;
 use ltmc_ports::{Embedder, Kind, StoreError};
@@ -57,8 +58,9 @@ impl Embedder for Hashed {
         PASSAGE
     }
 
-    async fn embed(&self, texts: &[String], _: Purpose) -> Result<Vec<Vec<f32>>, StoreError> {
+    async fn embed(&self, _: &TenantId, texts: &[String], _: Purpose) -> Result<Vec<Vec<f32>>, StoreError> {
         let texts = texts.to_vec();
+        // bound: threads beside
         let work = tokio::task::spawn_blocking(move || texts.iter().map(|text| vector(text)).collect());
         work.await.map_err(|error| StoreError::new(Kind::Internal, "embedder.embed").because(error))
     }

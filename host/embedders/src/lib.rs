@@ -186,7 +186,14 @@ fn beginning(text: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use ltmc_model::TenantId;
+
     use super::*;
+
+    /// Whose texts are embedded makes no difference.
+    pub(crate) fn acme() -> TenantId {
+        "acme".parse().unwrap()
+    }
 
     #[test]
     fn a_vector_gets_length_one_or_is_refused() {

@@ -3,8 +3,8 @@
 //!
 //! Invariants: nothing is downloaded. The model's name is the hash of its weights, so that other weights are another embedder.
 //! A text's vector does not depend on what it is embedded with: shorter ones are padded, and the padding is masked. A long
-//! text counts up to the model's length in tokens. At most [`AT_ONCE`] batches run at once, each off the async threads and
-//! bounded in tokens, so that a question waits for a batch and not for a document.
+//! text counts up to the model's length in tokens. At most [`AT_ONCE`] batches run at once, of one tenant half of them, each off the async
+//! threads and bounded in tokens, so that a question waits for a batch and not for a document. Who waits is served tenant by tenant.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -15,18 +15,21 @@ use async_trait::async_trait;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
+use ltmc_model::TenantId;
 use ltmc_model::recall::{EmbedderId, MAX_TEXT};
+use ltmc_policy::Turns;
 use ltmc_ports::recall::Purpose;
 use ltmc_ports::{Embedder, Kind, StoreError};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokenizers::Tokenizer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, beginning, unit};
 
 /// How many batches run at once: matrices are multiplied by all processors, the rest of a batch by one.
 const AT_ONCE: usize = 2;
+/// How many batches of a tenant's may wait for their turn.
+const WAITING: usize = 1_024;
 /// The most texts and the most tokens, padding among them, of a batch: what it takes of memory is bounded by them.
 const BATCH_TEXTS: usize = 32;
 const BATCH_TOKENS: usize = 1024;
@@ -43,13 +46,14 @@ const BYTES_A_TOKEN: usize = 3;
 pub(crate) struct MiniLm {
     id: EmbedderId,
     model: Arc<Model>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
 }
 
 impl MiniLm {
     /// Loads the model of a directory, and runs it once.
     pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
         let path = directory.to_owned();
+        // bound: models run here
         let loading = tokio::task::spawn_blocking(move || Model::load(&path));
         let (id, model) = loading.await.map_err(|error| damaged(directory.to_owned(), error))??;
         tracing::info!(
@@ -59,19 +63,23 @@ impl MiniLm {
             "a sentence model is loaded"
         );
         // bound: models run here
-        Ok(Self { id, model: Arc::new(model), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { id, model: Arc::new(model), turns: Turns::new(AT_ONCE, WAITING) })
     }
 
-    /// Does a part of the work off the async threads, when it is its turn.
+    /// Does a part of a tenant's work off the async threads, when it is its turn.
     async fn work<T: Send + 'static>(
         &self,
+        tenant: &TenantId,
         part: impl FnOnce(&Model) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let internal = |error: Failure| StoreError::new(Kind::Internal, "embedder.embed").because(error);
-        let turn: OwnedSemaphorePermit =
-            self.turns.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
+        let turn = self.turns.take(tenant).await.ok_or_else(|| {
+            StoreError::new(Kind::Unavailable, "embedder.embed")
+                .because("too many of the tenant's texts wait to be embedded")
+        })?;
         let model = self.model.clone();
         // The turn ends with the work, also where nobody waits for it any more.
+        // bound: models run here
         let work = tokio::task::spawn_blocking(move || {
             let done = part(&model);
             drop(turn);
@@ -91,13 +99,13 @@ impl Embedder for MiniLm {
         self.model.max_tokens * BYTES_A_TOKEN
     }
 
-    async fn embed(&self, texts: &[String], _: Purpose) -> Result<Vec<Vec<f32>>, StoreError> {
+    async fn embed(&self, tenant: &TenantId, texts: &[String], _: Purpose) -> Result<Vec<Vec<f32>>, StoreError> {
         let mut vectors = vec![Vec::new(); texts.len()];
         let mut waiting = Vec::new();
         for (index, some) in texts.chunks(BATCH_TEXTS).enumerate() {
             let some = some.to_vec();
             let tokens = self
-                .work(move |model| some.iter().map(|text| model.tokens(text)).collect::<Result<Vec<_>, _>>())
+                .work(tenant, move |model| some.iter().map(|text| model.tokens(text)).collect::<Result<Vec<_>, _>>())
                 .await?;
             waiting.extend(tokens.into_iter().enumerate().map(|(place, tokens)| (index * BATCH_TEXTS + place, tokens)));
         }
@@ -107,7 +115,7 @@ impl Embedder for MiniLm {
             let texts = (BATCH_TOKENS / longest.len().max(1)).clamp(1, BATCH_TEXTS);
             let batch = waiting.split_off(waiting.len().saturating_sub(texts));
             let (places, batch): (Vec<usize>, Vec<Vec<u32>>) = batch.into_iter().unzip();
-            let made = self.work(move |model| model.vectors(&batch)).await?;
+            let made = self.work(tenant, move |model| model.vectors(&batch)).await?;
             for (place, vector) in places.into_iter().zip(made) {
                 vectors[place] = vector;
             }
@@ -314,7 +322,7 @@ mod tests {
 
     async fn cosine(one: &str, other: &str) -> f32 {
         let texts = [one.to_owned(), other.to_owned()];
-        let vectors = real().await.embed(&texts, Purpose::Passage).await.unwrap();
+        let vectors = real().await.embed(&crate::tests::acme(), &texts, Purpose::Passage).await.unwrap();
         vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum()
     }
 

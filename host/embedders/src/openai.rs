@@ -17,6 +17,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, StatusCode, Uri};
 use ltmc_http::{Client, client, trusted};
+use ltmc_model::TenantId;
 use ltmc_model::recall::{EmbedderId, MAX_QUERY};
 use ltmc_ports::recall::Purpose;
 use ltmc_ports::{Embedder, Kind, StoreError};
@@ -55,6 +56,7 @@ pub(crate) struct OpenAi {
 
 impl OpenAi {
     pub(crate) async fn connect(options: Options) -> Result<Self, Error> {
+        // bound: threads beside
         let roots = tokio::task::spawn_blocking(trusted).await.unwrap_or_else(|_| RootCertStore::empty());
         Self::connect_trusting(options, roots).await
     }
@@ -92,7 +94,7 @@ impl Embedder for OpenAi {
         PASSAGE
     }
 
-    async fn embed(&self, texts: &[String], _: Purpose) -> Result<Vec<Vec<f32>>, StoreError> {
+    async fn embed(&self, _: &TenantId, texts: &[String], _: Purpose) -> Result<Vec<Vec<f32>>, StoreError> {
         let mut vectors = vec![nothing(self.id.dimensions as usize); texts.len()];
         // Endpoints refuse empty texts.
         let some: Vec<(usize, &str)> = texts
@@ -451,7 +453,7 @@ mod tests {
         /// Why it gives no vectors of one text.
         async fn failure(&self, options: Options) -> (Kind, String) {
             let embedder = OpenAi::connect(options).await.unwrap();
-            let error = embedder.embed(&["text".to_owned()], Purpose::Query).await.unwrap_err();
+            let error = embedder.embed(&crate::tests::acme(), &["text".to_owned()], Purpose::Query).await.unwrap_err();
             (error.kind, chain(&error))
         }
     }
@@ -477,7 +479,7 @@ mod tests {
     /// An answer with the vectors that the built-in embedder makes, three times as long, the last one first.
     async fn vectors(body: &Value) -> Response {
         let texts: Vec<String> = serde_json::from_value(body["input"].clone()).unwrap();
-        let made = crate::hashed().embed(&texts, Purpose::Passage).await.unwrap();
+        let made = crate::hashed().embed(&crate::tests::acme(), &texts, Purpose::Passage).await.unwrap();
         let datum = |(index, vector): (usize, Vec<f32>)| {
             let embedding: Vec<f32> = vector.iter().map(|number| number * 3.0).collect();
             json!({"object": "embedding", "index": index, "embedding": embedding})
@@ -523,7 +525,7 @@ mod tests {
         assert_eq!(server.requests(), 0, "with dimensions there is nothing to ask at start");
         assert_eq!(embedder.id().name, format!("openai:some-model@{}", server.address));
         let texts = ["a", "", "b", " ", "c"].map(str::to_owned);
-        assert_eq!(embedder.embed(&texts, Purpose::Passage).await.unwrap().len(), 5);
+        assert_eq!(embedder.embed(&crate::tests::acme(), &texts, Purpose::Passage).await.unwrap().len(), 5);
         let asked = server.asked.lock().unwrap().clone();
         let body = |input: Value| json!({"model": "some-model", "input": input, "encoding_format": "float", "dimensions": 384});
         let bodies: Vec<&Value> = asked.iter().map(|(_, body)| body).collect();
@@ -537,7 +539,10 @@ mod tests {
         let embedder = OpenAi::connect(Options { dimensions: None, ..server.options() }).await.unwrap();
         assert_eq!((embedder.id().dimensions, server.requests()), (3, 1));
         assert_eq!(server.asked.lock().unwrap()[0].1.get("dimensions"), None);
-        assert_eq!(embedder.embed(&["x".to_owned()], Purpose::Query).await.unwrap(), [[0.0, 0.6, 0.8]]);
+        assert_eq!(
+            embedder.embed(&crate::tests::acme(), &["x".to_owned()], Purpose::Query).await.unwrap(),
+            [[0.0, 0.6, 0.8]]
+        );
     }
 
     #[tokio::test]
@@ -562,7 +567,10 @@ mod tests {
         };
         let server = Server::start(answer).await;
         let (embedder, began) = (OpenAi::connect(server.options()).await.unwrap(), Instant::now());
-        assert_eq!(embedder.embed(&["x".to_owned()], Purpose::Query).await.unwrap(), [[0.0, 0.6, 0.8]]);
+        assert_eq!(
+            embedder.embed(&crate::tests::acme(), &["x".to_owned()], Purpose::Query).await.unwrap(),
+            [[0.0, 0.6, 0.8]]
+        );
         let (took, requests) = (began.elapsed(), server.requests());
         assert!(
             took >= Duration::from_secs(1) && took < Duration::from_secs(5) && requests == 3,
@@ -624,7 +632,7 @@ mod tests {
             ..Options::new(format!("http://{address}/v1"), "m")
         };
         let embedder = OpenAi::connect(options).await.unwrap();
-        let error = embedder.embed(&["x".to_owned()], Purpose::Query).await.unwrap_err();
+        let error = embedder.embed(&crate::tests::acme(), &["x".to_owned()], Purpose::Query).await.unwrap_err();
         serving.abort();
         assert!(chain(&error).ends_with("no answer within 200ms"), "{}", chain(&error));
     }
@@ -688,7 +696,10 @@ mod tests {
         let twice = r#"{"data": [{"index": 0, "embedding": [1, 2, 3]}, {"index": 0, "embedding": [1, 2, 3]}]}"#;
         let server = Server::saying(twice).await;
         let embedder = OpenAi::connect(server.options()).await.unwrap();
-        let error = embedder.embed(&["x".to_owned(), "y".to_owned()], Purpose::Passage).await.unwrap_err();
+        let error = embedder
+            .embed(&crate::tests::acme(), &["x".to_owned(), "y".to_owned()], Purpose::Passage)
+            .await
+            .unwrap_err();
         assert!(chain(&error).contains("0 is there twice"));
     }
 
@@ -751,7 +762,7 @@ mod tests {
     async fn long_texts_are_sent_in_part() {
         let server = Server::saying(THREE).await;
         let embedder = OpenAi::connect(server.options()).await.unwrap();
-        embedder.embed(&["é".repeat(50_000)], Purpose::Passage).await.unwrap();
+        embedder.embed(&crate::tests::acme(), &["é".repeat(50_000)], Purpose::Passage).await.unwrap();
         assert_eq!(server.asked.lock().unwrap()[0].1["input"][0].as_str().map(str::len), Some(MAX_SENT));
     }
 

@@ -47,6 +47,7 @@ impl Service<Name> for Lookup {
                 drop(turn);
                 found
             };
+            // bound: lookups of names
             tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
         })
     }

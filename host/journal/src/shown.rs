@@ -103,7 +103,9 @@ impl Show {
                 }
             }
             Event::EventTaken { event, .. } => {
-                parts.insert("event".into(), self.payload(std::mem::take(event)));
+                let event = std::mem::take(event);
+                let event = if self.sight.context { self.payload(event) } else { redacted("message:read") };
+                parts.insert("event".into(), event);
             }
             Event::Answered { node, answer, .. } => {
                 let answer = std::mem::take(answer);
@@ -281,7 +283,7 @@ fn holds_context(reply: &Reply) -> bool {
 mod tests {
     use ltmc_model::memory::Item;
     use ltmc_model::run::Usage;
-    use ltmc_model::{Revision, StepPath};
+    use ltmc_model::{Position, Revision, StepPath};
 
     use super::*;
 
@@ -321,6 +323,22 @@ mod tests {
         let shown = Shown::of(read(10), ALL, Extent::Short);
         assert_eq!(shown.event["effect"]["reply"]["Ok"]["item"]["key"], "k");
         assert!(!shown.is_short);
+    }
+
+    /// Who may not read events finds none in the journal of its own run that waited for one.
+    #[test]
+    fn an_event_that_was_waited_for_is_shown_to_those_who_may_read_events() {
+        let event = Payload::json(&json!({"data": {"secret": 7}}));
+        let taken = || {
+            let (node, event) = (StepPath::root(), event.clone());
+            placed(Event::EventTaken { node, position: Position(3), event })
+        };
+        let shown = Shown::of(taken(), OWN, Extent::Whole);
+        assert_eq!(shown.event["event-taken"]["event"], json!({"redacted": "message:read"}));
+        assert_eq!(shown.event["event-taken"]["position"], 3);
+        assert!(!shown.event.to_string().contains("secret"));
+        let plain = serde_json::to_value(taken()).unwrap();
+        assert_eq!(serde_json::to_value(Shown::of(taken(), ALL, Extent::Short)).unwrap(), plain);
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl Looked {
 
 /// The host's own threads for work that waits: uploads, recall and components need one.
 async fn threads() -> Check {
+    // bound: threads beside
     let asked = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(|| ())).await;
     let detail = match asked {
         Ok(Ok(())) => None,

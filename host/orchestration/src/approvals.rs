@@ -6,7 +6,6 @@
 
 use ltmc_journal::History;
 use ltmc_model::caller::{Caller, Role};
-use ltmc_model::failure::Failure;
 use ltmc_model::journal::Event;
 use ltmc_model::question::{Asked, Question, Standing, Token};
 use ltmc_model::workflow::Node;
@@ -165,12 +164,8 @@ impl Runs {
             return Err(wrong("answer", format!("an answer has at most {most} bytes, this has {bytes}")));
         }
         let Some(schema) = &question.schema else { return Ok(()) };
-        let trouble = |failure: Failure| match failure.retryable {
-            true => Error::Busy { message: failure.message, retry_after: std::time::Duration::from_secs(1) },
-            false => Error::Internal { message: failure.message },
-        };
-        let _turn = self.inner.judges.turn(&caller.tenant).await?;
-        let found = self.inner.ports.schemas.judge(schema, answer).await.map_err(trouble)?;
+        let judged = self.inner.ports.schemas.judge(&caller.tenant, schema, answer).await;
+        let found = judged.map_err(judge::trouble)?;
         match judge::rejection(&found) {
             None => Ok(()),
             Some(rejection) => {

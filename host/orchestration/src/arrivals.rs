@@ -1,47 +1,67 @@
 //! Events of topics that start runs: taken in by the subscriptions that they fit, and started one after the other.
 //!
 //! Invariants: what is to be done is what the record says, whoever was there before; whoever is first to have it recorded has done it, and
-//! nobody else does. Nothing of an event is in memory. Tenants take turns. A subscription that is full leaves its topic where it is.
+//! nobody else does. Nothing of an event is in memory. A subscription that is full leaves its topic where it is. Each tenant's are dealt with in a round
+//! of its own, and have turns: however many a tenant has, however long they take, others' begin when their events come.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt as _, stream};
+use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
 use ltmc_model::message::{Event, Published, Trail};
-use ltmc_model::trigger::{MAX_BEHIND, MAX_DEAD, Trigger};
+use ltmc_model::trigger::{MAX_BEHIND, MAX_DEAD, Trigger, TriggerId};
+use ltmc_policy::Turns;
 use ltmc_ports::triggers::{Arrival, Found, Intake, StoredTrigger, TriggeredStart};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
+use tokio::time::Instant;
 
 use crate::metered;
 use crate::news::News;
+use crate::rounds::Rounds;
 use crate::triggers::Triggers;
 
-/// Subscriptions read at once.
+/// Tenants read at once.
 const PAGE: u32 = 256;
+/// Subscriptions of a tenant's read at once.
+const ROWS: u32 = 16;
 /// Events looked at, at once.
 const EVENTS: u32 = 100;
 /// Subscriptions that are dealt with at once.
 const AT_ONCE: usize = 32;
+/// Of one tenant's: it has half of the turns.
+const OF_A_TENANT: usize = 16;
 /// How long until it is looked again where something has to wait.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest time between two looks: another host may have taken something in.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How a look at a subscription ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a look at a subscription ended; of several, what is last of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Looked {
     /// There is nothing to do, or what there is to do is told of.
     Done,
-    /// There is more.
-    More,
     /// Something waits for what nobody tells of.
     Waits,
+    /// There is more.
+    More,
+}
+
+impl Looked {
+    /// How long until it is looked again, where nothing is told of.
+    fn rests(self) -> Duration {
+        match self {
+            Self::Done => LONGEST,
+            Self::Waits => AGAIN,
+            Self::More => Duration::ZERO,
+        }
+    }
 }
 
 impl Triggers {
@@ -49,58 +69,105 @@ impl Triggers {
     pub async fn listen(self: &Arc<Self>) {
         let inner = self.runs.inner.clone();
         let mut news = News::of(inner.ports.subscriptions.log());
+        // bound: subscriptions
+        let turns = Turns::new(AT_ONCE, OF_A_TENANT);
+        let (mut rounds, mut going) = (Rounds::default(), FuturesUnordered::new());
+        let mut look = Instant::now();
         while !inner.registry.is_stopping() {
-            // Looked at before: what comes meanwhile is news.
-            news.look();
-            let next = match self.deal_with_all().await {
-                Ok(Looked::Waits) => AGAIN,
-                Ok(_) => LONGEST,
-                Err(error) => {
-                    tracing::error!(%error, "subscriptions could not be looked up; trying again");
-                    AGAIN
+            if look <= Instant::now() {
+                // Looked at before: what comes meanwhile is news.
+                news.look();
+                let next = match self.coming().await {
+                    Ok(coming) => {
+                        let due = coming.into_iter().map(|tenant| (tenant, Duration::ZERO));
+                        let (beginning, next) = rounds.begin(due, LONGEST);
+                        going.extend(beginning.into_iter().map(|tenant| self.clone().round(tenant, turns.clone())));
+                        next
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "subscriptions could not be looked up; trying again");
+                        AGAIN
+                    }
+                };
+                look = Instant::now() + next;
+            }
+            let is_told = tokio::select! {
+                () = tokio::time::sleep_until(look) => false,
+                Some((tenant, rests)) = going.next() => {
+                    look = look.min(rounds.end(tenant, rests));
+                    false
                 }
+                () = self.changed.notified() => true,
+                () = inner.triggered.notified() => true,
+                () = news.next() => true,
+                () = inner.registry.stopping() => false,
             };
-            tokio::select! {
-                () = tokio::time::sleep(next) => {}
-                () = self.changed.notified() => {}
-                () = inner.triggered.notified() => {}
-                () = news.next() => {}
-                () = inner.registry.stopping() => {}
+            if is_told {
+                rounds.hear_all();
+                look = Instant::now();
+            }
+        }
+        while going.next().await.is_some() {}
+    }
+
+    /// Tenants of whom there is a subscription for which there may be something to do.
+    async fn coming(&self) -> Result<Vec<TenantId>, StoreError> {
+        let mut coming: Vec<TenantId> = Vec::new();
+        loop {
+            let page = self.read.triggered_tenants(coming.last(), PAGE).await?;
+            let is_last = page.len() < PAGE as usize;
+            coming.extend(page);
+            if is_last {
+                return Ok(coming);
             }
         }
     }
 
-    /// Deals with every subscription for which there is something to do, each in its turn until there is nothing.
-    async fn deal_with_all(self: &Arc<Self>) -> Result<Looked, StoreError> {
-        let mut turns: VecDeque<StoredTrigger> = VecDeque::new();
-        let mut after = None;
-        loop {
-            let page = self.read.due_triggers(after.as_ref(), PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some((last.tenant.clone(), last.id.clone()));
-            turns.extend(page);
-        }
-        let mut looked = Looked::Done;
-        while !turns.is_empty() && !self.runs.inner.registry.is_stopping() {
-            let turn: Vec<StoredTrigger> = turns.drain(..turns.len().min(AT_ONCE)).collect();
-            let dealt = stream::iter(turn).map(|row| {
-                let (account, triggers) = (Account::of(&row.tenant), self.clone());
-                let of = (row.tenant.clone(), row.id.clone());
-                ltmc_processor::run(account, async move { (of, triggers.deal_with(row).await) })
-            });
-            let dealt: Vec<_> = dealt.buffer_unordered(AT_ONCE).collect().await;
-            for ((tenant, id), how) in dealt {
-                match how {
-                    Looked::Done => {}
-                    Looked::Waits => looked = Looked::Waits,
-                    Looked::More => {
-                        let row = self.read.trigger(&tenant, &id).await?;
-                        turns.extend(row.filter(|row| row.paused.is_none()));
-                    }
+    /// Deals with each of a tenant's subscriptions for which there may be something to do once, a few at a time; how long until the next round.
+    async fn round(self: Arc<Self>, tenant: TenantId, turns: Arc<Turns>) -> (TenantId, Duration) {
+        let of = (self.clone(), tenant.clone());
+        let pages = stream::unfold(Some(None), move |after: Option<Option<TriggerId>>| {
+            let (triggers, tenant) = of.clone();
+            async move { triggers.page(&tenant, after?).await }
+        });
+        let dealt = pages.flat_map(stream::iter).map(|row| {
+            let (triggers, turns) = (self.clone(), turns.clone());
+            async move {
+                let Some(row) = row else { return Looked::Waits };
+                let Some(_turn) = turns.take(&row.tenant).await else { return Looked::Waits };
+                if triggers.runs.inner.registry.is_stopping() {
+                    return Looked::Done;
                 }
+                let account = Account::of(&row.tenant);
+                ltmc_processor::run(account, async move { triggers.deal_with(row).await }).await
+            }
+        });
+        // bound: subscriptions
+        let dealt = dealt.buffer_unordered(OF_A_TENANT);
+        let looked = dealt.fold(Looked::Done, |all, one| async move { all.max(one) }).await;
+        (tenant, looked.rests())
+    }
+
+    /// The next of a tenant's subscriptions for which there may be something to do, after this one, and after which the next ones come; one that is none:
+    /// they could not be read.
+    async fn page(
+        &self,
+        tenant: &TenantId,
+        after: Option<TriggerId>,
+    ) -> Option<(Vec<Option<StoredTrigger>>, Option<Option<TriggerId>>)> {
+        if self.runs.inner.registry.is_stopping() {
+            return None;
+        }
+        match self.read.due_triggers(tenant, after.as_ref(), ROWS).await {
+            Ok(page) => {
+                let last = page.last()?.id.clone();
+                Some((page.into_iter().map(Some).collect(), Some(Some(last))))
+            }
+            Err(error) => {
+                tracing::error!(%tenant, %error, "a tenant's subscriptions could not be looked up; trying again");
+                Some((vec![None], None))
             }
         }
-        Ok(looked)
     }
 
     /// A subscription's turn.
@@ -129,11 +196,7 @@ impl Triggers {
         }
         let taken = self.take_in_more(row).await?;
         let started = self.start_ready(row, &caller).await?;
-        Ok(match (taken, started) {
-            (Looked::More, _) | (_, Looked::More) => Looked::More,
-            (_, Looked::Waits) => Looked::Waits,
-            _ => Looked::Done,
-        })
+        Ok(taken.max(started))
     }
 
     /// In whose name it starts runs; or why it may not.

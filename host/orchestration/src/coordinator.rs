@@ -144,22 +144,22 @@ impl Coordinator {
                 Err(error) => tracing::warn!(%error, %tenant, "what was learned from runs does not help to choose"),
             }
         }
-        Ok(Fit { descriptions: self.likeness(text, agents).await?, tasks: BTreeMap::new() })
+        Ok(Fit { descriptions: self.likeness(tenant, text, agents).await?, tasks: BTreeMap::new() })
     }
 
     /// How near each description is to a text.
-    async fn likeness(&self, text: &str, agents: &[Arc<Agent>]) -> Result<Vec<f64>, StoreError> {
+    async fn likeness(&self, tenant: &TenantId, text: &str, agents: &[Arc<Agent>]) -> Result<Vec<f64>, StoreError> {
         let texts: Vec<(Digest, String)> = agents.iter().map(|agent| description(agent)).collect();
         let unknown: Vec<&(Digest, String)> =
             texts.iter().filter(|(digest, _)| !self.described.contains_key(digest)).collect();
         for some in unknown.chunks(TEXTS) {
             let batch: Vec<String> = some.iter().map(|(_, text)| text.clone()).collect();
-            let vectors = self.embedder.embed(&batch, Purpose::Passage).await?;
+            let vectors = self.embedder.embed(tenant, &batch, Purpose::Passage).await?;
             for ((digest, _), vector) in some.iter().zip(vectors) {
                 self.described.insert(*digest, Arc::new(vector));
             }
         }
-        let asked = self.embedder.embed(&[text.to_owned()], Purpose::Query).await?;
+        let asked = self.embedder.embed(tenant, &[text.to_owned()], Purpose::Query).await?;
         let asked = asked.into_iter().next().unwrap_or_default();
         let near = |(digest, _): &(Digest, String)| {
             self.described.get(digest).map_or(0.0, |vector| {

@@ -40,9 +40,7 @@ pub(crate) struct Decider<'a> {
     pub(crate) conversation: &'a dyn Conversation,
     pub(crate) authority: &'a Arc<Authority>,
     pub(crate) schemas: &'a dyn Schemas,
-    /// Whose turn it is to have schemas looked at.
-    pub(crate) judges: &'a Compute,
-    /// Set once that is done, in a process of its own.
+    /// Set once schemas are looked at, in a process of its own.
     pub(crate) bounded: &'a AtomicBool,
 }
 
@@ -103,8 +101,7 @@ impl Decider<'_> {
         let mut faults = faults.map_err(|error| broken(&error))?;
         if faults.is_empty() && !document.schemas().is_empty() {
             self.bounded.store(true, Ordering::Relaxed);
-            let _turn = self.judges.turn(tenant).await.map_err(input::not_computed)?;
-            faults = workflows::check_schemas(self.schemas, &document).await?;
+            faults = workflows::check_schemas(self.schemas, tenant, &document).await?;
         }
         if faults.is_empty() { Ok(Decided::Planned(document.to_json().into())) } else { Err(planned::faulty(&faults)) }
     }

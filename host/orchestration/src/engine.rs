@@ -59,8 +59,6 @@ pub(crate) struct Engine<'a> {
     pub(crate) ports: &'a Ports,
     pub(crate) plan: &'a Arc<Plan>,
     pub(crate) compute: &'a Compute,
-    /// Whose turn it is to have an output judged by a schema.
-    pub(crate) judges: &'a Compute,
     pub(crate) log: &'a Arc<RunLog>,
     pub(crate) coordinator: &'a Coordinator,
     /// How often, one time after the other, others changed what it had decided on.
@@ -332,10 +330,9 @@ impl Engine<'_> {
             Todo::Decide { node, question } => {
                 let (compute, plan, log, coordinator) = (self.compute, self.plan, self.log, self.coordinator);
                 let (authority, schemas) = (&self.ports.authority, self.ports.schemas.as_ref());
-                let (judges, bounded) = (self.judges, self.bounded);
+                let bounded = self.bounded;
                 let conversation = self.conversation.as_ref();
-                let decider =
-                    Decider { compute, plan, log, coordinator, conversation, authority, schemas, judges, bounded };
+                let decider = Decider { compute, plan, log, coordinator, conversation, authority, schemas, bounded };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }
@@ -503,8 +500,7 @@ impl Engine<'_> {
             Some(Validate::Schema { schema, .. }) => {
                 let output = input::output(self.log, at)?;
                 self.bounded.store(true, Ordering::Relaxed);
-                let _turn = self.judges.turn(self.log.tenant()).await.map_err(input::not_computed)?;
-                self.ports.schemas.judge(&schema.to_string(), &output).await?
+                self.ports.schemas.judge(self.log.tenant(), &schema.to_string(), &output).await?
             }
             Some(Validate::Agent { .. }) => judge::of_payload(&input::output(self.log, &at.child(node.validator()))?)?,
             None => return Err(Failure::new(Code::Internal, format!("the plan has nothing that judges {at}"))),

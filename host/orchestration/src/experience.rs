@@ -181,7 +181,7 @@ impl Experience {
         let mut learned = learned.lock().await;
         self.catch_up(tenant, &mut learned).await?;
         let gists: Vec<Text> = learned.runs.values().rev().map(|lesson| lesson.about.gist.clone()).collect();
-        let query = self.query(text).await?;
+        let query = self.query(tenant, text).await?;
         let near = self.nearest(tenant, &mut learned, &query, &gists, u32::MAX).await?;
         let mut found: BTreeMap<&WorkflowName, Similar> = BTreeMap::new();
         for (run, lesson) in learned.runs.iter().filter(|(_, lesson)| may_see(&lesson.by)) {
@@ -217,7 +217,7 @@ impl Experience {
         let mut learned = learned.lock().await;
         self.catch_up(tenant, &mut learned).await?;
         let described: Vec<Text> = descriptions.iter().map(|text| Text::of(text)).collect();
-        let query = self.query(need).await?;
+        let query = self.query(tenant, need).await?;
         let near = self.nearest(tenant, &mut learned, &query, &described, u32::MAX).await?;
         let descriptions = described.iter().map(|text| near.get(&text.id).copied().unwrap_or(0.0)).collect();
         let met = learned.met(self.bounds.at_once());
@@ -369,8 +369,8 @@ impl Experience {
         Ok(met)
     }
 
-    async fn query(&self, text: &str) -> Result<Vec<f32>, StoreError> {
-        let made = self.embedder.embed(&[text.to_owned()], Purpose::Query).await?;
+    async fn query(&self, tenant: &TenantId, text: &str) -> Result<Vec<f32>, StoreError> {
+        let made = self.embedder.embed(tenant, &[text.to_owned()], Purpose::Query).await?;
         made.into_iter()
             .next()
             .ok_or_else(|| StoreError::new(Kind::Internal, "experience.query").because("no vector came"))
@@ -442,7 +442,7 @@ impl Experience {
         let limit = self.embedder.passage_bytes();
         for some in missing.chunks(TEXTS) {
             let texts: Vec<String> = some.iter().map(|text| beginning(&text.text, limit).to_owned()).collect();
-            let made = self.embedder.embed(&texts, Purpose::Passage).await?;
+            let made = self.embedder.embed(&place.tenant, &texts, Purpose::Passage).await?;
             let add: Vec<(VectorId, Vec<f32>)> = some.iter().map(|text| text.id).zip(made).collect();
             self.vectors.change(place, &add, &[], Position(1)).await?;
             indexed.extend(add.iter().map(|(id, _)| *id));
@@ -503,6 +503,7 @@ async fn about(learned: &mut Learned, started: RunStarted) -> Result<Option<Arc<
         let plan = (!needs.is_empty()).then(|| Plan::of(&document));
         Ok(About { gist: Text::of(&document.gist()), needs, plan })
     };
+    // bound: threads beside
     let read = tokio::task::spawn_blocking(read).await;
     let read = read.map_err(|error| StoreError::new(Kind::Internal, "experience.read").because(error.to_string()))?;
     let Ok(about) = read else { return Ok(None) };

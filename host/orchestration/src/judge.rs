@@ -1,12 +1,23 @@
 //! What was found about a step's output: by a JSON Schema, or by an agent in an attempt of its own.
 
+use std::time::Duration;
+
 use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_ports::runner::Violation;
+use ltmc_tenancy::Error;
 use serde::{Deserialize, Serialize};
 
 /// How many of the things that are wrong are told.
 const TOLD: usize = 10;
+
+/// What a client is told where who judges by JSON Schema could not.
+pub(crate) fn trouble(failure: Failure) -> Error {
+    match failure.retryable {
+        true => Error::Busy { message: failure.message, retry_after: Duration::from_secs(1) },
+        false => Error::Internal { message: failure.message },
+    }
+}
 
 /// The failure that a run ends with over violations; none: there are none.
 pub(crate) fn rejection(found: &[Violation]) -> Option<Failure> {

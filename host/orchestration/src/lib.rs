@@ -23,6 +23,7 @@
 //! - [`triggers`]: which events start them; `arrivals`: what comes is taken in, and starts runs
 //! - [`sessions`]: conversations, turn by turn; `attend`: what is due about them; `conversation`: what
 //!   agents are told of them
+//! - `rounds`: what is due of events and sessions is done tenant by tenant, side by side
 //! - [`workflows`]: documents, put and looked at; `approvals`: questions, looked at and answered
 //! - `lineage`: a run's journal, with those of the runs that it was forked from; `take_up`: where it stands, from what is sealed of it
 //! - [`recovery`]: what people do about a run, a file a verb
@@ -68,6 +69,7 @@ mod registry;
 mod rescued;
 mod resumed;
 mod rewind;
+mod rounds;
 pub mod runs;
 pub mod schedules;
 pub mod sessions;

@@ -181,6 +181,7 @@ impl Runs {
             _ => None,
         });
         let started = started.ok_or_else(|| Error::not_found(format!("run `{run}`")))?;
+        // bound: threads beside
         let plan = tokio::task::spawn_blocking(move || Plan::pinned(&started)).await;
         let plan = plan.map_err(|e| Error::Internal { message: e.to_string() })?;
         plan.map(Arc::new).map_err(|failure| Error::Internal { message: failure.to_string() })

@@ -137,7 +137,7 @@ impl Sessions {
             let done =
                 sessions.authority().act_with(&by.tenant, Some(&by.key), change, Changes { deltas, expects }).await;
             done.map_err(|error| changed_meanwhile(error, &id))?;
-            sessions.changed.notify_one();
+            sessions.news.tell(&by.tenant);
             sessions.one(&by.tenant, &new).await
         };
         self.authority().perform(caller, Action::Run, work).await

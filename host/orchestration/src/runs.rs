@@ -69,11 +69,9 @@ pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 const PAGE: u32 = 256;
 /// Bytes of entries that are read at once, where one is not larger by itself.
 const PAGE_BYTES: usize = 1 << 20;
-/// How many outputs are judged by a schema at once, each in a process of its own; of one tenant one.
-const JUDGED_AT_ONCE: usize = 3;
 /// How much of what documents ask for is computed at once; of one tenant's half.
 const COMPUTED_AT_ONCE: usize = 4;
-/// How many of a tenant's may wait for either: no more than it has runs alive.
+/// How many of a tenant's may wait for it: no more than it has runs alive.
 const WAITING: usize = 20_000;
 /// How long until it is looked again whether a run that is being taken up, or suspended, has come to rest.
 pub(crate) const AT_REST: Duration = Duration::from_millis(50);
@@ -203,8 +201,6 @@ pub(crate) struct Inner {
     ready: Cache<Digest, Arc<Ready>>,
     /// For what documents have the host compute.
     pub(crate) compute: Compute,
-    /// For what is judged by their schemas.
-    pub(crate) judges: Compute,
     pub(crate) suspects: Suspects,
     /// Finds agents for needs.
     pub(crate) coordinator: Coordinator,
@@ -238,10 +234,8 @@ impl Runs {
             triggered: Notify::new(),
             // bound: what is remembered
             ready: Cache::new(1_000),
-            // bound: documents computed and judged
+            // bound: documents computed
             compute: Compute::new(Turns::new(COMPUTED_AT_ONCE, WAITING)),
-            // bound: documents computed and judged
-            judges: Compute::new(Turns::new(JUDGED_AT_ONCE, WAITING)),
             suspects: Suspects::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -404,6 +398,7 @@ impl Runs {
             Some(ready) => ready,
             None => {
                 let of = stored.clone();
+                // bound: threads beside
                 let made = tokio::task::spawn_blocking(move || Ready::of(&of)).await;
                 let made = made.map_err(|e| Error::Internal { message: e.to_string() })?;
                 let ready =
@@ -706,6 +701,7 @@ impl Runs {
         if let Some(ready) = self.inner.ready.get(&key) {
             return Ok(ready);
         }
+        // bound: threads beside
         let made = tokio::task::spawn_blocking(move || {
             let mut source: serde_json::Value = serde_json::from_str(&document).map_err(|e| e.to_string())?;
             let flow = source["flow"].take();

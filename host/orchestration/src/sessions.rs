@@ -18,9 +18,9 @@ use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
 use ltmc_ports::{Changes, Expect, Kind, ReadSessions, StoreError};
 use ltmc_tenancy::{Authority, Error, Read};
-use tokio::sync::Notify;
 
 use crate::attend::LONGEST;
+use crate::rounds::News;
 use crate::runs::{Runs, Started, TurnRequest};
 use crate::stop::Cancelled;
 
@@ -32,7 +32,7 @@ pub struct Sessions {
     pub(crate) read: Arc<dyn ReadSessions>,
     pub(crate) runs: Runs,
     /// Told when something may be due sooner than was thought.
-    pub(crate) changed: Notify,
+    pub(crate) news: News,
 }
 
 /// A message to a session.
@@ -88,7 +88,7 @@ pub enum Closing {
 impl Sessions {
     /// Over these ports.
     pub fn new(read: Arc<dyn ReadSessions>, runs: Runs) -> Self {
-        Self { read, runs, changed: Notify::new() }
+        Self { read, runs, news: News::default() }
     }
 
     /// Opens one.
@@ -105,7 +105,7 @@ impl Sessions {
             let id = sessions.drawn()?;
             let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings), fork: None };
             sessions.authority().act(&by.tenant, Some(&by.key), change).await?;
-            sessions.changed.notify_one();
+            sessions.news.tell(&by.tenant);
             sessions.one(&by.tenant, &id).await
         };
         self.authority().perform(caller, Action::Run, work).await
@@ -179,7 +179,7 @@ impl Sessions {
                     }
                     // It is looked again soon enough for turns that may take longer.
                     if place.interrupts || Duration::from_millis(session.settings.turn) < LONGEST {
-                        self.changed.notify_one();
+                        self.news.tell(&caller.tenant);
                     }
                     return Ok(Said { number: place.number, waits: place.waits, started });
                 }

@@ -402,7 +402,7 @@ async fn go(
         Err(failure) => return fail(log, failure).await,
         Ok(ready) => {
             let plan = plan.insert(ready).clone();
-            let (ports, compute, judges) = (&inner.ports, &inner.compute, &inner.judges);
+            let (ports, compute) = (&inner.ports, &inner.compute);
             let (bounded, news, guests) = (&live.bounded, &live.news, &Guests::default());
             let children = &Children::new(inner, live, log);
             let conversation = &Conversation::new(inner, log);
@@ -410,7 +410,6 @@ async fn go(
                 ports,
                 plan: &plan,
                 compute,
-                judges,
                 log,
                 coordinator: &inner.coordinator,
                 overtaken,

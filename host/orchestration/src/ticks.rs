@@ -85,6 +85,7 @@ impl Schedules {
                 let (account, schedules) = (Account::of(&row.tenant), self.clone());
                 ltmc_processor::run(account, async move { schedules.deal_with(row).await })
             });
+            // bound: schedules
             let dealt = dealt.buffer_unordered(AT_ONCE);
             let soonest = dealt.fold(LONGEST, |soonest, next| async move { soonest.min(next) }).await;
             next = next.min(soonest);

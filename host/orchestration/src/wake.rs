@@ -93,6 +93,7 @@ async fn take_up_due(runs: &Runs) -> Result<Duration, StoreError> {
         page.truncate(first_later.unwrap_or(page.len()));
         page.retain(|row| !inner.registry.is_left_behind(&row.tenant, row.id));
         let due = runs.sift(page).await?.now;
+        // bound: runs alive
         let stay = stream::iter(due).map(|row| take_up(runs, row)).buffer_unordered(AT_ONCE);
         stays |= stay.fold(false, |some, one| async move { some | one }).await;
     }

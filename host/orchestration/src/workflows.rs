@@ -19,25 +19,20 @@ use ltmc_ports::catalog::StoredWorkflow;
 use ltmc_ports::schema::Unusable;
 use ltmc_ports::{Expect, Kind, ReadCatalog, Schemas, StoreError};
 use ltmc_tenancy::error::Detail;
-use ltmc_tenancy::{Authority, Compute, Error, Turns};
+use ltmc_tenancy::{Authority, Error};
 
+use crate::judge;
 use crate::schedules::Schedules;
 use crate::triggers::Triggers;
 
-/// How many documents' schemas are looked at at once.
-const CHECKED_AT_ONCE: usize = 3;
 /// How many workflows a document may start, those that these start included.
 const MAX_STARTED: usize = 100;
 /// How often a document is put where others change what it starts meanwhile.
 const TRIES: u32 = 5;
-/// How many of a tenant's may wait for it.
-const WAITING: usize = 1_024;
 
 /// The use cases.
 pub struct Workflows {
     ports: Ports,
-    /// Whose turn it is to have schemas looked at.
-    judges: Compute,
 }
 
 /// What they need.
@@ -74,9 +69,7 @@ pub struct Put {
 impl Workflows {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        // bound: documents computed and judged
-        let judges = Compute::new(Turns::new(CHECKED_AT_ONCE, WAITING));
-        Self { ports, judges }
+        Self { ports }
     }
 
     /// Stores a document under the name it has.
@@ -92,6 +85,7 @@ impl Workflows {
     async fn store(&self, caller: &Caller, name: WorkflowName, source: String) -> Result<Put, Error> {
         let (text, of) = (source.clone(), name.clone());
         // Not on a thread that others wait for: it may take its time.
+        // bound: threads beside
         let parsed = tokio::task::spawn_blocking(move || Document::parse(&text, Some(&of))).await;
         let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
         let document = parsed.map_err(|faults| wrong(faults.0.into_iter().map(detail).collect()))?;
@@ -188,6 +182,7 @@ impl Workflows {
                     }
                     continue;
                 };
+                // bound: threads beside
                 let parsed = tokio::task::spawn_blocking(move || Document::parse(&stored.source, None)).await;
                 let parsed = parsed.map_err(|e| Error::Internal { message: e.to_string() })?;
                 // One that this version does not read fails where it is started.
@@ -205,12 +200,8 @@ impl Workflows {
         if document.schemas().is_empty() {
             return Ok(());
         }
-        let trouble = |f: Failure| match f.retryable {
-            true => Error::Busy { message: f.message, retry_after: Duration::from_secs(1) },
-            false => Error::Internal { message: f.message },
-        };
-        let _turn = self.judges.turn(&caller.tenant).await?;
-        let faults = check_schemas(self.ports.schemas.as_ref(), document).await.map_err(trouble)?;
+        let looked = check_schemas(self.ports.schemas.as_ref(), &caller.tenant, document).await;
+        let faults = looked.map_err(judge::trouble)?;
         if faults.is_empty() { Ok(()) } else { Err(wrong(faults.into_iter().map(detail).collect())) }
     }
 
@@ -297,14 +288,18 @@ pub(crate) async fn check_agents(
 ///
 /// # Errors
 /// Where nobody is there to look at them.
-pub async fn check_schemas(schemas: &dyn Schemas, document: &Document) -> Result<Vec<Fault>, Failure> {
+pub async fn check_schemas(
+    schemas: &dyn Schemas,
+    tenant: &TenantId,
+    document: &Document,
+) -> Result<Vec<Fault>, Failure> {
     let name = |node: &Node| node.id.as_ref().map_or_else(|| node.word().to_owned(), ToString::to_string);
     let found = document.schemas().into_iter();
     let (steps, texts): (Vec<_>, Vec<_>) =
         found.map(|(node, place, schema)| ((name(node), place), schema.to_string())).unzip();
     let (mut faults, mut looked) = (Vec::new(), 0);
     while looked < texts.len() && faults.len() < workflow::MAX_FAULTS {
-        let Some(Unusable { number, why }) = schemas.check(&texts[looked..]).await? else { break };
+        let Some(Unusable { number, why }) = schemas.check(tenant, &texts[looked..]).await? else { break };
         let Some((id, place)) = number.and_then(|number| steps.get(looked + number)) else {
             let message = format!("a JSON Schema of the document: {why}");
             faults.push(Fault { place: Place::default(), message });

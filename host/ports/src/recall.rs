@@ -182,11 +182,12 @@ pub trait Embedder: Send + Sync {
     /// About how many bytes of a text it takes in; longer texts are split.
     fn passage_bytes(&self) -> usize;
 
-    /// One vector of length 1 for each text, in order. A text in which it finds nothing gets any such vector.
+    /// One vector of length 1 for each of a tenant's texts, in order. A text in which it finds nothing gets any such vector. Whose they are makes no
+    /// difference to the vectors: where texts are embedded on this machine, tenants take turns.
     ///
     /// # Errors
     /// `Unavailable` where another attempt may succeed.
-    async fn embed(&self, texts: &[String], purpose: Purpose) -> Result<Vec<Vec<f32>>, StoreError>;
+    async fn embed(&self, tenant: &TenantId, texts: &[String], purpose: Purpose) -> Result<Vec<Vec<f32>>, StoreError>;
 }
 
 /// What a vector is for: some models tell questions from passages.

@@ -136,6 +136,16 @@ pub enum OpenError {
         /// Its permissions.
         mode: u32,
     },
+    /// It, or something in it, is another user's.
+    #[error("{} belongs to another user ({owner}) than the one that the host runs as ({own}): what that one puts there would be loaded", path.display())]
+    Foreign {
+        /// The data directory, or what is in it.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it is to be.
+        own: u32,
+    },
     /// It has a link in it.
     #[error("{} is a link: none is followed in a data directory", path.display())]
     Link {

@@ -1,8 +1,8 @@
 //! Judging by JSON Schema.
 
 use async_trait::async_trait;
-use ltmc_model::Payload;
 use ltmc_model::failure::Failure;
+use ltmc_model::{Payload, TenantId};
 
 use crate::runner::Violation;
 
@@ -15,18 +15,19 @@ pub struct Unusable {
     pub why: String,
 }
 
-/// Who judges. Both take bounded time and memory, whatever the schema and the output are; whoever drops the future lets go of both.
+/// Who judges. Both take bounded time and memory, whatever the schema and the output are, once it is the tenant's turn: of what can be judged at
+/// once no tenant has all, whoever asks for it. Whoever drops the future lets go of its turn, and of what it waits for.
 #[async_trait]
 pub trait Schemas: Send + Sync {
     /// The first of these schemas, in JSON, that cannot be judged by.
     ///
     /// # Errors
-    /// The host's own trouble.
-    async fn check(&self, schemas: &[String]) -> Result<Option<Unusable>, Failure>;
+    /// Too much of the tenant's waits to be judged, or the host has trouble of its own.
+    async fn check(&self, tenant: &TenantId, schemas: &[String]) -> Result<Option<Unusable>, Failure>;
 
     /// What is wrong with an output; nothing: it is good.
     ///
     /// # Errors
-    /// Where judging takes too much time or memory, or the host has trouble of its own.
-    async fn judge(&self, schema: &str, output: &Payload) -> Result<Vec<Violation>, Failure>;
+    /// As [`Self::check`], and where judging takes too much time or memory.
+    async fn judge(&self, tenant: &TenantId, schema: &str, output: &Payload) -> Result<Vec<Violation>, Failure>;
 }

@@ -119,9 +119,21 @@ pub trait ReadSessions: Send + Sync {
     /// How many turns of a key wait in a session.
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError>;
 
-    /// Sessions of all tenants about which something is to be done by `now`, those first that are due the longest; at most `limit`.
-    async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError>;
+    /// Tenants with sessions about which something is to be done at some time, by name, after `after`: each with when that is first. At most `limit`.
+    /// How many sessions a tenant has makes no difference.
+    async fn coming_sessions(
+        &self,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;
 
-    /// When something is to be done about a session next.
-    async fn next_due_session(&self) -> Result<Option<Timestamp>, StoreError>;
+    /// A tenant's sessions about which something is to be done by `now`, those first that are due the longest; after the one that is due then and has
+    /// this id, at most `limit`.
+    async fn due_sessions(
+        &self,
+        tenant: &TenantId,
+        now: Timestamp,
+        after: Option<&(Timestamp, SessionId)>,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError>;
 }

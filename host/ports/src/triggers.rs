@@ -226,10 +226,14 @@ pub trait ReadTriggers: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StoredTrigger>, StoreError>;
 
-    /// Subscriptions of all tenants, by tenant and name, after `after`, that are not paused and for which there may be something to do.
+    /// Tenants that have such subscriptions as [`Self::due_triggers`] gives, by name, after `after`, at most `limit`. How many each has makes no difference.
+    async fn triggered_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>, StoreError>;
+
+    /// A tenant's subscriptions, by name, after `after`, that are not paused and for which there may be something to do.
     async fn due_triggers(
         &self,
-        after: Option<&(TenantId, TriggerId)>,
+        tenant: &TenantId,
+        after: Option<&TriggerId>,
         limit: u32,
     ) -> Result<Vec<StoredTrigger>, StoreError>;
 

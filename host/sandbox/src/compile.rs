@@ -69,6 +69,7 @@ impl Compiler {
         let answer = match self {
             Self::InProcess => {
                 let (wasm, artifact) = (wasm.to_owned(), artifact.to_owned());
+                // bound: compiling
                 tokio::task::spawn_blocking(move || work(&wasm, &artifact))
                     .await
                     .map_err(|e| CompileError::Failed(format!("the compiler panicked: {e}")))?
@@ -91,6 +92,7 @@ async fn in_child(
     limits: &CompileLimits,
 ) -> Result<Answer, CompileError> {
     let failed = |what: &str, e: &dyn std::fmt::Display| CompileError::Failed(format!("{what}: {e}"));
+    // bound: compiling
     let mut child = Command::new(exe)
         .args(args)
         .args([wasm, artifact])

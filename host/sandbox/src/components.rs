@@ -269,6 +269,7 @@ impl Shelf {
     /// Which components there are files of.
     pub(crate) async fn kept(&self) -> Vec<Digest> {
         let dir = self.components.clone();
+        // bound: threads beside
         let listed = tokio::task::spawn_blocking(move || {
             let names = std::fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
             let digest = |name: String| format!("sha256:{}", name.strip_suffix(".wasm")?).parse::<Digest>().ok();
@@ -368,6 +369,7 @@ impl Drop for Aside {
         let path = std::mem::take(&mut self.0);
         let remove = move || drop(std::fs::remove_file(path));
         match tokio::runtime::Handle::try_current() {
+            // bound: threads beside
             Ok(here) => drop(here.spawn_blocking(remove)),
             Err(_) => remove(),
         }
@@ -462,5 +464,6 @@ async fn sync_directory(path: PathBuf) -> std::io::Result<()> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    // bound: threads beside
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
 }

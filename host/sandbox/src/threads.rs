@@ -129,6 +129,7 @@ impl Threads {
 
     fn begin<R: Send + 'static>(&self, seat: Seat, work: impl FnOnce() -> R + Send + 'static) -> oneshot::Receiver<R> {
         let (sender, receiver) = oneshot::channel();
+        // bound: threads for files
         drop(self.handle.spawn_blocking(move || {
             let _seat = seat;
             // Where nobody waits any more what was made is let go here: to close a file may take as long as to open it.
@@ -141,6 +142,7 @@ impl Threads {
     pub(crate) async fn answer(self: &Arc<Self>, patience: Duration) -> bool {
         let asked = async {
             let _turn = self.free.clone().acquire_owned().await.ok()?;
+            // bound: threads for files
             self.handle.spawn_blocking(|| ()).await.ok()
         };
         matches!(tokio::time::timeout(patience, asked).await, Ok(Some(())))

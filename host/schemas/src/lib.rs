@@ -1,8 +1,9 @@
-//! JSON Schema: whether one can be judged by, and what is wrong with an output.
+//! JSON Schema: whether one can be judged by, and what is wrong with a value.
 //!
 //! Invariants: both take place in a child process under limits of CPU time and memory, for a small schema can keep a judge busy for
 //! ever, or have it recurse without end: that ends the child, and nothing else. Patterns are matched without backtracking. Nothing is
-//! fetched. A child serves one request after the other, and keeps nothing of one for the next.
+//! fetched. A child serves one request after the other, and keeps nothing of one for the next. Whoever asks has a turn of its tenant's first, and
+//! there is no way past it: so there are no more children than turns, and no tenant has all of them.
 //!
 //! - [`worker`]: the child's side
 
@@ -10,12 +11,13 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ltmc_model::Payload;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::{Payload, TenantId};
+use ltmc_policy::Turns;
 use ltmc_ports::runner::Violation;
 use ltmc_ports::schema::{self, Unusable};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +28,12 @@ pub mod worker;
 
 use judge::{Answer, CPU, Kind, MEMORY};
 
+/// How many values are judged at once, each in a process of its own; of one tenant one.
+const JUDGED_AT_ONCE: usize = 3;
+/// In how many processes beside those schemas are looked at by themselves; of one tenant's one.
+const CHECKED_AT_ONCE: usize = 3;
+/// How many of a tenant's may wait for either: no more than it has runs alive.
+const WAITING: usize = 20_000;
 /// Children that are kept for the next request.
 const IDLE: usize = 2;
 /// How long one is waited for. It has [`CPU`] of CPU time, which may take longer on a busy machine.
@@ -36,6 +44,10 @@ const MAX_ANSWER: u32 = 1 << 20;
 /// Who judges.
 pub struct Schemas {
     by: By,
+    /// Whose turn it is to have a value judged.
+    judged: Arc<Turns>,
+    /// Whose turn it is to have schemas looked at.
+    checked: Arc<Turns>,
     idle: Mutex<Vec<Worker>>,
 }
 
@@ -55,15 +67,35 @@ struct Worker {
 impl Schemas {
     /// In children: `exe` with `args`.
     pub fn in_children(exe: PathBuf, args: Vec<OsString>) -> Self {
-        Self { by: By::Child { exe, args }, idle: Mutex::default() }
+        Self::by(By::Child { exe, args })
     }
 
     /// In this process, without limits: for tests, and where nobody but who wrote the schema waits for it.
     pub fn in_process() -> Self {
-        Self { by: By::InProcess, idle: Mutex::default() }
+        Self::by(By::InProcess)
     }
 
-    async fn ask(&self, kind: Kind, parts: &[&[u8]]) -> Result<Answer, Failure> {
+    fn by(by: By) -> Self {
+        Self {
+            by,
+            // bound: schemas
+            judged: Turns::new(JUDGED_AT_ONCE, WAITING),
+            // bound: schemas
+            checked: Turns::new(CHECKED_AT_ONCE, WAITING),
+            idle: Mutex::default(),
+        }
+    }
+
+    async fn ask(&self, tenant: &TenantId, kind: Kind, parts: &[&[u8]]) -> Result<Answer, Failure> {
+        let turns = match kind {
+            Kind::Check => &self.checked,
+            Kind::Judge => &self.judged,
+        };
+        // Until the child is idle again, or has been killed.
+        let _turn = turns.take(tenant).await.ok_or_else(|| {
+            let message = "too much of what this tenant asked for waits to be judged by JSON Schema";
+            Failure::new(Code::Unavailable, message).retryable()
+        })?;
         let (exe, args) = match &self.by {
             By::InProcess => return Ok(judge::answer(kind, parts)),
             By::Child { exe, args } => (exe, args),
@@ -117,6 +149,7 @@ fn ended(status: ExitStatus) -> Option<Failure> {
 
 impl Worker {
     fn start(exe: &std::path::Path, args: &[OsString]) -> std::io::Result<Self> {
+        // bound: schemas
         let mut child = Command::new(exe)
             .args(args)
             .env_clear()
@@ -153,9 +186,9 @@ impl Worker {
 
 #[async_trait]
 impl schema::Schemas for Schemas {
-    async fn check(&self, schemas: &[String]) -> Result<Option<Unusable>, Failure> {
+    async fn check(&self, tenant: &TenantId, schemas: &[String]) -> Result<Option<Unusable>, Failure> {
         let parts: Vec<&[u8]> = schemas.iter().map(String::as_bytes).collect();
-        match self.ask(Kind::Check, &parts).await {
+        match self.ask(tenant, Kind::Check, &parts).await {
             Ok(Answer::Unusable(found)) => Ok(found.map(|(number, why)| Unusable { number: Some(number), why })),
             Ok(Answer::Violations(_)) => Err(Failure::new(Code::Internal, "a judge answered something else")),
             // Which of them it was is not known: the child is gone.
@@ -166,7 +199,7 @@ impl schema::Schemas for Schemas {
         }
     }
 
-    async fn judge(&self, schema: &str, output: &Payload) -> Result<Vec<Violation>, Failure> {
+    async fn judge(&self, tenant: &TenantId, schema: &str, output: &Payload) -> Result<Vec<Violation>, Failure> {
         let wrong = |message: String| Ok(vec![Violation { at: String::new(), message }]);
         let quoted;
         let value: &[u8] = if output.is_json() {
@@ -183,7 +216,7 @@ impl schema::Schemas for Schemas {
                 }
             }
         };
-        match self.ask(Kind::Judge, &[schema.as_bytes(), value]).await? {
+        match self.ask(tenant, Kind::Judge, &[schema.as_bytes(), value]).await? {
             Answer::Violations(found) => Ok(found.into_iter().map(|(at, message)| Violation { at, message }).collect()),
             Answer::Unusable(_) => Err(Failure::new(Code::Internal, "a judge answered something else")),
         }

@@ -116,6 +116,7 @@ impl Agents {
         let digest = {
             let bytes = component.clone();
             // Up to 64 MiB: not on a thread that others wait for.
+            // bound: threads beside
             let hashed = tokio::task::spawn_blocking(move || Digest::of(&bytes)).await;
             hashed.map_err(|e| Error::Internal { message: e.to_string() })?
         };
@@ -148,8 +149,8 @@ impl Agents {
             (None, None) => Manifest::default(),
         };
         check(&manifest)?;
-        self.check_state(&manifest).await?;
         let tenant = &caller.tenant;
+        self.check_state(tenant, &manifest).await?;
         let known = self.ports.catalog.agent(tenant, &name, Some(&found.digest)).await?;
         let agent = Agent {
             name,
@@ -196,16 +197,16 @@ impl Agents {
     }
 
     /// Whether the schema of its states can be judged by, and what they begin with is as it says.
-    async fn check_state(&self, manifest: &Manifest) -> Result<(), Error> {
+    async fn check_state(&self, tenant: &TenantId, manifest: &Manifest) -> Result<(), Error> {
         let wrong = |why: String| Error::invalid("bad-manifest", "manifest", why);
         let Some(declared) = Declared::of(manifest).map_err(wrong)? else { return Ok(()) };
         let Some(schema) = declared.schema else { return Ok(()) };
         let busy = |failure: Failure| Error::Busy { message: failure.message, retry_after: Duration::from_secs(1) };
-        if let Some(unusable) = self.ports.schemas.check(std::slice::from_ref(&schema)).await.map_err(busy)? {
+        if let Some(unusable) = self.ports.schemas.check(tenant, std::slice::from_ref(&schema)).await.map_err(busy)? {
             return Err(wrong(format!("`state`: `schema`: {}", unusable.why)));
         }
         let first = Payload { content_type: Payload::JSON.into(), bytes: declared.declaration.data.to_string().into() };
-        let judged = match self.ports.schemas.judge(&schema, &first).await {
+        let judged = match self.ports.schemas.judge(tenant, &schema, &first).await {
             Err(heavy) if matches!(heavy.code, Code::LimitCpu | Code::LimitMemory) => {
                 return Err(wrong(format!("`state`: `schema`: it cannot be judged by: {}", heavy.message)));
             }

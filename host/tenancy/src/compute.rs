@@ -53,6 +53,7 @@ impl Compute {
             drop(turn);
             done
         });
+        // bound: threads beside
         let done = tokio::task::spawn_blocking(move || span.in_scope(done)).await;
         done.map_err(|e| Error::Internal { message: format!("what was computed broke: {e}") })
     }

@@ -444,9 +444,11 @@ impl Amend<'_> {
 
     /// Whether an output is what a schema wants.
     async fn fits(&self, field: &str, schema: &serde_json::Value, output: &Payload) -> Result<(), Error> {
-        let _turn = self.inner.judges.turn(self.tenant).await?;
-        let judged = self.inner.ports.schemas.judge(&schema.to_string(), output).await;
-        let found = judged.map_err(|failure| unfit(field, failure.message))?;
+        let judged = self.inner.ports.schemas.judge(self.tenant, &schema.to_string(), output).await;
+        let found = judged.map_err(|failure| match failure.retryable {
+            true => judge::trouble(failure),
+            false => unfit(field, failure.message),
+        })?;
         match judge::rejection(&found) {
             Some(rejection) => Err(unfit(field, format!("the step's schema does not take it: {}", rejection.message))),
             None => Ok(()),

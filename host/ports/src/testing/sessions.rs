@@ -272,15 +272,37 @@ impl ReadSessions for MemoryRecord {
         Ok(self.with_sessions(|sessions| waiting(sessions.0.get(&(tenant.clone(), id.clone())), by)))
     }
 
-    async fn due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<Session>, StoreError> {
-        let is_due = |session: &&Session| session.due_at.is_some_and(|at| at <= now);
-        let mut due: Vec<Session> = self.with_sessions(|sessions| sessions.all().filter(is_due).cloned().collect());
-        due.sort_by_key(|session| session.due_at);
-        due.truncate(limit as usize);
-        Ok(due)
+    async fn coming_sessions(
+        &self,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
+        let mut first = BTreeMap::new();
+        self.with_sessions(|sessions| {
+            for session in sessions.all().filter(|session| after.is_none_or(|after| session.tenant > *after)) {
+                if let Some(at) = session.due_at {
+                    first.entry(session.tenant.clone()).and_modify(|first| *first = at.min(*first)).or_insert(at);
+                }
+            }
+        });
+        Ok(first.into_iter().take(limit as usize).collect())
     }
 
-    async fn next_due_session(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.with_sessions(|sessions| sessions.all().filter_map(|session| session.due_at).min()))
+    async fn due_sessions(
+        &self,
+        tenant: &TenantId,
+        now: Timestamp,
+        after: Option<&(Timestamp, SessionId)>,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
+        let place = |session: &Session| session.due_at.map(|at| (at, session.id.clone()));
+        let is_meant = |session: &&Session| {
+            let comes = place(session).filter(|(at, _)| session.tenant == *tenant && *at <= now);
+            comes.is_some_and(|place| after.is_none_or(|after| place > *after))
+        };
+        let mut due: Vec<Session> = self.with_sessions(|sessions| sessions.all().filter(is_meant).cloned().collect());
+        due.sort_by_key(place);
+        due.truncate(limit as usize);
+        Ok(due)
     }
 }

@@ -118,8 +118,8 @@ slowly! { ReadSessions:
     begun(tenant: &TenantId, id: &SessionId, after: Option<Epoch>, before: Option<Epoch>, limit: u32) -> Vec<Turn>;
     changed_since(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, Option<MemoryValue>)>;
     memory_after(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, MemoryValue)>;
-    due_sessions(now: Timestamp, limit: u32) -> Vec<Session>;
-    next_due_session() -> Option<Timestamp>;
+    coming_sessions(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
+    due_sessions(tenant: &TenantId, now: Timestamp, after: Option<&(Timestamp, SessionId)>, limit: u32) -> Vec<Session>;
 }
 
 slowly! { ReadMemory:

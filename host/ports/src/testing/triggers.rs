@@ -37,6 +37,12 @@ pub(super) enum Written {
 }
 
 impl Held {
+    /// Whether there may be something to do for it.
+    fn is_due(&self) -> bool {
+        let waits = self.count(|stage| stage == Stage::Waiting) > 0;
+        self.row.paused.is_none() && (self.row.newest > self.row.position || waits)
+    }
+
     fn count(&self, is: impl Fn(Stage) -> bool) -> u32 {
         u32::try_from(self.arrivals.values().filter(|arrival| is(arrival.stage)).count()).unwrap_or(u32::MAX)
     }
@@ -306,18 +312,25 @@ impl ReadTriggers for MemoryRecord {
         }))
     }
 
+    async fn triggered_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>, StoreError> {
+        Ok(self.with_triggers(|triggers| {
+            let due = triggers.0.iter().filter(|(_, held)| held.is_due()).map(|((of, _), _)| of);
+            let mut found: Vec<TenantId> = due.filter(|of| after.is_none_or(|after| *of > after)).cloned().collect();
+            found.dedup();
+            found.truncate(limit as usize);
+            found
+        }))
+    }
+
     async fn due_triggers(
         &self,
-        after: Option<&(TenantId, TriggerId)>,
+        tenant: &TenantId,
+        after: Option<&TriggerId>,
         limit: u32,
     ) -> Result<Vec<StoredTrigger>, StoreError> {
-        let is_due = |held: &Held| {
-            let waits = held.count(|stage| stage == Stage::Waiting) > 0;
-            held.row.paused.is_none() && (held.row.newest > held.row.position || waits)
-        };
+        let is_meant = |(of, id): &(TenantId, TriggerId)| of == tenant && after.is_none_or(|after| id > after);
         Ok(self.with_triggers(|triggers| {
-            let found =
-                triggers.0.iter().filter(|(place, held)| after.is_none_or(|after| *place > after) && is_due(held));
+            let found = triggers.0.iter().filter(|(place, held)| is_meant(place) && held.is_due());
             found.take(limit as usize).map(|(_, held)| held.shown()).collect()
         }))
     }

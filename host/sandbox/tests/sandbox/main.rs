@@ -25,6 +25,11 @@ struct Rig {
     dir: tempfile::TempDir,
 }
 
+/// What comes to its end, in far less than this: what would be waited for for ever fails its test.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(180), work).await.expect("it ends")
+}
+
 impl Rig {
     /// With so many slots, and what else is to be set.
     fn new(slots: u32, set: impl FnOnce(&mut SandboxConfig)) -> Self {
@@ -63,7 +68,7 @@ impl Rig {
 
     /// Calls a command.
     async fn call(&self, tenant: &str, component: Digest, limits: Limits) -> Result<Outcome, Failure> {
-        self.sandbox.run(job(tenant, component, limits), Arc::new(NoHost)).await.0
+        in_time(self.sandbox.run(job(tenant, component, limits), Arc::new(NoHost))).await.0
     }
 }
 

@@ -7,7 +7,7 @@ use ltmc_model::failure::Code;
 use ltmc_model::limits::Limits;
 use ltmc_ports::runner::{AdmitError, Job, Runner as _};
 
-use super::Rig;
+use super::{Rig, in_time};
 
 /// A command that runs for ever, of so many core instances, memories and tables.
 fn component(instances: usize, memories: usize, tables: usize) -> String {
@@ -71,7 +71,7 @@ async fn who_is_busy_is_told_whose_bound_it_was() {
     let limits = || Limits { cpu: Duration::from_secs(2), wall: Duration::from_secs(60), ..Limits::default() };
     let call = async |tenant: &str, concurrency| {
         let job = Job { concurrency, ..super::job(tenant, component, limits()) };
-        rig.sandbox.run(job, Arc::new(super::NoHost)).await.0.unwrap_err()
+        in_time(rig.sandbox.run(job, Arc::new(super::NoHost))).await.0.unwrap_err()
     };
     let later = async |tenant: &str, concurrency| {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ltmc_model::failure::Code;
 use ltmc_model::limits::Limits;
 
-use super::{Rig, command};
+use super::{Rig, command, in_time};
 
 /// Longer than a test takes.
 const LONG: u64 = 600_000;
@@ -70,9 +70,9 @@ async fn who_has_waited_goes_on_when_a_slot_is_free() {
     let spinning =
         rig.begin("c", spins, Limits { cpu: Duration::from_millis(500), wall: MINUTES, ..Limits::default() });
     for one in sleeping {
-        one.await.unwrap().unwrap();
+        in_time(one).await.unwrap().unwrap();
     }
-    assert_eq!(spinning.await.unwrap().unwrap_err().code, Code::LimitCpu);
+    assert_eq!(in_time(spinning).await.unwrap().unwrap_err().code, Code::LimitCpu);
     rig.until(|stats| (stats.waiting, stats.running, stats.queued) == (0, 0, 0)).await;
 }
 
@@ -88,7 +88,7 @@ async fn wall_time_goes_on_while_it_waits_and_while_it_waits_for_a_slot_again() 
     let napping = rig.begin("a", naps, limits(Duration::from_secs(4)));
     rig.until(|stats| stats.waiting == 1).await;
     let spinning = rig.begin("b", spins, limits(MINUTES));
-    let failure = napping.await.unwrap().unwrap_err();
+    let failure = in_time(napping).await.unwrap().unwrap_err();
     assert_eq!((failure.code, failure.retryable), (Code::Busy, true), "{failure}");
     assert!(failure.message.contains("no turn came again"), "{failure}");
     spinning.abort();
@@ -131,7 +131,7 @@ async fn more_calls_than_there_are_places_for_wait_for_a_moment_each() {
     let rig = Rig::new(16, |config| config.waiting_memory = 4 * (64 << 10));
     let naps = rig.push(&sleeper(50)).await.unwrap();
     for one in [(); 16].map(|()| rig.begin("a", naps, limits(MINUTES))) {
-        one.await.unwrap().unwrap();
+        in_time(one).await.unwrap().unwrap();
     }
     rig.until(|stats| (stats.waiting, stats.running, stats.queued) == (0, 0, 0)).await;
 }

@@ -24,6 +24,11 @@ pub(crate) fn nothing(op: &'static str) -> StoreError {
         .because("there is no index, or a damaged one: it has to be built from the record")
 }
 
+/// Too many of a tenant's wait.
+pub(crate) fn busy(op: &'static str) -> StoreError {
+    StoreError::new(Kind::Unavailable, op).because("too many searches of this tenant's wait for their turn")
+}
+
 /// Whoever asks made a mistake.
 pub(crate) fn wrong(op: &'static str, why: impl std::fmt::Display) -> StoreError {
     StoreError::new(Kind::Internal, op).because(why.to_string())

@@ -35,6 +35,7 @@ pub(crate) async fn consider(shared: &Arc<Shared>, slot: &Arc<Slot>) {
         let under_way = UnderWay { slot: slot.clone(), rebuilds };
         let Ok(_turn) = building.acquire_owned().await else { return };
         let (weak, at) = (shared.clone(), slot.clone());
+        // bound: searches by meaning
         let done = tokio::task::spawn_blocking(move || rebuild(&weak, &at, kind)).await;
         match done {
             Ok(Ok(true)) => metrics::counter!("ltmc_vectors_rebuilds_total").increment(1),

@@ -14,6 +14,7 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use ltmc_model::Position;
+use ltmc_policy::Turns;
 use ltmc_ports::recall::{IndexId, Near, VectorId};
 use ltmc_ports::{Kind as Failure, StoreError, Vectors};
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, Semaphore, watch};
@@ -29,6 +30,9 @@ const MOST_DIMENSIONS: u32 = 16_384;
 const TURN_GRAPH: usize = 16;
 /// The same of an exact index, which only copies them.
 const TURN_EXACT: usize = 1_000;
+
+/// How many searches of a tenant's may wait for their turn.
+const WAITING: usize = 1_024;
 
 /// Where indexes are, and how much memory they may take.
 #[derive(Debug, Clone)]
@@ -49,8 +53,8 @@ pub(crate) struct Shared {
     slots: Mutex<HashMap<IndexId, Arc<Slot>>>,
     /// Whoever makes room in memory.
     room: tokio::sync::Mutex<()>,
-    /// As many searches at once as there are processors: more would only wait for each other.
-    searching: Arc<Semaphore>,
+    /// As many searches at once as there are processors: more would only wait for each other. Tenants take turns.
+    searching: Arc<Turns>,
     /// One rebuild at a time, on one thread.
     pub(crate) building: Arc<Semaphore>,
     /// How many rebuilds run or wait.
@@ -111,7 +115,7 @@ impl FaissVectors {
             slots: Mutex::default(),
             room: tokio::sync::Mutex::default(),
             // bound: searches by meaning
-            searching: Arc::new(Semaphore::new(processors)),
+            searching: Turns::new(processors, WAITING),
             // bound: searches by meaning
             building: Arc::new(Semaphore::new(1)),
             rebuilds: watch::Sender::new(0),
@@ -154,7 +158,7 @@ impl Vectors for FaissVectors {
         check(OP, index, vector)?;
         let (vector, among) = (vector.to_vec(), among.map(<[VectorId]>::to_vec));
         let held = self.shared.clone().read(OP, &self.shared.slot(index)).await?;
-        let turn = self.shared.searching.clone().acquire_owned().await.map_err(|e| error::wrong(OP, e))?;
+        let turn = self.shared.searching.take(&index.tenant).await.ok_or_else(|| error::busy(OP))?;
         here(OP, move || {
             let _turn = turn;
             let index = &held.ready().ok_or_else(|| error::nothing(OP))?.index;
@@ -546,6 +550,7 @@ async fn blocking<T: Send + 'static>(
     op: &'static str,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
+    // bound: threads beside
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error::wrong(op, error)))
 }
 
@@ -638,5 +643,27 @@ mod tests {
         for parts in 0..=PARTS {
             runtime.block_on(async { tokio::spawn(given_up_after(parts)).await }).unwrap();
         }
+    }
+
+    /// However many searches of one tenant wait, another's has its turn.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn searches_take_turns_tenant_by_tenant() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = FaissVectors::open(Options { dir: dir.path().join("vectors"), memory: u64::MAX }).unwrap();
+        Arc::get_mut(&mut store.shared).unwrap().searching = Turns::new(2, 1);
+        let [acme, beta] = ["acme", "beta"].map(|of| place(of, "m", 2));
+        for index in [&acme, &beta] {
+            store.reset(index).await.unwrap();
+            store.change(index, &[(1, vec![1.0, 0.0])], &[], Position(1)).await.unwrap();
+        }
+        let held = store.shared.searching.take(&acme.tenant).await.unwrap();
+        let search = async |index| store.search(index, &[1.0, 0.0], 1, None).await;
+        let mut waits = pin!(search(&acme));
+        assert!(begun(waits.as_mut()).await.is_pending(), "a tenant has half of the turns");
+        assert_eq!(search(&beta).await.unwrap().len(), 1);
+        assert!(begun(waits.as_mut()).await.is_pending());
+        assert_eq!(search(&acme).await.unwrap_err().kind, Failure::Unavailable, "more of its may not wait");
+        drop(held);
+        assert_eq!(waits.await.unwrap().len(), 1);
     }
 }

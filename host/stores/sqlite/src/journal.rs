@@ -165,6 +165,7 @@ impl ReadJournal for Record {
     async fn verify(&self) -> Result<Audit, StoreError> {
         const OP: &str = "journal.verify";
         let connection = self.aside().map_err(|e| store(OP, e))?;
+        // bound: threads beside
         let walked = tokio::task::spawn_blocking(move || verify::walk(&connection, &Kept::default())).await;
         walked.map_err(|e| StoreError::new(Kind::Internal, OP).because(e))?.map_err(|e| store(OP, e))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 18] = [
+const MIGRATIONS: [&str; 19] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -56,6 +56,7 @@ const MIGRATIONS: [&str; 18] = [
     include_str!("../migrations/0016_holders.sql"),
     include_str!("../migrations/0017_rewinds.sql"),
     include_str!("../migrations/0018_triggers.sql"),
+    include_str!("../migrations/0019_coming_sessions.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
@@ -223,6 +224,7 @@ impl Record {
                 }
             }
         };
+        // bound: threads beside
         let looked: Result<_, Error> = tokio::task::spawn_blocking(look).await.map_err(|e| damaged(&path, e))?;
         looked.map_err(|e| damaged(&path, e))?
     }
@@ -339,27 +341,45 @@ fn take(dir: &Path) -> Result<File, OpenError> {
 /// How deep directories are in the data directory that hold what is loaded.
 const DEPTH: u32 = 3;
 
-/// Whether a directory and those in it are its owner's alone to write, and have no links in them.
+/// Whether a directory and what is in it belongs to the user of this process, or to the superuser; it is its alone to write, and has no links in it.
 fn is_own(dir: &Path, depth: u32) -> Result<(), OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
-    let mode = std::fs::metadata(dir).map_err(io(dir))?.permissions().mode() & 0o7777;
+    let own = rustix::process::geteuid().as_raw();
+    let is_ours = |path: &Path, found: &std::fs::Metadata| match found.uid() {
+        owner if may_own(owner, own) => Ok(()),
+        owner => Err(OpenError::Foreign { path: path.to_owned(), owner, own }),
+    };
+    let found = std::fs::metadata(dir).map_err(io(dir))?;
+    is_ours(dir, &found)?;
+    let mode = found.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(OpenError::Shared { dir: dir.to_owned(), mode });
     }
     for entry in std::fs::read_dir(dir).map_err(io(dir))? {
         let entry = entry.map_err(io(dir))?;
-        let kind = entry.file_type().map_err(io(&entry.path()))?;
-        if kind.is_symlink() {
+        let found = match entry.metadata() {
+            Ok(found) => found,
+            // What somebody else swept just now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io(&entry.path())(error)),
+        };
+        if found.is_symlink() {
             return Err(OpenError::Link { path: entry.path() });
         }
-        if kind.is_dir() && depth > 0 {
+        is_ours(&entry.path(), &found)?;
+        if found.is_dir() && depth > 0 {
             is_own(&entry.path(), depth - 1)?;
         }
     }
     Ok(())
+}
+
+/// Whether what this user has may be loaded by that one: its own, and the superuser's, who may do anything.
+fn may_own(owner: u32, own: u32) -> bool {
+    owner == own || owner == 0
 }
 
 /// The database, at this version's schema.
@@ -437,5 +457,16 @@ fn damaged(path: &Path, error: impl std::fmt::Display) -> OpenError {
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_loaded_is_ones_own_or_the_superusers() {
+        assert!(may_own(5, 5) && may_own(0, 5) && may_own(0, 0));
+        assert!(!may_own(6, 5) && !may_own(5, 0));
     }
 }

@@ -113,6 +113,7 @@ impl Readers {
             let _turn = turn;
             readers.lend(budget, read)
         };
+        // bound: long reads
         let found = tokio::task::spawn_blocking(work).await;
         found.map_err(|e| StoreError::new(Kind::Internal, op).because(e))?.map_err(|e| match e.is_interrupt() {
             true => StoreError::new(Kind::TooCostly, op)

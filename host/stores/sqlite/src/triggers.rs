@@ -111,17 +111,34 @@ impl ReadTriggers for Record {
         self.readers.point("triggers.triggers", |db| all(db, &sql, values, read))
     }
 
+    async fn triggered_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>, StoreError> {
+        // From one tenant's first to the next one's, by the index: those between are not looked at.
+        let sql = "select tenant from triggers indexed by triggers_due where paused_at is null and \
+                   (newest > position or waiting > 0) and tenant > ? order by tenant limit 1";
+        let after = after.map_or("", TenantId::as_str);
+        self.readers.point("triggers.tenants", |db| {
+            let (mut found, mut after) = (Vec::new(), after.to_owned());
+            while found.len() < limit as usize {
+                let Some(next) = one(db, sql, [&after], |row| tenant_of(row.get(0)?))? else { break };
+                after = TenantId::to_string(&next);
+                found.push(next);
+            }
+            Ok(found)
+        })
+    }
+
     async fn due_triggers(
         &self,
-        after: Option<&(TenantId, TriggerId)>,
+        tenant: &TenantId,
+        after: Option<&TriggerId>,
         limit: u32,
     ) -> Result<Vec<StoredTrigger>, StoreError> {
         let sql = format!(
-            "select {COLUMNS} from triggers t indexed by triggers_due where t.paused_at is null and \
-             (t.newest > t.position or t.waiting > 0) and (t.tenant, t.id) > (?, ?) order by t.tenant, t.id limit ?"
+            "select {COLUMNS} from triggers t indexed by triggers_due where t.tenant = ? and t.paused_at is null and \
+             (t.newest > t.position or t.waiting > 0) and t.id > ? order by t.id limit ?"
         );
-        let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
-        self.readers.point("triggers.due", |db| all(db, &sql, params![tenant, id, limit], read))
+        let values = params![tenant.as_str(), after.map_or("", TriggerId::as_str), limit];
+        self.readers.point("triggers.due", |db| all(db, &sql, values, read))
     }
 
     async fn startable(&self, tenant: &TenantId, id: &TriggerId, limit: u32) -> Result<Vec<Arrival>, StoreError> {

@@ -264,6 +264,31 @@ async fn a_directory_that_others_may_write_or_that_has_links_is_refused() {
     assert!(matches!(Record::open(OpenOptions::new(dir.path())).await, Err(OpenError::Link { .. })));
 }
 
+/// So can whoever owns what is in it, whatever its mode is.
+#[tokio::test]
+async fn a_directory_of_another_user_is_refused() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 1).await;
+    let inner = dir.path().join("sandbox/components");
+    std::fs::create_dir_all(&inner).unwrap();
+    std::fs::write(inner.join("artifact"), "code").unwrap();
+    let own = std::fs::metadata(dir.path()).unwrap().uid();
+    Record::open(OpenOptions::new(dir.path())).await.unwrap().close().await;
+    if own != 0 {
+        // Only the superuser can give anything away.
+        return;
+    }
+    for path in [dir.path(), &inner, &inner.join("artifact"), &dir.path().join("record.db")] {
+        chown(path, Some(4_321), None).unwrap();
+        let error = Record::open(OpenOptions::new(dir.path())).await.unwrap_err();
+        let is_told = |error: &OpenError| matches!(error, OpenError::Foreign { path: found, owner: 4_321, own: 0 } if found == path);
+        assert!(is_told(&error), "{error}");
+        chown(path, Some(own), None).unwrap();
+        Record::open(OpenOptions::new(dir.path())).await.unwrap().close().await;
+    }
+}
+
 /// What is told elsewhere of a chain is on disk: after a power cut the record would be found to be behind it.
 #[tokio::test]
 async fn a_head_is_told_once_it_is_on_disk() {

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use ltmc_model::TenantId;
 use ltmc_model::workflow::{Document, Fault};
 use ltmc_orchestration::workflows::check_schemas;
 use ltmc_ports::Schemas;
@@ -22,12 +23,14 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let schemas = wire::schemas()?;
+    // No tenant's: nobody shares with it who judges.
+    let tenant = TenantId::host();
     let mut wrong = 0;
     for file in &args.files {
         let source = Source::read(file)?;
         let (document, faults) = match Document::parse(&source.text, None) {
             Ok(document) => {
-                let faults = faults_of(&schemas, &document).await?;
+                let faults = faults_of(&schemas, &tenant, &document).await?;
                 (Some(document), faults)
             }
             Err(faults) => (None, faults.0),
@@ -49,8 +52,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-async fn faults_of(schemas: &dyn Schemas, document: &Document) -> anyhow::Result<Vec<Fault>> {
-    let looked = check_schemas(schemas, document).await;
+async fn faults_of(schemas: &dyn Schemas, tenant: &TenantId, document: &Document) -> anyhow::Result<Vec<Fault>> {
+    let looked = check_schemas(schemas, tenant, document).await;
     Ok(looked.map_err(|failure| Problem::new(Exit::Failed, failure.code.as_str(), failure.message))?)
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::Embedder;
 use crate::recall::Purpose::{self, Passage, Query};
+use crate::testing::sample::tenant;
 
 /// How far apart numbers of vectors of the same text may be: what a batch is computed with may move the last bits.
 const CLOSE: f32 = 1e-4;
@@ -100,7 +101,7 @@ pub async fn a_text_alone_is_as_in_a_batch<F: EmbedderFixture>(fixture: &F) {
 pub async fn an_empty_batch_is_empty<F: EmbedderFixture>(fixture: &F) {
     let embedder = fixture.embedder().await;
     for purpose in [Passage, Query] {
-        assert_eq!(embedder.embed(&[], purpose).await.unwrap(), Vec::<Vec<f32>>::new());
+        assert_eq!(embedder.embed(&tenant("acme"), &[], purpose).await.unwrap(), Vec::<Vec<f32>>::new());
     }
 }
 
@@ -184,7 +185,7 @@ fn texts() -> Vec<String> {
 
 /// What an embedder makes of texts, with all that is promised of every vector.
 async fn vectors(embedder: &dyn Embedder, texts: &[String], purpose: Purpose) -> Vec<Vec<f32>> {
-    let vectors = embedder.embed(texts, purpose).await.unwrap();
+    let vectors = embedder.embed(&tenant("acme"), texts, purpose).await.unwrap();
     assert_eq!(vectors.len(), texts.len());
     for (text, vector) in texts.iter().zip(&vectors) {
         let text: String = text.chars().take(40).collect();

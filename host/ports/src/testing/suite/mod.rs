@@ -202,6 +202,7 @@ macro_rules! contract {
             a_place_is_taken_once
             a_turn_that_is_not_at_work_changes_nothing
             sessions_close_and_expire
+            sessions_that_are_due_are_read_tenant_by_tenant
             a_session_that_is_closed_at_once_begins_nothing
             what_undoes_a_turn_may_come_late
             what_memory_held_after_a_turn_is_kept

@@ -320,23 +320,62 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
     write(&*store, ended(&mut first, 3)).await.unwrap();
     assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closed);
 
-    assert_eq!(store.next_due_session().await.unwrap(), Some(at(10_000)));
-    assert_eq!(store.due_sessions(at(9_999), 10).await.unwrap(), []);
-    let due: Vec<SessionId> = store.due_sessions(at(10_000), 10).await.unwrap().into_iter().map(|one| one.id).collect();
-    assert_eq!(due, [id("old")]);
+    let of = tenant("acme");
+    assert_eq!(store.coming_sessions(None, 10).await.unwrap(), [(of.clone(), at(10_000))]);
+    assert_eq!(store.due_sessions(&of, at(9_999), None, 10).await.unwrap(), []);
+    assert_eq!(due(&*store, "acme", 10_000, None, 10).await, [id("old")]);
     assert_eq!(
         write(&*store, turn("acme", "old", (1, false), 'a', 10_000).1).await,
         Err(Kind::Conflict),
         "it is too late"
     );
-    let of = tenant("acme");
     let expired = Act { by: None, change: Change::SessionClosed { id: id("old"), expired: true, now: false } };
     let by = |expires| Changes { deltas: Vec::new(), expects: vec![Expect::OpenSession { id: id("old"), expires }] };
     let early = store.act_with(&of, at(9_999), expired.clone(), by(Some(at(9_999)))).await.unwrap_err();
     assert_eq!(early.kind, Kind::Stale);
     store.act_with(&of, at(10_000), expired, by(Some(at(10_000)))).await.unwrap();
     assert_eq!(one(&*store, "acme", "old").await.standing, Standing::Expired);
-    assert_eq!(store.next_due_session().await.unwrap(), None);
+    assert_eq!(store.coming_sessions(None, 10).await.unwrap(), []);
+}
+
+/// Which of a tenant's sessions are due by `now`.
+async fn due(
+    store: &impl Store,
+    of: &str,
+    now: u64,
+    after: Option<&(Timestamp, SessionId)>,
+    limit: u32,
+) -> Vec<SessionId> {
+    let due = store.due_sessions(&tenant(of), at(now), after, limit).await.unwrap();
+    due.into_iter().map(|session| session.id).collect()
+}
+
+/// Tenant by tenant, and of each those first that are due the longest, in pages.
+pub async fn sessions_that_are_due_are_read_tenant_by_tenant<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for (of, name, idle) in [
+        ("beta", "e", 5_000),
+        ("acme", "c", 2_000),
+        ("acme", "b", 2_000),
+        ("acme", "d", 9_000),
+        ("acme", "a", 3_000),
+        ("gamma", "f", 1_000),
+    ] {
+        open(&*store, of, name, Settings { idle, ..settings(3) }).await;
+    }
+    act(&*store, "gamma", at(2), 'a', Change::SessionClosed { id: id("f"), expired: false, now: false }).await;
+    let store = fixture.crash(store).await;
+    let [acme, beta] = ["acme", "beta"].map(tenant);
+    let coming = store.coming_sessions(None, 10).await.unwrap();
+    assert_eq!(coming, [(acme.clone(), at(2_000)), (beta.clone(), at(5_000))]);
+    assert_eq!(store.coming_sessions(None, 1).await.unwrap(), coming[..1]);
+    assert_eq!(store.coming_sessions(Some(&acme), 10).await.unwrap(), coming[1..]);
+    assert_eq!(store.coming_sessions(Some(&beta), 10).await.unwrap(), []);
+    assert_eq!(due(&*store, "acme", 8_999, None, 10).await, [id("b"), id("c"), id("a")]);
+    assert_eq!(due(&*store, "acme", 9_000, None, 2).await, [id("b"), id("c")]);
+    assert_eq!(due(&*store, "acme", 9_000, Some(&(at(2_000), id("b"))), 2).await, [id("c"), id("a")]);
+    assert_eq!(due(&*store, "acme", 9_000, Some(&(at(3_000), id("a"))), 2).await, [id("d")]);
+    assert_eq!(due(&*store, "gamma", 9_000, None, 10).await, []);
 }
 
 /// The newest first, those that a key takes part in, in pages.
@@ -397,8 +436,7 @@ pub async fn a_session_that_is_closed_at_once_begins_nothing<F: Fixture>(fixture
     write(&*store, ended(&mut first, 3)).await.unwrap();
     assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Over), (2, Stage::Queued)]);
     assert!(!is_due(&*store, "acme", second.row.id).await);
-    let due = store.due_sessions(at(3), 10).await.unwrap();
-    assert_eq!(due.len(), 1, "what waits is to be ended");
+    assert_eq!(due(&*store, "acme", 3, None, 10).await.len(), 1, "what waits is to be ended");
     write(&*store, ended(&mut second, 4)).await.unwrap();
     assert_eq!(one(&*store, "acme", "x").await.standing, Standing::Closed);
 }

@@ -280,7 +280,7 @@ pub async fn what_is_published_makes_subscriptions_due<F: Fixture>(fixture: &F) 
     }
     act(&*store, None, Change::SubscriptionPaused { id: id("c"), why: Some("why".into()) }).await;
     let due = async |store: &F::Store| -> Vec<String> {
-        store.due_triggers(None, 10).await.unwrap().iter().map(|row| row.id.to_string()).collect()
+        store.due_triggers(&acme, None, 10).await.unwrap().iter().map(|row| row.id.to_string()).collect()
     };
     assert!(due(&store).await.is_empty());
     let topic: message::Topic = "t".parse().unwrap();
@@ -300,10 +300,12 @@ pub async fn what_is_published_makes_subscriptions_due<F: Fixture>(fixture: &F) 
     // One that is put later looks through what is there.
     act(&*store, Some(&author()), put("d", trigger("t"))).await;
     assert_eq!(due(&store).await, ["d"]);
-    let after = (acme.clone(), id("d"));
-    assert!(store.due_triggers(Some(&after), 10).await.unwrap().is_empty());
-    act(&*store, None, Change::TenantDeleted { tenant: acme }).await;
-    assert!(due(&store).await.is_empty());
+    assert!(store.due_triggers(&acme, Some(&id("d")), 10).await.unwrap().is_empty());
+    let tenants = store.triggered_tenants(None, 10).await.unwrap();
+    assert_eq!(tenants, [acme.clone()], "others have nothing to do");
+    assert!(store.triggered_tenants(Some(&acme), 10).await.unwrap().is_empty());
+    act(&*store, None, Change::TenantDeleted { tenant: acme.clone() }).await;
+    assert!(due(&store).await.is_empty() && store.triggered_tenants(None, 10).await.unwrap().is_empty());
 }
 
 /// A tenant has so many subscriptions and no more.

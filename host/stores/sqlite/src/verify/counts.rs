@@ -71,3 +71,80 @@ pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audi
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use rusqlite::params_from_iter;
+    use rusqlite::types::Value;
+
+    use super::*;
+    use crate::counts::Counts;
+    use crate::open;
+
+    /// Tables with tenants' rows that no trigger counts, and why.
+    const APART: [(&str, &str); 5] = [
+        ("journal", "the writer counts it"),
+        ("runs", "the writer counts it"),
+        ("chains", "a row a tenant: what is counted"),
+        ("ceilings", "a row a tenant"),
+        ("embedded", "a row a tenant for each embedder"),
+    ];
+
+    /// Tables of which a row is a tenant's.
+    fn of_tenants(db: &Connection) -> Vec<String> {
+        let sql = "select t.name from pragma_table_list as t join pragma_table_info(t.name) as c \
+                   where t.schema = 'main' and t.type = 'table' and c.name = 'tenant' order by t.name";
+        all(db, sql, [], |row| Ok(row.get(0)?)).unwrap()
+    }
+
+    /// Puts a row in of which every column that can holds so many bytes.
+    fn insert(db: &Connection, table: &str, bytes: u8) {
+        let sql = format!("select name, type from pragma_table_info('{table}')");
+        let columns: Vec<(String, String)> = all(db, &sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let values = columns.iter().map(|(name, kind)| match (name.as_str(), kind.as_str()) {
+            ("tenant", _) => Value::Text("acme".into()),
+            (_, "TEXT") => Value::Text("x".repeat(bytes.into())),
+            (_, "BLOB") => Value::Blob(vec![7; bytes.into()]),
+            (_, "INTEGER") => Value::Integer(bytes.into()),
+            (name, kind) => panic!("{table}: nothing is known of `{name}`, of the type {kind}"),
+        });
+        let places = vec!["?"; columns.len()].join(", ");
+        db.execute(&format!("insert into {table} values ({places})"), params_from_iter(values)).unwrap();
+    }
+
+    /// What is kept of what the tenant's rows take, once it is written; it is what they sum up to.
+    fn settled(db: &Connection, counts: &Counts, table: &str) -> i64 {
+        counts.settle(db).unwrap();
+        counts.take();
+        let mut audit =
+            Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: 0, others: BTreeMap::new() };
+        compare(db, &Deleted { left: BTreeSet::new(), gone: BTreeMap::new() }, &mut audit).unwrap();
+        assert!(audit.damage.is_empty(), "{table}: {:?}", audit.damage);
+        db.query_row("select besides from chains where tenant = 'acme'", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Whoever makes a table finds here that its rows are counted when they come and when they go, by its triggers and by [`SUMS`] alike.
+    #[test]
+    fn whatever_a_tenant_has_is_counted_when_it_comes_and_when_it_goes() {
+        let (db, counts) = (open::in_memory().unwrap(), Counts::default());
+        counts.count(&db).unwrap();
+        let tables = of_tenants(&db);
+        assert!(APART.iter().all(|(table, _)| tables.iter().any(|found| found == table)), "{tables:?}");
+        let counted: Vec<&String> =
+            tables.iter().filter(|table| APART.iter().all(|(apart, _)| apart != table)).collect();
+        assert!(counted.len() >= 22, "these are not all: {counted:?}");
+        for table in counted {
+            let mut kept = 0;
+            for bytes in [3, 50] {
+                insert(&db, table, bytes);
+                let now = settled(&db, &counts, table);
+                assert!(now > kept, "{table}: a row takes nothing");
+                kept = now;
+            }
+            db.execute(&format!("delete from {table}"), []).unwrap();
+            assert_eq!(settled(&db, &counts, table), 0, "{table}: what is gone takes something");
+        }
+    }
+}
