@@ -112,7 +112,7 @@ pub struct Item {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precondition {
-    /// Nothing.
+    /// No condition: the write happens whatever the key holds.
     Any,
     /// The key holds nothing.
     Absent,
