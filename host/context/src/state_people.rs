@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::clients::{Clients, Owner, TRIES, contended, whose};
 use crate::state::{Found, declared, value};
 
-/// Whose state.
+/// Names one state: an agent's, or an agent's in a session.
 #[derive(Debug, Clone)]
 pub struct Of {
     /// Which agent's.

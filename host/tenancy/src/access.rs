@@ -222,7 +222,7 @@ impl Access {
     /// A tenant's keys, by id, after `after`; the caller's own tenant where none is named.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller may not manage that tenant's keys, or the record does not answer.
     pub async fn keys(
         &self,
         caller: &Caller,
