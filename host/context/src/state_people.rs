@@ -25,7 +25,7 @@ use crate::state::{Found, declared, value};
 /// Names one state: an agent's, or an agent's in a session.
 #[derive(Debug, Clone)]
 pub struct Of {
-    /// Which agent's.
+    /// The agent that the state is of.
     pub agent: AgentName,
     /// In which session, where each has its own.
     pub session: Option<SessionId>,

@@ -60,9 +60,9 @@ pub struct NewKey {
 /// The keys of a host's first start, as texts.
 #[derive(Debug, Clone)]
 pub struct FirstKeys {
-    /// The operator's.
+    /// The operator's key.
     pub operator: String,
-    /// Of the tenant `default`, with the role `admin`.
+    /// A key of the tenant `default`, with the role `admin`.
     pub default: String,
 }
 
