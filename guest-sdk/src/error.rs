@@ -23,7 +23,7 @@ pub enum Error {
     Invalid(String),
     /// The host cannot serve this now.
     Unavailable {
-        /// Why.
+        /// What keeps the host from it, for people.
         message: String,
         /// When to come back.
         retry_after: Duration,

@@ -31,11 +31,11 @@ use crate::{Error, host};
 pub struct Fact {
     /// Unique in the tenant, and growing.
     pub id: u64,
-    /// Of what.
+    /// The entity that the fact is about.
     pub subject: String,
-    /// How.
+    /// How the subject is related to the object, such as `depends-on`.
     pub relation: String,
-    /// To what.
+    /// The entity that the subject is related to.
     pub object: String,
     /// A JSON object; empty: none.
     pub properties: String,

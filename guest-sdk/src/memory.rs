@@ -76,7 +76,7 @@ fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Error> {
 /// What must be so for a write to happen; otherwise it answers [`Error::Conflict`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precondition {
-    /// Nothing.
+    /// No condition: the write happens whatever the key holds.
     #[default]
     Any,
     /// The key holds nothing.

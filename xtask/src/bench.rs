@@ -38,7 +38,7 @@ const WASMTIME_FEATURES: &str = "run,serve,cranelift,component-model-async,pooli
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which
+    /// The benchmark to run, or `all`
     #[arg(default_value = "all", value_parser = NAMES)]
     name: String,
     /// How often measured and reference take turns

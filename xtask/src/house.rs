@@ -239,16 +239,12 @@ fn every_decision_is_listed() {
     assert!(missing.is_empty(), "docs/adr/README.md does not list {missing:?}");
 }
 
-/// Rust sources below a folder.
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        match path.is_dir() {
-            true => found.extend(sources(&path)),
-            false => found.extend(Some(path).filter(|path| path.extension().is_some_and(|e| e == "rs"))),
-        }
-    }
+/// Every Rust source below a folder, but for what is built or stored there.
+pub(crate) fn sources(of: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(of).into_iter().flatten().flatten().map(|e| e.path());
+    let mut found: Vec<PathBuf> =
+        entries.filter(|path| path.is_file() && path.extension().is_some_and(|e| e == "rs")).collect();
+    found.extend(folders(of).into_iter().flat_map(|folder| sources(&of.join(folder))));
     found
 }
 

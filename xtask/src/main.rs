@@ -5,6 +5,8 @@
 mod bench;
 #[cfg(test)]
 mod bounds;
+#[cfg(test)]
+mod comments;
 mod demo;
 #[cfg(test)]
 mod house;

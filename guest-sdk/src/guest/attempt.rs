@@ -1,4 +1,4 @@
-//! `ltmc:agent/attempt`.
+//! The guest's side of the interface `ltmc:agent/attempt`.
 
 use crate::Error;
 use crate::bindings::host::ltmc::agent::attempt as wit;

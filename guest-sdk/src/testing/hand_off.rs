@@ -15,7 +15,7 @@ pub struct HandOff {
     pub from: String,
     /// Who holds it from then on.
     pub to: String,
-    /// Why.
+    /// The reason that the agent gave, for people and for the next holder.
     pub reason: String,
     /// What passed besides the conversation.
     pub passed: Option<Payload>,

@@ -26,9 +26,9 @@ pub enum Channel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// Where to.
+    /// The mailbox or the topic that it went to.
     pub to: Channel,
-    /// What.
+    /// The event, as a receiver reads it.
     pub event: Event,
 }
 

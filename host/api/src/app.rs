@@ -44,7 +44,7 @@ pub struct App {
     pub schedules: Arc<Schedules>,
     /// Which events start runs.
     pub triggers: Arc<Triggers>,
-    /// Conversations.
+    /// Conversations with agents: opening them, taking turns, closing them.
     pub sessions: Arc<Sessions>,
     /// Shared context.
     pub clients: Arc<Clients>,
@@ -58,7 +58,7 @@ pub struct App {
     pub metrics_public: bool,
     /// For expiries that are given as a duration.
     pub clock: Arc<dyn Clock>,
-    /// Bounds.
+    /// The bounds on what clients may send and have open at once.
     pub limits: HttpLimits,
 }
 
@@ -121,7 +121,7 @@ pub(crate) struct Shared {
     pub(crate) watchers: Arc<Watchers>,
     /// Threads for large requests.
     pub(crate) compute: Compute,
-    /// `/openapi.json`
+    /// The OpenAPI description, ready to be served as `/openapi.json`.
     pub(crate) document: Bytes,
 }
 

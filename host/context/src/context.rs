@@ -82,9 +82,9 @@ pub struct Within<'a> {
 /// Under which circumstances a call is asked.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// By whom.
+    /// The session and the agent whose scopes and mailbox are meant.
     pub whose: Whose<'a>,
-    /// When.
+    /// The time by which expiries are decided and changes are dated.
     pub now: Timestamp,
     /// Draws the next revision, as often as is needed.
     pub revision: &'a (dyn Fn() -> Revision + Send + Sync),

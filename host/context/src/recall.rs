@@ -340,7 +340,7 @@ impl Index {
     /// Writes what has changed to disk: now and then, and at the end.
     ///
     /// # Errors
-    /// The index's.
+    /// [`StoreError`] where the index cannot be written to disk.
     pub async fn save(&self) -> Result<(), StoreError> {
         self.vectors.save().await
     }

@@ -24,7 +24,7 @@ const TOLD: usize = 5;
 
 /// What a call on a state comes to.
 pub enum Stated {
-    /// This.
+    /// An answer, or a change, as of any other call.
     Decided(Box<Decided>),
     /// The state is of the version before: it is to be migrated, and then asked again.
     Migrate(Box<Migration>),
@@ -103,7 +103,7 @@ impl Context {
     /// What an agent's call on its own state comes to, by what its version declares.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn state(&self, asked: Asked<'_>, declared: &Declared, call: &StateCall) -> Result<Stated, StoreError> {
         let whose = asked.whose;
         let (Some(agent), Some(key)) = (whose.agent, declared.key(whose.session)) else {
@@ -189,7 +189,7 @@ impl Context {
     /// What came of a migration: its agent's output, or why it gave none. What it comes to becomes true at once.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn migrated(
         &self,
         asked: Asked<'_>,

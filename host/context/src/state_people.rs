@@ -22,10 +22,10 @@ use serde_json::Value;
 use crate::clients::{Clients, Owner, TRIES, contended, whose};
 use crate::state::{Found, declared, value};
 
-/// Whose state.
+/// Names one state: an agent's, or an agent's in a session.
 #[derive(Debug, Clone)]
 pub struct Of {
-    /// Which agent's.
+    /// The agent that the state is of.
     pub agent: AgentName,
     /// In which session, where each has its own.
     pub session: Option<SessionId>,

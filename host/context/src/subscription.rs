@@ -50,7 +50,7 @@ pub enum Watermark {
 pub enum Lost {
     /// What comes next is not kept any more: read what is there, and subscribe from this place on.
     Resync(Position),
-    /// The record's.
+    /// The record does not answer.
     Store(StoreError),
 }
 

@@ -101,7 +101,7 @@ pub struct Attempt {
     pub conversation: Arc<dyn Conversation>,
     /// The conversation that it holds; none: it holds none.
     pub holding: Option<Holding>,
-    /// Who runs.
+    /// The agent that runs.
     pub agent: AgentName,
     /// Which version: what it may do was granted to that one.
     pub component: Digest,

@@ -37,7 +37,7 @@ pub struct Figure {
 /// What is below a node.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Nothing.
+    /// No other node: it is a leaf of the tree.
     Leaf,
     /// One after the other.
     Down(Vec<Figure>),

@@ -29,7 +29,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every one.
+    /// All of them: what needs a look first comes first.
     pub const ALL: [Self; 8] = [
         Self::Failed,
         Self::Running,

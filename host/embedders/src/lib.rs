@@ -114,7 +114,7 @@ pub enum Error {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system says.
         source: std::io::Error,
     },
     /// A file is not what its name says.
@@ -146,7 +146,7 @@ pub enum Error {
     Endpoint {
         /// Its address.
         url: String,
-        /// Why.
+        /// How the first request failed.
         source: StoreError,
     },
 }

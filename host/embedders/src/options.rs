@@ -25,7 +25,7 @@ impl fmt::Debug for Secret {
 pub struct Options {
     /// The protocol's root, such as `https://api.openai.com/v1` or `http://localhost:11434/v1`.
     pub base_url: String,
-    /// Which model.
+    /// The model's name, as the endpoint knows it.
     pub model: String,
     /// Sent as a bearer token.
     pub api_key: Option<Secret>,

@@ -68,7 +68,7 @@ pub enum OpenError {
     /// The address.
     #[error("it is no http:// or https:// address with a host, and without a user or password in it")]
     Url,
-    /// TLS.
+    /// TLS cannot be set up; what the library says.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }

@@ -45,7 +45,7 @@ pub struct Diff {
 /// One of both runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Side {
-    /// Which.
+    /// The run's id.
     pub id: RunId,
     /// Where it stands.
     pub state: State,
@@ -60,7 +60,7 @@ pub struct Side {
 /// A step, or another node, that did not come to the same.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
-    /// Which.
+    /// The step, or the other node.
     #[serde(flatten)]
     pub called: Called,
     /// What differs: `only-in-a`, `only-in-b`, `status`, `output`, `attempts`, `failure`, `agent`, `when`, `option`, `handler`, `items`, `rounds`,

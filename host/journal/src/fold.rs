@@ -108,7 +108,7 @@ pub(crate) enum Phase {
     Failed(Failure),
     /// Ended by somebody.
     Cancelled {
-        /// Whose key.
+        /// The key that ended it; none: the client went away, or the host ended it.
         by: Option<KeyId>,
         /// For people.
         reason: String,

@@ -112,7 +112,7 @@ pub struct Approval {
 /// What a node waits for in a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
-    /// Which topic.
+    /// The topic that is listened to.
     pub topic: Topic,
     /// Of this subject; none: of any.
     pub subject: Option<String>,
@@ -152,7 +152,7 @@ pub struct InVain {
 /// A run that a node began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
-    /// The run.
+    /// The id of the run that was begun.
     pub run: RunId,
     /// Whether it gave something, which the node then gives; the error: how it ended badly. None: it is not known to be over.
     pub ended: Option<Result<(), Failure>>,

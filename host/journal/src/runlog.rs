@@ -249,7 +249,7 @@ impl RunLog {
         &self.tenant
     }
 
-    /// Which run.
+    /// The run whose log it is.
     pub fn run(&self) -> RunId {
         self.run
     }

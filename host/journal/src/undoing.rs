@@ -35,7 +35,7 @@ pub enum Ending {
     Failing(Failure),
     /// Somebody ended it.
     Cancelling {
-        /// Whose key.
+        /// The key that ended it; none: the client went away, or the host ended it.
         by: Option<KeyId>,
         /// For people.
         reason: String,

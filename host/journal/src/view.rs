@@ -29,7 +29,7 @@ use crate::undoing::Ending;
 /// A run.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunView {
-    /// Which.
+    /// The run's id.
     pub id: RunId,
     /// Where it stands.
     pub state: State,
@@ -89,7 +89,7 @@ pub struct RunView {
 /// Where a run comes from that another one began.
 #[derive(Debug, Clone, Serialize)]
 pub struct ParentView {
-    /// Which run.
+    /// The id of the run that began this one.
     pub run: RunId,
     /// Which step of it, or which other node.
     pub step: StepPath,
@@ -104,7 +104,7 @@ pub struct ParentView {
 /// A run that another one began.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChildView {
-    /// Which.
+    /// The id of the run that was begun.
     pub id: RunId,
     /// Where it stands.
     pub state: State,
@@ -323,9 +323,9 @@ pub struct StepView {
 pub struct ChangeView {
     /// What it gives, or what it works on.
     pub what: What,
-    /// Whose key.
+    /// The key that changed it.
     pub by: KeyId,
-    /// When.
+    /// When it was changed.
     pub at: Timestamp,
 }
 
@@ -395,7 +395,7 @@ pub struct NodeView {
 pub enum WaitsFor {
     /// An event of a topic.
     Event {
-        /// Which topic.
+        /// The topic that is listened to.
         topic: Topic,
         /// Of this subject; none: of any.
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -29,7 +29,7 @@ const MESSAGE: usize = 1_000;
 /// Why a run stands where it does.
 #[derive(Debug, Clone, Serialize)]
 pub struct Why {
-    /// Which run.
+    /// The id of the run that is explained.
     pub id: RunId,
     /// Where it stands.
     pub state: State,
@@ -62,7 +62,7 @@ pub struct Why {
 /// A step or another node that failed, and what was done about it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Link {
-    /// Which.
+    /// The step, or the other node, that failed.
     #[serde(flatten)]
     pub called: Called,
     /// How it failed.
@@ -107,7 +107,7 @@ pub struct Try {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// How.
+    /// How the try failed.
     pub failure: Failure,
 }
 
@@ -126,10 +126,10 @@ pub struct Level {
 /// A failure that something else handled.
 #[derive(Debug, Clone, Serialize)]
 pub struct Handled {
-    /// What failed.
+    /// The step, or the other node, that failed.
     #[serde(flatten)]
     pub called: Called,
-    /// How.
+    /// How it failed.
     pub failure: Failure,
     /// What gave what it gives, or went on without it.
     pub by: String,
@@ -138,13 +138,13 @@ pub struct Handled {
 /// What is waited for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Waits {
-    /// What waits.
+    /// The step, or the other node, that waits.
     #[serde(flatten)]
     pub called: Called,
-    /// For what.
+    /// What it waits for, in words.
     #[serde(rename = "for")]
     pub what: String,
-    /// Since when.
+    /// From when on it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Until when; none: until it comes.
@@ -158,7 +158,7 @@ pub struct Waits {
 /// A step that an attempt of is open.
 #[derive(Debug, Clone, Serialize)]
 pub struct AtWork {
-    /// Which.
+    /// The step whose attempt is open.
     #[serde(flatten)]
     pub called: Called,
     /// The attempt's number.

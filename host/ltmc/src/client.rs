@@ -131,7 +131,7 @@ impl Client {
         self.send(self.request(Method::PUT, path).json(body)).await
     }
 
-    /// DELETE.
+    /// DELETE without a body.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
         self.send(self.request(Method::DELETE, path)).await
     }

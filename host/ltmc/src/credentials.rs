@@ -27,7 +27,7 @@ const LONGEST_URL: u64 = 256;
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// `ltmc_<id>_<secret>`.
+    /// Reads a key's text, `ltmc_<id>_<secret>`; the error says what a key looks like.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let wrong = || "a key looks like ltmc_<id>_<secret>".to_owned();

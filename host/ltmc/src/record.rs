@@ -66,6 +66,9 @@ pub(crate) fn explained(error: OpenError) -> Problem {
             problem.help("stop the other host, or give this one a directory of its own with --data")
         }
         OpenError::Shared { dir, .. } => problem.help(format!("chmod go-w {}", dir.display())),
+        OpenError::Foreign { path, .. } => {
+            problem.help(format!("run the host as its owner, or chown {} once you know what it holds", path.display()))
+        }
         OpenError::Link { .. } => problem.help("put there what it leads to, or mount it there"),
         OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
         _ => problem.help("`ltmc doctor` looks at the data directory"),

@@ -9,11 +9,11 @@ use crate::{AgentName, Capability, Digest, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Export {
-    /// `ltmc:agent/agent`
+    /// The interface `ltmc:agent/agent`: does a step.
     Agent,
-    /// `ltmc:agent/validator`
+    /// The interface `ltmc:agent/validator`: judges a step's output.
     Validator,
-    /// `ltmc:agent/aggregator`
+    /// The interface `ltmc:agent/aggregator`: makes one output of what branches gave.
     Aggregator,
     /// `wasi:cli/run`: payload on standard input, result on standard output.
     Command,

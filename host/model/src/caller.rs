@@ -18,7 +18,7 @@ pub enum Role {
     Author,
     /// Call, and read its own runs.
     Caller,
-    /// Read.
+    /// Look at agents, workflows, runs and shared context, and change nothing.
     Viewer,
 }
 

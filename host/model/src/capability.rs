@@ -20,23 +20,23 @@ pub enum Capability {
     Log,
     /// `memory:read:SCOPE`, SCOPE one of global, session, agent, `*`.
     MemoryRead(Any<Scope>),
-    /// `memory:write:SCOPE`
+    /// `memory:write:SCOPE`, SCOPE as for reading.
     MemoryWrite(Any<Scope>),
-    /// `graph:read`
+    /// `graph:read`: read facts.
     GraphRead,
-    /// `graph:write`
+    /// `graph:write`: tell facts, and end them.
     GraphWrite,
-    /// `recall:read`
+    /// `recall:read`: search notes.
     RecallRead,
-    /// `recall:write`
+    /// `recall:write`: keep notes, and forget them.
     RecallWrite,
     /// `message:send:AGENT`: put messages into an agent's mailbox.
     MessageSend(Any<AgentName>),
     /// `message:receive`: take messages from its own mailbox.
     MessageReceive,
-    /// `message:publish:TOPIC`
+    /// `message:publish:TOPIC`: publish events on a topic.
     MessagePublish(Any<Topic>),
-    /// `message:subscribe:TOPIC`
+    /// `message:subscribe:TOPIC`: read the events of a topic.
     MessageSubscribe(Any<Topic>),
     /// `session:history`: read what was said before in the conversation whose turn it is.
     SessionHistory,
@@ -55,14 +55,14 @@ pub enum Capability {
     },
     /// `fs:read:DIRECTORY`: a directory the operator has named.
     FsRead(Any<AgentName>),
-    /// `fs:write:DIRECTORY`
+    /// `fs:write:DIRECTORY`: the same, to write to.
     FsWrite(Any<AgentName>),
 }
 
 /// One of them, or `*`: every one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Any<T> {
-    /// `*`
+    /// `*`: every one there is.
     All,
     /// This one.
     One(T),

@@ -86,7 +86,7 @@ impl<'de> serde::Deserialize<'de> for Link {
 /// How a tenant's chain ends, or ended.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Head {
-    /// Whose.
+    /// The tenant whose chain it is.
     #[serde(deserialize_with = "recorded")]
     pub tenant: TenantId,
     /// How many entries it has.
@@ -104,7 +104,7 @@ fn recorded<'de, D: serde::Deserializer<'de>>(from: D) -> Result<TenantId, D::Er
 /// one line of a file of them, and the body that a webhook is sent.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Anchors {
-    /// When.
+    /// When the chains ended so.
     pub at: Timestamp,
     /// Of which record: the id that it has had since it was made.
     pub record: String,

@@ -51,7 +51,7 @@ impl OnParentEnd {
 /// A child that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Which.
+    /// The run's id.
     pub run: RunId,
     /// What it gave, or how it ended badly.
     pub result: Result<Payload, Failure>,

@@ -19,7 +19,7 @@ pub struct Place(pub [u8; 16]);
 /// What is left in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commitment {
-    /// Where.
+    /// The place in shared context that was changed.
     pub place: Place,
     /// Of what stands there; none: nothing does any more.
     pub content: Option<Digest>,

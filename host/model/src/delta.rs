@@ -30,7 +30,7 @@ pub enum Delta {
     NoteKept(Note),
     /// A note is forgotten.
     NoteForgotten {
-        /// Which.
+        /// The note's id.
         id: String,
         /// This change's version.
         revision: Revision,
@@ -39,37 +39,37 @@ pub enum Delta {
     Sent(Message),
     /// Messages of a mailbox were handed out.
     Taken {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
-        /// Which messages.
+        /// The ids of the messages that were handed out.
         messages: Vec<Revision>,
         /// Where in the log each of them stood: where it was sent, or sent again.
         #[serde(default)]
         places: Vec<Position>,
-        /// To whom.
+        /// The attempt that they were handed to.
         by: Taker,
     },
     /// A message that somebody had in hand was processed: it is gone.
     Processed {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
-        /// Which message.
+        /// The message's id.
         message: Revision,
     },
     /// A message that somebody had in hand went to the dead letters.
     Buried {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
-        /// Which message.
+        /// The message's id.
         message: Revision,
-        /// Why.
+        /// Why nobody could process it.
         reason: String,
-        /// When.
+        /// When it became a dead letter.
         at: Timestamp,
     },
     /// A dead letter was sent again, to the end of its mailbox.
     Revived {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
         /// Which message it was.
         message: Revision,
@@ -77,9 +77,9 @@ pub enum Delta {
     /// An attempt, or what it did since its last checkpoint, is over: what it had taken and not processed goes back, or to the
     /// dead letters where that was the last time.
     Released {
-        /// Whose.
+        /// The attempt, or the part of it, that is over.
         by: Taker,
-        /// When.
+        /// When it was over.
         at: Timestamp,
     },
     /// A run came further. Only in the log, and only where a destination wants it: the record has the journal itself.
@@ -89,11 +89,11 @@ pub enum Delta {
 /// How far a run came with one append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunMark {
-    /// Which run.
+    /// The run's id.
     pub run: RunId,
-    /// What runs.
+    /// The agent or the workflow that it is a run of.
     pub target: Target,
-    /// In which session.
+    /// The session that it works in.
     pub session: SessionId,
     /// Whose key started it.
     pub by: KeyId,
@@ -142,7 +142,7 @@ impl RunMark {
 /// A step of a run that began or ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepMark {
-    /// Which step.
+    /// The step, or the node that begins a run.
     pub step: StepPath,
     /// Which attempt of it.
     pub attempt: u32,
@@ -150,7 +150,7 @@ pub struct StepMark {
     pub agent: Option<AgentName>,
     /// `Running`, `Waiting` for its next attempt, `Completed` or `Failed`.
     pub state: State,
-    /// Since when.
+    /// When it came to that state.
     pub at: Timestamp,
     /// Which entry of the run's journal says so.
     #[serde(default)]
@@ -169,9 +169,9 @@ pub struct StepMark {
 /// One change of memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryChange {
-    /// Which drawer.
+    /// The drawer that the key is in.
     pub drawer: Drawer,
-    /// Which key.
+    /// The key that changed.
     pub key: String,
     /// This change's revision.
     pub revision: Revision,
@@ -204,7 +204,7 @@ pub struct MemoryValue {
 /// The end of a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FactEnd {
-    /// Which fact.
+    /// The fact's id.
     pub id: Revision,
     /// Its subject.
     pub subject: Entity,
@@ -224,9 +224,9 @@ pub struct FactEnd {
 pub enum Topic {
     /// Keys and values.
     Memory,
-    /// Facts.
+    /// Facts, and their ends.
     Graph,
-    /// Notes.
+    /// Notes that are kept, and forgotten.
     Recall,
     /// Messages and events.
     Messages,
@@ -298,9 +298,9 @@ impl Delta {
 pub struct Logged {
     /// Its place.
     pub position: Position,
-    /// Whose.
+    /// The tenant in whose shared context it is.
     pub tenant: TenantId,
-    /// What changed.
+    /// The change itself.
     pub delta: Delta,
 }
 

@@ -210,7 +210,7 @@ pub enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Finest.
+    /// The most detailed of all.
     Trace,
     /// For the author.
     Debug,
@@ -238,7 +238,7 @@ impl Level {
 /// A log line of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// How serious.
+    /// How serious it is, from `trace` to `error`.
     pub level: Level,
     /// The message; at most [`LogLine::MAX_MESSAGE`] bytes.
     pub message: String,

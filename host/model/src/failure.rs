@@ -73,7 +73,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Self; 31] = [
         Self::AgentError,
         Self::AgentTrapped,
@@ -150,7 +150,7 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Failure {
-    /// What kind.
+    /// The kind of failure, as clients and workflow documents name it.
     pub code: Code,
     /// For people: what was wrong, where, and what would be right.
     pub message: String,

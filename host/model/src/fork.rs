@@ -141,9 +141,9 @@ pub struct Merged {
 /// What a step did in a branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Which step.
+    /// The step that did it.
     pub step: StepPath,
-    /// In which branch.
+    /// The branch that the step stands in.
     pub of: Branch,
     /// What it did to keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -190,7 +190,7 @@ pub enum Answer {
 /// A key whose branches did not go together, as people look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
-    /// Which key.
+    /// The key of memory.
     pub key: String,
     /// Why it conflicts.
     pub why: String,

@@ -29,11 +29,11 @@ text_name!(
 pub struct Fact {
     /// Which fact: unique in the tenant, and growing.
     pub id: Revision,
-    /// Of what.
+    /// The entity that the fact is about.
     pub subject: Entity,
-    /// How.
+    /// How the subject is related to the object, such as `depends-on`.
     pub relation: Relation,
-    /// To what.
+    /// The entity that the subject is related to.
     pub object: Entity,
     /// A JSON object; empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -127,9 +127,9 @@ impl FactFilter {
 /// A walk along facts of what holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
-    /// From where.
+    /// The entity that the walk begins at.
     pub from: Entity,
-    /// Which way.
+    /// Along facts that lead from an entity, to it, or both.
     pub direction: Direction,
     /// Only along this relation.
     pub relation: Option<Relation>,

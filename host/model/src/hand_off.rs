@@ -57,7 +57,7 @@ impl Handed {
 /// Who holds a session's conversation between its turns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Who.
+    /// The agent that holds it.
     pub agent: AgentName,
     /// Whom it came from, and whom that one had it from: the last one last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

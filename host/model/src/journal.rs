@@ -33,7 +33,7 @@ use crate::{
 pub struct Entry {
     /// By the host's clock.
     pub at: Timestamp,
-    /// What happened.
+    /// The event itself.
     pub event: Event,
 }
 
@@ -99,7 +99,7 @@ struct Committed {
     commits: Option<ByteBuf>,
 }
 
-/// What happened.
+/// One thing that happened in a run, or in a tenant's ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
@@ -112,7 +112,7 @@ pub enum Event {
     },
     /// An attempt of a step began.
     StepStarted {
-        /// Which step.
+        /// The step that is attempted.
         step: StepPath,
         /// From 1 on.
         attempt: u32,
@@ -135,18 +135,18 @@ pub enum Event {
     /// What an attempt did so far became true, with this entry. Who goes on with the step, an attempt after this one
     /// included, begins here.
     Checkpoint {
-        /// Which step.
+        /// The step whose attempt reached it.
         step: StepPath,
-        /// Which attempt.
+        /// The number of the attempt that reached it.
         attempt: u32,
         /// How many effects there are up to here, counted from where the attempt's journal began.
         effects: u32,
     },
     /// A log line of an attempt.
     Log {
-        /// Which step.
+        /// The step whose attempt wrote it.
         step: StepPath,
-        /// Which attempt.
+        /// The number of the attempt that wrote it.
         attempt: u32,
         /// Its number in the attempt, from 1 on: a line is kept once.
         number: u32,
@@ -155,9 +155,9 @@ pub enum Event {
     },
     /// An attempt ended well.
     StepCompleted {
-        /// Which step.
+        /// The step that is done.
         step: StepPath,
-        /// Which attempt.
+        /// The number of the attempt that ended.
         attempt: u32,
         /// What it gave.
         output: Payload,
@@ -166,9 +166,9 @@ pub enum Event {
     },
     /// An attempt ended badly.
     StepFailed {
-        /// Which step.
+        /// The step whose attempt failed.
         step: StepPath,
-        /// Which attempt.
+        /// The number of the attempt that failed.
         attempt: u32,
         /// How it failed.
         failure: Failure,
@@ -179,7 +179,7 @@ pub enum Event {
     },
     /// What judges a step's output found it good, or not.
     StepJudged {
-        /// Which step.
+        /// The step whose output is judged.
         step: StepPath,
         /// What is wrong with it; none: it is good.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,7 +227,7 @@ pub enum Event {
     ChildStarted {
         /// Its place.
         node: StepPath,
-        /// The run.
+        /// The id of the run that it began, or that goes on.
         run: RunId,
         /// Whose outputs it works on, or was decided by; not in journals of before it was kept.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -240,7 +240,7 @@ pub enum Event {
     ChildEnded {
         /// The node's place.
         node: StepPath,
-        /// The run.
+        /// The id of the run that was begun.
         run: RunId,
         /// What it gave, or how it ended badly.
         result: Result<Payload, Failure>,
@@ -255,7 +255,7 @@ pub enum Event {
     /// A step's attempt was ended, or what it waited for, because its outcome is not needed any more. What it did since its last
     /// checkpoint never was.
     StepCancelled {
-        /// Which step.
+        /// The step that is cancelled.
         step: StepPath,
         /// Its last attempt.
         attempt: u32,
@@ -275,7 +275,7 @@ pub enum Event {
         node: StepPath,
         /// Which of its questions.
         token: Token,
-        /// Whose key.
+        /// The key that answered.
         by: KeyId,
         /// In JSON.
         answer: Payload,
@@ -289,25 +289,25 @@ pub enum Event {
         node: StepPath,
         /// How often that was due so far; what was due while no host was there is not made up for.
         number: u32,
-        /// Where to.
+        /// The topic that the event was published on.
         topic: Topic,
         /// The message's id.
         id: Revision,
     },
     /// A node published an event, which is there with this entry.
     Emitted {
-        /// Which node.
+        /// The place of the node that published it.
         node: StepPath,
-        /// Where to.
+        /// The topic that it was published on.
         topic: Topic,
         /// The message's id.
         id: Revision,
     },
     /// A node waits for an event of a topic.
     Subscribed {
-        /// Which node.
+        /// The place of the node that waits.
         node: StepPath,
-        /// Which topic.
+        /// The topic that is listened to.
         topic: Topic,
         /// Of this subject; none: of any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,7 +320,7 @@ pub enum Event {
     },
     /// An event came that a node waits for: that is what the node gives.
     EventTaken {
-        /// Which node.
+        /// The place of the node that waited.
         node: StepPath,
         /// Where in the log the event stands.
         position: Position,
@@ -329,7 +329,7 @@ pub enum Event {
     },
     /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
     WaitCancelled {
-        /// Which node.
+        /// The place of the node that waited.
         node: StepPath,
     },
     /// The run waits for so long that nothing of it is kept but its row. Whoever goes on with it claims it.
@@ -369,7 +369,7 @@ pub enum Event {
     ConflictRaised(Box<Raised>),
     /// Somebody said what is taken of a key whose branches conflict. It is so once the run goes on.
     MergeAnswered {
-        /// Whose key.
+        /// The key of who said so.
         by: KeyId,
         /// The node that forks.
         node: StepPath,
@@ -380,14 +380,14 @@ pub enum Event {
     },
     /// What undoes a node's work stands ready, from before the node's first step begins: it may act and then fail.
     CompensationRegistered {
-        /// Whose work.
+        /// The node whose work can be undone from here on.
         node: StepPath,
         /// What the node works on.
         given: Input,
     },
     /// A node's work was in vain: what undoes it begins.
     CompensationStarted {
-        /// Whose work.
+        /// The node whose work is undone.
         node: StepPath,
         /// In vain were this node's work and everything below it.
         within: StepPath,
@@ -396,7 +396,7 @@ pub enum Event {
     },
     /// A node's work is undone.
     Compensated {
-        /// Whose work.
+        /// The node whose work is undone.
         node: StepPath,
     },
     /// The run has failed for good: what it did is undone first. What was open is ended.
@@ -416,13 +416,13 @@ pub enum Event {
         /// Whose key; none: something of it failed that is to wait for people.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<KeyId>,
-        /// What failed.
+        /// The failure that waits for people; none: somebody paused the run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
     /// A run that somebody had paused goes on.
     RunContinued {
-        /// Whose key.
+        /// The key that continued it.
         by: KeyId,
     },
     /// What undoes a node's work has failed: the run waits for people.
@@ -457,9 +457,9 @@ pub enum Event {
     Amended(Box<Amended>),
     /// Somebody had an agent's steps done by another version from here on.
     AgentReplaced {
-        /// Whose key.
+        /// The key that replaced it.
         by: KeyId,
-        /// Which agent.
+        /// The agent's name.
         agent: AgentName,
         /// The version that it was.
         from: Digest,
@@ -471,7 +471,7 @@ pub enum Event {
     },
     /// A run that failed, was cancelled or was set aside was taken up again by somebody; or one that was forked goes on by itself.
     RunResumed {
-        /// Whose key.
+        /// The key in whose name it goes on.
         by: KeyId,
     },
     /// Where the run stands up to here was put beside its journal: whoever takes the run up may begin there. It says nothing new.
@@ -555,14 +555,14 @@ pub enum Input {
     Output(StepPath),
     /// An item of a map.
     Item {
-        /// Which map.
+        /// The place of the map.
         map: StepPath,
         /// From 0 on.
         index: usize,
     },
     /// What a node's `with` makes of its input.
     With {
-        /// Which node.
+        /// The place of the node that has the `with`.
         node: StepPath,
         /// Its input.
         input: Box<Input>,
@@ -571,7 +571,7 @@ pub enum Input {
     Undone(StepPath),
     /// What each branch of a node came to.
     Branches {
-        /// Which node.
+        /// The place of the node whose branches they are.
         node: StepPath,
         /// Whose output each gave; none: it gave nothing.
         gave: Vec<Option<StepPath>>,
@@ -679,7 +679,7 @@ pub struct Lost {
 pub struct Count {
     /// The value.
     pub value: serde_json::Value,
-    /// How many.
+    /// How many branches voted for it.
     pub votes: u32,
 }
 
@@ -720,7 +720,7 @@ pub enum Next {
 /// How a run began: all it needs to be made again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStarted {
-    /// What runs.
+    /// The agent or the workflow that it is a run of.
     pub target: Target,
     /// The digest of every agent in it.
     pub agents: BTreeMap<AgentName, Digest>,
@@ -763,7 +763,7 @@ pub struct RunStarted {
 /// From which event a run follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Follows {
-    /// By which steps.
+    /// The event that all of it began with, the last one, and how many there were before.
     pub trail: Trail,
     /// The event that started it; none: a run did that follows from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -780,7 +780,7 @@ impl Follows {
 /// Where a run was forked from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forked {
-    /// Which run.
+    /// The id of the run that it was forked from.
     pub of: RunId,
     /// Its last entry that counts.
     pub at: Seq,
@@ -803,7 +803,7 @@ pub struct Replayed {
 /// What somebody changed in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amended {
-    /// Whose key.
+    /// The key that changed it.
     pub by: KeyId,
     /// The step.
     pub step: StepPath,
@@ -844,9 +844,9 @@ pub enum Amendment {
 /// A host call of a guest, as it was decided and answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
-    /// Which step.
+    /// The step whose attempt made the call.
     pub step: StepPath,
-    /// Which attempt.
+    /// The number of the attempt.
     pub attempt: u32,
     /// Its number in the attempt, from 1 on, in call order.
     pub number: u32,
@@ -908,7 +908,7 @@ pub enum Change {
     },
     /// A tenant's ceiling, whole.
     CeilingSet {
-        /// Whose.
+        /// The tenant whose ceiling it is.
         tenant: TenantId,
         /// The new one.
         ceiling: Ceiling,
@@ -938,7 +938,7 @@ pub enum Change {
     },
     /// An agent's grants, whole.
     GrantsSet {
-        /// Whose.
+        /// The agent whose grants they are.
         agent: AgentName,
         /// The new set.
         grants: Vec<Capability>,
@@ -951,7 +951,7 @@ pub enum Change {
     },
     /// One capability taken back from every version of an agent.
     GrantRevoked {
-        /// Whose.
+        /// The agent that had it.
         agent: AgentName,
         /// As it was granted.
         grant: Capability,
@@ -978,7 +978,7 @@ pub enum Change {
     },
     /// A schedule starts nothing until it is continued.
     SchedulePaused {
-        /// Of which workflow.
+        /// The workflow whose document has the schedule.
         workflow: WorkflowName,
         /// Its number there.
         number: u32,
@@ -990,7 +990,7 @@ pub enum Change {
     },
     /// A schedule that was paused starts runs again, in the name of who continued it.
     ScheduleContinued {
-        /// Of which workflow.
+        /// The workflow whose document has the schedule.
         workflow: WorkflowName,
         /// Its number there.
         number: u32,
@@ -1028,7 +1028,7 @@ pub enum Change {
     SubscriptionReplayed {
         /// Its name.
         id: TriggerId,
-        /// After which place.
+        /// The place of the log after which it looks.
         after: Position,
         /// Whether events that it has seen start runs again.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -1036,7 +1036,7 @@ pub enum Change {
     },
     /// Somebody said what becomes of an event that came to nothing.
     DeadEventSettled {
-        /// Of which subscription.
+        /// The subscription that took the event in.
         id: TriggerId,
         /// Where it stands.
         position: Position,
@@ -1045,9 +1045,9 @@ pub enum Change {
     },
     /// A session was opened.
     SessionOpened {
-        /// Which.
+        /// The session's id.
         id: SessionId,
-        /// With what.
+        /// What it was opened with.
         settings: Box<session::Settings>,
         /// Which one it is a fork of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1055,7 +1055,7 @@ pub enum Change {
     },
     /// A session takes no more turns; those that it has come to their end first, or are ended.
     SessionClosed {
-        /// Which.
+        /// The session's id.
         id: SessionId,
         /// Whether it had no turn for too long.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -1066,7 +1066,7 @@ pub enum Change {
     },
     /// A session was taken back to before its last turns: what they did to its memory is undone with this.
     SessionRewound {
-        /// Which.
+        /// The session's id.
         id: SessionId,
         /// Its last turn that counts; 0: none.
         to: u32,
@@ -1080,25 +1080,25 @@ pub enum Change {
     },
     /// A person handed a session's conversation to another agent, between two turns.
     SessionHandedOver {
-        /// Of which session.
+        /// The session whose conversation it is.
         session: SessionId,
         /// Who held it; none: whoever holds it first.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<AgentName>,
         /// Who holds it from here on.
         to: AgentName,
-        /// Why.
+        /// The reason that the person gave.
         reason: String,
     },
     /// A turn lost its session, for its run did not end when it was to: the next one begins, and whatever the run does comes too late.
     TurnLost {
-        /// Of which session.
+        /// The session that the turn is of.
         session: SessionId,
-        /// Which turn.
+        /// The turn's number.
         number: u32,
-        /// Its run.
+        /// The id of the turn's run.
         run: RunId,
-        /// Why.
+        /// Why the turn lost the session, for people.
         why: String,
     },
     /// A change of shared context by a client: what was asked, as a guest's call would be.
@@ -1114,14 +1114,14 @@ pub enum Change {
     Refused {
         /// What was asked.
         action: String,
-        /// Why not.
+        /// Why it was refused, for people.
         why: String,
     },
     /// Reads of what is not the key's own, counted: the first of an hour is written at once, the others together.
     Accessed {
         /// What was read.
         what: String,
-        /// How often.
+        /// How many reads these were.
         times: u64,
     },
 }

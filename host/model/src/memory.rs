@@ -63,11 +63,11 @@ impl FromStr for Scope {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Drawer {
-    /// The tenant's.
+    /// The tenant's: every agent of it shares this one.
     Global,
-    /// A session's.
+    /// A session's: every agent that works in it shares this one.
     Session(SessionId),
-    /// An agent's.
+    /// An agent's, in all its calls.
     Agent(AgentName),
     /// An agent's states.
     State(AgentName),
@@ -112,7 +112,7 @@ pub struct Item {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precondition {
-    /// Nothing.
+    /// No condition: the write happens whatever the key holds.
     Any,
     /// The key holds nothing.
     Absent,

@@ -30,7 +30,7 @@ pub struct Event {
     /// What it is about, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When.
+    /// When it happened, by the host's clock where the sender did not say.
     pub time: Timestamp,
     /// The content.
     pub data: Payload,
@@ -132,7 +132,7 @@ pub enum Channel {
 pub struct Message {
     /// Unique in the tenant, and growing.
     pub id: Revision,
-    /// Where to.
+    /// The mailbox or the topic that it went to.
     pub channel: Channel,
     /// The event.
     pub event: Event,
@@ -142,7 +142,7 @@ pub struct Message {
 /// goes back where the attempt fails; what it took before stays with those who go on from there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Taker {
-    /// The run.
+    /// The run that the step is of.
     pub run: RunId,
     /// The step.
     pub step: StepPath,
@@ -195,7 +195,7 @@ pub struct DeadLetter {
     pub deliveries: u32,
     /// Why it is here.
     pub reason: String,
-    /// Since when.
+    /// When it became a dead letter.
     pub at: Timestamp,
 }
 

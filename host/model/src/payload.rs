@@ -17,7 +17,7 @@ pub struct Payload {
 impl Payload {
     /// Longest content type, in bytes.
     pub const MAX_CONTENT_TYPE: usize = 256;
-    /// `application/json`
+    /// The content type of JSON.
     pub const JSON: &'static str = "application/json";
 
     /// A JSON value, serialized.

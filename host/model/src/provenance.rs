@@ -30,7 +30,7 @@ pub struct DependentsOf {
 /// A step, or a node that begins a run, that depends on another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependent {
-    /// Which.
+    /// The place of the step, or of the other node.
     pub step: StepPath,
     /// How many steps away: 1 where it works on what the step itself gave.
     pub distance: u32,
@@ -38,7 +38,7 @@ pub struct Dependent {
     pub needs: Vec<StepPath>,
     /// Who does it; none: it is a node that begins a run.
     pub agent: Option<AgentName>,
-    /// In which version.
+    /// The version of the agent, by its component's digest.
     pub version: Option<Digest>,
     /// The run that it began.
     pub began: Option<RunId>,
@@ -56,7 +56,7 @@ pub struct Dependents {
 /// Which runs an agent had a part in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunsOf {
-    /// Which agent.
+    /// The agent's name.
     pub agent: AgentName,
     /// In this version; none: in any.
     pub version: Option<Digest>,
@@ -69,7 +69,7 @@ pub struct RunsOf {
 /// A run that an agent had a part in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartIn {
-    /// Which run.
+    /// The run's id.
     pub run: RunId,
     /// The versions that did anything of it, in order.
     pub versions: Vec<Digest>,
@@ -91,7 +91,7 @@ pub struct Made {
     pub needs: BTreeSet<StepPath>,
     /// Who does it.
     pub agent: Option<AgentName>,
-    /// In which version.
+    /// The version of the agent, by its component's digest.
     pub version: Option<Digest>,
     /// The run that it began.
     pub began: Option<RunId>,

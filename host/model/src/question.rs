@@ -77,7 +77,7 @@ impl Standing {
 pub struct Asked {
     /// What it is answered by.
     pub token: Token,
-    /// Which run.
+    /// The run that asks.
     pub run: RunId,
     /// Which node of it.
     pub node: StepPath,

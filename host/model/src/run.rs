@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentRef;
 use crate::{Epoch, KeyId, RunId, Seq, SessionId, TenantId, Timestamp, WorkflowName};
 
-/// What runs.
+/// What a run is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
@@ -36,7 +36,7 @@ pub enum State {
     Running,
     /// Between two attempts.
     Waiting,
-    /// Done.
+    /// Over, well: it has a result.
     Completed,
     /// Over, badly.
     Failed,
@@ -102,11 +102,11 @@ impl State {
 /// A run's row: what lists are made of, and what fences its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Whose.
+    /// The tenant that it belongs to.
     pub tenant: TenantId,
-    /// Which.
+    /// The run's id.
     pub id: RunId,
-    /// What runs.
+    /// The agent or the workflow that it is a run of.
     pub target: Target,
     /// The run that began it; none: a client did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,7 +141,7 @@ pub struct Run {
 /// suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TakenUp {
-    /// How often.
+    /// How many times it was taken up.
     pub times: u32,
     /// Whether it is on trial, and how far it came.
     pub trial: Trial,

@@ -73,7 +73,7 @@ pub struct Planned {
 /// Which schedule of a tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScheduleId {
-    /// Of which workflow.
+    /// The workflow whose document has it.
     pub workflow: WorkflowName,
     /// Its number in the document, from 1 on.
     pub number: u32,
@@ -92,7 +92,7 @@ pub struct Passed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Trouble {
-    /// Which tick.
+    /// The scheduled time that was not started at once.
     pub tick: Timestamp,
     /// What became of it.
     pub outcome: Outcome,

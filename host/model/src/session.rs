@@ -51,7 +51,7 @@ pub enum IfBusy {
 }
 
 impl IfBusy {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Reject, Self::Enqueue, Self::Interrupt, Self::Rollback];
 
     /// As it is written.
@@ -151,7 +151,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Open, Self::Closing, Self::Closed, Self::Expired];
 
     /// As it is written.
@@ -173,7 +173,7 @@ impl Standing {
 /// Where a session comes from that is a fork of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
-    /// Of which.
+    /// The session that it is a fork of.
     pub of: SessionId,
     /// Its last turn that this one has, too; 0: none.
     pub at: u32,
@@ -187,13 +187,13 @@ pub struct Fork {
 /// A session, as the record has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Whose.
+    /// The tenant that it belongs to.
     pub tenant: TenantId,
-    /// Which.
+    /// Its id.
     pub id: SessionId,
     /// Whose key opened it.
     pub by: KeyId,
-    /// When.
+    /// When it was opened.
     pub opened_at: Timestamp,
     /// What it was opened with.
     pub settings: Settings,
@@ -224,9 +224,9 @@ pub struct Session {
 pub struct Active {
     /// Its number, from 1 on.
     pub number: u32,
-    /// Its run.
+    /// The id of the run that makes the turn.
     pub run: RunId,
-    /// Since when.
+    /// When the turn began.
     pub since: Timestamp,
 }
 
@@ -284,7 +284,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::Queued, Self::Active, Self::Over];
 }
 

@@ -65,7 +65,7 @@ pub struct Kept {
     pub state: String,
     /// Its data: an object.
     pub data: Value,
-    /// Since when.
+    /// When it came to this state.
     pub since: Timestamp,
     /// When that was written.
     pub at: Timestamp,

@@ -39,7 +39,7 @@ pub struct Ceiling {
 /// How much a tenant has on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DiskUsage {
-    /// Bytes.
+    /// Bytes that it has on disk.
     pub used: u64,
     /// How many it may have before what it writes is refused.
     pub allowed: u64,

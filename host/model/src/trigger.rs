@@ -62,7 +62,7 @@ impl TriggerId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Trigger {
-    /// Of which topic.
+    /// The topic whose events are looked at.
     pub topic: Topic,
     /// Those that fit; none: all.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
@@ -134,7 +134,7 @@ pub struct Planted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Arrived {
-    /// Which subscription.
+    /// The name of the subscription.
     pub subscription: TriggerId,
     /// Where in the log the event stands.
     pub position: Position,

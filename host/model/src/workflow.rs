@@ -91,7 +91,7 @@ pub struct Heard {
 /// A time at which a workflow is started by itself, again and again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// At which times.
+    /// The times at which it is started, and what becomes of those that are missed.
     pub timing: Timing,
     /// On what; none: on `null`.
     pub input: Option<Value>,
@@ -255,9 +255,9 @@ impl Parallel {
 /// How many branches have to succeed. Those that are skipped do not count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Need {
-    /// Every one.
+    /// All of them.
     All,
-    /// One.
+    /// At least one.
     Any,
     /// So many.
     Count(u32),

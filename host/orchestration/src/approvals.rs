@@ -30,11 +30,11 @@ pub struct Answer {
 /// What was answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
-    /// Whose key.
+    /// The key that answered.
     pub by: KeyId,
-    /// When.
+    /// When it answered.
     pub at: Timestamp,
-    /// What.
+    /// The answer itself, as the question's schema has it.
     pub answer: Value,
     /// What was said besides.
     pub comment: Option<String>,
@@ -48,7 +48,7 @@ impl Runs {
     /// Open questions that a caller may answer, those first that were asked first, after `filter.after`.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn questions(&self, caller: &Caller, filter: QuestionFilter) -> Result<Vec<Asked>, Error> {
         self.inner.ports.authority.authorize(caller, Action::Answer).await?;
         let of = ltmc_policy::may_answer_for(caller.role).to_vec();

@@ -216,7 +216,7 @@ impl Children {
     /// Waits until the run that a node began is over.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer; the inner error is how the run ended badly.
     pub(crate) async fn joined(&self, child: RunId) -> Result<Result<Payload, Failure>, StoreError> {
         let ended = match self.runs.child_ended(self.log.tenant(), child).await {
             Err(Error::Store(error)) => return Err(error),

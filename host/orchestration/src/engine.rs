@@ -131,7 +131,7 @@ impl Engine<'_> {
     /// Drives the run until it is over or suspended, and that is on disk; of a child, in the record.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer, or refuses what the run did.
     pub(crate) async fn drive(&self) -> Result<Driven, StoreError> {
         let (mut open, mut lingered) = (Open::default(), false);
         let mut work = FuturesUnordered::new();

@@ -235,7 +235,7 @@ impl Experience {
     /// Forgets a tenant.
     ///
     /// # Errors
-    /// The index's.
+    /// [`StoreError`] where the tenant's index cannot be dropped.
     pub(crate) async fn forget(&self, tenant: &TenantId) -> Result<(), StoreError> {
         let learned = self.of(tenant);
         let mut learned = learned.lock().await;

@@ -43,7 +43,7 @@ pub struct DependentView {
     pub needs: Vec<StepPath>,
     /// Who does it.
     pub agent: Option<AgentName>,
-    /// In which version.
+    /// The version of the agent, by its component's digest.
     pub version: Option<Digest>,
     /// The run that it began, where it is a node that begins one.
     pub began: Option<RunId>,

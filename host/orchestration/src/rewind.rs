@@ -48,7 +48,7 @@ pub struct Rewound {
 /// Something that a turn did outside of its session's memory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stays {
-    /// Which turn.
+    /// The turn's number in the session.
     pub turn: u32,
     /// By which host call, or entry of its journal.
     pub call: String,

@@ -129,9 +129,9 @@ pub struct Runs {
 /// A call to be made.
 #[derive(Debug, Clone)]
 pub struct CallRequest {
-    /// Of which agent.
+    /// The agent that is called, in its newest version where none is named.
     pub agent: AgentRef,
-    /// On what.
+    /// What the agent works on.
     pub input: Payload,
     /// In which session; none: one of its own.
     pub session: Option<SessionId>,
@@ -149,9 +149,9 @@ pub struct CallRequest {
 /// A workflow to be run.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
-    /// Which.
+    /// The workflow's name.
     pub workflow: WorkflowName,
-    /// On what.
+    /// What the run works on.
     pub input: Payload,
     /// In which session; none: one of its own.
     pub session: Option<SessionId>,
@@ -166,7 +166,7 @@ pub struct StartRequest {
 /// A turn to be taken.
 #[derive(Debug, Clone)]
 pub(crate) struct TurnRequest {
-    /// In which session.
+    /// The session whose turn it is.
     pub(crate) session: SessionId,
     /// In which place there.
     pub(crate) place: Turn,
@@ -182,7 +182,7 @@ pub(crate) struct TurnRequest {
 
 /// A run that a request started, or found by its idempotency key.
 pub struct Started {
-    /// Which.
+    /// The run's id.
     pub run: RunId,
     /// Whether an earlier request with the same key started it.
     pub attached: bool,
@@ -779,7 +779,7 @@ impl Runs {
     /// for all the same. Only where it is known that it waits for the next start that is said instead.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the record does not answer.
     pub async fn wait(
         &self,
         caller: &Caller,
@@ -862,7 +862,7 @@ impl Runs {
     /// A tenant's runs, newest first; of a key of the role `caller` its own.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn list(&self, caller: &Caller, mut filter: RunFilter) -> Result<Vec<Run>, Error> {
         self.inner.ports.authority.authorize(caller, Action::ReadRuns).await?;
         if caller.role == Role::Caller {
@@ -1363,7 +1363,7 @@ impl Watch {
     /// What comes next. To be dropped while it waits does no harm.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the record does not answer, or the run cannot be followed on.
     pub async fn next(&mut self) -> Result<Followed, Error> {
         loop {
             if self.after < self.length {

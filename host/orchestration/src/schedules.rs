@@ -48,7 +48,7 @@ impl Schedules {
     /// A tenant's schedules, of one workflow or of all, by workflow and number, after `after`.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn list(
         &self,
         caller: &Caller,

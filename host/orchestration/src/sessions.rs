@@ -55,7 +55,7 @@ pub struct Said {
     pub number: u32,
     /// Whether it waits for others.
     pub waits: bool,
-    /// Its run.
+    /// The run that makes the turn.
     pub started: Started,
 }
 
@@ -227,7 +227,7 @@ impl Sessions {
     /// Sessions, those first that were opened last; of a key of the role `caller` those that it opened or takes part in.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn list(&self, caller: &Caller, mut filter: SessionFilter) -> Result<Vec<Session>, Error> {
         self.authority().authorize(caller, Action::ReadRuns).await?;
         if caller.role == Role::Caller {

@@ -53,7 +53,7 @@ impl Triggers {
     /// A tenant's subscriptions by name, after `after`.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn list(
         &self,
         caller: &Caller,
@@ -77,7 +77,7 @@ impl Triggers {
     /// A tenant's events that were taken in and are not dealt with; of one subscription or of all.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn arrivals(&self, caller: &Caller, filter: &ArrivalFilter) -> Result<Vec<Arrival>, Error> {
         self.authority().authorize(caller, Action::ReadContext).await?;
         Ok(self.read.arrivals(&caller.tenant, filter).await?)

@@ -218,7 +218,7 @@ impl Workflows {
     /// The tenant's workflows, by name, after `after`.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn list(
         &self,
         caller: &Caller,

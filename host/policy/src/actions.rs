@@ -81,7 +81,7 @@ impl Action {
         Self::ReadAudit,
     ];
 
-    /// Who may.
+    /// The roles whose keys may do it.
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Author, Caller, Operator, Viewer};
         match self {

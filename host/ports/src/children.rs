@@ -10,7 +10,7 @@ use ltmc_model::{AgentName, Digest, Payload, RunId, StepPath};
 pub struct Child {
     /// The step whose attempt asks.
     pub step: StepPath,
-    /// Which attempt.
+    /// The attempt's number, from 1 on.
     pub attempt: u32,
     /// Which host call of the attempt's, from 1 on.
     pub effect: u32,
@@ -18,7 +18,7 @@ pub struct Child {
     pub request: Digest,
     /// Who is to do it.
     pub agent: AgentName,
-    /// On what.
+    /// What the child works on.
     pub input: Payload,
     /// Whether it is in the record before its caller is told of it: one that is waited for in the same call is found again without.
     pub is_told: bool,

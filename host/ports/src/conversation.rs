@@ -11,7 +11,7 @@ use crate::StoreError;
 /// Who holds the conversation as a turn begins.
 #[derive(Debug, Clone)]
 pub struct Held {
-    /// Who.
+    /// The agent that holds it, and whom it came from.
     pub holder: Holder,
     /// How it came to that one; none: a person handed it on, or nobody knows any more.
     pub handed: Option<Handed>,
@@ -26,12 +26,12 @@ pub trait Conversation: Send + Sync {
     /// [`ltmc_model::session::MAX_TOLD_BYTES`] together, but one at least. Empty for what is no turn.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     async fn history(&self, last: u32, after: u32) -> Result<Vec<Exchange>, StoreError>;
 
     /// Who holds it as the turn begins; none: whoever is to hold it first, or it is no turn.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     async fn held(&self) -> Result<Option<Held>, StoreError>;
 }

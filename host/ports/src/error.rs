@@ -39,13 +39,13 @@ pub enum Retry {
 /// A store's failure. Display names kind and operation; the source has the rest.
 #[derive(Debug)]
 pub struct StoreError {
-    /// What kind.
+    /// The kind of failure, by which callers decide what to do.
     pub kind: Kind,
     /// Whether to try again.
     pub retry: Retry,
     /// Which operation, such as `journal.append`.
     pub op: &'static str,
-    /// Why.
+    /// What lies behind it: the adapter's own error, or what would help.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 

@@ -18,66 +18,66 @@ use ltmc_model::{AgentName, Digest, Epoch, Position, Revision, RunId, SessionId,
 pub enum Expect {
     /// A key of memory stands at this revision; none: nothing stands there.
     Key {
-        /// Which drawer.
+        /// The drawer that the key is in.
         drawer: Drawer,
-        /// Which key.
+        /// The key of memory.
         key: String,
-        /// At which revision.
+        /// The revision that the key stands at; none: nothing stands there.
         revision: Option<Revision>,
     },
     /// This fact holds between two entities by a relation; none: no fact does.
     Fact {
-        /// Of what.
+        /// The fact's subject.
         subject: Entity,
-        /// How.
+        /// The fact's relation.
         relation: Relation,
-        /// To what.
+        /// The fact's object.
         object: Entity,
         /// The fact's id.
         id: Option<Revision>,
     },
     /// A note stands at this revision; none: there is none.
     Note {
-        /// Which note.
+        /// The note's id.
         id: String,
-        /// At which revision.
+        /// The revision that the note stands at; none: there is none.
         revision: Option<Revision>,
     },
     /// These messages wait in a mailbox and are in nobody's hands.
     Waiting {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
-        /// Which messages.
+        /// The ids of the messages.
         messages: Vec<Revision>,
     },
     /// A message is in these hands.
     InHands {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
-        /// Which message.
+        /// The message's id.
         message: Revision,
-        /// Whose hands.
+        /// The attempt that the message was handed to.
         by: Taker,
     },
     /// A message is among the dead letters.
     DeadLetter {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
-        /// Which message.
+        /// The message's id.
         message: Revision,
     },
     /// A mailbox has room for so many messages more: with them it has at most [`ltmc_model::message::MAX_MAILBOX`].
     Room {
-        /// Whose mailbox.
+        /// The agent whose mailbox it is.
         agent: AgentName,
         /// How many come.
         more: u32,
     },
     /// Fewer runs than this wait for events of this subject of a topic; none: of any.
     Waiters {
-        /// Which topic.
+        /// The topic that they listen to.
         topic: Topic,
-        /// Which subject.
+        /// The subject that they listen to; none: any.
         subject: Option<String>,
         /// The bound.
         most: u32,
@@ -98,7 +98,7 @@ pub enum Expect {
     },
     /// A schedule is this one, and is paused or not.
     Schedule {
-        /// Which.
+        /// The schedule, by its workflow and number.
         id: ScheduleId,
         /// What it is.
         digest: Digest,
@@ -115,68 +115,68 @@ pub enum Expect {
     },
     /// A subscription is paused or not; none: there is none of the name.
     Subscription {
-        /// Which.
+        /// The subscription's name.
         id: TriggerId,
         /// Whether it is paused.
         is_paused: Option<bool>,
     },
     /// An event that a subscription took in is a dead letter.
     DeadEvent {
-        /// Of which.
+        /// The subscription that took it in.
         id: TriggerId,
         /// Where the event stands.
         position: Position,
     },
     /// A session takes turns; and, where a time is said, expires by then.
     OpenSession {
-        /// Which.
+        /// The session that is to be open.
         id: SessionId,
-        /// By when.
+        /// The latest time at which it may expire; none: any.
         expires: Option<Timestamp>,
     },
     /// A session takes turns and has none, and nobody began one or handed its conversation on since.
     Idle {
-        /// Which.
+        /// The session that is to be idle.
         session: SessionId,
         /// How often its lease was taken, and its conversation handed on.
         epoch: Epoch,
     },
     /// Of a session no turn began, none was undone, and its conversation was not handed on since.
     SessionEpoch {
-        /// Which.
+        /// The session that is to have no new turn.
         session: SessionId,
         /// How often its lease was taken, and its conversation handed on.
         epoch: Epoch,
     },
     /// A turn is the one at work in its session.
     AtWork {
-        /// Which session.
+        /// The session that the turn is of.
         session: SessionId,
         /// The turn's run.
         run: RunId,
     },
     /// A workflow's document is this one; none: there is no such workflow.
     Workflow {
-        /// Which.
+        /// The workflow's name.
         name: WorkflowName,
         /// The document.
         digest: Option<Digest>,
     },
     /// A run is not over.
     UnderWay {
-        /// Which.
+        /// The run that is to be under way.
         run: RunId,
     },
     /// Nothing of a part of the record changed after a place in the log: nothing came, went, or became another. What expires is no change.
     Unchanged {
-        /// Of what.
+        /// The part that is to be unchanged.
         part: Part,
         /// The last place of the log that whoever decided has seen.
         since: Position,
     },
     /// A version of an agent was granted just these, in any order, by this rule.
     Grants {
-        /// Whose.
+        /// The agent whose grants they are.
         agent: AgentName,
         /// Its component.
         version: Digest,

@@ -123,13 +123,13 @@ pub trait TakeUps: Send + Sync {
     /// What is over is left as it is. On return it outlives this process; the machine only with what is brought to disk after it.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer: nothing was counted then.
     async fn take_up(&self, runs: &[(TenantId, RunId)], more: i32, trial: Trial) -> Result<(), StoreError>;
 
     /// Forgets all that was counted: the process comes to its end of itself.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer.
     async fn forget_take_ups(&self) -> Result<(), StoreError>;
 }
 
@@ -157,7 +157,7 @@ pub struct RunFilter {
 pub struct Suspended {
     /// When it goes on.
     pub wakes_at: Timestamp,
-    /// Which.
+    /// The run's id; it orders those that go on at the same time.
     pub run: RunId,
 }
 

@@ -62,7 +62,7 @@ pub trait Projection: Send + Sync {
     /// It holds what this record holds: it is bound. Of all but these tenants it forgets how far it was told: that was another's log.
     ///
     /// # Errors
-    /// The database's.
+    /// [`StoreError`] where the database does not answer, or refuses the change.
     async fn bound(&self, record: &str, tenants: &[TenantId]) -> Result<(), StoreError>;
 
     /// Up to which place of the log it has been told of a tenant; none: it knows nothing of it, and is to be built.

@@ -9,9 +9,9 @@ use crate::StoreError;
 /// One tenant's vectors of one embedder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IndexId {
-    /// Whose.
+    /// The tenant whose notes they are of.
     pub tenant: TenantId,
-    /// Whose vectors.
+    /// The embedder that made them: vectors of different ones cannot be compared.
     pub embedder: EmbedderId,
 }
 
@@ -118,7 +118,7 @@ pub trait WriteVectors: Send + Sync {
 /// A vector near the one that was looked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Near {
-    /// Which.
+    /// The vector's id.
     pub id: VectorId,
     /// The inner product: of vectors of length 1 the cosine.
     pub score: f32,

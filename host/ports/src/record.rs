@@ -44,7 +44,7 @@ pub trait Record:
     /// Whether it answers, whoever reads and whoever writes.
     ///
     /// # Errors
-    /// Why not.
+    /// [`StoreError`] that says why not.
     async fn check(&self) -> Result<(), StoreError>;
 
     /// Whether there is room for what tenants write. Where the disk is full there is none: what frees room, ends runs or changes
@@ -54,14 +54,14 @@ pub trait Record:
     /// The last place of the log that is older than `before`: what may be thrown away of it.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer.
     async fn old_log(&self, before: Timestamp) -> Result<Position, StoreError>;
 
     /// Throws away the oldest rows of the log of tenants that have more than `most` of them, or more bytes of them than their share
     /// of the disk: of each tenant at most `limit`, and none after `to`. How many it was. Nothing of the others' goes with them.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer, or refuses the change.
     async fn trim_shares(&self, most: u64, to: Position, limit: u32) -> Result<u64, StoreError>;
 
     /// Brings everything to disk and lets go of what it holds. Whoever writes after that is refused.

@@ -28,7 +28,7 @@ pub struct Job {
     pub limits: Limits,
     /// The name it is called under.
     pub agent: AgentName,
-    /// The run.
+    /// The run that the step is of.
     pub run: RunId,
     /// The step.
     pub step: StepPath,

@@ -13,9 +13,9 @@ use crate::StoreError;
 /// A schedule as the record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSchedule {
-    /// Whose.
+    /// The tenant that it belongs to.
     pub tenant: TenantId,
-    /// Which.
+    /// The schedule, by its workflow and number.
     pub id: ScheduleId,
     /// Of all that its document says of it.
     pub digest: Digest,
@@ -42,7 +42,7 @@ pub struct StoredSchedule {
 /// That a schedule starts nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paused {
-    /// Since when.
+    /// When it was paused.
     pub at: Timestamp,
     /// Who did it; none: the host.
     pub by: Option<KeyId>,
@@ -53,9 +53,9 @@ pub struct Paused {
 /// The run that a schedule started last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastStart {
-    /// Which run.
+    /// The id of the run.
     pub run: RunId,
-    /// By which tick.
+    /// The scheduled time that the run was started for.
     pub tick: Timestamp,
 }
 
@@ -75,11 +75,11 @@ pub struct Ticked {
 /// By what a schedule starts a run: with the run's first entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduledStart {
-    /// Which schedule.
+    /// The schedule, by its workflow and number.
     pub id: ScheduleId,
     /// What it is: another one that has the number by now starts nothing.
     pub digest: Digest,
-    /// Which tick.
+    /// The scheduled time that the run is started for.
     pub tick: Timestamp,
     /// What becomes of the ticks that are due; none: somebody asked for the run beside them, also where it is paused.
     pub due: Option<Ticked>,
@@ -92,7 +92,7 @@ pub struct ScheduledStart {
 pub struct Coming {
     /// When it comes.
     pub next: Timestamp,
-    /// Which.
+    /// The schedule, by its workflow and number; it orders those that come at the same time.
     pub id: ScheduleId,
 }
 
@@ -164,7 +164,7 @@ pub trait WriteSchedules: Send + Sync {
     /// or its ticks were dealt with. On return it outlives this process; the machine only with what is brought to disk after it.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer, or refuses the change.
     async fn tick(
         &self,
         tenant: &TenantId,

@@ -20,9 +20,9 @@ use crate::schedules::Paused;
 /// A subscription as the record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTrigger {
-    /// Whose.
+    /// The tenant that it belongs to.
     pub tenant: TenantId,
-    /// Which.
+    /// The subscription's name.
     pub id: TriggerId,
     /// Of all that it is.
     pub digest: Digest,
@@ -65,7 +65,7 @@ impl StoredTrigger {
 /// An event that a subscription took in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// Of which subscription.
+    /// The subscription that took it in.
     pub id: TriggerId,
     /// Where in the log the event stands.
     pub position: Position,
@@ -110,11 +110,11 @@ pub struct Found {
 /// By what a subscription starts a run: with the run's first entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggeredStart {
-    /// Which.
+    /// The subscription's name.
     pub id: TriggerId,
     /// What it is: another one that has the name by now starts nothing.
     pub digest: Digest,
-    /// By which event.
+    /// The place in the log of the event that starts the run.
     pub position: Position,
 }
 
@@ -184,7 +184,7 @@ pub trait WriteTriggers: Send + Sync {
     /// the other writes here.
     ///
     /// # Errors
-    /// The store's. `Fenced`: the tenant is deleted.
+    /// [`StoreError`] where the record does not answer; `Fenced`: the tenant is deleted.
     async fn take_in(
         &self,
         tenant: &TenantId,
@@ -196,7 +196,7 @@ pub trait WriteTriggers: Send + Sync {
     /// An event that waits cannot start its run, for this reason: it is a dead letter, as the subscription says. Whether it is.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer, or refuses the change.
     async fn bury(
         &self,
         tenant: &TenantId,
@@ -208,7 +208,7 @@ pub trait WriteTriggers: Send + Sync {
     /// Says what is to be told of a subscription.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer, or refuses the change.
     async fn tell(&self, tenant: &TenantId, id: &TriggerId, trouble: Option<String>) -> Result<(), StoreError>;
 }
 

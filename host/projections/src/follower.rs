@@ -364,7 +364,7 @@ impl Follower {
     /// one holds. Where that is broken off, it is done by the next repair, or by the next host that follows.
     ///
     /// # Errors
-    /// The database's.
+    /// [`StoreError`] where the database does not answer, or refuses the change.
     pub async fn take(&self) -> Result<(), StoreError> {
         self.database.check().await?;
         self.database.bind(self.log.record_id(), true).await.map(drop)

@@ -24,11 +24,11 @@ pub struct Repairs {
 pub struct Report {
     /// The database.
     pub database: String,
-    /// Whose.
+    /// The tenant whose shared context was compared.
     pub tenant: TenantId,
     /// What was compared.
     pub topic: Topic,
-    /// What differed.
+    /// How the database and the record differed.
     #[serde(flatten)]
     pub found: Difference,
 }

@@ -18,7 +18,7 @@ use crate::CompileLimits;
 use crate::engine::code_settings;
 use crate::inspect::{self, Found, Refused};
 
-/// Who compiles.
+/// Which process compiles components.
 #[derive(Debug, Clone)]
 pub enum Compiler {
     /// A child process: this program with these arguments before the compiler's own. It must call [`compile_worker`].

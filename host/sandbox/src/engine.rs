@@ -99,7 +99,7 @@ impl Drop for Ticking {
 /// A bare engine with the same settings, for benchmarks to compare with.
 ///
 /// # Errors
-/// wasmtime's.
+/// [`wasmtime::Error`] where the settings are not supported on this machine.
 pub fn bare(config: &SandboxConfig) -> wasmtime::Result<Engine> {
     let mut settings = code_settings();
     settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));

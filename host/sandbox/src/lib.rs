@@ -61,7 +61,7 @@ pub use crate::probe::Tried;
 pub struct SandboxConfig {
     /// Where components and compiled artifacts are kept; only the host may write there.
     pub dir: PathBuf,
-    /// Who compiles.
+    /// The process that compiles components.
     pub compiler: Compiler,
     /// Bytes of compiled artifacts that stay loaded.
     pub cache_bytes: u64,
@@ -133,9 +133,9 @@ pub enum StartError {
     /// The directory cannot be used.
     #[error("cannot use {}: {source}", path.display())]
     Directory {
-        /// Which.
+        /// The sandbox's directory, or one in it.
         path: PathBuf,
-        /// Why.
+        /// What the system says.
         source: std::io::Error,
     },
 }

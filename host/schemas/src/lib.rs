@@ -41,7 +41,7 @@ const WALL: Duration = Duration::from_secs(30);
 /// The longest answer.
 const MAX_ANSWER: u32 = 1 << 20;
 
-/// Who judges.
+/// Judges values by JSON schemas: in processes of its own, or in this one.
 pub struct Schemas {
     by: By,
     /// Whose turn it is to have a value judged.

@@ -60,9 +60,9 @@ pub struct NewKey {
 /// The keys of a host's first start, as texts.
 #[derive(Debug, Clone)]
 pub struct FirstKeys {
-    /// The operator's.
+    /// The operator's key.
     pub operator: String,
-    /// Of the tenant `default`, with the role `admin`.
+    /// A key of the tenant `default`, with the role `admin`.
     pub default: String,
 }
 
@@ -222,7 +222,7 @@ impl Access {
     /// A tenant's keys, by id, after `after`; the caller's own tenant where none is named.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller may not manage that tenant's keys, or the record does not answer.
     pub async fn keys(
         &self,
         caller: &Caller,

@@ -251,7 +251,7 @@ impl Agents {
     /// The newest version of each of the tenant's agents, by name, after `after`.
     ///
     /// # Errors
-    /// The record's.
+    /// Where the caller's role does not allow it, or the record does not answer.
     pub async fn list(&self, caller: &Caller, after: Option<&AgentName>, limit: u32) -> Result<Vec<AgentView>, Error> {
         self.ports.authority.authorize(caller, Action::ReadAgents).await?;
         let mut views = Vec::new();

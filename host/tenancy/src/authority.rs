@@ -206,7 +206,7 @@ impl Authority {
     /// Records an act, makes it true, and forgets what it may have changed.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer, or refuses the change.
     pub async fn act(&self, tenant: &TenantId, by: Option<&KeyId>, change: Change) -> Result<(), StoreError> {
         self.act_with(tenant, by, change, Changes::default()).await
     }
@@ -214,7 +214,7 @@ impl Authority {
     /// The same, with what of the tenant's shared context changes by it, and what the act was decided on.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer, or refuses the change.
     pub async fn act_with(
         &self,
         tenant: &TenantId,
@@ -249,7 +249,7 @@ impl Authority {
     /// A key, by its public half.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn key(&self, id: &KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         if let Some(found) = self.remembered_key(id) {
             return Ok(Some(found));
@@ -277,7 +277,7 @@ impl Authority {
     /// its name any more.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn standing(&self, tenant: &TenantId, id: &KeyId) -> Result<Result<Caller, String>, StoreError> {
         let found = self.key(id).await?.filter(|key| key.tenant == *tenant);
         Ok(match found {
@@ -295,7 +295,7 @@ impl Authority {
     /// A tenant's ceiling.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn ceiling(&self, tenant: &TenantId) -> Result<Arc<Ceiling>, StoreError> {
         let generation = self.generations.now(tenant);
         if let Some(found) = remembered(&self.ceilings, tenant, generation) {
@@ -308,7 +308,7 @@ impl Authority {
     /// What is in force for a version of an agent.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn in_force(
         &self,
         tenant: &TenantId,
@@ -329,7 +329,7 @@ impl Authority {
     /// A version of an agent.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn agent(&self, tenant: &TenantId, agent: &AgentRef) -> Result<Option<Arc<Agent>>, StoreError> {
         let generation = self.generations.now(tenant);
         let place = (tenant.clone(), agent.clone());
@@ -343,7 +343,7 @@ impl Authority {
     /// The first 500 of a tenant's agents by their names, in their newest versions.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn agents(&self, tenant: &TenantId) -> Result<Arc<Vec<AgentRef>>, StoreError> {
         const PAGE: u32 = 100;
         let generation = self.generations.now(tenant);
@@ -366,7 +366,7 @@ impl Authority {
     /// A workflow.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn workflow(
         &self,
         tenant: &TenantId,

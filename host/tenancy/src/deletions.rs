@@ -44,7 +44,7 @@ pub struct Ports {
     pub chains: Arc<dyn ReadChains>,
     /// To ask, and to change things.
     pub authority: Arc<Authority>,
-    /// Components.
+    /// Keeps components that are in use, and removes those that nobody needs.
     pub pins: Arc<Pins>,
     /// What is alive of them: it lets go before the record does.
     pub alive: Arc<dyn Holds>,

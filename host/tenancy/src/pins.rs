@@ -50,7 +50,7 @@ impl Pins {
     /// crash broke off.
     ///
     /// # Errors
-    /// The record's.
+    /// [`StoreError`] where the record does not say which components are in use.
     pub async fn sweep_all(&self) -> Result<(), StoreError> {
         for digest in self.components.kept().await {
             self.sweep(&digest).await?;

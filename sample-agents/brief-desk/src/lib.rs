@@ -20,9 +20,9 @@ pub struct Brief {
 /// How much there is of it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Kept {
-    /// Orders.
+    /// How many orders are kept.
     pub orders: usize,
-    /// Notes.
+    /// How many notes are kept.
     pub notes: usize,
 }
 

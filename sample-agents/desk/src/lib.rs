@@ -45,7 +45,7 @@ impl Case {
     /// As it is kept.
     ///
     /// # Errors
-    /// The host's.
+    /// Where the session's memory cannot be read.
     pub fn read() -> Result<Self, Error> {
         Ok(memory::open(Scope::Session)?.get_json(CASE)?.unwrap_or_default())
     }
@@ -60,7 +60,7 @@ impl Case {
     /// Keeps it.
     ///
     /// # Errors
-    /// The host's.
+    /// Where the session's memory cannot be written.
     pub fn write(&self) -> Result<(), Error> {
         memory::open(Scope::Session)?.put_json(CASE, self).map(drop)
     }

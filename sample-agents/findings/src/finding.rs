@@ -13,7 +13,7 @@ pub struct Finding {
     pub severity: Severity,
     /// What is wrong, in a sentence. Between backticks stands what is taken from the diff.
     pub message: String,
-    /// In which file.
+    /// The file that it is in, from the repository's root.
     pub path: String,
     /// In which line of the file as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]

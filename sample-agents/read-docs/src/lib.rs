@@ -71,7 +71,7 @@ pub struct BrokenLink {
 pub struct Skipped {
     /// A document, a section or a directory.
     pub file: String,
-    /// Why.
+    /// Why it was not read, in a sentence.
     pub why: String,
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 /// How much is read at most. What is beyond is skipped and named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
-    /// Documents.
+    /// Documents that are read.
     pub files: usize,
     /// Bytes of one document.
     pub file_bytes: usize,

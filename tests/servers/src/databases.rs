@@ -7,7 +7,7 @@ use crate::{Neo4j, Redis};
 /// Both servers.
 #[derive(Debug)]
 pub struct Databases {
-    /// Relations.
+    /// The graph database: what is related to what.
     pub neo4j: Neo4j,
     /// Messages and what is hot.
     pub redis: Redis,

@@ -92,7 +92,7 @@ impl Neo4j {
         USER
     }
 
-    /// With which password.
+    /// The password of its user, made for tests.
     pub fn password(&self) -> &'static str {
         PASSWORD
     }

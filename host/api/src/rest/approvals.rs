@@ -119,7 +119,7 @@ struct Answered {
     /// Whose key gave it.
     #[schema(value_type = String)]
     by: KeyId,
-    /// When.
+    /// When the answer was given.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// What it is.

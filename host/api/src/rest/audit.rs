@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 struct Entry {
     /// Its number in the ledger, from 1 on.
     number: u64,
-    /// When.
+    /// When the act was recorded.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// Whose key; none: the host itself, or somebody without a good key.
@@ -41,7 +41,7 @@ struct Entry {
     /// What was done.
     #[schema(example = "grants-set")]
     action: &'static str,
-    /// To what.
+    /// What the act changed, such as an agent or a key by its name.
     #[schema(example = "read-diff")]
     subject: String,
     /// What else is to be known of it.

@@ -120,7 +120,7 @@ async fn unrelate(State(api): State<Api>, By(caller): By, Asked(ending): Asked<E
     }
 }
 
-/// Which facts.
+/// Which facts are listed: what is not said restricts nothing.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

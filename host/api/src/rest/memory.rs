@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(list)).routes(routes!(get, put, patch, delete))
 }
 
-/// Whose memory.
+/// Whose memory a key is in, and how long a new value lives.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -42,7 +42,7 @@ struct Of {
     ttl: Option<String>,
 }
 
-/// Which entries.
+/// Which entries of a scope's memory are listed, a page at a time.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -45,7 +45,7 @@ pub(super) struct NewEvent {
     /// Of an event: the topic it is published on.
     #[schema(value_type = Option<String>)]
     topic: Option<Topic>,
-    /// What happened.
+    /// The event's type: what happened.
     #[schema(example = "review.finished")]
     r#type: String,
     /// What it is about, if anything.
@@ -188,7 +188,7 @@ fn sent(id: Revision) -> Answer {
     Ok(axum::Json(Sent { id: id.0 }).into_response())
 }
 
-/// Which events.
+/// Which events of which topic are read.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -305,7 +305,7 @@ struct DeadLetter {
     deliveries: u32,
     /// Why it is here.
     reason: String,
-    /// Since when.
+    /// When it became a dead letter.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     event: Event,

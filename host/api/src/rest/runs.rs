@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// A run, as lists show it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Run {
-    /// Which.
+    /// The run's id.
     #[schema(value_type = String, format = Uuid)]
     id: RunId,
     /// Where it stands: `queued`, `running`, `waiting`, `completed`, `failed`, `cancelled`, `quarantined`, `paused` or `stuck`.

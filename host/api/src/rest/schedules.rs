@@ -34,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// A schedule of a workflow's document.
 #[derive(Serialize, ToSchema)]
 struct Schedule {
-    /// Of which workflow.
+    /// The workflow whose document has the schedule.
     #[schema(value_type = String, example = "report")]
     workflow: WorkflowName,
     /// Its number in the document, from 1 on.
@@ -77,7 +77,7 @@ struct Schedule {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PausedSchedule)]
 struct Paused {
-    /// Since when.
+    /// When it was paused.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// Whose key did it; none: the host.
@@ -103,10 +103,10 @@ struct Tick {
 #[derive(Serialize, ToSchema)]
 #[schema(as = LastRun)]
 struct Last {
-    /// Which run.
+    /// The id of the run.
     #[schema(value_type = String, format = Uuid)]
     run: RunId,
-    /// By which tick.
+    /// The scheduled time that the run was started for.
     #[schema(value_type = String, format = DateTime)]
     tick: Timestamp,
 }
@@ -114,13 +114,13 @@ struct Last {
 /// What became of a tick that was not started at once.
 #[derive(Serialize, ToSchema)]
 struct Trouble {
-    /// Which tick.
+    /// The scheduled time that was not started at once.
     #[schema(value_type = String, format = DateTime)]
     tick: Timestamp,
     /// `waits`, `skipped` or `missed`.
     #[schema(value_type = String, example = "missed")]
     outcome: Outcome,
-    /// Why.
+    /// Why it was not started at once, for people.
     why: String,
 }
 

@@ -182,7 +182,7 @@ struct Session {
     /// The key that opened it.
     #[schema(value_type = String)]
     by: KeyId,
-    /// When.
+    /// When it was opened.
     #[schema(value_type = String, format = DateTime)]
     opened_at: Timestamp,
     /// When its last turn began or ended.
@@ -213,10 +213,10 @@ struct Session {
 struct Active {
     /// Its number, from 1 on.
     number: u32,
-    /// Its run.
+    /// The id of the run that makes the turn.
     #[schema(value_type = String, format = Uuid)]
     run: RunId,
-    /// Since when.
+    /// When the turn began.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
 }
@@ -270,7 +270,7 @@ struct Turn {
     /// `queued`, `active` or `over`.
     #[schema(value_type = String, example = "over")]
     stage: Stage,
-    /// Its run.
+    /// The id of the run that makes the turn.
     #[schema(value_type = String, format = Uuid)]
     run: RunId,
     /// Where that stands.
@@ -279,7 +279,7 @@ struct Turn {
     /// Whose key said it.
     #[schema(value_type = String)]
     by: KeyId,
-    /// When.
+    /// When the message was sent.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// What was said: its content type, and one of `json`, `text` and `base64`.
@@ -631,7 +631,7 @@ struct RewoundSession {
 /// Something that a turn did outside of its session's memory.
 #[derive(Serialize, ToSchema)]
 struct StaysThere {
-    /// Which turn.
+    /// The turn's number in the session.
     turn: u32,
     /// By which host call; `emit` and `run` for what its workflow published or began itself.
     #[schema(example = "memory.put")]

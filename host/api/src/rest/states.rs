@@ -69,7 +69,7 @@ struct Shown {
 /// The end of a state by itself.
 #[derive(Serialize, ToSchema)]
 struct Due {
-    /// When.
+    /// The time at which the state ends by itself.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// What comes then.
@@ -135,7 +135,7 @@ struct Entry {
     /// Why it was set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantined: Option<String>,
-    /// When.
+    /// When the change was written; none: nothing is kept any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Timestamp>,

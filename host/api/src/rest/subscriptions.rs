@@ -146,7 +146,7 @@ struct Subscription {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PausedSubscription)]
 struct Paused {
-    /// Since when.
+    /// When it was paused.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// Whose key did it; none: the host.
@@ -190,7 +190,7 @@ impl From<StoredTrigger> for Subscription {
 #[schema(as = SubscriptionEvent)]
 #[serde(rename_all = "kebab-case")]
 struct Taken {
-    /// Of which subscription.
+    /// The name of the subscription that took it in.
     subscription: String,
     /// Where in its topic it stands: what it is released and skipped by.
     position: u64,

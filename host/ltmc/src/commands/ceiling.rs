@@ -24,7 +24,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
-    /// Whose
+    /// The tenant whose ceiling is set
     tenant: TenantId,
     /// A capability that grants can give; the ones named replace all that were there
     #[arg(long = "capability", value_name = "CAP")]

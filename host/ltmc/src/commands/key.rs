@@ -54,7 +54,7 @@ pub(crate) enum Role {
     Author,
     /// Call, and read its own runs
     Caller,
-    /// Read
+    /// Look at agents, workflows, runs and shared context, and change nothing
     Viewer,
 }
 

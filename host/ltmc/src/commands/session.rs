@@ -81,9 +81,9 @@ pub(crate) enum Command {
     HandOff {
         /// Its id
         session: SessionId,
-        /// To whom
+        /// The agent that holds it from then on
         to: AgentName,
-        /// Why
+        /// The reason, for people and for the agent that gets it
         #[arg(long)]
         reason: String,
     },

@@ -8,7 +8,6 @@ use super::{Context, text};
 use crate::client::encode;
 use crate::ui;
 
-/// Whose state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Whose {
     /// The agent's name

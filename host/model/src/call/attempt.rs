@@ -1,4 +1,4 @@
-//! `ltmc:agent/attempt`.
+//! The interface `ltmc:agent/attempt`: checkpoints of the attempt itself.
 
 use super::HostCall;
 use super::form::{Request, Values};

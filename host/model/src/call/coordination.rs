@@ -1,4 +1,4 @@
-//! `ltmc:agent/coordination`.
+//! The interface `ltmc:agent/coordination`: calls on other agents, and handing a conversation on.
 
 use super::HostCall;
 use super::form::{Request, Values};
@@ -17,7 +17,7 @@ interface! {
 pub struct Call {
     /// Which agent: its newest version.
     pub agent: AgentName,
-    /// On what.
+    /// What the agent is given to work on.
     pub input: Payload,
 }
 
@@ -44,7 +44,7 @@ impl HostCall for Call {
 pub struct Begin {
     /// Which agent: its newest version.
     pub agent: AgentName,
-    /// On what.
+    /// What the agent is given to work on.
     pub input: Payload,
 }
 
@@ -99,7 +99,7 @@ impl HostCall for Join {
 /// `coordination.hand-off`: hands the conversation that this attempt holds to another agent. It is the last thing that the attempt does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOff {
-    /// To whom.
+    /// The agent that holds the conversation from then on.
     pub to: AgentName,
     /// Why, for people and for who gets it.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! `ltmc:agent/graph`.
+//! The interface `ltmc:agent/graph`: facts that relate two entities.
 
 use super::HostCall;
 use super::form::{Canonical, Request, Values};
@@ -14,11 +14,11 @@ interface! {
 /// `graph.relate`: tells a fact; answers its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relate {
-    /// Of what.
+    /// The entity that the fact is about.
     pub subject: Entity,
-    /// How.
+    /// How the subject is related to the object, such as `depends-on`.
     pub relation: Relation,
-    /// To what.
+    /// The entity that the subject is related to.
     pub object: Entity,
     /// A JSON object; empty: none.
     pub properties: String,
@@ -55,11 +55,11 @@ impl HostCall for Relate {
 /// `graph.unrelate`: ends a fact; answers whether there was one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unrelate {
-    /// Of what.
+    /// The entity that the fact is about.
     pub subject: Entity,
-    /// How.
+    /// How the subject is related to the object.
     pub relation: Relation,
-    /// To what.
+    /// The entity that the subject is related to.
     pub object: Entity,
     /// Until when it held; none: until now.
     pub valid_to: Option<Timestamp>,
@@ -113,7 +113,7 @@ impl HostCall for Facts {
 pub struct FindPath {
     /// From where, and which way.
     pub walk: Walk,
-    /// Where to.
+    /// The entity that the path is to end at.
     pub to: Entity,
 }
 

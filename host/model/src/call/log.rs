@@ -1,4 +1,4 @@
-//! `ltmc:agent/log`.
+//! The interface `ltmc:agent/log`: log lines of an attempt.
 
 use super::form::{Canonical, Request, Values};
 use super::{Class, HostCall};

@@ -1,4 +1,4 @@
-//! `ltmc:agent/memory`.
+//! The interface `ltmc:agent/memory`: keys and values.
 
 use bytes::Bytes;
 
@@ -47,7 +47,7 @@ impl HostCall for Open {
 /// `memory.get`: what a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Get {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// The key.
     pub key: String,
@@ -74,7 +74,7 @@ impl HostCall for Get {
 /// `memory.put`: a key's new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// The key.
     pub key: String,
@@ -115,7 +115,7 @@ impl HostCall for Put {
 /// `memory.delete`: answers whether there was something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delete {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// The key.
     pub key: String,
@@ -144,7 +144,7 @@ impl HostCall for Delete {
 /// `memory.list`: a page of keys, with what they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// What the keys begin with.
     pub prefix: String,
@@ -178,7 +178,7 @@ impl HostCall for List {
 /// `memory.update`: a value that is made of the one before; answers with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// The key.
     pub key: String,
@@ -212,7 +212,7 @@ impl HostCall for Update {
 /// `memory.touch`: a new time to live for what a key holds; answers whether there was something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Touch {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// The key.
     pub key: String,
@@ -241,7 +241,7 @@ impl HostCall for Touch {
 /// `memory.changes`: what changed, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    /// Whose memory.
+    /// The scope whose memory it is.
     pub scope: Scope,
     /// What the keys begin with.
     pub prefix: String,

@@ -1,4 +1,4 @@
-//! `ltmc:agent/messages`.
+//! The interface `ltmc:agent/messages`: mailboxes of agents, and topics.
 
 use super::HostCall;
 use super::form::{Canonical, Request, Values};
@@ -14,7 +14,7 @@ interface! {
 /// An event as its sender writes it: the host adds who it is from, and, where they are missing, id and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// What happened.
+    /// The event's type: what happened, such as `review.finished`.
     pub kind: String,
     /// What it is about, if anything.
     pub subject: Option<String>,
@@ -27,7 +27,7 @@ pub struct Draft {
 /// `messages.send`: into an agent's mailbox; answers the message's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
-    /// To whom.
+    /// The agent whose mailbox it goes to.
     pub to: AgentName,
     /// The event.
     pub event: Draft,
@@ -54,7 +54,7 @@ impl HostCall for Send {
 /// `messages.publish`: on a topic; answers the event's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
-    /// Where.
+    /// The topic that it is published on.
     pub topic: Topic,
     /// The event.
     pub event: Draft,
@@ -160,7 +160,7 @@ impl HostCall for Reject {
 /// `messages.read`: events of a topic, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
-    /// Which topic.
+    /// The topic that is read.
     pub topic: Topic,
     /// After which event; none: from now on.
     pub after: Option<Position>,

@@ -81,23 +81,23 @@ pub mod state;
 pub const MAX_WAIT_MS: u64 = 30_000;
 
 interfaces! {
-    /// `ltmc:agent/attempt`
+    /// A call of `ltmc:agent/attempt`.
     Attempt(attempt::AttemptCall),
-    /// `ltmc:agent/log`
+    /// A call of `ltmc:agent/log`.
     Log(log::LogCall),
-    /// `ltmc:agent/memory`
+    /// A call of `ltmc:agent/memory`.
     Memory(memory::MemoryCall),
-    /// `ltmc:agent/graph`
+    /// A call of `ltmc:agent/graph`.
     Graph(graph::GraphCall),
-    /// `ltmc:agent/recall`
+    /// A call of `ltmc:agent/recall`.
     Recall(recall::RecallCall),
-    /// `ltmc:agent/messages`
+    /// A call of `ltmc:agent/messages`.
     Messages(messages::MessageCall),
-    /// `ltmc:agent/coordination`
+    /// A call of `ltmc:agent/coordination`.
     Coordination(coordination::CoordinationCall),
-    /// `ltmc:agent/session`
+    /// A call of `ltmc:agent/session`.
     Session(session::SessionCall),
-    /// `ltmc:agent/state`
+    /// A call of `ltmc:agent/state`.
     State(state::StateCall),
 }
 

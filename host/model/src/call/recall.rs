@@ -1,4 +1,4 @@
-//! `ltmc:agent/recall`.
+//! The interface `ltmc:agent/recall`: notes that are found by their meaning.
 
 use super::HostCall;
 use super::form::{Request, Values};
@@ -43,7 +43,7 @@ impl HostCall for Remember {
 /// `recall.forget`: answers whether there was such a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forget {
-    /// Which note.
+    /// The note's id.
     pub id: String,
 }
 

@@ -1,4 +1,4 @@
-//! `ltmc:agent/session`.
+//! The interface `ltmc:agent/session`: the conversation whose turn it is.
 
 use super::HostCall;
 use super::form::{Request, Values};

@@ -1,4 +1,4 @@
-//! `ltmc:agent/state`.
+//! The interface `ltmc:agent/state`: the agent's own state, as its manifest declares it.
 
 use super::HostCall;
 use super::form::{Request, Values};
@@ -37,7 +37,7 @@ impl HostCall for Get {
 /// `state.transition`: something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// What.
+    /// The name of the event that happened.
     pub event: String,
     /// A JSON merge patch of the state's data.
     pub patch: String,

@@ -48,7 +48,7 @@ impl fmt::Display for Why {
 /// now; `sides`: what branches did to it, in the order of the branches.
 ///
 /// # Errors
-/// Why they conflict.
+/// [`Why`] they conflict, where they do.
 pub fn join(base: Option<&Item>, current: Option<&Item>, sides: &[(u32, &Side)]) -> Result<Option<Outcome>, Why> {
     let Some(((_, first), others)) = sides.split_first() else { return Ok(None) };
     let has_moved = base.map(|item| item.revision) != current.map(|item| item.revision);

@@ -26,9 +26,9 @@ pub struct Ask {
 /// How people are reminded of a question that is open: by events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remind {
-    /// How often.
+    /// The time between two reminders.
     pub every: Duration,
-    /// In which topic.
+    /// The topic that the events are published on.
     pub topic: Topic,
 }
 

@@ -69,9 +69,9 @@ pub enum Gives {
 /// An event that somebody else publishes while the run goes on.
 #[derive(Debug, Clone)]
 pub struct Coming {
-    /// Where to.
+    /// The topic that it is published on.
     pub topic: Topic,
-    /// What happened.
+    /// The event's type: what happened.
     pub kind: String,
     /// What it is about, if anything.
     pub subject: Option<String>,
@@ -86,7 +86,7 @@ pub struct Coming {
 /// What is looked at of an event that the run published; what is not said is not.
 #[derive(Debug, Clone)]
 pub struct Emitted {
-    /// What happened.
+    /// The event's type: what happened.
     pub kind: Option<String>,
     /// What it is about; null: nothing.
     pub subject: Option<Value>,
@@ -122,7 +122,7 @@ pub struct Expect {
 pub enum End {
     /// Well; with this result, where one is named.
     Completed(Option<Value>),
-    /// Badly.
+    /// Badly; what is not said of its failure is not looked at.
     Failed {
         /// With this code.
         code: Code,

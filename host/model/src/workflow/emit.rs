@@ -6,9 +6,9 @@ use crate::message::Topic;
 /// An event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emit {
-    /// Where to.
+    /// The topic that it is published on.
     pub topic: Topic,
-    /// What happened.
+    /// The event's type: what happened.
     pub kind: String,
     /// What it is about: a text.
     pub subject: Option<Template>,

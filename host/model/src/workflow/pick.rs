@@ -14,7 +14,7 @@ use super::StepName;
 /// Where a value is to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pick {
-    /// In what.
+    /// What is looked into.
     pub source: Source,
     /// Names of fields and numbers of items, from the outside in.
     pub path: Vec<String>,

@@ -29,7 +29,7 @@ pub enum Moment {
 /// Which event of a topic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listen {
-    /// Which topic.
+    /// The topic that is listened to.
     pub topic: Topic,
     /// Of this subject; none: of any.
     pub subject: Option<Template>,
@@ -37,7 +37,7 @@ pub struct Listen {
     pub kind: Option<String>,
     /// For which this holds.
     pub filter: Option<Condition>,
-    /// From when on.
+    /// From when on events of the topic count.
     pub since: Since,
 }
 

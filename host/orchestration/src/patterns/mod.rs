@@ -56,28 +56,28 @@ pub enum Decision {
 pub enum Todo {
     /// Make an attempt, or go on with the one that is open.
     Attempt {
-        /// Which step.
+        /// The step's place.
         step: StepPath,
-        /// On what.
+        /// What the step works on.
         input: Input,
     },
     /// Journal whether a node's output is good: by its schema, or by what its validator found.
     Judge {
-        /// Which node.
+        /// The place of the node whose output is judged.
         node: StepPath,
     },
     /// Wait until it is tried again, or until it has taken too long.
     Wait {
         /// Which step, or other node.
         node: StepPath,
-        /// Until when.
+        /// The time up to which it waits, at the longest.
         until: Timestamp,
     },
     /// Begin the run of a node that starts another workflow, or have the one go on that it had begun, and journal which that is.
     Begin {
         /// Its place.
         node: StepPath,
-        /// On what.
+        /// What the run works on.
         input: Input,
     },
     /// Wait for the end of the run that a node had begun, and journal it.
@@ -97,7 +97,7 @@ pub enum Todo {
     },
     /// Reminds people of what a node asks.
     Remind {
-        /// Which node.
+        /// The place of the node that asks.
         node: StepPath,
         /// How often that was due, with this.
         number: u32,
@@ -135,7 +135,7 @@ pub enum Todo {
     Record {
         /// The node's place.
         node: StepPath,
-        /// What.
+        /// The decision to be journaled.
         decided: Decided,
     },
     /// Bring branches together that have a context of their own, and journal what came of it.
@@ -161,7 +161,7 @@ pub enum Todo {
     Fail {
         /// Its place.
         node: StepPath,
-        /// How.
+        /// How it failed.
         failure: Failure,
         /// Whether it is begun anew.
         again: bool,
@@ -179,7 +179,7 @@ pub enum Todo {
         node: StepPath,
         /// In vain were this node's work and everything below it.
         within: StepPath,
-        /// Why.
+        /// Why the work was in vain.
         failure: Failure,
     },
     /// Journal that a node's work is undone.
@@ -230,7 +230,7 @@ pub enum Question {
     When,
     /// Which agent does a step.
     Agent {
-        /// On what.
+        /// What the step works on.
         input: Input,
     },
     /// Whether what a planner gave may be done.
@@ -248,14 +248,14 @@ pub enum Question {
     Until,
     /// What comes after a round of a loop.
     Round {
-        /// Which.
+        /// The round's number, from 0 on.
         round: usize,
         /// Whose output it gave.
         gave: Option<StepPath>,
     },
     /// What comes after a turn of a debate.
     Turn {
-        /// Which.
+        /// The turn's number, from 0 on.
         turn: usize,
         /// Whose output it gave; none: nobody spoke.
         gave: Option<StepPath>,

@@ -26,7 +26,7 @@ pub struct Context {
     pub memory: BTreeMap<(TenantId, Drawer, String), Item>,
     /// Facts, those that are over too.
     pub facts: BTreeMap<(TenantId, Revision), Fact>,
-    /// Notes.
+    /// Notes, by their ids.
     pub notes: BTreeMap<(TenantId, String), Note>,
     /// Messages in mailboxes, by their place.
     pub mail: BTreeMap<(TenantId, AgentName, Position), Kept>,

@@ -1,4 +1,4 @@
-//! `ltmc:agent/attempt`.
+//! The host's side of the interface `ltmc:agent/attempt`.
 
 use ltmc_model::call::attempt::Checkpoint;
 

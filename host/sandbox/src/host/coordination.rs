@@ -1,4 +1,4 @@
-//! `ltmc:agent/coordination`.
+//! The host's side of the interface `ltmc:agent/coordination`.
 
 use ltmc_model::call::coordination as call;
 use ltmc_model::child::{Ended, check_joined};

@@ -1,4 +1,4 @@
-//! `ltmc:agent/graph`.
+//! The host's side of the interface `ltmc:agent/graph`.
 
 use ltmc_model::call::graph as call;
 use ltmc_model::graph::{AsOf, Direction, Entity, Fact, FactFilter, Relation, Walk};

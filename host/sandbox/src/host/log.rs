@@ -1,4 +1,4 @@
-//! `ltmc:agent/log`.
+//! The host's side of the interface `ltmc:agent/log`.
 
 use ltmc_model::call::log;
 use ltmc_model::effect::{Level, LogLine};

@@ -1,4 +1,4 @@
-//! `ltmc:agent/memory`.
+//! The host's side of the interface `ltmc:agent/memory`.
 
 use ltmc_model::call::memory as call;
 use ltmc_model::memory::{Changed, Item, Precondition, Scope};

@@ -1,4 +1,4 @@
-//! `ltmc:agent/messages`.
+//! The host's side of the interface `ltmc:agent/messages`.
 
 use ltmc_model::call::messages::{self as call, Draft};
 use ltmc_model::{Payload, Position, Revision, Timestamp};

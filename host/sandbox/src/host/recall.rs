@@ -1,4 +1,4 @@
-//! `ltmc:agent/recall`.
+//! The host's side of the interface `ltmc:agent/recall`.
 
 use ltmc_model::call::recall as call;
 use ltmc_model::recall::{MAX_METADATA, Metadata};

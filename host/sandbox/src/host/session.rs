@@ -1,4 +1,4 @@
-//! `ltmc:agent/session`.
+//! The host's side of the interface `ltmc:agent/session`.
 
 use ltmc_model::call::session as call;
 use ltmc_model::session::Exchange;

@@ -1,4 +1,4 @@
-//! `ltmc:agent/state`.
+//! The host's side of the interface `ltmc:agent/state`.
 
 use ltmc_model::Revision;
 use ltmc_model::call::state as call;

@@ -11,7 +11,7 @@ pub enum Trouble {
         "nothing answers at {address} ({why}): is Neo4j running (it takes a while to start), and is that its address?"
     )]
     Unreachable {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The system's words.
         why: String,
@@ -21,13 +21,13 @@ pub enum Trouble {
         "Neo4j at {address} did not answer in time: it is busy, is starting, or hangs; or what is there is no Neo4j"
     )]
     Slow {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// All connections are in use.
     #[error("all connections to Neo4j at {address} are in use")]
     Busy {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// The connection broke.
@@ -35,7 +35,7 @@ pub enum Trouble {
         "{address} ended the connection ({why}): Neo4j stops or starts there; or it wants TLS, which is written bolt+s://"
     )]
     Ended {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The system's words.
         why: String,
@@ -45,7 +45,7 @@ pub enum Trouble {
         "no safe connection to Neo4j at {address} ({why}): have the system trust the CA that signed its certificate, or write bolt:// if it does not speak TLS"
     )]
     Tls {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The library's words.
         why: String,
@@ -55,19 +55,19 @@ pub enum Trouble {
         "what answers at {address} speaks HTTP: give the port of Bolt, which is 7687 by default (7474 is Neo4j's browser)"
     )]
     Http {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// It does not speak Bolt.
     #[error("what answers at {address} is no Neo4j: it does not speak Bolt; correct the host or the port")]
     NotBolt {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// It speaks Bolt, and is something else.
     #[error("what answers at {address} speaks Bolt and is no Neo4j: give the address of one")]
     NotNeo4j {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// The versions have no protocol in common.
@@ -75,13 +75,13 @@ pub enum Trouble {
         "Neo4j at {address} speaks no version of Bolt that this host does: use Neo4j 5 (5.26 is its long-term version)"
     )]
     Bolt {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// Too old.
     #[error("Neo4j at {address} is version {found}: 5.7 or later is needed")]
     Version {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// What it is.
         found: String,
@@ -91,7 +91,7 @@ pub enum Trouble {
         "the schema in Neo4j at {address} is {found}; this version of the host knows up to {known}: update the host"
     )]
     Newer {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The schema there.
         found: i64,
@@ -101,9 +101,9 @@ pub enum Trouble {
     /// Wrong user or password.
     #[error("Neo4j at {address} refuses the user `{user}` or its password: correct them")]
     Password {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Who.
+        /// The user that the host signs in as.
         user: String,
     },
     /// Too many wrong passwords.
@@ -111,9 +111,9 @@ pub enum Trouble {
         "Neo4j at {address} has seen too many wrong passwords of the user `{user}`: correct it; in some seconds it listens again"
     )]
     TooOften {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Who.
+        /// The user that the host signs in as.
         user: String,
     },
     /// The first password has to be changed.
@@ -121,9 +121,9 @@ pub enum Trouble {
         "the password of the user `{user}` of Neo4j at {address} has to be changed before it can be used: ALTER CURRENT USER SET PASSWORD, in its browser or cypher-shell"
     )]
     Expired {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Who.
+        /// The user that the host signs in as.
         user: String,
     },
     /// The user may not do what is needed.
@@ -131,9 +131,9 @@ pub enum Trouble {
         "the user `{user}` of Neo4j at {address} may not do what is needed ({why}): it reads, writes and makes indexes"
     )]
     Forbidden {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Who.
+        /// The user that the host signs in as.
         user: String,
         /// Neo4j's words.
         why: String,
@@ -143,15 +143,15 @@ pub enum Trouble {
         "Neo4j at {address} has no database `{database}`: correct its name, or make it (the Community edition has `neo4j` alone)"
     )]
     Database {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Which.
+        /// The name of the database.
         database: String,
     },
     /// The database is not there yet, or no more.
     #[error("the database of Neo4j at {address} is not available ({why}): it is starting, or was stopped")]
     Starting {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Neo4j's words.
         why: String,
@@ -159,7 +159,7 @@ pub enum Trouble {
     /// It takes no writes.
     #[error("Neo4j at {address} takes no writes ({why}): give the server that leads")]
     ReadOnly {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Neo4j's words.
         why: String,
@@ -167,7 +167,7 @@ pub enum Trouble {
     /// It may pass.
     #[error("Neo4j at {address} cannot at the moment ({why})")]
     Transient {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Neo4j's words.
         why: String,
@@ -175,15 +175,15 @@ pub enum Trouble {
     /// What was there is gone.
     #[error("Neo4j at {address} has lost what it held of a tenant ({why}): it is to be built again from the record")]
     Lost {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Which.
+        /// How the loss shows, for people.
         why: &'static str,
     },
     /// Another host was quicker.
     #[error("Neo4j at {address} has this constraint or index already")]
     Made {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// An answer that is none.
@@ -197,7 +197,7 @@ pub enum Trouble {
     /// Anything else.
     #[error("Neo4j at {address}: {why}")]
     Other {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Its words.
         why: String,

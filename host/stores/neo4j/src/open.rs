@@ -12,9 +12,9 @@ use crate::link::Link;
 pub struct Options {
     /// `bolt://HOST[:PORT]`, or `neo4j://`; with `+s` behind the scheme for TLS. The port is 7687 where none is said.
     pub url: String,
-    /// Who.
+    /// The user to sign in as.
     pub user: String,
-    /// With which password.
+    /// The user's password.
     pub password: String,
     /// Which of its databases; none: `neo4j`.
     pub database: Option<String>,

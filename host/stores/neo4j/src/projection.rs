@@ -203,7 +203,7 @@ impl Neo4j {
     /// Removes a tenant's messages that were processed, and sent before `before`; how many it was.
     ///
     /// # Errors
-    /// The server's.
+    /// [`StoreError`] where Neo4j does not answer, or refuses the change.
     pub async fn trim(&self, tenant: &TenantId, before: Timestamp) -> Result<u64, StoreError> {
         const OP: &str = "neo4j.trim";
         const LIMIT: u64 = 10_000;

@@ -9,7 +9,7 @@ pub enum Trouble {
     /// Nobody there, or not in time.
     #[error("no Redis answers at {address} ({why}): is it running, and is that its address?")]
     Unreachable {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The system's words.
         why: String,
@@ -19,7 +19,7 @@ pub enum Trouble {
         "no safe connection to Redis at {address} ({why}): give the file of the CA that signed its certificate, or write redis:// if it does not speak TLS"
     )]
     Tls {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The library's words.
         why: String,
@@ -27,7 +27,7 @@ pub enum Trouble {
     /// It ends the connection.
     #[error("{address} ends the connection ({why}): if it is a Redis that speaks TLS, write rediss://")]
     Ended {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// The system's words.
         why: String,
@@ -37,19 +37,19 @@ pub enum Trouble {
         "what answers at {address} is no Redis: correct the host or the port (a Redis that speaks TLS is written rediss://)"
     )]
     NotRedis {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// Wrong, or missing.
     #[error("Redis at {address} refuses the user or the password, or wants one: set both as its ACL has them")]
     Password {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// The ACL forbids something.
     #[error("Redis at {address} forbids its user something ({why}): it needs `~ltmc:* +@all -@dangerous +info`")]
     Permission {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Redis's words.
         why: String,
@@ -57,7 +57,7 @@ pub enum Trouble {
     /// Before 7.0.
     #[error("Redis at {address} is version {found}: 7.0 or later is needed")]
     Version {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// What it is.
         found: String,
@@ -65,13 +65,13 @@ pub enum Trouble {
     /// It follows another.
     #[error("Redis at {address} is a read-only replica: give the address of the server that it follows")]
     Replica {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// `maxmemory` is reached.
     #[error("Redis at {address} is out of memory: raise its `maxmemory`, or remove what else it holds")]
     Memory {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// It throws away keys when memory runs out.
@@ -79,21 +79,21 @@ pub enum Trouble {
         "Redis at {address} throws keys away when its memory is full (`maxmemory-policy {policy}`): set it to noeviction"
     )]
     Evicts {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Which policy.
+        /// The value of its `maxmemory-policy`.
         policy: String,
     },
     /// It starts.
     #[error("Redis at {address} is loading its data: it answers when it has")]
     Loading {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
     },
     /// It cannot write to its disk.
     #[error("Redis at {address} cannot save to its disk, and takes no writes: {why}")]
     Disk {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Redis's words.
         why: String,
@@ -103,7 +103,7 @@ pub enum Trouble {
         "Redis at {address} is a node of a cluster and has these keys on another ({why}): give a server of its own"
     )]
     Cluster {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Redis's words.
         why: String,
@@ -111,15 +111,15 @@ pub enum Trouble {
     /// What was there is gone.
     #[error("Redis at {address} has lost what it held of this tenant ({why}): it is built again from the record")]
     Lost {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
-        /// Which.
+        /// How the loss shows, in Redis's words.
         why: String,
     },
     /// Anything else.
     #[error("Redis at {address}: {why}")]
     Other {
-        /// Where.
+        /// The server's address, as `HOST:PORT`.
         address: String,
         /// Redis's words.
         why: String,

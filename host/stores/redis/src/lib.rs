@@ -63,7 +63,7 @@ impl Redis {
     /// Removes events of the tenant's topics up to `to`, that place included; how many it was.
     ///
     /// # Errors
-    /// The server's.
+    /// [`StoreError`] where Redis does not answer, or refuses the change.
     pub async fn trim(&self, tenant: &TenantId, to: Position) -> Result<u64, StoreError> {
         const OP: &str = "redis.trim";
         let keys = keys::Keys::of(tenant);
@@ -90,7 +90,7 @@ impl Redis {
     /// What is held under a key of a session.
     ///
     /// # Errors
-    /// The server's.
+    /// [`StoreError`] where Redis does not answer, or what it holds cannot be read.
     pub async fn session(&self, tenant: &TenantId, session: &SessionId, key: &str) -> Result<Option<Held>, StoreError> {
         let op = "redis.session";
         let mut cmd = redis::cmd("HGET");
@@ -102,7 +102,7 @@ impl Redis {
     /// The tenant's counters, exact since the place in the log that stands under `since`.
     ///
     /// # Errors
-    /// The server's.
+    /// [`StoreError`] where Redis does not answer.
     pub async fn counters(&self, tenant: &TenantId) -> Result<BTreeMap<String, u64>, StoreError> {
         self.link.ask("redis.counters", redis::cmd("HGETALL").arg(keys::Keys::of(tenant).named("metrics"))).await
     }

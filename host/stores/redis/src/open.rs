@@ -47,7 +47,7 @@ pub enum OpenError {
     /// Another scheme.
     #[error("`{scheme}` is no scheme of Redis: write redis://HOST:PORT, or rediss://HOST:PORT for TLS")]
     Scheme {
-        /// Which.
+        /// The scheme as it was given.
         scheme: String,
     },
     /// Anything else about the address.
@@ -56,7 +56,7 @@ pub enum OpenError {
          with `@`, `/`, `#`, `?` or `%` in it is better given apart"
     )]
     Malformed {
-        /// What.
+        /// What is wrong with the address, without repeating it.
         why: &'static str,
     },
     /// TLS that checks nothing.
@@ -68,9 +68,9 @@ pub enum OpenError {
     /// The CA's file.
     #[error("the CA's file {} cannot be used: {why}", path.display())]
     Ca {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the file.
         why: String,
     },
 }

@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 /// Why something was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// SQLite's.
+    /// What SQLite says.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// What was read is not what was written.

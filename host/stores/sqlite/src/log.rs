@@ -184,7 +184,7 @@ impl Record {
     /// The last place of the log that is older than `before`: what may be thrown away of it.
     ///
     /// # Errors
-    /// SQLite's.
+    /// [`StoreError`] where SQLite cannot read.
     pub(crate) async fn log_before(&self, before: Timestamp) -> Result<Position, StoreError> {
         let end = self.tail.ends.borrow().durable.0;
         // Rows are written in the order of time, near enough: the first that is young ends the old ones.
@@ -197,7 +197,7 @@ impl Record {
     /// Throws away the oldest rows of tenants that have more than their share: of each at most `limit`, and none after `to`.
     ///
     /// # Errors
-    /// SQLite's.
+    /// [`StoreError`] where SQLite cannot write, or the record is closed.
     pub(crate) async fn trim_shares(&self, most: u64, to: Position, limit: u32) -> Result<u64, StoreError> {
         const OP: &str = "log.trim-shares";
         let (host, quota) = (TenantId::host(), self.quota);

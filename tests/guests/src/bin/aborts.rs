@@ -1,4 +1,4 @@
-//! Aborts.
+//! A guest that aborts as soon as it begins.
 
 fn main() {
     std::process::abort();

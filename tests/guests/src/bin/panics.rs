@@ -1,4 +1,4 @@
-//! Panics.
+//! A guest that panics as soon as it begins.
 
 fn main() {
     panic!("this cannot go on");

@@ -23,7 +23,7 @@ pub struct Current {
 /// What an agent asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// What happened.
+    /// The event's name: what happened.
     pub event: &'a str,
     /// What changes by it: a JSON merge patch of the data.
     pub patch: &'a Value,
@@ -77,7 +77,7 @@ impl Rule {
 /// Why something was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// By which rule.
+    /// The rule that was broken.
     pub rule: Rule,
     /// For people: what was wrong, and what would be right.
     pub message: String,

@@ -80,11 +80,11 @@ pub struct Lasts {
 /// From one state to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// From where.
+    /// The name of the state that it leaves.
     pub from: String,
-    /// To where.
+    /// The name of the state that it leads to.
     pub to: String,
-    /// By which event.
+    /// The event that takes it.
     pub on: String,
     /// Only where this holds of the data before it, and of what came with the event; none: where no other of the same event does.
     pub when: Option<Condition<Pick>>,

@@ -5,7 +5,7 @@ use serde_json::Value;
 /// Where a value is to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pick {
-    /// In what.
+    /// What is looked into.
     pub source: Source,
     /// Names of fields and numbers of items, from the outside in.
     pub path: Vec<String>,

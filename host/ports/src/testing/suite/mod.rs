@@ -75,7 +75,7 @@ impl<S> Store for S where
 /// How a suite gets a store.
 #[async_trait]
 pub trait Fixture: Send + Sync {
-    /// Which store.
+    /// The store that the suite is run against.
     type Store: Store;
 
     /// An empty one.

@@ -14,7 +14,7 @@ use crate::{Kind, StoreError, Vectors};
 /// How the suite gets indexes.
 #[async_trait]
 pub trait VectorsFixture: Send + Sync {
-    /// Which.
+    /// The indexes that the suite is run against.
     type Store: Vectors + 'static;
 
     /// Without an index.

@@ -22,7 +22,7 @@ use super::stage::Passing;
 /// Events of a topic that are read at once.
 const PAGE: u32 = 1_000;
 
-/// Who publishes.
+/// Publishes a case's events, in place of whoever would publish them, while its run goes on.
 pub(super) struct Others {
     events: Vec<Coming>,
     /// How many are still to come.

@@ -46,7 +46,7 @@ impl WriteJournal for Overheard {
     }
 }
 
-/// Who answers.
+/// Answers a case's questions in place of people.
 pub(super) struct People {
     /// What is answered, by where the node stands.
     answers: Vec<(String, StepName, Vec<Answer>)>,
