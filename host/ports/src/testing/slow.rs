@@ -155,7 +155,8 @@ slowly! { ReadQuestions:
 slowly! { ReadTriggers:
     trigger(tenant: &TenantId, id: &TriggerId) -> Option<StoredTrigger>;
     triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
-    due_triggers(after: Option<&(TenantId, TriggerId)>, limit: u32) -> Vec<StoredTrigger>;
+    triggered_tenants(after: Option<&TenantId>, limit: u32) -> Vec<TenantId>;
+    due_triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
     startable(tenant: &TenantId, id: &TriggerId, limit: u32) -> Vec<Arrival>;
     parked(tenant: &TenantId, id: &TriggerId) -> BTreeMap<String, u32>;
     arrivals(tenant: &TenantId, filter: &ArrivalFilter) -> Vec<Arrival>;
