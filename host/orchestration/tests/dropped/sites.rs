@@ -135,7 +135,7 @@ fn found() -> (BTreeSet<String>, BTreeSet<String>) {
             }
             if let Some(name) = begins(line) {
                 within = name;
-                let signature: String = lines[number..].iter().take_while(|line| **line != "").copied().collect();
+                let signature: String = lines[number..].iter().take_while(|line| !line.is_empty()).copied().collect();
                 let signature = &signature[..signature.find(" {").unwrap_or(signature.len())];
                 if line.trim_start().starts_with("pub async fn") && signature.contains(": &Caller") {
                     asked.insert(format!("{file}: {within}"));
