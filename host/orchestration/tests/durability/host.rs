@@ -449,10 +449,15 @@ impl Request {
 pub(crate) struct Line<R = MemoryRecord> {
     record: Arc<R>,
     faulty: Faulty<Arc<R>>,
-    /// At which append the record loses something first, and how.
-    loses_at: Option<(u64, fn(&R))>,
+    loses_at: Option<Loss<R>>,
     lag: Option<Duration>,
     undelivered: Mutex<Vec<Append>>,
+}
+
+/// Just before which append a record loses something, and how.
+struct Loss<R> {
+    at: u64,
+    lose: fn(&R),
 }
 
 impl Line {
@@ -462,7 +467,7 @@ impl Line {
         faults: impl IntoIterator<Item = (u64, Fault)>,
         loses_at: Option<u64>,
     ) -> Self {
-        let loses_at = loses_at.map(|at| (at, MemoryRecord::lose as fn(&MemoryRecord)));
+        let loses_at = loses_at.map(|at| Loss { at, lose: MemoryRecord::lose });
         Self { loses_at, ..Self::to(record, faults) }
     }
 }
@@ -498,10 +503,8 @@ impl<R: AnyRecord> Line<R> {
 #[async_trait]
 impl<R: AnyRecord> WriteJournal for Line<R> {
     async fn hand_over(&self, append: Append, durability: Durability) -> Receipt {
-        if let Some((at, lose)) = self.loses_at
-            && at == self.appends() + 1
-        {
-            lose(&self.record);
+        if let Some(loss) = self.loses_at.as_ref().filter(|loss| loss.at == self.appends() + 1) {
+            (loss.lose)(&self.record);
         }
         if let Some(lag) = self.lag {
             let record = self.record.clone();
