@@ -124,8 +124,10 @@ async fn a_run_is_paused_on_the_command_line_and_stays_so_over_a_restart() -> Re
     put(&host, "patient", "{agent: long, with: {n: 30, sleep_ms: 50, scope: agent}}").await?;
     let run = start(&host, "patient", &json!({})).await?;
     reaches(&host, &run, "long").await?;
-    let paused = ltmc(&host, &["runs", "pause", &run])?;
+    let paused = ltmc(&host, &["runs", "pause", &run, "--json"])?;
     assert!(paused.status.success(), "{}", String::from_utf8_lossy(&paused.stderr));
+    let shown: Value = serde_json::from_slice(&paused.stdout)?;
+    assert_eq!((&shown["id"], &shown["state"]), (&json!(run), &json!("paused")), "{shown:#}");
     host.kill_and_restart().await?;
     let view = host.get(&format!("/v1/runs/{run}")).await?.expect(200).json();
     assert_eq!((&view["state"], &view["error"]["code"]), (&json!("paused"), &json!("paused")), "{view:#}");

@@ -179,8 +179,7 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
         }
         Command::Resume { run, changes } => {
             ask(client, run, "resume", &changes.body(Vec::new())?, None).await?;
-            ui::note(format!("{run} goes on."));
-            Ok(())
+            super::runs::done(client, run, format!("{run} goes on."), as_json).await
         }
         Command::ReplaceAgent { run, agent, changes } => {
             if agent.digest.is_none() {
@@ -190,6 +189,10 @@ pub(crate) async fn run(command: Command, client: &Client, as_json: bool) -> any
             }
             let fields = vec![format!("\"agents\":{}", json!([agent.to_string()]))];
             let answer = ask(client, run, "resume", &changes.body(fields)?, None).await?.json()?;
+            if as_json {
+                ui::json(&answer);
+                return Ok(());
+            }
             let replayed = answer["replayed"].as_array().map(Vec::as_slice).unwrap_or_default();
             for one in replayed {
                 let (step, calls) = (text(one, "step"), one["calls"].to_string());

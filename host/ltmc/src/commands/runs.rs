@@ -107,21 +107,20 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         }
         Command::Cancel { run } => {
             let answer = client.post(&format!("/v1/runs/{run}/cancel"), None).await?;
-            ui::note(match answer.status == StatusCode::ACCEPTED {
+            let note = match answer.status == StatusCode::ACCEPTED {
                 true => format!("{run} is being cancelled: what it did is undone first (`ltmc runs show {run}`)."),
                 false => format!("Cancelled {run}."),
-            });
-            Ok(())
+            };
+            done(&client, run, note, context.json).await
         }
         Command::Pause { run } => {
             client.post(&format!("/v1/runs/{run}/pause"), None).await?;
-            ui::note(format!("Paused {run}: `ltmc runs continue {run}` goes on with it."));
-            Ok(())
+            let note = format!("Paused {run}: `ltmc runs continue {run}` goes on with it.");
+            done(&client, run, note, context.json).await
         }
         Command::Continue { run } => {
             client.post(&format!("/v1/runs/{run}/continue"), None).await?;
-            ui::note(format!("{run} goes on."));
-            Ok(())
+            done(&client, run, format!("{run} goes on."), context.json).await
         }
         Command::Recovery(command) => recovery::run(command, &client, context.json).await,
         Command::Output { run } => {
@@ -166,6 +165,16 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         },
     }
+}
+
+/// Says what was done with a run; to programs, how it stands then.
+pub(super) async fn done(client: &Client, run: RunId, note: String, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        ui::json(&client.get(&format!("/v1/runs/{run}")).await?);
+    } else {
+        ui::note(note);
+    }
+    Ok(())
 }
 
 async fn list(client: &Client, args: List, as_json: bool) -> anyhow::Result<()> {
