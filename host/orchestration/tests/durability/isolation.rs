@@ -166,6 +166,30 @@ fn who_only_reads_sees_all_of_it_at_one_moment() {
     assert_eq!(gave[1], [("2 2".to_owned(), 1), ("wrote".to_owned(), 1)].into());
 }
 
+/// The same of one key that is read again after somebody changed it: what counts is what was read first.
+#[test]
+fn what_is_read_twice_is_the_same_both_times() {
+    let gave = LEVELS.map(|isolation| {
+        in_paused_time(async move {
+            let decide = agent("decide", async |guest: Guest| {
+                let get = || memory::Get { scope: Scope::Global, key: "on-call/a".to_owned() };
+                if name(&guest) == "a" {
+                    guest.compute(2).await;
+                    guest.sure(put("on-call/a", "no")).await?;
+                    return Ok(Payload::text("wrote"));
+                }
+                let first = guest.sure(get()).await?.unwrap();
+                guest.compute(5).await;
+                let again = guest.sure(get()).await?.unwrap();
+                Ok(Payload::text(format!("{} {}", text(&first.value), text(&again.value))))
+            });
+            both(prepare(), relying_on(decide, isolation)).await
+        })
+    });
+    assert_eq!(gave[0], [("wrote".to_owned(), 1), ("yes no".to_owned(), 1)].into());
+    assert_eq!(gave[1], [("no no".to_owned(), 1), ("wrote".to_owned(), 1)].into());
+}
+
 /// What an attempt did before its checkpoint is no change by others, and what it relied on up to there counts no more.
 #[test]
 fn a_checkpoint_ends_what_is_relied_on() {
