@@ -143,7 +143,7 @@ impl Place {
         match self {
             Self::File(path, hand) => {
                 let (path, line) = (path.clone(), text());
-                hand.perform(move || append(&path, line)).await.map_err(Failure::File)
+                hand.work(move || append(&path, line)).await.map_err(Failure::File)
             }
             Self::Webhook(endpoint) => endpoint.post(text().into()).await,
             Self::Log => {

@@ -50,9 +50,9 @@ impl Hand {
     /// # Errors
     /// Those of what is done; `TimedOut` where that takes too long, or where what was begun before is not done yet: then this is not
     /// begun.
-    pub async fn perform<T: Send + 'static>(
+    pub async fn work<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+        task: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let limit = self.limit;
         let too_late =
@@ -65,7 +65,7 @@ impl Hand {
         let ((give, result), (leave, left)) = (oneshot::channel(), oneshot::channel());
         std::thread::Builder::new().name("ltmc-file".to_owned()).spawn(move || {
             // Nobody may wait for it any more.
-            let _ = give.send(work());
+            let _ = give.send(task());
             drop::<oneshot::Sender<()>>(leave);
         })?;
         let late = self.late.insert(left);
@@ -114,22 +114,21 @@ mod tests {
             let _ = held.recv();
             Ok(())
         };
-        assert_eq!(hand.perform(never).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(hand.work(never).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         for _ in 0..3 {
             let begin = begin.clone();
             let next = move || begin.send(()).map_err(io::Error::other);
-            assert_eq!(hand.perform(next).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(hand.work(next).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         }
         assert!(begun.try_recv().is_err(), "none was begun behind it");
         drop(release);
         loop {
-            match hand.perform(|| Ok(7)).await {
+            match hand.work(|| Ok(7)).await {
                 Ok(done) => break assert_eq!(done, 7),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
             }
         }
-        let broken =
-            Hand::new(Duration::from_secs(60)).perform(|| -> io::Result<()> { panic!("as a bug would") }).await;
+        let broken = Hand::new(Duration::from_secs(60)).work(|| -> io::Result<()> { panic!("as a bug would") }).await;
         assert!(broken.unwrap_err().to_string().contains("broken off"));
     }
 }

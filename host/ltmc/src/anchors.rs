@@ -135,7 +135,7 @@ type Last = BTreeMap<String, BTreeMap<TenantId, (Timestamp, Head)>>;
 /// The heads that a file ends with. A file system that does not answer holds nobody up for long.
 async fn last(path: &Path) -> std::io::Result<Last> {
     let path = path.to_owned();
-    Hand::new(LONGEST).perform(move || ends_with(&path)).await
+    Hand::new(LONGEST).work(move || ends_with(&path)).await
 }
 
 fn ends_with(path: &Path) -> std::io::Result<Last> {
