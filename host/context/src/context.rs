@@ -14,7 +14,6 @@ use ltmc_journal::RunLog;
 use ltmc_journal::runlog::{Commit, Lock};
 use ltmc_model::call::graph::GraphCall;
 use ltmc_model::call::memory::MemoryCall;
-use ltmc_model::call::messages::MessageCall;
 use ltmc_model::call::recall::RecallCall;
 use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::caller::Caller;
@@ -208,20 +207,41 @@ impl<'a> Whose<'a> {
         within.transaction.lock(place).cloned().or_else(|| within.log?.lock(place))
     }
 
-    /// The part of the record that a call reads as a whole, so that what is not there counts too; none: it reads no more than what it names, or
-    /// what is a branch's own.
+    /// Whether all that who asks reads is to hold still when what it does becomes true.
+    pub(crate) fn is_serializable(&self) -> bool {
+        self.within.is_some_and(|within| within.transaction.is_serializable())
+    }
+
+    /// The part of the record that a call reads as a whole, so that what is not there counts too; none: it reads no more than the keys that it
+    /// names, which the memory remembers, what is a branch's own, or what comes one after the other (mailboxes, topics, changes).
     fn reads_whole(&self, call: &Call) -> Option<Part> {
         match call {
             Call::Memory(MemoryCall::List(list)) => {
                 let drawer = self.drawer(list.scope);
                 self.apart(&drawer).is_none().then(|| Part::Keys(drawer, list.prefix.clone()))
             }
+            Call::Memory(
+                MemoryCall::Open(_)
+                | MemoryCall::Get(_)
+                | MemoryCall::Put(_)
+                | MemoryCall::Delete(_)
+                | MemoryCall::Update(_)
+                | MemoryCall::Touch(_)
+                | MemoryCall::Changes(_),
+            ) => None,
             Call::Graph(
                 GraphCall::Facts(_) | GraphCall::FindPath(_) | GraphCall::Reach(_) | GraphCall::DependencyOrder(_),
             ) => Some(Part::Facts),
             Call::Recall(RecallCall::Search(_)) => Some(Part::Notes),
-            Call::Messages(MessageCall::Read(read)) => Some(Part::Events(read.topic.clone())),
-            _ => None,
+            // What these are refused for is what holds already.
+            Call::Graph(GraphCall::Relate(_) | GraphCall::Unrelate(_)) => Some(Part::Facts),
+            Call::Recall(RecallCall::Remember(_) | RecallCall::Forget(_)) => None,
+            Call::Attempt(_)
+            | Call::Log(_)
+            | Call::Messages(_)
+            | Call::Coordination(_)
+            | Call::Session(_)
+            | Call::State(_) => None,
         }
     }
 
@@ -308,20 +328,33 @@ impl Context {
         }
     }
 
+    /// Has an attempt that is serializable rely on what a call reads; or why it may not read that.
+    async fn relies(&self, whose: Whose<'_>, call: &Call) -> Result<Option<String>, StoreError> {
+        let Some(within) = whose.within.filter(|_| whose.is_serializable()) else { return Ok(None) };
+        let too_many = |most: usize, what: &str| {
+            Some(format!(
+                "an agent whose `isolation` is `serializable` reads at most {most} {what} between two checkpoints"
+            ))
+        };
+        if let Some(part) = whose.reads_whole(call) {
+            // What its run did before is no news to it, and the index of notes follows what is on disk.
+            match part {
+                Part::Notes => whose.barrier().await?,
+                Part::Keys(..) | Part::Facts => whose.settle().await?,
+            }
+            let since = self.memory.newest(matches!(part, Part::Notes));
+            if !within.transaction.rely(part, since) {
+                return Ok(too_many(transaction::MAX_PARTS, "lists, walks and searches"));
+            }
+        }
+        let is_full = matches!(call, Call::Memory(_)) && within.transaction.relies_on_all_it_may();
+        Ok(if is_full { too_many(transaction::MAX_RELIED, "keys") } else { None })
+    }
+
     /// What a call comes to.
     pub async fn decide(&self, asked: Asked<'_>, call: Call) -> Decision<Reply> {
-        if let Some(within) = asked.whose.within.filter(|within| within.transaction.is_serializable()) {
-            if within.transaction.relies_on_much() {
-                return Ok(Decided::refuse(format!(
-                    "an agent whose `isolation` is `serializable` reads at most {} keys and lists between two checkpoints",
-                    transaction::MAX_RELIED
-                )));
-            }
-            if let Some(part) = asked.whose.reads_whole(&call) {
-                // What its run did before is no news to it.
-                asked.whose.settle().await?;
-                within.transaction.rely(part, self.memory.newest());
-            }
+        if let Some(why) = self.relies(asked.whose, &call).await? {
+            return Ok(Decided::refuse(why));
         }
         match call {
             // What they mean is the crossing's business; a client has no attempt.

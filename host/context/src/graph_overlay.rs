@@ -22,7 +22,7 @@ pub(crate) struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    /// Of whoever asks; none: it told nothing.
+    /// Of whoever asks; none: it told nothing, and need not be answered by the record alone.
     pub(crate) fn of(whose: Whose<'a>) -> Option<Self> {
         let (mut began, mut ended) = (BTreeMap::new(), BTreeMap::new());
         for delta in whose.own() {
@@ -35,7 +35,9 @@ impl<'a> Own<'a> {
         for fact in began.values_mut() {
             end(fact, &ended);
         }
-        (!began.is_empty() || !ended.is_empty()).then_some(Self { began, ended })
+        let has_any = !began.is_empty() || !ended.is_empty();
+        // A database that follows the record may lag behind what its answer is relied on for.
+        (has_any || whose.is_serializable()).then_some(Self { began, ended })
     }
 
     /// As [`ltmc_ports::ReadGraph::facts`].

@@ -67,9 +67,10 @@ impl Memory {
         Self { read, handed, subscriptions, locks, authority, held: DashMap::new() }
     }
 
-    /// How far the log is of what reads of the record see.
-    pub(crate) fn newest(&self) -> Position {
-        self.subscriptions.log().ends().borrow().visible
+    /// How far the log is of what reads of the record see, or of what is on disk.
+    pub(crate) fn newest(&self, on_disk: bool) -> Position {
+        let ends = *self.subscriptions.log().ends().borrow();
+        if on_disk { ends.durable } else { ends.visible }
     }
 
     /// Whether so many bytes more are within the tenant's quota; where they come near it, the record is to look again, and
@@ -216,14 +217,23 @@ impl Memory {
         if let Some(apart) = whose.apart(drawer) {
             return self.item_apart(whose, &apart, drawer, key, now).await;
         }
-        if let Some(own) = whose.newest(|delta| item_of(delta, drawer, key)) {
+        if let Some(own) = item_after(whose.own(), drawer, key) {
             return Ok(own.filter(|item| lives(item, now)));
         }
-        let handed = self.handed.item(whose.tenant, drawer, key).map(|item| item.filter(|item| lives(item, now)));
-        match handed.filter(|item| suits(item.as_ref())) {
-            Some(item) => Ok(item),
-            None => self.read.get(whose.tenant, drawer, key, now).await,
+        let found = match whose.newest(|delta| item_of(delta, drawer, key)) {
+            Some(earlier) => earlier.filter(|item| lives(item, now)),
+            None => {
+                let handed = self.handed.item(whose.tenant, drawer, key);
+                match handed.map(|item| item.filter(|item| lives(item, now))).filter(|item| suits(item.as_ref())) {
+                    Some(item) => item,
+                    None => self.read.get(whose.tenant, drawer, key, now).await?,
+                }
+            }
+        };
+        if let Some(within) = whose.within {
+            within.transaction.decided_on(drawer, key, found.as_ref().map(|item| item.revision));
         }
+        Ok(found)
     }
 }
 

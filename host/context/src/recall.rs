@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use dashmap::DashMap;
 use ltmc_model::call::recall::{Forget, RecallCall, Remember, Search};
 use ltmc_model::delta::{Delta, Logged, Topic};
-use ltmc_model::effect::Reply;
+use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::recall::{self, EmbedderId, Hit, Hits, MAX_HITS, Metadata, Note};
 use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::log::Item;
@@ -136,6 +136,11 @@ impl Decide<Search> for Recall {
         }
         whose.barrier().await?;
         let fresh = self.follower.caught_up_within(PATIENCE).await;
+        if !fresh && whose.is_serializable() {
+            let message =
+                "the index of notes lags behind the record, and what it answers could not be relied on".to_owned();
+            return Ok(Decided::Answer(Err(Refusal::Unavailable { message, retry_after_ms: 1_000 })));
+        }
         let mut hits = self.index.search(whose.tenant, &query, &filter, limit, &own(whose.own())).await?;
         hits.degraded |= !fresh;
         Ok(Decided::Answer(Ok(hits)))

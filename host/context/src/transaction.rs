@@ -35,8 +35,10 @@ const MAX_LISTED: usize = 100_000;
 /// So many pages of lists are remembered.
 const MAX_LISTS: usize = 1_000;
 
-/// Keys, and parts of the record, that an attempt relies on between two checkpoints.
-pub(crate) const MAX_RELIED: usize = 10_000;
+/// Keys that an attempt relies on between two checkpoints, where it relies on all that it reads.
+pub(crate) const MAX_RELIED: usize = 5_000;
+/// Parts of the record, such as lists: the record's writer looks through what changed since, of each.
+pub(crate) const MAX_PARTS: usize = 32;
 /// Locks that an attempt keeps at once.
 const MAX_LOCKS: usize = 32;
 
@@ -90,14 +92,16 @@ pub(crate) struct Range {
 impl Seen {
     /// What the attempt relies on besides what it expects already.
     fn relied_on(self, expected: &[Expect]) -> Vec<Expect> {
-        let known: HashSet<(&Drawer, &str)> = expected
+        let known: HashSet<(&Drawer, &str, Option<Revision>)> = expected
             .iter()
             .filter_map(|expect| match expect {
-                Expect::Key { drawer, key, .. } => Some((drawer, key.as_str())),
+                Expect::Key { drawer, key, revision } => Some((drawer, key.as_str(), *revision)),
                 _ => None,
             })
             .collect();
-        let keys = self.relied.into_iter().filter(|((drawer, key), _)| !known.contains(&(drawer, key.as_str())));
+        // What it found there first, and what it changed later, may be two things: then both cannot be so.
+        let keys = self.relied.into_iter();
+        let keys = keys.filter(|((drawer, key), revision)| !known.contains(&(drawer, key.as_str(), *revision)));
         let keys = keys.map(|((drawer, key), revision)| Expect::Key { drawer, key, revision });
         let parts = self.parts.into_iter().map(|(part, since)| Expect::Unchanged { part, since });
         keys.chain(parts).collect()
@@ -152,15 +156,27 @@ impl Transaction {
         self.is_serializable
     }
 
-    /// Whether it relies on as much as it may.
-    pub(crate) fn relies_on_much(&self) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.relied.len() + seen.parts.len() >= MAX_RELIED
+    /// Relies on a part of the record as it was when the log was so far. Whether it could: not where it relies on as many as it may.
+    pub(crate) fn rely(&self, part: Part, since: Position) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = seen.parts.len() < MAX_PARTS || seen.parts.contains_key(&part);
+        if has_room {
+            seen.parts.entry(part).or_insert(since);
+        }
+        has_room
     }
 
-    /// Relies on a part of the record as it was when the log was so far.
-    pub(crate) fn rely(&self, part: Part, since: Position) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).parts.entry(part).or_insert(since);
+    /// Whether it relies on as many keys as it may.
+    pub(crate) fn relies_on_all_it_may(&self) -> bool {
+        self.is_serializable && self.seen.lock().unwrap_or_else(PoisonError::into_inner).relied.len() >= MAX_RELIED
+    }
+
+    /// Remembers what something was decided on, where that is to hold whatever comes of it.
+    pub(crate) fn decided_on(&self, drawer: &Drawer, key: &str, revision: Option<Revision>) {
+        if self.is_serializable {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.relied.entry((drawer.clone(), key.to_owned())).or_insert(revision);
+        }
     }
 
     /// The same, in branches that have a context of their own, from the outside in.
@@ -211,11 +227,8 @@ impl Transaction {
 
     /// Remembers that a key was read, and what stood there the last time.
     pub(crate) fn saw(&self, drawer: Drawer, key: String, revision: Option<Revision>) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_serializable {
-            seen.relied.entry((drawer.clone(), key.clone())).or_insert(revision);
-        }
-        seen.keys.insert((drawer, key), revision);
+        self.decided_on(&drawer, &key, revision);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).keys.insert((drawer, key), revision);
     }
 
     /// Remembers which keys stood in a list, with what, and that no others did: where one was read before that, this is no

@@ -51,6 +51,9 @@ pub(crate) async fn look(config: &Config) -> Result<&'static str, (String, &'sta
         Err(error @ OpenError::Shared { .. }) => {
             Err((error.to_string(), "`chmod -R go-w` it; what is in it stays as it is"))
         }
+        Err(error @ OpenError::Foreign { .. }) => {
+            Err((error.to_string(), "run the host as its owner, or chown it once you know what it holds"))
+        }
         Err(error @ OpenError::Link { .. }) => {
             Err((error.to_string(), "put there what it leads to, or mount it there"))
         }

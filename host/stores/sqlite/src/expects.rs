@@ -163,7 +163,11 @@ pub(crate) fn holds(
     }
 }
 
-/// Whether the log has no change of a part after a place; where it is not kept as far back as that, there may have been one.
+/// Rows of the log that are looked through for changes of a part.
+const LOOKED_THROUGH: i64 = 10_000;
+
+/// Whether the log has no change of a part after a place; where it is not kept as far back as that, or has more rows since than are looked
+/// through, there may have been one.
 fn unchanged(db: &Connection, tenant: &TenantId, part: &Part, since: Position) -> Result<bool, rusqlite::Error> {
     let (of, since) = (tenant.as_str(), int(since.0));
     let trimmed = "select max(coalesce((select trimmed from chains where tenant = ?1), 0), \
@@ -171,25 +175,15 @@ fn unchanged(db: &Connection, tenant: &TenantId, part: &Part, since: Position) -
     if db.prepare_cached(trimmed)?.query_row(params![of, since], |row| row.get(0))? {
         return Ok(false);
     }
-    let of_topic = |topic: delta::Topic| {
-        let sql = "select 1 from log indexed by log_topic where tenant = ?1 and topic = ?2 and position > ?3 limit 1";
-        found(db, sql, params![of, deltas::topic(topic), since])
+    let (topic, about) = match part {
+        Part::Keys(drawer, prefix) => (delta::Topic::Memory, deltas::about(drawer, prefix)),
+        Part::Facts => (delta::Topic::Graph, String::new()),
+        Part::Notes => (delta::Topic::Recall, String::new()),
     };
-    let newer: Option<i64> = match part {
-        Part::Keys(drawer, prefix) => {
-            let sql = "select 1 from log indexed by log_topic where tenant = ?1 and topic = ?2 and position > ?3 \
-                       and substr(about, 1, length(?4)) = ?4 limit 1";
-            let about = deltas::about(drawer, prefix);
-            found(db, sql, params![of, deltas::topic(delta::Topic::Memory), since, about])?
-        }
-        Part::Facts => of_topic(delta::Topic::Graph)?,
-        Part::Notes => of_topic(delta::Topic::Recall)?,
-        Part::Events(topic) => {
-            let sql = "select 1 from events where tenant = ? and topic = ? and position > ? limit 1";
-            found(db, sql, params![of, topic.as_str(), since])?
-        }
-    };
-    Ok(newer.is_none())
+    let sql = "select count(*) <= ?5 and not coalesce(max(substr(about, 1, length(?4)) = ?4), 0) from \
+               (select about from log indexed by log_topic where tenant = ?1 and topic = ?2 and position > ?3 limit ?5 + 1)";
+    let values = params![of, deltas::topic(topic), since, about, LOOKED_THROUGH];
+    db.prepare_cached(sql)?.query_row(values, |row| row.get(0))
 }
 
 /// Whether `more` fit below `most`; they count as being there from now on.
