@@ -6,6 +6,7 @@ use ltmc_model::agent::{Agent, Carry, Export};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
+use ltmc_model::memory::Precondition;
 use ltmc_model::run::State;
 use ltmc_model::{Digest, Payload, Timestamp};
 use ltmc_orchestration::Cancelled;
@@ -209,7 +210,8 @@ fn a_run_that_cannot_be_claimed_when_it_is_due_is_claimed_later() {
 fn an_agent_that_is_deleted_replaced_or_loses_its_grants_in_the_middle() {
     let keeper = || {
         agent("keeper", |guest| async move {
-            guest.put("kept", "it").await?;
+            let kept = guest.put_if("kept", "it", Precondition::Any).await?;
+            kept.map_err(|refusal| Failure::new(Code::AgentError, format!("{refusal:?}")))?;
             Ok(Payload::text("kept"))
         })
     };
