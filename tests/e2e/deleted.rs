@@ -78,6 +78,36 @@ fn verify(host: &Host) -> Result<Value> {
     Ok(serde_json::from_slice::<Value>(&output.stdout)?["damage"].clone())
 }
 
+/// The host dies while a tenant goes, at several moments: what others keep is found still, and the name becomes free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_dies_while_a_tenant_goes_serves_the_others() -> Result<()> {
+    let mut host = Host::start().await?;
+    for (number, millis) in [0_u64, 5, 40].into_iter().enumerate() {
+        let doomed = host.tenant("doomed", "admin").await?;
+        let note = |text: String| json!({"text": text, "metadata": {}});
+        let kept = host.request(Method::PUT, "/v1/recall/n", &doomed).json(&note("a note of doomed's".into()));
+        ensure!(host.send(kept).await?.status.is_success());
+        host.send(host.request(Method::DELETE, "/v1/tenants/doomed", &host.operator)).await?.expect(202);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        host.kill_and_restart().await?;
+        let id = format!("after-{number}");
+        let text = format!("what was kept after the deletion of number {number}");
+        let kept = host.request(Method::PUT, &format!("/v1/recall/{id}"), &host.admin).json(&note(text.clone()));
+        ensure!(host.send(kept).await?.status.is_success());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = host.post_json("/v1/recall/search", &json!({"query": text})).await?.expect(200).json();
+            let is_free = acts(&host, "tenant-gone").await?.len() > number;
+            if found["degraded"] == false && found.to_string().contains(&id) && is_free {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "{found}\n{}", host.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_tenant_is_gone_with_all_it_had_and_its_name_is_anothers() -> Result<()> {
     let mut host = Host::start().await?;

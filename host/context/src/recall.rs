@@ -18,7 +18,7 @@ use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::recall::{self, EmbedderId, Hit, Hits, MAX_HITS, Metadata, Note};
 use ltmc_model::{Position, Revision, TenantId};
 use ltmc_ports::log::Item;
-use ltmc_ports::recall::{Embedded, IndexId, Purpose, VectorId};
+use ltmc_ports::recall::{Embedded, IndexId, Purpose, StoredPassage, VectorId};
 use ltmc_ports::{Bound, Embedder, Expect, Kind, Projection, ReadNotes, StoreError, Vectors, WriteVectors};
 use ltmc_projections::Follower;
 use tokio::sync::Mutex;
@@ -298,8 +298,8 @@ impl Index {
         let place = Self::place(tenant, embedder.id());
         if kept.is_empty() && gone.is_empty() {
             // Nothing for the index: of tenants without notes there is none.
-            self.write.keep_vectors(tenant, embedder.id(), Vec::new(), to).await?;
-            if let (Some(to), Some(_)) = (to, self.vectors.stamp(&place).await?) {
+            let is_kept = self.keep(&place, Vec::new(), to).await?.is_some();
+            if let (true, Some(to), Some(_)) = (is_kept, to, self.vectors.stamp(&place).await?) {
                 self.vectors.change(&place, &[], &[], to).await?;
             }
             return Ok(());
@@ -327,7 +327,7 @@ impl Index {
             *slot = vector;
         }
         self.ready(&place).await?;
-        let (added, removed) = self.write.keep_vectors(tenant, embedder.id(), made, to).await?;
+        let Some((added, removed)) = self.keep(&place, made, to).await? else { return Ok(()) };
         let add: Vec<(VectorId, Vec<f32>)> = added.into_iter().map(|passage| (passage.id, passage.vector)).collect();
         let stamp = match to {
             Some(to) => to,
@@ -340,6 +340,24 @@ impl Index {
             self.vectors.drop_index(&place).await?;
         }
         changed
+    }
+
+    /// Has the record keep what was made; none: the tenant is deleted, and of it nothing is kept any more, here or there. What the log has of it
+    /// comes by still, where it was not looked through before the host died.
+    async fn keep(
+        &self,
+        place: &IndexId,
+        made: Vec<Embedded>,
+        to: Option<Position>,
+    ) -> Result<Option<(Vec<StoredPassage>, Vec<VectorId>)>, StoreError> {
+        match self.write.keep_vectors(&place.tenant, &place.embedder, made, to).await {
+            Err(error) if error.kind == Kind::Fenced => {
+                self.vectors.reset(place).await?;
+                self.vectors.drop_index(place).await?;
+                Ok(None)
+            }
+            kept => kept.map(Some),
+        }
     }
 
     /// Writes what has changed to disk: now and then, and at the end.

@@ -102,12 +102,7 @@ pub struct Piece {
 
 impl Piece {
     /// Divides things into pieces in their order, each of one thing at least. `weight`: as how many rows one counts.
-    pub fn divide<'a, T>(
-        self,
-        mut all: &'a [T],
-        weight: impl Fn(&T) -> usize,
-        size: impl Fn(&T) -> usize,
-    ) -> Vec<&'a [T]> {
+    pub fn divide<T>(self, mut all: &[T], weight: impl Fn(&T) -> usize, size: impl Fn(&T) -> usize) -> Vec<&[T]> {
         let mut pieces = Vec::new();
         while !all.is_empty() {
             let (mut rows, mut bytes) = (0, 0);

@@ -187,6 +187,7 @@ impl InProcess {
             begun_at: BegunAt::default(),
             overtaken: 0,
             levels: Vec::new(),
+            isolation: ltmc_model::manifest::Isolation::default(),
         };
         let crossing = Arc::new(Crossing::new(self.shared.clone(), attempt));
         let (ended, _usage) = self.sandbox.run(self.job.clone(), crossing).await;
