@@ -205,6 +205,14 @@ async fn subscriptions_are_put_shown_paused_continued_and_deleted_by_the_command
     assert!(shown.contains("paused") && shown.contains("1 behind"), "{shown}");
     assert!(ltmc(&["subscriptions", "continue", "feed"])?.status.success());
     comes_to(&host, &host.admin, "feed", |row| row["started"] == 2 && is_quiet(row)).await?;
+    // From a place that is not there yet it would start nothing, and say nothing.
+    let future =
+        host.post_json("/v1/subscriptions/feed/replay", &json!({"after": 1_u64 << 62, "force": false})).await?;
+    assert!(future.expect(400).text().contains("is not there yet: the newest is"));
+    let put = host.request(Method::PUT, "/v1/subscriptions/late", &host.admin);
+    let late = host.send(put.json(&json!({"topic": "orders", "agent": "echo", "after": 1_u64 << 63}))).await?;
+    assert_eq!(late.expect(400).code(), "invalid");
+    assert_eq!(host.get("/v1/subscriptions/late").await?.status, 404);
     let acts = host.get("/v1/audit?action=subscription-paused").await?.expect(200).json();
     assert_eq!(acts["items"][0]["subject"], "feed", "{acts:#}");
     assert!(ltmc(&["subscriptions", "rm", "feed"])?.status.success());

@@ -2,7 +2,8 @@
 //!
 //! Invariants: what is due is what the record says. A turn's run is ended first; where it does not end, it loses its session, and whatever it does then
 //! comes too late: so no run, however it hangs, holds a session for longer than that says. Tenants are attended to side by side, each in a round of its
-//! own, and have turns: what of one tenant takes its time, or cannot be done yet, keeps nobody else's waiting, and of its own nothing that is due later.
+//! own, and have turns: what of one tenant takes its time, or cannot be done yet, keeps nobody else's waiting; of its own, at most until
+//! its tenant's next round, or until those that are being ended have been waited for.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -87,7 +87,7 @@ impl Triggers {
     /// one begins; none: from now on. Whether it is new.
     ///
     /// # Errors
-    /// Where what it starts is not there, it stands in a workflow's document, or there are too many.
+    /// Where what it starts is not there, it stands in a workflow's document, there are too many, or the place is not there yet.
     pub async fn put(
         self: &Arc<Self>,
         caller: &Caller,
@@ -112,7 +112,7 @@ impl Triggers {
         self.authority().authorize(by, Action::ReadContext).await?;
         self.runs.is_there(by, &trigger.start, false).await?;
         let is_new = self.read.trigger(&by.tenant, &id).await?.is_none();
-        let after = after.unwrap_or_else(|| self.now_in_the_log());
+        let after = self.not_in_the_future(after)?;
         let change = Change::SubscriptionPut { id: id.clone(), planted: Box::new(Planted { trigger, after }) };
         let more = u32::from(is_new);
         let expects = vec![Expect::Subscriptions { of: None, more }];
@@ -162,7 +162,7 @@ impl Triggers {
     /// marked.
     ///
     /// # Errors
-    /// Where it is not there.
+    /// Where it is not there, or the place is not there yet.
     pub async fn replay(
         self: &Arc<Self>,
         caller: &Caller,
@@ -173,6 +173,7 @@ impl Triggers {
         let (triggers, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
             triggers.one(&by.tenant, &id).await?;
+            let after = triggers.not_in_the_future(Some(after))?;
             let change = Change::SubscriptionReplayed { id, after, force };
             triggers.authority().act(&by.tenant, Some(&by.key), change).await?;
             triggers.changed();
@@ -269,6 +270,18 @@ impl Triggers {
 
     fn now_in_the_log(&self) -> Position {
         self.runs.inner.ports.subscriptions.log().ends().borrow().visible
+    }
+
+    /// A place of the log from which a subscription can go on; of none it is now. From one that is not there yet it would start nothing, and say nothing.
+    fn not_in_the_future(&self, after: Option<Position>) -> Result<Position, Error> {
+        let now = self.now_in_the_log();
+        match after {
+            Some(after) if after > now => {
+                let message = format!("place {} is not there yet: the newest is {}", after.0, now.0);
+                Err(Error::invalid("invalid", "after", message))
+            }
+            after => Ok(after.unwrap_or(now)),
+        }
     }
 
     async fn one(&self, tenant: &TenantId, id: &TriggerId) -> Result<StoredTrigger, Error> {

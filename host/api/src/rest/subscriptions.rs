@@ -360,7 +360,7 @@ impl Document for Again {
 #[utoipa::path(
     post, path = "/v1/subscriptions/{name}/replay", tag = "events", request_body = Again,
     params(("name" = String, Path, description = "Its name", example = "triage")),
-    extensions(("x-ltmc-role" = json!(["admin", "author"]))),
+    extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["invalid"]))),
     responses((status = 204, description = "It looks")),
 )]
 async fn replay(State(api): State<Api>, By(caller): By, At(id): At<TriggerId>, Json(again): Json<Again>) -> Answer {
