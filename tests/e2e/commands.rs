@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ltmc_tests::Host;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The command, speaking to this host.
 fn ltmc(host: &Host, arguments: &[&str]) -> Result<Command> {
@@ -150,6 +150,30 @@ async fn programs_tell_by_the_exit_code_how_it_went() -> Result<()> {
     // Without a host these look at the directory itself.
     assert_eq!(code(ltmc(&host, &["audit", "verify"])?)?, Some(0));
     assert_eq!(code(ltmc(&host, &["doctor"])?)?, Some(0));
+    Ok(())
+}
+
+/// What a version was pushed with stays its own where it is pushed again without that.
+#[tokio::test]
+async fn a_manifest_comes_beside_a_component_and_stays_with_it() -> Result<()> {
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    let (wasm, manifest) = (dir.path().join("echo.wasm"), dir.path().join("manifest.json"));
+    std::fs::write(&wasm, ltmc_tests::guest_bytes("echo")?)?;
+    std::fs::write(&manifest, r#"{"manifest": 1, "asks": ["log"], "isolation": "serializable"}"#)?;
+    let (wasm, manifest) = (wasm.to_string_lossy().into_owned(), manifest.to_string_lossy().into_owned());
+    let said = |arguments: &[&str]| -> Result<String> {
+        let output = ltmc(&host, arguments)?.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let pushed = said(&["push", &wasm, "--name", "reader", "--manifest", &manifest])?;
+    ensure!(pushed.contains("isolation    serializable"), "{pushed}");
+    said(&["push", &wasm, "--name", "reader"])?;
+    let shown: Value = serde_json::from_str(&said(&["agent", "show", "reader", "--json"])?)?;
+    assert_eq!((&shown["isolation"], &shown["asks"]), (&json!("serializable"), &json!(["log"])), "{shown:#}");
+    said(&["push", &wasm, "--name", "other"])?;
+    ensure!(!said(&["agent", "show", "other"])?.contains("isolation"), "it is as all others are");
     Ok(())
 }
 

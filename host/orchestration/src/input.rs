@@ -207,12 +207,15 @@ fn known(plan: &Plan, log: &RunLog, scope: &Scope, source: &Source) -> Result<Op
         Source::Event => None,
         Source::Output => scope.undone.as_ref().and_then(|node| log.read(|history| history.output(node).cloned())),
         Source::Given => None,
-        Source::Error => failure(log, scope).map(|failure| {
-            let Failure { code, message, agent_code, step, .. } = failure;
-            let value = json!({"code": code.as_str(), "message": message, "agent-code": agent_code, "step": step});
-            Payload::json(&value)
-        }),
+        Source::Error => failure(log, scope).map(|failure| shown(&failure)),
+        Source::Rejected => log.read(|history| history.step(scope.at.as_ref()?)?.rejected.as_ref().map(shown)),
     })
+}
+
+/// A failure as documents pick from it.
+fn shown(failure: &Failure) -> Payload {
+    let Failure { code, message, agent_code, step, .. } = failure;
+    Payload::json(&json!({"code": code.as_str(), "message": message, "agent-code": agent_code, "step": step}))
 }
 
 /// How the node failed in whose place something is done, or why its work is undone.

@@ -152,6 +152,7 @@ impl Needs<'_> {
             | Source::Index(_)
             | Source::Round
             | Source::ScheduledAt
+            | Source::Rejected
             | Source::Event => {}
         }
     }

@@ -47,6 +47,8 @@ pub(crate) enum Work<'a> {
 /// Where a path leads through.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
+    /// The node's own path, where it is a node's.
+    pub(crate) at: Option<StepPath>,
     /// Which child of which.
     pub(crate) way: Vec<usize>,
     /// The maps around it, from the outside in: what they call their items, where they stand, and which item it is.
@@ -175,7 +177,7 @@ impl Plan {
     pub(crate) fn node(&self, path: &StepPath) -> Result<(&Node, Scope), Failure> {
         let Found { work, scope } = self.find(path)?;
         match work {
-            Work::Node(node) => Ok((node, scope)),
+            Work::Node(node) => Ok((node, Scope { at: Some(path.clone()), ..scope })),
             Work::Validator(_) => Err(Failure::new(Code::Internal, format!("{path} is a validator's place"))),
         }
     }

@@ -141,17 +141,19 @@ impl Agents {
         let found = self.ports.components.admit(&caller.tenant, component).await.map_err(refused)?;
         // That may have taken minutes.
         self.ports.authority.still_good(caller).await?;
-        let manifest = match (manifest, &found.manifest) {
-            (Some(beside), _) => beside,
-            (None, Some(inside)) => Manifest::parse(inside).map_err(|why| {
+        let tenant = &caller.tenant;
+        let known = self.ports.catalog.agent(tenant, &name, Some(&found.digest)).await?;
+        let manifest = match (manifest, &known, &found.manifest) {
+            (Some(beside), ..) => beside,
+            // What a version was pushed with is no less its own where it is pushed again without that.
+            (None, Some(known), _) => known.manifest.clone(),
+            (None, None, Some(inside)) => Manifest::parse(inside).map_err(|why| {
                 Error::invalid("bad-manifest", "component", format!("the manifest inside the component: {why}"))
             })?,
-            (None, None) => Manifest::default(),
+            (None, None, None) => Manifest::default(),
         };
         check(&manifest)?;
-        let tenant = &caller.tenant;
         self.check_state(tenant, &manifest).await?;
-        let known = self.ports.catalog.agent(tenant, &name, Some(&found.digest)).await?;
         let agent = Agent {
             name,
             digest: found.digest,

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::{Bytes, BytesMut};
 use ltmc_model::agent::{AgentRef, Carry};
-use ltmc_model::manifest::Manifest;
+use ltmc_model::manifest::{Isolation, Manifest};
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_policy::Action;
 use ltmc_tenancy::agents::{self, AgentView};
@@ -47,6 +47,9 @@ struct Agent {
     /// What of its exports the host can run: `agent`, `validator`, `aggregator`, `command`.
     #[schema(value_type = Vec<String>, example = json!(["agent"]))]
     exports: Vec<ltmc_model::agent::Export>,
+    /// What its attempts rely on of what they read: `read-committed`, or `serializable`, all of it.
+    #[schema(value_type = String, example = "read-committed")]
+    isolation: Isolation,
     /// What it may do; a key of the role `caller` is not shown it.
     #[serde(flatten)]
     terms: Option<Terms>,
@@ -96,6 +99,7 @@ impl From<AgentView> for Agent {
             digest: agent.digest.to_string(),
             size: agent.size,
             exports: agent.exports,
+            isolation: agent.manifest.isolation,
             terms,
             grants_of: None,
             pushed_at: agent.pushed_at,
@@ -133,7 +137,8 @@ async fn get(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>) ->
 
 /// Push an agent
 ///
-/// The body is a WebAssembly component. A form's part `manifest` wins over the manifest inside the component. A new version
+/// The body is a WebAssembly component. A form's part `manifest` wins over the manifest inside the component; a version that is there already keeps the one it has
+/// where none comes beside it. A new version
 /// can do nothing until it is granted what it asks for, unless it takes over what the one before was granted, by the rule
 /// these grants were given with.
 #[utoipa::path(

@@ -58,7 +58,7 @@ impl History {
             Event::StepJudged { step, rejection } => {
                 let verdict = Some(rejection.clone().map_or(Ok(()), Err));
                 match self.steps.get_mut(step) {
-                    Some(step) => step.verdict = verdict,
+                    Some(step) => (step.verdict, step.rejected) = (verdict, rejection.clone()),
                     None => self.node_mut(step).verdict = verdict,
                 }
             }

@@ -29,6 +29,8 @@ pub struct Step {
     pub seed: Option<[u8; 32]>,
     /// What was found about its output; none: it was not judged. The error: what is wrong with it.
     pub verdict: Option<Result<(), Failure>>,
+    /// What was wrong with what it gave when that was last judged: known still while it is tried again.
+    pub rejected: Option<Failure>,
     /// From where its next attempt, or the open one where that is taken up, goes on.
     pub checkpoint: Checkpoint,
     /// The entry with which the journal of its effects begins, counted from the first of the run that it was forked from.

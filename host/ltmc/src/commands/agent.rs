@@ -119,6 +119,8 @@ pub(crate) fn print(agent: &Value) {
         line("size", &bytesize::ByteSize(size).to_string());
     }
     line("pushed", text(agent, "pushed_at"));
+    // What is not said otherwise is read-committed.
+    line("isolation", Some(text(agent, "isolation")).filter(|level| *level != "read-committed").unwrap_or_default());
     for field in ["exports", "asks", "grants", "missing", "withheld"] {
         line(field, &texts(agent, field));
     }

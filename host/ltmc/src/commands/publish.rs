@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     if context.json {
         ui::json(&answer);
     } else {
-        ui::note(format!("Published to {topic}, at place {}.", answer["id"]));
+        ui::note(format!("Published to {topic}: event {}.", answer["id"]));
     }
     Ok(())
 }

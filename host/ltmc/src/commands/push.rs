@@ -6,6 +6,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::{AgentName, Capability};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::multipart::{Form, Part};
 
 use super::{Context, agent, build, grant, text};
 use crate::client::encode;
@@ -20,6 +21,9 @@ pub(crate) struct Args {
     /// The name to call it by [default: the manifest's]
     #[arg(long)]
     name: Option<AgentName>,
+    /// Its manifest, as JSON, in the place of the one inside the component: {"manifest": 1, "asks": [...]}
+    #[arg(long, value_name = "F.json")]
+    manifest: Option<PathBuf>,
     /// What to grant it: `asked` for everything it asks for, or capabilities, one each time
     #[arg(long, value_name = "asked|CAP")]
     grant: Vec<Grant>,
@@ -71,7 +75,16 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let size = bytesize::ByteSize(bytes.len() as u64);
     let progress = ui::Progress::start(format!("Uploading {name} ({size}); the host compiles it"));
     let path = format!("/v1/agents/{}", encode(name.as_str()));
-    let request = client.request(Method::PUT, &path).header(CONTENT_TYPE, "application/wasm").body(bytes);
+    let request = client.request(Method::PUT, &path);
+    let request = match &args.manifest {
+        None => request.header(CONTENT_TYPE, "application/wasm").body(bytes),
+        Some(file) => {
+            let manifest =
+                std::fs::read(file).map_err(|e| Problem::usage(format!("{} cannot be read: {e}", file.display())))?;
+            let form = Form::new().part("component", Part::bytes(bytes)).part("manifest", Part::bytes(manifest));
+            request.multipart(form)
+        }
+    };
     let pushed = client.send(request).await;
     drop(progress);
     let pushed = pushed?;

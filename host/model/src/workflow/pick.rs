@@ -41,6 +41,8 @@ pub enum Source {
     ScheduledAt,
     /// How the node failed, or why it is undone: `code`, `message`, `agent-code` and `step`.
     Error,
+    /// What was found wrong with the step's output when it was last judged: known in its `with`, on a try after that.
+    Rejected,
     /// The event that is looked at: known where a wait says which one it waits for.
     Event,
     /// What the node gave whose work is undone.
@@ -92,6 +94,7 @@ impl FromStr for Pick {
             ("$.round", Source::Round),
             ("$.last", Source::Last),
             ("$.error", Source::Error),
+            ("$.rejected", Source::Rejected),
             ("$.event", Source::Event),
             ("$.output", Source::Output),
             ("$.given", Source::Given),
@@ -191,6 +194,7 @@ impl fmt::Display for Pick {
             Source::Round => f.write_str("$.round")?,
             Source::Last => f.write_str("$.last")?,
             Source::Error => f.write_str("$.error")?,
+            Source::Rejected => f.write_str("$.rejected")?,
             Source::Event => f.write_str("$.event")?,
             Source::Output => f.write_str("$.output")?,
             Source::Given => f.write_str("$.given")?,

@@ -474,6 +474,22 @@ fn who_collects_is_told_apart() {
 }
 
 #[test]
+fn what_was_rejected_is_picked_where_there_can_be_a_second_try() {
+    let flow = |step: &str| {
+        format!("name: review\nflow: {{agent: a, with: {{why: {{pick: $.rejected.message, else: none}}}}{step}}}")
+    };
+    let judged = ", validate: {json-schema: true}, retry: {attempts: 2, on: [validation-failed]}";
+    Document::parse(&flow(judged), None).unwrap();
+    for less in ["", ", validate: {json-schema: true}", ", retry: {attempts: 2}"] {
+        let faults = Document::parse(&flow(less), None).unwrap_err();
+        assert!(faults.to_string().contains("of a step that has `validate` and `retry`"), "{less}: {faults}");
+    }
+    let bare = format!("name: review\nflow: {{agent: a, with: {{why: $.rejected.message}}{judged}}}");
+    let faults = Document::parse(&bare, None).unwrap_err();
+    assert!(faults.to_string().contains("is not there at the first try"), "{faults}");
+}
+
+#[test]
 fn what_is_wrong_with_patterns_is_told_with_its_place() {
     told(
         r#"name: review

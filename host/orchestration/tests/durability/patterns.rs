@@ -514,6 +514,17 @@ fn what_fails_is_done_by_others_in_order() {
     assert_eq!(value(rejected, json!(1)), 2);
 }
 
+/// On a try after a rejection a step can be told what was wrong.
+const TOLD: &str = "{agent: pass, with: {hint: {pick: $.rejected.message, else: none}, code: {pick: $.rejected.code, else: none}}, \
+                    validate: {json-schema: {properties: {hint: {minLength: 10}}}}, retry: {attempts: 3, on: [validation-failed], backoff: 1ms}}";
+
+#[test]
+fn a_step_is_told_what_was_wrong_with_what_it_gave_before() {
+    let gave = value(TOLD, json!({}));
+    let hint = gave["hint"].as_str().unwrap();
+    assert!(hint.contains("hint") && gave["code"] == "validation-failed", "{gave}");
+}
+
 #[test]
 fn a_node_is_begun_anew_with_everything_below_it() {
     in_paused_time(async {
@@ -650,6 +661,7 @@ fn crash_at_every_step_of_every_pattern() {
             json!(0),
         ),
         ("{agent: bad, fallback: [{agent: bad, id: other}, {agent: a}]}", json!(0)),
+        (TOLD, json!({})),
         ("{sequence: [{need: plus one, among: [plus-one, pass], at-least: 0.1, id: who}, {agent: a}]}", json!(0)),
         ("{sequence: [{agent: a}, {agent: flaky}], retry: {attempts: 3, on: [agent-error], backoff: 10ms}}", json!(0)),
     ] {

@@ -46,12 +46,16 @@ impl Modifiers<'_> {
 }
 
 impl Reader {
-    pub(super) fn modifiers<'t>(&mut self, fields: &mut Fields<'t>) -> Modifiers<'t> {
+    /// Reads them. `is_step`: they are those of a step, which works on what its `with` says each time it is tried.
+    pub(super) fn modifiers<'t>(&mut self, fields: &mut Fields<'t>, is_step: bool) -> Modifiers<'t> {
         let id = fields.take("id").and_then(|tree| Some((self.parsed::<StepName>(tree, "`id`")?, tree.place)));
         let with = fields.take("with");
+        let (validate, retry) = (fields.take("validate"), fields.take("retry"));
+        self.scope.is_tried_again = is_step && validate.is_some() && retry.is_some();
         let (with_at, with) = (with.map(|tree| tree.place), with.and_then(|tree| self.with(tree)));
-        let validate = fields.take("validate").and_then(|tree| self.validate(tree));
-        let retry = fields.take("retry").map_or_else(Retry::none, |tree| self.retry(tree));
+        self.scope.is_tried_again = false;
+        let validate = validate.and_then(|tree| self.validate(tree));
+        let retry = retry.map_or_else(Retry::none, |tree| self.retry(tree));
         let when = fields.take("when").and_then(|tree| self.condition(tree));
         let timeout = fields.take("timeout").and_then(|tree| self.wait(tree, "`timeout`", SHORTEST, Node::MAX_TIMEOUT));
         let fallback = self.several(fields, "fallback", "`fallback` is a list of nodes");

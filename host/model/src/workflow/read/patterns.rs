@@ -73,7 +73,7 @@ impl Reader {
     ) -> Option<Node> {
         let is_step = matches!(key.name.as_str(), "agent" | "need");
         self.steps += usize::from(is_step);
-        let modifiers = self.modifiers(&mut fields);
+        let modifiers = self.modifiers(&mut fields, is_step);
         if let (true, Some(place)) = (key.name == "map", modifiers.with_at) {
             self.fault(place, "a `map` works on its items: what else they need is the `with` of what is under `do`");
         }

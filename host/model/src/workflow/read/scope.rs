@@ -48,6 +48,8 @@ pub(super) struct Scope {
     pub(super) loops: Vec<bool>,
     /// How many nodes have failed around here.
     pub(super) errors: usize,
+    /// Whether it is said what a step works on whose output is judged, and which is tried again.
+    pub(super) is_tried_again: bool,
     /// Whether it is said which event is waited for.
     pub(super) is_of_event: bool,
     /// Whether what is read undoes something.
@@ -109,6 +111,9 @@ impl Reader {
             Source::Error if scope.errors == 0 => Err(
                 "`$.error` is known in `fallback` and `on-error`, where a node has failed, and in `compensate` only"
                     .into(),
+            ),
+            Source::Rejected if !scope.is_tried_again => Err(
+                "`$.rejected` is known in the `with` of a step that has `validate` and `retry` only: what was found wrong with what it gave before".into(),
             ),
             Source::Output | Source::Given if !scope.is_undoing => Err(
                 "`$.output` and `$.given` are known in `compensate` only: what the node gave, and what it was given"

@@ -85,6 +85,10 @@ impl Reader {
                     let message = "`$.last` is not there in a loop's first round: write `{pick: $.last, else: …}`";
                     self.fault(place, message);
                 }
+                if pick.source == Source::Rejected && or_else.is_none() {
+                    let message = "`$.rejected` is not there at the first try: write `{pick: $.rejected, else: …}`";
+                    self.fault(place, message);
+                }
                 if pick.source == Source::ScheduledAt && or_else.is_none() {
                     let message = "`$.run.scheduled-at` is not there in a run that somebody starts: write `{pick: \
                                    $.run.scheduled-at, else: …}`";
