@@ -366,12 +366,20 @@ impl Quiet {
                     continue;
                 }
                 let key = if path == "/readyz" { operator } else { &self.key };
-                let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(key);
-                if let Some(body) = body {
-                    request = request.header("content-type", kind).body(body);
-                }
+                let send = || {
+                    let request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(key);
+                    let request = request.timeout(Duration::from_secs(30));
+                    match body.clone() {
+                        Some(body) => request.header("content-type", kind).body(body).send(),
+                        None => request.send(),
+                    }
+                };
                 let asked = Instant::now();
-                let answer = request.timeout(Duration::from_secs(30)).send().await?;
+                // A connection that rests may be closed to make room just as a request sets out on it: as any client does, it asks again.
+                let answer = match send().await {
+                    Err(error) if error.is_request() && !error.is_timeout() => send().await?,
+                    answer => answer?,
+                };
                 let status = answer.status();
                 let said = answer.text().await?;
                 ensure!(status.is_success(), "{method} {path} was answered {status}: {said}");
