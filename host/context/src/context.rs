@@ -233,7 +233,7 @@ impl<'a> Whose<'a> {
                 GraphCall::Facts(_) | GraphCall::FindPath(_) | GraphCall::Reach(_) | GraphCall::DependencyOrder(_),
             ) => Some(Part::Facts),
             Call::Recall(RecallCall::Search(_)) => Some(Part::Notes),
-            // What these are refused for is what holds already.
+            // They are refused, or change nothing, because of facts that hold: that, too, is read.
             Call::Graph(GraphCall::Relate(_) | GraphCall::Unrelate(_)) => Some(Part::Facts),
             Call::Recall(RecallCall::Remember(_) | RecallCall::Forget(_)) => None,
             Call::Attempt(_)
@@ -305,7 +305,7 @@ impl Context {
     /// are no more.
     ///
     /// # Errors
-    /// The record's; the inner one: there is none.
+    /// [`StoreError`] where the record does not answer; the inner [`Refusal`] where the tenant has no such room.
     pub async fn room_in_session(
         &self,
         by: &Caller,

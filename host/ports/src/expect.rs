@@ -198,7 +198,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Whether this is a change of it.
+    /// Whether this delta changes anything of the part.
     pub fn concerns(&self, delta: &Delta) -> bool {
         match (self, delta) {
             (Self::Keys(drawer, prefix), Delta::Memory(change)) => {

@@ -219,7 +219,7 @@ impl Step {
         self.verdict = None;
     }
 
-    /// An attempt ended badly; none: it was the last.
+    /// An attempt ended badly. `retry_at`: when the next one is due; none: there is none.
     pub(super) fn fail(
         &mut self,
         number: u32,
