@@ -281,7 +281,7 @@ impl ChainEnds {
     /// Of a record that this process has.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`] where the record does not answer.
     pub async fn of<R: ReadChains + ReadLog + Purge + ?Sized>(record: &R) -> Result<Self, StoreError> {
         let mut heads: Vec<Head> = Vec::new();
         loop {
