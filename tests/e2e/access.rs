@@ -46,7 +46,7 @@ impl Things {
         let id = match path {
             _ if path.starts_with("/v1/keys") => self.key.as_str(),
             _ if path.starts_with("/v1/sessions") => self.session.as_str(),
-            _ if path.starts_with("/v1/dead-letters") => "999",
+            _ if path.starts_with("/v1/dead-letters") || path.starts_with("/v1/events") => "999",
             _ => &self.run,
         };
         let filled = path

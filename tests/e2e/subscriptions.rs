@@ -303,3 +303,55 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
     assert_eq!(events["items"].as_array().map(Vec::len), Some(1), "of a batch all or none: {events:#}");
     Ok(())
 }
+
+/// Of an event all that followed is shown; and what a client does in a run follows from what that follows from, whatever it says itself.
+#[tokio::test]
+async fn a_cascade_is_traced_and_goes_on_in_what_a_client_does() -> Result<()> {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let document = "name: intake\non: [{topic: orders}]\n\
+                    flow: {sequence: [{emit: {topic: out, type: begun}}, {emit: {topic: out, type: done}}]}\n";
+    put_workflow(&host, &host.admin, document).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/other", &host.admin);
+    let other = json!({"topic": "orders", "agent": "echo", "where": {"exact": {"type": "order.lost"}}});
+    host.send(put.json(&other)).await?.expect(201);
+    let request = host.request(Method::POST, "/v1/events?topic=orders", &host.admin).header("traceparent", TRACE);
+    let request = request.header("content-type", "application/cloudevents+json");
+    let sent = host.send(request.body(event(1, "k", &json!({})).to_string())).await?.expect(200).json();
+    comes_to(&host, &host.admin, "intake:1", |row| row["started"] == 1 && is_quiet(row)).await?;
+    let tree = host.get(&format!("/v1/events/{}/trace", sent["id"])).await?.expect(200).json();
+    let taken = &tree["taken"][0];
+    assert_eq!((&taken["subscription"], &taken["state"]), (&json!("intake:1"), &json!("completed")), "{tree:#}");
+    assert_eq!(tree["passed"][0]["why"], "its `where` does not fit", "{tree:#}");
+    assert_eq!(taken["events"].as_array().map(Vec::len), Some(2), "{tree:#}");
+    assert_eq!(taken["events"][1]["event"]["traceparent"], TRACE, "{tree:#}");
+    let mut command = Command::new(ltmc_tests::binary()?);
+    command.args(["events", "trace", &sent["id"].to_string(), "--data"]).arg(host.data());
+    let drawn = command.env_remove("LTMC_URL").env_remove("LTMC_KEY").output()?;
+    let drawn = String::from_utf8_lossy(&drawn.stdout).into_owned();
+    for part in ["order.paid  on orders, from /shop", "intake:1 -> workflow intake", "└─ done  on out", "other did not take it"] {
+        assert!(drawn.contains(part), "{part} is not in\n{drawn}");
+    }
+    // A client that works in the run, and says something else of itself.
+    let run = taken["run"].as_str().context("there is a run")?;
+    let mut forged = event(2, "k", &json!({}));
+    (forged["hops"], forged["correlation"]) = (json!(0), json!("nobody"));
+    let within = |run: &str| {
+        let request = host.request(Method::POST, "/v1/events?topic=out", &host.admin).header("ltmc-run", run.to_owned());
+        request.header("content-type", "application/cloudevents+json").body(forged.to_string())
+    };
+    host.send(within(run)).await?.expect(200);
+    let out = host.get("/v1/events?topic=out&limit=100").await?.expect(200).json();
+    let last = &out["items"][2];
+    assert_eq!((&last["hops"], &last["correlation"]), (&json!(1), &json!("/shop 1")), "{out:#}");
+    let tree = host.get(&format!("/v1/events/{}/trace", sent["id"])).await?.expect(200).json();
+    assert_eq!(tree["taken"][0]["events"].as_array().map(Vec::len), Some(3), "{tree:#}");
+    for nobody in ["019d6a3e-0000-7000-8000-000000000001", "a-run"] {
+        let refused = host.send(within(nobody)).await?.expect(400).json();
+        assert_eq!(refused["code"], "bad-header", "{refused:#}");
+    }
+    host.get("/v1/events/999999/trace").await?.expect(404);
+    host.get(&format!("/v1/events/{}/trace?depth=99", sent["id"])).await?.expect(400);
+    Ok(())
+}

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     Flow(flow::Command),
     /// Publish an event to a topic
     Publish(publish::Args),
+    /// What followed from an event: trace
+    #[command(subcommand)]
+    Events(events::Command),
     /// Runs: list, show, output, why, cancel, pause, resume, fork, journal, events, …
     #[command(subcommand)]
     Runs(runs::Command),

@@ -326,6 +326,9 @@ pub enum Event {
         position: Position,
         /// The event, in JSON.
         event: Payload,
+        /// What follows from it: so does what the run does from then on, where that is further than what it follows from already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trail: Option<Box<Trail>>,
     },
     /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
     WaitCancelled {
@@ -772,8 +775,8 @@ pub struct Follows {
 
 impl Follows {
     /// What begins or goes on elsewhere follows from the same, and no event started it.
-    pub fn passed_on(of: Option<&Self>) -> Option<Box<Self>> {
-        of.map(|follows| Box::new(Self { trail: follows.trail.clone(), arrived: None }))
+    pub fn passed_on(of: Option<Trail>) -> Option<Box<Self>> {
+        of.map(|trail| Box::new(Self { trail, arrived: None }))
     }
 }
 

@@ -5,6 +5,8 @@
 //! Invariants: each event that fits starts one run of each trigger, or is among its dead letters with the reason. Events of one key (their
 //! `partitionkey`, else their source) are started one after the other, in the order in which they were published.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
@@ -24,6 +26,10 @@ pub const MAX_WAITING_BYTES: u64 = 4 << 20;
 pub const MAX_BEHIND: u32 = 100;
 /// With so many dead letters it is paused.
 pub const MAX_DEAD: u32 = 1_000;
+/// So many events may follow from one, however far; of more none starts anything.
+pub const MAX_CASCADE: u32 = 5_000;
+/// For so long after the last one it is known how many did.
+pub const CASCADE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Events by which a second one of the same source and id is known.
 pub const WINDOW: u32 = 10_000;
 

@@ -14,7 +14,7 @@ use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
 use ltmc_model::message::{Event, Published, Trail};
-use ltmc_model::trigger::{MAX_BEHIND, MAX_DEAD, Trigger, TriggerId};
+use ltmc_model::trigger::{MAX_BEHIND, MAX_CASCADE, MAX_DEAD, Trigger, TriggerId};
 use ltmc_policy::Turns;
 use ltmc_ports::triggers::{Arrival, Found, Intake, StoredTrigger, TriggeredStart};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
@@ -236,7 +236,7 @@ impl Triggers {
         let found = found(&row.trigger, page.events, behind);
         let dead: Vec<_> = found.iter().filter_map(|one| Some((one.position, one.dead.clone()?))).collect();
         let is_told = trouble.is_some();
-        let intake = Intake { after, upto, found, at: self.now(), trouble };
+        let intake = Intake { after, upto, found, cascade: MAX_CASCADE, at: self.now(), trouble };
         // Where another host was there before, it has said all of this.
         if !self.write.take_in(tenant, &row.id, row.digest, intake).await? {
             return Ok(Looked::Done);
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     fn event(key: &str, hops: u32) -> Event {
-        let trail = Trail { correlation: "s 1".into(), causation: "s 2".into(), hops };
+        let trail = Trail { correlation: "s 1".into(), causation: "s 2".into(), hops, run: None };
         Event {
             id: "1".into(),
             source: "s".into(),

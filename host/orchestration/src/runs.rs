@@ -59,6 +59,7 @@ use crate::provenance::{Graph, Provenance};
 use crate::registry::{Place, Registry};
 use crate::supervise::{self, Found, Live, Whose, Why};
 use crate::suspects::Suspects;
+use crate::take_up;
 use crate::wake;
 
 /// How long an idempotency key is remembered.
@@ -470,10 +471,13 @@ impl Runs {
                 tick: start.tick,
                 asked_for: start.due.is_none(),
             }),
-            follows: begin.triggered.as_ref().map(|(start, replay, trail)| {
-                let arrived = Arrived { subscription: start.id.clone(), position: start.position, replay: *replay };
-                Box::new(Follows { trail: trail.clone(), arrived: Some(arrived) })
-            }),
+            follows: match &begin.triggered {
+                Some((start, replay, trail)) => {
+                    let arrived = Arrived { subscription: start.id.clone(), position: start.position, replay: *replay };
+                    Some(Box::new(Follows { trail: trail.clone(), arrived: Some(arrived) }))
+                }
+                None => Follows::passed_on(caller.cause.as_ref().and_then(|cause| cause.trail.clone())),
+            },
             turn: begin.turn,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
@@ -1050,6 +1054,30 @@ impl Runs {
     pub(crate) async fn row(&self, caller: &Caller, run: RunId) -> Result<Run, Error> {
         let row = self.inner.ports.read.run(&caller.tenant, run).await?;
         row.filter(|row| may_see(caller, &row.by)).ok_or_else(|| Error::not_found(format!("run `{run}`")))
+    }
+
+    /// What a client's request follows from that works in this run, as the record has it.
+    ///
+    /// # Errors
+    /// Where the run is not there, or is not for the caller to see.
+    pub async fn cause(&self, caller: &Caller, run: RunId) -> Result<Option<Trail>, Error> {
+        let inner = &self.inner;
+        self.row_or_live(caller, run).await?;
+        if let Some(live) = inner.registry.get(&caller.tenant, run) {
+            return Ok(live.log().read(|history| history.trail().cloned()));
+        }
+        let until = lineage::TO_THE_END;
+        let history = take_up::history(inner.ports.read.as_ref(), &caller.tenant, run, until).await?;
+        Ok(history.trail().cloned())
+    }
+
+    /// Whether a run is there that the caller may see: one that began just now is not in the record yet.
+    async fn row_or_live(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+        match self.inner.registry.get(&caller.tenant, run) {
+            Some(live) if may_see(caller, &live.log().started().by) => Ok(()),
+            Some(_) => Err(Error::not_found(format!("run `{run}`"))),
+            None => self.row(caller, run).await.map(drop),
+        }
     }
 
     /// Where a run stands, for those who look at it.

@@ -12,7 +12,7 @@ use ltmc_model::workflow::Document;
 use ltmc_model::{KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
-use ltmc_ports::{Bus, Changes, Expect, Kind, ReadTriggers, StoreError, WriteTriggers};
+use ltmc_ports::{Bus, Changes, Expect, Kind, ReadCascades, ReadTriggers, StoreError, WriteTriggers};
 use ltmc_tenancy::{Authority, Error};
 use tokio::sync::Notify;
 
@@ -26,6 +26,7 @@ pub struct Triggers {
     pub(crate) read: Arc<dyn ReadTriggers>,
     pub(crate) write: Arc<dyn WriteTriggers>,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) cascades: Arc<dyn ReadCascades>,
     pub(crate) runs: Runs,
     /// Told when there may be something to do that no event tells of.
     pub(crate) changed: Notify,
@@ -39,6 +40,8 @@ pub struct Ports {
     pub write: Arc<dyn WriteTriggers>,
     /// Topics, as the record has them.
     pub bus: Arc<dyn Bus>,
+    /// What follows from events.
+    pub cascades: Arc<dyn ReadCascades>,
     /// What they start, and what else that needs.
     pub runs: Runs,
 }
@@ -46,8 +49,8 @@ pub struct Ports {
 impl Triggers {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        let Ports { read, write, bus, runs } = ports;
-        Self { read, write, bus, runs, changed: Notify::new() }
+        let Ports { read, write, bus, cascades, runs } = ports;
+        Self { read, write, bus, cascades, runs, changed: Notify::new() }
     }
 
     /// A tenant's subscriptions by name, after `after`.

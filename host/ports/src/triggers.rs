@@ -90,6 +90,8 @@ pub struct Intake {
     pub upto: Position,
     /// Events that fit, in order: those that wait, and dead letters with their reasons.
     pub found: Vec<Found>,
+    /// So many events may follow from one, as [`ltmc_model::trigger::MAX_CASCADE`] says: others are dead letters.
+    pub cascade: u32,
     /// When that was.
     pub at: Timestamp,
     /// What is to be told.
@@ -166,13 +168,29 @@ fn reason(run: &Run, entries: &[Entry]) -> String {
     told.unwrap_or_else(|| format!("its run is {}", run.state.as_str()))
 }
 
-/// What stands for an event among those that a subscription has seen.
-pub fn seen(event: &Event) -> [u8; 16] {
-    let Event { source, id, .. } = event;
-    let digest = Digest::of(format!("{}\n{source}\n{id}", source.len()).as_bytes()).0;
+/// What an event says of the one that all of it began with, as it is counted by; none: it is that one itself.
+pub fn root(event: &Event) -> Option<[u8; 16]> {
+    event.trail.as_ref().map(|trail| short(&trail.correlation))
+}
+
+/// Why an event starts nothing that follows, with more than `most` others, from the same one.
+pub fn over_budget(event: &Event, most: u32) -> String {
+    let from = event.trail.as_ref().map_or("", |trail| trail.correlation.as_str());
+    format!("budget: more than {most} events followed from the one that all of it began with, {from}")
+}
+
+/// What stands for a text where it is looked for: 16 bytes of its digest.
+pub fn short(text: &str) -> [u8; 16] {
+    let digest = Digest::of(text.as_bytes()).0;
     let mut short = [0; 16];
     short.copy_from_slice(&digest[..16]);
     short
+}
+
+/// What stands for an event among those that a subscription has seen.
+pub fn seen(event: &Event) -> [u8; 16] {
+    let Event { source, id, .. } = event;
+    short(&format!("{}\n{source}\n{id}", source.len()))
 }
 
 /// For whoever deals with events.

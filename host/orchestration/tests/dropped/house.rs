@@ -107,7 +107,7 @@ impl House {
         let change = Change::TenantCreated(tenant);
         house.record.act(&TenantId::host(), sample::at(0), Act { by: None, change }).await.unwrap();
         // What starts runs by itself does so in its name.
-        let Caller { tenant: of, key: id, role } = admin();
+        let Caller { tenant: of, key: id, role, .. } = admin();
         let (hash, created_at) = ([1; 32], sample::at(0));
         let key = Key { id, tenant: of, role, hash, created_at, expires_at: None, revoked_at: None };
         let act = Act { by: None, change: Change::KeyCreated(key) };
@@ -200,8 +200,8 @@ impl House {
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
-        let (read, write, bus) = (slow.clone(), slow.clone(), slow.clone());
-        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
+        let (read, write, bus, cascades) = (slow.clone(), slow.clone(), slow.clone(), slow.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
         let workflows = Workflows::new(workflows::Ports {
             read: slow.clone(),
             authority: authority.clone(),
@@ -540,11 +540,11 @@ pub(crate) fn schedule() -> ScheduleId {
 }
 
 pub(crate) fn admin() -> Caller {
-    Caller { tenant: tenant(), key: "adminadmin00".parse().unwrap(), role: Role::Admin }
+    Caller { tenant: tenant(), key: "adminadmin00".parse().unwrap(), role: Role::Admin, cause: None }
 }
 
 pub(crate) fn operator() -> Caller {
-    Caller { tenant: TenantId::host(), key: "operator0000".parse().unwrap(), role: Role::Operator }
+    Caller { tenant: TenantId::host(), key: "operator0000".parse().unwrap(), role: Role::Operator, cause: None }
 }
 
 pub(crate) fn caps(texts: &[&str]) -> Vec<Capability> {

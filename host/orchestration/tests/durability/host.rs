@@ -253,8 +253,8 @@ impl World {
             let schedules = schedules.clone();
             async move { schedules.tick().await }
         });
-        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
-        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
+        let (read, write, bus, cascades) = (record.clone(), record.clone(), record.clone(), record.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
         let listening = tokio::spawn({
             let triggers = triggers.clone();
             async move { triggers.listen().await }
@@ -554,7 +554,7 @@ pub(crate) fn session() -> SessionId {
 }
 
 pub(crate) fn caller() -> Caller {
-    Caller { tenant: tenant(), key: "abcdefghijkl".parse().unwrap(), role: Role::Author }
+    Caller { tenant: tenant(), key: "abcdefghijkl".parse().unwrap(), role: Role::Author, cause: None }
 }
 
 /// A journal as whoever may read everything is shown it.

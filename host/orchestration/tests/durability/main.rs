@@ -45,6 +45,7 @@
 //! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
+mod cascades;
 mod children;
 mod compensate;
 mod contended;

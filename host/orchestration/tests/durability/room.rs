@@ -39,7 +39,7 @@ fn beta() -> TenantId {
 /// Each tenant's key is its own.
 fn author(of: &TenantId) -> Caller {
     let key = if *of == beta() { "bbcdefghijkl" } else { "abcdefghijkl" };
-    Caller { tenant: of.clone(), key: key.parse().unwrap(), role: Role::Author }
+    Caller { tenant: of.clone(), key: key.parse().unwrap(), role: Role::Author, cause: None }
 }
 
 /// Whose attempts began, in order.

@@ -466,6 +466,27 @@ fn letter(kept: &Kept) -> Option<DeadLetter> {
     Some(DeadLetter { message: kept.message.clone(), deliveries: kept.deliveries, reason, at })
 }
 
+impl MemoryRecord {
+    /// Those messages of a tenant's topics that are meant, each in its place.
+    pub(super) fn published(
+        &self,
+        tenant: &TenantId,
+        is_meant: impl Fn(&Message) -> bool,
+    ) -> Vec<(message::Topic, Published)> {
+        self.context(|context| {
+            let of_tenant = context.log.iter().filter(|row| row.tenant == *tenant);
+            let found = of_tenant.filter_map(|row| match &row.delta {
+                Delta::Sent(sent) if is_meant(sent) => match &sent.channel {
+                    Channel::Topic(topic) => Some((topic.clone(), row.published()?)),
+                    Channel::Mailbox(_) => None,
+                },
+                _ => None,
+            });
+            found.collect()
+        })
+    }
+}
+
 #[async_trait]
 impl crate::Bus for MemoryRecord {
     async fn events(

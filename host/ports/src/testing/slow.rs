@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::yield_now;
 
 use super::MemoryRecord;
+use crate::cascades::{Made, ReadCascades};
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Head, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group, Interest, Rows};
@@ -161,6 +162,12 @@ slowly! { ReadTriggers:
     parked(tenant: &TenantId, id: &TriggerId) -> BTreeMap<String, u32>;
     arrivals(tenant: &TenantId, filter: &ArrivalFilter) -> Vec<Arrival>;
     lag(tenant: &TenantId, id: &TriggerId, most: u32) -> u32;
+}
+
+slowly! { ReadCascades:
+    event(tenant: &TenantId, id: Revision) -> Option<(message::Topic, message::Published)>;
+    following(tenant: &TenantId, cause: &str, after: Position, limit: u32) -> Vec<(message::Topic, message::Published)>;
+    made_of(tenant: &TenantId, position: Position, limit: u32) -> Vec<Made>;
 }
 
 slowly! { ReadChains:

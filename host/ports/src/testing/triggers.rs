@@ -5,21 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Change, Entry};
-use ltmc_model::message::{Channel, Message, Topic};
+use ltmc_model::message::{Channel, Event, Message, Published, Topic};
 use ltmc_model::run::Run;
-use ltmc_model::trigger::{MAX_OF_A_TENANT, Planted, Stage, TriggerId, Verdict};
-use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
+use ltmc_model::trigger::{CASCADE, MAX_OF_A_TENANT, Planted, Stage, TriggerId, Verdict};
+use ltmc_model::{Digest, KeyId, Position, Revision, RunId, TenantId, Timestamp, WorkflowName};
 
 use super::MemoryRecord;
+use crate::cascades::{Made, ReadCascades};
 use crate::schedules::Paused;
 use crate::triggers::{
-    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, seen, shortened,
+    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, over_budget, root, seen,
+    shortened,
 };
 use crate::{ReadTriggers, StoreError, WriteTriggers};
 
 /// Every subscription, with what it took in and what it has seen.
 #[derive(Debug, Default)]
-pub(super) struct Triggers(BTreeMap<(TenantId, TriggerId), Held>);
+pub(super) struct Triggers {
+    held: BTreeMap<(TenantId, TriggerId), Held>,
+    /// Runs that events started.
+    starts: BTreeSet<(TenantId, Position, TriggerId, RunId)>,
+    /// How many events followed from one, and when the last was taken in.
+    cascades: BTreeMap<(TenantId, [u8; 16]), (u32, Timestamp)>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -76,7 +84,11 @@ impl Triggers {
     ) {
         let place = |id: &TriggerId| (tenant.clone(), id.clone());
         match change {
-            Change::TenantDeleted { tenant } => self.0.retain(|(of, _), _| of != tenant),
+            Change::TenantDeleted { tenant } => {
+                self.held.retain(|(of, _), _| of != tenant);
+                self.starts.retain(|(of, ..)| of != tenant);
+                self.cascades.retain(|(of, _), _| of != tenant);
+            }
             Change::WorkflowPut { name, triggers, .. } => {
                 for (number, planted) in (1..).zip(triggers) {
                     self.put(tenant, TriggerId::of_workflow(name, number), planted, by, &newest);
@@ -85,19 +97,21 @@ impl Triggers {
             }
             Change::WorkflowDeleted { name } => self.cut(tenant, name, 0),
             Change::SubscriptionPut { id, planted } => self.put(tenant, id.clone(), planted, by, &newest),
-            Change::SubscriptionDeleted { id } => drop(self.0.remove(&place(id))),
+            Change::SubscriptionDeleted { id } => drop(self.held.remove(&place(id))),
             Change::SubscriptionPaused { id, why } => {
-                if let Some(held) = self.0.get_mut(&place(id)) {
+                if let Some(held) = self.held.get_mut(&place(id)) {
                     held.row.paused = Some(Paused { at, by: by.cloned(), why: why.clone() });
                 }
             }
             Change::SubscriptionContinued { id } => {
-                if let Some(held) = self.0.get_mut(&place(id)) {
+                if let Some(held) = self.held.get_mut(&place(id)) {
                     (held.row.paused, held.row.trouble, held.row.by) = (None, None, by.cloned());
                 }
             }
             Change::SubscriptionReplayed { id, after, force } => {
-                let Some(held) = self.0.get_mut(&place(id)).filter(|held| held.row.position > *after) else { return };
+                let Some(held) = self.held.get_mut(&place(id)).filter(|held| held.row.position > *after) else {
+                    return;
+                };
                 held.row.replay_to = held.row.replay_to.max(held.row.position);
                 held.row.position = *after;
                 if *force {
@@ -105,7 +119,7 @@ impl Triggers {
                 }
             }
             Change::DeadEventSettled { id, position, verdict } => {
-                let Some(held) = self.0.get_mut(&place(id)) else { return };
+                let Some(held) = self.held.get_mut(&place(id)) else { return };
                 let Some(arrival) = held.arrivals.get_mut(position) else { return };
                 match verdict {
                     Verdict::Release => {
@@ -145,40 +159,41 @@ impl Triggers {
             duplicates: 0,
             trouble: None,
         };
-        match self.0.get_mut(&place).filter(|held| held.row.trigger.topic == trigger.topic) {
+        match self.held.get_mut(&place).filter(|held| held.row.trigger.topic == trigger.topic) {
             Some(held) => {
                 let paused = held.row.paused.take().filter(|paused| paused.by.is_some());
                 let StoredTrigger { position, replay_to, newest, started, duplicates, .. } = held.row;
                 held.row = StoredTrigger { paused, position, replay_to, newest, started, duplicates, ..new };
             }
-            None => drop(self.0.insert(place, Held { row: new, arrivals: BTreeMap::new(), seen: BTreeMap::new() })),
+            None => drop(self.held.insert(place, Held { row: new, arrivals: BTreeMap::new(), seen: BTreeMap::new() })),
         }
     }
 
     /// Of a workflow's there are so many from now on.
     fn cut(&mut self, tenant: &TenantId, of: &WorkflowName, count: usize) {
         let stay: BTreeSet<TriggerId> = (1..=count).map(|number| TriggerId::of_workflow(of, number)).collect();
-        self.0.retain(|(t, id), _| t != tenant || !id.is_of(of) || stay.contains(id));
+        self.held.retain(|(t, id), _| t != tenant || !id.is_of(of) || stay.contains(id));
     }
 
     /// An event stands in a topic.
     pub(super) fn published(&mut self, tenant: &TenantId, place: Position, delta: &Delta) {
         let Delta::Sent(Message { channel: Channel::Topic(topic), .. }) = delta else { return };
         let of_topic =
-            self.0.values_mut().filter(|held| held.row.tenant == *tenant && held.row.trigger.topic == *topic);
+            self.held.values_mut().filter(|held| held.row.tenant == *tenant && held.row.trigger.topic == *topic);
         of_topic.for_each(|held| held.row.newest = place);
     }
 
     pub(super) fn allows(&self, tenant: &TenantId, start: &TriggeredStart) -> bool {
-        let Some(held) = self.0.get(&(tenant.clone(), start.id.clone())) else { return false };
+        let Some(held) = self.held.get(&(tenant.clone(), start.id.clone())) else { return false };
         let is_startable = held.arrivals.get(&start.position).is_some_and(|arrival| held.is_startable(arrival));
         let has_room = held.count(|stage| stage == Stage::UnderWay) < held.row.trigger.at_once;
         held.row.digest == start.digest && held.row.paused.is_none() && is_startable && has_room
     }
 
     pub(super) fn start(&mut self, run: &Run, start: &TriggeredStart) {
-        let Some(held) = self.0.get_mut(&(run.tenant.clone(), start.id.clone())) else { return };
+        let Some(held) = self.held.get_mut(&(run.tenant.clone(), start.id.clone())) else { return };
         (held.row.started, held.row.trouble) = (held.row.started + 1, None);
+        self.starts.insert((run.tenant.clone(), start.position, start.id.clone(), run.id));
         if let Some(arrival) = held.arrivals.get_mut(&start.position) {
             (arrival.stage, arrival.run, arrival.reason) = (Stage::UnderWay, Some(run.id), None);
         }
@@ -189,7 +204,7 @@ impl Triggers {
         if !run.state.is_final() {
             return;
         }
-        for held in self.0.values_mut().filter(|held| held.row.tenant == run.tenant) {
+        for held in self.held.values_mut().filter(|held| held.row.tenant == run.tenant) {
             let of_run = held.arrivals.values().find(|arrival| arrival.run == Some(run.id));
             let Some(position) = of_run.map(|arrival| arrival.position) else { continue };
             match after_run(run, entries, held.row.trigger.on_poison) {
@@ -205,7 +220,8 @@ impl Triggers {
     }
 
     pub(super) fn write(&mut self, tenant: &TenantId, id: &TriggerId, written: &Written) -> bool {
-        let Some(held) = self.0.get_mut(&(tenant.clone(), id.clone())) else { return false };
+        let Self { held, cascades, .. } = self;
+        let Some(held) = held.get_mut(&(tenant.clone(), id.clone())) else { return false };
         match written {
             Written::TakeIn(digest, intake) => {
                 let is_open =
@@ -220,14 +236,20 @@ impl Triggers {
                         continue;
                     }
                     held.seen.insert(seen, found.position);
-                    let stage = if found.dead.is_some() { Stage::Dead } else { Stage::Waiting };
+                    let dead = match &found.dead {
+                        None if !followed(cascades, tenant, &found.event, intake) => {
+                            Some(over_budget(&found.event, intake.cascade))
+                        }
+                        dead => dead.clone(),
+                    };
+                    let stage = if dead.is_some() { Stage::Dead } else { Stage::Waiting };
                     let arrival = Arrival {
                         id: id.clone(),
                         position: found.position,
                         event: found.event.clone(),
                         stage,
                         run: None,
-                        reason: found.dead.as_deref().map(shortened),
+                        reason: dead.as_deref().map(shortened),
                         at: intake.at,
                     };
                     held.arrivals.entry(found.position).or_insert(arrival);
@@ -251,18 +273,71 @@ impl Triggers {
 
     pub(super) fn fit(&self, tenant: &TenantId, of: Option<&WorkflowName>, more: u32) -> bool {
         let is_of = |id: &TriggerId| of.is_some_and(|of| id.is_of(of));
-        let others = self.0.keys().filter(|(t, id)| t == tenant && !is_of(id)).count();
+        let others = self.held.keys().filter(|(t, id)| t == tenant && !is_of(id)).count();
         others + more as usize <= MAX_OF_A_TENANT as usize
     }
 
     pub(super) fn is_paused(&self, tenant: &TenantId, id: &TriggerId) -> Option<bool> {
-        self.0.get(&(tenant.clone(), id.clone())).map(|held| held.row.paused.is_some())
+        self.held.get(&(tenant.clone(), id.clone())).map(|held| held.row.paused.is_some())
     }
 
     pub(super) fn is_dead(&self, tenant: &TenantId, id: &TriggerId, position: Position) -> bool {
-        let held = self.0.get(&(tenant.clone(), id.clone()));
+        let held = self.held.get(&(tenant.clone(), id.clone()));
         let arrival = held.and_then(|held| held.arrivals.get(&position));
         arrival.is_some_and(|arrival| arrival.stage.is_dead_letter())
+    }
+}
+
+/// Counts an event to those that followed from the one that all of it began with; whether there is room for it among them.
+fn followed(
+    cascades: &mut BTreeMap<(TenantId, [u8; 16]), (u32, Timestamp)>,
+    tenant: &TenantId,
+    event: &Event,
+    intake: &Intake,
+) -> bool {
+    let Some(root) = root(event) else { return true };
+    cascades.retain(|(of, other), (_, at)| of != tenant || *other == root || at.after(CASCADE) >= intake.at);
+    let (followed, at) = cascades.entry((tenant.clone(), root)).or_default();
+    if *followed >= intake.cascade {
+        return false;
+    }
+    (*followed, *at) = (*followed + 1, intake.at);
+    true
+}
+
+#[async_trait]
+impl ReadCascades for MemoryRecord {
+    async fn event(&self, tenant: &TenantId, id: Revision) -> Result<Option<(Topic, Published)>, StoreError> {
+        Ok(self.published(tenant, |message| message.id == id).pop())
+    }
+
+    async fn following(
+        &self,
+        tenant: &TenantId,
+        cause: &str,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<(Topic, Published)>, StoreError> {
+        let is_meant = |message: &Message| message.event.trail.as_ref().is_some_and(|trail| trail.causation == cause);
+        let mut found = self.published(tenant, is_meant);
+        found.retain(|(_, published)| published.position > after);
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
+    async fn made_of(&self, tenant: &TenantId, position: Position, limit: u32) -> Result<Vec<Made>, StoreError> {
+        Ok(self.with_triggers(|triggers| {
+            let started = triggers.starts.iter().filter(|(of, at, ..)| of == tenant && *at == position);
+            let started = started.map(|(_, _, by, run)| Made { by: by.clone(), run: Some(*run), stands: None });
+            let held = triggers.held.values().filter(|held| held.row.tenant == *tenant);
+            let arrived = held.filter_map(|held| held.arrivals.get(&position));
+            let stands = arrived.filter(|arrival| arrival.stage != Stage::UnderWay).map(|arrival| Made {
+                by: arrival.id.clone(),
+                run: None,
+                stands: Some((arrival.stage, arrival.reason.clone())),
+            });
+            started.chain(stands).take(limit as usize).collect()
+        }))
     }
 }
 
@@ -296,7 +371,7 @@ impl WriteTriggers for MemoryRecord {
 #[async_trait]
 impl ReadTriggers for MemoryRecord {
     async fn trigger(&self, tenant: &TenantId, id: &TriggerId) -> Result<Option<StoredTrigger>, StoreError> {
-        Ok(self.with_triggers(|triggers| triggers.0.get(&(tenant.clone(), id.clone())).map(Held::shown)))
+        Ok(self.with_triggers(|triggers| triggers.held.get(&(tenant.clone(), id.clone())).map(Held::shown)))
     }
 
     async fn triggers(
@@ -307,14 +382,14 @@ impl ReadTriggers for MemoryRecord {
     ) -> Result<Vec<StoredTrigger>, StoreError> {
         let is_meant = |(of, id): &(TenantId, TriggerId)| of == tenant && after.is_none_or(|after| id > after);
         Ok(self.with_triggers(|triggers| {
-            let found = triggers.0.iter().filter(|(place, _)| is_meant(place));
+            let found = triggers.held.iter().filter(|(place, _)| is_meant(place));
             found.take(limit as usize).map(|(_, held)| held.shown()).collect()
         }))
     }
 
     async fn triggered_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>, StoreError> {
         Ok(self.with_triggers(|triggers| {
-            let due = triggers.0.iter().filter(|(_, held)| held.is_due()).map(|((of, _), _)| of);
+            let due = triggers.held.iter().filter(|(_, held)| held.is_due()).map(|((of, _), _)| of);
             let mut found: Vec<TenantId> = due.filter(|of| after.is_none_or(|after| *of > after)).cloned().collect();
             found.dedup();
             found.truncate(limit as usize);
@@ -330,14 +405,14 @@ impl ReadTriggers for MemoryRecord {
     ) -> Result<Vec<StoredTrigger>, StoreError> {
         let is_meant = |(of, id): &(TenantId, TriggerId)| of == tenant && after.is_none_or(|after| id > after);
         Ok(self.with_triggers(|triggers| {
-            let found = triggers.0.iter().filter(|(place, held)| is_meant(place) && held.is_due());
+            let found = triggers.held.iter().filter(|(place, held)| is_meant(place) && held.is_due());
             found.take(limit as usize).map(|(_, held)| held.shown()).collect()
         }))
     }
 
     async fn startable(&self, tenant: &TenantId, id: &TriggerId, limit: u32) -> Result<Vec<Arrival>, StoreError> {
         Ok(self.with_triggers(|triggers| {
-            let Some(held) = triggers.0.get(&(tenant.clone(), id.clone())) else { return Vec::new() };
+            let Some(held) = triggers.held.get(&(tenant.clone(), id.clone())) else { return Vec::new() };
             let found = held.arrivals.values().filter(|arrival| held.is_startable(arrival));
             found.take(limit as usize).cloned().collect()
         }))
@@ -345,7 +420,7 @@ impl ReadTriggers for MemoryRecord {
 
     async fn parked(&self, tenant: &TenantId, id: &TriggerId) -> Result<BTreeMap<String, u32>, StoreError> {
         Ok(self.with_triggers(|triggers| {
-            let Some(held) = triggers.0.get(&(tenant.clone(), id.clone())) else { return BTreeMap::new() };
+            let Some(held) = triggers.held.get(&(tenant.clone(), id.clone())) else { return BTreeMap::new() };
             let of = |stage| held.arrivals.values().filter(move |arrival| arrival.stage == stage);
             let behind = |key: &str| of(Stage::Waiting).filter(|arrival| arrival.event.key() == key).count();
             let key = |arrival: &Arrival| arrival.event.key().to_owned();
@@ -361,7 +436,7 @@ impl ReadTriggers for MemoryRecord {
             (!dead || arrival.stage.is_dead_letter()) && after.as_ref().is_none_or(|after| place > *after)
         };
         Ok(self.with_triggers(|triggers| {
-            let own = triggers.0.iter().filter(|((t, id), _)| t == tenant && of.as_ref().is_none_or(|of| of == id));
+            let own = triggers.held.iter().filter(|((t, id), _)| t == tenant && of.as_ref().is_none_or(|of| of == id));
             let found = own.flat_map(|(_, held)| held.arrivals.values()).filter(is_meant);
             found.take(*limit as usize).cloned().collect()
         }))

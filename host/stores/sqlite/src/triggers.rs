@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use ltmc_model::journal::Entry;
-use ltmc_model::message::Topic;
+use ltmc_model::message::{Event, Topic};
 use ltmc_model::run::Run;
-use ltmc_model::trigger::{Planted, Stage, Trigger, TriggerId, Verdict, WINDOW};
+use ltmc_model::trigger::{CASCADE, Planted, Stage, Trigger, TriggerId, Verdict, WINDOW};
 use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::schedules::Paused;
 use ltmc_ports::triggers::{
-    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, seen, shortened,
+    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, over_budget, root, seen,
+    shortened,
 };
 use ltmc_ports::{ReadTriggers, StoreError, WriteTriggers};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -315,6 +316,8 @@ pub(crate) fn start(db: &Connection, run: &Run, start: &TriggeredStart) -> Resul
     let sql =
         "update arrivals set stage = 1, run = ?, reason = null where tenant = ? and trigger_id = ? and position = ?";
     execute(db, sql, params![blob(run.id), tenant, id, int(start.position.0)])?;
+    let sql = "insert or ignore into starts (tenant, position, trigger_id, run) values (?, ?, ?, ?)";
+    execute(db, sql, params![tenant, int(start.position.0), id, blob(run.id)])?;
     execute(db, "update triggers set started = started + 1, trouble = null where tenant = ? and id = ?", [tenant, id])
 }
 
@@ -357,9 +360,13 @@ fn take_in(
             continue;
         }
         count += 1;
-        let stage = if one.dead.is_some() { Stage::Dead } else { Stage::Waiting };
+        let dead = match &one.dead {
+            None if !followed(db, tenant, &one.event, intake)? => Some(over_budget(&one.event, intake.cascade)),
+            dead => dead.clone(),
+        };
+        let stage = if dead.is_some() { Stage::Dead } else { Stage::Waiting };
         let sql = "insert or ignore into arrivals (tenant, trigger_id, position, key, stage, reason, at, event) values (?, ?, ?, ?, ?, ?, ?, ?)";
-        let reason = one.dead.as_deref().map(shortened);
+        let reason = dead.as_deref().map(shortened);
         let (key, event) = (one.event.key(), one.event.to_bytes());
         execute(
             db,
@@ -375,6 +382,24 @@ fn take_in(
                    where tenant = ?1 and trigger_id = ?2 order by position desc limit 1 offset ?3)";
         execute(db, sql, params![tenant, id.as_str(), WINDOW])?;
     }
+    Ok(true)
+}
+
+/// Counts an event to those that followed from the one that all of it began with; whether there is room for it among them.
+fn followed(db: &Connection, tenant: &str, event: &Event, intake: &Intake) -> Result<bool, rusqlite::Error> {
+    let Some(root) = root(event) else { return Ok(true) };
+    let sql = "select followed from cascades where tenant = ? and root = ?";
+    let before = found(db, sql, params![tenant, &root[..]])?;
+    if before.is_none() {
+        let old = time(intake.at).saturating_sub(i64::try_from(CASCADE.as_millis()).unwrap_or(i64::MAX));
+        execute(db, "delete from cascades where tenant = ? and at < ?", params![tenant, old])?;
+    }
+    if before.is_some_and(|before| before >= i64::from(intake.cascade)) {
+        return Ok(false);
+    }
+    let sql = "insert into cascades (tenant, root, followed, at) values (?, ?, 1, ?) on conflict (tenant, root) \
+               do update set followed = followed + 1, at = excluded.at";
+    execute(db, sql, params![tenant, &root[..], time(intake.at)])?;
     Ok(true)
 }
 

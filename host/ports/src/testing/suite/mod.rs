@@ -46,6 +46,7 @@ pub trait Store:
     + ReadSchedules
     + ReadSessions
     + ReadTriggers
+    + ReadCascades
     + WriteTriggers
     + 'static
 {
@@ -67,6 +68,7 @@ impl<S> Store for S where
         + ReadSchedules
         + ReadSessions
         + ReadTriggers
+        + ReadCascades
         + WriteTriggers
         + 'static
 {
@@ -218,6 +220,8 @@ macro_rules! contract {
             what_is_told_of_events_is_bounded
             what_is_published_makes_subscriptions_due
             a_tenant_has_so_many_subscriptions
+            so_many_events_follow_from_one
+            what_follows_from_an_event_is_found
         }
         $crate::contract! { @port purge, $fixture;
             only_deleted_tenants_are_purged

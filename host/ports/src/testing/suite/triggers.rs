@@ -3,12 +3,13 @@
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Entry, Event as Happened};
-use ltmc_model::message::{self, Channel, Event, Message};
+use ltmc_model::message::{self, Channel, Event, Message, Trail};
 use ltmc_model::run::{State, Target};
-use ltmc_model::trigger::{MAX_OF_A_TENANT, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{CASCADE, MAX_OF_A_TENANT, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
 use ltmc_model::{KeyId, Payload, Position, Revision};
 
 use super::{Fixture, Store};
+use crate::cascades::{Made, ReadCascades as _};
 use crate::testing::sample::{Owner, at, tenant};
 use crate::triggers::{Arrival, ArrivalFilter, Found, Intake, MAX_REASON, StoredTrigger, TriggeredStart};
 use crate::{
@@ -66,7 +67,7 @@ fn intake(after: u64, upto: u64, found: Vec<(u64, Event, Option<&str>)>) -> Inta
         dead: dead.map(str::to_owned),
     });
     let (after, upto) = (Position(after), Position(upto));
-    Intake { after, upto, found: found.collect(), at: at(9), trouble: None }
+    Intake { after, upto, found: found.collect(), cascade: 100, at: at(9), trouble: None }
 }
 
 async fn take_in<S: Store>(store: &S, name: &str, intake: Intake) -> bool {
@@ -306,6 +307,92 @@ pub async fn what_is_published_makes_subscriptions_due<F: Fixture>(fixture: &F) 
     assert!(store.triggered_tenants(Some(&acme), 10).await.unwrap().is_empty());
     act(&*store, None, Change::TenantDeleted { tenant: acme.clone() }).await;
     assert!(due(&store).await.is_empty() && store.triggered_tenants(None, 10).await.unwrap().is_empty());
+}
+
+/// So many events follow from one, by whichever subscriptions, and no more; how many did is known for a day after the last.
+pub async fn so_many_events_follow_from_one<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for name in ["feed", "other"] {
+        act(&*store, Some(&author()), put(name, trigger("t"))).await;
+    }
+    let after = |number, root: &str| {
+        let trail = Trail { correlation: root.into(), causation: "/s 1".into(), hops: 1, run: None };
+        (number, Event { trail: Some(Box::new(trail)), ..event(number, "k") }, None)
+    };
+    let bounded = |from, to, found| Intake { cascade: 3, ..intake(from, to, found) };
+    let found = vec![after(1, "/s a"), after(2, "/s b"), (3, event(3, "k"), None), after(4, "/s a")];
+    assert!(take_in(&*store, "feed", bounded(0, 4, found)).await);
+    assert!(take_in(&*store, "other", bounded(0, 6, vec![after(5, "/s a"), after(6, "/s a")])).await);
+    assert!(take_in(&*store, "feed", bounded(4, 8, vec![after(7, "/s a"), after(8, "/s b")])).await);
+    let dead = async |store: &F::Store| {
+        let filter = ArrivalFilter { dead: true, limit: 10, ..ArrivalFilter::default() };
+        let found = store.arrivals(&tenant("acme"), &filter).await.unwrap();
+        found.into_iter().map(|one| (one.id.to_string(), one.position.0, one.reason.unwrap())).collect::<Vec<_>>()
+    };
+    let why = "budget: more than 3 events followed from the one that all of it began with, /s a".to_owned();
+    let wanted = [("feed".to_owned(), 7, why.clone()), ("other".to_owned(), 6, why)];
+    assert_eq!(dead(&store).await, wanted);
+    let store = fixture.crash(store).await;
+    // A day later, what began with another event has it forgotten.
+    let late = Intake {
+        at: at(9).after(CASCADE).after(CASCADE),
+        ..bounded(8, 20, vec![after(19, "/s c"), after(20, "/s a")])
+    };
+    assert!(take_in(&*store, "feed", late).await);
+    assert_eq!(dead(&store).await, wanted);
+}
+
+/// What followed from an event is found: runs that it started, where it stands otherwise, and events that it led to.
+pub async fn what_follows_from_an_event_is_found<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let acme = tenant("acme");
+    for name in ["feed", "other"] {
+        act(&*store, Some(&author()), put(name, trigger("t"))).await;
+    }
+    let topic: message::Topic = "t".parse().unwrap();
+    let send = async |id: u64, event: Event| {
+        let sent = Delta::Sent(Message { id: Revision(id), channel: Channel::Topic(topic.clone()), event });
+        let change = Change::Context { call: "c".into(), about: "a".into(), request: ltmc_model::Digest::of(b"") };
+        store.act_with(&acme, at(8), Act { by: None, change }, Changes::blind(vec![sent])).await.unwrap();
+        store.event(&acme, Revision(id)).await.unwrap().unwrap()
+    };
+    let (name, first) = send(11, event(1, "k")).await;
+    assert_eq!((&name, &first.event), (&topic, &event(1, "k")));
+    let follows = |number| {
+        let trail = Trail::after(&first.event).by(Owner::new("acme", 1).row.id);
+        Event { trail: Some(Box::new(trail)), ..event(number, "k") }
+    };
+    let (_, second) = send(12, follows(2)).await;
+    let (_, third) = send(13, follows(3)).await;
+    assert_eq!(store.event(&tenant("beta"), Revision(11)).await.unwrap(), None);
+    assert_eq!(store.event(&acme, Revision(14)).await.unwrap(), None);
+    let following = async |after, limit| {
+        let found = store.following(&acme, "/shop e1", after, limit).await.unwrap();
+        found.into_iter().map(|(_, found)| found).collect::<Vec<_>>()
+    };
+    assert_eq!(following(Position(0), 10).await, [second.clone(), third.clone()]);
+    assert_eq!((following(Position(0), 1).await, following(second.position, 9).await), (vec![second], vec![third]));
+    assert!(store.following(&tenant("beta"), "/shop e1", Position(0), 9).await.unwrap().is_empty());
+    let at_once = intake(0, first.position.0, vec![(first.position.0, event(1, "k"), None)]);
+    assert!(take_in(&*store, "feed", at_once).await);
+    let dead = intake(0, first.position.0, vec![(first.position.0, event(1, "k"), Some("loop"))]);
+    assert!(take_in(&*store, "other", dead).await);
+    let stands = |by: &str, stage, why: Option<&str>| Made {
+        by: id(by),
+        run: None,
+        stands: Some((stage, why.map(str::to_owned))),
+    };
+    let other = stands("other", Stage::Dead, Some("loop"));
+    let waits = stands("feed", Stage::Waiting, None);
+    assert_eq!(store.made_of(&acme, first.position, 10).await.unwrap(), [waits, other.clone()]);
+    let (row, mut owner) = (one(&*store, "feed").await.unwrap(), Owner::new("acme", 1));
+    store.append(started(&mut owner, &row, first.position.0), Durability::Lazy).await.unwrap();
+    let run = Made { by: id("feed"), run: Some(owner.row.id), stands: None };
+    assert_eq!(store.made_of(&acme, first.position, 10).await.unwrap(), [run.clone(), other.clone()]);
+    store.append(ended(&mut owner, State::Completed), Durability::Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    assert_eq!(store.made_of(&acme, first.position, 10).await.unwrap(), [run, other]);
+    assert!(store.made_of(&tenant("beta"), first.position, 10).await.unwrap().is_empty());
 }
 
 /// A tenant has so many subscriptions and no more.
