@@ -330,7 +330,9 @@ async fn a_cascade_is_traced_and_goes_on_in_what_a_client_does() -> Result<()> {
     command.args(["events", "trace", &sent["id"].to_string(), "--data"]).arg(host.data());
     let drawn = command.env_remove("LTMC_URL").env_remove("LTMC_KEY").output()?;
     let drawn = String::from_utf8_lossy(&drawn.stdout).into_owned();
-    for part in ["order.paid  on orders, from /shop", "intake:1 -> workflow intake", "└─ done  on out", "other did not take it"] {
+    for part in
+        ["order.paid  on orders, from /shop", "intake:1 -> workflow intake", "└─ done  on out", "other did not take it"]
+    {
         assert!(drawn.contains(part), "{part} is not in\n{drawn}");
     }
     // A client that works in the run, and says something else of itself.
@@ -338,7 +340,8 @@ async fn a_cascade_is_traced_and_goes_on_in_what_a_client_does() -> Result<()> {
     let mut forged = event(2, "k", &json!({}));
     (forged["hops"], forged["correlation"]) = (json!(0), json!("nobody"));
     let within = |run: &str| {
-        let request = host.request(Method::POST, "/v1/events?topic=out", &host.admin).header("ltmc-run", run.to_owned());
+        let request =
+            host.request(Method::POST, "/v1/events?topic=out", &host.admin).header("ltmc-run", run.to_owned());
         request.header("content-type", "application/cloudevents+json").body(forged.to_string())
     };
     host.send(within(run)).await?.expect(200);
@@ -353,5 +356,42 @@ async fn a_cascade_is_traced_and_goes_on_in_what_a_client_does() -> Result<()> {
     }
     host.get("/v1/events/999999/trace").await?.expect(404);
     host.get(&format!("/v1/events/{}/trace?depth=99", sent["id"])).await?.expect(400);
+    Ok(())
+}
+
+/// Changes of memory start runs as events do: each one, over kills, by a document and over REST.
+#[tokio::test]
+async fn each_change_of_memory_starts_one_run_over_kills() -> Result<()> {
+    const CHANGES: usize = 20;
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "counter", "counter", &["memory:read:*", "memory:write:*"]).await?;
+    let document =
+        "name: intake\non: [{memory: board/}]\nflow: {agent: counter, with: {key: n, scope: agent, times: 1}}\n";
+    put_workflow(&host, &host.admin.clone(), document).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/deleted", &host.admin);
+    let deleted = json!({"memory": "board/", "where": {"exact": {"type": "memory.deleted"}}, "workflow": "intake"});
+    host.send(put.json(&deleted)).await?.expect(201);
+    for n in 0..CHANGES {
+        let put = host.request(Method::PUT, &format!("/v1/memory/global/board%2F{}", n % 3), &host.admin);
+        host.send(put.body(n.to_string())).await?;
+        if n % 7 == 3 {
+            host.kill_and_restart().await?;
+        }
+    }
+    host.send(host.request(Method::DELETE, "/v1/memory/global/board%2F0", &host.admin)).await?;
+    let row = comes_to(&host, &host.admin, "intake:1", |row| is_quiet(row) && row["started"] == CHANGES + 1).await?;
+    assert_eq!((&row["memory"], &row["scope"], &row["dead"]), (&json!("board/"), &json!("global"), &json!(0)), "{row:#}");
+    comes_to(&host, &host.admin, "deleted", |row| is_quiet(row) && row["started"] == 1).await?;
+    assert_eq!(counted(&host).await?, CHANGES as u64 + 2);
+    for (wrong, why) in [
+        (json!({"memory": "a", "topic": "b", "agent": "counter"}), "to one of them"),
+        (json!({"memory": "a", "scope": "agent", "agent": "counter"}), "`owner` is missing"),
+        (json!({"topic": "a", "scope": "agent", "agent": "counter"}), "`scope` and `owner` are of `memory`"),
+        (json!({"agent": "counter"}), "to one of them"),
+    ] {
+        let put = host.request(Method::PUT, "/v1/subscriptions/wrong", &host.admin);
+        let refused = host.send(put.json(&wrong)).await?.expect(400).json();
+        assert!(refused["detail"].as_str().unwrap_or_default().contains(why), "{refused:#}");
+    }
     Ok(())
 }

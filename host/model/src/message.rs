@@ -264,7 +264,7 @@ impl Given {
     /// a run is given it, and where a topic is read.
     pub const OF_THE_HOST: [&'static str; 6] = ["correlation", "causation", "hops", "sender", "replay", "position"];
     /// Sources that only the host gives events.
-    const RESERVED: [&'static str; 3] = ["/agents/", "/keys/", "/workflows/"];
+    const RESERVED: [&'static str; 4] = ["/agents/", "/keys/", "/workflows/", "/memory/"];
 
     /// What is wrong with it; `own`: whose key sends it.
     ///

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::delta::MemoryChange;
 use crate::filter::Filter;
+use crate::memory::{Drawer, MAX_KEY};
 use crate::message::Topic;
 use crate::run::Target;
 use crate::{AgentName, Digest, Position, WorkflowName};
@@ -68,8 +70,9 @@ impl TriggerId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Trigger {
-    /// The topic whose events are looked at.
-    pub topic: Topic,
+    /// What is looked through for events.
+    #[serde(flatten)]
+    pub feed: Feed,
     /// Those that fit; none: all.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
@@ -79,6 +82,93 @@ pub struct Trigger {
     pub at_once: u32,
     /// What becomes of the events of a key one of whose runs failed.
     pub on_poison: OnPoison,
+}
+
+/// What a subscription looks through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feed {
+    /// A topic.
+    Topic(Topic),
+    /// Changes of memory.
+    Memory(Watched),
+}
+
+/// Which keys of memory are watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Watched {
+    /// In which drawer.
+    pub drawer: Drawer,
+    /// What they begin with.
+    pub prefix: String,
+}
+
+impl Watched {
+    /// Whether a change is of one of them.
+    pub fn concerns(&self, change: &MemoryChange) -> bool {
+        self.drawer == change.drawer && change.key.starts_with(&self.prefix)
+    }
+
+    /// In a scope of which somebody is the owner, or nobody, as a document and a request say it.
+    ///
+    /// # Errors
+    /// What is wrong with it: the field and why.
+    pub fn of(scope: Option<&str>, owner: Option<&str>, prefix: &str) -> Result<Self, (&'static str, String)> {
+        if prefix.len() > MAX_KEY {
+            return Err(("memory", format!("what keys begin with has at most {MAX_KEY} bytes")));
+        }
+        let missing = |who: &str| ("owner", format!("`owner` is missing: which {who}'s memory it is"));
+        let wrong = |why: &dyn std::fmt::Display| ("owner", why.to_string());
+        let drawer = match (scope.unwrap_or("global"), owner) {
+            ("global", None) => Drawer::Global,
+            ("global", Some(_)) => return Err(("owner", "the tenant's memory has no `owner`".to_owned())),
+            ("agent", None) => return Err(missing("agent")),
+            ("agent", Some(name)) => Drawer::Agent(name.parse().map_err(|why| wrong(&why))?),
+            ("session", None) => return Err(missing("session")),
+            ("session", Some(id)) => Drawer::Session(id.parse().map_err(|why| wrong(&why))?),
+            (other, _) => {
+                let other: String = other.chars().take(40).collect();
+                return Err(("scope", format!("`scope` is one of `global`, `agent`, `session`, not `{other}`")));
+            }
+        };
+        Ok(Self { drawer, prefix: prefix.to_owned() })
+    }
+}
+
+impl Feed {
+    /// The topic, where it is one.
+    pub fn topic(&self) -> Option<&Topic> {
+        match self {
+            Self::Topic(topic) => Some(topic),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// What of memory is watched, where it is that.
+    pub fn watched(&self) -> Option<&Watched> {
+        match self {
+            Self::Topic(_) => None,
+            Self::Memory(watched) => Some(watched),
+        }
+    }
+
+    /// What it is called in an error: `its topic`, or `memory`.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::Topic(_) => "its topic",
+            Self::Memory(_) => "memory's changes",
+        }
+    }
+}
+
+impl std::fmt::Display for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Topic(topic) => topic.fmt(f),
+            Self::Memory(Watched { drawer, prefix }) => write!(f, "{} {prefix}", drawer.source()),
+        }
+    }
 }
 
 // What stands under `else` in a filter may be no number that equals itself: JSON has none.
@@ -219,7 +309,7 @@ mod tests {
     #[test]
     fn it_is_written_in_one_form() {
         let trigger = Trigger {
-            topic: "reports".parse().unwrap(),
+            feed: Feed::Topic("reports".parse().unwrap()),
             filter: Some(Filter::parse("{exact: {type: a}}").unwrap()),
             start: Target::Workflow("w".parse().unwrap()),
             at_once: 2,
@@ -231,5 +321,28 @@ mod tests {
             r#"{"topic":"reports","where":"{\"exact\":{\"type\":\"a\"}}","start":{"workflow":"w"},"at-once":2,"on-poison":"skip"}"#
         );
         assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), trigger);
+        let feed = Feed::Memory(Watched::of(Some("agent"), Some("triage"), "board/").unwrap());
+        let watching = Trigger { feed, filter: None, ..trigger };
+        let json = serde_json::to_string(&watching).unwrap();
+        assert_eq!(
+            json,
+            r#"{"memory":{"drawer":{"agent":"triage"},"prefix":"board/"},"start":{"workflow":"w"},"at-once":2,"on-poison":"skip"}"#
+        );
+        assert_eq!(serde_json::from_str::<Trigger>(&json).unwrap(), watching);
+    }
+
+    #[test]
+    fn memory_that_is_watched_has_an_owner_where_its_scope_does() {
+        for (scope, owner, field) in [
+            (None, Some("a"), "owner"),
+            (Some("agent"), None, "owner"),
+            (Some("agent"), Some("A b"), "owner"),
+            (Some("session"), None, "owner"),
+            (Some("state"), Some("a"), "scope"),
+        ] {
+            assert_eq!(Watched::of(scope, owner, "k").unwrap_err().0, field, "{scope:?} {owner:?}");
+        }
+        assert_eq!(Watched::of(None, None, &"k".repeat(MAX_KEY + 1)).unwrap_err().0, "memory");
+        assert_eq!(Watched::of(Some("session"), Some("s:1"), "").unwrap().drawer.source(), "/memory/sessions/s:1");
     }
 }

@@ -13,9 +13,10 @@ use futures::{StreamExt as _, stream};
 use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
-use ltmc_model::message::{Event, Published, Trail};
-use ltmc_model::trigger::{MAX_BEHIND, MAX_CASCADE, MAX_DEAD, Trigger, TriggerId};
+use ltmc_model::message::{Event, Events, Published, Trail};
+use ltmc_model::trigger::{Feed, MAX_BEHIND, MAX_CASCADE, MAX_DEAD, Trigger, TriggerId, Watched};
 use ltmc_policy::Turns;
+use ltmc_ports::log::{Interest, Rows};
 use ltmc_ports::triggers::{Arrival, Found, Intake, StoredTrigger, TriggeredStart};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_processor::Account;
@@ -78,7 +79,8 @@ impl Triggers {
                 // Looked at before: what comes meanwhile is news.
                 news.look();
                 let next = match self.coming().await {
-                    Ok(coming) => {
+                    Ok((coming, watches)) => {
+                        news.hear_memory(watches);
                         let due = coming.into_iter().map(|tenant| (tenant, Duration::ZERO));
                         let (beginning, next) = rounds.begin(due, LONGEST);
                         going.extend(beginning.into_iter().map(|tenant| self.clone().round(tenant, turns.clone())));
@@ -110,15 +112,15 @@ impl Triggers {
         while going.next().await.is_some() {}
     }
 
-    /// Tenants of whom there is a subscription for which there may be something to do.
-    async fn coming(&self) -> Result<Vec<TenantId>, StoreError> {
-        let mut coming: Vec<TenantId> = Vec::new();
+    /// Tenants of whom there is a subscription for which there may be something to do; and whether anybody's watches memory.
+    async fn coming(&self) -> Result<(Vec<TenantId>, bool), StoreError> {
+        let (watches, mut coming) = (self.read.watches_memory().await?, Vec::new());
         loop {
             let page = self.read.triggered_tenants(coming.last(), PAGE).await?;
             let is_last = page.len() < PAGE as usize;
             coming.extend(page);
             if is_last {
-                return Ok(coming);
+                return Ok((coming, watches));
             }
         }
     }
@@ -222,13 +224,13 @@ impl Triggers {
         if room == 0 {
             // What waits starts runs first: their ends tell of it.
             metered::EVENTS.of(["full"]).increment(1);
-            self.say_why(row, "as many events wait as may: later ones stay in their topic").await?;
+            self.say_why(row, "as many events wait as may: later ones stay where they are").await?;
             return Ok(Looked::Done);
         }
-        let page = self.bus.events(tenant, &row.trigger.topic, after, room).await?;
+        let page = self.came(row, room).await?;
         // Looked at afterwards: what was thrown away meanwhile may be missing in what was found.
         let is_lost = after < self.runs.inner.ports.subscriptions.log().trimmed(tenant).await?;
-        let upto = page.events.last().map_or(row.newest, |last| last.position);
+        let upto = page.next;
         let trouble = is_lost.then(|| {
             format!("events after place {} may have been thrown away by their age before it looked at them", after.0)
         });
@@ -249,6 +251,26 @@ impl Triggers {
             tracing::warn!(%tenant, subscription = %row.id, "a subscription was too far behind its topic");
         }
         Ok(if upto < row.newest { Looked::More } else { Looked::Done })
+    }
+
+    /// What came to what it looks through, in order, and how far that is.
+    async fn came(&self, row: &StoredTrigger, room: u32) -> Result<Events, Error> {
+        let (tenant, after) = (&row.tenant, row.position);
+        match &row.trigger.feed {
+            Feed::Topic(topic) => {
+                let Events { events, .. } = self.bus.events(tenant, topic, after, room).await?;
+                let next = events.last().map_or(row.newest, |last| last.position);
+                Ok(Events { events, next })
+            }
+            Feed::Memory(Watched { drawer, prefix }) => {
+                let interest = Interest::Memory(drawer.clone(), prefix.clone());
+                let log = self.runs.inner.ports.subscriptions.log();
+                let Rows { rows, next } = log.rows(tenant, &interest, after, row.newest, room).await?;
+                let now = self.now();
+                let events = rows.iter().filter_map(|row| row.remembered(now)).collect();
+                Ok(Events { events, next })
+            }
+        }
     }
 
     /// Starts what can be started.
@@ -381,7 +403,7 @@ mod tests {
 
     fn trigger(filter: Option<&str>) -> Trigger {
         Trigger {
-            topic: "t".parse().unwrap(),
+            feed: Feed::Topic("t".parse().unwrap()),
             filter: filter.map(|text| ltmc_model::filter::Filter::parse(text).unwrap()),
             start: Target::Workflow("w".parse().unwrap()),
             at_once: 1,

@@ -146,8 +146,9 @@ impl Triggers {
                 (row.and_then(|row| row.trigger.filter.clone()), row.map(|row| row.trigger.start.clone()));
             taken.push(Taken { by, filter, starts, run, stands, events: Vec::new() });
         }
-        let others =
-            triggers.iter().filter(|row| row.trigger.topic == topic && !taken.iter().any(|one| one.by == row.id));
+        let others = triggers
+            .iter()
+            .filter(|row| row.trigger.feed.topic() == Some(&topic) && !taken.iter().any(|one| one.by == row.id));
         let passed = others.map(|row| Passed { by: row.id.clone(), why: why_not(row, position, &event) }).collect();
         let shown = Traced { position, topic, event, taken, passed, led_to: Vec::new(), left_out: 0 };
         Ok(Node { parent, depth, shown })

@@ -247,6 +247,9 @@ pub trait ReadTriggers: Send + Sync {
     /// Tenants that have such subscriptions as [`Self::due_triggers`] gives, by name, after `after`, at most `limit`. How many each has makes no difference.
     async fn triggered_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>, StoreError>;
 
+    /// Whether there is any, of any tenant's, that watches memory.
+    async fn watches_memory(&self) -> Result<bool, StoreError>;
+
     /// A tenant's subscriptions, by name, after `after`, that are not paused and for which there may be something to do.
     async fn due_triggers(
         &self,

@@ -9,7 +9,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::filter::Filter;
 use ltmc_model::message::Topic;
 use ltmc_model::run::Target;
-use ltmc_model::trigger::{MAX_AT_ONCE, OnPoison, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{Feed, MAX_AT_ONCE, OnPoison, Stage, Trigger, TriggerId, Verdict, Watched};
 use ltmc_model::{KeyId, Position, RunId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
@@ -44,9 +44,16 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct NewSubscription {
-    /// Events of which topic.
-    #[schema(value_type = String, example = "reports")]
-    topic: Topic,
+    /// Events of which topic. Either this or `memory`.
+    #[schema(value_type = Option<String>, example = "reports")]
+    topic: Option<Topic>,
+    /// Changes of memory: of keys that begin with this. Either this or `topic`.
+    #[schema(example = "board/")]
+    memory: Option<String>,
+    /// In which scope of memory: `global` (if left out), `agent` or `session`.
+    scope: Option<String>,
+    /// Which agent's memory, or which session's.
+    owner: Option<String>,
     /// Which of them: filters of the CloudEvents Subscriptions API, or tests of what is picked from the content; without it all.
     #[schema(value_type = Option<Object>, example = json!({"prefix": {"type": "report."}}))]
     r#where: Option<serde_json::Value>,
@@ -79,6 +86,16 @@ impl NewSubscription {
             (None, Some(workflow)) => Target::Workflow(workflow),
             _ => return Err(Problem::new("invalid", "What is started is either an `agent` or a `workflow`.")),
         };
+        let feed = match (self.topic, self.memory) {
+            (Some(topic), None) if self.scope.is_none() && self.owner.is_none() => Feed::Topic(topic),
+            (Some(_), None) => return Err(wrong("scope", "`scope` and `owner` are of `memory`.".into())),
+            (None, Some(prefix)) => Watched::of(self.scope.as_deref(), self.owner.as_deref(), &prefix)
+                .map(Feed::Memory)
+                .map_err(|(field, why)| wrong(field, format!("{why}.")))?,
+            _ => {
+                return Err(Problem::new("invalid", "A subscription is to a `topic` or to `memory`: to one of them."));
+            }
+        };
         let at_once = self.at_once.unwrap_or(Trigger::AT_ONCE);
         if !(1..=MAX_AT_ONCE).contains(&at_once) {
             return Err(wrong("at-once", format!("`at-once` is 1 to {MAX_AT_ONCE}, not {at_once}.")));
@@ -89,8 +106,8 @@ impl NewSubscription {
                 wrong("where", told.join("; "))
             })
         });
-        let (topic, on_poison) = (self.topic, self.on_poison.unwrap_or_default());
-        Ok((Trigger { topic, filter: filter.transpose()?, start, at_once, on_poison }, self.after.map(Position)))
+        let on_poison = self.on_poison.unwrap_or_default();
+        Ok((Trigger { feed, filter: filter.transpose()?, start, at_once, on_poison }, self.after.map(Position)))
     }
 }
 
@@ -101,7 +118,17 @@ struct Subscription {
     /// Its name: of one that stands in a workflow's document `WORKFLOW:NUMBER`.
     name: String,
     /// Events of which topic.
-    topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    /// Changes of memory: of keys that begin with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<String>,
+    /// In which scope of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    /// Which agent's memory, or which session's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
     /// Which of them; none: all.
     #[schema(value_type = Option<Object>, required)]
     r#where: Option<serde_json::Value>,
@@ -163,9 +190,14 @@ impl From<StoredTrigger> for Subscription {
             Target::Agent(agent) => (Some(agent.to_string()), None),
             Target::Workflow(workflow) => (None, Some(workflow.to_string())),
         };
+        let watched = row.trigger.feed.watched();
+        let owner = watched.map(|watched| watched.drawer.owner().to_owned()).filter(|owner| !owner.is_empty());
         Self {
             name: row.id.to_string(),
-            topic: row.trigger.topic.to_string(),
+            topic: row.trigger.feed.topic().map(ToString::to_string),
+            memory: watched.map(|watched| watched.prefix.clone()),
+            scope: watched.map(|watched| watched.drawer.scope().to_string()),
+            owner,
             r#where: row.trigger.filter.map(|filter| filter.source().clone()),
             agent,
             workflow,
@@ -272,7 +304,8 @@ async fn get(State(api): State<Api>, By(caller): By, At(id): At<TriggerId>) -> A
 
 /// Put a subscription
 ///
-/// Each event of the topic that fits starts one run, in the name of this key. One of the same name and topic is changed, and goes on from
+/// Each event of the topic that fits starts one run, in the name of this key; with `memory` each change of a key does that begins so, as an event
+/// `memory.put` or `memory.deleted` whose `subject` is the key and whose `data` the value. One of the same name and topic is changed, and goes on from
 /// where it is.
 #[utoipa::path(
     put, path = "/v1/subscriptions/{name}", tag = "events", request_body = NewSubscription,

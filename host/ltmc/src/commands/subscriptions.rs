@@ -52,8 +52,17 @@ pub(crate) struct Put {
     #[command(flatten)]
     which: Which,
     /// The topic
-    #[arg(long)]
-    topic: String,
+    #[arg(long, conflicts_with = "memory", required_unless_present = "memory")]
+    topic: Option<String>,
+    /// In place of a topic: changes of memory, of keys that begin with this
+    #[arg(long, value_name = "PREFIX")]
+    memory: Option<String>,
+    /// In which scope of memory: global, agent or session [default: global]
+    #[arg(long, requires = "memory")]
+    scope: Option<String>,
+    /// Which agent's memory, or which session's
+    #[arg(long, requires = "scope")]
+    owner: Option<String>,
     /// Which of its events, in JSON, or @FILE that holds it: {"prefix": {"type": "report."}} [default: all]
     #[arg(long = "where", value_name = "FILTER")]
     filter: Option<String>,
@@ -149,11 +158,14 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
 
 impl Put {
     fn document(self) -> anyhow::Result<Value> {
-        let Self { topic, filter, agent, workflow, at_once, on_poison, after, .. } = self;
+        let Self { topic, memory, scope, owner, filter, agent, workflow, at_once, on_poison, after, .. } = self;
         let filter = filter.map(|text| input::json("--where", "", &text)).transpose()?;
         let filter: Option<Value> = filter.map(|text| serde_json::from_str(&text)).transpose()?;
         let fields = [
-            ("topic", Some(topic.into())),
+            ("topic", topic.map(Into::into)),
+            ("memory", memory.map(Into::into)),
+            ("scope", scope.map(Into::into)),
+            ("owner", owner.map(Into::into)),
             ("where", filter),
             ("agent", agent.map(Into::into)),
             ("workflow", workflow.map(Into::into)),
@@ -181,8 +193,16 @@ fn shown(subscription: &Value, as_json: bool) {
     let state = if paused.is_object() { style("paused").yellow() } else { style("on").green() };
     let starts =
         ["agent", "workflow"].into_iter().find_map(|kind| Some(format!("{kind} {}", subscription[kind].as_str()?)));
-    let (name, topic, starts) = (text(subscription, "name"), text(subscription, "topic"), starts.unwrap_or_default());
-    ui::line(format!("{}  {topic} -> {starts}  {state}", style(name).bold()));
+    let feed = match subscription["memory"].as_str() {
+        Some(prefix) => {
+            let parts = ["memory", text(subscription, "scope"), text(subscription, "owner")];
+            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            format!("{} {prefix}", parts.join("/"))
+        }
+        None => text(subscription, "topic").to_owned(),
+    };
+    let (name, starts) = (text(subscription, "name"), starts.unwrap_or_default());
+    ui::line(format!("{}  {} -> {starts}  {state}", style(name).bold(), ui::clean(&feed)));
     if !subscription["where"].is_null() {
         ui::line(format!("  where {}", subscription["where"]));
     }
@@ -241,7 +261,10 @@ mod tests {
     fn what_is_not_said_is_not_sent() {
         let put = Put {
             which: Which { name: "triage".parse().unwrap() },
-            topic: "reports".into(),
+            topic: Some("reports".into()),
+            memory: None,
+            scope: None,
+            owner: None,
             filter: Some(r#"{"exact": {"type": "a"}}"#.into()),
             agent: Some("triage".into()),
             workflow: None,

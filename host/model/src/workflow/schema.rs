@@ -363,7 +363,10 @@ pub(super) static FORMS: [(&str, Form); 23] = [
             "a subscription",
             "Events that start it: each one run",
             &[
-                word("topic", "Of which topic", Is::Text),
+                word("topic", "Of which topic; or `memory`", Is::Text),
+                word("memory", "Changes of memory: of keys that begin with this", Is::Text),
+                word("scope", "In which scope of memory (default: global)", Is::Words(&["global", "agent", "session"])),
+                word("owner", "Which agent's memory, or which session's", Is::Filled),
                 word(
                     "where",
                     "Which of them; without it all",
@@ -376,7 +379,7 @@ pub(super) static FORMS: [(&str, Form); 23] = [
                     Is::Words(&["park-key", "skip"]),
                 ),
             ],
-            &["topic"],
+            &[],
         ),
     ),
     (

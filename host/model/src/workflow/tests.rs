@@ -814,7 +814,7 @@ on:
   - {schedule: 0 24 * * *, zone: Europe/Berln, overlap: maybe, catch-up: 1s}
   - {zone: UTC}
   - {topic: Orders, where: {exact: {Type: a}, pick: $.input}, at-once: 0, on-poison: drop, by: me}
-  - {memory: board/}
+  - {memory: board/, scope: agent}
   - {schedule: 0 0 30 2 *, every: 5m}
   - {schedule: 0 6 * * *}
   - {schedule: "0  6 * * *", zone: utc}
@@ -833,7 +833,7 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
             ("5:72", "`at-once` is a whole number from 1 to 100"),
             ("5:86", "`on-poison` is one of `park-key`, `skip`"),
             ("5:92", "a subscription has no field `by`"),
-            ("6:6", "`memory` is reserved"),
+            ("6:5", "`owner` is missing: which agent's memory it is"),
             ("7:16", "never comes"),
             ("7:28", "has no field `every`"),
             ("9:5", "a second time, first at line 8"),

@@ -10,7 +10,8 @@ use super::{
     Then, Tolerate, Validate, Vote, Wait, With,
 };
 use crate::child::OnParentEnd;
-use crate::trigger::{OnPoison, Trigger};
+use crate::memory::Drawer;
+use crate::trigger::{Feed, OnPoison, Trigger, Watched};
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
@@ -27,8 +28,14 @@ impl Document {
 
 /// What starts a workflow, which is the one it stands in.
 fn heard_value(trigger: &Trigger) -> Value {
-    let Trigger { topic, filter, start: _, at_once, on_poison } = trigger;
-    let mut out = json!({"topic": topic});
+    let Trigger { feed, filter, start: _, at_once, on_poison } = trigger;
+    let mut out = match feed {
+        Feed::Topic(topic) => json!({"topic": topic}),
+        Feed::Memory(Watched { drawer: Drawer::Global, prefix }) => json!({"memory": prefix}),
+        Feed::Memory(Watched { drawer, prefix }) => {
+            json!({"memory": prefix, "scope": drawer.scope().to_string(), "owner": drawer.owner()})
+        }
+    };
     if let Some(filter) = filter {
         out["where"] = filter.source().clone();
     }

@@ -25,7 +25,7 @@ use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::session::{IfBusy, Session, Settings, Turn};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::trigger::{OnPoison, Trigger, TriggerId};
+use ltmc_model::trigger::{Feed, OnPoison, Trigger, TriggerId};
 use ltmc_model::{
     AgentName, Capability, Digest, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp,
     WorkflowName,
@@ -558,8 +558,8 @@ pub(crate) fn subscription() -> TriggerId {
 
 /// What it is: it has the agent called with each event of a topic, and leaves what fails to people.
 pub(crate) fn trigger() -> Trigger {
-    let (topic, start) = ("news".parse().unwrap(), Target::Agent(newest()));
-    Trigger { topic, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey }
+    let (feed, start) = (Feed::Topic("news".parse().unwrap()), Target::Agent(newest()));
+    Trigger { feed, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey }
 }
 
 /// What sessions are opened with, where this answers.

@@ -1,26 +1,28 @@
 //! What follows from events says so, by whatever door it comes: waits, mailboxes, reads, children, clients that work in a run. A cascade has a budget, and is
 //! shown as a tree.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ltmc_model::call::messages as call;
+use ltmc_model::call::{memory, messages as call};
 use ltmc_model::caller::{Caller, Cause};
 use ltmc_model::delta::{Delta, Topic};
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Event};
+use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::message::{self, Channel, Message, Trail};
 use ltmc_model::run::{State, Target};
-use ltmc_model::trigger::{MAX_CASCADE, OnPoison, Stage, Trigger};
+use ltmc_model::trigger::{Feed, MAX_CASCADE, OnPoison, Stage, Trigger, Watched};
 use ltmc_model::{Digest, Payload, Position, Revision};
 use ltmc_orchestration::cascade::{Extent, Traced};
-use ltmc_ports::testing::MemoryRecord;
+use ltmc_ports::testing::{Fault, MemoryRecord, sample};
 use ltmc_ports::{Bus as _, Changes, ReadCascades as _, ReadLog as _, WriteCatalog as _};
 use ltmc_tenancy::Error;
 use serde_json::json;
 
 use crate::guest::{Guest, Script, agent};
 use crate::host::{Request, World, caller, in_paused_time, tenant};
-use crate::triggers::{SECOND, answering, arrivals, event, key, plant, publish, record, row, runs, trigger};
+use crate::triggers::{SECOND, answering, arrivals, event, key, note, plant, publish, record, row, runs, trigger};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -151,7 +153,7 @@ fn a_trace_goes_on_over_events_and_the_runs_that_they_start() {
     in_paused_time(async {
         let world = World::new([answering("first", "second", 1), answering("second", "out", 1)]);
         let record = record(&world, "first", trigger("first")).await;
-        plant(&record, "second", Trigger { topic: "second".parse().unwrap(), ..trigger("second") }).await;
+        plant(&record, "second", Trigger { feed: Feed::Topic("second".parse().unwrap()), ..trigger("second") }).await;
         let host = world.host(&record, []);
         let mut sent = event(&world, 1, "k", json!({}));
         sent.trace(Some(TRACE));
@@ -217,8 +219,11 @@ fn a_cascade_is_shown_as_a_tree_within_bounds() {
     in_paused_time(async {
         let world = World::new([answering("wide", "second", 3), answering("deep", "third", 2), failing()]);
         let record = record(&world, "one", trigger("wide")).await;
-        let of =
-            |topic: &str, start| Trigger { topic: topic.parse().unwrap(), on_poison: OnPoison::Skip, ..trigger(start) };
+        let of = |topic: &str, start| Trigger {
+            feed: Feed::Topic(topic.parse().unwrap()),
+            on_poison: OnPoison::Skip,
+            ..trigger(start)
+        };
         plant(&record, "two", of("second", "deep")).await;
         plant(&record, "three", of("third", "fails")).await;
         let filter = Some(ltmc_model::filter::Filter::parse("{exact: {type: other}}").unwrap());
@@ -260,4 +265,100 @@ fn failing() -> Script {
         tokio::time::sleep(Duration::from_millis(1)).await;
         Err(Failure::new(Code::AgentError, "it never works".to_owned()))
     })
+}
+
+/// Each change of a key that is watched starts one run, in the order of its key; what such a run changes itself follows from that, and ends.
+#[test]
+fn changes_of_memory_start_runs_and_end_where_they_cause_each_other() {
+    in_paused_time(async {
+        let bump = |guest: Guest| async move {
+            let input: serde_json::Value = serde_json::from_slice(&guest.job.input.bytes).unwrap();
+            let key = input["subject"].as_str().unwrap().to_owned();
+            let value = format!("{}", input["data"].as_u64().unwrap() + 1).into();
+            let precondition = Precondition::Any;
+            guest.sure(memory::Put { scope: Scope::Global, key, value, precondition, ttl_ms: None }).await?;
+            Ok(input["data"].clone()).map(|data| Payload::json(&data))
+        };
+        let world = World::new([agent("bump", bump), note(Duration::from_millis(1))]);
+        let watching = |prefix, start: &str| Trigger {
+            feed: Feed::Memory(Watched::of(None, None, prefix).unwrap()),
+            on_poison: OnPoison::Skip,
+            ..trigger(start)
+        };
+        let record = record(&world, "loop", watching("loop/", "bump")).await;
+        plant(&record, "other", watching("other/", "bump")).await;
+        let host = world.host(&record, []);
+        let put = async |number: u64, key: &str| {
+            let delta = Delta::Memory(sample::put(&Drawer::Global, key, Revision(number), "0"));
+            let change = Change::Context { call: "memory.put".into(), about: key.into(), request: Digest::of(b"") };
+            let act = Act { by: Some(caller().key), change };
+            record.act_with(&tenant(), world.clock().now(), act, Changes::blind(vec![delta])).await.unwrap();
+        };
+        put(9_000, "loop/a").await;
+        put(9_001, "nobody/a").await;
+        tokio::time::sleep(SECOND * 60).await;
+        let row = row(&record, "loop").await;
+        assert_eq!((row.started, row.dead, row.waiting), (11, 1, 0), "{row:?}");
+        assert_eq!(crate::triggers::row(&record, "other").await.started, 0);
+        let ran = runs(&record, &tenant()).await;
+        assert!(ran.values().all(|state| *state == State::Completed), "{ran:?}");
+        let left = arrivals(&record).await;
+        assert!(left[0].2.as_ref().unwrap().starts_with("loop: 11 events"), "{left:?}");
+        assert_eq!(host.runs.alive(), 0);
+    });
+}
+
+#[test]
+fn each_change_of_memory_starts_one_run_wherever_a_host_dies() {
+    const KEYS: u64 = 3;
+    let world = || {
+        World::new([agent("seen", |guest: Guest| async move {
+            let input: serde_json::Value = serde_json::from_slice(&guest.job.input.bytes).unwrap();
+            let (scope, precondition) = (Scope::Agent, Precondition::Absent);
+            let key = format!("seen/{}", input["id"].as_str().unwrap());
+            let put = memory::Put { scope, key, value: "1".into(), precondition, ttl_ms: None };
+            let seen = guest.cross(put).await?;
+            seen.map_err(|refusal| Failure::new(Code::AgentError, format!("seen already: {refusal:?}")))?;
+            Ok(Payload::json(&json!(null)))
+        })])
+    };
+    let watching = || Trigger { feed: Feed::Memory(Watched::of(None, None, "k/").unwrap()), ..trigger("seen") };
+    let going = async |world: &World, record: &Arc<MemoryRecord>| {
+        for n in 0..KEYS {
+            let delta = match n {
+                2 => sample::delete(&Drawer::Global, "k/0", Revision(9_000 + n)),
+                n => sample::put(&Drawer::Global, &format!("k/{n}"), Revision(9_000 + n), "v"),
+            };
+            let change = Change::Context { call: "memory.put".into(), about: "k".into(), request: Digest::of(b"") };
+            let act = Act { by: Some(caller().key), change };
+            let changes = Changes::blind(vec![Delta::Memory(delta)]);
+            record.act_with(&tenant(), world.clock().now(), act, changes).await.unwrap();
+        }
+    };
+    let undisturbed = in_paused_time(async {
+        let world = world();
+        let host = world.host(&record(&world, "feed", watching()).await, []);
+        going(&world, &host.record).await;
+        tokio::time::sleep(SECOND * 30).await;
+        host.line.appends()
+    });
+    assert!(undisturbed >= KEYS * 2, "{undisturbed} appends");
+    for at in 1..=undisturbed {
+        for how in [Fault::CrashBefore, Fault::CrashAfter] {
+            in_paused_time(async {
+                let world = world();
+                let first = world.host(&record(&world, "feed", watching()).await, [(at, how)]);
+                going(&world, &first.record).await;
+                tokio::time::sleep(SECOND * 30).await;
+                let record = if first.line.is_dead() { first.record.crash() } else { first.record.clone() };
+                drop(first);
+                let next = world.host(&record, []);
+                next.runs.recover().await.unwrap();
+                tokio::time::sleep(SECOND * 60).await;
+                let ran = runs(&record, &tenant()).await;
+                let done = ran.values().all(|state| *state == State::Completed);
+                assert_eq!((ran.len() as u64, done), (KEYS, true), "append {at}, {how:?}: {ran:?}");
+            });
+        }
+    }
 }

@@ -172,7 +172,7 @@ impl World {
                 let value = Some(MemoryValue { bytes: state.to_bytes(), expires_at: None });
                 let (drawer, key, revision) =
                     (Drawer::State(script.name.clone()), "state".into(), record.next_revision());
-                let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value })];
+                let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })];
                 let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
                 let changes = Changes { deltas, expects: Vec::new() };
                 record.act_with(tenant, self.clock.now(), Act { by: None, change }, changes).await.unwrap();

@@ -13,7 +13,7 @@ use ltmc_model::message::{Channel, Event, Message};
 use ltmc_model::run::{State, Target};
 use ltmc_model::session::{IfBusy, Settings};
 use ltmc_model::tenancy::Key;
-use ltmc_model::trigger::{OnPoison, Planted, Trigger};
+use ltmc_model::trigger::{Feed, OnPoison, Planted, Trigger};
 use ltmc_model::{Digest, Payload, Position, SessionId, TenantId};
 use ltmc_orchestration::{Said, SayRequest};
 use ltmc_ports::journal::RunFilter;
@@ -247,7 +247,7 @@ fn turns_that_cannot_be_undone_keep_no_other_session_waiting() {
 /// A subscription of a topic's that every tenant has, by the key of [`author`].
 async fn plant(record: &MemoryRecord, of: &TenantId, name: &str) {
     let trigger = Trigger {
-        topic: "orders".parse().unwrap(),
+        feed: Feed::Topic("orders".parse().unwrap()),
         filter: None,
         start: Target::Agent("late".parse().unwrap()),
         at_once: 4,

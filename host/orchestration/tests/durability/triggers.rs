@@ -14,7 +14,7 @@ use ltmc_model::memory::{Precondition, Scope};
 use ltmc_model::message::{self, Channel, Message, Trail};
 use ltmc_model::run::{State, Target};
 use ltmc_model::tenancy::Key;
-use ltmc_model::trigger::{OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{Feed, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, KeyId, Payload, Position, Seq, TenantId, call as calls};
 use ltmc_ports::journal::RunFilter;
@@ -50,7 +50,7 @@ pub(crate) fn note(work: Duration) -> Script {
 
 pub(crate) fn trigger(start: &str) -> Trigger {
     Trigger {
-        topic: TOPIC.parse().unwrap(),
+        feed: Feed::Topic(TOPIC.parse().unwrap()),
         filter: None,
         start: Target::Agent(start.parse().unwrap()),
         at_once: 4,
@@ -347,7 +347,7 @@ fn agents_that_answer_each_others_events_are_stopped_and_told_why() {
     in_paused_time(async {
         let world = World::new([answering("ping", "pong", 1), answering("pong", TOPIC, 1)]);
         let record = record(&world, "ping", trigger("ping")).await;
-        plant(&record, "pong", Trigger { topic: "pong".parse().unwrap(), ..trigger("pong") }).await;
+        plant(&record, "pong", Trigger { feed: Feed::Topic("pong".parse().unwrap()), ..trigger("pong") }).await;
         let host = world.host(&record, []);
         publish(&record, &world, event(&world, 1, "k", json!({}))).await;
         tokio::time::sleep(SECOND * 60).await;

@@ -157,6 +157,7 @@ slowly! { ReadTriggers:
     trigger(tenant: &TenantId, id: &TriggerId) -> Option<StoredTrigger>;
     triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
     triggered_tenants(after: Option<&TenantId>, limit: u32) -> Vec<TenantId>;
+    watches_memory() -> bool;
     due_triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
     startable(tenant: &TenantId, id: &TriggerId, limit: u32) -> Vec<Arrival>;
     parked(tenant: &TenantId, id: &TriggerId) -> BTreeMap<String, u32>;

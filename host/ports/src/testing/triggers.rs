@@ -7,11 +7,12 @@ use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Change, Entry};
 use ltmc_model::message::{Channel, Event, Message, Published, Topic};
 use ltmc_model::run::Run;
-use ltmc_model::trigger::{CASCADE, MAX_OF_A_TENANT, Planted, Stage, TriggerId, Verdict};
+use ltmc_model::trigger::{CASCADE, Feed, MAX_OF_A_TENANT, Planted, Stage, TriggerId, Verdict, Watched};
 use ltmc_model::{Digest, KeyId, Position, Revision, RunId, TenantId, Timestamp, WorkflowName};
 
 use super::MemoryRecord;
 use crate::cascades::{Made, ReadCascades};
+use crate::log::Interest;
 use crate::schedules::Paused;
 use crate::triggers::{
     Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, over_budget, root, seen,
@@ -73,14 +74,14 @@ impl Held {
 }
 
 impl Triggers {
-    /// What an act makes of them; `newest`: where the newest event of a topic stands.
+    /// What an act makes of them; `newest`: where the newest of what is looked through stands.
     pub(super) fn act(
         &mut self,
         tenant: &TenantId,
         at: Timestamp,
         by: Option<&KeyId>,
         change: &Change,
-        newest: impl Fn(&TenantId, &Topic) -> Position,
+        newest: impl Fn(&TenantId, &Feed) -> Position,
     ) {
         let place = |id: &TriggerId| (tenant.clone(), id.clone());
         match change {
@@ -138,7 +139,7 @@ impl Triggers {
         id: TriggerId,
         Planted { trigger, after }: &Planted,
         by: Option<&KeyId>,
-        newest: impl Fn(&TenantId, &Topic) -> Position,
+        newest: impl Fn(&TenantId, &Feed) -> Position,
     ) {
         let place = (tenant.clone(), id.clone());
         let new = StoredTrigger {
@@ -149,8 +150,8 @@ impl Triggers {
             by: by.cloned(),
             paused: None,
             position: *after,
-            replay_to: newest(tenant, &trigger.topic).max(*after),
-            newest: newest(tenant, &trigger.topic).max(*after),
+            replay_to: newest(tenant, &trigger.feed).max(*after),
+            newest: newest(tenant, &trigger.feed).max(*after),
             waiting: 0,
             waiting_bytes: 0,
             under_way: 0,
@@ -159,7 +160,7 @@ impl Triggers {
             duplicates: 0,
             trouble: None,
         };
-        match self.held.get_mut(&place).filter(|held| held.row.trigger.topic == trigger.topic) {
+        match self.held.get_mut(&place).filter(|held| held.row.trigger.feed == trigger.feed) {
             Some(held) => {
                 let paused = held.row.paused.take().filter(|paused| paused.by.is_some());
                 let StoredTrigger { position, replay_to, newest, started, duplicates, .. } = held.row;
@@ -175,12 +176,15 @@ impl Triggers {
         self.held.retain(|(t, id), _| t != tenant || !id.is_of(of) || stay.contains(id));
     }
 
-    /// An event stands in a topic.
+    /// An event stands in a topic, or memory changed.
     pub(super) fn published(&mut self, tenant: &TenantId, place: Position, delta: &Delta) {
-        let Delta::Sent(Message { channel: Channel::Topic(topic), .. }) = delta else { return };
-        let of_topic =
-            self.held.values_mut().filter(|held| held.row.tenant == *tenant && held.row.trigger.topic == *topic);
-        of_topic.for_each(|held| held.row.newest = place);
+        let is_of = |feed: &Feed| match (feed, delta) {
+            (Feed::Topic(topic), Delta::Sent(Message { channel: Channel::Topic(to), .. })) => topic == to,
+            (Feed::Memory(watched), Delta::Memory(change)) => watched.concerns(change),
+            _ => false,
+        };
+        let of_it = self.held.values_mut().filter(|held| held.row.tenant == *tenant && is_of(&held.row.trigger.feed));
+        of_it.for_each(|held| held.row.newest = place);
     }
 
     pub(super) fn allows(&self, tenant: &TenantId, start: &TriggeredStart) -> bool {
@@ -397,6 +401,10 @@ impl ReadTriggers for MemoryRecord {
         }))
     }
 
+    async fn watches_memory(&self) -> Result<bool, StoreError> {
+        Ok(self.with_triggers(|triggers| triggers.held.values().any(|held| held.row.trigger.feed.watched().is_some())))
+    }
+
     async fn due_triggers(
         &self,
         tenant: &TenantId,
@@ -443,9 +451,15 @@ impl ReadTriggers for MemoryRecord {
     }
 
     async fn lag(&self, tenant: &TenantId, id: &TriggerId, most: u32) -> Result<u32, StoreError> {
-        use crate::Bus as _;
+        use crate::{Bus as _, ReadLog as _};
         let Some(row) = self.trigger(tenant, id).await? else { return Ok(0) };
-        let events = self.events(tenant, &row.trigger.topic, row.position, most).await?.events;
-        Ok(u32::try_from(events.len()).unwrap_or(most))
+        let count = match &row.trigger.feed {
+            Feed::Topic(topic) => self.events(tenant, topic, row.position, most).await?.events.len(),
+            Feed::Memory(Watched { drawer, prefix }) => {
+                let interest = Interest::Memory(drawer.clone(), prefix.clone());
+                self.rows(tenant, &interest, row.position, row.newest, most).await?.rows.len()
+            }
+        };
+        Ok(u32::try_from(count).unwrap_or(most))
     }
 }

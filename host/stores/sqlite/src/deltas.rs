@@ -49,6 +49,7 @@ impl Row<'_> {
                 if let Drawer::Session(session) = &change.drawer {
                     sessions::keep_before(db, tenant, session, &change.key, self.by)?;
                 }
+                triggers::remembered(db, self.tenant, self.position, change)?;
                 memory(db, tenant, change)
             }
             Delta::NoteKept(kept) => note(db, tenant, kept),

@@ -357,6 +357,7 @@ fn session_memory(db: &Connection, tenant: &TenantId, after: Option<&str>, limit
             key: row.get(2)?,
             revision: Revision(revision),
             value: Some(value),
+            trail: None,
         };
         let deltas = vec![Delta::Memory(change)];
         Ok(Item { key: row.get(0)?, version: revision, position: Position(0), deltas })

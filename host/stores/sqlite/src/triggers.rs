@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use ltmc_model::delta::MemoryChange;
 use ltmc_model::journal::Entry;
 use ltmc_model::message::{Event, Topic};
 use ltmc_model::run::Run;
-use ltmc_model::trigger::{CASCADE, Planted, Stage, Trigger, TriggerId, Verdict, WINDOW};
+use ltmc_model::trigger::{CASCADE, Feed, Planted, Stage, Trigger, TriggerId, Verdict, WINDOW, Watched};
 use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::schedules::Paused;
 use ltmc_ports::triggers::{
@@ -23,6 +24,7 @@ use crate::Record;
 use crate::bind::{
     all, blob, execute, found, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
 };
+use crate::deltas::about;
 use crate::error::{Error, wrong};
 use crate::mail::event;
 use crate::writer::Needs;
@@ -128,6 +130,11 @@ impl ReadTriggers for Record {
         })
     }
 
+    async fn watches_memory(&self) -> Result<bool, StoreError> {
+        let sql = "select 1 from triggers indexed by triggers_watch where watch is not null limit 1";
+        Ok(self.readers.point("triggers.watches", |db| found(db, sql, []).map_err(Error::from))?.is_some())
+    }
+
     async fn due_triggers(
         &self,
         tenant: &TenantId,
@@ -174,7 +181,10 @@ impl ReadTriggers for Record {
 
     async fn lag(&self, tenant: &TenantId, id: &TriggerId, most: u32) -> Result<u32, StoreError> {
         let sql = "select count(*) from (select 1 from triggers t join events e on e.tenant = t.tenant and e.topic = t.topic \
-                   and e.position > t.position where t.tenant = ? and t.id = ? limit ?)";
+                   and e.position > t.position where t.tenant = ?1 and t.id = ?2 union all select 1 from triggers t \
+                   cross join log l indexed by log_topic on l.tenant = t.tenant and l.topic = 0 and l.position > t.position \
+                   where t.tenant = ?1 and t.id = ?2 and t.watch is not null and substr(l.about, 1, length(t.watch)) = t.watch \
+                   limit ?3)";
         let values = params![tenant.as_str(), id.as_str(), most];
         let count = self.readers.point("triggers.lag", |db| Ok::<_, Error>(found(db, sql, values)?))?;
         Ok(u32::try_from(count.unwrap_or(0)).unwrap_or(most))
@@ -209,18 +219,32 @@ pub(crate) fn put(
     by: Option<&KeyId>,
 ) -> Result<(), rusqlite::Error> {
     let before = settings_of(db, tenant, id.as_str())?;
-    if before.as_ref().is_some_and(|before| before.topic != trigger.topic) {
+    if before.as_ref().is_some_and(|before| before.feed != trigger.feed) {
         delete(db, tenant, id.as_str())?;
     }
-    let newest = "select coalesce(max(position), 0) from events where tenant = ? and topic = ?";
-    let newest = found(db, newest, params![tenant, trigger.topic.as_str()])?.unwrap_or(0);
-    let sql = "insert into triggers (tenant, id, digest, settings, by_key, topic, position, newest, replay_to, waiting, started, duplicates, seen) \
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, 0, 0, 0) on conflict (tenant, id) do update set digest = excluded.digest, \
+    let (topic, watch) = match &trigger.feed {
+        Feed::Topic(topic) => (topic.as_str(), None),
+        Feed::Memory(Watched { drawer, prefix }) => ("", Some(about(drawer, prefix))),
+    };
+    let newest = match &watch {
+        None => {
+            let newest = "select coalesce(max(position), 0) from events where tenant = ? and topic = ?";
+            found(db, newest, params![tenant, topic])?.unwrap_or(0)
+        }
+        // Of any key: what it looks through for nothing costs little.
+        Some(_) => {
+            let newest =
+                "select coalesce(max(position), 0) from log indexed by log_topic where tenant = ? and topic = 0";
+            found(db, newest, [tenant])?.unwrap_or(0)
+        }
+    };
+    let sql = "insert into triggers (tenant, id, digest, settings, by_key, topic, position, newest, replay_to, waiting, started, duplicates, seen, watch) \
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, 0, 0, 0, ?9) on conflict (tenant, id) do update set digest = excluded.digest, \
                settings = excluded.settings, by_key = excluded.by_key, trouble = null, \
                paused_at = iif(paused_by is null, null, paused_at), paused_why = iif(paused_by is null, null, paused_why)";
     let (digest, settings, by) = (trigger.digest(), json(trigger), by.map(KeyId::as_str));
-    let (topic, after) = (trigger.topic.as_str(), int(after.0));
-    execute(db, sql, params![tenant, id.as_str(), &digest.0[..], settings, by, topic, after, newest.max(after)])
+    let after = int(after.0);
+    execute(db, sql, params![tenant, id.as_str(), &digest.0[..], settings, by, topic, after, newest.max(after), watch])
 }
 
 /// A subscription is gone, with all that it took in.
@@ -289,6 +313,18 @@ pub(crate) fn published(
 ) -> Result<(), rusqlite::Error> {
     let sql = "update triggers set newest = ? where tenant = ? and topic = ?";
     execute(db, sql, params![int(place.0), tenant.as_str(), topic.as_str()])
+}
+
+/// A key of memory changed: subscriptions that watch it have something to look at.
+pub(crate) fn remembered(
+    db: &Connection,
+    tenant: &TenantId,
+    place: Position,
+    change: &MemoryChange,
+) -> Result<(), rusqlite::Error> {
+    let sql = "update triggers indexed by triggers_watch set newest = ?1 where tenant = ?2 and watch is not null \
+               and substr(?3, 1, length(watch)) = watch";
+    execute(db, sql, params![int(place.0), tenant.as_str(), about(&change.drawer, &change.key)])
 }
 
 /// Whether a subscription allows a start, within the transaction that is open.

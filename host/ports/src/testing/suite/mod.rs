@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    Purge, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions,
+    Purge, ReadCascades, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions,
     ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
@@ -219,6 +219,7 @@ macro_rules! contract {
             dead_letters_are_released_and_skipped
             what_is_told_of_events_is_bounded
             what_is_published_makes_subscriptions_due
+            what_changes_in_memory_makes_subscriptions_due
             a_tenant_has_so_many_subscriptions
             so_many_events_follow_from_one
             what_follows_from_an_event_is_found

@@ -7,7 +7,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::run::Target;
 use ltmc_model::schedule::{Overlap, Passed, Planned, Timing};
 use ltmc_model::tenancy::Tenant;
-use ltmc_model::trigger::{OnPoison, Planted, Trigger};
+use ltmc_model::trigger::{Feed, OnPoison, Planted, Trigger};
 use ltmc_model::{Digest, Position, RunId, Seq, TenantId, Timestamp};
 
 use super::{Fixture, Store};
@@ -32,7 +32,7 @@ async fn made<S: Store>(store: &S, of: &str) {
 fn workflow() -> Change {
     let timing = Timing::new("@daily".parse().unwrap(), "UTC".parse().unwrap(), Overlap::Skip, Timing::CATCH_UP);
     let trigger = Trigger {
-        topic: "news".parse().unwrap(),
+        feed: Feed::Topic("news".parse().unwrap()),
         filter: None,
         start: Target::Workflow("w".parse().unwrap()),
         at_once: 1,

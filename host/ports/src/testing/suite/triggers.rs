@@ -3,14 +3,17 @@
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change, Entry, Event as Happened};
+use ltmc_model::memory::Drawer;
 use ltmc_model::message::{self, Channel, Event, Message, Trail};
 use ltmc_model::run::{State, Target};
-use ltmc_model::trigger::{CASCADE, MAX_OF_A_TENANT, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{
+    CASCADE, Feed, MAX_OF_A_TENANT, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict, Watched,
+};
 use ltmc_model::{KeyId, Payload, Position, Revision};
 
 use super::{Fixture, Store};
 use crate::cascades::{Made, ReadCascades as _};
-use crate::testing::sample::{Owner, at, tenant};
+use crate::testing::sample::{self, Owner, at, tenant};
 use crate::triggers::{Arrival, ArrivalFilter, Found, Intake, MAX_REASON, StoredTrigger, TriggeredStart};
 use crate::{
     Append, Changes, Durability, Expect, Kind, ReadTriggers as _, WriteCatalog as _, WriteJournal as _,
@@ -27,7 +30,7 @@ fn author() -> KeyId {
 
 fn trigger(topic: &str) -> Trigger {
     Trigger {
-        topic: topic.parse().unwrap(),
+        feed: Feed::Topic(topic.parse().unwrap()),
         filter: None,
         start: Target::Agent("alice".parse().unwrap()),
         at_once: 2,
@@ -307,6 +310,49 @@ pub async fn what_is_published_makes_subscriptions_due<F: Fixture>(fixture: &F) 
     assert!(store.triggered_tenants(Some(&acme), 10).await.unwrap().is_empty());
     act(&*store, None, Change::TenantDeleted { tenant: acme.clone() }).await;
     assert!(due(&store).await.is_empty() && store.triggered_tenants(None, 10).await.unwrap().is_empty());
+}
+
+/// A change of memory makes those subscriptions due that watch its key, and no others.
+pub async fn what_changes_in_memory_makes_subscriptions_due<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let acme = tenant("acme");
+    let watching = |scope: Option<&str>, owner: Option<&str>, prefix: &str| Trigger {
+        feed: Feed::Memory(Watched::of(scope, owner, prefix).unwrap()),
+        ..trigger("t")
+    };
+    for (name, watches) in [
+        ("all", watching(None, None, "")),
+        ("board", watching(None, None, "board/")),
+        ("like", watching(None, None, "%")),
+        ("alice", watching(Some("agent"), Some("alice"), "")),
+        ("topic", trigger("t")),
+    ] {
+        act(&*store, Some(&author()), put(name, watches)).await;
+    }
+    let due = async |store: &F::Store| -> Vec<String> {
+        store.due_triggers(&acme, None, 10).await.unwrap().iter().map(|row| row.id.to_string()).collect()
+    };
+    assert!(due(&store).await.is_empty() && store.watches_memory().await.unwrap());
+    let change = async |delta: Delta| {
+        let change = Change::Context { call: "c".into(), about: "a".into(), request: ltmc_model::Digest::of(b"") };
+        store.act_with(&acme, at(8), Act { by: None, change }, Changes::blind(vec![delta])).await.unwrap();
+    };
+    let agent = Drawer::Agent("alice".parse().unwrap());
+    change(Delta::Memory(sample::put(&agent, "board/a", Revision(21), "1"))).await;
+    assert_eq!(due(&store).await, ["alice"]);
+    change(Delta::Memory(sample::put(&Drawer::Global, "board/a", Revision(22), "1"))).await;
+    assert_eq!(due(&store).await, ["alice", "all", "board"]);
+    change(Delta::Memory(sample::delete(&Drawer::Global, "boar", Revision(23)))).await;
+    for (name, lag) in [("all", 2), ("board", 1), ("alice", 1), ("like", 0), ("topic", 0)] {
+        assert_eq!(store.lag(&acme, &id(name), 10).await.unwrap(), lag, "{name}");
+    }
+    let newest = one(&*store, "board").await.unwrap().newest;
+    assert!(take_in(&*store, "board", intake(0, newest.0, vec![(newest.0, event(1, "k"), None)])).await);
+    assert_eq!(store.lag(&acme, &id("board"), 10).await.unwrap(), 0);
+    // One that watches something else from now on begins anew.
+    act(&*store, Some(&author()), put("board", watching(None, None, "other/"))).await;
+    assert!(stages(&*store, "board").await.is_empty());
+    assert_eq!(one(&*store, "board").await.unwrap().position, Position(0));
 }
 
 /// So many events follow from one, by whichever subscriptions, and no more; how many did is known for a day after the last.
