@@ -380,7 +380,11 @@ async fn each_change_of_memory_starts_one_run_over_kills() -> Result<()> {
     }
     host.send(host.request(Method::DELETE, "/v1/memory/global/board%2F0", &host.admin)).await?;
     let row = comes_to(&host, &host.admin, "intake:1", |row| is_quiet(row) && row["started"] == CHANGES + 1).await?;
-    assert_eq!((&row["memory"], &row["scope"], &row["dead"]), (&json!("board/"), &json!("global"), &json!(0)), "{row:#}");
+    assert_eq!(
+        (&row["memory"], &row["scope"], &row["dead"]),
+        (&json!("board/"), &json!("global"), &json!(0)),
+        "{row:#}"
+    );
     comes_to(&host, &host.admin, "deleted", |row| is_quiet(row) && row["started"] == 1).await?;
     assert_eq!(counted(&host).await?, CHANGES as u64 + 2);
     for (wrong, why) in [
@@ -393,5 +397,55 @@ async fn each_change_of_memory_starts_one_run_over_kills() -> Result<()> {
         let refused = host.send(put.json(&wrong)).await?.expect(400).json();
         assert!(refused["detail"].as_str().unwrap_or_default().contains(why), "{refused:#}");
     }
+    Ok(())
+}
+
+/// An agent asks to be woken by events; nothing comes of that until somebody accepts it, and it goes with the agent.
+#[tokio::test]
+async fn an_agent_says_what_it_is_woken_by_and_somebody_accepts_that() -> Result<()> {
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    let (component, manifest) = (dir.path().join("echo.wasm"), dir.path().join("m.json"));
+    std::fs::write(&component, ltmc_tests::guest_bytes("echo")?)?;
+    let asking = |subscriptions: Value| json!({"manifest": 1, "subscriptions": subscriptions}).to_string();
+    let ltmc = |arguments: &[&str]| -> Result<Output> {
+        let mut command = Command::new(ltmc_tests::binary()?);
+        command.args(arguments).arg("--data").arg(host.data()).env_remove("LTMC_URL").env_remove("LTMC_KEY");
+        Ok(command.output()?)
+    };
+    let (component, manifest) = (component.to_string_lossy(), manifest.to_string_lossy());
+    let push = |more: &[&str]| {
+        let push = ["push", &*component, "--name", "woken", "--manifest", &*manifest];
+        ltmc(&push.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    std::fs::write(&*manifest, asking(json!([{"topic": "orders", "where": {"exact": {"typ": 1}}}])))?;
+    let refused = push(&[])?;
+    assert!(!refused.status.success() && text(&refused.stderr).contains("number 1"), "{}", text(&refused.stderr));
+    std::fs::write(&*manifest, asking(json!([{"topic": "orders"}, {"memory": "board/", "on-poison": "skip"}])))?;
+    let pushed = push(&[])?;
+    let (out, err) = (text(&pushed.stdout), text(&pushed.stderr));
+    assert!(out.contains("woken by") && out.contains("\"topic\":\"orders\""), "{out}");
+    assert!(err.contains("ltmc subscriptions accept woken"), "{err}");
+    publish(&host, &host.admin, "orders", &event(1, "k", &json!({}))).await?.expect(200);
+    host.get("/v1/subscriptions/woken@1").await?.expect(404);
+    let accepted = ltmc(&["subscriptions", "accept", "woken"])?;
+    assert!(text(&accepted.stderr).contains("woken@1, woken@2"), "{}", text(&accepted.stderr));
+    publish(&host, &host.admin, "orders", &event(2, "k", &json!({}))).await?.expect(200);
+    let row = comes_to(&host, &host.admin, "woken@1", |row| row["started"] == 1 && is_quiet(row)).await?;
+    assert_eq!((&row["agent"], &row["dead"]), (&json!("woken"), &json!(0)), "{row:#}");
+    // It is as the manifest says, until that says something else and somebody accepts it.
+    let put = host.request(Method::PUT, "/v1/subscriptions/woken@1", &host.admin);
+    let refused = host.send(put.json(&json!({"topic": "other", "agent": "woken"}))).await?.expect(409).json();
+    assert!(refused["detail"].as_str().unwrap_or_default().contains("manifest"), "{refused:#}");
+    std::fs::write(&*manifest, asking(json!([{"topic": "other"}])))?;
+    push(&[])?;
+    assert_eq!(subscription(&host, &host.admin, "woken@1").await?["topic"], "orders");
+    let pushed = push(&["--subscribe"])?;
+    assert!(text(&pushed.stderr).contains("It is woken by woken@1"), "{}", text(&pushed.stderr));
+    assert_eq!(subscription(&host, &host.admin, "woken@1").await?["topic"], "other");
+    host.get("/v1/subscriptions/woken@2").await?.expect(404);
+    host.send(host.request(Method::DELETE, "/v1/agents/woken", &host.admin)).await?.expect(204);
+    host.get("/v1/subscriptions/woken@1").await?.expect(404);
     Ok(())
 }

@@ -73,7 +73,7 @@ pub(crate) enum Command {
     /// When workflows are started by themselves: list, pause, continue, run
     #[command(subcommand)]
     Schedules(schedules::Command),
-    /// Which events start agents and workflows: put, list, show, pause, continue, replay, rm, events, release, skip
+    /// Which events start agents and workflows: put, accept, list, show, pause, continue, replay, rm, events, release, skip
     #[command(subcommand)]
     Subscriptions(subscriptions::Command),
     /// Conversations, turn by turn: open, say, list, show, history, cancel, hand-off, rewind, fork, export, close

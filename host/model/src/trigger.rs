@@ -36,15 +36,16 @@ pub const CASCADE: Duration = Duration::from_secs(24 * 60 * 60);
 pub const WINDOW: u32 = 10_000;
 
 text_name!(
-    /// A subscription's name: a name of ours, or, of one that a workflow's document has, `WORKFLOW:NUMBER`.
+    /// A subscription's name: a name of ours, or, of one that a workflow's document has, `WORKFLOW:NUMBER`, or of one that an agent's manifest asks for,
+    /// `AGENT@NUMBER`.
     TriggerId,
     "a subscription's name",
-    "a name of a-z, 0-9 and `-`, or WORKFLOW:NUMBER of one that stands in a workflow's document",
+    "a name of a-z, 0-9 and `-`, or WORKFLOW:NUMBER of one that stands in a workflow's document, or AGENT@NUMBER of one in a manifest",
     is_name
 );
 
 fn is_name(text: &str) -> bool {
-    let (name, number) = text.split_once(':').map_or((text, None), |(name, number)| (name, Some(number)));
+    let (name, number) = text.split_once([':', '@']).map_or((text, None), |(name, number)| (name, Some(number)));
     let counts = |number: &str| number.parse::<u32>().is_ok_and(|n| n > 0 && n.to_string() == number);
     name.parse::<AgentName>().is_ok() && number.is_none_or(counts)
 }
@@ -53,6 +54,21 @@ impl TriggerId {
     /// That of a workflow's document, by its number there, from 1 on.
     pub fn of_workflow(workflow: &WorkflowName, number: usize) -> Self {
         Self(format!("{workflow}:{number}").into())
+    }
+
+    /// That which an agent's manifest asks for, by its number there, from 1 on.
+    pub fn of_agent(agent: &AgentName, number: usize) -> Self {
+        Self(format!("{agent}@{number}").into())
+    }
+
+    /// Whether a manifest asks for it.
+    pub fn is_of_manifest(&self) -> bool {
+        self.0.contains('@')
+    }
+
+    /// Whether this agent's manifest asks for it.
+    pub fn is_of_agent(&self, agent: &AgentName) -> bool {
+        self.0.strip_prefix(agent.as_str()).is_some_and(|rest| rest.starts_with('@'))
     }
 
     /// Whether it stands in this workflow's document.
@@ -297,7 +313,23 @@ mod tests {
         for name in ["triage", "triage:1", "a-b:12"] {
             assert_eq!(name.parse::<TriggerId>().unwrap().as_str(), name);
         }
-        for name in ["", "Triage", "triage:", "triage:0", "triage:01", "triage:1:2", "a/b", ":1"] {
+        let of = TriggerId::of_agent(&"triage".parse().unwrap(), 2);
+        assert_eq!((of.as_str(), of.is_of_manifest(), of.is_of_workflow()), ("triage@2", true, false));
+        assert!(of.is_of_agent(&"triage".parse().unwrap()) && !of.is_of_agent(&"tri".parse().unwrap()));
+        for name in [
+            "triage@0",
+            "triage@1:2",
+            "triage:1@2",
+            "@1",
+            "",
+            "Triage",
+            "triage:",
+            "triage:0",
+            "triage:01",
+            "triage:1:2",
+            "a/b",
+            ":1",
+        ] {
             name.parse::<TriggerId>().unwrap_err();
         }
         let of = TriggerId::of_workflow(&"triage".parse().unwrap(), 3);

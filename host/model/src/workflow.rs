@@ -506,6 +506,11 @@ pub(crate) fn read_filter(text: &str) -> Result<Filter, Faults> {
     read::filter(&tree::parse(text).map_err(|fault| Faults(vec![fault]))?)
 }
 
+/// Reads which events start something, as an entry of `on` says it; `start`: what they start.
+pub(crate) fn read_subscription(entry: &serde_json::Value, start: crate::run::Target) -> Result<Trigger, Faults> {
+    read::subscription(&tree::parse(&entry.to_string()).map_err(|fault| Faults(vec![fault]))?, start)
+}
+
 impl Document {
     /// Reads YAML or JSON. `name`: what the document must be called.
     ///

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
+use ltmc_model::manifest::Manifest;
 use ltmc_model::trigger::{MAX_OF_A_TENANT, Planted, Trigger, TriggerId, Verdict};
 use ltmc_model::workflow::Document;
 use ltmc_model::{KeyId, Position, TenantId, Timestamp, WorkflowName};
@@ -111,6 +113,46 @@ impl Triggers {
         after: Option<Position>,
     ) -> Result<bool, Error> {
         in_no_document(&id)?;
+        in_no_manifest(&id)?;
+        self.plant(by, id, trigger, after).await
+    }
+
+    /// Lets an agent be woken by what its manifest asks for, and by nothing that it asked for before and does not now, in the caller's name. Their names.
+    ///
+    /// # Errors
+    /// Where the agent is not there, or asks for nothing; those of [`Self::put`].
+    pub async fn accept(self: &Arc<Self>, caller: &Caller, agent: &AgentRef) -> Result<Vec<TriggerId>, Error> {
+        let (triggers, by, agent) = (self.clone(), caller.clone(), agent.clone());
+        let work = async move {
+            let found = triggers.authority().agent(&by.tenant, &agent).await?;
+            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
+            let asked = found.manifest.woken_by(&found.name);
+            let asked = asked.map_err(|why| Error::Internal { message: format!("agent `{agent}`: {why}") })?;
+            let mut names = Vec::new();
+            for (number, trigger) in (1..).zip(asked) {
+                let id = TriggerId::of_agent(&found.name, number);
+                triggers.plant(&by, id.clone(), trigger, None).await?;
+                names.push(id);
+            }
+            for number in names.len() + 1..=Manifest::MAX_SUBSCRIPTIONS {
+                let id = TriggerId::of_agent(&found.name, number);
+                if triggers.read.trigger(&by.tenant, &id).await?.is_some() {
+                    let change = Change::SubscriptionDeleted { id };
+                    triggers.authority().act(&by.tenant, Some(&by.key), change).await?;
+                }
+            }
+            Ok(names)
+        };
+        self.authority().perform(caller, Action::PutWorkflow, work).await
+    }
+
+    async fn plant(
+        &self,
+        by: &Caller,
+        id: TriggerId,
+        trigger: Trigger,
+        after: Option<Position>,
+    ) -> Result<bool, Error> {
         // What whoever reads no topics may not do, no run does for them.
         self.authority().authorize(by, Action::ReadContext).await?;
         self.runs.is_there(by, &trigger.start, false).await?;
@@ -324,6 +366,16 @@ fn in_no_document(id: &TriggerId) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("subscription `{id}` stands under `on` of its workflow's document: change it there");
+    Err(Error::Conflict { code: "conflict", message })
+}
+
+/// One that an agent's manifest asks for is as that says.
+fn in_no_manifest(id: &TriggerId) -> Result<(), Error> {
+    if !id.is_of_manifest() {
+        return Ok(());
+    }
+    let message =
+        format!("subscription `{id}` stands in its agent's manifest: accept what that asks for, or delete it");
     Err(Error::Conflict { code: "conflict", message })
 }
 

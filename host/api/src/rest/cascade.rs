@@ -47,7 +47,6 @@ struct Shown {
     left_out: usize,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_none(count: &usize) -> bool {
     *count == 0
 }

@@ -32,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list))
         .routes(routes!(get, put, delete))
+        .routes(routes!(accept))
         .routes(routes!(pause))
         .routes(routes!(go_on))
         .routes(routes!(replay))
@@ -327,6 +328,28 @@ async fn put(
     let (row, lag) = api.triggers.get(&caller, &id).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(Subscription { lag: Some(lag), ..row.into() })).into_response())
+}
+
+/// The names of subscriptions.
+#[derive(Serialize, ToSchema)]
+struct Accepted {
+    /// `AGENT@NUMBER`, by the order of the manifest.
+    subscriptions: Vec<String>,
+}
+
+/// Accept what an agent asks to be woken by
+///
+/// Each subscription that its manifest asks for starts runs of it from now on, in the name of this key; one that it does not ask for any more is deleted. They go with
+/// the agent, and can be paused and deleted one by one.
+#[utoipa::path(
+    post, path = "/v1/agents/{name}/subscriptions", tag = "agents",
+    params(("name" = String, Path, description = "A name, for its newest version, or `name@sha256:…`", example = "triage")),
+    extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["too-many-subscriptions"]))),
+    responses((status = 200, body = Accepted)),
+)]
+async fn accept(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>) -> Answer {
+    let names = api.triggers.accept(&caller, &agent).await?;
+    Ok(axum::Json(Accepted { subscriptions: names.iter().map(ToString::to_string).collect() }).into_response())
 }
 
 /// Delete a subscription

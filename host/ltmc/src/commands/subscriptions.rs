@@ -1,6 +1,7 @@
 //! `ltmc subscriptions`: which events start agents and workflows, and what became of those that did not.
 
 use console::style;
+use ltmc_model::AgentName;
 use ltmc_model::trigger::TriggerId;
 use serde_json::Value;
 
@@ -12,6 +13,11 @@ use crate::ui;
 pub(crate) enum Command {
     /// Start an agent or a workflow by each event of a topic that fits
     Put(Box<Put>),
+    /// Let an agent be woken by what its manifest asks for
+    Accept {
+        /// The agent
+        agent: AgentName,
+    },
     /// List them
     List,
     /// Show one, with how far it is behind its topic
@@ -107,6 +113,15 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             shown(&answer.json()?, context.json);
             Ok(())
         }
+        Command::Accept { agent } => {
+            let names = accept(&client, agent.as_str()).await?;
+            match (context.json, names.is_empty()) {
+                (true, _) => ui::json(&serde_json::json!({"subscriptions": names})),
+                (false, true) => ui::note(format!("{agent} asks to be woken by nothing.")),
+                (false, false) => ui::note(format!("{agent} is woken by {}.", names.join(", "))),
+            }
+            Ok(())
+        }
         Command::List => {
             let found = client.list("/v1/subscriptions", &[], usize::MAX).await?;
             if found.is_empty() && !context.json {
@@ -154,6 +169,13 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
     }
+}
+
+/// Lets an agent be woken by what its manifest asks for; the names of these subscriptions.
+pub(crate) async fn accept(client: &Client, agent: &str) -> anyhow::Result<Vec<String>> {
+    let answer = client.post(&format!("/v1/agents/{}/subscriptions", encode(agent)), None).await?.json()?;
+    let names = answer["subscriptions"].as_array().into_iter().flatten();
+    Ok(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())
 }
 
 impl Put {

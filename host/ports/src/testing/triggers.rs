@@ -97,6 +97,7 @@ impl Triggers {
                 self.cut(tenant, name, triggers.len());
             }
             Change::WorkflowDeleted { name } => self.cut(tenant, name, 0),
+            Change::AgentDeleted { name } => self.held.retain(|(of, id), _| of != tenant || !id.is_of_agent(name)),
             Change::SubscriptionPut { id, planted } => self.put(tenant, id.clone(), planted, by, &newest),
             Change::SubscriptionDeleted { id } => drop(self.held.remove(&place(id))),
             Change::SubscriptionPaused { id, why } => {

@@ -11,7 +11,7 @@ use ltmc_model::journal::Entry;
 use ltmc_model::message::{Event, Topic};
 use ltmc_model::run::Run;
 use ltmc_model::trigger::{CASCADE, Feed, Planted, Stage, Trigger, TriggerId, Verdict, WINDOW, Watched};
-use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::schedules::Paused;
 use ltmc_ports::triggers::{
     Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, over_budget, root, seen,
@@ -245,6 +245,14 @@ pub(crate) fn put(
     let (digest, settings, by) = (trigger.digest(), json(trigger), by.map(KeyId::as_str));
     let after = int(after.0);
     execute(db, sql, params![tenant, id.as_str(), &digest.0[..], settings, by, topic, after, newest.max(after), watch])
+}
+
+/// An agent is gone, and with it what its manifest asked to be woken by.
+pub(crate) fn forget_agent(db: &Connection, tenant: &str, agent: &AgentName) -> Result<(), rusqlite::Error> {
+    let sql = "select id from triggers where tenant = ?1 and id > ?2 || '@' and id < ?2 || 'A'";
+    let values = params![tenant, agent.as_str()];
+    let ids: Vec<String> = db.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids.iter().try_for_each(|id| delete(db, tenant, id))
 }
 
 /// A subscription is gone, with all that it took in.

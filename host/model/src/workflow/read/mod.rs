@@ -18,6 +18,8 @@ use super::tree::{Key, Kind, Tree};
 use super::{Document, Fault, Faults, MAX_FAULTS, MAX_NODES, MAX_STEPS, Place};
 use crate::agent::AgentRef;
 use crate::filter::Filter;
+use crate::run::Target;
+use crate::trigger::Trigger;
 use crate::{AgentName, WorkflowName};
 
 mod cases;
@@ -61,6 +63,13 @@ struct Reader {
     nodes: usize,
     /// Whether a run is pinned to the document.
     is_pinned: bool,
+}
+
+/// Reads a subscription by itself.
+pub(super) fn subscription(tree: &Tree, start: Target) -> Result<Trigger, Faults> {
+    let mut reader = Reader::default();
+    let read = reader.heard(tree, Some(start));
+    reader.finish(read)
 }
 
 /// An object's fields, each taken once by whoever knows it; what is left is unknown.

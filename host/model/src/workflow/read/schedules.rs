@@ -25,7 +25,8 @@ impl Reader {
         let twice = |what: &str, first| format!("this {what} stands here a second time, first at {first}");
         for item in items.iter().take(MAX_OF_A_DOCUMENT) {
             if is_of_events(item) {
-                let Some(trigger) = self.heard(item, name) else { continue };
+                let start = name.cloned().map(Target::Workflow);
+                let Some(trigger) = self.heard(item, start) else { continue };
                 match triggers.iter().find(|other| other.trigger == trigger) {
                     Some(other) => self.fault(item.place, twice("subscription", other.place)),
                     None => triggers.push(Heard { trigger, place: item.place }),
@@ -41,7 +42,7 @@ impl Reader {
         (schedules, triggers)
     }
 
-    fn heard(&mut self, tree: &Tree, name: Option<&WorkflowName>) -> Option<Trigger> {
+    pub(super) fn heard(&mut self, tree: &Tree, start: Option<Target>) -> Option<Trigger> {
         let mut fields = self.object(tree, "an entry of `on`")?;
         let feed = self.feed(tree, &mut fields);
         let (is_filtered, filter) = match fields.take("where") {
@@ -60,14 +61,16 @@ impl Reader {
         if is_filtered && filter.is_none() {
             return None;
         }
-        let start = Target::Workflow(name?.clone());
-        Some(Trigger { feed: feed?, filter, start, at_once: at_once?, on_poison: on_poison? })
+        Some(Trigger { feed: feed?, filter, start: start?, at_once: at_once?, on_poison: on_poison? })
     }
 
     /// What is looked through.
     fn feed(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Feed> {
         let (topic, memory) = (fields.take("topic"), fields.take("memory"));
         let Some(memory) = memory else {
+            if topic.is_none() {
+                self.fault(tree.place, "`topic` is missing, or `memory`: what the subscription is to");
+            }
             return topic.and_then(|tree| self.parsed::<Topic>(tree, "`topic`")).map(Feed::Topic);
         };
         if topic.is_some() {

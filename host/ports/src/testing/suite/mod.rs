@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    Purge, ReadCascades, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions,
-    ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
+    Purge, ReadCascades, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules,
+    ReadSessions, ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;

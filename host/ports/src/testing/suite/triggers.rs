@@ -147,6 +147,14 @@ pub async fn subscriptions_follow_acts<F: Fixture>(fixture: &F) {
     let store = fixture.crash(store).await;
     assert_eq!(names(&store).await, ["feed", "w:1"]);
     act(&*store, None, Change::WorkflowDeleted { name: "w".parse().unwrap() }).await;
+    // An agent's go with it, and nobody else's.
+    for name in ["alice@1", "alice@2", "alice-b@1"] {
+        act(&*store, Some(&author()), put(name, trigger("t"))).await;
+    }
+    act(&*store, None, Change::AgentDeleted { name: "alice".parse().unwrap() }).await;
+    let store = fixture.crash(store).await;
+    assert_eq!(names(&store).await, ["alice-b@1", "feed"]);
+    act(&*store, None, Change::SubscriptionDeleted { id: id("alice-b@1") }).await;
     act(&*store, None, Change::SubscriptionDeleted { id: id("feed") }).await;
     assert!(names(&store).await.is_empty());
     assert!(stages(&*store, "feed").await.is_empty());
