@@ -272,6 +272,8 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
     let structured = [("content-type", "application/cloudevents+json")];
     let binary = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")];
     send(ON, &binary, "any bytes").await?.expect(200);
+    let long =
+        json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "note": "n".repeat(257)}).to_string();
     for (headers, body, told) in [
         (&structured[..], r#"{"specversion":"1.0","id":"1","source":"/s"}"#, "`type` is missing"),
         (
@@ -286,6 +288,18 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
             "no name of an attribute",
         ),
         (&binary[..3], "", "`type` is missing"),
+        (
+            &structured[..],
+            r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","dataschema":"none"}"#,
+            "`dataschema` is an absolute URI",
+        ),
+        (
+            &structured[..],
+            r#"{"specversion":"1.0","id":"1","source":"/memory/global","type":"memory.put"}"#,
+            "the host's to give",
+        ),
+        (&structured[..], &long, "`note` is 1 to 256 bytes"),
+        (&structured[..], r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","many":[1]}"#, "`many` is a text"),
     ] {
         let answer = send(ON, headers, body).await?;
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
@@ -301,6 +315,28 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
     send(ON, &[("content-type", "application/cloudevents-batch+json")], batch).await?.expect(400);
     let events = host.get("/v1/events?topic=orders").await?.expect(200).json();
     assert_eq!(events["items"].as_array().map(Vec::len), Some(1), "of a batch all or none: {events:#}");
+    // Whoever mistypes a name, or a filter, is told what would be right.
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/triage", &host.admin);
+    host.send(put.json(&json!({"topic": "orders", "agent": "echo"}))).await?.expect(201);
+    for (method, path) in [
+        (Method::GET, "/v1/subscriptions/trige"),
+        (Method::POST, "/v1/subscriptions/trige/pause"),
+        (Method::POST, "/v1/subscriptions/trige/events/1/release"),
+    ] {
+        let answer = host.send(host.request(method, path, &host.admin)).await?.expect(404);
+        assert!(answer.text().contains("did you mean `triage`?"), "{path}: {}", answer.text());
+    }
+    host.send(host.request(Method::POST, "/v1/subscriptions/triage/events/1/release", &host.admin)).await?.expect(404);
+    for (wrong, why) in [
+        (json!({"prefx": {"type": "a"}}), "did you mean `prefix`?"),
+        (json!({"exact": {"Type": "a"}}), "`Type` is no attribute"),
+        (json!({"sql": "type = 'a'"}), "`sql`"),
+    ] {
+        let put = host.request(Method::PUT, "/v1/subscriptions/wrong", &host.admin);
+        let answer = host.send(put.json(&json!({"topic": "a", "agent": "echo", "where": wrong}))).await?.expect(400);
+        assert!(answer.text().contains(why), "{why}: {}", answer.text());
+    }
     Ok(())
 }
 

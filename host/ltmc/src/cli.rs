@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, publish, push, repair, run,
-    runs, schedules, serve, session, subscriptions, tenant,
+    agent, approvals, audit, build, call, ceiling, check, doctor, events, flow, grant, key, new, publish, push, repair,
+    run, runs, schedules, serve, session, subscriptions, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::delta::MemoryChange;
 use crate::filter::Filter;
+use crate::gather::{Gather, Rate};
 use crate::memory::{Drawer, MAX_KEY};
-use crate::message::Topic;
+use crate::message::{Event, Topic};
 use crate::run::Target;
 use crate::{AgentName, Digest, Position, WorkflowName};
 
@@ -98,6 +99,12 @@ pub struct Trigger {
     pub at_once: u32,
     /// What becomes of the events of a key one of whose runs failed.
     pub on_poison: OnPoison,
+    /// How many runs start in how long; none: as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Which events start a run together; none: each starts its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather: Option<Gather>,
 }
 
 /// What a subscription looks through.
@@ -226,6 +233,17 @@ impl Trigger {
     /// How many runs are under way at once where nothing is said.
     pub const AT_ONCE: u32 = 8;
 
+    /// Whether it takes an event in.
+    pub fn fits(&self, event: &Event) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.fits(event))
+            && self.gather.as_ref().is_none_or(|gather| gather.takes(event))
+    }
+
+    /// What an event is kept in order with.
+    pub fn key(&self, event: &Event) -> String {
+        self.gather.as_ref().map_or_else(|| event.key().to_owned(), |gather| gather.key(event))
+    }
+
     /// Of all that it is.
     pub fn digest(&self) -> Digest {
         Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
@@ -346,6 +364,8 @@ mod tests {
             start: Target::Workflow("w".parse().unwrap()),
             at_once: 2,
             on_poison: OnPoison::Skip,
+            rate: None,
+            gather: None,
         };
         let json = serde_json::to_string(&trigger).unwrap();
         assert_eq!(

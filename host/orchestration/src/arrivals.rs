@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, stream};
-use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
+use ltmc_model::gather::{Gather, Gathered, Group, MAX_BATCH, Waiting};
 use ltmc_model::journal::Change;
 use ltmc_model::message::{Event, Events, Published, Trail};
-use ltmc_model::trigger::{Feed, MAX_BEHIND, MAX_CASCADE, MAX_DEAD, Trigger, TriggerId, Watched};
+use ltmc_model::trigger::{
+    Feed, MAX_AT_ONCE, MAX_BEHIND, MAX_CASCADE, MAX_DEAD, MAX_WAITING, Stage, Trigger, TriggerId, Watched,
+};
+use ltmc_model::{Position, TenantId};
 use ltmc_policy::Turns;
 use ltmc_ports::log::{Interest, Rows};
-use ltmc_ports::triggers::{Arrival, Found, Intake, StoredTrigger, TriggeredStart};
+use ltmc_ports::triggers::{Arrival, ArrivalFilter, Found, Intake, StoredTrigger, TriggeredStart};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_processor::Account;
 use ltmc_tenancy::Error;
@@ -26,6 +29,7 @@ use tokio::time::Instant;
 use crate::metered;
 use crate::news::News;
 use crate::rounds::Rounds;
+use crate::runs::Triggering;
 use crate::triggers::Triggers;
 
 /// Tenants read at once.
@@ -280,11 +284,29 @@ impl Triggers {
         if room == 0 {
             return Ok(Looked::Done);
         }
-        let ready = self.read.startable(&row.tenant, &row.id, room).await?;
+        let (tenant, id) = (&row.tenant, &row.id);
+        let in_time = match row.trigger.rate {
+            None => room,
+            Some(rate) => {
+                let since = rate.since(self.now());
+                rate.starts.saturating_sub(self.read.started_since(tenant, id, since, rate.starts).await?)
+            }
+        };
+        let room = room.min(in_time);
+        if room == 0 {
+            // Nobody tells of that: time goes by.
+            return Ok(if row.waiting > 0 { Looked::Waits } else { Looked::Done });
+        }
+        let (ready, mut looked) = match &row.trigger.gather {
+            None => {
+                let ready = self.read.startable(tenant, id, room).await?;
+                (ready.into_iter().map(Together::of_one).collect(), Looked::Done)
+            }
+            Some(gather) => self.gathered(row, gather, room).await?,
+        };
         let count = ready.len();
-        let started = stream::iter(ready).map(|arrival| self.start_one(row, caller, arrival)).buffered(AT_ONCE);
+        let started = stream::iter(ready).map(|together| self.start_one(row, caller, together)).buffered(AT_ONCE);
         let started: Vec<Result<Looked, Error>> = started.collect().await;
-        let mut looked = Looked::Done;
         for one in started {
             if one? == Looked::Waits {
                 looked = Looked::Waits;
@@ -294,12 +316,64 @@ impl Triggers {
         Ok(if looked == Looked::Done && count > 0 && count == room as usize { Looked::More } else { looked })
     }
 
-    async fn start_one(&self, row: &StoredTrigger, caller: &Caller, arrival: Arrival) -> Result<Looked, Error> {
-        let (tenant, position) = (&row.tenant, arrival.position);
-        let start = TriggeredStart { id: row.id.clone(), digest: row.digest, position };
-        let late = self.now().since(arrival.event.time);
+    /// Those that wait, as they start runs together; and whether others are to be looked at as time goes by.
+    async fn gathered(
+        &self,
+        row: &StoredTrigger,
+        gather: &Gather,
+        room: u32,
+    ) -> Result<(Vec<Together>, Looked), Error> {
+        let filter = ArrivalFilter {
+            of: Some(row.id.clone()),
+            limit: MAX_WAITING + MAX_DEAD + MAX_AT_ONCE * MAX_BATCH,
+            ..ArrivalFilter::default()
+        };
+        let mut by_key: BTreeMap<String, (bool, Vec<Arrival>)> = BTreeMap::new();
+        for arrival in self.read.arrivals(&row.tenant, &filter).await? {
+            let (is_held_up, waiting) = by_key.entry(arrival.key.clone()).or_default();
+            match arrival.stage {
+                Stage::Waiting => waiting.push(arrival),
+                // Its end tells of it, or somebody who settles it.
+                Stage::UnderWay | Stage::Parked => *is_held_up = true,
+                Stage::Dead => {}
+            }
+        }
+        let mut keys: Vec<Vec<Arrival>> =
+            by_key.into_values().filter(|(is_held_up, _)| !is_held_up).map(|(_, waiting)| waiting).collect();
+        keys.sort_by_key(|waiting| waiting.first().map(|first| first.position));
+        let (now, mut ready, mut looked) = (self.now(), Vec::new(), Looked::Done);
+        for arrivals in keys {
+            let shown: Vec<Waiting<'_>> =
+                arrivals.iter().map(|one| Waiting { position: one.position, at: one.at, event: &one.event }).collect();
+            match gather.decide(&shown, now) {
+                Some(Gathered::Start(group)) if ready.len() < room as usize => {
+                    ready.push(Together::of(arrivals, group))
+                }
+                Some(_) => looked = Looked::Waits,
+                None => {}
+            }
+        }
+        Ok((ready, looked))
+    }
+
+    async fn start_one(&self, row: &StoredTrigger, caller: &Caller, together: Together) -> Result<Looked, Error> {
+        let Together { events, dropped } = together;
+        let Some((position, last)) = events.last().map(|(position, event)| (*position, event)) else {
+            return Ok(Looked::Done);
+        };
+        let tenant = &row.tenant;
+        let with: Vec<Position> = events[..events.len() - 1].iter().map(|(position, _)| *position).collect();
+        let (id, digest, rate) = (row.id.clone(), row.digest, row.trigger.rate);
+        let start = TriggeredStart { id, digest, position, with: with.clone(), dropped, rate };
+        let late = self.now().since(last.time);
         let is_replay = position <= row.replay_to;
-        match self.runs.start_triggered(caller, &row.trigger.start, (start, is_replay), &arrival.event).await {
+        let triggering = Triggering {
+            input: row.trigger.gather.as_ref().map_or_else(|| last.to_value(), |gather| gather.input(&events)),
+            trail: events.iter().fold(None, |trail, (_, event)| Trail::deeper(trail, Some(Trail::after(event)))),
+            traceparent: last.attributes.get(Event::TRACE).cloned(),
+            is_replay,
+        };
+        match self.runs.start_triggered(caller, &row.trigger.start, start, triggering).await {
             Ok(started) => {
                 metered::EVENTS.of(["started"]).increment(1);
                 metered::EVENTS_LATE.record(late);
@@ -315,8 +389,10 @@ impl Triggers {
             }
             // Nothing of it passes by itself.
             Err(error) => {
-                if self.write.bury(tenant, &row.id, position, error.to_string()).await? {
-                    metered::EVENTS.of(["dead"]).increment(1);
+                for position in with.into_iter().chain([position]) {
+                    if self.write.bury(tenant, &row.id, position, error.to_string()).await? {
+                        metered::EVENTS.of(["dead"]).increment(1);
+                    }
                 }
                 Ok(Looked::Done)
             }
@@ -342,12 +418,30 @@ impl Triggers {
     }
 }
 
+/// Events that start a run together, each with its place, in order; and the places of those that start nothing because of it.
+struct Together {
+    events: Vec<(Position, Event)>,
+    dropped: Vec<Position>,
+}
+
+impl Together {
+    fn of_one(arrival: Arrival) -> Self {
+        Self { events: vec![(arrival.position, arrival.event)], dropped: Vec::new() }
+    }
+
+    fn of(arrivals: Vec<Arrival>, group: Group) -> Self {
+        let is_of = |arrival: &Arrival| group.of.contains(&arrival.position);
+        let events = arrivals.into_iter().filter(is_of).map(|arrival| (arrival.position, arrival.event)).collect();
+        Self { events, dropped: group.dropped }
+    }
+}
+
 /// What of these events a subscription takes in: those that fit, each with why it starts nothing, where it is so. `behind`: keys that are parked,
 /// with how many events wait behind.
 fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String, u32>) -> Vec<Found> {
-    let fits = |event: &Event| trigger.filter.as_ref().is_none_or(|filter| filter.fits(event));
     let mut found = Vec::new();
-    for Published { position, event } in events.into_iter().filter(|published| fits(&published.event)) {
+    for Published { position, event } in events.into_iter().filter(|published| trigger.fits(&published.event)) {
+        let key = trigger.key(&event);
         let dead = if event.hops() > Trail::MAX_HOPS {
             Some(format!(
                 "loop: {} events led to this one, each to the next, which is more than {}",
@@ -355,13 +449,13 @@ fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String,
                 Trail::MAX_HOPS
             ))
         } else {
-            behind.get_mut(event.key()).and_then(|behind| {
+            behind.get_mut(&key).and_then(|behind| {
                 *behind += 1;
                 let is_over = *behind > MAX_BEHIND;
                 is_over.then(|| format!("overflow: {MAX_BEHIND} events wait behind one of its key that is parked"))
             })
         };
-        found.push(Found { position, event, dead });
+        found.push(Found { position, key, event, dead });
     }
     found
 }
@@ -383,7 +477,7 @@ fn words(error: &Error) -> String {
 mod tests {
     use ltmc_model::run::Target;
     use ltmc_model::trigger::OnPoison;
-    use ltmc_model::{Payload, Position, Timestamp};
+    use ltmc_model::{Payload, Timestamp};
 
     use super::*;
 
@@ -408,6 +502,8 @@ mod tests {
             start: Target::Workflow("w".parse().unwrap()),
             at_once: 1,
             on_poison: OnPoison::ParkKey,
+            rate: None,
+            gather: None,
         }
     }
 

@@ -188,12 +188,13 @@ fn cause(event: &Event) -> String {
 
 /// Why a subscription did not take an event of its topic.
 fn why_not(row: &StoredTrigger, position: Position, event: &Event) -> &'static str {
-    let fits = row.trigger.filter.as_ref().is_none_or(|filter| filter.fits(event));
+    let is_meant = row.trigger.filter.as_ref().is_none_or(|filter| filter.fits(event));
     match () {
-        () if !fits => "its `where` does not fit",
+        () if !is_meant => "its `where` does not fit",
+        () if !row.trigger.fits(event) => "it is none of those that its `join` is of",
         () if row.position < position && row.paused.is_some() => "it is paused",
         () if row.position < position => "it has not looked so far yet",
-        () => "it had this event before, was put after it, or its dead letter was skipped",
+        () => "it had this event before, was put after it, a later one took its place, or its dead letter was skipped",
     }
 }
 

@@ -25,7 +25,7 @@ use ltmc_model::caller::{Caller, Role};
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, Follows, RunStarted};
-use ltmc_model::message::{self, Trail};
+use ltmc_model::message::Trail;
 use ltmc_model::run::{Run, State, Target, is_traceparent};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::{Place as Turn, Stage};
@@ -179,6 +179,19 @@ pub(crate) struct TurnRequest {
     pub(crate) request_digest: Digest,
     /// The client's W3C trace context.
     pub(crate) traceparent: Option<String>,
+}
+
+/// The event that starts a run, or several of them.
+#[derive(Debug)]
+pub(crate) struct Triggering {
+    /// What the run is given.
+    pub(crate) input: serde_json::Value,
+    /// What it follows from.
+    pub(crate) trail: Option<Trail>,
+    /// The trace that it goes on with.
+    pub(crate) traceparent: Option<String>,
+    /// Whether it was there before the subscription was put, or is looked at anew.
+    pub(crate) is_replay: bool,
 }
 
 /// A run that a request started, or found by its idempotency key.
@@ -339,11 +352,11 @@ impl Runs {
         &self,
         caller: &Caller,
         target: &Target,
-        (start, is_replay): (TriggeredStart, bool),
-        event: &message::Event,
+        start: TriggeredStart,
+        triggering: Triggering,
     ) -> Result<Started, Error> {
+        let Triggering { mut input, trail, traceparent, is_replay } = triggering;
         let Made { agents, document, plan, position } = self.made(caller, target, false).await?;
-        let mut input = event.to_value();
         if is_replay {
             input["replay"] = true.into();
         }
@@ -356,9 +369,9 @@ impl Runs {
             session: None,
             tied: false,
             idempotency: None,
-            traceparent: event.attributes.get("traceparent").filter(|text| is_traceparent(text.as_bytes())).cloned(),
+            traceparent: traceparent.filter(|text| is_traceparent(text.as_bytes())),
             scheduled: None,
-            triggered: Some((start, is_replay, Trail::after(event))),
+            triggered: trail.map(|trail| (start, is_replay, trail)),
             turn: None,
             position,
         };
@@ -1069,15 +1082,6 @@ impl Runs {
         let until = lineage::TO_THE_END;
         let history = take_up::history(inner.ports.read.as_ref(), &caller.tenant, run, until).await?;
         Ok(history.trail().cloned())
-    }
-
-    /// Whether a run is there that the caller may see: one that began just now is not in the record yet.
-    async fn row_or_live(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
-        match self.inner.registry.get(&caller.tenant, run) {
-            Some(live) if may_see(caller, &live.log().started().by) => Ok(()),
-            Some(_) => Err(Error::not_found(format!("run `{run}`"))),
-            None => self.row(caller, run).await.map(drop),
-        }
     }
 
     /// Where a run stands, for those who look at it.

@@ -10,7 +10,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
 use ltmc_model::manifest::Manifest;
 use ltmc_model::trigger::{MAX_OF_A_TENANT, Planted, Trigger, TriggerId, Verdict};
-use ltmc_model::workflow::Document;
+use ltmc_model::workflow::{self, Document};
 use ltmc_model::{KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
@@ -240,6 +240,7 @@ impl Triggers {
     ) -> Result<(), Error> {
         let (triggers, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
+            triggers.one(&by.tenant, &id).await?;
             let expects = vec![Expect::DeadEvent { id: id.clone(), position }];
             let missing = format!("dead letter {} of subscription `{id}`", position.0);
             let change = Change::DeadEventSettled { id, position, verdict };
@@ -330,8 +331,13 @@ impl Triggers {
     }
 
     async fn one(&self, tenant: &TenantId, id: &TriggerId) -> Result<StoredTrigger, Error> {
-        let found = self.read.trigger(tenant, id).await?;
-        found.ok_or_else(|| Error::not_found(format!("subscription `{id}`")))
+        if let Some(found) = self.read.trigger(tenant, id).await? {
+            return Ok(found);
+        }
+        let there = self.read.triggers(tenant, None, MAX_OF_A_TENANT).await?;
+        let meant = workflow::nearest(id.as_str(), there.iter().map(|row| row.id.as_str()));
+        let meant = meant.map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"));
+        Err(Error::not_found(format!("subscription `{id}`{meant}")))
     }
 
     /// Changes one that is paused or is not.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use ltmc_model::gather::Rate;
 use ltmc_model::journal::{Entry, Event as Happened};
 use ltmc_model::message::Event;
 use ltmc_model::run::{Run, State};
@@ -50,6 +51,8 @@ pub struct StoredTrigger {
     pub started: u64,
     /// How many events had come before, by their source and id.
     pub duplicates: u64,
+    /// How many events started nothing, for a later one of their key did.
+    pub superseded: u64,
     /// What is to be told of events that wait.
     pub trouble: Option<String>,
 }
@@ -69,6 +72,8 @@ pub struct Arrival {
     pub id: TriggerId,
     /// Where in the log the event stands.
     pub position: Position,
+    /// What it is kept in order with.
+    pub key: String,
     /// The event.
     pub event: Event,
     /// How far it is.
@@ -103,6 +108,8 @@ pub struct Intake {
 pub struct Found {
     /// Where in the log it stands.
     pub position: Position,
+    /// What it is kept in order with.
+    pub key: String,
     /// The event.
     pub event: Event,
     /// Why it starts nothing; none: it is to start a run.
@@ -116,8 +123,14 @@ pub struct TriggeredStart {
     pub id: TriggerId,
     /// What it is: another one that has the name by now starts nothing.
     pub digest: Digest,
-    /// The place in the log of the event that starts the run.
+    /// The place in the log of the event that starts the run; of several the last.
     pub position: Position,
+    /// The places of others of its key that start it together with that one.
+    pub with: Vec<Position>,
+    /// The places of others of its key that start nothing because of it.
+    pub dropped: Vec<Position>,
+    /// How many runs may start in how long, this one among them.
+    pub rate: Option<Rate>,
 }
 
 /// Which of a tenant's events that were taken in are listed.
@@ -260,6 +273,15 @@ pub trait ReadTriggers: Send + Sync {
 
     /// Events of a subscription that can start a run, in order: no earlier one of their key is open.
     async fn startable(&self, tenant: &TenantId, id: &TriggerId, limit: u32) -> Result<Vec<Arrival>, StoreError>;
+
+    /// How many runs a subscription has started since then; not counted further than `most`.
+    async fn started_since(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        since: Timestamp,
+        most: u32,
+    ) -> Result<u32, StoreError>;
 
     /// Keys of a subscription that wait for somebody, each with how many events wait behind.
     async fn parked(&self, tenant: &TenantId, id: &TriggerId) -> Result<BTreeMap<String, u32>, StoreError>;

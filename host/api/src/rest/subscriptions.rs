@@ -10,6 +10,7 @@ use ltmc_model::filter::Filter;
 use ltmc_model::message::Topic;
 use ltmc_model::run::Target;
 use ltmc_model::trigger::{Feed, MAX_AT_ONCE, OnPoison, Stage, Trigger, TriggerId, Verdict, Watched};
+use ltmc_model::workflow::{flow_value, read_flow};
 use ltmc_model::{KeyId, Position, RunId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
@@ -71,6 +72,17 @@ struct NewSubscription {
     /// `skip` (it is a dead letter, and its key goes on).
     #[schema(value_type = Option<String>, example = "park-key")]
     on_poison: Option<OnPoison>,
+    /// How many runs start in how long: `{"starts": 10, "per": "1m"}`.
+    #[schema(value_type = Option<Object>)]
+    rate: Option<serde_json::Value>,
+    /// The last event of a key starts a run, once no other came for so long: `"5s"`.
+    debounce: Option<String>,
+    /// So many events of a key start a run, or what there is after a time: `{"events": 20, "within": "10s"}`.
+    #[schema(value_type = Option<Object>)]
+    batch: Option<serde_json::Value>,
+    /// Events that belong together start a run: `{"of": {"paid": {…}, "packed": {…}}, "by": "$.data.order", "within": "1h"}`.
+    #[schema(value_type = Option<Object>)]
+    join: Option<serde_json::Value>,
     /// After which place of the topic it begins, where it is new; without it from now on, 0 for all that is kept.
     after: Option<u64>,
 }
@@ -108,7 +120,21 @@ impl NewSubscription {
             })
         });
         let on_poison = self.on_poison.unwrap_or_default();
-        Ok((Trigger { feed, filter: filter.transpose()?, start, at_once, on_poison }, self.after.map(Position)))
+        let flow = [
+            ("rate", self.rate),
+            ("debounce", self.debounce.map(Into::into)),
+            ("batch", self.batch),
+            ("join", self.join),
+        ];
+        let flow = flow.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let (rate, gather) = read_flow(&serde_json::Value::Object(flow.collect())).map_err(|faults| {
+            let told: Vec<&str> = faults.0.iter().map(|fault| fault.message.as_str()).collect();
+            Problem::new("invalid", told.join("; "))
+        })?;
+        Ok((
+            Trigger { feed, filter: filter.transpose()?, start, at_once, on_poison, rate, gather },
+            self.after.map(Position),
+        ))
     }
 }
 
@@ -144,6 +170,10 @@ struct Subscription {
     /// What becomes of an event whose run failed.
     #[schema(value_type = String, example = "park-key")]
     on_poison: OnPoison,
+    /// `rate`, `debounce`, `batch` and `join`, those that it has.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    flow: serde_json::Value,
     /// The key in whose name it starts runs.
     #[schema(value_type = Option<String>, required)]
     by: Option<KeyId>,
@@ -162,6 +192,8 @@ struct Subscription {
     started: u64,
     /// How many events had come before, by their source and id.
     duplicates: u64,
+    /// How many events started nothing, for a later one of their key did.
+    superseded: u64,
     /// What is to be told of events that wait.
     #[schema(required)]
     trouble: Option<String>,
@@ -192,6 +224,7 @@ impl From<StoredTrigger> for Subscription {
             Target::Workflow(workflow) => (None, Some(workflow.to_string())),
         };
         let watched = row.trigger.feed.watched();
+        let flow = flow_value(&row.trigger);
         let owner = watched.map(|watched| watched.drawer.owner().to_owned()).filter(|owner| !owner.is_empty());
         Self {
             name: row.id.to_string(),
@@ -204,6 +237,7 @@ impl From<StoredTrigger> for Subscription {
             workflow,
             at_once: row.trigger.at_once,
             on_poison: row.trigger.on_poison,
+            flow,
             by: row.by,
             paused: row.paused.map(|paused| Paused { at: paused.at, by: paused.by, why: paused.why }),
             position: row.position.0,
@@ -212,6 +246,7 @@ impl From<StoredTrigger> for Subscription {
             dead: row.dead,
             started: row.started,
             duplicates: row.duplicates,
+            superseded: row.superseded,
             trouble: row.trouble,
             lag: None,
         }
@@ -251,7 +286,7 @@ impl From<Arrival> for Taken {
             subscription: arrival.id.to_string(),
             position: arrival.position.0,
             stage: arrival.stage,
-            key: arrival.event.key().to_owned(),
+            key: arrival.key,
             run: arrival.run,
             reason: arrival.reason,
             at: arrival.at,

@@ -84,6 +84,18 @@ pub(crate) struct Put {
     /// What becomes of an event whose run failed: park-key or skip [default: park-key]
     #[arg(long)]
     on_poison: Option<String>,
+    /// How many runs start in how long, in JSON: {"starts": 10, "per": "1m"}
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// The last event of a key starts a run, once no other came for so long, such as 5s
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["batch", "join"])]
+    debounce: Option<String>,
+    /// So many events of a key start a run, or what there is after a time, in JSON: {"events": 20, "within": "10s"}
+    #[arg(long, value_name = "BATCH", conflicts_with = "join")]
+    batch: Option<String>,
+    /// Events that belong together start a run, in JSON, or @FILE that holds it: {"of": {NAME: FILTER, …}, "by": "$.data.order", "within": "1h"}
+    #[arg(long, value_name = "JOIN")]
+    join: Option<String>,
     /// After which place of the topic it begins, where it is new; 0: with all that is kept [default: from now on]
     #[arg(long)]
     after: Option<u64>,
@@ -180,15 +192,37 @@ pub(crate) async fn accept(client: &Client, agent: &str) -> anyhow::Result<Vec<S
 
 impl Put {
     fn document(self) -> anyhow::Result<Value> {
-        let Self { topic, memory, scope, owner, filter, agent, workflow, at_once, on_poison, after, .. } = self;
-        let filter = filter.map(|text| input::json("--where", "", &text)).transpose()?;
-        let filter: Option<Value> = filter.map(|text| serde_json::from_str(&text)).transpose()?;
+        let Self {
+            which: _,
+            topic,
+            memory,
+            scope,
+            owner,
+            filter,
+            agent,
+            workflow,
+            at_once,
+            on_poison,
+            rate,
+            debounce,
+            batch,
+            join,
+            after,
+        } = self;
+        let json = |flag: &str, text: Option<String>| -> anyhow::Result<Option<Value>> {
+            let text = text.map(|text| input::json(flag, "", &text)).transpose()?;
+            Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+        };
         let fields = [
             ("topic", topic.map(Into::into)),
             ("memory", memory.map(Into::into)),
             ("scope", scope.map(Into::into)),
             ("owner", owner.map(Into::into)),
-            ("where", filter),
+            ("where", json("--where", filter)?),
+            ("rate", json("--rate", rate)?),
+            ("debounce", debounce.map(Into::into)),
+            ("batch", json("--batch", batch)?),
+            ("join", json("--join", join)?),
             ("agent", agent.map(Into::into)),
             ("workflow", workflow.map(Into::into)),
             ("at-once", at_once.map(Into::into)),
@@ -228,6 +262,9 @@ fn shown(subscription: &Value, as_json: bool) {
     if !subscription["where"].is_null() {
         ui::line(format!("  where {}", subscription["where"]));
     }
+    for field in ["rate", "debounce", "batch", "join"].iter().filter(|field| !subscription[**field].is_null()) {
+        ui::line(ui::clean(&format!("  {field} {}", subscription[*field])));
+    }
     let count = |field: &str| subscription[field].as_u64().unwrap_or_default();
     let lag = subscription["lag"].as_u64().map_or_else(String::new, |lag| format!(", {lag} behind"));
     let told = [
@@ -236,8 +273,13 @@ fn shown(subscription: &Value, as_json: bool) {
         ("waiting", "waiting"),
         ("dead", "dead"),
         ("duplicates", "twice"),
+        ("superseded", "superseded"),
     ];
-    let told: Vec<String> = told.iter().map(|(field, word)| format!("{} {word}", count(field))).collect();
+    let told: Vec<String> = told
+        .iter()
+        .filter(|(field, _)| *field != "superseded" || count(field) > 0)
+        .map(|(field, word)| format!("{} {word}", count(field)))
+        .collect();
     ui::line(format!("  {}{lag}; in the name of {}", told.join(", "), subscription["by"].as_str().unwrap_or("nobody")));
     if paused.is_object() {
         let by = paused["by"].as_str().map_or_else(|| "by the host".to_owned(), |by| format!("by {by}"));
@@ -292,6 +334,10 @@ mod tests {
             workflow: None,
             at_once: Some(2),
             on_poison: None,
+            rate: None,
+            debounce: None,
+            batch: None,
+            join: None,
             after: None,
         };
         let wanted = json!({"topic": "reports", "where": {"exact": {"type": "a"}}, "agent": "triage", "at-once": 2});

@@ -559,7 +559,7 @@ pub(crate) fn subscription() -> TriggerId {
 /// What it is: it has the agent called with each event of a topic, and leaves what fails to people.
 pub(crate) fn trigger() -> Trigger {
     let (feed, start) = (Feed::Topic("news".parse().unwrap()), Target::Agent(newest()));
-    Trigger { feed, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey }
+    Trigger { feed, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey, rate: None, gather: None }
 }
 
 /// What sessions are opened with, where this answers.

@@ -362,3 +362,43 @@ fn each_change_of_memory_starts_one_run_wherever_a_host_dies() {
         }
     }
 }
+
+/// Who sends is the host's to say, and a mailbox is its agent's alone: what is addressed to another is neither seen nor let go of.
+#[test]
+fn nobody_speaks_for_another_or_takes_what_is_anothers() {
+    in_paused_time(async {
+        let forged = || {
+            let (id, source) = ("7".to_owned(), "/agents/victim".to_owned());
+            let attributes = [("sender".to_owned(), "/agents/victim".to_owned())].into();
+            let given = message::Given { id, source, time: None, attributes };
+            call::Draft { given: Some(Box::new(given)), ..draft("told") }
+        };
+        let world = World::new([
+            agent("liar", move |guest: Guest| async move {
+                guest.sure(call::Send { to: "victim".parse().unwrap(), event: forged() }).await?;
+                guest.sure(call::Publish { topic: "out".parse().unwrap(), event: forged() }).await?;
+                Ok(Payload::json(&json!(null)))
+            }),
+            agent("thief", |guest: Guest| async move {
+                let taken = guest.sure(call::Receive { limit: 10, wait_ms: 0 }).await?;
+                let acked = guest.cross(call::Ack { id: Revision(1) }).await?;
+                Ok(Payload::json(&json!([taken.len(), acked.is_err()])))
+            }),
+            agent("victim", |guest: Guest| async move {
+                let taken = guest.sure(call::Receive { limit: 10, wait_ms: 0 }).await?;
+                Ok(Payload::json(&json!(taken.iter().map(|one| &one.event.source).collect::<Vec<_>>())))
+            }),
+        ]);
+        let record = world.record(None).await;
+        let host = world.host(&record, []);
+        let ask = async |name: &'static str| {
+            let given = host.ask(&Request { key: None, ..Request::call(name) }).await.unwrap().unwrap();
+            serde_json::from_slice::<serde_json::Value>(&given.bytes).unwrap()
+        };
+        ask("liar").await;
+        assert_eq!(ask("thief").await, json!([0, true]));
+        assert_eq!(ask("victim").await, json!(["/agents/liar"]));
+        let out = record.events(&tenant(), &"out".parse().unwrap(), Position(0), 10).await.unwrap().events;
+        assert_eq!((out[0].event.source.as_str(), out[0].event.attributes.len()), ("/agents/liar", 0));
+    });
+}

@@ -56,6 +56,7 @@ mod ends;
 mod events;
 mod experience;
 mod faults;
+mod flow;
 mod follow;
 mod forks;
 mod guest;

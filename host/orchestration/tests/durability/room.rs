@@ -252,6 +252,8 @@ async fn plant(record: &MemoryRecord, of: &TenantId, name: &str) {
         start: Target::Agent("late".parse().unwrap()),
         at_once: 4,
         on_poison: OnPoison::ParkKey,
+        rate: None,
+        gather: None,
     };
     let planted = Box::new(Planted { trigger, after: Position(0) });
     let change = Change::SubscriptionPut { id: name.parse().unwrap(), planted };

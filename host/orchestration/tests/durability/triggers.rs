@@ -55,6 +55,8 @@ pub(crate) fn trigger(start: &str) -> Trigger {
         start: Target::Agent(start.parse().unwrap()),
         at_once: 4,
         on_poison: OnPoison::ParkKey,
+        rate: None,
+        gather: None,
     }
 }
 

@@ -162,6 +162,7 @@ slowly! { ReadTriggers:
     startable(tenant: &TenantId, id: &TriggerId, limit: u32) -> Vec<Arrival>;
     parked(tenant: &TenantId, id: &TriggerId) -> BTreeMap<String, u32>;
     arrivals(tenant: &TenantId, filter: &ArrivalFilter) -> Vec<Arrival>;
+    started_since(tenant: &TenantId, id: &TriggerId, since: Timestamp, most: u32) -> u32;
     lag(tenant: &TenantId, id: &TriggerId, most: u32) -> u32;
 }
 

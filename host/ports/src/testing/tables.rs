@@ -91,7 +91,11 @@ impl Tables {
         if append.scheduled.as_ref().is_some_and(|start| !self.allows(&append.run.tenant, start)) {
             return fail(Kind::Conflict);
         }
-        if append.triggered.as_ref().is_some_and(|start| !self.triggers.allows(&append.run.tenant, start)) {
+        if append
+            .triggered
+            .as_ref()
+            .is_some_and(|start| !self.triggers.allows(&append.run.tenant, start, append.run.created_at))
+        {
             return fail(Kind::Conflict);
         }
         if let Some(kind) = self.sessions.refuse(append) {

@@ -25,7 +25,7 @@ use crate::{ReadTriggers, StoreError, WriteTriggers};
 pub(super) struct Triggers {
     held: BTreeMap<(TenantId, TriggerId), Held>,
     /// Runs that events started.
-    starts: BTreeSet<(TenantId, Position, TriggerId, RunId)>,
+    starts: BTreeMap<(TenantId, Position, TriggerId, RunId), Timestamp>,
     /// How many events followed from one, and when the last was taken in.
     cascades: BTreeMap<(TenantId, [u8; 16]), (u32, Timestamp)>,
 }
@@ -61,14 +61,34 @@ impl Held {
         StoredTrigger {
             waiting: self.count(|stage| stage == Stage::Waiting),
             waiting_bytes: waiting.map(|arrival| arrival.event.to_bytes().len() as u64).sum(),
-            under_way: self.count(|stage| stage == Stage::UnderWay),
+            under_way: self.under_way(),
             dead: self.count(Stage::is_dead_letter),
             ..self.row.clone()
         }
     }
 
+    /// How many runs are under way, each by one event or by several.
+    fn under_way(&self) -> u32 {
+        let under_way = self.arrivals.values().filter(|arrival| arrival.stage == Stage::UnderWay);
+        let runs: BTreeSet<Option<RunId>> = under_way.map(|arrival| arrival.run).collect();
+        u32::try_from(runs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a start by several events finds them as it was decided: all wait, and are of one key of which no other is under way or parked.
+    fn is_startable_together(&self, start: &TriggeredStart) -> bool {
+        let Some(first) = self.arrivals.get(&start.position) else { return false };
+        let waits = |position: &Position| {
+            self.arrivals.get(position).is_some_and(|one| one.stage == Stage::Waiting && one.key == first.key)
+        };
+        let is_held_up = self
+            .arrivals
+            .values()
+            .any(|one| one.key == first.key && matches!(one.stage, Stage::UnderWay | Stage::Parked));
+        first.stage == Stage::Waiting && start.with.iter().chain(&start.dropped).all(waits) && !is_held_up
+    }
+
     fn is_startable(&self, arrival: &Arrival) -> bool {
-        let holds_up = |other: &Arrival| other.stage.is_open() && other.event.key() == arrival.event.key();
+        let holds_up = |other: &Arrival| other.stage.is_open() && other.key == arrival.key;
         arrival.stage == Stage::Waiting && !self.arrivals.range(..arrival.position).any(|(_, other)| holds_up(other))
     }
 }
@@ -87,7 +107,7 @@ impl Triggers {
         match change {
             Change::TenantDeleted { tenant } => {
                 self.held.retain(|(of, _), _| of != tenant);
-                self.starts.retain(|(of, ..)| of != tenant);
+                self.starts.retain(|(of, ..), _| of != tenant);
                 self.cascades.retain(|(of, _), _| of != tenant);
             }
             Change::WorkflowPut { name, triggers, .. } => {
@@ -159,13 +179,15 @@ impl Triggers {
             dead: 0,
             started: 0,
             duplicates: 0,
+            superseded: 0,
             trouble: None,
         };
         match self.held.get_mut(&place).filter(|held| held.row.trigger.feed == trigger.feed) {
             Some(held) => {
                 let paused = held.row.paused.take().filter(|paused| paused.by.is_some());
-                let StoredTrigger { position, replay_to, newest, started, duplicates, .. } = held.row;
-                held.row = StoredTrigger { paused, position, replay_to, newest, started, duplicates, ..new };
+                let StoredTrigger { position, replay_to, newest, started, duplicates, superseded, .. } = held.row;
+                held.row =
+                    StoredTrigger { paused, position, replay_to, newest, started, duplicates, superseded, ..new };
             }
             None => drop(self.held.insert(place, Held { row: new, arrivals: BTreeMap::new(), seen: BTreeMap::new() })),
         }
@@ -188,20 +210,35 @@ impl Triggers {
         of_it.for_each(|held| held.row.newest = place);
     }
 
-    pub(super) fn allows(&self, tenant: &TenantId, start: &TriggeredStart) -> bool {
+    pub(super) fn allows(&self, tenant: &TenantId, start: &TriggeredStart, at: Timestamp) -> bool {
         let Some(held) = self.held.get(&(tenant.clone(), start.id.clone())) else { return false };
-        let is_startable = held.arrivals.get(&start.position).is_some_and(|arrival| held.is_startable(arrival));
-        let has_room = held.count(|stage| stage == Stage::UnderWay) < held.row.trigger.at_once;
-        held.row.digest == start.digest && held.row.paused.is_none() && is_startable && has_room
+        let is_startable = match held.row.trigger.gather {
+            None => held.arrivals.get(&start.position).is_some_and(|arrival| held.is_startable(arrival)),
+            Some(_) => held.is_startable_together(start),
+        };
+        let has_room = held.under_way() < held.row.trigger.at_once;
+        let is_in_time =
+            start.rate.is_none_or(|rate| self.started_since(tenant, &start.id, rate.since(at)) < rate.starts as usize);
+        held.row.digest == start.digest && held.row.paused.is_none() && is_startable && has_room && is_in_time
+    }
+
+    /// How many runs a subscription has started since then.
+    fn started_since(&self, tenant: &TenantId, id: &TriggerId, since: Timestamp) -> usize {
+        let of = self.starts.iter().filter(|((of, _, by, _), at)| of == tenant && by == id && **at > since);
+        of.map(|((.., run), _)| run).collect::<BTreeSet<_>>().len()
     }
 
     pub(super) fn start(&mut self, run: &Run, start: &TriggeredStart) {
         let Some(held) = self.held.get_mut(&(run.tenant.clone(), start.id.clone())) else { return };
         (held.row.started, held.row.trouble) = (held.row.started + 1, None);
-        self.starts.insert((run.tenant.clone(), start.position, start.id.clone(), run.id));
-        if let Some(arrival) = held.arrivals.get_mut(&start.position) {
-            (arrival.stage, arrival.run, arrival.reason) = (Stage::UnderWay, Some(run.id), None);
+        for position in start.with.iter().chain([&start.position]) {
+            self.starts.insert((run.tenant.clone(), *position, start.id.clone(), run.id), run.created_at);
+            if let Some(arrival) = held.arrivals.get_mut(position) {
+                (arrival.stage, arrival.run, arrival.reason) = (Stage::UnderWay, Some(run.id), None);
+            }
         }
+        held.row.superseded += start.dropped.len() as u64;
+        held.arrivals.retain(|position, _| !start.dropped.contains(position));
     }
 
     /// What a run's end makes of the event that started it.
@@ -210,14 +247,13 @@ impl Triggers {
             return;
         }
         for held in self.held.values_mut().filter(|held| held.row.tenant == run.tenant) {
-            let of_run = held.arrivals.values().find(|arrival| arrival.run == Some(run.id));
-            let Some(position) = of_run.map(|arrival| arrival.position) else { continue };
+            let is_of_run = |arrival: &Arrival| arrival.run == Some(run.id);
             match after_run(run, entries, held.row.trigger.on_poison) {
-                Outcome::Done => drop(held.arrivals.remove(&position)),
+                Outcome::Done => held.arrivals.retain(|_, arrival| !is_of_run(arrival)),
                 Outcome::DeadLetter(stage, reason) => {
-                    let under_way = |arrival: &&mut Arrival| arrival.stage == Stage::UnderWay;
-                    if let Some(arrival) = held.arrivals.get_mut(&position).filter(under_way) {
-                        (arrival.stage, arrival.reason) = (stage, Some(reason));
+                    let under_way = |arrival: &&mut Arrival| is_of_run(arrival) && arrival.stage == Stage::UnderWay;
+                    for arrival in held.arrivals.values_mut().filter(under_way) {
+                        (arrival.stage, arrival.reason) = (stage, Some(reason.clone()));
                     }
                 }
             }
@@ -251,6 +287,7 @@ impl Triggers {
                     let arrival = Arrival {
                         id: id.clone(),
                         position: found.position,
+                        key: found.key.clone(),
                         event: found.event.clone(),
                         stage,
                         run: None,
@@ -332,7 +369,7 @@ impl ReadCascades for MemoryRecord {
 
     async fn made_of(&self, tenant: &TenantId, position: Position, limit: u32) -> Result<Vec<Made>, StoreError> {
         Ok(self.with_triggers(|triggers| {
-            let started = triggers.starts.iter().filter(|(of, at, ..)| of == tenant && *at == position);
+            let started = triggers.starts.keys().filter(|(of, at, ..)| of == tenant && *at == position);
             let started = started.map(|(_, _, by, run)| Made { by: by.clone(), run: Some(*run), stands: None });
             let held = triggers.held.values().filter(|held| held.row.tenant == *tenant);
             let arrived = held.filter_map(|held| held.arrivals.get(&position));
@@ -431,8 +468,8 @@ impl ReadTriggers for MemoryRecord {
         Ok(self.with_triggers(|triggers| {
             let Some(held) = triggers.held.get(&(tenant.clone(), id.clone())) else { return BTreeMap::new() };
             let of = |stage| held.arrivals.values().filter(move |arrival| arrival.stage == stage);
-            let behind = |key: &str| of(Stage::Waiting).filter(|arrival| arrival.event.key() == key).count();
-            let key = |arrival: &Arrival| arrival.event.key().to_owned();
+            let behind = |key: &str| of(Stage::Waiting).filter(|arrival| arrival.key == key).count();
+            let key = |arrival: &Arrival| arrival.key.clone();
             let count = |key: String| (key.clone(), u32::try_from(behind(&key)).unwrap_or(u32::MAX));
             of(Stage::Parked).map(key).map(count).collect()
         }))
@@ -449,6 +486,17 @@ impl ReadTriggers for MemoryRecord {
             let found = own.flat_map(|(_, held)| held.arrivals.values()).filter(is_meant);
             found.take(*limit as usize).cloned().collect()
         }))
+    }
+
+    async fn started_since(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        since: Timestamp,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        let count = self.with_triggers(|triggers| triggers.started_since(tenant, id, since));
+        Ok(u32::try_from(count).unwrap_or(most).min(most))
     }
 
     async fn lag(&self, tenant: &TenantId, id: &TriggerId, most: u32) -> Result<u32, StoreError> {

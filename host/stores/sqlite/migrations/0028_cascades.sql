@@ -11,9 +11,11 @@ create table starts (
     position integer not null,
     trigger_id text not null,
     run blob not null,
+    at integer not null,
     primary key (tenant, position, trigger_id, run)
 ) strict, without rowid;
 create index starts_position on starts (position);
+create index starts_at on starts (tenant, trigger_id, at);
 create trigger starts_come after insert on starts begin
     select counted(new.tenant, 0, octet_length(new.trigger_id) + 128);
 end;

@@ -33,9 +33,9 @@ use crate::writer::Needs;
 const COLUMNS: &str = "t.tenant, t.id, t.digest, t.settings, t.by_key, t.paused_at, t.paused_by, t.paused_why, t.position, t.newest, \
     t.waiting, t.started, t.duplicates, t.trouble, \
     (select coalesce(sum(length(event)), 0) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage = 0), \
-    (select count(*) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage = 1), \
-    (select count(*) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage >= 2), t.replay_to";
-const ARRIVAL: &str = "trigger_id, position, event, stage, run, reason, at";
+    (select count(distinct run) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage = 1), \
+    (select count(*) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage >= 2), t.replay_to, t.superseded";
+const ARRIVAL: &str = "trigger_id, position, event, stage, run, reason, at, key";
 /// After so many events more it is looked which of those seen are too old to be known.
 const TRIMMED_EVERY: u64 = 256;
 
@@ -177,6 +177,18 @@ impl ReadTriggers for Record {
         let least = if *dead { Stage::Parked as i64 } else { 0 };
         let values = params![tenant.as_str(), of.as_ref().map(TriggerId::as_str), least, last, position, limit];
         self.readers.point("triggers.arrivals", |db| all(db, &sql, values, arrival))
+    }
+
+    async fn started_since(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        since: Timestamp,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        let read = |db: &Connection| started_since(db, tenant.as_str(), id.as_str(), since, most).map_err(Error::from);
+        let count = self.readers.point("triggers.started-since", read)?;
+        Ok(u32::try_from(count).unwrap_or(most))
     }
 
     async fn lag(&self, tenant: &TenantId, id: &TriggerId, most: u32) -> Result<u32, StoreError> {
@@ -336,7 +348,12 @@ pub(crate) fn remembered(
 }
 
 /// Whether a subscription allows a start, within the transaction that is open.
-pub(crate) fn allows(db: &Connection, tenant: &TenantId, start: &TriggeredStart) -> Result<bool, rusqlite::Error> {
+pub(crate) fn allows(
+    db: &Connection,
+    tenant: &TenantId,
+    start: &TriggeredStart,
+    at: Timestamp,
+) -> Result<bool, rusqlite::Error> {
     let (of, id, position) = (tenant.as_str(), start.id.as_str(), int(start.position.0));
     let sql = "select 1 from triggers where tenant = ? and id = ? and digest = ? and paused_at is null";
     if found(db, sql, params![of, id, &start.digest.0[..]])?.is_none() {
@@ -344,25 +361,58 @@ pub(crate) fn allows(db: &Connection, tenant: &TenantId, start: &TriggeredStart)
     }
     let Some(trigger) = settings_of(db, of, id)? else { return Ok(false) };
     let sql = "select key from arrivals where tenant = ? and trigger_id = ? and position = ? and stage = 0";
-    let key = db.prepare_cached(sql)?.query_row(params![of, id, position], |row| row.get::<_, String>(0)).optional()?;
-    let Some(key) = key else { return Ok(false) };
-    let sql = "select 1 from arrivals where tenant = ? and trigger_id = ? and key = ? and position < ? and stage < 3";
-    if found(db, sql, params![of, id, key, position])?.is_some() {
+    let waits = |position: i64| -> Result<Option<String>, rusqlite::Error> {
+        db.prepare_cached(sql)?.query_row(params![of, id, position], |row| row.get(0)).optional()
+    };
+    let Some(key) = waits(position)? else { return Ok(false) };
+    for other in start.with.iter().chain(&start.dropped) {
+        if waits(int(other.0))?.as_ref() != Some(&key) {
+            return Ok(false);
+        }
+    }
+    let earlier =
+        "select 1 from arrivals where tenant = ? and trigger_id = ? and key = ? and position < ? and stage < 3";
+    // Which of those that wait go together was decided.
+    let others = "select 1 from arrivals where tenant = ? and trigger_id = ? and key = ? and stage in (1, 2)";
+    let is_held_up = match trigger.gather {
+        None => found(db, earlier, params![of, id, key, position])?.is_some(),
+        Some(_) => found(db, others, params![of, id, key])?.is_some(),
+    };
+    if is_held_up {
         return Ok(false);
     }
-    let sql = "select count(*) from arrivals where tenant = ? and trigger_id = ? and stage = 1";
+    if let Some(rate) = start.rate
+        && started_since(db, of, id, rate.since(at), rate.starts)? >= i64::from(rate.starts)
+    {
+        return Ok(false);
+    }
+    let sql = "select count(distinct run) from arrivals where tenant = ? and trigger_id = ? and stage = 1";
     Ok(found(db, sql, params![of, id])?.is_some_and(|count| count < i64::from(trigger.at_once)))
+}
+
+/// How many runs a subscription has started since then; not counted further than `most`.
+fn started_since(db: &Connection, tenant: &str, id: &str, since: Timestamp, most: u32) -> Result<i64, rusqlite::Error> {
+    let sql = "select count(*) from (select distinct run from starts indexed by starts_at where tenant = ? and trigger_id = ? \
+               and at > ? limit ?)";
+    Ok(found(db, sql, params![tenant, id, time(since), most])?.unwrap_or(0))
 }
 
 /// A subscription has started a run.
 pub(crate) fn start(db: &Connection, run: &Run, start: &TriggeredStart) -> Result<(), rusqlite::Error> {
     let (tenant, id) = (run.tenant.as_str(), start.id.as_str());
-    let sql =
-        "update arrivals set stage = 1, run = ?, reason = null where tenant = ? and trigger_id = ? and position = ?";
-    execute(db, sql, params![blob(run.id), tenant, id, int(start.position.0)])?;
-    let sql = "insert or ignore into starts (tenant, position, trigger_id, run) values (?, ?, ?, ?)";
-    execute(db, sql, params![tenant, int(start.position.0), id, blob(run.id)])?;
-    execute(db, "update triggers set started = started + 1, trouble = null where tenant = ? and id = ?", [tenant, id])
+    for position in start.with.iter().chain([&start.position]) {
+        let sql = "update arrivals set stage = 1, run = ?, reason = null where tenant = ? and trigger_id = ? and position = ?";
+        execute(db, sql, params![blob(run.id), tenant, id, int(position.0)])?;
+        let sql = "insert or ignore into starts (tenant, position, trigger_id, run, at) values (?, ?, ?, ?, ?)";
+        execute(db, sql, params![tenant, int(position.0), id, blob(run.id), time(run.created_at)])?;
+    }
+    for position in &start.dropped {
+        let sql = "delete from arrivals where tenant = ? and trigger_id = ? and position = ? and stage = 0";
+        execute(db, sql, params![tenant, id, int(position.0)])?;
+    }
+    let sql = "update triggers set started = started + 1, superseded = superseded + ?3, trouble = null where tenant = ?1 and id = ?2";
+    let dropped = i64::try_from(start.dropped.len()).unwrap_or(i64::MAX);
+    execute(db, sql, params![tenant, id, dropped])
 }
 
 /// What a run's end makes of the event that started it, within the transaction that is open.
@@ -411,7 +461,7 @@ fn take_in(
         let stage = if dead.is_some() { Stage::Dead } else { Stage::Waiting };
         let sql = "insert or ignore into arrivals (tenant, trigger_id, position, key, stage, reason, at, event) values (?, ?, ?, ?, ?, ?, ?, ?)";
         let reason = dead.as_deref().map(shortened);
-        let (key, event) = (one.event.key(), one.event.to_bytes());
+        let (key, event) = (&one.key, one.event.to_bytes());
         execute(
             db,
             sql,
@@ -478,6 +528,7 @@ fn read(row: &Row<'_>) -> Result<StoredTrigger, Error> {
         under_way: row.get(15)?,
         dead: row.get(16)?,
         replay_to: Position(count(17)?),
+        superseded: count(18)?,
     })
 }
 
@@ -492,5 +543,6 @@ fn arrival(row: &Row<'_>) -> Result<Arrival, Error> {
         run: row.get::<_, Option<[u8; 16]>>(4)?.map(run_id),
         reason: row.get(5)?,
         at: Timestamp::from_millis(number(row.get(6)?)),
+        key: row.get(7)?,
     })
 }

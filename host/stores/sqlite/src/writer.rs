@@ -612,7 +612,7 @@ impl Writer {
         }
         if let Work::Append(append) = &part.work
             && let Some(start) = &append.triggered
-            && !triggers::allows(db, tenant, start)?
+            && !triggers::allows(db, tenant, start, append.run.created_at)?
         {
             return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
         }

@@ -57,11 +57,14 @@ impl Reader {
             Some(tree) => self.word(tree, "`on-poison`", &OnPoison::WORDS),
             None => Some(OnPoison::default()),
         };
+        let faults = self.faults.len();
+        let (rate, gather) = (self.rate(&mut fields), self.gather(&mut fields));
+        let is_wrong = self.faults.len() > faults;
         self.refuse_the_rest(fields, "a subscription");
-        if is_filtered && filter.is_none() {
+        if is_wrong || is_filtered && filter.is_none() {
             return None;
         }
-        Some(Trigger { feed: feed?, filter, start: start?, at_once: at_once?, on_poison: on_poison? })
+        Some(Trigger { feed: feed?, filter, start: start?, at_once: at_once?, on_poison: on_poison?, rate, gather })
     }
 
     /// What is looked through.

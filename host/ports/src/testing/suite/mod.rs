@@ -220,6 +220,7 @@ macro_rules! contract {
             what_is_told_of_events_is_bounded
             what_is_published_makes_subscriptions_due
             what_changes_in_memory_makes_subscriptions_due
+            events_that_were_gathered_start_one_run
             a_tenant_has_so_many_subscriptions
             so_many_events_follow_from_one
             what_follows_from_an_event_is_found

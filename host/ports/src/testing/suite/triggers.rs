@@ -2,6 +2,7 @@
 
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::gather::{Batch, Gather, Rate};
 use ltmc_model::journal::{Act, Change, Entry, Event as Happened};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{self, Channel, Event, Message, Trail};
@@ -35,6 +36,8 @@ fn trigger(topic: &str) -> Trigger {
         start: Target::Agent("alice".parse().unwrap()),
         at_once: 2,
         on_poison: OnPoison::ParkKey,
+        rate: None,
+        gather: None,
     }
 }
 
@@ -66,6 +69,7 @@ fn event(number: u64, key: &str) -> Event {
 fn intake(after: u64, upto: u64, found: Vec<(u64, Event, Option<&str>)>) -> Intake {
     let found = found.into_iter().map(|(position, event, dead)| Found {
         position: Position(position),
+        key: event.key().to_owned(),
         event,
         dead: dead.map(str::to_owned),
     });
@@ -80,7 +84,14 @@ async fn take_in<S: Store>(store: &S, name: &str, intake: Intake) -> bool {
 
 /// The first entries of a run that this event starts.
 fn started(owner: &mut Owner, row: &StoredTrigger, position: u64) -> Append {
-    let start = TriggeredStart { id: row.id.clone(), digest: row.digest, position: Position(position) };
+    let start = TriggeredStart {
+        id: row.id.clone(),
+        digest: row.digest,
+        position: Position(position),
+        with: Vec::new(),
+        dropped: Vec::new(),
+        rate: row.trigger.rate,
+    };
     Append { triggered: Some(start), ..owner.append(1) }
 }
 
@@ -361,6 +372,51 @@ pub async fn what_changes_in_memory_makes_subscriptions_due<F: Fixture>(fixture:
     act(&*store, Some(&author()), put("board", watching(None, None, "other/"))).await;
     assert!(stages(&*store, "board").await.is_empty());
     assert_eq!(one(&*store, "board").await.unwrap().position, Position(0));
+}
+
+/// Several events of a key start one run, as it was decided of those that wait, within the rate; its end is the end of all of them.
+pub async fn events_that_were_gathered_start_one_run<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let gather = Some(Gather::Batch(Batch { events: 9, within: 1_000 }));
+    let rate = Some(Rate { starts: 2, per: 60_000 });
+    act(&*store, Some(&author()), put("feed", Trigger { gather, rate, at_once: 9, ..trigger("t") })).await;
+    let found = [(1, "a"), (2, "a"), (3, "b"), (4, "a"), (5, "a"), (6, "c")].map(|(n, key)| (n, event(n, key), None));
+    assert!(take_in(&*store, "feed", intake(0, 6, found.into())).await);
+    let row = one(&*store, "feed").await.unwrap();
+    let mut owners: Vec<Owner> = (0..9).map(|number| Owner::new("acme", number)).collect();
+    let together = |owner: &mut Owner, position: u64, with: &[u64], dropped: &[u64]| {
+        let mut append = started(owner, &row, position);
+        if let Some(start) = &mut append.triggered {
+            start.with = with.iter().map(|place| Position(*place)).collect();
+            start.dropped = dropped.iter().map(|place| Position(*place)).collect();
+        }
+        append
+    };
+    let refused = async |append: Append| store.append(append, Durability::Lazy).await.unwrap_err().kind;
+    assert_eq!(refused(together(&mut owners[8], 2, &[3], &[])).await, Kind::Conflict, "of another key");
+    assert_eq!(refused(together(&mut owners[7], 2, &[7], &[])).await, Kind::Conflict, "it is not there");
+    store.append(together(&mut owners[0], 4, &[1], &[2]), Durability::Lazy).await.unwrap();
+    assert_eq!(
+        stages(&*store, "feed").await,
+        [(1, Stage::UnderWay), (3, Stage::Waiting), (4, Stage::UnderWay), (5, Stage::Waiting), (6, Stage::Waiting)]
+    );
+    assert_eq!(refused(together(&mut owners[6], 5, &[], &[])).await, Kind::Conflict, "one of its key is under way");
+    store.append(together(&mut owners[1], 3, &[], &[]), Durability::Barrier).await.unwrap();
+    let now = one(&*store, "feed").await.unwrap();
+    assert_eq!((now.started, now.under_way, now.waiting, now.superseded), (2, 2, 2, 1));
+    assert_eq!(refused(together(&mut owners[5], 6, &[], &[])).await, Kind::Conflict, "two began just now");
+    let store = fixture.crash(store).await;
+    let acme = tenant("acme");
+    assert_eq!(store.started_since(&acme, &id("feed"), at(0), 9).await.unwrap(), 2);
+    assert_eq!(store.started_since(&acme, &id("feed"), at(0), 1).await.unwrap(), 1);
+    assert_eq!(store.started_since(&acme, &id("feed"), at(1_000_000), 9).await.unwrap(), 0);
+    // A run's end is that of all its events.
+    store.append(ended(&mut owners[0], State::Failed), Durability::Lazy).await.unwrap();
+    store.append(ended(&mut owners[1], State::Completed), Durability::Barrier).await.unwrap();
+    assert_eq!(
+        stages(&*store, "feed").await,
+        [(1, Stage::Parked), (4, Stage::Parked), (5, Stage::Waiting), (6, Stage::Waiting)]
+    );
 }
 
 /// So many events follow from one, by whichever subscriptions, and no more; how many did is known for a day after the last.
