@@ -119,7 +119,8 @@ pub struct ChildView {
 /// Steps and nodes that are shown of a run, each: of more only how many they are.
 const SHOWN: usize = 1_000;
 
-fn is_nothing(count: &usize) -> bool {
+/// For what is not said where it is none.
+pub(crate) fn is_nothing(count: &usize) -> bool {
     *count == 0
 }
 

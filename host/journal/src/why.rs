@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::fold::{History, Status};
 use crate::node::{Asks, Listens, Node};
 use crate::place;
+use crate::view::is_nothing;
 
 mod called;
 mod chain;
@@ -134,10 +135,6 @@ pub struct Found {
     pub called: Called,
     /// Those that were looked at, the best first, and why one could not be taken.
     pub candidates: Vec<Candidate>,
-}
-
-fn is_nothing(count: &usize) -> bool {
-    *count == 0
 }
 
 impl Why {

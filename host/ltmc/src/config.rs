@@ -20,7 +20,7 @@ mod load;
 mod span;
 
 pub(crate) use hidden::Hidden;
-pub(crate) use load::{Loaded, Sources, environment, variable};
+pub(crate) use load::{Loaded, Sources, environment};
 pub(crate) use span::Span;
 
 /// Everything the host can be told.
@@ -406,6 +406,3 @@ fn is_level(part: &str) -> bool {
     module.is_none_or(|module| !module.is_empty() && is_path(module))
         && LEVELS.contains(&level.to_ascii_lowercase().as_str())
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::Abortable;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
 use ltmc_journal::undoing::Ending;
 use ltmc_journal::{History, RunLog};
-use ltmc_model::failure::{Code, Failure};
+use ltmc_model::failure::Failure;
 use ltmc_model::journal::Event;
 use ltmc_model::workflow::Retry;
 use ltmc_model::{Seq, StepPath, Timestamp};
@@ -31,19 +31,17 @@ use crate::patterns::{Decision, Input, Todo};
 use crate::plan::Plan;
 use crate::prepared::Preparer;
 use crate::runs::Ports;
-use crate::{input, needs, rescued};
+use crate::{needs, rescued};
 
 mod attempt;
 mod carry_out;
 mod open;
 
 pub(crate) use attempt::Beginnings;
-use open::{Open, owned};
+use open::{Done, Open, owned};
 
 /// How often a step of a workflow is tried in all when all that is wrong is that the host is busy.
 pub(crate) const TRIES_WHEN_BUSY: u32 = 8;
-/// So many things that were done are decided on together.
-const TAKEN_AT_ONCE: usize = 64;
 /// A run that has nothing to do for so long is suspended: to be taken up from the record costs less than its place does.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 
@@ -125,8 +123,8 @@ impl Engine<'_> {
                 lingered = false;
                 work.push(async move {
                     let key = owned(todo.key());
-                    let done = Abortable::new(self.carry_out(todo), registration).await;
-                    (key, number, done)
+                    let came = Abortable::new(self.carry_out(todo), registration).await;
+                    Done { key, number, came }
                 });
             }
             let mut lingers = false;
@@ -145,7 +143,7 @@ impl Engine<'_> {
                     continue;
                 }
             }
-            let mut next = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 next = work.next() => next,
                 () = self.news.notified() => continue,
@@ -154,27 +152,7 @@ impl Engine<'_> {
                     continue;
                 }
             };
-            let mut taken = 0;
-            let failure = loop {
-                match next {
-                    None => break Some(Failure::new(Code::Internal, "the workflow decided to do nothing")),
-                    Some((key, number, done)) => {
-                        open.is_over(&key, number);
-                        match done {
-                            Ok(Ok(())) | Err(_) => {}
-                            Ok(Err(Stop::Lost(error))) => return Err(error),
-                            Ok(Err(Stop::Failed(failure))) => break Some(failure.in_step(&key.0)),
-                        }
-                    }
-                }
-                // What was done meanwhile is in the log too, and is decided on together: a decision looks at all that is open.
-                taken += 1;
-                next = if taken < TAKEN_AT_ONCE { work.next().now_or_never().flatten() } else { None };
-                if next.is_none() {
-                    break None;
-                }
-            };
-            let Some(failure) = failure else { continue };
+            let Some(failure) = open.take_in(next, &mut work)? else { continue };
             let event = self.failed(failure);
             if !matches!(event, Event::RunFailing { .. }) {
                 break vec![event];

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ltmc_context::subscription::Subscriptions;
 use ltmc_journal::{Sealing, runlog};
 use ltmc_model::agent::AgentRef;
@@ -43,7 +44,7 @@ mod ready;
 mod tied;
 mod wait;
 
-pub(crate) use enter::Entered;
+pub(crate) use begin::why_not_begun;
 pub use follow::{Followed, Watch};
 pub(crate) use look::{may_see, sight};
 pub(crate) use ready::Ready;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse as _;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::run::Target;
 use ltmc_model::session::{

@@ -1,14 +1,14 @@
 //! A node that is no step, as people look at it: what it does, and what it waits for.
 
 use ltmc_model::failure::Failure;
-use ltmc_model::journal::{Count, Event};
+use ltmc_model::journal::Count;
 use ltmc_model::message::Topic;
 use ltmc_model::question::Token;
 use ltmc_model::workflow::Node;
 use ltmc_model::{Position, RunId, StepPath, Timestamp};
 use serde::Serialize;
 
-use super::step::Role;
+use super::is_nothing;
 use crate::node::{Compensation, Listens};
 use crate::standing::Stands;
 

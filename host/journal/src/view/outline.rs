@@ -18,7 +18,7 @@ use crate::shown::LARGE;
 pub struct Outline {
     /// Where the run stands; outputs that are large are empty in it.
     pub history: History,
-    input: Option<Size>,
+    pub(super) input: Option<Size>,
     input_digest: Option<Digest>,
     outputs: BTreeMap<StepPath, Left>,
     /// What people changed, which is so once the run goes on.

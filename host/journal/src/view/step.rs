@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::outline::{Outline, Size};
 use crate::fold::{Status, Step};
-use crate::node::Compensation;
 use crate::standing::Stands;
 
 /// One step.

@@ -1,8 +1,8 @@
 //! What people are shown of a run, from its journal.
 
-use ltmc_model::journal::{Amended, Entry, RunStarted};
-use ltmc_model::run::TakenUp;
-use ltmc_model::{Epoch, RunId};
+use ltmc_model::journal::{Amended, Amendment, Decided, Entry, Event, Placed, RunStarted};
+use ltmc_model::run::{TakenUp, Usage};
+use ltmc_model::{Epoch, Payload, RunId};
 
 use super::*;
 

@@ -11,6 +11,7 @@ use super::{TRIES, Try, cut, short};
 use crate::fold::{History, Status, Step};
 use crate::node::Node;
 use crate::place::{self, Is, Place};
+use crate::view::is_nothing;
 
 /// A step or another node that failed, and what was done about it.
 #[derive(Debug, Clone, Serialize)]

@@ -1,5 +1,6 @@
 //! Why runs are where they are, from their journals.
 
+use ltmc_model::failure::Code;
 use ltmc_model::journal::{Decided, Entry, Event, RunStarted};
 use ltmc_model::run::{TakenUp, Usage};
 use ltmc_model::{Digest, Epoch, Payload, Seq};

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
@@ -260,3 +261,6 @@ fn shown(value: &Value) -> String {
         other => serde_json::to_value(other).map(|v| v.to_string()).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::decided::Input;
 use crate::{Digest, KeyId, Payload, StepPath};
 
 /// What a version of an agent that took over from another one made again of a step before.

@@ -2,12 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{Agent, AgentRef};
+use crate::agent::AgentRef;
 use crate::failure::Failure;
-use crate::fork::{Conflict, Done};
 use crate::hand_off::Holds;
-use crate::memory::Item;
-use crate::schedule::Planned;
 use crate::{AgentName, Payload, StepPath, Timestamp};
 
 /// What a node works on.

@@ -4,15 +4,14 @@
 
 use std::time::Duration;
 
-use super::choice::{Choice, Handler};
+use super::choice::Handler;
 use super::fault::Place;
-use super::given::{Template, With};
+use super::given::With;
 use super::loops::Loop;
 use super::map::MapItems;
 use super::name::StepName;
-use super::parallel::{Need, Parallel};
 use super::retry::Retry;
-use super::{Ask, Condition, Context, Debate, Does, Emit, HandOff, Settle, Turn, Validate, Wait};
+use super::{Condition, Context, Does, Validate};
 use crate::StepPath;
 use crate::agent::AgentRef;
 use crate::fork::Raised;

@@ -9,14 +9,13 @@ use serde_json::{Map, Value, json};
 
 use super::Ask;
 
-mod forms;
-mod patterns;
-mod words;
+pub(super) mod forms;
+pub(super) mod patterns;
+pub(super) mod words;
 
-pub(super) use forms::FORMS;
-pub(super) use patterns::{MODIFIERS, PATTERNS, PLANS};
-pub(super) use words::{Form, Word};
-use words::{Is, NAME, form, word};
+use forms::FORMS;
+use patterns::{PATTERNS, PLANS};
+use words::{Is, NAME};
 
 const NODE: Is = Is::Of("node");
 const CONDITION: Is = Is::Of("condition");

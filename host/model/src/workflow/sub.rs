@@ -1,6 +1,5 @@
 //! Workflows that a workflow starts: another one, or a document that an agent writes.
 
-use super::MAX_LEN;
 use super::fault::Place;
 use super::node::Node;
 use crate::WorkflowName;

@@ -5,14 +5,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _};
 use ltmc_crossing::{Attempt, BegunAt, Crossing, MAX_STAGED_TIME};
 use ltmc_journal::fold::Status;
 use ltmc_journal::runlog::Commit;
+use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
 use ltmc_model::limits::Limits;
+use ltmc_model::manifest::Isolation;
 use ltmc_model::run::Usage;
 use ltmc_model::workflow::Retry;
 use ltmc_model::{StepPath, Timestamp};
@@ -22,10 +24,9 @@ use ltmc_processor::Account;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Engine, Stop, TRIES_WHEN_BUSY};
-use crate::patterns::Output;
 use crate::prepared::Assigned;
 use crate::resumed::Resumed;
-use crate::{holding, input, judge, metered, take_up};
+use crate::{holding, judge, metered, take_up};
 
 /// When each step's attempt first began in this process: one that begins again because others were faster has its wall time
 /// once, over all its beginnings.
@@ -60,81 +61,13 @@ impl Engine<'_> {
     pub(super) async fn attempt(&self, step: &StepPath, assigned: Assigned, needs: Vec<StepPath>) -> Result<(), Stop> {
         let begun = Instant::now();
         let (Assigned { agent, work, input, retry }, preparer) = (assigned, self.preparer());
-        if self.log.staged_for() > MAX_STAGED_TIME {
-            self.log.flush(Durability::Lazy).await?;
-        }
-        let (mut attempt, mut is_open, is_of_before, effects) = self.log.read(|history| {
-            let found = history.step(step);
-            let is_open = found.is_some_and(|found| found.status == Status::Running);
-            let is_of_before = is_open && found.is_some_and(|found| !found.transaction);
-            let effects = found.map_or(0, |found| found.checkpoint.effects);
-            (history.attempt(step), is_open, is_of_before, effects)
-        });
-        if is_open && preparer.sees_directories(&agent).await.map_err(Stop::Failed)? {
-            // What it read of a directory is in no journal: it is another attempt that may read something else.
-            let message = "it read a granted directory when the host stopped: it is made again";
-            let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
-            let (retry_at, usage) = (Some(self.log.now()), Usage::default());
-            self.journal(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
-            (attempt, is_open) = (attempt + 1, false);
-        }
-        if is_open && is_of_before {
-            // Each of its effects is true by itself; what it does from here on is a transaction.
-            self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
-        }
-        if !is_open {
-            let version = preparer.version(&agent);
-            let agent = Some(agent.name.clone());
-            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, version, needs, transaction: true });
-        }
+        let attempt = self.open_attempt(step, &agent, needs).await?;
         let begun_at = self.begun_at(step).await?;
-        let mut usage = Usage::default();
-        let mut commit = Commit::default();
         let spent = self.beginnings.since(step, attempt);
         let prepared = preparer.job(step, begun_at.checkpoint.origin, &agent, work, input).await;
-        let ended = match prepared.and_then(|(job, isolation)| Ok((in_time(job, spent)?, isolation))) {
-            Err(failure) => Err(failure),
-            Ok((job, isolation)) => {
-                let (left, levels) = (begun_at.replay.len(), self.levels(step));
-                let (log, step) = (self.log.clone(), step.clone());
-                let attempt = Attempt {
-                    holding: holding::of(self.plan, &log, &step),
-                    log,
-                    children: self.children.clone(),
-                    conversation: self.conversation.clone(),
-                    agent: job.agent.clone(),
-                    component: job.component,
-                    step,
-                    number: attempt,
-                    begun_at,
-                    overtaken: self.overtaken,
-                    levels,
-                    isolation,
-                };
-                let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
-                self.bounded.store(true, Ordering::Relaxed);
-                let mut run = self.guest(job, gate.clone());
-                let show = async {
-                    tokio::time::sleep(MAX_STAGED_TIME).await;
-                    self.log.flush(Durability::Lazy).await
-                };
-                // Side by side to the end: the guest may be in the middle of an append that this one waits for.
-                let (ended, used) = tokio::select! {
-                    biased;
-                    ended = &mut run => ended,
-                    shown = show => {
-                        shown?;
-                        run.await
-                    }
-                };
-                usage = used;
-                let ended = gate.check(ended);
-                // One that ends badly leaves nothing of what it did.
-                if ended.is_ok() {
-                    commit = gate.commit().await;
-                }
-                ended
-            }
+        let (ended, usage, commit) = match prepared.and_then(|(job, isolation)| Ok((in_time(job, spent)?, isolation))) {
+            Err(failure) => (Err(failure), Usage::default(), Commit::default()),
+            Ok((job, isolation)) => self.run_attempt(step, attempt, begun_at, job, isolation).await?,
         };
         // What it began and did not wait for is not needed any more.
         self.children.end(step);
@@ -162,6 +95,86 @@ impl Engine<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Journals that a step's next attempt begins, unless one is open that can be gone on with; its number.
+    async fn open_attempt(&self, step: &StepPath, agent: &AgentRef, needs: Vec<StepPath>) -> Result<u32, Stop> {
+        let preparer = self.preparer();
+        if self.log.staged_for() > MAX_STAGED_TIME {
+            self.log.flush(Durability::Lazy).await?;
+        }
+        let (mut attempt, mut is_open, is_of_before, effects) = self.log.read(|history| {
+            let found = history.step(step);
+            let is_open = found.is_some_and(|found| found.status == Status::Running);
+            let is_of_before = is_open && found.is_some_and(|found| !found.transaction);
+            let effects = found.map_or(0, |found| found.checkpoint.effects);
+            (history.attempt(step), is_open, is_of_before, effects)
+        });
+        if is_open && preparer.sees_directories(agent).await.map_err(Stop::Failed)? {
+            // What it read of a directory is in no journal: it is another attempt that may read something else.
+            let message = "it read a granted directory when the host stopped: it is made again";
+            let failure = Failure::new(Code::Unavailable, message).retryable().in_step(step);
+            let (retry_at, usage) = (Some(self.log.now()), Usage::default());
+            self.journal(Event::StepFailed { step: step.clone(), attempt, failure, retry_at, usage });
+            (attempt, is_open) = (attempt + 1, false);
+        }
+        if is_open && is_of_before {
+            // Each of its effects is true by itself; what it does from here on is a transaction.
+            self.journal(Event::Checkpoint { step: step.clone(), attempt, effects });
+        }
+        if !is_open {
+            let version = preparer.version(agent);
+            let agent = Some(agent.name.clone());
+            self.journal(Event::StepStarted { step: step.clone(), attempt, agent, version, needs, transaction: true });
+        }
+        Ok(attempt)
+    }
+
+    /// Has a guest do an attempt's work: how it ended, what it used, and what becomes true where it ended well.
+    async fn run_attempt(
+        &self,
+        step: &StepPath,
+        number: u32,
+        begun_at: BegunAt,
+        job: Job,
+        isolation: Isolation,
+    ) -> Result<(Result<Outcome, Failure>, Usage, Commit), Stop> {
+        let (left, levels) = (begun_at.replay.len(), self.levels(step));
+        let (log, step) = (self.log.clone(), step.clone());
+        let attempt = Attempt {
+            holding: holding::of(self.plan, &log, &step),
+            log,
+            children: self.children.clone(),
+            conversation: self.conversation.clone(),
+            agent: job.agent.clone(),
+            component: job.component,
+            step,
+            number,
+            begun_at,
+            overtaken: self.overtaken,
+            levels,
+            isolation,
+        };
+        let gate = Arc::new(Resumed::new(Crossing::new(self.ports.crossing.clone(), attempt), left));
+        self.bounded.store(true, Ordering::Relaxed);
+        let mut run = self.guest(job, gate.clone());
+        let show = async {
+            tokio::time::sleep(MAX_STAGED_TIME).await;
+            self.log.flush(Durability::Lazy).await
+        };
+        // Side by side to the end: the guest may be in the middle of an append that this one waits for.
+        let (ended, usage) = tokio::select! {
+            biased;
+            ended = &mut run => ended,
+            shown = show => {
+                shown?;
+                run.await
+            }
+        };
+        let ended = gate.check(ended);
+        // One that ends badly leaves nothing of what it did.
+        let commit = if ended.is_ok() { gate.commit().await } else { Commit::default() };
+        Ok((ended, usage, commit))
     }
 
     /// Runs a guest; on a task of its own where others may be at work beside it.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use ltmc_context::merge::{Joined, Joining};
-use ltmc_crossing::Attempt;
 use ltmc_journal::fold::{Step, not_needed};
 use ltmc_journal::runlog::Commit;
 use ltmc_model::failure::{Code, Failure};
@@ -15,11 +14,11 @@ use ltmc_model::workflow::Validate;
 use ltmc_model::{RunId, StepPath, Timestamp};
 use ltmc_ports::Durability;
 
-use super::{Engine, Stop, failed};
+use super::{Engine, Stop};
 use crate::children::Sub;
 use crate::decide::Decider;
 use crate::patterns::{Input, Output, Settled, Todo};
-use crate::{aggregate, ask, emit, input, judge, needs};
+use crate::{aggregate, ask, emit, input, judge};
 
 impl Engine<'_> {
     pub(super) async fn carry_out(&self, todo: Todo) -> Result<(), Stop> {
@@ -94,30 +93,22 @@ impl Engine<'_> {
                 let retry_at = again.then(|| self.due(&node, failures + 1, failures + 1, &planned.retry));
                 self.journal(Event::NodeFailed { node, failure, retry_at });
             }
-            Todo::End { node, output: Output::Of(of) } => self.journal(Event::NodeGave { node, of }),
-            Todo::End { node, output: Output::Given(Input::Output(of)) } => self.journal(Event::NodeGave { node, of }),
-            Todo::End { node, output: Output::Given(input) } => {
-                let given = input::resolve(self.compute, self.plan, self.log, &input).await;
-                self.stage(node, given, |node, output| Event::NodeEnded { node, output });
-            }
-            Todo::End { node, output: Output::List(gave) } => {
-                let output = aggregate::list(self.compute, self.log, gave).await;
-                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
-            }
-            Todo::End { node, output: Output::Merge(gave) } => {
-                let output = aggregate::merged(self.compute, self.plan, self.log, &node, gave).await;
-                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
-            }
-            Todo::End { node, output: Output::Voted { by } } => {
-                let output = aggregate::voted(self.log, &node, by.as_ref());
-                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
-            }
-            Todo::End { node, output: Output::Object(gave) } => {
-                let output = aggregate::object(self.compute, self.log, gave).await;
-                self.stage(node, output, |node, output| Event::NodeEnded { node, output });
-            }
+            Todo::End { node, output } => self.give(node, output).await,
         }
         Ok(())
+    }
+
+    /// Journals what a node gives.
+    async fn give(&self, node: StepPath, output: Output) {
+        let gave = match output {
+            Output::Of(of) | Output::Given(Input::Output(of)) => return self.journal(Event::NodeGave { node, of }),
+            Output::Given(input) => input::resolve(self.compute, self.plan, self.log, &input).await,
+            Output::List(gave) => aggregate::list(self.compute, self.log, gave).await,
+            Output::Merge(gave) => aggregate::merged(self.compute, self.plan, self.log, &node, gave).await,
+            Output::Voted { by } => aggregate::voted(self.log, &node, by.as_ref()),
+            Output::Object(gave) => aggregate::object(self.compute, self.log, gave).await,
+        };
+        self.stage(node, gave, |node, output| Event::NodeEnded { node, output });
     }
 
     /// The branches with a context of their own that a node stands in and that have not come together, from the outside in.

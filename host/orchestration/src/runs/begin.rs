@@ -11,7 +11,7 @@ use ltmc_journal::RunLog;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::journal::{Event, Follows, RunStarted};
 use ltmc_model::message::{self, Trail};
-use ltmc_model::run::{Run, Target, is_traceparent};
+use ltmc_model::run::{Target, is_traceparent};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::Place as Turn;
 use ltmc_model::trigger::Arrived;
@@ -23,6 +23,7 @@ use ltmc_ports::triggers::TriggeredStart;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::Error;
 
+use super::enter::Entered;
 use super::ready::Made;
 use super::tied::Tied;
 use super::{CallRequest, IDEMPOTENCY, Runs, StartRequest, Started, TurnRequest};
@@ -274,10 +275,19 @@ impl Runs {
             };
             return Ok(Started { run, attached: false, live: Some(live), tied });
         }
-        let (runs, by) = (self.clone(), caller.clone());
+        self.begin_recorded(caller, entered, idempotency).await
+    }
+
+    /// Sets out with a run once its beginning is in the record, so that of two requests with the same key, or by the same tick, one only
+    /// does it.
+    async fn begin_recorded(
+        &self,
+        caller: &Caller,
+        entered: Entered,
+        idempotency: Option<(String, Digest)>,
+    ) -> Result<Started, Error> {
+        let (runs, by, live) = (self.clone(), caller.clone(), entered.place.live().clone());
         let work = async move {
-            let inner = &runs.inner;
-            // Recorded before anything is done, so that of two requests with the same key, or by the same tick, one only does it.
             // In doubt, the run's task looks into the record: it goes on with what is there, or says that there is nothing.
             if let Err(error) = live.log().flush(Durability::Lazy).await
                 && error.kind != Kind::Unavailable
@@ -285,10 +295,10 @@ impl Runs {
                 drop(entered);
                 return runs.begun_by_another(&by, idempotency, error).await;
             }
-            entered.set_out(inner);
-            Ok(Started::begun(run, live))
+            entered.set_out(&runs.inner);
+            Ok(Started::begun(live.run, live))
         };
-        inner.ports.authority.tasks().own(&caller.tenant, work).await
+        self.inner.ports.authority.tasks().own(&caller.tenant, work).await
     }
 
     /// Records a turn that waits for others: a row, and nothing in memory.
@@ -390,4 +400,17 @@ pub(super) fn named_by(caller: &Caller, session: SessionId) -> Result<SessionId,
             format!("the name of a session of this key has at most {most} bytes"),
         )
     })
+}
+
+/// Why a run could not be begun, for the tenant's people.
+pub(crate) fn why_not_begun(error: &Error) -> String {
+    match error {
+        Error::Store(error) => match error.kind {
+            Kind::OverQuota => "the tenant has all that it may have on disk".to_owned(),
+            Kind::Full => "the host's disk is full".to_owned(),
+            _ => "the record does not answer".to_owned(),
+        },
+        Error::Internal { .. } => "a fault of the host's own, which its log has".to_owned(),
+        error => error.to_string(),
+    }
 }

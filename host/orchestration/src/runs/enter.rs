@@ -23,7 +23,7 @@ use crate::supervise::{self, Found, Live, Whose};
 
 /// A new run that has its place, and is not under way yet.
 pub(crate) struct Entered {
-    place: Place,
+    pub(super) place: Place,
     plan: plan::Shared,
     pins: Vec<Pin>,
 }

@@ -6,7 +6,7 @@ use ltmc_context::subscription::{Lost, Subscription, Watermark};
 use ltmc_journal::{Extent, Shown, Sight};
 use ltmc_model::caller::Caller;
 use ltmc_model::delta::Delta;
-use ltmc_model::run::{Run, State};
+use ltmc_model::run::State;
 use ltmc_model::{RunId, Seq, TenantId};
 use ltmc_policy::Action;
 use ltmc_ports::log::Interest;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use ltmc_model::agent::{AgentRef, Export};
 use ltmc_model::caller::Caller;
-use ltmc_model::message;
-use ltmc_model::run::{Run, Target};
+use ltmc_model::run::Target;
 use ltmc_model::workflow::{Acts, Document, HandOff, Node};
 use ltmc_model::{AgentName, Digest, Payload, Position, TenantId, WorkflowName};
 use ltmc_policy::Action;
@@ -27,13 +26,13 @@ pub(crate) struct Ready {
     pub(crate) needs: Vec<Action>,
     pub(crate) plan: plan::Shared,
     /// What starts it by itself, in the order of the document.
-    schedules: Vec<ReadySchedule>,
+    pub(super) schedules: Vec<ReadySchedule>,
 }
 
 /// What a schedule starts runs with.
-struct ReadySchedule {
-    digest: Digest,
-    input: Payload,
+pub(super) struct ReadySchedule {
+    pub(super) digest: Digest,
+    pub(super) input: Payload,
 }
 
 impl Ready {

@@ -6,7 +6,6 @@ use ltmc_journal::view::Outline;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::Event;
-use ltmc_model::message;
 use ltmc_model::{Payload, RunId, Seq, TenantId};
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_tenancy::Error;

@@ -55,7 +55,7 @@ dropped! {
             parents.len() <= 2 && parents.iter().filter(is_completed).count() >= 1 && together
         };
     a_call_is_made_that_can_be_asked_for_again:
-        of ["orchestration/src/runs/begin.rs: call", "orchestration/src/runs/begin.rs: begin"],
+        of ["orchestration/src/runs/begin.rs: call", "orchestration/src/runs/begin.rs: begin_recorded"],
         before nothing,
         ask async |house: Arc<House>| {
             let started = house.call("in", Some("once")).await?;
@@ -67,7 +67,7 @@ dropped! {
             house.all_runs().await.iter().map(|run| run.state).collect::<Vec<_>>() == [State::Completed]
         };
     a_workflow_is_run:
-        of ["orchestration/src/runs/begin.rs: start", "orchestration/src/runs/begin.rs: begin"],
+        of ["orchestration/src/runs/begin.rs: start", "orchestration/src/runs/begin.rs: begin_recorded"],
         before nothing,
         ask async |house: Arc<House>| {
             let started = house.start("once").await?;

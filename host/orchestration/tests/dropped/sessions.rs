@@ -35,7 +35,7 @@ dropped! {
             (1..=2).contains(&sessions.len()) && is_right
         };
     something_is_said:
-        of ["orchestration/src/sessions.rs: say", "orchestration/src/runs/begin.rs: begin"],
+        of ["orchestration/src/sessions.rs: say", "orchestration/src/runs/begin.rs: begin_recorded"],
         before |house| async move { drop(house.open(IfBusy::Enqueue).await) }.boxed(),
         ask async |house: Arc<House>| {
             let said = house.say("in", "once").await?;

@@ -13,14 +13,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ltmc_model::journal::Act;
 use ltmc_model::{TenantId, Timestamp};
-use ltmc_ports::{Append, Durability, Kind, StoreError};
+use ltmc_ports::{Durability, Kind, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 
-use crate::bind::{execute, tenant};
+use crate::bind::execute;
 use crate::counts::Counts;
 use crate::expects::Bounds;
 use crate::line::Line;
@@ -35,10 +34,10 @@ mod part;
 mod sweep;
 mod tail;
 
-use known::{Known, Next, Room};
+use known::{Known, Next};
 pub(crate) use order::{Needs, Writing};
 use order::{Order, Part, Side, Work, fail};
-pub(crate) use tail::{Newest, Tail};
+pub(crate) use tail::Tail;
 
 /// How long a commit without a barrier may stay unsynced.
 const SOON: Duration = Duration::from_millis(200);

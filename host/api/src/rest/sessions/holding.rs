@@ -1,6 +1,7 @@
 //! Who holds a session's conversation, said by people.
 
 use axum::extract::State;
+use axum::response::IntoResponse as _;
 use ltmc_model::{AgentName, SessionId};
 use ltmc_policy::Action;
 use serde::Deserialize;

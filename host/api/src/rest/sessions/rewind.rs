@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse as _;
 use ltmc_model::SessionId;
 use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};

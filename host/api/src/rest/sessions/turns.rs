@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse as _;
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::hand_off::HandedOff;
@@ -14,7 +15,6 @@ use ltmc_orchestration::{SayRequest, TurnView};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Session, get, open};
 use crate::answers::PAGE;
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, AtBoth, By};

@@ -3,7 +3,6 @@
 use super::patterns::ATTRIBUTES;
 use super::words::{Form, Is, MOST, form, word};
 use super::{CONDITION, NODE, ROLES, STEP};
-use crate::failure::Code;
 use crate::fork::Policies;
 use crate::schedule::MAX_OF_A_DOCUMENT;
 use crate::trigger::MAX_AT_ONCE;

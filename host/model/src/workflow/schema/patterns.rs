@@ -1,8 +1,7 @@
 //! What nodes do, and what every node may have, word by word.
 
-use super::words::{Form, Is, NAME, Word, pattern, without_with, word};
-use super::{CONDITION, NODE, ROLES, SHARE, STEP, nodes, pick};
-use crate::trigger::MAX_AT_ONCE;
+use super::words::{Form, Is, Word, pattern, without_with, word};
+use super::{CONDITION, NODE, ROLES, SHARE, STEP};
 use crate::workflow::{Condition, Loop, MAX_DEPTH, MAX_NODES, MAX_STEPS, MapItems, Needed, Node, Planning};
 
 /// What nodes do: a node has the word of one of these.

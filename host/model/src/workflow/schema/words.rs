@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::patterns::MODIFIERS;
-use super::schema;
 use crate::failure::Code;
 use crate::workflow::{MAX_NODES, Needed};
 

@@ -5,17 +5,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::journal::Act;
 use ltmc_model::{Epoch, Position, RunId, Seq, TenantId};
-use ltmc_ports::Append;
 use ltmc_ports::journal::Snapshot;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::Writer;
 use super::order::{Part, Work};
-use crate::bind::{blob, found, number, tenant};
+use crate::bind::{blob, found, number};
 use crate::counts::Counts;
-use crate::deltas::Row;
 use crate::quota::{self, Purpose};
 use crate::{snapshots, statements};
 

@@ -7,23 +7,19 @@ use std::sync::Arc;
 use ltmc_model::commitment::Commitment;
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
-use ltmc_model::run::Run;
 use ltmc_model::{Digest, TenantId, Timestamp};
 use ltmc_ports::journal::{IdempotencyKey, Snapshot};
 use ltmc_ports::{Append, Changes, Durability, Kind, Receipt, StoreError};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::known::Room;
-use crate::bind::{number, tenant};
-use crate::error;
 use crate::line::{Line, Size};
 use crate::quota::Purpose;
 
 /// The way to the writer, which ends when this is dropped.
 pub(crate) struct Writing {
-    line: Arc<Line<Order>>,
-    marks_runs: bool,
+    pub(super) line: Arc<Line<Order>>,
+    pub(super) marks_runs: bool,
 }
 
 impl Drop for Writing {

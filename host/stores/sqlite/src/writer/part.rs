@@ -5,19 +5,18 @@
 use std::time::Instant;
 
 use ltmc_model::chain::Link;
-use ltmc_model::journal::{Act, Change};
+use ltmc_model::journal::Change;
 use ltmc_model::{Epoch, RunId, Seq};
+use ltmc_ports::journal::Snapshot;
 use ltmc_ports::{Append, Changes, Kind, StoreError};
 use rusqlite::Connection;
 
+use super::Writer;
 use super::known::{End, Ledger, Next, Room};
 use super::order::{Part, Work};
-use super::{Writer, start};
-use crate::bind::tenant;
 use crate::deltas::{By, Row};
-use crate::quota;
 use crate::{
-    acts, deltas, error, expects, frames, questions, schedules, sessions, snapshots, statements, subscriptions,
+    acts, deltas, expects, frames, questions, quota, schedules, sessions, snapshots, statements, subscriptions,
     triggers,
 };
 
@@ -36,35 +35,10 @@ impl Writer {
         if let Err(error) = self.judge(next, part) {
             return Ok(Some(error));
         }
-        let (tenant, at) = (part.work.tenant(), part.at());
-        if let Work::Append(append) = &part.work
-            && let Some(start) = &append.scheduled
-            && !schedules::allows(db, tenant, start)?
-        {
-            return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
-        }
-        if let Work::Append(append) = &part.work
-            && let Some(start) = &append.triggered
-            && !triggers::allows(db, tenant, start)?
-        {
-            return Ok(Some(StoreError::new(Kind::Conflict, "journal.append")));
-        }
-        if let Work::Append(append) = &part.work
-            && let Some(kind) = sessions::refuse(db, append)?
-        {
+        if let Some(kind) = self.conflicts(db, part)? {
             return Ok(Some(StoreError::new(kind, "journal.append")));
         }
-        let Changes { deltas, expects } = part.work.changes();
-        for expect in expects {
-            if !expects::holds(db, &mut self.bounds, tenant, at, expect)? {
-                return Ok(Some(StoreError::new(Kind::Stale, "journal.append")));
-            }
-        }
-        for delta in deltas {
-            if !deltas::is_newer(db, tenant, delta)? {
-                return Ok(Some(StoreError::new(Kind::Stale, "journal.append")));
-            }
-        }
+        let (tenant, at) = (part.work.tenant(), part.at());
         let room = self.room(db, next, tenant)?;
         if let Err(error) = self.is_within_quota(room, part) {
             return Ok(Some(error));
@@ -79,27 +53,8 @@ impl Writer {
         let seq = self.journal(db, next, part, run, expected)?;
         let end = match &part.work {
             Work::Append(append) => {
+                follow(db, append, |snapshot| room.has_for(part, snapshot))?;
                 let row = &append.run;
-                statements::run(db, row)?;
-                questions::follow(db, row, &append.entries)?;
-                subscriptions::follow(db, row, &append.entries)?;
-                sessions::follow(db, row, &append.entries)?;
-                if row.state.is_over() {
-                    statements::wake(db, row)?;
-                }
-                if let Some(key) = &append.idempotency {
-                    statements::idempotency(db, tenant, key, at)?;
-                }
-                if let Some(start) = &append.scheduled {
-                    schedules::start(db, tenant, row.id, start)?;
-                }
-                if let Some(start) = &append.triggered {
-                    triggers::start(db, row, start)?;
-                }
-                triggers::follow(db, row, &append.entries)?;
-                if let Some(snapshot) = append.snapshot.as_ref().filter(|snapshot| room.has_for(part, snapshot)) {
-                    snapshots::keep(db, tenant, row.id, snapshot)?;
-                }
                 End { epoch: row.epoch, seq, over: row.state.is_over() || row.wakes_at.is_some() }
             }
             Work::Act { act, .. } => {
@@ -121,11 +76,43 @@ impl Writer {
                 _ => By::Anybody,
             },
         };
-        for (delta, bytes) in deltas.iter().zip(&part.deltas) {
+        for (delta, bytes) in part.work.changes().deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();
             let row = Row { position: next.position, tenant, at, delta, bytes, by };
             self.perform(db, &row)?;
             rows.push(row);
+        }
+        Ok(None)
+    }
+
+    /// Why a part cannot be, by what it was decided on; none: all of that is so.
+    fn conflicts(&mut self, db: &Connection, part: &Part) -> Result<Option<Kind>, rusqlite::Error> {
+        let (tenant, at) = (part.work.tenant(), part.at());
+        if let Work::Append(append) = &part.work {
+            if let Some(start) = &append.scheduled
+                && !schedules::allows(db, tenant, start)?
+            {
+                return Ok(Some(Kind::Conflict));
+            }
+            if let Some(start) = &append.triggered
+                && !triggers::allows(db, tenant, start)?
+            {
+                return Ok(Some(Kind::Conflict));
+            }
+            if let Some(kind) = sessions::refuse(db, append)? {
+                return Ok(Some(kind));
+            }
+        }
+        let Changes { deltas, expects } = part.work.changes();
+        for expect in expects {
+            if !expects::holds(db, &mut self.bounds, tenant, at, expect)? {
+                return Ok(Some(Kind::Stale));
+            }
+        }
+        for delta in deltas {
+            if !deltas::is_newer(db, tenant, delta)? {
+                return Ok(Some(Kind::Stale));
+            }
         }
         Ok(None)
     }
@@ -193,4 +180,30 @@ impl Writer {
         }
         row.perform(db)
     }
+}
+
+/// What else of the record follows from a run's entries: its row, what it asks and waits for, its session, what started it.
+fn follow(db: &Connection, append: &Append, has_room_for: impl Fn(&Snapshot) -> bool) -> Result<(), rusqlite::Error> {
+    let (row, tenant) = (&append.run, &append.run.tenant);
+    statements::run(db, row)?;
+    questions::follow(db, row, &append.entries)?;
+    subscriptions::follow(db, row, &append.entries)?;
+    sessions::follow(db, row, &append.entries)?;
+    if row.state.is_over() {
+        statements::wake(db, row)?;
+    }
+    if let Some(key) = &append.idempotency {
+        statements::idempotency(db, tenant, key, row.updated_at)?;
+    }
+    if let Some(start) = &append.scheduled {
+        schedules::start(db, tenant, row.id, start)?;
+    }
+    if let Some(start) = &append.triggered {
+        triggers::start(db, row, start)?;
+    }
+    triggers::follow(db, row, &append.entries)?;
+    if let Some(snapshot) = append.snapshot.as_ref().filter(|snapshot| has_room_for(snapshot)) {
+        snapshots::keep(db, tenant, row.id, snapshot)?;
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Where configuration comes from, and what is said of what is wrong with it.
 
+use super::super::*;
 use super::*;
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
