@@ -79,14 +79,15 @@ struct Sent {
 enum Then {
     /// This is answered so; with this in the answer, or without it.
     Asked { ask: Sent, status: u16, has: Option<String>, lacks: Option<String> },
-    /// The key that the retry gave opens something.
-    GivenKeyOpens,
+    /// The key that the retry gave opens something. Of those that expire then, which the retry's is and perhaps the first's, each is in the
+    /// audit as made once, and none else.
+    GivenKeyOpens { expires: String },
     /// The key opens nothing; whatever the list says of it until then, it does.
     KeyIsGone { id: String, key: String },
     /// The agent may write memory, or may not; whatever the list says of it until then, it does.
     MayWrite { agent: String, at_last: bool },
-    /// The run that the retry gave is completed, and there is no other that an earlier request began.
-    TheOneGivenEnds,
+    /// The fork of this run that the retry gave is completed, and there is no other that an earlier request began.
+    TheOneGivenEnds { of: String },
     /// Of the runs that are listed so, there is one, which the retry gave, and which is completed: before the retry there may be none.
     OneRun { of: String },
     /// The same, and there may be another one, which ended with its client or came to its end before.
@@ -95,9 +96,9 @@ enum Then {
     Started { subscription: String, of: String, times: RangeInclusive<u64>, state: &'static str },
     /// As many sessions of this title are open as requests were done: the retry's, and perhaps the first.
     Opened { title: String },
-    /// The note is found.
-    Found { note: String },
-    /// The agent is handed as many messages as acts say that it was sent.
+    /// The note is found, or is not; whatever the last act about it says until then, it is so.
+    Note { note: String, at_last: bool },
+    /// The agent is handed as many messages as acts say that it was sent, and before the retry no more than one.
     Received { agent: String },
     /// The databases hold what the record holds.
     Repaired,
@@ -491,8 +492,9 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             one(release, &[200, 409], Then::Asked { ask, status: 200, has: None, lacks })
         }
         ("POST", "/v1/keys") => {
-            let make = sent(path.into()).json(&json!({"role": "viewer"}));
-            one(make, &[201], Then::GivenKeyOpens)
+            let expires = format!("2100-01-01T{:02}:{:02}:{:02}.000Z", number / 3_600, number / 60 % 60, number % 60);
+            let make = sent(path.into()).json(&json!({"role": "viewer", "expires": expires}));
+            one(make, &[201], Then::GivenKeyOpens { expires })
         }
         ("DELETE", "/v1/keys/{id}") => {
             let make = Sent::new(host, "POST", "/v1/keys").json(&json!({"role": "viewer"}));
@@ -554,12 +556,13 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
         }
         ("PUT", "/v1/recall/{id}") => {
             let note = json!({"text": format!("a text of {name}")});
-            one(sent(format!("/v1/recall/{name}")).json(&note), &[200], Then::Found { note: name })
+            one(sent(format!("/v1/recall/{name}")).json(&note), &[200], Then::Note { note: name, at_last: true })
         }
         ("DELETE", "/v1/recall/{id}") => {
             let note = format!("/v1/recall/{name}");
-            Sent::new(host, "PUT", &note).json(&json!({"text": "a text"})).answered(host).await?.expect(200);
-            one(sent(note.clone()), &[204, 404], asked(Sent::new(host, "DELETE", note), 404))
+            let text = json!({"text": format!("a text of {name}")});
+            Sent::new(host, "PUT", &note).json(&text).answered(host).await?.expect(200);
+            one(sent(note), &[204, 404], Then::Note { note: name, at_last: false })
         }
         ("POST", "/v1/events") => {
             let publish = sent(path.into()).json(&json!({"topic": name, "type": "t", "data": "told"}));
@@ -612,7 +615,7 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             host.ended(&host.admin, &run).await?;
             let body = if path.ends_with("restart") { json!({"from": "slow"}) } else { json!({}) };
             let again = sent(path.replace("{id}", &run)).json(&body).with("idempotency-key", name);
-            one(again, &[202], Then::TheOneGivenEnds)
+            one(again, &[202], Then::TheOneGivenEnds { of: run })
         }
         ("POST", "/v1/runs/{id}/pause") => {
             let run = started(host, 100).await?;
@@ -680,14 +683,28 @@ impl Then {
                 let row = host.get(&format!("/v1/subscriptions/{subscription}")).await?.expect(200).json();
                 row["started"] == all(host, &format!("/v1/runs?{of}")).await?.len()
             }
+            Self::GivenKeyOpens { expires } => {
+                let (made, there) = (made(host, expires).await?, expiring(host, expires).await?);
+                made == there && there.len() <= 1
+            }
+            Self::TheOneGivenEnds { of } => {
+                let origin = host.get(&format!("/v1/runs/{of}")).await?.expect(200).json();
+                origin["state"] == "completed" && forks(host, of).await?.len() <= 1
+            }
+            Self::Note { note, .. } => {
+                let is_there = acts(host, note).await?.first().is_some_and(|last| last == "recall.remember");
+                is_found(host, note).await? == is_there
+            }
+            Self::Received { agent } => {
+                // What is neither acknowledged nor rejected goes back, a few times.
+                let (look, sent) = (json!([{"do": "receive", "limit": 10}]), format!("to {agent}"));
+                let before = acts(host, &sent).await?.len();
+                let waiting = host.call(&host.admin, agent, &look).await?.expect(200).json();
+                let waiting = waiting[0]["ok"].as_array().context("messages")?.len();
+                waiting <= 1 && (before..=acts(host, &sent).await?.len()).contains(&waiting)
+            }
             // What is kept of them is looked at by itself, or can be asked for only as the retry does.
-            Self::Asked { .. }
-            | Self::GivenKeyOpens
-            | Self::TheOneGivenEnds
-            | Self::RunEnds { .. }
-            | Self::Found { .. }
-            | Self::Received { .. }
-            | Self::Repaired => true,
+            Self::Asked { .. } | Self::RunEnds { .. } | Self::Repaired => true,
         })
     }
 
@@ -725,12 +742,9 @@ impl Then {
                 ensure!(opened.iter().any(|session| session["id"] == retry.json()["id"]), "{opened:#?}");
                 ensure!(opened.iter().all(|session| session["state"] == "idle"), "{opened:#?}");
             }
-            Self::Found { note } => {
-                let search = Sent::new(host, "POST", "/v1/recall/search").json(&json!({"query": note, "limit": 1}));
-                until("the note is found", async || {
-                    Ok(search.answered(host).await?.expect(200).json()["hits"][0]["id"] == **note)
-                })
-                .await?;
+            Self::Note { note, at_last } => {
+                until("the index has what was asked for last", async || Ok(is_found(host, note).await? == *at_last))
+                    .await?;
             }
             Self::Received { agent } => {
                 let receive = json!([{"do": "receive", "limit": 10, "then": "ack"}]);
@@ -761,7 +775,10 @@ impl Then {
                 ensure!(has.as_ref().is_none_or(|has| text.contains(has)), "{has:?} is not in {text}");
                 ensure!(lacks.as_ref().is_none_or(|lacks| !text.contains(lacks)), "{lacks:?} is in {text}");
             }
-            Self::GivenKeyOpens => {
+            Self::GivenKeyOpens { expires } => {
+                let (made, there) = (made(host, expires).await?, expiring(host, expires).await?);
+                ensure!(made == there && (1..=2).contains(&there.len()), "{made:?} were made, {there:?} are listed");
+                ensure!(there.iter().any(|id| retry.json()["id"] == **id), "the key is not among {there:?}");
                 let key = retry.json()["key"].as_str().unwrap_or_default().to_owned();
                 let opens = Sent::new(host, "GET", "/v1/runs").by(&key).answered(host).await?;
                 ensure!(opens.status == 200, "the key opens nothing: {}", opens.text());
@@ -773,18 +790,12 @@ impl Then {
             Self::MayWrite { agent, at_last } => {
                 ensure!(may_write(host, agent).await? == *at_last, "what is in force is not what was asked for last");
             }
-            Self::TheOneGivenEnds => {
+            Self::TheOneGivenEnds { of } => {
                 let run = retry.json()["run"].as_str().unwrap_or_default().to_owned();
                 let ended = host.ended(&host.admin, &run).await?;
                 ensure!(ended["state"] == "completed", "the run ended otherwise: {ended:#}");
-                let of = ended["forked"]["of"].clone();
-                let all = host.get("/v1/runs?limit=100").await?.expect(200).json();
-                let mut forks = 0;
-                for one in all["items"].as_array().into_iter().flatten() {
-                    let path = format!("/v1/runs/{}", one["id"].as_str().unwrap_or_default());
-                    forks += usize::from(host.get(&path).await?.expect(200).json()["forked"]["of"] == of);
-                }
-                ensure!(forks == 1, "{forks} runs were forked from {of}");
+                let forks = forks(host, of).await?;
+                ensure!(forks == [run], "{forks:?} were forked from {of}");
             }
             Self::RunEnds { run, state } => {
                 let ended = host.ended(&host.admin, run).await?;
@@ -793,6 +804,51 @@ impl Then {
         }
         Ok(())
     }
+}
+
+/// The keys that the audit says were made to expire then, in order.
+async fn made(host: &Host, expires: &str) -> Result<Vec<String>> {
+    let acts = host.get("/v1/audit?action=key-created&limit=100").await?.expect(200).json();
+    let acts = acts["items"].as_array().context("items")?.iter().filter(|act| is_then(&act["detail"], expires));
+    let mut ids: Vec<String> = acts.filter_map(|act| act["subject"].as_str().map(str::to_owned)).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The keys that are listed as expiring then, in order.
+async fn expiring(host: &Host, expires: &str) -> Result<Vec<String>> {
+    let keys = all(host, "/v1/keys").await?;
+    let keys = keys.iter().filter(|key| is_then(key, expires));
+    let mut ids: Vec<String> = keys.filter_map(|key| key["id"].as_str().map(str::to_owned)).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+fn is_then(of: &Value, expires: &str) -> bool {
+    of["expires_at"] == *expires
+}
+
+/// The runs that were forked from one.
+async fn forks(host: &Host, of: &str) -> Result<Vec<String>> {
+    let mut forks = Vec::new();
+    // The newest come first, and a run was forked from an older one.
+    for run in host.get("/v1/runs?limit=100").await?.expect(200).json()["items"].as_array().context("items")? {
+        let id = run["id"].as_str().context("an id")?;
+        if id == of {
+            return Ok(forks);
+        }
+        if host.get(&format!("/v1/runs/{id}")).await?.expect(200).json()["forked"]["of"] == *of {
+            forks.push(id.to_owned());
+        }
+    }
+    bail!("{of} is not among the newest runs")
+}
+
+/// Whether a note is found whose text names it.
+async fn is_found(host: &Host, note: &str) -> Result<bool> {
+    let search = Sent::new(host, "POST", "/v1/recall/search").json(&json!({"query": note, "limit": 10}));
+    let found = search.answered(host).await?.expect(200).json();
+    Ok(found["hits"].as_array().context("hits")?.iter().any(|hit| hit["id"] == *note))
 }
 
 /// Sessions of this title.

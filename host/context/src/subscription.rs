@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | `GET /v1/changes` | a drawer's keys | what is on disk |
 //! | `GET /v1/events/follow` | a topic | what is on disk |
-//! | `GET /v1/runs/{id}/events` (`orchestration/src/runs.rs`) | a run: its rows say how far its journal goes | what is on disk |
+//! | `GET /v1/runs/{id}/events` (`orchestration/src/runs/follow.rs`) | a run: its rows say how far its journal goes | what is on disk |
 //! | a guest's `watch` and `read` | a drawer's keys, a topic | what is visible |
 //! | a guest's `receive` | its mailbox, which is looked into at each row | what is visible |
 //!

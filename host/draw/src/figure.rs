@@ -71,65 +71,7 @@ impl Figure {
         let id = id.as_ref().map(|id| id.as_str());
         let mut notes = Vec::new();
         notes.extend(when.as_ref().map(|when| format!("when {}", note::condition(when))));
-        let (title, body) = match does {
-            Does::Agent(agent) => {
-                (note::called(id.filter(|id| *id != agent.name.as_str()), &note::agent(agent)), Body::Leaf)
-            }
-            Does::Need(needed) => {
-                notes.extend(note::needed(needed));
-                (note::called(id, "need"), Body::Leaf)
-            }
-            Does::Workflow(started) => {
-                let SubWorkflow { workflow, on_parent_end } = started;
-                notes.extend((*on_parent_end == OnParentEnd::Abandon).then(|| "on-parent-end abandon".to_owned()));
-                (note::called(id, &format!("workflow {workflow}")), Body::Leaf)
-            }
-            Does::Wait(wait) => (note::called(id, &note::wait(wait, &mut notes)), Body::Leaf),
-            Does::Ask(ask) => {
-                notes.extend(note::ask(ask));
-                (note::called(id, "ask"), Body::Leaf)
-            }
-            Does::Emit(emit) => {
-                notes.extend(note::emit(emit));
-                (note::called(id, "emit"), Body::Leaf)
-            }
-            Does::Plan(planning) => {
-                notes.extend(note::plan(planning));
-                (note::called(id, "plan"), Body::Down(vec![Self::node(&planning.planner, below(&path, 0))]))
-            }
-            Does::Sequence(children) => {
-                let children =
-                    children.iter().enumerate().map(|(number, child)| Self::node(child, below(&path, number)));
-                (note::called(id, "sequence"), Body::Down(children.collect()))
-            }
-            Does::Parallel(parallel) => {
-                notes.extend(note::parallel(parallel));
-                (note::called(id, "parallel"), Body::Across(branches(parallel, &path)))
-            }
-            Does::Choice(choice) => (note::called(id, "choice"), Body::Across(options(choice, &path))),
-            Does::Map(map) => {
-                notes.extend(note::map(map));
-                let MapItems { over: _, name: _, body, at_once: _, tolerate: _, context: _, collect: _ } = map.as_ref();
-                (note::called(id, "map"), Body::Each(Box::new(Self::node(body, format!("{path}/{ANY}")))))
-            }
-            Does::Debate(debate) => {
-                notes.extend(note::debate(debate));
-                let Debate { turn, rounds: _, until: _, close: _ } = debate.as_ref();
-                (note::called(id, "debate"), Body::Again(Box::new(Self::node(turn, format!("{path}/{ANY}")))))
-            }
-            Does::HandOff(goes) => {
-                notes.extend(note::hand_off(goes));
-                (note::called(id, "hand-off"), Body::Again(Box::new(Self::node(&goes.turn, format!("{path}/{ANY}")))))
-            }
-            Does::Turn(turn) => ("turn".to_owned(), in_turn(turn, &path)),
-            // Whoever forks draws what settles its conflicts.
-            Does::Settle(_) => ("settle".to_owned(), Body::Leaf),
-            Does::Loop(again) => {
-                notes.extend(note::again(again));
-                let Loop { body, until: _, at_most: _, stall: _ } = again.as_ref();
-                (note::called(id, "loop"), Body::Again(Box::new(Self::node(body, format!("{path}/{ANY}")))))
-            }
-        };
+        let (title, body) = Self::inside(does, id, &path, &mut notes);
         notes.extend(with.as_ref().map(|with| format!("with {}", note::with(with))));
         notes.extend(note::retry(retry));
         notes.extend(timeout.map(|timeout| format!("timeout {}", note::duration(timeout))));
@@ -159,6 +101,69 @@ impl Figure {
             Box::new(Branch { label: Some(label.to_owned()), figure: Self::node(step, below(&path, number)) })
         });
         Self { path, word: node.word(), title, notes, body, closing, judge, rescues, state: None }
+    }
+
+    /// What a node is called and what stands in it; what is said besides goes to `notes`.
+    fn inside(does: &Does, id: Option<&str>, path: &str, notes: &mut Vec<String>) -> (String, Body) {
+        match does {
+            Does::Agent(agent) => {
+                (note::called(id.filter(|id| *id != agent.name.as_str()), &note::agent(agent)), Body::Leaf)
+            }
+            Does::Need(needed) => {
+                notes.extend(note::needed(needed));
+                (note::called(id, "need"), Body::Leaf)
+            }
+            Does::Workflow(started) => {
+                let SubWorkflow { workflow, on_parent_end } = started;
+                notes.extend((*on_parent_end == OnParentEnd::Abandon).then(|| "on-parent-end abandon".to_owned()));
+                (note::called(id, &format!("workflow {workflow}")), Body::Leaf)
+            }
+            Does::Wait(wait) => (note::called(id, &note::wait(wait, notes)), Body::Leaf),
+            Does::Ask(ask) => {
+                notes.extend(note::ask(ask));
+                (note::called(id, "ask"), Body::Leaf)
+            }
+            Does::Emit(emit) => {
+                notes.extend(note::emit(emit));
+                (note::called(id, "emit"), Body::Leaf)
+            }
+            Does::Plan(planning) => {
+                notes.extend(note::plan(planning));
+                (note::called(id, "plan"), Body::Down(vec![Self::node(&planning.planner, below(path, 0))]))
+            }
+            Does::Sequence(children) => {
+                let children =
+                    children.iter().enumerate().map(|(number, child)| Self::node(child, below(path, number)));
+                (note::called(id, "sequence"), Body::Down(children.collect()))
+            }
+            Does::Parallel(parallel) => {
+                notes.extend(note::parallel(parallel));
+                (note::called(id, "parallel"), Body::Across(branches(parallel, path)))
+            }
+            Does::Choice(choice) => (note::called(id, "choice"), Body::Across(options(choice, path))),
+            Does::Map(map) => {
+                notes.extend(note::map(map));
+                let MapItems { over: _, name: _, body, at_once: _, tolerate: _, context: _, collect: _ } = map.as_ref();
+                (note::called(id, "map"), Body::Each(Box::new(Self::node(body, format!("{path}/{ANY}")))))
+            }
+            Does::Debate(debate) => {
+                notes.extend(note::debate(debate));
+                let Debate { turn, rounds: _, until: _, close: _ } = debate.as_ref();
+                (note::called(id, "debate"), Body::Again(Box::new(Self::node(turn, format!("{path}/{ANY}")))))
+            }
+            Does::HandOff(goes) => {
+                notes.extend(note::hand_off(goes));
+                (note::called(id, "hand-off"), Body::Again(Box::new(Self::node(&goes.turn, format!("{path}/{ANY}")))))
+            }
+            Does::Turn(turn) => ("turn".to_owned(), in_turn(turn, path)),
+            // Whoever forks draws what settles its conflicts.
+            Does::Settle(_) => ("settle".to_owned(), Body::Leaf),
+            Does::Loop(again) => {
+                notes.extend(note::again(again));
+                let Loop { body, until: _, at_most: _, stall: _ } = again.as_ref();
+                (note::called(id, "loop"), Body::Again(Box::new(Self::node(body, format!("{path}/{ANY}")))))
+            }
+        }
     }
 
     /// What is called so is done only where no value has won a vote.

@@ -12,34 +12,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
-use ltmc_http::Client;
 use ltmc_model::TenantId;
 use ltmc_model::chain::{Anchors, Link};
 use ltmc_ports::{Clock, ReadChains, StoreError};
-use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::file::{self, Hand};
+#[cfg(feature = "webhooks")]
+use crate::webhook::{Endpoint, Unanswered};
 
 /// Heads of one line of the file, or of one body.
 const HEADS: u32 = 500;
 /// How long a webhook may take for one body, and the file for one line.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause after a place could not be told; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// How long the last heads may take when the host stops.
 const LAST: Duration = Duration::from_secs(3);
-
-/// The header with the signature: `sha256=` and the HMAC-SHA256 of the body in hexadecimal digits.
-pub const SIGNATURE: &str = "ltmc-signature";
 
 /// Where heads are told, and how often.
 #[derive(Default)]
@@ -71,6 +63,9 @@ pub enum OpenError {
     /// TLS cannot be set up; what the library says.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    /// The crate was built without its feature `webhooks`.
+    #[error("nothing that posts to it is in this build")]
+    LeftOut,
 }
 
 /// What heads are read from.
@@ -98,7 +93,7 @@ impl Anchoring {
         let mut places = Vec::new();
         places.extend(options.file.map(|path| Place::File(path, Hand::new(TIMEOUT))));
         if let Some(webhook) = options.webhook {
-            places.push(Place::Webhook(Box::new(Endpoint::new(webhook)?)));
+            places.push(Place::webhook(webhook)?);
         }
         places.extend(options.log.then_some(Place::Log));
         let anchoring = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -125,14 +120,26 @@ impl Anchoring {
 /// Who is told.
 enum Place {
     File(PathBuf, Hand),
+    #[cfg(feature = "webhooks")]
     Webhook(Box<Endpoint>),
     Log,
 }
 
 impl Place {
+    #[cfg(feature = "webhooks")]
+    fn webhook(webhook: Webhook) -> Result<Self, OpenError> {
+        Ok(Self::Webhook(Box::new(Endpoint::new(webhook)?)))
+    }
+
+    #[cfg(not(feature = "webhooks"))]
+    fn webhook(_: Webhook) -> Result<Self, OpenError> {
+        Err(OpenError::LeftOut)
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::File(..) => "file",
+            #[cfg(feature = "webhooks")]
             Self::Webhook(_) => "webhook",
             Self::Log => "log",
         }
@@ -145,7 +152,8 @@ impl Place {
                 let (path, line) = (path.clone(), text());
                 hand.work(move || append(&path, line)).await.map_err(Failure::File)
             }
-            Self::Webhook(endpoint) => endpoint.post(text().into()).await,
+            #[cfg(feature = "webhooks")]
+            Self::Webhook(endpoint) => Ok(endpoint.post(text().into()).await?),
             Self::Log => {
                 for head in &anchors.heads {
                     let (record, hash) = (&anchors.record, head.hash);
@@ -164,12 +172,9 @@ enum Failure {
     Record(#[from] StoreError),
     #[error("{0}")]
     File(std::io::Error),
-    #[error("it cannot be reached: {0}")]
-    Unreached(String),
-    #[error("no answer within {TIMEOUT:?}")]
-    Slow,
-    #[error("it answers {0}")]
-    Refused(StatusCode),
+    #[cfg(feature = "webhooks")]
+    #[error("{0}")]
+    Webhook(#[from] Unanswered),
 }
 
 /// Leads one place.
@@ -249,50 +254,6 @@ fn append(path: &Path, mut line: String) -> std::io::Result<()> {
     }
     file.write_all(line.as_bytes())?;
     file.sync_all()
-}
-
-/// A webhook.
-struct Endpoint {
-    url: Uri,
-    mac: Hmac<Sha256>,
-    client: Client,
-}
-
-impl Endpoint {
-    fn new(webhook: Webhook) -> Result<Self, OpenError> {
-        let url: Uri = webhook.url.parse().map_err(|_| OpenError::Url)?;
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        if !matches!(url.scheme_str(), Some("http" | "https")) || authority.is_empty() || authority.contains('@') {
-            return Err(OpenError::Url);
-        }
-        let mac = Hmac::new_from_slice(webhook.secret.as_bytes()).expect("a key of any length is one");
-        let client = ltmc_http::client(ltmc_http::trusted(), TIMEOUT).map_err(|e| OpenError::Tls(e.to_string()))?;
-        Ok(Self { url, mac, client })
-    }
-
-    async fn post(&self, body: Bytes) -> Result<(), Failure> {
-        let signature = self.mac.clone().chain_update(&body).finalize().into_bytes();
-        let request = Request::post(self.url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header(SIGNATURE, format!("sha256={}", hex::encode(signature)))
-            .body(Full::new(body))
-            .map_err(|e| Failure::Unreached(e.to_string()))?;
-        let answer = tokio::time::timeout(TIMEOUT, self.client.request(request)).await.map_err(|_| Failure::Slow)?;
-        let status = answer.map_err(|e| Failure::Unreached(told(&e)))?.status();
-        // What it says besides is not read.
-        if status.is_success() { Ok(()) } else { Err(Failure::Refused(status)) }
-    }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(why) = cause {
-        text = format!("{text}: {why}");
-        cause = why.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -409,14 +370,5 @@ mod tests {
             let pause = pause(failures);
             assert!(pause <= longest && pause >= longest / 2, "{failures}: {pause:?}");
         }
-    }
-
-    #[test]
-    fn an_address_has_a_scheme_and_a_host_and_no_password() {
-        for url in ["", "example.org", "ftp://example.org", "http://", "https://u:p@example.org/", "/heads"] {
-            let webhook = Webhook { url: url.to_owned(), secret: "s".to_owned() };
-            assert!(Endpoint::new(webhook).is_err(), "{url}");
-        }
-        Endpoint::new(Webhook { url: "https://example.org/heads".to_owned(), secret: "s".to_owned() }).unwrap();
     }
 }

@@ -7,8 +7,9 @@
 //! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
 
 use ltmc_model::effect::{Refusal, Reply};
-use ltmc_model::fork::{Answer, Conflict};
-use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed};
+use ltmc_model::fork::{Answer, Conflict, Done};
+use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed, RunStarted};
+use ltmc_model::question::Question;
 use ltmc_model::workflow::Node;
 use ltmc_model::{Digest, Payload, Seq, StepPath, Timestamp};
 use serde::Serialize;
@@ -85,15 +86,7 @@ impl Show {
     fn parts(&mut self, event: &mut Event) -> Map<String, Value> {
         let mut parts = Map::new();
         match event {
-            Event::RunStarted(started) => {
-                parts.insert("seed".into(), redacted("run:seed"));
-                parts.insert("input".into(), self.payload(std::mem::take(&mut started.input)));
-                if let Some(document) = started.document.take() {
-                    let document =
-                        if self.sight.definitions { self.text(&document) } else { redacted("workflow:read") };
-                    parts.insert("document".into(), document);
-                }
-            }
+            Event::RunStarted(started) => self.started(started, &mut parts),
             Event::StepCompleted { output, .. } | Event::NodeEnded { output, .. } => {
                 parts.insert("output".into(), self.payload(std::mem::take(output)));
             }
@@ -114,16 +107,7 @@ impl Show {
                 parts.insert("answer".into(), answer);
             }
             Event::Asked { node, question, .. } => {
-                let is_hidden = is_of_conflict(node) && !self.sight.context;
-                let show = question.show.take().map(|show| match is_hidden {
-                    true => redacted("memory:read"),
-                    false => self.payload(show),
-                });
-                let mut asked = serde_json::to_value(&*question).unwrap_or_default();
-                if let (Some(show), Some(asked)) = (show, asked.as_object_mut()) {
-                    asked.insert("show".into(), show);
-                }
-                parts.insert("question".into(), asked);
+                parts.insert("question".into(), self.question(node, question));
             }
             Event::ChildEnded { result: Ok(output), .. } => {
                 let output = self.payload(std::mem::take(output));
@@ -137,36 +121,23 @@ impl Show {
                     items.clear();
                 }
             }
-            Event::Amended(amended) => match &mut amended.change {
-                Amendment::Again => {}
-                Amendment::Output(payload) => {
-                    parts.insert("change".into(), json!({"output": self.payload(std::mem::take(payload))}));
-                }
-                Amendment::Gave(payload) => {
-                    parts.insert("change".into(), json!({"gave": self.payload(std::mem::take(payload))}));
-                }
-                Amendment::Input(payload) => {
-                    parts.insert("change".into(), json!({"input": self.payload(std::mem::take(payload))}));
-                }
-            },
+            Event::Amended(amended) => {
+                let (what, payload) = match &mut amended.change {
+                    Amendment::Again => return parts,
+                    Amendment::Output(payload) => ("output", payload),
+                    Amendment::Gave(payload) => ("gave", payload),
+                    Amendment::Input(payload) => ("input", payload),
+                };
+                let payload = self.payload(std::mem::take(payload));
+                parts.insert("change".into(), json!({ what: payload }));
+            }
             Event::BasePinned { base, .. } => {
                 if let Some(base) = base.take() {
                     let bytes = base.value.len();
                     parts.insert("base".into(), self.of_context(&base, bytes, "memory:read"));
                 }
             }
-            Event::BranchChanged(done) => {
-                let bytes = done.size();
-                let (changed, sent) = (std::mem::take(&mut done.changed), std::mem::take(&mut done.sent));
-                for (name, count, value, right) in [
-                    ("changed", changed.len(), json!(changed), "memory:read"),
-                    ("sent", sent.len(), json!(sent), "message:read"),
-                ] {
-                    if count > 0 {
-                        parts.insert(name.into(), self.of_context(&value, bytes, right));
-                    }
-                }
-            }
+            Event::BranchChanged(done) => self.branch(done, &mut parts),
             Event::ContextMerged(merged) => {
                 let changed = std::mem::take(&mut merged.changed);
                 let bytes = changed.iter().map(|(key, side)| key.len() + side.size()).sum();
@@ -194,6 +165,43 @@ impl Show {
             _ => {}
         }
         parts
+    }
+
+    fn started(&mut self, started: &mut RunStarted, parts: &mut Map<String, Value>) {
+        parts.insert("seed".into(), redacted("run:seed"));
+        parts.insert("input".into(), self.payload(std::mem::take(&mut started.input)));
+        if let Some(document) = started.document.take() {
+            let document = if self.sight.definitions { self.text(&document) } else { redacted("workflow:read") };
+            parts.insert("document".into(), document);
+        }
+    }
+
+    /// What is asked, with what is shown beside it.
+    fn question(&mut self, node: &StepPath, question: &mut Question) -> Value {
+        let is_hidden = is_of_conflict(node) && !self.sight.context;
+        let show = question.show.take().map(|show| match is_hidden {
+            true => redacted("memory:read"),
+            false => self.payload(show),
+        });
+        let mut asked = serde_json::to_value(&*question).unwrap_or_default();
+        if let (Some(show), Some(asked)) = (show, asked.as_object_mut()) {
+            asked.insert("show".into(), show);
+        }
+        asked
+    }
+
+    /// What was done in a branch of a fork.
+    fn branch(&mut self, done: &mut Done, parts: &mut Map<String, Value>) {
+        let bytes = done.size();
+        let (changed, sent) = (std::mem::take(&mut done.changed), std::mem::take(&mut done.sent));
+        for (name, count, value, right) in [
+            ("changed", changed.len(), json!(changed), "memory:read"),
+            ("sent", sent.len(), json!(sent), "message:read"),
+        ] {
+            if count > 0 {
+                parts.insert(name.into(), self.of_context(&value, bytes, right));
+            }
+        }
     }
 
     /// What is of shared context, to those who may look at that.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ltmc_integrations::anchor::{Anchoring, Options, Ports, Webhook};
+use ltmc_integrations::anchor::{Anchoring, OpenError, Options, Ports, Webhook};
 use ltmc_integrations::file::{self, Hand};
 use ltmc_model::chain::{Anchors, Head};
 use ltmc_model::{TenantId, Timestamp};
@@ -16,7 +16,7 @@ use ltmc_ports::Record;
 use ltmc_ports::journal::ChainEnds;
 
 use crate::config::Config;
-use crate::databases::secret;
+use crate::databases::{left_out, secret};
 use crate::exit::Problem;
 use crate::record;
 use crate::wire::SystemClock;
@@ -34,8 +34,10 @@ const MOST_NAMED: usize = 10;
 /// Begins to tell them, as configured.
 pub(crate) fn start(config: &Config, record: &Arc<dyn Record>) -> anyhow::Result<Anchoring> {
     let ports = Ports { chains: record.clone(), record: record.record_id().to_owned(), clock: Arc::new(SystemClock) };
-    let started = Anchoring::start(options(config)?, ports);
-    Ok(started.map_err(|e| Problem::usage(format!("audit.anchor_url: {e}")).help("see docs/run-a-host.md"))?)
+    Anchoring::start(options(config)?, ports).map_err(|error| match error {
+        OpenError::LeftOut => left_out("audit.anchor_url", "webhooks", "webhooks"),
+        error => Problem::usage(format!("audit.anchor_url: {error}")).help("see docs/run-a-host.md").into(),
+    })
 }
 
 /// What a record lacks of what was kept of its chains elsewhere.
@@ -244,5 +246,25 @@ mod tests {
         let other = lacking(&mut kept("other", vec![head("acme", 1, 1)]), now());
         assert!((other.others, other.heads.len()) == (1, 0) && other.in_words().unwrap().contains("1 other records"));
         assert_eq!(lacking(&mut Last::new(), now()).in_words(), None);
+    }
+
+    /// Runs in a build with everything; in one without webhooks it is refused by their name.
+    #[tokio::test]
+    async fn what_posts_to_an_address_can_be_left_out_of_the_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { data: dir.path().to_owned(), ..Config::default() };
+        config.audit.anchor_url = "http://127.0.0.1:9/heads".to_owned();
+        config.audit.anchor_secret.0 = "swordfish".to_owned();
+        let record = record::open(&config, false).await.unwrap();
+        match start(&config, &record) {
+            Ok(anchoring) => {
+                assert!(cfg!(feature = "webhooks"));
+                anchoring.stop().await;
+            }
+            Err(error) => {
+                let problem = error.downcast_ref::<Problem>().expect("a problem");
+                assert!(!cfg!(feature = "webhooks") && problem.message.contains("the feature `webhooks`"), "{error:#}");
+            }
+        }
     }
 }

@@ -115,8 +115,8 @@ fn wrong(key: &str, error: &impl std::fmt::Display) -> anyhow::Error {
     Problem::usage(format!("{key}: {error}")).help("see docs/run-a-host.md").into()
 }
 
-#[cfg(not(all(feature = "neo4j", feature = "redis")))]
-fn left_out(key: &str, what: &str, feature: &str) -> anyhow::Error {
+/// What a configuration names and this build does not have.
+pub(crate) fn left_out(key: &str, what: &str, feature: &str) -> anyhow::Error {
     Problem::usage(format!(
         "{key}: this host was built without {what}: build it with the feature `{feature}`, which is on unless told otherwise"
     ))

@@ -40,40 +40,40 @@ pub(crate) fn is_free(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Whether the record can be opened; the error: what is wrong with it, and what to do.
-pub(crate) async fn look(config: &Config) -> Result<&'static str, (String, &'static str)> {
+pub(crate) async fn look(config: &Config) -> Result<&'static str, (String, String)> {
     match of(config).open(Settings::default()).await {
         Ok(record) => {
             record.close().await;
             Ok("opens; `ltmc audit verify` walks its whole chain")
         }
         Err(OpenError::Locked { .. }) => Ok("in use by a running host"),
-        Err(error @ OpenError::Newer { .. }) => Err((error.to_string(), "use the newer version of ltmc")),
-        Err(error @ OpenError::Shared { .. }) => {
-            Err((error.to_string(), "`chmod -R go-w` it; what is in it stays as it is"))
+        Err(error) => {
+            let otherwise = || "restore it from a copy, or name another directory with --data".to_owned();
+            Err((error.to_string(), help(&error).unwrap_or_else(otherwise)))
         }
-        Err(error @ OpenError::Foreign { .. }) => {
-            Err((error.to_string(), "run the host as its owner, or chown it once you know what it holds"))
-        }
-        Err(error @ OpenError::Link { .. }) => {
-            Err((error.to_string(), "put there what it leads to, or mount it there"))
-        }
-        Err(error) => Err((error.to_string(), "restore it from a copy, or name another directory with --data")),
     }
 }
 
 /// The same for who has asked for something that needs it.
 pub(crate) fn explained(error: OpenError) -> Problem {
-    let problem = Problem::failed(error.to_string());
-    match &error {
+    let help = help(&error).unwrap_or_else(|| "`ltmc doctor` looks at the data directory".to_owned());
+    Problem::failed(error.to_string()).help(help)
+}
+
+/// What to do where a record cannot be opened; none: that is not known from this alone.
+fn help(error: &OpenError) -> Option<String> {
+    Some(match error {
         OpenError::Locked { .. } => {
-            problem.help("stop the other host, or give this one a directory of its own with --data")
+            "stop the other host, or give this one a directory of its own with --data".to_owned()
         }
-        OpenError::Shared { dir, .. } => problem.help(format!("chmod go-w {}", dir.display())),
+        OpenError::Shared { dir, .. } => {
+            format!("`chmod -R go-w {}`; what is in it stays as it is", dir.display())
+        }
         OpenError::Foreign { path, .. } => {
-            problem.help(format!("run the host as its owner, or chown {} once you know what it holds", path.display()))
+            format!("run the host as its owner, or chown {} once you know what it holds", path.display())
         }
-        OpenError::Link { .. } => problem.help("put there what it leads to, or mount it there"),
-        OpenError::Newer { .. } => problem.help("use the newer version of ltmc that wrote it"),
-        _ => problem.help("`ltmc doctor` looks at the data directory"),
-    }
+        OpenError::Link { .. } => "put there what it leads to, or mount it there".to_owned(),
+        OpenError::Newer { .. } => "use the newer version of ltmc that wrote it".to_owned(),
+        _ => return None,
+    })
 }

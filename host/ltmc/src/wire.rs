@@ -77,86 +77,12 @@ impl Entropy for SystemEntropy {
 impl Host {
     /// Opens everything in the data directory, and makes it where it is not there.
     pub(crate) async fn open(config: &Config, metrics: Option<Metrics>) -> anyhow::Result<Self> {
-        let data = config.data.clone();
-        make_private(&data)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        // Before anything is opened: what is wrongly configured is said at once.
-        let databases = Databases::open(config)?;
-        let record = crate::record::open(config, databases.follow_runs()).await?;
-        let sandbox = Sandbox::new(sandbox_config(config, data.join("sandbox"))?).map_err(|e| {
-            Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
-        })?;
-        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
-        let tasks = authority.tasks().clone();
-        let pins = Pins::new(record.clone(), sandbox.clone());
-        let access = Arc::new(Access::new(access::Ports {
-            catalog: record.clone(),
-            journal: record.clone(),
-            authority: authority.clone(),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            max_memory: sandbox.max_memory(),
-        }));
-        let schemas = Arc::new(schemas()?);
-        let agents = Arc::new(Agents::new(agents::Ports {
-            catalog: record.clone(),
-            authority: authority.clone(),
-            components: sandbox.clone(),
-            pins: pins.clone(),
-            schemas: schemas.clone(),
-            clock: clock.clone(),
-        }));
-        // Every run's journal is written through it.
-        let handed = Handed::new(record.clone());
-        let (followed, judges) = ((record.clone(), handed.clone()), schemas.clone());
-        let opened = Shared::open(config, databases, followed, authority.clone(), judges, clock.clone());
-        let shared = opened.await?;
-        let shared = Arc::new(shared);
-        let crossing = Arc::new(ltmc_crossing::Shared {
-            authority: authority.clone(),
-            context: shared.context.clone(),
-            clock: clock.clone(),
-        });
-        let runs = Runs::new(runs::Ports {
-            read: record.clone(),
-            write: handed,
-            bus: record.clone(),
-            questions: record.clone(),
-            sessions: record.clone(),
-            take_ups: record.clone(),
-            subscriptions: shared.subscriptions.clone(),
-            authority: authority.clone(),
-            crossing,
-            runner: sandbox.clone(),
-            pins: pins.clone(),
-            clock: clock.clone(),
-            entropy,
-            directories: directories(config)?,
-            schemas: schemas.clone(),
-            embedder: shared.embedder(),
-            sealing: Sealing::default(),
-            graph: shared.graph(),
-            lessons: Some(shared.lessons()),
-        });
-        let clients = Arc::new(Clients::new(clients::Ports {
-            context: shared.context.clone(),
-            authority: authority.clone(),
-            journal: record.clone(),
-            mail: record.clone(),
-            subscriptions: shared.subscriptions.clone(),
-            clock: clock.clone(),
-        }));
-        let repairs = Arc::new(Repairs::new(authority.clone(), shared.followers.clone()));
-        let deletions = Deletions::new(deletions::Ports {
-            catalog: record.clone(),
-            purge: record.clone(),
-            chains: record.clone(),
-            authority: authority.clone(),
-            pins: pins.clone(),
-            alive: Arc::new(runs.clone()),
-            followers: shared.followers.iter().map(|follower| follower.clone() as Arc<dyn Holds>).collect(),
-        });
+        let base = Base::open(config).await?;
+        let access = base.access();
+        let agents = base.agents();
+        let runs = base.runs(config)?;
+        let deletions = base.deletions(&runs);
+        let record = &base.record;
         let (read, write) = (record.clone(), record.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
         let (read, write, bus, cascades) = (record.clone(), record.clone(), record.clone(), record.clone());
@@ -164,13 +90,13 @@ impl Host {
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
         let workflows = Arc::new(Workflows::new(workflows::Ports {
             read: record.clone(),
-            authority: authority.clone(),
-            schemas,
+            authority: base.authority.clone(),
+            schemas: base.schemas.clone(),
             schedules: schedules.clone(),
             triggers: triggers.clone(),
         }));
         let first_start = access
-            .bootstrap(|keys| keep(&data, keys).map_err(|e| format!("{e:#}")))
+            .bootstrap(|keys| keep(&config.data, keys).map_err(|e| format!("{e:#}")))
             .await
             .context("making the first keys")?;
         let anchors = Arc::new(Anchored::default());
@@ -183,30 +109,21 @@ impl Host {
             schedules: schedules.clone(),
             triggers: triggers.clone(),
             sessions: sessions.clone(),
-            clients,
-            repairs,
+            clients: base.clients(),
+            repairs: Arc::new(Repairs::new(base.authority.clone(), base.shared.followers.clone())),
             health: Arc::new(Healthy::new(Looked {
                 record: record.clone(),
-                sandbox: sandbox.clone(),
-                shared: shared.clone(),
+                sandbox: base.sandbox.clone(),
+                shared: base.shared.clone(),
                 anchors: anchors.clone(),
                 backlog: config.context.backlog,
             })),
-            metrics: Arc::new({
-                let (sandbox, runs, shared, record) = (sandbox.clone(), runs.clone(), shared.clone(), record.clone());
-                let tasks = tasks.clone();
-                move || {
-                    measure(&sandbox, &runs);
-                    metrics::gauge!("ltmc_changes_under_way").set(tasks.under_way() as f64);
-                    metrics::gauge!("ltmc_disk_full").set(f64::from(u8::from(!record.has_room())));
-                    measure_databases(&shared);
-                    metrics.as_ref().map(Metrics::render).unwrap_or_default()
-                }
-            }),
+            metrics: base.figures(&runs, metrics),
             metrics_public: config.metrics_public,
-            clock,
+            clock: base.clock.clone(),
             limits: http_limits(config),
         };
+        let Base { authority, record, shared, sandbox, pins, .. } = base;
         shared.start();
         Ok(Self {
             app,
@@ -214,7 +131,7 @@ impl Host {
             schedules,
             triggers,
             sessions,
-            tasks,
+            tasks: authority.tasks().clone(),
             authority,
             record,
             shared,
@@ -223,6 +140,130 @@ impl Host {
             deletions,
             anchors,
             first_start,
+        })
+    }
+}
+
+/// What the use cases stand on.
+struct Base {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    record: Arc<dyn Record>,
+    /// Every run's journal is written through it.
+    handed: Arc<Handed>,
+    sandbox: Arc<Sandbox>,
+    authority: Arc<Authority>,
+    pins: Arc<Pins>,
+    schemas: Arc<Schemas>,
+    shared: Arc<Shared>,
+}
+
+impl Base {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        make_private(&config.data)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // Before anything is opened: what is wrongly configured is said at once.
+        let databases = Databases::open(config)?;
+        let record = crate::record::open(config, databases.follow_runs()).await?;
+        let sandbox = Sandbox::new(sandbox_config(config, config.data.join("sandbox"))?).map_err(|e| {
+            Problem::failed(e.to_string()).help("lower sandbox.slots or sandbox.max_memory; see docs/run-a-host.md")
+        })?;
+        let authority = Arc::new(Authority::new(record.clone(), record.clone(), clock.clone()));
+        let pins = Pins::new(record.clone(), sandbox.clone());
+        let schemas = Arc::new(schemas()?);
+        let handed = Handed::new(record.clone());
+        let (followed, judges) = ((record.clone(), handed.clone()), schemas.clone());
+        let opened = Shared::open(config, databases, followed, authority.clone(), judges, clock.clone());
+        let shared = Arc::new(opened.await?);
+        let entropy = Arc::new(SystemEntropy);
+        Ok(Self { clock, entropy, record, handed, sandbox, authority, pins, schemas, shared })
+    }
+
+    fn access(&self) -> Arc<Access> {
+        Arc::new(Access::new(access::Ports {
+            catalog: self.record.clone(),
+            journal: self.record.clone(),
+            authority: self.authority.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            max_memory: self.sandbox.max_memory(),
+        }))
+    }
+
+    fn agents(&self) -> Arc<Agents> {
+        Arc::new(Agents::new(agents::Ports {
+            catalog: self.record.clone(),
+            authority: self.authority.clone(),
+            components: self.sandbox.clone(),
+            pins: self.pins.clone(),
+            schemas: self.schemas.clone(),
+            clock: self.clock.clone(),
+        }))
+    }
+
+    fn runs(&self, config: &Config) -> anyhow::Result<Runs> {
+        let (record, shared) = (&self.record, &self.shared);
+        let crossing = Arc::new(ltmc_crossing::Shared {
+            authority: self.authority.clone(),
+            context: shared.context.clone(),
+            clock: self.clock.clone(),
+        });
+        Ok(Runs::new(runs::Ports {
+            read: record.clone(),
+            write: self.handed.clone(),
+            bus: record.clone(),
+            questions: record.clone(),
+            sessions: record.clone(),
+            take_ups: record.clone(),
+            subscriptions: shared.subscriptions.clone(),
+            authority: self.authority.clone(),
+            crossing,
+            runner: self.sandbox.clone(),
+            pins: self.pins.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            directories: directories(config)?,
+            schemas: self.schemas.clone(),
+            embedder: shared.embedder(),
+            sealing: Sealing::default(),
+            graph: shared.graph(),
+            lessons: Some(shared.lessons()),
+        }))
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        Arc::new(Clients::new(clients::Ports {
+            context: self.shared.context.clone(),
+            authority: self.authority.clone(),
+            journal: self.record.clone(),
+            mail: self.record.clone(),
+            subscriptions: self.shared.subscriptions.clone(),
+            clock: self.clock.clone(),
+        }))
+    }
+
+    fn deletions(&self, runs: &Runs) -> Arc<Deletions> {
+        Deletions::new(deletions::Ports {
+            catalog: self.record.clone(),
+            purge: self.record.clone(),
+            chains: self.record.clone(),
+            authority: self.authority.clone(),
+            pins: self.pins.clone(),
+            alive: Arc::new(runs.clone()),
+            followers: self.shared.followers.iter().map(|follower| follower.clone() as Arc<dyn Holds>).collect(),
+        })
+    }
+
+    /// What is measured, whenever somebody looks.
+    fn figures(&self, runs: &Runs, metrics: Option<Metrics>) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let (sandbox, runs) = (self.sandbox.clone(), runs.clone());
+        let (shared, record, tasks) = (self.shared.clone(), self.record.clone(), self.authority.tasks().clone());
+        Arc::new(move || {
+            measure(&sandbox, &runs);
+            metrics::gauge!("ltmc_changes_under_way").set(tasks.under_way() as f64);
+            metrics::gauge!("ltmc_disk_full").set(f64::from(u8::from(!record.has_room())));
+            measure_databases(&shared);
+            metrics.as_ref().map(Metrics::render).unwrap_or_default()
         })
     }
 }

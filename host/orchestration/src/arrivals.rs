@@ -4,11 +4,11 @@
 //! nobody else does. Nothing of an event is in memory. A subscription that is full leaves its topic where it is. Each tenant's are dealt with in a round
 //! of its own, and have turns: however many a tenant has, however long they take, others' begin when their events come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, stream};
 use ltmc_model::caller::Caller;
 use ltmc_model::gather::{Gather, Gathered, Group, MAX_BATCH, Waiting};
@@ -22,183 +22,109 @@ use ltmc_policy::Turns;
 use ltmc_ports::log::{Interest, Rows};
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, Found, Intake, StoredTrigger, TriggeredStart};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
-use ltmc_processor::Account;
 use ltmc_tenancy::Error;
-use tokio::time::Instant;
 
 use crate::metered;
 use crate::news::News;
-use crate::rounds::Rounds;
-use crate::runs::Triggering;
+use crate::registry::Registry;
+use crate::rounds::{self, AGAIN, Dealt, Due, LONGEST, PAGE, Round, Tells};
+use crate::runs::{Triggering, why_not_begun};
 use crate::triggers::Triggers;
 
-/// Tenants read at once.
-const PAGE: u32 = 256;
-/// Subscriptions of a tenant's read at once.
-const ROWS: u32 = 16;
 /// Events looked at, at once.
 const EVENTS: u32 = 100;
 /// Subscriptions that are dealt with at once.
 const AT_ONCE: usize = 32;
-/// Of one tenant's: it has half of the turns.
-const OF_A_TENANT: usize = 16;
-/// How long until it is looked again where something has to wait.
-const AGAIN: Duration = Duration::from_secs(1);
-/// The longest time between two looks: another host may have taken something in.
-const LONGEST: Duration = Duration::from_secs(10);
 
-/// How a look at a subscription ended; of several, what is last of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Looked {
-    /// There is nothing to do, or what there is to do is told of.
-    Done,
-    /// Something waits for what nobody tells of.
-    Waits,
-    /// There is more.
-    More,
+impl Due for Triggers {
+    const NAMED: &'static str = "subscriptions";
+    const OF_A_TENANT: usize = 16;
+    const READ: u32 = 16;
+    type Row = StoredTrigger;
+    type Place = TriggerId;
+
+    fn registry(&self) -> &Arc<Registry> {
+        &self.runs.inner.registry
+    }
+
+    async fn coming(&self, after: Option<&TenantId>) -> Result<Vec<(TenantId, Duration)>, StoreError> {
+        if after.is_none() {
+            self.watches_memory.store(self.read.watches_memory().await?, Ordering::Release);
+        }
+        let page = self.read.triggered_tenants(after, PAGE).await?;
+        Ok(page.into_iter().map(|tenant| (tenant, Duration::ZERO)).collect())
+    }
+
+    async fn due(&self, tenant: &TenantId, after: Option<&TriggerId>) -> Result<Vec<StoredTrigger>, StoreError> {
+        self.read.due_triggers(tenant, after, Self::READ).await
+    }
+
+    fn place(row: &StoredTrigger) -> Option<TriggerId> {
+        Some(row.id.clone())
+    }
+
+    async fn deal_with(&self, row: StoredTrigger) -> Dealt {
+        match self.dealt(&row).await {
+            Ok(dealt) => dealt,
+            // Somebody else was faster.
+            Err(Error::Store(error)) if matches!(error.kind, Kind::Conflict | Kind::Stale | Kind::Fenced) => {
+                Dealt::Waits
+            }
+            Err(error) => {
+                tracing::error!(tenant = %row.tenant, subscription = %row.id, %error, "a subscription could not be dealt with yet");
+                Dealt::Waits
+            }
+        }
+    }
+
+    fn rests(round: Round) -> Duration {
+        match round {
+            Round { is_more: true, .. } => Duration::ZERO,
+            Round { waits: 0, .. } => LONGEST,
+            Round { .. } => AGAIN,
+        }
+    }
 }
 
-impl Looked {
-    /// How long until it is looked again, where nothing is told of.
-    fn rests(self) -> Duration {
-        match self {
-            Self::Done => LONGEST,
-            Self::Waits => AGAIN,
-            Self::More => Duration::ZERO,
+/// What tells of events, of room, and of what was changed about subscriptions.
+struct Heard<'a> {
+    triggers: &'a Triggers,
+    events: News,
+}
+
+impl Tells for Heard<'_> {
+    fn looks(&mut self) {
+        self.events.look();
+    }
+
+    async fn told(&mut self) -> Option<HashSet<TenantId>> {
+        self.events.hear_memory(self.triggers.watches_memory.load(Ordering::Acquire));
+        tokio::select! {
+            () = self.triggers.changed.notified() => {}
+            () = self.triggers.runs.inner.triggered.notified() => {}
+            () = self.events.next() => {}
         }
+        None
     }
 }
 
 impl Triggers {
     /// Starts runs as events come, until the host stops.
     pub async fn listen(self: &Arc<Self>) {
-        let inner = self.runs.inner.clone();
-        let mut news = News::of(inner.ports.subscriptions.log());
+        let events = News::of(self.runs.inner.ports.subscriptions.log());
         // bound: subscriptions
-        let turns = Turns::new(AT_ONCE, OF_A_TENANT);
-        let (mut rounds, mut going) = (Rounds::default(), FuturesUnordered::new());
-        let mut look = Instant::now();
-        while !inner.registry.is_stopping() {
-            if look <= Instant::now() {
-                // Looked at before: what comes meanwhile is news.
-                news.look();
-                let next = match self.coming().await {
-                    Ok((coming, watches)) => {
-                        news.hear_memory(watches);
-                        let due = coming.into_iter().map(|tenant| (tenant, Duration::ZERO));
-                        let (beginning, next) = rounds.begin(due, LONGEST);
-                        going.extend(beginning.into_iter().map(|tenant| self.clone().round(tenant, turns.clone())));
-                        next
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "subscriptions could not be looked up; trying again");
-                        AGAIN
-                    }
-                };
-                look = Instant::now() + next;
-            }
-            let is_told = tokio::select! {
-                () = tokio::time::sleep_until(look) => false,
-                Some((tenant, rests)) = going.next() => {
-                    look = look.min(rounds.end(tenant, rests));
-                    false
-                }
-                () = self.changed.notified() => true,
-                () = inner.triggered.notified() => true,
-                () = news.next() => true,
-                () = inner.registry.stopping() => false,
-            };
-            if is_told {
-                rounds.hear_all();
-                look = Instant::now();
-            }
-        }
-        while going.next().await.is_some() {}
+        let turns = Turns::new(AT_ONCE, Self::OF_A_TENANT);
+        rounds::keep(self, turns, Heard { triggers: self, events }).await;
     }
 
-    /// Tenants of whom there is a subscription for which there may be something to do; and whether anybody's watches memory.
-    async fn coming(&self) -> Result<(Vec<TenantId>, bool), StoreError> {
-        let (watches, mut coming) = (self.read.watches_memory().await?, Vec::new());
-        loop {
-            let page = self.read.triggered_tenants(coming.last(), PAGE).await?;
-            let is_last = page.len() < PAGE as usize;
-            coming.extend(page);
-            if is_last {
-                return Ok((coming, watches));
-            }
-        }
-    }
-
-    /// Deals with each of a tenant's subscriptions for which there may be something to do once, a few at a time; how long until the next round.
-    async fn round(self: Arc<Self>, tenant: TenantId, turns: Arc<Turns>) -> (TenantId, Duration) {
-        let of = (self.clone(), tenant.clone());
-        let pages = stream::unfold(Some(None), move |after: Option<Option<TriggerId>>| {
-            let (triggers, tenant) = of.clone();
-            async move { triggers.page(&tenant, after?).await }
-        });
-        let dealt = pages.flat_map(stream::iter).map(|row| {
-            let (triggers, turns) = (self.clone(), turns.clone());
-            async move {
-                let Some(row) = row else { return Looked::Waits };
-                let Some(_turn) = turns.take(&row.tenant).await else { return Looked::Waits };
-                if triggers.runs.inner.registry.is_stopping() {
-                    return Looked::Done;
-                }
-                let account = Account::of(&row.tenant);
-                ltmc_processor::run(account, async move { triggers.deal_with(row).await }).await
-            }
-        });
-        // bound: subscriptions
-        let dealt = dealt.buffer_unordered(OF_A_TENANT);
-        let looked = dealt.fold(Looked::Done, |all, one| async move { all.max(one) }).await;
-        (tenant, looked.rests())
-    }
-
-    /// The next of a tenant's subscriptions for which there may be something to do, after this one, and after which the next ones come; one that is none:
-    /// they could not be read.
-    async fn page(
-        &self,
-        tenant: &TenantId,
-        after: Option<TriggerId>,
-    ) -> Option<(Vec<Option<StoredTrigger>>, Option<Option<TriggerId>>)> {
-        if self.runs.inner.registry.is_stopping() {
-            return None;
-        }
-        match self.read.due_triggers(tenant, after.as_ref(), ROWS).await {
-            Ok(page) => {
-                let last = page.last()?.id.clone();
-                Some((page.into_iter().map(Some).collect(), Some(Some(last))))
-            }
-            Err(error) => {
-                tracing::error!(%tenant, %error, "a tenant's subscriptions could not be looked up; trying again");
-                Some((vec![None], None))
-            }
-        }
-    }
-
-    /// A subscription's turn.
-    async fn deal_with(&self, row: StoredTrigger) -> Looked {
-        match self.dealt(&row).await {
-            Ok(looked) => looked,
-            // Somebody else was faster.
-            Err(Error::Store(error)) if matches!(error.kind, Kind::Conflict | Kind::Stale | Kind::Fenced) => {
-                Looked::Waits
-            }
-            Err(error) => {
-                tracing::error!(tenant = %row.tenant, subscription = %row.id, %error, "a subscription could not be dealt with yet");
-                Looked::Waits
-            }
-        }
-    }
-
-    async fn dealt(&self, row: &StoredTrigger) -> Result<Looked, Error> {
+    async fn dealt(&self, row: &StoredTrigger) -> Result<Dealt, Error> {
         let caller = match self.in_whose_name(row).await? {
             Ok(caller) => caller,
-            Err(why) => return self.set_aside(row, why).await.map(|()| Looked::Done),
+            Err(why) => return self.set_aside(row, why).await.map(|()| Dealt::Done),
         };
         if row.dead >= MAX_DEAD {
             let why = format!("it has {} dead letters, which is the bound: release them or skip them", row.dead);
-            return self.set_aside(row, why).await.map(|()| Looked::Done);
+            return self.set_aside(row, why).await.map(|()| Dealt::Done);
         }
         let taken = self.take_in_more(row).await?;
         let started = self.start_ready(row, &caller).await?;
@@ -219,17 +145,17 @@ impl Triggers {
     }
 
     /// Looks through the next part of its topic.
-    async fn take_in_more(&self, row: &StoredTrigger) -> Result<Looked, Error> {
+    async fn take_in_more(&self, row: &StoredTrigger) -> Result<Dealt, Error> {
         let (tenant, after) = (&row.tenant, row.position);
         if row.newest <= after {
-            return Ok(Looked::Done);
+            return Ok(Dealt::Done);
         }
         let room = row.room().min(EVENTS);
         if room == 0 {
             // What waits starts runs first: their ends tell of it.
             metered::EVENTS.of(["full"]).increment(1);
             self.say_why(row, "as many events wait as may: later ones stay where they are").await?;
-            return Ok(Looked::Done);
+            return Ok(Dealt::Done);
         }
         let page = self.came(row, room).await?;
         // Looked at afterwards: what was thrown away meanwhile may be missing in what was found.
@@ -245,7 +171,7 @@ impl Triggers {
         let intake = Intake { after, upto, found, cascade: MAX_CASCADE, at: self.now(), trouble };
         // Where another host was there before, it has said all of this.
         if !self.write.take_in(tenant, &row.id, row.digest, intake).await? {
-            return Ok(Looked::Done);
+            return Ok(Dealt::Done);
         }
         for (position, why) in dead {
             metered::EVENTS.of(["dead"]).increment(1);
@@ -254,7 +180,7 @@ impl Triggers {
         if is_told {
             tracing::warn!(%tenant, subscription = %row.id, "a subscription was too far behind its topic");
         }
-        Ok(if upto < row.newest { Looked::More } else { Looked::Done })
+        Ok(if upto < row.newest { Dealt::More } else { Dealt::Done })
     }
 
     /// What came to what it looks through, in order, and how far that is.
@@ -278,11 +204,11 @@ impl Triggers {
     }
 
     /// Starts what can be started.
-    async fn start_ready(&self, row: &StoredTrigger, caller: &Caller) -> Result<Looked, Error> {
+    async fn start_ready(&self, row: &StoredTrigger, caller: &Caller) -> Result<Dealt, Error> {
         // Its ends tell of room.
         let room = row.trigger.at_once.saturating_sub(row.under_way);
         if room == 0 {
-            return Ok(Looked::Done);
+            return Ok(Dealt::Done);
         }
         let (tenant, id) = (&row.tenant, &row.id);
         let in_time = match row.trigger.rate {
@@ -295,34 +221,29 @@ impl Triggers {
         let room = room.min(in_time);
         if room == 0 {
             // Nobody tells of that: time goes by.
-            return Ok(if row.waiting > 0 { Looked::Waits } else { Looked::Done });
+            return Ok(if row.waiting > 0 { Dealt::Waits } else { Dealt::Done });
         }
-        let (ready, mut looked) = match &row.trigger.gather {
+        let (ready, mut dealt) = match &row.trigger.gather {
             None => {
                 let ready = self.read.startable(tenant, id, room).await?;
-                (ready.into_iter().map(Together::of_one).collect(), Looked::Done)
+                (ready.into_iter().map(Together::of_one).collect(), Dealt::Done)
             }
             Some(gather) => self.gathered(row, gather, room).await?,
         };
         let count = ready.len();
         let started = stream::iter(ready).map(|together| self.start_one(row, caller, together)).buffered(AT_ONCE);
-        let started: Vec<Result<Looked, Error>> = started.collect().await;
+        let started: Vec<Result<Dealt, Error>> = started.collect().await;
         for one in started {
-            if one? == Looked::Waits {
-                looked = Looked::Waits;
+            if one? == Dealt::Waits {
+                dealt = Dealt::Waits;
             }
         }
         // What one commit took in may be more than could be started at once.
-        Ok(if looked == Looked::Done && count > 0 && count == room as usize { Looked::More } else { looked })
+        Ok(if dealt == Dealt::Done && count > 0 && count == room as usize { Dealt::More } else { dealt })
     }
 
     /// Those that wait, as they start runs together; and whether others are to be looked at as time goes by.
-    async fn gathered(
-        &self,
-        row: &StoredTrigger,
-        gather: &Gather,
-        room: u32,
-    ) -> Result<(Vec<Together>, Looked), Error> {
+    async fn gathered(&self, row: &StoredTrigger, gather: &Gather, room: u32) -> Result<(Vec<Together>, Dealt), Error> {
         let filter = ArrivalFilter {
             of: Some(row.id.clone()),
             limit: MAX_WAITING + MAX_DEAD + MAX_AT_ONCE * MAX_BATCH,
@@ -341,7 +262,7 @@ impl Triggers {
         let mut keys: Vec<Vec<Arrival>> =
             by_key.into_values().filter(|(is_held_up, _)| !is_held_up).map(|(_, waiting)| waiting).collect();
         keys.sort_by_key(|waiting| waiting.first().map(|first| first.position));
-        let (now, mut ready, mut looked) = (self.now(), Vec::new(), Looked::Done);
+        let (now, mut ready, mut dealt) = (self.now(), Vec::new(), Dealt::Done);
         for arrivals in keys {
             let shown: Vec<Waiting<'_>> =
                 arrivals.iter().map(|one| Waiting { position: one.position, at: one.at, event: &one.event }).collect();
@@ -349,17 +270,17 @@ impl Triggers {
                 Some(Gathered::Start(group)) if ready.len() < room as usize => {
                     ready.push(Together::of(arrivals, group))
                 }
-                Some(_) => looked = Looked::Waits,
+                Some(_) => dealt = Dealt::Waits,
                 None => {}
             }
         }
-        Ok((ready, looked))
+        Ok((ready, dealt))
     }
 
-    async fn start_one(&self, row: &StoredTrigger, caller: &Caller, together: Together) -> Result<Looked, Error> {
+    async fn start_one(&self, row: &StoredTrigger, caller: &Caller, together: Together) -> Result<Dealt, Error> {
         let Together { events, dropped } = together;
         let Some((position, last)) = events.last().map(|(position, event)| (*position, event)) else {
-            return Ok(Looked::Done);
+            return Ok(Dealt::Done);
         };
         let tenant = &row.tenant;
         let with: Vec<Position> = events[..events.len() - 1].iter().map(|(position, _)| *position).collect();
@@ -378,14 +299,14 @@ impl Triggers {
                 metered::EVENTS.of(["started"]).increment(1);
                 metered::EVENTS_LATE.record(late);
                 tracing::debug!(%tenant, subscription = %row.id, run = %started.run, position = position.0, "an event started a run");
-                Ok(Looked::Done)
+                Ok(Dealt::Done)
             }
-            Err(Error::Store(error)) if matches!(error.kind, Kind::Conflict | Kind::Fenced) => Ok(Looked::Waits),
+            Err(Error::Store(error)) if matches!(error.kind, Kind::Conflict | Kind::Fenced) => Ok(Dealt::Waits),
             // The next host starts it.
-            Err(_) if self.runs.inner.registry.is_stopping() => Ok(Looked::Done),
+            Err(_) if self.runs.inner.registry.is_stopping() => Ok(Dealt::Done),
             Err(error @ (Error::Busy { .. } | Error::Store(_) | Error::Internal { .. })) => {
-                self.say_why(row, &words(&error)).await?;
-                Ok(Looked::Waits)
+                self.say_why(row, &why_not_begun(&error)).await?;
+                Ok(Dealt::Waits)
             }
             // Nothing of it passes by itself.
             Err(error) => {
@@ -394,7 +315,7 @@ impl Triggers {
                         metered::EVENTS.of(["dead"]).increment(1);
                     }
                 }
-                Ok(Looked::Done)
+                Ok(Dealt::Done)
             }
         }
     }
@@ -458,19 +379,6 @@ fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String,
         found.push(Found { position, key, event, dead });
     }
     found
-}
-
-/// Why a run could not be started yet, for the tenant's people.
-fn words(error: &Error) -> String {
-    match error {
-        Error::Store(error) => match error.kind {
-            Kind::OverQuota => "the tenant has all that it may have on disk".to_owned(),
-            Kind::Full => "the host's disk is full".to_owned(),
-            _ => "the record does not answer".to_owned(),
-        },
-        Error::Internal { .. } => "a fault of the host's own, which its log has".to_owned(),
-        error => error.to_string(),
-    }
 }
 
 #[cfg(test)]

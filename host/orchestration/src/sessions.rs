@@ -19,8 +19,7 @@ use ltmc_ports::sessions::SessionFilter;
 use ltmc_ports::{Changes, Expect, Kind, ReadSessions, StoreError};
 use ltmc_tenancy::{Authority, Error, Read};
 
-use crate::attend::LONGEST;
-use crate::rounds::News;
+use crate::rounds::{LONGEST, News};
 use crate::runs::{Runs, Started, TurnRequest};
 use crate::stop::Cancelled;
 

@@ -19,6 +19,7 @@ use ltmc_tenancy::Error;
 
 use crate::due::{self, Decision, decide};
 use crate::metered;
+use crate::runs::why_not_begun;
 use crate::schedules::Schedules;
 
 /// Tenants read at once.
@@ -152,7 +153,7 @@ impl Schedules {
             // The next host starts it.
             Err(_) if self.runs.inner.registry.is_stopping() => Ok(None),
             Err(error) => {
-                self.say_why(row, tick, &words(&error)).await?;
+                self.say_why(row, tick, &why_not_begun(&error)).await?;
                 Ok(None)
             }
         }
@@ -198,19 +199,6 @@ impl Schedules {
         let changes = Changes { deltas: Vec::new(), expects: vec![expect] };
         self.runs.inner.ports.authority.act_with(tenant, None, change, changes).await?;
         Ok(Some(Timestamp::from_millis(u64::MAX)))
-    }
-}
-
-/// Why a run could not be started, for the tenant's people.
-fn words(error: &Error) -> String {
-    match error {
-        Error::Store(error) => match error.kind {
-            Kind::OverQuota => "the tenant has all that it may have on disk".to_owned(),
-            Kind::Full => "the host's disk is full".to_owned(),
-            _ => "the record does not answer".to_owned(),
-        },
-        Error::Internal { .. } => "a fault of the host's own, which its log has".to_owned(),
-        error => error.to_string(),
     }
 }
 

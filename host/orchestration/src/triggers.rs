@@ -4,6 +4,7 @@
 //! continued it last. What that key may not do any more is not done: the subscription is set aside, and says why.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
@@ -32,6 +33,8 @@ pub struct Triggers {
     pub(crate) runs: Runs,
     /// Told when there may be something to do that no event tells of.
     pub(crate) changed: Notify,
+    /// Whether anybody's watches memory, as it was when it was looked last.
+    pub(crate) watches_memory: AtomicBool,
 }
 
 /// What they need.
@@ -52,7 +55,7 @@ impl Triggers {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
         let Ports { read, write, bus, cascades, runs } = ports;
-        Self { read, write, bus, cascades, runs, changed: Notify::new() }
+        Self { read, write, bus, cascades, runs, changed: Notify::new(), watches_memory: AtomicBool::new(false) }
     }
 
     /// A tenant's subscriptions by name, after `after`.

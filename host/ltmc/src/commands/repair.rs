@@ -29,9 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
-    let config = &context.loaded.config;
-    let client = context.client("operator");
-    let found = match client {
+    let found = match context.client("operator") {
         // What a host has done with its databases is not changed under it.
         Ok(client) if args.rebind && runs(&client).await => {
             let message = "a host is running: stop it before its databases are bound to its record";
@@ -51,46 +49,55 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     let outcome: Value = match found {
         Ok(outcome) => outcome,
         // No host is running: the databases are led from here.
-        Err(error) if crate::exit::exit_of(&error) == Exit::Unreached => {
-            if !crate::record::of(config).exists() {
-                return Err(Problem::usage(format!("{} has no record", config.data.display()))
-                    .help("name the host's data directory with --data, or the host with --url")
-                    .into());
-            }
-            let databases = Databases::open(config)?;
-            if databases.all().is_empty() {
-                return nothing_follows(&context, args.rebind);
-            }
-            let record = crate::record::open(config, databases.follow_runs()).await?;
-            let followers: Vec<_> = databases
-                .all()
-                .into_iter()
-                .map(|database| Follower::new(database, record.clone(), record.clone()))
-                .collect();
-            let progress = ui::Progress::start(COMPARING);
-            if args.rebind {
-                for follower in &followers {
-                    let name = follower.name();
-                    follower.take().await.map_err(|error| {
-                        Problem::failed(format!("{name} cannot be bound to this record: {}", error.reason()))
-                    })?;
-                }
-            }
-            let mut say = |report: &repair::Report| {
-                let repair::Report { database, tenant, topic, found } = report;
-                let (topic, compared) = (topic.as_str(), found.compared);
-                progress.say(format!("{COMPARING}: {database}, tenant {tenant}, {topic}: {compared} items"));
-            };
-            let outcome: Outcome = repair::repair(&followers, !args.check, &mut say).await;
-            drop(progress);
-            record.close().await;
-            serde_json::to_value(&outcome)?
-        }
+        Err(error) if crate::exit::exit_of(&error) == Exit::Unreached => match led_from_here(&args, &context).await? {
+            Some(outcome) => serde_json::to_value(&outcome)?,
+            None => return nothing_follows(&context, args.rebind),
+        },
         Err(error) => return Err(error),
     };
     if context.json {
         ui::json(&outcome);
     }
+    told(&outcome, args.check, context.json)
+}
+
+/// Compares what follows the record, and puts it right, without a host; none: nothing follows it.
+async fn led_from_here(args: &Args, context: &Context) -> anyhow::Result<Option<Outcome>> {
+    let config = &context.loaded.config;
+    if !crate::record::of(config).exists() {
+        return Err(Problem::usage(format!("{} has no record", config.data.display()))
+            .help("name the host's data directory with --data, or the host with --url")
+            .into());
+    }
+    let databases = Databases::open(config)?;
+    if databases.all().is_empty() {
+        return Ok(None);
+    }
+    let record = crate::record::open(config, databases.follow_runs()).await?;
+    let followers: Vec<_> =
+        databases.all().into_iter().map(|database| Follower::new(database, record.clone(), record.clone())).collect();
+    let progress = ui::Progress::start(COMPARING);
+    if args.rebind {
+        for follower in &followers {
+            let name = follower.name();
+            follower.take().await.map_err(|error| {
+                Problem::failed(format!("{name} cannot be bound to this record: {}", error.reason()))
+            })?;
+        }
+    }
+    let mut say = |report: &repair::Report| {
+        let repair::Report { database, tenant, topic, found } = report;
+        let (topic, compared) = (topic.as_str(), found.compared);
+        progress.say(format!("{COMPARING}: {database}, tenant {tenant}, {topic}: {compared} items"));
+    };
+    let outcome = repair::repair(&followers, !args.check, &mut say).await;
+    drop(progress);
+    record.close().await;
+    Ok(Some(outcome))
+}
+
+/// Says what was found, and what was done about it.
+fn told(outcome: &Value, is_check: bool, as_json: bool) -> anyhow::Result<()> {
     let list = |field: &str| outcome[field].as_array().cloned().unwrap_or_default();
     let (mut differing, mut compared) = (0, 0);
     for report in list("reports") {
@@ -101,7 +108,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             continue;
         }
         differing += missing + different + extra;
-        if !context.json {
+        if !as_json {
             let text = |field: &str| report[field].as_str().unwrap_or_default().to_owned();
             ui::line(format!(
                 "{} tenant {} {}: {missing} missing, {different} different, {extra} extra",
@@ -124,7 +131,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         }
         return Err(problem.help("see that it runs and can be reached, and try again").into());
     }
-    match (differing, args.check) {
+    match (differing, is_check) {
         (0, _) if list("reports").is_empty() => {
             ui::note("There is nothing to compare: no tenant has anything that a database would hold.");
             Ok(())

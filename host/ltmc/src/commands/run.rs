@@ -10,8 +10,10 @@ use bytesize::ByteSize;
 use ltmc_model::agent::{AgentRef, Carry};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::effect::Refusal;
+use ltmc_model::failure::Failure;
 use ltmc_model::journal::Event;
-use ltmc_model::{Capability, Digest, SessionId};
+use ltmc_model::run::Usage;
+use ltmc_model::{Capability, Digest, Payload, RunId, SessionId};
 use ltmc_orchestration::CallRequest;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -137,8 +139,17 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         }
     };
     drop(progress);
+    let usage = noted(&host, &caller, started.run).await?;
+    host.shared.stop().await;
+    host.record.close().await;
+    let result = result.context("a call that is waited for has an end")?;
+    told(result, usage, context.json)
+}
+
+/// Says what a run logged and what was denied to it; what it used.
+async fn noted(host: &Host, caller: &Caller, run: RunId) -> anyhow::Result<Option<Usage>> {
     let mut usage = None;
-    for placed in host.record.entries(&caller.tenant, started.run, ltmc_model::Seq(0), ENTRIES).await? {
+    for placed in host.record.entries(&caller.tenant, run, ltmc_model::Seq(0), ENTRIES).await? {
         match placed.entry.event {
             Event::Log { line, .. } => ui::note(format!("{:<5} {}", line.level.as_str(), ui::clean(&line.message))),
             Event::Effect(effect) => {
@@ -150,10 +161,12 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    host.shared.stop().await;
-    host.record.close().await;
-    let result = result.context("a call that is waited for has an end")?;
-    if context.json {
+    Ok(usage)
+}
+
+/// Says how a run ended.
+fn told(result: Result<Payload, Failure>, usage: Option<Usage>, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
         let (output, error) = match &result {
             Ok(output) => (Some(output), None),
             Err(failure) => (None, Some(failure)),
@@ -161,7 +174,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         ui::json(&json!({"output": output, "error": error, "usage": usage}));
     }
     match result {
-        Ok(output) if !context.json => ui::content(&output.bytes),
+        Ok(output) if !as_json => ui::content(&output.bytes),
         Ok(_) => {}
         Err(failure) => {
             let code = failure.code.as_str();

@@ -1,12 +1,16 @@
 //! `ltmc serve`: the host, from its first log line to its orderly end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ltmc_orchestration::Recovered;
+use ltmc_orchestration::{Recovered, Runs};
+use ltmc_ports::Record;
+use ltmc_tenancy::{Authority, Pins};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
@@ -78,61 +82,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         tracing::info!(path = %path.display(), "first start: keys of the operator and of the tenant `default` are in this file");
     }
     tracing::info!(url, data = %config.data.display(), ready_after_ms = begun.elapsed().as_millis() as u64, "ready");
-    let recovery = tokio::spawn({
-        let (runs, record) = (host.runs.clone(), host.record.clone());
-        async move {
-            loop {
-                match runs.recover().await {
-                    Ok(recovered) if recovered != Recovered::default() => {
-                        tracing::info!(
-                            resumed = recovered.resumed,
-                            left = recovered.left,
-                            suspects = recovered.suspects,
-                            quarantined = recovered.quarantined,
-                            "runs of before were taken up again"
-                        );
-                        break;
-                    }
-                    Ok(_) => break,
-                    Err(error) => tracing::error!(%error, "runs of before could not be looked up; trying again"),
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            set_aside::count(record).await;
-        }
-    });
-    let waking = tokio::spawn({
-        let runs = host.runs.clone();
-        async move { runs.wake().await }
-    });
-    let ticking = tokio::spawn({
-        let schedules = host.schedules.clone();
-        async move { schedules.tick().await }
-    });
-    let listening = tokio::spawn({
-        let triggers = host.triggers.clone();
-        async move { triggers.listen().await }
-    });
-    let attending = tokio::spawn({
-        let sessions = host.sessions.clone();
-        async move { sessions.attend().await }
-    });
-    let tidying = tokio::spawn({
-        let (pins, authority) = (host.pins.clone(), host.authority.clone());
-        async move {
-            loop {
-                authority.tell_reads(false).await;
-                if let Err(error) = pins.sweep_all().await {
-                    tracing::warn!(%error, "components that nobody has could not all be removed; trying again later");
-                }
-                tokio::time::sleep(TIDY).await;
-            }
-        }
-    });
-    let deleting = tokio::spawn({
-        let deletions = host.deletions.clone();
-        async move { deletions.run().await }
-    });
+    let beside = beside(&host);
     let limits = host.app.limits.clone();
     let serving = ltmc_api::serve(listener, ltmc_api::router(host.app), shutdown.clone(), limits);
     let stopping = async {
@@ -141,13 +91,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         host.runs.stop(config.shutdown_deadline.0).await;
     };
     let (served, ()) = tokio::join!(serving, stopping);
-    recovery.abort();
-    waking.abort();
-    ticking.abort();
-    listening.abort();
-    attending.abort();
-    tidying.abort();
-    deleting.abort();
+    beside.iter().for_each(JoinHandle::abort);
     drop(url_file);
     host.tasks.stop(LAST_CHANGES).await;
     if tokio::time::timeout(LAST_CHANGES, host.authority.tell_reads(true)).await.is_err() {
@@ -159,6 +103,54 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     drop(host.sandbox);
     tracing::info!("stopped");
     served.context("the listener failed")
+}
+
+/// What goes on beside what clients ask for.
+fn beside(host: &Host) -> Vec<JoinHandle<()>> {
+    let (runs, schedules, triggers) = (host.runs.clone(), host.schedules.clone(), host.triggers.clone());
+    let (sessions, deletions) = (host.sessions.clone(), host.deletions.clone());
+    vec![
+        tokio::spawn(recover(host.runs.clone(), host.record.clone())),
+        tokio::spawn(async move { runs.wake().await }),
+        tokio::spawn(async move { schedules.tick().await }),
+        tokio::spawn(async move { triggers.listen().await }),
+        tokio::spawn(async move { sessions.attend().await }),
+        tokio::spawn(tidy(host.pins.clone(), host.authority.clone())),
+        tokio::spawn(async move { deletions.run().await }),
+    ]
+}
+
+/// Takes up runs of before; then counts those that wait for people.
+async fn recover(runs: Runs, record: Arc<dyn Record>) {
+    loop {
+        match runs.recover().await {
+            Ok(recovered) if recovered != Recovered::default() => {
+                tracing::info!(
+                    resumed = recovered.resumed,
+                    left = recovered.left,
+                    suspects = recovered.suspects,
+                    quarantined = recovered.quarantined,
+                    "runs of before were taken up again"
+                );
+                break;
+            }
+            Ok(_) => break,
+            Err(error) => tracing::error!(%error, "runs of before could not be looked up; trying again"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    set_aside::count(record).await;
+}
+
+/// Removes components that nobody has, and writes how many reads there were.
+async fn tidy(pins: Arc<Pins>, authority: Arc<Authority>) {
+    loop {
+        authority.tell_reads(false).await;
+        if let Err(error) = pins.sweep_all().await {
+            tracing::warn!(%error, "components that nobody has could not all be removed; trying again later");
+        }
+        tokio::time::sleep(TIDY).await;
+    }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -166,23 +166,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             }
             Ok(())
         }
-        Command::History { session, limit } => {
-            let found = client.get(&path(&session)).await?;
-            let all = found["turns"].as_u64().and_then(|turns| u32::try_from(turns).ok()).unwrap_or(0);
-            let after = all.saturating_sub(limit);
-            let query = [("after", after.to_string())];
-            let turns = client.list(&format!("{}/turns", path(&session)), &query, limit as usize).await?;
-            if after > 0 && !as_json {
-                ui::note(format!("{after} turns before these are not shown: --limit N shows more."));
-            }
-            if turns.is_empty() && !as_json {
-                ui::note("Nothing was said yet.");
-            }
-            for turn in &turns {
-                if as_json { ui::json(turn) } else { show_turn(turn) }
-            }
-            Ok(())
-        }
+        Command::History { session, limit } => history(&client, &session, limit, as_json).await,
         Command::Cancel { session, turn } => {
             client.delete(&format!("{}/turns/{turn}", path(&session))).await?;
             ui::note(format!("Ended turn {turn}."));
@@ -227,19 +211,39 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             }
             Ok(())
         }
-        Command::Close { session, now } => {
-            let turns = if now { "cancel" } else { "drain" };
-            let closed = client.post(&format!("{}/close?turns={turns}", path(&session)), None).await?.json()?;
-            if as_json {
-                ui::json(&closed);
-            } else if text(&closed, "state") == "closing" {
-                ui::note("It takes no more turns, and closes when those that it has are over.");
-            } else {
-                ui::note("Closed.");
-            }
-            Ok(())
-        }
+        Command::Close { session, now } => close(&client, &session, now, as_json).await,
     }
+}
+
+async fn history(client: &Client, session: &SessionId, limit: u32, as_json: bool) -> anyhow::Result<()> {
+    let found = client.get(&path(session)).await?;
+    let all = found["turns"].as_u64().and_then(|turns| u32::try_from(turns).ok()).unwrap_or(0);
+    let after = all.saturating_sub(limit);
+    let query = [("after", after.to_string())];
+    let turns = client.list(&format!("{}/turns", path(session)), &query, limit as usize).await?;
+    if after > 0 && !as_json {
+        ui::note(format!("{after} turns before these are not shown: --limit N shows more."));
+    }
+    if turns.is_empty() && !as_json {
+        ui::note("Nothing was said yet.");
+    }
+    for turn in &turns {
+        if as_json { ui::json(turn) } else { show_turn(turn) }
+    }
+    Ok(())
+}
+
+async fn close(client: &Client, session: &SessionId, now: bool, as_json: bool) -> anyhow::Result<()> {
+    let turns = if now { "cancel" } else { "drain" };
+    let closed = client.post(&format!("{}/close?turns={turns}", path(session)), None).await?.json()?;
+    if as_json {
+        ui::json(&closed);
+    } else if text(&closed, "state") == "closing" {
+        ui::note("It takes no more turns, and closes when those that it has are over.");
+    } else {
+        ui::note("Closed.");
+    }
+    Ok(())
 }
 
 fn path(session: &SessionId) -> String {

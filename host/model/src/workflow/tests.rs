@@ -1,8 +1,11 @@
 //! What documents are taken, and what is said of those that are not.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
+use crate::StepPath;
 use crate::fork::Policy;
 
 const REVIEW: &str = r#"

@@ -19,7 +19,7 @@ use crate::house::{CALL, FAIL, HANG, House, LONG, admin, cut, in_paused_time, te
 dropped! {
     /// It ends with its client, wherever that went away; a second one is a call of its own.
     a_call_is_made:
-        of ["orchestration/src/runs.rs: call", "orchestration/src/runs.rs: begin"],
+        of ["orchestration/src/runs/begin.rs: call", "orchestration/src/runs/begin.rs: begin"],
         before nothing,
         ask async |house: Arc<House>| {
             let started = house.call("in", None).await?;
@@ -34,7 +34,7 @@ dropped! {
         };
     /// It ends with its client, and what it called with it.
     a_call_is_made_that_calls_another_agent:
-        of ["orchestration/src/runs.rs: call", "orchestration/src/runs.rs: set_out_recorded"],
+        of ["orchestration/src/runs/begin.rs: call", "orchestration/src/runs/enter.rs: set_out_recorded"],
         before |house| async move { house.push("parent", None).await }.boxed(),
         ask async |house: Arc<House>| {
             let started = house.call_of("parent", CALL).await?;
@@ -55,7 +55,7 @@ dropped! {
             parents.len() <= 2 && parents.iter().filter(is_completed).count() >= 1 && together
         };
     a_call_is_made_that_can_be_asked_for_again:
-        of ["orchestration/src/runs.rs: call", "orchestration/src/runs.rs: begin"],
+        of ["orchestration/src/runs/begin.rs: call", "orchestration/src/runs/begin.rs: begin_recorded"],
         before nothing,
         ask async |house: Arc<House>| {
             let started = house.call("in", Some("once")).await?;
@@ -67,7 +67,7 @@ dropped! {
             house.all_runs().await.iter().map(|run| run.state).collect::<Vec<_>>() == [State::Completed]
         };
     a_workflow_is_run:
-        of ["orchestration/src/runs.rs: start", "orchestration/src/runs.rs: begin"],
+        of ["orchestration/src/runs/begin.rs: start", "orchestration/src/runs/begin.rs: begin_recorded"],
         before nothing,
         ask async |house: Arc<House>| {
             let started = house.start("once").await?;
@@ -194,7 +194,7 @@ dropped! {
         of [
             "orchestration/src/recovery/resume.rs: resume",
             "orchestration/src/recovery/resume.rs: resume_with",
-            "orchestration/src/runs.rs: go_on"
+            "orchestration/src/runs/enter.rs: go_on"
         ],
         before |house| async move { drop(house.call(FAIL, Some("once")).await.unwrap()) }.boxed(),
         ask async |house: Arc<House>| {

@@ -35,7 +35,7 @@ dropped! {
             (1..=2).contains(&sessions.len()) && is_right
         };
     something_is_said:
-        of ["orchestration/src/sessions.rs: say", "orchestration/src/runs.rs: begin"],
+        of ["orchestration/src/sessions.rs: say", "orchestration/src/runs/begin.rs: begin_recorded"],
         before |house| async move { drop(house.open(IfBusy::Enqueue).await) }.boxed(),
         ask async |house: Arc<House>| {
             let said = house.say("in", "once").await?;
@@ -46,7 +46,7 @@ dropped! {
         done async |house: Arc<House>| ended(&house).await == [State::Completed];
     /// It waits for the turn at work.
     something_is_said_in_a_session_that_is_busy:
-        of ["orchestration/src/sessions.rs: say", "orchestration/src/runs.rs: begin_later"],
+        of ["orchestration/src/sessions.rs: say", "orchestration/src/runs/begin.rs: begin_later"],
         during |house| async move {
             house.open(IfBusy::Enqueue).await;
             drop(house.say(LONG, "first").await.unwrap());

@@ -70,19 +70,8 @@ impl Tables {
         if self.deleted.contains(&append.run.tenant) {
             return Err(StoreError::new(Kind::Fenced, "journal.append").because("the tenant is deleted"));
         }
-        let key = (append.run.tenant.clone(), append.run.id);
-        match (self.runs.get(&key), append.previous) {
-            (None, None) if append.expected == Seq(0) => {}
-            (None, None) | (Some(_), None) => return fail(Kind::Conflict),
-            // The writer knows of a run that the record does not have: its beginning was lost.
-            (None, Some(_)) => return fail(Kind::Fenced),
-            (Some(row), Some(previous)) if row.epoch != previous || append.run.epoch < previous => {
-                return fail(Kind::Fenced);
-            }
-            // The writer knows of entries that the record does not have: they were lost.
-            (Some(row), Some(_)) if row.seq < append.expected => return fail(Kind::Fenced),
-            (Some(row), Some(_)) if row.seq > append.expected => return fail(Kind::Conflict),
-            (Some(_), Some(_)) => {}
+        if let Some(kind) = self.refuse(append) {
+            return fail(kind);
         }
         if append.run.seq.0 != append.expected.0 + append.entries.len() as u64 {
             return Err(StoreError::new(Kind::Internal, "journal.append")
@@ -104,6 +93,7 @@ impl Tables {
         if !self.hold(&append.run.tenant, append.run.updated_at, &append.changes) {
             return fail(Kind::Stale);
         }
+        let key = (append.run.tenant.clone(), append.run.id);
         if let Some(key) = &append.idempotency {
             let place = (append.run.tenant.clone(), key.key.clone());
             if self.idempotency.get(&place).is_some_and(|old| old.expires_at > append.run.updated_at) {
@@ -156,6 +146,21 @@ impl Tables {
             append.run.turn.map_or(By::Anybody, By::Turn),
         );
         Ok(())
+    }
+
+    /// Why a journal does not end where an append thinks it does; none: it does.
+    fn refuse(&self, append: &Append) -> Option<Kind> {
+        match (self.runs.get(&(append.run.tenant.clone(), append.run.id)), append.previous) {
+            (None, None) if append.expected == Seq(0) => None,
+            (None, None) | (Some(_), None) => Some(Kind::Conflict),
+            // The writer knows of a run that the record does not have: its beginning was lost.
+            (None, Some(_)) => Some(Kind::Fenced),
+            (Some(row), Some(previous)) if row.epoch != previous || append.run.epoch < previous => Some(Kind::Fenced),
+            // The writer knows of entries that the record does not have: they were lost.
+            (Some(row), Some(_)) if row.seq < append.expected => Some(Kind::Fenced),
+            (Some(row), Some(_)) if row.seq > append.expected => Some(Kind::Conflict),
+            (Some(_), Some(_)) => None,
+        }
     }
 
     /// A turn begins: its run is due.
@@ -218,15 +223,7 @@ impl Tables {
         match act.change.clone() {
             Change::TenantCreated(new) => drop(self.tenants.insert(new.name.clone(), new)),
             Change::TenantDeleted { tenant } => {
-                if self.tenants.remove(&tenant).is_some() {
-                    self.deleted.insert(tenant.clone());
-                }
-                self.ceilings.remove(&tenant);
-                self.keys.retain(|_, key| key.tenant != tenant);
-                self.agents.retain(|(of, _), _| *of != tenant);
-                self.grants.retain(|(of, _), _| *of != tenant);
-                self.workflows.retain(|(of, _), _| *of != tenant);
-                self.schedules.retain(|(of, _), _| *of != tenant);
+                self.delete(&tenant);
                 self.sessions.act(&tenant, at, None, &act.change);
             }
             Change::TenantGone { head } => {
@@ -254,20 +251,8 @@ impl Tables {
                 self.grants.remove(&(tenant.clone(), name));
             }
             Change::GrantsSet { agent, grants, digest, carry } => {
-                let place = (tenant.clone(), agent);
-                let versions = self.agents.get(&place).map(Vec::as_slice).unwrap_or_default();
-                let version = match digest {
-                    Some(digest) => versions.iter().find(|agent| agent.digest == digest),
-                    None => versions.last(),
-                };
-                let version = version.map(|agent| agent.digest);
-                let granted = self.grants.entry(place).or_default();
-                if digest.is_none() {
-                    granted.values_mut().for_each(|held| held.cut_to(&grants));
-                }
-                if let Some(version) = version {
-                    granted.insert(version, Grants { capabilities: grants, carry: carry.unwrap_or_default() });
-                }
+                let granted = Grants { capabilities: grants, carry: carry.unwrap_or_default() };
+                self.grant((tenant.clone(), agent), digest, granted);
             }
             Change::GrantRevoked { agent, grant } => {
                 let granted = self.grants.get_mut(&(tenant.clone(), agent));
@@ -319,6 +304,36 @@ impl Tables {
         self.apply(tenant, at, &changes.deltas, by);
         self.enter(tenant, RunId::ledger(), Entry { at, event: Event::Act(Box::new(act.clone())) });
         Ok(())
+    }
+
+    /// A tenant is deleted: all that lets anybody in, or anything run, is gone.
+    fn delete(&mut self, tenant: &TenantId) {
+        if self.tenants.remove(tenant).is_some() {
+            self.deleted.insert(tenant.clone());
+        }
+        self.ceilings.remove(tenant);
+        self.keys.retain(|_, key| key.tenant != *tenant);
+        self.agents.retain(|(of, _), _| of != tenant);
+        self.grants.retain(|(of, _), _| of != tenant);
+        self.workflows.retain(|(of, _), _| of != tenant);
+        self.schedules.retain(|(of, _), _| of != tenant);
+    }
+
+    /// A version of an agent is granted this; of none that is named the newest, and older ones keep what is covered by it.
+    fn grant(&mut self, place: (TenantId, AgentName), digest: Option<Digest>, grants: Grants) {
+        let versions = self.agents.get(&place).map(Vec::as_slice).unwrap_or_default();
+        let version = match digest {
+            Some(digest) => versions.iter().find(|agent| agent.digest == digest),
+            None => versions.last(),
+        };
+        let version = version.map(|agent| agent.digest);
+        let granted = self.grants.entry(place).or_default();
+        if digest.is_none() {
+            granted.values_mut().for_each(|held| held.cut_to(&grants.capabilities));
+        }
+        if let Some(version) = version {
+            granted.insert(version, grants);
+        }
     }
 
     /// Whether everything that changes were decided on is so.

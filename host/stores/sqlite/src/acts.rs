@@ -1,8 +1,9 @@
 //! What an act makes true of the catalog, besides its entry in the ledger.
 
-use ltmc_model::agent::{Agent, Grants, VERSIONS_WITH_GRANTS};
+use ltmc_model::agent::{Agent, Carry, Grants, VERSIONS_WITH_GRANTS};
 use ltmc_model::journal::{Act, Change};
-use ltmc_model::{Capability, TenantId, Timestamp};
+use ltmc_model::tenancy::Key;
+use ltmc_model::{Capability, Digest, TenantId, Timestamp};
 use ltmc_ports::schedules::Paused;
 use rusqlite::{Connection, params};
 
@@ -17,14 +18,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
             let sql = "insert into tenants (name, created_at) values (?, ?)";
             execute(db, sql, params![new.name.as_str(), time(new.created_at)])?;
         }
-        // All that lets anybody in, or anything run, goes at once.
-        Change::TenantDeleted { tenant } => {
-            let sql = "update tenants set deleted_at = coalesce(deleted_at, ?1) where name = ?2";
-            execute(db, sql, params![time(at), tenant.as_str()])?;
-            for table in crate::purge::AT_ONCE {
-                execute(db, &format!("delete from {table} where tenant = ?"), [tenant.as_str()])?;
-            }
-        }
+        Change::TenantDeleted { tenant } => delete_tenant(db, tenant, at)?,
         Change::TenantGone { head } => {
             execute(db, "delete from chains where tenant = ?", [head.tenant.as_str()])?;
             execute(db, "delete from tenants where name = ?", [head.tenant.as_str()])?;
@@ -34,14 +28,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
                        on conflict (tenant) do update set ceiling = excluded.ceiling";
             execute(db, sql, params![tenant.as_str(), json(ceiling)])?;
         }
-        Change::KeyCreated(key) => {
-            let sql = "insert into keys (id, tenant, role, hash, created_at, expires_at, revoked_at) \
-                       values (?, ?, ?, ?, ?, ?, ?)";
-            let (created, expires, revoked) =
-                (time(key.created_at), key.expires_at.map(time), key.revoked_at.map(time));
-            let (id, of, role) = (key.id.as_str(), key.tenant.as_str(), key.role.to_string());
-            execute(db, sql, params![id, of, role, &key.hash[..], created, expires, revoked])?;
-        }
+        Change::KeyCreated(key) => add_key(db, key)?,
         Change::KeyRevoked { key, at } => {
             let sql =
                 "update keys set revoked_at = coalesce(revoked_at, ?1) where id = ?2 and (tenant = ?3 or ?3 = '_host')";
@@ -61,18 +48,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
             triggers::forget_agent(db, tenant, name)?;
         }
         Change::GrantsSet { agent, grants, digest, carry } => {
-            let agent = agent.as_str();
-            if digest.is_none() {
-                for_each_version(db, tenant, agent, |held| held.cut_to(grants))?;
-            }
-            let sql = "insert into grants (tenant, agent, digest, grants, carry) \
-                       select tenant, name, digest, ?4, ?5 from agents where tenant = ?1 and name = ?2 and \
-                       digest = coalesce(?3, (select digest from agents where tenant = ?1 and name = ?2 \
-                       order by pushed desc limit 1)) \
-                       on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
-            let version = digest.as_ref().map(|digest| &digest.0[..]);
-            let carry = carry.unwrap_or_default();
-            execute(db, sql, params![tenant, agent, version, json(grants), carry.as_str()])?;
+            grant(db, tenant, (agent.as_str(), digest.as_ref()), grants, carry.unwrap_or_default())?;
         }
         Change::GrantRevoked { agent, grant } => {
             for_each_version(db, tenant, agent.as_str(), |held| held.capabilities.retain(|held| held != grant))?;
@@ -117,6 +93,46 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,
         Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }
+    Ok(())
+}
+
+/// All that lets anybody in, or anything run, goes at once.
+fn delete_tenant(db: &Connection, tenant: &TenantId, at: Timestamp) -> Result<(), rusqlite::Error> {
+    let sql = "update tenants set deleted_at = coalesce(deleted_at, ?1) where name = ?2";
+    execute(db, sql, params![time(at), tenant.as_str()])?;
+    for table in crate::purge::AT_ONCE {
+        execute(db, &format!("delete from {table} where tenant = ?"), [tenant.as_str()])?;
+    }
+    Ok(())
+}
+
+fn add_key(db: &Connection, key: &Key) -> Result<(), rusqlite::Error> {
+    let sql = "insert into keys (id, tenant, role, hash, created_at, expires_at, revoked_at) \
+               values (?, ?, ?, ?, ?, ?, ?)";
+    let (created, expires, revoked) = (time(key.created_at), key.expires_at.map(time), key.revoked_at.map(time));
+    let (id, of, role) = (key.id.as_str(), key.tenant.as_str(), key.role.to_string());
+    execute(db, sql, params![id, of, role, &key.hash[..], created, expires, revoked])?;
+    Ok(())
+}
+
+/// Sets what a version of an agent is granted; of none that is named the newest, and older ones keep what is covered by it.
+fn grant(
+    db: &Connection,
+    tenant: &str,
+    (agent, digest): (&str, Option<&Digest>),
+    grants: &[Capability],
+    carry: Carry,
+) -> Result<(), rusqlite::Error> {
+    if digest.is_none() {
+        for_each_version(db, tenant, agent, |held| held.cut_to(grants))?;
+    }
+    let sql = "insert into grants (tenant, agent, digest, grants, carry) \
+               select tenant, name, digest, ?4, ?5 from agents where tenant = ?1 and name = ?2 and \
+               digest = coalesce(?3, (select digest from agents where tenant = ?1 and name = ?2 \
+               order by pushed desc limit 1)) \
+               on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
+    let version = digest.map(|digest| &digest.0[..]);
+    execute(db, sql, params![tenant, agent, version, json(&grants), carry.as_str()])?;
     Ok(())
 }
 

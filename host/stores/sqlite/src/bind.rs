@@ -46,6 +46,24 @@ pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// Of each tenant after `after`, at most `limit`, the first row: `sql` gives it of the first tenant after one, with a time. So it goes by an
+/// index from one tenant's first to the next one's, and those between are not looked at.
+pub(crate) fn first_of_each(
+    db: &Connection,
+    sql: &str,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<(TenantId, Timestamp)>, Error> {
+    let (mut found, mut after) = (Vec::new(), after.to_owned());
+    while found.len() < limit as usize {
+        let first = one(db, sql, [&after], |row| Ok((tenant(row.get(0)?)?, stamp(row.get(1)?))))?;
+        let Some(first) = first else { break };
+        after = first.0.to_string();
+        found.push(first);
+    }
+    Ok(found)
+}
+
 /// [`int`], read back.
 pub(crate) fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)

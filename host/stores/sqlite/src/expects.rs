@@ -12,10 +12,10 @@ use ltmc_model::agent::Grants;
 use ltmc_model::message::MAX_MAILBOX;
 use ltmc_model::schedule::MAX_OF_A_TENANT;
 use ltmc_model::session::Standing;
-use ltmc_model::{AgentName, Position, TenantId, Timestamp, delta, trigger};
+use ltmc_model::{AgentName, Digest, Position, Revision, TenantId, Timestamp, delta, trigger};
 use ltmc_ports::Expect;
 use ltmc_ports::expect::Part;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use crate::bind::{blob, found, int, number, scope, time};
 use crate::deltas::taker;
@@ -32,6 +32,7 @@ pub(crate) struct Bounds {
 }
 
 /// Whether this is so, for a change that is made at `at`.
+#[expect(clippy::too_many_lines, reason = "a table: an arm for each kind of expectation")]
 pub(crate) fn holds(
     db: &Connection,
     bounds: &mut Bounds,
@@ -57,23 +58,14 @@ pub(crate) fn holds(
             let there = found(db, "select revision from notes where tenant = ? and id = ?", params![of, id])?;
             Ok(there == revision.map(|revision| int(revision.0)))
         }
-        Expect::Waiting { agent, messages } => {
-            let sql =
-                "select 1 from mail where tenant = ? and id = ? and agent = ? and taker is null and dead_at is null";
-            for message in messages {
-                if found(db, sql, params![of, int(message.0), agent.as_str()])?.is_none() {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
+        Expect::Waiting { agent, messages } => are_waiting(db, of, agent, messages),
         Expect::InHands { agent, message, by } => {
             let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and taker = ?";
-            Ok(found(db, sql, params![of, int(message.0), agent.as_str(), taker(by)])?.is_some())
+            is_there(db, sql, params![of, int(message.0), agent.as_str(), taker(by)])
         }
         Expect::DeadLetter { agent, message } => {
             let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and dead_at is not null";
-            Ok(found(db, sql, params![of, int(message.0), agent.as_str()])?.is_some())
+            is_there(db, sql, params![of, int(message.0), agent.as_str()])
         }
         Expect::Room { agent, more } => {
             let sql = "select count(*) from mail where tenant = ? and agent = ? and dead_at is null";
@@ -92,7 +84,7 @@ pub(crate) fn holds(
         }
         Expect::Workflow { name, digest: Some(digest) } => {
             let sql = "select 1 from workflows where tenant = ? and name = ? and digest = ?";
-            Ok(found(db, sql, params![of, name.as_str(), &digest.0[..]])?.is_some())
+            is_there(db, sql, params![of, name.as_str(), &digest.0[..]])
         }
         Expect::Workflow { name, digest: None } => {
             let sql = "select 1 from workflows where tenant = ? and name = ?";
@@ -107,7 +99,7 @@ pub(crate) fn holds(
             let sql = "select 1 from schedules where tenant = ? and workflow = ? and number = ? and digest = ? \
                        and (paused_at is not null) = ?";
             let values = params![of, id.workflow.as_str(), id.number, &digest.0[..], is_paused];
-            Ok(found(db, sql, values)?.is_some())
+            is_there(db, sql, values)
         }
         Expect::Subscriptions { of: workflow, more } => {
             let (from, to) = workflow.as_ref().map_or_else(Default::default, |of| (format!("{of}:"), format!("{of};")));
@@ -121,7 +113,7 @@ pub(crate) fn holds(
         }
         Expect::DeadEvent { id, position } => {
             let sql = "select 1 from arrivals where tenant = ? and trigger_id = ? and position = ? and stage >= 2";
-            Ok(found(db, sql, params![of, id.as_str(), int(position.0)])?.is_some())
+            is_there(db, sql, params![of, id.as_str(), int(position.0)])
         }
         Expect::OpenSession { id, expires } => {
             let found = sessions::of(db, tenant, id)?.filter(|session| session.standing == Standing::Open);
@@ -140,27 +132,49 @@ pub(crate) fn holds(
         }
         Expect::UnderWay { run } => {
             let sql = "select 1 from runs where tenant = ? and id = ? and state < 3";
-            Ok(found(db, sql, params![of, blob(*run)])?.is_some())
+            is_there(db, sql, params![of, blob(*run)])
         }
-        Expect::Grants { agent, version, grants } => {
-            let sql = "select grants, carry from grants where tenant = ? and agent = ? and digest = ?";
-            let values = params![of, agent.as_str(), &version.0[..]];
-            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-            let there = match db.prepare_cached(sql)?.query_row(values, read).optional()? {
-                None => Some(Grants::default()),
-                // What does not parse is not what anybody decided on.
-                Some((text, carry)) => match (serde_json::from_str(&text), carry.parse()) {
-                    (Ok(capabilities), Ok(carry)) => Some(Grants { capabilities, carry }),
-                    _ => None,
-                },
-            };
-            let sorted = |mut grants: Grants| {
-                grants.capabilities.sort();
-                grants
-            };
-            Ok(there.map(sorted) == Some(sorted(grants.clone())))
+        Expect::Grants { agent, version, grants } => are_granted(db, of, (agent, version), grants),
+    }
+}
+
+/// Whether there is such a row.
+fn is_there(db: &Connection, sql: &str, values: impl Params) -> Result<bool, rusqlite::Error> {
+    Ok(found(db, sql, values)?.is_some())
+}
+
+fn are_waiting(db: &Connection, of: &str, agent: &AgentName, messages: &[Revision]) -> Result<bool, rusqlite::Error> {
+    let sql = "select 1 from mail where tenant = ? and id = ? and agent = ? and taker is null and dead_at is null";
+    for message in messages {
+        if !is_there(db, sql, params![of, int(message.0), agent.as_str()])? {
+            return Ok(false);
         }
     }
+    Ok(true)
+}
+
+fn are_granted(
+    db: &Connection,
+    of: &str,
+    (agent, version): (&AgentName, &Digest),
+    grants: &Grants,
+) -> Result<bool, rusqlite::Error> {
+    let sql = "select grants, carry from grants where tenant = ? and agent = ? and digest = ?";
+    let values = params![of, agent.as_str(), &version.0[..]];
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    let there = match db.prepare_cached(sql)?.query_row(values, read).optional()? {
+        None => Some(Grants::default()),
+        // What does not parse is not what anybody decided on.
+        Some((text, carry)) => match (serde_json::from_str(&text), carry.parse()) {
+            (Ok(capabilities), Ok(carry)) => Some(Grants { capabilities, carry }),
+            _ => None,
+        },
+    };
+    let sorted = |mut grants: Grants| {
+        grants.capabilities.sort();
+        grants
+    };
+    Ok(there.map(sorted) == Some(sorted(grants.clone())))
 }
 
 /// Rows of the log that are looked through for changes of a part.

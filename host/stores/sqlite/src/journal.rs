@@ -12,8 +12,8 @@ use ltmc_ports::{
 use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::bind::{
-    all, blob, found, int, number, one, parsed, run_id, stamp, state_number, state_of, taken_up_of, target_of,
-    tenant as tenant_of, time,
+    all, blob, first_of_each, found, int, number, one, parsed, run_id, stamp, state_number, state_of, taken_up_of,
+    target_of, tenant as tenant_of, time,
 };
 use crate::error::{Error, store, wrong};
 use crate::purge::DELETED;
@@ -191,20 +191,12 @@ pub(crate) fn heads(db: &Connection, after: Option<&TenantId>, limit: u32) -> Re
     })
 }
 
-/// From one tenant's first to the next one's, by the index: those between are not looked at.
 fn sleepers(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
     let sql = format!(
         "select tenant, wakes_at from runs indexed by runs_suspended where wakes_at is not null and tenant > ? \
          and tenant not in {DELETED} order by tenant, wakes_at limit 1"
     );
-    let (mut found, mut after) = (Vec::new(), after.to_owned());
-    while found.len() < limit as usize {
-        let first = one(db, &sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
-        let Some(first) = first else { break };
-        after = first.0.to_string();
-        found.push(first);
-    }
-    Ok(found)
+    first_of_each(db, &sql, after, limit)
 }
 
 /// A run's row.

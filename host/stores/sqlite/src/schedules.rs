@@ -12,8 +12,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Record;
 use crate::bind::{
-    all, blob, execute, found, from_json, int, json, number, one, parsed, run_id, stamp, state_of, tenant as tenant_of,
-    time,
+    all, blob, execute, first_of_each, found, from_json, int, json, number, one, parsed, run_id, stamp, state_of,
+    tenant as tenant_of, time,
 };
 use crate::error::{Error, wrong};
 use crate::writer::Needs;
@@ -90,18 +90,10 @@ impl ReadSchedules for Record {
     }
 }
 
-/// From one tenant's first to the next one's, by the index: those between are not looked at.
 fn coming(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
     let sql = "select tenant, next from schedules indexed by schedules_coming where paused_at is null and tenant > ? \
                order by tenant, next limit 1";
-    let (mut found, mut after) = (Vec::new(), after.to_owned());
-    while found.len() < limit as usize {
-        let first = one(db, sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
-        let Some(first) = first else { break };
-        after = first.0.to_string();
-        found.push(first);
-    }
-    Ok(found)
+    first_of_each(db, sql, after, limit)
 }
 
 /// A workflow's schedules are these from now on, within the transaction that is open.

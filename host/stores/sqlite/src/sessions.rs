@@ -13,7 +13,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Record;
 use crate::bind::{
-    all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
+    all, blob, execute, first_of_each, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of,
+    time,
 };
 use crate::deltas::By;
 use crate::error::{Error, wrong};
@@ -132,20 +133,12 @@ impl ReadSessions for Record {
     }
 }
 
-/// From one tenant's first to the next one's, by the index: those between are not looked at.
 fn coming(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
     let sql = format!(
         "select tenant, due_at from sessions indexed by sessions_coming where due_at is not null and tenant > ? \
          and tenant not in {DELETED} order by tenant, due_at limit 1"
     );
-    let (mut found, mut after) = (Vec::new(), after.to_owned());
-    while found.len() < limit as usize {
-        let first = one(db, &sql, [&after], |row| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?))))?;
-        let Some(first) = first else { break };
-        after = first.0.to_string();
-        found.push(first);
-    }
-    Ok(found)
+    first_of_each(db, &sql, after, limit)
 }
 
 /// Why a turn's next entries cannot be written; none: they can.

@@ -1,6 +1,6 @@
 //! What a node does: a word, and the fields that belong to it.
 
-use super::super::schema::PATTERNS;
+use super::super::schema::patterns::PATTERNS;
 use super::super::tree::{Key, Kind, Tree};
 use super::super::{
     Ask, Choice, Collect, Does, Handler, Loop, MAX_DEPTH, MAX_STEPS, MapItems, Need, Needed, Node, OnFailure, OnLoss,

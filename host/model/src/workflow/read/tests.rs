@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::schema::{FORMS, MODIFIERS, PATTERNS, PLANS, Word};
+use super::super::schema::forms::FORMS;
+use super::super::schema::patterns::{MODIFIERS, PATTERNS, PLANS};
+use super::super::schema::words::Word;
 use super::super::tests::EVERYTHING;
 use super::super::{Document, MapItems, Needed, Planning, Retry};
 
