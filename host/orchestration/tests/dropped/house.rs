@@ -135,7 +135,7 @@ impl House {
         let subscriptions = Subscriptions::start(slow.clone());
         let handed = Handed::new(slow.clone());
         let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
-        let (notes, vectors) = (Notes::of(record.clone()), MemoryVectors::new());
+        let (notes, vectors) = (Arc::new(Notes(record.clone())), MemoryVectors::new());
         let index = Index::new(recall::Ports {
             notes: notes.clone(),
             write: notes.clone(),
