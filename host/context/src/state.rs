@@ -5,14 +5,16 @@
 //! kept only where it was not judged by that schema before. A state that does not stand to the declaration is never changed here: an older
 //! one is migrated first (whoever asks has that done, and then asks again), any other is refused by its rule.
 
-use ltmc_model::agent::AgentRef;
+use std::time::Duration;
+
+use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::call::state::{StateCall, Transition};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::Code;
 use ltmc_model::memory::Item;
 use ltmc_model::state::{self, Declared, Kept, Machine, Refused, Rule, Standing};
-use ltmc_model::{AgentName, Digest, Payload, Revision, TenantId, Timestamp};
+use ltmc_model::{AgentName, Digest, Payload, Revision, SessionId, TenantId, Timestamp};
 use ltmc_ports::{Expect, StoreError};
 use ltmc_tenancy::Authority;
 use serde_json::{Value, json};
@@ -124,6 +126,30 @@ impl Context {
             }
             StateCall::Transition(call) => self.transition(asked, declared, agent, key, call).await,
         }
+    }
+
+    /// Why the state that an agent would work with in a session is quarantined; none: it is not, or it has none.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the record does not answer.
+    pub async fn quarantined(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        agent: &Agent,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        let Ok(Some(declared)) = Declared::of(&agent.manifest) else { return Ok(None) };
+        let Some(key) = declared.key(Some(session)) else { return Ok(None) };
+        let patience = Duration::ZERO;
+        let whose =
+            Whose { tenant, session: Some(session), agent: Some(&agent.name), within: None, client: None, patience };
+        let found = Found::of(self.memory.item(whose, &state::drawer(&agent.name), &key, now).await?.as_ref());
+        Ok(match found.kept.as_ref().map(|kept| declared.standing(kept.as_ref(), now)) {
+            Ok(Standing::Quarantined(why)) => Some(why),
+            Ok(Standing::Sound(_) | Standing::Older(_) | Standing::Newer(_)) => None,
+            Err(why) => Some(why.clone()),
+        })
     }
 
     async fn transition(

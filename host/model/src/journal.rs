@@ -27,7 +27,7 @@ pub use amended::{Amended, Amendment, Replayed};
 pub use decided::{Candidate, Count, Decided, Input, Lost, Next};
 pub use effect::Effect;
 pub use entry::{Commits, Entry, Placed};
-pub use started::{Follows, Forked, RunStarted};
+pub use started::{Follows, Forked, RunStarted, Semantics};
 
 /// One thing that happened in a run, or in a tenant's ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

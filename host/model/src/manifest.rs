@@ -34,6 +34,9 @@ pub struct Manifest {
     /// The media types of inputs that it takes: `text/plain`, `text/*`; empty: all of them. Looked at where an agent is chosen for a need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepts: Vec<String>,
+    /// The JSON Schema that its inputs fit; none: it says nothing of them. Looked at where an agent is chosen for a need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<serde_json::Value>,
     /// Which states it may be in, as [`crate::state::Declared::of`] reads it; none: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<serde_json::Value>,
@@ -71,6 +74,7 @@ impl Default for Manifest {
             description: None,
             asks: Vec::new(),
             accepts: Vec::new(),
+            input: None,
             state: None,
             isolation: Isolation::default(),
             limits: Wishes::default(),
@@ -127,6 +131,9 @@ impl Manifest {
                 "`accepts` has `{wrong}`, which is no media type such as `application/json` or `text/*`"
             ));
         }
+        if manifest.input.as_ref().is_some_and(|schema| !schema.is_object() && !schema.is_boolean()) {
+            return Err("`input` is a JSON Schema: an object".into());
+        }
         // Who declares states asks for them.
         if Declared::of(&manifest)?.is_some() && !manifest.asks.contains(&Capability::State) {
             manifest.asks.push(Capability::State);
@@ -159,5 +166,7 @@ mod tests {
         assert!(Manifest::default().takes("anything/at-all"));
         let wrong = Manifest::parse(br#"{"manifest": 1, "accepts": ["text"]}"#).unwrap_err();
         assert!(wrong.contains("`text`, which is no media type"), "{wrong}");
+        let wrong = Manifest::parse(br#"{"manifest": 1, "input": "text"}"#).unwrap_err();
+        assert!(wrong.contains("`input` is a JSON Schema"), "{wrong}");
     }
 }

@@ -83,6 +83,7 @@ pub mod triggers;
 mod turns;
 mod vote;
 mod wake;
+mod wanted;
 pub mod workflows;
 
 pub use approvals::{Answer, Answered};

@@ -444,7 +444,8 @@ fn candidate(of: &Value) -> String {
         "" => String::new(),
         why => format!(" ({})", ui::clean(why)),
     };
-    format!("{} {score:.2}{refused}", text(of, "agent"))
+    let load = of["load"].as_u64().map_or_else(String::new, |load| format!(" with {load} at work"));
+    format!("{} {score:.2}{load}{refused}", text(of, "agent"))
 }
 
 /// A step or another node, as people call it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ltmc_journal::RunLog;
 use ltmc_model::caller::{Caller, Role};
-use ltmc_model::journal::{Event, Follows, RunStarted};
+use ltmc_model::journal::{Event, Follows, RunStarted, Semantics};
 use ltmc_model::message::{self, Trail};
 use ltmc_model::run::{Target, is_traceparent};
 use ltmc_model::schedule::Scheduled;
@@ -247,6 +247,7 @@ impl Runs {
                 Box::new(Follows { trail: trail.clone(), arrived: Some(arrived) })
             }),
             turn: begin.turn,
+            semantics: Semantics::CURRENT,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),

@@ -41,7 +41,7 @@ impl Ready {
         Ok(Self::of_document(&document))
     }
 
-    fn of_document(document: &Document) -> Self {
+    pub(crate) fn of_document(document: &Document) -> Self {
         let json = document.to_json();
         let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
             digest: schedule.digest(),

@@ -47,7 +47,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 14] = [
+const GRANTS: [&str; 15] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -60,6 +60,7 @@ const GRANTS: [&str; 14] = [
     "message:publish:*",
     "call:*",
     "hand-off:*",
+    "ask:*",
     "session:history",
     "state",
 ];

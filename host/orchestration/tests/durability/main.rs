@@ -46,6 +46,7 @@
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
 mod children;
+mod chosen;
 mod compensate;
 mod contended;
 mod crash;
