@@ -218,14 +218,19 @@ async fn declare(host: &Host, name: &str, version: u32) -> Result<()> {
     if version > 1 {
         state["migrate"] = json!({"from": version - 1, "agent": "slow"});
     }
-    let manifest = json!({"manifest": 1, "state": state}).to_string();
+    push_with(host, name, "state-script", &json!({"manifest": 1, "state": state})).await?;
+    host.put_json(&format!("/v1/agents/{name}/grants"), &json!(["state", "call:slow"])).await?.expect(200);
+    Ok(())
+}
+
+/// An agent with a manifest beside it.
+async fn push_with(host: &Host, name: &str, guest: &str, manifest: &Value) -> Result<()> {
     let form = reqwest::multipart::Form::new()
-        .part("component", reqwest::multipart::Part::bytes(guest_bytes("state-script")?))
-        .part("manifest", reqwest::multipart::Part::text(manifest));
+        .part("component", reqwest::multipart::Part::bytes(guest_bytes(guest)?))
+        .part("manifest", reqwest::multipart::Part::text(manifest.to_string()));
     let push = host.request(Method::PUT, &format!("/v1/agents/{name}"), &host.admin).multipart(form);
     let pushed = host.send(push).await?;
     ensure!(pushed.status.is_success(), "{}", pushed.text());
-    host.put_json(&format!("/v1/agents/{name}/grants"), &json!(["state", "call:slow"])).await?.expect(200);
     Ok(())
 }
 
@@ -355,6 +360,12 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             };
             let then = Then::Asked { ask: of(&subscription), status, has, lacks };
             looked(sent(path.replace("{name}", &name)), &[204, 404, 409], then, Look::Subscription(name))
+        }
+        ("POST", "/v1/agents/{name}/subscriptions") => {
+            let manifest = json!({"manifest": 1, "subscriptions": [{"topic": name}]});
+            push_with(host, &name, "echo", &manifest).await?;
+            let then = asked(of(&format!("/v1/subscriptions/{name}@1")), 200);
+            looked(sent(path.replace("{name}", &name)), &[200], then, Look::Subscription(format!("{name}@1")))
         }
         ("POST", "/v1/subscriptions/{name}/replay") => {
             host.push(&host.admin, &name, "echo", &[]).await?;

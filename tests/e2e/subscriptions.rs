@@ -272,6 +272,8 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
     let structured = [("content-type", "application/cloudevents+json")];
     let binary = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")];
     send(ON, &binary, "any bytes").await?.expect(200);
+    let long =
+        json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "note": "n".repeat(257)}).to_string();
     for (headers, body, told) in [
         (&structured[..], r#"{"specversion":"1.0","id":"1","source":"/s"}"#, "`type` is missing"),
         (
@@ -286,6 +288,18 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
             "no name of an attribute",
         ),
         (&binary[..3], "", "`type` is missing"),
+        (
+            &structured[..],
+            r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","dataschema":"none"}"#,
+            "`dataschema` is an absolute URI",
+        ),
+        (
+            &structured[..],
+            r#"{"specversion":"1.0","id":"1","source":"/memory/global","type":"memory.put"}"#,
+            "the host's to give",
+        ),
+        (&structured[..], &long, "`note` is 1 to 256 bytes"),
+        (&structured[..], r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","many":[1]}"#, "`many` is a text"),
     ] {
         let answer = send(ON, headers, body).await?;
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
@@ -301,5 +315,173 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
     send(ON, &[("content-type", "application/cloudevents-batch+json")], batch).await?.expect(400);
     let events = host.get("/v1/events?topic=orders").await?.expect(200).json();
     assert_eq!(events["items"].as_array().map(Vec::len), Some(1), "of a batch all or none: {events:#}");
+    // Whoever mistypes a name, or a filter, is told what would be right.
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/triage", &host.admin);
+    host.send(put.json(&json!({"topic": "orders", "agent": "echo"}))).await?.expect(201);
+    for (method, path) in [
+        (Method::GET, "/v1/subscriptions/trige"),
+        (Method::POST, "/v1/subscriptions/trige/pause"),
+        (Method::POST, "/v1/subscriptions/trige/events/1/release"),
+    ] {
+        let answer = host.send(host.request(method, path, &host.admin)).await?.expect(404);
+        assert!(answer.text().contains("did you mean `triage`?"), "{path}: {}", answer.text());
+    }
+    host.send(host.request(Method::POST, "/v1/subscriptions/triage/events/1/release", &host.admin)).await?.expect(404);
+    for (wrong, why) in [
+        (json!({"prefx": {"type": "a"}}), "did you mean `prefix`?"),
+        (json!({"exact": {"Type": "a"}}), "`Type` is no attribute"),
+        (json!({"sql": "type = 'a'"}), "`sql`"),
+    ] {
+        let put = host.request(Method::PUT, "/v1/subscriptions/wrong", &host.admin);
+        let answer = host.send(put.json(&json!({"topic": "a", "agent": "echo", "where": wrong}))).await?.expect(400);
+        assert!(answer.text().contains(why), "{why}: {}", answer.text());
+    }
+    Ok(())
+}
+
+/// Of an event all that followed is shown; and what a client does in a run follows from what that follows from, whatever it says itself.
+#[tokio::test]
+async fn a_cascade_is_traced_and_goes_on_in_what_a_client_does() -> Result<()> {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let host = Host::start().await?;
+    host.push(&host.admin, "echo", "echo", &[]).await?;
+    let document = "name: intake\non: [{topic: orders}]\n\
+                    flow: {sequence: [{emit: {topic: out, type: begun}}, {emit: {topic: out, type: done}}]}\n";
+    put_workflow(&host, &host.admin, document).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/other", &host.admin);
+    let other = json!({"topic": "orders", "agent": "echo", "where": {"exact": {"type": "order.lost"}}});
+    host.send(put.json(&other)).await?.expect(201);
+    let request = host.request(Method::POST, "/v1/events?topic=orders", &host.admin).header("traceparent", TRACE);
+    let request = request.header("content-type", "application/cloudevents+json");
+    let sent = host.send(request.body(event(1, "k", &json!({})).to_string())).await?.expect(200).json();
+    comes_to(&host, &host.admin, "intake:1", |row| row["started"] == 1 && is_quiet(row)).await?;
+    let tree = host.get(&format!("/v1/events/{}/trace", sent["id"])).await?.expect(200).json();
+    let taken = &tree["taken"][0];
+    assert_eq!((&taken["subscription"], &taken["state"]), (&json!("intake:1"), &json!("completed")), "{tree:#}");
+    assert_eq!(tree["passed"][0]["why"], "its `where` does not fit", "{tree:#}");
+    assert_eq!(taken["events"].as_array().map(Vec::len), Some(2), "{tree:#}");
+    assert_eq!(taken["events"][1]["event"]["traceparent"], TRACE, "{tree:#}");
+    let mut command = Command::new(ltmc_tests::binary()?);
+    command.args(["events", "trace", &sent["id"].to_string(), "--data"]).arg(host.data());
+    let drawn = command.env_remove("LTMC_URL").env_remove("LTMC_KEY").output()?;
+    let drawn = String::from_utf8_lossy(&drawn.stdout).into_owned();
+    for part in
+        ["order.paid  on orders, from /shop", "intake:1 -> workflow intake", "└─ done  on out", "other did not take it"]
+    {
+        assert!(drawn.contains(part), "{part} is not in\n{drawn}");
+    }
+    // A client that works in the run, and says something else of itself.
+    let run = taken["run"].as_str().context("there is a run")?;
+    let mut forged = event(2, "k", &json!({}));
+    (forged["hops"], forged["correlation"]) = (json!(0), json!("nobody"));
+    let within = |run: &str| {
+        let request =
+            host.request(Method::POST, "/v1/events?topic=out", &host.admin).header("ltmc-run", run.to_owned());
+        request.header("content-type", "application/cloudevents+json").body(forged.to_string())
+    };
+    host.send(within(run)).await?.expect(200);
+    let out = host.get("/v1/events?topic=out&limit=100").await?.expect(200).json();
+    let last = &out["items"][2];
+    assert_eq!((&last["hops"], &last["correlation"]), (&json!(1), &json!("/shop 1")), "{out:#}");
+    let tree = host.get(&format!("/v1/events/{}/trace", sent["id"])).await?.expect(200).json();
+    assert_eq!(tree["taken"][0]["events"].as_array().map(Vec::len), Some(3), "{tree:#}");
+    for nobody in ["019d6a3e-0000-7000-8000-000000000001", "a-run"] {
+        let refused = host.send(within(nobody)).await?.expect(400).json();
+        assert_eq!(refused["code"], "bad-header", "{refused:#}");
+    }
+    host.get("/v1/events/999999/trace").await?.expect(404);
+    host.get(&format!("/v1/events/{}/trace?depth=99", sent["id"])).await?.expect(400);
+    Ok(())
+}
+
+/// Changes of memory start runs as events do: each one, over kills, by a document and over REST.
+#[tokio::test]
+async fn each_change_of_memory_starts_one_run_over_kills() -> Result<()> {
+    const CHANGES: usize = 20;
+    let mut host = Host::start().await?;
+    host.push(&host.admin, "counter", "counter", &["memory:read:*", "memory:write:*"]).await?;
+    let document =
+        "name: intake\non: [{memory: board/}]\nflow: {agent: counter, with: {key: n, scope: agent, times: 1}}\n";
+    put_workflow(&host, &host.admin.clone(), document).await?;
+    let put = host.request(Method::PUT, "/v1/subscriptions/deleted", &host.admin);
+    let deleted = json!({"memory": "board/", "where": {"exact": {"type": "memory.deleted"}}, "workflow": "intake"});
+    host.send(put.json(&deleted)).await?.expect(201);
+    for n in 0..CHANGES {
+        let put = host.request(Method::PUT, &format!("/v1/memory/global/board%2F{}", n % 3), &host.admin);
+        host.send(put.body(n.to_string())).await?;
+        if n % 7 == 3 {
+            host.kill_and_restart().await?;
+        }
+    }
+    host.send(host.request(Method::DELETE, "/v1/memory/global/board%2F0", &host.admin)).await?;
+    let row = comes_to(&host, &host.admin, "intake:1", |row| is_quiet(row) && row["started"] == CHANGES + 1).await?;
+    assert_eq!(
+        (&row["memory"], &row["scope"], &row["dead"]),
+        (&json!("board/"), &json!("global"), &json!(0)),
+        "{row:#}"
+    );
+    comes_to(&host, &host.admin, "deleted", |row| is_quiet(row) && row["started"] == 1).await?;
+    assert_eq!(counted(&host).await?, CHANGES as u64 + 2);
+    for (wrong, why) in [
+        (json!({"memory": "a", "topic": "b", "agent": "counter"}), "to one of them"),
+        (json!({"memory": "a", "scope": "agent", "agent": "counter"}), "`owner` is missing"),
+        (json!({"topic": "a", "scope": "agent", "agent": "counter"}), "`scope` and `owner` are of `memory`"),
+        (json!({"agent": "counter"}), "to one of them"),
+    ] {
+        let put = host.request(Method::PUT, "/v1/subscriptions/wrong", &host.admin);
+        let refused = host.send(put.json(&wrong)).await?.expect(400).json();
+        assert!(refused["detail"].as_str().unwrap_or_default().contains(why), "{refused:#}");
+    }
+    Ok(())
+}
+
+/// An agent asks to be woken by events; nothing comes of that until somebody accepts it, and it goes with the agent.
+#[tokio::test]
+async fn an_agent_says_what_it_is_woken_by_and_somebody_accepts_that() -> Result<()> {
+    let host = Host::start().await?;
+    let dir = tempfile::tempdir()?;
+    let (component, manifest) = (dir.path().join("echo.wasm"), dir.path().join("m.json"));
+    std::fs::write(&component, ltmc_tests::guest_bytes("echo")?)?;
+    let asking = |subscriptions: Value| json!({"manifest": 1, "subscriptions": subscriptions}).to_string();
+    let ltmc = |arguments: &[&str]| -> Result<Output> {
+        let mut command = Command::new(ltmc_tests::binary()?);
+        command.args(arguments).arg("--data").arg(host.data()).env_remove("LTMC_URL").env_remove("LTMC_KEY");
+        Ok(command.output()?)
+    };
+    let (component, manifest) = (component.to_string_lossy(), manifest.to_string_lossy());
+    let push = |more: &[&str]| {
+        let push = ["push", &*component, "--name", "woken", "--manifest", &*manifest];
+        ltmc(&push.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    std::fs::write(&*manifest, asking(json!([{"topic": "orders", "where": {"exact": {"typ": 1}}}])))?;
+    let refused = push(&[])?;
+    assert!(!refused.status.success() && text(&refused.stderr).contains("number 1"), "{}", text(&refused.stderr));
+    std::fs::write(&*manifest, asking(json!([{"topic": "orders"}, {"memory": "board/", "on-poison": "skip"}])))?;
+    let pushed = push(&[])?;
+    let (out, err) = (text(&pushed.stdout), text(&pushed.stderr));
+    assert!(out.contains("woken by") && out.contains("\"topic\":\"orders\""), "{out}");
+    assert!(err.contains("ltmc subscriptions accept woken"), "{err}");
+    publish(&host, &host.admin, "orders", &event(1, "k", &json!({}))).await?.expect(200);
+    host.get("/v1/subscriptions/woken@1").await?.expect(404);
+    let accepted = ltmc(&["subscriptions", "accept", "woken"])?;
+    assert!(text(&accepted.stderr).contains("woken@1, woken@2"), "{}", text(&accepted.stderr));
+    publish(&host, &host.admin, "orders", &event(2, "k", &json!({}))).await?.expect(200);
+    let row = comes_to(&host, &host.admin, "woken@1", |row| row["started"] == 1 && is_quiet(row)).await?;
+    assert_eq!((&row["agent"], &row["dead"]), (&json!("woken"), &json!(0)), "{row:#}");
+    // It is as the manifest says, until that says something else and somebody accepts it.
+    let put = host.request(Method::PUT, "/v1/subscriptions/woken@1", &host.admin);
+    let refused = host.send(put.json(&json!({"topic": "other", "agent": "woken"}))).await?.expect(409).json();
+    assert!(refused["detail"].as_str().unwrap_or_default().contains("manifest"), "{refused:#}");
+    std::fs::write(&*manifest, asking(json!([{"topic": "other"}])))?;
+    push(&[])?;
+    assert_eq!(subscription(&host, &host.admin, "woken@1").await?["topic"], "orders");
+    let pushed = push(&["--subscribe"])?;
+    assert!(text(&pushed.stderr).contains("It is woken by woken@1"), "{}", text(&pushed.stderr));
+    assert_eq!(subscription(&host, &host.admin, "woken@1").await?["topic"], "other");
+    host.get("/v1/subscriptions/woken@2").await?.expect(404);
+    host.send(host.request(Method::DELETE, "/v1/agents/woken", &host.admin)).await?.expect(204);
+    host.get("/v1/subscriptions/woken@1").await?.expect(404);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{cargo, run as run_process};
 use crate::steps::{Steps, say};
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "all",
     "call",
     "child",
@@ -18,6 +18,7 @@ const NAMES: [&str; 23] = [
     "hot",
     "turn",
     "handoff",
+    "cascade",
     "memory",
     "start",
     "waiting",

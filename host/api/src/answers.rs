@@ -105,6 +105,7 @@ mod tests {
             tenant: tenant.parse().unwrap(),
             key: format!("{key:a>12}").parse().unwrap(),
             role: Role::Viewer,
+            cause: None,
         };
         let unread = |caller: &Caller, mib: usize| answers.room(caller, PAGE)?.around(vec![0; mib << 20].into());
         let (k, l, m) = (caller("acme", "k"), caller("acme", "l"), caller("acme", "m"));

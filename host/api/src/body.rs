@@ -303,7 +303,7 @@ mod tests {
 
     fn caller(tenant: &str, key: &str) -> Caller {
         let key = format!("{:a>12}", format!("{tenant}{key}"));
-        Caller { tenant: tenant.parse().unwrap(), key: key.parse().unwrap(), role: Role::Author }
+        Caller { tenant: tenant.parse().unwrap(), key: key.parse().unwrap(), role: Role::Author, cause: None }
     }
 
     fn incoming_of(caller: &Caller, body: Body, limits: &HttpLimits, bodies: &Arc<Bodies>) -> Incoming {

@@ -374,7 +374,7 @@ mod tests {
 
     fn caller(tenant: &str, key: &str) -> Caller {
         let key = format!("{:a>12}", format!("{tenant}{key}"));
-        Caller { tenant: tenant.parse().unwrap(), key: key.parse().unwrap(), role: Role::Viewer }
+        Caller { tenant: tenant.parse().unwrap(), key: key.parse().unwrap(), role: Role::Viewer, cause: None }
     }
 
     fn address(last: u8) -> IpAddr {

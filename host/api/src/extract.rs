@@ -12,15 +12,17 @@ use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, header};
 use bytes::Bytes;
-use ltmc_model::caller::Caller;
+use ltmc_model::caller::{Caller, Cause};
 use ltmc_policy::Action;
 use ltmc_processor::Account;
+use ltmc_tenancy::Error;
 use ltmc_tenancy::compute::LARGE;
 use serde::de::DeserializeOwned;
 
 use crate::app::Api;
 use crate::body::{Held, Incoming};
 use crate::crowd::Connection;
+use crate::headers;
 use crate::problem::{Problem, Result};
 
 /// Who asks: the caller that the bearer's key stands for.
@@ -31,7 +33,7 @@ impl FromRequestParts<Api> for By {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
-        let caller = api.access.authenticate(bearer(&parts.headers)?).await?;
+        let mut caller = api.access.authenticate(bearer(&parts.headers)?).await?;
         if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
             connection.bring(&caller)?;
         }
@@ -39,10 +41,28 @@ impl FromRequestParts<Api> for By {
             account.is_of(&caller.tenant);
         }
         tracing::Span::current().record("tenant", caller.tenant.as_str());
+        caller.cause = cause(&parts.headers, &caller, api).await?.map(Box::new);
         // For whoever reads the body.
         parts.extensions.insert(caller.clone());
         Ok(Self(caller))
     }
+}
+
+/// What a request follows from: the client names the run in which it works, and the record says what that follows from.
+async fn cause(headers: &HeaderMap, caller: &Caller, api: &Api) -> Result<Option<Cause>> {
+    let run = headers::run(headers)?;
+    let traceparent = headers::traceparent(headers).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let trail = match run {
+        None if traceparent.is_none() => return Ok(None),
+        None => None,
+        Some(run) => api.runs.cause(caller, run).await.map_err(|error| match error {
+            Error::NotFound { .. } => {
+                Problem::new("bad-header", "`Ltmc-Run` names a run that is not there.").field("Ltmc-Run")
+            }
+            error => error.into(),
+        })?,
+    };
+    Ok(Some(Cause { run, trail, traceparent }))
 }
 
 /// The longest key that is looked at.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use ltmc_model::{Payload, SessionId};
+use ltmc_model::{Payload, RunId, SessionId};
 
 use crate::problem::{Problem, Result};
 
-/// The run an answer is about.
+/// The run an answer is about, and that in which a client works.
 pub(crate) const LTMC_RUN: HeaderName = HeaderName::from_static("ltmc-run");
 /// The number of a turn in its session.
 pub(crate) const LTMC_TURN: HeaderName = HeaderName::from_static("ltmc-turn");
@@ -142,6 +142,14 @@ pub(crate) fn last_event_id(headers: &HeaderMap, what: &str) -> Result<Option<u6
     number.map(Some).ok_or_else(wrong)
 }
 
+/// The run in which the client works, where one is named.
+pub(crate) fn run(headers: &HeaderMap) -> Result<Option<RunId>> {
+    let Some(value) = single(headers, &LTMC_RUN)? else { return Ok(None) };
+    let run = value.to_str().ok().and_then(|text| text.parse().ok());
+    let wrong = || Problem::new("bad-header", "`Ltmc-Run` is a run's id: that in which you work.").field("Ltmc-Run");
+    run.map(Some).ok_or_else(wrong)
+}
+
 /// The session to work in, where one is named.
 pub(crate) fn session(headers: &HeaderMap) -> Result<Option<SessionId>> {
     let Some(value) = single(headers, &LTMC_SESSION)? else { return Ok(None) };
@@ -259,6 +267,16 @@ mod tests {
         assert_eq!(session(&with("ltmc-session", &["s:1"])).unwrap().unwrap().as_str(), "s:1");
         assert!(session(&with("ltmc-session", &["s/1"])).is_err());
         assert!(session(&with("ltmc-session", &["ä"])).is_err());
+    }
+
+    #[test]
+    fn the_run_in_which_a_client_works_is_an_id_that_stands_once() {
+        let id = "019d6a3e-0000-7000-8000-000000000001";
+        assert_eq!(run(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(run(&with("ltmc-run", &[id])).unwrap().unwrap().to_string(), id);
+        for bad in [&["x"][..], &[""], &[id, id], &["\u{e4}"]] {
+            assert!(run(&with("ltmc-run", bad)).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -366,6 +366,7 @@ pub(crate) fn whose<'a>(caller: &'a Caller, owner: &'a Owner) -> Whose<'a> {
         agent: owner.agent.as_ref(),
         within: None,
         client: Some(&caller.key),
+        cause: caller.cause.as_deref(),
         patience: locks::patience(0),
     }
 }

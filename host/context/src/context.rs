@@ -17,6 +17,7 @@ use ltmc_model::call::memory::MemoryCall;
 use ltmc_model::call::recall::RecallCall;
 use ltmc_model::call::{Call, HostCall, MAX_WAIT_MS};
 use ltmc_model::caller::Caller;
+use ltmc_model::caller::Cause;
 use ltmc_model::delta::Delta;
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::memory::{Drawer, Scope};
@@ -65,6 +66,8 @@ pub struct Whose<'a> {
     pub within: Option<Within<'a>>,
     /// The client that asks, where no run does.
     pub client: Option<&'a KeyId>,
+    /// What that asks because of.
+    pub cause: Option<&'a Cause>,
     /// For how long it waits for a lock.
     pub patience: Duration,
 }
@@ -152,10 +155,25 @@ pub(crate) async fn decided<C: HostCall>(part: &impl Decide<C>, asked: Asked<'_>
 }
 
 impl<'a> Whose<'a> {
-    /// What events that it sends follow from.
+    /// What events that it sends follow from: of an attempt what its run does, or what it took itself, whichever is further.
     pub(crate) fn trail(&self) -> Option<Box<Trail>> {
-        let follows = self.within?.log?.started().follows.as_ref()?;
-        Some(Box::new(follows.trail.clone()))
+        if let Some(cause) = self.cause {
+            let trail = cause.trail.clone()?;
+            return Some(Box::new(Trail { run: cause.run, ..trail }));
+        }
+        let within = self.within?;
+        let log = within.log?;
+        let of_run = log.read(|history| history.trail().cloned());
+        let trail = Trail::deeper(of_run, within.transaction.heard().cloned())?;
+        Some(Box::new(trail.by(log.run())))
+    }
+
+    /// The trace that events which it sends go on with.
+    pub(crate) fn traceparent(&self) -> Option<String> {
+        match (self.cause, self.log()) {
+            (Some(cause), _) => cause.traceparent.clone(),
+            (None, log) => log?.started().traceparent.clone(),
+        }
     }
 
     /// What the attempt that asks did and is not true yet, in order.

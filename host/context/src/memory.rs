@@ -189,7 +189,8 @@ impl Memory {
         let Some(log) = whose.log() else { return Ok(Ok(changes)) };
         for (key, current, Outcome { value, .. }) in came {
             let (revision, before) = (log.next_revision(), current.map(|item| item.revision));
-            let change = MemoryChange { drawer: drawer.clone(), key, revision, value };
+            let trail = whose.trail();
+            let change = MemoryChange { drawer: drawer.clone(), key, revision, value, trail };
             changes.expects.extend(expected(whose, &change, before));
             changes.deltas.push(Delta::Memory(change));
         }
@@ -262,6 +263,7 @@ fn changed<R>(
         let why = "whoever settles a conflict of branches changes nothing that the session remembers: what it gives is what the key holds";
         return Ok(Decided::refuse(why));
     }
+    let change = MemoryChange { trail: whose.trail(), ..change };
     match whose.apart(&change.drawer) {
         Some(apart) => apart.change(&whose, reply, change, did),
         None => Ok(Decided::change(reply, vec![Delta::Memory(change)], expects, lock)),
@@ -379,7 +381,7 @@ impl Decide<Put> for Memory {
         };
         let revision = revision();
         let value = Some(MemoryValue { bytes: value, expires_at });
-        let change = MemoryChange { drawer, key, revision, value };
+        let change = MemoryChange { drawer, key, revision, value, trail: None };
         let expects = before.map(|before| expected(whose, &change, before)).into_iter().flatten().chain(room).collect();
         changed(whose, revision, change, Did::Put, expects, lock)
     }
@@ -417,7 +419,7 @@ impl Decide<Update> for Memory {
         let revision = revision();
         let item = Item { key: key.clone(), value: bytes.clone(), revision, expires_at };
         let value = Some(MemoryValue { bytes, expires_at });
-        let change = MemoryChange { drawer, key, revision, value };
+        let change = MemoryChange { drawer, key, revision, value, trail: None };
         let expects = expected(whose, &change, before).into_iter().chain(room).collect();
         changed(whose, item, change, Did::of(&merge), expects, lock)
     }
@@ -435,7 +437,7 @@ impl Decide<Touch> for Memory {
         let current = self.latest(whose, &drawer, &key, now, |item| item.is_some()).await?;
         let before = current.as_ref().map(|item| item.revision);
         let value = current.map(|item| MemoryValue { bytes: item.value, expires_at });
-        let change = MemoryChange { drawer, key, revision: revision(), value };
+        let change = MemoryChange { drawer, key, revision: revision(), value, trail: None };
         let expects = expected(whose, &change, before);
         if before.is_none() {
             return Ok(whose.unchanged(false, expects, lock));
@@ -496,7 +498,7 @@ impl Decide<Delete> for Memory {
         if !precondition.holds(current) {
             return Ok(Decided::Answer(Err(Refusal::Conflict(current))));
         }
-        let change = MemoryChange { drawer, key, revision: revision(), value: None };
+        let change = MemoryChange { drawer, key, revision: revision(), value: None, trail: None };
         let expects = expected(whose, &change, current);
         if current.is_none() {
             return Ok(whose.unchanged(false, expects, lock));

@@ -332,6 +332,7 @@ fn whose<'a>(log: &'a Arc<RunLog>, transaction: &'a Transaction) -> Whose<'a> {
         agent: None,
         within: Some(Within { log: Some(log), transaction }),
         client: None,
+        cause: None,
         patience: locks::patience(0),
     }
 }

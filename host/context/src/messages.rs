@@ -309,6 +309,7 @@ fn event_of(asked: Asked<'_>, draft: Draft) -> Result<(Revision, Event), String>
         given.check(&event.source)?;
         given.tell(&mut event);
     }
+    event.trace(asked.whose.traceparent().as_deref());
     Ok((id, event))
 }
 

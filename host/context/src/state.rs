@@ -202,7 +202,7 @@ impl Context {
         let told = declared.told(&next, revision);
         let run = whose.log().map(|log| log.run());
         let kept = Kept { event: Some(call.event.clone()), run, ..declared.kept(next, Some(machine.state), now) };
-        let change = MemoryChange { drawer, key, revision, value: Some(value(&kept)) };
+        let change = MemoryChange { drawer, key, revision, value: Some(value(&kept)), trail: None };
         let room = match self.room(whose, &change, &found).await? {
             Ok(room) => room,
             Err(full) => return answer(Err(full)),
@@ -247,7 +247,7 @@ impl Context {
             }
         };
         let expects = vec![Expect::Key { drawer: drawer.clone(), key: key.clone(), revision: Some(before) }];
-        let delta = Delta::Memory(MemoryChange { drawer, key, revision: at, value: Some(value(&kept)) });
+        let delta = Delta::Memory(MemoryChange { drawer, key, revision: at, value: Some(value(&kept)), trail: None });
         Ok(Ok(match why {
             None => {
                 let told = Reply::State(Ok(declared.told(&kept.machine(), at)));

@@ -158,7 +158,7 @@ impl Clients {
             let change = Change::Context { call: call.to_owned(), about, request };
             let (drawer, revision) = (state::drawer(&of.agent), self.ports().journal.next_revision());
             let expected = Expect::Key { drawer: drawer.clone(), key: key.clone(), revision: found.revision };
-            let written = MemoryChange { drawer, key, revision, value: Some(value(&kept)) };
+            let written = MemoryChange { drawer, key, revision, value: Some(value(&kept)), trail: None };
             let owner = Owner::default();
             let room = self.ports().context.room(whose(caller, &owner), &written, &found).await?.map_err(refused)?;
             let expects = std::iter::once(expected).chain(room).collect();

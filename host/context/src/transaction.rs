@@ -19,7 +19,7 @@ use ltmc_model::fork::{Done, Level, Side};
 use ltmc_model::journal::Event;
 use ltmc_model::manifest::Isolation;
 use ltmc_model::memory::{Drawer, Item};
-use ltmc_model::message::Taker;
+use ltmc_model::message::{self, Taker, Trail};
 use ltmc_model::{AgentName, Position, Revision};
 use ltmc_ports::expect::Part;
 use ltmc_ports::{Changes, Expect};
@@ -63,6 +63,8 @@ pub struct Transaction {
     seen: Mutex<Seen>,
     /// Messages in its hands, and by which part of it they were taken.
     hands: Vec<(Revision, Taker)>,
+    /// What follows from what it took of mailboxes and topics.
+    heard: Option<Trail>,
     /// Whether there may be others: of an attempt that is made again, which has what it was handed after its checkpoint.
     may_have_more: bool,
 }
@@ -141,8 +143,20 @@ impl Transaction {
             is_serializable: false,
             seen,
             hands,
+            heard: None,
             may_have_more,
         }
+    }
+
+    /// It took these events: what it sends from now on follows from them.
+    pub fn hear<'a>(&mut self, events: impl IntoIterator<Item = &'a message::Event>) {
+        let taken = events.into_iter().map(Trail::after);
+        self.heard = taken.fold(self.heard.take(), |heard, one| Trail::deeper(heard, Some(one)));
+    }
+
+    /// What follows from what it took, where it took anything.
+    pub fn heard(&self) -> Option<&Trail> {
+        self.heard.as_ref()
     }
 
     /// The same, of an attempt that relies on what its manifest says.

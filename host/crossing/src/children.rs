@@ -83,7 +83,8 @@ impl Crossing {
         self.come_true(turn).await?;
         let (step, attempt, effect) = (self.step.clone(), self.attempt, turn.number + 1);
         let is_apart = fork::Level::has_session(turn.transaction.levels());
-        self.children.begin(Child { step, attempt, effect, request, wanted, input, is_told, is_apart }).await
+        let trail = turn.transaction.heard().cloned();
+        self.children.begin(Child { step, attempt, effect, request, wanted, input, trail, is_told, is_apart }).await
     }
 
     async fn joined(&self, turn: &mut Turn, children: &[RunId]) -> Result<Result<Vec<Ended>, Refusal>, Failure> {

@@ -28,7 +28,7 @@ use ltmc_journal::fold::{Checkpoint, MAX_EFFECT_BYTES, MAX_EFFECTS};
 use ltmc_journal::runlog::Commit;
 use ltmc_journal::{History, RunLog};
 use ltmc_model::call::attempt::AttemptCall;
-use ltmc_model::call::messages::{Ack, MessageCall, Reject};
+use ltmc_model::call::messages::{Ack, MessageCall, Read, Reject};
 use ltmc_model::call::session::{self, SessionCall};
 use ltmc_model::call::{Call, Class, form, log};
 use ltmc_model::effect::{ClockReads, Level, LogLine, Refusal, Reply};
@@ -72,6 +72,20 @@ pub struct Shared {
     pub context: Arc<Context>,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Whether a call waits for events, and does not only look at what is kept of them.
+fn waits(call: &Call) -> bool {
+    matches!(call, Call::Messages(MessageCall::Read(Read { wait_ms, .. })) if *wait_ms > 0)
+}
+
+/// What an attempt does follows from the messages that it takes, and from the events that it waited for.
+fn heard(turn: &mut Turn, waits: bool, answer: &Answer) {
+    match answer {
+        Ok(Reply::Deliveries(taken)) => turn.transaction.hear(taken.iter().map(|delivery| &delivery.event)),
+        Ok(Reply::Events(found)) if waits => turn.transaction.hear(found.events.iter().map(|found| &found.event)),
+        _ => {}
+    }
 }
 
 /// One attempt's way to the host.
@@ -290,6 +304,7 @@ impl Crossing {
         inputs.recorded = turn.replay.front().map(|next| next.clock.iter().copied().collect());
         drop(inputs);
         self.in_hands_again(turn, call, &recorded.reply);
+        heard(turn, waits(call), &recorded.reply);
         Ok(recorded.reply)
     }
 
@@ -328,6 +343,7 @@ impl Crossing {
         }
         let (name, about, request) = (call.name(), call.about(), call.digest());
         let is_checkpoint = matches!(call, Call::Attempt(AttemptCall::Checkpoint(_)));
+        let waits = waits(&call);
         let verdict = self.verdict(&call).await?;
         let withheld = matches!(verdict, Verdict::Withheld(_));
         let (capability, decided) = match verdict {
@@ -386,6 +402,7 @@ impl Crossing {
             // Only an attempt that did something is told so, and it is asked again once that is true.
             Decided::Checkpoint => Err(Refusal::Unavailable { message: "ask again".into(), retry_after_ms: 0 }),
         };
+        heard(turn, waits, &answer);
         if is_checkpoint && turn.handed.is_none() {
             self.checkpoint(turn).await?;
         } else if turn.staged > MAX_STAGED_BYTES || turn.written.elapsed() >= MAX_STAGED_TIME {
@@ -415,6 +432,7 @@ impl Crossing {
             agent: Some(&self.agent),
             within: Some(Within { log: Some(&self.log), transaction: &turn.transaction }),
             client: None,
+            cause: None,
             patience: self.patience,
         };
         Asked { whose, now: self.shared.clock.now(), revision }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Amended, Effect, Event, Placed, RunStarted};
+use ltmc_model::message::Trail;
 use ltmc_model::run::State;
 use ltmc_model::workflow;
 use ltmc_model::{KeyId, Payload, Position, RunId, Seq, StepPath, Timestamp};
@@ -78,6 +79,9 @@ pub struct History {
     forked: Forked,
     /// What somebody changed: it is so once the run goes on.
     amended: Vec<Amended>,
+    /// What follows from it, by what it began with and the events that it waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trail: Option<Trail>,
     /// What undoes what it did.
     pub(crate) undoing: Undoing,
     /// Whether somebody went on with it.
@@ -168,6 +172,11 @@ impl History {
     /// How the run began; none: its first entry is missing.
     pub fn started(&self) -> Option<&Arc<RunStarted>> {
         self.started.as_ref()
+    }
+
+    /// What events that the run publishes now, and runs that it begins, follow from; none: from no event.
+    pub fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
     }
 
     /// How far the run is, as rows show it.

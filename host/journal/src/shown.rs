@@ -339,7 +339,7 @@ mod tests {
         let event = Payload::json(&json!({"data": {"secret": 7}}));
         let taken = || {
             let (node, event) = (StepPath::root(), event.clone());
-            placed(Event::EventTaken { node, position: Position(3), event })
+            placed(Event::EventTaken { node, position: Position(3), event, trail: None })
         };
         let shown = Shown::of(taken(), OWN, Extent::Whole);
         assert_eq!(shown.event["event-taken"]["event"], json!({"redacted": "message:read"}));

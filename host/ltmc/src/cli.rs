@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, approvals, audit, build, call, ceiling, check, doctor, flow, grant, key, new, publish, push, repair, run,
-    runs, schedules, serve, session, subscriptions, tenant,
+    agent, approvals, audit, build, call, ceiling, check, doctor, events, flow, grant, key, new, publish, push, repair,
+    run, runs, schedules, serve, session, subscriptions, tenant,
 };
 
 /// Runs WebAssembly agents: sandboxed, journaled and durable.
@@ -64,13 +64,16 @@ pub(crate) enum Command {
     Flow(flow::Command),
     /// Publish an event to a topic
     Publish(publish::Args),
+    /// What followed from an event: trace
+    #[command(subcommand)]
+    Events(events::Command),
     /// Runs: list, show, output, why, cancel, pause, resume, fork, journal, events, …
     #[command(subcommand)]
     Runs(runs::Command),
     /// When workflows are started by themselves: list, pause, continue, run
     #[command(subcommand)]
     Schedules(schedules::Command),
-    /// Which events start agents and workflows: put, list, show, pause, continue, replay, rm, events, release, skip
+    /// Which events start agents and workflows: put, accept, list, show, pause, continue, replay, rm, events, release, skip
     #[command(subcommand)]
     Subscriptions(subscriptions::Command),
     /// Conversations, turn by turn: open, say, list, show, history, cancel, hand-off, rewind, fork, export, close

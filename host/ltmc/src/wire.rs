@@ -85,8 +85,8 @@ impl Host {
         let record = &base.record;
         let (read, write) = (record.clone(), record.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
-        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
-        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
+        let (read, write, bus, cascades) = (record.clone(), record.clone(), record.clone(), record.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
         let workflows = Arc::new(Workflows::new(workflows::Ports {
             read: record.clone(),

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, TenantId};
+use crate::message::Trail;
+use crate::{KeyId, RunId, TenantId};
 
 /// What a key may do. One role in one tenant; the operator stands outside of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,4 +44,17 @@ pub struct Caller {
     pub key: KeyId,
     /// What it may do.
     pub role: Role,
+    /// What it asks because of, where it says so.
+    pub cause: Option<Box<Cause>>,
+}
+
+/// What a client's request follows from. Which run that is the client says; what that follows from, the record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cause {
+    /// The run in which the client works.
+    pub run: Option<RunId>,
+    /// What events that it publishes, and runs that it begins, follow from; none: they begin anew.
+    pub trail: Option<Trail>,
+    /// The request's W3C trace context.
+    pub traceparent: Option<String>,
 }

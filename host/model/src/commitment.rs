@@ -141,7 +141,7 @@ impl Commitment {
         let put = |place, content| Self { place, content: Some(content), ends_at: None };
         let gone = |place| Self { place, content: None, ends_at: None };
         match delta {
-            Delta::Memory(MemoryChange { drawer, key, revision, value }) => {
+            Delta::Memory(MemoryChange { drawer, key, revision, value, trail: _ }) => {
                 let place = memory_place(drawer, key);
                 let Some(value) = value else { return vec![gone(place)] };
                 let content = memory(*revision, value.expires_at, &value.bytes);
@@ -213,7 +213,13 @@ mod tests {
     fn change(key: &str, revision: u64, value: Option<&str>, expires_at: Option<u64>) -> Delta {
         let expires_at = expires_at.map(Timestamp::from_millis);
         let value = value.map(|value| MemoryValue { bytes: Bytes::copy_from_slice(value.as_bytes()), expires_at });
-        Delta::Memory(MemoryChange { drawer: Drawer::Global, key: key.to_owned(), revision: Revision(revision), value })
+        Delta::Memory(MemoryChange {
+            drawer: Drawer::Global,
+            key: key.to_owned(),
+            revision: Revision(revision),
+            value,
+            trail: None,
+        })
     }
 
     #[test]

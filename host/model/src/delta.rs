@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Entity, Fact, Relation};
 use crate::journal::Forked;
 use crate::memory::{Changed, Drawer, Item};
-use crate::message::{Message, Published, Taker};
+use crate::message::{Event, Message, Published, Taker, Trail};
 use crate::recall::Note;
 use crate::run::{Run, State, Target};
-use crate::{AgentName, Digest, KeyId, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, Timestamp};
+use crate::{
+    AgentName, Digest, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, StepPath, TenantId, Timestamp,
+};
 
 /// One change of shared context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +179,9 @@ pub struct MemoryChange {
     pub revision: Revision,
     /// The new value and when it ends; none: deleted.
     pub value: Option<MemoryValue>,
+    /// What it follows from, where it follows from an event. The host sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail: Option<Box<Trail>>,
 }
 
 impl MemoryChange {
@@ -321,6 +326,25 @@ impl Logged {
             value: change.value.as_ref().map(|value| value.bytes.clone()),
             expires_at: change.value.as_ref().and_then(|value| value.expires_at),
         })
+    }
+
+    /// The event that a change of memory is, to whom it starts; none: it is another change. Nobody knows when it was any more: `time` is said.
+    pub fn remembered(&self, time: Timestamp) -> Option<Published> {
+        let Delta::Memory(change) = &self.delta else { return None };
+        let data = change.value.as_ref().map(|value| Payload::told(&value.bytes)).unwrap_or_default();
+        let kind = if change.value.is_some() { "memory.put" } else { "memory.deleted" };
+        let attributes = [(Event::KEY, change.key.clone()), ("revision", change.revision.to_string())];
+        let event = Event {
+            id: self.position.0.to_string(),
+            source: change.drawer.source(),
+            kind: kind.to_owned(),
+            subject: Some(change.key.clone()),
+            time,
+            data,
+            attributes: attributes.map(|(name, text)| (name.to_owned(), text)).into(),
+            trail: change.trail.clone(),
+        };
+        Some(Published { position: self.position, event })
     }
 
     /// The event that it is, to who follows its topic; none: it is no message.

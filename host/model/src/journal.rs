@@ -256,6 +256,12 @@ pub enum Event {
         position: Position,
         /// The event, in JSON.
         event: Payload,
+        /// What follows from it: so does what the run does from then on, where that is further than what it follows from already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trail: Option<Box<Trail>>,
+        /// What follows from it: so does what the run does from then on, where that is further than what it follows from already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trail: Option<Box<Trail>>,
     },
     /// What a node waited for is waited for no more, for its outcome is not needed: a question is open no more.
     WaitCancelled {

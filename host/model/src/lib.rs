@@ -21,6 +21,7 @@ pub mod effect;
 pub mod failure;
 pub mod filter;
 pub mod fork;
+pub mod gather;
 pub mod graph;
 pub mod hand_off;
 pub mod journal;

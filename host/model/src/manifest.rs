@@ -3,9 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Capability;
+use crate::agent::AgentRef;
 use crate::limits::Wishes;
+use crate::run::Target;
 use crate::state::Declared;
+use crate::trigger::Trigger;
+use crate::{AgentName, Capability, workflow};
 
 /// The custom section that holds it, as JSON.
 pub const SECTION: &str = "ltmc:manifest";
@@ -37,6 +40,9 @@ pub struct Manifest {
     /// The JSON Schema that its inputs fit; none: it says nothing of them. Looked at where an agent is chosen for a need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<serde_json::Value>,
+    /// What it would be woken by: subscriptions, each as an entry of `on` in a workflow's document; they start it once somebody accepts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<serde_json::Value>,
     /// Which states it may be in, as [`crate::state::Declared::of`] reads it; none: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<serde_json::Value>,
@@ -75,6 +81,7 @@ impl Default for Manifest {
             asks: Vec::new(),
             accepts: Vec::new(),
             input: None,
+            subscriptions: Vec::new(),
             state: None,
             isolation: Isolation::default(),
             limits: Wishes::default(),
@@ -89,6 +96,28 @@ impl Manifest {
     pub const MAX_ASKS: usize = 128;
     /// How many media types one may name.
     pub const MAX_ACCEPTS: usize = 32;
+
+    /// How many subscriptions one may ask for.
+    pub const MAX_SUBSCRIPTIONS: usize = 16;
+
+    /// What it would be woken by, under this name.
+    ///
+    /// # Errors
+    /// What is wrong with a subscription, and with which.
+    pub fn woken_by(&self, name: &AgentName) -> Result<Vec<Trigger>, String> {
+        if self.subscriptions.len() > Self::MAX_SUBSCRIPTIONS {
+            let (count, most) = (self.subscriptions.len(), Self::MAX_SUBSCRIPTIONS);
+            return Err(format!("`subscriptions` has {count}, at most {most} are taken"));
+        }
+        let start = || Target::Agent(AgentRef { name: name.clone(), digest: None });
+        let one = |(number, entry): (usize, &serde_json::Value)| {
+            workflow::read_subscription(entry, start()).map_err(|faults| {
+                let told: Vec<&str> = faults.0.iter().map(|fault| fault.message.as_str()).collect();
+                format!("`subscriptions`: number {number}: {}", told.join("; "))
+            })
+        };
+        (1..).zip(&self.subscriptions).map(one).collect()
+    }
 
     /// Whether it takes an input of this content type.
     pub fn takes(&self, content_type: &str) -> bool {
@@ -134,6 +163,9 @@ impl Manifest {
         if manifest.input.as_ref().is_some_and(|schema| !schema.is_object() && !schema.is_boolean()) {
             return Err("`input` is a JSON Schema: an object".into());
         }
+        // Under which name it is called is the upload's to say.
+        let anybody = "agent".parse().map_err(|e: crate::ids::InvalidId| e.to_string())?;
+        manifest.woken_by(&anybody)?;
         // Who declares states asks for them.
         if Declared::of(&manifest)?.is_some() && !manifest.asks.contains(&Capability::State) {
             manifest.asks.push(Capability::State);
@@ -164,6 +196,20 @@ mod tests {
             assert_eq!(manifest.takes(given), takes, "{given}");
         }
         assert!(Manifest::default().takes("anything/at-all"));
+        let asks = br#"{"manifest": 1, "subscriptions": [{"topic": "a", "where": {"exact": {"type": "b"}}}, {"memory": "k/"}]}"#;
+        let asks = Manifest::parse(asks).unwrap().woken_by(&"x".parse().unwrap()).unwrap();
+        assert_eq!((asks.len(), asks[0].start.to_string()), (2, "x".to_owned()));
+        for (wrong, why) in [
+            (r#"[{"topic": "A b"}]"#, "number 1: `topic`"),
+            (r#"[{"topic": "a"}, {"topics": "a"}]"#, "number 2: "),
+            (r#"[{"schedule": "@daily"}]"#, "`topic` is missing, or `memory`"),
+        ] {
+            let text = format!(r#"{{"manifest": 1, "subscriptions": {wrong}}}"#);
+            let told = Manifest::parse(text.as_bytes()).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
+        let many = format!(r#"{{"manifest": 1, "subscriptions": [{}]}}"#, vec![r#"{"topic": "a"}"#; 17].join(","));
+        assert!(Manifest::parse(many.as_bytes()).unwrap_err().contains("at most 16"));
         let wrong = Manifest::parse(br#"{"manifest": 1, "accepts": ["text"]}"#).unwrap_err();
         assert!(wrong.contains("`text`, which is no media type"), "{wrong}");
         let wrong = Manifest::parse(br#"{"manifest": 1, "input": "text"}"#).unwrap_err();

@@ -84,6 +84,16 @@ impl Drawer {
         }
     }
 
+    /// What events of its changes name as their source.
+    pub fn source(&self) -> String {
+        match self {
+            Self::Global => "/memory/global".to_owned(),
+            Self::Session(id) => format!("/memory/sessions/{id}"),
+            Self::Agent(name) => format!("/memory/agents/{name}"),
+            Self::State(name) => format!("/memory/states/{name}"),
+        }
+    }
+
     /// The owner within the scope; empty for the tenant's own.
     pub fn owner(&self) -> &str {
         match self {

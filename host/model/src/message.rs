@@ -45,6 +45,8 @@ pub struct Event {
 impl Event {
     /// The attribute by which events are kept in order, where it has one.
     pub const KEY: &'static str = "partitionkey";
+    /// That of the extension for distributed tracing: the trace that it goes on with.
+    pub const TRACE: &'static str = "traceparent";
 
     /// What is kept in order with it: events of the same partition, or of the same source.
     pub fn key(&self) -> &str {
@@ -56,12 +58,19 @@ impl Event {
         self.trail.as_ref().map_or(0, |trail| trail.hops)
     }
 
+    /// Goes on with this trace, where its sender named none.
+    pub fn trace(&mut self, traceparent: Option<&str>) {
+        if let Some(traceparent) = traceparent {
+            self.attributes.entry(Self::TRACE.to_owned()).or_insert_with(|| traceparent.to_owned());
+        }
+    }
+
     /// As runs and filters are shown it: CloudEvents 1.0 in JSON, with the host's attributes `correlation`, `causation` and `hops`.
     pub fn to_value(&self) -> Value {
         let Self { id, source, kind, subject, time, data, attributes, trail } = self;
         let mut out: serde_json::Map<String, Value> =
             attributes.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        if let Some(Trail { correlation, causation, hops }) = trail.as_deref() {
+        if let Some(Trail { correlation, causation, hops, run: _ }) = trail.as_deref() {
             out.insert("correlation".into(), correlation.as_str().into());
             out.insert("causation".into(), causation.as_str().into());
             out.insert("hops".into(), (*hops).into());
@@ -103,6 +112,9 @@ pub struct Trail {
     pub causation: String,
     /// How many events stand before.
     pub hops: u32,
+    /// The run that published the event, or in which the client works that did; none: what follows is no event, or nobody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 impl Trail {
@@ -113,7 +125,22 @@ impl Trail {
     pub fn after(event: &Event) -> Self {
         let causation = format!("{} {}", event.source, event.id);
         let correlation = event.trail.as_ref().map_or_else(|| causation.clone(), |trail| trail.correlation.clone());
-        Self { correlation, causation, hops: event.hops().saturating_add(1) }
+        Self { correlation, causation, hops: event.hops().saturating_add(1), run: None }
+    }
+
+    /// Of two, that with more events before it; of equal ones the first.
+    #[must_use]
+    pub fn deeper(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if one.hops < other.hops => Some(other),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The same, of an event that this run publishes.
+    #[must_use]
+    pub fn by(self, run: RunId) -> Self {
+        Self { run: Some(run), ..self }
     }
 }
 
@@ -237,7 +264,7 @@ impl Given {
     /// a run is given it, and where a topic is read.
     pub const OF_THE_HOST: [&'static str; 6] = ["correlation", "causation", "hops", "sender", "replay", "position"];
     /// Sources that only the host gives events.
-    const RESERVED: [&'static str; 3] = ["/agents/", "/keys/", "/workflows/"];
+    const RESERVED: [&'static str; 4] = ["/agents/", "/keys/", "/workflows/", "/memory/"];
 
     /// What is wrong with it; `own`: whose key sends it.
     ///

@@ -30,6 +30,16 @@ impl Payload {
         Self { content_type: "text/plain; charset=utf-8".into(), bytes: text.into().into() }
     }
 
+    /// Bytes of which nobody said what they are: JSON where they are that, else a text, else bytes.
+    pub fn told(bytes: &bytes::Bytes) -> Self {
+        let kind = match std::str::from_utf8(bytes) {
+            Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => Self::JSON,
+            Ok(_) => "text/plain; charset=utf-8",
+            Err(_) => "application/octet-stream",
+        };
+        Self { content_type: kind.to_owned(), bytes: bytes.clone() }
+    }
+
     /// Whether the content type says JSON: `application/json` or `…+json`, parameters aside.
     pub fn is_json(&self) -> bool {
         let essence = self.content_type.split(';').next().unwrap_or_default().trim();

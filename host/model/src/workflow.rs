@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::agent::AgentRef;
 use crate::filter::Filter;
+use crate::gather::{Gather, Rate};
 use crate::schedule::Timing;
 use crate::trigger::Trigger;
 use crate::{Digest, WorkflowName};
@@ -184,6 +185,29 @@ pub(crate) fn read_filter(text: &str) -> Result<Filter, Faults> {
         return Err(Faults(vec![Fault { place: Place::default(), message }]));
     }
     read::filter(&tree::parse(text).map_err(|fault| Faults(vec![fault]))?)
+}
+
+/// Reads which events start something, as an entry of `on` says it; `start`: what they start.
+pub(crate) fn read_subscription(entry: &serde_json::Value, start: crate::run::Target) -> Result<Trigger, Faults> {
+    read::subscription(&tree::parse(&entry.to_string()).map_err(|fault| Faults(vec![fault]))?, start)
+}
+
+/// Which of the known words somebody meant who wrote another, where one is near enough.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    read::nearest(given, known)
+}
+
+/// Reads how a subscription starts runs: what of `rate`, `debounce`, `batch` and `join` stands there, as an entry of `on` says it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_flow(entry: &serde_json::Value) -> Result<(Option<Rate>, Option<Gather>), Faults> {
+    read::flow(&tree::parse(&entry.to_string()).map_err(|fault| Faults(vec![fault]))?)
+}
+
+/// The same, written out.
+pub fn flow_value(trigger: &Trigger) -> serde_json::Value {
+    write::flow_value(trigger)
 }
 
 impl Document {

@@ -6,16 +6,21 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use ltmc_model::TenantId;
 use ltmc_model::caller::Caller;
+use ltmc_model::gather::{Gather, Gathered, Group, MAX_BATCH, Waiting};
 use ltmc_model::journal::Change;
-use ltmc_model::message::{Event, Published, Trail};
-use ltmc_model::trigger::{MAX_BEHIND, MAX_DEAD, Trigger, TriggerId};
+use ltmc_model::message::{Event, Events, Published, Trail};
+use ltmc_model::trigger::{
+    Feed, MAX_AT_ONCE, MAX_BEHIND, MAX_CASCADE, MAX_DEAD, MAX_WAITING, Stage, Trigger, TriggerId, Watched,
+};
+use ltmc_model::{Position, TenantId};
 use ltmc_policy::Turns;
-use ltmc_ports::triggers::{Arrival, Found, Intake, StoredTrigger, TriggeredStart};
+use ltmc_ports::log::{Interest, Rows};
+use ltmc_ports::triggers::{Arrival, ArrivalFilter, Found, Intake, StoredTrigger, TriggeredStart};
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_tenancy::Error;
 
@@ -23,7 +28,7 @@ use crate::metered;
 use crate::news::News;
 use crate::registry::Registry;
 use crate::rounds::{self, AGAIN, Dealt, Due, LONGEST, PAGE, Round, Tells};
-use crate::runs::why_not_begun;
+use crate::runs::{Triggering, why_not_begun};
 use crate::triggers::Triggers;
 
 /// Events looked at, at once.
@@ -43,6 +48,9 @@ impl Due for Triggers {
     }
 
     async fn coming(&self, after: Option<&TenantId>) -> Result<Vec<(TenantId, Duration)>, StoreError> {
+        if after.is_none() {
+            self.watches_memory.store(self.read.watches_memory().await?, Ordering::Release);
+        }
         let page = self.read.triggered_tenants(after, PAGE).await?;
         Ok(page.into_iter().map(|tenant| (tenant, Duration::ZERO)).collect())
     }
@@ -90,6 +98,7 @@ impl Tells for Heard<'_> {
     }
 
     async fn told(&mut self) -> Option<HashSet<TenantId>> {
+        self.events.hear_memory(self.triggers.watches_memory.load(Ordering::Acquire));
         tokio::select! {
             () = self.triggers.changed.notified() => {}
             () = self.triggers.runs.inner.triggered.notified() => {}
@@ -145,13 +154,13 @@ impl Triggers {
         if room == 0 {
             // What waits starts runs first: their ends tell of it.
             metered::EVENTS.of(["full"]).increment(1);
-            self.say_why(row, "as many events wait as may: later ones stay in their topic").await?;
+            self.say_why(row, "as many events wait as may: later ones stay where they are").await?;
             return Ok(Dealt::Done);
         }
-        let page = self.bus.events(tenant, &row.trigger.topic, after, room).await?;
+        let page = self.came(row, room).await?;
         // Looked at afterwards: what was thrown away meanwhile may be missing in what was found.
         let is_lost = after < self.runs.inner.ports.subscriptions.log().trimmed(tenant).await?;
-        let upto = page.events.last().map_or(row.newest, |last| last.position);
+        let upto = page.next;
         let trouble = is_lost.then(|| {
             format!("events after place {} may have been thrown away by their age before it looked at them", after.0)
         });
@@ -159,7 +168,7 @@ impl Triggers {
         let found = found(&row.trigger, page.events, behind);
         let dead: Vec<_> = found.iter().filter_map(|one| Some((one.position, one.dead.clone()?))).collect();
         let is_told = trouble.is_some();
-        let intake = Intake { after, upto, found, at: self.now(), trouble };
+        let intake = Intake { after, upto, found, cascade: MAX_CASCADE, at: self.now(), trouble };
         // Where another host was there before, it has said all of this.
         if !self.write.take_in(tenant, &row.id, row.digest, intake).await? {
             return Ok(Dealt::Done);
@@ -174,6 +183,26 @@ impl Triggers {
         Ok(if upto < row.newest { Dealt::More } else { Dealt::Done })
     }
 
+    /// What came to what it looks through, in order, and how far that is.
+    async fn came(&self, row: &StoredTrigger, room: u32) -> Result<Events, Error> {
+        let (tenant, after) = (&row.tenant, row.position);
+        match &row.trigger.feed {
+            Feed::Topic(topic) => {
+                let Events { events, .. } = self.bus.events(tenant, topic, after, room).await?;
+                let next = events.last().map_or(row.newest, |last| last.position);
+                Ok(Events { events, next })
+            }
+            Feed::Memory(Watched { drawer, prefix }) => {
+                let interest = Interest::Memory(drawer.clone(), prefix.clone());
+                let log = self.runs.inner.ports.subscriptions.log();
+                let Rows { rows, next } = log.rows(tenant, &interest, after, row.newest, room).await?;
+                let now = self.now();
+                let events = rows.iter().filter_map(|row| row.remembered(now)).collect();
+                Ok(Events { events, next })
+            }
+        }
+    }
+
     /// Starts what can be started.
     async fn start_ready(&self, row: &StoredTrigger, caller: &Caller) -> Result<Dealt, Error> {
         // Its ends tell of room.
@@ -181,11 +210,29 @@ impl Triggers {
         if room == 0 {
             return Ok(Dealt::Done);
         }
-        let ready = self.read.startable(&row.tenant, &row.id, room).await?;
+        let (tenant, id) = (&row.tenant, &row.id);
+        let in_time = match row.trigger.rate {
+            None => room,
+            Some(rate) => {
+                let since = rate.since(self.now());
+                rate.starts.saturating_sub(self.read.started_since(tenant, id, since, rate.starts).await?)
+            }
+        };
+        let room = room.min(in_time);
+        if room == 0 {
+            // Nobody tells of that: time goes by.
+            return Ok(if row.waiting > 0 { Dealt::Waits } else { Dealt::Done });
+        }
+        let (ready, mut dealt) = match &row.trigger.gather {
+            None => {
+                let ready = self.read.startable(tenant, id, room).await?;
+                (ready.into_iter().map(Together::of_one).collect(), Dealt::Done)
+            }
+            Some(gather) => self.gathered(row, gather, room).await?,
+        };
         let count = ready.len();
-        let started = stream::iter(ready).map(|arrival| self.start_one(row, caller, arrival)).buffered(AT_ONCE);
+        let started = stream::iter(ready).map(|together| self.start_one(row, caller, together)).buffered(AT_ONCE);
         let started: Vec<Result<Dealt, Error>> = started.collect().await;
-        let mut dealt = Dealt::Done;
         for one in started {
             if one? == Dealt::Waits {
                 dealt = Dealt::Waits;
@@ -195,12 +242,59 @@ impl Triggers {
         Ok(if dealt == Dealt::Done && count > 0 && count == room as usize { Dealt::More } else { dealt })
     }
 
-    async fn start_one(&self, row: &StoredTrigger, caller: &Caller, arrival: Arrival) -> Result<Dealt, Error> {
-        let (tenant, position) = (&row.tenant, arrival.position);
-        let start = TriggeredStart { id: row.id.clone(), digest: row.digest, position };
-        let late = self.now().since(arrival.event.time);
+    /// Those that wait, as they start runs together; and whether others are to be looked at as time goes by.
+    async fn gathered(&self, row: &StoredTrigger, gather: &Gather, room: u32) -> Result<(Vec<Together>, Dealt), Error> {
+        let filter = ArrivalFilter {
+            of: Some(row.id.clone()),
+            limit: MAX_WAITING + MAX_DEAD + MAX_AT_ONCE * MAX_BATCH,
+            ..ArrivalFilter::default()
+        };
+        let mut by_key: BTreeMap<String, (bool, Vec<Arrival>)> = BTreeMap::new();
+        for arrival in self.read.arrivals(&row.tenant, &filter).await? {
+            let (is_held_up, waiting) = by_key.entry(arrival.key.clone()).or_default();
+            match arrival.stage {
+                Stage::Waiting => waiting.push(arrival),
+                // Its end tells of it, or somebody who settles it.
+                Stage::UnderWay | Stage::Parked => *is_held_up = true,
+                Stage::Dead => {}
+            }
+        }
+        let mut keys: Vec<Vec<Arrival>> =
+            by_key.into_values().filter(|(is_held_up, _)| !is_held_up).map(|(_, waiting)| waiting).collect();
+        keys.sort_by_key(|waiting| waiting.first().map(|first| first.position));
+        let (now, mut ready, mut dealt) = (self.now(), Vec::new(), Dealt::Done);
+        for arrivals in keys {
+            let shown: Vec<Waiting<'_>> =
+                arrivals.iter().map(|one| Waiting { position: one.position, at: one.at, event: &one.event }).collect();
+            match gather.decide(&shown, now) {
+                Some(Gathered::Start(group)) if ready.len() < room as usize => {
+                    ready.push(Together::of(arrivals, group))
+                }
+                Some(_) => dealt = Dealt::Waits,
+                None => {}
+            }
+        }
+        Ok((ready, dealt))
+    }
+
+    async fn start_one(&self, row: &StoredTrigger, caller: &Caller, together: Together) -> Result<Dealt, Error> {
+        let Together { events, dropped } = together;
+        let Some((position, last)) = events.last().map(|(position, event)| (*position, event)) else {
+            return Ok(Dealt::Done);
+        };
+        let tenant = &row.tenant;
+        let with: Vec<Position> = events[..events.len() - 1].iter().map(|(position, _)| *position).collect();
+        let (id, digest, rate) = (row.id.clone(), row.digest, row.trigger.rate);
+        let start = TriggeredStart { id, digest, position, with: with.clone(), dropped, rate };
+        let late = self.now().since(last.time);
         let is_replay = position <= row.replay_to;
-        match self.runs.start_triggered(caller, &row.trigger.start, (start, is_replay), &arrival.event).await {
+        let triggering = Triggering {
+            input: row.trigger.gather.as_ref().map_or_else(|| last.to_value(), |gather| gather.input(&events)),
+            trail: events.iter().fold(None, |trail, (_, event)| Trail::deeper(trail, Some(Trail::after(event)))),
+            traceparent: last.attributes.get(Event::TRACE).cloned(),
+            is_replay,
+        };
+        match self.runs.start_triggered(caller, &row.trigger.start, start, triggering).await {
             Ok(started) => {
                 metered::EVENTS.of(["started"]).increment(1);
                 metered::EVENTS_LATE.record(late);
@@ -216,8 +310,10 @@ impl Triggers {
             }
             // Nothing of it passes by itself.
             Err(error) => {
-                if self.write.bury(tenant, &row.id, position, error.to_string()).await? {
-                    metered::EVENTS.of(["dead"]).increment(1);
+                for position in with.into_iter().chain([position]) {
+                    if self.write.bury(tenant, &row.id, position, error.to_string()).await? {
+                        metered::EVENTS.of(["dead"]).increment(1);
+                    }
                 }
                 Ok(Dealt::Done)
             }
@@ -243,12 +339,30 @@ impl Triggers {
     }
 }
 
+/// Events that start a run together, each with its place, in order; and the places of those that start nothing because of it.
+struct Together {
+    events: Vec<(Position, Event)>,
+    dropped: Vec<Position>,
+}
+
+impl Together {
+    fn of_one(arrival: Arrival) -> Self {
+        Self { events: vec![(arrival.position, arrival.event)], dropped: Vec::new() }
+    }
+
+    fn of(arrivals: Vec<Arrival>, group: Group) -> Self {
+        let is_of = |arrival: &Arrival| group.of.contains(&arrival.position);
+        let events = arrivals.into_iter().filter(is_of).map(|arrival| (arrival.position, arrival.event)).collect();
+        Self { events, dropped: group.dropped }
+    }
+}
+
 /// What of these events a subscription takes in: those that fit, each with why it starts nothing, where it is so. `behind`: keys that are parked,
 /// with how many events wait behind.
 fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String, u32>) -> Vec<Found> {
-    let fits = |event: &Event| trigger.filter.as_ref().is_none_or(|filter| filter.fits(event));
     let mut found = Vec::new();
-    for Published { position, event } in events.into_iter().filter(|published| fits(&published.event)) {
+    for Published { position, event } in events.into_iter().filter(|published| trigger.fits(&published.event)) {
+        let key = trigger.key(&event);
         let dead = if event.hops() > Trail::MAX_HOPS {
             Some(format!(
                 "loop: {} events led to this one, each to the next, which is more than {}",
@@ -256,13 +370,13 @@ fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String,
                 Trail::MAX_HOPS
             ))
         } else {
-            behind.get_mut(event.key()).and_then(|behind| {
+            behind.get_mut(&key).and_then(|behind| {
                 *behind += 1;
                 let is_over = *behind > MAX_BEHIND;
                 is_over.then(|| format!("overflow: {MAX_BEHIND} events wait behind one of its key that is parked"))
             })
         };
-        found.push(Found { position, event, dead });
+        found.push(Found { position, key, event, dead });
     }
     found
 }
@@ -271,12 +385,12 @@ fn found(trigger: &Trigger, events: Vec<Published>, mut behind: BTreeMap<String,
 mod tests {
     use ltmc_model::run::Target;
     use ltmc_model::trigger::OnPoison;
-    use ltmc_model::{Payload, Position, Timestamp};
+    use ltmc_model::{Payload, Timestamp};
 
     use super::*;
 
     fn event(key: &str, hops: u32) -> Event {
-        let trail = Trail { correlation: "s 1".into(), causation: "s 2".into(), hops };
+        let trail = Trail { correlation: "s 1".into(), causation: "s 2".into(), hops, run: None };
         Event {
             id: "1".into(),
             source: "s".into(),
@@ -291,11 +405,13 @@ mod tests {
 
     fn trigger(filter: Option<&str>) -> Trigger {
         Trigger {
-            topic: "t".parse().unwrap(),
+            feed: Feed::Topic("t".parse().unwrap()),
             filter: filter.map(|text| ltmc_model::filter::Filter::parse(text).unwrap()),
             start: Target::Workflow("w".parse().unwrap()),
             at_once: 1,
             on_poison: OnPoison::ParkKey,
+            rate: None,
+            gather: None,
         }
     }
 

@@ -23,6 +23,7 @@ use ltmc_model::child::{self, MAX_ABOVE, MAX_CHILDREN, OnParentEnd, Parent};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Event, Follows, RunStarted, Semantics};
+use ltmc_model::message::Trail;
 use ltmc_model::run::{State, Target};
 use ltmc_model::workflow::{Document, Does, Node};
 use ltmc_model::{AgentName, Digest, Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
@@ -127,7 +128,7 @@ impl Children {
             forked: None,
             parent: Some(Box::new(parent)),
             scheduled: None,
-            follows: Follows::passed_on(started.follows.as_deref()),
+            follows: Follows::passed_on(self.log.read(|history| history.trail().cloned())),
             turn: None,
             semantics: Semantics::CURRENT,
         })
@@ -317,7 +318,7 @@ impl Children {
 impl ltmc_ports::Children for Children {
     async fn begin(&self, child: Child) -> Result<Result<RunId, Refusal>, Failure> {
         let (inner, tenant) = (&self.runs.inner, self.log.tenant());
-        let Child { step, attempt, effect, request, wanted, input, is_told, is_apart } = child;
+        let Child { step, attempt, effect, request, wanted, input, trail, is_told, is_apart } = child;
         let origin = Origin { step: &step, attempt, effect, says: request.to_string(), is_apart };
         let run = self.id(&origin);
         if self.is_begun(run).await.map_err(|e| broken(&e))? {
@@ -337,6 +338,7 @@ impl ltmc_ports::Children for Children {
         };
         started.agents = agents;
         (started.document, started.document_digest) = ready.map(|ready| (ready.json.clone(), ready.digest)).unzip();
+        started.follows = Follows::passed_on(Trail::deeper(started.follows.map(|follows| follows.trail), trail));
         let set_out = match self.runs.enter(tenant, run, started, plan, None).await {
             Ok(entered) => {
                 // Before it sets out: where the step is ended meanwhile, so is what comes of it.

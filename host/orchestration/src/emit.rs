@@ -13,7 +13,7 @@ use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Done, Level};
 use ltmc_model::journal;
-use ltmc_model::message::{self, Channel, Event, Message, Topic, Trail};
+use ltmc_model::message::{self, Channel, Event, Message, Topic};
 use ltmc_model::run::Target;
 use ltmc_model::workflow::{Ask, Does, Emit, Remind, Template};
 use ltmc_model::{Payload, StepPath};
@@ -104,7 +104,7 @@ fn message(log: &RunLog, topic: &Topic, kind: &str, subject: Option<String>, dat
         Target::Agent(agent) => format!("/agents/{}", agent.name),
     };
     let id = log.next_revision();
-    let event = Event {
+    let mut event = Event {
         id: id.to_string(),
         source,
         kind: kind.to_owned(),
@@ -112,14 +112,10 @@ fn message(log: &RunLog, topic: &Topic, kind: &str, subject: Option<String>, dat
         time: log.now(),
         data,
         attributes: BTreeMap::new(),
-        trail: trail(log),
+        trail: log.read(|history| history.trail().cloned()).map(|trail| Box::new(trail.by(log.run()))),
     };
+    event.trace(log.started().traceparent.as_deref());
     Message { id, channel: Channel::Topic(topic.clone()), event }
-}
-
-/// What a run's events follow from.
-fn trail(log: &RunLog) -> Option<Box<Trail>> {
-    log.started().follows.as_ref().map(|follows| Box::new(follows.trail.clone()))
 }
 
 /// A text that stands in a document, or is picked.

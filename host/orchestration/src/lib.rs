@@ -20,7 +20,7 @@
 //!   process; `recover`: runs of before go on at a start; `wake`: suspended runs go on; `news`: that there may be some; `deliver`: what comes from outside;
 //!   `suspects`: those of which the host may have died
 //! - [`schedules`]: when they are started by themselves; `ticks`: what is due starts runs; `due`: what becomes of it
-//! - [`triggers`]: which events start them; `arrivals`: what comes is taken in, and starts runs
+//! - [`triggers`]: which events start them; `arrivals`: what comes is taken in, and starts runs; [`cascade`]: what followed from an event
 //! - [`sessions`]: conversations, turn by turn; `attend`: what is due about them; `conversation`: what
 //!   agents are told of them
 //! - `rounds`: what is due of events and sessions is done tenant by tenant, side by side
@@ -36,6 +36,7 @@ mod approvals;
 mod arrivals;
 mod ask;
 mod attend;
+pub mod cascade;
 mod children;
 mod conflict;
 mod conversation;

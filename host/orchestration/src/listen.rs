@@ -7,7 +7,7 @@ use ltmc_journal::History;
 use ltmc_journal::runlog::Commit;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal;
-use ltmc_model::message::{self, Published};
+use ltmc_model::message::{self, Published, Trail};
 use ltmc_model::workflow::{Does, Listen, Since, Source, Wait};
 use ltmc_model::{Payload, Position, StepPath};
 use ltmc_ports::log::Interest;
@@ -104,10 +104,11 @@ impl Engine<'_> {
                 if !is_meant {
                     continue;
                 }
+                let trail = Some(Box::new(Trail::after(&event)));
                 let event = Payload::json(&event.to_value());
                 match self.fits(&node, &event).await {
                     Ok(true) => {
-                        self.log.stage(journal::Event::EventTaken { node, position, event });
+                        self.log.stage(journal::Event::EventTaken { node, position, event, trail });
                         return Ok(());
                     }
                     Ok(false) => {}

@@ -226,7 +226,13 @@ impl Sessions {
         let is_over = |value: &MemoryValue| value.expires_at.is_some_and(|at| at <= now);
         let change = |(key, value): (String, Option<MemoryValue>)| {
             let (drawer, revision) = (Drawer::Session(id.clone()), write.next_revision());
-            Delta::Memory(MemoryChange { drawer, key, revision, value: value.filter(|value| !is_over(value)) })
+            Delta::Memory(MemoryChange {
+                drawer,
+                key,
+                revision,
+                value: value.filter(|value| !is_over(value)),
+                trail: None,
+            })
         };
         values.into_iter().map(change).collect()
     }

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use ltmc_context::subscription::Subscriptions;
 use ltmc_journal::{Sealing, runlog};
 use ltmc_model::agent::AgentRef;
+use ltmc_model::message::Trail;
 use ltmc_model::run::State;
 use ltmc_model::session::Place as Turn;
 use ltmc_model::{AgentName, Digest, Payload, RunId, SessionId, TenantId, Timestamp, WorkflowName};
@@ -172,6 +173,19 @@ pub(crate) struct TurnRequest {
     pub(crate) request_digest: Digest,
     /// The client's W3C trace context.
     pub(crate) traceparent: Option<String>,
+}
+
+/// The event that starts a run, or several of them.
+#[derive(Debug)]
+pub(crate) struct Triggering {
+    /// What the run is given.
+    pub(crate) input: serde_json::Value,
+    /// What it follows from.
+    pub(crate) trail: Option<Trail>,
+    /// The trace that it goes on with.
+    pub(crate) traceparent: Option<String>,
+    /// Whether it was there before the subscription was put, or is looked at anew.
+    pub(crate) is_replay: bool,
 }
 
 /// A run that a request started, or found by its idempotency key.

@@ -268,7 +268,7 @@ impl Runs {
     }
 
     /// Whether a caller may see a run, alive here or not.
-    async fn row_or_live(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
+    pub(crate) async fn row_or_live(&self, caller: &Caller, run: RunId) -> Result<(), Error> {
         match self.live(&caller.tenant, run) {
             Some(live) if may_see(caller, &live.by) => Ok(()),
             Some(_) | None => self.row(caller, run).await.map(drop),

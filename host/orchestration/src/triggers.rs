@@ -4,15 +4,18 @@
 //! continued it last. What that key may not do any more is not done: the subscription is set aside, and says why.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
+use ltmc_model::manifest::Manifest;
 use ltmc_model::trigger::{MAX_OF_A_TENANT, Planted, Trigger, TriggerId, Verdict};
-use ltmc_model::workflow::Document;
+use ltmc_model::workflow::{self, Document};
 use ltmc_model::{KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
-use ltmc_ports::{Bus, Changes, Expect, Kind, ReadTriggers, StoreError, WriteTriggers};
+use ltmc_ports::{Bus, Changes, Expect, Kind, ReadCascades, ReadTriggers, StoreError, WriteTriggers};
 use ltmc_tenancy::{Authority, Error};
 use tokio::sync::Notify;
 
@@ -26,9 +29,12 @@ pub struct Triggers {
     pub(crate) read: Arc<dyn ReadTriggers>,
     pub(crate) write: Arc<dyn WriteTriggers>,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) cascades: Arc<dyn ReadCascades>,
     pub(crate) runs: Runs,
     /// Told when there may be something to do that no event tells of.
     pub(crate) changed: Notify,
+    /// Whether anybody's watches memory, as it was when it was looked last.
+    pub(crate) watches_memory: AtomicBool,
 }
 
 /// What they need.
@@ -39,6 +45,8 @@ pub struct Ports {
     pub write: Arc<dyn WriteTriggers>,
     /// Topics, as the record has them.
     pub bus: Arc<dyn Bus>,
+    /// What follows from events.
+    pub cascades: Arc<dyn ReadCascades>,
     /// What they start, and what else that needs.
     pub runs: Runs,
 }
@@ -46,8 +54,8 @@ pub struct Ports {
 impl Triggers {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
-        let Ports { read, write, bus, runs } = ports;
-        Self { read, write, bus, runs, changed: Notify::new() }
+        let Ports { read, write, bus, cascades, runs } = ports;
+        Self { read, write, bus, cascades, runs, changed: Notify::new(), watches_memory: AtomicBool::new(false) }
     }
 
     /// A tenant's subscriptions by name, after `after`.
@@ -108,6 +116,46 @@ impl Triggers {
         after: Option<Position>,
     ) -> Result<bool, Error> {
         in_no_document(&id)?;
+        in_no_manifest(&id)?;
+        self.plant(by, id, trigger, after).await
+    }
+
+    /// Lets an agent be woken by what its manifest asks for, and by nothing that it asked for before and does not now, in the caller's name. Their names.
+    ///
+    /// # Errors
+    /// Where the agent is not there, or asks for nothing; those of [`Self::put`].
+    pub async fn accept(self: &Arc<Self>, caller: &Caller, agent: &AgentRef) -> Result<Vec<TriggerId>, Error> {
+        let (triggers, by, agent) = (self.clone(), caller.clone(), agent.clone());
+        let work = async move {
+            let found = triggers.authority().agent(&by.tenant, &agent).await?;
+            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`")))?;
+            let asked = found.manifest.woken_by(&found.name);
+            let asked = asked.map_err(|why| Error::Internal { message: format!("agent `{agent}`: {why}") })?;
+            let mut names = Vec::new();
+            for (number, trigger) in (1..).zip(asked) {
+                let id = TriggerId::of_agent(&found.name, number);
+                triggers.plant(&by, id.clone(), trigger, None).await?;
+                names.push(id);
+            }
+            for number in names.len() + 1..=Manifest::MAX_SUBSCRIPTIONS {
+                let id = TriggerId::of_agent(&found.name, number);
+                if triggers.read.trigger(&by.tenant, &id).await?.is_some() {
+                    let change = Change::SubscriptionDeleted { id };
+                    triggers.authority().act(&by.tenant, Some(&by.key), change).await?;
+                }
+            }
+            Ok(names)
+        };
+        self.authority().perform(caller, Action::PutWorkflow, work).await
+    }
+
+    async fn plant(
+        &self,
+        by: &Caller,
+        id: TriggerId,
+        trigger: Trigger,
+        after: Option<Position>,
+    ) -> Result<bool, Error> {
         // What whoever reads no topics may not do, no run does for them.
         self.authority().authorize(by, Action::ReadContext).await?;
         self.runs.is_there(by, &trigger.start, false).await?;
@@ -195,6 +243,7 @@ impl Triggers {
     ) -> Result<(), Error> {
         let (triggers, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
+            triggers.one(&by.tenant, &id).await?;
             let expects = vec![Expect::DeadEvent { id: id.clone(), position }];
             let missing = format!("dead letter {} of subscription `{id}`", position.0);
             let change = Change::DeadEventSettled { id, position, verdict };
@@ -285,8 +334,13 @@ impl Triggers {
     }
 
     async fn one(&self, tenant: &TenantId, id: &TriggerId) -> Result<StoredTrigger, Error> {
-        let found = self.read.trigger(tenant, id).await?;
-        found.ok_or_else(|| Error::not_found(format!("subscription `{id}`")))
+        if let Some(found) = self.read.trigger(tenant, id).await? {
+            return Ok(found);
+        }
+        let there = self.read.triggers(tenant, None, MAX_OF_A_TENANT).await?;
+        let meant = workflow::nearest(id.as_str(), there.iter().map(|row| row.id.as_str()));
+        let meant = meant.map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"));
+        Err(Error::not_found(format!("subscription `{id}`{meant}")))
     }
 
     /// Changes one that is paused or is not.
@@ -321,6 +375,16 @@ fn in_no_document(id: &TriggerId) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("subscription `{id}` stands under `on` of its workflow's document: change it there");
+    Err(Error::Conflict { code: "conflict", message })
+}
+
+/// One that an agent's manifest asks for is as that says.
+fn in_no_manifest(id: &TriggerId) -> Result<(), Error> {
+    if !id.is_of_manifest() {
+        return Ok(());
+    }
+    let message =
+        format!("subscription `{id}` stands in its agent's manifest: accept what that asks for, or delete it");
     Err(Error::Conflict { code: "conflict", message })
 }
 

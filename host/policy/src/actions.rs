@@ -191,7 +191,7 @@ mod tests {
     const ROLES: [Role; 5] = [Role::Operator, Role::Admin, Role::Author, Role::Caller, Role::Viewer];
 
     fn caller(role: Role) -> Caller {
-        Caller { tenant: "acme".parse().unwrap(), key: "abcdefghijkl".parse().unwrap(), role }
+        Caller { tenant: "acme".parse().unwrap(), key: "abcdefghijkl".parse().unwrap(), role, cause: None }
     }
 
     #[test]

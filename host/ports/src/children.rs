@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use ltmc_model::call::coordination::{Ask, Need};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::Failure;
+use ltmc_model::message::Trail;
 use ltmc_model::{AgentName, Digest, Payload, RunId, StepPath};
 
 /// A child that a guest asks for.
@@ -21,6 +22,8 @@ pub struct Child {
     pub wanted: Wanted,
     /// What the child works on; of a question, what is shown.
     pub input: Payload,
+    /// What follows from what its caller took of mailboxes and topics, where that is further than what its run follows from.
+    pub trail: Option<Trail>,
     /// Whether it is in the record before its caller is told of it: one that is waited for in the same call is found again without.
     pub is_told: bool,
     /// Whether its caller works in a branch that has memory of the session to itself: the child has a session of its own then.

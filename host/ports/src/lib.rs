@@ -5,6 +5,7 @@
 //!
 //! To add a port: a module here, an in-memory adapter and a suite under `testing`.
 
+pub mod cascades;
 pub mod catalog;
 pub mod children;
 pub mod clock;
@@ -33,6 +34,7 @@ pub mod told;
 pub mod triggers;
 pub mod waits;
 
+pub use cascades::ReadCascades;
 pub use catalog::{Purge, ReadCatalog, WriteCatalog};
 pub use children::Children;
 pub use clock::{Clock, Entropy};

@@ -9,9 +9,9 @@ use ltmc_model::{Position, Timestamp};
 
 use crate::journal::{Audit, ChainEnds, Kept};
 use crate::{
-    Bus, Purge, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail, ReadMemory, ReadNotes,
-    ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, StoreError, TakeUps, Waits, WriteCatalog, WriteJournal,
-    WriteSchedules, WriteTriggers, WriteVectors,
+    Bus, Purge, ReadCascades, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail,
+    ReadMemory, ReadNotes, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, StoreError, TakeUps, Waits,
+    WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -29,6 +29,7 @@ pub trait Record:
     + WriteSchedules
     + ReadSessions
     + ReadTriggers
+    + ReadCascades
     + WriteTriggers
     + ReadMemory
     + ReadLog

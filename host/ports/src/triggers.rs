@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use ltmc_model::gather::Rate;
 use ltmc_model::journal::{Entry, Event as Happened};
 use ltmc_model::message::Event;
 use ltmc_model::run::{Run, State};
@@ -50,6 +51,8 @@ pub struct StoredTrigger {
     pub started: u64,
     /// How many events had come before, by their source and id.
     pub duplicates: u64,
+    /// How many events started nothing, for a later one of their key did.
+    pub superseded: u64,
     /// What is to be told of events that wait.
     pub trouble: Option<String>,
 }
@@ -69,6 +72,8 @@ pub struct Arrival {
     pub id: TriggerId,
     /// Where in the log the event stands.
     pub position: Position,
+    /// What it is kept in order with.
+    pub key: String,
     /// The event.
     pub event: Event,
     /// How far it is.
@@ -90,6 +95,8 @@ pub struct Intake {
     pub upto: Position,
     /// Events that fit, in order: those that wait, and dead letters with their reasons.
     pub found: Vec<Found>,
+    /// So many events may follow from one, as [`ltmc_model::trigger::MAX_CASCADE`] says: others are dead letters.
+    pub cascade: u32,
     /// When that was.
     pub at: Timestamp,
     /// What is to be told.
@@ -101,6 +108,8 @@ pub struct Intake {
 pub struct Found {
     /// Where in the log it stands.
     pub position: Position,
+    /// What it is kept in order with.
+    pub key: String,
     /// The event.
     pub event: Event,
     /// Why it starts nothing; none: it is to start a run.
@@ -114,8 +123,14 @@ pub struct TriggeredStart {
     pub id: TriggerId,
     /// What it is: another one that has the name by now starts nothing.
     pub digest: Digest,
-    /// The place in the log of the event that starts the run.
+    /// The place in the log of the event that starts the run; of several the last.
     pub position: Position,
+    /// The places of others of its key that start it together with that one.
+    pub with: Vec<Position>,
+    /// The places of others of its key that start nothing because of it.
+    pub dropped: Vec<Position>,
+    /// How many runs may start in how long, this one among them.
+    pub rate: Option<Rate>,
 }
 
 /// Which of a tenant's events that were taken in are listed.
@@ -166,13 +181,29 @@ fn reason(run: &Run, entries: &[Entry]) -> String {
     told.unwrap_or_else(|| format!("its run is {}", run.state.as_str()))
 }
 
-/// What stands for an event among those that a subscription has seen.
-pub fn seen(event: &Event) -> [u8; 16] {
-    let Event { source, id, .. } = event;
-    let digest = Digest::of(format!("{}\n{source}\n{id}", source.len()).as_bytes()).0;
+/// What an event says of the one that all of it began with, as it is counted by; none: it is that one itself.
+pub fn root(event: &Event) -> Option<[u8; 16]> {
+    event.trail.as_ref().map(|trail| short(&trail.correlation))
+}
+
+/// Why an event starts nothing that follows, with more than `most` others, from the same one.
+pub fn over_budget(event: &Event, most: u32) -> String {
+    let from = event.trail.as_ref().map_or("", |trail| trail.correlation.as_str());
+    format!("budget: more than {most} events followed from the one that all of it began with, {from}")
+}
+
+/// What stands for a text where it is looked for: 16 bytes of its digest.
+pub fn short(text: &str) -> [u8; 16] {
+    let digest = Digest::of(text.as_bytes()).0;
     let mut short = [0; 16];
     short.copy_from_slice(&digest[..16]);
     short
+}
+
+/// What stands for an event among those that a subscription has seen.
+pub fn seen(event: &Event) -> [u8; 16] {
+    let Event { source, id, .. } = event;
+    short(&format!("{}\n{source}\n{id}", source.len()))
 }
 
 /// For whoever deals with events.
@@ -229,6 +260,9 @@ pub trait ReadTriggers: Send + Sync {
     /// Tenants that have such subscriptions as [`Self::due_triggers`] gives, by name, after `after`, at most `limit`. How many each has makes no difference.
     async fn triggered_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>, StoreError>;
 
+    /// Whether there is any, of any tenant's, that watches memory.
+    async fn watches_memory(&self) -> Result<bool, StoreError>;
+
     /// A tenant's subscriptions, by name, after `after`, that are not paused and for which there may be something to do.
     async fn due_triggers(
         &self,
@@ -239,6 +273,15 @@ pub trait ReadTriggers: Send + Sync {
 
     /// Events of a subscription that can start a run, in order: no earlier one of their key is open.
     async fn startable(&self, tenant: &TenantId, id: &TriggerId, limit: u32) -> Result<Vec<Arrival>, StoreError>;
+
+    /// How many runs a subscription has started since then; not counted further than `most`.
+    async fn started_since(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        since: Timestamp,
+        most: u32,
+    ) -> Result<u32, StoreError>;
 
     /// Keys of a subscription that wait for somebody, each with how many events wait behind.
     async fn parked(&self, tenant: &TenantId, id: &TriggerId) -> Result<BTreeMap<String, u32>, StoreError>;

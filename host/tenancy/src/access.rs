@@ -80,7 +80,7 @@ impl Access {
         let (id, secret) = split(text).ok_or(Error::Unauthorized)?;
         let hash = Digest::of(&secret).0;
         let is_right = |key: Option<&Key>| bool::from(hash.ct_eq(&key.map_or([0; 32], |key| key.hash)));
-        let caller = |key: &Key| Caller { tenant: key.tenant.clone(), key: id.clone(), role: key.role };
+        let caller = |key: &Key| Caller { tenant: key.tenant.clone(), key: id.clone(), role: key.role, cause: None };
         // Who comes with a good key that is remembered waits for nothing. Everybody else is looked up in the record once, whether
         // there is such a key or not, and whatever is remembered: how long that takes says nothing about it.
         if let Some(key) = self.ports.authority.remembered_key(&id)

@@ -123,7 +123,7 @@ impl Authority {
             return Ok(());
         }
         let found = self.key(key).await?.ok_or(Error::Unauthorized)?;
-        let caller = Caller { tenant: tenant.clone(), key: key.clone(), role: found.role };
+        let caller = Caller { tenant: tenant.clone(), key: key.clone(), role: found.role, cause: None };
         let denied = needs.iter().find_map(|action| ltmc_policy::authorize(&caller, *action).err());
         denied.map_or(Ok(()), |denied| Err(Error::Denied { why: denied.to_string() }))
     }
@@ -284,7 +284,7 @@ impl Authority {
             None => Err(format!("there is no key `{id}` any more")),
             Some(key) if key.revoked_at.is_some() => Err(format!("the key `{id}` was taken back")),
             Some(key) if !self.is_good(&key) => Err(format!("the key `{id}` has expired")),
-            Some(key) => Ok(Caller { tenant: tenant.clone(), key: id.clone(), role: key.role }),
+            Some(key) => Ok(Caller { tenant: tenant.clone(), key: id.clone(), role: key.role, cause: None }),
         })
     }
 

@@ -7,6 +7,7 @@
 //! To add a benchmark: a module with `run(&Plan) -> Result<Vec<Line>>`, and its line in [`BENCHES`].
 
 mod call;
+mod cascade;
 mod child;
 mod client;
 mod databases;
@@ -56,6 +57,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("hot", hot::run),
     ("turn", turn::run),
     ("handoff", handoff::run),
+    ("cascade", cascade::run),
     ("memory", memory::run),
     ("start", start::run),
     ("waiting", waiting::run),

@@ -69,7 +69,8 @@ impl InMemory {
     async fn start() -> Result<Self> {
         let clock = Arc::new(SystemClock);
         let record = MemoryRecord::new();
-        let caller = Caller { tenant: "default".parse()?, key: "benchmarking".parse()?, role: Role::Admin };
+        let caller =
+            Caller { tenant: "default".parse()?, key: "benchmarking".parse()?, role: Role::Admin, cause: None };
         let echo = Agent {
             name: "echo".parse()?,
             digest: Digest::of(b"echo"),

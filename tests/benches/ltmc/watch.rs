@@ -115,6 +115,7 @@ impl Watched {
             key: "plan/next".into(),
             revision: self.inside.record.next_revision(),
             value: Some(MemoryValue { bytes: Bytes::from_static(b"a short text"), expires_at: None }),
+            trail: None,
         });
         let change = Change::Context { call: "memory.put".into(), about: "plan/next".into(), request: Digest::of(b"") };
         self.inside.authority.act_with(&self.tenant, None, change, Changes::blind(vec![delta])).await?;

@@ -50,6 +50,10 @@ struct Agent {
     /// What its attempts rely on of what they read: `read-committed`, or `serializable`, all of it.
     #[schema(value_type = String, example = "read-committed")]
     isolation: Isolation,
+    /// What it asks to be woken by: subscriptions, each as an entry of `on` in a workflow's document. They start it once somebody accepts them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    subscriptions: Vec<serde_json::Value>,
     /// What it may do; a key of the role `caller` is not shown it.
     #[serde(flatten)]
     terms: Option<Terms>,
@@ -84,6 +88,7 @@ struct Terms {
 impl From<AgentView> for Agent {
     fn from(AgentView { agent, terms }: AgentView) -> Self {
         let text = |capabilities: Vec<_>| capabilities.into_iter().map(String::from).collect();
+        let subscriptions = if terms.is_some() { agent.manifest.subscriptions } else { Vec::new() };
         let asks = agent.manifest.asks;
         let terms = terms.map(|agents::Terms { grants, carry, missing, withheld }| Terms {
             asks: text(asks),
@@ -100,6 +105,7 @@ impl From<AgentView> for Agent {
             size: agent.size,
             exports: agent.exports,
             isolation: agent.manifest.isolation,
+            subscriptions,
             terms,
             grants_of: None,
             pushed_at: agent.pushed_at,

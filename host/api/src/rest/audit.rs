@@ -203,7 +203,7 @@ fn said(change: Change) -> (&'static str, String, Value) {
             ("schedule-continued", format!("{workflow}/{number}"), json!({"next": next}))
         }
         Change::SubscriptionPut { id, planted } => {
-            let detail = json!({"topic": planted.trigger.topic, "start": planted.trigger.start.to_string()});
+            let detail = json!({"feed": planted.trigger.feed.to_string(), "start": planted.trigger.start.to_string()});
             ("subscription-put", id.to_string(), detail)
         }
         Change::SubscriptionDeleted { id } => ("subscription-deleted", id.to_string(), json!({})),

@@ -47,6 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run; the same key with another request is refused"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`: 202 at once. `wait=30`: 202 if it takes longer, at most 60 seconds", example = "respond-async"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),
+        ("Ltmc-Run" = Option<String>, Header, description = "The run in which you work: what is begun follows from what that follows from"),
     ),
     request_body(description = "The payload", content(
         (Vec<u8> = "*/*"), (Object = "application/json"), (String = "text/plain"),
@@ -111,6 +112,7 @@ const GONE: &str = "The call ended because its client closed its side of the con
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request within 24 hours mean the same run; the same key with another request is refused"),
         ("Prefer" = Option<String>, Header, description = "`wait=30`: the result, if it is there within so many seconds, at most 60", example = "wait=30"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),
+        ("Ltmc-Run" = Option<String>, Header, description = "The run in which you work: what is begun follows from what that follows from"),
     ),
     request_body(description = "The input", content(
         (Vec<u8> = "*/*"), (Object = "application/json"), (String = "text/plain"),

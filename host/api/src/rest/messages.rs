@@ -131,7 +131,12 @@ struct Onto {
 /// structured, batched (all of them or none), or binary, with attributes as headers `ce-…`. What a client says of `correlation`, `causation`, `hops`
 /// and `sender` counts for nothing.
 #[utoipa::path(
-    post, path = "/v1/events", tag = "context", params(Onto),
+    post, path = "/v1/events", tag = "context",
+    params(
+        Onto,
+        ("Ltmc-Run" = Option<String>, Header, description = "The run in which you work: the event follows from what that follows from"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the event where it names none"),
+    ),
     request_body(content(
         (NewEvent = "application/json"),
         (Object = "application/cloudevents+json"),
@@ -177,6 +182,10 @@ async fn publish(State(api): State<Api>, By(caller): By, Asked(onto): Asked<Onto
 /// Into an agent's mailbox, where it is processed once. A mailbox that is full answers 429.
 #[utoipa::path(
     post, path = "/v1/messages", tag = "context", request_body = NewEvent,
+    params(
+        ("Ltmc-Run" = Option<String>, Header, description = "The run in which you work: the event follows from what that follows from"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the event where it names none"),
+    ),
     extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["invalid", "not-found", "quota-exceeded"]))),
     responses((status = 200, body = Sent)),
 )]

@@ -4,6 +4,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod call;
+mod cascade;
 mod ceilings;
 mod context;
 mod databases;
@@ -45,6 +46,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         workflows::routes(),
         schedules::routes(),
         subscriptions::routes(),
+        cascade::routes(),
         sessions::routes(),
         similar::routes(),
         runs::routes(),

@@ -9,7 +9,8 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::filter::Filter;
 use ltmc_model::message::Topic;
 use ltmc_model::run::Target;
-use ltmc_model::trigger::{MAX_AT_ONCE, OnPoison, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{Feed, MAX_AT_ONCE, OnPoison, Stage, Trigger, TriggerId, Verdict, Watched};
+use ltmc_model::workflow::{flow_value, read_flow};
 use ltmc_model::{KeyId, Position, RunId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
 use ltmc_ports::triggers::{Arrival, ArrivalFilter, StoredTrigger};
@@ -32,6 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list))
         .routes(routes!(get, put, delete))
+        .routes(routes!(accept))
         .routes(routes!(pause))
         .routes(routes!(go_on))
         .routes(routes!(replay))
@@ -44,9 +46,16 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct NewSubscription {
-    /// Events of which topic.
-    #[schema(value_type = String, example = "reports")]
-    topic: Topic,
+    /// Events of which topic. Either this or `memory`.
+    #[schema(value_type = Option<String>, example = "reports")]
+    topic: Option<Topic>,
+    /// Changes of memory: of keys that begin with this. Either this or `topic`.
+    #[schema(example = "board/")]
+    memory: Option<String>,
+    /// In which scope of memory: `global` (if left out), `agent` or `session`.
+    scope: Option<String>,
+    /// Which agent's memory, or which session's.
+    owner: Option<String>,
     /// Which of them: filters of the CloudEvents Subscriptions API, or tests of what is picked from the content; without it all.
     #[schema(value_type = Option<Object>, example = json!({"prefix": {"type": "report."}}))]
     r#where: Option<serde_json::Value>,
@@ -63,6 +72,17 @@ struct NewSubscription {
     /// `skip` (it is a dead letter, and its key goes on).
     #[schema(value_type = Option<String>, example = "park-key")]
     on_poison: Option<OnPoison>,
+    /// How many runs start in how long: `{"starts": 10, "per": "1m"}`.
+    #[schema(value_type = Option<Object>)]
+    rate: Option<serde_json::Value>,
+    /// The last event of a key starts a run, once no other came for so long: `"5s"`.
+    debounce: Option<String>,
+    /// So many events of a key start a run, or what there is after a time: `{"events": 20, "within": "10s"}`.
+    #[schema(value_type = Option<Object>)]
+    batch: Option<serde_json::Value>,
+    /// Events that belong together start a run: `{"of": {"paid": {…}, "packed": {…}}, "by": "$.data.order", "within": "1h"}`.
+    #[schema(value_type = Option<Object>)]
+    join: Option<serde_json::Value>,
     /// After which place of the topic it begins, where it is new; without it from now on, 0 for all that is kept.
     after: Option<u64>,
 }
@@ -79,6 +99,16 @@ impl NewSubscription {
             (None, Some(workflow)) => Target::Workflow(workflow),
             _ => return Err(Problem::new("invalid", "What is started is either an `agent` or a `workflow`.")),
         };
+        let feed = match (self.topic, self.memory) {
+            (Some(topic), None) if self.scope.is_none() && self.owner.is_none() => Feed::Topic(topic),
+            (Some(_), None) => return Err(wrong("scope", "`scope` and `owner` are of `memory`.".into())),
+            (None, Some(prefix)) => Watched::of(self.scope.as_deref(), self.owner.as_deref(), &prefix)
+                .map(Feed::Memory)
+                .map_err(|(field, why)| wrong(field, format!("{why}.")))?,
+            _ => {
+                return Err(Problem::new("invalid", "A subscription is to a `topic` or to `memory`: to one of them."));
+            }
+        };
         let at_once = self.at_once.unwrap_or(Trigger::AT_ONCE);
         if !(1..=MAX_AT_ONCE).contains(&at_once) {
             return Err(wrong("at-once", format!("`at-once` is 1 to {MAX_AT_ONCE}, not {at_once}.")));
@@ -89,8 +119,22 @@ impl NewSubscription {
                 wrong("where", told.join("; "))
             })
         });
-        let (topic, on_poison) = (self.topic, self.on_poison.unwrap_or_default());
-        Ok((Trigger { topic, filter: filter.transpose()?, start, at_once, on_poison }, self.after.map(Position)))
+        let on_poison = self.on_poison.unwrap_or_default();
+        let flow = [
+            ("rate", self.rate),
+            ("debounce", self.debounce.map(Into::into)),
+            ("batch", self.batch),
+            ("join", self.join),
+        ];
+        let flow = flow.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let (rate, gather) = read_flow(&serde_json::Value::Object(flow.collect())).map_err(|faults| {
+            let told: Vec<&str> = faults.0.iter().map(|fault| fault.message.as_str()).collect();
+            Problem::new("invalid", told.join("; "))
+        })?;
+        Ok((
+            Trigger { feed, filter: filter.transpose()?, start, at_once, on_poison, rate, gather },
+            self.after.map(Position),
+        ))
     }
 }
 
@@ -101,7 +145,17 @@ struct Subscription {
     /// Its name: of one that stands in a workflow's document `WORKFLOW:NUMBER`.
     name: String,
     /// Events of which topic.
-    topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    /// Changes of memory: of keys that begin with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<String>,
+    /// In which scope of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    /// Which agent's memory, or which session's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
     /// Which of them; none: all.
     #[schema(value_type = Option<Object>, required)]
     r#where: Option<serde_json::Value>,
@@ -116,6 +170,10 @@ struct Subscription {
     /// What becomes of an event whose run failed.
     #[schema(value_type = String, example = "park-key")]
     on_poison: OnPoison,
+    /// `rate`, `debounce`, `batch` and `join`, those that it has.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    flow: serde_json::Value,
     /// The key in whose name it starts runs.
     #[schema(value_type = Option<String>, required)]
     by: Option<KeyId>,
@@ -134,6 +192,8 @@ struct Subscription {
     started: u64,
     /// How many events had come before, by their source and id.
     duplicates: u64,
+    /// How many events started nothing, for a later one of their key did.
+    superseded: u64,
     /// What is to be told of events that wait.
     #[schema(required)]
     trouble: Option<String>,
@@ -163,14 +223,21 @@ impl From<StoredTrigger> for Subscription {
             Target::Agent(agent) => (Some(agent.to_string()), None),
             Target::Workflow(workflow) => (None, Some(workflow.to_string())),
         };
+        let watched = row.trigger.feed.watched();
+        let flow = flow_value(&row.trigger);
+        let owner = watched.map(|watched| watched.drawer.owner().to_owned()).filter(|owner| !owner.is_empty());
         Self {
             name: row.id.to_string(),
-            topic: row.trigger.topic.to_string(),
+            topic: row.trigger.feed.topic().map(ToString::to_string),
+            memory: watched.map(|watched| watched.prefix.clone()),
+            scope: watched.map(|watched| watched.drawer.scope().to_string()),
+            owner,
             r#where: row.trigger.filter.map(|filter| filter.source().clone()),
             agent,
             workflow,
             at_once: row.trigger.at_once,
             on_poison: row.trigger.on_poison,
+            flow,
             by: row.by,
             paused: row.paused.map(|paused| Paused { at: paused.at, by: paused.by, why: paused.why }),
             position: row.position.0,
@@ -179,6 +246,7 @@ impl From<StoredTrigger> for Subscription {
             dead: row.dead,
             started: row.started,
             duplicates: row.duplicates,
+            superseded: row.superseded,
             trouble: row.trouble,
             lag: None,
         }
@@ -218,7 +286,7 @@ impl From<Arrival> for Taken {
             subscription: arrival.id.to_string(),
             position: arrival.position.0,
             stage: arrival.stage,
-            key: arrival.event.key().to_owned(),
+            key: arrival.key,
             run: arrival.run,
             reason: arrival.reason,
             at: arrival.at,
@@ -272,7 +340,8 @@ async fn get(State(api): State<Api>, By(caller): By, At(id): At<TriggerId>) -> A
 
 /// Put a subscription
 ///
-/// Each event of the topic that fits starts one run, in the name of this key. One of the same name and topic is changed, and goes on from
+/// Each event of the topic that fits starts one run, in the name of this key; with `memory` each change of a key does that begins so, as an event
+/// `memory.put` or `memory.deleted` whose `subject` is the key and whose `data` the value. One of the same name and topic is changed, and goes on from
 /// where it is.
 #[utoipa::path(
     put, path = "/v1/subscriptions/{name}", tag = "events", request_body = NewSubscription,
@@ -294,6 +363,28 @@ async fn put(
     let (row, lag) = api.triggers.get(&caller, &id).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(Subscription { lag: Some(lag), ..row.into() })).into_response())
+}
+
+/// The names of subscriptions.
+#[derive(Serialize, ToSchema)]
+struct Accepted {
+    /// `AGENT@NUMBER`, by the order of the manifest.
+    subscriptions: Vec<String>,
+}
+
+/// Accept what an agent asks to be woken by
+///
+/// Each subscription that its manifest asks for starts runs of it from now on, in the name of this key; one that it does not ask for any more is deleted. They go with
+/// the agent, and can be paused and deleted one by one.
+#[utoipa::path(
+    post, path = "/v1/agents/{name}/subscriptions", tag = "agents",
+    params(("name" = String, Path, description = "A name, for its newest version, or `name@sha256:…`", example = "triage")),
+    extensions(("x-ltmc-role" = json!(["admin", "author"])), ("x-ltmc-codes" = json!(["too-many-subscriptions"]))),
+    responses((status = 200, body = Accepted)),
+)]
+async fn accept(State(api): State<Api>, By(caller): By, At(agent): At<AgentRef>) -> Answer {
+    let names = api.triggers.accept(&caller, &agent).await?;
+    Ok(axum::Json(Accepted { subscriptions: names.iter().map(ToString::to_string).collect() }).into_response())
 }
 
 /// Delete a subscription

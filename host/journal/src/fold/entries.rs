@@ -10,6 +10,7 @@ use ltmc_model::effect::Reply;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Amended, Decided, Effect, Entry, Event, RunStarted};
+use ltmc_model::message::Trail;
 use ltmc_model::{Payload, RunId, Seq, StepPath, Timestamp};
 
 use super::rounds::Keeps;
@@ -100,7 +101,10 @@ impl History {
                 let node = self.node_mut(node);
                 (node.listens, node.waits_since) = (Some(listens), Some(at));
             }
-            Event::EventTaken { node, event, .. } => self.node_ended(node, event, order),
+            Event::EventTaken { node, event, trail, .. } => {
+                self.trail = Trail::deeper(self.trail.take(), trail.as_deref().cloned());
+                self.node_ended(node, event, order);
+            }
             Event::WaitCancelled { node } => self.node_mut(node).is_cancelled = true,
             Event::RunSuspended { until, heard } => {
                 self.suspended = Some(*until);
@@ -155,6 +159,8 @@ impl History {
         if started.forked.is_some() {
             self.cut_off(at);
         }
+        let follows = started.follows.as_ref().map(|follows| follows.trail.clone());
+        self.trail = Trail::deeper(self.trail.take(), follows);
         self.started = Some(Arc::new(started.clone()));
         self.created_at = at;
     }

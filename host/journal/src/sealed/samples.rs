@@ -17,7 +17,7 @@ use ltmc_model::journal::{
     Semantics,
 };
 use ltmc_model::memory::Item;
-use ltmc_model::message::{self, Channel, Message};
+use ltmc_model::message::{self, Channel, Message, Trail};
 use ltmc_model::question::{Question, Token};
 use ltmc_model::run::{Target, Usage};
 use ltmc_model::{Digest, Epoch, KeyId, Payload, Position, Revision, RunId, StepPath, Timestamp};
@@ -233,13 +233,15 @@ impl Made {
         let question = Question { title: "Well?".into(), of: Role::Author, show: None, schema: None, until: None };
         let answer = Payload::json(&serde_json::json!(self.is_even()));
         let (subject, after, id) = (Some("s".into()), Position(self.number.into()), Revision(self.number.into()));
+        let (correlation, causation) = ("/s 1".to_owned(), "/s 2".to_owned());
+        let trail = Box::new(Trail { correlation, causation, hops: self.number, run: None });
         vec![
             Event::Asked { node: node.clone(), token: token.clone(), question: Box::new(question) },
             Event::Reminded { node: node.clone(), number: self.number, topic: topic(), id },
             Event::Answered { node: node.clone(), token, by: by(), answer, comment: Some("so".into()) },
             Event::Emitted { node: node.clone(), topic: topic(), id },
             Event::Subscribed { node: node.clone(), topic: topic(), subject, kind: None, after },
-            Event::EventTaken { node: node.clone(), position: after, event: self.output() },
+            Event::EventTaken { node: node.clone(), position: after, event: self.output(), trail: Some(trail) },
             Event::WaitCancelled { node },
             Event::RunSuspended { until: self.soon(), heard: Some(after) },
         ]

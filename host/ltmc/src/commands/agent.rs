@@ -124,6 +124,9 @@ pub(crate) fn print(agent: &Value) {
     for field in ["exports", "asks", "grants", "missing", "withheld"] {
         line(field, &texts(agent, field));
     }
+    for asked in agent["subscriptions"].as_array().into_iter().flatten() {
+        line("woken by", &asked.to_string());
+    }
     if let Some(limits) = agent.get("limits").and_then(Value::as_object) {
         let limits: Vec<String> = limits
             .iter()

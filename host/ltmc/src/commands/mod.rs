@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod ceiling;
 pub(crate) mod check;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod flow;
 pub(crate) mod grant;
 pub(crate) mod input;
@@ -95,6 +96,7 @@ pub(crate) async fn run_command(command: Command, context: Context) -> anyhow::R
         Command::Call(args) => call::run(args, context).await,
         Command::Flow(command) => flow::run(command, context).await,
         Command::Publish(args) => publish::run(args, context).await,
+        Command::Events(command) => events::run(command, context).await,
         Command::Runs(command) => runs::run(command, context).await,
         Command::Schedules(command) => schedules::run(command, context).await,
         Command::Subscriptions(command) => subscriptions::run(command, context).await,

@@ -8,7 +8,7 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::multipart::{Form, Part};
 
-use super::{Context, agent, build, grant, text};
+use super::{Context, agent, build, grant, subscriptions, text};
 use crate::client::encode;
 use crate::exit::{Exit, Problem};
 use crate::ui;
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// What to grant it: `asked` for everything it asks for, or capabilities, one each time
     #[arg(long, value_name = "asked|CAP")]
     grant: Vec<Grant>,
+    /// Let it be woken by the events that its manifest asks for
+    #[arg(long)]
+    subscribe: bool,
     #[command(flatten)]
     rule: grant::Rule,
 }
@@ -100,6 +103,11 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         grant::add(&client, &version, &wanted, args.rule).await.map_err(|e| not_granted(&version, &wanted, &e))?;
         shown = client.get(&format!("/v1/agents/{}", encode(&version.to_string()))).await?;
     }
+    let asks_to_be_woken = shown["subscriptions"].as_array().is_some_and(|asked| !asked.is_empty());
+    let accepted = match args.subscribe {
+        true => subscriptions::accept(&client, text(&shown, "name")).await?,
+        false => Vec::new(),
+    };
     if context.json {
         ui::json(&shown);
         return Ok(());
@@ -110,6 +118,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
         ui::note(format!("It took over the grants of {before}: they were given with the rule same-asks."));
     }
     agent::note_withheld(&shown);
+    match accepted.as_slice() {
+        [] if asks_to_be_woken => ui::note(format!(
+            "It asks to be woken by events. To accept that: ltmc subscriptions accept {}",
+            text(&shown, "name")
+        )),
+        [] => {}
+        names => ui::note(format!("It is woken by {}.", names.join(", "))),
+    }
     let list =
         |field: &str| shown[field].as_array().into_iter().flatten().filter_map(|c| c.as_str()).collect::<Vec<_>>();
     // To grant what the ceiling withholds would change nothing.

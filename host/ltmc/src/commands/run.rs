@@ -100,7 +100,7 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
     // From here on there is something to be cleaned up.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let host = Host::open(&config, None).await?;
-    let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
+    let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin, cause: None };
     let refused = |error: ltmc_tenancy::Error| Problem::failed(error.to_string());
     host.app.agents.push(&caller, name.clone(), bytes.into(), None).await.map_err(refused)?;
     host.app

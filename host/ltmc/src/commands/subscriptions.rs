@@ -1,6 +1,7 @@
 //! `ltmc subscriptions`: which events start agents and workflows, and what became of those that did not.
 
 use console::style;
+use ltmc_model::AgentName;
 use ltmc_model::trigger::TriggerId;
 use serde_json::Value;
 
@@ -12,6 +13,11 @@ use crate::ui;
 pub(crate) enum Command {
     /// Start an agent or a workflow by each event of a topic that fits
     Put(Box<Put>),
+    /// Let an agent be woken by what its manifest asks for
+    Accept {
+        /// The agent
+        agent: AgentName,
+    },
     /// List them
     List,
     /// Show one, with how far it is behind its topic
@@ -52,8 +58,17 @@ pub(crate) struct Put {
     #[command(flatten)]
     which: Which,
     /// The topic
-    #[arg(long)]
-    topic: String,
+    #[arg(long, conflicts_with = "memory", required_unless_present = "memory")]
+    topic: Option<String>,
+    /// In place of a topic: changes of memory, of keys that begin with this
+    #[arg(long, value_name = "PREFIX")]
+    memory: Option<String>,
+    /// In which scope of memory: global, agent or session [default: global]
+    #[arg(long, requires = "memory")]
+    scope: Option<String>,
+    /// Which agent's memory, or which session's
+    #[arg(long, requires = "scope")]
+    owner: Option<String>,
     /// Which of its events, in JSON, or @FILE that holds it: {"prefix": {"type": "report."}} [default: all]
     #[arg(long = "where", value_name = "FILTER")]
     filter: Option<String>,
@@ -69,6 +84,18 @@ pub(crate) struct Put {
     /// What becomes of an event whose run failed: park-key or skip [default: park-key]
     #[arg(long)]
     on_poison: Option<String>,
+    /// How many runs start in how long, in JSON: {"starts": 10, "per": "1m"}
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// The last event of a key starts a run, once no other came for so long, such as 5s
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["batch", "join"])]
+    debounce: Option<String>,
+    /// So many events of a key start a run, or what there is after a time, in JSON: {"events": 20, "within": "10s"}
+    #[arg(long, value_name = "BATCH", conflicts_with = "join")]
+    batch: Option<String>,
+    /// Events that belong together start a run, in JSON, or @FILE that holds it: {"of": {NAME: FILTER, …}, "by": "$.data.order", "within": "1h"}
+    #[arg(long, value_name = "JOIN")]
+    join: Option<String>,
     /// After which place of the topic it begins, where it is new; 0: with all that is kept [default: from now on]
     #[arg(long)]
     after: Option<u64>,
@@ -96,6 +123,15 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             let path = path(&put.which.name, "");
             let answer = client.put(&path, &put.document()?).await?;
             shown(&answer.json()?, context.json);
+            Ok(())
+        }
+        Command::Accept { agent } => {
+            let names = accept(&client, agent.as_str()).await?;
+            match (context.json, names.is_empty()) {
+                (true, _) => ui::json(&serde_json::json!({"subscriptions": names})),
+                (false, true) => ui::note(format!("{agent} asks to be woken by nothing.")),
+                (false, false) => ui::note(format!("{agent} is woken by {}.", names.join(", "))),
+            }
             Ok(())
         }
         Command::List => {
@@ -147,14 +183,46 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
     }
 }
 
+/// Lets an agent be woken by what its manifest asks for; the names of these subscriptions.
+pub(crate) async fn accept(client: &Client, agent: &str) -> anyhow::Result<Vec<String>> {
+    let answer = client.post(&format!("/v1/agents/{}/subscriptions", encode(agent)), None).await?.json()?;
+    let names = answer["subscriptions"].as_array().into_iter().flatten();
+    Ok(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())
+}
+
 impl Put {
     fn document(self) -> anyhow::Result<Value> {
-        let Self { topic, filter, agent, workflow, at_once, on_poison, after, .. } = self;
-        let filter = filter.map(|text| input::json("--where", "", &text)).transpose()?;
-        let filter: Option<Value> = filter.map(|text| serde_json::from_str(&text)).transpose()?;
+        let Self {
+            which: _,
+            topic,
+            memory,
+            scope,
+            owner,
+            filter,
+            agent,
+            workflow,
+            at_once,
+            on_poison,
+            rate,
+            debounce,
+            batch,
+            join,
+            after,
+        } = self;
+        let json = |flag: &str, text: Option<String>| -> anyhow::Result<Option<Value>> {
+            let text = text.map(|text| input::json(flag, "", &text)).transpose()?;
+            Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+        };
         let fields = [
-            ("topic", Some(topic.into())),
-            ("where", filter),
+            ("topic", topic.map(Into::into)),
+            ("memory", memory.map(Into::into)),
+            ("scope", scope.map(Into::into)),
+            ("owner", owner.map(Into::into)),
+            ("where", json("--where", filter)?),
+            ("rate", json("--rate", rate)?),
+            ("debounce", debounce.map(Into::into)),
+            ("batch", json("--batch", batch)?),
+            ("join", json("--join", join)?),
             ("agent", agent.map(Into::into)),
             ("workflow", workflow.map(Into::into)),
             ("at-once", at_once.map(Into::into)),
@@ -181,10 +249,21 @@ fn shown(subscription: &Value, as_json: bool) {
     let state = if paused.is_object() { style("paused").yellow() } else { style("on").green() };
     let starts =
         ["agent", "workflow"].into_iter().find_map(|kind| Some(format!("{kind} {}", subscription[kind].as_str()?)));
-    let (name, topic, starts) = (text(subscription, "name"), text(subscription, "topic"), starts.unwrap_or_default());
-    ui::line(format!("{}  {topic} -> {starts}  {state}", style(name).bold()));
+    let feed = match subscription["memory"].as_str() {
+        Some(prefix) => {
+            let parts = ["memory", text(subscription, "scope"), text(subscription, "owner")];
+            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            format!("{} {prefix}", parts.join("/"))
+        }
+        None => text(subscription, "topic").to_owned(),
+    };
+    let (name, starts) = (text(subscription, "name"), starts.unwrap_or_default());
+    ui::line(format!("{}  {} -> {starts}  {state}", style(name).bold(), ui::clean(&feed)));
     if !subscription["where"].is_null() {
         ui::line(format!("  where {}", subscription["where"]));
+    }
+    for field in ["rate", "debounce", "batch", "join"].iter().filter(|field| !subscription[**field].is_null()) {
+        ui::line(ui::clean(&format!("  {field} {}", subscription[*field])));
     }
     let count = |field: &str| subscription[field].as_u64().unwrap_or_default();
     let lag = subscription["lag"].as_u64().map_or_else(String::new, |lag| format!(", {lag} behind"));
@@ -194,8 +273,13 @@ fn shown(subscription: &Value, as_json: bool) {
         ("waiting", "waiting"),
         ("dead", "dead"),
         ("duplicates", "twice"),
+        ("superseded", "superseded"),
     ];
-    let told: Vec<String> = told.iter().map(|(field, word)| format!("{} {word}", count(field))).collect();
+    let told: Vec<String> = told
+        .iter()
+        .filter(|(field, _)| *field != "superseded" || count(field) > 0)
+        .map(|(field, word)| format!("{} {word}", count(field)))
+        .collect();
     ui::line(format!("  {}{lag}; in the name of {}", told.join(", "), subscription["by"].as_str().unwrap_or("nobody")));
     if paused.is_object() {
         let by = paused["by"].as_str().map_or_else(|| "by the host".to_owned(), |by| format!("by {by}"));
@@ -241,12 +325,19 @@ mod tests {
     fn what_is_not_said_is_not_sent() {
         let put = Put {
             which: Which { name: "triage".parse().unwrap() },
-            topic: "reports".into(),
+            topic: Some("reports".into()),
+            memory: None,
+            scope: None,
+            owner: None,
             filter: Some(r#"{"exact": {"type": "a"}}"#.into()),
             agent: Some("triage".into()),
             workflow: None,
             at_once: Some(2),
             on_poison: None,
+            rate: None,
+            debounce: None,
+            batch: None,
+            join: None,
             after: None,
         };
         let wanted = json!({"topic": "reports", "where": {"exact": {"type": "a"}}, "agent": "triage", "at-once": 2});

@@ -92,8 +92,8 @@ pub struct Follows {
 
 impl Follows {
     /// What begins or goes on elsewhere follows from the same, and no event started it.
-    pub fn passed_on(of: Option<&Self>) -> Option<Box<Self>> {
-        of.map(|follows| Box::new(Self { trail: follows.trail.clone(), arrived: None }))
+    pub fn passed_on(of: Option<Trail>) -> Option<Box<Self>> {
+        of.map(|trail| Box::new(Self { trail, arrived: None }))
     }
 }
 

@@ -810,6 +810,52 @@ flow: {agent: report, with: {at: {pick: $.run.scheduled-at, else: null}}}";
 }
 
 #[test]
+fn how_a_subscription_starts_runs_is_read_and_written_in_one_form() {
+    let source = r#"name: flows
+on:
+  - {topic: a, rate: {starts: 10, per: 1m}}
+  - {memory: board/, debounce: 5s, scope: agent, owner: x}
+  - {topic: b, batch: {events: 20, within: 10s}}
+  - {topic: c, join: {of: {paid: {exact: {type: p}}, packed: {pick: $.data.k, equals: 1}}, by: $.data.order, need: all, within: 1h}}
+flow: {agent: a}
+"#;
+    let document = Document::parse(source, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let json = document.to_json();
+    assert_eq!(Document::from_json(&json).unwrap(), document, "{json}");
+    assert!(
+        json.contains(r#""rate":{"per":"1m","starts":10}"#) && json.contains(r#""by":"$.event/data/order""#),
+        "{json}"
+    );
+    let faults = faults(
+        r#"name: flows
+on:
+  - {topic: a, rate: {starts: 0, per: 2h, x: 1}}
+  - {topic: b, debounce: 1s, batch: {events: 1}}
+  - {topic: c, batch: {events: 1, within: 10ms}}
+  - {topic: d, join: {of: {a: {exact: {type: a}}}, by: $.input.x, within: 1h}}
+  - {topic: e, join: {of: {a: {exact: {type: a}}, b: {exact: {type: b}}}, need: 3}}
+flow: {agent: a}
+"#,
+    );
+    for (line, words) in [
+        (3, "`starts` of `rate` is a whole number from 1 to 1000"),
+        (3, "`per` of `rate` is a duration"),
+        (3, "`rate` has no field `x`"),
+        (4, "one of `debounce`, `batch` and `join`"),
+        (5, "`events` of `batch` is a whole number from 2 to 100"),
+        (5, "`within` of `batch` is a duration"),
+        (6, "`join` is of 2 to 16 kinds"),
+        (6, "`by` of `join` is of the event"),
+        (7, "`by` of `join` is missing"),
+        (7, "`within` of `join` is missing"),
+        (7, "`need` of `join`"),
+    ] {
+        let is_there = |fault: &&String| fault.starts_with(&format!("{line}:")) && fault.contains(words);
+        assert!(faults.iter().find(is_there).is_some(), "line {line}: {words}: {faults:#?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_schedules_is_told_in_its_place() {
     told(
         r#"name: review
@@ -817,7 +863,7 @@ on:
   - {schedule: 0 24 * * *, zone: Europe/Berln, overlap: maybe, catch-up: 1s}
   - {zone: UTC}
   - {topic: Orders, where: {exact: {Type: a}, pick: $.input}, at-once: 0, on-poison: drop, by: me}
-  - {memory: board/}
+  - {memory: board/, scope: agent}
   - {schedule: 0 0 30 2 *, every: 5m}
   - {schedule: 0 6 * * *}
   - {schedule: "0  6 * * *", zone: utc}
@@ -836,7 +882,7 @@ flow: {agent: report, with: {at: $.run.scheduled-at}}
             ("5:72", "`at-once` is a whole number from 1 to 100"),
             ("5:86", "`on-poison` is one of `park-key`, `skip`"),
             ("5:92", "a subscription has no field `by`"),
-            ("6:6", "`memory` is reserved"),
+            ("6:5", "`owner` is missing: which agent's memory it is"),
             ("7:16", "never comes"),
             ("7:28", "has no field `every`"),
             ("9:5", "a second time, first at line 8"),

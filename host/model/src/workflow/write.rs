@@ -10,7 +10,9 @@ use super::{
     Then, Tolerate, Validate, Vote, Wait, With,
 };
 use crate::child::OnParentEnd;
-use crate::trigger::{OnPoison, Trigger};
+use crate::gather::{Batch, Gather, Join, Rate};
+use crate::memory::Drawer;
+use crate::trigger::{Feed, OnPoison, Trigger, Watched};
 
 impl Document {
     /// The one form that a run is pinned to: what is as by default is left out.
@@ -27,8 +29,14 @@ impl Document {
 
 /// What starts a workflow, which is the one it stands in.
 fn heard_value(trigger: &Trigger) -> Value {
-    let Trigger { topic, filter, start: _, at_once, on_poison } = trigger;
-    let mut out = json!({"topic": topic});
+    let Trigger { feed, filter, start: _, at_once, on_poison, rate, gather } = trigger;
+    let mut out = match feed {
+        Feed::Topic(topic) => json!({"topic": topic}),
+        Feed::Memory(Watched { drawer: Drawer::Global, prefix }) => json!({"memory": prefix}),
+        Feed::Memory(Watched { drawer, prefix }) => {
+            json!({"memory": prefix, "scope": drawer.scope().to_string(), "owner": drawer.owner()})
+        }
+    };
     if let Some(filter) = filter {
         out["where"] = filter.source().clone();
     }
@@ -37,6 +45,32 @@ fn heard_value(trigger: &Trigger) -> Value {
     }
     if *on_poison != OnPoison::default() {
         out["on-poison"] = on_poison.as_str().into();
+    }
+    if let Some(Rate { starts, per }) = rate {
+        out["rate"] = json!({"starts": starts, "per": duration(Duration::from_millis(*per))});
+    }
+    let lasts = |millis: &u64| duration(Duration::from_millis(*millis));
+    match gather {
+        None => {}
+        Some(Gather::Debounce(quiet)) => out["debounce"] = lasts(quiet),
+        Some(Gather::Batch(Batch { events, within })) => {
+            out["batch"] = json!({"events": events, "within": lasts(within)});
+        }
+        Some(Gather::Join(Join { of, need, by, within })) => {
+            let of: Map<String, Value> = of.iter().map(|(name, of)| (name.clone(), of.source().clone())).collect();
+            let escaped = |part: &String| format!("/{}", part.replace('~', "~0").replace('/', "~1"));
+            let by = format!("$.event{}", by.iter().map(escaped).collect::<String>());
+            out["join"] = json!({"of": of, "need": need, "by": by, "within": lasts(within)});
+        }
+    }
+    out
+}
+
+/// How a subscription starts runs, as a document says it: `rate`, `debounce`, `batch` and `join`, those that it has.
+pub(super) fn flow_value(trigger: &Trigger) -> Value {
+    let mut out = heard_value(trigger);
+    if let Some(fields) = out.as_object_mut() {
+        fields.retain(|name, _| ["rate", "debounce", "batch", "join"].contains(&name.as_str()));
     }
     out
 }

@@ -177,7 +177,7 @@ impl Runs {
             // Another one may be at work in the session by then.
             session: if is_turn { run.to_string().parse().map_err(|_| missing())? } else { begun.session.clone() },
             turn: None,
-            follows: Follows::passed_on(begun.follows.as_deref()),
+            follows: Follows::passed_on(begun.follows.map(|follows| follows.trail)),
             ..begun
         };
         let kept = idempotency.map(|(key, request)| IdempotencyKey {

@@ -26,7 +26,7 @@ use ltmc_tenancy::Error;
 use super::enter::Entered;
 use super::ready::Made;
 use super::tied::Tied;
-use super::{CallRequest, IDEMPOTENCY, Runs, StartRequest, Started, TurnRequest};
+use super::{CallRequest, IDEMPOTENCY, Runs, StartRequest, Started, Triggering, TurnRequest};
 use crate::plan::{self, Plan};
 
 /// What a run is begun with.
@@ -149,11 +149,11 @@ impl Runs {
         &self,
         caller: &Caller,
         target: &Target,
-        (start, is_replay): (TriggeredStart, bool),
-        event: &message::Event,
+        start: TriggeredStart,
+        triggering: Triggering,
     ) -> Result<Started, Error> {
+        let Triggering { mut input, trail, traceparent, is_replay } = triggering;
         let Made { agents, document, plan, position } = self.made(caller, target, false).await?;
-        let mut input = event.to_value();
         if is_replay {
             input["replay"] = true.into();
         }
@@ -166,9 +166,9 @@ impl Runs {
             session: None,
             tied: false,
             idempotency: None,
-            traceparent: event.attributes.get("traceparent").filter(|text| is_traceparent(text.as_bytes())).cloned(),
+            traceparent: traceparent.filter(|text| is_traceparent(text.as_bytes())),
             scheduled: None,
-            triggered: Some((start, is_replay, Trail::after(event))),
+            triggered: trail.map(|trail| (start, is_replay, trail)),
             turn: None,
             position,
         };
@@ -242,10 +242,13 @@ impl Runs {
                 tick: start.tick,
                 asked_for: start.due.is_none(),
             }),
-            follows: begin.triggered.as_ref().map(|(start, replay, trail)| {
-                let arrived = Arrived { subscription: start.id.clone(), position: start.position, replay: *replay };
-                Box::new(Follows { trail: trail.clone(), arrived: Some(arrived) })
-            }),
+            follows: match &begin.triggered {
+                Some((start, replay, trail)) => {
+                    let arrived = Arrived { subscription: start.id.clone(), position: start.position, replay: *replay };
+                    Some(Box::new(Follows { trail: trail.clone(), arrived: Some(arrived) }))
+                }
+                None => Follows::passed_on(caller.cause.as_ref().and_then(|cause| cause.trail.clone())),
+            },
             turn: begin.turn,
             semantics: Semantics::CURRENT,
         };

@@ -7,6 +7,7 @@ use ltmc_journal::{Extent, RunView, Shown, Sight};
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::Failure;
 use ltmc_model::journal::{Event, RunStarted};
+use ltmc_model::message::Trail;
 use ltmc_model::run::Run;
 use ltmc_model::session::Stage;
 use ltmc_model::{Payload, RunId, Seq, SessionId, TenantId};
@@ -18,6 +19,7 @@ use ltmc_tenancy::{Error, Read};
 use super::begin::named_by;
 use super::{PAGE_BYTES, Runs};
 use crate::lineage::{self, Told};
+use crate::take_up;
 
 impl Runs {
     /// A tenant's runs, newest first; of a key of the role `caller` its own.
@@ -35,6 +37,21 @@ impl Runs {
             };
         }
         Ok(self.inner.ports.read.runs(&caller.tenant, &filter).await?)
+    }
+
+    /// What a client's request follows from that works in this run, as the record has it.
+    ///
+    /// # Errors
+    /// Where the run is not there, or is not for the caller to see.
+    pub async fn cause(&self, caller: &Caller, run: RunId) -> Result<Option<Trail>, Error> {
+        let inner = &self.inner;
+        self.row_or_live(caller, run).await?;
+        if let Some(live) = inner.registry.get(&caller.tenant, run) {
+            return Ok(live.log().read(|history| history.trail().cloned()));
+        }
+        let until = lineage::TO_THE_END;
+        let history = take_up::history(inner.ports.read.as_ref(), &caller.tenant, run, until).await?;
+        Ok(history.trail().cloned())
     }
 
     /// A run, with its steps and its result.

@@ -188,7 +188,7 @@ dropped! {
             let (drawer, key, revision) =
                 (state::drawer(&job()), declared.key(None).unwrap(), house.record.next_revision());
             let value = Some(MemoryValue { bytes: kept.to_bytes(), expires_at: None });
-            let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value })];
+            let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })];
             let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
             let changes = Changes { deltas, expects: Vec::new() };
             house.record.act_with(&tenant(), sample::at(0), Act { by: None, change }, changes).await.unwrap();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use ltmc_model::Position;
+use ltmc_model::agent::AgentRef;
+use ltmc_model::manifest::Manifest;
 use ltmc_model::run::State;
 use ltmc_model::trigger::{Stage, Verdict};
 
@@ -65,6 +67,22 @@ dropped! {
             house.publish("x").await;
             house.settle().await;
             house.subscribed().await.is_none() && house.all_runs().await.len() == 1
+        };
+    what_an_agent_asks_to_be_woken_by_is_accepted:
+        of ["orchestration/src/triggers.rs: accept"],
+        before |house| async move {
+            let asks = vec![serde_json::json!({"topic": "news"})];
+            house.push("woken", Some(Manifest { subscriptions: asks, ..Manifest::default() })).await;
+        }.boxed(),
+        ask async |house: Arc<House>| {
+            let woken = AgentRef { name: "woken".parse().unwrap(), digest: None };
+            house.triggers.accept(&admin(), &woken).await.map(drop)
+        },
+        again [],
+        done async |house: Arc<House>| {
+            house.publish("x").await;
+            house.settle().await;
+            house.all_runs().await.len() == 1
         };
     a_subscription_is_paused:
         of ["orchestration/src/triggers.rs: pause", "orchestration/src/triggers.rs: change"],

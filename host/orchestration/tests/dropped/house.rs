@@ -25,7 +25,7 @@ use ltmc_model::run::{Run, State, Target, Usage};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::session::{IfBusy, Session, Settings, Turn};
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
-use ltmc_model::trigger::{OnPoison, Trigger, TriggerId};
+use ltmc_model::trigger::{Feed, OnPoison, Trigger, TriggerId};
 use ltmc_model::{
     AgentName, Capability, Digest, KeyId, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp,
     WorkflowName,
@@ -107,7 +107,7 @@ impl House {
         let change = Change::TenantCreated(tenant);
         house.record.act(&TenantId::host(), sample::at(0), Act { by: None, change }).await.unwrap();
         // What starts runs by itself does so in its name.
-        let Caller { tenant: of, key: id, role } = admin();
+        let Caller { tenant: of, key: id, role, .. } = admin();
         let (hash, created_at) = ([1; 32], sample::at(0));
         let key = Key { id, tenant: of, role, hash, created_at, expires_at: None, revoked_at: None };
         let act = Act { by: None, change: Change::KeyCreated(key) };
@@ -200,8 +200,8 @@ impl House {
         });
         let (read, write) = (slow.clone(), slow.clone());
         let schedules = Arc::new(Schedules::new(schedules::Ports { read, write, runs: runs.clone() }));
-        let (read, write, bus) = (slow.clone(), slow.clone(), slow.clone());
-        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
+        let (read, write, bus, cascades) = (slow.clone(), slow.clone(), slow.clone(), slow.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
         let workflows = Workflows::new(workflows::Ports {
             read: slow.clone(),
             authority: authority.clone(),
@@ -540,11 +540,11 @@ pub(crate) fn schedule() -> ScheduleId {
 }
 
 pub(crate) fn admin() -> Caller {
-    Caller { tenant: tenant(), key: "adminadmin00".parse().unwrap(), role: Role::Admin }
+    Caller { tenant: tenant(), key: "adminadmin00".parse().unwrap(), role: Role::Admin, cause: None }
 }
 
 pub(crate) fn operator() -> Caller {
-    Caller { tenant: TenantId::host(), key: "operator0000".parse().unwrap(), role: Role::Operator }
+    Caller { tenant: TenantId::host(), key: "operator0000".parse().unwrap(), role: Role::Operator, cause: None }
 }
 
 pub(crate) fn caps(texts: &[&str]) -> Vec<Capability> {
@@ -558,8 +558,8 @@ pub(crate) fn subscription() -> TriggerId {
 
 /// What it is: it has the agent called with each event of a topic, and leaves what fails to people.
 pub(crate) fn trigger() -> Trigger {
-    let (topic, start) = ("news".parse().unwrap(), Target::Agent(newest()));
-    Trigger { topic, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey }
+    let (feed, start) = (Feed::Topic("news".parse().unwrap()), Target::Agent(newest()));
+    Trigger { feed, filter: None, start, at_once: 4, on_poison: OnPoison::ParkKey, rate: None, gather: None }
 }
 
 /// What sessions are opened with, where this answers.

@@ -20,7 +20,7 @@ const CRATES: [&str; 7] = ["tenancy", "context", "projections", "crossing", "orc
 const TAKES_OVER: [&str; 6] = [".perform(", "tasks().own(", ".tasks.own(", ".came_true(", "to_its_end(", "Tied::new("];
 
 /// What clients ask for that changes nothing. Reads are counted for the tenant's audit by a task that nobody waits for.
-const READS: [&str; 46] = [
+const READS: [&str; 48] = [
     "context/src/clients.rs: dead_letters",
     "context/src/clients.rs: events",
     "context/src/clients.rs: subscribe",
@@ -30,11 +30,13 @@ const READS: [&str; 46] = [
     "orchestration/src/approvals.rs: answered",
     "orchestration/src/approvals.rs: question",
     "orchestration/src/approvals.rs: questions",
+    "orchestration/src/cascade.rs: trace",
     "orchestration/src/provenance.rs: dependents",
     "orchestration/src/provenance.rs: runs_of",
     "orchestration/src/recovery/conflicts.rs: conflicts",
     "orchestration/src/recovery/diff.rs: diff",
     "orchestration/src/recovery/why.rs: why",
+    "orchestration/src/runs/look.rs: cause",
     "orchestration/src/runs/look.rs: entry",
     "orchestration/src/runs/look.rs: get",
     "orchestration/src/runs/look.rs: journal",

@@ -173,7 +173,7 @@ impl World {
                 let value = Some(MemoryValue { bytes: state.to_bytes(), expires_at: None });
                 let (drawer, key, revision) =
                     (Drawer::State(script.name.clone()), "state".into(), record.next_revision());
-                let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value })];
+                let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })];
                 let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
                 let changes = Changes { deltas, expects: Vec::new() };
                 record.act_with(tenant, self.clock.now(), Act { by: None, change }, changes).await.unwrap();
@@ -254,8 +254,8 @@ impl World {
             let schedules = schedules.clone();
             async move { schedules.tick().await }
         });
-        let (read, write, bus) = (record.clone(), record.clone(), record.clone());
-        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, runs: runs.clone() }));
+        let (read, write, bus, cascades) = (record.clone(), record.clone(), record.clone(), record.clone());
+        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
         let listening = tokio::spawn({
             let triggers = triggers.clone();
             async move { triggers.listen().await }
@@ -555,7 +555,7 @@ pub(crate) fn session() -> SessionId {
 }
 
 pub(crate) fn caller() -> Caller {
-    Caller { tenant: tenant(), key: "abcdefghijkl".parse().unwrap(), role: Role::Author }
+    Caller { tenant: tenant(), key: "abcdefghijkl".parse().unwrap(), role: Role::Author, cause: None }
 }
 
 /// A journal as whoever may read everything is shown it.

@@ -45,6 +45,7 @@
 //! - `withheld`: what a ceiling withholds of what is granted
 //! - `upgrade`: a journal that an earlier version of the host wrote
 
+mod cascades;
 mod children;
 mod chosen;
 mod compensate;
@@ -56,6 +57,7 @@ mod ends;
 mod events;
 mod experience;
 mod faults;
+mod flow;
 mod follow;
 mod forks;
 mod guest;

@@ -13,7 +13,7 @@ use ltmc_model::message::{Channel, Event, Message};
 use ltmc_model::run::{State, Target};
 use ltmc_model::session::{IfBusy, Settings};
 use ltmc_model::tenancy::Key;
-use ltmc_model::trigger::{OnPoison, Planted, Trigger};
+use ltmc_model::trigger::{Feed, OnPoison, Planted, Trigger};
 use ltmc_model::{Digest, Payload, Position, SessionId, TenantId};
 use ltmc_orchestration::{Said, SayRequest};
 use ltmc_ports::journal::RunFilter;
@@ -39,7 +39,7 @@ fn beta() -> TenantId {
 /// Each tenant's key is its own.
 fn author(of: &TenantId) -> Caller {
     let key = if *of == beta() { "bbcdefghijkl" } else { "abcdefghijkl" };
-    Caller { tenant: of.clone(), key: key.parse().unwrap(), role: Role::Author }
+    Caller { tenant: of.clone(), key: key.parse().unwrap(), role: Role::Author, cause: None }
 }
 
 /// Whose attempts began, in order.
@@ -247,11 +247,13 @@ fn turns_that_cannot_be_undone_keep_no_other_session_waiting() {
 /// A subscription of a topic's that every tenant has, by the key of [`author`].
 async fn plant(record: &MemoryRecord, of: &TenantId, name: &str) {
     let trigger = Trigger {
-        topic: "orders".parse().unwrap(),
+        feed: Feed::Topic("orders".parse().unwrap()),
         filter: None,
         start: Target::Agent("late".parse().unwrap()),
         at_once: 4,
         on_poison: OnPoison::ParkKey,
+        rate: None,
+        gather: None,
     };
     let planted = Box::new(Planted { trigger, after: Position(0) });
     let change = Change::SubscriptionPut { id: name.parse().unwrap(), planted };

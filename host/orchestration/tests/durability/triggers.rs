@@ -14,7 +14,7 @@ use ltmc_model::memory::{Precondition, Scope};
 use ltmc_model::message::{self, Channel, Message, Trail};
 use ltmc_model::run::{State, Target};
 use ltmc_model::tenancy::Key;
-use ltmc_model::trigger::{OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{Feed, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
 use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, KeyId, Payload, Position, Seq, TenantId, call as calls};
 use ltmc_ports::journal::RunFilter;
@@ -29,10 +29,10 @@ use crate::host::{World, caller, in_paused_time, tenant};
 use crate::records::AnyRecord;
 use crate::story::Story;
 
-const TOPIC: &str = "orders";
+pub(crate) const TOPIC: &str = "orders";
 
 /// Notes each event once; a second time is a failure. One that says so fails. Takes `work`.
-fn note(work: Duration) -> Script {
+pub(crate) fn note(work: Duration) -> Script {
     agent("note", move |guest: Guest| async move {
         let input: Value = serde_json::from_slice(&guest.job.input.bytes).unwrap();
         if input["data"]["fail"] == true {
@@ -50,15 +50,17 @@ fn note(work: Duration) -> Script {
 
 pub(crate) fn trigger(start: &str) -> Trigger {
     Trigger {
-        topic: TOPIC.parse().unwrap(),
+        feed: Feed::Topic(TOPIC.parse().unwrap()),
         filter: None,
         start: Target::Agent(start.parse().unwrap()),
         at_once: 4,
         on_poison: OnPoison::ParkKey,
+        rate: None,
+        gather: None,
     }
 }
 
-fn id(name: &str) -> TriggerId {
+pub(crate) fn id(name: &str) -> TriggerId {
     name.parse().unwrap()
 }
 
@@ -80,7 +82,7 @@ pub(crate) async fn key<R: AnyRecord>(record: &Arc<R>, of: &TenantId) {
 }
 
 /// A record in which this subscription was put by the caller's key.
-async fn record(world: &World, name: &str, trigger: Trigger) -> Arc<MemoryRecord> {
+pub(crate) async fn record(world: &World, name: &str, trigger: Trigger) -> Arc<MemoryRecord> {
     let record = world.record(None).await;
     key(&record, &tenant()).await;
     plant(&record, name, trigger).await;
@@ -110,7 +112,7 @@ pub(crate) async fn publish<R: AnyRecord>(record: &Arc<R>, world: &World, event:
     publish_for(record, world, &tenant(), event).await;
 }
 
-async fn publish_for<R: AnyRecord>(record: &Arc<R>, world: &World, of: &TenantId, event: message::Event) {
+pub(crate) async fn publish_for<R: AnyRecord>(record: &Arc<R>, world: &World, of: &TenantId, event: message::Event) {
     let id = record.next_revision();
     let sent = Delta::Sent(Message { id, channel: Channel::Topic(TOPIC.parse().unwrap()), event });
     let change = Change::Context { call: "messages.publish".into(), about: TOPIC.into(), request: Digest::of(b"") };
@@ -118,12 +120,12 @@ async fn publish_for<R: AnyRecord>(record: &Arc<R>, world: &World, of: &TenantId
     record.act_with(of, world.clock().now(), act, Changes::blind(vec![sent])).await.unwrap();
 }
 
-async fn row(record: &MemoryRecord, name: &str) -> StoredTrigger {
+pub(crate) async fn row(record: &MemoryRecord, name: &str) -> StoredTrigger {
     record.trigger(&tenant(), &id(name)).await.unwrap().unwrap()
 }
 
 /// Every run that an event started: where that stands, and how the run stands; no two have the same event.
-async fn runs(record: &MemoryRecord, of: &TenantId) -> BTreeMap<(TriggerId, Position), State> {
+pub(crate) async fn runs(record: &MemoryRecord, of: &TenantId) -> BTreeMap<(TriggerId, Position), State> {
     let filter = RunFilter { limit: 10_000, ..RunFilter::default() };
     let mut found = BTreeMap::new();
     for run in record.runs(of, &filter).await.unwrap() {
@@ -139,13 +141,13 @@ async fn runs(record: &MemoryRecord, of: &TenantId) -> BTreeMap<(TriggerId, Posi
 }
 
 /// What is not dealt with, by place.
-async fn arrivals(record: &MemoryRecord) -> Vec<(u64, Stage, Option<String>)> {
+pub(crate) async fn arrivals(record: &MemoryRecord) -> Vec<(u64, Stage, Option<String>)> {
     let filter = ArrivalFilter { limit: 10_000, ..ArrivalFilter::default() };
     let found = record.arrivals(&tenant(), &filter).await.unwrap();
     found.into_iter().map(|one| (one.position.0, one.stage, one.reason)).collect()
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn each_event_that_fits_starts_one_run_at_once() {
@@ -331,7 +333,7 @@ fn where_it_says_so_a_poisonous_event_is_passed_over_and_listed() {
 }
 
 /// Each answers what it is told, on the other's topic, as often as it is told to.
-fn answering(name: &'static str, to: &'static str, times: usize) -> Script {
+pub(crate) fn answering(name: &'static str, to: &'static str, times: usize) -> Script {
     agent(name, move |guest: Guest| async move {
         for n in 0..times {
             let data = Payload::json(&json!({ "n": n, "hops": 0, "correlation": "forged" }));
@@ -347,7 +349,7 @@ fn agents_that_answer_each_others_events_are_stopped_and_told_why() {
     in_paused_time(async {
         let world = World::new([answering("ping", "pong", 1), answering("pong", TOPIC, 1)]);
         let record = record(&world, "ping", trigger("ping")).await;
-        plant(&record, "pong", Trigger { topic: "pong".parse().unwrap(), ..trigger("pong") }).await;
+        plant(&record, "pong", Trigger { feed: Feed::Topic("pong".parse().unwrap()), ..trigger("pong") }).await;
         let host = world.host(&record, []);
         publish(&record, &world, event(&world, 1, "k", json!({}))).await;
         tokio::time::sleep(SECOND * 60).await;
@@ -373,7 +375,7 @@ fn a_storm_of_events_that_each_make_two_ends() {
         let record = record(&world, "feed", wide).await;
         let host = world.host(&record, []);
         // One that follows from seven others already.
-        let trail = Trail { correlation: "/shop e0".into(), causation: "/shop e0".into(), hops: 7 };
+        let trail = Trail { correlation: "/shop e0".into(), causation: "/shop e0".into(), hops: 7, run: None };
         let first = message::Event { trail: Some(Box::new(trail)), ..event(&world, 1, "k", json!({})) };
         publish(&record, &world, first).await;
         tokio::time::sleep(SECOND * 60).await;
@@ -401,8 +403,10 @@ fn a_child_run_and_a_nodes_event_inherit_from_the_host() {
         let out = record.events(&tenant(), &"out".parse().unwrap(), Position(0), 10).await.unwrap().events;
         assert_eq!(out.len(), 2, "{:?}", runs(&host.record, &tenant()).await);
         for published in out {
-            let wanted = Trail { correlation: "/shop e7".into(), causation: "/shop e7".into(), hops: 1 };
-            assert_eq!(published.event.trail.as_deref(), Some(&wanted));
+            let wanted = Trail { correlation: "/shop e7".into(), causation: "/shop e7".into(), hops: 1, run: None };
+            let trail = published.event.trail.map(|trail| *trail).unwrap();
+            assert!(trail.run.is_some());
+            assert_eq!(Trail { run: None, ..trail }, wanted);
         }
     });
 }

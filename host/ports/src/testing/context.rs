@@ -12,6 +12,7 @@ use ltmc_model::message::{
     self, Channel, DeadLetter, Delivery, Event, Events, MAX_DELIVERIES, MAX_MAILBOX, Message, Published, Taker,
 };
 use ltmc_model::recall::Note;
+use ltmc_model::trigger::Watched;
 use ltmc_model::{AgentName, Position, Revision, TenantId, Timestamp};
 use tokio::sync::{broadcast, watch};
 
@@ -71,6 +72,14 @@ impl Context {
             + self.notes.keys().filter(|(of, _)| of == tenant).count()
             + self.mail.keys().filter(|(of, ..)| of == tenant).count()
             + self.topics.keys().filter(|(of, ..)| of == tenant).count()
+    }
+
+    /// Where the newest change of what is watched stands.
+    pub(super) fn remembered(&self, tenant: &TenantId, watched: &Watched) -> Position {
+        let is_meant = |row: &&Logged| {
+            row.tenant == *tenant && matches!(&row.delta, Delta::Memory(change) if watched.concerns(change))
+        };
+        self.log.iter().rev().find(is_meant).map_or(Position(0), |row| row.position)
     }
 
     /// Makes a delta true.
@@ -464,6 +473,27 @@ impl ReadMail for MemoryRecord {
 fn letter(kept: &Kept) -> Option<DeadLetter> {
     let (reason, at) = kept.dead.clone()?;
     Some(DeadLetter { message: kept.message.clone(), deliveries: kept.deliveries, reason, at })
+}
+
+impl MemoryRecord {
+    /// Those messages of a tenant's topics that are meant, each in its place.
+    pub(super) fn published(
+        &self,
+        tenant: &TenantId,
+        is_meant: impl Fn(&Message) -> bool,
+    ) -> Vec<(message::Topic, Published)> {
+        self.context(|context| {
+            let of_tenant = context.log.iter().filter(|row| row.tenant == *tenant);
+            let found = of_tenant.filter_map(|row| match &row.delta {
+                Delta::Sent(sent) if is_meant(sent) => match &sent.channel {
+                    Channel::Topic(topic) => Some((topic.clone(), row.published()?)),
+                    Channel::Mailbox(_) => None,
+                },
+                _ => None,
+            });
+            found.collect()
+        })
+    }
 }
 
 #[async_trait]

@@ -63,7 +63,8 @@ impl Context {
         let items = of_tenant.filter_map(|((_, drawer, key), item)| {
             let Drawer::Session(owner) = drawer else { return None };
             let value = Some(MemoryValue { bytes: item.value.clone(), expires_at: item.expires_at });
-            let change = MemoryChange { drawer: drawer.clone(), key: key.clone(), revision: item.revision, value };
+            let change =
+                MemoryChange { drawer: drawer.clone(), key: key.clone(), revision: item.revision, value, trail: None };
             let (key, deltas) = (format!("{owner}/{key}"), vec![Delta::Memory(change)]);
             Some(Item { key, version: item.revision.0, position: Position(0), deltas })
         });

@@ -167,12 +167,13 @@ pub fn put(drawer: &Drawer, key: &str, revision: Revision, value: impl Into<Byte
         key: key.into(),
         revision,
         value: Some(MemoryValue { bytes: value.into(), expires_at: None }),
+        trail: None,
     }
 }
 
 /// A change of memory: nothing there any more.
 pub fn delete(drawer: &Drawer, key: &str, revision: Revision) -> MemoryChange {
-    MemoryChange { drawer: drawer.clone(), key: key.into(), revision, value: None }
+    MemoryChange { drawer: drawer.clone(), key: key.into(), revision, value: None, trail: None }
 }
 
 /// An agent's mailbox.

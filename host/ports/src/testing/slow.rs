@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::yield_now;
 
 use super::MemoryRecord;
+use crate::cascades::{Made, ReadCascades};
 use crate::catalog::StoredWorkflow;
 use crate::journal::{Audit, Head, IdempotencyKey, RunFilter, Snapshot, Suspended};
 use crate::log::{Ends, Group, Interest, Rows};
@@ -156,11 +157,19 @@ slowly! { ReadTriggers:
     trigger(tenant: &TenantId, id: &TriggerId) -> Option<StoredTrigger>;
     triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
     triggered_tenants(after: Option<&TenantId>, limit: u32) -> Vec<TenantId>;
+    watches_memory() -> bool;
     due_triggers(tenant: &TenantId, after: Option<&TriggerId>, limit: u32) -> Vec<StoredTrigger>;
     startable(tenant: &TenantId, id: &TriggerId, limit: u32) -> Vec<Arrival>;
     parked(tenant: &TenantId, id: &TriggerId) -> BTreeMap<String, u32>;
     arrivals(tenant: &TenantId, filter: &ArrivalFilter) -> Vec<Arrival>;
+    started_since(tenant: &TenantId, id: &TriggerId, since: Timestamp, most: u32) -> u32;
     lag(tenant: &TenantId, id: &TriggerId, most: u32) -> u32;
+}
+
+slowly! { ReadCascades:
+    event(tenant: &TenantId, id: Revision) -> Option<(message::Topic, message::Published)>;
+    following(tenant: &TenantId, cause: &str, after: Position, limit: u32) -> Vec<(message::Topic, message::Published)>;
+    made_of(tenant: &TenantId, position: Position, limit: u32) -> Vec<Made>;
 }
 
 slowly! { ReadChains:

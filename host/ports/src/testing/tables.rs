@@ -9,11 +9,11 @@ use ltmc_model::chain::{Chain, Link};
 use ltmc_model::delta::Delta;
 use ltmc_model::journal::{Act, Change, Entry, Event};
 use ltmc_model::memory::Drawer;
-use ltmc_model::message;
 use ltmc_model::run::Run;
 use ltmc_model::schedule::{MAX_OF_A_TENANT, Planned, ScheduleId};
 use ltmc_model::session::Standing;
 use ltmc_model::tenancy::{Ceiling, Key, Tenant};
+use ltmc_model::trigger::Feed;
 use ltmc_model::{AgentName, Digest, KeyId, RunId, Seq, TenantId, Timestamp, WorkflowName};
 
 use super::context::Context;
@@ -80,7 +80,11 @@ impl Tables {
         if append.scheduled.as_ref().is_some_and(|start| !self.allows(&append.run.tenant, start)) {
             return fail(Kind::Conflict);
         }
-        if append.triggered.as_ref().is_some_and(|start| !self.triggers.allows(&append.run.tenant, start)) {
+        if append
+            .triggered
+            .as_ref()
+            .is_some_and(|start| !self.triggers.allows(&append.run.tenant, start, append.run.created_at))
+        {
             return fail(Kind::Conflict);
         }
         if let Some(kind) = self.sessions.refuse(append) {
@@ -209,9 +213,12 @@ impl Tables {
         if !self.hold(tenant, at, changes) {
             return Err(StoreError::new(Kind::Stale, "catalog.act"));
         }
-        let newest = |tenant: &TenantId, topic: &message::Topic| {
-            let of = self.context.topics.keys().filter(|(of, name, _)| of == tenant && name == topic);
-            of.map(|(_, _, position)| *position).max().unwrap_or_default()
+        let newest = |tenant: &TenantId, feed: &Feed| match feed {
+            Feed::Topic(topic) => {
+                let of = self.context.topics.keys().filter(|(of, name, _)| of == tenant && name == topic);
+                of.map(|(_, _, position)| *position).max().unwrap_or_default()
+            }
+            Feed::Memory(watched) => self.context.remembered(tenant, watched),
         };
         self.triggers.act(tenant, at, act.by.as_ref(), &act.change, newest);
         match act.change.clone() {

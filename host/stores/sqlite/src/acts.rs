@@ -45,6 +45,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::AgentDeleted { name } => {
             execute(db, "delete from agents where tenant = ? and name = ?", params![tenant, name.as_str()])?;
             execute(db, "delete from grants where tenant = ? and agent = ?", params![tenant, name.as_str()])?;
+            triggers::forget_agent(db, tenant, name)?;
         }
         Change::GrantsSet { agent, grants, digest, carry } => {
             grant(db, tenant, (agent.as_str(), digest.as_ref()), grants, carry.unwrap_or_default())?;

@@ -6,6 +6,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, MAX_DELIVERIES, Message, Taker};
 use ltmc_model::recall::Note;
 use ltmc_model::{Position, TenantId, Timestamp};
+use ltmc_ports::triggers::short;
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
@@ -48,6 +49,7 @@ impl Row<'_> {
                 if let Drawer::Session(session) = &change.drawer {
                     sessions::keep_before(db, tenant, session, &change.key, self.by)?;
                 }
+                triggers::remembered(db, self.tenant, self.position, change)?;
                 memory(db, tenant, change)
             }
             Delta::NoteKept(kept) => note(db, tenant, kept),
@@ -159,8 +161,10 @@ fn sent(db: &Connection, tenant: &str, place: Position, message: &Message) -> Re
             execute(db, sql, params![tenant, agent.as_str(), place, id, message.event.source, event])
         }
         Channel::Topic(topic) => {
-            let sql = "insert into events (tenant, topic, position, id, event, subject) values (?, ?, ?, ?, ?, ?)";
-            execute(db, sql, params![tenant, topic.as_str(), place, id, event, message.event.subject])
+            let sql =
+                "insert into events (tenant, topic, position, id, event, subject, cause) values (?, ?, ?, ?, ?, ?, ?)";
+            let cause = message.event.trail.as_ref().map(|trail| short(&trail.causation).to_vec());
+            execute(db, sql, params![tenant, topic.as_str(), place, id, event, message.event.subject, cause])
         }
     }
 }

@@ -19,6 +19,7 @@
 
 mod acts;
 mod bind;
+mod cascades;
 mod catalog;
 mod counts;
 mod deltas;

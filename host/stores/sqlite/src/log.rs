@@ -131,7 +131,8 @@ impl ReadLog for Record {
         let forget = move |db: &Connection| {
             execute(db, "update meta set value = max(value, ?) where key = 'trimmed'", [last])?;
             execute(db, "delete from log where position <= ?", [last])?;
-            execute(db, "delete from events where position <= ?", [last])
+            execute(db, "delete from events where position <= ?", [last])?;
+            execute(db, "delete from starts where position <= ?", [last])
         };
         self.writing.side(OP, &TenantId::host(), Needs::Nothing, forget).await?;
         Ok(number(count))
@@ -214,6 +215,7 @@ impl Record {
                 let events = "delete from events indexed by events_position where tenant = ?1 and position in \
                               (select position from log indexed by log_topic where tenant = ?1 and topic = 3 and position <= ?2)";
                 execute(db, events, of)?;
+                execute(db, "delete from starts where tenant = ?1 and position <= ?2", of)?;
                 each_topic(|topic| {
                     let sql =
                         "delete from log indexed by log_topic where tenant = ?1 and topic = ?3 and position <= ?2";
@@ -355,6 +357,7 @@ fn session_memory(db: &Connection, tenant: &TenantId, after: Option<&str>, limit
             key: row.get(2)?,
             revision: Revision(revision),
             value: Some(value),
+            trail: None,
         };
         let deltas = vec![Delta::Memory(change)];
         Ok(Item { key: row.get(0)?, version: revision, position: Position(0), deltas })

@@ -24,7 +24,7 @@ pub(crate) const DELETED: &str = "(select name from tenants where deleted_at is 
 pub(crate) const AT_ONCE: [&str; 7] = ["keys", "grants", "agents", "workflows", "schedules", "triggers", "ceilings"];
 
 /// Each other table with what names its rows, and how many of them go at once: entries may have megabytes.
-const TABLES: [(&str, &str, u32); 20] = [
+const TABLES: [(&str, &str, u32); 22] = [
     ("runs", "tenant, id", 1_000),
     ("journal", "id", 16),
     ("snapshots", "tenant, run, at", 4),
@@ -42,6 +42,8 @@ const TABLES: [(&str, &str, u32); 20] = [
     ("subscriptions", "tenant, run, node", 1_000),
     ("arrivals", "tenant, trigger_id, position", 64),
     ("seen_events", "tenant, trigger_id, event", 1_000),
+    ("starts", "tenant, position, trigger_id, run", 1_000),
+    ("cascades", "tenant, root", 1_000),
     ("sessions", "tenant, id", 100),
     ("turns", "tenant, session, number", 1_000),
     ("session_keeps", "tenant, session, began, key", 64),

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use ltmc_model::delta::MemoryChange;
 use ltmc_model::journal::Entry;
-use ltmc_model::message::Topic;
+use ltmc_model::message::{Event, Topic};
 use ltmc_model::run::Run;
-use ltmc_model::trigger::{Planted, Stage, Trigger, TriggerId, Verdict, WINDOW};
-use ltmc_model::{Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
+use ltmc_model::trigger::{CASCADE, Feed, Planted, Stage, Trigger, TriggerId, Verdict, WINDOW, Watched};
+use ltmc_model::{AgentName, Digest, KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_ports::schedules::Paused;
 use ltmc_ports::triggers::{
-    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, seen, shortened,
+    Arrival, ArrivalFilter, Intake, Outcome, StoredTrigger, TriggeredStart, after_run, over_budget, root, seen,
+    shortened,
 };
 use ltmc_ports::{ReadTriggers, StoreError, WriteTriggers};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -22,6 +24,7 @@ use crate::Record;
 use crate::bind::{
     all, blob, execute, found, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
 };
+use crate::deltas::about;
 use crate::error::{Error, wrong};
 use crate::mail::event;
 use crate::writer::Needs;
@@ -30,9 +33,9 @@ use crate::writer::Needs;
 const COLUMNS: &str = "t.tenant, t.id, t.digest, t.settings, t.by_key, t.paused_at, t.paused_by, t.paused_why, t.position, t.newest, \
     t.waiting, t.started, t.duplicates, t.trouble, \
     (select coalesce(sum(length(event)), 0) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage = 0), \
-    (select count(*) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage = 1), \
-    (select count(*) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage >= 2), t.replay_to";
-const ARRIVAL: &str = "trigger_id, position, event, stage, run, reason, at";
+    (select count(distinct run) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage = 1), \
+    (select count(*) from arrivals a where a.tenant = t.tenant and a.trigger_id = t.id and a.stage >= 2), t.replay_to, t.superseded";
+const ARRIVAL: &str = "trigger_id, position, event, stage, run, reason, at, key";
 /// After so many events more it is looked which of those seen are too old to be known.
 const TRIMMED_EVERY: u64 = 256;
 
@@ -127,6 +130,11 @@ impl ReadTriggers for Record {
         })
     }
 
+    async fn watches_memory(&self) -> Result<bool, StoreError> {
+        let sql = "select 1 from triggers indexed by triggers_watch where watch is not null limit 1";
+        Ok(self.readers.point("triggers.watches", |db| found(db, sql, []).map_err(Error::from))?.is_some())
+    }
+
     async fn due_triggers(
         &self,
         tenant: &TenantId,
@@ -171,9 +179,24 @@ impl ReadTriggers for Record {
         self.readers.point("triggers.arrivals", |db| all(db, &sql, values, arrival))
     }
 
+    async fn started_since(
+        &self,
+        tenant: &TenantId,
+        id: &TriggerId,
+        since: Timestamp,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        let read = |db: &Connection| started_since(db, tenant.as_str(), id.as_str(), since, most).map_err(Error::from);
+        let count = self.readers.point("triggers.started-since", read)?;
+        Ok(u32::try_from(count).unwrap_or(most))
+    }
+
     async fn lag(&self, tenant: &TenantId, id: &TriggerId, most: u32) -> Result<u32, StoreError> {
         let sql = "select count(*) from (select 1 from triggers t join events e on e.tenant = t.tenant and e.topic = t.topic \
-                   and e.position > t.position where t.tenant = ? and t.id = ? limit ?)";
+                   and e.position > t.position where t.tenant = ?1 and t.id = ?2 union all select 1 from triggers t \
+                   cross join log l indexed by log_topic on l.tenant = t.tenant and l.topic = 0 and l.position > t.position \
+                   where t.tenant = ?1 and t.id = ?2 and t.watch is not null and substr(l.about, 1, length(t.watch)) = t.watch \
+                   limit ?3)";
         let values = params![tenant.as_str(), id.as_str(), most];
         let count = self.readers.point("triggers.lag", |db| Ok::<_, Error>(found(db, sql, values)?))?;
         Ok(u32::try_from(count.unwrap_or(0)).unwrap_or(most))
@@ -208,18 +231,40 @@ pub(crate) fn put(
     by: Option<&KeyId>,
 ) -> Result<(), rusqlite::Error> {
     let before = settings_of(db, tenant, id.as_str())?;
-    if before.as_ref().is_some_and(|before| before.topic != trigger.topic) {
+    if before.as_ref().is_some_and(|before| before.feed != trigger.feed) {
         delete(db, tenant, id.as_str())?;
     }
-    let newest = "select coalesce(max(position), 0) from events where tenant = ? and topic = ?";
-    let newest = found(db, newest, params![tenant, trigger.topic.as_str()])?.unwrap_or(0);
-    let sql = "insert into triggers (tenant, id, digest, settings, by_key, topic, position, newest, replay_to, waiting, started, duplicates, seen) \
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, 0, 0, 0) on conflict (tenant, id) do update set digest = excluded.digest, \
+    let (topic, watch) = match &trigger.feed {
+        Feed::Topic(topic) => (topic.as_str(), None),
+        Feed::Memory(Watched { drawer, prefix }) => ("", Some(about(drawer, prefix))),
+    };
+    let newest = match &watch {
+        None => {
+            let newest = "select coalesce(max(position), 0) from events where tenant = ? and topic = ?";
+            found(db, newest, params![tenant, topic])?.unwrap_or(0)
+        }
+        // Of any key: what it looks through for nothing costs little.
+        Some(_) => {
+            let newest =
+                "select coalesce(max(position), 0) from log indexed by log_topic where tenant = ? and topic = 0";
+            found(db, newest, [tenant])?.unwrap_or(0)
+        }
+    };
+    let sql = "insert into triggers (tenant, id, digest, settings, by_key, topic, position, newest, replay_to, waiting, started, duplicates, seen, watch) \
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, 0, 0, 0, ?9) on conflict (tenant, id) do update set digest = excluded.digest, \
                settings = excluded.settings, by_key = excluded.by_key, trouble = null, \
                paused_at = iif(paused_by is null, null, paused_at), paused_why = iif(paused_by is null, null, paused_why)";
     let (digest, settings, by) = (trigger.digest(), json(trigger), by.map(KeyId::as_str));
-    let (topic, after) = (trigger.topic.as_str(), int(after.0));
-    execute(db, sql, params![tenant, id.as_str(), &digest.0[..], settings, by, topic, after, newest.max(after)])
+    let after = int(after.0);
+    execute(db, sql, params![tenant, id.as_str(), &digest.0[..], settings, by, topic, after, newest.max(after), watch])
+}
+
+/// An agent is gone, and with it what its manifest asked to be woken by.
+pub(crate) fn forget_agent(db: &Connection, tenant: &str, agent: &AgentName) -> Result<(), rusqlite::Error> {
+    let sql = "select id from triggers where tenant = ?1 and id > ?2 || '@' and id < ?2 || 'A'";
+    let values = params![tenant, agent.as_str()];
+    let ids: Vec<String> = db.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids.iter().try_for_each(|id| delete(db, tenant, id))
 }
 
 /// A subscription is gone, with all that it took in.
@@ -290,8 +335,25 @@ pub(crate) fn published(
     execute(db, sql, params![int(place.0), tenant.as_str(), topic.as_str()])
 }
 
+/// A key of memory changed: subscriptions that watch it have something to look at.
+pub(crate) fn remembered(
+    db: &Connection,
+    tenant: &TenantId,
+    place: Position,
+    change: &MemoryChange,
+) -> Result<(), rusqlite::Error> {
+    let sql = "update triggers indexed by triggers_watch set newest = ?1 where tenant = ?2 and watch is not null \
+               and substr(?3, 1, length(watch)) = watch";
+    execute(db, sql, params![int(place.0), tenant.as_str(), about(&change.drawer, &change.key)])
+}
+
 /// Whether a subscription allows a start, within the transaction that is open.
-pub(crate) fn allows(db: &Connection, tenant: &TenantId, start: &TriggeredStart) -> Result<bool, rusqlite::Error> {
+pub(crate) fn allows(
+    db: &Connection,
+    tenant: &TenantId,
+    start: &TriggeredStart,
+    at: Timestamp,
+) -> Result<bool, rusqlite::Error> {
     let (of, id, position) = (tenant.as_str(), start.id.as_str(), int(start.position.0));
     let sql = "select 1 from triggers where tenant = ? and id = ? and digest = ? and paused_at is null";
     if found(db, sql, params![of, id, &start.digest.0[..]])?.is_none() {
@@ -299,23 +361,58 @@ pub(crate) fn allows(db: &Connection, tenant: &TenantId, start: &TriggeredStart)
     }
     let Some(trigger) = settings_of(db, of, id)? else { return Ok(false) };
     let sql = "select key from arrivals where tenant = ? and trigger_id = ? and position = ? and stage = 0";
-    let key = db.prepare_cached(sql)?.query_row(params![of, id, position], |row| row.get::<_, String>(0)).optional()?;
-    let Some(key) = key else { return Ok(false) };
-    let sql = "select 1 from arrivals where tenant = ? and trigger_id = ? and key = ? and position < ? and stage < 3";
-    if found(db, sql, params![of, id, key, position])?.is_some() {
+    let waits = |position: i64| -> Result<Option<String>, rusqlite::Error> {
+        db.prepare_cached(sql)?.query_row(params![of, id, position], |row| row.get(0)).optional()
+    };
+    let Some(key) = waits(position)? else { return Ok(false) };
+    for other in start.with.iter().chain(&start.dropped) {
+        if waits(int(other.0))?.as_ref() != Some(&key) {
+            return Ok(false);
+        }
+    }
+    let earlier =
+        "select 1 from arrivals where tenant = ? and trigger_id = ? and key = ? and position < ? and stage < 3";
+    // Which of those that wait go together was decided.
+    let others = "select 1 from arrivals where tenant = ? and trigger_id = ? and key = ? and stage in (1, 2)";
+    let is_held_up = match trigger.gather {
+        None => found(db, earlier, params![of, id, key, position])?.is_some(),
+        Some(_) => found(db, others, params![of, id, key])?.is_some(),
+    };
+    if is_held_up {
         return Ok(false);
     }
-    let sql = "select count(*) from arrivals where tenant = ? and trigger_id = ? and stage = 1";
+    if let Some(rate) = start.rate
+        && started_since(db, of, id, rate.since(at), rate.starts)? >= i64::from(rate.starts)
+    {
+        return Ok(false);
+    }
+    let sql = "select count(distinct run) from arrivals where tenant = ? and trigger_id = ? and stage = 1";
     Ok(found(db, sql, params![of, id])?.is_some_and(|count| count < i64::from(trigger.at_once)))
+}
+
+/// How many runs a subscription has started since then; not counted further than `most`.
+fn started_since(db: &Connection, tenant: &str, id: &str, since: Timestamp, most: u32) -> Result<i64, rusqlite::Error> {
+    let sql = "select count(*) from (select distinct run from starts indexed by starts_at where tenant = ? and trigger_id = ? \
+               and at > ? limit ?)";
+    Ok(found(db, sql, params![tenant, id, time(since), most])?.unwrap_or(0))
 }
 
 /// A subscription has started a run.
 pub(crate) fn start(db: &Connection, run: &Run, start: &TriggeredStart) -> Result<(), rusqlite::Error> {
     let (tenant, id) = (run.tenant.as_str(), start.id.as_str());
-    let sql =
-        "update arrivals set stage = 1, run = ?, reason = null where tenant = ? and trigger_id = ? and position = ?";
-    execute(db, sql, params![blob(run.id), tenant, id, int(start.position.0)])?;
-    execute(db, "update triggers set started = started + 1, trouble = null where tenant = ? and id = ?", [tenant, id])
+    for position in start.with.iter().chain([&start.position]) {
+        let sql = "update arrivals set stage = 1, run = ?, reason = null where tenant = ? and trigger_id = ? and position = ?";
+        execute(db, sql, params![blob(run.id), tenant, id, int(position.0)])?;
+        let sql = "insert or ignore into starts (tenant, position, trigger_id, run, at) values (?, ?, ?, ?, ?)";
+        execute(db, sql, params![tenant, int(position.0), id, blob(run.id), time(run.created_at)])?;
+    }
+    for position in &start.dropped {
+        let sql = "delete from arrivals where tenant = ? and trigger_id = ? and position = ? and stage = 0";
+        execute(db, sql, params![tenant, id, int(position.0)])?;
+    }
+    let sql = "update triggers set started = started + 1, superseded = superseded + ?3, trouble = null where tenant = ?1 and id = ?2";
+    let dropped = i64::try_from(start.dropped.len()).unwrap_or(i64::MAX);
+    execute(db, sql, params![tenant, id, dropped])
 }
 
 /// What a run's end makes of the event that started it, within the transaction that is open.
@@ -357,10 +454,14 @@ fn take_in(
             continue;
         }
         count += 1;
-        let stage = if one.dead.is_some() { Stage::Dead } else { Stage::Waiting };
+        let dead = match &one.dead {
+            None if !followed(db, tenant, &one.event, intake)? => Some(over_budget(&one.event, intake.cascade)),
+            dead => dead.clone(),
+        };
+        let stage = if dead.is_some() { Stage::Dead } else { Stage::Waiting };
         let sql = "insert or ignore into arrivals (tenant, trigger_id, position, key, stage, reason, at, event) values (?, ?, ?, ?, ?, ?, ?, ?)";
-        let reason = one.dead.as_deref().map(shortened);
-        let (key, event) = (one.event.key(), one.event.to_bytes());
+        let reason = dead.as_deref().map(shortened);
+        let (key, event) = (&one.key, one.event.to_bytes());
         execute(
             db,
             sql,
@@ -375,6 +476,24 @@ fn take_in(
                    where tenant = ?1 and trigger_id = ?2 order by position desc limit 1 offset ?3)";
         execute(db, sql, params![tenant, id.as_str(), WINDOW])?;
     }
+    Ok(true)
+}
+
+/// Counts an event to those that followed from the one that all of it began with; whether there is room for it among them.
+fn followed(db: &Connection, tenant: &str, event: &Event, intake: &Intake) -> Result<bool, rusqlite::Error> {
+    let Some(root) = root(event) else { return Ok(true) };
+    let sql = "select followed from cascades where tenant = ? and root = ?";
+    let before = found(db, sql, params![tenant, &root[..]])?;
+    if before.is_none() {
+        let old = time(intake.at).saturating_sub(i64::try_from(CASCADE.as_millis()).unwrap_or(i64::MAX));
+        execute(db, "delete from cascades where tenant = ? and at < ?", params![tenant, old])?;
+    }
+    if before.is_some_and(|before| before >= i64::from(intake.cascade)) {
+        return Ok(false);
+    }
+    let sql = "insert into cascades (tenant, root, followed, at) values (?, ?, 1, ?) on conflict (tenant, root) \
+               do update set followed = followed + 1, at = excluded.at";
+    execute(db, sql, params![tenant, &root[..], time(intake.at)])?;
     Ok(true)
 }
 
@@ -409,6 +528,7 @@ fn read(row: &Row<'_>) -> Result<StoredTrigger, Error> {
         under_way: row.get(15)?,
         dead: row.get(16)?,
         replay_to: Position(count(17)?),
+        superseded: count(18)?,
     })
 }
 
@@ -423,5 +543,6 @@ fn arrival(row: &Row<'_>) -> Result<Arrival, Error> {
         run: row.get::<_, Option<[u8; 16]>>(4)?.map(run_id),
         reason: row.get(5)?,
         at: Timestamp::from_millis(number(row.get(6)?)),
+        key: row.get(7)?,
     })
 }

@@ -128,6 +128,7 @@ struct AcceptedTurn {
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and message within 24 hours are the same turn"),
         ("Prefer" = Option<String>, Header, description = "`wait=30`: the answer, if it is there within so many seconds, at most 60", example = "wait=30"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context, kept with the run"),
+        ("Ltmc-Run" = Option<String>, Header, description = "The run in which you work: what is begun follows from what that follows from"),
     ),
     request_body(description = "The message", content(
         (Vec<u8> = "*/*"), (Object = "application/json"), (String = "text/plain"),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: reading never stops at a fault; what cannot be read is left out and the rest is still looked at.
 //!
-//! - `schedules`: when it is started by itself
+//! - `schedules`: when it is started by itself; `flow`: how fast, and by which events together
 //! - `patterns`: what a node does
 //! - `context`: what branches have to themselves
 //! - `modifiers`: what every node may have
@@ -18,10 +18,14 @@ use super::tree::{Key, Kind, Tree};
 use super::{Document, Fault, Faults, MAX_FAULTS, MAX_NODES, MAX_STEPS, Place};
 use crate::agent::AgentRef;
 use crate::filter::Filter;
+use crate::gather::{Gather, Rate};
+use crate::run::Target;
+use crate::trigger::Trigger;
 use crate::{AgentName, WorkflowName};
 
 mod cases;
 mod context;
+mod flow;
 mod modifiers;
 mod patterns;
 mod schedules;
@@ -61,6 +65,24 @@ struct Reader {
     nodes: usize,
     /// Whether a run is pinned to the document.
     is_pinned: bool,
+}
+
+/// Reads a subscription by itself.
+pub(super) fn subscription(tree: &Tree, start: Target) -> Result<Trigger, Faults> {
+    let mut reader = Reader::default();
+    let read = reader.heard(tree, Some(start));
+    reader.finish(read)
+}
+
+/// Reads how a subscription starts runs.
+pub(super) fn flow(tree: &Tree) -> Result<(Option<Rate>, Option<Gather>), Faults> {
+    let mut reader = Reader::default();
+    let read = reader.object(tree, "a subscription").map(|mut fields| {
+        let read = (reader.rate(&mut fields), reader.gather(&mut fields));
+        reader.refuse_the_rest(fields, "how a subscription starts runs");
+        read
+    });
+    reader.finish(read)
 }
 
 /// An object's fields, each taken once by whoever knows it; what is left is unknown.
@@ -283,7 +305,7 @@ fn such_as(what: &str, given: &Kind) -> Option<&'static str> {
 }
 
 /// The known word that was probably meant.
-fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if given.len() > 64 {
         return None;
     }

@@ -2,15 +2,12 @@
 
 use super::super::tree::{Kind, Tree};
 use super::super::{Heard, Schedule};
-use super::Reader;
+use super::{Fields, Reader};
 use crate::message::Topic;
 use crate::run::Target;
 use crate::schedule::{Cron, MAX_OF_A_DOCUMENT, Overlap, Timing, Zone};
-use crate::trigger::{MAX_AT_ONCE, OnPoison, Trigger};
+use crate::trigger::{Feed, MAX_AT_ONCE, OnPoison, Trigger, Watched};
 use crate::{Timestamp, WorkflowName};
-
-/// What else is to start a workflow one day.
-const RESERVED: [&str; 1] = ["memory"];
 
 impl Reader {
     /// What starts the workflow of this name by itself.
@@ -28,7 +25,8 @@ impl Reader {
         let twice = |what: &str, first| format!("this {what} stands here a second time, first at {first}");
         for item in items.iter().take(MAX_OF_A_DOCUMENT) {
             if is_of_events(item) {
-                let Some(trigger) = self.heard(item, name) else { continue };
+                let start = name.cloned().map(Target::Workflow);
+                let Some(trigger) = self.heard(item, start) else { continue };
                 match triggers.iter().find(|other| other.trigger == trigger) {
                     Some(other) => self.fault(item.place, twice("subscription", other.place)),
                     None => triggers.push(Heard { trigger, place: item.place }),
@@ -44,9 +42,9 @@ impl Reader {
         (schedules, triggers)
     }
 
-    fn heard(&mut self, tree: &Tree, name: Option<&WorkflowName>) -> Option<Trigger> {
+    pub(super) fn heard(&mut self, tree: &Tree, start: Option<Target>) -> Option<Trigger> {
         let mut fields = self.object(tree, "an entry of `on`")?;
-        let topic = fields.take("topic").and_then(|tree| self.parsed::<Topic>(tree, "`topic`"));
+        let feed = self.feed(tree, &mut fields);
         let (is_filtered, filter) = match fields.take("where") {
             Some(tree) => (true, self.filter(tree)),
             None => (false, None),
@@ -59,22 +57,50 @@ impl Reader {
             Some(tree) => self.word(tree, "`on-poison`", &OnPoison::WORDS),
             None => Some(OnPoison::default()),
         };
+        let faults = self.faults.len();
+        let (rate, gather) = (self.rate(&mut fields), self.gather(&mut fields));
+        let is_wrong = self.faults.len() > faults;
         self.refuse_the_rest(fields, "a subscription");
-        if is_filtered && filter.is_none() {
+        if is_wrong || is_filtered && filter.is_none() {
             return None;
         }
-        let start = Target::Workflow(name?.clone());
-        Some(Trigger { topic: topic?, filter, start, at_once: at_once?, on_poison: on_poison? })
+        Some(Trigger { feed: feed?, filter, start: start?, at_once: at_once?, on_poison: on_poison?, rate, gather })
+    }
+
+    /// What is looked through.
+    fn feed(&mut self, tree: &Tree, fields: &mut Fields<'_>) -> Option<Feed> {
+        let (topic, memory) = (fields.take("topic"), fields.take("memory"));
+        let Some(memory) = memory else {
+            if topic.is_none() {
+                self.fault(tree.place, "`topic` is missing, or `memory`: what the subscription is to");
+            }
+            return topic.and_then(|tree| self.parsed::<Topic>(tree, "`topic`")).map(Feed::Topic);
+        };
+        if topic.is_some() {
+            self.fault(memory.place, "a subscription is to a `topic` or to `memory`, not to both");
+            return None;
+        }
+        let (scope, owner) = (fields.take("scope"), fields.take("owner"));
+        let place = |field: &str| match field {
+            "scope" => scope.map_or(memory.place, |tree| tree.place),
+            "owner" => owner.or(scope).map_or(memory.place, |tree| tree.place),
+            _ => memory.place,
+        };
+        let prefix = self.text(memory, "`memory`")?;
+        let scope_name = scope.map(|tree| self.text(tree, "`scope`").ok_or(())).transpose().ok()?;
+        let owner_name = owner.map(|tree| self.text(tree, "`owner`").ok_or(())).transpose().ok()?;
+        match Watched::of(scope_name.as_deref(), owner_name.as_deref(), &prefix) {
+            Ok(watched) => Some(Feed::Memory(watched)),
+            Err((field, why)) => {
+                let place = if field == "owner" && owner.is_none() { tree.place } else { place(field) };
+                self.fault(place, why);
+                None
+            }
+        }
     }
 
     fn schedule(&mut self, tree: &Tree) -> Option<Schedule> {
         let mut fields = self.object(tree, "an entry of `on`")?;
-        for word in RESERVED {
-            if let Some((key, _)) = fields.take_unadvertised(word) {
-                self.fault(key.place, format!("`{word}` is reserved: this host does not know it yet"));
-                return None;
-            }
-        }
         let cron = match fields.take("schedule") {
             Some(tree) => self.parsed::<Cron>(tree, "`schedule`"),
             None => {
@@ -108,5 +134,5 @@ impl Reader {
 
 /// Whether an entry says which events start the workflow.
 fn is_of_events(tree: &Tree) -> bool {
-    matches!(&tree.kind, Kind::Object(fields) if fields.iter().any(|(key, _)| key.name == "topic"))
+    matches!(&tree.kind, Kind::Object(fields) if fields.iter().any(|(key, _)| key.name == "topic" || key.name == "memory"))
 }

@@ -4,12 +4,13 @@ use super::patterns::ATTRIBUTES;
 use super::words::{Form, Is, MOST, form, word};
 use super::{CONDITION, NODE, ROLES, STEP};
 use crate::fork::Policies;
+use crate::gather::{MAX_BATCH, Rate};
 use crate::schedule::MAX_OF_A_DOCUMENT;
 use crate::trigger::MAX_AT_ONCE;
 use crate::workflow::{Condition, Debate, HandOff, Retry};
 
 /// The document itself, and what stands in it that is no node.
-pub(in crate::workflow) static FORMS: [(&str, Form); 23] = [
+pub(in crate::workflow) static FORMS: [(&str, Form); 26] = [
     (
         "document",
         form(
@@ -49,7 +50,10 @@ pub(in crate::workflow) static FORMS: [(&str, Form); 23] = [
             "a subscription",
             "Events that start it: each one run",
             &[
-                word("topic", "Of which topic", Is::Text),
+                word("topic", "Of which topic; or `memory`", Is::Text),
+                word("memory", "Changes of memory: of keys that begin with this", Is::Text),
+                word("scope", "In which scope of memory (default: global)", Is::Words(&["global", "agent", "session"])),
+                word("owner", "Which agent's memory, or which session's", Is::Filled),
                 word(
                     "where",
                     "Which of them; without it all",
@@ -61,8 +65,47 @@ pub(in crate::workflow) static FORMS: [(&str, Form); 23] = [
                     "What becomes of later events of its key where a run failed (default: park-key)",
                     Is::Words(&["park-key", "skip"]),
                 ),
+                word("rate", "How many runs start in how long", Is::Of("rate")),
+                word("debounce", "The last event of a key starts a run, once no other came for so long", Is::Duration),
+                word("batch", "So many events of a key start a run, or what there is after a time", Is::Of("batch")),
+                word("join", "Events that belong together start a run", Is::Of("join")),
             ],
-            &["topic"],
+            &[],
+        ),
+    ),
+    (
+        "rate",
+        form(
+            "`rate`",
+            "How many runs start in how long",
+            &[word("starts", "How many", Is::Whole(1, Rate::MAX_STARTS)), word("per", "In how long", Is::Duration)],
+            &["starts", "per"],
+        ),
+    ),
+    (
+        "batch",
+        form(
+            "`batch`",
+            "So many events of a key start a run, or what there is after a time",
+            &[
+                word("events", "How many", Is::Whole(2, MAX_BATCH)),
+                word("within", "After how long from the first it is what there is", Is::Duration),
+            ],
+            &["events", "within"],
+        ),
+    ),
+    (
+        "join",
+        form(
+            "`join`",
+            "Events that belong together start a run",
+            &[
+                word("of", "Which events, each kind under a name of its own", Is::Any),
+                word("need", "How many of them (default: all)", Is::Either(&[Is::Words(&["all"]), Is::Whole(1, 16)])),
+                word("by", "Where an event says with which others it belongs", Is::Text),
+                word("within", "After how long from the first it is what there is", Is::Duration),
+            ],
+            &["of", "by", "within"],
         ),
     ),
     (

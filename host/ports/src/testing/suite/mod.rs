@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryRecord;
 use crate::{
-    Purge, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules, ReadSessions,
-    ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
+    Purge, ReadCascades, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules,
+    ReadSessions, ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;
@@ -46,6 +46,7 @@ pub trait Store:
     + ReadSchedules
     + ReadSessions
     + ReadTriggers
+    + ReadCascades
     + WriteTriggers
     + 'static
 {
@@ -67,6 +68,7 @@ impl<S> Store for S where
         + ReadSchedules
         + ReadSessions
         + ReadTriggers
+        + ReadCascades
         + WriteTriggers
         + 'static
 {
@@ -217,7 +219,11 @@ macro_rules! contract {
             dead_letters_are_released_and_skipped
             what_is_told_of_events_is_bounded
             what_is_published_makes_subscriptions_due
+            what_changes_in_memory_makes_subscriptions_due
+            events_that_were_gathered_start_one_run
             a_tenant_has_so_many_subscriptions
+            so_many_events_follow_from_one
+            what_follows_from_an_event_is_found
         }
         $crate::contract! { @port purge, $fixture;
             only_deleted_tenants_are_purged

@@ -7,7 +7,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::run::Target;
 use ltmc_model::schedule::{Overlap, Passed, Planned, Timing};
 use ltmc_model::tenancy::Tenant;
-use ltmc_model::trigger::{OnPoison, Planted, Trigger};
+use ltmc_model::trigger::{Feed, OnPoison, Planted, Trigger};
 use ltmc_model::{Digest, Position, RunId, Seq, TenantId, Timestamp};
 
 use super::{Fixture, Store};
@@ -32,11 +32,13 @@ async fn made<S: Store>(store: &S, of: &str) {
 fn workflow() -> Change {
     let timing = Timing::new("@daily".parse().unwrap(), "UTC".parse().unwrap(), Overlap::Skip, Timing::CATCH_UP);
     let trigger = Trigger {
-        topic: "news".parse().unwrap(),
+        feed: Feed::Topic("news".parse().unwrap()),
         filter: None,
         start: Target::Workflow("w".parse().unwrap()),
         at_once: 1,
         on_poison: OnPoison::Skip,
+        rate: None,
+        gather: None,
     };
     Change::WorkflowPut {
         name: "w".parse().unwrap(),
@@ -104,7 +106,8 @@ async fn is_fenced<S: Store>(store: &S, of: &str, number: u64) {
     let (schedule, trigger) = ("w/1".parse().unwrap(), "w:1".parse().unwrap());
     let refused = store.tick(&of_name, &schedule, Digest([2; 32]), ticked).await;
     assert_eq!(refused.unwrap_err().kind, Kind::Fenced, "a tick");
-    let intake = Intake { after: Position(0), upto: Position(1), found: Vec::new(), at: at(5), trouble: None };
+    let intake =
+        Intake { after: Position(0), upto: Position(1), found: Vec::new(), cascade: 9, at: at(5), trouble: None };
     let refused = store.take_in(&of_name, &trigger, Digest([3; 32]), intake).await;
     assert_eq!(refused.unwrap_err().kind, Kind::Fenced, "events");
     let refused = store.bury(&of_name, &trigger, Position(1), "why".into()).await;

@@ -74,7 +74,13 @@ where
     for n in 1..=50_u64 {
         let drawer = if n % 3 == 0 { Drawer::Session("s".parse().unwrap()) } else { Drawer::Global };
         let value = (n % 5 != 0).then(|| MemoryValue { bytes: format!("{n}").into(), expires_at: None });
-        let change = MemoryChange { drawer, key: format!("k{}%_/{n}", n % 2), revision: record.next_revision(), value };
+        let change = MemoryChange {
+            drawer,
+            key: format!("k{}%_/{n}", n % 2),
+            revision: record.next_revision(),
+            value,
+            trail: None,
+        };
         let owner = &mut owners[(n % 2) as usize];
         record.append(owner.change(vec![Delta::Memory(change)]), Durability::Lazy).await.unwrap();
     }
@@ -123,7 +129,8 @@ where
     let record = fixture.fresh().await;
     let (acme, mut owner) = (tenant("acme"), Owner::new("acme", 1));
     let value = Some(MemoryValue { bytes: "v".into(), expires_at: Some(at(5)) });
-    let change = MemoryChange { drawer: Drawer::Global, key: "k".into(), revision: record.next_revision(), value };
+    let change =
+        MemoryChange { drawer: Drawer::Global, key: "k".into(), revision: record.next_revision(), value, trail: None };
     record.append(owner.change(vec![Delta::Memory(change)]), Durability::Lazy).await.unwrap();
     // Time is what is written: an append much later sweeps.
     let mut late = owner.append(1);

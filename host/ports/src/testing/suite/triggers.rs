@@ -2,14 +2,19 @@
 
 use ltmc_model::delta::Delta;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::gather::{Batch, Gather, Rate};
 use ltmc_model::journal::{Act, Change, Entry, Event as Happened};
-use ltmc_model::message::{self, Channel, Event, Message};
+use ltmc_model::memory::Drawer;
+use ltmc_model::message::{self, Channel, Event, Message, Trail};
 use ltmc_model::run::{State, Target};
-use ltmc_model::trigger::{MAX_OF_A_TENANT, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{
+    CASCADE, Feed, MAX_OF_A_TENANT, OnPoison, Planted, Stage, Trigger, TriggerId, Verdict, Watched,
+};
 use ltmc_model::{KeyId, Payload, Position, Revision};
 
 use super::{Fixture, Store};
-use crate::testing::sample::{Owner, at, tenant};
+use crate::cascades::{Made, ReadCascades as _};
+use crate::testing::sample::{self, Owner, at, tenant};
 use crate::triggers::{Arrival, ArrivalFilter, Found, Intake, MAX_REASON, StoredTrigger, TriggeredStart};
 use crate::{
     Append, Changes, Durability, Expect, Kind, ReadTriggers as _, WriteCatalog as _, WriteJournal as _,
@@ -26,11 +31,13 @@ fn author() -> KeyId {
 
 fn trigger(topic: &str) -> Trigger {
     Trigger {
-        topic: topic.parse().unwrap(),
+        feed: Feed::Topic(topic.parse().unwrap()),
         filter: None,
         start: Target::Agent("alice".parse().unwrap()),
         at_once: 2,
         on_poison: OnPoison::ParkKey,
+        rate: None,
+        gather: None,
     }
 }
 
@@ -62,11 +69,12 @@ fn event(number: u64, key: &str) -> Event {
 fn intake(after: u64, upto: u64, found: Vec<(u64, Event, Option<&str>)>) -> Intake {
     let found = found.into_iter().map(|(position, event, dead)| Found {
         position: Position(position),
+        key: event.key().to_owned(),
         event,
         dead: dead.map(str::to_owned),
     });
     let (after, upto) = (Position(after), Position(upto));
-    Intake { after, upto, found: found.collect(), at: at(9), trouble: None }
+    Intake { after, upto, found: found.collect(), cascade: 100, at: at(9), trouble: None }
 }
 
 async fn take_in<S: Store>(store: &S, name: &str, intake: Intake) -> bool {
@@ -76,7 +84,14 @@ async fn take_in<S: Store>(store: &S, name: &str, intake: Intake) -> bool {
 
 /// The first entries of a run that this event starts.
 fn started(owner: &mut Owner, row: &StoredTrigger, position: u64) -> Append {
-    let start = TriggeredStart { id: row.id.clone(), digest: row.digest, position: Position(position) };
+    let start = TriggeredStart {
+        id: row.id.clone(),
+        digest: row.digest,
+        position: Position(position),
+        with: Vec::new(),
+        dropped: Vec::new(),
+        rate: row.trigger.rate,
+    };
     Append { triggered: Some(start), ..owner.append(1) }
 }
 
@@ -143,6 +158,14 @@ pub async fn subscriptions_follow_acts<F: Fixture>(fixture: &F) {
     let store = fixture.crash(store).await;
     assert_eq!(names(&store).await, ["feed", "w:1"]);
     act(&*store, None, Change::WorkflowDeleted { name: "w".parse().unwrap() }).await;
+    // An agent's go with it, and nobody else's.
+    for name in ["alice@1", "alice@2", "alice-b@1"] {
+        act(&*store, Some(&author()), put(name, trigger("t"))).await;
+    }
+    act(&*store, None, Change::AgentDeleted { name: "alice".parse().unwrap() }).await;
+    let store = fixture.crash(store).await;
+    assert_eq!(names(&store).await, ["alice-b@1", "feed"]);
+    act(&*store, None, Change::SubscriptionDeleted { id: id("alice-b@1") }).await;
     act(&*store, None, Change::SubscriptionDeleted { id: id("feed") }).await;
     assert!(names(&store).await.is_empty());
     assert!(stages(&*store, "feed").await.is_empty());
@@ -306,6 +329,180 @@ pub async fn what_is_published_makes_subscriptions_due<F: Fixture>(fixture: &F) 
     assert!(store.triggered_tenants(Some(&acme), 10).await.unwrap().is_empty());
     act(&*store, None, Change::TenantDeleted { tenant: acme.clone() }).await;
     assert!(due(&store).await.is_empty() && store.triggered_tenants(None, 10).await.unwrap().is_empty());
+}
+
+/// A change of memory makes those subscriptions due that watch its key, and no others.
+pub async fn what_changes_in_memory_makes_subscriptions_due<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let acme = tenant("acme");
+    let watching = |scope: Option<&str>, owner: Option<&str>, prefix: &str| Trigger {
+        feed: Feed::Memory(Watched::of(scope, owner, prefix).unwrap()),
+        ..trigger("t")
+    };
+    for (name, watches) in [
+        ("all", watching(None, None, "")),
+        ("board", watching(None, None, "board/")),
+        ("like", watching(None, None, "%")),
+        ("alice", watching(Some("agent"), Some("alice"), "")),
+        ("topic", trigger("t")),
+    ] {
+        act(&*store, Some(&author()), put(name, watches)).await;
+    }
+    let due = async |store: &F::Store| -> Vec<String> {
+        store.due_triggers(&acme, None, 10).await.unwrap().iter().map(|row| row.id.to_string()).collect()
+    };
+    assert!(due(&store).await.is_empty() && store.watches_memory().await.unwrap());
+    let change = async |delta: Delta| {
+        let change = Change::Context { call: "c".into(), about: "a".into(), request: ltmc_model::Digest::of(b"") };
+        store.act_with(&acme, at(8), Act { by: None, change }, Changes::blind(vec![delta])).await.unwrap();
+    };
+    let agent = Drawer::Agent("alice".parse().unwrap());
+    change(Delta::Memory(sample::put(&agent, "board/a", Revision(21), "1"))).await;
+    assert_eq!(due(&store).await, ["alice"]);
+    change(Delta::Memory(sample::put(&Drawer::Global, "board/a", Revision(22), "1"))).await;
+    assert_eq!(due(&store).await, ["alice", "all", "board"]);
+    change(Delta::Memory(sample::delete(&Drawer::Global, "boar", Revision(23)))).await;
+    for (name, lag) in [("all", 2), ("board", 1), ("alice", 1), ("like", 0), ("topic", 0)] {
+        assert_eq!(store.lag(&acme, &id(name), 10).await.unwrap(), lag, "{name}");
+    }
+    let newest = one(&*store, "board").await.unwrap().newest;
+    assert!(take_in(&*store, "board", intake(0, newest.0, vec![(newest.0, event(1, "k"), None)])).await);
+    assert_eq!(store.lag(&acme, &id("board"), 10).await.unwrap(), 0);
+    // One that watches something else from now on begins anew.
+    act(&*store, Some(&author()), put("board", watching(None, None, "other/"))).await;
+    assert!(stages(&*store, "board").await.is_empty());
+    assert_eq!(one(&*store, "board").await.unwrap().position, Position(0));
+}
+
+/// Several events of a key start one run, as it was decided of those that wait, within the rate; its end is the end of all of them.
+pub async fn events_that_were_gathered_start_one_run<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let gather = Some(Gather::Batch(Batch { events: 9, within: 1_000 }));
+    let rate = Some(Rate { starts: 2, per: 60_000 });
+    act(&*store, Some(&author()), put("feed", Trigger { gather, rate, at_once: 9, ..trigger("t") })).await;
+    let found = [(1, "a"), (2, "a"), (3, "b"), (4, "a"), (5, "a"), (6, "c")].map(|(n, key)| (n, event(n, key), None));
+    assert!(take_in(&*store, "feed", intake(0, 6, found.into())).await);
+    let row = one(&*store, "feed").await.unwrap();
+    let mut owners: Vec<Owner> = (0..9).map(|number| Owner::new("acme", number)).collect();
+    let together = |owner: &mut Owner, position: u64, with: &[u64], dropped: &[u64]| {
+        let mut append = started(owner, &row, position);
+        if let Some(start) = &mut append.triggered {
+            start.with = with.iter().map(|place| Position(*place)).collect();
+            start.dropped = dropped.iter().map(|place| Position(*place)).collect();
+        }
+        append
+    };
+    let refused = async |append: Append| store.append(append, Durability::Lazy).await.unwrap_err().kind;
+    assert_eq!(refused(together(&mut owners[8], 2, &[3], &[])).await, Kind::Conflict, "of another key");
+    assert_eq!(refused(together(&mut owners[7], 2, &[7], &[])).await, Kind::Conflict, "it is not there");
+    store.append(together(&mut owners[0], 4, &[1], &[2]), Durability::Lazy).await.unwrap();
+    assert_eq!(
+        stages(&*store, "feed").await,
+        [(1, Stage::UnderWay), (3, Stage::Waiting), (4, Stage::UnderWay), (5, Stage::Waiting), (6, Stage::Waiting)]
+    );
+    assert_eq!(refused(together(&mut owners[6], 5, &[], &[])).await, Kind::Conflict, "one of its key is under way");
+    store.append(together(&mut owners[1], 3, &[], &[]), Durability::Barrier).await.unwrap();
+    let now = one(&*store, "feed").await.unwrap();
+    assert_eq!((now.started, now.under_way, now.waiting, now.superseded), (2, 2, 2, 1));
+    assert_eq!(refused(together(&mut owners[5], 6, &[], &[])).await, Kind::Conflict, "two began just now");
+    let store = fixture.crash(store).await;
+    let acme = tenant("acme");
+    assert_eq!(store.started_since(&acme, &id("feed"), at(0), 9).await.unwrap(), 2);
+    assert_eq!(store.started_since(&acme, &id("feed"), at(0), 1).await.unwrap(), 1);
+    assert_eq!(store.started_since(&acme, &id("feed"), at(1_000_000), 9).await.unwrap(), 0);
+    // A run's end is that of all its events.
+    store.append(ended(&mut owners[0], State::Failed), Durability::Lazy).await.unwrap();
+    store.append(ended(&mut owners[1], State::Completed), Durability::Barrier).await.unwrap();
+    assert_eq!(
+        stages(&*store, "feed").await,
+        [(1, Stage::Parked), (4, Stage::Parked), (5, Stage::Waiting), (6, Stage::Waiting)]
+    );
+}
+
+/// So many events follow from one, by whichever subscriptions, and no more; how many did is known for a day after the last.
+pub async fn so_many_events_follow_from_one<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for name in ["feed", "other"] {
+        act(&*store, Some(&author()), put(name, trigger("t"))).await;
+    }
+    let after = |number, root: &str| {
+        let trail = Trail { correlation: root.into(), causation: "/s 1".into(), hops: 1, run: None };
+        (number, Event { trail: Some(Box::new(trail)), ..event(number, "k") }, None)
+    };
+    let bounded = |from, to, found| Intake { cascade: 3, ..intake(from, to, found) };
+    let found = vec![after(1, "/s a"), after(2, "/s b"), (3, event(3, "k"), None), after(4, "/s a")];
+    assert!(take_in(&*store, "feed", bounded(0, 4, found)).await);
+    assert!(take_in(&*store, "other", bounded(0, 6, vec![after(5, "/s a"), after(6, "/s a")])).await);
+    assert!(take_in(&*store, "feed", bounded(4, 8, vec![after(7, "/s a"), after(8, "/s b")])).await);
+    let dead = async |store: &F::Store| {
+        let filter = ArrivalFilter { dead: true, limit: 10, ..ArrivalFilter::default() };
+        let found = store.arrivals(&tenant("acme"), &filter).await.unwrap();
+        found.into_iter().map(|one| (one.id.to_string(), one.position.0, one.reason.unwrap())).collect::<Vec<_>>()
+    };
+    let why = "budget: more than 3 events followed from the one that all of it began with, /s a".to_owned();
+    let wanted = [("feed".to_owned(), 7, why.clone()), ("other".to_owned(), 6, why)];
+    assert_eq!(dead(&store).await, wanted);
+    let store = fixture.crash(store).await;
+    // A day later, what began with another event has it forgotten.
+    let late = Intake {
+        at: at(9).after(CASCADE).after(CASCADE),
+        ..bounded(8, 20, vec![after(19, "/s c"), after(20, "/s a")])
+    };
+    assert!(take_in(&*store, "feed", late).await);
+    assert_eq!(dead(&store).await, wanted);
+}
+
+/// What followed from an event is found: runs that it started, where it stands otherwise, and events that it led to.
+pub async fn what_follows_from_an_event_is_found<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let acme = tenant("acme");
+    for name in ["feed", "other"] {
+        act(&*store, Some(&author()), put(name, trigger("t"))).await;
+    }
+    let topic: message::Topic = "t".parse().unwrap();
+    let send = async |id: u64, event: Event| {
+        let sent = Delta::Sent(Message { id: Revision(id), channel: Channel::Topic(topic.clone()), event });
+        let change = Change::Context { call: "c".into(), about: "a".into(), request: ltmc_model::Digest::of(b"") };
+        store.act_with(&acme, at(8), Act { by: None, change }, Changes::blind(vec![sent])).await.unwrap();
+        store.event(&acme, Revision(id)).await.unwrap().unwrap()
+    };
+    let (name, first) = send(11, event(1, "k")).await;
+    assert_eq!((&name, &first.event), (&topic, &event(1, "k")));
+    let follows = |number| {
+        let trail = Trail::after(&first.event).by(Owner::new("acme", 1).row.id);
+        Event { trail: Some(Box::new(trail)), ..event(number, "k") }
+    };
+    let (_, second) = send(12, follows(2)).await;
+    let (_, third) = send(13, follows(3)).await;
+    assert_eq!(store.event(&tenant("beta"), Revision(11)).await.unwrap(), None);
+    assert_eq!(store.event(&acme, Revision(14)).await.unwrap(), None);
+    let following = async |after, limit| {
+        let found = store.following(&acme, "/shop e1", after, limit).await.unwrap();
+        found.into_iter().map(|(_, found)| found).collect::<Vec<_>>()
+    };
+    assert_eq!(following(Position(0), 10).await, [second.clone(), third.clone()]);
+    assert_eq!((following(Position(0), 1).await, following(second.position, 9).await), (vec![second], vec![third]));
+    assert!(store.following(&tenant("beta"), "/shop e1", Position(0), 9).await.unwrap().is_empty());
+    let at_once = intake(0, first.position.0, vec![(first.position.0, event(1, "k"), None)]);
+    assert!(take_in(&*store, "feed", at_once).await);
+    let dead = intake(0, first.position.0, vec![(first.position.0, event(1, "k"), Some("loop"))]);
+    assert!(take_in(&*store, "other", dead).await);
+    let stands = |by: &str, stage, why: Option<&str>| Made {
+        by: id(by),
+        run: None,
+        stands: Some((stage, why.map(str::to_owned))),
+    };
+    let other = stands("other", Stage::Dead, Some("loop"));
+    let waits = stands("feed", Stage::Waiting, None);
+    assert_eq!(store.made_of(&acme, first.position, 10).await.unwrap(), [waits, other.clone()]);
+    let (row, mut owner) = (one(&*store, "feed").await.unwrap(), Owner::new("acme", 1));
+    store.append(started(&mut owner, &row, first.position.0), Durability::Lazy).await.unwrap();
+    let run = Made { by: id("feed"), run: Some(owner.row.id), stands: None };
+    assert_eq!(store.made_of(&acme, first.position, 10).await.unwrap(), [run.clone(), other.clone()]);
+    store.append(ended(&mut owner, State::Completed), Durability::Barrier).await.unwrap();
+    let store = fixture.crash(store).await;
+    assert_eq!(store.made_of(&acme, first.position, 10).await.unwrap(), [run, other]);
+    assert!(store.made_of(&tenant("beta"), first.position, 10).await.unwrap().is_empty());
 }
 
 /// A tenant has so many subscriptions and no more.

@@ -95,7 +95,7 @@ pub async fn who_is_suspended_without_knowing_of_an_event_is_due_at_once<F: Fixt
 pub async fn who_is_over_or_has_its_event_waits_no_more<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let node = StepPath::root();
-    let taken = Event::EventTaken { node: node.clone(), position: Position(1), event: Payload::text("") };
+    let taken = Event::EventTaken { node: node.clone(), position: Position(1), event: Payload::text(""), trail: None };
     for (number, event) in (1..).zip([taken, Event::WaitCancelled { node }]) {
         let mut owner = waiting(&*store, number, Some("one"), None).await;
         store.append(owner.write(vec![entry(event)]), Lazy).await.unwrap();

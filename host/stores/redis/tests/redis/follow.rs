@@ -294,7 +294,7 @@ async fn sessions_are_held_but_for_their_large_values() {
     let change = |key: &str, revision: u64, size: Option<usize>| {
         let value = size.map(|size| MemoryValue { bytes: vec![b'x'; size].into(), expires_at: Some(at(revision)) });
         let drawer = Drawer::Session("s1".parse().unwrap());
-        Delta::Memory(MemoryChange { drawer, key: key.into(), revision: Revision(revision), value })
+        Delta::Memory(MemoryChange { drawer, key: key.into(), revision: Revision(revision), value, trail: None })
     };
     let deltas = [change("a", 1, Some(3)), change("b", 2, Some(64 << 10)), change("c", 3, Some((64 << 10) + 1))];
     let rows: Vec<Logged> = deltas.into_iter().map(|delta| record.add("acme", delta)).collect();
@@ -357,7 +357,13 @@ async fn the_feed_of_changes_is_bounded() {
     begin(&redis, &acme).await;
     let change = |id: u64| {
         let value = Some(MemoryValue { bytes: "v".into(), expires_at: None });
-        Delta::Memory(MemoryChange { drawer: Drawer::Global, key: format!("k{id}"), revision: Revision(id), value })
+        Delta::Memory(MemoryChange {
+            drawer: Drawer::Global,
+            key: format!("k{id}"),
+            revision: Revision(id),
+            value,
+            trail: None,
+        })
     };
     let rows: Vec<Logged> = (1..=12_000).map(|id| record.add("acme", change(id))).collect();
     redis.apply(&acme, &rows, record.end()).await.unwrap();

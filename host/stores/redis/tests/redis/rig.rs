@@ -97,6 +97,7 @@ impl Record {
                         key: key.clone(),
                         revision: item.revision,
                         value: Some(MemoryValue { bytes: item.value.clone(), expires_at: item.expires_at }),
+                        trail: None,
                     })],
                 };
                 all.map(item).collect()
@@ -224,7 +225,7 @@ impl Record {
                 let revision = self.next_revision();
                 let bytes = format!("{revision} of {of}").into_bytes().into();
                 let value = (self.number(3) > 0).then_some(MemoryValue { bytes, expires_at: None });
-                Delta::Memory(MemoryChange { drawer, key, revision, value })
+                Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })
             }
             _ => {
                 let run = run_id(self.number(4));

@@ -36,6 +36,8 @@ with besides as (
     union all select tenant, octet_length(settings) + 1024 from triggers
     union all select tenant, length(event) + octet_length(key) + 512 from arrivals
     union all select tenant, 96 from seen_events
+    union all select tenant, octet_length(trigger_id) + 128 from starts
+    union all select tenant, 128 from cascades
     union all select tenant, 256 from keys
 ), each_row as (
     select tenant, length(frames) + 64 as bytes, 0 as besides, 0 as log_rows, 0 as log_bytes from journal

@@ -95,7 +95,7 @@ impl Writer {
                 return Ok(Some(Kind::Conflict));
             }
             if let Some(start) = &append.triggered
-                && !triggers::allows(db, tenant, start)?
+                && !triggers::allows(db, tenant, start, append.run.created_at)?
             {
                 return Ok(Some(Kind::Conflict));
             }

@@ -41,7 +41,7 @@ impl Writer {
         for (of, scope, owner, key) in self.ended(now).map_err(|e| error::store(OP, e))? {
             let drawer = drawer(scope, owner).map_err(read)?;
             let revision = Revision(self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1);
-            let delta = Delta::Memory(MemoryChange { drawer, key, revision, value: None });
+            let delta = Delta::Memory(MemoryChange { drawer, key, revision, value: None, trail: None });
             let bytes = delta.to_bytes();
             deltas.push((tenant(of).map_err(read)?, delta, bytes));
         }

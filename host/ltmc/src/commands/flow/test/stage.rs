@@ -96,7 +96,7 @@ fn cast(document: &Document, case: &Case) -> Document {
 async fn run(document: &Document, case: &Case) -> anyhow::Result<Played> {
     let document = &cast(document, case);
     let clock = Arc::new(Passing(tokio::time::Instant::now()));
-    let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin };
+    let caller = Caller { tenant: "default".parse()?, key: "localauthor0".parse()?, role: Role::Admin, cause: None };
     let stubs = stubs(document);
     let record = record(&caller.tenant, document, &stubs).await?;
     let mut actors = Actors { parts: case.agents.clone(), ..Actors::default() };
