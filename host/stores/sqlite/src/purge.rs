@@ -47,6 +47,8 @@ const TABLES: [(&str, &str, u32); 22] = [
     ("sessions", "tenant, id", 100),
     ("turns", "tenant, session, number", 1_000),
     ("session_keeps", "tenant, session, began, key", 64),
+    ("session_archives", "tenant, id", 16),
+    ("state_timers", "tenant, agent, key", 1_000),
 ];
 
 #[async_trait]
