@@ -220,7 +220,9 @@ impl Clients {
     }
 
     async fn decide(&self, whose: Whose<'_>, call: Call) -> Result<Decided, Error> {
-        let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
+        let tenant = whose.tenant;
+        let revision = || self.ports.journal.next_revision(tenant);
+        let asked = Asked { whose, now: self.ports.clock.now(), revision: &revision };
         Ok(self.ports.context.decide(asked, call).await?)
     }
 

@@ -157,7 +157,7 @@ impl Clients {
             let about = format!("{} {verb}: {reason}", of.agent);
             let request = Digest::of(format!("{call} {}/{key} {}", of.agent, kept.data).as_bytes());
             let change = Change::Context { call: call.to_owned(), about, request };
-            let (drawer, revision) = (state::drawer(&of.agent), self.ports().journal.next_revision());
+            let (drawer, revision) = (state::drawer(&of.agent), self.ports().journal.next_revision(&caller.tenant));
             let expected = Expect::Key { drawer: drawer.clone(), key: key.clone(), revision: found.revision };
             let written = MemoryChange { drawer, key, revision, value: Some(value(&kept)), trail: None };
             let owner = Owner::default();

@@ -41,7 +41,9 @@ impl Due for Sessions {
     }
 
     async fn coming(&self, after: Option<&TenantId>) -> Result<Vec<(TenantId, Duration)>, StoreError> {
-        let (page, now) = (self.read.coming_sessions(after, PAGE).await?, self.now());
+        let now = self.now();
+        // What comes later is for a later look.
+        let page = self.read.coming_sessions(now.after(LONGEST), after, PAGE).await?;
         Ok(page.into_iter().map(|(tenant, comes)| (tenant, comes.since(now))).collect())
     }
 

@@ -87,7 +87,7 @@ impl Sessions {
         };
         let deltas = match memory {
             Some(Remains::TooLarge) => Vec::new(),
-            _ => found.into_iter().take(MAX_MOVED).map(|(key, _)| self.forgotten(id, key)).collect(),
+            _ => found.into_iter().take(MAX_MOVED).map(|(key, _)| self.forgotten(tenant, id, key)).collect(),
         };
         let keys = u32::try_from(deltas.len()).unwrap_or(u32::MAX);
         let change = Change::SessionForgotten { id: id.clone(), keys, memory, archive };
@@ -96,8 +96,8 @@ impl Sessions {
         Ok(memory.is_some())
     }
 
-    fn forgotten(&self, id: &SessionId, key: String) -> Delta {
-        let revision = self.runs.inner.ports.write.next_revision();
+    fn forgotten(&self, tenant: &TenantId, id: &SessionId, key: String) -> Delta {
+        let revision = self.runs.inner.ports.write.next_revision(tenant);
         Delta::Memory(MemoryChange { drawer: Drawer::Session(id.clone()), key, revision, value: None })
     }
 }

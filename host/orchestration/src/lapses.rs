@@ -115,7 +115,7 @@ impl Lapses {
             None => None,
         };
         let known = declared.as_ref().zip(in_force.as_deref());
-        let revision = || ports.write.next_revision();
+        let revision = || ports.write.next_revision(tenant);
         let lapse = ports.crossing.context.lapse(tenant, timer, known, ports.clock.now(), &revision).await?;
         match lapse {
             Ok(None) => Ok(true),

@@ -75,7 +75,7 @@ impl Sessions {
             let (stays, more) = sessions.stays(&by.tenant, &undone).await?;
             let holder = undone.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
             let (keys, turns) = (changed.len(), undone.len());
-            let deltas = sessions.put_back(&id, changed);
+            let deltas = sessions.put_back((&by.tenant, &id), changed);
             let change = Change::SessionRewound {
                 id: id.clone(),
                 to,
@@ -146,7 +146,7 @@ impl Sessions {
             let kept = sessions.read.memory_after(&by.tenant, &id, turn, MOST).await?;
             check_moved(kept.iter().map(|(key, value)| (key, Some(value))))?;
             let holder = since.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
-            let deltas = sessions.put_back(&new, kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
+            let deltas = sessions.put_back((&by.tenant, &new), kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
             let fork = Some(Box::new(Fork { of: id.clone(), at, began: turn, holder }));
             let change = Change::SessionOpened { id: new.clone(), settings: Box::new(settings), fork };
             let mut expects = vec![
@@ -245,11 +245,15 @@ impl Sessions {
     }
 
     /// What keys are to hold, or nothing.
-    fn put_back(&self, id: &SessionId, values: Vec<(String, Option<MemoryValue>)>) -> Vec<Delta> {
+    fn put_back(
+        &self,
+        (tenant, id): (&TenantId, &SessionId),
+        values: Vec<(String, Option<MemoryValue>)>,
+    ) -> Vec<Delta> {
         let (now, write) = (self.now(), &self.runs.inner.ports.write);
         let is_over = |value: &MemoryValue| value.expires_at.is_some_and(|at| at <= now);
         let change = |(key, value): (String, Option<MemoryValue>)| {
-            let (drawer, revision) = (Drawer::Session(id.clone()), write.next_revision());
+            let (drawer, revision) = (Drawer::Session(id.clone()), write.next_revision(tenant));
             Delta::Memory(MemoryChange {
                 drawer,
                 key,

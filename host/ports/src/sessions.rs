@@ -135,10 +135,11 @@ pub trait ReadSessions: Send + Sync {
     /// How many turns of a key wait in a session.
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError>;
 
-    /// Tenants with sessions about which something is to be done at some time, by name, after `after`: each with when that is first. At most `limit`.
-    /// How many sessions a tenant has makes no difference.
+    /// Tenants with sessions about which something is to be done by `by`, by name, after `after`: each with when that is first. At most
+    /// `limit`. Neither how many sessions a tenant has makes a difference, nor how many tenants have some about which nothing is to be done by then.
     async fn coming_sessions(
         &self,
+        by: Timestamp,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;

@@ -128,7 +128,7 @@ impl House {
     pub(crate) fn over(record: Arc<MemoryRecord>) -> Self {
         let slow = Arc::new(Slow(record.clone()));
         let clock: Arc<dyn Clock> = Arc::new(PassingClock(tokio::time::Instant::now()));
-        let entropy = Arc::new(SeededEntropy::new(record.next_revision().0));
+        let entropy = Arc::new(SeededEntropy::new(record.next_revision(&tenant()).0));
         let authority = Arc::new(Authority::new(slow.clone(), slow.clone(), clock.clone()));
         let shelf = Arc::new(Shelf::default());
         let pins = Pins::new(slow.clone(), shelf.clone());

@@ -172,7 +172,7 @@ impl World {
             if let Some(state) = &script.state {
                 let value = Some(MemoryValue { bytes: state.to_bytes(), expires_at: None });
                 let (drawer, key, revision) =
-                    (Drawer::State(script.name.clone()), "state".into(), record.next_revision());
+                    (Drawer::State(script.name.clone()), "state".into(), record.next_revision(tenant));
                 let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })];
                 let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
                 let changes = Changes { deltas, expects: Vec::new() };
@@ -526,8 +526,8 @@ impl<R: AnyRecord> WriteJournal for Line<R> {
         Box::pin(std::future::ready(done))
     }
 
-    fn next_revision(&self) -> Revision {
-        self.faulty.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.faulty.next_revision(tenant)
     }
 }
 

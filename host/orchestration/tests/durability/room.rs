@@ -272,7 +272,8 @@ async fn publish(record: &MemoryRecord, world: &World, of: &TenantId, id: &str) 
         attributes: BTreeMap::new(),
         trail: None,
     };
-    let sent = Message { id: record.next_revision(), channel: Channel::Topic("orders".parse().unwrap()), event };
+    let sent =
+        Message { id: record.next_revision(&tenant()), channel: Channel::Topic("orders".parse().unwrap()), event };
     let change = Change::Context { call: "messages.publish".into(), about: "orders".into(), request: Digest::of(b"") };
     let act = Act { by: Some(author(of).key), change };
     record.act_with(of, world.clock().now(), act, Changes::blind(vec![Delta::Sent(sent)])).await.unwrap();

@@ -304,18 +304,20 @@ impl ReadSessions for MemoryRecord {
 
     async fn coming_sessions(
         &self,
+        by: Timestamp,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let mut first = BTreeMap::new();
         self.with_sessions(|sessions| {
-            for session in sessions.all().filter(|session| after.is_none_or(|after| session.tenant > *after)) {
+            for session in sessions.all() {
                 if let Some(at) = session.due_at {
                     first.entry(session.tenant.clone()).and_modify(|first| *first = at.min(*first)).or_insert(at);
                 }
             }
         });
-        Ok(first.into_iter().take(limit as usize).collect())
+        let is_meant = |(tenant, at): &(TenantId, Timestamp)| *at <= by && after.is_none_or(|after| tenant > after);
+        Ok(first.into_iter().filter(is_meant).take(limit as usize).collect())
     }
 
     async fn due_sessions(

@@ -126,7 +126,7 @@ slowly! { ReadSessions:
     changed_since(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, Option<MemoryValue>)>;
     memory_after(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, MemoryValue)>;
     archive(tenant: &TenantId, id: &SessionId) -> Option<String>;
-    coming_sessions(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
+    coming_sessions(by: Timestamp, after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
     due_sessions(tenant: &TenantId, now: Timestamp, after: Option<&(Timestamp, SessionId)>, limit: u32) -> Vec<Session>;
 }
 
@@ -264,8 +264,8 @@ impl WriteJournal for Slow {
         Box::pin(async move { written.await.expect("a write does not panic") })
     }
 
-    fn next_revision(&self) -> Revision {
-        self.0.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.0.next_revision(tenant)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ltmc_model::delta::{Delta, FactEnd, Logged, MemoryChange, Topic};
 use ltmc_model::graph::Fact;
+use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, MAX_DELIVERIES, Message, Taker};
 use ltmc_model::recall::Note;
@@ -32,6 +33,18 @@ pub(crate) enum By {
     Anybody,
     /// Who puts back what was there, makes a fork, or has it forgotten.
     Rewinding,
+}
+
+impl By {
+    /// Who changes something with an act.
+    pub(crate) fn of_act(change: &Change) -> Self {
+        match change {
+            Change::SessionRewound { .. } | Change::SessionOpened { .. } | Change::SessionForgotten { .. } => {
+                Self::Rewinding
+            }
+            _ => Self::Anybody,
+        }
+    }
 }
 
 impl Row<'_> {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Record;
 use crate::bind::{
-    all, blob, execute, first_of_each, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of,
+    all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of,
     time,
 };
 use crate::deltas::By;
@@ -115,11 +115,12 @@ impl ReadSessions for Record {
 
     async fn coming_sessions(
         &self,
+        by: Timestamp,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let after = after.map_or("", TenantId::as_str);
-        self.readers.point("sessions.coming", |db| coming(db, after, limit))
+        self.readers.point("sessions.coming", |db| coming(db, by, after, limit))
     }
 
     async fn due_sessions(
@@ -139,12 +140,19 @@ impl ReadSessions for Record {
     }
 }
 
-fn coming(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
+/// By when the first of each tenant's is due: neither those that are due later are looked at, nor how many each tenant has.
+fn coming(
+    db: &Connection,
+    by: Timestamp,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<(TenantId, Timestamp)>, Error> {
     let sql = format!(
-        "select tenant, due_at from sessions indexed by sessions_coming where due_at is not null and tenant > ? \
-         and tenant not in {DELETED} order by tenant, due_at limit 1"
+        "select tenant, due_at from session_times indexed by session_times_due where due_at <= ? and tenant > ? \
+         and tenant not in {DELETED} order by tenant limit ?"
     );
-    first_of_each(db, &sql, after, limit)
+    let read = |row: &Row<'_>| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?)));
+    all(db, &sql, params![time(by), after, limit], read)
 }
 
 /// Why a turn's next entries cannot be written; none: they can.
@@ -388,8 +396,8 @@ pub(crate) fn rewind(
 macro_rules! keeps {
     ($began:literal) => {
         concat!(
-            "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at) \
-             select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at from (select ",
+            "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at, revision) \
+             select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at, memory.revision from (select ",
             $began,
             ") as turn \
              left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 where turn.began > 0"
@@ -418,6 +426,21 @@ pub(crate) fn keep_before(
         ),
     };
     execute(db, sql, params![tenant, id.as_str(), key, turn])
+}
+
+/// For which turn, by when it began, it is kept what a key holds before it changes; none: for none.
+pub(crate) fn kept_for(db: &Connection, tenant: &str, id: &SessionId, by: By) -> Result<Option<i64>, rusqlite::Error> {
+    let (sql, turn) = match by {
+        By::Rewinding => return Ok(None),
+        By::Turn(turn) => ("select began from turns where tenant = ?1 and session = ?2 and number = ?3", Some(turn)),
+        By::Anybody => {
+            let sql = "select began from turns indexed by turns_begun where tenant = ?1 and session = ?2 and began is not null and undone = 0 \
+                       and ?3 is null order by began desc limit 1";
+            (sql, None)
+        }
+    };
+    let began = db.prepare_cached(sql)?.query_row(params![tenant, id.as_str(), turn], |row| row.get(0)).optional()?;
+    Ok(began.flatten().filter(|began| *began > 0))
 }
 
 /// A turn has lost its session.
@@ -627,7 +650,28 @@ mod tests {
         let count = steps.clone();
         db.progress_handler(1, Some(move || count.fetch_add(1, Ordering::Relaxed) > 1_000_000)).unwrap();
         let [acme, beta] = ["acme", "beta"].map(|name| name.parse().unwrap());
-        assert_eq!(coming(&db, "", 10).unwrap(), [(acme, stamp(1)), (beta, stamp(20_000))]);
+        assert_eq!(coming(&db, stamp(20_000), "", 10).unwrap(), [(acme, stamp(1)), (beta, stamp(20_000))]);
+        let steps = steps.load(Ordering::Relaxed);
+        assert!((1..1_000).contains(&steps), "{steps} steps");
+    }
+
+    /// Of tenants with sessions about which nothing is to be done yet none is read, however many there are. Counted in steps of SQLite's machine.
+    #[test]
+    fn tenants_about_which_nothing_is_due_are_not_read() {
+        let db = open::in_memory().unwrap();
+        let sql = "insert into sessions (tenant, id, by_key, opened_at, settings, standing, epoch, turns, queued, interrupted, last_at, due_at, copied) \
+                   values (?, 's', '', 0, '', 0, 0, 0, 0, 0, 0, ?, 0)";
+        for number in 1..10_000 {
+            db.prepare_cached(sql).unwrap().execute(params![format!("t{number}"), 1_000 + number]).unwrap();
+        }
+        let steps = Arc::new(AtomicU64::new(0));
+        let count = steps.clone();
+        db.progress_handler(1, Some(move || count.fetch_add(1, Ordering::Relaxed) > 1_000_000)).unwrap();
+        let of = |name: &str| name.parse::<TenantId>().unwrap();
+        let due = [(of("t1"), stamp(1_001)), (of("t2"), stamp(1_002))];
+        assert_eq!(coming(&db, stamp(1_002), "", 10).unwrap(), due);
+        assert_eq!(coming(&db, stamp(1_002), "t1", 10).unwrap(), due[1..]);
+        assert_eq!(coming(&db, stamp(1_000), "", 10).unwrap(), []);
         let steps = steps.load(Ordering::Relaxed);
         assert!((1..1_000).contains(&steps), "{steps} steps");
     }

@@ -255,6 +255,7 @@ impl Writer {
         self.known.deleted.iter_mut().for_each(|known| known.extend(deleted.iter().cloned()));
         for tenant in &gone {
             self.known.forget(tenant);
+            self.tail.revisions.forget(tenant);
             self.bounds = Bounds::default();
         }
         let written = parts.iter().zip(&refused).filter(|(_, refused)| refused.is_none());

@@ -173,6 +173,7 @@ macro_rules! contract {
             lists_are_bounded_in_bytes
             lists_see_what_is_not_on_disk_yet
             revisions_only_grow
+            revisions_are_each_tenants_own
             usage_counts_keys_and_values_of_the_tenant
         }
         $crate::contract! { @port catalog, $fixture;

@@ -145,7 +145,7 @@ pub async fn a_turn_that_is_not_at_work_changes_nothing<F: Fixture>(fixture: &F)
     write(&*store, append).await.unwrap();
     let (mut second, append) = turn("acme", "x", (2, true), 'a', 1);
     write(&*store, append).await.unwrap();
-    let change = || put(&Drawer::Global, "k", store.next_revision(), "v");
+    let change = || put(&Drawer::Global, "k", store.next_revision(&tenant("acme")), "v");
     let mut early = second.remember(vec![change()]);
     early.previous = Some(early.run.epoch);
     assert_eq!(write(&*store, early).await, Err(Kind::Displaced), "it waits");
@@ -177,7 +177,8 @@ pub async fn what_memory_held_after_a_turn_is_kept<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     open(&*store, "acme", "x", settings(3)).await;
     let (of, drawer) = (tenant("acme"), |name: &str| Drawer::Session(id(name)));
-    let write_in = |key: &str, value: &str| put(&drawer("x"), key, store.next_revision(), value.to_owned());
+    let write_in =
+        |key: &str, value: &str| put(&drawer("x"), key, store.next_revision(&tenant("acme")), value.to_owned());
     let by_client = async |name: &str| {
         let change = Change::Context { call: "memory.put".into(), about: name.into(), request: Digest([0; 32]) };
         let changes = Changes { deltas: vec![Delta::Memory(write_in(name, "client"))], expects: Vec::new() };
@@ -234,7 +235,7 @@ pub async fn what_memory_held_after_a_turn_is_kept<F: Fixture>(fixture: &F) {
     let epoch = one(&*store, "acme", "x").await.epoch;
     let fork = Some(Box::new(Fork { of: id("x"), at: 1, began: stamp(1), holder: None }));
     let opened = Change::SessionOpened { id: id("y"), settings: Box::new(settings(3)), fork };
-    let deltas = || vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(), "1"))];
+    let deltas = || vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(&tenant("acme")), "1"))];
     let stale = vec![Expect::SessionEpoch { session: id("x"), epoch: Epoch(epoch.0 - 1) }];
     let late = store.act_with(&of, at(9), act_of(opened.clone()), Changes { deltas: deltas(), expects: stale }).await;
     assert_eq!(late.unwrap_err().kind, Kind::Stale);
@@ -314,7 +315,8 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
     assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closed);
 
     let of = tenant("acme");
-    assert_eq!(store.coming_sessions(None, 10).await.unwrap(), [(of.clone(), at(10_000))]);
+    assert_eq!(store.coming_sessions(at(9_999), None, 10).await.unwrap(), []);
+    assert_eq!(store.coming_sessions(at(10_000), None, 10).await.unwrap(), [(of.clone(), at(10_000))]);
     assert_eq!(store.due_sessions(&of, at(9_999), None, 10).await.unwrap(), []);
     assert_eq!(due(&*store, "acme", 10_000, None, 10).await, [id("old")]);
     assert_eq!(
@@ -329,7 +331,7 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
     assert_eq!(early.kind, Kind::Stale);
     store.act_with(&of, at(10_000), expired, by(Some(at(10_000)))).await.unwrap();
     assert_eq!(one(&*store, "acme", "old").await.standing, Standing::Expired);
-    assert_eq!(store.coming_sessions(None, 10).await.unwrap(), []);
+    assert_eq!(store.coming_sessions(at(99_999), None, 10).await.unwrap(), []);
 }
 
 /// Which of a tenant's sessions are due by `now`.
@@ -361,11 +363,12 @@ pub async fn sessions_that_are_due_are_read_tenant_by_tenant<F: Fixture>(fixture
         .await;
     let store = fixture.crash(store).await;
     let [acme, beta] = ["acme", "beta"].map(tenant);
-    let coming = store.coming_sessions(None, 10).await.unwrap();
+    let coming = store.coming_sessions(at(5_000), None, 10).await.unwrap();
     assert_eq!(coming, [(acme.clone(), at(2_000)), (beta.clone(), at(5_000))]);
-    assert_eq!(store.coming_sessions(None, 1).await.unwrap(), coming[..1]);
-    assert_eq!(store.coming_sessions(Some(&acme), 10).await.unwrap(), coming[1..]);
-    assert_eq!(store.coming_sessions(Some(&beta), 10).await.unwrap(), []);
+    assert_eq!(store.coming_sessions(at(4_999), None, 10).await.unwrap(), coming[..1], "what is due later is not read");
+    assert_eq!(store.coming_sessions(at(5_000), None, 1).await.unwrap(), coming[..1]);
+    assert_eq!(store.coming_sessions(at(5_000), Some(&acme), 10).await.unwrap(), coming[1..]);
+    assert_eq!(store.coming_sessions(at(5_000), Some(&beta), 10).await.unwrap(), []);
     assert_eq!(due(&*store, "acme", 8_999, None, 10).await, [id("b"), id("c"), id("a")]);
     assert_eq!(due(&*store, "acme", 9_000, None, 2).await, [id("b"), id("c")]);
     assert_eq!(due(&*store, "acme", 9_000, Some(&(at(2_000), id("b"))), 2).await, [id("c"), id("a")]);
@@ -383,7 +386,7 @@ pub async fn a_session_is_summed_up_and_its_memory_archived<F: Fixture>(fixture:
     write(&*store, append).await.unwrap();
     let mut noted = first.append(1);
     let drawer = Drawer::Session(x.clone());
-    noted.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(), "v"))]);
+    noted.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(&tenant("acme")), "v"))]);
     write(&*store, noted).await.unwrap();
     let closed = |now| Change::SessionClosed { id: x.clone(), expired: false, now, why: None };
     act(&*store, "acme", at(2), 'a', closed(false)).await;
@@ -408,7 +411,7 @@ pub async fn a_session_is_summed_up_and_its_memory_archived<F: Fixture>(fixture:
     assert_eq!((session.standing, session.summary, session.closed_at), (Standing::Closed, Some(2), Some(at(4))));
     assert_eq!(write(&*store, sums_up(3).1).await, Err(Kind::Conflict), "it has one");
 
-    let gone = delete(&drawer, "k", store.next_revision());
+    let gone = delete(&drawer, "k", store.next_revision(&tenant("acme")));
     let archive = Some("{\"keys\":[]}".to_owned());
     let change = Change::SessionForgotten { id: x.clone(), keys: 1, memory: Some(Remains::Archived), archive };
     let expects = vec![Expect::Unsettled { session: x.clone() }];
@@ -451,7 +454,7 @@ pub async fn who_belongs_to_a_turn_that_is_undone_or_over_writes_no_memory<F: Fi
     let notes = async |owner: &mut Owner, drawer: Drawer| {
         let before = (owner.row.clone(), owner.previous);
         let mut append = owner.append(1);
-        append.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(), "v"))]);
+        append.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(&tenant("acme")), "v"))]);
         let written = write(&*store, append).await;
         if written.is_err() {
             (owner.row, owner.previous) = before;
@@ -586,7 +589,7 @@ pub async fn what_undoes_a_turn_may_come_late<F: Fixture>(fixture: &F) {
         Event::StepCompleted { step, attempt: 1, output: Payload::text("out"), usage }
     };
     let mut late = async |step: &str, drawer: &Drawer, key: &str| {
-        let change = put(drawer, key, store.next_revision(), "v");
+        let change = put(drawer, key, store.next_revision(&tenant("acme")), "v");
         let before = first.row.seq;
         let append = Append {
             changes: Changes::blind(vec![Delta::Memory(change)]),
