@@ -98,7 +98,7 @@ impl Sessions {
 
     fn forgotten(&self, tenant: &TenantId, id: &SessionId, key: String) -> Delta {
         let revision = self.runs.inner.ports.write.next_revision(tenant);
-        Delta::Memory(MemoryChange { drawer: Drawer::Session(id.clone()), key, revision, value: None })
+        Delta::Memory(MemoryChange { drawer: Drawer::Session(id.clone()), key, revision, value: None, trail: None })
     }
 }
 
