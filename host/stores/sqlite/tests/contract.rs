@@ -10,7 +10,7 @@ use ltmc_ports::testing::sample::Owner;
 use ltmc_ports::testing::suite::Fixture;
 use ltmc_ports::testing::suite::bus::{BusFixture, Recorded};
 use ltmc_ports::testing::suite::graph::GraphFixture;
-use ltmc_ports::{Durability, ReadGraph, Record as _, WriteJournal as _};
+use ltmc_ports::{Durability, ReadGraph, WriteJournal as _};
 use ltmc_sqlite::Record;
 
 use on_disk::OnDisk;
