@@ -148,7 +148,8 @@ impl Clients {
                 Mend::Set { state, data } => self.set(tenant, &declared, &found, state, data, now).await?,
             };
             let by = Some(caller.key.clone());
-            let kept = Kept { at: now, event: None, run: None, by, reason: Some(reason.clone()), ..kept };
+            let (timed, dropped, why) = (false, Vec::new(), Some(reason.clone()));
+            let kept = Kept { at: now, event: None, timed, dropped, run: None, by, reason: why, ..kept };
             let (call, verb) = match &mend {
                 Mend::Release => ("state.release", "released".to_owned()),
                 Mend::Set { state, .. } => ("state.set", format!("set to `{state}`")),
@@ -192,8 +193,13 @@ impl Clients {
         let released = Found { kept: Ok(Some(kept.clone())), revision: found.revision, bytes: found.bytes };
         match self.stands_now(tenant, declared, &released, now).await? {
             Standing::Quarantined(why) => Err(unfit(&why)),
+            // It is timed again from when it came to be.
+            Standing::Sound(_) => {
+                let due = declared.declaration.due(&kept.machine()).map(|(at, _)| Timestamp::from_millis(at));
+                Ok(Kept { due, ..kept })
+            }
             // Of an older version it is migrated when it is looked at next.
-            Standing::Sound(_) | Standing::Older(_) | Standing::Newer(_) => Ok(kept),
+            Standing::Older(_) | Standing::Newer(_) => Ok(kept),
         }
     }
 

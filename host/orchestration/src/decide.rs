@@ -115,7 +115,13 @@ impl Decider<'_> {
         }
         let Some(held) = self.conversation.held().await.map_err(|e| broken(&e))? else { return Ok(begins) };
         let Held { holder, handed, idle } = held;
-        Ok(match goes.number(&holder.agent).filter(|_| goes.idle.is_none_or(|longest| idle < longest)) {
+        let number_of = goes.number(&holder.agent).filter(|_| goes.idle.is_none_or(|longest| idle < longest));
+        let agent = number_of.and_then(|number| goes.agents().nth(number));
+        let is_there = match agent {
+            Some(agent) => self.authority.agent(self.log.tenant(), agent).await.map_err(|e| broken(&e))?.is_some(),
+            None => false,
+        };
+        Ok(match number_of.filter(|_| is_there) {
             Some(agent) => {
                 let (givers, since) = (holder.givers, holder.since);
                 Holds { number: number(agent), givers, since, handed: handed.map(Box::new) }

@@ -342,7 +342,7 @@ fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value[field].as_array().into_iter().flatten()
 }
 
-fn print_conflicts(found: &Value) {
+pub(super) fn print_conflicts(found: &Value) {
     let value = |value: &Value| match value["text"].as_str() {
         Some(shown) if shown.len() as u64 == value["bytes"].as_u64().unwrap_or_default() => ui::clean(shown),
         Some(shown) => format!("{}… ({} bytes)", ui::clean(shown), value["bytes"]),

@@ -170,6 +170,7 @@ impl House {
             authority: authority.clone(),
             journal: slow.clone(),
             mail: slow.clone(),
+            sessions: slow.clone(),
             subscriptions: subscriptions.clone(),
             clock: clock.clone(),
         }));
@@ -339,7 +340,7 @@ impl House {
 
     /// Opens a session that the agent answers in.
     pub(crate) async fn open(&self, if_busy: IfBusy) -> SessionId {
-        self.sessions.open(&admin(), settings(Target::Agent(newest()), if_busy)).await.unwrap().id
+        self.sessions.open(&admin(), settings(Target::Agent(newest()), if_busy), None).await.unwrap().id
     }
 
     /// Says something in the only session there is that is no fork.
@@ -565,7 +566,7 @@ pub(crate) fn trigger() -> Trigger {
 /// What sessions are opened with, where this answers.
 pub(crate) fn settings(with: Target, if_busy: IfBusy) -> Settings {
     let year = 365 * 24 * 60 * 60 * 1_000;
-    Settings { with, if_busy, queue: 8, idle: year, turn: year, title: None, participants: BTreeMap::new() }
+    Settings { if_busy, queue: 8, idle: year, turn: year, ..Settings::new(with) }
 }
 
 /// Goes with tokio's time.

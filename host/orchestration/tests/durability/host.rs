@@ -24,8 +24,8 @@ use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{
-    CallRequest, Extent, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, Triggers, schedules,
-    triggers,
+    CallRequest, Extent, Lapses, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, Triggers,
+    schedules, triggers,
 };
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
@@ -260,13 +260,14 @@ impl World {
             async move { triggers.listen().await }
         });
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
+        let lapses = Arc::new(Lapses::new(record.clone(), runs.clone()));
         let attending = tokio::spawn({
             let sessions = sessions.clone();
             async move { sessions.attend().await }
         });
         let going = [waking, ticking, listening, attending].map(AbortOnDropHandle::new);
         let going = going.into_iter().chain(following).collect();
-        Host { record, line, sandbox, runs, schedules, triggers, sessions, index, _going: going }
+        Host { record, line, sandbox, runs, schedules, triggers, sessions, lapses, index, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
@@ -323,6 +324,8 @@ pub(crate) struct Host<R = MemoryRecord> {
     pub(crate) schedules: Arc<Schedules>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) sessions: Arc<Sessions>,
+    /// They look every second: whoever wants states to end by themselves has them do so.
+    pub(crate) lapses: Arc<Lapses>,
     /// What leads the index of notes, where there is one.
     index: Option<Arc<Follower>>,
     _going: Vec<AbortOnDropHandle<()>>,

@@ -206,6 +206,11 @@ impl Context {
             | Expect::Subscription { .. }
             | Expect::DeadEvent { .. }
             | Expect::OpenSession { .. }
+            | Expect::Unfinished { .. }
+            | Expect::Unsettled { .. }
+            | Expect::RoomInSession { .. }
+            | Expect::NoSession { .. }
+            | Expect::ToBeSummedUp { .. }
             | Expect::Idle { .. }
             | Expect::SessionEpoch { .. }
             | Expect::AtWork { .. }

@@ -9,7 +9,7 @@ use ltmc_model::{Position, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
-use crate::{sessions, subscriptions, triggers};
+use crate::{sessions, states, subscriptions, triggers};
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -29,7 +29,7 @@ pub(crate) enum By {
     Turn(u32),
     /// A client, or a run that is no turn: it counts to the turn that began last.
     Anybody,
-    /// Who puts back what was there, or makes a fork.
+    /// Who puts back what was there, makes a fork, or has it forgotten.
     Rewinding,
 }
 
@@ -48,7 +48,8 @@ impl Row<'_> {
                 if let Drawer::Session(session) = &change.drawer {
                     sessions::keep_before(db, tenant, session, &change.key, self.by)?;
                 }
-                memory(db, tenant, change)
+                memory(db, tenant, change)?;
+                states::follow(db, tenant, change)
             }
             Delta::NoteKept(kept) => note(db, tenant, kept),
             Delta::NoteForgotten { id, .. } => forget(db, tenant, id),

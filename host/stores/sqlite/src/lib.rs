@@ -42,6 +42,7 @@ mod schedules;
 mod sessions;
 mod snapshots;
 mod statements;
+mod states;
 mod subscriptions;
 mod triggers;
 mod verify;

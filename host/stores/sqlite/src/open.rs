@@ -37,7 +37,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 19] = [
+const MIGRATIONS: [&str; 21] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -57,6 +57,8 @@ const MIGRATIONS: [&str; 19] = [
     include_str!("../migrations/0017_rewinds.sql"),
     include_str!("../migrations/0018_triggers.sql"),
     include_str!("../migrations/0019_coming_sessions.sql"),
+    include_str!("../migrations/0025_ended_sessions.sql"),
+    include_str!("../migrations/0026_state_timers.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.

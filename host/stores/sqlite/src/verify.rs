@@ -32,8 +32,18 @@ use kept::{Heads, Wanted};
 use log::Logged;
 
 /// The catalog: what the ledgers' acts add up to.
-const CATALOG: [&str; 9] =
-    ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules", "sessions", "triggers"];
+const CATALOG: [&str; 10] = [
+    "tenants",
+    "ceilings",
+    "keys",
+    "agents",
+    "grants",
+    "workflows",
+    "schedules",
+    "sessions",
+    "session_archives",
+    "triggers",
+];
 /// From this schema on the journal's rows are in the order in which they were written.
 const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
@@ -302,13 +312,13 @@ fn rows(db: &Connection, table: &str) -> Result<BTreeMap<(String, String), Vec<V
         "keys" => "tenant, id",
         "agents" => "tenant, name || ' sha256:' || lower(hex(digest))",
         "grants" => "tenant, agent || ' sha256:' || lower(hex(digest))",
-        "sessions" | "triggers" => "tenant, id",
+        "sessions" | "session_archives" | "triggers" => "tenant, id",
         "schedules" => "tenant, workflow || '/' || number",
         _ => "tenant, name",
     };
     // What became of a schedule's ticks, of a session's turns, and of events is in no act.
     let said = match table {
-        "sessions" => "by_key, opened_at, settings",
+        "sessions" => "by_key, opened_at, settings, memory",
         "triggers" => "digest, settings, by_key, paused_at, paused_by, paused_why",
         "schedules" => "digest, timing, by_key, paused_at, paused_by, paused_why",
         _ => "*",

@@ -72,7 +72,9 @@ impl Writer {
         let by = match &part.work {
             Work::Append(append) => append.run.turn.map_or(By::Anybody, By::Turn),
             Work::Act { act, .. } => match &act.change {
-                Change::SessionRewound { .. } | Change::SessionOpened { .. } => By::Rewinding,
+                Change::SessionRewound { .. } | Change::SessionOpened { .. } | Change::SessionForgotten { .. } => {
+                    By::Rewinding
+                }
                 _ => By::Anybody,
             },
         };
